@@ -1,0 +1,52 @@
+# Everything a newcomer needs. `make` alone lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help report test lab bench calibrate lint format clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+report: .venv/.installed  ## replay, simulate and recommend: reports/quickstart/report.html
+	$(BIN)/ratesim report --scenario quickstart --out reports/quickstart
+
+test: .venv/.installed  ## everything that must hold
+	$(BIN)/pytest
+
+lab: .venv/.installed  ## JupyterLab on the notebooks, with servers running
+	$(BIN)/ratesim lab
+
+bench: .venv/.installed-bench  ## measure ratesim beside other limiters
+	$(BIN)/ratesim bench
+
+calibrate: .venv/.installed  ## measure the storages on this machine, for the simulation to use
+	$(BIN)/ratesim calibrate
+
+lint: .venv/.installed  ## style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.installed  ## repair what lint can repair itself
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+clean:  ## remove the environment, caches and fresh reports
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find ratesim traffic tests -name __pycache__ -prune -exec rm -rf {} +
+	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference -exec rm -rf {} +
+
+# The stamps are younger than an installation that is complete.
+
+.venv/.installed: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "ratesim needs Python 3.11 or newer and $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[embedded,dev]"
+	@touch $@
+
+.venv/.installed-bench: .venv/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[bench]"
+	@touch $@

@@ -1,0 +1,100 @@
+"""Sliding window counter: full sub-windows plus the linear share of the oldest.
+
+The period is cut into `buckets` sub-windows, aligned to multiples of their width; the state counts the current one and the
+`buckets` before it. What the oldest counted is taken to be spread evenly over it. With buckets=1, the default, this is the
+two-window counter used at the edge by content delivery networks. It keeps the limit in any period * (1 - 1/buckets).
+"""
+
+from __future__ import annotations
+
+from math import floor, inf
+
+from ratesim.algorithms.rule import Params, State
+from ratesim.limit import InvalidLimit, Limit
+
+FIELDS = ("window_start", "counts[]")  # counts: newest first, buckets + 1 of them
+OPTIONS = {"buckets": 1.0}
+BURST = False
+
+START, NEWEST = 0, 1  # in the state
+RATE, WIDTH, BUCKETS = 0, 1, 2  # in the parameters: width of a sub-window in seconds
+
+MOST_BUCKETS = 1000
+
+
+def params(limit: Limit) -> Params:
+    buckets = dict(limit.options).get("buckets", OPTIONS["buckets"])
+    if buckets != floor(buckets) or not 1 <= buckets <= MOST_BUCKETS:
+        raise InvalidLimit(f"buckets {buckets:g}: must be a whole number from 1 to {MOST_BUCKETS}")
+    return (limit.rate, limit.period / buckets, buckets)
+
+
+def size(p: Params) -> int:
+    return int(p[BUCKETS]) + 2
+
+
+def start(s: State, p: Params, now: float) -> None:
+    s[START] = floor(now / p[WIDTH]) * p[WIDTH]
+    for i in range(NEWEST, int(p[BUCKETS]) + 2):
+        s[i] = 0.0
+
+
+def refresh(s: State, p: Params, now: float) -> None:
+    window = floor(now / p[WIDTH]) * p[WIDTH]
+    if window > s[START]:
+        oldest = int(p[BUCKETS]) + 1
+        steps = int(min(floor((window - s[START]) / p[WIDTH] + 0.5), oldest))
+        for i in range(oldest, 0, -1):
+            s[i] = s[i - steps] if i > steps else 0.0
+        s[START] = window
+
+
+def available(s: State, p: Params, now: float) -> float:
+    oldest = int(p[BUCKETS]) + 1
+    used = 0.0
+    for i in range(NEWEST, oldest):
+        used = used + s[i]
+    share = 1.0 - (now - s[START]) / p[WIDTH]
+    if share > 0.0:
+        used = used + s[oldest] * share
+    return p[RATE] - used
+
+
+def charge(s: State, p: Params, cost: float, now: float) -> None:
+    if now >= s[START]:
+        s[NEWEST] = s[NEWEST] + cost
+    else:  # late: it belongs to an earlier sub-window, or to none that still counts
+        window = floor(now / p[WIDTH]) * p[WIDTH]
+        steps = floor((s[START] - window) / p[WIDTH] + 0.5)
+        if steps <= p[BUCKETS]:
+            s[NEWEST + int(steps)] = s[NEWEST + int(steps)] + cost
+
+
+def retry_after(s: State, p: Params, cost: float, now: float) -> float:
+    if cost > p[RATE]:
+        return inf
+    room = p[RATE] - cost
+    oldest = int(p[BUCKETS]) + 1
+    # What counts only shrinks if nobody comes: find the sub-window, and the place in it, where it fits the room.
+    for roll in range(oldest):
+        used = 0.0
+        for i in range(NEWEST, oldest - roll):
+            used = used + s[i]
+        if used <= room:
+            fading = s[oldest - roll]
+            if fading <= room - used:
+                return max(s[START] + roll * p[WIDTH] - now, 0.0)
+            return max(s[START] + (roll + 1.0 - (room - used) / fading) * p[WIDTH] - now, 0.0)
+    return s[START] + oldest * p[WIDTH] - now
+
+
+def fresh_after(s: State, p: Params, now: float) -> float:
+    oldest = int(p[BUCKETS]) + 1
+    for i in range(NEWEST, oldest + 1):
+        if s[i] > 0.0:
+            return max(s[START] + (oldest + 1.0 - i) * p[WIDTH] - now, 0.0)
+    return 0.0
+
+
+def grain(p: Params) -> float:
+    return p[WIDTH]

@@ -1,0 +1,99 @@
+-- Twin of sliding_window.py: the same float operations in the same order. s and p count from 1 here.
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_start(p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RETURN floor(now / p[2]) * p[2] || array_fill(0::float8, ARRAY[p[3]::int + 1]);
+END $$;
+
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_refresh(s float8[], p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  start float8 := floor(now / p[2]) * p[2];
+  oldest int := p[3]::int + 2;
+  steps int;
+BEGIN
+  IF start > s[1] THEN
+    steps := least(floor((start - s[1]) / p[2] + 0.5), oldest - 1)::int;
+    FOR i IN REVERSE oldest..2 LOOP
+      IF i - steps > 1 THEN
+        s[i] := s[i - steps];
+      ELSE
+        s[i] := 0;
+      END IF;
+    END LOOP;
+    s[1] := start;
+  END IF;
+  RETURN s;
+END $$;
+
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_available(s float8[], p float8[], now float8) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  oldest int := p[3]::int + 2;
+  used float8 := 0;
+  share float8 := 1 - (now - s[1]) / p[2];
+BEGIN
+  FOR i IN 2..oldest - 1 LOOP
+    used := used + s[i];
+  END LOOP;
+  IF share > 0 THEN
+    used := used + s[oldest] * share;
+  END IF;
+  RETURN p[1] - used;
+END $$;
+
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_charge(s float8[], p float8[], cost float8, now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  steps float8;
+BEGIN
+  IF now >= s[1] THEN
+    s[2] := s[2] + cost;
+  ELSE
+    steps := floor((s[1] - floor(now / p[2]) * p[2]) / p[2] + 0.5);
+    IF steps <= p[3] THEN
+      s[2 + steps::int] := s[2 + steps::int] + cost;
+    END IF;
+  END IF;
+  RETURN s;
+END $$;
+
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_retry_after(s float8[], p float8[], cost float8, now float8) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  oldest int := p[3]::int + 2;
+  room float8 := p[1] - cost;
+  used float8;
+  fading float8;
+BEGIN
+  IF cost > p[1] THEN
+    RETURN 'Infinity';
+  END IF;
+  FOR roll IN 0..oldest - 2 LOOP
+    used := 0;
+    FOR i IN 2..oldest - 1 - roll LOOP
+      used := used + s[i];
+    END LOOP;
+    IF used <= room THEN
+      fading := s[oldest - roll];
+      IF fading <= room - used THEN
+        RETURN greatest(s[1] + roll * p[2] - now, 0);
+      END IF;
+      RETURN greatest(s[1] + (roll + 1 - (room - used) / fading) * p[2] - now, 0);
+    END IF;
+  END LOOP;
+  RETURN s[1] + (oldest - 1) * p[2] - now;
+END $$;
+
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_fresh_after(s float8[], p float8[], now float8) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  oldest int := p[3]::int + 2;
+BEGIN
+  FOR i IN 2..oldest LOOP
+    IF s[i] > 0 THEN
+      RETURN greatest(s[1] + (oldest + 1 - i) * p[2] - now, 0);
+    END IF;
+  END LOOP;
+  RETURN 0;
+END $$;

@@ -1,0 +1,60 @@
+"""Token bucket: starts full at `burst`, refills rate/period tokens per second; a request takes its cost in tokens."""
+
+from __future__ import annotations
+
+from math import inf
+
+from ratesim.algorithms.rule import Params, State
+from ratesim.limit import Limit
+
+FIELDS = ("last_refill", "tokens")
+OPTIONS: dict[str, float] = {}
+BURST = True
+
+LAST, TOKENS = 0, 1  # in the state
+BUCKET, REFILL = 0, 1  # in the parameters: capacity, tokens per second
+
+
+def params(limit: Limit) -> Params:
+    return (limit.rate if limit.burst is None else limit.burst, limit.rate / limit.period)
+
+
+def size(p: Params) -> int:
+    return 2
+
+
+def start(s: State, p: Params, now: float) -> None:
+    s[LAST] = now
+    s[TOKENS] = p[BUCKET]
+
+
+def refresh(s: State, p: Params, now: float) -> None:
+    tokens = s[TOKENS]
+    if now > s[LAST]:
+        tokens = tokens + (now - s[LAST]) * p[REFILL]
+        s[LAST] = now
+    if tokens > p[BUCKET]:
+        tokens = p[BUCKET]
+    s[TOKENS] = tokens
+
+
+def available(s: State, p: Params, now: float) -> float:
+    return s[TOKENS]
+
+
+def charge(s: State, p: Params, cost: float, now: float) -> None:
+    s[TOKENS] = s[TOKENS] - cost
+
+
+def retry_after(s: State, p: Params, cost: float, now: float) -> float:
+    if cost > p[BUCKET]:
+        return inf
+    return (cost - s[TOKENS]) / p[REFILL]
+
+
+def fresh_after(s: State, p: Params, now: float) -> float:
+    return (p[BUCKET] - s[TOKENS]) / p[REFILL]
+
+
+def grain(p: Params) -> float:
+    return inf

@@ -1,0 +1,171 @@
+"""The configuration of every backend. All scalar options may also be given in a storage URL (`open_storage`)."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from ratesim.errors import Config
+from ratesim.storage.eviction import POLICIES
+
+__all__ = [
+    "ClientConfig",
+    "HybridStorageConfig",
+    "MemoryStorageConfig",
+    "PostgresStorageConfig",
+    "RedisStorageConfig",
+]
+
+Consistency = Literal["strong", "eventual"]
+WritePolicy = Literal["write_through", "write_back"]
+WhenAway = Literal["fail_open", "fail_closed"]
+
+
+class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of one process.
+
+    max_entries: states and counters kept at most; the eviction policy chooses who goes.
+    eviction_policy: one of `ratesim.storage.eviction.POLICIES`.
+    """
+
+    max_entries: int = 1_000_000
+    eviction_policy: str = "LRU"
+
+    def __post_init__(self) -> None:
+        at_least("max_entries", self.max_entries, 1)
+        one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
+
+
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a client treats its server; shared by every storage that has one.
+
+    pool_size: batches in flight at most, each on a connection of its own.
+    max_batch: operations in one batch at most; what waits for a connection travels together.
+    max_waiting: operations waiting for a connection at most; above it, Capacity.
+    connection_timeout, command_timeout: seconds.
+    retries: tries after the first, for what may be repeated without changing its meaning (an `acquire` only when it cannot
+        have reached the server).
+    retry_base, retry_cap: seconds; try k waits a random time up to min(cap, base * 2**k) ("full jitter": Brooker, AWS
+        Architecture Blog, 2015).
+    breaker_failures, breaker_reset: after that many failures in a row nothing is sent for that many seconds; then one
+        operation probes.
+    """
+
+    pool_size: int = 10
+    max_batch: int = 128
+    max_waiting: int = 100_000
+    connection_timeout: float = 2.0
+    command_timeout: float = 1.0
+    retries: int = 2
+    retry_base: float = 0.01
+    retry_cap: float = 0.5
+    breaker_failures: int = 10
+    breaker_reset: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("pool_size", "max_batch", "max_waiting", "breaker_failures"):
+            at_least(name, getattr(self, name), 1)
+        at_least("retries", self.retries, 0)
+        for name in ("connection_timeout", "command_timeout", "retry_base", "retry_cap", "breaker_reset"):
+            above_zero(name, getattr(self, name))
+
+
+class RedisStorageConfig(ClientConfig, frozen=True, kw_only=True):
+    """Redis or Valkey, standalone.
+
+    url: redis:// or rediss://, with the credentials it needs; never printed with its password.
+    key_prefix: begins every key.
+    min_ttl: seconds that a key lives at least. The server counts time to live on its own clock, so a replay that is slower
+        than real time must stretch it.
+    """
+
+    url: str = "redis://127.0.0.1:6379/0"
+    key_prefix: str = "ratesim:"
+    min_ttl: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "{" in self.key_prefix or "}" in self.key_prefix:
+            raise Config(f"key_prefix {self.key_prefix!r}: braces would change the key's slot on a cluster")
+        if not 0 <= self.min_ttl <= 1e9:
+            raise Config(f"min_ttl {self.min_ttl!r}: must be between 0 and 1e9 seconds")
+
+
+class PostgresStorageConfig(ClientConfig, frozen=True, kw_only=True):
+    """PostgreSQL.
+
+    url: as psycopg takes it; never printed with its password.
+    table_name: table of the states; functions and the table of counters begin with it.
+    unlogged: keep the tables out of the write-ahead log: faster, empty after a crash of the server.
+    synchronous_commit: as in PostgreSQL; "off" may lose the last moments in a crash of the server, and is faster.
+    cleanup_batch_size: rows that one statement of `cleanup_expired` deletes at most.
+    """
+
+    url: str = "postgresql://127.0.0.1:5432/postgres"
+    table_name: str = "ratesim_state"
+    unlogged: bool = False
+    synchronous_commit: str = "on"
+    cleanup_batch_size: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.table_name):
+            raise Config(
+                f"table_name {self.table_name!r}: use lower-case letters, digits and '_', at most 40, not a digit first"
+            )
+        one_of(
+            "synchronous_commit", self.synchronous_commit, ("on", "off", "local", "remote_write", "remote_apply")
+        )
+        at_least("cleanup_batch_size", self.cleanup_batch_size, 1)
+
+
+class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory (L1) before a shared storage (L2).
+
+    consistency: strong (L2 decides) or eventual (L1 decides on its last view of L2 plus its own consumption).
+    write: how consumption reaches L2: write_through (awaited) or write_back (at every sync_interval).
+    sync_interval: seconds between the flushes of write_back.
+    sync_jitter: share of the interval by which a node's phase is shifted at random; 0 puts all nodes in phase.
+    l1_ttl: seconds after which L1 reads a key from L2 again.
+    when_away: what to answer while L2 cannot be reached and L1 cannot decide alone.
+    node: the name under which this node's consumption is known to L2; "" makes one up.
+    """
+
+    consistency: Consistency = "eventual"
+    write: WritePolicy = "write_back"
+    sync_interval: float = 0.1
+    sync_jitter: float = 1.0
+    l1_ttl: float = 300.0
+    max_entries: int = 1_000_000
+    when_away: WhenAway = "fail_open"
+    node: str = ""
+
+    def __post_init__(self) -> None:
+        one_of("consistency", self.consistency, get_args(Consistency))
+        one_of("write", self.write, get_args(WritePolicy))
+        one_of("when_away", self.when_away, get_args(WhenAway))
+        above_zero("sync_interval", self.sync_interval)
+        above_zero("l1_ttl", self.l1_ttl)
+        at_least("max_entries", self.max_entries, 1)
+        if not 0 <= self.sync_jitter <= 1:
+            raise Config(f"sync_jitter {self.sync_jitter!r}: must be between 0 and 1")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", self.node):
+            raise Config(f"node {self.node!r}: use letters, digits, '_' and '-', at most 64 of them")
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise Config(f"{name} {value!r}: must be at least {least}")
+
+
+def above_zero(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise Config(f"{name} {value!r}: must be a number of seconds above 0")
+
+
+def one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        raise Config(f"{name} {value!r}: known are {', '.join(map(str, known))}")

@@ -1,0 +1,409 @@
+"""`MemoryStorage`: state in the memory of this process. The fastest backend, the L1 of the hybrid, and what decides at the
+end of every simulated network.
+
+The decisions themselves are synchronous (`decide`, `apply`): nothing is awaited between reading a state and writing it, so
+they are atomic on one event loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable, Sequence
+from itertools import islice
+from math import ceil, inf
+
+from ratesim.algorithms import Algorithm, bind
+from ratesim.algorithms import get as algorithms_get
+from ratesim.algorithms.rule import Params
+from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
+from ratesim.runtime import AsyncioRuntime, Runtime
+from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
+from ratesim.storage.base import (
+    DEFAULT_TTL,
+    EXPIRY_MARGIN,
+    Charge,
+    RateLimitStorage,
+    Request,
+    StorageHealth,
+    StorageStats,
+    check_window,
+)
+from ratesim.storage.config import MemoryStorageConfig
+from ratesim.storage.eviction import POLICIES
+
+__all__ = ["Entry", "MemoryStorage", "unseen", "up_to_micro", "weighs_more"]
+
+_COUNTER = ":counter"  # no limit can have this name
+
+
+class Entry:
+    """One state: of one limit of one identifier."""
+
+    __slots__ = (
+        "algorithm",
+        "created_at",
+        "expires_at",
+        "last_accessed",
+        "metadata",
+        "request_count",
+        "state",
+        "watermarks",
+    )
+
+    def __init__(self, algorithm: Algorithm, state: list[float], created_at: float) -> None:
+        self.algorithm = algorithm
+        self.state = state
+        self.created_at = created_at
+        self.last_accessed = created_at
+        self.expires_at = inf
+        self.request_count = 0
+        self.metadata: dict[str, str] | None = None
+        self.watermarks: dict[str, Watermark] | None = None
+
+    def export(self) -> RateLimitState:
+        return RateLimitState(
+            AlgorithmData.of(self.algorithm.name, self.state),
+            micro(self.created_at),
+            micro(self.last_accessed),
+            self.request_count,
+            dict(self.metadata or {}),
+            dict(self.watermarks or {}),
+        )
+
+
+class Counter:
+    """One plain counter of `increment`."""
+
+    __slots__ = ("count", "expires_at")
+
+    def __init__(self, expires_at: float) -> None:
+        self.count = 0
+        self.expires_at = expires_at
+
+
+class MemoryStorage(RateLimitStorage):
+    """State in a dict of this process, bounded by `max_entries`.
+
+    sequence: numbers the decisions of several storages in the order in which they are taken (a simulation passes one).
+    """
+
+    def __init__(
+        self,
+        config: MemoryStorageConfig | None = None,
+        runtime: Runtime | None = None,
+        sequence: Callable[[], int] | None = None,
+    ) -> None:
+        self.config = config or MemoryStorageConfig()
+        self.runtime = runtime or AsyncioRuntime()
+        self._sequence = sequence
+        self._entries: dict[Hashable, Entry | Counter] = {}
+        self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
+        self._policy = POLICIES[self.config.eviction_policy]()
+        self._hits = self._misses = self._evictions = self._expirations = self._restarts = 0
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    async def acquire(
+        self,
+        identifier: str,
+        limit: Limits,
+        cost: float = 1.0,
+        now: float | None = None,
+        session: str | None = None,
+    ) -> Decision:
+        return self.decide(identifier, limit, cost, self.runtime.time() if now is None else now)
+
+    async def peek(
+        self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None
+    ) -> Decision:
+        return self.decide(identifier, limit, cost, self.runtime.time() if now is None else now, False)
+
+    async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
+        time = self.runtime.time()
+        return [self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
+
+    def decide(
+        self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True
+    ) -> Decision:
+        """The decision at `now`, taken at once. consume=False only looks."""
+        if type(limit) is not Limit:
+            return self._decide_several(identifier, as_limits(limit), cost, now, consume)
+        if cost != 1.0:
+            cost = check_cost(cost)
+        algorithm, p = bind(limit)
+        rule = algorithm.rule
+        key: Hashable = (identifier, limit.name) if limit.name else identifier
+        entry = self._live(key, algorithm, p, now)
+        # A copy is worked on and kept only when the request is admitted: a denied one changes nothing, not even a rounding.
+        if entry is None:
+            s = [0.0] * rule.size(p)
+            rule.start(s, p, now)
+            at = now
+        else:
+            s = entry.state.copy()
+            at = now if now > s[0] else s[0]
+            rule.refresh(s, p, at)
+        left = rule.available(s, p, at)
+        late = at - now
+        allowed = left >= cost
+        if allowed:
+            retry_after = 0.0
+            if consume:
+                rule.charge(s, p, cost, at)
+                left = rule.available(s, p, at)
+            reset_after = rule.fresh_after(s, p, at) + late
+            if consume:
+                if entry is None:
+                    entry = self._begin(identifier, key, algorithm, now)
+                entry.state = s
+                entry.last_accessed = at
+                entry.expires_at = now + reset_after + EXPIRY_MARGIN
+                entry.request_count += 1
+        else:
+            retry_after = up_to_micro(rule.retry_after(s, p, cost, at) + late)
+            reset_after = rule.fresh_after(s, p, at) + late
+        decision = Decision(allowed, left if left > 0.0 else 0.0, retry_after, reset_after, limit)
+        if self._sequence is not None:
+            decision.sequence = self._sequence()
+        return decision
+
+    def _decide_several(
+        self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool
+    ) -> Decision:
+        cost = check_cost(cost)
+        work = []
+        allowed = True
+        for limit in limits:
+            algorithm, p = bind(limit)
+            rule = algorithm.rule
+            key: Hashable = (identifier, limit.name) if limit.name else identifier
+            entry = self._live(key, algorithm, p, now)
+            if entry is None:
+                s = [0.0] * rule.size(p)
+                rule.start(s, p, now)
+                at = now
+            else:
+                s = entry.state.copy()
+                at = max(now, s[0])
+                rule.refresh(s, p, at)
+            left = rule.available(s, p, at)
+            allowed = allowed and left >= cost
+            work.append((limit, algorithm, p, key, entry, s, at, left))
+        deciding: Decision | None = None
+        for limit, algorithm, p, key, entry, s, at, left in work:
+            rule = algorithm.rule
+            retry_after = 0.0
+            if allowed and consume:
+                rule.charge(s, p, cost, at)
+                left = rule.available(s, p, at)
+            elif left < cost:
+                retry_after = up_to_micro(rule.retry_after(s, p, cost, at) + (at - now))
+            reset_after = rule.fresh_after(s, p, at) + (at - now)
+            if allowed and consume:
+                kept = entry or self._begin(identifier, key, algorithm, now)
+                kept.state = s
+                kept.last_accessed = at
+                kept.expires_at = now + reset_after + EXPIRY_MARGIN
+                kept.request_count += 1
+            decision = Decision(allowed, max(left, 0.0), retry_after, reset_after, limit)
+            if deciding is None or weighs_more(decision, deciding):
+                deciding = decision
+        assert deciding is not None  # as_limits refuses an empty set
+        if self._sequence is not None:
+            deciding.sequence = self._sequence()
+        return deciding
+
+    def _live(self, key: Hashable, algorithm: Algorithm, p: Params, now: float) -> Entry | None:
+        """The entry that a decision goes on from, if there is one."""
+        entry = self._entries.get(key)
+        if entry is None:
+            self._misses += 1
+            return None
+        self._hits += 1
+        self._policy.touch(key)
+        assert isinstance(entry, Entry)
+        if entry.expires_at <= now:
+            return None
+        if entry.algorithm is not algorithm or len(entry.state) != algorithm.rule.size(p):
+            self._restarts += 1
+            return None
+        return entry
+
+    def _begin(self, identifier: str, key: Hashable, algorithm: Algorithm, now: float) -> Entry:
+        entry = Entry(algorithm, [], now)
+        self._insert(identifier, key, entry)
+        return entry
+
+    def _insert(self, identifier: str, key: Hashable, entry: Entry | Counter) -> None:
+        if key in self._entries:
+            self._policy.touch(key)
+        else:
+            while len(self._entries) >= self.config.max_entries:
+                self._remove(self._policy.victim())
+                self._evictions += 1
+            self._policy.insert(key)
+            if key is not identifier:
+                self._named.setdefault(identifier, set()).add(key)
+        self._entries[key] = entry
+
+    def _remove(self, key: Hashable) -> None:
+        del self._entries[key]
+        self._policy.remove(key)
+        if isinstance(key, tuple):
+            keys = self._named[key[0]]
+            keys.discard(key)
+            if not keys:
+                del self._named[key[0]]
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    async def reset(self, identifier: str) -> None:
+        for key in (identifier, *self._named.get(identifier, ())):
+            if key in self._entries:
+                self._remove(key)
+
+    async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
+        entry = self.entry(identifier, name)
+        return None if entry is None else entry.export()
+
+    def entry(self, identifier: str, name: str = "") -> Entry | None:
+        """The live entry itself, without touching it."""
+        entry = self._entries.get((identifier, name) if name else identifier)
+        if entry is None or entry.expires_at <= self.runtime.time():
+            return None
+        assert isinstance(entry, Entry)
+        return entry
+
+    async def set_state(
+        self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = ""
+    ) -> None:
+        self.put(identifier, state, self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl), name)
+
+    def put(self, identifier: str, state: RateLimitState, expires_at: float, name: str = "") -> Entry:
+        """`set_state` at once, until a given time."""
+        values = state.algorithm_data.values()
+        algorithm = algorithms_get(state.algorithm_data.algorithm)
+        entry = Entry(algorithm, values, state.created_at)
+        entry.last_accessed = state.last_accessed
+        entry.request_count = state.request_count
+        entry.metadata = dict(state.metadata) or None
+        entry.watermarks = dict(state.watermarks) or None
+        entry.expires_at = expires_at
+        self._insert(identifier, (identifier, name) if name else identifier, entry)
+        return entry
+
+    async def increment(self, identifier: str, amount: int, window: float) -> int:
+        check_window(amount, window)
+        now = self.runtime.time()
+        key = (identifier, _COUNTER)
+        counter = self._entries.get(key)
+        if not isinstance(counter, Counter) or counter.expires_at <= now:
+            counter = Counter(now + window)
+        self._insert(identifier, key, counter)
+        counter.count += amount
+        return counter.count
+
+    async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
+        return [self.apply(charge).export() for charge in charges]
+
+    def apply(self, charge: Charge) -> Entry:
+        """Apply one charge at once; the entry it went into."""
+        limit = charge.limit
+        algorithm, p = bind(limit)
+        rule = algorithm.rule
+        key: Hashable = (charge.identifier, limit.name) if limit.name else charge.identifier
+        first = charge.entries[0][0]
+        entry = self._live(key, algorithm, p, first)
+        if entry is None:
+            entry = self._begin(charge.identifier, key, algorithm, first)
+            entry.state = [0.0] * rule.size(p)
+            rule.start(entry.state, p, first)
+        if entry.watermarks is None:
+            entry.watermarks = {}
+        known = entry.watermarks.get(charge.node)
+        entries, mark = unseen(charge, known)
+        entry.watermarks[charge.node] = mark
+        s = entry.state
+        for time, cost, requests in entries:
+            if time > s[0]:
+                rule.refresh(s, p, time)
+            rule.charge(s, p, cost, time)
+            entry.request_count += requests
+        at = max(charge.entries[-1][0], s[0])
+        entry.last_accessed = at
+        entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
+        return entry
+
+    # -- upkeep -------------------------------------------------------------------------------------------------------
+
+    async def health_check(self) -> StorageHealth:
+        return StorageHealth(True, 0.0, "in this process")
+
+    async def cleanup_expired(self) -> int:
+        now = self.runtime.time()
+        expired = [key for key, entry in self._entries.items() if entry.expires_at <= now]
+        for key in expired:
+            self._remove(key)
+        self._expirations += len(expired)
+        return len(expired)
+
+    async def get_stats(self) -> StorageStats:
+        sample = [_bytes(key, entry) for key, entry in islice(self._entries.items(), 1000)]
+        size = round(sum(sample) / len(sample) * len(self._entries)) if sample else 0
+        return StorageStats(
+            entries=len(self._entries),
+            bytes=size,
+            operations=self._hits + self._misses,
+            hits=self._hits,
+            misses=self._misses,
+            evictions=self._evictions,
+            expirations=self._expirations,
+            restarts=self._restarts,
+        )
+
+
+def up_to_micro(seconds: float) -> float:
+    """Rounded up to a microsecond, so that waiting it is enough although times near 1.7e9 s are 238 ns apart."""
+    return ceil(seconds * 1e6) / 1e6 if seconds < 1e12 else seconds
+
+
+def weighs_more(decision: Decision, other: Decision) -> bool:
+    """Whether `decision` rather than `other` is the one that decided: denied for longer, or with less left."""
+    if decision.retry_after != other.retry_after:
+        return decision.retry_after > other.retry_after
+    return decision.retry_after == 0.0 and decision.remaining < other.remaining
+
+
+def unseen(
+    charge: Charge, known: Watermark | None
+) -> tuple[list[tuple[float, float, int]], Watermark]:
+    """What of a charge has not been applied yet, and the watermark after it: the rule that makes flushes count once.
+
+    A watermark of a lower epoch is of a node that has forgotten it since; of a higher one, this flush is a straggler. A gap
+    below the charge is consumption that the state lost (a failover to an older one): it is charged with the first entry.
+    """
+    total = charge.before + sum(cost for _, cost, _ in charge.entries)
+    if known is None or known.epoch < charge.epoch:
+        return list(charge.entries), Watermark(charge.epoch, total)
+    if known.epoch > charge.epoch or known.consumed >= total:
+        return [], known
+    entries = []
+    upto = charge.before
+    for time, cost, requests in charge.entries:
+        if not entries:
+            missing = upto + cost - known.consumed
+            if missing > 0:
+                entries.append((time, missing, requests))
+        else:
+            entries.append((time, cost, requests))
+        upto += cost
+    return entries, Watermark(charge.epoch, total)
+
+
+def _bytes(key: Hashable, entry: Entry | Counter) -> int:
+    size = sys.getsizeof(key) + sys.getsizeof(entry) + 200  # two dict slots and their share of slack
+    if isinstance(entry, Entry):
+        size += sys.getsizeof(entry.state) + 24 * (len(entry.state) + 3)
+    return size
+
+

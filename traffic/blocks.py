@@ -1,0 +1,146 @@
+"""A log file, plain, gzip or zstd, as blocks of whole lines of text, with bounds on what it may cost to read.
+
+Compression is recognised by the file's first bytes and inflated as it is read: whatever the file claims or
+hides, some tens of megabytes are in memory at a time, and reading stops at `max_bytes` of inflated text.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from os import PathLike, fstat
+from typing import IO, Any, NamedTuple
+
+FilePath = str | PathLike[str]
+Progress = Callable[[int, int], None]
+
+# What fits the processor's cache: reading a combined log was 1.2 to 1.7 times as slow in blocks of 1 MiB.
+BLOCK_BYTES = 1 << 17
+# What is handed to the inflater at a time. It does not bound its output, but the formats do: deflate grows at
+# most 1032-fold and four bytes of zstd are at most 128 KiB, so that a piece becomes 4 or 17 MB at worst.
+GZIP_PIECE_BYTES = 1 << 12
+ZSTD_PIECE_BYTES = 1 << 9
+# A longer line is read up to here. Access logs have lines of a few hundred bytes; servers refuse requests
+# above 8 KiB.
+LINE_BYTES = BLOCK_BYTES
+
+
+class LogError(ValueError):
+    """A log that cannot be read: the message is one line that names the file and the remedy."""
+
+
+def text_blocks(path: FilePath, max_bytes: int, progress: Progress | None = None) -> Iterator[str]:
+    """Yield the file's text, about 128 KiB at a time, each block ending where a line ends.
+
+    `progress` is told bytes read and bytes in all, both of the file as it is stored. Bytes that are not
+    UTF-8 come out as backslash escapes, which keeps different names different. Raises LogError if the file
+    cannot be opened, is damaged or cut short, or inflates to more than `max_bytes`.
+    """
+    try:
+        with open(path, "rb") as file:
+            for block in _lines(_inflated(path, file, max_bytes, progress)):
+                yield block.decode("utf-8", "backslashreplace")
+    except FileNotFoundError as error:
+        raise LogError(f"{path}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise LogError(f"{path}: is a directory; name one log file in it") from error
+    except PermissionError as error:
+        raise LogError(f"{path}: may not be read by this user; grant read permission") from error
+    except OSError as error:
+        raise LogError(
+            f"{path}: cannot be read: {error.strerror or error}; check the path and the disk"
+        ) from error
+
+
+class _Codec(NamedTuple):
+    name: str
+    piece: int
+    inflater: Callable[[], Any]
+    error: type[Exception]
+
+
+def _codec(first: bytes, name: str) -> _Codec | None:
+    if first.startswith(b"\x1f\x8b") or name.endswith(".gz"):
+        return _Codec("gzip", GZIP_PIECE_BYTES, lambda: zlib.decompressobj(wbits=31), zlib.error)
+    if first == b"\x28\xb5\x2f\xfd" or name.endswith(".zst"):
+        import zstandard
+
+        inflater = zstandard.ZstdDecompressor().decompressobj
+        return _Codec("zstd", ZSTD_PIECE_BYTES, inflater, zstandard.ZstdError)
+    return None
+
+
+def _inflated(path: FilePath, file: IO[bytes], max_bytes: int, progress: Progress | None) -> Iterator[bytes]:
+    first = file.read(4)
+    codec = _codec(first, str(path))
+    stored = _stored(first, file, progress)
+    return stored if codec is None else _bounded(path, _inflate(path, codec, stored), max_bytes)
+
+
+def _stored(first: bytes, file: IO[bytes], progress: Progress | None) -> Iterator[bytes]:
+    total, done, piece = fstat(file.fileno()).st_size, 0, first
+    while piece:
+        done += len(piece)
+        yield piece
+        if progress:
+            progress(done, total)
+        piece = file.read(BLOCK_BYTES)
+
+
+def _inflate(path: FilePath, codec: _Codec, stored: Iterator[bytes]) -> Iterator[bytes]:
+    """Inflate a file of one or more members (rotated logs are often joined); zero bytes may pad its end."""
+    member: Any = None
+    for block in stored:
+        for start in range(0, len(block), codec.piece):
+            rest = block[start : start + codec.piece]
+            while member or (rest := rest.lstrip(b"\0")):
+                member = member or codec.inflater()
+                try:
+                    yield member.decompress(rest)
+                except codec.error as error:
+                    problem = f"should be a {codec.name} file and is not one, or is damaged ({error})"
+                    raise LogError(f"{path}: {problem}; copy it again from its source") from error
+                if not member.eof:
+                    break
+                rest, member = member.unused_data, None
+    if member:
+        raise LogError(f"{path}: ends in the middle of its {codec.name} data; copy it again from its source")
+
+
+def _bounded(path: FilePath, pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > max_bytes:
+            raise LogError(
+                f"{path}: inflates to more than {max_bytes} bytes; raise max_bytes if you trust it"
+            )
+        for start in range(0, len(piece), BLOCK_BYTES):
+            yield piece[start : start + BLOCK_BYTES]
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join pieces to blocks of about BLOCK_BYTES that end with a line; cut lines longer than LINE_BYTES."""
+    kept: list[bytes] = []
+    size = 0
+    cut = False  # inside a line of which enough has been kept
+    for piece in pieces:
+        if cut:
+            end = piece.find(b"\n")
+            if end < 0:
+                continue
+            piece, cut = piece[end:], False
+        kept.append(piece)
+        size += len(piece)
+        if size < BLOCK_BYTES:
+            continue
+        block = b"".join(kept)
+        end = block.rfind(b"\n") + 1
+        tail = block[end:]
+        if len(tail) > LINE_BYTES:
+            tail, cut = tail[:LINE_BYTES], True
+        if end:
+            yield block[:end]
+        kept, size = [tail], len(tail)
+    if size:
+        yield b"".join(kept)

@@ -1,0 +1,49 @@
+"""What a column of a trace may hold: its type, or a TraceError that names the column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from traffic.origin import TraceError
+
+
+def _column(name: str, values: ArrayLike, n: int | None) -> NDArray[Any]:
+    column = np.asarray(values)
+    if column.ndim != 1:
+        raise TraceError(f"{name}: must be one column, got {column.ndim} dimensions")
+    if n is not None and len(column) != n:
+        raise TraceError(f"{name}: has {len(column)} rows where time has {n}")
+    if column.dtype.kind not in "iuf":
+        raise TraceError(f"{name}: must be numbers, got {column.dtype}")
+    return column
+
+
+def reals(name: str, values: ArrayLike, n: int | None) -> NDArray[np.float64]:
+    column = _column(name, values, n).astype(np.float64, copy=False)
+    if not np.isfinite(column).all():
+        raise TraceError(f"{name}: row {int(np.argmin(np.isfinite(column)))} is not a finite number")
+    return column
+
+
+def integers(name: str, values: ArrayLike, n: int) -> NDArray[np.int64]:
+    column = _column(name, values, n)
+    if n and column.dtype.kind == "f":
+        raise TraceError(f"{name}: must be whole numbers, got {column.dtype}")
+    return column.astype(np.int64, copy=False)
+
+
+def indices(name: str, values: ArrayLike, n: int, names: int) -> NDArray[np.int64]:
+    column = integers(name, values, n)
+    if n and not 0 <= column.min() <= column.max() < names:
+        raise TraceError(f"{name}: must be an index into {names} names, got {column.min()} to {column.max()}")
+    return column
+
+
+def check_names(column: str, names: tuple[str, ...]) -> None:
+    if not all(isinstance(name, str) for name in names):
+        raise TraceError(f"{column}: names must be text")
+    if len(set(names)) != len(names):
+        raise TraceError(f"{column}: names must be distinct")

@@ -1,0 +1,17 @@
+"""The formats of access logs that can be read: one small reader each, and the registry that names them.
+
+A new format is one file beside this one and one line below. The order is the order in which a log's first
+lines are tried; of formats that understand equally many of them, the first wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from traffic.formats.apache import Combined, Common
+from traffic.formats.rows import Reader
+
+READERS: dict[str, Callable[[str], Reader]] = {
+    "combined": Combined,
+    "common": Common,
+}

@@ -1,0 +1,113 @@
+"""What the readers of log formats share: the lines they are given and the rows they make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from traffic.origin import Origin
+from traffic.trace import Trace
+
+EXAMPLES = 3
+EXAMPLE_CHARACTERS = 200
+MAX_ENDPOINTS = 256
+OTHER = "other"
+
+
+class Reader(Protocol):
+    """Understands the lines of one format; made with the name of the field that is to be the key."""
+
+    fields: tuple[str, ...]
+    """What may be the key."""
+
+    def recognises(self, line: str) -> bool:
+        """Whether this line could be of this format; called before `read`, to choose among formats."""
+
+    def read(self, lines: list[str], rows: Rows) -> None:
+        """Add the lines that parse to `rows` and report the others to it. Lines come in the file's order."""
+
+
+class Names(dict[str, int]):
+    """Names numbered in order of first appearance: `names[name]` is its number, a new one if it is new.
+
+    After `limit` names every further one gets the number of "other".
+    """
+
+    __slots__ = ("limit",)
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def __missing__(self, name: str) -> int:
+        if self.limit is not None and len(self) >= self.limit:
+            # Not stored under its own name: a log full of distinct paths must not fill memory.
+            return self.setdefault(OTHER, len(self))
+        number = self[name] = len(self)
+        return number
+
+    def numbers(self, names: Iterable[str], n: int) -> NDArray[np.int64]:
+        """The number of each of the n names."""
+        return np.fromiter(map(self.__getitem__, names), np.int64, n)
+
+
+class Rows:
+    """Collects requests and the lines that were none, block by block, as arrays; ends as a Trace."""
+
+    def __init__(self) -> None:
+        self.keys = Names()
+        self.endpoints = Names(MAX_ENDPOINTS)
+        self.parsed = 0
+        self.skipped = 0
+        self.examples: list[str] = []
+        self.notes: list[str] = []
+        self._columns: dict[str, list[NDArray[np.generic]]] = {
+            n: [] for n in ("time", "key", "session", "endpoint")
+        }
+
+    def add(
+        self,
+        time: NDArray[np.float64],
+        keys: Iterable[str],
+        endpoints: Iterable[str],
+        session: NDArray[np.int64],
+    ) -> None:
+        """Add n requests: time in seconds since the epoch; session, any number that equal sessions share."""
+        n = len(time)
+        self.parsed += n
+        self._columns["time"].append(time)
+        self._columns["key"].append(self.keys.numbers(keys, n))
+        self._columns["session"].append(session)
+        self._columns["endpoint"].append(self.endpoints.numbers(endpoints, n).astype(np.int32))
+
+    def skip(self, line: str) -> None:
+        """Report a line that did not parse. Blank lines are nobody's loss and not counted."""
+        if line.strip():
+            self.skipped += 1
+            if len(self.examples) < EXAMPLES:
+                self.examples.append(printable(line))
+
+    def trace(self, source: str) -> Trace:
+        """All requests, sorted by time; sessions are renumbered densely."""
+        columns = {name: np.concatenate(blocks) for name, blocks in self._columns.items()}
+        self._columns.clear()
+        columns["session"] = np.unique(columns["session"], return_inverse=True)[1]
+        origin = Origin(
+            source=source,
+            lines=self.parsed + self.skipped,
+            parsed=self.parsed,
+            skipped=self.skipped,
+            examples=tuple(self.examples),
+            notes=tuple(self.notes),
+        )
+        return Trace(keys=self.keys, endpoints=self.endpoints, origin=origin, **columns)
+
+
+def printable(line: str) -> str:
+    """The line's first 200 characters with everything a terminal might obey spelled as a backslash escape."""
+    start = line[:EXAMPLE_CHARACTERS]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in start)
+    return shown[:EXAMPLE_CHARACTERS]
