@@ -41,7 +41,7 @@ _PATTERN = re.compile(
 _NAME = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
-class InvalidLimit(ValueError):  # noqa: N818 - named by what is wrong, as the whole error family is
+class InvalidLimit(ValueError):
     """A limit that cannot be: says which part, and what would be right."""
 
 
@@ -94,7 +94,9 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
         unit = match["unit"].lower()
         unit = _ABBREVIATIONS.get(unit, unit.removesuffix("s"))
         if unit not in _UNITS:
-            raise InvalidLimit(f"limit {text!r}: unknown unit {match['unit']!r}; known are {', '.join(_UNITS)}")
+            raise InvalidLimit(
+                f"limit {text!r}: unknown unit {match['unit']!r}; known are {', '.join(_UNITS)}"
+            )
         period = _UNITS[unit] * float(match["count"] or 1)
         return cls(float(match["rate"]), period, algorithm, burst, name, tuple(options.items()))
 

@@ -193,7 +193,9 @@ class _SimFuture:
 
     def set_exception(self, error: BaseException) -> None:
         self._event.fail(cast(Exception, error))
-        self._event.defused = True  # the one who awaits it raises it; nobody waiting is not the simulation's failure
+        self._event.defused = (
+            True  # the one who awaits it raises it; nobody waiting is not the simulation's failure
+        )
 
     def done(self) -> bool:
         return self._event.triggered
@@ -267,4 +269,3 @@ class Queue(Generic[T]):
             future = self._changed.popleft()
             if not future.done():
                 future.set_result(None)
-

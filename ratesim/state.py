@@ -92,4 +92,3 @@ def decode(data: bytes) -> RateLimitState:
 def micro(seconds: float) -> float:
     """A time to the microsecond, which is what every backend keeps of it."""
     return round(seconds, 6)
-

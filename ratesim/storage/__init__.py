@@ -1,0 +1,43 @@
+"""Where the state of a rate limiter lives: one interface, four backends."""
+
+from ratesim.errors import Capacity, Config, ConnectionFailed, Serialization, StorageError, Timeout
+from ratesim.storage.base import Charge, RateLimitStorage, Request, StorageHealth, StorageStats
+from ratesim.storage.config import (
+    HybridStorageConfig,
+    MemoryStorageConfig,
+    PostgresStorageConfig,
+    RedisStorageConfig,
+)
+from ratesim.storage.hybrid import HybridStorage
+from ratesim.storage.memory import MemoryStorage
+from ratesim.storage.postgres import PostgresStorage
+from ratesim.storage.redis import RedisStorage
+from ratesim.storage.urls import StorageURL, open_storage
+
+__all__ = [  # noqa: RUF022 - grouped by what they are for
+    # backends, and how to open one
+    "RateLimitStorage",
+    "MemoryStorage",
+    "RedisStorage",
+    "PostgresStorage",
+    "HybridStorage",
+    "open_storage",
+    "StorageURL",
+    # their options
+    "MemoryStorageConfig",
+    "RedisStorageConfig",
+    "PostgresStorageConfig",
+    "HybridStorageConfig",
+    # what travels
+    "Charge",
+    "Request",
+    "StorageHealth",
+    "StorageStats",
+    # what can go wrong
+    "StorageError",
+    "ConnectionFailed",
+    "Timeout",
+    "Serialization",
+    "Capacity",
+    "Config",
+]

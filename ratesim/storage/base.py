@@ -155,6 +155,7 @@ class RateLimitStorage(ABC):
     async def get_stats(self) -> StorageStats:
         """What the storage holds and has done."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Stop and let go of everything; what is pending is written first. Calling it twice does nothing more."""
 
@@ -170,5 +171,6 @@ class RateLimitStorage(ABC):
 def check_window(amount: int, window: float) -> None:
     """InvalidLimit for an `increment` that makes no sense."""
     if amount < 0 or not 0 < window < 1e12:
-        raise InvalidLimit(f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0")
-
+        raise InvalidLimit(
+            f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0"
+        )

@@ -117,7 +117,9 @@ class PostgresStorageConfig(ClientConfig, frozen=True, kw_only=True):
                 f"table_name {self.table_name!r}: use lower-case letters, digits and '_', at most 40, not a digit first"
             )
         one_of(
-            "synchronous_commit", self.synchronous_commit, ("on", "off", "local", "remote_write", "remote_apply")
+            "synchronous_commit",
+            self.synchronous_commit,
+            ("on", "off", "local", "remote_write", "remote_apply"),
         )
         at_least("cleanup_batch_size", self.cleanup_batch_size, 1)
 

@@ -31,7 +31,7 @@ from ratesim.storage.base import (
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.eviction import POLICIES
 
-__all__ = ["Entry", "MemoryStorage", "unseen", "up_to_micro", "weighs_more"]
+__all__ = ["Entry", "MemoryStorage", "consumed_after", "unseen", "up_to_micro", "weighs_more"]
 
 _COUNTER = ":counter"  # no limit can have this name
 
@@ -120,7 +120,9 @@ class MemoryStorage(RateLimitStorage):
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
         time = self.runtime.time()
-        return [self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
+        return [
+            self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests
+        ]
 
     def decide(
         self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True
@@ -258,6 +260,10 @@ class MemoryStorage(RateLimitStorage):
     # -- state --------------------------------------------------------------------------------------------------------
 
     async def reset(self, identifier: str) -> None:
+        self.forget(identifier)
+
+    def forget(self, identifier: str) -> None:
+        """`reset` at once."""
         for key in (identifier, *self._named.get(identifier, ())):
             if key in self._entries:
                 self._remove(key)
@@ -294,6 +300,10 @@ class MemoryStorage(RateLimitStorage):
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
         check_window(amount, window)
+        return self.count(identifier, amount, window)
+
+    def count(self, identifier: str, amount: int, window: float) -> int:
+        """`increment` at once."""
         now = self.runtime.time()
         key = (identifier, _COUNTER)
         counter = self._entries.get(key)
@@ -339,6 +349,9 @@ class MemoryStorage(RateLimitStorage):
     async def health_check(self) -> StorageHealth:
         return StorageHealth(True, 0.0, "in this process")
 
+    async def close(self) -> None:
+        """Nothing runs and nothing is pending; the states stay readable."""
+
     async def cleanup_expired(self) -> int:
         now = self.runtime.time()
         expired = [key for key, entry in self._entries.items() if entry.expires_at <= now]
@@ -374,15 +387,13 @@ def weighs_more(decision: Decision, other: Decision) -> bool:
     return decision.retry_after == 0.0 and decision.remaining < other.remaining
 
 
-def unseen(
-    charge: Charge, known: Watermark | None
-) -> tuple[list[tuple[float, float, int]], Watermark]:
+def unseen(charge: Charge, known: Watermark | None) -> tuple[list[tuple[float, float, int]], Watermark]:
     """What of a charge has not been applied yet, and the watermark after it: the rule that makes flushes count once.
 
     A watermark of a lower epoch is of a node that has forgotten it since; of a higher one, this flush is a straggler. A gap
     below the charge is consumption that the state lost (a failover to an older one): it is charged with the first entry.
     """
-    total = charge.before + sum(cost for _, cost, _ in charge.entries)
+    total = consumed_after(charge.before, charge.entries)
     if known is None or known.epoch < charge.epoch:
         return list(charge.entries), Watermark(charge.epoch, total)
     if known.epoch > charge.epoch or known.consumed >= total:
@@ -400,10 +411,16 @@ def unseen(
     return entries, Watermark(charge.epoch, total)
 
 
+def consumed_after(before: float, entries: Sequence[tuple[float, float, int]]) -> float:
+    """Cumulative consumption, added up in the order that every twin uses (the built-in `sum` compensates rounding)."""
+    total = 0.0
+    for _, cost, _ in entries:
+        total += cost
+    return before + total
+
+
 def _bytes(key: Hashable, entry: Entry | Counter) -> int:
     size = sys.getsizeof(key) + sys.getsizeof(entry) + 200  # two dict slots and their share of slack
     if isinstance(entry, Entry):
         size += sys.getsizeof(entry.state) + 24 * (len(entry.state) + 3)
     return size
-
-

@@ -1,0 +1,34 @@
+"""ratesim: where should the state of an API's rate limiter live? A laboratory that answers by evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratesim.limit import Decision, InvalidLimit, Limit
+
+if TYPE_CHECKING:
+    from ratesim.recommend import recommend
+    from ratesim.simulation.run import run
+    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.sweep import sweep
+
+__all__ = ["Decision", "InvalidLimit", "Limit", "Scenario", "recommend", "run", "sweep"]
+
+__version__ = "0.1.0"
+
+# The laboratory brings pandas and SimPy with it; a service that only limits should not wait for them.
+_LAZY = {
+    "Scenario": "ratesim.simulation.scenario",
+    "recommend": "ratesim.recommend",
+    "run": "ratesim.simulation.run",
+    "sweep": "ratesim.simulation.sweep",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value

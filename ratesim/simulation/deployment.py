@@ -1,0 +1,110 @@
+"""A deployment: N API nodes with a storage each, and what they share. Built from a candidate's storage URL."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.network import PRESETS
+from ratesim.simulation.profile import Backend, Profile
+from ratesim.simulation.remote import Backing, ModelBacking, RemoteStorage, SimDriver
+from ratesim.simulation.scenario import Candidate, Routing, Scenario, ScenarioError
+from ratesim.simulation.station import Station
+from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
+from traffic import Trace
+
+__all__ = ["Deployment", "backend_of", "route"]
+
+UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets nothing that a decision could need
+
+
+@dataclass
+class Deployment:
+    """storages: one for each node. cpus: the nodes' processors. station: the server's, or None. clients: of the server."""
+
+    storages: list[RateLimitStorage]
+    cpus: list[Station]
+    costs: Backend
+    station: Station | None
+    remotes: list[RemoteStorage]
+
+    @property
+    def operations(self) -> int:
+        """Operations sent to the shared store."""
+        return sum(remote.client.operations for remote in self.remotes)
+
+
+def build(
+    scenario: Scenario,
+    candidate: Candidate,
+    profile: Profile,
+    env: simpy.Environment,
+    epoch: float,
+    seed: int,
+    backing: Callable[[StorageURL, Callable[[], int]], Backing] | None = None,
+) -> Deployment:
+    """The nodes and servers of a candidate, at the start of a run.
+
+    backing: makes what decides behind the network; the fast model unless given. Raises Config or ScenarioError.
+    """
+    url = StorageURL.parse(candidate.storage)
+    network = scenario.deployment.network
+    if network not in PRESETS:
+        raise ScenarioError(f"deployment.network {network!r}: known are {', '.join(PRESETS)}")
+    runtime = SimRuntime(env, epoch)
+    sequence = itertools.count(1).__next__
+    nodes = range(scenario.deployment.nodes)
+    cpus = [Station() for _ in nodes]
+    if url.backend == "memory":
+        memories: list[RateLimitStorage] = [MemoryStorage(url.config, runtime, sequence) for _ in nodes]
+        return Deployment(memories, cpus, profile.backends["memory"], None, [])
+    costs = profile.backends[url.backend]
+    station = Station(costs.concurrency)
+    make = backing or _model(runtime)
+    shared = make(url, sequence)
+    rngs = np.random.default_rng([seed, 1]).spawn(2 * len(cpus))
+    remotes = [
+        RemoteStorage(
+            SimDriver(shared, PRESETS[network], station, costs, runtime, seed), runtime, url.config, rngs[node]
+        )
+        for node in nodes
+    ]
+    if url.hybrid is None:
+        return Deployment(list(remotes), cpus, costs, station, remotes)
+    hybrids: list[RateLimitStorage] = []
+    for node, remote in zip(nodes, remotes, strict=True):
+        config = _named(url, node)
+        hybrids.append(HybridStorage(remote, config, runtime, rngs[len(cpus) + node], sequence))
+    near = profile.backends["memory" if url.hybrid.consistency == "eventual" else url.backend]
+    return Deployment(hybrids, cpus, near, station, remotes)
+
+
+def route(trace: Trace, routing: Routing, nodes: int) -> NDArray[np.int64]:
+    """The node of each request."""
+    if routing == "round_robin":
+        return np.arange(len(trace), dtype=np.int64) % nodes
+    # Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighbouring sessions part ways.
+    mixed = (trace.session.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    return ((mixed >> np.uint64(33)) % np.uint64(nodes)).astype(np.int64)
+
+
+def backend_of(candidate: Candidate) -> str:
+    """memory, redis, postgres or hybrid."""
+    url = StorageURL.parse(candidate.storage)
+    return url.backend if url.hybrid is None else "hybrid"
+
+
+def _named(url: StorageURL, node: int):  # type: ignore[no-untyped-def]
+    import msgspec
+
+    return msgspec.structs.replace(url.hybrid, node=f"node-{node}")
+
+
+def _model(runtime: SimRuntime) -> Callable[[StorageURL, Callable[[], int]], Backing]:
+    return lambda url, sequence: ModelBacking(MemoryStorage(UNBOUNDED, runtime, sequence))

@@ -1,0 +1,168 @@
+"""`run`: one candidate through one scenario in simulated time, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from ratesim.errors import StorageError
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.deployment import Deployment, backend_of, build, route
+from ratesim.simulation.profile import Profile
+from ratesim.simulation.remote import Backing
+from ratesim.simulation.scenario import Candidate, Scenario
+from ratesim.simulation.score import Score, score
+from ratesim.storage import StorageURL
+from traffic import Trace, open_loop
+
+__all__ = ["RunResult", "run"]
+
+Connect = Callable[[StorageURL, Callable[[], int]], Backing]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run. Arrays have one row for each request of the trace.
+
+    allowed: whether it was admitted; false also where no decision came. latency: seconds until the answer. sequence: the
+    position in the order of decisions, 0 where none was taken. node: who served it.
+    """
+
+    scenario: Scenario
+    candidate: Candidate
+    seed: int
+    allowed: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
+    latency: NDArray[np.float64]
+    sequence: NDArray[np.int64]
+    node: NDArray[np.int64]
+    score: Score
+    l2_operations: int
+    l2_busy: float
+    concurrency: int
+    simulated_seconds: float
+    bytes_per_key: float
+
+    def row(self) -> dict[str, Any]:
+        """The run as one row of a results table; times in seconds."""
+        requests = len(self.allowed)
+        admitted = int(self.allowed.sum())
+        failed = int(self.failed.sum())
+        answered = self.latency[~self.failed]
+        p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
+        url = StorageURL.parse(self.candidate.storage)
+        asked = self.score.exact_total
+        return {
+            "candidate": self.candidate.name,
+            "backend": url.backend if url.hybrid is None else "hybrid",
+            "routing": self.candidate.routing or self.scenario.deployment.routing,
+            "storage": self.candidate.storage,
+            "seed": self.seed,
+            "requests": requests,
+            "admitted": admitted,
+            "denied": requests - admitted - failed,
+            "failed": failed,
+            "exact_total": asked,
+            "over_admission": self.score.over_admission,
+            "false_denial": self.score.false_denial,
+            "net_over_admission": self.score.net_over_admission,
+            "worst_excess": self.score.worst_excess,
+            "latency_p50": float(p50),
+            "latency_p90": float(p90),
+            "latency_p99": float(p99),
+            "latency_max": float(longest),
+            "l2_operations_per_request": self.l2_operations / requests,
+            "l2_busy_per_request": self.l2_busy / requests,
+            "utilisation": self.l2_busy / self.concurrency / max(self.simulated_seconds, 1e-9),
+            "bytes_per_key": self.bytes_per_key,
+            "simulated_seconds": self.simulated_seconds,
+        }
+
+
+def run(
+    scenario: Scenario,
+    candidate: Candidate,
+    seed: int | None = None,
+    *,
+    profile: Profile | None = None,
+    trace: Trace | None = None,
+    backing: Connect | None = None,
+) -> RunResult:
+    """Replay the scenario's traffic against a candidate.
+
+    seed: of this replication, scenario.seed unless given. trace: the scenario's, if it was made already. backing: what
+    decides behind the network, if not the model (see `deployment.build`).
+    """
+    profile = profile or Profile.load()
+    trace = scenario.trace() if trace is None else trace
+    seed = scenario.seed if seed is None else seed
+    env = simpy.Environment()
+    epoch = float(trace.time[0])
+    deployment = build(scenario, candidate, profile, env, epoch, seed, backing)
+    limit = scenario.limit.limit()
+    n = len(trace)
+    allowed, failed = np.zeros(n, bool), np.zeros(n, bool)
+    latency, sequence = np.zeros(n), np.zeros(n, np.int64)
+    nodes = route(trace, candidate.routing or scenario.deployment.routing, scenario.deployment.nodes)
+    where = nodes.tolist()
+    stamps, costs = trace.time.tolist(), trace.cost.tolist()
+    names = [trace.keys[key] for key in trace.key.tolist()]
+    runtime = SimRuntime(env, epoch)
+    storages, cpus, cpu = deployment.storages, deployment.cpus, deployment.costs.client_cpu
+
+    async def send(i: int) -> None:
+        start = env.now
+        node = where[i]
+        ready = cpus[node].take(start, cpu)
+        try:
+            decision = await storages[node].acquire(names[i], limit, costs[i], stamps[i])
+        except StorageError:
+            failed[i] = True
+        else:
+            allowed[i] = decision.allowed
+            sequence[i] = decision.sequence
+        # The processor's share is added to the answer rather than waited for: it saves an event for each request.
+        latency[i] = env.now - start + (ready - start)
+
+    env.process(_drive(open_loop(trace, send, runtime)))
+    env.run()
+    answered = ~failed
+    order = np.where(sequence > 0, sequence, np.iinfo(np.int64).max)
+    result = score(
+        limit, trace.key[answered], trace.time[answered], trace.cost[answered], allowed[answered], order[answered]
+    )
+    return RunResult(
+        scenario,
+        candidate,
+        seed,
+        allowed,
+        failed,
+        latency,
+        sequence,
+        nodes,
+        result,
+        deployment.operations,
+        deployment.station.busy if deployment.station else 0.0,
+        deployment.costs.concurrency,
+        trace.duration,
+        _bytes_per_key(deployment, candidate, profile, limit.algorithm),
+    )
+
+
+def _drive(coroutine: Any) -> Any:
+    return (yield from coroutine.__await__())
+
+
+def _bytes_per_key(deployment: Deployment, candidate: Candidate, profile: Profile, algorithm: str) -> float:
+    """Bytes that one key takes: in the store, and on the one node that knows it."""
+    backend = backend_of(candidate)
+    url = StorageURL.parse(candidate.storage)
+    total = profile.backends[url.backend].bytes_per_key.get(algorithm, float("nan"))
+    if backend == "hybrid" and url.hybrid is not None and url.hybrid.consistency == "eventual":
+        total += profile.backends["memory"].bytes_per_key.get(algorithm, float("nan"))
+    return total

@@ -1,0 +1,152 @@
+"""The score of a run: how far what it admitted is from what an exact limiter in one place would have admitted."""
+
+from __future__ import annotations
+
+import inspect
+from math import inf
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ratesim.algorithms import bind
+from ratesim.limit import Limit
+from ratesim.simulation.oracle import exact, load
+
+__all__ = ["Score", "Worst", "score"]
+
+_TAIL = """
+from numba import njit
+
+_heaviest = njit(cache=True, nogil=True)(_heaviest)
+"""
+
+
+class Worst(NamedTuple):
+    """The heaviest window of a run: [start, end) in seconds since the epoch, of the key with this index."""
+
+    key: int
+    start: float
+    end: float
+
+
+class Score(msgspec.Struct, frozen=True):
+    """What a run admitted against what the oracle did. Ratios are of the oracle's total: 0/0 counts as 0, x/0 is inf.
+
+    over_admission: cost admitted beyond the oracle's, summed over keys and windows [i * period, (i + 1) * period) since the
+        epoch in which it is more.
+    false_denial: cost admitted short of the oracle's, summed over those in which it is less.
+    net_over_admission: as over_admission, but with each key's whole run as one window: a bucket that overdraws pays back
+        later.
+    worst_excess: the largest cost admitted within any window of length `period`, wherever it begins, of any key, over what
+        the limit permits there (rate; burst + rate for a bucket), minus 1: 0.5 is half too much, -1 that nothing was
+        admitted. Above 0 need not be anybody's fault: an exact fixed window reaches 1 across an edge.
+    exact_total, admitted_total: cost.
+    worst: where worst_excess was; None when no cost was admitted.
+    """
+
+    over_admission: float
+    false_denial: float
+    net_over_admission: float
+    worst_excess: float
+    exact_total: float
+    admitted_total: float
+    worst: Worst | None
+
+
+def score(
+    limit: Limit,
+    key: ArrayLike,
+    stamp: ArrayLike,
+    cost: ArrayLike,
+    admitted: ArrayLike,
+    order: ArrayLike | None = None,
+) -> Score:
+    """Score n decisions. Requests that got no decision are no rows: leave them out.
+
+    key: whole numbers from 0, dense, shape (n,).
+    stamp: the true time that each request's decision was asked for, seconds since the epoch, shape (n,).
+    cost: 0, or 1e-6 to 1e12, shape (n,).
+    admitted: bool, shape (n,).
+    order: sequence numbers, shape (n,): the request with the least was decided first, equal ones in the order of their
+        rows. None: all in the order of their rows.
+    Raises what `exact` raises, and ValueError for shapes that differ.
+    """
+    key, stamp, cost = np.asarray(key), np.asarray(stamp, np.float64), np.asarray(cost, np.float64)
+    admitted = np.asarray(admitted, np.bool_)
+    if admitted.shape != key.shape:
+        raise ValueError(f"admitted needs the shape of key, {key.shape}, not {admitted.shape}")
+    if order is not None:
+        order = np.asarray(order)
+        if order.shape != key.shape:
+            raise ValueError(f"order needs the shape of key, {key.shape}, not {order.shape}")
+        decided = np.argsort(order, kind="stable")
+        key, stamp, cost, admitted = key[decided], stamp[decided], cost[decided], admitted[decided]
+    keys = int(key.max()) + 1 if key.size else 0
+    granted = exact(limit, key, stamp, cost, keys)
+    key = key.astype(np.int64, copy=False)
+    exact_total = float(cost[granted].sum())
+
+    by_key = np.lexsort((stamp, key))  # so by window, too: floor(stamp / period) never falls as stamp grows
+    key, stamp, cost, admitted = key[by_key], stamp[by_key], cost[by_key], admitted[by_key]
+    # Row by row, where equal decisions cancel exactly, before anything is summed and rounded.
+    surplus = np.where(admitted, cost, 0.0) - np.where(granted[by_key], cost, 0.0)
+    other_key = np.diff(key, prepend=-1) != 0
+    other_window = other_key | (np.diff(np.floor(stamp / limit.period), prepend=-inf) != 0)
+    in_windows, in_keys = _sums(surplus, other_window), _sums(surplus, other_key)
+    worst_excess, worst = _worst(limit, key[admitted], stamp[admitted], cost[admitted])
+    return Score(
+        over_admission=_ratio(in_windows[in_windows > 0].sum(), exact_total),
+        false_denial=_ratio(-in_windows[in_windows < 0].sum(), exact_total),
+        net_over_admission=_ratio(in_keys[in_keys > 0].sum(), exact_total),
+        worst_excess=worst_excess,
+        exact_total=exact_total,
+        admitted_total=float(cost[admitted].sum()),
+        worst=worst,
+    )
+
+
+def _sums(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.add.reduceat(values, np.flatnonzero(begins)) if len(values) else np.empty(0)
+
+
+def _ratio(part: float, whole: float) -> float:
+    if part == 0:
+        return 0.0
+    return float(part) / whole if whole > 0 else inf
+
+
+def _worst(
+    limit: Limit, key: NDArray[Any], stamp: NDArray[np.float64], cost: NDArray[np.float64]
+) -> tuple[float, Worst | None]:
+    permitted = limit.rate
+    if bind(limit).algorithm.rule.BURST:
+        permitted += limit.rate if limit.burst is None else limit.burst
+    heaviest = load("heaviest", "import numpy as np\n\n" + _HEAVIEST + _TAIL)._heaviest
+    total, first = heaviest(key, stamp, cost, limit.period)
+    if first < 0:
+        return -1.0, None
+    start = float(stamp[first])
+    return total / permitted - 1.0, Worst(int(key[first]), start, start + limit.period)
+
+
+def _heaviest(key, stamp, cost, period):  # type: ignore[no-untyped-def]
+    # Compiled, never run here. Rows sorted by key, then stamp. The greatest cost of rows of one key less than `period`
+    # apart, and the first of them; (0.0, -1) when none costs anything. What a half-open window holds is always such rows.
+    most, at = 0.0, -1
+    total, first = 0.0, 0
+    for last in range(len(key)):
+        if key[last] != key[first]:
+            total, first = 0.0, last
+        while stamp[last] - stamp[first] >= period:
+            total -= cost[first]
+            first += 1
+        # A window that starts anew forgets the roundings of what has left it.
+        total = cost[last] if first == last else total + cost[last]
+        if total > most:
+            most, at = total, first
+    return most, at
+
+
+_HEAVIEST = inspect.getsource(_heaviest)

@@ -1,0 +1,163 @@
+"""`Client`: what sits between a decision and a server. One layer over any driver, live or simulated.
+
+It sends at once while a connection is free. While all are busy, operations wait and then travel together (coalescing); a
+batch that takes too long is given up (timeout); what may be repeated is tried again with backoff and jitter (retry); and a
+server that keeps failing is left alone for a while (circuit breaker).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ratesim.errors import Capacity, ConnectionFailed, StorageError, Timeout
+from ratesim.runtime import Future, Runtime
+from ratesim.storage.config import ClientConfig
+from ratesim.storage.operations import Driver, Operation
+
+__all__ = ["Client"]
+
+
+class Client:
+    """Sends operations through a driver. `rng` draws the jitter of retries."""
+
+    def __init__(
+        self, driver: Driver, runtime: Runtime, config: ClientConfig, rng: np.random.Generator | None = None
+    ) -> None:
+        self.driver = driver
+        self.runtime = runtime
+        self.config = config
+        self.operations = 0
+        self.batches = 0
+        self.errors: dict[str, int] = {}
+        self._rng = rng or np.random.default_rng(0)
+        self._free = config.pool_size
+        self._waiting: deque[tuple[Operation, Future[Any]]] = deque()
+        self._failures = 0
+        self._open_until = 0.0
+
+    @property
+    def breaker(self) -> str:
+        """closed (all is well), open (nothing is sent) or half-open (the next operation probes)."""
+        if self._failures < self.config.breaker_failures:
+            return "closed"
+        return "open" if self.runtime.time() < self._open_until else "half-open"
+
+    async def submit(self, operation: Operation) -> Any:
+        """The answer to one operation."""
+        if self._free and not self._waiting:
+            self._free -= 1
+            try:
+                answers = await self._send([operation])
+            finally:
+                self._release()
+            return _raise_or_return(answers[0])
+        if len(self._waiting) >= self.config.max_waiting:
+            raise self._count(Capacity(f"{len(self._waiting)} operations wait for a connection already"))
+        future: Future[Any] = self.runtime.future()
+        self._waiting.append((operation, future))
+        return await future
+
+    async def submit_all(self, operations: Sequence[Operation]) -> list[Any]:
+        """The answers to several operations, sent in as few batches as `max_batch` allows, in order."""
+        answers: list[Any] = []
+        for first in range(0, len(operations), self.config.max_batch):
+            batch = operations[first : first + self.config.max_batch]
+            while not self._free:
+                await self._turn()
+            self._free -= 1
+            try:
+                answers += await self._send(batch)
+            finally:
+                self._release()
+        return [_raise_or_return(answer) for answer in answers]
+
+    async def _turn(self) -> None:
+        # Wait for a connection by queueing behind everybody else; an operation of no effect marks the place.
+        future: Future[Any] = self.runtime.future()
+        self._waiting.append((_TURN, future))
+        await future
+
+    def _release(self) -> None:
+        while self._waiting and self._waiting[0][0] is _TURN:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                self._free += 1
+                future.set_result(None)
+                return
+        if not self._waiting:
+            self._free += 1
+            return
+        batch = []
+        while self._waiting and len(batch) < self.config.max_batch and self._waiting[0][0] is not _TURN:
+            operation, future = self._waiting.popleft()
+            if not future.done():  # done already: whoever waited was cancelled
+                batch.append((operation, future))
+        if batch:
+            self.runtime.spawn(self._send_waiting(batch))
+        else:
+            self._free += 1
+
+    async def _send_waiting(self, batch: list[tuple[Operation, Future[Any]]]) -> None:
+        try:
+            answers = await self._send([operation for operation, _ in batch])
+        except StorageError as error:
+            answers = [error] * len(batch)
+        finally:
+            self._release()
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, StorageError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    async def _send(self, batch: Sequence[Operation]) -> list[object]:
+        self.operations += len(batch)
+        repeatable = all(operation.repeatable for operation in batch)
+        attempt = 0
+        while True:
+            if self.breaker == "open":
+                raise self._count(ConnectionFailed("the circuit breaker is open", sent=False))
+            try:
+                self.batches += 1
+                answers = await self.runtime.timeout(self.driver.execute(batch), self.config.command_timeout)
+            except TimeoutError:
+                seconds = self.config.command_timeout
+                failure: StorageError = Timeout(
+                    f"no answer within {seconds:g} s; raise command_timeout, or look at the server"
+                )
+                again = repeatable
+            except ConnectionFailed as error:
+                failure = error
+                again = repeatable or not error.sent
+            else:
+                self._failures = 0
+                return answers
+            self._failures += 1
+            if self._failures >= self.config.breaker_failures:
+                self._open_until = self.runtime.time() + self.config.breaker_reset
+            self._count(failure)
+            if not again or attempt >= self.config.retries:
+                raise failure
+            longest = min(self.config.retry_cap, self.config.retry_base * 2.0**attempt)
+            await self.runtime.sleep(float(self._rng.random()) * longest)
+            attempt += 1
+
+    def _count(self, error: StorageError) -> StorageError:
+        kind = type(error).__name__
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+        return error
+
+
+_TURN = Operation()
+
+
+def _raise_or_return(answer: Any) -> Any:
+    if isinstance(answer, StorageError):
+        raise answer
+    return answer

@@ -1,0 +1,45 @@
+-- One limit of an identifier is a set of fields of the identifier's hash, each beginning with `prefix`, so that HGETALL shows
+-- a person all of it. Before this come `rules` and `fields`, the algorithms this script can run (ratesim/storage/redis.py).
+
+local function number(x) return string.format('%.17g', x) end
+
+-- The record that a decision at `now` goes on from: its flat state, or nil where a fresh one is due.
+local function load(key, prefix, algorithm, p, now)
+  local names = fields[algorithm]
+  local wanted = {prefix .. 'algorithm', prefix .. 'expires_at'}
+  for i = 1, #names do wanted[i + 2] = prefix .. names[i] end
+  local found = redis.call('HMGET', key, unpack(wanted))
+  if found[1] ~= algorithm or tonumber(found[2]) <= now then return nil end
+  local s = {}
+  for i = 1, #names do
+    for value in string.gmatch(found[i + 2], '%S+') do s[#s + 1] = tonumber(value) end
+  end
+  if #s ~= rules[algorithm].size(p) then return nil end
+  return s
+end
+
+-- `born` is the time at which the record begins, or nil where it goes on.
+local function store(key, prefix, algorithm, s, at, expires_at, born)
+  local names = fields[algorithm]
+  local values = {prefix .. 'algorithm', algorithm, prefix .. 'last_accessed', number(at), prefix .. 'expires_at', number(expires_at)}
+  for i = 1, #names - 1 do
+    values[#values + 1] = prefix .. names[i]
+    values[#values + 1] = number(s[i])
+  end
+  local last = {}
+  for i = #names, #s do last[#last + 1] = number(s[i]) end
+  values[#values + 1] = prefix .. names[#names]
+  values[#values + 1] = table.concat(last, ' ')
+  if born then
+    forget(key, prefix)
+    values[#values + 1] = prefix .. 'created_at'
+    values[#values + 1] = number(born)
+  end
+  redis.call('HSET', key, unpack(values))
+end
+
+-- Keep the key for at least `seconds` more; other limits of the identifier may need it longer.
+local function keep(key, seconds, least)
+  local milliseconds = math.ceil(math.min(math.max(seconds, least), 1e10) * 1000)
+  if redis.call('PTTL', key) < milliseconds then redis.call('PEXPIRE', key, milliseconds) end
+end

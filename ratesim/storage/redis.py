@@ -1,0 +1,321 @@
+"""`RedisStorage`: state in Redis or Valkey, decided by Lua scripts that are twins of the Python rules.
+
+An identifier is one hash, whose fields are readable names; so several limits of it are decided atomically on one key, also
+on a cluster. A batch of operations is one pipeline of EVALSHAs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from ratesim import algorithms
+from ratesim.errors import Config, ConnectionFailed, Serialization, StorageError
+from ratesim.limit import Decision
+from ratesim.runtime import AsyncioRuntime, Runtime
+from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
+from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
+from ratesim.storage.client import Client
+from ratesim.storage.config import RedisStorageConfig
+from ratesim.storage.operations import Acquire, Apply, Get, Increment, Operation, Put, Reset
+from ratesim.storage.served import ServedStorage
+
+__all__ = ["RedisDriver", "RedisStorage"]
+
+_SINGLE = ("algorithm", "created_at", "last_accessed", "expires_at", "request_count", "metadata")
+
+
+class RedisStorage(ServedStorage):
+    """State in one Redis or Valkey.
+
+    connection: a redis.asyncio client to use instead of one made from `config.url` (fakeredis, in tests).
+    """
+
+    def __init__(
+        self,
+        config: RedisStorageConfig | None = None,
+        runtime: Runtime | None = None,
+        connection: redis.asyncio.Redis | None = None,
+    ) -> None:
+        self.config = config or RedisStorageConfig()
+        runtime = runtime or AsyncioRuntime()
+        self.driver = RedisDriver(self.config, connection)
+        super().__init__(Client(self.driver, runtime, self.config), runtime)
+
+    def __repr__(self) -> str:
+        return f"RedisStorage({_address(self.config.url)})"
+
+    async def cleanup_expired(self) -> int:
+        """Expiry is the server's work; what it has not dropped yet, and `now` says is over, goes here."""
+        return await self.driver.drop_expired(self.runtime.time())
+
+    async def get_stats(self) -> StorageStats:
+        entries, size = await self.driver.size()
+        return StorageStats(
+            entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors)
+        )
+
+
+class RedisDriver:
+    """Operations as pipelined scripts; the scripts are loaded when the server does not know them."""
+
+    def __init__(self, config: RedisStorageConfig, connection: redis.asyncio.Redis | None = None) -> None:
+        self.config = config
+        self._redis = connection if connection is not None else _connect(config)
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        try:
+            return await self._execute(batch)
+        except redis.exceptions.TimeoutError as error:
+            raise TimeoutError from error
+        except (redis.exceptions.ConnectionError, OSError) as error:
+            # redis-py connects before it sends, and says so only in its words.
+            sent = "connecting to" not in str(error)
+            raise ConnectionFailed(
+                f"{_address(self.config.url)}: not reachable; is the server running there?", sent=sent
+            ) from error
+        except redis.exceptions.RedisError as error:
+            raise StorageError(f"{_address(self.config.url)}: {error}") from error
+
+    async def _execute(self, batch: Sequence[Operation]) -> list[object]:
+        calls = [self._call(operation) for operation in batch]
+        raw = await self._pipeline(calls)
+        unknown = [i for i, answer in enumerate(raw) if isinstance(answer, redis.exceptions.NoScriptError)]
+        if unknown:
+            # What the server did not know was not carried out, so only that is sent again.
+            for text in {cast(str, calls[i][0]) for i in unknown}:
+                await self._redis.script_load(text)
+            again = await self._pipeline([calls[i] for i in unknown])
+            for i, answer in zip(unknown, again, strict=True):
+                raw[i] = answer
+        return [self._answer(operation, answer) for operation, answer in zip(batch, raw, strict=True)]
+
+    async def _pipeline(self, calls: list[tuple[Any, ...]]) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for script, *arguments in calls:
+            if script is None:
+                pipe.execute_command(*arguments)
+            else:
+                pipe.execute_command("EVALSHA", _sha(script), 1, *arguments)
+        return list(await pipe.execute(raise_on_error=False))
+
+    def _call(self, operation: Operation) -> tuple[Any, ...]:
+        """(script or None, arguments) of an operation."""
+        config = self.config
+        match operation:
+            case Acquire(identifier, limits, cost, now, consume):
+                arguments: list[Any] = [repr(now), repr(cost), int(consume), config.min_ttl, EXPIRY_MARGIN]
+                for limit in limits:
+                    p = algorithms.bind(limit).params
+                    arguments += [_prefix(limit.name), limit.algorithm, len(p), *map(repr, p)]
+                script = _script("acquire", tuple(sorted({limit.algorithm for limit in limits})))
+                return (script, self._key(identifier), *arguments)
+            case Apply(charge):
+                limit = charge.limit
+                p = algorithms.bind(limit).params
+                arguments = [_prefix(limit.name), limit.algorithm, config.min_ttl, EXPIRY_MARGIN]
+                arguments += [charge.node, charge.epoch, repr(charge.before), len(p), *map(repr, p)]
+                for time, cost, requests in charge.entries:
+                    arguments += [repr(time), repr(cost), requests]
+                return (_script("charge", (limit.algorithm,)), self._key(charge.identifier), *arguments)
+            case Get(identifier):
+                return (None, "HGETALL", self._key(identifier))
+            case Put(identifier, name, state, now, ttl):
+                milliseconds = round(max(ttl + EXPIRY_MARGIN, config.min_ttl) * 1000)
+                values = _fields(state, _prefix(name), now + ttl)
+                return (_script("put", ()), self._key(identifier), _prefix(name), milliseconds, *values)
+            case Increment(identifier, amount, window, now):
+                return (
+                    _script("increment", ()),
+                    self._counter(identifier),
+                    amount,
+                    repr(window),
+                    repr(now),
+                    config.min_ttl,
+                )
+            case Reset(identifier):
+                return (None, "DEL", self._key(identifier), self._counter(identifier))
+        raise TypeError(f"unknown operation {type(operation).__name__}")
+
+    def _answer(self, operation: Operation, raw: Any) -> object:
+        if isinstance(raw, redis.exceptions.RedisError):
+            return StorageError(f"{_address(self.config.url)}: {raw}")
+        match operation:
+            case Acquire(_, limits):
+                allowed, index, remaining, retry_after, reset_after = raw
+                numbers = float(remaining), float(retry_after), float(reset_after)
+                return Decision(allowed == 1, *numbers, limits[index])
+            case Apply(charge):
+                return _read(raw, charge.limit.name, None)
+            case Get(_, name, now):
+                return _read(raw, name, now)
+            case Increment():
+                return int(raw)
+        return None
+
+    def _key(self, identifier: str) -> bytes:
+        # What stands in braces decides the slot on a cluster, so an identifier and its counter lie together.
+        return f"{self.config.key_prefix}{{{identifier}}}".encode("utf-8", "surrogatepass")
+
+    def _counter(self, identifier: str) -> bytes:
+        return self._key(identifier) + b":counter"
+
+    async def drop_expired(self, now: float) -> int:
+        dropped = 0
+        async for key in self._redis.scan_iter(match=_pattern(self.config.key_prefix), count=1000):
+            fields = _text(await self._redis.hgetall(key))
+            ends = [float(value) for field, value in fields.items() if field.split(".")[-1] == "expires_at"]
+            if ends and max(ends) <= now:
+                dropped += int(await self._redis.delete(key))
+        return dropped
+
+    async def size(self) -> tuple[int, int]:
+        """Entries, and bytes as the server counts them (the mean over at most 100 keys, times the entries)."""
+        entries, sampled, size = 0, 0, 0
+        async for key in self._redis.scan_iter(match=_pattern(self.config.key_prefix), count=1000):
+            entries += 1
+            if sampled < 100:
+                size += int(await self._redis.memory_usage(key) or 0)
+                sampled += 1
+        return entries, round(size / sampled * entries) if sampled else 0
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
+    # Retries are the client layer's: one place decides what may be repeated.
+    try:
+        return redis.asyncio.Redis.from_url(
+            config.url,
+            max_connections=config.pool_size + 2,
+            socket_connect_timeout=config.connection_timeout,
+            socket_timeout=config.command_timeout,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+    except ValueError as error:
+        raise Config(f"redis URL {_address(config.url)}: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _script(name: str, names: tuple[str, ...]) -> str:
+    """A script with the rules of the algorithms it needs in front."""
+    parts = ["local forget\n", _lua("forget")]
+    if names:
+        parts.append("local rules, fields = {}, {}\n")
+        for each in names:
+            algorithm = algorithms.get(each)
+            fields = ", ".join(f"'{field.removesuffix('[]')}'" for field in algorithm.rule.FIELDS)
+            parts.append(f"fields['{each}'] = {{{fields}}}\n")
+            parts.append(f"rules['{each}'] = (function()\n{algorithm.lua}\nend)()\n")
+        parts.append(_lua("record"))
+    return "".join([*parts, _lua(name)])
+
+
+def _lua(stem: str) -> str:
+    return (resources.files("ratesim.storage") / "lua" / f"{stem}.lua").read_text("utf-8")
+
+
+@lru_cache(maxsize=256)
+def _sha(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _prefix(name: str) -> str:
+    return f"{name}." if name else ""
+
+
+def _read(raw: Any, name: str, now: float | None) -> RateLimitState | Serialization | None:
+    try:
+        return _state(_text(raw), name, now)
+    except Serialization as error:
+        return error
+
+
+def _text(raw: Any) -> dict[str, str]:
+    pairs: Mapping[Any, Any] = (
+        raw if isinstance(raw, Mapping) else dict(zip(raw[::2], raw[1::2], strict=True))
+    )
+    try:
+        return {_str(key): _str(value) for key, value in pairs.items()}
+    except UnicodeDecodeError as error:
+        raise Serialization(f"a hash that is not text: {error}") from error
+
+
+def _str(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _fields(state: RateLimitState, prefix: str, expires_at: float) -> list[Any]:
+    values: dict[str, Any] = {
+        "algorithm": state.algorithm_data.algorithm,
+        "created_at": repr(state.created_at),
+        "last_accessed": repr(state.last_accessed),
+        "expires_at": repr(expires_at),
+        "request_count": state.request_count,
+    }
+    for field, value in state.algorithm_data.fields.items():
+        values[field] = " ".join(map(repr, value)) if isinstance(value, list) else repr(value)
+    if state.metadata:
+        values["metadata"] = msgspec.json.encode(state.metadata).decode()
+    for node, mark in state.watermarks.items():
+        values[f"w:{node}"] = f"{mark.epoch} {mark.consumed!r}"
+    return [item for field, value in values.items() for item in (prefix + field, value)]
+
+
+def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitState | None:
+    prefix = _prefix(name)
+    if prefix:
+        own = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
+    else:
+        own = {key: value for key, value in fields.items() if "." not in key}
+    if not own or (now is not None and float(own["expires_at"]) <= now):
+        return None
+    try:
+        algorithm = algorithms.get(own["algorithm"])
+        named: dict[str, float | list[float]] = {}
+        for field in algorithm.rule.FIELDS:
+            text = own[field.removesuffix("[]")]
+            named[field.removesuffix("[]")] = (
+                [float(part) for part in text.split()] if field.endswith("[]") else float(text)
+            )
+        marks = {}
+        for key, value in own.items():
+            if key.startswith("w:"):
+                epoch, consumed = value.split()
+                marks[key.removeprefix("w:")] = Watermark(int(float(epoch)), float(consumed))
+        return RateLimitState(
+            AlgorithmData(algorithm.name, named),
+            micro(float(own["created_at"])),
+            micro(float(own["last_accessed"])),
+            int(own.get("request_count", 0)),
+            msgspec.json.decode(own.get("metadata", "{}"), type=dict[str, str]),
+            marks,
+        )
+    except (KeyError, ValueError, msgspec.DecodeError) as error:
+        raise Serialization(f"a state that cannot be read: {error}") from error
+
+
+def _pattern(prefix: str) -> str:
+    escaped = "".join(f"\\{char}" if char in "*?[]^\\" else char for char in prefix)
+    return f"{escaped}*"
+
+
+def _address(url: str) -> str:
+    """Host and port of a URL, without its credentials."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname or '?'}:{parts.port or 6379}"
+    except ValueError:
+        return "?"
