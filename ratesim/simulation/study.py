@@ -71,7 +71,7 @@ def catalogue(scenario: Scenario) -> tuple[Candidate, ...]:
     for name, interval in (("10 ms", 0.01), ("100 ms", 0.1), ("1 s", 1.0), ("10 s", 10.0)):
         storage = f"hybrid+redis://localhost?consistency=eventual&write=write_back&sync_interval={interval}&l1_ttl={interval}"
         found.append(Candidate(name=f"hybrid eventual {name}", storage=storage))
-    through = "hybrid+redis://localhost?consistency=eventual&write=write_through"
+    through = "hybrid+redis://localhost?consistency=eventual&write=write_through&l1_ttl=1.0"
     found.append(Candidate(name="hybrid write-through", storage=through))
     return tuple(found)
 

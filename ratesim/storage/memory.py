@@ -398,15 +398,14 @@ def unseen(charge: Charge, known: Watermark | None) -> tuple[list[tuple[float, f
         return list(charge.entries), Watermark(charge.epoch, total)
     if known.epoch > charge.epoch or known.consumed >= total:
         return [], known
-    entries = []
+    entries: list[tuple[float, float, int]] = []
     upto = charge.before
     for time, cost, requests in charge.entries:
-        if not entries:
-            missing = upto + cost - known.consumed
-            if missing > 0:
-                entries.append((time, missing, requests))
-        else:
-            entries.append((time, cost, requests))
+        if upto >= known.consumed:
+            lost = 0.0 if entries else charge.before - known.consumed
+            entries.append((time, cost + max(lost, 0.0), requests))
+        elif upto + cost > known.consumed:
+            entries.append((time, upto + cost - known.consumed, requests))
         upto += cost
     return entries, Watermark(charge.epoch, total)
 

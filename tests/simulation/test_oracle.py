@@ -95,12 +95,16 @@ def test_a_denied_request_leaves_the_state_as_it_was_to_the_bit(algorithm: str) 
     n = 500
     time = 1.7e9 + np.sort(rng.uniform(0, 60, n))
     key, cost = rng.integers(0, 3, n), rng.uniform(0.1, 1.9, n)
+    hopeless = rng.random(n) < 0.4
+    cost[hopeless] = 100.0
     limit = Limit(5.0, 7.0, algorithm)
     allowed, remaining = exact(limit, key, time, cost, 3, remaining=True)
-    alone, left = exact(limit, key[allowed], time[allowed], cost[allowed], 3, remaining=True)
-    assert 0 < allowed.sum() < n
-    assert alone.all()
-    assert left.tobytes() == remaining[allowed].tobytes()
+    assert not allowed[hopeless].any()
+    for kept in (~hopeless, allowed):
+        alone, left = exact(limit, key[kept], time[kept], cost[kept], 3, remaining=True)
+        assert 20 < alone.sum() == allowed.sum()
+        assert alone.tolist() == allowed[kept].tolist()
+        assert left.tobytes() == remaining[kept].tobytes()
 
 
 def test_inputs_may_be_read_only_strided_and_of_other_types_and_stay_as_they_are() -> None:

@@ -39,11 +39,12 @@ elseif known_epoch > epoch or consumed >= total then
 else
   local upto = before
   for _, entry in ipairs(entries) do
-    if #due == 0 then
-      local missing = upto + entry.cost - consumed
-      if missing > 0 then due[1] = {time = entry.time, cost = missing, requests = entry.requests} end
-    else
-      due[#due + 1] = entry
+    if upto >= consumed then
+      local lost = 0
+      if #due == 0 then lost = math.max(before - consumed, 0) end
+      due[#due + 1] = {time = entry.time, cost = entry.cost + lost, requests = entry.requests}
+    elseif upto + entry.cost > consumed then
+      due[#due + 1] = {time = entry.time, cost = upto + entry.cost - consumed, requests = entry.requests}
     end
     upto = upto + entry.cost
   end

@@ -1,0 +1,69 @@
+"""Every backend, opened empty on a clock that the test moves."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+
+import fakeredis
+import numpy as np
+import pytest
+
+from ratesim.runtime import AsyncioRuntime
+from ratesim.storage import (
+    HybridStorage,
+    HybridStorageConfig,
+    MemoryStorage,
+    PostgresStorage,
+    PostgresStorageConfig,
+    RateLimitStorage,
+    RedisStorage,
+    RedisStorageConfig,
+)
+
+BACKENDS = ["memory", "fakeredis", "redis", "postgres", "hybrid-strong", "hybrid-eventual"]
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitStorage:
+    runtime = AsyncioRuntime(clock)
+    tag = uuid.uuid4().hex[:12]
+    if name == "memory":
+        return MemoryStorage(runtime=runtime)
+    if name == "postgres":
+        url = request.getfixturevalue("postgres_server").url
+        return PostgresStorage(PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4), runtime)
+    if name == "fakeredis":
+        connection = fakeredis.FakeAsyncRedis(server_type="valkey", protocol=2)
+        return RedisStorage(RedisStorageConfig(key_prefix=f"{tag}:", min_ttl=60.0), runtime, connection)
+    redis = RedisStorage(
+        RedisStorageConfig(
+            url=request.getfixturevalue("valkey_server").url, key_prefix=f"{tag}:", min_ttl=60.0, pool_size=4
+        ),
+        runtime,
+    )
+    if name == "redis":
+        return redis
+    consistency, write = ("strong", "write_through") if name == "hybrid-strong" else ("eventual", "write_through")
+    config = HybridStorageConfig(consistency=consistency, write=write)
+    return HybridStorage(redis, config, runtime, np.random.default_rng(1))
+
+
+@pytest.fixture(params=BACKENDS)
+async def storage(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[RateLimitStorage]:
+    async with make(request.param, clock, request) as storage:
+        yield storage
