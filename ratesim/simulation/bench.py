@@ -1,0 +1,143 @@
+"""Benchmarks: figures as ratios, all measured in one run, beside what a reader knows. Written to a dated file.
+
+Not run in CI: an absolute time on a shared machine says little, a ratio within one run says more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import importlib.util
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import simpy
+
+from ratesim.limit import Limit
+from ratesim.simulation.calibrate import machine
+from ratesim.simulation.oracle import exact
+from ratesim.simulation.profile import Profile
+from ratesim.simulation.run import run
+from ratesim.simulation.scenario import Scenario
+from ratesim.simulation.study import catalogue
+from ratesim.storage import MemoryStorage
+from traffic import Zipf
+
+__all__ = ["main"]
+
+DECISIONS = 200_000
+KEYS = 10_000
+
+
+def main(out: Path | None = None) -> str:
+    """Measure, print and write benchmarks-DATE.txt into `out` (reports/). Returns the text."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    lines = [f"ratesim benchmarks, {date}", machine(), ""]
+    for section in (_memory, _oracle, _simulator):
+        lines += [*section(), ""]
+    text = "\n".join(lines)
+    folder = out or Path("reports")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"benchmarks-{date}.txt").write_text(text, "utf-8")
+    return text
+
+
+def _rate(count: int, work: Callable[[], object]) -> float:
+    """Per second: the best of three, since noise only slows."""
+    best = 0.0
+    for _ in range(3):
+        start = time.perf_counter()
+        work()
+        best = max(best, count / (time.perf_counter() - start))
+    return best
+
+
+def _names() -> list[str]:
+    rng = np.random.default_rng(1)
+    return [f"user:{key}" for key in Zipf(KEYS, 1.0).draw(DECISIONS, rng).tolist()]
+
+
+def _memory() -> list[str]:
+    names = _names()
+    lines = [f"MemoryStorage.acquire, {DECISIONS:,} decisions over {KEYS:,} zipf keys, decisions/s"]
+    ours: dict[str, float] = {}
+    for algorithm in ("fixed_window", "sliding_window", "token_bucket"):
+        limit = Limit(100, 60.0, algorithm)
+
+        async def decide(limit: Limit = limit) -> None:
+            storage = MemoryStorage()
+            for name in names:
+                await storage.acquire(name, limit, 1.0)
+
+        ours[algorithm] = _rate(DECISIONS, lambda decide=decide: asyncio.run(decide()))  # type: ignore[misc]
+        lines.append(f"  {algorithm:<16} {ours[algorithm]:>12,.0f}")
+    if importlib.util.find_spec("limits") is None:
+        return [*lines, '  peers: not installed; pip install "ratesim[bench]"']
+    for name, peer in _peers(names).items():
+        rate = _rate(DECISIONS, peer)
+        lines.append(f"  {name:<32} {rate:>12,.0f}   ours is {ours['fixed_window'] / rate:.1f} x as fast")
+    return lines
+
+
+def _peers(names: list[str]) -> dict[str, Callable[[], object]]:
+    import limits.storage
+    import limits.strategies
+
+    item = limits.RateLimitItemPerMinute(100)
+
+    def limits_fixed() -> None:
+        limiter = limits.strategies.FixedWindowRateLimiter(limits.storage.MemoryStorage())
+        for name in names:
+            limiter.hit(item, name)
+
+    return {"limits, fixed window": limits_fixed}
+
+
+def _oracle() -> list[str]:
+    rng = np.random.default_rng(1)
+    n, keys = 5_000_000, 1_000_000
+    key = rng.integers(0, keys, n)
+    stamp = 1.7e9 + np.cumsum(rng.exponential(1e-4, n))
+    cost = np.ones(n)
+    lines = [f"oracle, {n:,} decisions over {keys:,} keys, decisions/s on one core"]
+    for algorithm in ("fixed_window", "sliding_window", "token_bucket"):
+        limit = Limit(5, 60.0, algorithm)
+        exact(limit, key[:1000], stamp[:1000], cost[:1000], keys)
+        rate = _rate(n, lambda limit=limit: exact(limit, key, stamp, cost, keys))  # type: ignore[misc]
+        lines.append(f"  {algorithm:<16} {rate:>12,.0f}")
+    return lines
+
+
+def _simulator() -> list[str]:
+    scenario = Scenario.of(
+        {
+            "workload": {"requests_per_second": 2000.0, "keys": 1000, "duration": 20.0},
+            "limit": {"rate": "100/minute"},
+            "deployment": {"nodes": 8},
+        }
+    )
+    trace, profile = scenario.trace(), Profile.load()
+    n = len(trace)
+
+    def bare() -> None:
+        env = simpy.Environment()
+
+        def process() -> object:
+            yield env.timeout(1.0)
+            yield env.timeout(1.0)
+
+        for _ in range(n):
+            env.process(process())  # type: ignore[arg-type]
+        env.run()
+
+    reference = _rate(n, bare)
+    lines = [
+        f"simulator, {n:,} requests on 8 nodes, requests/s on one core",
+        f"  {'bare SimPy, two hops':<28} {reference:>12,.0f}",
+    ]
+    for candidate in catalogue(scenario):
+        rate = _rate(n, lambda candidate=candidate: run(scenario, candidate, profile=profile, trace=trace))  # type: ignore[misc]
+        lines.append(f"  {candidate.name:<28} {rate:>12,.0f}   {rate / reference:.2f} of bare SimPy")
+    return lines

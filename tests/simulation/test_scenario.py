@@ -1,0 +1,69 @@
+"""Scenarios as people write them, rightly and wrongly."""
+
+from __future__ import annotations
+
+import pytest
+
+from ratesim.simulation.scenario import Scenario, ScenarioError
+
+GOOD = """
+[workload]
+requests_per_second = 10
+[limit]
+rate = "10/minute"
+[deployment]
+nodes = 3
+[requirements]
+p99 = "2ms"
+max_over_admission = "1%"
+"""
+
+
+def test_a_scenario_is_read_and_written_and_read_again() -> None:
+    scenario = Scenario.parse(GOOD)
+    assert scenario.requirements.p99 == 0.002
+    assert scenario.requirements.max_over_admission == 0.01
+    assert Scenario.parse(scenario.to_toml()) == scenario
+    quickstart = Scenario.load("quickstart")
+    assert Scenario.parse(quickstart.to_toml()) == quickstart
+
+
+def test_anything_in_a_string_survives_being_written() -> None:
+    scenario = Scenario.parse(GOOD).model_copy(update={"name": 'a "b" \\ \n [x] é'})
+    assert Scenario.parse(scenario.to_toml()).name == scenario.name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("nodes = 3", "node = 3", r"deployment.node: unknown key; known here: type, nodes, routing, network"),
+        ("nodes = 3", 'nodes = "many"', "deployment.nodes"),
+        ("nodes = 3", "nodes = 0", "deployment.nodes"),
+        ("10/minute", "10/fortnight", "limit.*fortnight"),
+        ("10/minute", "-10/minute", "limit.*rate -10"),
+        ("2ms", "2 parsecs", "requirements.p99.*not a time"),
+        ("1%", "one", "requirements.max_over_admission"),
+        ("requests_per_second = 10", "", "workload.*log"),
+        ("[workload]", "[traffic]", "workload|traffic"),
+        ("nodes = 3", "nodes = ", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(old: str, new: str, says: str) -> None:
+    with pytest.raises(ScenarioError, match=says) as caught:
+        Scenario.parse(GOOD.replace(old, new), "my.toml")
+    assert "my.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scenario_that_is_not_there_is_named_with_those_that_are(tmp_path) -> None:
+    with pytest.raises(ScenarioError, match="quickstart"):
+        Scenario.load("quickstrat")
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        Scenario.load(tmp_path / "none.toml")
+
+
+def test_the_quickstarts_limit_bites() -> None:
+    from ratesim.simulation.study import _binding
+
+    scenario = Scenario.load("quickstart")
+    assert 0.05 <= _binding(scenario, scenario.trace())["exact_denied_share"] <= 0.30

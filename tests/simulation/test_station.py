@@ -1,0 +1,44 @@
+"""Queues by Lindley's recursion, against queueing theory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ratesim.simulation.network import PRESETS, draw
+from ratesim.simulation.station import Station
+
+
+@pytest.mark.parametrize("utilisation", [0.3, 0.7])
+def test_m_m_1_waits_as_theory_says(utilisation: float) -> None:
+    rng = np.random.default_rng(7)
+    waits = []
+    for _ in range(20):
+        station = Station()
+        arrivals = np.cumsum(rng.exponential(1.0, 20_000))
+        services = rng.exponential(utilisation, 20_000)
+        ends = [station.take(a, s) for a, s in zip(arrivals.tolist(), services.tolist(), strict=True)]
+        waits.append((np.array(ends) - arrivals - services)[2000:].mean())
+    expected = utilisation**2 / (1 - utilisation)  # Wq = rho * service / (1 - rho), Kleinrock, Queueing Systems 1, 3.2
+    mean, half = np.mean(waits), 2.86 * np.std(waits, ddof=1) / 20**0.5  # 99 %, t with 19 degrees of freedom
+    assert abs(mean - expected) < half
+
+
+def test_two_servers_serve_two_at_once() -> None:
+    station = Station(2)
+    assert [station.take(0.0, 1.0) for _ in range(4)] == [1.0, 1.0, 2.0, 2.0]
+    assert station.busy == 4.0
+
+
+def test_draws_are_uniform_and_belong_to_their_arguments() -> None:
+    values = np.array([draw(1, f"user:{i}", 1.7e9 + i, purpose) for i in range(4000) for purpose in (1, 2, 3)])
+    counts, _ = np.histogram(values, 20, (0, 1))
+    assert ((counts - 600) ** 2 / 600).sum() < 43.8  # chi-square, 19 degrees of freedom, 0.001
+    assert draw(1, "a", 2.0, 3) == draw(1, "a", 2.0, 3)
+    assert len({draw(s, i, t, p) for s in (1, 2) for i in "ab" for t in (1.0, 2.0) for p in (1, 2)}) == 16
+
+
+def test_the_median_of_a_link_is_its_median() -> None:
+    for link in PRESETS.values():
+        assert link.delay(0.5) == pytest.approx(link.median)
+        assert link.source

@@ -1,0 +1,65 @@
+"""Storage URLs."""
+
+from __future__ import annotations
+
+import pytest
+
+from ratesim.errors import Config
+from ratesim.storage import HybridStorage, MemoryStorage, PostgresStorage, RedisStorage, StorageURL, open_storage
+
+
+def test_every_scalar_option_is_a_query_parameter() -> None:
+    memory = StorageURL.parse("memory://?max_entries=1000&eviction_policy=LRU")
+    assert (memory.backend, memory.config.max_entries) == ("memory", 1000)
+    redis = StorageURL.parse("redis://host:1234/5?pool_size=3&command_timeout=0.25&key_prefix=x:")
+    assert redis.config.url == "redis://host:1234/5"
+    assert (redis.config.pool_size, redis.config.command_timeout, redis.config.key_prefix) == (3, 0.25, "x:")
+    postgres = StorageURL.parse("postgresql://me@/db?host=/run/pg&unlogged=true&table_name=t")
+    assert postgres.config.url == "postgresql://me@/db?host=/run/pg"
+    assert (postgres.config.unlogged, postgres.config.table_name) == (True, "t")
+
+
+def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
+    url = "hybrid+redis://host:1/0?consistency=eventual&write=write_back&sync_interval=0.5&pool_size=2"
+    parsed = StorageURL.parse(url)
+    assert parsed.hybrid is not None
+    assert (parsed.hybrid.sync_interval, parsed.config.pool_size) == (0.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("memory://?max_entry=5", "'max_entry'.*known: eviction_policy, max_entries"),
+        ("redis://h/0?sync_interval=1", "sync_interval.*known"),
+        ("memory://?max_entries=many", "max_entries 'many'.*int"),
+        ("memory://?max_entries=0", "at least 1"),
+        ("mongo://h", "mongo.*known are memory"),
+        ("nothing", "known are memory"),
+        ("hybrid+redis://h/0?consistency=session", "consistency.*strong, eventual"),
+        ("hybrid+memory://", "shared"),
+        ("redis://h:port/0", "port"),
+        ("postgresql://h/db?unlogged=maybe", "unlogged"),
+    ],
+)
+async def test_what_makes_no_sense_is_named_with_what_is_known(url: str, says: str) -> None:
+    with pytest.raises(Config, match=says):
+        open_storage(url)
+
+
+def test_a_password_never_stands_in_an_error_or_a_repr() -> None:
+    for url in ("redis://me:secret@h:port/0", "redis://me:secret@h/0?nope=1", "postgresql://me:secret@h/db?nope=1"):
+        with pytest.raises(Config) as caught:
+            StorageURL.parse(url)
+        assert "secret" not in str(caught.value)
+
+
+async def test_a_url_opens_its_backend() -> None:
+    kinds = {
+        "memory://": MemoryStorage,
+        "redis://127.0.0.1:1/0": RedisStorage,
+        "postgresql://127.0.0.1:1/db": PostgresStorage,
+        "hybrid+redis://127.0.0.1:1/0": HybridStorage,
+        "hybrid+postgresql://127.0.0.1:1/db": HybridStorage,
+    }
+    for url, kind in kinds.items():
+        assert type(open_storage(url)) is kind
