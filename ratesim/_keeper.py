@@ -154,9 +154,7 @@ class Keeper:
         """The last lines that a server wrote."""
         return "\n".join((self.directory / log).read_text(errors="replace").splitlines()[-LOG_LINES:])
 
-    def wait_for(
-        self, what: str, ready: Callable[[], Answer | None], *, log: str, pid: int | None = None
-    ) -> Answer:
+    def wait_for(self, what: str, ready: Callable[[], Answer | None], *, log: str, pid: int | None = None) -> Answer:
         """Poll `ready` until it gives something, and give that.
 
         Raises ServerError with the last lines of `log` when process `pid` ends or START_SECONDS pass first.
@@ -167,9 +165,7 @@ class Keeper:
             if status is not None:
                 raise ServerError(f"{what} ended with status {status}; its log ends:\n{self.tail(log)}")
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"{what} did not answer in {START_SECONDS:.0f} s; its log ends:\n{self.tail(log)}"
-                )
+                raise ServerError(f"{what} did not answer in {START_SECONDS:.0f} s; its log ends:\n{self.tail(log)}")
             time.sleep(POLL_SECONDS)
         return answer
 
@@ -212,7 +208,7 @@ class Keeper:
 
     @property
     def _replies(self) -> IO[bytes]:
-        assert self._process.stdout is not None  # noqa: S101 (stdout=PIPE above; for the type checker)
+        assert self._process.stdout is not None
         return self._process.stdout
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:

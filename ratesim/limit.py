@@ -6,6 +6,7 @@ checked where the limit meets its algorithm (`ratesim.algorithms.bind`).
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -94,9 +95,7 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
         unit = match["unit"].lower()
         unit = _ABBREVIATIONS.get(unit, unit.removesuffix("s"))
         if unit not in _UNITS:
-            raise InvalidLimit(
-                f"limit {text!r}: unknown unit {match['unit']!r}; known are {', '.join(_UNITS)}"
-            )
+            raise InvalidLimit(f"limit {text!r}: unknown unit {match['unit']!r}; known are {', '.join(_UNITS)}")
         period = _UNITS[unit] * float(match["count"] or 1)
         return cls(float(match["rate"]), period, algorithm, burst, name, tuple(options.items()))
 
@@ -142,7 +141,7 @@ def as_limits(limits: Limits) -> tuple[Limit, ...]:
     several = tuple(sorted(limits, key=lambda limit: limit.name))
     if not several:
         raise InvalidLimit("no limit given")
-    for left, right in zip(several, several[1:], strict=False):
+    for left, right in itertools.pairwise(several):
         if left.name == right.name:
             raise InvalidLimit(f"two limits share the name {left.name!r}; give each a name of its own")
     return several
@@ -155,7 +154,7 @@ def check_cost(cost: float) -> float:
     raise InvalidLimit(f"cost {cost!r}: must be 0, or between {SMALLEST:g} and {LARGEST:g}")
 
 
-def _number(field: str, value: float) -> float:
+def _number(field: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise InvalidLimit(f"{field} {value!r}: must be a number")
     if not SMALLEST <= value <= LARGEST:

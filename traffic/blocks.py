@@ -47,9 +47,7 @@ def text_blocks(path: FilePath, max_bytes: int, progress: Progress | None = None
     except PermissionError as error:
         raise LogError(f"{path}: may not be read by this user; grant read permission") from error
     except OSError as error:
-        raise LogError(
-            f"{path}: cannot be read: {error.strerror or error}; check the path and the disk"
-        ) from error
+        raise LogError(f"{path}: cannot be read: {error.strerror or error}; check the path and the disk") from error
 
 
 class _Codec(NamedTuple):
@@ -112,9 +110,7 @@ def _bounded(path: FilePath, pieces: Iterator[bytes], max_bytes: int) -> Iterato
     for piece in pieces:
         size += len(piece)
         if size > max_bytes:
-            raise LogError(
-                f"{path}: inflates to more than {max_bytes} bytes; raise max_bytes if you trust it"
-            )
+            raise LogError(f"{path}: inflates to more than {max_bytes} bytes; raise max_bytes if you trust it")
         for start in range(0, len(piece), BLOCK_BYTES):
             yield piece[start : start + BLOCK_BYTES]
 

@@ -46,9 +46,7 @@ def read_log(
     name = format or _sniff(path, first, key)
     reader = READERS[name](key)
     if key not in reader.fields:
-        raise LogError(
-            f"{path}: a {name} log has no field {key!r} to be the key; use {' or '.join(reader.fields)}"
-        )
+        raise LogError(f"{path}: a {name} log has no field {key!r} to be the key; use {' or '.join(reader.fields)}")
     rows = Rows()
     for lines in chain([first], blocks):
         reader.read(lines, rows)

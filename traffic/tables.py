@@ -92,19 +92,14 @@ def write_csv(path: FilePath, fields: Fields) -> None:
 
 def read_csv(path: FilePath) -> Fields:
     """The fields that `write_csv` was given. Raises TraceError, naming the file."""
-    types = {
-        name: pa.dictionary(pa.int32(), type_) if type_ == pa.string() else type_
-        for name, type_ in COLUMNS.items()
-    }
+    types = {name: pa.dictionary(pa.int32(), type_) if type_ == pa.string() else type_ for name, type_ in COLUMNS.items()}
     try:
         with open(path, "rb") as file:
             metadata = _comment(file)
             table = pacsv.read_csv(
                 file,
                 parse_options=pacsv.ParseOptions(newlines_in_values=True),
-                convert_options=pacsv.ConvertOptions(
-                    column_types=types, null_values=[], strings_can_be_null=False
-                ),
+                convert_options=pacsv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
             )
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -127,9 +122,7 @@ def _table(fields: Fields) -> pa.Table:
         try:
             spelled = pa.array(fields[names], pa.string())
         except UnicodeEncodeError as error:
-            raise TraceError(
-                f"{names}: {error.object!r} is not valid Unicode and cannot be written"
-            ) from error
+            raise TraceError(f"{names}: {error.object!r} is not valid Unicode and cannot be written") from error
         arrays[column] = pa.DictionaryArray.from_arrays(pa.array(fields[column].astype(np.int32)), spelled)
     return pa.table({name: arrays[name] for name in COLUMNS})
 

@@ -154,9 +154,7 @@ class Trace:
     def busiest(self, seconds: float) -> Trace:
         """The window [t, t + seconds) with the most requests; the earliest of several equal ones."""
         first, size = self._busiest(_positive("busiest: seconds", seconds))
-        return self._rows(
-            slice(first, first + size), f"cut to the busiest {seconds:g} s ({size} of {len(self)} requests)"
-        )
+        return self._rows(slice(first, first + size), f"cut to the busiest {seconds:g} s ({size} of {len(self)} requests)")
 
     def speed(self, factor: float) -> Trace:
         """The same requests `factor` times as fast: every gap is divided by it; the first request stays."""

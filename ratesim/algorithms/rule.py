@@ -26,9 +26,7 @@ Params = tuple[float, ...]
 class Rule(Protocol):
     """The functions of an algorithm module (`ratesim/algorithms/token_bucket.py` is a good first one to read)."""
 
-    FIELDS: tuple[
-        str, ...
-    ]  # what each float of the state is; a last name that ends in "[]" stands for all the rest
+    FIELDS: tuple[str, ...]  # what each float of the state is; a last name that ends in "[]" stands for all the rest
     OPTIONS: dict[str, float]  # the limit options it takes beyond rate, period and burst, with their defaults
     BURST: bool  # whether it takes `burst`
 

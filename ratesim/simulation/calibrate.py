@@ -1,8 +1,8 @@
 """Calibration: measure what the backends cost on this machine, and store it as a profile for the simulation.
 
 One operation at a time and in batches, through the same drivers that serve live. What the client's processor spends is taken
-apart from what it waits; the wait, less a bare round trip to the same server, is the server's. The wait of batches of several
-sizes gives the fixed and the per-operation share (least squares).
+apart from what it waits; the wait, less a bare round trip to the same server, is the server's. The wait of batches of
+several sizes gives the fixed and the per-operation share (least squares).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import simpy
 from numpy.typing import NDArray
@@ -70,16 +71,14 @@ def build(
     shared = make(url, sequence)
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(cpus))
     remotes = [
-        RemoteStorage(
-            SimDriver(shared, PRESETS[network], station, costs, runtime, seed), runtime, url.config, rngs[node]
-        )
+        RemoteStorage(SimDriver(shared, PRESETS[network], station, costs, runtime, seed), runtime, url.config, rngs[node])
         for node in nodes
     ]
     if url.hybrid is None:
         return Deployment(list(remotes), cpus, costs, station, remotes)
     hybrids: list[RateLimitStorage] = []
     for node, remote in zip(nodes, remotes, strict=True):
-        config = _named(url, node)
+        config = msgspec.structs.replace(url.hybrid, node=f"node-{node}")
         hybrids.append(HybridStorage(remote, config, runtime, rngs[len(cpus) + node], sequence))
     near = profile.backends["memory" if url.hybrid.consistency == "eventual" else url.backend]
     return Deployment(hybrids, cpus, near, station, remotes)
@@ -98,12 +97,6 @@ def backend_of(candidate: Candidate) -> str:
     """memory, redis, postgres or hybrid."""
     url = StorageURL.parse(candidate.storage)
     return url.backend if url.hybrid is None else "hybrid"
-
-
-def _named(url: StorageURL, node: int):  # type: ignore[no-untyped-def]
-    import msgspec
-
-    return msgspec.structs.replace(url.hybrid, node=f"node-{node}")
 
 
 def _model(runtime: SimRuntime) -> Callable[[StorageURL, Callable[[], int]], Backing]:

@@ -1,7 +1,7 @@
 """Live replay: the same traffic against real servers, in real time, for the columns of a report that say "measured live".
 
 Every API node is a storage of its own, all in this process. The load is an open loop on loopback, bounded in requests and
-rate. Decisions are taken at the trace's own times, so they can be compared with the simulation's; latencies are measured from
+rate. Decisions are taken at the trace's own times, so they can be compared with the simulation's; latencies count from
 the moment a request was due.
 """
 
@@ -28,7 +28,9 @@ RATE = 400.0  # requests/s: what one Python process can send without becoming th
 WARM_UP = 100  # requests that open connections and load scripts
 
 
-def live_row(scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None, requests: int = 1000) -> dict[str, Any]:
+def live_row(
+    scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None, requests: int = 1000
+) -> dict[str, Any]:
     """One row of what was measured live; times in seconds. `server`: what the candidate's store runs on."""
     return asyncio.run(_replay(scenario, candidate, trace.head(requests + WARM_UP), server))
 
@@ -47,7 +49,7 @@ async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server
 
         async def send(i: int) -> bool:
             decision = await storages[where[i]].acquire(names[i], limit, costs[i], stamps[i])
-            return decision.allowed
+            return bool(decision)
 
         speed = RATE / trace.rate if trace.rate > 0 else 1.0
         result = await replay(_even(trace, RATE), send)

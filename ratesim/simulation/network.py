@@ -32,7 +32,9 @@ class Link:
 
 # Medians are half of a round trip. The spread is an assumption: sigma 0.25 puts the 99th percentile at 1.8 medians.
 PRESETS = {
-    "loopback": Link(15e-6, 0.1, "round trip of about 30 us through the loopback of the machine the profile was measured on"),
+    "loopback": Link(
+        15e-6, 0.1, "round trip of about 30 us through the loopback of the machine the profile was measured on"
+    ),
     "same_zone": Link(
         250e-6, 0.25, "0.5 ms round trip within a data centre: J. Dean, Designs, Lessons and Advice (LADIS 2009)"
     ),

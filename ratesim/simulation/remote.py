@@ -1,6 +1,6 @@
 """`RemoteStorage`: any backing behind a modelled network and queue.
 
-It is a `ServedStorage` like RedisStorage, with a driver that travels: a hop out, a wait and a service at the server's station,
+It is a `ServedStorage` like RedisStorage, with a driver that travels: a hop out, a wait and service at the server's station,
 the backing's decision at the end of the service, a hop back. Coalescing, timeouts, retries and the breaker are the client's
 own code. Backings differ in where a decision runs and never in the decision: a MemoryStorage (`ModelBacking`), or a real
 driver on a loop of its own, over fakeredis or a live server (`LoopBacking`).
@@ -73,7 +73,7 @@ class ModelBacking:
 class LoopBacking:
     """A real driver, run to completion on a private loop for each batch.
 
-    The loop has a thread of its own, because in a notebook the calling thread runs one already. `connect` makes the driver on
+    The loop has a thread of its own, because in a notebook the calling thread runs one. `connect` makes the driver on
     that loop.
     """
 
@@ -136,9 +136,7 @@ class SimDriver:
 class RemoteStorage(ServedStorage):
     """A backing behind a link and a station, as one node sees it."""
 
-    def __init__(
-        self, driver: SimDriver, runtime: SimRuntime, config: ClientConfig, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, driver: SimDriver, runtime: SimRuntime, config: ClientConfig, rng: np.random.Generator) -> None:
         super().__init__(Client(driver, runtime, config, rng), runtime)
 
     async def cleanup_expired(self) -> int:

@@ -131,7 +131,7 @@ class LimitSpec(_Part):
         return self
 
     def limit(self) -> Limit:
-        return Limit.parse(self.rate, self.algorithm, self.burst, **self.options)
+        return Limit.parse(self.rate, self.algorithm, self.burst, "", **self.options)
 
 
 class Scenario(_Part):
@@ -180,13 +180,9 @@ class Scenario(_Part):
         path = Path(name)
         shipped = resources.files("ratesim") / "scenarios"
         if path.suffix != ".toml" and not path.exists():
-            known = sorted(
-                item.name.removesuffix(".toml") for item in shipped.iterdir() if item.name.endswith(".toml")
-            )
+            known = sorted(item.name.removesuffix(".toml") for item in shipped.iterdir() if item.name.endswith(".toml"))
             if str(name) not in known:
-                raise ScenarioError(
-                    f"scenario {str(name)!r}: no such file; shipped with ratesim: {', '.join(known)}"
-                )
+                raise ScenarioError(f"scenario {str(name)!r}: no such file; shipped with ratesim: {', '.join(known)}")
             path = Path(str(shipped / f"{name}.toml"))
         try:
             text = path.read_text("utf-8")

@@ -40,7 +40,7 @@ HARDLY = 0.005
 
 @dataclass
 class Study:
-    """scenario and candidates: what was asked. results: one row for each candidate and seed. live: one for each candidate that
+    """scenario and candidates: what was asked. results: one row for each candidate and seed. live: for each candidate that
     was replayed live. binding: whether the limit binds. environment: versions and machine."""
 
     scenario: Scenario
@@ -69,7 +69,9 @@ def catalogue(scenario: Scenario) -> tuple[Candidate, ...]:
     ]
     # A view lives as long as the interval: a key that comes back after a pause is read again, so no view is much older.
     for name, interval in (("10 ms", 0.01), ("100 ms", 0.1), ("1 s", 1.0), ("10 s", 10.0)):
-        storage = f"hybrid+redis://localhost?consistency=eventual&write=write_back&sync_interval={interval}&l1_ttl={interval}"
+        storage = (
+            f"hybrid+redis://localhost?consistency=eventual&write=write_back&sync_interval={interval}&l1_ttl={interval}"
+        )
         found.append(Candidate(name=f"hybrid eventual {name}", storage=storage))
     through = "hybrid+redis://localhost?consistency=eventual&write=write_through&l1_ttl=1.0"
     found.append(Candidate(name="hybrid write-through", storage=through))
@@ -209,9 +211,7 @@ def _keep(out: Path, question: str, finished: Study) -> None:
     (out / "study.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 
-def _kept(
-    out: Path, question: str, scenario: Scenario, candidates: tuple[Candidate, ...], profile: Profile
-) -> Study | None:
+def _kept(out: Path, question: str, scenario: Scenario, candidates: tuple[Candidate, ...], profile: Profile) -> Study | None:
     about = out / "study.json"
     if not about.exists():
         return None
@@ -240,4 +240,3 @@ def _environment() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in names},
     }
-

@@ -43,7 +43,7 @@ class Charge(msgspec.Struct, frozen=True):
 
     identifier, limit: whose.
     node, epoch: who admitted it; a node that forgot what it had consumed of a key begins a new, higher epoch.
-    before: what (node, epoch) had consumed of this key before the first entry; so that a repeated or overtaken flush is known.
+    before: what (node, epoch) had consumed of this key before the first entry: tells a repeated or overtaken flush.
     entries: (time, cost, requests) in the order in which they were admitted.
     """
 
@@ -107,9 +107,7 @@ class RateLimitStorage(ABC):
         return [await self.acquire(r.identifier, r.limit, r.cost, r.now) for r in requests]
 
     @abstractmethod
-    async def peek(
-        self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None
-    ) -> Decision:
+    async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
         """What `acquire` would answer; changes nothing."""
 
     @abstractmethod
@@ -121,9 +119,7 @@ class RateLimitStorage(ABC):
         """The state of the identifier's limit of that name; None when there is none or it expired."""
 
     @abstractmethod
-    async def set_state(
-        self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = ""
-    ) -> None:
+    async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
         """Put a state in place of what is there, for `ttl` seconds (None: 3600)."""
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
@@ -171,6 +167,4 @@ class RateLimitStorage(ABC):
 def check_window(amount: int, window: float) -> None:
     """InvalidLimit for an `increment` that makes no sense."""
     if amount < 0 or not 0 < window < 1e12:
-        raise InvalidLimit(
-            f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0"
-        )
+        raise InvalidLimit(f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0")

@@ -91,7 +91,7 @@ class Client:
         if not self._waiting:
             self._free += 1
             return
-        batch = []
+        batch: list[tuple[Operation, Future[Any]]] = []
         while self._waiting and len(batch) < self.config.max_batch and self._waiting[0][0] is not _TURN:
             operation, future = self._waiting.popleft()
             if not future.done():  # done already: whoever waited was cancelled

@@ -254,9 +254,7 @@ class HybridStorage(RateLimitStorage):
             flight.set_result(None)
 
     def _charge(self, record: _Record) -> Charge:
-        return Charge(
-            record.identifier, record.limit, self.node, record.epoch, record.acked, tuple(record.sending)
-        )
+        return Charge(record.identifier, record.limit, self.node, record.epoch, record.acked, tuple(record.sending))
 
     # -- the rest of the interface ------------------------------------------------------------------------------------
 
@@ -276,9 +274,7 @@ class HybridStorage(RateLimitStorage):
                 return state
         return await self.l2.get_state(identifier, name)
 
-    async def set_state(
-        self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = ""
-    ) -> None:
+    async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
         self._drop(identifier, name)
         await self.l2.set_state(identifier, state, ttl, name)
         await self.l1.set_state(identifier, state, ttl, name)

@@ -113,20 +113,14 @@ class MemoryStorage(RateLimitStorage):
     ) -> Decision:
         return self.decide(identifier, limit, cost, self.runtime.time() if now is None else now)
 
-    async def peek(
-        self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None
-    ) -> Decision:
+    async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
         return self.decide(identifier, limit, cost, self.runtime.time() if now is None else now, False)
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
         time = self.runtime.time()
-        return [
-            self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests
-        ]
+        return [self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
 
-    def decide(
-        self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True
-    ) -> Decision:
+    def decide(self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True) -> Decision:
         """The decision at `now`, taken at once. consume=False only looks."""
         if type(limit) is not Limit:
             return self._decide_several(identifier, as_limits(limit), cost, now, consume)
@@ -280,9 +274,7 @@ class MemoryStorage(RateLimitStorage):
         assert isinstance(entry, Entry)
         return entry
 
-    async def set_state(
-        self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = ""
-    ) -> None:
+    async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
         self.put(identifier, state, self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl), name)
 
     def put(self, identifier: str, state: RateLimitState, expires_at: float, name: str = "") -> Entry:

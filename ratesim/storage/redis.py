@@ -61,9 +61,7 @@ class RedisStorage(ServedStorage):
 
     async def get_stats(self) -> StorageStats:
         entries, size = await self.driver.size()
-        return StorageStats(
-            entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors)
-        )
+        return StorageStats(entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors))
 
 
 class RedisDriver:
@@ -252,9 +250,7 @@ def _read(raw: Any, name: str, now: float | None) -> RateLimitState | Serializat
 
 
 def _text(raw: Any) -> dict[str, str]:
-    pairs: Mapping[Any, Any] = (
-        raw if isinstance(raw, Mapping) else dict(zip(raw[::2], raw[1::2], strict=True))
-    )
+    pairs: Mapping[Any, Any] = raw if isinstance(raw, Mapping) else dict(zip(raw[::2], raw[1::2], strict=True))
     try:
         return {_str(key): _str(value) for key, value in pairs.items()}
     except UnicodeDecodeError as error:
@@ -295,9 +291,7 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
         named: dict[str, float | list[float]] = {}
         for field in algorithm.rule.FIELDS:
             text = own[field.removesuffix("[]")]
-            named[field.removesuffix("[]")] = (
-                [float(part) for part in text.split()] if field.endswith("[]") else float(text)
-            )
+            named[field.removesuffix("[]")] = [float(part) for part in text.split()] if field.endswith("[]") else float(text)
         marks = {}
         for key, value in own.items():
             if key.startswith("w:"):

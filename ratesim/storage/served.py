@@ -41,25 +41,17 @@ class ServedStorage(RateLimitStorage):
         return decision
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
-        return await self.client.submit_all(
-            [self._acquire(r.identifier, r.limit, r.cost, r.now, True) for r in requests]
-        )
+        return await self.client.submit_all([self._acquire(r.identifier, r.limit, r.cost, r.now, True) for r in requests])
 
-    async def peek(
-        self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None
-    ) -> Decision:
+    async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
         decision: Decision = await self.client.submit(self._acquire(identifier, limit, cost, now, False))
         return decision
 
-    def _acquire(
-        self, identifier: str, limit: Limits, cost: float, now: float | None, consume: bool
-    ) -> Acquire:
+    def _acquire(self, identifier: str, limit: Limits, cost: float, now: float | None, consume: bool) -> Acquire:
         limits = as_limits(limit)
         for each in limits:
             bind(each)  # a limit that makes no sense is the caller's error, before anything is sent
-        return Acquire(
-            identifier, limits, check_cost(cost), self.runtime.time() if now is None else now, consume
-        )
+        return Acquire(identifier, limits, check_cost(cost), self.runtime.time() if now is None else now, consume)
 
     async def reset(self, identifier: str) -> None:
         await self.client.submit(Reset(identifier))
@@ -68,13 +60,9 @@ class ServedStorage(RateLimitStorage):
         state: RateLimitState | None = await self.client.submit(Get(identifier, name, self.runtime.time()))
         return state
 
-    async def set_state(
-        self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = ""
-    ) -> None:
+    async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
         state.algorithm_data.values()  # damaged states are refused here, not stored
-        await self.client.submit(
-            Put(identifier, name, state, self.runtime.time(), DEFAULT_TTL if ttl is None else ttl)
-        )
+        await self.client.submit(Put(identifier, name, state, self.runtime.time(), DEFAULT_TTL if ttl is None else ttl))
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
         now = self.runtime.time()
@@ -86,10 +74,7 @@ class ServedStorage(RateLimitStorage):
         for _, state, _ in operations:
             state.algorithm_data.values()
         await self.client.submit_all(
-            [
-                Put(name, "", state, now, DEFAULT_TTL if ttl is None else ttl)
-                for name, state, ttl in operations
-            ]
+            [Put(name, "", state, now, DEFAULT_TTL if ttl is None else ttl) for name, state, ttl in operations]
         )
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:

@@ -29,7 +29,7 @@ from ratesim.storage.redis import RedisStorage
 
 __all__ = ["StorageURL", "open_storage"]
 
-_BACKENDS = {
+_BACKENDS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "memory": ("memory", MemoryStorageConfig),
     "redis": ("redis", RedisStorageConfig),
     "rediss": ("redis", RedisStorageConfig),
@@ -73,7 +73,9 @@ class StorageURL(NamedTuple):
         asked = [(key, value) for key, value in pairs if (key, value) not in kept]
         for key, _ in asked:
             if key not in own | near:
-                raise Config(f"unknown option {key!r} for {'hybrid+' * hybrid}{backend}; known: {', '.join(sorted(own | near))}")
+                raise Config(
+                    f"unknown option {key!r} for {'hybrid+' * hybrid}{backend}; known: {', '.join(sorted(own | near))}"
+                )
         values = {key: value for key, value in asked if key in own}
         if backend != "memory":
             # Commas and slashes stay as they are: libpq reads several hosts, and a socket's directory, from them.

@@ -111,9 +111,7 @@ def open_python() -> Iterator[tuple[str, str]]:
         for module in ("servers.py", "_keeper.py"):
             shutil.copy(Path(_keeper.__file__).with_name(module), home / "site" / "ratesim")
         for item in (home, *home.rglob("*")):
-            item.chmod(
-                item.stat().st_mode | (0o555 if item.is_dir() or item.stat().st_mode & 0o100 else 0o444)
-            )
+            item.chmod(item.stat().st_mode | (0o555 if item.is_dir() or item.stat().st_mode & 0o100 else 0o444))
         yield str(home / "bin" / "python"), str(home / "site")
 
 

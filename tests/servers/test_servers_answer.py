@@ -120,9 +120,7 @@ def test_all_servers_are_one_for_each_storage():
         }
 
 
-@pytest.mark.parametrize(
-    ("persistence", "expected"), [(False, ("no", "")), (True, ("yes", "3600 1 300 100 60 10000"))]
-)
+@pytest.mark.parametrize(("persistence", "expected"), [(False, ("no", "")), (True, ("yes", "3600 1 300 100 60 10000"))])
 def test_valkey_writes_to_disk_only_when_asked(persistence, expected):
     with (
         valkey(persistence=persistence) as server,

@@ -26,9 +26,7 @@ def test_leaving_the_block_stops_the_servers(python):
 
 
 def test_an_exception_stops_the_servers(python):
-    with python.start(
-        START_BOTH + "    with stack: print(json.dumps(pids)); raise RuntimeError('in the block')"
-    ) as process:
+    with python.start(START_BOTH + "    with stack: print(json.dumps(pids)); raise RuntimeError('in the block')") as process:
         output, errors = process.communicate()
     assert "RuntimeError: in the block" in errors
     assert python.leftovers() == []  # at once: the block waits for it
@@ -46,10 +44,7 @@ def test_killing_the_process_stops_the_servers(python, end):
 
 
 def test_killing_the_process_while_a_server_starts_leaves_nothing(python):
-    script = (
-        START_BOTH.replace("started =", "print('starting', flush=True)\n    started =")
-        + "    time.sleep(600)"
-    )
+    script = START_BOTH.replace("started =", "print('starting', flush=True)\n    started =") + "    time.sleep(600)"
     with python.start(script) as process:
         assert process.stdout.readline() == "starting\n"
         while not any("postgres" in place.name for place in python.leftovers()):
@@ -62,16 +57,11 @@ def test_killing_the_process_while_a_server_starts_leaves_nothing(python):
     "make_child",
     [
         pytest.param("os.fork() or (time.sleep(600), os._exit(0))", id="a fork"),
-        pytest.param(
-            "subprocess.Popen([sys.executable, '-c', 'input()'], close_fds=False, stdin=-1).pid", id="an exec"
-        ),
+        pytest.param("subprocess.Popen([sys.executable, '-c', 'input()'], close_fds=False, stdin=-1).pid", id="an exec"),
     ],
 )
 def test_a_child_that_outlives_the_process_does_not_keep_the_servers(python, make_child):
-    script = (
-        START_VALKEY
-        + f"    child = {make_child}\n    print(json.dumps([pids, child]), flush=True); time.sleep(600)"
-    )
+    script = START_VALKEY + f"    child = {make_child}\n    print(json.dumps([pids, child]), flush=True); time.sleep(600)"
     with python.start(script) as process:
         pids, child = json.loads(process.stdout.readline())
         try:

@@ -57,9 +57,7 @@ class World:
         self.l2 = Shared(self.runtime)
         options = {"sync_interval": 0.1, "sync_jitter": 0.0} | options
         self.nodes = [
-            HybridStorage(
-                self.l2, HybridStorageConfig(node=f"n{k}", **options), self.runtime, np.random.default_rng(k)
-            )
+            HybridStorage(self.l2, HybridStorageConfig(node=f"n{k}", **options), self.runtime, np.random.default_rng(k))
             for k in range(nodes)
         ]
 
@@ -135,7 +133,6 @@ def test_a_flush_whose_answer_was_lost_counts_once() -> None:
 
 def test_what_could_not_be_flushed_is_flushed_when_l2_is_back() -> None:
     world = World()
-    a, b = world.nodes
 
     async def main() -> float:
         for node in world.nodes:
@@ -154,7 +151,7 @@ def test_what_could_not_be_flushed_is_flushed_when_l2_is_back() -> None:
 
 def test_write_through_waits_until_l2_knows() -> None:
     world = World(write="write_through")
-    a, b = world.nodes
+    a, _ = world.nodes
 
     async def main() -> float:
         await a.acquire("user", LIMIT, 4)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import fakeredis
+import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-import pytest
 
 from ratesim import Limit
 from ratesim.errors import Config, ConnectionFailed
@@ -68,7 +68,9 @@ async def test_the_lua_twins_decide_as_the_python_rules_on_a_real_server(
 @given(
     limit=limits(),
     flushes=st.lists(
-        st.tuples(st.integers(1, 2), st.floats(0, 20), st.lists(st.tuples(steps, st.floats(0.01, 5)), min_size=1, max_size=4)),
+        st.tuples(
+            st.integers(1, 2), st.floats(0, 20), st.lists(st.tuples(steps, st.floats(0.01, 5)), min_size=1, max_size=4)
+        ),
         min_size=1,
         max_size=6,
     ),

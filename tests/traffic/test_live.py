@@ -156,9 +156,7 @@ async def test_requests_that_find_a_place_are_not_held_back() -> None:
 
 async def test_progress_counts_to_the_number_of_requests() -> None:
     seen: list[tuple[int, int]] = []
-    await replay(
-        a_trace([0.0, 0.001, 0.002]), answer, progress=lambda done, total: seen.append((done, total))
-    )
+    await replay(a_trace([0.0, 0.001, 0.002]), answer, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 

@@ -70,9 +70,7 @@ def test_the_real_log_has_one_unterminated_line_which_is_counted_and_kept(real: 
     origin = real.origin
     assert (origin.lines, origin.parsed, origin.skipped) == (10_000, 9999, 1)
     assert len(origin.examples) == 1
-    assert origin.examples[0].startswith(
-        '46.118.127.106 - - [20/May/2015:12:05:17 +0000] "GET /scripts/grok-py'
-    )
+    assert origin.examples[0].startswith('46.118.127.106 - - [20/May/2015:12:05:17 +0000] "GET /scripts/grok-py')
     assert origin.source == str(REAL)
 
 
@@ -126,12 +124,8 @@ def test_a_common_line_becomes_a_request(log: Callable[..., Path], tail: str) ->
     assert trace.origin.skipped == 0
 
 
-@pytest.mark.parametrize(
-    "tail", [AGENT + "\r", AGENT + ' "10.1.1.1" 0.003', ' "-" "say \\"hi\\" now"', ' "" ""']
-)
-def test_what_servers_append_or_escape_does_not_stop_a_combined_line(
-    log: Callable[..., Path], tail: str
-) -> None:
+@pytest.mark.parametrize("tail", [AGENT + "\r", AGENT + ' "10.1.1.1" 0.003', ' "-" "say \\"hi\\" now"', ' "" ""'])
+def test_what_servers_append_or_escape_does_not_stop_a_combined_line(log: Callable[..., Path], tail: str) -> None:
     assert read_log(log(line(tail=tail))).origin.skipped == 0
 
 
@@ -188,16 +182,12 @@ def test_a_line_without_a_real_time_is_skipped_and_shown(log: Callable[..., Path
 
 
 def test_lines_out_of_order_are_sorted_and_said(log: Callable[..., Path]) -> None:
-    trace = read_log(
-        log(*(line(c, stamp=f"17/May/2015:10:05:0{s} +0000") for c, s in zip("abcd", "3120", strict=True)))
-    )
+    trace = read_log(log(*(line(c, stamp=f"17/May/2015:10:05:0{s} +0000") for c, s in zip("abcd", "3120", strict=True))))
     assert names(trace) == ["d", "b", "c", "a"]
     assert trace.origin.notes == ("time out of order: 3 rows sorted",)
 
 
-@pytest.mark.parametrize(
-    "client", ["2001:db8::1", "::ffff:10.0.0.1", "host.example.com", "fe80::1%eth0", "-"]
-)
+@pytest.mark.parametrize("client", ["2001:db8::1", "::ffff:10.0.0.1", "host.example.com", "fe80::1%eth0", "-"])
 def test_any_client_name_is_a_key(log: Callable[..., Path], client: str) -> None:
     assert names(read_log(log(line(client)))) == [client]
 
@@ -326,9 +316,7 @@ def test_a_format_can_be_forced(log: Callable[..., Path]) -> None:
 
 
 def test_an_unknown_format_is_an_error_that_names_those_known(log: Callable[..., Path]) -> None:
-    with pytest.raises(
-        LogError, match=r"access\.log: unknown format 'xml'; the formats known are combined, common"
-    ):
+    with pytest.raises(LogError, match=r"access\.log: unknown format 'xml'; the formats known are combined, common"):
         read_log(log(line()), format="xml")
 
 
@@ -353,9 +341,7 @@ class Words:
         rows.add(np.zeros(n), lines, ["-"] * n, np.zeros(n, np.int64))
 
 
-def test_a_new_format_is_one_line_in_the_registry(
-    log: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_format_is_one_line_in_the_registry(log: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(READERS, "words", Words)
     assert names(read_log(log("alice", "bob"))) == ["alice", "bob"]
     assert names(read_log(log(line()))) == ["10.0.0.1"]
@@ -366,9 +352,7 @@ def test_a_new_format_is_one_line_in_the_registry(
 
 @pytest.mark.parametrize("lines", [(), ("",), ("", "  ", "\r")])
 @pytest.mark.parametrize("name", ["a.log", "a.log.gz", "a.log.zst"])
-def test_an_empty_log_is_an_error_that_names_it(
-    log: Callable[..., Path], lines: tuple[str, ...], name: str
-) -> None:
+def test_an_empty_log_is_an_error_that_names_it(log: Callable[..., Path], lines: tuple[str, ...], name: str) -> None:
     path = log(*lines, name=name)
     if name.endswith(".gz"):
         path.write_bytes(gzip.compress(path.read_bytes()))
@@ -406,9 +390,7 @@ def test_a_log_without_users_cannot_be_keyed_by_user(log: Callable[..., Path]) -
 
 
 @pytest.mark.parametrize("make", ["missing", "directory", "truncated", "corrupt", "bomb", "empty", "junk"])
-def test_every_complaint_is_one_line_that_names_the_file(
-    make: str, log: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_every_complaint_is_one_line_that_names_the_file(make: str, log: Callable[..., Path], tmp_path: Path) -> None:
     whole = gzip.compress("\n".join([line()] * 500).encode())
     path = tmp_path / f"{make}.gz"
     contents = {

@@ -59,9 +59,7 @@ def test_a_trace_comes_back_from_a_file_exactly(format: str, trace: Trace) -> No
 def test_a_trace_of_many_row_groups_and_keys_comes_back_exactly(format: str, tmp_path: Path) -> None:
     rng, n = np.random.default_rng(0), 250_000
     key = rng.integers(0, 30_000, n)
-    trace = Trace(
-        np.sort(rng.random(n) * 1.5e9), key, [f"client\n{i:07d}" for i in range(40_000)], cost=rng.random(n)
-    )
+    trace = Trace(np.sort(rng.random(n) * 1.5e9), key, [f"client\n{i:07d}" for i in range(40_000)], cost=rng.random(n))
     assert written(trace, tmp_path / "trace", format) == trace
 
 
@@ -95,9 +93,7 @@ def test_a_missing_file_is_an_error_that_names_it(format: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("content", [b"", b"time,key\n1,a\n", b"PAR1 is not enough", b"\x00\xff" * 50])
-def test_a_file_that_no_trace_wrote_is_an_error_that_names_it(
-    format: str, content: bytes, tmp_path: Path
-) -> None:
+def test_a_file_that_no_trace_wrote_is_an_error_that_names_it(format: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(content)
     with pytest.raises(TraceError, match="other: ") as caught:
         getattr(Trace, f"from_{format}")(tmp_path / "other")

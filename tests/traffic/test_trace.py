@@ -19,9 +19,7 @@ def traces(draw: st.DrawFn, min_size: int = 0) -> Trace:
     ticks = draw(st.lists(st.integers(0, 64 * 20), min_size=n, max_size=n))
     key = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
     cost = draw(st.lists(st.floats(0, 1e6), min_size=n, max_size=n))
-    return Trace(
-        EPOCH + np.sort(np.array(ticks)) / 64, np.array(key, int), ["a", "b", "a#2", "d"], cost=np.array(cost)
-    )
+    return Trace(EPOCH + np.sort(np.array(ticks)) / 64, np.array(key, int), ["a", "b", "a#2", "d"], cost=np.array(cost))
 
 
 def rows(trace: Trace) -> Counter[tuple[Any, ...]]:
@@ -116,9 +114,7 @@ def test_traces_are_equal_if_their_requests_are() -> None:
 
 
 def test_a_trace_survives_pickling_to_a_worker() -> None:
-    trace = Trace(
-        [2, 1], [0, 1], ["a", "b"], cost=[1, 2], session=[7, 8], origin=Origin("x", examples=("y",))
-    )
+    trace = Trace([2, 1], [0, 1], ["a", "b"], cost=[1, 2], session=[7, 8], origin=Origin("x", examples=("y",)))
     copy = pickle.loads(pickle.dumps(trace))
     assert copy == trace
     assert copy.origin == trace.origin
@@ -213,9 +209,7 @@ def test_a_speed_or_a_length_must_be_positive_and_finite(value: float) -> None:
 
 
 @given(traces(min_size=1), st.integers(1, 4), st.integers(0, 2**32))
-def test_scaling_multiplies_the_requests_of_each_key_by_k_under_distinct_keys(
-    trace: Trace, k: int, seed: int
-) -> None:
+def test_scaling_multiplies_the_requests_of_each_key_by_k_under_distinct_keys(trace: Trace, k: int, seed: int) -> None:
     scaled = trace.scale(k, np.random.default_rng(seed))
     m = len(trace.keys)
     assert len(scaled) == k * len(trace)
@@ -261,9 +255,7 @@ def test_a_scaled_trace_can_be_scaled_again() -> None:
     assert twice.origin.notes == ("scale 2", "scale 2")
 
 
-@pytest.mark.parametrize(
-    "session", [[-5, 100, 7], [-(2**62), 3 - 2**62, 2**62], [2**63 - 1, 2**63 - 2, 2**63 - 1]]
-)
+@pytest.mark.parametrize("session", [[-5, 100, 7], [-(2**62), 3 - 2**62, 2**62], [2**63 - 1, 2**63 - 2, 2**63 - 1]])
 def test_copies_share_no_session_whatever_the_session_numbers_are(session: list[int]) -> None:
     trace = Trace([1, 2, 3], [0, 1, 0], ["a", "b"], session=session)
     scaled = trace.scale(3, np.random.default_rng(0))
@@ -284,9 +276,7 @@ def test_scaling_by_less_than_one_is_an_error() -> None:
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(0, 2**32))
-def test_spreading_moves_a_request_only_within_its_second_and_keeps_the_order(
-    seconds: list[int], seed: int
-) -> None:
+def test_spreading_moves_a_request_only_within_its_second_and_keeps_the_order(seconds: list[int], seed: int) -> None:
     stamps = EPOCH + np.sort(np.array(seconds, float))
     trace = Trace(stamps, np.arange(len(stamps)), map(str, range(len(stamps))))
     spread = trace.spread(np.random.default_rng(seed))

@@ -16,9 +16,7 @@ RECIPE = Workload(Poisson(50.0), Zipf(100, 1.1), duration=20.0, start=1.7e9)
 
 
 def test_a_workload_becomes_a_trace_of_its_arrivals_keys_and_cost() -> None:
-    trace = Workload(Steady(10.0), Uniform(3), duration=2.0, cost=2.5, start=100.0).trace(
-        np.random.default_rng(0)
-    )
+    trace = Workload(Steady(10.0), Uniform(3), duration=2.0, cost=2.5, start=100.0).trace(np.random.default_rng(0))
     assert trace.time.tolist() == Steady(10.0).times(2.0, np.random.default_rng(0), 100.0).tolist()
     assert trace.keys == Uniform(3).names()
     assert trace.cost.tolist() == [2.5] * 20

@@ -64,9 +64,7 @@ class Rows:
         self.skipped = 0
         self.examples: list[str] = []
         self.notes: list[str] = []
-        self._columns: dict[str, list[NDArray[np.generic]]] = {
-            n: [] for n in ("time", "key", "session", "endpoint")
-        }
+        self._columns: dict[str, list[NDArray[np.generic]]] = {n: [] for n in ("time", "key", "session", "endpoint")}
 
     def add(
         self,
