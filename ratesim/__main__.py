@@ -1,0 +1,6 @@
+"""`python -m ratesim`: the command line."""
+
+from ratesim.cli import main
+
+if __name__ == "__main__":
+    main()
