@@ -45,6 +45,7 @@ async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server
     stamps, costs = trace.time.tolist(), trace.cost.tolist()
     for storage in storages:
         await storage.open()
+        await storage.peek("warm-up", limit, now=stamps[0])  # connect, and teach the server its scripts or functions
     try:
 
         async def send(i: int) -> bool:
