@@ -38,7 +38,9 @@ app = typer.Typer(
 )
 
 # What a person asks for. Each option is None until it is given: then it changes the scenario.
-ScenarioOption = Annotated[str | None, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or `quickstart`.")]
+ScenarioOption = Annotated[
+    str | None, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or `quickstart`.")
+]
 LogOption = Annotated[str | None, typer.Option("--log", metavar="FILE", help="An access log (common, combined; .gz, .zst).")]
 LimitOption = Annotated[str | None, typer.Option("--limit", metavar="RATE", help="Such as 100/minute or 10 per 5 seconds.")]
 AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help="sliding_window, fixed_window or token_bucket.")]
@@ -290,7 +292,9 @@ def sweep(
 
 @app.command()
 def calibrate(
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Elsewhere than where the simulation looks.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Elsewhere than where the simulation looks.")
+    ] = None,
 ) -> None:
     """Measure the storages on this machine (about 20 seconds); the simulation uses the result from then on."""
     from ratesim.simulation.calibrate import calibrate as measure

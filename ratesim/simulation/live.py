@@ -2,7 +2,7 @@
 
 Every API node is a storage of its own, all in this process. The load is an open loop on loopback, bounded in requests and
 rate. Decisions are taken at the trace's own times, so they can be compared with the simulation's; latencies count from
-the moment a request was due.
+the moment a request was due. `service_p50` counts from the moment it was really sent: what the storage alone took.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server
     good = ~result.failed[kept]
     latency = result.latency[kept][good]
     p50, p99 = np.quantile(latency, [0.5, 0.99]) if len(latency) else (np.nan, np.nan)
+    service = np.median(result.service[kept][good]) if len(latency) else np.nan
     return {
         "candidate": candidate.name,
         "server": "this process" if server is None else f"{server.kind} {server.version}",
@@ -71,6 +72,7 @@ async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server
         "admitted": int(sum(1 for answer in result.results[kept.start :] if answer is True)),
         "latency_p50": float(p50),
         "latency_p99": float(p99),
+        "service_p50": float(service),
         "lateness_p99": float(result.lateness.get("p99", np.nan)),
         "note": f"open loop at {RATE:g} requests/s ({speed:.3g} times the trace's own rate), {nodes} nodes in one process",
     }

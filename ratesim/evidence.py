@@ -1,0 +1,236 @@
+"""The evidence for one candidate: its figures over the seeds with their intervals, and each requirement's verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from ratesim.wording import seconds, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import pandas as pd
+
+    from ratesim.simulation.scenario import Requirements
+
+__all__ = ["Assessment", "Check", "Interval", "assess", "interval", "persistence"]
+
+Verdict = Literal["passes", "fails", "too close to call"]
+Persistence = Literal["none", "session", "durable"]
+
+LEVELS: tuple[Persistence, ...] = ("none", "session", "durable")
+NEARLY_NONE = 1e-3  # an over-admission where none is allowed is weighed against this share, having no relative size
+DEFAULT_ENTRIES = 1_000_000  # of MemoryStorageConfig
+
+# Student's t, 97.5 %, for 1 to 10 degrees of freedom: Abramowitz & Stegun, Handbook of Mathematical Functions, table 26.10.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The mean over seeds, and the 95 % t-interval around it; of one seed only the mean is known."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def text(self, unit: Callable[[float], str]) -> str:
+        """The mean, and the interval where it has a width."""
+        if self.low == self.high:
+            return unit(self.mean)
+        low = "0" if self.low == 0 else unit(self.low)
+        return f"{unit(self.mean)} [{low} to {unit(self.high)}]"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One requirement against one candidate.
+
+    measured, evidence: the figure, without and with its interval. violation: by what share the requirement is missed, 0
+    where it is met, inf where it is no matter of degree. margin: allowed / measured; inf for a zero, None without a number.
+    """
+
+    requirement: str
+    label: str
+    verdict: Verdict
+    measured: str
+    evidence: str
+    required: str
+    violation: float = 0.0
+    margin: float | None = None
+
+    @property
+    def distance(self) -> str:
+        """How far from the threshold, in words."""
+        if self.margin is None or self.margin == math.inf:
+            return f"as required ({self.required})"
+        word = "comfortably" if self.margin >= 2 else "clearly" if self.margin >= 1.2 else "narrowly"
+        return f"{word} within the threshold ({self.required})"
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One candidate: mean figures over the seeds, times in seconds, and its checks."""
+
+    candidate: str
+    backend: str
+    routing: str
+    storage: str
+    persistence: Persistence
+    p50: Interval
+    p99: Interval
+    over_admission: Interval
+    false_denial: Interval
+    failed_share: float
+    l2_operations_per_request: float
+    l2_busy_per_request: float
+    bytes_per_key: float
+    checks: tuple[Check, ...]
+
+    @property
+    def missed(self) -> tuple[Check, ...]:
+        """What it fails, or is not shown to meet."""
+        return tuple(check for check in self.checks if check.verdict != "passes")
+
+    @property
+    def passes(self) -> bool:
+        return not self.missed
+
+    @property
+    def violation(self) -> float:
+        """The worst of its checks."""
+        return max((check.violation for check in self.checks), default=0.0)
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """Mean and 95 % interval by Student's t; not below 0, as what is measured here cannot be."""
+    known = [float(value) for value in values]
+    n = len(known)
+    mean = fmean(known)
+    if n == 1 or min(known) == max(known):
+        return Interval(known[0], known[0], known[0], n)
+    half = _t(n - 1) * stdev(known) / math.sqrt(n)
+    return Interval(mean, max(mean - half, 0.0), mean + half, n)
+
+
+def _t(freedom: int) -> float:
+    if freedom <= len(_T):
+        return _T[freedom - 1]
+    z = NormalDist().inv_cdf(0.975)  # the expansion of Abramowitz & Stegun 26.7.5, good to three digits from here on
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def persistence(storage: str) -> Persistence:
+    """What survives. session: the state outlives the API node that wrote it, as in Redis and in a hybrid over it (an
+    eventual one loses at most what was not flushed); durable: it outlives the store too. Of PostgreSQL an unlogged table or
+    `synchronous_commit=off` is not durable, nor is what an eventual hybrid has not flushed."""
+    scheme, options = urlsplit(storage).scheme, dict(parse_qsl(urlsplit(storage).query))
+    if scheme == "memory":
+        return "none"
+    if not scheme.removeprefix("hybrid+").startswith("postgres"):
+        return "session"
+    weak = options.get("unlogged", "false").lower() in ("true", "1", "yes") or options.get("synchronous_commit") == "off"
+    eventual = scheme.startswith("hybrid+") and options.get("consistency", "eventual") == "eventual"
+    return "session" if weak or eventual else "durable"
+
+
+def assess(results: pd.DataFrame, requirements: Requirements, nodes: int) -> tuple[Assessment, ...]:
+    """One assessment for each candidate of a study's results, in their order."""
+    return tuple(_assess(rows, requirements, nodes) for _, rows in results.groupby("candidate", sort=False))
+
+
+def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Assessment:
+    first = rows.iloc[0]
+    p99, over = interval(rows["latency_p99"]), interval(rows["over_admission"])
+    failed = float(rows["failed"].sum() / rows["requests"].sum())
+    storage, routing = str(first["storage"]), str(first["routing"])
+    kept = persistence(storage)
+    checks = [_latency(p99, requirements.p99, failed), _over_admission(over, requirements.max_over_admission)]
+    checks.append(_persistence(kept, requirements.persistence))
+    checks.append(_keys(storage, requirements.key_count, nodes if routing == "sticky" else 1))
+    return Assessment(
+        candidate=str(first["candidate"]),
+        backend=str(first["backend"]),
+        routing=routing,
+        storage=storage,
+        persistence=kept,
+        p50=interval(rows["latency_p50"]),
+        p99=p99,
+        over_admission=over,
+        false_denial=interval(rows["false_denial"]),
+        failed_share=failed,
+        l2_operations_per_request=float(rows["l2_operations_per_request"].mean()),
+        l2_busy_per_request=float(rows["l2_busy_per_request"].mean()),
+        bytes_per_key=float(rows["bytes_per_key"].mean()),
+        checks=tuple(check for check in checks if check is not None),
+    )
+
+
+def _straddles(value: Interval, allowed: float) -> Verdict:
+    if value.high <= allowed:
+        return "passes"
+    return "fails" if value.low > allowed else "too close to call"
+
+
+def _latency(p99: Interval, allowed: float | None, failed: float) -> Check | None:
+    measured = f"p99 {seconds(p99.mean)}"
+    evidence = f"p99 {p99.text(seconds)}"
+    if failed >= 0.01 or not math.isfinite(p99.mean):  # then the 99th percentile of all requests has no answer in it
+        said = f"{share(failed)} of the requests get no decision"
+        return Check("p99", "p99", "fails", said, said, f"{seconds(allowed)} allowed" if allowed else "99 % must", math.inf)
+    if allowed is None:
+        return Check("p99", "p99", "passes", measured, evidence, "")
+    return Check(
+        "p99",
+        "p99",
+        _straddles(p99, allowed),
+        measured,
+        evidence,
+        f"{seconds(allowed)} allowed",
+        max(p99.mean / allowed - 1, 0.0),
+        allowed / p99.mean if p99.mean else math.inf,
+    )
+
+
+def _over_admission(over: Interval, allowed: float | None) -> Check:
+    measured, evidence = f"over-admission {share(over.mean)}", f"over-admission {over.text(share)}"
+    label = "over-admission"
+    if allowed is None:
+        return Check("max_over_admission", label, "passes", measured, evidence, "")
+    if allowed == 0:  # exactly none, in every seed
+        verdict: Verdict = "passes" if over.mean == 0 else "fails"
+        margin = math.inf if over.mean == 0 else 0.0
+        return Check(
+            "max_over_admission", label, verdict, measured, evidence, "none allowed", over.mean / NEARLY_NONE, margin
+        )
+    violation, margin = max(over.mean / allowed - 1, 0.0), allowed / over.mean if over.mean else math.inf
+    required = f"{share(allowed)} allowed"
+    verdict = _straddles(over, allowed)
+    return Check("max_over_admission", label, verdict, measured, evidence, required, violation, margin)
+
+
+def _persistence(kept: Persistence, required: Persistence) -> Check | None:
+    if required == "none":
+        return None
+    enough = LEVELS.index(kept) >= LEVELS.index(required)
+    said = f"{kept} persistence" if kept != "none" else "no persistence"
+    wanted = "" if kept == required else f"{required} required"
+    return Check(
+        "persistence", "persistence", "passes" if enough else "fails", said, said, wanted, 0.0 if enough else math.inf
+    )
+
+
+def _keys(storage: str, required: int, share_of: int) -> Check | None:
+    """Only memory can be too small to hold a key: it then evicts live ones, and forgets what they counted."""
+    if urlsplit(storage).scheme != "memory":
+        return None
+    room = int(dict(parse_qsl(urlsplit(storage).query)).get("max_entries", DEFAULT_ENTRIES)) * share_of
+    if room >= required:
+        return None
+    said = f"room for {room:,} keys"
+    return Check("key_count", "key count", "fails", said, said, f"{required:,} required", required / max(room, 1) - 1)

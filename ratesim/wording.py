@@ -1,0 +1,49 @@
+"""How numbers read in a sentence and a table: seconds, shares, intervals, and text from outside made safe to print."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["bytes_of", "harmless", "seconds", "share"]
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit in which it reads well, three significant digits: "31 µs", "0.52 ms", "1.2 s"."""
+    if not math.isfinite(value):
+        return "none"
+    if value == 0:
+        return "0 ms"
+    if abs(value) < 1e-4:
+        return f"{value * 1e6:.3g} µs"
+    return f"{value * 1e3:.3g} ms" if abs(value) < 0.9995 else f"{value:,.3g} s"
+
+
+def share(value: float) -> str:
+    """A share as a percentage; only a true zero reads as "exactly 0"."""
+    if not math.isfinite(value):
+        return "none"
+    if value == 0:
+        return "exactly 0"
+    percent = value * 100
+    if abs(percent) < 0.001:
+        return "less than 0.001 %"
+    return f"{percent:.2g} %" if abs(percent) < 10 else f"{percent:.0f} %"
+
+
+def bytes_of(value: float) -> str:
+    """A size in bytes, kB, MB or GB, in powers of 1000."""
+    if not math.isfinite(value):
+        return "unknown"
+    for unit in ("bytes", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} GB"
+
+
+def harmless(text: str) -> str:
+    """The text with each control character escaped, so that no line of a log can steer a terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for letter in text
+    )
