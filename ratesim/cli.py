@@ -14,10 +14,31 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ratesim.options import (
+    AlgorithmOption,
+    BusiestOption,
+    KeyOption,
+    LimitOption,
+    LogOption,
+    Mistake,
+    NetworkOption,
+    NodesOption,
+    OverOption,
+    P99Option,
+    PersistenceOption,
+    ProfileOption,
+    ReplicationsOption,
+    RoutingOption,
+    ScaleOption,
+    ScenarioOption,
+    SeedOption,
+    SpeedOption,
+    scenario_of,
+)
 from ratesim.wording import harmless, seconds, share
 
 if TYPE_CHECKING:
@@ -36,81 +57,6 @@ app = typer.Typer(
     "backed by Redis.\n\nBegin with:  ratesim report --log access.log --limit 100/minute --nodes 8 --p99 2ms "
     "--max-over-admission 1% --out my-report",
 )
-
-# What a person asks for. Each option is None until it is given: then it changes the scenario.
-ScenarioOption = Annotated[
-    str | None, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or `quickstart`.")
-]
-LogOption = Annotated[str | None, typer.Option("--log", metavar="FILE", help="An access log (common, combined; .gz, .zst).")]
-LimitOption = Annotated[str | None, typer.Option("--limit", metavar="RATE", help="Such as 100/minute or 10 per 5 seconds.")]
-AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help="sliding_window, fixed_window or token_bucket.")]
-KeyOption = Annotated[str | None, typer.Option("--key", help="What is limited: client, user or endpoint.")]
-NodesOption = Annotated[int | None, typer.Option("--nodes", help="API nodes that share the limit.")]
-RoutingOption = Annotated[str | None, typer.Option("--routing", help="round_robin or sticky.")]
-NetworkOption = Annotated[
-    str | None, typer.Option("--network", help="loopback, same_zone, cross_zone, cross_region or mobile_edge.")
-]
-P99Option = Annotated[str | None, typer.Option("--p99", metavar="TIME", help="Latency to keep in 99 % of decisions: 2ms.")]
-OverOption = Annotated[
-    str | None, typer.Option("--max-over-admission", metavar="SHARE", help="Admitted too much, at most: 1%; 0 means never.")
-]
-PersistenceOption = Annotated[str | None, typer.Option("--persistence", help="What survives: none, session or durable.")]
-BusiestOption = Annotated[str | None, typer.Option("--busiest", metavar="TIME", help="Cut the log to its busiest 1h.")]
-SpeedOption = Annotated[float | None, typer.Option("--speed", help="Replay the traffic so many times as fast.")]
-ScaleOption = Annotated[int | None, typer.Option("--scale", help="So many copies of the traffic, under distinct keys.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Where the random draws begin.")]
-ReplicationsOption = Annotated[int | None, typer.Option("--replications", help="Runs of each candidate, by seed.")]
-ProfileOption = Annotated[Path | None, typer.Option("--profile", metavar="FILE", help="A profile of `ratesim calibrate`.")]
-
-
-class Mistake(ValueError):
-    """Options that make no sense together: one line with the remedy."""
-
-
-def _scenario(asked: dict[str, Any]) -> Scenario:
-    """The scenario of the options: that of --scenario, or one for --log, with what else was given in its place."""
-    from ratesim.limit import Limit
-    from ratesim.simulation.network import PRESETS
-    from ratesim.simulation.scenario import Scenario
-
-    if asked["log"] is None and asked["scenario"] is None:
-        raise Mistake("what shall be studied? Give --log FILE with --limit RATE, or --scenario quickstart")
-    if asked["log"] is not None and asked["scenario"] is not None:
-        raise Mistake("--log and --scenario: give one of them; a scenario names its own log")
-    if asked["scenario"] is not None:
-        data = Scenario.load(asked["scenario"]).model_dump(exclude_none=True)
-    else:
-        if asked["limit"] is None:
-            raise Mistake("--limit is missing: say what is allowed, such as --limit 100/minute")
-        log = Path(asked["log"]).absolute()
-        name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in log.name) or "log"
-        data = {"name": name, "workload": {"log": str(log)}, "limit": {}}
-    places = {
-        "limit": ("limit", "rate"),
-        "algorithm": ("limit", "algorithm"),
-        "key": ("workload", "key"),
-        "busiest": ("workload", "busiest"),
-        "speed": ("workload", "speed"),
-        "scale": ("workload", "scale"),
-        "nodes": ("deployment", "nodes"),
-        "routing": ("deployment", "routing"),
-        "network": ("deployment", "network"),
-        "p99": ("requirements", "p99"),
-        "max_over_admission": ("requirements", "max_over_admission"),
-        "persistence": ("requirements", "persistence"),
-    }
-    for option, (part, key) in places.items():
-        if asked[option] is not None:
-            data.setdefault(part, {})[key] = asked[option]
-    for option in ("seed", "replications"):
-        if asked[option] is not None:
-            data[option] = asked[option]
-    if asked["limit"] is not None:
-        Limit.parse(asked["limit"])  # its own message is plainer than the scenario's
-    scenario = Scenario.of(data, asked["scenario"] or "options")
-    if scenario.deployment.network not in PRESETS:
-        raise Mistake(f"network {scenario.deployment.network!r}: known are {', '.join(PRESETS)}")
-    return scenario
 
 
 def _profile(path: Path | None) -> Profile | None:
@@ -164,7 +110,7 @@ def report(
     from ratesim.report import report as make
 
     check_out(out)
-    question = _scenario(asked)
+    question = scenario_of(asked)
     with _bar() as progress:
         recommendation = make(question, out, profile=_profile(profile), live=live, progress=progress)
     print(recommendation.verdict)
@@ -193,7 +139,7 @@ def recommend(
 ) -> None:
     """Print the recommendation and a small table; simulated only, and no files are written."""
     asked = dict(locals())
-    question = _scenario(asked)
+    question = scenario_of(asked)
     from ratesim.recommend import recommend as choose
     from ratesim.simulation.study import study
 
@@ -270,13 +216,13 @@ def sweep(
 
     ratesim sweep --replications 10 --out results.parquet
     """
-    from ratesim.simulation.scenario import Scenario
-    from ratesim.simulation.sweep import sweep as simulate
-
     if out.suffix not in (".parquet", ".csv"):
         raise Mistake(f"--out {out}: end the name in .parquet or .csv")
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise Mistake(f"--out {out}: name a file in a directory that exists")
+    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.sweep import sweep as simulate
+
     question = Scenario.load(scenario)
     seeds = range(question.seed, question.seed + (replications or question.replications))
     with _bar() as progress:
@@ -395,6 +341,8 @@ def main() -> None:
             raise
         _complain(str(error) or name)
         sys.exit(1 if name == "ReportFailed" else 2)
+    if status == 130:  # how typer reports a Ctrl-C
+        _complain("interrupted")
     sys.exit(status if isinstance(status, int) else 0)
 
 

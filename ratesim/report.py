@@ -57,6 +57,8 @@ def report(
     check_out(out)
     out = Path(os.path.abspath(out))
     profile = profile or Profile.load()
+    if live:
+        _reach_servers()
     with _workshop(out) as work:
         for name in KEPT:
             if (out / name).is_file():
@@ -92,6 +94,16 @@ def report(
                 file.replace(out / file.name)
         tell(total, total, "done")
     return recommendation
+
+
+def _reach_servers() -> None:
+    """Raise ServerError where the environment names a server that does not answer, before any time is spent."""
+    from ratesim import servers
+
+    for name, use in (("RATESIM_REDIS_URL", servers.valkey), ("RATESIM_POSTGRES_URL", servers.postgres)):
+        if os.environ.get(name):
+            with use():
+                pass
 
 
 def check_out(out: Path) -> None:

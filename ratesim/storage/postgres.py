@@ -66,9 +66,7 @@ class PostgresStorage(ServedStorage):
 
     async def get_stats(self) -> StorageStats:
         entries, size = await self.driver.size()
-        return StorageStats(
-            entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors)
-        )
+        return StorageStats(entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors))
 
 
 class PostgresDriver:
@@ -261,8 +259,8 @@ class PostgresDriver:
             ),
         )
         answers: list[object] = [None] * len(group)
-        for position, allowed, decider, *numbers in rows:
-            answers[position - 1] = Decision(allowed, *numbers, limits[decider])
+        for position, allowed, decider, remaining, retry_after, reset_after in rows:
+            answers[position - 1] = Decision(allowed, remaining, retry_after, reset_after, limits[decider])
         return answers
 
     async def _apply(self, charges: list[Charge], first: Charge) -> list[object]:

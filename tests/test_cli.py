@@ -1,0 +1,152 @@
+"""The command line: bad input ends in one line that names the thing and the remedy, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+LINE = '10.0.0.{} - - [17/May/2015:10:05:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
+
+
+def command(*arguments, environment=None, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "ratesim", *map(str, arguments)],
+        env={**os.environ, **(environment or {})},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "access.log"
+    path.write_text("".join(LINE.format(i % 3, i // 5) for i in range(100)))
+    return path
+
+
+def refused(result, *said):
+    """One line on stderr after the progress bar's, status 2, no traceback."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.replace("\r", "\n").splitlines() if line.startswith("ratesim: ")]
+    assert len(lines) == 1, result.stderr
+    assert result.stderr.endswith(lines[0] + "\n")
+    for part in said:
+        assert part in lines[0]
+    return lines[0]
+
+
+def test_a_log_that_cannot_be_used_is_refused(tmp_path):
+    out = tmp_path / "deep" / "out"
+    empty, prose = tmp_path / "empty.log", tmp_path / "prose.log"
+    empty.write_text("")
+    prose.write_text("\x1b]0;evil\x07 this is no log\nnor is this\n")
+    for path in (tmp_path / "missing.log", empty, tmp_path, prose):
+        line = refused(command("report", "--log", path, "--limit", "9/minute", "--out", out, "--no-live"), str(path))
+        assert "\x1b" not in line
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty.log", "prose.log"]
+
+
+@pytest.mark.parametrize("limit", ["100/fortnight", "-5/minute", "0/minute", "many"])
+def test_a_limit_that_cannot_be_is_refused(log, tmp_path, limit):
+    refused(
+        command("report", "--log", log, f"--limit={limit}", "--out", tmp_path / "out"), limit.partition("/")[0].lstrip("-")
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--p99", "fast"], "p99"),
+        (["--max-over-admission", "much"], "max_over_admission"),
+        (["--persistence", "eternal"], "persistence"),
+        (["--routing", "random"], "routing"),
+        (["--network", "moon"], "same_zone"),
+        (["--nodes", "0"], "nodes"),
+        (["--nodes", "many"], "--nodes"),
+        (["--algorithm", "magic"], "magic"),
+        (["--wat"], "--wat"),
+        (["--scenario", "quickstart"], "--scenario"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(log, tmp_path, options, said):
+    refused(command("report", "--log", log, "--limit", "9/minute", "--out", tmp_path / "out", *options), said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scenario_with_an_unknown_key_or_a_wrong_type_is_refused(tmp_path):
+    file = tmp_path / "mine.toml"
+    good = '[workload]\nrequests_per_second = 5\n[limit]\nrate = "9/minute"\n'
+    for text, said in (
+        (good + "[deployment]\nnods = 3\n", "nods"),
+        (good + '[deployment]\nnodes = "x"\n', "nodes"),
+        ("= 3", "TOML"),
+    ):
+        file.write_text(text)
+        refused(command("report", "--scenario", file, "--out", tmp_path / "out"), str(file), said)
+    refused(command("report", "--scenario", "nosuch", "--out", tmp_path / "out"), "nosuch", "quickstart")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_out_that_is_a_file_is_refused_and_kept(log):
+    for out in (log, log / "below"):
+        refused(command("report", "--log", log, "--limit", "9/minute", "--out", out), str(out), "directory")
+    assert log.read_text().startswith("10.0.0.0")
+
+
+def test_an_unreachable_server_is_refused(log, tmp_path):
+    nowhere = {"RATESIM_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}
+    result = command("report", "--log", log, "--limit", "9/minute", "--out", tmp_path / "out", environment=nowhere)
+    line = refused(result, "127.0.0.1:1")
+    assert "secret" not in line
+    assert [entry.name for entry in tmp_path.iterdir()] == ["access.log"]
+
+
+def test_what_is_missing_is_asked_for(log, tmp_path):
+    refused(command("report", "--out", tmp_path / "out"), "--log", "--scenario")
+    refused(command("report", "--log", log, "--out", tmp_path / "out"), "--limit")
+    refused(command("run", "mysql"), "mysql", "redis")
+    refused(command("run", "redis://localhost?color=red"), "color")
+    refused(command("sweep", "--out", tmp_path / "results.xls"), ".parquet")
+
+
+def test_help_teaches_each_command():
+    told = command("--help")
+    assert told.returncode == 0
+    for name in ("report", "recommend", "run", "sweep", "calibrate", "bench", "lab", "servers"):
+        assert f"\n  {name} " in told.stdout
+    assert "ratesim report --log access.log --limit 100/minute" in told.stdout
+
+
+def test_recommend_prints_the_sentence_a_table_and_the_lines_that_did_not_parse(log, tmp_path):
+    log.write_text("\x1b[2J broken\n" + log.read_text())
+    result = command("recommend", "--log", log, "--limit", "5/minute", "--replications", "1", "--max-over-admission", "0")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Use ")
+    assert "hybrid eventual" in result.stdout
+    assert "1 of 101 lines did not parse" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert [entry.name for entry in tmp_path.iterdir()] == ["access.log"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
+def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ratesim", "servers"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline().startswith("export RATESIM_REDIS_URL=")
+    assert process.stdout.readline().startswith("export RATESIM_POSTGRES_URL=")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.endswith("ratesim: interrupted\n")
+    assert "Traceback" not in said
