@@ -154,7 +154,7 @@ def recommend(
     print(_small_table(chosen))
     origin = finished.origin
     if origin.skipped:
-        print(f"\n{origin.skipped:,} of {origin.lines:,} lines did not parse; the first {len(origin.examples)}:")
+        print(f"\n{origin.skipped:,} of {origin.lines:,} lines did not parse; the first of them:")
         print("\n".join(f"  {harmless(line)}" for line in origin.examples))
 
 

@@ -8,7 +8,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from ratesim.wording import seconds, share
+from ratesim.wording import seconds, share, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,8 +43,7 @@ class Interval:
         """The mean, and the interval where it has a width."""
         if self.low == self.high:
             return unit(self.mean)
-        low = "0" if self.low == 0 else unit(self.low)
-        return f"{unit(self.mean)} [{low} to {unit(self.high)}]"
+        return f"{unit(self.mean)} [{span(self.low, self.high, unit)}]"
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ class Assessment:
 
     @property
     def violation(self) -> float:
-        """The worst of its checks."""
-        return max((check.violation for check in self.checks), default=0.0)
+        """What it misses in all: the sum over its checks."""
+        return sum(check.violation for check in self.checks)
 
 
 def interval(values: Iterable[float]) -> Interval:

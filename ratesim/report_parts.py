@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratesim.plots import COLOURS, latency_against_over_admission, to_svg
 from ratesim.recommend import Recommendation
-from ratesim.wording import bytes_of, harmless, seconds, share
+from ratesim.wording import bytes_of, harmless, seconds, share, span
 
 if TYPE_CHECKING:
     from ratesim.evidence import Assessment, Interval
@@ -233,8 +233,8 @@ def _skipped(study: Study) -> str:
     if not origin.skipped:
         return ""
     lines = "".join(f"<li><code>{_text(line)}</code></li>" for line in origin.examples[:3])
-    said = f"{origin.skipped:,} of {origin.lines:,} lines of {_source(study)} did not parse and were left out"
-    return f'<div class="note"><p>{_text(said)}; the first {len(origin.examples[:3])}:</p><ul>{lines}</ul></div>'
+    said = f"{origin.skipped:,} of {origin.lines:,} lines of {_source(study)} did not parse and {'was' if origin.skipped == 1 else 'were'} left out"
+    return f'<div class="note"><p>{_text(said)}; the first of them:</p><ul>{lines}</ul></div>'
 
 
 def _source(study: Study) -> str:
@@ -245,7 +245,13 @@ def _source(study: Study) -> str:
 def _room(study: Study, assessments: Sequence[Assessment]) -> str:
     keys = study.scenario.requirements.key_count
     known = [each for each in assessments if not math.isnan(each.bytes_per_key)]
-    shown = dict.fromkeys(f"{each.backend} {bytes_of(each.bytes_per_key * keys)}" for each in known)
+    sizes: dict[str, list[float]] = {}
+    for each in known:
+        sizes.setdefault(each.backend, []).append(each.bytes_per_key * keys)
+    shown = [
+        f"{name} {bytes_of(min(of)) if min(of) == max(of) else span(min(of), max(of), bytes_of)}"
+        for name, of in sizes.items()
+    ]
     return f"{keys:,} keys would take: {', '.join(shown)}." if shown else ""
 
 
@@ -254,8 +260,7 @@ def _interval(value: Interval, unit: object) -> str:
     mean = _text(unit(value.mean))
     if value.low == value.high:
         return mean
-    low = "0" if value.low == 0 else unit(value.low)
-    return f"{mean}<br><small>{_text(low)} to {_text(unit(value.high))}</small>"
+    return f"{mean}<br><small>{_text(span(value.low, value.high, unit))}</small>"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], header: bool = True) -> HTML:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-__all__ = ["bytes_of", "harmless", "seconds", "share"]
+__all__ = ["bytes_of", "harmless", "seconds", "share", "span"]
 
 
 def seconds(value: float) -> str:
@@ -28,6 +29,13 @@ def share(value: float) -> str:
     if abs(percent) < 0.001:
         return "less than 0.001 %"
     return f"{percent:.2g} %" if abs(percent) < 10 else f"{percent:.0f} %"
+
+
+def span(low: float, high: float, unit: Callable[[float], str]) -> str:
+    """An interval in words, with its unit said once: "0.79 to 0.81 ms"."""
+    first, last = "0" if low == 0 else unit(low), unit(high)
+    number, _, name = first.rpartition(" ")
+    return f"{number if name == last.rpartition(' ')[2] and number else first} to {last}"
 
 
 def bytes_of(value: float) -> str:

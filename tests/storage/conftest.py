@@ -21,7 +21,7 @@ from ratesim.storage import (
     RedisStorageConfig,
 )
 
-BACKENDS = ["memory", "fakeredis", "redis", "postgres", "hybrid-strong", "hybrid-eventual"]
+BACKENDS = ["memory", "fakeredis", "redis", "postgres", "hybrid-strong", "hybrid-eventual", "hybrid-postgres"]
 
 
 class Clock:
@@ -44,9 +44,13 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
     tag = uuid.uuid4().hex[:12]
     if name == "memory":
         return MemoryStorage(runtime=runtime)
-    if name == "postgres":
+    if name in ("postgres", "hybrid-postgres"):
         url = request.getfixturevalue("postgres_server").url
-        return PostgresStorage(PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4), runtime)
+        postgres = PostgresStorage(PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4), runtime)
+        if name == "postgres":
+            return postgres
+        through = HybridStorageConfig(consistency="eventual", write="write_through")
+        return HybridStorage(postgres, through, runtime, np.random.default_rng(1))
     if name == "fakeredis":
         connection = fakeredis.FakeAsyncRedis(server_type="valkey", protocol=2)
         return RedisStorage(RedisStorageConfig(key_prefix=f"{tag}:", min_ttl=60.0), runtime, connection)
