@@ -106,7 +106,7 @@ def _finding(recommendation: Recommendation) -> str:
         if each.candidate == recommendation.choice:
             over = each.over_admission.mean
             admits = "admits exactly what it should" if over == 0 else f"over-admits {share(over)}"
-            return f"{each.candidate} answers within {seconds(each.p99.mean)} and {admits}"
+            return f"{each.candidate} answers 99 % within {seconds(each.p99.mean)} and {admits}"
     return "No candidate lies where the requirements want it"
 
 
@@ -132,12 +132,14 @@ def _point(axes: Axes, each: Assessment, lane: float, chosen: bool) -> None:
     x_error = [[each.p99.mean - each.p99.low], [each.p99.high - each.p99.mean]]
     y_error = None
     if each.over_admission.mean > 0:
-        low = max(each.over_admission.low, lane)
+        low = max(each.over_admission.low, lane * 10**0.5)  # not into the lane, which is for exactly 0
         y_error = [[max(y - low, 0.0)], [each.over_admission.high - y]]
     colour = COLOURS[each.backend]
     axes.errorbar(each.p99.mean, y, xerr=x_error, yerr=y_error, color=colour, linewidth=1.2, zorder=3)
     marker, size = ("*", 190.0) if chosen else ("s" if each.routing == "sticky" else "o", 46.0)
-    axes.scatter([each.p99.mean], [y], s=size, marker=marker, color=colour, edgecolors=INK, linewidths=0.6, zorder=4)
+    axes.scatter(
+        [each.p99.mean], [y], s=size, marker=marker, color=colour, edgecolors=INK, linewidths=0.6, zorder=6 if chosen else 4
+    )
 
 
 def _labels(axes: Axes, figure: Figure, points: Sequence[Assessment], lane: float, choice: str | None) -> None:

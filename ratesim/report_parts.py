@@ -233,7 +233,8 @@ def _skipped(study: Study) -> str:
     if not origin.skipped:
         return ""
     lines = "".join(f"<li><code>{_text(line)}</code></li>" for line in origin.examples[:3])
-    said = f"{origin.skipped:,} of {origin.lines:,} lines of {_source(study)} did not parse and {'was' if origin.skipped == 1 else 'were'} left out"
+    were = "was" if origin.skipped == 1 else "were"
+    said = f"{origin.skipped:,} of {origin.lines:,} lines of {_source(study)} did not parse and {were} left out"
     return f'<div class="note"><p>{_text(said)}; the first of them:</p><ul>{lines}</ul></div>'
 
 

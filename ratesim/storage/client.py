@@ -102,16 +102,17 @@ class Client:
             self._free += 1
 
     async def _send_waiting(self, batch: list[tuple[Operation, Future[Any]]]) -> None:
+        # Whatever happens, everybody who waits is told: an error that is not a storage's is a defect, and theirs to see.
         try:
             answers = await self._send([operation for operation, _ in batch])
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001
             answers = [error] * len(batch)
         finally:
             self._release()
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
                 continue
-            if isinstance(answer, StorageError):
+            if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
@@ -158,6 +159,6 @@ _TURN = Operation()
 
 
 def _raise_or_return(answer: Any) -> Any:
-    if isinstance(answer, StorageError):
+    if isinstance(answer, Exception):
         raise answer
     return answer

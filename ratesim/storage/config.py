@@ -73,7 +73,18 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
             above_zero(name, getattr(self, name))
 
 
-class RedisStorageConfig(ClientConfig, frozen=True, kw_only=True):
+class _ServerConfig(ClientConfig, frozen=True, kw_only=True):
+    """A client of a server with a URL, which may hold a password and so stays out of every repr."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        names = [field.name for field in msgspec.structs.fields(self)]
+        return [(name, "***" if name == "url" else getattr(self, name)) for name in names]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     """Redis or Valkey, standalone.
 
     url: redis:// or rediss://, with the credentials it needs; never printed with its password.
@@ -94,7 +105,7 @@ class RedisStorageConfig(ClientConfig, frozen=True, kw_only=True):
             raise Config(f"min_ttl {self.min_ttl!r}: must be between 0 and 1e9 seconds")
 
 
-class PostgresStorageConfig(ClientConfig, frozen=True, kw_only=True):
+class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     """PostgreSQL.
 
     url: as psycopg takes it; never printed with its password.

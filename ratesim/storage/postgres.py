@@ -1,41 +1,54 @@
-"""`PostgresStorage`: state in PostgreSQL, decided by PL/pgSQL functions that are twins of the Python rules.
-
-A batch of decisions under one limit is one statement, one round trip and one transaction.
+"""`PostgresStorage`: state in PostgreSQL tables that people can read. Every decision is taken inside the server, by PL/pgSQL
+twins of the algorithms (`sql/` holds what surrounds them), so a batch of one set of limits is one round trip.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib import resources
-from itertools import groupby
 from typing import Any, Self
 
 import psycopg
-import psycopg.errors
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg import conninfo
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ratesim import algorithms
-from ratesim.errors import Config, ConnectionFailed, Serialization, StorageError
-from ratesim.limit import Decision, InvalidLimit, Limit
+from ratesim.algorithms import bind
+from ratesim.errors import Capacity, Config, ConnectionFailed, StorageError, Timeout
+from ratesim.limit import Decision
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
-from ratesim.storage.base import EXPIRY_MARGIN, Charge, StorageStats
+from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.client import Client
 from ratesim.storage.config import PostgresStorageConfig
+from ratesim.storage.memory import consumed_after
 from ratesim.storage.operations import Acquire, Apply, Get, Increment, Operation, Put, Reset
 from ratesim.storage.served import ServedStorage
 
 __all__ = ["PostgresDriver", "PostgresStorage"]
 
-_LOCK = 0x7261746573696D  # "ratesim": nodes that start at once create what is missing one after the other
-_COLUMNS = "algorithm, state, watermarks, metadata, request_count, created_at, last_accessed"
-# The rules' verbs as a function of the variables that every template has: a (algorithm), s, p, at, cost.
-_VERBS = {
-    "start": "(p, at)",
+LOCK = int.from_bytes(b"ratesim", "big")  # the advisory lock under which nodes create what is missing, one at a time
+UPKEEP_SECONDS = 60.0  # what creating, cleaning up and counting may take; command_timeout is for decisions
+MOST_BYTES = 2500  # of an identifier: a key of PostgreSQL's B-tree holds 2704 with everything that belongs to it
+# A pool gives up shortly before the client does, so that the client knows that nothing was sent and may try again.
+POOL_SHARE = 0.9
+
+COLUMNS = {
+    "algorithm": ("t.algorithm", "text"),
+    "state": ("t.state", "float8[]"),
+    "created": ("extract(epoch FROM t.created_at)::float8", "float8"),
+    "accessed": ("extract(epoch FROM t.last_accessed)::float8", "float8"),
+    "requests": ("t.request_count", "bigint"),
+    "metadata": ("t.metadata", "jsonb"),
+    "watermarks": ("t.watermarks", "jsonb"),
+}
+CALLS = {
+    "start": "(p, now)",
     "refresh": "(s, p, at)",
     "available": "(s, p, at)",
     "charge": "(s, p, cost, at)",
@@ -43,365 +56,453 @@ _VERBS = {
     "fresh_after": "(s, p, at)",
 }
 
+Group = list[tuple[int, Any]]  # operations with their places in the batch
+Connection = psycopg.AsyncConnection[Any]
+
+
+class PostgresDriver:
+    """Carries out batches on a pool of connections, which opens, and creates the schema, when it is first needed.
+
+    Belongs to the asyncio loop that uses it first.
+    """
+
+    def __init__(self, config: PostgresStorageConfig) -> None:
+        self.config = config
+        try:
+            self._address = conninfo.conninfo_to_dict(config.url)
+        except psycopg.Error as error:
+            raise Config(f"url {hidden(config.url)}: {hidden(_line(error))}") from None
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._closed = False
+        self._opening = asyncio.Lock()
+        self._functions: dict[tuple[str, tuple[str, ...]], str] = {}
+        table = config.table_name  # the configuration allows only what needs no escaping between quotes
+        self._fill = {
+            "table": f'"{table}"',
+            "counters": f'"{table}_counters"',
+            "unlogged": "UNLOGGED" if config.unlogged else "",
+            "margin": repr(EXPIRY_MARGIN),
+            "columns": ", ".join(column for column, _ in COLUMNS.values()),
+            "outputs": ", ".join(f"out_{name}" for name in COLUMNS),
+            "columns_and_types": ", ".join(f"out_{name} {kind}" for name, (_, kind) in COLUMNS.items()),
+        }
+        self._get, self._put, self._stats = (self._sql(name) for name in ("get", "put", "stats"))
+        self._cleanup = [self._sql("cleanup", rows=self._fill[rows]) for rows in ("table", "counters")]
+
+    def __repr__(self) -> str:
+        return f"PostgresDriver({hidden(self.config.url)!r}, table_name={self.config.table_name!r})"
+
+    @property
+    def where(self) -> str:
+        """Host and port, for messages."""
+        return f"{self._address.get('host') or 'localhost'}:{self._address.get('port') or 5432}"
+
+    # -- connecting ---------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect and create what is missing; ConnectionFailed, naming the address, when there is no server."""
+        async with self._opening:
+            if self._closed:
+                raise ConnectionFailed("the storage is closed", sent=False)
+            if self._pool is not None:
+                return
+            async with self._upkeep() as connection:
+                table = self.config.table_name
+                found = await connection.execute("SELECT to_regclass(%s)", [f'"{table}"'])
+                if (await found.fetchone())[0] is None:  # type: ignore[index]
+                    await connection.execute(self._sql("schema"), prepare=False)
+                found = await connection.execute("SELECT to_regproc('ratesim_until')")
+                if (await found.fetchone())[0] is None:  # type: ignore[index]
+                    await connection.execute(self._sql("until"), prepare=False)
+            seconds = min(self.config.connection_timeout, POOL_SHARE * self.config.command_timeout)
+            pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+                self.config.url,
+                kwargs={"autocommit": True, "prepare_threshold": 0, "application_name": "ratesim"},
+                min_size=1,
+                max_size=self.config.pool_size,
+                timeout=seconds,
+                reconnect_timeout=self.config.connection_timeout,
+                configure=self._configure,
+                open=False,
+            )
+            await pool.open()
+            self._pool = pool
+
+    async def _configure(self, connection: Connection) -> None:
+        await connection.execute(
+            "SELECT set_config('synchronous_commit', %s, false), set_config('statement_timeout', %s, false), "
+            "set_config('extra_float_digits', '1', false)",  # floats travel as text that gives the same bits back
+            [self.config.synchronous_commit, str(max(1, round(self.config.command_timeout * 1e3)))],
+        )
+
+    @asynccontextmanager
+    async def _upkeep(self, lock: bool = True) -> AsyncIterator[Connection]:
+        # A connection of its own: it says why there is none, while the pool only says that it waited.
+        try:
+            async with asyncio.timeout(self.config.connection_timeout):
+                connection = await psycopg.AsyncConnection.connect(
+                    self.config.url, autocommit=True, application_name="ratesim"
+                )
+        except TimeoutError:
+            reason = f"no connection within {self.config.connection_timeout:g} s"
+            raise self._unreachable(reason) from None
+        except psycopg.OperationalError as error:
+            raise self._unreachable(hidden(_line(error))) from None
+        except psycopg.Error as error:
+            raise Config(f"url {hidden(self.config.url)}: {hidden(_line(error))}") from None
+        try:
+            async with connection, self._translated():
+                await connection.execute(
+                    "SELECT set_config('statement_timeout', %s, false), set_config('synchronize_seqscans', 'off', false)",
+                    [str(round(UPKEEP_SECONDS * 1e3))],
+                )
+                if lock:
+                    async with connection.transaction():
+                        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+                        yield connection
+                else:
+                    yield connection
+        finally:
+            await connection.close()
+
+    def _unreachable(self, reason: str) -> ConnectionFailed:
+        return ConnectionFailed(f"no PostgreSQL at {self.where} ({reason}): start it, or correct the url", sent=False)
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        """The driver's errors as ours."""
+        try:
+            yield
+        except (PoolTimeout, PoolClosed, TooManyRequests) as error:
+            raise self._unreachable(hidden(_line(error))) from None
+        except psycopg.errors.QueryCanceled as error:
+            raise Timeout(f"PostgreSQL at {self.where}: {_line(error)}") from None
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            undone = (error.sqlstate or "").startswith("40")  # rolled back, such as after a deadlock
+            raise ConnectionFailed(f"PostgreSQL at {self.where}: {hidden(_line(error))}", sent=not undone) from None
+        except psycopg.Error as error:
+            raise StorageError(f"PostgreSQL at {self.where}: {hidden(_line(error))}") from None
+
+    async def close(self) -> None:
+        self._closed = True
+        async with self._opening:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    # -- statements ---------------------------------------------------------------------------------------------------
+
+    def _sql(self, template: str, **more: str) -> bytes:
+        """A template of `sql/`, filled in. Only names and constants go in this way; values are always parameters."""
+        fill = self._fill | more
+        text = (resources.files("ratesim.storage") / "sql" / f"{template}.sql").read_text("utf-8")
+        return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], text).encode()
+
+    async def _function(self, template: str, names: tuple[str, ...] = ()) -> str:
+        """The name of the server's function of that template for these algorithms; created when it is first needed.
+
+        The name ends in a digest of the source, so that nodes of different versions each call their own.
+        """
+        key = (template, names)
+        if key in self._functions:
+            return self._functions[key]
+        known = [algorithms.get(name) for name in names]
+        calls = {call: _call(call, names) for call in CALLS} if names else {}
+        calls["algorithm"] = names[0] if names else ""
+        source = b"".join([self._sql(template, function="", **calls), *(a.sql.encode() for a in known)])
+        digest = hashlib.sha256(source).hexdigest()[:8]
+        function = f'"{self.config.table_name}_{template}_{digest}"'
+        async with self._upkeep() as connection:
+            found = await connection.execute("SELECT to_regproc(%s)", [function])
+            if (await found.fetchone())[0] is None:  # type: ignore[index]
+                for algorithm in known:
+                    await connection.execute(algorithm.sql.encode(), prepare=False)
+                await connection.execute(self._sql(template, function=function, **calls), prepare=False)
+        self._functions[key] = function
+        return function
+
+    # -- carrying out -------------------------------------------------------------------------------------------------
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """See `operations.Driver`. What shares its limits travels as one statement, however many identifiers."""
+        await self.open()
+        answers: list[object] = [None] * len(batch)
+        sound: Group = []
+        for place, operation in enumerate(batch):
+            if (fault := _fault(operation)) is not None:
+                answers[place] = fault
+            else:
+                sound.append((place, operation))
+        groups = _groups(sound)
+        pool = self._pool
+        if pool is None:
+            raise ConnectionFailed("the storage is closed", sent=False)
+        begun = False  # whether a statement has been carried out already
+        for key, group in groups:
+            try:
+                template, perform = _PERFORM[key[0]]
+                function = await self._function(template, key[1]) if template else ""
+                async with self._translated(), pool.connection() as connection:
+                    results = await perform(self, connection, function, group)
+            except StorageError as error:
+                if not begun and isinstance(error, ConnectionFailed | Timeout):
+                    raise
+                results = [error] * len(group)
+            begun = True
+            for (place, _), result in zip(group, results, strict=True):
+                answers[place] = result
+        return answers
+
+    async def _acquire(self, connection: Connection, function: str, group: Group) -> list[object]:
+        limits = group[0][1].limits
+        bound = [bind(limit) for limit in limits]
+        cursor = await connection.execute(
+            f"SELECT * FROM {function}(%s::text[], %s::float8[], %s::float8[], %s, %s::text[], %s::text[], "  # noqa: S608
+            "%s::float8[], %s::int[], %s::int[])".encode(),
+            [
+                [operation.identifier for _, operation in group],
+                [operation.cost for _, operation in group],
+                [float(operation.now) for _, operation in group],
+                group[0][1].consume,
+                [limit.name for limit in limits],
+                [algorithm.name for algorithm, _ in bound],
+                [number for _, p in bound for number in p],
+                [len(p) for _, p in bound],
+                [algorithm.rule.size(p) for algorithm, p in bound],
+            ],
+        )
+        return [
+            Decision(allowed, remaining, retry_after, reset_after, limits[decider - 1])
+            for _, allowed, decider, remaining, retry_after, reset_after in await cursor.fetchall()
+        ]
+
+    async def _apply(self, connection: Connection, function: str, group: Group) -> list[object]:
+        charges = [operation.charge for _, operation in group]
+        bound = [bind(charge.limit) for charge in charges]
+        entries = [entry for charge in charges for entry in charge.entries]
+        cursor = await connection.execute(
+            f"SELECT * FROM {function}(%s::text[], %s::text[], %s::float8[], %s::int[], %s::int[], %s::text[], "  # noqa: S608
+            "%s::bigint[], %s::float8[], %s::float8[], %s::int[], %s::float8[], %s::float8[], %s::bigint[])".encode(),
+            [
+                [charge.identifier for charge in charges],
+                [charge.limit.name for charge in charges],
+                [number for _, p in bound for number in p],
+                [len(p) for _, p in bound],
+                [algorithm.rule.size(p) for algorithm, p in bound],
+                [charge.node for charge in charges],
+                [charge.epoch for charge in charges],
+                [float(charge.before) for charge in charges],
+                [float(consumed_after(charge.before, charge.entries)) for charge in charges],
+                [len(charge.entries) for charge in charges],
+                [float(time) for time, _, _ in entries],
+                [float(cost) for _, cost, _ in entries],
+                [requests for _, _, requests in entries],
+            ],
+        )
+        return [_state(row) for row in await cursor.fetchall()]
+
+    async def _get_states(self, connection: Connection, _: str, group: Group) -> list[object]:
+        gets = [operation for _, operation in group]
+        cursor = await connection.execute(
+            self._get,
+            {
+                "identifiers": [get.identifier for get in gets],
+                "names": [get.name for get in gets],
+                "nows": [float(get.now) for get in gets],
+            },
+        )
+        found = {row[0]: _state(row) for row in await cursor.fetchall()}
+        return [found.get(number) for number in range(1, len(gets) + 1)]
+
+    async def _put_states(self, connection: Connection, _: str, group: Group) -> list[object]:
+        # The last of several for one key is what stays; one statement may touch a row only once.
+        puts = list({(put.identifier, put.name): put for _, put in group}.values())
+        states = [put.state for put in puts]
+        await connection.execute(
+            self._put,
+            {
+                "identifiers": [put.identifier for put in puts],
+                "names": [put.name for put in puts],
+                "algorithms": [state.algorithm_data.algorithm for state in states],
+                # As text: arrays of different lengths make no array.
+                "states": [f"{{{','.join(map(repr, state.algorithm_data.values()))}}}" for state in states],
+                "watermarks": [
+                    json.dumps({node: [mark.epoch, mark.consumed] for node, mark in state.watermarks.items()})
+                    for state in states
+                ],
+                "metadata": [json.dumps(state.metadata) for state in states],
+                "request_counts": [state.request_count for state in states],
+                "created": [float(state.created_at) for state in states],
+                "accessed": [float(state.last_accessed) for state in states],
+                "expires": [float(put.now + put.ttl) for put in puts],
+            },
+        )
+        return [None] * len(group)
+
+    async def _increment(self, connection: Connection, function: str, group: Group) -> list[object]:
+        cursor = await connection.execute(
+            f"SELECT * FROM {function}(%s::text[], %s::bigint[], %s::float8[], %s::float8[])".encode(),  # noqa: S608
+            [
+                [operation.identifier for _, operation in group],
+                [operation.amount for _, operation in group],
+                [float(operation.window) for _, operation in group],
+                [float(operation.now) for _, operation in group],
+            ],
+        )
+        return [count for _, count in await cursor.fetchall()]
+
+    async def _reset(self, connection: Connection, function: str, group: Group) -> list[object]:
+        identifiers = [operation.identifier for _, operation in group]
+        await connection.execute(f"SELECT {function}(%s::text[])".encode(), [identifiers])
+        return [None] * len(group)
+
+    # -- upkeep -------------------------------------------------------------------------------------------------------
+
+    async def cleanup(self, now: float) -> int:
+        """Delete what had expired by `now`; returns how many rows.
+
+        One pass over each table in its physical order, in statements of cleanup_batch_size rows, each a transaction.
+        """
+        await self.open()
+        total = 0
+        async with self._upkeep(lock=False) as connection:
+            for statement in self._cleanup:
+                after: str | None = "(0,0)"
+                while after is not None:
+                    most = self.config.cleanup_batch_size
+                    cursor = await connection.execute(statement, {"after": after, "now": now, "most": most})
+                    count, after = await cursor.fetchone()  # type: ignore[misc]
+                    total += count
+        return total
+
+    async def sizes(self) -> tuple[int, int]:
+        """Rows and bytes, of both tables with their indexes."""
+        await self.open()
+        async with self._upkeep(lock=False) as connection:
+            names = {name: self._fill[name] for name in ("table", "counters")}
+            entries, size = await (await connection.execute(self._stats, names)).fetchone()  # type: ignore[misc]
+            return entries, size
+
 
 class PostgresStorage(ServedStorage):
-    """State in one PostgreSQL database, in a table that people can read."""
+    """State in PostgreSQL, for any number of nodes. `open` creates the tables and functions that are missing."""
 
     def __init__(self, config: PostgresStorageConfig | None = None, runtime: Runtime | None = None) -> None:
         self.config = config or PostgresStorageConfig()
-        runtime = runtime or AsyncioRuntime()
         self.driver = PostgresDriver(self.config)
+        runtime = runtime or AsyncioRuntime()
         super().__init__(Client(self.driver, runtime, self.config), runtime)
 
     def __repr__(self) -> str:
-        return f"PostgresStorage({_address(self.config.url)}, {self.config.table_name})"
+        return f"PostgresStorage({hidden(self.config.url)!r}, table_name={self.config.table_name!r})"
 
     async def open(self) -> Self:
-        """Connect and create the tables if they are missing. Raises ConnectionFailed."""
         await self.driver.open()
         return self
 
     async def cleanup_expired(self) -> int:
-        return await self.driver.drop_expired(self.runtime.time())
+        return await self.driver.cleanup(self.runtime.time())
 
     async def get_stats(self) -> StorageStats:
-        entries, size = await self.driver.size()
-        return StorageStats(entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors))
+        entries, size = await self.driver.sizes()
+        return StorageStats(entries, size, operations=self.client.operations, errors=dict(self.client.errors))
 
 
-class PostgresDriver:
-    """Operations as calls of functions, grouped so that a batch takes few statements."""
-
-    def __init__(self, config: PostgresStorageConfig) -> None:
-        self.config = config
-        self._pool: AsyncConnectionPool[Any] | None = None
-        self._functions: dict[tuple[str, tuple[str, ...]], str] = {}
-
-    async def open(self) -> None:
-        """Connect and create what is missing."""
-        if self._pool is not None:
-            return
-        config = self.config
-        try:
-            conninfo_to_dict(config.url)
-        except psycopg.Error as error:
-            raise Config("PostgreSQL URL: not one that libpq understands") from error
-        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            config.url,
-            kwargs={"autocommit": True, "connect_timeout": max(2, round(config.connection_timeout))},
-            min_size=1,
-            max_size=config.pool_size + 1,
-            timeout=config.connection_timeout,
-            reconnect_timeout=config.connection_timeout,
-            configure=self._configure,
-            open=False,
-        )
-        try:
-            await self._check_reachable()
-            await pool.open()
-            await self._create(pool, _template("schema", self._names()))
-        except BaseException as error:
-            await pool.close()
-            if isinstance(error, PoolTimeout | psycopg.OperationalError):
-                raise self._unreachable() from error
-            if isinstance(error, psycopg.Error):
-                raise StorageError(f"{_address(config.url)}: {_plain(error)}") from error
-            raise
-        self._pool = pool
-
-    async def _check_reachable(self) -> None:
-        # The pool retries in the background and only says that it ran out of time; one try of our own says why, and sooner.
-        seconds = max(2, round(self.config.connection_timeout))
-        connection = await psycopg.AsyncConnection.connect(self.config.url, connect_timeout=seconds)
-        await connection.close()
-
-    async def _configure(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        settings = {
-            "application_name": "ratesim",
-            "synchronous_commit": self.config.synchronous_commit,
-            # The client gives up after command_timeout; then the server should not go on either.
-            "statement_timeout": f"{max(1, round(self.config.command_timeout * 1000))}ms",
-            "timezone": "UTC",
-        }
-        for name, value in settings.items():
-            await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-
-    def _names(self) -> dict[str, str]:
-        # The configuration has checked the table's name: lower-case letters, digits and '_'.
-        return {"table": self.config.table_name, "unlogged": "UNLOGGED" if self.config.unlogged else ""}
-
-    async def _create(self, pool: AsyncConnectionPool[Any], *texts: str) -> None:
-        async with pool.connection() as connection, connection.transaction():
-            await connection.execute("SET LOCAL statement_timeout = '30s'")
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            for text in texts:
-                await connection.execute(text.encode())
-
-    async def _function(self, kind: str, names: tuple[str, ...]) -> str:
-        """The name of the function of that kind for these algorithms, created at its first use."""
-        known = self._functions.get((kind, names))
-        if known is not None:
-            return known
-        assert self._pool is not None
-        mark = hashlib.sha256(",".join(names).encode()).hexdigest()[:8]
-        function = f"{self.config.table_name}_{kind}_{mark}"
-        values = {**self._names(), "function": function}
-        for verb, arguments in _VERBS.items():
-            calls = [(name, f"ratesim_{name}_{verb}{arguments}") for name in names]
-            cases = " ".join(f"WHEN '{name}' THEN {call}" for name, call in calls)
-            values[verb] = calls[0][1] if len(calls) == 1 else f"(CASE a {cases} END)"
-        rules = [algorithms.get(name).sql for name in names]
-        await self._create(self._pool, *rules, _template(kind, values))
-        self._functions[kind, names] = function
-        return function
-
-    async def execute(self, batch: Sequence[Operation]) -> list[object]:
-        try:
-            await self.open()
-            answers: list[object] = [None] * len(batch)
-            for group in _groups(batch):
-                found = await self._carry_out([batch[i] for i in group])
-                for i, answer in zip(group, found, strict=True):
-                    answers[i] = answer
-        except PoolTimeout as error:
-            raise ConnectionFailed(f"{_address(self.config.url)}: no connection free in time", sent=False) from error
-        except psycopg.errors.QueryCanceled as error:
-            raise TimeoutError from error
-        except psycopg.OperationalError as error:
-            raise ConnectionFailed(f"{_address(self.config.url)}: {_plain(error)}") from error
-        except psycopg.DataError as error:
-            raise InvalidLimit(f"an identifier that PostgreSQL cannot keep: {_plain(error)}") from error
-        except psycopg.Error as error:
-            raise StorageError(f"{_address(self.config.url)}: {_plain(error)}") from error
-        return answers
-
-    def _unreachable(self) -> ConnectionFailed:
-        where = _address(self.config.url)
-        return ConnectionFailed(f"{where}: not reachable; is PostgreSQL running there, and may you log in?", sent=False)
-
-    async def _carry_out(self, group: list[Operation]) -> list[object]:
-        """The answers of operations of one kind (and, for Acquire and Apply, one limit)."""
-        table = self.config.table_name
-        match group[0]:
-            case Acquire(_, limits, _, _, consume):
-                return await self._acquire([op for op in group if isinstance(op, Acquire)], limits, consume)
-            case Apply(charge):
-                return await self._apply([op.charge for op in group if isinstance(op, Apply)], charge)
-            case Get(_, name, now):
-                identifiers = [op.identifier for op in group if isinstance(op, Get)]
-                rows = await self._rows(
-                    f"SELECT identifier, {_COLUMNS} FROM {table} WHERE identifier = ANY(%s) AND name = %s"  # noqa: S608
-                    " AND expires_at > to_timestamp(%s) AND cardinality(state) > 0",
-                    (identifiers, name, now),
-                )
-                found = {row[0]: _state(*row[1:]) for row in rows}
-                return [found.get(identifier) for identifier in identifiers]
-            case Put(identifier, name, state, now, ttl):
-                await self._rows(
-                    f"INSERT INTO {table} (identifier, name, {_COLUMNS}, expires_at)"  # noqa: S608
-                    " VALUES (%s, %s, %s, %s, %s, %s, %s, to_timestamp(%s), to_timestamp(%s), to_timestamp(%s))"
-                    " ON CONFLICT (identifier, name) DO UPDATE SET"
-                    " algorithm = EXCLUDED.algorithm, state = EXCLUDED.state, watermarks = EXCLUDED.watermarks,"
-                    " metadata = EXCLUDED.metadata, request_count = EXCLUDED.request_count,"
-                    " created_at = EXCLUDED.created_at, last_accessed = EXCLUDED.last_accessed,"
-                    " expires_at = EXCLUDED.expires_at",
-                    (
-                        identifier,
-                        name,
-                        state.algorithm_data.algorithm,
-                        state.algorithm_data.values(),
-                        Jsonb({node: [mark.epoch, mark.consumed] for node, mark in state.watermarks.items()}),
-                        Jsonb(state.metadata),
-                        state.request_count,
-                        state.created_at,
-                        state.last_accessed,
-                        now + ttl,
-                    ),
-                )
-                return [None]
-            case Increment(identifier, amount, window, now):
-                rows = await self._rows(
-                    f"INSERT INTO {table}_counters AS c (identifier, count, expires_at)"  # noqa: S608
-                    " VALUES (%s, %s, to_timestamp(%s))"
-                    " ON CONFLICT (identifier) DO UPDATE SET"
-                    " count = CASE WHEN c.expires_at <= to_timestamp(%s) THEN 0 ELSE c.count END + EXCLUDED.count,"
-                    " expires_at = CASE WHEN c.expires_at <= to_timestamp(%s) THEN EXCLUDED.expires_at ELSE c.expires_at END"
-                    " RETURNING count",
-                    (identifier, amount, now + window, now, now),
-                )
-                return [int(rows[0][0])]
-            case Reset(identifier):
-                await self._rows(
-                    f"WITH counted AS (DELETE FROM {table}_counters WHERE identifier = %s)"  # noqa: S608
-                    f" DELETE FROM {table} WHERE identifier = %s",
-                    (identifier, identifier),
-                )
-                return [None]
-        raise TypeError(f"unknown operation {type(group[0]).__name__}")
-
-    async def _acquire(self, group: list[Acquire], limits: tuple[Limit, ...], consume: bool) -> list[object]:
-        function = await self._function("acquire", tuple(sorted({limit.algorithm for limit in limits})))
-        bound = [algorithms.bind(limit) for limit in limits]
-        rows = await self._rows(
-            f"SELECT ord, allowed, decider, remaining, retry_after, reset_after FROM {function}"  # noqa: S608
-            "(%s, %s::float8[], %s::float8[], %s, %s, %s, %s::int[], %s::float8[], %s::int[], %s::float8)",
-            (
-                [op.identifier for op in group],
-                [op.cost for op in group],
-                [op.now for op in group],
-                consume,
-                [limit.name for limit in limits],
-                [limit.algorithm for limit in limits],
-                [len(p) for _, p in bound],
-                [value for _, p in bound for value in p],
-                [algorithm.rule.size(p) for algorithm, p in bound],
-                EXPIRY_MARGIN,
-            ),
-        )
-        answers: list[object] = [None] * len(group)
-        for position, allowed, decider, remaining, retry_after, reset_after in rows:
-            answers[position - 1] = Decision(allowed, remaining, retry_after, reset_after, limits[decider])
-        return answers
-
-    async def _apply(self, charges: list[Charge], first: Charge) -> list[object]:
-        limit = first.limit
-        function = await self._function("charge", (limit.algorithm,))
-        algorithm, p = algorithms.bind(limit)
-        entries = [entry for charge in charges for entry in charge.entries]
-        rows = await self._rows(
-            f"SELECT ord, {_COLUMNS} FROM {function}(%s, %s, %s, %s::float8[], %s::int, %s::float8, %s,"  # noqa: S608
-            " %s::bigint[], %s::float8[], %s::int[], %s::float8[], %s::float8[], %s::int[])",
-            (
-                [charge.identifier for charge in charges],
-                limit.name,
-                limit.algorithm,
-                list(p),
-                algorithm.rule.size(p),
-                EXPIRY_MARGIN,
-                first.node,
-                [charge.epoch for charge in charges],
-                [charge.before for charge in charges],
-                [len(charge.entries) for charge in charges],
-                [time for time, _, _ in entries],
-                [cost for _, cost, _ in entries],
-                [requests for _, _, requests in entries],
-            ),
-        )
-        answers: list[object] = [None] * len(charges)
-        for position, *columns in rows:
-            answers[position - 1] = _state(*columns)
-        return answers
-
-    async def _rows(self, statement: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        assert self._pool is not None
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(statement.encode(), arguments, prepare=True)
-            return await cursor.fetchall() if cursor.description else []
-
-    async def drop_expired(self, now: float) -> int:
-        """Rows that expired, dropped in batches that wait for nobody's lock."""
-        await self.open()
-        table, dropped = self.config.table_name, 0
-        for name in (table, f"{table}_counters"):
-            while True:
-                rows = await self._rows(
-                    f"DELETE FROM {name} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {name}"  # noqa: S608
-                    " WHERE expires_at <= to_timestamp(%s) LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING 1",
-                    (now, self.config.cleanup_batch_size),
-                )
-                dropped += len(rows)
-                if len(rows) < self.config.cleanup_batch_size:
-                    break
-        return dropped
-
-    async def size(self) -> tuple[int, int]:
-        """Entries, and bytes of both tables with their indexes."""
-        await self.open()
-        table = self.config.table_name
-        rows = await self._rows(
-            f"SELECT (SELECT count(*) FROM {table}) + (SELECT count(*) FROM {table}_counters),"  # noqa: S608
-            " pg_total_relation_size(%s::regclass) + pg_total_relation_size(%s::regclass)",
-            (table, f"{table}_counters"),
-        )
-        return int(rows[0][0]), int(rows[0][1])
-
-    async def close(self) -> None:
-        if self._pool is not None:
-            await self._pool.close()
-            self._pool = None
+def hidden(text: str) -> str:
+    """`text` with the passwords of URLs and connection strings in it starred out."""
+    text = re.sub(r"(//[^:@/\s]*):[^\s]*@", r"\1:***@", text)
+    return re.sub(r"(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", r"\1***", text)
 
 
-def _groups(batch: Sequence[Operation]) -> list[list[int]]:
-    """Positions of operations that one statement can carry out, in an order that keeps each identifier's own."""
-    by_kind: dict[object, list[int]] = {}
-    owners: dict[str, object] = {}
-    for i, operation in enumerate(batch):
-        kind = _kind(operation, i)
-        by_kind.setdefault(kind, []).append(i)
-        identifier = operation.charge.identifier if isinstance(operation, Apply) else getattr(operation, "identifier", "")
-        if owners.setdefault(identifier, kind) != kind:
-            keyed: Callable[[int], object] = lambda k: _kind(batch[k], k)  # noqa: E731
-            return [list(run) for _, run in groupby(range(len(batch)), keyed)]
-    return list(by_kind.values())
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
-def _kind(operation: Operation, position: int) -> object:
-    match operation:
-        case Acquire(_, limits, _, _, consume):
-            return ("acquire", limits, consume)
-        case Apply(charge):
-            return ("apply", charge.limit, charge.node)
-        case Get(_, name, now):
-            return ("get", name, now)
-    return position
+def _call(call: str, names: tuple[str, ...]) -> str:
+    if len(names) == 1:
+        return f"ratesim_{names[0]}_{call}{CALLS[call]}"
+    cases = " ".join(f"WHEN '{name}' THEN ratesim_{name}_{call}{CALLS[call]}" for name in names)
+    return f"(CASE algorithm {cases} END)"
 
 
-def _state(
-    algorithm: str,
-    values: list[float],
-    watermarks: dict[str, list[float]],
-    metadata: dict[str, str],
-    request_count: int,
-    created_at: datetime,
-    last_accessed: datetime,
-) -> RateLimitState | Serialization:
-    try:
-        data = AlgorithmData.of(algorithm, values)
-    except (InvalidLimit, ValueError) as error:
-        return Serialization(f"a row that cannot be read: {error}")
+def _state(row: Sequence[Any]) -> RateLimitState:
+    _, algorithm, values, created, accessed, requests, metadata, watermarks = row
     return RateLimitState(
-        data,
-        _seconds(created_at),
-        _seconds(last_accessed),
-        request_count,
+        AlgorithmData.of(algorithm, values),
+        micro(created),
+        micro(accessed),
+        requests,
         metadata,
-        {node: Watermark(int(epoch), float(consumed)) for node, (epoch, consumed) in watermarks.items()},
+        {node: Watermark(epoch, float(consumed)) for node, (epoch, consumed) in watermarks.items()},
     )
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+def _identifier(operation: Any) -> str:
+    return str(operation.charge.identifier if isinstance(operation, Apply) else operation.identifier)
 
 
-def _seconds(moment: datetime) -> float:
-    since = moment - _EPOCH
-    return micro(since.days * 86400 + since.seconds + since.microseconds / 1e6)
+def _fault(operation: Operation) -> StorageError | None:
+    """What PostgreSQL cannot hold, found before it spoils a statement that carries others."""
+    texts = [identifier := _identifier(operation)]
+    if isinstance(operation, Apply):
+        texts.append(operation.charge.node)
+    elif isinstance(operation, Put):
+        texts += [text for pair in operation.state.metadata.items() for text in pair]
+        texts += operation.state.watermarks
+    for text in texts:
+        if "\0" in text:
+            return StorageError(f"{text[:80]!r}: text of PostgreSQL cannot hold the character NUL")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return StorageError(f"{text[:80]!r}: text of PostgreSQL cannot hold half of a surrogate pair")
+    if len(identifier.encode()) > MOST_BYTES:
+        return Capacity(f"identifier {identifier[:40]!r}...: longer than the {MOST_BYTES} bytes that an index holds")
+    return None
 
 
-def _template(stem: str, values: dict[str, str]) -> str:
-    text = (resources.files("ratesim.storage") / "sql" / f"{stem}.sql").read_text("utf-8")
-    for key, value in values.items():
-        text = text.replace("{{" + key + "}}", value)
-    return text
+Key = tuple[Any, ...]
 
 
-def _plain(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _key(operation: Operation) -> Key:
+    """Operations of the same key can share a statement; its second item is the set of algorithms."""
+    if isinstance(operation, Acquire):
+        names = tuple(sorted({limit.algorithm for limit in operation.limits}))
+        return (Acquire, names, operation.limits, operation.consume)
+    if isinstance(operation, Apply):
+        return (Apply, (operation.charge.limit.algorithm,))
+    return (type(operation), ())
 
 
-def _address(url: str) -> str:
-    """Host, port and database of a URL, without its credentials."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.Error:
-        return "?"
-    return f"{parts.get('host') or 'localhost'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+def _groups(operations: Group) -> list[tuple[Key, Group]]:
+    """The operations as statements: regrouped as far as each identifier's own order allows, sorted by identifier inside."""
+    done: list[tuple[Key, Group]] = []
+    groups: dict[Key, Group] = {}
+    owner: dict[str, Key] = {}
+    for place, operation in operations:
+        key, identifier = _key(operation), _identifier(operation)
+        if owner.get(identifier, key) != key:
+            done += groups.items()
+            groups, owner = {}, {}
+        owner[identifier] = key
+        groups.setdefault(key, []).append((place, operation))
+    done += groups.items()
+    for _, group in done:
+        group.sort(key=lambda item: (_identifier(item[1]), _name(item[1]), item[0]))
+    return done
+
+
+def _name(operation: Operation) -> str:
+    if isinstance(operation, Apply):
+        return operation.charge.limit.name
+    return operation.name if isinstance(operation, Get | Put) else ""
+
+
+_PERFORM: dict[type[Operation], tuple[str, Callable[..., Any]]] = {  # its template, where it needs a function
+    Acquire: ("acquire", PostgresDriver._acquire),
+    Apply: ("apply", PostgresDriver._apply),
+    Get: ("", PostgresDriver._get_states),
+    Put: ("", PostgresDriver._put_states),
+    Increment: ("increment", PostgresDriver._increment),
+    Reset: ("reset", PostgresDriver._reset),
+}

@@ -131,3 +131,27 @@ def test_an_operation_that_failed_alone_fails_alone() -> None:
     answers = bench.ask(*[(0.0, get(name)) for name in "abc"])
     assert (answers[0], answers[2]) == ("a", "c")
     assert isinstance(answers[1], StorageError)
+
+
+def test_a_defect_in_a_driver_reaches_everybody_who_waits() -> None:
+    class Broken(Told):
+        async def execute(self, batch: Sequence[Operation]) -> list[object]:
+            await self.runtime.sleep(0.01)
+            if len(batch) > 1:
+                raise ValueError("a defect")
+            return [operation.identifier for operation in batch]
+
+    bench = Bench(pool_size=1)
+    bench.client.driver = Broken(bench.runtime)
+    seen: list[object] = []
+
+    async def ask(name: str) -> None:
+        try:
+            seen.append(await bench.client.submit(get(name)))
+        except ValueError as error:
+            seen.append(str(error))
+
+    for name in "abc":
+        bench.runtime.spawn(ask(name))
+    bench.env.run()
+    assert seen == ["a", "a defect", "a defect"]

@@ -51,6 +51,10 @@ def test_a_password_never_stands_in_an_error_or_a_repr() -> None:
         with pytest.raises(Config) as caught:
             StorageURL.parse(url)
         assert "secret" not in str(caught.value)
+    for url in ("redis://me:secret@h/0", "postgresql://me:secret@h/db"):
+        parsed = StorageURL.parse(url)
+        assert "secret" in parsed.config.url
+        assert "secret" not in repr(parsed) + str(parsed.config) + repr(open_storage(f"hybrid+{url}"))
 
 
 async def test_a_url_opens_its_backend() -> None:

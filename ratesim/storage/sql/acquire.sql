@@ -1,127 +1,129 @@
--- Admit each item's cost under all limits and charge them, or deny it and change nothing. {{start}} and the like stand for
--- the rules of the algorithms that this function can run (ratesim/storage/postgres.py).
--- Items are taken in the order of their identifiers, so that two batches never wait for each other.
+-- Decides requests of one set of limits in turn: MemoryStorage.decide for each. The caller sorts them by identifier, and the
+-- limits by name, so that all transactions lock rows in one order and none deadlock.
+-- A request is first tried without locks: a peek, or a request that is denied, ends there and writes nothing. One that would
+-- be admitted is tried again on locked rows, and that answer holds.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], costs float8[], nows float8[], consume boolean,
-  names text[], algorithms text[], lengths int[], parameters float8[], expected int[], margin float8
-) RETURNS TABLE (ord int, allowed boolean, decider int, remaining float8, retry_after float8, reset_after float8)
-LANGUAGE plpgsql AS $function$
+  names text[], algorithms text[], params float8[], lengths int[], sizes int[]
+) RETURNS TABLE (
+  ord int, allowed boolean, decider int, remaining float8, retry_after float8, reset_after float8
+)
+LANGUAGE plpgsql AS $$
 DECLARE
-  item record;
-  kept record;
-  limits int := cardinality(names);
-  a text;
-  s float8[];
-  p float8[];
-  at float8;
-  now float8;
   cost float8;
-  spare float8;
+  now float8;
+  locked boolean;
+  algorithm text;
+  p float8[];
+  p_end int;
+  s float8[];
+  s_end int;
+  live boolean;
+  at float8;
+  room float8;
   retry float8;
   fresh float8;
-  admit boolean;
-  offset_ int;
-  states float8[];  -- the worked-on states of all limits, one after the other
-  sizes int[];
-  reached int;
+  states float8[];  -- of all limits, one after another
+  lives boolean[];
   ats float8[];
-  lefts float8[];
-  born boolean[];
-  k int;
+  rooms float8[];
 BEGIN
-  FOR item IN
-    SELECT i AS position, identifiers[i] AS identifier FROM generate_subscripts(identifiers, 1) AS i ORDER BY 2, 1
-  LOOP
-    now := nows[item.position];
-    cost := costs[item.position];
-    admit := true;
-    states := '{}';
-    sizes := '{}';
-    ats := '{}';
-    lefts := '{}';
-    born := '{}';
-    offset_ := 0;
-    FOR k IN 1..limits LOOP
-      a := algorithms[k];
-      p := parameters[offset_ + 1 : offset_ + lengths[k]];
-      offset_ := offset_ + lengths[k];
-      IF consume THEN
-        SELECT t.algorithm, t.state, t.expires_at INTO kept FROM {{table}} t
-          WHERE t.identifier = item.identifier AND t.name = names[k] FOR UPDATE;
-        IF NOT FOUND THEN
-          -- A row without a state: something to lock, which says nothing yet.
+  FOR k IN 1..cardinality(identifiers) LOOP
+    cost := costs[k];
+    now := nows[k];
+    locked := false;
+    LOOP
+      allowed := true;
+      states := '{}';
+      lives := '{}';
+      ats := '{}';
+      rooms := '{}';
+      p_end := 0;
+      FOR i IN 1..cardinality(names) LOOP
+        algorithm := algorithms[i];
+        p := params[p_end + 1:p_end + lengths[i]];
+        p_end := p_end + lengths[i];
+        LOOP
+          IF NOT locked THEN
+            SELECT t.state, t.algorithm = algorithms[i] AND cardinality(t.state) = sizes[i]
+                AND t.expires_at > to_timestamp(now)
+              INTO s, live FROM {{table}} AS t
+              WHERE t.identifier = identifiers[k] AND t.name = names[i];
+            EXIT;
+          END IF;
+          SELECT t.state, t.algorithm = algorithms[i] AND cardinality(t.state) = sizes[i]
+              AND t.expires_at > to_timestamp(now)
+            INTO s, live FROM {{table}} AS t
+            WHERE t.identifier = identifiers[k] AND t.name = names[i] FOR UPDATE;
+          EXIT WHEN FOUND;
           INSERT INTO {{table}} (identifier, name, algorithm, state, created_at, last_accessed, expires_at)
-            VALUES (item.identifier, names[k], a, '{}', to_timestamp(now), to_timestamp(now), to_timestamp(now))
+            VALUES (identifiers[k], names[i], algorithms[i], '{}', to_timestamp(now), to_timestamp(now),
+              to_timestamp(now + {{margin}}))
             ON CONFLICT DO NOTHING;
-          SELECT t.algorithm, t.state, t.expires_at INTO kept FROM {{table}} t
-            WHERE t.identifier = item.identifier AND t.name = names[k] FOR UPDATE;
+          EXIT WHEN FOUND;  -- else another transaction was first: its row is there now
+        END LOOP;
+        IF live THEN
+          at := greatest(now, s[1]);
+          s := {{refresh}};
+        ELSE
+          at := now;
+          s := {{start}};
         END IF;
-      ELSE
-        SELECT t.algorithm, t.state, t.expires_at INTO kept FROM {{table}} t
-          WHERE t.identifier = item.identifier AND t.name = names[k];
-      END IF;
-      IF FOUND AND kept.algorithm = a AND cardinality(kept.state) = expected[k] AND kept.expires_at > to_timestamp(now) THEN
-        s := kept.state;
-        at := greatest(now, s[1]);
-        s := {{refresh}};
-        born := born || false;
-      ELSE
-        at := now;
-        s := {{start}};
-        born := born || true;
-      END IF;
-      spare := {{available}};
-      admit := admit AND spare >= cost;
-      states := states || s;
-      sizes := sizes || cardinality(s);
-      ats := ats || at;
-      lefts := lefts || spare;
+        room := {{available}};
+        allowed := allowed AND room >= cost;
+        states := states || s;
+        lives := lives || coalesce(live, false);
+        ats := ats || at;
+        rooms := rooms || room;
+      END LOOP;
+      EXIT WHEN locked OR NOT consume OR NOT allowed;
+      locked := true;
     END LOOP;
 
-    ord := item.position;
-    allowed := admit;
+    ord := k;
     decider := NULL;
-    offset_ := 0;
-    reached := 0;
-    FOR k IN 1..limits LOOP
-      a := algorithms[k];
-      p := parameters[offset_ + 1 : offset_ + lengths[k]];
-      offset_ := offset_ + lengths[k];
-      s := states[reached + 1 : reached + sizes[k]];
-      reached := reached + sizes[k];
-      at := ats[k];
-      spare := lefts[k];
+    p_end := 0;
+    s_end := 0;
+    FOR i IN 1..cardinality(names) LOOP
+      algorithm := algorithms[i];
+      p := params[p_end + 1:p_end + lengths[i]];
+      p_end := p_end + lengths[i];
+      s := states[s_end + 1:s_end + sizes[i]];
+      s_end := s_end + sizes[i];
+      at := ats[i];
+      room := rooms[i];
       retry := 0;
-      IF admit AND consume THEN
+      IF allowed AND consume THEN
         s := {{charge}};
-        spare := {{available}};
-      ELSIF spare < cost THEN
+        room := {{available}};
+      ELSIF room < cost THEN
         retry := {{retry_after}} + (at - now);
-        IF retry < 1e12 THEN
+        IF retry < 1e12 THEN  -- up to a microsecond, as up_to_micro
           retry := ceil(retry * 1e6) / 1e6;
         END IF;
       END IF;
       fresh := {{fresh_after}} + (at - now);
-      IF admit AND consume THEN
-        UPDATE {{table}} t SET
-          algorithm = a,
-          state = s,
-          request_count = CASE WHEN born[k] THEN 1 ELSE t.request_count + 1 END,
-          watermarks = CASE WHEN born[k] THEN '{}' ELSE t.watermarks END,
-          metadata = CASE WHEN born[k] THEN '{}' ELSE t.metadata END,
-          created_at = CASE WHEN born[k] THEN to_timestamp(now) ELSE t.created_at END,
-          last_accessed = to_timestamp(at),
-          expires_at = to_timestamp(now + fresh + margin)
-        WHERE t.identifier = item.identifier AND t.name = names[k];
+      IF allowed AND consume AND lives[i] THEN
+        UPDATE {{table}} AS t SET state = s, request_count = t.request_count + 1,
+            last_accessed = to_timestamp(at), expires_at = ratesim_until(now + fresh + {{margin}})
+          WHERE t.identifier = identifiers[k] AND t.name = names[i];
+      ELSIF allowed AND consume THEN
+        UPDATE {{table}} AS t SET algorithm = algorithms[i], state = s, watermarks = '{}', metadata = '{}',
+            request_count = 1, created_at = to_timestamp(now),
+            last_accessed = to_timestamp(at), expires_at = ratesim_until(now + fresh + {{margin}})
+          WHERE t.identifier = identifiers[k] AND t.name = names[i];
       END IF;
-      spare := greatest(spare, 0);
-      IF decider IS NULL OR retry > retry_after OR (retry = retry_after AND retry = 0 AND spare < remaining) THEN
-        decider := k - 1;
-        remaining := spare;
+      IF room < 0 THEN
+        room := 0;
+      END IF;
+      -- The limit that weighs more decides, as weighs_more: denied for longer, or with less left.
+      IF decider IS NULL OR retry > retry_after OR (retry = 0 AND retry_after = 0 AND room < remaining) THEN
+        decider := i;
+        remaining := room;
         retry_after := retry;
         reset_after := fresh;
       END IF;
     END LOOP;
     RETURN NEXT;
   END LOOP;
-END $function$;
+END $$;

@@ -1,0 +1,102 @@
+-- Applies consumption decided elsewhere, in turn: MemoryStorage.apply and `unseen` for each charge. The caller sorts the
+-- charges by identifier and limit. Entries of charge k: the next counts[k] of times, costs and requests.
+CREATE OR REPLACE FUNCTION {{function}}(
+  identifiers text[], names text[], params float8[], lengths int[], sizes int[],
+  nodes text[], epochs bigint[], befores float8[], totals float8[],
+  counts int[], times float8[], costs float8[], requests bigint[]
+) RETURNS TABLE (ord int, {{columns_and_types}})
+LANGUAGE plpgsql AS $$
+DECLARE
+  p float8[];
+  p_end int := 0;
+  s float8[];
+  live boolean;
+  marks jsonb;
+  known_epoch bigint;
+  known float8;
+  e int := 0;  -- entries before this charge's
+  now float8;
+  cost float8;
+  upto float8;
+  missing float8;
+  seen boolean;  -- whether the entries so far had all been applied before
+  merged bigint;
+  at float8;
+BEGIN
+  FOR k IN 1..cardinality(identifiers) LOOP
+    p := params[p_end + 1:p_end + lengths[k]];
+    p_end := p_end + lengths[k];
+    now := times[e + 1];
+    LOOP
+      SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND cardinality(t.state) = sizes[k]
+          AND t.expires_at > to_timestamp(now)
+        INTO s, marks, live FROM {{table}} AS t
+        WHERE t.identifier = identifiers[k] AND t.name = names[k] FOR UPDATE;
+      EXIT WHEN FOUND;
+      INSERT INTO {{table}} (identifier, name, algorithm, state, created_at, last_accessed, expires_at)
+        VALUES (identifiers[k], names[k], '{{algorithm}}', '{}', to_timestamp(now), to_timestamp(now),
+          to_timestamp(now + {{margin}}))
+        ON CONFLICT DO NOTHING;
+      EXIT WHEN FOUND;
+    END LOOP;
+    IF live IS NOT TRUE THEN
+      live := false;
+      s := {{start}};
+      marks := '{}';
+    END IF;
+
+    known_epoch := (marks -> nodes[k] ->> 0)::bigint;
+    known := (marks -> nodes[k] ->> 1)::float8;
+    IF known_epoch IS NULL OR known_epoch < epochs[k] THEN
+      seen := false;
+      known := NULL;
+    ELSE
+      seen := true;
+    END IF;
+    merged := 0;
+    IF known IS NULL OR (known_epoch = epochs[k] AND known < totals[k]) THEN
+      upto := befores[k];
+      FOR j IN e + 1..e + counts[k] LOOP
+        now := times[j];
+        cost := costs[j];
+        IF seen THEN
+          missing := NULL;
+          IF upto >= known THEN  -- the first that is new: with it what was lost below the charge
+            missing := cost + greatest(befores[k] - known, 0);
+          ELSIF upto + cost > known THEN
+            missing := upto + cost - known;
+          END IF;
+          upto := upto + cost;
+          CONTINUE WHEN missing IS NULL;
+          cost := missing;
+          seen := false;
+        END IF;
+        IF now > s[1] THEN
+          at := now;
+          s := {{refresh}};
+        END IF;
+        at := now;
+        s := {{charge}};
+        merged := merged + requests[j];
+      END LOOP;
+      marks := jsonb_set(marks, ARRAY[nodes[k]], jsonb_build_array(epochs[k], totals[k]));
+    END IF;
+
+    at := greatest(times[e + counts[k]], s[1]);
+    UPDATE {{table}} AS t SET
+        algorithm = '{{algorithm}}',
+        state = s,
+        watermarks = marks,
+        metadata = CASE WHEN live THEN t.metadata ELSE '{}' END,
+        request_count = CASE WHEN live THEN t.request_count ELSE 0 END + merged,
+        created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(times[e + 1]) END,
+        last_accessed = to_timestamp(at),
+        expires_at = ratesim_until(at + {{fresh_after}} + {{margin}})
+      WHERE t.identifier = identifiers[k] AND t.name = names[k];
+    ord := k;
+    SELECT {{columns}} INTO {{outputs}} FROM {{table}} AS t
+      WHERE t.identifier = identifiers[k] AND t.name = names[k];
+    RETURN NEXT;
+    e := e + counts[k];
+  END LOOP;
+END $$;
