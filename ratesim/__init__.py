@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ratesim.limit import Decision, InvalidLimit, Limit
 
 if TYPE_CHECKING:
-    from ratesim.recommend import recommend
+    from ratesim.recommendation import recommend
     from ratesim.simulation.run import run
     from ratesim.simulation.scenario import Scenario
     from ratesim.simulation.sweep import sweep
@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 # The laboratory brings pandas and SimPy with it; a service that only limits should not wait for them.
 _LAZY = {
     "Scenario": "ratesim.simulation.scenario",
-    "recommend": "ratesim.recommend",
+    "recommend": "ratesim.recommendation",
     "run": "ratesim.simulation.run",
     "sweep": "ratesim.simulation.sweep",
 }

@@ -42,7 +42,7 @@ from ratesim.options import (
 from ratesim.wording import harmless, seconds, share
 
 if TYPE_CHECKING:
-    from ratesim.recommend import Recommendation
+    from ratesim.recommendation import Recommendation
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Candidate, Scenario
 
@@ -140,7 +140,7 @@ def recommend(
     """Print the recommendation and a small table; simulated only, and no files are written."""
     asked = dict(locals())
     question = scenario_of(asked)
-    from ratesim.recommend import recommend as choose
+    from ratesim.recommendation import recommend as choose
     from ratesim.simulation.study import study
 
     with _bar() as progress:

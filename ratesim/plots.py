@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratesim.evidence import Assessment
-    from ratesim.recommend import Recommendation
+    from ratesim.recommendation import Recommendation
     from ratesim.simulation.scenario import Requirements
 
 __all__ = ["COLOURS", "latency_against_over_admission", "to_svg"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ratesim.recommend import Recommendation
+    from ratesim.recommendation import Recommendation
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Scenario
 
@@ -50,7 +50,7 @@ def report(
     profile: this machine's or the shipped one unless given. notebook: another than the one that ships. Other files in `out`
     stay. Raises OutputError, ReportFailed, and what reading the scenario's traffic raises.
     """
-    from ratesim.recommend import recommend
+    from ratesim.recommendation import recommend
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.study import study
 

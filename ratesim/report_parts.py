@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratesim.plots import COLOURS, latency_against_over_admission, to_svg
-from ratesim.recommend import Recommendation
+from ratesim.recommendation import Recommendation
 from ratesim.wording import bytes_of, harmless, seconds, share, span
 
 if TYPE_CHECKING:

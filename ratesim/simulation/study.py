@@ -204,7 +204,8 @@ def _keep(out: Path, question: str, finished: Study) -> None:
     about = {
         "question": question,
         "trace_summary": {key: float(value) for key, value in finished.trace_summary.items()},
-        "origin": asdict(finished.origin),
+        # Only the name: a report may travel, and where a log lay is nobody's business.
+        "origin": asdict(finished.origin) | {"source": Path(finished.origin.source).name},
         "binding": finished.binding,
         "environment": finished.environment,
     }

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ratesim.evidence import interval, persistence
-from ratesim.recommend import recommend, sketch
+from ratesim.recommendation import recommend, sketch
 from ratesim.simulation.scenario import Deployment, Requirements, Scenario
 from ratesim.wording import harmless, seconds, share
 
