@@ -2,7 +2,7 @@
 
 strong: L2 decides. eventual: L1 decides, on its last view of L2 plus what this node has consumed since. What reaches L2 is
 consumption, never a state: two nodes that overwrite each other's states would lose what the other admitted. A flush carries
-what (node, epoch) had consumed before it, so L2 applies a repeated or overtaken flush once (`unseen` in memory.py).
+what (node, epoch) had consumed before it, so L2 applies a repeated or overtaken flush once (`unseen` in charging.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from ratesim.limit import Decision, Limit, Limits, as_limits
 from ratesim.runtime import AsyncioRuntime, Future, Runtime, Task
 from ratesim.state import RateLimitState
 from ratesim.storage.base import EXPIRY_MARGIN, Charge, RateLimitStorage, StorageHealth, StorageStats
+from ratesim.storage.charging import consumed_after
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
-from ratesim.storage.memory import MemoryStorage, consumed_after
+from ratesim.storage.memory import MemoryStorage
 
 __all__ = ["HybridStorage"]
 

@@ -28,10 +28,11 @@ from ratesim.storage.base import (
     StorageStats,
     check_window,
 )
+from ratesim.storage.charging import unseen
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.eviction import POLICIES
 
-__all__ = ["Entry", "MemoryStorage", "consumed_after", "unseen", "up_to_micro", "weighs_more"]
+__all__ = ["Entry", "MemoryStorage", "up_to_micro", "weighs_more"]
 
 _COUNTER = ":counter"  # no limit can have this name
 
@@ -377,37 +378,6 @@ def weighs_more(decision: Decision, other: Decision) -> bool:
     if decision.retry_after != other.retry_after:
         return decision.retry_after > other.retry_after
     return decision.retry_after == 0.0 and decision.remaining < other.remaining
-
-
-def unseen(charge: Charge, known: Watermark | None) -> tuple[list[tuple[float, float, int]], Watermark]:
-    """What of a charge has not been applied yet, and the watermark after it: the rule that makes flushes count once.
-
-    A watermark of a lower epoch is of a node that has forgotten it since; of a higher one, this flush is a straggler. A gap
-    below the charge is consumption that the state lost (a failover to an older one): it is charged with the first entry.
-    """
-    total = consumed_after(charge.before, charge.entries)
-    if known is None or known.epoch < charge.epoch:
-        return list(charge.entries), Watermark(charge.epoch, total)
-    if known.epoch > charge.epoch or known.consumed >= total:
-        return [], known
-    entries: list[tuple[float, float, int]] = []
-    upto = charge.before
-    for time, cost, requests in charge.entries:
-        if upto >= known.consumed:
-            lost = 0.0 if entries else charge.before - known.consumed
-            entries.append((time, cost + max(lost, 0.0), requests))
-        elif upto + cost > known.consumed:
-            entries.append((time, upto + cost - known.consumed, requests))
-        upto += cost
-    return entries, Watermark(charge.epoch, total)
-
-
-def consumed_after(before: float, entries: Sequence[tuple[float, float, int]]) -> float:
-    """Cumulative consumption, added up in the order that every twin uses (the built-in `sum` compensates rounding)."""
-    total = 0.0
-    for _, cost, _ in entries:
-        total += cost
-    return before + total
 
 
 def _bytes(key: Hashable, entry: Entry | Counter) -> int:

@@ -24,9 +24,9 @@ from ratesim.limit import Decision
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
+from ratesim.storage.charging import consumed_after
 from ratesim.storage.client import Client
 from ratesim.storage.config import PostgresStorageConfig
-from ratesim.storage.memory import consumed_after
 from ratesim.storage.operations import Acquire, Apply, Get, Increment, Operation, Put, Reset
 from ratesim.storage.served import ServedStorage
 
