@@ -32,7 +32,8 @@ from ratesim.storage.served import ServedStorage
 __all__ = ["calibrate", "machine"]
 
 KEYS = 2000
-SINGLES = 2000
+SINGLES = 5000
+ROUNDS = 5
 BATCHES = (1, 8, 64)
 LIMIT = Limit(1e6, 60.0)
 Progress = Callable[[int, int, str], None]
@@ -164,24 +165,12 @@ async def _served(storage: ServedStorage, hop: float, concurrency: int, server: 
             await driver.execute([_acquire(f"{name}:{i}", limit) for i in range(first, first + 100)])
         after = await storage.get_stats()
         sizes[name] = (after.bytes - before.bytes) / max(after.entries - before.entries, 1)
-    waits: dict[int, np.ndarray] = {}
-    spent: dict[int, float] = {}
-    total: np.ndarray = np.zeros(0)
     names = [f"{LIMIT.algorithm}:{i}" for i in range(KEYS)]
-    for size in BATCHES:
-        wait, whole, cpu = [], [], []
-        for k in range(SINGLES // size):
-            batch = [_acquire(names[(k * size + j) % KEYS], LIMIT) for j in range(size)]
-            start, used = time.perf_counter(), time.process_time()
-            await driver.execute(batch)
-            elapsed, cpu_time = time.perf_counter() - start, time.process_time() - used
-            wait.append(elapsed - cpu_time)
-            whole.append(elapsed)
-            cpu.append(cpu_time)
-        waits[size] = np.array(wait)
-        spent[size] = float(np.median(cpu))
-        if size == 1:
-            total = np.array(whole)
+    # Other work on the machine only slows, so of several rounds, spread over time, the one with the lowest median counts.
+    rounds = [{size: await _timed(storage, names, size) for size in BATCHES} for _ in range(ROUNDS)]
+    waits = {size: min((each[size][0] for each in rounds), key=np.median) for size in BATCHES}
+    spent = min(float(np.median(each[1][1])) for each in rounds)
+    total = min((each[1][0] + each[1][1] for each in rounds), key=np.median)
     medians = [float(np.median(waits[size])) - hop for size in BATCHES]
     item, fixed = _line(BATCHES, medians)
     alone = max(fixed + item, 1e-6)
@@ -191,7 +180,7 @@ async def _served(storage: ServedStorage, hop: float, concurrency: int, server: 
         for i in range(KEYS):
             await storage.reset(f"{name}:{i}")
     return Backend(
-        client_cpu=spent[1],
+        client_cpu=spent,
         fixed=max(alone - item, 0.0),
         item=item,
         factors=tuple(float(factor) for factor in factors),
@@ -201,6 +190,19 @@ async def _served(storage: ServedStorage, hop: float, concurrency: int, server: 
         latency_p99=float(np.quantile(total, 0.99)),
         server=server,
     )
+
+
+async def _timed(storage: ServedStorage, names: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds waited, and seconds of processor time, of each of a round's batches of `size` decisions."""
+    wait, cpu = [], []
+    for k in range(SINGLES // size // ROUNDS):
+        batch = [_acquire(names[(k * size + j) % KEYS], LIMIT) for j in range(size)]
+        start, used = time.perf_counter(), time.process_time()
+        await storage.client.driver.execute(batch)
+        elapsed, spent = time.perf_counter() - start, time.process_time() - used
+        wait.append(elapsed - spent)
+        cpu.append(spent)
+    return np.array(wait), np.array(cpu)
 
 
 def _acquire(identifier: str, limit: Limit) -> Acquire:
