@@ -260,7 +260,7 @@ def bench() -> None:
     """Measure ratesim itself, beside other limiters where they are installed (ratesim[bench])."""
     from ratesim.simulation.bench import main as measure
 
-    measure()
+    print(measure())
 
 
 @app.command()

@@ -32,7 +32,7 @@ KEYS = 10_000
 
 
 def main(out: Path | None = None) -> str:
-    """Measure, print and write benchmarks-DATE.txt into `out` (reports/). Returns the text."""
+    """Measure, and write benchmarks-DATE.txt into `out` (reports/). Returns the text."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"ratesim benchmarks, {date}", machine(), ""]
     for section in (_memory, _oracle, _simulator):
