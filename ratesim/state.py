@@ -26,18 +26,28 @@ class AlgorithmData(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, algorithm: str, values: list[float]) -> AlgorithmData:
-        return cls(algorithm, algorithms.get(algorithm).named(values))
+        """A stored flat state; Serialization when there is no such algorithm, or it has no state of that length."""
+        try:
+            return cls(algorithm, algorithms.get(algorithm).named(values))
+        except InvalidLimit as error:
+            raise Serialization(f"state of an {error}") from error
+        except ValueError as error:
+            raise Serialization(f"state of {algorithm}: {error}") from error
 
     def values(self) -> list[float]:
-        """The flat state; Serialization when the algorithm is unknown, a field is missing or not a number."""
+        """The flat state as it is stored; Serialization when it is no state of a known algorithm."""
         try:
-            values = algorithms.get(self.algorithm).flat(self.fields)
+            algorithm = algorithms.get(self.algorithm)
+            values = algorithm.flat(self.fields)
+            if not all(map(math.isfinite, values)):
+                raise ValueError("a field is not a finite number")
+            algorithm.working(values)
         except InvalidLimit as error:
             raise Serialization(f"state of an {error}") from error
         except KeyError as error:
             raise Serialization(f"state of {self.algorithm}: field {error} is missing") from error
-        if not all(map(math.isfinite, values)):
-            raise Serialization(f"state of {self.algorithm}: a field is not a finite number")
+        except (TypeError, ValueError) as error:
+            raise Serialization(f"state of {self.algorithm}: {error}") from error
         return values
 
 

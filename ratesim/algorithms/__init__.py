@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.metadata import entry_points
 from typing import NamedTuple
 
-from ratesim.algorithms import fixed_window, sliding_window, token_bucket
+from ratesim.algorithms import (
+    adaptive,
+    fixed_window,
+    gcra,
+    leaky_bucket,
+    sliding_log,
+    sliding_window,
+    token_bucket,
+)
 from ratesim.algorithms.rule import Algorithm, Params, Rule, State
 from ratesim.limit import InvalidLimit, Limit
 
@@ -15,24 +24,38 @@ _REGISTRY: dict[str, Algorithm] = {}
 
 
 def register(algorithm: Algorithm) -> None:
-    """Add an algorithm; ValueError when its name is taken."""
+    """Add an algorithm; ValueError when its name is taken.
+
+    A package that is installed need not call this: an entry point of the group "ratesim.algorithms", whose name is the
+    algorithm's and whose object is its module, is registered when it is first asked for.
+    """
     if algorithm.name in _REGISTRY:
         raise ValueError(f"an algorithm named {algorithm.name!r} is registered already")
     _REGISTRY[algorithm.name] = algorithm
 
 
+register(Algorithm.from_module(adaptive))
 register(Algorithm.from_module(fixed_window))
+register(Algorithm.from_module(gcra))
+register(Algorithm.from_module(leaky_bucket))
+register(Algorithm.from_module(sliding_log))
 register(Algorithm.from_module(sliding_window))
 register(Algorithm.from_module(token_bucket))
 
 
 def names() -> tuple[str, ...]:
-    """The registered names, sorted."""
-    return tuple(sorted(_REGISTRY))
+    """The names that `get` knows, sorted."""
+    return tuple(sorted({*_REGISTRY, *entry_points(group="ratesim.algorithms").names}))
 
 
 def get(name: str) -> Algorithm:
     """The algorithm of that name; InvalidLimit, naming the known ones, when there is none."""
+    if name not in _REGISTRY:
+        for found in entry_points(group="ratesim.algorithms", name=name):
+            algorithm = Algorithm.from_module(found.load())
+            if algorithm.name != name:
+                raise ValueError(f"entry point {name!r} of ratesim.algorithms: its module is named {algorithm.name!r}")
+            register(algorithm)
     try:
         return _REGISTRY[name]
     except KeyError:
@@ -40,10 +63,15 @@ def get(name: str) -> Algorithm:
 
 
 class Bound(NamedTuple):
-    """A limit that has met its algorithm."""
+    """A limit that has met its algorithm.
+
+    size: floats in every state; None where that varies. head: how many leading floats `refresh` may write; None: all.
+    """
 
     algorithm: Algorithm
     params: Params
+    size: int | None
+    head: int | None
 
 
 @lru_cache(maxsize=4096)
@@ -57,4 +85,7 @@ def bind(limit: Limit) -> Bound:
         if option not in rule.OPTIONS:
             known = ", ".join(rule.OPTIONS) or "none"
             raise InvalidLimit(f"unknown option {option!r} for {algorithm.name}; known: {known}")
-    return Bound(algorithm, rule.params(limit))
+    p = rule.params(limit)
+    if algorithm.growing is not None:
+        return Bound(algorithm, p, None, algorithm.growing.HEAD)
+    return Bound(algorithm, p, rule.size(p), None)

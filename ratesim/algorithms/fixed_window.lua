@@ -1,17 +1,22 @@
 -- Twin of fixed_window.py: the same float operations in the same order. s and p count from 1 here.
 local rule = {}
 
+local function window(p, now)
+  local start = math.floor(now / p[2]) * p[2]
+  if start > now or now >= start + p[2] then return now end
+  return start
+end
+
 function rule.size(p) return 2 end
 
 function rule.start(s, p, now)
-  s[1] = math.floor(now / p[2]) * p[2]
+  s[1] = window(p, now)
   s[2] = 0
 end
 
 function rule.refresh(s, p, now)
-  local window = math.floor(now / p[2]) * p[2]
-  if window > s[1] then
-    s[1] = window
+  if now >= s[1] + p[2] then
+    s[1] = window(p, now)
     s[2] = 0
   end
 end

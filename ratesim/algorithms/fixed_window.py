@@ -11,7 +11,7 @@ from ratesim.algorithms.rule import Params, State
 from ratesim.limit import Limit
 
 FIELDS = ("window_start", "count")
-OPTIONS: dict[str, float] = {}
+OPTIONS: dict[str, float | None] = {}
 BURST = False
 
 START, COUNT = 0, 1  # in the state
@@ -26,15 +26,21 @@ def size(p: Params) -> int:
     return 2
 
 
+def window(p: Params, now: float) -> float:
+    start = floor(now / p[PERIOD]) * p[PERIOD]
+    if start > now or now >= start + p[PERIOD]:
+        return now  # on an edge, and rounding has put it on the wrong side
+    return start
+
+
 def start(s: State, p: Params, now: float) -> None:
-    s[START] = floor(now / p[PERIOD]) * p[PERIOD]
+    s[START] = window(p, now)
     s[COUNT] = 0.0
 
 
 def refresh(s: State, p: Params, now: float) -> None:
-    window = floor(now / p[PERIOD]) * p[PERIOD]
-    if window > s[START]:
-        s[START] = window
+    if now >= s[START] + p[PERIOD]:
+        s[START] = window(p, now)
         s[COUNT] = 0.0
 
 

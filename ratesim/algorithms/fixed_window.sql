@@ -1,17 +1,26 @@
 -- Twin of fixed_window.py: the same float operations in the same order. s and p count from 1 here.
-CREATE OR REPLACE FUNCTION ratesim_fixed_window_start(p float8[], now float8) RETURNS float8[]
-LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-  RETURN ARRAY[floor(now / p[2]) * p[2], 0];
-END $$;
-
-CREATE OR REPLACE FUNCTION ratesim_fixed_window_refresh(s float8[], p float8[], now float8) RETURNS float8[]
+CREATE OR REPLACE FUNCTION ratesim_fixed_window_window(p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   start float8 := floor(now / p[2]) * p[2];
 BEGIN
-  IF start > s[1] THEN
-    RETURN ARRAY[start, 0];
+  IF start > now OR now >= start + p[2] THEN
+    RETURN now;
+  END IF;
+  RETURN start;
+END $$;
+
+CREATE OR REPLACE FUNCTION ratesim_fixed_window_start(p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RETURN ARRAY[ratesim_fixed_window_window(p, now), 0];
+END $$;
+
+CREATE OR REPLACE FUNCTION ratesim_fixed_window_refresh(s float8[], p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF now >= s[1] + p[2] THEN
+    RETURN ARRAY[ratesim_fixed_window_window(p, now), 0];
   END IF;
   RETURN s;
 END $$;

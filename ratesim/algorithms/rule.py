@@ -27,14 +27,14 @@ class Rule(Protocol):
     """The functions of an algorithm module (`ratesim/algorithms/token_bucket.py` is a good first one to read)."""
 
     FIELDS: tuple[str, ...]  # what each float of the state is; a last name that ends in "[]" stands for all the rest
-    OPTIONS: dict[str, float]  # the limit options it takes beyond rate, period and burst, with their defaults
+    OPTIONS: dict[str, float | None]  # the limit options it takes beyond rate, period and burst; None: depends on the rate
     BURST: bool  # whether it takes `burst`
 
     def params(self, limit: Limit) -> Params:
         """The parameters; raises InvalidLimit for options that make no sense."""
 
     def size(self, p: Params) -> int:
-        """Floats in a state."""
+        """Floats in a fresh state."""
 
     def start(self, s: State, p: Params, now: float) -> None:
         """Make s a fresh state."""
@@ -49,7 +49,7 @@ class Rule(Protocol):
         """Consume, even more than is available: merging what other nodes admitted may overdraw."""
 
     def retry_after(self, s: State, p: Params, cost: float, now: float) -> float:
-        """Seconds until `cost`, denied now, could be admitted; inf if never."""
+        """Seconds until `cost`, denied now, could be admitted, but for rounding; inf if never."""
 
     def fresh_after(self, s: State, p: Params, now: float) -> float:
         """Seconds until s decides like a fresh state."""
@@ -57,18 +57,49 @@ class Rule(Protocol):
     def grain(self, p: Params) -> float:
         """Seconds: charges whose times share a multiple of this may be merged into one without changing any decision.
 
-        inf where the time of a late charge does not matter.
+        inf where the time of a late charge does not matter; 0 where only charges of the same time may be merged.
         """
+
+
+class Feedback(Rule, Protocol):
+    """A rule that learns how the service behind the limit is doing."""
+
+    def observe(self, s: State, p: Params, score: float, now: float) -> None:
+        """Take in a score from 0 (failing) to 1 (fine)."""
+
+
+class Growing(Rule, Protocol):
+    """A rule whose state has no fixed length: it works on a ring with room to spare and is stored without it."""
+
+    HEAD: int  # how many leading floats `refresh` may write; the rest only `charge` does
+
+    def grow(self, s: State) -> None:
+        """Make room for more; `charge` calls it when s is full. Not compiled: there every state is long enough."""
+
+    def longest(self, p: Params, requests: int, smallest: float) -> int:
+        """Floats that a state never outgrows, given so many requests that cost `smallest` or more each."""
+
+    def stored(self, s: State) -> list[float]:
+        """The state as FIELDS describe it."""
+
+    def working(self, values: list[float]) -> list[float]:
+        """The inverse of `stored`; ValueError for what cannot be a state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A registered rule with its three twins."""
+    """A registered rule with its three twins. feedback, growing: the rule again, where it is one of those kinds."""
 
     name: str
     rule: Rule
     lua: str = field(repr=False)
     sql: str = field(repr=False)
+    feedback: Feedback | None = field(init=False, repr=False)
+    growing: Growing | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for kind, sign in (("feedback", "observe"), ("growing", "grow")):
+            object.__setattr__(self, kind, self.rule if hasattr(self.rule, sign) else None)
 
     @classmethod
     def from_module(cls, module: ModuleType) -> Algorithm:
@@ -78,18 +109,33 @@ class Algorithm:
         lua, sql = ((folder / f"{name}.{ending}").read_text("utf-8") for ending in ("lua", "sql"))
         return cls(name, cast(Any, module), lua, sql)
 
-    def named(self, s: State) -> dict[str, float | list[float]]:
-        """The state by field name, as it is stored where people read it."""
+    def named(self, values: list[float]) -> dict[str, float | list[float]]:
+        """A stored state by field name, which is how people read it; ValueError when its length is wrong."""
         *fixed, last = self.rule.FIELDS
         if not last.endswith("[]"):
-            return dict(zip(self.rule.FIELDS, s, strict=True))
+            return dict(zip(self.rule.FIELDS, values, strict=True))
         head = len(fixed)
-        return {**dict(zip(fixed, s, strict=False)), last.removesuffix("[]"): list(s[head:])}
+        return {**dict(zip(fixed, values[:head], strict=True)), last.removesuffix("[]"): values[head:]}
 
     def flat(self, named: dict[str, float | list[float]]) -> list[float]:
-        """The inverse of `named`; KeyError for a field that is missing."""
+        """The inverse of `named`; KeyError for a field that is missing, ValueError for one that should not be there."""
         values: list[float] = []
         for name in self.rule.FIELDS:
             value = named[name.removesuffix("[]")]
+            if isinstance(value, list) != name.endswith("[]"):
+                raise ValueError(
+                    f"{name.removesuffix('[]')} {value!r}: must be a {'list' if name.endswith('[]') else 'number'}"
+                )
             values.extend(value if isinstance(value, list) else [value])
+        if len(named) > len(self.rule.FIELDS):
+            known = [name.removesuffix("[]") for name in self.rule.FIELDS]
+            raise ValueError(f"unknown field {next(name for name in named if name not in known)!r}")
         return values
+
+    def stored(self, s: State) -> list[float]:
+        """A working state as it is stored."""
+        return list(s) if self.growing is None else self.growing.stored(s)
+
+    def working(self, values: list[float]) -> list[float]:
+        """The inverse of `stored`; ValueError for what cannot be a state."""
+        return values if self.growing is None else self.growing.working(values)

@@ -7,13 +7,13 @@ two-window counter used at the edge by content delivery networks. It keeps the l
 
 from __future__ import annotations
 
-from math import floor, inf
+from math import ceil, floor, inf
 
 from ratesim.algorithms.rule import Params, State
 from ratesim.limit import InvalidLimit, Limit
 
 FIELDS = ("window_start", "counts[]")  # counts: newest first, buckets + 1 of them
-OPTIONS = {"buckets": 1.0}
+OPTIONS: dict[str, float | None] = {"buckets": 1.0}
 BURST = False
 
 START, NEWEST = 0, 1  # in the state
@@ -23,7 +23,7 @@ MOST_BUCKETS = 1000
 
 
 def params(limit: Limit) -> Params:
-    buckets = dict(limit.options).get("buckets", OPTIONS["buckets"])
+    buckets = dict(limit.options).get("buckets", 1.0)
     if buckets != floor(buckets) or not 1 <= buckets <= MOST_BUCKETS:
         raise InvalidLimit(f"buckets {buckets:g}: must be a whole number from 1 to {MOST_BUCKETS}")
     return (limit.rate, limit.period / buckets, buckets)
@@ -33,20 +33,27 @@ def size(p: Params) -> int:
     return int(p[BUCKETS]) + 2
 
 
+def window(p: Params, now: float) -> float:
+    start = floor(now / p[WIDTH]) * p[WIDTH]
+    if start > now or now >= start + p[WIDTH]:
+        return now  # on an edge, and rounding has put it on the wrong side
+    return start
+
+
 def start(s: State, p: Params, now: float) -> None:
-    s[START] = floor(now / p[WIDTH]) * p[WIDTH]
+    s[START] = window(p, now)
     for i in range(NEWEST, int(p[BUCKETS]) + 2):
         s[i] = 0.0
 
 
 def refresh(s: State, p: Params, now: float) -> None:
-    window = floor(now / p[WIDTH]) * p[WIDTH]
-    if window > s[START]:
+    if now >= s[START] + p[WIDTH]:
+        newest = window(p, now)
         oldest = int(p[BUCKETS]) + 1
-        steps = int(min(floor((window - s[START]) / p[WIDTH] + 0.5), oldest))
+        steps = int(min(max(floor((newest - s[START]) / p[WIDTH] + 0.5), 1.0), oldest))
         for i in range(oldest, 0, -1):
             s[i] = s[i - steps] if i > steps else 0.0
-        s[START] = window
+        s[START] = newest
 
 
 def available(s: State, p: Params, now: float) -> float:
@@ -64,8 +71,7 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
     if now >= s[START]:
         s[NEWEST] = s[NEWEST] + cost
     else:  # late: it belongs to an earlier sub-window, or to none that still counts
-        window = floor(now / p[WIDTH]) * p[WIDTH]
-        steps = floor((s[START] - window) / p[WIDTH] + 0.5)
+        steps = ceil((s[START] - now) / p[WIDTH])
         if steps <= p[BUCKETS]:
             s[NEWEST + int(steps)] = s[NEWEST + int(steps)] + cost
 
@@ -73,18 +79,17 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     if cost > p[RATE]:
         return inf
-    room = p[RATE] - cost
     oldest = int(p[BUCKETS]) + 1
-    # What counts only shrinks if nobody comes: find the sub-window, and the place in it, where it fits the room.
+    # What counts only shrinks if nobody comes: find the sub-window, and the place in it, where the cost fits.
     for roll in range(oldest):
         used = 0.0
         for i in range(NEWEST, oldest - roll):
             used = used + s[i]
-        if used <= room:
+        if p[RATE] - used >= cost:
             fading = s[oldest - roll]
-            if fading <= room - used:
+            if p[RATE] - (used + fading) >= cost:
                 return max(s[START] + roll * p[WIDTH] - now, 0.0)
-            return max(s[START] + (roll + 1.0 - (room - used) / fading) * p[WIDTH] - now, 0.0)
+            return max(s[START] + (roll + 1.0 - (p[RATE] - used - cost) / fading) * p[WIDTH] - now, 0.0)
     return s[START] + oldest * p[WIDTH] - now
 
 

@@ -1,19 +1,31 @@
 -- Twin of sliding_window.py: the same float operations in the same order. s and p count from 1 here.
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_window(p float8[], now float8) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  start float8 := floor(now / p[2]) * p[2];
+BEGIN
+  IF start > now OR now >= start + p[2] THEN
+    RETURN now;
+  END IF;
+  RETURN start;
+END $$;
+
 CREATE OR REPLACE FUNCTION ratesim_sliding_window_start(p float8[], now float8) RETURNS float8[]
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-  RETURN floor(now / p[2]) * p[2] || array_fill(0::float8, ARRAY[p[3]::int + 1]);
+  RETURN ratesim_sliding_window_window(p, now) || array_fill(0::float8, ARRAY[p[3]::int + 1]);
 END $$;
 
 CREATE OR REPLACE FUNCTION ratesim_sliding_window_refresh(s float8[], p float8[], now float8) RETURNS float8[]
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-  start float8 := floor(now / p[2]) * p[2];
+  newest float8;
   oldest int := p[3]::int + 2;
   steps int;
 BEGIN
-  IF start > s[1] THEN
-    steps := least(floor((start - s[1]) / p[2] + 0.5), oldest - 1)::int;
+  IF now >= s[1] + p[2] THEN
+    newest := ratesim_sliding_window_window(p, now);
+    steps := least(greatest(floor((newest - s[1]) / p[2] + 0.5), 1), oldest - 1)::int;
     FOR i IN REVERSE oldest..2 LOOP
       IF i - steps > 1 THEN
         s[i] := s[i - steps];
@@ -21,7 +33,7 @@ BEGIN
         s[i] := 0;
       END IF;
     END LOOP;
-    s[1] := start;
+    s[1] := newest;
   END IF;
   RETURN s;
 END $$;
@@ -50,7 +62,7 @@ BEGIN
   IF now >= s[1] THEN
     s[2] := s[2] + cost;
   ELSE
-    steps := floor((s[1] - floor(now / p[2]) * p[2]) / p[2] + 0.5);
+    steps := ceil((s[1] - now) / p[2]);
     IF steps <= p[3] THEN
       s[2 + steps::int] := s[2 + steps::int] + cost;
     END IF;
@@ -62,7 +74,6 @@ CREATE OR REPLACE FUNCTION ratesim_sliding_window_retry_after(s float8[], p floa
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   oldest int := p[3]::int + 2;
-  room float8 := p[1] - cost;
   used float8;
   fading float8;
 BEGIN
@@ -74,12 +85,12 @@ BEGIN
     FOR i IN 2..oldest - 1 - roll LOOP
       used := used + s[i];
     END LOOP;
-    IF used <= room THEN
+    IF p[1] - used >= cost THEN
       fading := s[oldest - roll];
-      IF fading <= room - used THEN
+      IF p[1] - (used + fading) >= cost THEN
         RETURN greatest(s[1] + roll * p[2] - now, 0);
       END IF;
-      RETURN greatest(s[1] + (roll + 1 - (room - used) / fading) * p[2] - now, 0);
+      RETURN greatest(s[1] + (roll + 1 - (p[1] - used - cost) / fading) * p[2] - now, 0);
     END IF;
   END LOOP;
   RETURN s[1] + (oldest - 1) * p[2] - now;

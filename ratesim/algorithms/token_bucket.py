@@ -8,7 +8,7 @@ from ratesim.algorithms.rule import Params, State
 from ratesim.limit import Limit
 
 FIELDS = ("last_refill", "tokens")
-OPTIONS: dict[str, float] = {}
+OPTIONS: dict[str, float | None] = {}
 BURST = True
 
 LAST, TOKENS = 0, 1  # in the state

@@ -101,7 +101,7 @@ def exact(
     Raises ValueError for shapes that differ, keys out of range and times that are not finite; InvalidLimit for costs out of
     bounds and for a limit that its algorithm does not take.
     """
-    algorithm, p = bind(limit)
+    algorithm, p, _, _ = bind(limit)
     rows = _checked(key, time, cost, keys)
     state = np.zeros((keys, algorithm.rule.size(p)))  # pages of keys that never come are never touched
     left = np.empty(len(rows[0]) if remaining else 0)

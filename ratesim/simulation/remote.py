@@ -24,7 +24,7 @@ from ratesim.storage.base import StorageStats
 from ratesim.storage.client import Client
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.memory import MemoryStorage
-from ratesim.storage.operations import Acquire, Apply, Driver, Get, Increment, Operation, Put, Reset
+from ratesim.storage.operations import Acquire, Apply, Driver, Get, Increment, Observe, Operation, Put, Reset
 from ratesim.storage.served import ServedStorage
 
 __all__ = ["Backing", "LoopBacking", "ModelBacking", "RemoteStorage", "SimDriver"]
@@ -61,6 +61,9 @@ class ModelBacking:
                 return None if entry is None else entry.export()
             case Put(identifier, name, state, now, ttl):
                 memory.put(identifier, state, now + ttl, name)
+                return None
+            case Observe(identifier, limits, score, now):
+                memory.learn(identifier, limits, score, now)
                 return None
             case Increment(identifier, amount, window):
                 return memory.count(identifier, amount, window)
@@ -151,7 +154,7 @@ def _subject(operation: Operation) -> tuple[str, float]:
     """Whose operation it is and when: what its random draws belong to."""
     if isinstance(operation, Apply):
         return operation.charge.identifier, operation.charge.entries[0][0]
-    if isinstance(operation, Acquire | Get | Put | Increment):
+    if isinstance(operation, Acquire | Observe | Get | Put | Increment):
         return operation.identifier, operation.now
     if isinstance(operation, Reset):
         return operation.identifier, 0.0

@@ -9,7 +9,8 @@ from typing import Self
 
 import msgspec
 
-from ratesim.limit import Decision, InvalidLimit, Limit, Limits
+from ratesim.algorithms import bind
+from ratesim.limit import Decision, InvalidLimit, Limit, Limits, as_limits
 from ratesim.runtime import Runtime
 from ratesim.state import RateLimitState
 
@@ -136,6 +137,13 @@ class RateLimitStorage(ABC):
         """Add to a plain counter that lives `window` seconds from its first hit; returns the count."""
 
     @abstractmethod
+    async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        """Tell how the service behind the limit is doing, from 0 (failing) to 1 (fine), to the limits that learn from it.
+
+        InvalidLimit when none of the limits does, or the score is out of range.
+        """
+
+    @abstractmethod
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         """Apply consumption decided elsewhere, each exactly once however often it is sent; returns the merged states."""
 
@@ -168,3 +176,14 @@ def check_window(amount: int, window: float) -> None:
     """InvalidLimit for an `increment` that makes no sense."""
     if amount < 0 or not 0 < window < 1e12:
         raise InvalidLimit(f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0")
+
+
+def learning(limit: Limits, score: float) -> tuple[Limit, ...]:
+    """The limits that take a score; InvalidLimit for a score out of range, and when none of the limits learns."""
+    if not 0.0 <= score <= 1.0:
+        raise InvalidLimit(f"score {score!r}: must be from 0 (failing) to 1 (fine)")
+    limits = as_limits(limit)
+    taking = tuple(each for each in limits if bind(each).algorithm.feedback is not None)
+    if not taking:
+        raise InvalidLimit(f"{', '.join(each.algorithm for each in limits)}: does not learn from scores; adaptive does")
+    return taking

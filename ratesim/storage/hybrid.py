@@ -49,7 +49,7 @@ class _Record:
         self.admitted += 1
         if self.pending:
             last, merged, requests = self.pending[-1]
-            if math.isinf(grain) or math.floor(last / grain) == math.floor(time / grain):
+            if last == time or (grain and (math.isinf(grain) or math.floor(last / grain) == math.floor(time / grain))):
                 self.pending[-1] = (max(last, time), merged + cost, requests + 1)
                 return
         self.pending.append((time, cost, 1))
@@ -182,7 +182,7 @@ class HybridStorage(RateLimitStorage):
 
     def _view(self, record: _Record, state: RateLimitState) -> None:
         """L1's view becomes what L2 says plus what L2 does not know yet."""
-        algorithm, p = bind(record.limit)
+        algorithm, p, _, _ = bind(record.limit)
         rule = algorithm.rule
         if state.algorithm_data.algorithm != algorithm.name:
             return
@@ -282,6 +282,10 @@ class HybridStorage(RateLimitStorage):
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
         return await self.l2.increment(identifier, amount, window)
+
+    async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        """Goes to L2, where the limit moves; a node sees it with its next view."""
+        await self.l2.observe(identifier, limit, score, now)
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         states = await self.l2.charge_many(charges)

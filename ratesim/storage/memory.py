@@ -14,7 +14,7 @@ from math import ceil, inf
 
 from ratesim.algorithms import Algorithm, bind
 from ratesim.algorithms import get as algorithms_get
-from ratesim.algorithms.rule import Params
+from ratesim.algorithms.rule import Params, Rule
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
@@ -27,14 +27,16 @@ from ratesim.storage.base import (
     StorageHealth,
     StorageStats,
     check_window,
+    learning,
 )
 from ratesim.storage.charging import unseen
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.eviction import POLICIES
 
-__all__ = ["Entry", "MemoryStorage", "up_to_micro", "weighs_more"]
+__all__ = ["Entry", "MemoryStorage", "long_enough", "up_to_micro", "weighs_more"]
 
 _COUNTER = ":counter"  # no limit can have this name
+FOREVER = 1e12  # seconds; what takes longer is not rounded
 
 
 class Entry:
@@ -63,7 +65,7 @@ class Entry:
 
     def export(self) -> RateLimitState:
         return RateLimitState(
-            AlgorithmData.of(self.algorithm.name, self.state),
+            AlgorithmData.of(self.algorithm.name, self.algorithm.stored(self.state)),
             micro(self.created_at),
             micro(self.last_accessed),
             self.request_count,
@@ -127,38 +129,40 @@ class MemoryStorage(RateLimitStorage):
             return self._decide_several(identifier, as_limits(limit), cost, now, consume)
         if cost != 1.0:
             cost = check_cost(cost)
-        algorithm, p = bind(limit)
+        algorithm, p, size, head = bind(limit)
         rule = algorithm.rule
         key: Hashable = (identifier, limit.name) if limit.name else identifier
-        entry = self._live(key, algorithm, p, now)
-        # A copy is worked on and kept only when the request is admitted: a denied one changes nothing, not even a rounding.
+        entry = self._live(key, algorithm, size, now)
         if entry is None:
             s = [0.0] * rule.size(p)
             rule.start(s, p, now)
             at = now
         else:
-            s = entry.state.copy()
+            s = entry.state
+            before = s[:head]  # put back unless the request is admitted: a denied one changes nothing, not even a rounding
             at = now if now > s[0] else s[0]
             rule.refresh(s, p, at)
         left = rule.available(s, p, at)
         late = at - now
         allowed = left >= cost
-        if allowed:
-            retry_after = 0.0
-            if consume:
-                rule.charge(s, p, cost, at)
-                left = rule.available(s, p, at)
+        if allowed and consume:
+            rule.charge(s, p, cost, at)
+            left = rule.available(s, p, at)
             reset_after = rule.fresh_after(s, p, at) + late
-            if consume:
-                if entry is None:
-                    entry = self._begin(identifier, key, algorithm, now)
+            if entry is None:
+                entry = self._begin(identifier, key, algorithm, now)
                 entry.state = s
-                entry.last_accessed = at
-                entry.expires_at = now + reset_after + EXPIRY_MARGIN
-                entry.request_count += 1
+            entry.last_accessed = at
+            entry.expires_at = now + reset_after + EXPIRY_MARGIN
+            entry.request_count += 1
+            retry_after = 0.0
         else:
-            retry_after = up_to_micro(rule.retry_after(s, p, cost, at) + late)
             reset_after = rule.fresh_after(s, p, at) + late
+            retry_after = 0.0 if allowed else rule.retry_after(s, p, cost, at) + late
+            if entry is not None:
+                s[:head] = before
+                if not allowed:
+                    retry_after = long_enough(rule, s, p, head, cost, now, retry_after)
         decision = Decision(allowed, left if left > 0.0 else 0.0, retry_after, reset_after, limit)
         if self._sequence is not None:
             decision.sequence = self._sequence()
@@ -171,30 +175,32 @@ class MemoryStorage(RateLimitStorage):
         work = []
         allowed = True
         for limit in limits:
-            algorithm, p = bind(limit)
+            algorithm, p, size, head = bind(limit)
             rule = algorithm.rule
             key: Hashable = (identifier, limit.name) if limit.name else identifier
-            entry = self._live(key, algorithm, p, now)
+            entry = self._live(key, algorithm, size, now)
             if entry is None:
                 s = [0.0] * rule.size(p)
+                before = s
                 rule.start(s, p, now)
                 at = now
             else:
-                s = entry.state.copy()
+                s = entry.state
+                before = s[:head]
                 at = max(now, s[0])
                 rule.refresh(s, p, at)
             left = rule.available(s, p, at)
             allowed = allowed and left >= cost
-            work.append((limit, algorithm, p, key, entry, s, at, left))
+            work.append((limit, algorithm, p, head, key, entry, s, before, at, left))
         deciding: Decision | None = None
-        for limit, algorithm, p, key, entry, s, at, left in work:
+        for limit, algorithm, p, head, key, entry, s, before, at, left in work:
             rule = algorithm.rule
             retry_after = 0.0
             if allowed and consume:
                 rule.charge(s, p, cost, at)
                 left = rule.available(s, p, at)
             elif left < cost:
-                retry_after = up_to_micro(rule.retry_after(s, p, cost, at) + (at - now))
+                retry_after = rule.retry_after(s, p, cost, at) + (at - now)
             reset_after = rule.fresh_after(s, p, at) + (at - now)
             if allowed and consume:
                 kept = entry or self._begin(identifier, key, algorithm, now)
@@ -202,6 +208,10 @@ class MemoryStorage(RateLimitStorage):
                 kept.last_accessed = at
                 kept.expires_at = now + reset_after + EXPIRY_MARGIN
                 kept.request_count += 1
+            elif entry is not None:
+                s[:head] = before
+                if left < cost:
+                    retry_after = long_enough(rule, s, p, head, cost, now, retry_after)
             decision = Decision(allowed, max(left, 0.0), retry_after, reset_after, limit)
             if deciding is None or weighs_more(decision, deciding):
                 deciding = decision
@@ -210,7 +220,7 @@ class MemoryStorage(RateLimitStorage):
             deciding.sequence = self._sequence()
         return deciding
 
-    def _live(self, key: Hashable, algorithm: Algorithm, p: Params, now: float) -> Entry | None:
+    def _live(self, key: Hashable, algorithm: Algorithm, size: int | None, now: float) -> Entry | None:
         """The entry that a decision goes on from, if there is one."""
         entry = self._entries.get(key)
         if entry is None:
@@ -221,7 +231,7 @@ class MemoryStorage(RateLimitStorage):
         assert isinstance(entry, Entry)
         if entry.expires_at <= now:
             return None
-        if entry.algorithm is not algorithm or len(entry.state) != algorithm.rule.size(p):
+        if entry.algorithm is not algorithm or (size is not None and len(entry.state) != size):
             self._restarts += 1
             return None
         return entry
@@ -251,6 +261,28 @@ class MemoryStorage(RateLimitStorage):
             keys.discard(key)
             if not keys:
                 del self._named[key[0]]
+
+    async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        self.learn(identifier, learning(limit, score), score, self.runtime.time() if now is None else now)
+
+    def learn(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
+        """`observe` at once; the limits are those that learn."""
+        for limit in limits:
+            algorithm, p, size, _ = bind(limit)
+            rule = algorithm.feedback
+            assert rule is not None
+            key: Hashable = (identifier, limit.name) if limit.name else identifier
+            entry = self._live(key, algorithm, size, now)
+            if entry is None:
+                entry = self._begin(identifier, key, algorithm, now)
+                entry.state = [0.0] * rule.size(p)
+                rule.start(entry.state, p, now)
+            s = entry.state
+            at = max(now, s[0])
+            rule.refresh(s, p, at)
+            rule.observe(s, p, score, at)
+            entry.last_accessed = at
+            entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -282,7 +314,7 @@ class MemoryStorage(RateLimitStorage):
         """`set_state` at once, until a given time."""
         values = state.algorithm_data.values()
         algorithm = algorithms_get(state.algorithm_data.algorithm)
-        entry = Entry(algorithm, values, state.created_at)
+        entry = Entry(algorithm, algorithm.working(values), state.created_at)
         entry.last_accessed = state.last_accessed
         entry.request_count = state.request_count
         entry.metadata = dict(state.metadata) or None
@@ -312,11 +344,11 @@ class MemoryStorage(RateLimitStorage):
     def apply(self, charge: Charge) -> Entry:
         """Apply one charge at once; the entry it went into."""
         limit = charge.limit
-        algorithm, p = bind(limit)
+        algorithm, p, size, _ = bind(limit)
         rule = algorithm.rule
         key: Hashable = (charge.identifier, limit.name) if limit.name else charge.identifier
         first = charge.entries[0][0]
-        entry = self._live(key, algorithm, p, first)
+        entry = self._live(key, algorithm, size, first)
         if entry is None:
             entry = self._begin(charge.identifier, key, algorithm, first)
             entry.state = [0.0] * rule.size(p)
@@ -368,9 +400,30 @@ class MemoryStorage(RateLimitStorage):
         )
 
 
+def long_enough(rule: Rule, s: list[float], p: Params, head: int | None, cost: float, now: float, seconds: float) -> float:
+    """`seconds` until `cost` is admitted, rounded up to a microsecond and tried on the state, so that waiting it is enough.
+
+    Times near 1.7e9 s are 238 ns apart, and what a bucket holds then is rounded too: where that makes a rule's own answer
+    too short, it is lengthened.
+    """
+    before = s[:head]
+    step = 1e-6
+    seconds = up_to_micro(max(seconds, 1e-6))
+    while seconds < FOREVER:
+        at = max(now + seconds, s[0])
+        rule.refresh(s, p, at)
+        enough = rule.available(s, p, at) >= cost
+        s[:head] = before
+        if enough:
+            break
+        seconds = up_to_micro(seconds + step)
+        step = step * 2.0
+    return seconds
+
+
 def up_to_micro(seconds: float) -> float:
-    """Rounded up to a microsecond, so that waiting it is enough although times near 1.7e9 s are 238 ns apart."""
-    return ceil(seconds * 1e6) / 1e6 if seconds < 1e12 else seconds
+    """Rounded up to a microsecond."""
+    return ceil(seconds * 1e6) / 1e6 if seconds < FOREVER else seconds
 
 
 def weighs_more(decision: Decision, other: Decision) -> bool:

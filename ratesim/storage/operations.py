@@ -11,7 +11,7 @@ from ratesim.limit import Limit
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge
 
-__all__ = ["Acquire", "Apply", "Driver", "Get", "Increment", "Operation", "Put", "Reset"]
+__all__ = ["Acquire", "Apply", "Driver", "Get", "Increment", "Observe", "Operation", "Put", "Reset"]
 
 
 class Operation(msgspec.Struct, frozen=True, gc=False):
@@ -30,6 +30,17 @@ class Acquire(Operation, frozen=True, gc=False):
     cost: float
     now: float
     consume: bool
+
+
+class Observe(Operation, frozen=True, gc=False):
+    """Answers None. The limits are those that learn."""
+
+    repeatable: ClassVar[bool] = False
+
+    identifier: str
+    limits: tuple[Limit, ...]
+    score: float
+    now: float
 
 
 class Apply(Operation, frozen=True, gc=False):

@@ -18,16 +18,16 @@ from psycopg import conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ratesim import algorithms
-from ratesim.algorithms import bind
+from ratesim.algorithms import Algorithm, bind
 from ratesim.errors import Capacity, Config, ConnectionFailed, StorageError, Timeout
-from ratesim.limit import Decision
+from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.charging import consumed_after
 from ratesim.storage.client import Client
 from ratesim.storage.config import PostgresStorageConfig
-from ratesim.storage.operations import Acquire, Apply, Get, Increment, Operation, Put, Reset
+from ratesim.storage.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
 from ratesim.storage.served import ServedStorage
 
 __all__ = ["PostgresDriver", "PostgresStorage"]
@@ -54,6 +54,7 @@ CALLS = {
     "charge": "(s, p, cost, at)",
     "retry_after": "(s, p, cost, at)",
     "fresh_after": "(s, p, at)",
+    "observe": "(s, p, score, at)",
 }
 
 Group = list[tuple[int, Any]]  # operations with their places in the batch
@@ -209,14 +210,14 @@ class PostgresDriver:
         known = [algorithms.get(name) for name in names]
         calls = {call: _call(call, names) for call in CALLS} if names else {}
         calls["algorithm"] = names[0] if names else ""
-        source = b"".join([self._sql(template, function="", **calls), *(a.sql.encode() for a in known)])
+        source = b"".join([self._sql(template, function="", **calls), *map(_source, known)])
         digest = hashlib.sha256(source).hexdigest()[:8]
         function = f'"{self.config.table_name}_{template}_{digest}"'
         async with self._upkeep() as connection:
             found = await connection.execute("SELECT to_regproc(%s)", [function])
             if (await found.fetchone())[0] is None:  # type: ignore[index]
                 for algorithm in known:
-                    await connection.execute(algorithm.sql.encode(), prepare=False)
+                    await connection.execute(_source(algorithm), prepare=False)
                 await connection.execute(self._sql(template, function=function, **calls), prepare=False)
         self._functions[key] = function
         return function
@@ -255,7 +256,6 @@ class PostgresDriver:
 
     async def _acquire(self, connection: Connection, function: str, group: Group) -> list[object]:
         limits = group[0][1].limits
-        bound = [bind(limit) for limit in limits]
         cursor = await connection.execute(
             f"SELECT * FROM {function}(%s::text[], %s::float8[], %s::float8[], %s, %s::text[], %s::text[], "  # noqa: S608
             "%s::float8[], %s::int[], %s::int[])".encode(),
@@ -264,17 +264,26 @@ class PostgresDriver:
                 [operation.cost for _, operation in group],
                 [float(operation.now) for _, operation in group],
                 group[0][1].consume,
-                [limit.name for limit in limits],
-                [algorithm.name for algorithm, _ in bound],
-                [number for _, p in bound for number in p],
-                [len(p) for _, p in bound],
-                [algorithm.rule.size(p) for algorithm, p in bound],
+                *_described(limits),
             ],
         )
         return [
             Decision(allowed, remaining, retry_after, reset_after, limits[decider - 1])
             for _, allowed, decider, remaining, retry_after, reset_after in await cursor.fetchall()
         ]
+
+    async def _observe(self, connection: Connection, function: str, group: Group) -> list[object]:
+        await connection.execute(
+            f"SELECT {function}(%s::text[], %s::float8[], %s::float8[], %s::text[], %s::text[], "
+            "%s::float8[], %s::int[], %s::int[])".encode(),
+            [
+                [operation.identifier for _, operation in group],
+                [operation.score for _, operation in group],
+                [float(operation.now) for _, operation in group],
+                *_described(group[0][1].limits),
+            ],
+        )
+        return [None] * len(group)
 
     async def _apply(self, connection: Connection, function: str, group: Group) -> list[object]:
         charges = [operation.charge for _, operation in group]
@@ -286,9 +295,9 @@ class PostgresDriver:
             [
                 [charge.identifier for charge in charges],
                 [charge.limit.name for charge in charges],
-                [number for _, p in bound for number in p],
-                [len(p) for _, p in bound],
-                [algorithm.rule.size(p) for algorithm, p in bound],
+                [number for each in bound for number in each.params],
+                [len(each.params) for each in bound],
+                [each.size for each in bound],
                 [charge.node for charge in charges],
                 [charge.epoch for charge in charges],
                 [float(charge.before) for charge in charges],
@@ -418,10 +427,31 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _described(limits: Sequence[Limit]) -> list[list[Any]]:
+    """Names, algorithms, parameters, how many of them, and the size of a state, of limits that share a statement."""
+    bound = [bind(limit) for limit in limits]
+    return [
+        [limit.name for limit in limits],
+        [each.algorithm.name for each in bound],
+        [number for each in bound for number in each.params],
+        [len(each.params) for each in bound],
+        [each.size for each in bound],
+    ]
+
+
+def _own(algorithm: Algorithm) -> str:
+    """What the names of an algorithm's functions begin with: of this very source, for nodes of different versions."""
+    return f"ratesim_{algorithm.name}_{hashlib.sha256(algorithm.sql.encode()).hexdigest()[:8]}_"
+
+
+def _source(algorithm: Algorithm) -> bytes:
+    return algorithm.sql.replace(f"ratesim_{algorithm.name}_", _own(algorithm)).encode()
+
+
 def _call(call: str, names: tuple[str, ...]) -> str:
     if len(names) == 1:
-        return f"ratesim_{names[0]}_{call}{CALLS[call]}"
-    cases = " ".join(f"WHEN '{name}' THEN ratesim_{name}_{call}{CALLS[call]}" for name in names)
+        return f"{_own(algorithms.get(names[0]))}{call}{CALLS[call]}"
+    cases = " ".join(f"WHEN '{name}' THEN {_own(algorithms.get(name))}{call}{CALLS[call]}" for name in names)
     return f"(CASE algorithm {cases} END)"
 
 
@@ -469,6 +499,8 @@ def _key(operation: Operation) -> Key:
     if isinstance(operation, Acquire):
         names = tuple(sorted({limit.algorithm for limit in operation.limits}))
         return (Acquire, names, operation.limits, operation.consume)
+    if isinstance(operation, Observe):
+        return (Observe, tuple(sorted({limit.algorithm for limit in operation.limits})), operation.limits)
     if isinstance(operation, Apply):
         return (Apply, (operation.charge.limit.algorithm,))
     return (type(operation), ())
@@ -501,6 +533,7 @@ def _name(operation: Operation) -> str:
 _PERFORM: dict[type[Operation], tuple[str, Callable[..., Any]]] = {  # its template, where it needs a function
     Acquire: ("acquire", PostgresDriver._acquire),
     Apply: ("apply", PostgresDriver._apply),
+    Observe: ("observe", PostgresDriver._observe),
     Get: ("", PostgresDriver._get_states),
     Put: ("", PostgresDriver._put_states),
     Increment: ("increment", PostgresDriver._increment),

@@ -7,7 +7,7 @@ on a cluster. A batch of operations is one pipeline of EVALSHAs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any, cast
@@ -21,13 +21,13 @@ from redis.backoff import NoBackoff
 
 from ratesim import algorithms
 from ratesim.errors import Config, ConnectionFailed, Serialization, StorageError
-from ratesim.limit import Decision
+from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.client import Client
 from ratesim.storage.config import RedisStorageConfig
-from ratesim.storage.operations import Acquire, Apply, Get, Increment, Operation, Put, Reset
+from ratesim.storage.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
 from ratesim.storage.served import ServedStorage
 
 __all__ = ["RedisDriver", "RedisStorage"]
@@ -113,11 +113,12 @@ class RedisDriver:
         match operation:
             case Acquire(identifier, limits, cost, now, consume):
                 arguments: list[Any] = [repr(now), repr(cost), int(consume), config.min_ttl, EXPIRY_MARGIN]
-                for limit in limits:
-                    p = algorithms.bind(limit).params
-                    arguments += [_prefix(limit.name), limit.algorithm, len(p), *map(repr, p)]
                 script = _script("acquire", tuple(sorted({limit.algorithm for limit in limits})))
-                return (script, self._key(identifier), *arguments)
+                return (script, self._key(identifier), *arguments, *_described(limits))
+            case Observe(identifier, limits, score, now):
+                script = _script("observe", tuple(sorted({limit.algorithm for limit in limits})))
+                arguments = [repr(now), repr(score), config.min_ttl, EXPIRY_MARGIN]
+                return (script, self._key(identifier), *arguments, *_described(limits))
             case Apply(charge):
                 limit = charge.limit
                 p = algorithms.bind(limit).params
@@ -236,6 +237,13 @@ def _lua(stem: str) -> str:
 @lru_cache(maxsize=256)
 def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _described(limits: Iterable[Limit]) -> Iterator[Any]:
+    """The limits as `opened` in lua/record.lua reads them."""
+    for limit in limits:
+        p = algorithms.bind(limit).params
+        yield from (_prefix(limit.name), limit.algorithm, len(p), *map(repr, p))
 
 
 def _prefix(name: str) -> str:

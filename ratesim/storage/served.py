@@ -14,9 +14,9 @@ from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limits, as_limits, check_cost
 from ratesim.runtime import Runtime
 from ratesim.state import RateLimitState
-from ratesim.storage.base import DEFAULT_TTL, Charge, RateLimitStorage, Request, StorageHealth, check_window
+from ratesim.storage.base import DEFAULT_TTL, Charge, RateLimitStorage, Request, StorageHealth, check_window, learning
 from ratesim.storage.client import Client
-from ratesim.storage.operations import Acquire, Apply, Get, Increment, Put, Reset
+from ratesim.storage.operations import Acquire, Apply, Get, Increment, Observe, Put, Reset
 
 __all__ = ["ServedStorage"]
 
@@ -52,6 +52,10 @@ class ServedStorage(RateLimitStorage):
         for each in limits:
             bind(each)  # a limit that makes no sense is the caller's error, before anything is sent
         return Acquire(identifier, limits, check_cost(cost), self.runtime.time() if now is None else now, consume)
+
+    async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        limits = learning(limit, score)
+        await self.client.submit(Observe(identifier, limits, float(score), self.runtime.time() if now is None else now))
 
     async def reset(self, identifier: str) -> None:
         await self.client.submit(Reset(identifier))

@@ -77,7 +77,7 @@ def test_the_oracle_decides_what_memory_decides_to_the_bit(data: st.DataObject) 
     assert exact(limit, *columns(rows), 3).tolist() == expected_allowed
 
 
-@pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window", "token_bucket"])
+@pytest.mark.parametrize("algorithm", ["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"])
 def test_long_runs_agree_too_and_hold_both_answers(algorithm: str) -> None:
     rng = np.random.default_rng(8)
     n = 4000
@@ -89,7 +89,7 @@ def test_long_runs_agree_too_and_hold_both_answers(algorithm: str) -> None:
     assert 0 < allowed.sum() < n
 
 
-@pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window", "token_bucket"])
+@pytest.mark.parametrize("algorithm", ["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"])
 def test_a_denied_request_leaves_the_state_as_it_was_to_the_bit(algorithm: str) -> None:
     rng = np.random.default_rng(5)
     n = 500

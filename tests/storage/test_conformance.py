@@ -13,7 +13,7 @@ from ratesim.limit import InvalidLimit
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import Charge, MemoryStorage, RateLimitStorage, Request
 
-ALGORITHMS = ["fixed_window", "sliding_window", "token_bucket"]
+ALGORITHMS = ["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"]
 NOW = 1_700_000_000.0
 LIMIT = Limit(5, 60.0, "fixed_window")
 
@@ -150,7 +150,7 @@ async def test_a_charge_counts_once_however_often_it_is_sent(storage: RateLimitS
     both = Charge("user", limit, "node", 1, 0.0, ((NOW, 2.0, 2), (NOW + 1, 1.0, 1)))
     for charge in (first, first, both, first):
         await storage.charge_many([charge])
-    if algorithm == "token_bucket":
+    if algorithm in ("gcra", "leaky_bucket", "token_bucket"):
         assert (await storage.peek("user", limit, now=NOW + 1)).remaining == pytest.approx(7 + 1 / 6)
     else:
         assert (await storage.peek("user", limit, now=NOW + 1)).remaining == 7

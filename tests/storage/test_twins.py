@@ -46,7 +46,7 @@ flushes = st.lists(
 
 @st.composite
 def limits(draw: st.DrawFn, name: str = "") -> Limit:
-    algorithm = draw(st.sampled_from(["fixed_window", "sliding_window", "token_bucket"]))
+    algorithm = draw(st.sampled_from(["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"]))
     burst = draw(st.one_of(st.none(), st.floats(0.5, 50))) if algorithm == "token_bucket" else None
     options = {"buckets": draw(st.integers(1, 6))} if algorithm == "sliding_window" else {}
     return Limit(draw(rates), draw(periods), algorithm, burst, name, options)

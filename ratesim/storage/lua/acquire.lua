@@ -7,21 +7,8 @@ local least, margin = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local work, allowed, position = {}, true, 6
 while position <= #ARGV do
-  local w = {prefix = ARGV[position], algorithm = ARGV[position + 1], p = {}}
-  local count = tonumber(ARGV[position + 2])
-  for i = 1, count do w.p[i] = tonumber(ARGV[position + 2 + i]) end
-  position = position + 3 + count
-  w.rule = rules[w.algorithm]
-  w.s = load(key, w.prefix, w.algorithm, w.p, now)
-  w.at = now
-  if w.s then
-    w.at = math.max(now, w.s[1])
-    w.rule.refresh(w.s, w.p, w.at)
-  else
-    w.s = {}
-    w.born = now
-    w.rule.start(w.s, w.p, now)
-  end
+  local w
+  w, position = opened(key, position, now)
   w.left = w.rule.available(w.s, w.p, w.at)
   if w.left < cost then allowed = false end
   work[#work + 1] = w
@@ -32,6 +19,23 @@ local function up_to_micro(seconds)
   return seconds
 end
 
+-- Rounded up to a microsecond and tried on the stored state: `long_enough` in ratesim/storage/memory.py.
+local function long_enough(w, seconds)
+  if not w.stored then return seconds end
+  local step = 1e-6
+  seconds = up_to_micro(math.max(seconds, 1e-6))
+  while seconds < 1e12 do
+    local s = {}
+    for i = 1, #w.stored do s[i] = w.stored[i] end
+    local at = math.max(now + seconds, s[1])
+    w.rule.refresh(s, w.p, at)
+    if w.rule.available(s, w.p, at) >= cost then break end
+    seconds = up_to_micro(seconds + step)
+    step = step * 2
+  end
+  return seconds
+end
+
 local decider
 for i, w in ipairs(work) do
   w.retry_after = 0
@@ -39,7 +43,7 @@ for i, w in ipairs(work) do
     w.rule.charge(w.s, w.p, cost, w.at)
     w.left = w.rule.available(w.s, w.p, w.at)
   elseif w.left < cost then
-    w.retry_after = up_to_micro(w.rule.retry_after(w.s, w.p, cost, w.at) + (w.at - now))
+    w.retry_after = long_enough(w, w.rule.retry_after(w.s, w.p, cost, w.at) + (w.at - now))
   end
   w.reset_after = w.rule.fresh_after(w.s, w.p, w.at) + (w.at - now)
   if allowed and consume then

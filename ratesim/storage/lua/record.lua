@@ -14,8 +14,30 @@ local function load(key, prefix, algorithm, p, now)
   for i = 1, #names do
     for value in string.gmatch(found[i + 2], '%S+') do s[#s + 1] = tonumber(value) end
   end
-  if #s ~= rules[algorithm].size(p) then return nil end
+  local size = rules[algorithm].size(p)
+  if size and #s ~= size then return nil end
   return s
+end
+
+-- The record of the limit that ARGV describes from `position` on (field prefix, algorithm, number of parameters, parameters),
+-- brought forward to `now` or begun; and the position behind it. `stored` is its state as it was found, or nil.
+local function opened(key, position, now)
+  local w = {prefix = ARGV[position], algorithm = ARGV[position + 1], p = {}}
+  local count = tonumber(ARGV[position + 2])
+  for i = 1, count do w.p[i] = tonumber(ARGV[position + 2 + i]) end
+  w.rule = rules[w.algorithm]
+  w.stored = load(key, w.prefix, w.algorithm, w.p, now)
+  w.s = {}
+  if w.stored then
+    for i = 1, #w.stored do w.s[i] = w.stored[i] end
+    w.at = math.max(now, w.s[1])
+    w.rule.refresh(w.s, w.p, w.at)
+  else
+    w.at = now
+    w.born = now
+    w.rule.start(w.s, w.p, now)
+  end
+  return w, position + 3 + count
 end
 
 -- `born` is the time at which the record begins, or nil where it goes on.

@@ -17,13 +17,16 @@ DECLARE
   p float8[];
   p_end int;
   s float8[];
-  s_end int;
   live boolean;
   at float8;
   room float8;
   retry float8;
+  step float8;
   fresh float8;
-  states float8[];  -- of all limits, one after another
+  states float8[];  -- of all limits, one after another; state i ends at ends[i]
+  ends int[];
+  olds float8[];  -- the same, as they were stored
+  old_ends int[];
   lives boolean[];
   ats float8[];
   rooms float8[];
@@ -35,6 +38,9 @@ BEGIN
     LOOP
       allowed := true;
       states := '{}';
+      ends := '{0}';
+      olds := '{}';
+      old_ends := '{0}';
       lives := '{}';
       ats := '{}';
       rooms := '{}';
@@ -45,13 +51,13 @@ BEGIN
         p_end := p_end + lengths[i];
         LOOP
           IF NOT locked THEN
-            SELECT t.state, t.algorithm = algorithms[i] AND cardinality(t.state) = sizes[i]
+            SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] IS NULL OR cardinality(t.state) = sizes[i])
                 AND t.expires_at > to_timestamp(now)
               INTO s, live FROM {{table}} AS t
               WHERE t.identifier = identifiers[k] AND t.name = names[i];
             EXIT;
           END IF;
-          SELECT t.state, t.algorithm = algorithms[i] AND cardinality(t.state) = sizes[i]
+          SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] IS NULL OR cardinality(t.state) = sizes[i])
               AND t.expires_at > to_timestamp(now)
             INTO s, live FROM {{table}} AS t
             WHERE t.identifier = identifiers[k] AND t.name = names[i] FOR UPDATE;
@@ -63,6 +69,7 @@ BEGIN
           EXIT WHEN FOUND;  -- else another transaction was first: its row is there now
         END LOOP;
         IF live THEN
+          olds := olds || s;
           at := greatest(now, s[1]);
           s := {{refresh}};
         ELSE
@@ -71,7 +78,9 @@ BEGIN
         END IF;
         room := {{available}};
         allowed := allowed AND room >= cost;
+        old_ends := old_ends || cardinality(olds);
         states := states || s;
+        ends := ends || cardinality(states);
         lives := lives || coalesce(live, false);
         ats := ats || at;
         rooms := rooms || room;
@@ -83,26 +92,35 @@ BEGIN
     ord := k;
     decider := NULL;
     p_end := 0;
-    s_end := 0;
     FOR i IN 1..cardinality(names) LOOP
       algorithm := algorithms[i];
       p := params[p_end + 1:p_end + lengths[i]];
       p_end := p_end + lengths[i];
-      s := states[s_end + 1:s_end + sizes[i]];
-      s_end := s_end + sizes[i];
+      s := states[ends[i] + 1:ends[i + 1]];
       at := ats[i];
       room := rooms[i];
       retry := 0;
       IF allowed AND consume THEN
         s := {{charge}};
         room := {{available}};
-      ELSIF room < cost THEN
-        retry := {{retry_after}} + (at - now);
-        IF retry < 1e12 THEN  -- up to a microsecond, as up_to_micro
-          retry := ceil(retry * 1e6) / 1e6;
-        END IF;
       END IF;
       fresh := {{fresh_after}} + (at - now);
+      IF room < cost AND NOT allowed THEN
+        retry := {{retry_after}} + (at - now);
+        IF lives[i] THEN  -- up to a microsecond and tried on the stored state, as long_enough
+          step := 1e-6;
+          retry := greatest(retry, 1e-6);
+          WHILE retry < 1e12 LOOP
+            retry := ceil(retry * 1e6) / 1e6;
+            s := olds[old_ends[i] + 1:old_ends[i + 1]];
+            at := greatest(now + retry, s[1]);
+            s := {{refresh}};
+            EXIT WHEN {{available}} >= cost;
+            retry := retry + step;
+            step := step * 2;
+          END LOOP;
+        END IF;
+      END IF;
       IF allowed AND consume AND lives[i] THEN
         UPDATE {{table}} AS t SET state = s, request_count = t.request_count + 1,
             last_accessed = to_timestamp(at), expires_at = ratesim_until(now + fresh + {{margin}})

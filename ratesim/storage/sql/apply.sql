@@ -28,7 +28,7 @@ BEGIN
     p_end := p_end + lengths[k];
     now := times[e + 1];
     LOOP
-      SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND cardinality(t.state) = sizes[k]
+      SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND (sizes[k] IS NULL OR cardinality(t.state) = sizes[k])
           AND t.expires_at > to_timestamp(now)
         INTO s, marks, live FROM {{table}} AS t
         WHERE t.identifier = identifiers[k] AND t.name = names[k] FOR UPDATE;

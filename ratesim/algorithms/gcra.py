@@ -1,0 +1,73 @@
+"""GCRA, the generic cell rate algorithm: a leaky bucket that counts in time (ITU-T I.371, Annex A; ATM Forum TM 4.1).
+
+A cost of 1 is worth an interval of period/rate seconds. The state keeps the backlog, which is the theoretical arrival time
+less the present, as a duration: an absolute time near 1.7e9 s is exact only to 238 ns, which at a million requests per
+second admits 5 % too much. Admits while backlog + cost * interval <= burst * interval. Like the leaky bucket's, the state
+remembers the tolerance (burst * interval) it was filled under: a lowered limit forgives what stands above the new one.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from ratesim.algorithms.rule import Params, State
+from ratesim.limit import Limit
+
+FIELDS = ("last", "backlog", "tolerance")
+OPTIONS: dict[str, float | None] = {}
+BURST = True
+
+LAST, BACKLOG, TOLERANCE = 0, 1, 2  # in the state
+BUCKET, INTERVAL, LONGEST = 0, 1, 2  # in the parameters: burst, seconds per cost of 1, burst in seconds
+
+
+def params(limit: Limit) -> Params:
+    burst = limit.rate if limit.burst is None else limit.burst
+    interval = limit.period / limit.rate
+    return (burst, interval, burst * interval)
+
+
+def size(p: Params) -> int:
+    return 3
+
+
+def start(s: State, p: Params, now: float) -> None:
+    s[LAST] = now
+    s[BACKLOG] = 0.0
+    s[TOLERANCE] = p[LONGEST]
+
+
+def refresh(s: State, p: Params, now: float) -> None:
+    backlog = s[BACKLOG]
+    if now > s[LAST]:
+        backlog = backlog - (now - s[LAST])
+        s[LAST] = now
+    if backlog < 0.0:
+        backlog = 0.0
+    if s[TOLERANCE] != p[LONGEST]:
+        s[TOLERANCE] = p[LONGEST]
+        if backlog > p[LONGEST]:
+            backlog = p[LONGEST]
+    s[BACKLOG] = backlog
+
+
+def available(s: State, p: Params, now: float) -> float:
+    return p[BUCKET] - s[BACKLOG] / p[INTERVAL]
+
+
+def charge(s: State, p: Params, cost: float, now: float) -> None:
+    s[BACKLOG] = s[BACKLOG] + cost * p[INTERVAL]
+
+
+def retry_after(s: State, p: Params, cost: float, now: float) -> float:
+    if cost > p[BUCKET]:
+        return inf
+    return s[BACKLOG] - (p[BUCKET] - cost) * p[INTERVAL]
+
+
+def fresh_after(s: State, p: Params, now: float) -> float:
+    return s[BACKLOG]
+
+
+def grain(p: Params) -> float:
+    return inf

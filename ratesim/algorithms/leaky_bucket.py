@@ -1,0 +1,70 @@
+"""Leaky bucket, as a meter: starts empty and leaks rate/period per second; a request pours its cost in, if it fits `burst`.
+
+The mirror image of a token bucket: volume = burst - tokens (Turner 1986; ITU-T I.371 describes both forms). The state also
+remembers the burst it was filled under, because a volume may stand above it for good reason (what other nodes admitted was
+merged) or because the limit was lowered since: the first is paid back, the second forgiven.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from ratesim.algorithms.rule import Params, State
+from ratesim.limit import Limit
+
+FIELDS = ("last_leak", "volume", "burst")
+OPTIONS: dict[str, float | None] = {}
+BURST = True
+
+LAST, VOLUME, CAPACITY = 0, 1, 2  # in the state
+BUCKET, LEAK = 0, 1  # in the parameters: capacity, cost leaked per second
+
+
+def params(limit: Limit) -> Params:
+    return (limit.rate if limit.burst is None else limit.burst, limit.rate / limit.period)
+
+
+def size(p: Params) -> int:
+    return 3
+
+
+def start(s: State, p: Params, now: float) -> None:
+    s[LAST] = now
+    s[VOLUME] = 0.0
+    s[CAPACITY] = p[BUCKET]
+
+
+def refresh(s: State, p: Params, now: float) -> None:
+    volume = s[VOLUME]
+    if now > s[LAST]:
+        volume = volume - (now - s[LAST]) * p[LEAK]
+        s[LAST] = now
+    if volume < 0.0:
+        volume = 0.0
+    if s[CAPACITY] != p[BUCKET]:
+        s[CAPACITY] = p[BUCKET]
+        if volume > p[BUCKET]:
+            volume = p[BUCKET]
+    s[VOLUME] = volume
+
+
+def available(s: State, p: Params, now: float) -> float:
+    return p[BUCKET] - s[VOLUME]
+
+
+def charge(s: State, p: Params, cost: float, now: float) -> None:
+    s[VOLUME] = s[VOLUME] + cost
+
+
+def retry_after(s: State, p: Params, cost: float, now: float) -> float:
+    if cost > p[BUCKET]:
+        return inf
+    return (s[VOLUME] - (p[BUCKET] - cost)) / p[LEAK]
+
+
+def fresh_after(s: State, p: Params, now: float) -> float:
+    return s[VOLUME] / p[LEAK]
+
+
+def grain(p: Params) -> float:
+    return inf

@@ -1,0 +1,58 @@
+-- Tells the limits of identifiers how the service behind them is doing: MemoryStorage.learn for each. The caller sorts the
+-- scores by identifier, and the limits by name.
+CREATE OR REPLACE FUNCTION {{function}}(
+  identifiers text[], scores float8[], nows float8[],
+  names text[], algorithms text[], params float8[], lengths int[], sizes int[]
+) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+  score float8;
+  now float8;
+  algorithm text;
+  p float8[];
+  p_end int;
+  s float8[];
+  live boolean;
+  at float8;
+BEGIN
+  FOR k IN 1..cardinality(identifiers) LOOP
+    score := scores[k];
+    now := nows[k];
+    p_end := 0;
+    FOR i IN 1..cardinality(names) LOOP
+      algorithm := algorithms[i];
+      p := params[p_end + 1:p_end + lengths[i]];
+      p_end := p_end + lengths[i];
+      LOOP
+        SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] IS NULL OR cardinality(t.state) = sizes[i])
+            AND t.expires_at > to_timestamp(now)
+          INTO s, live FROM {{table}} AS t
+          WHERE t.identifier = identifiers[k] AND t.name = names[i] FOR UPDATE;
+        EXIT WHEN FOUND;
+        INSERT INTO {{table}} (identifier, name, algorithm, state, created_at, last_accessed, expires_at)
+          VALUES (identifiers[k], names[i], algorithms[i], '{}', to_timestamp(now), to_timestamp(now),
+            to_timestamp(now + {{margin}}))
+          ON CONFLICT DO NOTHING;
+        EXIT WHEN FOUND;
+      END LOOP;
+      IF live THEN
+        at := greatest(now, s[1]);
+        s := {{refresh}};
+      ELSE
+        at := now;
+        s := {{start}};
+      END IF;
+      s := {{observe}};
+      UPDATE {{table}} AS t SET
+          algorithm = algorithms[i],
+          state = s,
+          watermarks = CASE WHEN live THEN t.watermarks ELSE '{}' END,
+          metadata = CASE WHEN live THEN t.metadata ELSE '{}' END,
+          request_count = CASE WHEN live THEN t.request_count ELSE 0 END,
+          created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(now) END,
+          last_accessed = to_timestamp(at),
+          expires_at = ratesim_until(at + {{fresh_after}} + {{margin}})
+        WHERE t.identifier = identifiers[k] AND t.name = names[i];
+    END LOOP;
+  END LOOP;
+END $$;
