@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ratesim.algorithms import names
+
 if TYPE_CHECKING:
     from ratesim.simulation.scenario import Scenario
 
@@ -18,7 +20,7 @@ ScenarioOption = Annotated[
 ]
 LogOption = Annotated[str | None, typer.Option("--log", metavar="FILE", help="An access log (common, combined; .gz, .zst).")]
 LimitOption = Annotated[str | None, typer.Option("--limit", metavar="RATE", help="Such as 100/minute or 10 per 5 seconds.")]
-AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help="sliding_window, fixed_window or token_bucket.")]
+AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help=f"{', '.join(names())}.")]
 KeyOption = Annotated[str | None, typer.Option("--key", help="What is limited: client, user or endpoint.")]
 NodesOption = Annotated[int | None, typer.Option("--nodes", help="API nodes that share the limit.")]
 RoutingOption = Annotated[str | None, typer.Option("--routing", help="round_robin or sticky.")]

@@ -55,7 +55,7 @@ def test_an_option_that_the_algorithm_does_not_take_is_named_with_the_known_ones
         bind(Limit.parse("10/second", "sliding_window", bucket=5))
     with pytest.raises(InvalidLimit, match="whole number"):
         bind(Limit.parse("10/second", "sliding_window", buckets=1.5))
-    with pytest.raises(InvalidLimit, match="known are fixed_window"):
+    with pytest.raises(InvalidLimit, match="known are adaptive"):
         bind(Limit.parse("10/second", "leaky"))
 
 

@@ -85,7 +85,7 @@ def bind(limit: Limit) -> Bound:
         if option not in rule.OPTIONS:
             known = ", ".join(rule.OPTIONS) or "none"
             raise InvalidLimit(f"unknown option {option!r} for {algorithm.name}; known: {known}")
-    p = rule.params(limit)
+    p = tuple(map(float, rule.params(limit)))
     if algorithm.growing is not None:
         return Bound(algorithm, p, None, algorithm.growing.HEAD)
     return Bound(algorithm, p, rule.size(p), None)

@@ -10,6 +10,7 @@ state's own), except for `charge`, which is told of late consumption at its own 
 
 from __future__ import annotations
 
+import re
 from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,6 +19,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from ratesim.limit import Limit
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,33}")  # is part of the names of functions, of which PostgreSQL reads 63 characters
+_FIELD = re.compile(r"[a-z][a-z0-9_]*")
+# What every stored record has beside the fields of its algorithm.
+RESERVED = ("algorithm", "created_at", "last_accessed", "expires_at", "request_count", "metadata")
 
 State = MutableSequence[float]
 Params = tuple[float, ...]
@@ -98,16 +104,38 @@ class Algorithm:
     growing: Growing | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._check()
         for kind, sign in (("feedback", "observe"), ("growing", "grow")):
             object.__setattr__(self, kind, self.rule if hasattr(self.rule, sign) else None)
 
     @classmethod
-    def from_module(cls, module: ModuleType) -> Algorithm:
+    def from_module(cls, module: object) -> Algorithm:
         """Read the twins that lie beside the module: token_bucket.py, token_bucket.lua, token_bucket.sql."""
-        package, _, name = module.__name__.rpartition(".")
+        package, _, name = getattr(module, "__name__", "").rpartition(".")
+        if not isinstance(module, ModuleType) or not package:
+            raise ValueError(f"{module!r}: an algorithm is a module inside a package, with its .lua and .sql beside it")
         folder = resources.files(package)
         lua, sql = ((folder / f"{name}.{ending}").read_text("utf-8") for ending in ("lua", "sql"))
         return cls(name, cast(Any, module), lua, sql)
+
+    def _check(self) -> None:
+        """ValueError, naming what is wrong, for what would fail later, in one of the twins or in all."""
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"algorithm {self.name!r}: name it with at most 34 of a-z, 0-9 and _, a letter first")
+        wanted = [name for name in vars(Rule) if not name.startswith("_")] + [*Rule.__annotations__]
+        for name in wanted:
+            if not hasattr(self.rule, name):
+                raise ValueError(f"algorithm {self.name}: its module lacks {name}")
+        for place, name in enumerate(self.rule.FIELDS, 1):
+            plain = name.removesuffix("[]") if place == len(self.rule.FIELDS) else name
+            if not _FIELD.fullmatch(plain) or plain in RESERVED:
+                raise ValueError(
+                    f"algorithm {self.name}: the field {name!r} is no name, or that of something else in a record"
+                )
+        if f"ratesim_{self.name}_start" not in self.sql:
+            raise ValueError(f"algorithm {self.name}: its SQL twin has no function ratesim_{self.name}_start")
+        if "return rule" not in self.lua:
+            raise ValueError(f"algorithm {self.name}: its Lua twin does not end in `return rule`")
 
     def named(self, values: list[float]) -> dict[str, float | list[float]]:
         """A stored state by field name, which is how people read it; ValueError when its length is wrong."""

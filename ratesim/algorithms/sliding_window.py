@@ -42,24 +42,26 @@ def window(p: Params, now: float) -> float:
 
 def start(s: State, p: Params, now: float) -> None:
     s[START] = window(p, now)
-    for i in range(NEWEST, int(p[BUCKETS]) + 2):
+    for i in range(NEWEST, len(s)):
         s[i] = 0.0
 
 
 def refresh(s: State, p: Params, now: float) -> None:
     if now >= s[START] + p[WIDTH]:
         newest = window(p, now)
-        oldest = int(p[BUCKETS]) + 1
+        oldest = len(s) - 1
         steps = int(min(max(floor((newest - s[START]) / p[WIDTH] + 0.5), 1.0), oldest))
-        for i in range(oldest, 0, -1):
-            s[i] = s[i - steps] if i > steps else 0.0
+        for i in range(oldest, steps, -1):
+            s[i] = s[i - steps]
+        for i in range(NEWEST, steps + 1):
+            s[i] = 0.0
         s[START] = newest
 
 
 def available(s: State, p: Params, now: float) -> float:
-    oldest = int(p[BUCKETS]) + 1
-    used = 0.0
-    for i in range(NEWEST, oldest):
+    oldest = len(s) - 1
+    used = s[NEWEST]
+    for i in range(NEWEST + 1, oldest):
         used = used + s[i]
     share = 1.0 - (now - s[START]) / p[WIDTH]
     if share > 0.0:
@@ -72,14 +74,14 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
         s[NEWEST] = s[NEWEST] + cost
     else:  # late: it belongs to an earlier sub-window, or to none that still counts
         steps = ceil((s[START] - now) / p[WIDTH])
-        if steps <= p[BUCKETS]:
+        if NEWEST + steps < len(s):
             s[NEWEST + int(steps)] = s[NEWEST + int(steps)] + cost
 
 
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     if cost > p[RATE]:
         return inf
-    oldest = int(p[BUCKETS]) + 1
+    oldest = len(s) - 1
     # What counts only shrinks if nobody comes: find the sub-window, and the place in it, where the cost fits.
     for roll in range(oldest):
         used = 0.0
@@ -94,7 +96,7 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
 
 
 def fresh_after(s: State, p: Params, now: float) -> float:
-    oldest = int(p[BUCKETS]) + 1
+    oldest = len(s) - 1
     for i in range(NEWEST, oldest + 1):
         if s[i] > 0.0:
             return max(s[START] + (oldest + 1.0 - i) * p[WIDTH] - now, 0.0)

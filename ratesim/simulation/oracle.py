@@ -1,50 +1,53 @@
 """The oracle: an exact limiter in one place with no delay, over a whole run at once.
 
 It decides what `MemoryStorage.decide` would, to the bit, some hundred times faster: the source of the algorithm's own
-module is copied, with a loop around it, into one generated module, and numba compiles that. One file, because numba's
-cache on disk notices an edited file but not an edited function that is called from another one; the file's name holds a
-hash of all that is in it, so an edited algorithm never meets what was compiled of the old one.
+module is copied, with a loop around it, into one generated module, and numba compiles that (`compiled.py`).
 """
 
 from __future__ import annotations
 
 import ast
-import atexit
-import hashlib
-import importlib.util
 import inspect
-import os
-import shutil
-import stat
-import sys
-import tempfile
-from functools import cache, lru_cache
-from pathlib import Path
-from types import ModuleType
+from functools import lru_cache
+from math import isfinite
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-import platformdirs
 from numpy.typing import ArrayLike, NDArray
 
 from ratesim.algorithms import Algorithm, bind
-from ratesim.limit import LARGEST, SMALLEST, InvalidLimit, Limit
+from ratesim.limit import LARGEST as _LARGEST
+from ratesim.limit import SMALLEST as _SMALLEST
+from ratesim.limit import InvalidLimit, Limit
+from ratesim.simulation.compiled import called_elsewhere, load, sources
+from traffic import Trace
 
 if TYPE_CHECKING:  # in the generated module they are the algorithm's own; here they stand for any's
-    from ratesim.algorithms.rule import Params
     from ratesim.algorithms.token_bucket import available, charge, refresh, start
 
-__all__ = ["exact", "load"]
+__all__ = ["exact", "exact_trace"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_STAYS_PYTHON = ("params", "size", "grain")  # called once per limit, and `params` takes a Limit
+# Not compiled: called once per limit or state, or not by a loop whose states are long enough.
+_STAYS_PYTHON = ("params", "size", "grain", "grow", "longest", "stored", "working")
 
-_TAIL = """
+_WIDTH = 0  # in the generated module: floats that `refresh` may write, a constant, so that loops over a state unroll
+_BLOCK = 64  # requests whose states are asked of the memory before the first of them is decided
+
+_FRAME = """
 import numpy as np
+from math import isfinite
 from numba import njit, types
+from ratesim.simulation.compiled import jitted
+
+_WIDTH = {width}
+_BLOCK = {block}
+_SMALLEST = {smallest!r}
+_LARGEST = {largest!r}
 
 {jitted}
 
@@ -60,14 +63,22 @@ _replay = njit(
             _read_only(types.int64),
             _read_only(types.float64),
             _read_only(types.float64),
-            types.float64[:, ::1],
+            _read_only(types.int64),
+            types.float64[::1],
+            types.boolean[::1],
             types.boolean[::1],
             types.float64[::1],
         )
     ],
     cache=True,
     nogil=True,
+    error_model="numpy",
 )(_replay)
+"""
+_FULL = """
+@njit
+def grow(s):
+    raise IndexError("a state is full: `longest` promised too little")
 """
 
 
@@ -97,20 +108,39 @@ def exact(
     time: seconds since the epoch, shape (n,); may run backwards, then the key's own time counts, as in every storage.
     cost: 0, or 1e-6 to 1e12, shape (n,).
     Returns a bool per request; with remaining=True also the cost that would still be admitted after each, at least 0.
-    Takes the memory of `keys` states: 8 bytes for each of their floats.
+    Takes the memory of `keys` states, 8 bytes for each of their floats; of a sliding_log, of as many entries as the key's
+    requests, or the limit and the smallest cost, allow.
     Raises ValueError for shapes that differ, keys out of range and times that are not finite; InvalidLimit for costs out of
     bounds and for a limit that its algorithm does not take.
     """
-    algorithm, p, _, _ = bind(limit)
-    rows = _checked(key, time, cost, keys)
-    state = np.zeros((keys, algorithm.rule.size(p)))  # pages of keys that never come are never touched
-    left = np.empty(len(rows[0]) if remaining else 0)
-    p = tuple(float(parameter) for parameter in p)
-    allowed: Bools = compiled(algorithm, len(p))(p, *rows, state, np.zeros(keys, np.bool_), left)
+    bound = bind(limit)
+    algorithm = bound.algorithm
+    key, time, cost = _columns(key, time, cost)
+    p = tuple(float(parameter) for parameter in bound.params)
+    if bound.size is not None:
+        width = bound.size
+        ends = np.empty(0, np.int64)
+        state = np.zeros(keys * width)  # pages of keys that never come are never touched
+    else:
+        assert algorithm.growing is not None
+        assert bound.head is not None
+        width = bound.head
+        ends = _ends(limit, key, cost, keys)
+        state = np.zeros(ends[-1])
+    allowed = np.empty(len(key), np.bool_)
+    left = np.empty(len(key) if remaining else 0)
+    started = np.zeros(keys, np.bool_)
+    if compiled(algorithm, len(p), width)(p, key, time, cost, ends, state, started, allowed, left) != len(key):
+        raise _fault(key, time, cost, keys)
     return (allowed, left) if remaining else allowed
 
 
-def _checked(key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int) -> tuple[Ints, Floats, Floats]:
+def exact_trace(limit: Limit, trace: Trace) -> Bools:
+    """`exact` over a trace; a trace is in the order of its times, and its origin says so if it had to be sorted."""
+    return exact(limit, trace.key, trace.time, trace.cost, len(trace.keys))
+
+
+def _columns(key: ArrayLike, time: ArrayLike, cost: ArrayLike) -> tuple[Ints, Floats, Floats]:
     key = np.asarray(key)
     if key.size and not np.issubdtype(key.dtype, np.integer):
         raise ValueError(f"keys must be whole numbers, not {key.dtype}")
@@ -119,122 +149,144 @@ def _checked(key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int) -> tup
     cost = np.ascontiguousarray(cost, np.float64)
     if not key.shape == time.shape == cost.shape == (key.size,):
         raise ValueError(f"key, time and cost need one shape (n,), not {key.shape}, {time.shape}, {cost.shape}")
-    if key.size and not 0 <= key.min() <= key.max() < keys:
-        raise ValueError(f"keys must lie from 0 to {keys - 1}, not from {key.min()} to {key.max()}")
-    if not np.isfinite(time).all():
-        raise ValueError("times must be finite")
-    fine = (cost == 0) | ((cost >= SMALLEST) & (cost <= LARGEST))
-    if not fine.all():
-        raise InvalidLimit(f"cost {cost[~fine][0]:g}: must be 0, or between {SMALLEST:g} and {LARGEST:g}")
     return key, time, cost
 
 
-def _replay(p: Params, key: Ints, time: Floats, cost: Floats, state: Floats, started: Bools, left: Floats) -> Bools:
+def _fault(key: Ints, time: Floats, cost: Floats, keys: int) -> ValueError:
+    """What is wrong with requests that the compiled loop refused."""
+    if not 0 <= key.min() <= key.max() < keys:
+        return ValueError(f"keys must lie from 0 to {keys - 1}, not from {key.min()} to {key.max()}")
+    if not np.isfinite(time).all():
+        return ValueError("times must be finite")
+    fine = (cost == 0) | ((cost >= _SMALLEST) & (cost <= _LARGEST))
+    return InvalidLimit(f"cost {cost[~fine][0]:g}: must be 0, or between {_SMALLEST:g} and {_LARGEST:g}")
+
+
+def _ends(limit: Limit, key: Ints, cost: Floats, keys: int) -> Ints:
+    """Where each key's state ends in one long array, shape (keys + 1,), from 0."""
+    algorithm, p, _, _ = bind(limit)
+    assert algorithm.growing is not None
+    some = cost > 0
+    if not (some | (cost == 0)).all() or (key.size and not 0 <= key.min() <= key.max() < keys):
+        raise _fault(key, np.zeros(1), cost, keys)
+    requests = np.bincount(key if some.all() else key[some], minlength=keys)
+    smallest = float(cost[some].min()) if some.any() else 1.0
+    lengths = np.zeros(int(requests.max(initial=0)) + 1, np.int64)  # by number of requests
+    for count in np.flatnonzero(np.bincount(requests)).tolist():
+        lengths[count] = algorithm.growing.longest(p, count, smallest)
+    ends = np.zeros(keys + 1, np.int64)
+    np.cumsum(lengths[requests], out=ends[1:])
+    return ends
+
+
+def _replay(p, key, time, cost, ends, state, started, allowed, left):  # type: ignore[no-untyped-def]
     # Compiled in the generated module, never run here. A copy of the state is worked on and kept only when the request is
-    # admitted, as in MemoryStorage.decide: a denied one changes nothing, not even a rounding.
-    width = state.shape[1]
-    s: Any = np.empty(width)
-    allowed = np.empty(len(key), np.bool_)
-    for row in range(len(key)):
-        k = key[row]
-        at = time[row]
-        if started[k]:
-            for i in range(width):
-                s[i] = state[k, i]
-            at = at if at > s[0] else s[0]
-            refresh(s, p, at)
-        else:
-            s[:] = 0.0
-            start(s, p, at)
-        rest = available(s, p, at)
-        allowed[row] = rest >= cost[row]
-        if allowed[row]:
-            charge(s, p, cost[row], at)
-            for i in range(width):
-                state[k, i] = s[i]
-            started[k] = True
-        if len(left):
+    # admitted, as in MemoryStorage.decide: a denied one changes nothing, not even a rounding. Answers how many requests it
+    # decided; fewer than came when it met one that cannot be.
+    s: Any = np.empty(_WIDTH)
+    touched = 0.0
+    for begin in range(0, len(key), _BLOCK):
+        end = min(begin + _BLOCK, len(key))
+        for row in range(begin, end):
+            k = key[row]
+            if not (0 <= k < len(started) and isfinite(time[row])):
+                return row
+            if cost[row] != 0.0 and not _SMALLEST <= cost[row] <= _LARGEST:
+                return row
+            touched += state[k * _WIDTH]  # all at once: one after another, each would wait for the memory
+        for row in range(begin, end):
+            k = key[row]
+            at = time[row]
+            place = k * _WIDTH
+            if started[k]:
+                for i in range(_WIDTH):
+                    s[i] = state[place + i]
+                at = at if at > s[0] else s[0]
+                refresh(s, p, at)
+            else:
+                start(s, p, at)
+            rest = available(s, p, at)
+            allowed[row] = rest >= cost[row]
             if allowed[row]:
+                charge(s, p, cost[row], at)
+                for i in range(_WIDTH):
+                    state[place + i] = s[i]
+                started[k] = True
+            if len(left):
+                if allowed[row]:
+                    rest = available(s, p, at)
+                left[row] = rest if rest > 0.0 else 0.0
+    return len(key) if touched == touched else -1  # a state is never NaN; asking keeps the touching from being left out
+
+
+def _replay_growing(p, key, time, cost, ends, state, started, allowed, left):  # type: ignore[no-untyped-def]
+    # As _replay, for states of different lengths: worked on where they lie, and put back where a request is denied.
+    before = np.empty(_WIDTH)
+    touched = 0.0
+    for begin in range(0, len(key), _BLOCK):
+        end = min(begin + _BLOCK, len(key))
+        for row in range(begin, end):
+            k = key[row]
+            if not (0 <= k < len(started) and isfinite(time[row])):
+                return row
+            if cost[row] != 0.0 and not _SMALLEST <= cost[row] <= _LARGEST:
+                return row
+            touched += state[ends[k]]
+        for row in range(begin, end):
+            k = key[row]
+            at = time[row]
+            s = state[ends[k] : ends[k + 1]]
+            if started[k]:
+                for i in range(_WIDTH):
+                    before[i] = s[i]
+                at = at if at > s[0] else s[0]
+                refresh(s, p, at)
+            else:
+                start(s, p, at)
+            rest = available(s, p, at)
+            allowed[row] = rest >= cost[row]
+            if allowed[row]:
+                charge(s, p, cost[row], at)
+                started[k] = True
                 rest = available(s, p, at)
-            left[row] = rest if rest > 0.0 else 0.0
-    return allowed
+            elif started[k]:
+                for i in range(_WIDTH):
+                    s[i] = before[i]
+            if len(left):
+                left[row] = rest if rest > 0.0 else 0.0
+    return len(key) if touched == touched else -1
 
 
-_REPLAY = inspect.getsource(_replay)
+_LOOPS = {False: inspect.getsource(_replay), True: inspect.getsource(_replay_growing)}
 
 
-def compiled(algorithm: Algorithm, parameters: int) -> Any:
-    """`_replay` around an algorithm that takes so many parameters, compiled by numba."""
-    source = inspect.getsource(algorithm.rule)  # type: ignore[arg-type]  # a rule is a module
-    return load(algorithm.name, _around(source, parameters))._replay
+def compiled(algorithm: Algorithm, parameters: int, width: int) -> Any:
+    """The loop around an algorithm that takes so many parameters, for states of which `refresh` may write `width` floats."""
+    rule: Any = algorithm.rule
+    growing = algorithm.growing is not None
+    source = _around(inspect.getsource(rule), parameters, width, growing)
+    functions = [f for name, f in vars(rule).items() if isinstance(f, FunctionType) and name not in _STAYS_PYTHON]
+    elsewhere = called_elsewhere(f for f in functions if f.__module__ == rule.__name__)
+    if elsewhere:
+        lines = [f"{name} = jitted({name})" for name in elsewhere if "." not in name and hasattr(rule, name)]
+        marked = f"# {sources(elsewhere.values())}\n"
+        source = source.replace("# elsewhere\n", marked + "\n".join(lines) + "\n")
+    module = load(algorithm.name, source)
+    return module._replay_growing if growing else module._replay
 
 
 @lru_cache(maxsize=64)
-def _around(source: str, parameters: int) -> str:
+def _around(source: str, parameters: int, width: int, growing: bool) -> str:
     functions = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    jitted = "\n".join(f"{name} = njit({name})" for name in functions if name not in _STAYS_PYTHON)
-    return f"{source}\n{_TAIL.format(jitted=jitted, replay=_REPLAY, parameters=parameters)}"
-
-
-@lru_cache(maxsize=64)
-def load(name: str, source: str) -> ModuleType:
-    """A module made of `source`, kept as a file in the user's cache directory.
-
-    numba's `cache=True` keeps what it compiles beside it, for the next process. name: a part of the file's name.
-    """
-    import numba  # here, because it takes a second and not everyone who simulates scores
-
-    text = f"# Generated by ratesim {name!r}; safe to delete.\n{source}"
-    digest = hashlib.sha256(f"{numba.__version__}\n{text}".encode()).hexdigest()[:32]
-    full_name = f"ratesim_oracle_{name}_{digest}"
-    path = _directory() / f"{full_name}.py"
-    if not path.exists() or path.read_text("utf-8") != text:
-        _write(path, text)
-    spec = importlib.util.spec_from_file_location(full_name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"no loader for {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[full_name] = module  # numba looks it up there when it loads what it has cached
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[full_name]
-        raise
-    return module
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: other processes may be reading."""
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
-
-
-def _directory() -> Path:
-    path = Path(platformdirs.user_cache_dir("ratesim")) / "oracle"
-    return path if _is_ours(path) else _temporary()
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether code can be kept there: a directory that we can write to and nobody else can."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-            return False
-        with tempfile.TemporaryFile(dir=path):
-            return True
-    except OSError:  # no home, a full or read-only disk: compiling anew is slow, but right
-        return False
-
-
-@cache
-def _temporary() -> Path:
-    path = tempfile.mkdtemp(prefix="ratesim-oracle-")  # mode 0700
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return Path(path)
+    decorate = 'njit(error_model="numpy", forceinline=True)'
+    lines = [f"{name} = {decorate}({name})" for name in functions if name not in _STAYS_PYTHON]
+    frame = _FRAME.replace("_replay", "_replay_growing") if growing else _FRAME
+    return f"{source}\n" + frame.format(
+        width=width,
+        block=_BLOCK,
+        smallest=_SMALLEST,
+        largest=_LARGEST,
+        jitted="# elsewhere\n" + (_FULL if growing else "") + "\n".join(lines),
+        replay=_LOOPS[growing],
+        parameters=parameters,
+    )

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
-from ratesim.simulation.oracle import exact, load
+from ratesim.simulation.compiled import load
+from ratesim.simulation.oracle import exact
 
 __all__ = ["Score", "Worst", "score"]
 

@@ -19,7 +19,7 @@ from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limit, Limits, as_limits
 from ratesim.runtime import AsyncioRuntime, Future, Runtime, Task
 from ratesim.state import RateLimitState
-from ratesim.storage.base import EXPIRY_MARGIN, Charge, RateLimitStorage, StorageHealth, StorageStats
+from ratesim.storage.base import EXPIRY_MARGIN, Charge, RateLimitStorage, StorageHealth, StorageStats, learning
 from ratesim.storage.charging import consumed_after
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
 from ratesim.storage.memory import MemoryStorage
@@ -130,7 +130,7 @@ class HybridStorage(RateLimitStorage):
     def _without_l2(self, limit: Limits) -> Decision:
         self.decided_without_l2 += 1
         allowed = self.config.when_away == "fail_open"
-        return Decision(allowed, 0.0, 0.0 if allowed else 1.0, 0.0, as_limits(limit)[0])
+        return Decision(allowed, 0.0, 0.0 if allowed else 1.0, 1.0, as_limits(limit)[0])
 
     async def _seen(self, identifier: str, limits: tuple[Limit, ...], now: float) -> list[_Record] | None:
         """The records of the limits, each with a view of L2 that is young enough; None when L2 is away and must be asked."""
@@ -284,8 +284,13 @@ class HybridStorage(RateLimitStorage):
         return await self.l2.increment(identifier, amount, window)
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
-        """Goes to L2, where the limit moves; a node sees it with its next view."""
-        await self.l2.observe(identifier, limit, score, now)
+        """Goes to L2, where the limit moves. A view that this node has of it learns the same, until it is next replaced."""
+        now = self.runtime.time() if now is None else now
+        limits = learning(limit, score)
+        await self.l2.observe(identifier, limits, score, now)
+        if self.config.consistency != "strong":
+            seen = tuple(each for each in limits if (identifier, each.name) in self._records)
+            self.l1.learn(identifier, seen, score, now)
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         states = await self.l2.charge_many(charges)

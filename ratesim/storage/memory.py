@@ -33,7 +33,7 @@ from ratesim.storage.charging import unseen
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.eviction import POLICIES
 
-__all__ = ["Entry", "MemoryStorage", "long_enough", "up_to_micro", "weighs_more"]
+__all__ = ["Entry", "MemoryStorage", "long_enough", "weighs_more"]
 
 _COUNTER = ":counter"  # no limit can have this name
 FOREVER = 1e12  # seconds; what takes longer is not rounded
@@ -407,23 +407,20 @@ def long_enough(rule: Rule, s: list[float], p: Params, head: int | None, cost: f
     too short, it is lengthened.
     """
     before = s[:head]
-    step = 1e-6
-    seconds = up_to_micro(max(seconds, 1e-6))
-    while seconds < FOREVER:
-        at = max(now + seconds, s[0])
+    if seconds >= FOREVER:
+        return seconds
+    micros = max(ceil(seconds * 1e6), 1)
+    step = 1
+    while micros < FOREVER * 1e6:
+        at = max(now + micros / 1e6, s[0])
         rule.refresh(s, p, at)
         enough = rule.available(s, p, at) >= cost
         s[:head] = before
         if enough:
-            break
-        seconds = up_to_micro(seconds + step)
-        step = step * 2.0
-    return seconds
-
-
-def up_to_micro(seconds: float) -> float:
-    """Rounded up to a microsecond."""
-    return ceil(seconds * 1e6) / 1e6 if seconds < FOREVER else seconds
+            return micros / 1e6
+        micros += step
+        step *= 2
+    return inf
 
 
 def weighs_more(decision: Decision, other: Decision) -> bool:

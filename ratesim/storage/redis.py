@@ -32,8 +32,6 @@ from ratesim.storage.served import ServedStorage
 
 __all__ = ["RedisDriver", "RedisStorage"]
 
-_SINGLE = ("algorithm", "created_at", "last_accessed", "expires_at", "request_count", "metadata")
-
 
 class RedisStorage(ServedStorage):
     """State in one Redis or Valkey.

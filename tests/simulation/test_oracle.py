@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from ratesim import algorithms
 from ratesim.algorithms import Algorithm, token_bucket
 from ratesim.limit import InvalidLimit, Limit
-from ratesim.simulation import oracle
+from ratesim.simulation import compiled
 from ratesim.simulation.oracle import exact
 from ratesim.storage.memory import MemoryStorage
 
@@ -77,7 +78,9 @@ def test_the_oracle_decides_what_memory_decides_to_the_bit(data: st.DataObject) 
     assert exact(limit, *columns(rows), 3).tolist() == expected_allowed
 
 
-@pytest.mark.parametrize("algorithm", ["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"])
+@pytest.mark.parametrize(
+    "algorithm", ["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"]
+)
 def test_long_runs_agree_too_and_hold_both_answers(algorithm: str) -> None:
     rng = np.random.default_rng(8)
     n = 4000
@@ -89,7 +92,9 @@ def test_long_runs_agree_too_and_hold_both_answers(algorithm: str) -> None:
     assert 0 < allowed.sum() < n
 
 
-@pytest.mark.parametrize("algorithm", ["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"])
+@pytest.mark.parametrize(
+    "algorithm", ["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"]
+)
 def test_a_denied_request_leaves_the_state_as_it_was_to_the_bit(algorithm: str) -> None:
     rng = np.random.default_rng(5)
     n = 500
@@ -147,11 +152,11 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     home = tmp_path / "cache"
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(home / name))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    oracle._temporary.cache_clear()
-    oracle.load.cache_clear()
+    compiled._temporary.cache_clear()
+    compiled.load.cache_clear()
     yield home
-    oracle._temporary.cache_clear()
-    oracle.load.cache_clear()
+    compiled._temporary.cache_clear()
+    compiled.load.cache_clear()
 
 
 def algorithm_from(path: Path, name: str) -> Algorithm:
@@ -160,7 +165,8 @@ def algorithm_from(path: Path, name: str) -> Algorithm:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return Algorithm(name, module, "", "")  # type: ignore[arg-type]
+    twins = algorithms.get("token_bucket")
+    return Algorithm(name, module, twins.lua, twins.sql.replace("token_bucket", name))  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("cache_home")
@@ -185,12 +191,65 @@ def test_an_edited_algorithm_never_meets_what_was_compiled_of_the_old_one(
     assert answers == [[True, True, True], [True, True, False]]
 
 
+CALLER = """
+from double import doubled
+from ratesim.algorithms.token_bucket import FIELDS, OPTIONS, BURST, params, size, grain
+
+def start(s, p, now):
+    s[0] = now
+    s[1] = p[0]
+
+def refresh(s, p, now):
+    s[0] = now
+
+def available(s, p, now):
+    return s[1]
+
+def charge(s, p, cost, now):
+    s[1] = s[1] - doubled(cost)
+
+def retry_after(s, p, cost, now):
+    return 1.0
+
+def fresh_after(s, p, now):
+    return 1.0
+"""
+
+
+@pytest.mark.usefixtures("cache_home")
+def test_an_edit_of_what_an_algorithm_calls_elsewhere_is_noticed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = [(0, 100.0, 4.0)] * 4
+    answers = []
+    for deepest in ("cost", "3.0 * cost"):
+        for name in ("double", "deeper"):  # as in another process
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        (tmp_path / "deeper.py").write_text(f"def same(cost):\n    return {deepest}\n", "utf-8")
+        (tmp_path / "double.py").write_text(
+            "from deeper import same\n\ndef doubled(cost):\n    return same(cost)\n", "utf-8"
+        )
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        path = tmp_path / "calling_bucket.py"
+        path.write_text(CALLER, "utf-8")
+        with monkeypatch.context() as patch:
+            patch.setitem(algorithms._REGISTRY, "calling", algorithm_from(path, "calling"))
+            algorithms.bind.cache_clear()
+            limit = Limit(12.0, 60.0, "calling")
+            answers.append(exact(limit, *columns(rows), 1).tolist())
+            assert in_memory(limit, rows)[0] == answers[-1]
+        algorithms.bind.cache_clear()
+    assert answers == [[True, True, True, False], [True, False, False, False]]
+
+
 SECOND_PROCESS = """
 from ratesim.algorithms import get
 from ratesim.limit import Limit
 from ratesim.simulation.oracle import compiled, exact
 print(exact(Limit(1, 60, "token_bucket"), [0, 0], [5, 6], [1, 1], 1).tolist())
-stats = compiled(get("token_bucket"), 2).stats
+stats = compiled(get("token_bucket"), 2, 2).stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
@@ -217,11 +276,11 @@ def test_another_process_finds_what_this_one_compiled(tmp_path: Path) -> None:
 def test_without_a_place_to_keep_it_the_oracle_compiles_in_a_temporary_one(cache_home: Path) -> None:
     cache_home.write_text("a file where the directory should be")
     assert exact(Limit(1, 60, "fixed_window"), [0, 0], [5, 6], [1, 1], 1).tolist() == [True, False]
-    assert [path.suffix for path in oracle._temporary().iterdir() if path.is_file()] == [".py"]
+    assert [path.suffix for path in compiled._temporary().iterdir() if path.is_file()] == [".py"]
 
 
 def test_the_temporary_place_is_gone_when_the_process_is(tmp_path: Path) -> None:
-    program = "from ratesim.simulation import oracle; print(oracle._temporary())"
+    program = "from ratesim.simulation import compiled; print(compiled._temporary())"
     environment = {**os.environ, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert Path(run.stdout.strip()).parent == tmp_path
@@ -243,7 +302,7 @@ def test_a_damaged_file_in_the_cache_is_written_anew(cache_home: Path) -> None:
     (path,) = (cache_home / "ratesim" / "oracle").glob("*.py")
     whole = path.read_text("utf-8")
     path.write_text("raise SystemExit('half a file')")
-    oracle.load.cache_clear()
+    compiled.load.cache_clear()
     assert exact(limit, [0, 0], [5, 6], [1, 1], 1).tolist() == [True, False]
     assert path.read_text("utf-8") == whole
 

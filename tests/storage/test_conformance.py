@@ -166,6 +166,35 @@ async def test_a_node_that_began_anew_is_charged_again_and_its_stragglers_are_no
     assert (await storage.peek("user", LIMIT, now=NOW)).remaining == 0
 
 
+async def test_a_limit_that_learns_moves_with_the_scores(storage: RateLimitStorage) -> None:
+    limit = Limit(10, 60.0, "adaptive")
+    window = NOW // 60 * 60
+    assert sum([(await storage.acquire("user", limit, now=window + i)).allowed for i in range(12)]) == 10
+    for i in range(5):
+        await storage.observe("user", limit, 0.0, window + 20 + i)
+    assert (await storage.acquire("user", limit, cost=0, now=window + 60)).remaining == 0
+    decisions = [await storage.acquire("user", limit, now=window + 118 + i / 10) for i in range(8)]
+    assert sum(decision.allowed for decision in decisions) == 4  # half of 10, and the window before still counts a little
+    state = await storage.get_state("user")
+    assert state is not None
+    assert state.algorithm_data.fields["current_limit"] == 5.0
+    assert state.algorithm_data.fields["performance_score"] == pytest.approx(0.7**5)
+
+
+async def test_scores_go_to_the_limits_that_learn(storage: RateLimitStorage) -> None:
+    both = (Limit(10, 60.0, "adaptive", name="learns"), Limit(10, 60.0, "gcra", name="other"))
+    await storage.observe("user", both, 0.5, NOW)
+    state = await storage.get_state("user", "learns")
+    assert state is not None
+    assert state.algorithm_data.fields["performance_score"] == pytest.approx(0.85)
+    assert await storage.get_state("user", "other") is None
+    with pytest.raises(InvalidLimit, match="gcra: does not learn"):
+        await storage.observe("user", both[1], 0.5, NOW)
+    for score in (-0.1, 1.1, math.nan):
+        with pytest.raises(InvalidLimit, match="score"):
+            await storage.observe("user", both, score, NOW)
+
+
 @pytest.mark.parametrize("identifier", ["", "a b", "{x}", "é✓", "x" * 2000, "%s'; --\"\\", "a:b.c"])
 async def test_any_identifier_will_do(storage: RateLimitStorage, identifier: str) -> None:
     await storage.acquire(identifier, LIMIT, cost=5, now=NOW)

@@ -14,26 +14,21 @@ while position <= #ARGV do
   work[#work + 1] = w
 end
 
-local function up_to_micro(seconds)
-  if seconds < 1e12 then return math.ceil(seconds * 1e6) / 1e6 end
-  return seconds
-end
-
 -- Rounded up to a microsecond and tried on the stored state: `long_enough` in ratesim/storage/memory.py.
 local function long_enough(w, seconds)
-  if not w.stored then return seconds end
-  local step = 1e-6
-  seconds = up_to_micro(math.max(seconds, 1e-6))
-  while seconds < 1e12 do
+  if not w.stored or seconds >= 1e12 then return seconds end
+  local micros = math.max(math.ceil(seconds * 1e6), 1)
+  local step = 1
+  while micros < 1e18 do
     local s = {}
     for i = 1, #w.stored do s[i] = w.stored[i] end
-    local at = math.max(now + seconds, s[1])
+    local at = math.max(now + micros / 1e6, s[1])
     w.rule.refresh(s, w.p, at)
-    if w.rule.available(s, w.p, at) >= cost then break end
-    seconds = up_to_micro(seconds + step)
+    if w.rule.available(s, w.p, at) >= cost then return micros / 1e6 end
+    micros = micros + step
     step = step * 2
   end
-  return seconds
+  return math.huge
 end
 
 local decider

@@ -21,6 +21,7 @@ DECLARE
   at float8;
   room float8;
   retry float8;
+  micros float8;
   step float8;
   fresh float8;
   states float8[];  -- of all limits, one after another; state i ends at ends[i]
@@ -107,16 +108,19 @@ BEGIN
       fresh := {{fresh_after}} + (at - now);
       IF room < cost AND NOT allowed THEN
         retry := {{retry_after}} + (at - now);
-        IF lives[i] THEN  -- up to a microsecond and tried on the stored state, as long_enough
-          step := 1e-6;
-          retry := greatest(retry, 1e-6);
-          WHILE retry < 1e12 LOOP
-            retry := ceil(retry * 1e6) / 1e6;
+        IF lives[i] AND retry < 1e12 THEN  -- up to a microsecond and tried on the stored state, as long_enough
+          micros := greatest(ceil(retry * 1e6), 1);
+          step := 1;
+          retry := 'Infinity';
+          WHILE micros < 1e18 LOOP
             s := olds[old_ends[i] + 1:old_ends[i + 1]];
-            at := greatest(now + retry, s[1]);
+            at := greatest(now + micros / 1e6, s[1]);
             s := {{refresh}};
-            EXIT WHEN {{available}} >= cost;
-            retry := retry + step;
+            IF {{available}} >= cost THEN
+              retry := micros / 1e6;
+              EXIT;
+            END IF;
+            micros := micros + step;
             step := step * 2;
           END LOOP;
         END IF;

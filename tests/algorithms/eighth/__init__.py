@@ -1,0 +1,1 @@
+"""A package outside ratesim that brings an eighth algorithm; docs/adding-an-algorithm.md tells how it came about."""

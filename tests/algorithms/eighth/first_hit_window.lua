@@ -1,0 +1,34 @@
+-- Twin of first_hit_window.py: the same float operations in the same order. s and p count from 1 here.
+local rule = {}
+
+function rule.size(p) return 2 end
+
+function rule.start(s, p, now)
+  s[1] = now
+  s[2] = 0
+end
+
+function rule.refresh(s, p, now)
+  if s[2] == 0 or now >= s[1] + p[2] then
+    s[1] = now
+    s[2] = 0
+  end
+end
+
+function rule.available(s, p, now) return p[1] - s[2] end
+
+function rule.charge(s, p, cost, now)
+  if now + p[2] > s[1] then s[2] = s[2] + cost end
+end
+
+function rule.retry_after(s, p, cost, now)
+  if cost > p[1] then return math.huge end
+  return s[1] + p[2] - now
+end
+
+function rule.fresh_after(s, p, now)
+  if s[2] == 0 then return 0 end
+  return s[1] + p[2] - now
+end
+
+return rule
