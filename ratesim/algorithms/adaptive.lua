@@ -78,7 +78,7 @@ end
 
 function rule.retry_after(s, p, cost, now)
   local room = s[3] - s[6]
-  if room >= cost then return s[1] + (1 - (room - cost) / s[7]) * p[2] - now end
+  if room > cost then return s[1] + (1 - (room - cost) / s[7]) * p[2] - now end
   local limit = moved(s, p)
   if limit - s[6] >= cost then return s[1] + p[2] - now end
   if limit >= cost then return s[1] + (2 - (limit - cost) / s[6]) * p[2] - now end

@@ -153,7 +153,7 @@ def observe(s: State, p: Params, score: float, now: float) -> None:
 
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     room = s[CURRENT] - s[COUNT]
-    if room >= cost:  # in this window, when enough of the one before has faded
+    if room > cost:  # in this window, when enough of the one before has faded
         return s[START] + (1.0 - (room - cost) / s[PAST]) * p[PERIOD] - now
     limit = moved(s, p)
     if limit - s[COUNT] >= cost:

@@ -108,7 +108,7 @@ DECLARE
   room float8 := s[3] - s[6];
   moving float8;
 BEGIN
-  IF room >= cost THEN
+  IF room > cost THEN
     RETURN s[1] + (1 - (room - cost) / s[7]) * p[2] - now;
   END IF;
   moving := ratesim_adaptive_moved(s, p);

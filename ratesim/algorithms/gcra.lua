@@ -11,15 +11,15 @@ end
 
 function rule.refresh(s, p, now)
   local backlog = s[2]
+  if s[3] ~= p[3] then
+    s[3] = p[3]
+    if backlog > p[3] then backlog = p[3] end
+  end
   if now > s[1] then
     backlog = backlog - (now - s[1])
     s[1] = now
   end
   if backlog < 0 then backlog = 0 end
-  if s[3] ~= p[3] then
-    s[3] = p[3]
-    if backlog > p[3] then backlog = p[3] end
-  end
   s[2] = backlog
 end
 

@@ -39,15 +39,15 @@ def start(s: State, p: Params, now: float) -> None:
 
 def refresh(s: State, p: Params, now: float) -> None:
     backlog = s[BACKLOG]
+    if s[TOLERANCE] != p[LONGEST]:  # another limit than before: taken as if it had been so since
+        s[TOLERANCE] = p[LONGEST]
+        if backlog > p[LONGEST]:
+            backlog = p[LONGEST]
     if now > s[LAST]:
         backlog = backlog - (now - s[LAST])
         s[LAST] = now
     if backlog < 0.0:
         backlog = 0.0
-    if s[TOLERANCE] != p[LONGEST]:
-        s[TOLERANCE] = p[LONGEST]
-        if backlog > p[LONGEST]:
-            backlog = p[LONGEST]
     s[BACKLOG] = backlog
 
 

@@ -10,18 +10,18 @@ LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   backlog float8 := s[2];
 BEGIN
+  IF s[3] <> p[3] THEN
+    s[3] := p[3];
+    IF backlog > p[3] THEN
+      backlog := p[3];
+    END IF;
+  END IF;
   IF now > s[1] THEN
     backlog := backlog - (now - s[1]);
     s[1] := now;
   END IF;
   IF backlog < 0 THEN
     backlog := 0;
-  END IF;
-  IF s[3] <> p[3] THEN
-    s[3] := p[3];
-    IF backlog > p[3] THEN
-      backlog := p[3];
-    END IF;
   END IF;
   s[2] := backlog;
   RETURN s;

@@ -11,15 +11,15 @@ end
 
 function rule.refresh(s, p, now)
   local volume = s[2]
+  if s[3] ~= p[1] then
+    s[3] = p[1]
+    if volume > p[1] then volume = p[1] end
+  end
   if now > s[1] then
     volume = volume - (now - s[1]) * p[2]
     s[1] = now
   end
   if volume < 0 then volume = 0 end
-  if s[3] ~= p[1] then
-    s[3] = p[1]
-    if volume > p[1] then volume = p[1] end
-  end
   s[2] = volume
 end
 

@@ -36,15 +36,15 @@ def start(s: State, p: Params, now: float) -> None:
 
 def refresh(s: State, p: Params, now: float) -> None:
     volume = s[VOLUME]
+    if s[CAPACITY] != p[BUCKET]:  # another limit than before: taken as if it had been so since
+        s[CAPACITY] = p[BUCKET]
+        if volume > p[BUCKET]:
+            volume = p[BUCKET]
     if now > s[LAST]:
         volume = volume - (now - s[LAST]) * p[LEAK]
         s[LAST] = now
     if volume < 0.0:
         volume = 0.0
-    if s[CAPACITY] != p[BUCKET]:
-        s[CAPACITY] = p[BUCKET]
-        if volume > p[BUCKET]:
-            volume = p[BUCKET]
     s[VOLUME] = volume
 
 

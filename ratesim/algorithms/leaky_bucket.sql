@@ -10,18 +10,18 @@ LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   volume float8 := s[2];
 BEGIN
+  IF s[3] <> p[1] THEN
+    s[3] := p[1];
+    IF volume > p[1] THEN
+      volume := p[1];
+    END IF;
+  END IF;
   IF now > s[1] THEN
     volume := volume - (now - s[1]) * p[2];
     s[1] := now;
   END IF;
   IF volume < 0 THEN
     volume := 0;
-  END IF;
-  IF s[3] <> p[1] THEN
-    s[3] := p[1];
-    IF volume > p[1] THEN
-      volume := p[1];
-    END IF;
   END IF;
   s[2] := volume;
   RETURN s;

@@ -10,11 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from itertools import islice
-from math import ceil, inf
+from math import inf
 
 from ratesim.algorithms import Algorithm, bind
 from ratesim.algorithms import get as algorithms_get
-from ratesim.algorithms.rule import Params, Rule
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
@@ -32,11 +31,11 @@ from ratesim.storage.base import (
 from ratesim.storage.charging import unseen
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.eviction import POLICIES
+from ratesim.storage.waiting import long_enough, until_all_admit
 
-__all__ = ["Entry", "MemoryStorage", "long_enough", "weighs_more"]
+__all__ = ["Entry", "MemoryStorage"]
 
 _COUNTER = ":counter"  # no limit can have this name
-FOREVER = 1e12  # seconds; what takes longer is not rounded
 
 
 class Entry:
@@ -192,15 +191,12 @@ class MemoryStorage(RateLimitStorage):
             left = rule.available(s, p, at)
             allowed = allowed and left >= cost
             work.append((limit, algorithm, p, head, key, entry, s, before, at, left))
-        deciding: Decision | None = None
+        decisions = []
         for limit, algorithm, p, head, key, entry, s, before, at, left in work:
             rule = algorithm.rule
-            retry_after = 0.0
             if allowed and consume:
                 rule.charge(s, p, cost, at)
                 left = rule.available(s, p, at)
-            elif left < cost:
-                retry_after = rule.retry_after(s, p, cost, at) + (at - now)
             reset_after = rule.fresh_after(s, p, at) + (at - now)
             if allowed and consume:
                 kept = entry or self._begin(identifier, key, algorithm, now)
@@ -210,12 +206,14 @@ class MemoryStorage(RateLimitStorage):
                 kept.request_count += 1
             elif entry is not None:
                 s[:head] = before
-                if left < cost:
-                    retry_after = long_enough(rule, s, p, head, cost, now, retry_after)
-            decision = Decision(allowed, max(left, 0.0), retry_after, reset_after, limit)
-            if deciding is None or weighs_more(decision, deciding):
-                deciding = decision
-        assert deciding is not None  # as_limits refuses an empty set
+            decisions.append(Decision(allowed, max(left, 0.0), 0.0, reset_after, limit))
+        if allowed:
+            deciding = min(decisions, key=lambda decision: decision.remaining)
+        else:
+            held = [(w[1].rule, w[6] if w[5] is not None else None, w[2], w[3]) for w in work]
+            retry_after, last = until_all_admit(held, cost, now)
+            deciding = decisions[last]
+            deciding.retry_after = retry_after
         if self._sequence is not None:
             deciding.sequence = self._sequence()
         return deciding
@@ -398,36 +396,6 @@ class MemoryStorage(RateLimitStorage):
             expirations=self._expirations,
             restarts=self._restarts,
         )
-
-
-def long_enough(rule: Rule, s: list[float], p: Params, head: int | None, cost: float, now: float, seconds: float) -> float:
-    """`seconds` until `cost` is admitted, rounded up to a microsecond and tried on the state, so that waiting it is enough.
-
-    Times near 1.7e9 s are 238 ns apart, and what a bucket holds then is rounded too: where that makes a rule's own answer
-    too short, it is lengthened.
-    """
-    before = s[:head]
-    if seconds >= FOREVER:
-        return seconds
-    micros = max(ceil(seconds * 1e6), 1)
-    step = 1
-    while micros < FOREVER * 1e6:
-        at = max(now + micros / 1e6, s[0])
-        rule.refresh(s, p, at)
-        enough = rule.available(s, p, at) >= cost
-        s[:head] = before
-        if enough:
-            return micros / 1e6
-        micros += step
-        step *= 2
-    return inf
-
-
-def weighs_more(decision: Decision, other: Decision) -> bool:
-    """Whether `decision` rather than `other` is the one that decided: denied for longer, or with less left."""
-    if decision.retry_after != other.retry_after:
-        return decision.retry_after > other.retry_after
-    return decision.retry_after == 0.0 and decision.remaining < other.remaining
 
 
 def _bytes(key: Hashable, entry: Entry | Counter) -> int:

@@ -47,7 +47,8 @@ def limits(draw: st.DrawFn, algorithm: str, name: str = "") -> Limit:
 def asks(limit: Limit, longest: int = 25) -> st.SearchStrategy[list[Ask]]:
     cost = st.tuples(steps, costs, st.just(True))
     score = st.tuples(steps, scores, st.just(False))
-    return st.lists(st.one_of(cost, cost, score) if limit.algorithm == "adaptive" else cost, max_size=longest)
+    rows = st.lists(cost, max_size=longest)
+    return rows | st.lists(st.one_of(cost, cost, score), max_size=longest) if limit.algorithm == "adaptive" else rows
 
 
 def asked(storage: MemoryStorage, limit: Limit, rows: list[Ask], now: float) -> list[tuple[float, float, Decision]]:
@@ -139,6 +140,22 @@ def test_waiting_retry_after_is_enough_for_several_limits(algorithm: str, data: 
             assert storage.decide("user", (limit, other), cost, now + decision.retry_after, False).allowed
 
 
+@pytest.mark.parametrize("less", [0.0, 5e-8, 5e-7, 1e-3])
+def test_an_adaptive_limit_that_is_about_to_fall_says_when_it_will_have_room_again(less: float) -> None:
+    """What fades makes room for the cost only as the window ends, where the limit falls below the cost until all is forgotten,
+    16 windows after the last admitted request: half a microsecond before the end is too short a time to be named.
+    """
+    limit, storage, now = Limit(10.0, 10.0, "adaptive"), MemoryStorage(), 1.7e9
+    assert storage.decide("user", limit, 10.0, now).allowed
+    for _ in range(2):
+        storage.learn("user", (limit,), 0.0, now + 10.0)
+    assert storage.decide("user", limit, 4.0, now + 15.0).allowed
+    cost = 6.0 - less
+    retry_after = storage.decide("user", limit, cost, now + 16.0).retry_after
+    assert storage.decide("user", limit, cost, now + 16.0 + retry_after, False).allowed
+    assert not storage.decide("user", limit, cost, now + 16.0 + (retry_after - 2 * MICRO), False).allowed
+
+
 def test_several_limits_wait_for_one_that_admits_now_and_will_have_fallen_by_then() -> None:
     """The adaptive limit halves at the next window, long before the fixed window ends, and comes back after 16 windows."""
     window, adaptive = Limit(6.0, 100.0, "fixed_window", name="window"), Limit(10.0, 10.0, "adaptive", name="adaptive")
@@ -177,5 +194,6 @@ def test_a_state_decides_like_a_fresh_one_a_second_after_reset_after(
     entry = kept.entry("user")
     if entry is not None:
         entry.expires_at = math.inf  # or it would be dropped by now, and there would be nothing to compare
-    later = [(max(step, 0.0), share, is_cost) for step, share, is_cost in data.draw(asks(limit))]
+    later = [(0.0, 0.001, True)]  # at once, while what is left to fade is most
+    later += [(max(step, 0.0), share, is_cost) for step, share, is_cost in data.draw(asks(limit))]
     assert asked(kept, limit, later, now) == asked(fresh, limit, later, now)

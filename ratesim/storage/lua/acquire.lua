@@ -14,31 +14,58 @@ while position <= #ARGV do
   work[#work + 1] = w
 end
 
--- Rounded up to a microsecond and tried on the stored state: `long_enough` in ratesim/storage/memory.py.
+-- How long to wait: ratesim/storage/waiting.py.
+local FOREVER = 1e12
+
+-- The state of w at a time that may be later, as it would be if nobody came; and that time, or the state's own.
+local function trial(w, time)
+  local s = {}
+  if not w.stored then
+    w.rule.start(s, w.p, time)
+    return s, time
+  end
+  for i = 1, #w.stored do s[i] = w.stored[i] end
+  local at = math.max(time, s[1])
+  w.rule.refresh(s, w.p, at)
+  return s, at
+end
+
 local function long_enough(w, seconds)
-  if not w.stored or seconds >= 1e12 then return seconds end
+  if not w.stored or seconds >= FOREVER then return seconds end
   local micros = math.max(math.ceil(seconds * 1e6), 1)
   local step = 1
-  while micros < 1e18 do
-    local s = {}
-    for i = 1, #w.stored do s[i] = w.stored[i] end
-    local at = math.max(now + micros / 1e6, s[1])
-    w.rule.refresh(s, w.p, at)
+  while micros < FOREVER * 1e6 do
+    local s, at = trial(w, now + micros / 1e6)
     if w.rule.available(s, w.p, at) >= cost then return micros / 1e6 end
-    micros = micros + step
+    seconds = w.rule.retry_after(s, w.p, cost, at) + (at - now)
+    if seconds >= FOREVER then return seconds end
+    micros = math.max(micros + step, math.ceil(seconds * 1e6))
     step = step * 2
   end
   return math.huge
 end
 
+local function until_all_admit()
+  local longest, last, settled = 0, 1, -1
+  while settled < longest and longest < FOREVER do
+    settled = longest
+    for place, w in ipairs(work) do
+      local s, at = trial(w, now + longest)
+      if w.rule.available(s, w.p, at) < cost then
+        longest = long_enough(w, w.rule.retry_after(s, w.p, cost, at) + (at - now))
+        last = place
+        if longest >= FOREVER then break end
+      end
+    end
+  end
+  return longest, last
+end
+
 local decider
 for i, w in ipairs(work) do
-  w.retry_after = 0
   if allowed and consume then
     w.rule.charge(w.s, w.p, cost, w.at)
     w.left = w.rule.available(w.s, w.p, w.at)
-  elseif w.left < cost then
-    w.retry_after = long_enough(w, w.rule.retry_after(w.s, w.p, cost, w.at) + (w.at - now))
   end
   w.reset_after = w.rule.fresh_after(w.s, w.p, w.at) + (w.at - now)
   if allowed and consume then
@@ -48,11 +75,13 @@ for i, w in ipairs(work) do
   end
   w.remaining = math.max(w.left, 0)
   w.index = i
-  -- who decided: denied for longest, or with least left
-  if not decider or w.retry_after > decider.retry_after
-      or (w.retry_after == decider.retry_after and w.retry_after == 0 and w.remaining < decider.remaining) then
-    decider = w
-  end
+  if not decider or w.remaining < decider.remaining then decider = w end
+end
+local retry_after = 0
+if not allowed then
+  local last
+  retry_after, last = until_all_admit()
+  decider = work[last]
 end
 
-return {allowed and 1 or 0, decider.index - 1, number(decider.remaining), number(decider.retry_after), number(decider.reset_after)}
+return {allowed and 1 or 0, decider.index - 1, number(decider.remaining), number(retry_after), number(decider.reset_after)}

@@ -20,7 +20,10 @@ DECLARE
   live boolean;
   at float8;
   room float8;
-  retry float8;
+  resets float8[];
+  settled float8;
+  later float8;
+  seconds float8;
   micros float8;
   step float8;
   fresh float8;
@@ -45,6 +48,7 @@ BEGIN
       lives := '{}';
       ats := '{}';
       rooms := '{}';
+      resets := '{}';
       p_end := 0;
       FOR i IN 1..cardinality(names) LOOP
         algorithm := algorithms[i];
@@ -100,31 +104,11 @@ BEGIN
       s := states[ends[i] + 1:ends[i + 1]];
       at := ats[i];
       room := rooms[i];
-      retry := 0;
       IF allowed AND consume THEN
         s := {{charge}};
         room := {{available}};
       END IF;
       fresh := {{fresh_after}} + (at - now);
-      IF room < cost AND NOT allowed THEN
-        retry := {{retry_after}} + (at - now);
-        IF lives[i] AND retry < 1e12 THEN  -- up to a microsecond and tried on the stored state, as long_enough
-          micros := greatest(ceil(retry * 1e6), 1);
-          step := 1;
-          retry := 'Infinity';
-          WHILE micros < 1e18 LOOP
-            s := olds[old_ends[i] + 1:old_ends[i + 1]];
-            at := greatest(now + micros / 1e6, s[1]);
-            s := {{refresh}};
-            IF {{available}} >= cost THEN
-              retry := micros / 1e6;
-              EXIT;
-            END IF;
-            micros := micros + step;
-            step := step * 2;
-          END LOOP;
-        END IF;
-      END IF;
       IF allowed AND consume AND lives[i] THEN
         UPDATE {{table}} AS t SET state = s, request_count = t.request_count + 1,
             last_accessed = to_timestamp(at), expires_at = ratesim_until(now + fresh + {{margin}})
@@ -138,13 +122,62 @@ BEGIN
       IF room < 0 THEN
         room := 0;
       END IF;
-      -- The limit that weighs more decides, as weighs_more: denied for longer, or with less left.
-      IF decider IS NULL OR retry > retry_after OR (retry = 0 AND retry_after = 0 AND room < remaining) THEN
+      IF allowed AND (decider IS NULL OR room < remaining) THEN
         decider := i;
         remaining := room;
-        retry_after := retry;
         reset_after := fresh;
       END IF;
+      rooms[i] := room;
+      resets[i] := fresh;
+    END LOOP;
+
+    -- How long to wait: ratesim/storage/waiting.py.
+    retry_after := 0;
+    settled := -1;
+    WHILE NOT allowed AND settled < retry_after AND retry_after < 1e12 LOOP
+      settled := retry_after;
+      p_end := 0;
+      FOR i IN 1..cardinality(names) LOOP
+        algorithm := algorithms[i];
+        p := params[p_end + 1:p_end + lengths[i]];
+        p_end := p_end + lengths[i];
+        later := now;  -- kept while `now` stands for what start takes
+        IF lives[i] THEN
+          s := olds[old_ends[i] + 1:old_ends[i + 1]];
+          at := greatest(now + retry_after, s[1]);
+          s := {{refresh}};
+        ELSE
+          at := now + retry_after;
+          now := at;
+          s := {{start}};
+          now := later;
+        END IF;
+        IF {{available}} < cost THEN
+          decider := i;
+          retry_after := {{retry_after}} + (at - now);
+          IF lives[i] AND retry_after < 1e12 THEN
+            micros := greatest(ceil(retry_after * 1e6), 1);
+            step := 1;
+            retry_after := 'Infinity';
+            WHILE micros < 1e18 LOOP
+              s := olds[old_ends[i] + 1:old_ends[i + 1]];
+              at := greatest(now + micros / 1e6, s[1]);
+              s := {{refresh}};
+              IF {{available}} >= cost THEN
+                retry_after := micros / 1e6;
+                EXIT;
+              END IF;
+              seconds := {{retry_after}} + (at - now);
+              EXIT WHEN seconds >= 1e12;
+              micros := greatest(micros + step, ceil(seconds * 1e6));
+              step := step * 2;
+            END LOOP;
+          END IF;
+          EXIT WHEN retry_after >= 1e12;
+        END IF;
+      END LOOP;
+      remaining := rooms[decider];
+      reset_after := resets[decider];
     END LOOP;
     RETURN NEXT;
   END LOOP;

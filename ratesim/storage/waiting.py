@@ -1,0 +1,73 @@
+"""How long a denied request must wait: the rule behind `Decision.retry_after`. Its twins are in lua/acquire.lua and
+sql/acquire.sql.
+
+A rule says when its state will admit a cost. That answer is rounded up to a microsecond and tried on the state, so that
+waiting it is enough although times near 1.7e9 s are 238 ns apart and what a bucket holds then is rounded too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, inf
+
+from ratesim.algorithms.rule import Params, Rule
+
+__all__ = ["long_enough", "until_all_admit"]
+
+FOREVER = 1e12  # seconds
+
+Held = tuple[Rule, list[float] | None, Params, int | None]  # a rule, its stored state or None, parameters, head
+
+
+def long_enough(rule: Rule, s: list[float], p: Params, head: int | None, cost: float, now: float, seconds: float) -> float:
+    """`seconds` from `now`, rounded up to a microsecond and lengthened until s admits `cost` then; inf if never.
+
+    s is as it is stored, and is left so.
+    """
+    if seconds >= FOREVER:
+        return seconds
+    before = s[:head]
+    micros = max(ceil(seconds * 1e6), 1)
+    step = 1
+    while micros < FOREVER * 1e6:
+        at = max(now + micros / 1e6, s[0])
+        rule.refresh(s, p, at)
+        enough = rule.available(s, p, at) >= cost
+        seconds = 0.0 if enough else rule.retry_after(s, p, cost, at) + (at - now)
+        s[:head] = before
+        if enough:
+            return micros / 1e6
+        if seconds >= FOREVER:
+            return seconds
+        micros = max(micros + step, ceil(seconds * 1e6))
+        step *= 2
+    return inf
+
+
+def until_all_admit(held: Sequence[Held], cost: float, now: float) -> tuple[float, int]:
+    """Seconds from `now` until all of several limits admit `cost`, and the place of the one that is waited for.
+
+    Not the longest of their waits: an adaptive limit that admits now may have fallen by then.
+    """
+    longest, last, settled = 0.0, 0, -1.0
+    while settled < longest < FOREVER:
+        settled = longest
+        for place, (rule, s, p, head) in enumerate(held):
+            now_or_then = now + longest
+            trial = [0.0] * rule.size(p) if s is None else s
+            before = trial[:head]
+            if s is None:
+                rule.start(trial, p, now_or_then)
+                at = now_or_then
+            else:
+                at = max(now_or_then, s[0])
+                rule.refresh(s, p, at)
+            enough = rule.available(trial, p, at) >= cost
+            seconds = 0.0 if enough else rule.retry_after(trial, p, cost, at) + (at - now)
+            trial[:head] = before
+            if not enough:
+                longest = seconds if s is None else long_enough(rule, s, p, head, cost, now, seconds)
+                last = place
+                if longest >= FOREVER:
+                    break
+    return longest, last
