@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report test lab bench calibrate lint format clean
+.PHONY: help report test differential lab bench calibrate lint format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -14,6 +14,9 @@ report: .venv/.installed  ## replay, simulate and recommend: reports/quickstart/
 
 test: .venv/.installed  ## everything that must hold
 	$(BIN)/pytest
+
+differential: .venv/.installed  ## hold the twins of every algorithm against each other, a million operations on each server
+	RATESIM_EXAMPLES=8000 $(BIN)/pytest -q -s tests/storage/test_twins.py
 
 lab: .venv/.installed  ## JupyterLab on the notebooks, with servers running
 	$(BIN)/ratesim lab

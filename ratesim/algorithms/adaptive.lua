@@ -11,7 +11,7 @@ end
 local function clamped(p, limit) return math.min(math.max(limit, p[3]), p[4]) end
 
 local function moved(s, p)
-  local limit = s[3]
+  local limit = clamped(p, s[3])
   if s[5] > 0 then
     if s[4] >= p[5] then
       if s[6] >= p[7] * limit then limit = limit + p[8] end

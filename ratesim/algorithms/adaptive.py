@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import ceil, floor, inf
 
 from ratesim.algorithms.rule import Params, State
-from ratesim.limit import InvalidLimit, Limit
+from ratesim.limit import LARGEST, InvalidLimit, Limit
 
 FIELDS = (
     "window_start",
@@ -44,13 +44,13 @@ HISTORY = 16  # windows
 
 
 def params(limit: Limit) -> Params:
-    values = {"min_rate": limit.rate / 10.0, "max_rate": 2.0 * limit.rate}
+    values = {"min_rate": limit.rate / 10.0, "max_rate": min(2.0 * limit.rate, LARGEST)}
     values |= {name: value for name, value in OPTIONS.items() if value is not None}
     values |= dict(limit.options)
     for name in ("raise_above", "cut_below", "used_share", "decrease", "weight"):
         if not 0.0 <= values[name] <= 1.0:
             raise InvalidLimit(f"{name} {values[name]:g}: must be from 0 to 1")
-    if not 0.0 < values["min_rate"] <= values["max_rate"] <= 1e12:
+    if not 0.0 < values["min_rate"] <= values["max_rate"] <= LARGEST:
         raise InvalidLimit(
             f"min_rate {values['min_rate']:g}, max_rate {values['max_rate']:g}: must be above 0, in this order, at most 1e12"
         )
@@ -100,7 +100,7 @@ def clamped(p: Params, limit: float) -> float:
 
 def moved(s: State, p: Params) -> float:
     """The limit after the current window."""
-    limit = s[CURRENT]
+    limit = clamped(p, s[CURRENT])
     if s[OBSERVATIONS] > 0.0:
         if s[SCORE] >= p[FINE]:
             if s[COUNT] >= p[BUSY] * limit:

@@ -13,7 +13,7 @@ END $$;
 CREATE OR REPLACE FUNCTION ratesim_adaptive_moved(s float8[], p float8[]) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-  moving float8 := s[3];
+  moving float8 := least(greatest(s[3], p[3]), p[4]);
 BEGIN
   IF s[5] > 0 THEN
     IF s[4] >= p[5] THEN

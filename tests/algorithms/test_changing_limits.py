@@ -236,3 +236,14 @@ async def test_a_state_belongs_to_the_identifier_and_the_name_of_its_limit(stora
     await storage.reset("user")
     assert (look(storage, plain, NOW).remaining, look(storage, named, NOW).remaining) == (10.0, 10.0)
     assert await restarts(storage) == 0
+
+
+def test_a_lowered_max_rate_holds_in_the_next_window_too(storage: MemoryStorage) -> None:
+    wide, narrow = Limit(100.0, 10.0, "adaptive"), Limit(10.0, 10.0, "adaptive")
+    storage.learn("user", (wide,), 1.0, NOW)
+    for later in (1.0, 10.0, 25.0):
+        assert storage.decide("user", narrow, 1.0, NOW + later, False).remaining == 20.0
+
+
+def test_any_rate_has_a_default_max_rate() -> None:
+    assert MemoryStorage().decide("user", Limit(6e11, 1.0, "adaptive"), 1.0, NOW).allowed

@@ -142,7 +142,7 @@ def test_waiting_retry_after_is_enough_for_several_limits(algorithm: str, data: 
 
 @pytest.mark.parametrize("less", [0.0, 5e-8, 5e-7, 1e-3])
 def test_an_adaptive_limit_that_is_about_to_fall_says_when_it_will_have_room_again(less: float) -> None:
-    """What fades makes room for the cost only as the window ends, where the limit falls below the cost until all is forgotten,
+    """What fades makes room for the cost only as the window ends; there the limit falls below it until all is forgotten,
     16 windows after the last admitted request: half a microsecond before the end is too short a time to be named.
     """
     limit, storage, now = Limit(10.0, 10.0, "adaptive"), MemoryStorage(), 1.7e9
