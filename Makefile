@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: help report test differential lab bench calibrate lint format clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 report: .venv/.installed  ## replay, simulate and recommend: reports/quickstart/report.html
 	$(BIN)/ratesim report --scenario quickstart --out reports/quickstart
@@ -16,7 +16,9 @@ test: .venv/.installed  ## everything that must hold
 	$(BIN)/pytest
 
 differential: .venv/.installed  ## hold the twins of every algorithm against each other, a million operations on each server
-	RATESIM_EXAMPLES=8000 $(BIN)/pytest -q -s tests/storage/test_twins.py
+	$(BIN)/pytest -q -s tests/storage/test_twins.py
+
+differential: export RATESIM_EXAMPLES := 8000
 
 lab: .venv/.installed  ## JupyterLab on the notebooks, with servers running
 	$(BIN)/ratesim lab

@@ -189,7 +189,7 @@ def test_make_alone_lists_every_target():
     assert re.findall(r"^  make (\w+) +\S", listed.stdout, re.MULTILINE) == targets
 
 
-@pytest.mark.parametrize("target", ["report", "test", "lab", "bench", "calibrate", "lint", "format"])
+@pytest.mark.parametrize("target", ["report", "test", "differential", "lab", "bench", "calibrate", "lint", "format"])
 def test_a_target_installs_before_it_runs(target, tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

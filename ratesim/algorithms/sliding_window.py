@@ -50,7 +50,8 @@ def refresh(s: State, p: Params, now: float) -> None:
     if now >= s[START] + p[WIDTH]:
         newest = window(p, now)
         oldest = len(s) - 1
-        steps = int(min(max(floor((newest - s[START]) / p[WIDTH] + 0.5), 1.0), oldest))
+        gone = (newest - s[START]) / p[WIDTH] + 0.5
+        steps = oldest if gone >= oldest else max(int(gone), 1)
         for i in range(oldest, steps, -1):
             s[i] = s[i - steps]
         for i in range(NEWEST, steps + 1):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import simpy
 
+from ratesim.algorithms import names
 from ratesim.limit import Limit
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.oracle import exact
@@ -54,34 +55,34 @@ def _rate(count: int, work: Callable[[], object]) -> float:
     return best
 
 
-def _names() -> list[str]:
+def _users() -> list[str]:
     rng = np.random.default_rng(1)
     return [f"user:{key}" for key in Zipf(KEYS, 1.0).draw(DECISIONS, rng).tolist()]
 
 
 def _memory() -> list[str]:
-    names = _names()
+    users = _users()
     lines = [f"MemoryStorage.acquire, {DECISIONS:,} decisions over {KEYS:,} zipf keys, decisions/s"]
     ours: dict[str, float] = {}
-    for algorithm in ("fixed_window", "sliding_window", "token_bucket"):
+    for algorithm in names():
         limit = Limit(100, 60.0, algorithm)
 
         async def decide(limit: Limit = limit) -> None:
             storage = MemoryStorage()
-            for name in names:
+            for name in users:
                 await storage.acquire(name, limit, 1.0)
 
         ours[algorithm] = _rate(DECISIONS, lambda decide=decide: asyncio.run(decide()))  # type: ignore[misc]
         lines.append(f"  {algorithm:<16} {ours[algorithm]:>12,.0f}")
     if importlib.util.find_spec("limits") is None:
         return [*lines, '  peers: not installed; pip install "ratesim[bench]"']
-    for name, peer in _peers(names).items():
+    for name, peer in _peers(users).items():
         rate = _rate(DECISIONS, peer)
         lines.append(f"  {name:<32} {rate:>12,.0f}   ours is {ours['fixed_window'] / rate:.1f} x as fast")
     return lines
 
 
-def _peers(names: list[str]) -> dict[str, Callable[[], object]]:
+def _peers(users: list[str]) -> dict[str, Callable[[], object]]:
     import limits.storage
     import limits.strategies
 
@@ -89,7 +90,7 @@ def _peers(names: list[str]) -> dict[str, Callable[[], object]]:
 
     def limits_fixed() -> None:
         limiter = limits.strategies.FixedWindowRateLimiter(limits.storage.MemoryStorage())
-        for name in names:
+        for name in users:
             limiter.hit(item, name)
 
     return {"limits, fixed window": limits_fixed}
@@ -97,16 +98,26 @@ def _peers(names: list[str]) -> dict[str, Callable[[], object]]:
 
 def _oracle() -> list[str]:
     rng = np.random.default_rng(1)
-    n, keys = 5_000_000, 1_000_000
-    key = rng.integers(0, keys, n)
-    stamp = 1.7e9 + np.cumsum(rng.exponential(1e-4, n))
-    cost = np.ones(n)
-    lines = [f"oracle, {n:,} decisions over {keys:,} keys, decisions/s on one core"]
-    for algorithm in ("fixed_window", "sliding_window", "token_bucket"):
-        limit = Limit(5, 60.0, algorithm)
-        exact(limit, key[:1000], stamp[:1000], cost[:1000], keys)
-        rate = _rate(n, lambda limit=limit: exact(limit, key, stamp, cost, keys))  # type: ignore[misc]
-        lines.append(f"  {algorithm:<16} {rate:>12,.0f}")
+    n = 10_000_000
+    lines = [f"oracle, {n:,} decisions, decisions/s on one core, the best of three"]
+    for keys, rate, algorithms in (
+        (
+            1_000_000,
+            2,
+            ("token_bucket", "leaky_bucket", "gcra", "fixed_window", "sliding_window", "sliding_log", "adaptive"),
+        ),
+        (1_000_000, 100, ("sliding_log",)),
+        (20_000, 100, ("sliding_log",)),
+    ):
+        key = rng.integers(0, keys, n)
+        stamp = 1.7e9 + np.sort(rng.uniform(0, 240.0, n))
+        cost = np.ones(n)
+        lines.append(f"  {keys:,} keys, {n // keys} requests each in four minutes, {rate}/minute")
+        for algorithm in algorithms:
+            limit = Limit(rate, 60.0, algorithm)
+            denied = 1.0 - exact(limit, key, stamp, cost, keys).mean()
+            per_second = _rate(n, lambda limit=limit, args=(key, stamp, cost, keys): exact(limit, *args))  # type: ignore[misc]
+            lines.append(f"    {algorithm:<16} {per_second:>12,.0f}   {denied:.0%} denied")
     return lines
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ratesim import algorithms
 from ratesim.algorithms import Algorithm, token_bucket
 from ratesim.limit import InvalidLimit, Limit
-from ratesim.simulation import compiled
+from ratesim.simulation import compiled, oracle
 from ratesim.simulation.oracle import exact
 from ratesim.storage.memory import MemoryStorage
 
@@ -112,6 +112,24 @@ def test_a_denied_request_leaves_the_state_as_it_was_to_the_bit(algorithm: str) 
         assert left.tobytes() == remaining[kept].tobytes()
 
 
+@pytest.mark.parametrize("algorithm", algorithms.names())
+def test_many_keys_are_decided_as_each_alone(algorithm: str) -> None:
+    rng = np.random.default_rng(6)
+    keys, n = 40_000, 200_000
+    key = rng.integers(0, keys, n)
+    time = 1.7e9 + np.sort(rng.uniform(0, 30.0, n)) - rng.choice([0.0, 0.0, 3.0], n)
+    cost = rng.choice([0.0, 0.5, 1.0, 1.7], n)
+    limit = Limit(2.5, 10.0, algorithm)
+    allowed, remaining = exact(limit, key, time, cost, keys, remaining=True)
+    assert 0.1 < allowed.mean() < 0.95
+    assert exact(limit, key, time, cost, keys).tolist() == allowed.tolist()
+    for few in (slice(0, 5), slice(keys - 5, keys)):
+        mine = np.isin(key, np.arange(keys)[few])
+        alone, left = exact(limit, key[mine] - key[mine].min(), time[mine], cost[mine], 5, remaining=True)
+        assert alone.tolist() == allowed[mine].tolist()
+        assert left.tobytes() == remaining[mine].tobytes()
+
+
 def test_inputs_may_be_read_only_strided_and_of_other_types_and_stay_as_they_are() -> None:
     limit = Limit(2.0, 10.0, "fixed_window")
     key = np.array([0, 9, 0, 9, 0, 9, 1, 9], np.uint16)[::2]
@@ -154,9 +172,11 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     compiled._temporary.cache_clear()
     compiled.load.cache_clear()
+    oracle._loops.cache_clear()
     yield home
     compiled._temporary.cache_clear()
     compiled.load.cache_clear()
+    oracle._loops.cache_clear()
 
 
 def algorithm_from(path: Path, name: str) -> Algorithm:
@@ -270,13 +290,13 @@ def test_another_process_finds_what_this_one_compiled(tmp_path: Path) -> None:
     assert printed == [["[True, False]", "0 1"], ["[True, False]", "1 0"]]
     (directory,) = tmp_path.rglob("oracle")
     assert directory.stat().st_mode & 0o777 == 0o700
-    assert [path.suffix for path in directory.iterdir() if path.is_file()] == [".py"]
+    assert [path.suffix for path in directory.iterdir() if path.is_file()] == [".py", ".py"]
 
 
 def test_without_a_place_to_keep_it_the_oracle_compiles_in_a_temporary_one(cache_home: Path) -> None:
     cache_home.write_text("a file where the directory should be")
     assert exact(Limit(1, 60, "fixed_window"), [0, 0], [5, 6], [1, 1], 1).tolist() == [True, False]
-    assert [path.suffix for path in compiled._temporary().iterdir() if path.is_file()] == [".py"]
+    assert [path.suffix for path in compiled._temporary().iterdir() if path.is_file()] == [".py", ".py"]
 
 
 def test_the_temporary_place_is_gone_when_the_process_is(tmp_path: Path) -> None:
@@ -299,10 +319,11 @@ def test_code_is_never_loaded_from_a_directory_that_others_may_write_to(cache_ho
 def test_a_damaged_file_in_the_cache_is_written_anew(cache_home: Path) -> None:
     limit = Limit(1, 60, "fixed_window")
     exact(limit, [0], [5], [1], 1)
-    (path,) = (cache_home / "ratesim" / "oracle").glob("*.py")
+    (path,) = (cache_home / "ratesim" / "oracle").glob("*_fixed_window_*.py")
     whole = path.read_text("utf-8")
     path.write_text("raise SystemExit('half a file')")
     compiled.load.cache_clear()
+    oracle._loops.cache_clear()
     assert exact(limit, [0, 0], [5, 6], [1, 1], 1).tolist() == [True, False]
     assert path.read_text("utf-8") == whole
 
