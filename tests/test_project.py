@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/report.yml").read_text())
+NIGHTLY = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 # What conda-forge calls otherwise, and the packages that an extra is there.
@@ -235,11 +236,20 @@ def test_the_workflow_runs_ci_and_keeps_the_report():
     assert oldest in job["strategy"]["matrix"]["python"]
 
 
-def test_the_workflow_may_read_and_no_more_and_ends_in_time():
-    assert WORKFLOW["permissions"] == {"contents": "read"}
-    assert WORKFLOW["concurrency"]["cancel-in-progress"] is True
-    for job in WORKFLOW["jobs"].values():
+def test_the_twins_are_held_against_each_other_every_night():
+    assert set(NIGHTLY[True]) == {"schedule", "workflow_dispatch"}
+    (job,) = NIGHTLY["jobs"].values()
+    assert job["steps"][-1]["run"] == "make differential"
+    assert re.search(r"^differential: export RATESIM_EXAMPLES := \d{4}", MAKEFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("workflow", "minutes"), [("WORKFLOW", 60), ("NIGHTLY", 180)])
+def test_a_workflow_may_read_and_no_more_and_ends_in_time(workflow, minutes):
+    workflow = globals()[workflow]
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["cancel-in-progress"] is True
+    for job in workflow["jobs"].values():
         assert "permissions" not in job
-        assert job["timeout-minutes"] <= 60
+        assert job["timeout-minutes"] <= minutes
         for step in job["steps"]:
             assert re.fullmatch(r"actions/[a-z-]+@v\d+", step.get("uses", "actions/x@v1")), step

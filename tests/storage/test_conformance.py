@@ -129,6 +129,17 @@ async def test_a_state_that_was_set_expires(storage: RateLimitStorage, clock) ->
     assert await storage.get_state("user") is None
 
 
+async def test_states_are_put_and_found_in_batches(storage: RateLimitStorage, clock) -> None:
+    states = [RateLimitState(AlgorithmData.of("token_bucket", [NOW, float(i)]), NOW, NOW, i) for i in range(5)]
+    await storage.batch_set([(f"user {i}", state, None if i else 5.0) for i, state in enumerate(states)])
+    names = [f"user {i}" for i in (4, 0, 9, 2)]
+    expected = [("user 4", states[4]), ("user 0", states[0]), ("user 9", None), ("user 2", states[2])]
+    assert await storage.batch_get(names) == expected
+    clock.now += 10.0
+    assert await storage.batch_get(["user 0", "user 1"]) == [("user 0", None), ("user 1", states[1])]
+    assert (await storage.acquire("user 3", Limit(9, 9.0, "token_bucket"), cost=9, now=NOW)).remaining == 3
+
+
 async def test_a_damaged_state_is_refused(storage: RateLimitStorage) -> None:
     for fields in ({"window_start": 1.0}, {"window_start": 1.0, "count": math.nan}):
         with pytest.raises(Serialization):

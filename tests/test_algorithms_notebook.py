@@ -1,0 +1,110 @@
+"""The notebook on algorithms: executed small, it says what the numbers say; and it stays thin."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import nbformat
+import papermill
+import pytest
+
+from ratesim import algorithm_parts as parts
+from ratesim.algorithm_choice import choices
+from ratesim.algorithms import names
+from ratesim.report import notebooks
+from ratesim.simulation.compare import Standing
+
+SMALL = {"limit": "20/minute", "seed": 3, "keys": 30, "requests": 20_000, "sources": 2_000}
+NOTEBOOK = "algorithms.ipynb"
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """What each code cell shows, as HTML."""
+    out = tmp_path_factory.mktemp("algorithms") / "out.ipynb"
+    papermill.execute_notebook(
+        str(notebooks() / NOTEBOOK), str(out), parameters=SMALL, kernel_name="python3", progress_bar=False
+    )
+    cells = nbformat.read(out, as_version=4).cells
+    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return parts.compared(**SMALL)
+
+
+def words(html):
+    return unescape(re.sub(r"<[^>]*>", " ", html))
+
+
+def test_the_first_output_is_the_answer_and_says_what_the_numbers_say(shown, found):
+    said = words(shown[0])
+    standings = found.standings
+    assert said.split()[0] == "20/minute:"
+    kept = [name for name, it in standings.items() if it.worst_period <= 1.0]
+    assert kept == ["sliding_log"]
+    assert re.search(r"sliding_log\s+when no period, wherever it begins, may hold more than the limit: it alone", said)
+    small = {name: it.off for name, it in standings.items() if name not in ("sliding_log", "adaptive")}
+    best = min(small, key=small.get)
+    assert re.match(rf"\s*20/minute: {best}, ", said)
+    assert f"up to {standings[best].worst_period:.2f} times the limit in 60 s" in said
+    twice = re.search(r"About twice the limit within some 60 s: (.*?)\.", said)[1]
+    assert set(re.split(r", | and ", twice)) == {name for name, it in standings.items() if it.worst_period >= 1.9}
+
+
+def test_every_algorithm_has_its_row_and_every_figure_says_in_words_what_it_shows(shown, found):
+    page = "\n".join(shown)
+    assert page.count("<svg ") == page.count('role="img" aria-label="') == 5
+    table = words(shown[2])
+    for name in names():
+        row = found.rows[(found.rows["algorithm"] == name) & (found.rows["workload"] == "on and off")].iloc[0]
+        assert re.search(rf"{name}\s.*{row['worst_period']:.2f} / {row['share']:.3f}", table), name
+
+
+def test_the_published_claim_stands_beside_ours(shown, found):
+    said = words(shown[4])
+    assert "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/" in shown[4]
+    assert re.search(r"requests\s+400,000,000\s+" + f"{found.ours.requests:,}", said)
+    assert re.search(r"wrongly allowed or limited\s+0\.003 %\s+" + re.escape(parts.share(found.ours.wrong)), said)
+
+
+def test_the_same_seed_gives_the_same_decisions(found):
+    again = parts.compared(**SMALL)
+    assert again.rows.equals(found.rows)
+    assert (again.ours, again.curve, again.real) == (found.ours, found.curve, found.real)
+    assert again.adaptive.equals(found.adaptive)
+
+
+def standing(**changed):
+    plain = {"worst_period": 2.0, "worst_tenth": 1.0, "off": 0.1, "after_pause": 1.0, "alike": (), "bytes_once": 300.0}
+    return Standing(**{**plain, "bytes_full": 300.0, "seconds": 2e-6, "time_ratio": 1.0, **changed})
+
+
+def test_the_advice_follows_the_numbers_and_not_the_names():
+    advice = choices(
+        {
+            "fixed_window": standing(worst_period=1.0, bytes_full=400.0, bytes_once=200.0, off=0.0, time_ratio=3.0),
+            "sliding_log": standing(off=0.01, time_ratio=2.0),
+            "gcra": standing(off=0.3, after_pause=1.5, time_ratio=2.0),
+            "leaky_bucket": standing(off=0.2, worst_tenth=2.0, after_pause=1.9),
+        }
+    )
+    assert list(advice) == ["sliding_log", "fixed_window", "gcra", "leaky_bucket"]
+    assert "small" in advice["sliding_log"][0]
+    assert "no period" in advice["fixed_window"][0]
+    assert "catch up" in advice["gcra"][0]
+    assert "cost least" in advice["leaky_bucket"][0]
+
+
+def test_the_notebook_on_algorithms_is_thin_and_without_outputs():
+    notebook = nbformat.read(notebooks() / NOTEBOOK, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert notebook.cells[0].source.endswith("?")
+    assert len(code) <= 12
+    assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == [code[0]]
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 12
+        assert cell.outputs == []
+        assert cell.execution_count is None
