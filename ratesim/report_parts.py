@@ -57,13 +57,13 @@ def answer(scenario: str, out: str = "", profile: str = "", live: bool = True) -
 def verdict(study: Study, recommendation: Recommendation) -> HTML:
     """The recommendation, how sure it is, and what stands in its way: a limit that does not bind, lines that were lost."""
     kind = "verdict" if recommendation.choice else "verdict none"
-    parts = [f'<p class="{kind}">{_text(recommendation.verdict)}</p>']
+    parts = [f'<p class="{kind}">{escaped(recommendation.verdict)}</p>']
     if recommendation.binding:
-        parts.append(f'<p class="note">{_text(recommendation.binding)}</p>')
+        parts.append(f'<p class="note">{escaped(recommendation.binding)}</p>')
     if recommendation.confidence:
-        parts.append(f"<p>{_text(recommendation.confidence)}</p>")
+        parts.append(f"<p>{escaped(recommendation.confidence)}</p>")
     if recommendation.nearest:
-        items = [f"<li><b>{_text(each.candidate)}</b> {_text(each.reason)}</li>" for each in recommendation.nearest]
+        items = [f"<li><b>{escaped(each.candidate)}</b> {escaped(each.reason)}</li>" for each in recommendation.nearest]
         parts.append(f"<p>The nearest:</p><ul>{''.join(items)}</ul>")
     return HTML("\n".join([*parts, _skipped(study)]))
 
@@ -97,7 +97,7 @@ def setting(study: Study) -> HTML:
         ),
         ("Required", ", ".join(filter(None, required))),
     ]
-    return _table(["", ""], [[_text(left), _text(right)] for left, right in rows], header=False)
+    return html_table(["", ""], [[escaped(left), escaped(right)] for left, right in rows], header=False)
 
 
 def candidates(study: Study, recommendation: Recommendation) -> HTML:
@@ -112,7 +112,7 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
         state = "chosen" if chosen else "passes" if each.passes else "fails"
         if state == "fails" and not any(check.verdict == "fails" for check in each.checks):
             state = "too close"
-        name = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>{_text(each.candidate)}'
+        name = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>{escaped(each.candidate)}'
         rows.append(
             [
                 f"<b>{name}</b>" if chosen else name,
@@ -149,8 +149,8 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
         ]
     else:
         notes.append("Nothing was replayed live.")
-    small = "".join(f"<p class='small'>{_text(note)}</p>" for note in notes)
-    return HTML(_table(head, rows).data + small)
+    small = "".join(f"<p class='small'>{escaped(note)}</p>" for note in notes)
+    return HTML(html_table(head, rows).data + small)
 
 
 def tradeoff(study: Study, recommendation: Recommendation) -> HTML:
@@ -163,8 +163,8 @@ def tradeoff(study: Study, recommendation: Recommendation) -> HTML:
 
 def losers(recommendation: Recommendation) -> HTML:
     """Why each other candidate lost."""
-    rows = [[_text(each.candidate), _text(each.reason)] for each in recommendation.losers]
-    return _table(["candidate", "why not"], rows) if rows else HTML("<p>There was no other candidate.</p>")
+    rows = [[escaped(each.candidate), escaped(each.reason)] for each in recommendation.losers]
+    return html_table(["candidate", "why not"], rows) if rows else HTML("<p>There was no other candidate.</p>")
 
 
 def rule_table(study: Study, recommendation: Recommendation) -> HTML:
@@ -184,7 +184,7 @@ def rule_table(study: Study, recommendation: Recommendation) -> HTML:
         p50, p99 = found["latency_p50"], found["latency_p99"]
         held = "holds" if least <= p50 < most else "is faster" if p50 < least else "is slower"
         rows.append([NAMES[backend], claim, seconds(alone), seconds(p50), seconds(p99), held])
-    table = _table(
+    table = html_table(
         [
             "backend",
             "the sketch's claim",
@@ -197,8 +197,8 @@ def rule_table(study: Study, recommendation: Recommendation) -> HTML:
     )
     late = ", ".join(f"{row['candidate']} {seconds(row['lateness_p99'])}" for row in measured.values())
     waits = "A live latency counts from when the request was due, and so contains what the sending process itself was late"
-    note = f"<p class='small'>{_text(waits)} (p99: {_text(late)}).</p>" if late else ""
-    return HTML(f"<p>{_text(recommendation.sketch.sentence)}</p>{table.data}{note}")
+    note = f"<p class='small'>{escaped(waits)} (p99: {escaped(late)}).</p>" if late else ""
+    return HTML(f"<p>{escaped(recommendation.sketch.sentence)}</p>{table.data}{note}")
 
 
 def reproduce(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
@@ -216,14 +216,16 @@ def reproduce(study: Study, recommendation: Recommendation, scenario: str) -> HT
     ]
     same = "The files lie beside this report. Same seed and profile: same simulated numbers; what is measured live varies."
     parts = [
-        _table(
-            ["", ""], [[_text(a), f"<code>{_text(b)}</code>" if a == "Command" else _text(b)] for a, b in rows], header=False
+        html_table(
+            ["", ""],
+            [[escaped(a), f"<code>{escaped(b)}</code>" if a == "Command" else escaped(b)] for a, b in rows],
+            header=False,
         ).data
     ]
-    parts.append(f"<p class='small'>{same}</p><p>The scenario:</p><pre>{_text(text, lines=True)}</pre>")
+    parts.append(f"<p class='small'>{same}</p><p>The scenario:</p><pre>{escaped(text, lines=True)}</pre>")
     if recommendation.choice:
         parts.append(
-            f"<p>The chosen configuration, storage.toml:</p><pre>{_text(recommendation.storage_toml, lines=True)}</pre>"
+            f"<p>The chosen configuration, storage.toml:</p><pre>{escaped(recommendation.storage_toml, lines=True)}</pre>"
         )
     return HTML("\n".join(parts))
 
@@ -232,10 +234,10 @@ def _skipped(study: Study) -> str:
     origin = study.origin
     if not origin.skipped:
         return ""
-    lines = "".join(f"<li><code>{_text(line)}</code></li>" for line in origin.examples[:3])
+    lines = "".join(f"<li><code>{escaped(line)}</code></li>" for line in origin.examples[:3])
     were = "was" if origin.skipped == 1 else "were"
     said = f"{origin.skipped:,} of {origin.lines:,} lines of {_source(study)} did not parse and {were} left out"
-    return f'<div class="note"><p>{_text(said)}; the first of them:</p><ul>{lines}</ul></div>'
+    return f'<div class="note"><p>{escaped(said)}; the first of them:</p><ul>{lines}</ul></div>'
 
 
 def _source(study: Study) -> str:
@@ -258,15 +260,15 @@ def _room(study: Study, assessments: Sequence[Assessment]) -> str:
 
 def _interval(value: Interval, unit: object) -> str:
     assert callable(unit)
-    mean = _text(unit(value.mean))
+    mean = escaped(unit(value.mean))
     if value.low == value.high:
         return mean
-    return f"{mean}<br><small>{_text(span(value.low, value.high, unit))}</small>"
+    return f"{mean}<br><small>{escaped(span(value.low, value.high, unit))}</small>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], header: bool = True) -> HTML:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], header: bool = True) -> HTML:
     """Cells are HTML already. The table scrolls in a box of its own, so that the page never does."""
-    top = f"<thead><tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr></thead>" if header else ""
+    top = f"<thead><tr>{''.join(f'<th>{escaped(name)}</th>' for name in head)}</tr></thead>" if header else ""
     body = "".join(f"<tr>{''.join(f'<td{_short(cell)}>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return HTML(f'<div class="box" tabindex="0"><table>{top}<tbody>{body}</tbody></table></div>')
 
@@ -276,7 +278,7 @@ def _short(cell: str) -> str:
     return ' class="n"' if len(cell) <= 14 else ""
 
 
-def _text(text: object, lines: bool = False) -> str:
+def escaped(text: object, lines: bool = False) -> str:
     said = str(text)
     safe = "\n".join(map(harmless, said.splitlines())) if lines else harmless(said)
     return escape(safe, quote=True)

@@ -132,7 +132,8 @@ def exact(
     place = None
     bits = _neighbours(keys, state.nbytes)
     if keys > 1 << bits:
-        *rows, place = _together(key, time, cost, keys, bits)
+        *columns, place = _together(key, time, cost, keys, bits)
+        rows = tuple(columns)
     compiled(algorithm, len(p), width)(p, *rows, ends, state, started, allowed, left)
     if place is not None:
         allowed = _apart(place, allowed)
@@ -289,7 +290,7 @@ def _scatter(place, values, rows):  # type: ignore[no-untyped-def]
 def _loops() -> Any:
     functions = (_sound, _gather, _scatter)
     jitted = "\n".join(f"{f.__name__} = njit(cache=True, nogil=True)({f.__name__})" for f in functions)
-    text = "\n\n".join(map(inspect.getsource, functions))
+    text = "\n\n".join(inspect.getsource(f) for f in functions)
     return load("loops", f"import numpy as np\nfrom numba import njit\n\n{text}\n\n{jitted}\n")
 
 
