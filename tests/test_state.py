@@ -23,7 +23,8 @@ def state_of(algorithm: str) -> RateLimitState:
     for step in range(9):
         memory.decide("user", limit, 0.7, NOW + step)
     entry = memory._entries["user"]
-    entry.metadata, entry.watermarks = {"plan": "free"}, {"node": Watermark(3, 4.5)}  # type: ignore[union-attr]
+    origin = entry.described()  # type: ignore[union-attr]
+    origin.metadata, origin.watermarks = {"plan": "free"}, {"node": Watermark(3, 4.5)}
     return entry.export()  # type: ignore[union-attr]
 
 

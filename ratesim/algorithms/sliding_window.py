@@ -52,10 +52,8 @@ def refresh(s: State, p: Params, now: float) -> None:
         oldest = len(s) - 1
         gone = (newest - s[START]) / p[WIDTH] + 0.5
         steps = oldest if gone >= oldest else max(int(gone), 1)
-        for i in range(oldest, steps, -1):
-            s[i] = s[i - steps]
-        for i in range(NEWEST, steps + 1):
-            s[i] = 0.0
+        for i in range(oldest, 0, -1):
+            s[i] = s[i - steps] if i > steps else 0.0
         s[START] = newest
 
 

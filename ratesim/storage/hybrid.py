@@ -187,11 +187,12 @@ class HybridStorage(RateLimitStorage):
         if state.algorithm_data.algorithm != algorithm.name:
             return
         entry = self.l1.put(record.identifier, state, math.inf, record.limit.name)
-        s = entry.state
+        s = entry.load()
         for time, cost, _ in (*record.sending, *record.pending):
             if time > s[0]:
                 rule.refresh(s, p, time)
             rule.charge(s, p, cost, time)
+        entry.store(s)
         entry.expires_at = s[0] + rule.fresh_after(s, p, s[0]) + EXPIRY_MARGIN
 
     # -- flushing -----------------------------------------------------------------------------------------------------

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from itertools import islice
-from math import inf
 
-from ratesim.algorithms import Algorithm, bind
+from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Runtime
-from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
+from ratesim.state import RateLimitState
 from ratesim.storage.base import (
     DEFAULT_TTL,
     EXPIRY_MARGIN,
@@ -30,57 +30,15 @@ from ratesim.storage.base import (
 )
 from ratesim.storage.charging import unseen
 from ratesim.storage.config import MemoryStorageConfig
+from ratesim.storage.deciding import Decide, decider
+from ratesim.storage.entry import FEW, Counter, Entry, entry_class
 from ratesim.storage.eviction import POLICIES
 from ratesim.storage.waiting import long_enough, until_all_admit
 
-__all__ = ["Entry", "MemoryStorage"]
+__all__ = ["MemoryStorage"]
 
 _COUNTER = ":counter"  # no limit can have this name
-
-
-class Entry:
-    """One state: of one limit of one identifier."""
-
-    __slots__ = (
-        "algorithm",
-        "created_at",
-        "expires_at",
-        "last_accessed",
-        "metadata",
-        "request_count",
-        "state",
-        "watermarks",
-    )
-
-    def __init__(self, algorithm: Algorithm, state: list[float], created_at: float) -> None:
-        self.algorithm = algorithm
-        self.state = state
-        self.created_at = created_at
-        self.last_accessed = created_at
-        self.expires_at = inf
-        self.request_count = 0
-        self.metadata: dict[str, str] | None = None
-        self.watermarks: dict[str, Watermark] | None = None
-
-    def export(self) -> RateLimitState:
-        return RateLimitState(
-            AlgorithmData.of(self.algorithm.name, self.algorithm.stored(self.state)),
-            micro(self.created_at),
-            micro(self.last_accessed),
-            self.request_count,
-            dict(self.metadata or {}),
-            dict(self.watermarks or {}),
-        )
-
-
-class Counter:
-    """One plain counter of `increment`."""
-
-    __slots__ = ("count", "expires_at")
-
-    def __init__(self, expires_at: float) -> None:
-        self.count = 0
-        self.expires_at = expires_at
+MOST_LIMITS = 4096  # whose deciding functions are kept
 
 
 class MemoryStorage(RateLimitStorage):
@@ -98,10 +56,13 @@ class MemoryStorage(RateLimitStorage):
         self.config = config or MemoryStorageConfig()
         self.runtime = runtime or AsyncioRuntime()
         self._sequence = sequence
+        self._time = self.runtime.time
         self._entries: dict[Hashable, Entry | Counter] = {}
         self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
         self._policy = POLICIES[self.config.eviction_policy]()
-        self._hits = self._misses = self._evictions = self._expirations = self._restarts = 0
+        self._deciders: dict[Limit, Decide] = {}
+        self._tally = [0, 0]  # decisions, and those that found no state; a list, which the deciding functions share
+        self._evictions = self._expirations = self._restarts = 0
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -113,13 +74,15 @@ class MemoryStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
-        return self.decide(identifier, limit, cost, self.runtime.time() if now is None else now)
+        if type(limit) is Limit and cost == 1.0 and (decide := self._deciders.get(limit)) is not None:
+            return decide(identifier, 1.0, self._time() if now is None else now)
+        return self.decide(identifier, limit, cost, self._time() if now is None else now)
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
-        return self.decide(identifier, limit, cost, self.runtime.time() if now is None else now, False)
+        return self.decide(identifier, limit, cost, self._time() if now is None else now, False)
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
-        time = self.runtime.time()
+        time = self._time()
         return [self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
 
     def decide(self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True) -> Decision:
@@ -128,36 +91,59 @@ class MemoryStorage(RateLimitStorage):
             return self._decide_several(identifier, as_limits(limit), cost, now, consume)
         if cost != 1.0:
             cost = check_cost(cost)
+        if not consume:
+            return self._decide(limit, identifier, cost, now, False)
+        decide = self._deciders.get(limit)
+        return (decide or self._decider(limit))(identifier, cost, now)
+
+    def _decider(self, limit: Limit) -> Decide:
+        """What decides this limit: written out for its algorithm where the state is small, else `_decide`."""
+        algorithm, p, size, _ = bind(limit)
+        if size is None or size > FEW:
+            decide: Decide = partial(self._decide, limit)
+        else:
+            make = decider(algorithm, size, len(p), bool(limit.name))
+            mine, touch = entry_class(algorithm, size), self._policy.touch
+            ours = self._entries, touch, self._begin, self._give_up, mine, self._tally, self._sequence
+            decide = make(limit, algorithm.rule, p, *ours)
+        if len(self._deciders) >= MOST_LIMITS:
+            self._deciders.clear()
+        self._deciders[limit] = decide
+        return decide
+
+    def _decide(self, limit: Limit, identifier: str, cost: float, now: float, consume: bool = True) -> Decision:
         algorithm, p, size, head = bind(limit)
         rule = algorithm.rule
         key: Hashable = (identifier, limit.name) if limit.name else identifier
-        entry = self._live(key, algorithm, size, now)
+        mine = entry_class(algorithm, size)
+        entry = self._live(key, mine, now)
         if entry is None:
             s = [0.0] * rule.size(p)
             rule.start(s, p, now)
             at = now
         else:
-            s = entry.state
+            s = entry.load()
             before = s[:head]  # put back unless the request is admitted: a denied one changes nothing, not even a rounding
             at = now if now > s[0] else s[0]
             rule.refresh(s, p, at)
         left = rule.available(s, p, at)
         late = at - now
         allowed = left >= cost
+        retry_after = 0.0
         if allowed and consume:
             rule.charge(s, p, cost, at)
             left = rule.available(s, p, at)
-            reset_after = rule.fresh_after(s, p, at) + late
+        reset_after = rule.fresh_after(s, p, at) + late
+        if allowed and consume:
             if entry is None:
-                entry = self._begin(identifier, key, algorithm, now)
-                entry.state = s
+                entry = self._begin(identifier, key, mine, now)
+            entry.store(s)
             entry.last_accessed = at
             entry.expires_at = now + reset_after + EXPIRY_MARGIN
             entry.request_count += 1
-            retry_after = 0.0
         else:
-            reset_after = rule.fresh_after(s, p, at) + late
-            retry_after = 0.0 if allowed else rule.retry_after(s, p, cost, at) + late
+            if not allowed:
+                retry_after = rule.retry_after(s, p, cost, at) + late
             if entry is not None:
                 s[:head] = before
                 if not allowed:
@@ -177,30 +163,30 @@ class MemoryStorage(RateLimitStorage):
             algorithm, p, size, head = bind(limit)
             rule = algorithm.rule
             key: Hashable = (identifier, limit.name) if limit.name else identifier
-            entry = self._live(key, algorithm, size, now)
+            entry = self._live(key, entry_class(algorithm, size), now)
             if entry is None:
                 s = [0.0] * rule.size(p)
                 before = s
                 rule.start(s, p, now)
                 at = now
             else:
-                s = entry.state
+                s = entry.load()
                 before = s[:head]
                 at = max(now, s[0])
                 rule.refresh(s, p, at)
             left = rule.available(s, p, at)
             allowed = allowed and left >= cost
-            work.append((limit, algorithm, p, head, key, entry, s, before, at, left))
+            work.append((limit, bind(limit), key, entry, s, before, at, left))
         decisions = []
-        for limit, algorithm, p, head, key, entry, s, before, at, left in work:
+        for limit, (algorithm, p, size, head), key, entry, s, before, at, left in work:
             rule = algorithm.rule
             if allowed and consume:
                 rule.charge(s, p, cost, at)
                 left = rule.available(s, p, at)
             reset_after = rule.fresh_after(s, p, at) + (at - now)
             if allowed and consume:
-                kept = entry or self._begin(identifier, key, algorithm, now)
-                kept.state = s
+                kept = entry or self._begin(identifier, key, entry_class(algorithm, size), now)
+                kept.store(s)
                 kept.last_accessed = at
                 kept.expires_at = now + reset_after + EXPIRY_MARGIN
                 kept.request_count += 1
@@ -210,7 +196,10 @@ class MemoryStorage(RateLimitStorage):
         if allowed:
             deciding = min(decisions, key=lambda decision: decision.remaining)
         else:
-            held = [(w[1].rule, w[6] if w[5] is not None else None, w[2], w[3]) for w in work]
+            held = [
+                (bound.algorithm.rule, None if entry is None else s, bound.params, bound.head)
+                for _, bound, _, entry, s, _, _, _ in work
+            ]
             retry_after, last = until_all_admit(held, cost, now)
             deciding = decisions[last]
             deciding.retry_after = retry_after
@@ -218,24 +207,26 @@ class MemoryStorage(RateLimitStorage):
             deciding.sequence = self._sequence()
         return deciding
 
-    def _live(self, key: Hashable, algorithm: Algorithm, size: int | None, now: float) -> Entry | None:
+    def _live(self, key: Hashable, mine: type[Entry], now: float) -> Entry | None:
         """The entry that a decision goes on from, if there is one."""
+        self._tally[0] += 1
         entry = self._entries.get(key)
-        if entry is None:
-            self._misses += 1
-            return None
-        self._hits += 1
-        self._policy.touch(key)
-        assert isinstance(entry, Entry)
-        if entry.expires_at <= now:
-            return None
-        if entry.algorithm is not algorithm or (size is not None and len(entry.state) != size):
-            self._restarts += 1
-            return None
-        return entry
+        if entry is not None:
+            self._policy.touch(key)
+            assert isinstance(entry, Entry)
+            if entry.__class__ is mine and entry.expires_at > now:
+                return entry
+            self._give_up(entry, now)
+        self._tally[1] += 1
+        return None
 
-    def _begin(self, identifier: str, key: Hashable, algorithm: Algorithm, now: float) -> Entry:
-        entry = Entry(algorithm, [], now)
+    def _give_up(self, entry: Entry, now: float) -> None:
+        """Note that an entry is not gone on from: its time is over, or it is another algorithm's."""
+        if entry.expires_at > now:
+            self._restarts += 1
+
+    def _begin(self, identifier: str, key: Hashable, mine: type[Entry], now: float) -> Entry:
+        entry = mine(now)
         self._insert(identifier, key, entry)
         return entry
 
@@ -270,15 +261,18 @@ class MemoryStorage(RateLimitStorage):
             rule = algorithm.feedback
             assert rule is not None
             key: Hashable = (identifier, limit.name) if limit.name else identifier
-            entry = self._live(key, algorithm, size, now)
+            mine = entry_class(algorithm, size)
+            entry = self._live(key, mine, now)
             if entry is None:
-                entry = self._begin(identifier, key, algorithm, now)
-                entry.state = [0.0] * rule.size(p)
-                rule.start(entry.state, p, now)
-            s = entry.state
+                entry = self._begin(identifier, key, mine, now)
+                s = [0.0] * rule.size(p)
+                rule.start(s, p, now)
+            else:
+                s = entry.load()
             at = max(now, s[0])
             rule.refresh(s, p, at)
             rule.observe(s, p, score, at)
+            entry.store(s)
             entry.last_accessed = at
             entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
 
@@ -312,11 +306,13 @@ class MemoryStorage(RateLimitStorage):
         """`set_state` at once, until a given time."""
         values = state.algorithm_data.values()
         algorithm = algorithms_get(state.algorithm_data.algorithm)
-        entry = Entry(algorithm, algorithm.working(values), state.created_at)
+        entry = entry_class(algorithm, None if algorithm.growing else len(values))(state.created_at)
+        entry.store(algorithm.working(values))
         entry.last_accessed = state.last_accessed
         entry.request_count = state.request_count
-        entry.metadata = dict(state.metadata) or None
-        entry.watermarks = dict(state.watermarks) or None
+        if state.metadata or state.watermarks:
+            entry.described().metadata = dict(state.metadata)
+            entry.described().watermarks = dict(state.watermarks)
         entry.expires_at = expires_at
         self._insert(identifier, (identifier, name) if name else identifier, entry)
         return entry
@@ -346,23 +342,23 @@ class MemoryStorage(RateLimitStorage):
         rule = algorithm.rule
         key: Hashable = (charge.identifier, limit.name) if limit.name else charge.identifier
         first = charge.entries[0][0]
-        entry = self._live(key, algorithm, size, first)
+        mine = entry_class(algorithm, size)
+        entry = self._live(key, mine, first)
         if entry is None:
-            entry = self._begin(charge.identifier, key, algorithm, first)
-            entry.state = [0.0] * rule.size(p)
-            rule.start(entry.state, p, first)
-        if entry.watermarks is None:
-            entry.watermarks = {}
-        known = entry.watermarks.get(charge.node)
-        entries, mark = unseen(charge, known)
-        entry.watermarks[charge.node] = mark
-        s = entry.state
+            entry = self._begin(charge.identifier, key, mine, first)
+            s = [0.0] * rule.size(p)
+            rule.start(s, p, first)
+        else:
+            s = entry.load()
+        marks = entry.described().watermarks
+        entries, marks[charge.node] = unseen(charge, marks.get(charge.node))
         for time, cost, requests in entries:
             if time > s[0]:
                 rule.refresh(s, p, time)
             rule.charge(s, p, cost, time)
             entry.request_count += requests
         at = max(charge.entries[-1][0], s[0])
+        entry.store(s)
         entry.last_accessed = at
         entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
         return entry
@@ -389,9 +385,9 @@ class MemoryStorage(RateLimitStorage):
         return StorageStats(
             entries=len(self._entries),
             bytes=size,
-            operations=self._hits + self._misses,
-            hits=self._hits,
-            misses=self._misses,
+            operations=self._tally[0],
+            hits=self._tally[0] - self._tally[1],
+            misses=self._tally[1],
             evictions=self._evictions,
             expirations=self._expirations,
             restarts=self._restarts,
@@ -401,5 +397,6 @@ class MemoryStorage(RateLimitStorage):
 def _bytes(key: Hashable, entry: Entry | Counter) -> int:
     size = sys.getsizeof(key) + sys.getsizeof(entry) + 200  # two dict slots and their share of slack
     if isinstance(entry, Entry):
-        size += sys.getsizeof(entry.state) + 24 * (len(entry.state) + 3)
+        s = entry.load()
+        size += 24 * (len(s) + 2) + (sys.getsizeof(s) if len(s) > FEW else 0)
     return size

@@ -40,7 +40,7 @@ async def pass_window(storage: MemoryStorage, limit: Limit, n: int, used: float,
         await storage.observe("user", limit, score, start + LATE)
     entry = storage.entry("user")
     assert entry is not None
-    state = list(entry.state)
+    state = list(entry.load())
     adaptive.refresh(
         state, bind(limit).params, start + PERIOD
     )  # on a copy: a limit that fell may admit not even a cost of 0

@@ -1,0 +1,116 @@
+"""`Entry`: what MemoryStorage keeps of one limit of one identifier.
+
+A small state of fixed size lies in slots of its own, s0, s1, ...; a larger or growing one in a list. There is one class for
+each algorithm and size, so an entry need not say whose it is.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import inf
+
+from ratesim.algorithms import Algorithm
+from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
+
+__all__ = ["FEW", "Counter", "Entry", "entry_class"]
+
+FEW = 6  # floats in slots of their own; longer states are lists
+
+
+class Origin:
+    """What few entries have: who has been merged into them, and what a person attached."""
+
+    __slots__ = ("created_at", "metadata", "watermarks")
+
+    def __init__(self, created_at: float) -> None:
+        self.created_at = created_at
+        self.metadata: dict[str, str] = {}
+        self.watermarks: dict[str, Watermark] = {}
+
+
+class Entry:
+    """expires_at, last_accessed: seconds since the epoch. origin: the time it was created at, or an `Origin`."""
+
+    __slots__ = ("expires_at", "last_accessed", "origin", "request_count")
+
+    algorithm: Algorithm
+
+    def __init__(self, created_at: float) -> None:
+        self.expires_at = inf
+        self.last_accessed = created_at
+        self.origin: float | Origin = created_at
+        self.request_count = 0
+
+    def load(self) -> list[float]:
+        """The working state: the list itself where it is one, else a copy."""
+        raise TypeError("an entry belongs to an algorithm: entry_class makes its class")
+
+    def store(self, s: list[float]) -> None:
+        """Keep a working state."""
+        raise TypeError("an entry belongs to an algorithm: entry_class makes its class")
+
+    def described(self) -> Origin:
+        """The origin, for something to be noted in it."""
+        if not isinstance(self.origin, Origin):
+            self.origin = Origin(self.origin)
+        return self.origin
+
+    def export(self) -> RateLimitState:
+        """The entry as it travels."""
+        origin = self.origin if isinstance(self.origin, Origin) else Origin(self.origin)
+        return RateLimitState(
+            AlgorithmData.of(self.algorithm.name, self.algorithm.stored(self.load())),
+            micro(origin.created_at),
+            micro(self.last_accessed),
+            self.request_count,
+            dict(origin.metadata),
+            dict(origin.watermarks),
+        )
+
+
+class Counter:
+    """One plain counter of `increment`."""
+
+    __slots__ = ("count", "expires_at")
+
+    def __init__(self, expires_at: float) -> None:
+        self.count = 0
+        self.expires_at = expires_at
+
+
+_IN_SLOTS = """
+class {name}(Entry):
+    __slots__ = ({slots})
+
+    def load(self):
+        return [{values}]
+
+    def store(self, s):
+        {values}, = s
+"""
+_IN_LIST = """
+class {name}(Entry):
+    __slots__ = ("state",)
+
+    def load(self):
+        return self.state
+
+    def store(self, s):
+        self.state = s
+"""
+
+
+@lru_cache(maxsize=1024)
+def entry_class(algorithm: Algorithm, size: int | None) -> type[Entry]:
+    """The class of the algorithm's entries whose state has `size` floats; None: a state that grows."""
+    fields = range(size if size is not None and size <= FEW else 0)
+    source = (_IN_SLOTS if fields else _IN_LIST).format(
+        name=f"{algorithm.name}_{size}",
+        slots="".join(f'"s{i}", ' for i in fields),
+        values=", ".join(f"self.s{i}" for i in fields),
+    )
+    namespace: dict[str, type[Entry]] = {"Entry": Entry}
+    exec(source, {**namespace, "__name__": __name__}, namespace)  # noqa: S102 - names and numbers only
+    made = namespace[f"{algorithm.name}_{size}"]
+    made.algorithm = algorithm
+    return made
