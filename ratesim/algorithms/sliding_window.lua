@@ -52,8 +52,8 @@ function rule.retry_after(s, p, cost, now)
     for i = 2, oldest - 1 - roll do used = used + s[i] end
     if p[1] - used >= cost then
       local fading = s[oldest - roll]
-      if p[1] - (used + fading) >= cost then return math.max(s[1] + roll * p[2] - now, 0) end
-      return math.max(s[1] + (roll + 1 - (p[1] - used - cost) / fading) * p[2] - now, 0)
+      if p[1] - (used + fading) >= cost then return s[1] + roll * p[2] - now end
+      return s[1] + (roll + 1 - (p[1] - used - cost) / fading) * p[2] - now
     end
   end
   return s[1] + (oldest - 1) * p[2] - now
@@ -62,7 +62,7 @@ end
 function rule.fresh_after(s, p, now)
   local oldest = p[3] + 2
   for i = 2, oldest do
-    if s[i] > 0 then return math.max(s[1] + (oldest + 1 - i) * p[2] - now, 0) end
+    if s[i] > 0 then return s[1] + (oldest + 1 - i) * p[2] - now end
   end
   return 0
 end

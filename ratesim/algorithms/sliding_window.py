@@ -51,7 +51,7 @@ def refresh(s: State, p: Params, now: float) -> None:
         newest = window(p, now)
         oldest = len(s) - 1
         gone = (newest - s[START]) / p[WIDTH] + 0.5
-        steps = oldest if gone >= oldest else max(int(gone), 1)
+        steps = 1 if gone < 2.0 else oldest if gone >= oldest else int(gone)
         for i in range(oldest, 0, -1):
             s[i] = s[i - steps] if i > steps else 0.0
         s[START] = newest
@@ -89,8 +89,8 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
         if p[RATE] - used >= cost:
             fading = s[oldest - roll]
             if p[RATE] - (used + fading) >= cost:
-                return max(s[START] + roll * p[WIDTH] - now, 0.0)
-            return max(s[START] + (roll + 1.0 - (p[RATE] - used - cost) / fading) * p[WIDTH] - now, 0.0)
+                return s[START] + roll * p[WIDTH] - now
+            return s[START] + (roll + 1.0 - (p[RATE] - used - cost) / fading) * p[WIDTH] - now
     return s[START] + oldest * p[WIDTH] - now
 
 
@@ -98,7 +98,7 @@ def fresh_after(s: State, p: Params, now: float) -> float:
     oldest = len(s) - 1
     for i in range(NEWEST, oldest + 1):
         if s[i] > 0.0:
-            return max(s[START] + (oldest + 1.0 - i) * p[WIDTH] - now, 0.0)
+            return s[START] + (oldest + 1.0 - i) * p[WIDTH] - now
     return 0.0
 
 

@@ -88,9 +88,9 @@ BEGIN
     IF p[1] - used >= cost THEN
       fading := s[oldest - roll];
       IF p[1] - (used + fading) >= cost THEN
-        RETURN greatest(s[1] + roll * p[2] - now, 0);
+        RETURN s[1] + roll * p[2] - now;
       END IF;
-      RETURN greatest(s[1] + (roll + 1 - (p[1] - used - cost) / fading) * p[2] - now, 0);
+      RETURN s[1] + (roll + 1 - (p[1] - used - cost) / fading) * p[2] - now;
     END IF;
   END LOOP;
   RETURN s[1] + (oldest - 1) * p[2] - now;
@@ -103,7 +103,7 @@ DECLARE
 BEGIN
   FOR i IN 2..oldest LOOP
     IF s[i] > 0 THEN
-      RETURN greatest(s[1] + (oldest + 1 - i) * p[2] - now, 0);
+      RETURN s[1] + (oldest + 1 - i) * p[2] - now;
     END IF;
   END LOOP;
   RETURN 0;
