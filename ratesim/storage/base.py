@@ -65,7 +65,10 @@ class StorageHealth(msgspec.Struct, frozen=True):
 
 
 class StorageStats(msgspec.Struct, frozen=True):
-    """Counts since the storage was opened; `entries` and `bytes` as of now (bytes 0 where the server does not say)."""
+    """Counts since the storage was opened; `entries` and `bytes` as of now (bytes 0 where the server does not say).
+
+    harmful_evictions: those of a state that was not as good as new; cost_forgotten: what they gave back.
+    """
 
     entries: int
     bytes: int
@@ -73,6 +76,8 @@ class StorageStats(msgspec.Struct, frozen=True):
     hits: int = 0
     misses: int = 0
     evictions: int = 0
+    harmful_evictions: int = 0
+    cost_forgotten: float = 0.0
     expirations: int = 0
     restarts: int = 0
     errors: dict[str, int] = {}

@@ -56,6 +56,7 @@ def decider(limit, rule, p, entries, touch, begin, give_up, mine, tally, sequenc
             if entry is None:
                 entry = begin(identifier, key, mine, now)
             {store}
+            entry.limit = limit
             entry.last_accessed = at
             entry.expires_at = now + fresh + EXPIRY_MARGIN
             entry.request_count += 1

@@ -9,8 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from math import inf
 
-from ratesim.algorithms import Algorithm
+from ratesim.algorithms import Algorithm, bind
+from ratesim.limit import Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
+from ratesim.storage.base import EXPIRY_MARGIN
 
 __all__ = ["FEW", "Counter", "Entry", "entry_class"]
 
@@ -29,15 +31,17 @@ class Origin:
 
 
 class Entry:
-    """expires_at, last_accessed: seconds since the epoch. origin: the time it was created at, or an `Origin`."""
+    """expires_at, last_accessed: seconds since the epoch. origin: the time it was created at, or an `Origin`. limit: the one
+    that last wrote it; None where a state was put there."""
 
-    __slots__ = ("expires_at", "last_accessed", "origin", "request_count")
+    __slots__ = ("expires_at", "last_accessed", "limit", "origin", "request_count")
 
     algorithm: Algorithm
 
     def __init__(self, created_at: float) -> None:
         self.expires_at = inf
         self.last_accessed = created_at
+        self.limit: Limit | None = None
         self.origin: float | Origin = created_at
         self.request_count = 0
 
@@ -54,6 +58,18 @@ class Entry:
         if not isinstance(self.origin, Origin):
             self.origin = Origin(self.origin)
         return self.origin
+
+    def forgets(self, now: float) -> float:
+        """The cost that would be available again if this were forgotten at `now`; 0 when that changes no decision."""
+        if self.limit is None or self.expires_at - EXPIRY_MARGIN <= now:
+            return 0.0
+        _, p, _, _ = bind(self.limit)
+        rule = self.algorithm.rule
+        s, fresh = list(self.load()), [0.0] * rule.size(p)
+        at = max(now, s[0])
+        rule.refresh(s, p, at)
+        rule.start(fresh, p, at)
+        return max(rule.available(fresh, p, at) - rule.available(s, p, at), 0.0)
 
     def export(self) -> RateLimitState:
         """The entry as it travels."""

@@ -8,6 +8,7 @@ they are atomic on one event loop.
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from itertools import islice
@@ -32,13 +33,29 @@ from ratesim.storage.charging import unseen
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.deciding import Decide, decider
 from ratesim.storage.entry import FEW, Counter, Entry, entry_class
-from ratesim.storage.eviction import POLICIES
 from ratesim.storage.waiting import long_enough, until_all_admit
 
 __all__ = ["MemoryStorage"]
 
 _COUNTER = ":counter"  # no limit can have this name
 MOST_LIMITS = 4096  # whose deciding functions are kept
+
+
+class InOrder:
+    """LRU without a list of its own: the entries themselves are kept in the order of their use."""
+
+    def __init__(self, entries: OrderedDict[Hashable, Entry | Counter]) -> None:
+        self._entries = entries
+        self.touch = entries.move_to_end  # bound once: this runs on every decision
+
+    def insert(self, key: Hashable) -> None:
+        """It comes last."""
+
+    def remove(self, key: Hashable) -> None:
+        """It is gone from the entries already."""
+
+    def victim(self, now: float) -> Hashable:
+        return next(iter(self._entries))
 
 
 class MemoryStorage(RateLimitStorage):
@@ -57,12 +74,13 @@ class MemoryStorage(RateLimitStorage):
         self.runtime = runtime or AsyncioRuntime()
         self._sequence = sequence
         self._time = self.runtime.time
-        self._entries: dict[Hashable, Entry | Counter] = {}
+        self._entries: OrderedDict[Hashable, Entry | Counter] = OrderedDict()
         self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
-        self._policy = POLICIES[self.config.eviction_policy]()
+        self._policy = InOrder(self._entries)
         self._deciders: dict[Limit, Decide] = {}
         self._tally = [0, 0]  # decisions, and those that found no state; a list, which the deciding functions share
-        self._evictions = self._expirations = self._restarts = 0
+        self._evictions = self._harmful = self._expirations = self._restarts = 0
+        self._forgotten = 0.0
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -138,6 +156,7 @@ class MemoryStorage(RateLimitStorage):
             if entry is None:
                 entry = self._begin(identifier, key, mine, now)
             entry.store(s)
+            entry.limit = limit
             entry.last_accessed = at
             entry.expires_at = now + reset_after + EXPIRY_MARGIN
             entry.request_count += 1
@@ -187,6 +206,7 @@ class MemoryStorage(RateLimitStorage):
             if allowed and consume:
                 kept = entry or self._begin(identifier, key, entry_class(algorithm, size), now)
                 kept.store(s)
+                kept.limit = limit
                 kept.last_accessed = at
                 kept.expires_at = now + reset_after + EXPIRY_MARGIN
                 kept.request_count += 1
@@ -227,20 +247,31 @@ class MemoryStorage(RateLimitStorage):
 
     def _begin(self, identifier: str, key: Hashable, mine: type[Entry], now: float) -> Entry:
         entry = mine(now)
-        self._insert(identifier, key, entry)
+        self._insert(identifier, key, entry, now)
         return entry
 
-    def _insert(self, identifier: str, key: Hashable, entry: Entry | Counter) -> None:
+    def _insert(self, identifier: str, key: Hashable, entry: Entry | Counter, now: float) -> None:
         if key in self._entries:
             self._policy.touch(key)
         else:
             while len(self._entries) >= self.config.max_entries:
-                self._remove(self._policy.victim())
-                self._evictions += 1
+                self._evict(now)
             self._policy.insert(key)
             if key is not identifier:
                 self._named.setdefault(identifier, set()).add(key)
         self._entries[key] = entry
+
+    def _evict(self, now: float) -> None:
+        key = self._policy.victim(now)
+        entry = self._entries[key]
+        self._evictions += 1
+        if isinstance(entry, Entry):
+            forgotten = entry.forgets(now)
+            self._forgotten += forgotten
+            self._harmful += forgotten > 0.0
+        else:
+            self._harmful += entry.expires_at > now
+        self._remove(key)
 
     def _remove(self, key: Hashable) -> None:
         del self._entries[key]
@@ -273,6 +304,7 @@ class MemoryStorage(RateLimitStorage):
             rule.refresh(s, p, at)
             rule.observe(s, p, score, at)
             entry.store(s)
+            entry.limit = limit
             entry.last_accessed = at
             entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
 
@@ -314,7 +346,7 @@ class MemoryStorage(RateLimitStorage):
             entry.described().metadata = dict(state.metadata)
             entry.described().watermarks = dict(state.watermarks)
         entry.expires_at = expires_at
-        self._insert(identifier, (identifier, name) if name else identifier, entry)
+        self._insert(identifier, (identifier, name) if name else identifier, entry, self.runtime.time())
         return entry
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
@@ -328,7 +360,7 @@ class MemoryStorage(RateLimitStorage):
         counter = self._entries.get(key)
         if not isinstance(counter, Counter) or counter.expires_at <= now:
             counter = Counter(now + window)
-        self._insert(identifier, key, counter)
+        self._insert(identifier, key, counter, now)
         counter.count += amount
         return counter.count
 
@@ -359,6 +391,7 @@ class MemoryStorage(RateLimitStorage):
             entry.request_count += requests
         at = max(charge.entries[-1][0], s[0])
         entry.store(s)
+        entry.limit = limit
         entry.last_accessed = at
         entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
         return entry
@@ -389,6 +422,8 @@ class MemoryStorage(RateLimitStorage):
             hits=self._tally[0] - self._tally[1],
             misses=self._tally[1],
             evictions=self._evictions,
+            harmful_evictions=self._harmful,
+            cost_forgotten=self._forgotten,
             expirations=self._expirations,
             restarts=self._restarts,
         )

@@ -1,0 +1,83 @@
+"""What MemoryStorage forgets, and how it says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ratesim import Limit
+from ratesim.algorithms import names
+from ratesim.runtime import AsyncioRuntime
+from ratesim.storage import Charge, MemoryStorage, MemoryStorageConfig
+
+NOW = 1_700_000_000.0
+
+
+def full(entries: int) -> MemoryStorage:
+    return MemoryStorage(MemoryStorageConfig(max_entries=entries), AsyncioRuntime(lambda: NOW))
+
+
+async def test_the_least_recently_used_goes_first_and_a_denied_request_or_a_look_is_a_use() -> None:
+    storage, limit = full(3), Limit(1, 60.0, "fixed_window")
+    for user in "abc":
+        storage.decide(user, limit, 1.0, NOW)
+    assert not storage.decide("a", limit, 1.0, NOW).allowed
+    storage.decide("b", limit, 1.0, NOW, False)
+    storage.decide("d", limit, 1.0, NOW)
+    assert [user for user in "abcd" if storage.entry(user) is None] == ["c"]
+    storage.decide("e", limit, 1.0, NOW)
+    assert [user for user in "abde" if storage.entry(user) is None] == ["a"]
+
+
+@pytest.mark.parametrize("algorithm", names())
+async def test_an_eviction_is_harmless_once_the_state_is_as_good_as_new(algorithm: str) -> None:
+    storage, limit = full(1), Limit(8, 4.0, algorithm)
+    storage.decide("first", limit, 6.0, NOW)
+    reset_after = storage.decide("first", limit, 0.0, NOW).reset_after
+    storage.decide("second", limit, 5.0, NOW)  # forgets 6 that count still
+    stats = await storage.get_stats()
+    assert (stats.evictions, stats.harmful_evictions) == (1, 1)
+    assert stats.cost_forgotten == pytest.approx(6.0)
+    storage.decide("third", limit, 1.0, NOW + 1.01 * reset_after)
+    stats = await storage.get_stats()
+    assert (stats.evictions, stats.harmful_evictions) == (2, 1)
+    assert stats.cost_forgotten == pytest.approx(6.0)
+
+
+async def test_what_a_full_store_forgets_is_what_it_admits_too_much() -> None:
+    limit = Limit(5, 1e6, "fixed_window")
+    storage, admitted = full(10), dict.fromkeys(range(30), 0)
+    rng = np.random.default_rng(2)
+    for step in range(3000):
+        user = int(rng.integers(30))
+        admitted[user] += storage.decide(str(user), limit, 1.0, NOW + step * 1e-3).allowed
+    stats = await storage.get_stats()
+    held = sum(5 - storage.decide(str(user), limit, 0.0, NOW + 4, False).remaining for user in range(30))
+    assert stats.entries == 10
+    assert stats.harmful_evictions > 100
+    assert sum(admitted.values()) == held + stats.cost_forgotten
+
+
+async def test_a_counter_and_a_state_that_was_put_there_count_as_harmful_while_they_live() -> None:
+    storage = full(1)
+    await storage.increment("one", 3, 10.0)
+    await storage.increment("two", 3, 10.0)
+    assert (await storage.get_stats()).harmful_evictions == 1
+
+
+async def test_merged_charges_are_forgotten_like_admitted_ones() -> None:
+    storage, limit = full(1), Limit(5, 60.0, "token_bucket")
+    await storage.charge_many([Charge("user", limit, "node", 1, 0.0, ((NOW, 2.0, 2),))])
+    storage.decide("other", limit, 1.0, NOW)
+    assert (await storage.get_stats()).cost_forgotten == 2.0
+
+
+async def test_hits_and_misses_add_up_to_the_decisions() -> None:
+    storage, limit = full(100), Limit(2, 60.0, "gcra")
+    for user in "aabbc":
+        storage.decide(user, limit, 1.0, NOW)
+    storage.decide("a", (limit, Limit(9, 9.0, "sliding_log", name="log")), 1.0, NOW)
+    storage.decide("z", limit, 1.0, NOW, False)
+    stats = await storage.get_stats()
+    assert (stats.operations, stats.hits, stats.misses) == (8, 3, 5)
+    assert stats.entries == 3
