@@ -72,7 +72,8 @@ end
 
 function rule.observe(s, p, score, now)
   s[2] = math.max(s[2], now)
-  s[4] = s[4] + p[10] * (score - s[4])
+  local gap = score - s[4]
+  if gap <= -1e-9 or gap >= 1e-9 then s[4] = s[4] + p[10] * gap end
   s[5] = s[5] + 1
 end
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import ceil, floor, inf
 
 from ratesim.algorithms.rule import Params, State
-from ratesim.limit import LARGEST, InvalidLimit, Limit
+from ratesim.limit import LARGEST, SMALLEST, InvalidLimit, Limit
 
 FIELDS = (
     "window_start",
@@ -41,23 +41,23 @@ START, USED_AT, CURRENT, SCORE, OBSERVATIONS, COUNT, PAST = 0, 1, 2, 3, 4, 5, 6 
 RATE, PERIOD, LOWEST, HIGHEST, FINE, POOR, BUSY, STEP, CUT, WEIGHT = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9  # in the parameters
 
 HISTORY = 16  # windows
+NOTHING = 1e-9  # of a score
 
 
 def params(limit: Limit) -> Params:
     values = {"min_rate": limit.rate / 10.0, "max_rate": min(2.0 * limit.rate, LARGEST)}
     values |= {name: value for name, value in OPTIONS.items() if value is not None}
     values |= dict(limit.options)
-    for name in ("raise_above", "cut_below", "used_share", "decrease", "weight"):
-        if not 0.0 <= values[name] <= 1.0:
-            raise InvalidLimit(f"{name} {values[name]:g}: must be from 0 to 1")
-    if not 0.0 < values["min_rate"] <= values["max_rate"] <= LARGEST:
+    for name in ("raise_above", "cut_below", "used_share", "increase", "decrease", "weight"):
+        if values[name] != 0.0 and not SMALLEST <= values[name] <= 1.0:
+            raise InvalidLimit(f"{name} {values[name]:g}: must be 0, or from {SMALLEST:g} to 1")
+    if not SMALLEST / 10.0 <= values["min_rate"] <= values["max_rate"] <= LARGEST:
         raise InvalidLimit(
-            f"min_rate {values['min_rate']:g}, max_rate {values['max_rate']:g}: must be above 0, in this order, at most 1e12"
+            f"min_rate {values['min_rate']:g}, max_rate {values['max_rate']:g}: "
+            f"must be in this order, from {SMALLEST / 10.0:g} to {LARGEST:g}"
         )
     if values["cut_below"] > values["raise_above"]:
         raise InvalidLimit(f"cut_below {values['cut_below']:g}: must not be above raise_above {values['raise_above']:g}")
-    if not 0.0 <= values["increase"] <= 1.0:
-        raise InvalidLimit(f"increase {values['increase']:g}: must be from 0 to 1, a share of the rate")
     return (
         limit.rate,
         limit.period,
@@ -147,7 +147,9 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
 
 def observe(s: State, p: Params, score: float, now: float) -> None:
     s[USED_AT] = max(s[USED_AT], now)
-    s[SCORE] = s[SCORE] + p[WEIGHT] * (score - s[SCORE])
+    gap = score - s[SCORE]
+    if gap <= -NOTHING or gap >= NOTHING:  # what is less would underflow in the end, which PostgreSQL refuses
+        s[SCORE] = s[SCORE] + p[WEIGHT] * gap
     s[OBSERVATIONS] = s[OBSERVATIONS] + 1.0
 
 

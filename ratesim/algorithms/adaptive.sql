@@ -95,9 +95,13 @@ END $$;
 
 CREATE OR REPLACE FUNCTION ratesim_adaptive_observe(s float8[], p float8[], score float8, now float8) RETURNS float8[]
 LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  gap float8 := score - s[4];
 BEGIN
   s[2] := greatest(s[2], now);
-  s[4] := s[4] + p[10] * (score - s[4]);
+  IF gap <= -1e-9::float8 OR gap >= 1e-9::float8 THEN
+    s[4] := s[4] + p[10] * gap;
+  END IF;
   s[5] := s[5] + 1;
   RETURN s;
 END $$;

@@ -21,6 +21,7 @@ __all__ = [
 
 Consistency = Literal["strong", "eventual"]
 WritePolicy = Literal["write_through", "write_back"]
+Fsync = Literal["always", "interval", "never"]
 WhenAway = Literal["fail_open", "fail_closed"]
 
 
@@ -29,14 +30,25 @@ class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     max_entries: states and counters kept at most; the eviction policy chooses who goes.
     eviction_policy: one of `ratesim.storage.eviction.POLICIES`.
+    cleanup_interval: seconds between two sweeps that drop what has expired; a storage that was opened does them.
+    persist_to_disk: a directory that survives the process; None keeps nothing.
+    fsync: when what was written is certain to be on the disk: always (before a decision is answered), interval (every
+        fsync_interval seconds) or never (when the system likes). A kill -9 of the process loses nothing with any of them.
     """
 
     max_entries: int = 1_000_000
     eviction_policy: str = "LRU"
+    cleanup_interval: float = 60.0
+    persist_to_disk: str | None = None
+    fsync: Fsync = "interval"
+    fsync_interval: float = 1.0
 
     def __post_init__(self) -> None:
         at_least("max_entries", self.max_entries, 1)
         one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
+        one_of("fsync", self.fsync, get_args(Fsync))
+        above_zero("cleanup_interval", self.cleanup_interval)
+        above_zero("fsync_interval", self.fsync_interval)
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ Decide = Callable[[str, float, float], Decision]
 # <verb ...> stands for the lines of the rule's function. The state is in s0, s1, ... and goes back into the entry only when
 # the request is admitted, so a denied one changes nothing.
 _TEMPLATE = """
-def decider(limit, rule, p, entries, touch, begin, give_up, mine, tally, sequence):
+def decider(limit, rule, p, full, entries, touch, charged, wrote, begin, give_up, mine, tally, sequence):
     {parameters} = p
     get = entries.get
     name = limit.name
@@ -60,6 +60,10 @@ def decider(limit, rule, p, entries, touch, begin, give_up, mine, tally, sequenc
             entry.last_accessed = at
             entry.expires_at = now + fresh + EXPIRY_MARGIN
             entry.request_count += 1
+            if charged is not None:
+                charged(key, now + fresh, full - left)
+            if wrote is not None:
+                wrote(key)
             decision = Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
         else:
             <fresh_after fresh now=at>

@@ -7,16 +7,19 @@ they are atomic on one event loop.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
+from typing import Self
 
 from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
-from ratesim.runtime import AsyncioRuntime, Runtime
+from ratesim.runtime import AsyncioRuntime, Runtime, Task
 from ratesim.state import RateLimitState
 from ratesim.storage.base import (
     DEFAULT_TTL,
@@ -33,11 +36,12 @@ from ratesim.storage.charging import unseen
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.deciding import Decide, decider
 from ratesim.storage.entry import FEW, Counter, Entry, entry_class
+from ratesim.storage.eviction import POLICIES, EvictionPolicy
+from ratesim.storage.keeping import COUNTER, Keeper, upkeep
 from ratesim.storage.waiting import long_enough, until_all_admit
 
 __all__ = ["MemoryStorage"]
 
-_COUNTER = ":counter"  # no limit can have this name
 MOST_LIMITS = 4096  # whose deciding functions are kept
 
 
@@ -76,11 +80,39 @@ class MemoryStorage(RateLimitStorage):
         self._time = self.runtime.time
         self._entries: OrderedDict[Hashable, Entry | Counter] = OrderedDict()
         self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
-        self._policy = InOrder(self._entries)
+        policy = self.config.eviction_policy
+        self._policy: EvictionPolicy = (
+            InOrder(self._entries) if policy == "LRU" else POLICIES[policy](self.config.max_entries)
+        )
+        self._charged: Callable[[Hashable, float, float], None] | None = getattr(self._policy, "charged", None)
         self._deciders: dict[Limit, Decide] = {}
         self._tally = [0, 0]  # decisions, and those that found no state; a list, which the deciding functions share
         self._evictions = self._harmful = self._expirations = self._restarts = 0
         self._forgotten = 0.0
+        self.recovered = ""  # what `open` found on the disk
+        self._keeper: Keeper | None = None
+        self._upkeep: Task | None = None
+
+    @property
+    def entries(self) -> OrderedDict[Hashable, Entry | Counter]:
+        """The entries themselves, by identifier, or (identifier, name)."""
+        return self._entries
+
+    async def open(self) -> Self:
+        """Read back what was persisted, and start what runs in the background.
+
+        Config when another process has the directory; StorageError or Serialization, which name the file, when what is there
+        is damaged: it is left as it is.
+        """
+        if self._upkeep is not None:
+            return self
+        if self.config.persist_to_disk is not None:
+            keeper = Keeper(self.config, self._entries)
+            self.recovered = keeper.recover(self)
+            self._keeper = keeper
+            self._deciders.clear()  # those made before write to no journal
+        self._upkeep = self.runtime.spawn(upkeep(self, self._keeper))
+        return self
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -122,8 +154,12 @@ class MemoryStorage(RateLimitStorage):
         else:
             make = decider(algorithm, size, len(p), bool(limit.name))
             mine, touch = entry_class(algorithm, size), self._policy.touch
-            ours = self._entries, touch, self._begin, self._give_up, mine, self._tally, self._sequence
-            decide = make(limit, algorithm.rule, p, *ours)
+            fresh = [0.0] * size
+            algorithm.rule.start(fresh, p, 0.0)
+            full = algorithm.rule.available(fresh, p, 0.0)
+            wrote = None if self._keeper is None else self._keeper.wrote
+            ours = touch, self._charged, wrote, self._begin, self._give_up, mine, self._tally, self._sequence
+            decide = make(limit, algorithm.rule, p, full, self._entries, *ours)
         if len(self._deciders) >= MOST_LIMITS:
             self._deciders.clear()
         self._deciders[limit] = decide
@@ -160,6 +196,7 @@ class MemoryStorage(RateLimitStorage):
             entry.last_accessed = at
             entry.expires_at = now + reset_after + EXPIRY_MARGIN
             entry.request_count += 1
+            self._written(key, entry, now)
         else:
             if not allowed:
                 retry_after = rule.retry_after(s, p, cost, at) + late
@@ -204,12 +241,15 @@ class MemoryStorage(RateLimitStorage):
                 left = rule.available(s, p, at)
             reset_after = rule.fresh_after(s, p, at) + (at - now)
             if allowed and consume:
-                kept = entry or self._begin(identifier, key, entry_class(algorithm, size), now)
+                kept = entry or entry_class(algorithm, size)(now)
+                if self._entries.get(key) is not kept:  # new, or it had to make room for another of these limits
+                    self._insert(identifier, key, kept, now)
                 kept.store(s)
                 kept.limit = limit
                 kept.last_accessed = at
                 kept.expires_at = now + reset_after + EXPIRY_MARGIN
                 kept.request_count += 1
+                self._written(key, kept, now)
             elif entry is not None:
                 s[:head] = before
             decisions.append(Decision(allowed, max(left, 0.0), 0.0, reset_after, limit))
@@ -261,6 +301,13 @@ class MemoryStorage(RateLimitStorage):
                 self._named.setdefault(identifier, set()).add(key)
         self._entries[key] = entry
 
+    def _written(self, key: Hashable, entry: Entry, now: float) -> None:
+        """Tell the policy what is in an entry that was written, if it wants to know, and the journal, if there is one."""
+        if self._charged is not None:
+            self._charged(key, entry.expires_at - EXPIRY_MARGIN, entry.forgets(now))
+        if self._keeper is not None:
+            self._keeper.wrote(key)
+
     def _evict(self, now: float) -> None:
         key = self._policy.victim(now)
         entry = self._entries[key]
@@ -276,6 +323,8 @@ class MemoryStorage(RateLimitStorage):
     def _remove(self, key: Hashable) -> None:
         del self._entries[key]
         self._policy.remove(key)
+        if self._keeper is not None:
+            self._keeper.dropped(key)
         if isinstance(key, tuple):
             keys = self._named[key[0]]
             keys.discard(key)
@@ -307,6 +356,7 @@ class MemoryStorage(RateLimitStorage):
             entry.limit = limit
             entry.last_accessed = at
             entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
+            self._written(key, entry, now)
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -346,7 +396,10 @@ class MemoryStorage(RateLimitStorage):
             entry.described().metadata = dict(state.metadata)
             entry.described().watermarks = dict(state.watermarks)
         entry.expires_at = expires_at
-        self._insert(identifier, (identifier, name) if name else identifier, entry, self.runtime.time())
+        key: Hashable = (identifier, name) if name else identifier
+        now = self.runtime.time()
+        self._insert(identifier, key, entry, now)
+        self._written(key, entry, now)
         return entry
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
@@ -356,13 +409,21 @@ class MemoryStorage(RateLimitStorage):
     def count(self, identifier: str, amount: int, window: float) -> int:
         """`increment` at once."""
         now = self.runtime.time()
-        key = (identifier, _COUNTER)
+        key = (identifier, COUNTER)
         counter = self._entries.get(key)
         if not isinstance(counter, Counter) or counter.expires_at <= now:
             counter = Counter(now + window)
         self._insert(identifier, key, counter, now)
         counter.count += amount
+        if self._keeper is not None:
+            self._keeper.wrote(key)
         return counter.count
+
+    def put_count(self, identifier: str, count: int, expires_at: float) -> None:
+        """Put a counter in place of what is there."""
+        counter = Counter(expires_at)
+        counter.count = count
+        self._insert(identifier, (identifier, COUNTER), counter, self.runtime.time())
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         return [self.apply(charge).export() for charge in charges]
@@ -394,6 +455,7 @@ class MemoryStorage(RateLimitStorage):
         entry.limit = limit
         entry.last_accessed = at
         entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
+        self._written(key, entry, at)
         return entry
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
@@ -402,11 +464,25 @@ class MemoryStorage(RateLimitStorage):
         return StorageHealth(True, 0.0, "in this process")
 
     async def close(self) -> None:
-        """Nothing runs and nothing is pending; the states stay readable."""
+        """Stop what runs in the background and let the disk go, synced; the states stay readable."""
+        task, self._upkeep = self._upkeep, None
+        keeper, self._keeper = self._keeper, None
+        self._deciders.clear()  # they may write to the journal
+        try:
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        finally:
+            if keeper is not None:
+                keeper.journal.close()
 
     async def cleanup_expired(self) -> int:
-        now = self.runtime.time()
-        expired = [key for key, entry in self._entries.items() if entry.expires_at <= now]
+        return self.drop_expired(list(self._entries), self.runtime.time())
+
+    def drop_expired(self, keys: Iterable[Hashable], now: float) -> int:
+        """Drop those of these entries that have expired by `now`; returns how many."""
+        expired = [key for key in keys if (entry := self._entries.get(key)) is not None and entry.expires_at <= now]
         for key in expired:
             self._remove(key)
         self._expirations += len(expired)

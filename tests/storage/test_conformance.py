@@ -192,6 +192,15 @@ async def test_a_limit_that_learns_moves_with_the_scores(storage: RateLimitStora
     assert state.algorithm_data.fields["performance_score"] == pytest.approx(0.7**5)
 
 
+async def test_scores_that_fade_to_nothing_are_no_error(storage: RateLimitStorage) -> None:
+    limit = Limit(10, 1e6, "adaptive", options={"weight": 0.9})
+    for score in [0.0] * 12 + [5e-324, 1e-300, 1e-10]:
+        await storage.observe("user", limit, score, NOW)
+    state = await storage.get_state("user")
+    assert state is not None
+    assert 0 <= state.algorithm_data.fields["performance_score"] < 1e-8  # type: ignore[operator]
+
+
 async def test_scores_go_to_the_limits_that_learn(storage: RateLimitStorage) -> None:
     both = (Limit(10, 60.0, "adaptive", name="learns"), Limit(10, 60.0, "gcra", name="other"))
     await storage.observe("user", both, 0.5, NOW)

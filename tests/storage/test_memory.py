@@ -9,12 +9,14 @@ from ratesim import Limit
 from ratesim.algorithms import names
 from ratesim.runtime import AsyncioRuntime
 from ratesim.storage import Charge, MemoryStorage, MemoryStorageConfig
+from ratesim.storage.eviction import POLICIES
 
 NOW = 1_700_000_000.0
 
 
-def full(entries: int) -> MemoryStorage:
-    return MemoryStorage(MemoryStorageConfig(max_entries=entries), AsyncioRuntime(lambda: NOW))
+def full(entries: int, policy: str = "LRU") -> MemoryStorage:
+    config = MemoryStorageConfig(max_entries=entries, eviction_policy=policy)
+    return MemoryStorage(config, AsyncioRuntime(lambda: NOW))
 
 
 async def test_the_least_recently_used_goes_first_and_a_denied_request_or_a_look_is_a_use() -> None:
@@ -44,9 +46,11 @@ async def test_an_eviction_is_harmless_once_the_state_is_as_good_as_new(algorith
     assert stats.cost_forgotten == pytest.approx(6.0)
 
 
-async def test_what_a_full_store_forgets_is_what_it_admits_too_much() -> None:
-    limit = Limit(5, 1e6, "fixed_window")
-    storage, admitted = full(10), dict.fromkeys(range(30), 0)
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", ["", "named"])
+async def test_what_a_full_store_forgets_is_what_it_admits_too_much(policy: str, name: str) -> None:
+    limit = Limit(5, 1e6, "fixed_window", name=name)
+    storage, admitted = full(10, policy), dict.fromkeys(range(30), 0)
     rng = np.random.default_rng(2)
     for step in range(3000):
         user = int(rng.integers(30))
@@ -54,7 +58,7 @@ async def test_what_a_full_store_forgets_is_what_it_admits_too_much() -> None:
     stats = await storage.get_stats()
     held = sum(5 - storage.decide(str(user), limit, 0.0, NOW + 4, False).remaining for user in range(30))
     assert stats.entries == 10
-    assert stats.harmful_evictions > 100
+    assert stats.harmful_evictions > 20
     assert sum(admitted.values()) == held + stats.cost_forgotten
 
 
@@ -81,3 +85,36 @@ async def test_hits_and_misses_add_up_to_the_decisions() -> None:
     stats = await storage.get_stats()
     assert (stats.operations, stats.hits, stats.misses) == (8, 3, 5)
     assert stats.entries == 3
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_whatever_is_done_to_it_a_store_holds_what_it_should(policy: str) -> None:
+    rng = np.random.default_rng(5)
+    storage = full(20, policy)
+    limits = [Limit(3, 9.0, algorithm, name=algorithm[:1]) for algorithm in names()]
+    now = NOW
+    for _ in range(3000):
+        now += float(rng.exponential(0.1))
+        user, limit = f"user {rng.integers(12)}", limits[rng.integers(len(limits))]
+        match int(rng.integers(12)):
+            case 0:
+                await storage.reset(user)
+            case 1:
+                await storage.increment(user, 1, 5.0)
+            case 2:
+                state = storage.entry(user, limit.name)
+                if state is not None:
+                    await storage.set_state("copy", state.export(), 5.0, limit.name)
+            case 3:
+                storage.decide(user, limits[:3], 1.0, now)
+            case 4:
+                storage.learn(user, (limits[0],), 0.5, now)
+            case 5:
+                await storage.charge_many([Charge(user, limit, "node", 1, 0.0, ((now, 0.5, 1),))])
+            case _:
+                storage.decide(user, limit, float(rng.choice([0.0, 1.0, 9.0])), now)
+        assert len(storage._entries) <= 20
+    for user in [*(f"user {i}" for i in range(12)), "copy"]:
+        await storage.reset(user)
+    assert (await storage.get_stats()).entries == 0
+    assert storage._named == {}

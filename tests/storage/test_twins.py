@@ -65,7 +65,8 @@ def limits(draw: st.DrawFn, name: str = "", among: tuple[str, ...] = ALGORITHMS)
     if algorithm == "sliding_window":
         options = {"buckets": draw(st.integers(1, 6))}
     elif algorithm == "adaptive" and draw(st.booleans()):
-        options = {"min_rate": rate / 3, "weight": draw(st.floats(0, 1)), "increase": draw(st.floats(0, 1))}
+        share = st.just(0.0) | st.floats(1e-6, 1)
+        options = {"min_rate": rate / 3, "weight": draw(share), "increase": draw(share)}
     burst = draw(st.none() | st.floats(0.5, 50)) if algorithms.get(algorithm).rule.BURST else None
     return Limit(rate, draw(periods), algorithm, burst, name, options)
 

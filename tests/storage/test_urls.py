@@ -29,7 +29,7 @@ def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("memory://?max_entry=5", "'max_entry'.*known: eviction_policy, max_entries"),
+        ("memory://?max_entry=5", "'max_entry'.*known: cleanup_interval, eviction_policy.*max_entries"),
         ("redis://h/0?sync_interval=1", "sync_interval.*known"),
         ("memory://?max_entries=many", "max_entries 'many'.*int"),
         ("memory://?max_entries=0", "at least 1"),

@@ -1,0 +1,28 @@
+"""LRU: the least recently used entry goes first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+__all__ = ["LRU"]
+
+
+class LRU:
+    """A linked list in the order of use, which is what an OrderedDict is. Every operation is one of its own, in C.
+
+    max_entries, seed, now: not needed.
+    """
+
+    def __init__(self, max_entries: int = 0, seed: int = 0) -> None:
+        self._order: OrderedDict[Hashable, None] = OrderedDict()
+        self.touch = self._order.move_to_end  # bound once: this runs on every decision
+
+    def insert(self, key: Hashable) -> None:
+        self._order[key] = None
+
+    def remove(self, key: Hashable) -> None:
+        del self._order[key]
+
+    def victim(self, now: float = 0.0) -> Hashable:
+        return next(iter(self._order))
