@@ -23,25 +23,26 @@ _LIVES, _BORROWED, _STAMP = 7, 8, 4  # in the number kept with an entry: lives, 
 class AdaptiveLRU:
     """ARC with lives and one comparison more.
 
-    ARC (Megiddo and Modha, "ARC: a self-tuning, low overhead replacement cache", FAST 2003) keeps entries used once and entries
-    used more often in two lists in the order of use, and of each list the keys that went last; one of those that comes back
-    tells which list was too short. It follows a population that changes. Where popularity stays, S3-FIFO (Yang et al., "FIFO
-    queues are all you need for cache eviction", SOSP 2023), SIEVE (Zhang et al., NSDI 2024) and W-TinyLFU (Einziger, Friedman
-    and Manes, "TinyLFU: a highly efficient cache admission policy", ACM Trans. Storage 2017) keep what is frequent better:
-    measured, ARC misses up to 0.024 of the requests more on zipf keys, but S3-FIFO and SIEVE up to 0.11 more than LRU on a
-    population that changes. So:
+    ARC (Megiddo and Modha, "ARC: a self-tuning, low overhead replacement cache", FAST 2003) keeps entries used once and
+    entries used more often in two lists in the order of use, and of each list the keys that went last; one of those that
+    comes back tells which list was too short. It follows a population that changes. Where popularity stays, S3-FIFO (Yang
+    et al., "FIFO queues are all you need for cache eviction", SOSP 2023), SIEVE (Zhang et al., NSDI 2024) and W-TinyLFU
+    (Einziger, Friedman and Manes, "TinyLFU: a highly efficient cache admission policy", ACM Trans. Storage 2017) keep
+    what is frequent better: measured, ARC misses up to 0.024 of the requests more on zipf keys, but S3-FIFO and SIEVE up
+    to 0.11 more than LRU on a population that changes. So:
 
-    - An entry used more often has a life for each further use, up to 4, as in S3-FIFO's main queue. At the end of its list it
-      spends half of them to go to the front. There are the fewer lives the more ARC favours recency.
+    - An entry used more often has a life for each further use, up to 4, as in S3-FIFO's main queue. At the end of its
+      list it spends half of them to go to the front. There are the fewer lives the more ARC favours recency.
     - An entry that lives on like this is borrowed: LRU would have it gone. A use of it shows that lives are worth having;
       a return of one that LRU would still have, shows the opposite (the regret of LeCaR: Vietri et al., HotStorage 2018).
-    - An entry used once goes first whenever it was also used less recently than the last of the others. Without this, ARC keeps
-      one-time entries for ever where every list is too short, which costs 0.047 against LRU where the population changes fast.
+    - An entry used once goes first whenever it was also used less recently than the last of the others. Without this, ARC
+      keeps one-time entries for ever where every list is too short, which costs 0.047 against LRU where the population
+      changes fast.
 
     A touch is one append to a bounded log, in C, which the next other operation works off (Caffeine's read buffer does the
-    same): of more than 1024 touches between two of those, the last 1024 count. Amortised O(1): what is worked off was a touch,
-    and what lives on once more has paid for it with a touch. max_entries, seed, now: not needed; the ghosts are as many as the
-    entries at most.
+    same): of more than 1024 touches between two of those, the last 1024 count. Amortised O(1): what is worked off was a
+    touch, and what lives on once more has paid for it with a touch. max_entries, seed, now: not needed; the ghosts are as
+    many as the entries at most.
     """
 
     def __init__(self, max_entries: int = 0, seed: int = 0) -> None:

@@ -1,8 +1,8 @@
 """A schedule: keys by the time at which they are due, of which the earliest is found at once, however many there are.
 
-Times are cut into ticks. The keys of a tick lie together, and a tree of bitmaps, 64 ticks or 64 bitmaps to each, tells which
-ticks have any: so an operation reads LEVELS whole numbers at most. (A timing wheel, Varghese and Lauck, SOSP 1987, turns with
-the clock; this needs none, and a key may be added that is due before all others.)
+Times are cut into ticks. The keys of a tick lie together, and a tree of bitmaps, 64 ticks or 64 bitmaps to each, tells
+which ticks have any: so an operation reads LEVELS whole numbers at most. (A timing wheel, Varghese and Lauck, SOSP 1987,
+turns with the clock; this needs none, and a key may be added that is due before all others.)
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ COARSE = 5  # bits: a tick is at most 1/32 of the time left too early, so that f
 
 
 def tick_of(time: float, now: float) -> int:
-    """The tick for what is due at `time`, seconds, seen at `now`: never later, and earlier by 1/32 of the time left at most."""
-    tick = _tick(time)
+    """The tick for what is due at `time`, seconds, seen at `now`: never later, and earlier by 1/32 of the time left at
+    most.""" tick = _tick(time)
     rounded = (tick - _tick(now)).bit_length() - 1 - COARSE if time > now else 0
     return tick >> rounded << rounded if rounded > 0 else tick
 

@@ -26,9 +26,9 @@ class TTL:
     """A schedule of the entries by the time at which they are fresh again; an entry that nothing was charged to goes first.
 
     The order is coarse: an entry may go before another that is fresh sooner by up to 1/32 of the time left, or 1/1024 s. An
-    entry waits, in the order of arrival, until a victim is sought, which schedules up to four. A charge only notes the time; an
-    entry that comes to the front of the schedule is moved when it was charged since: amortised O(1), one charge pays for a few
-    moves. max_entries, seed: not needed.
+    entry waits, in the order of arrival, until a victim is sought, which schedules up to four. A charge only notes the
+    time; an entry that comes to the front of the schedule is moved when it was charged since: amortised O(1), one charge
+    pays for a few moves. max_entries, seed: not needed.
     """
 
     def __init__(self, max_entries: int = 0, seed: int = 0) -> None:
