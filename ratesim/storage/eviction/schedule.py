@@ -19,8 +19,8 @@ COARSE = 5  # bits: a tick is at most 1/32 of the time left too early, so that f
 
 
 def tick_of(time: float, now: float) -> int:
-    """The tick for what is due at `time`, seconds, seen at `now`: never later, and earlier by 1/32 of the time left at
-    most.""" tick = _tick(time)
+    """The tick for what is due at `time`, seconds, seen at `now`: never later, earlier by 1/32 of the time left at most."""
+    tick = _tick(time)
     rounded = (tick - _tick(now)).bit_length() - 1 - COARSE if time > now else 0
     return tick >> rounded << rounded if rounded > 0 else tick
 
