@@ -29,7 +29,6 @@ def _tick(time: float) -> int:
     return int(min(max(time, 0.0), LAST / TICKS_PER_SECOND) * TICKS_PER_SECOND)
 
 
-
 class Schedule:
     """Keys by tick; those of one tick in the order in which they were added."""
 
