@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import importlib.util
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from ratesim.algorithms import names
 from ratesim.limit import Limit
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.oracle import exact
+from ratesim.simulation.peers import installed, peers
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.run import run
 from ratesim.simulation.scenario import Scenario
 from ratesim.simulation.study import catalogue
-from ratesim.storage import MemoryStorage
+from ratesim.storage import MemoryStorage, MemoryStorageConfig
 from traffic import Zipf
 
 __all__ = ["main"]
@@ -62,38 +63,39 @@ def _users() -> list[str]:
 
 def _memory() -> list[str]:
     users = _users()
-    lines = [f"MemoryStorage.acquire, {DECISIONS:,} decisions over {KEYS:,} zipf keys, decisions/s"]
-    ours: dict[str, float] = {}
+    lines = [f"MemoryStorage.acquire, {DECISIONS:,} decisions over {KEYS:,} zipf keys, 100/minute, decisions/s"]
+    others = peers(users) if installed() else {}
     for algorithm in names():
         limit = Limit(100, 60.0, algorithm)
 
         async def decide(limit: Limit = limit) -> None:
-            storage = MemoryStorage()
-            for name in users:
-                await storage.acquire(name, limit, 1.0)
+            acquire = MemoryStorage().acquire
+            for user in users:
+                await acquire(user, limit)
 
-        ours[algorithm] = _rate(DECISIONS, lambda decide=decide: asyncio.run(decide()))  # type: ignore[misc]
-        lines.append(f"  {algorithm:<16} {ours[algorithm]:>12,.0f}")
-    if importlib.util.find_spec("limits") is None:
-        return [*lines, '  peers: not installed; pip install "ratesim[bench]"']
-    for name, peer in _peers(users).items():
-        rate = _rate(DECISIONS, peer)
-        lines.append(f"  {name:<32} {rate:>12,.0f}   ours is {ours['fixed_window'] / rate:.1f} x as fast")
+        ours = _rate(DECISIONS, lambda decide=decide: asyncio.run(decide()))  # type: ignore[misc]
+        rates = {name: _rate(DECISIONS, work) for name, work in others.get(algorithm, {}).items()}
+        beside = ", ".join(f"{ours / rate:.1f} x {name} ({rate:,.0f})" for name, rate in rates.items())
+        lines.append(f"  {algorithm:<16} {ours:>12,.0f}   {beside}".rstrip())
+    if not others:
+        lines.append('  peers: not installed; pip install "ratesim[bench]"')
+    return [*lines, "", *_bytes()]
+
+
+def _bytes() -> list[str]:
+    keys = 1_000_000
+    lines = [f"MemoryStorage, bytes per key at {keys:,} keys asked once, without their names (tracemalloc)"]
+    users = [f"user:{key}" for key in range(keys)]
+    for algorithm in ("token_bucket", "sliding_window"):
+        limit = Limit(100, 60.0, algorithm)
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        storage = MemoryStorage(MemoryStorageConfig(max_entries=keys))
+        for second, user in enumerate(users):
+            storage.decide(user, limit, 1.0, 1.7e9 + second * 1e-4)
+        lines.append(f"  {algorithm:<16} {(tracemalloc.get_traced_memory()[0] - before) / keys:>12,.0f}")
+        tracemalloc.stop()
     return lines
-
-
-def _peers(users: list[str]) -> dict[str, Callable[[], object]]:
-    import limits.storage
-    import limits.strategies
-
-    item = limits.RateLimitItemPerMinute(100)
-
-    def limits_fixed() -> None:
-        limiter = limits.strategies.FixedWindowRateLimiter(limits.storage.MemoryStorage())
-        for name in users:
-            limiter.hit(item, name)
-
-    return {"limits, fixed window": limits_fixed}
 
 
 def _oracle() -> list[str]:
