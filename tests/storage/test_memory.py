@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,23 @@ async def test_whatever_is_done_to_it_a_store_holds_what_it_should(policy: str) 
         await storage.reset(user)
     assert (await storage.get_stats()).entries == 0
     assert storage._named == {}
+
+
+@pytest.mark.parametrize("algorithm", names())
+async def test_bytes_are_what_the_memory_allocator_says_to_a_tenth(algorithm: str) -> None:
+    limit, keys = Limit(20, 60.0, algorithm), 5_000
+    rng = np.random.default_rng(1)
+    storage = MemoryStorage(MemoryStorageConfig(max_entries=keys))
+    storage.decide("warm", limit, 1.0, NOW)
+    await storage.reset("warm")
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for key in range(keys):
+            user = f"user {key}"
+            for step in range(int(rng.integers(1, 8))):
+                storage.decide(user, limit, 1.0, NOW + key * 1e-3 + step * 0.1)
+        seen = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert (await storage.get_stats()).bytes == pytest.approx(seen, rel=0.1)
