@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 __all__ = ["AdaptiveLRU"]
 
-# Found by measurement over the traces of `ratesim.simulation.evicting`, of three sizes and seeds.
+# Found by measurement over zipf keys, an access log and populations that change, of three sizes and seeds.
 MOST_LIVES = 4.0
 LEAST_LIVES = 0.6  # rounds to one, so that there is something to learn from
 EARNED, LOST = 1 / 16, 3 / 16
