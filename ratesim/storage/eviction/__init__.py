@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ratesim.storage.eviction.adaptive_lru import AdaptiveLRU
 from ratesim.storage.eviction.lfu import LFU
+from ratesim.storage.eviction.limit_aware import LimitAware
 from ratesim.storage.eviction.lru import LRU
 from ratesim.storage.eviction.policy import ChargedPolicy, EvictionPolicy
 from ratesim.storage.eviction.random_choice import Random
@@ -17,6 +18,7 @@ __all__ = [
     "AdaptiveLRU",
     "ChargedPolicy",
     "EvictionPolicy",
+    "LimitAware",
     "Random",
 ]
 
@@ -26,4 +28,5 @@ POLICIES: dict[str, type[EvictionPolicy]] = {
     "TTL": TTL,
     "Random": Random,
     "AdaptiveLRU": AdaptiveLRU,
+    "LimitAware": LimitAware,
 }

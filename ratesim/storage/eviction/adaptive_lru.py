@@ -95,10 +95,8 @@ class AdaptiveLRU:
 
     def victim(self, now: float = 0.0) -> Hashable:
         self._work_off()
+        self._look_around()
         once, often = self._once, self._often
-        if not self._room:
-            self._for_once = START * (len(once) + len(often))
-        self._room = len(once) + len(often)
         # Rounded half up; the more room recency is given, the fewer.
         lives = int(self._lives * max(0.0, 1.0 - self._for_once / (RECENCY * self._room)) + 0.5)
         while often:
@@ -119,6 +117,17 @@ class AdaptiveLRU:
             often.move_to_end(key)
         self._chosen = next(iter(once))
         return self._chosen
+
+    def choose(self, key: Hashable) -> None:
+        """Another has chosen the victim: remember it as one when it goes."""
+        self._look_around()
+        self._chosen = key
+
+    def _look_around(self) -> None:
+        room = len(self._once) + len(self._often)
+        if not self._room:
+            self._for_once = START * room
+        self._room = room
 
     def _work_off(self) -> None:
         """Take in the touches since the last time."""

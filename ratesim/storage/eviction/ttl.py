@@ -44,6 +44,10 @@ class TTL:
     def charged(self, key: Hashable, fresh_at: float, loss: float) -> None:
         self._entries[key].fresh_at = fresh_at
 
+    def fresh_at(self, key: Hashable) -> float:
+        """Seconds; -inf when nothing was charged yet."""
+        return self._entries[key].fresh_at
+
     def remove(self, key: Hashable) -> None:
         tick = self._entries.pop(key).tick
         if tick == WAITING:
