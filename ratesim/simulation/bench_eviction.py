@@ -32,7 +32,7 @@ def _hit_ratios() -> list[str]:
     peer = None if importlib.util.find_spec("libcachesim") is None else importlib.import_module("libcachesim")
     lines = ["eviction, hit ratio with 1 % and 10 % of the keys"]
     if peer is None:
-        lines.append('  libcachesim is not installed; pip install "ratesim[bench]"')
+        lines.append("  beside nobody: pip install libcachesim (GPL) sets it beside libCacheSim")
     theirs = () if peer is None else (*PEERS, "LFU")
     lines.append(
         "  ".join([" " * 18, *(f"{name:>11}" for name in ours), *(f"{name + '*':>7}" for name in theirs), "   lead"])
@@ -101,6 +101,7 @@ def _fill(policy: EvictionPolicy, keys: list[int]) -> None:
     charged = policy.charged if isinstance(policy, ChargedPolicy) else None
     for key in keys:
         policy.insert(key)
+        policy.touch(key)
         if charged is not None:
             charged(key, inf, 1.0)
 
@@ -123,8 +124,12 @@ def _touch(policy: EvictionPolicy, keys: list[int]) -> None:
 def _mix(policy: EvictionPolicy, new: list[int]) -> None:
     """Insertions that evict, and nine touches of the newest entry after each."""
     touch = policy.touch
+    charged = policy.charged if isinstance(policy, ChargedPolicy) else None
     for key in new:
-        _turn_over(policy, [key])
+        policy.remove(policy.victim(0.0))
+        policy.insert(key)
+        if charged is not None:
+            charged(key, inf, 1.0)
         for _ in range(9):
             touch(key)
 

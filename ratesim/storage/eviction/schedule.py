@@ -15,6 +15,7 @@ __all__ = ["Schedule", "tick_of"]
 TICKS_PER_SECOND = 1024
 LEVELS = 8  # of 6 bits each: 2**48 ticks, 8700 years
 LAST = (1 << 6 * LEVELS) - 1
+END = LAST / TICKS_PER_SECOND  # seconds
 COARSE = 5  # bits: a tick is at most 1/32 of the time left too early, so that far times need few slots
 
 
@@ -26,7 +27,9 @@ def tick_of(time: float, now: float) -> int:
 
 
 def _tick(time: float) -> int:
-    return int(min(max(time, 0.0), LAST / TICKS_PER_SECOND) * TICKS_PER_SECOND)
+    if 0.0 <= time < END:
+        return int(time * TICKS_PER_SECOND)
+    return 0 if time < 0.0 else LAST
 
 
 class Schedule:
