@@ -17,6 +17,7 @@ import simpy
 
 from ratesim.algorithms import names
 from ratesim.limit import Limit
+from ratesim.simulation import bench_eviction
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.oracle import exact
 from ratesim.simulation.peers import installed, peers
@@ -37,7 +38,7 @@ def main(out: Path | None = None) -> str:
     """Measure, and write benchmarks-DATE.txt into `out` (reports/). Returns the text."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"ratesim benchmarks, {date}", machine(), ""]
-    for section in (_memory, _oracle, _simulator):
+    for section in (_memory, bench_eviction.section, _oracle, _simulator):
         lines += [*section(), ""]
     text = "\n".join(lines)
     folder = out or Path("reports")
