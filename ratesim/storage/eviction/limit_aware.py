@@ -27,9 +27,11 @@ class LimitAware:
     Forgetting the least cost, the greedy rule, was measured and is worse: a busy key that comes back has cost little so
     far, so it is forgotten at once, again and again.
 
-    Measured over 8 workloads, 3 algorithms and stores of 5, 20 and 50 % of the live keys (`ratesim.simulation.evicting`).
-    Amortised O(1), as the parts are; it takes about three times the memory of AdaptiveLRU and is meant for stores that are
-    too small for their live keys. seed: not needed."""
+    Measured over 8 workloads, 3 algorithms and stores of 5, 20 and 50 % of the live keys (`ratesim.simulation.evicting`): it
+    admits least, or as little as any, in 53 of 72, and elsewhere at most 0.010 of the exact total more than the best of the
+    others, which is another each time: every one of them is 0.28 to 1.4 worse than the best somewhere. Amortised O(1), as
+    its parts are. It takes several times the memory and time of AdaptiveLRU (`make bench`). seed: not needed.
+    """
 
     def __init__(self, max_entries: int, seed: int = 0) -> None:
         self._free = TTL()
