@@ -191,12 +191,8 @@ class MemoryStorage(RateLimitStorage):
         if allowed and consume:
             if entry is None:
                 entry = self._begin(identifier, key, mine, now)
-            entry.store(s)
-            entry.limit = limit
-            entry.last_accessed = at
-            entry.expires_at = now + reset_after + EXPIRY_MARGIN
             entry.request_count += 1
-            self._written(key, entry, now)
+            self._keep(key, entry, s, limit, at, now + reset_after)
         else:
             if not allowed:
                 retry_after = rule.retry_after(s, p, cost, at) + late
@@ -244,12 +240,8 @@ class MemoryStorage(RateLimitStorage):
                 kept = entry or entry_class(algorithm, size)(now)
                 if self._entries.get(key) is not kept:  # new, or it had to make room for another of these limits
                     self._insert(identifier, key, kept, now)
-                kept.store(s)
-                kept.limit = limit
-                kept.last_accessed = at
-                kept.expires_at = now + reset_after + EXPIRY_MARGIN
                 kept.request_count += 1
-                self._written(key, kept, now)
+                self._keep(key, kept, s, limit, at, now + reset_after)
             elif entry is not None:
                 s[:head] = before
             decisions.append(Decision(allowed, max(left, 0.0), 0.0, reset_after, limit))
@@ -300,6 +292,14 @@ class MemoryStorage(RateLimitStorage):
             if key is not identifier:
                 self._named.setdefault(identifier, set()).add(key)
         self._entries[key] = entry
+
+    def _keep(self, key: Hashable, entry: Entry, s: list[float], limit: Limit, at: float, fresh_at: float) -> None:
+        """Keep a state that was written at `at` and is as good as new at `fresh_at`."""
+        entry.store(s)
+        entry.limit = limit
+        entry.last_accessed = at
+        entry.expires_at = fresh_at + EXPIRY_MARGIN
+        self._written(key, entry, at)
 
     def _written(self, key: Hashable, entry: Entry, now: float) -> None:
         """Tell the policy what is in an entry that was written, if it wants to know, and the journal, if there is one."""
@@ -352,11 +352,7 @@ class MemoryStorage(RateLimitStorage):
             at = max(now, s[0])
             rule.refresh(s, p, at)
             rule.observe(s, p, score, at)
-            entry.store(s)
-            entry.limit = limit
-            entry.last_accessed = at
-            entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
-            self._written(key, entry, now)
+            self._keep(key, entry, s, limit, at, at + rule.fresh_after(s, p, at))
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -451,11 +447,7 @@ class MemoryStorage(RateLimitStorage):
             rule.charge(s, p, cost, time)
             entry.request_count += requests
         at = max(charge.entries[-1][0], s[0])
-        entry.store(s)
-        entry.limit = limit
-        entry.last_accessed = at
-        entry.expires_at = at + rule.fresh_after(s, p, at) + EXPIRY_MARGIN
-        self._written(key, entry, at)
+        self._keep(key, entry, s, limit, at, at + rule.fresh_after(s, p, at))
         return entry
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
