@@ -77,7 +77,24 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
     if cost == 0.0 or now + p[PERIOD] <= s[LAST]:  # nothing to remember, or gone already
         return
     s[USED] = s[USED] + cost
-    # The entry it belongs behind: the newest, unless the charge is late.
+    end = int(s[END])
+    count = int(s[COUNT])
+    newest = end - 2 if end > RING else len(s) - 2
+    if count > 0 and now <= s[newest]:
+        enter(s, cost, now)
+        return
+    if RING + 2 * count == len(s):
+        grow(s)
+        end = int(s[END])
+    s[end] = now
+    s[end + 1] = cost
+    end = end + 2
+    s[END] = end if end < len(s) else RING
+    s[COUNT] = count + 1
+
+
+def enter(s: State, cost: float, now: float) -> None:
+    """Put a cost into the log whose time is not after the newest entry's."""
     count = int(s[COUNT])
     place = int(s[END])
     late = 0  # entries that are newer
@@ -103,7 +120,7 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
     s[end + 1] = cost
     behind = int(s[END]) + 2
     s[END] = behind if behind < len(s) else RING
-    s[COUNT] = count + 1.0
+    s[COUNT] = count + 1
 
 
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:

@@ -71,10 +71,15 @@ def available(s: State, p: Params, now: float) -> float:
 def charge(s: State, p: Params, cost: float, now: float) -> None:
     if now >= s[START]:
         s[NEWEST] = s[NEWEST] + cost
-    else:  # late: it belongs to an earlier sub-window, or to none that still counts
-        steps = ceil((s[START] - now) / p[WIDTH])
-        if NEWEST + steps < len(s):
-            s[NEWEST + int(steps)] = s[NEWEST + int(steps)] + cost
+    else:
+        enter(s, p, cost, now)
+
+
+def enter(s: State, p: Params, cost: float, now: float) -> None:
+    """Charge late: the cost belongs to an earlier sub-window, or to none that still counts."""
+    steps = ceil((s[START] - now) / p[WIDTH])
+    if NEWEST + steps < len(s):
+        s[NEWEST + int(steps)] = s[NEWEST + int(steps)] + cost
 
 
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:

@@ -5,15 +5,15 @@ It does what `MemoryStorage.decide` does for any algorithm, to the bit, in a thi
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Callable
 from functools import lru_cache
-from math import ceil
 from typing import Any
 
 from ratesim.algorithms import Algorithm
-from ratesim.algorithms.written_out import written_out
+from ratesim.algorithms.written_out import Layout, written_out
 from ratesim.limit import Decision
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.waiting import FOREVER, long_enough
@@ -23,95 +23,112 @@ __all__ = ["Decide", "decider"]
 Decide = Callable[[str, float, float], Decision]
 """(identifier, cost, now) -> Decision"""
 
-# <verb ...> stands for the lines of the rule's function. The state is in s0, s1, ... and goes back into the entry only when
-# the request is admitted, so a denied one changes nothing.
+# <verb ...> stands for the lines of the rule's function. The state is in s0, s1, ... (and s, where it grows) and goes back
+# into the entry only when the request is admitted, so a denied one changes nothing.
 _TEMPLATE = """
-def decider(limit, rule, p, full, entries, touch, charged, wrote, begin, give_up, mine, tally, sequence):
+def decider(limit, rule, p, full, entries, lock, touch, charged, wrote, begin, give_up, mine, tally, sequence):
     {parameters} = p
+    size = rule.size(p)
     get = entries.get
     name = limit.name
+    seize, leave = lock.acquire, lock.release
     def decide(identifier, cost, now):
         key = {key}
-        tally[0] += 1
-        entry = get(key)
-        if entry is not None:
-            touch(key)
-            if entry.__class__ is not mine or entry.expires_at <= now:
-                give_up(entry, now)
-                entry = None
-        if entry is None:
-            tally[1] += 1
-            at = now
-            <start None now=at>
-        else:
-            {load}
-            at = now if now > s0 else s0
-            <refresh None now=at>
-        <available left now=at>
-        if left >= cost:
-            <charge None now=at>
-            <available left now=at>
-            <fresh_after fresh now=at>
-            fresh = fresh + (at - now)
+        seize()
+        try:
+            tally[0] += 1
+            entry = get(key)
+            if entry is not None:
+                touch(key)
+                if entry.__class__ is not mine or entry.expires_at <= now:
+                    give_up(entry, now)
+                    entry = None
             if entry is None:
-                entry = begin(identifier, key, mine, now)
-            {store}
-            entry.limit = limit
-            entry.last_accessed = at
-            entry.expires_at = now + fresh + EXPIRY_MARGIN
-            entry.request_count += 1
-            if charged is not None:
-                charged(key, now + fresh, full - left)
-            if wrote is not None:
-                wrote(key)
-            decision = Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
-        else:
-            <fresh_after fresh now=at>
-            fresh = fresh + (at - now)
-            <retry_after wait now=at>
-            wait = wait + (at - now)
-            if entry is not None and wait < FOREVER:
-                micros = ceil(wait * 1e6)
-                if micros < 1:
-                    micros = 1
+                tally[1] += 1
+                {fresh}
+                at = now
+                <start None now=at>
+            else:
                 {load}
-                then = now + micros / 1e6
-                if then < s0:
-                    then = s0
-                <refresh None now=then>
-                <available again now=then>
-                if again >= cost:
-                    wait = micros / 1e6
-                else:
-                    wait = long_enough(rule, entry.load(), p, None, cost, now, wait)
-            decision = Decision(False, left if left > 0.0 else 0.0, wait, fresh, limit)
-        if sequence is not None:
-            decision.sequence = sequence()
-        return decision
+                at = now if now > s0 else s0
+                <refresh None now=at>
+            <available left now=at>
+            if left >= cost:
+                <charge None now=at>
+                <available left now=at>
+                <fresh_after fresh now=at>
+                fresh = fresh + (at - now)
+                if entry is None:
+                    entry = begin(identifier, key, mine, now)
+                {store}
+                entry.limit = limit
+                entry.last_accessed = at
+                entry.expires_at = now + fresh + EXPIRY_MARGIN
+                entry.request_count += 1
+                if charged is not None:
+                    charged(key, now + fresh, full - left)
+                if wrote is not None:
+                    wrote(key)
+                decision = Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
+            else:
+                <fresh_after fresh now=at>
+                fresh = fresh + (at - now)
+                <retry_after wait now=at>
+                wait = wait + (at - now)
+                if entry is not None and wait < FOREVER:
+                    micros = ceil(wait * 1e6)
+                    if micros < 1:
+                        micros = 1
+                    {load}
+                    then = now + micros / 1e6
+                    if then < s0:
+                        then = s0
+                    <refresh None now=then>
+                    <available again now=then>
+                    if again >= cost:
+                        wait = micros / 1e6
+                    else:
+                        wait = long_enough(rule, entry.load(), p, head, cost, now, wait)
+                decision = Decision(False, left if left > 0.0 else 0.0, wait, fresh, limit)
+            if sequence is not None:
+                decision.sequence = sequence()
+            return decision
+        finally:
+            leave()
     return decide
 """
 
 
 @lru_cache(maxsize=256)
-def decider(algorithm: Algorithm, size: int, parameters: int, named: bool) -> Callable[..., Decide]:
-    """Makes the deciding function of a limit: see the template for what it takes."""
-    state = range(size)
+def decider(algorithm: Algorithm, size: int | None, parameters: int, named: bool) -> Callable[..., Decide]:
+    """Makes the deciding function of a limit: see the template for what it takes. size: None for a state that grows."""
+    growing = algorithm.growing
+    layout = Layout(growing.HEAD, True) if growing is not None else Layout(size or 0)
+    local = range(layout.local)
 
     def lines(match: re.Match[str]) -> str:
         indent, verb, target, argument = match.groups()
-        written = written_out(algorithm.rule, verb, size, None if target == "None" else target, {"now": argument})
+        written = written_out(algorithm.rule, verb, layout, None if target == "None" else target, {"now": argument})
         return textwrap.indent("\n".join(written or ["pass"]), indent)
 
     source = re.sub(r"^( *)<(\w+) (\w+) now=(\w+)>$", lines, _TEMPLATE, flags=re.MULTILINE)
     source = source.replace("{parameters}", "".join(f"p{i}, " for i in range(parameters)))
     source = source.replace("{key}", "(identifier, name)" if named else "identifier")
-    source = source.replace("{load}", "; ".join(f"s{i} = entry.s{i}" for i in state))
-    source = source.replace("{store}", "; ".join(f"entry.s{i} = s{i}" for i in state))
+    if growing is not None:
+        own = f"s[:{layout.local}]"
+        source = source.replace("{fresh}", "s = [0.0] * size")
+        source = source.replace("{load}", f"s = entry.state; {layout.variables} = {own}")
+        source = source.replace("{store}", f"{own} = {layout.variables}; entry.state = s")
+    else:
+        source = source.replace("{fresh}", "pass")
+        source = source.replace("{load}", "; ".join(f"s{i} = entry.s{i}" for i in local))
+        source = source.replace("{store}", "; ".join(f"entry.s{i} = s{i}" for i in local))
     namespace: dict[str, Any] = {
+        **{name: value for name, value in vars(math).items() if not name.startswith("_")},
         "Decision": Decision,
         "EXPIRY_MARGIN": EXPIRY_MARGIN,
         "FOREVER": FOREVER,
-        "ceil": ceil,
+        "head": None if growing is None else growing.HEAD,
         "long_enough": long_enough,
     }
     exec(compile(source, f"<deciding by {algorithm.name}>", "exec"), namespace)  # noqa: S102 - the package's own source

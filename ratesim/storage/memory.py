@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
@@ -79,6 +80,7 @@ class MemoryStorage(RateLimitStorage):
         self._sequence = sequence
         self._time = self.runtime.time
         self._entries: OrderedDict[Hashable, Entry | Counter] = OrderedDict()
+        self._lock = threading.RLock()
         self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
         policy = self.config.eviction_policy
         self._policy: EvictionPolicy = (
@@ -149,16 +151,16 @@ class MemoryStorage(RateLimitStorage):
     def _decider(self, limit: Limit) -> Decide:
         """What decides this limit: written out for its algorithm where the state is small, else `_decide`."""
         algorithm, p, size, _ = bind(limit)
-        if size is None or size > FEW:
+        if size is not None and size > FEW:
             decide: Decide = partial(self._decide, limit)
         else:
             make = decider(algorithm, size, len(p), bool(limit.name))
             mine, touch = entry_class(algorithm, size), self._policy.touch
-            fresh = [0.0] * size
+            fresh = [0.0] * algorithm.rule.size(p)
             algorithm.rule.start(fresh, p, 0.0)
             full = algorithm.rule.available(fresh, p, 0.0)
             wrote = None if self._keeper is None else self._keeper.wrote
-            ours = touch, self._charged, wrote, self._begin, self._give_up, mine, self._tally, self._sequence
+            ours = self._lock, touch, self._charged, wrote, self._begin, self._give_up, mine, self._tally, self._sequence
             decide = make(limit, algorithm.rule, p, full, self._entries, *ours)
         if len(self._deciders) >= MOST_LIMITS:
             self._deciders.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from ratesim import Limit, algorithms
-from ratesim.algorithms.written_out import written_out
+from ratesim.algorithms.written_out import Layout, written_out
 from ratesim.storage import MemoryStorage
 from ratesim.storage.deciding import decider
 from ratesim.storage.entry import FEW
@@ -49,9 +50,9 @@ def test_a_small_state_is_decided_without_a_call_of_its_rule(algorithm: str) -> 
     assert bound.size is not None
     assert bound.size <= FEW
     for verb, target in (("available", "left"), ("fresh_after", "fresh"), ("retry_after", "wait")):
-        lines = written_out(bound.algorithm.rule, verb, bound.size, target, {"now": "at"})
+        lines = written_out(bound.algorithm.rule, verb, Layout(bound.size), target, {"now": "at"})
         assert f"rule.{verb}" not in "\n".join(lines)
-    refreshed = "\n".join(written_out(bound.algorithm.rule, "refresh", bound.size, None, {"now": "at"}))
+    refreshed = "\n".join(written_out(bound.algorithm.rule, "refresh", Layout(bound.size), None, {"now": "at"}))
     assert "rule.refresh" not in refreshed
     assert len({decider(bound.algorithm, bound.size, len(bound.params), False) for _ in range(3)}) == 1
 
@@ -113,12 +114,13 @@ def helped(s, p, now):
 def test_control_flow_keeps_its_meaning(tmp_path, verb: str) -> None:
     rule = rule_of(tmp_path, AWKWARD)
     target = None if verb == "moving" else "x"
-    source = "\n".join(written_out(rule, verb, 3, target, {"now": "at"}))
+    source = "\n".join(written_out(rule, verb, Layout(3), target, {"now": "at"}))
     for at in (0.5, 3.5, 4.5, 5.5, 6.5, 7.0):
         for state in ([1.0, 2.0, 3.0], [2.5, 6.0, 0.0], [9.0, 9.0, 9.0]):
             s = list(state)
             expected = getattr(rule, verb)(s, (1.0, 2.0), at)
             space = {
+                **vars(math),
                 "rule": rule,
                 "p": (1.0, 2.0),
                 "p0": 1.0,
