@@ -22,7 +22,7 @@ def state_of(algorithm: str) -> RateLimitState:
     limit = Limit(10, 60.0, algorithm)
     for step in range(9):
         memory.decide("user", limit, 0.7, NOW + step)
-    entry = memory._entries["user"]
+    entry = memory.entries["user"]
     origin = entry.described()  # type: ignore[union-attr]
     origin.metadata, origin.watermarks = {"plan": "free"}, {"node": Watermark(3, 4.5)}
     return entry.export()  # type: ignore[union-attr]

@@ -155,7 +155,7 @@ class _Writer:
         return ast.parse("\n".join(_called(self._rule, call.func.id, self._layout, None, [*map(ast.unparse, given)]))).body
 
     def _given(self, node: ast.AST, env: Env) -> list[ast.stmt]:
-        """What a branch or a loop assigns has a value of its own afterwards, so before it the known value must stand there."""
+        """What a branch or a loop assigns has a value of its own afterwards: before it the known value must stand there."""
         changed = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
         return [
             ast.Assign([ast.Name(self._names[name], ast.Store())], env.pop(name)) for name in sorted(changed & env.keys())

@@ -67,7 +67,8 @@ class StorageHealth(msgspec.Struct, frozen=True):
 class StorageStats(msgspec.Struct, frozen=True):
     """Counts since the storage was opened; `entries` and `bytes` as of now (bytes 0 where the server does not say).
 
-    harmful_evictions: those of a state that was not as good as new; cost_forgotten: what they gave back.
+    memory_evictions: those that memory_limit was the reason of. harmful_evictions: those of a state that was not as good as
+    new; cost_forgotten: what they gave back. restarts: states given up because another algorithm's request came.
     """
 
     entries: int
@@ -76,6 +77,7 @@ class StorageStats(msgspec.Struct, frozen=True):
     hits: int = 0
     misses: int = 0
     evictions: int = 0
+    memory_evictions: int = 0
     harmful_evictions: int = 0
     cost_forgotten: float = 0.0
     expirations: int = 0

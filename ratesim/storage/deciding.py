@@ -6,14 +6,13 @@ It does what `MemoryStorage.decide` does for any algorithm, to the bit, in a thi
 from __future__ import annotations
 
 import math
-import re
-import textwrap
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from ratesim.algorithms import Algorithm
-from ratesim.algorithms.written_out import Layout, written_out
+from ratesim.algorithms.template import filled
+from ratesim.algorithms.written_out import Layout
 from ratesim.limit import Decision
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.waiting import FOREVER, long_enough
@@ -26,15 +25,20 @@ Decide = Callable[[str, float, float], Decision]
 # <verb ...> stands for the lines of the rule's function. The state is in s0, s1, ... (and s, where it grows) and goes back
 # into the entry only when the request is admitted, so a denied one changes nothing.
 _TEMPLATE = """
-def decider(limit, rule, p, full, entries, lock, touch, charged, wrote, begin, give_up, mine, tally, sequence):
+def decider(limit, rule, p, entries, lock, rules, mine, sequence):
     {parameters} = p
     size = rule.size(p)
-    get = entries.get
     name = limit.name
-    seize, leave = lock.acquire, lock.release
+    get, touch, insert, grew, charged = entries.by_key.get, entries.touch, entries.insert, entries.grew, entries.charged
+    wrote = None if entries.keeper is None else entries.keeper.wrote
+    tally, give_up = rules.tally, rules.give_up
+    fresh = [0.0] * size
+    rule.start(fresh, p, 0.0)
+    full = rule.available(fresh, p, 0.0)
+    {lock}
     def decide(identifier, cost, now):
         key = {key}
-        seize()
+        {seize}
         try:
             tally[0] += 1
             entry = get(key)
@@ -59,7 +63,8 @@ def decider(limit, rule, p, full, entries, lock, touch, charged, wrote, begin, g
                 <fresh_after fresh now=at>
                 fresh = fresh + (at - now)
                 if entry is None:
-                    entry = begin(identifier, key, mine, now)
+                    entry = mine(now)
+                    insert(identifier, key, entry, now)
                 {store}
                 entry.limit = limit
                 entry.last_accessed = at
@@ -69,6 +74,7 @@ def decider(limit, rule, p, full, entries, lock, touch, charged, wrote, begin, g
                     charged(key, now + fresh, full - left)
                 if wrote is not None:
                     wrote(key)
+                {grow}
                 decision = Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
             else:
                 <fresh_after fresh now=at>
@@ -94,35 +100,37 @@ def decider(limit, rule, p, full, entries, lock, touch, charged, wrote, begin, g
                 decision.sequence = sequence()
             return decision
         finally:
-            leave()
+            {leave}
     return decide
 """
 
 
 @lru_cache(maxsize=256)
-def decider(algorithm: Algorithm, size: int | None, parameters: int, named: bool) -> Callable[..., Decide]:
-    """Makes the deciding function of a limit: see the template for what it takes. size: None for a state that grows."""
+def decider(algorithm: Algorithm, size: int | None, parameters: int, named: bool, locked: bool) -> Callable[..., Decide]:
+    """Makes the deciding function of a limit: see the template for what it takes.
+
+    size: None for a state that grows. locked: whether it takes a lock, since other threads may decide meanwhile.
+    """
     growing = algorithm.growing
     layout = Layout(growing.HEAD, True) if growing is not None else Layout(size or 0)
     local = range(layout.local)
 
-    def lines(match: re.Match[str]) -> str:
-        indent, verb, target, argument = match.groups()
-        written = written_out(algorithm.rule, verb, layout, None if target == "None" else target, {"now": argument})
-        return textwrap.indent("\n".join(written or ["pass"]), indent)
-
-    source = re.sub(r"^( *)<(\w+) (\w+) now=(\w+)>$", lines, _TEMPLATE, flags=re.MULTILINE)
-    source = source.replace("{parameters}", "".join(f"p{i}, " for i in range(parameters)))
-    source = source.replace("{key}", "(identifier, name)" if named else "identifier")
-    if growing is not None:
-        own = f"s[:{layout.local}]"
-        source = source.replace("{fresh}", "s = [0.0] * size")
-        source = source.replace("{load}", f"s = entry.state; {layout.variables} = {own}")
-        source = source.replace("{store}", f"{own} = {layout.variables}; entry.state = s")
-    else:
-        source = source.replace("{fresh}", "pass")
-        source = source.replace("{load}", "; ".join(f"s{i} = entry.s{i}" for i in local))
-        source = source.replace("{store}", "; ".join(f"entry.s{i} = s{i}" for i in local))
+    own = f"s[:{layout.local}]"
+    texts = {
+        "parameters": "".join(f"p{i}, " for i in range(parameters)),
+        "key": "(identifier, name)" if named else "identifier",
+        "lock": "seize, leave = lock.acquire, lock.release" if locked else "",
+        "seize": "seize()" if locked else "",
+        "leave": "leave()" if locked else "pass",
+        "fresh": "s = [0.0] * size" if growing else "",
+        "load": f"s = entry.state; {layout.variables} = {own}"
+        if growing
+        else "; ".join(f"s{i} = entry.s{i}" for i in local),
+        "store": f"{own} = {layout.variables}; entry.state = s"
+        if growing
+        else "; ".join(f"entry.s{i} = s{i}" for i in local),
+        "grow": "if len(s) != entry.length: grew(entry, len(s), now)" if growing else "",
+    }
     namespace: dict[str, Any] = {
         **{name: value for name, value in vars(math).items() if not name.startswith("_")},
         "Decision": Decision,
@@ -131,6 +139,7 @@ def decider(algorithm: Algorithm, size: int | None, parameters: int, named: bool
         "head": None if growing is None else growing.HEAD,
         "long_enough": long_enough,
     }
+    source = filled(_TEMPLATE, algorithm.rule, layout, texts)
     exec(compile(source, f"<deciding by {algorithm.name}>", "exec"), namespace)  # noqa: S102 - the package's own source
     made: Callable[..., Decide] = namespace["decider"]
     return made

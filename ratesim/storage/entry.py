@@ -6,15 +6,19 @@ each algorithm and size, so an entry need not say whose it is.
 
 from __future__ import annotations
 
+import math
+import re
 from functools import lru_cache
-from math import inf
+from typing import Any
 
 from ratesim.algorithms import Algorithm, bind
+from ratesim.algorithms.template import filled
+from ratesim.algorithms.written_out import Layout
 from ratesim.limit import Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN
 
-__all__ = ["FEW", "Counter", "Entry", "entry_class"]
+__all__ = ["FEW", "Counter", "Entry", "Listed", "entry_class"]
 
 FEW = 6  # floats in slots of their own; longer states are lists
 
@@ -32,16 +36,18 @@ class Origin:
 
 class Entry:
     """expires_at, last_accessed: seconds since the epoch. origin: the time it was created at, or an `Origin`. limit: the one
-    that last wrote it; None where a state was put there."""
+    that last wrote it; None where a state was put there. Who makes an entry writes it at once: only two of these are set.
+    """
 
     __slots__ = ("expires_at", "last_accessed", "limit", "origin", "request_count")
 
     algorithm: Algorithm
+    expires_at: float
+    last_accessed: float
+    limit: Limit | None
+    length = 0
 
     def __init__(self, created_at: float) -> None:
-        self.expires_at = inf
-        self.last_accessed = created_at
-        self.limit: Limit | None = None
         self.origin: float | Origin = created_at
         self.request_count = 0
 
@@ -61,15 +67,7 @@ class Entry:
 
     def forgets(self, now: float) -> float:
         """The cost that would be available again if this were forgotten at `now`; 0 when that changes no decision."""
-        if self.limit is None or self.expires_at - EXPIRY_MARGIN <= now:
-            return 0.0
-        _, p, _, _ = bind(self.limit)
-        rule = self.algorithm.rule
-        s, fresh = list(self.load()), [0.0] * rule.size(p)
-        at = max(now, s[0])
-        rule.refresh(s, p, at)
-        rule.start(fresh, p, at)
-        return max(rule.available(fresh, p, at) - rule.available(s, p, at), 0.0)
+        raise TypeError("an entry belongs to an algorithm: entry_class makes its class")
 
     def export(self) -> RateLimitState:
         """The entry as it travels."""
@@ -84,14 +82,49 @@ class Entry:
         )
 
 
+class Listed(Entry):
+    """An entry whose state is a list. length: floats in it, as the storage last took note."""
+
+    __slots__ = ("length", "state")
+
+    def __init__(self, created_at: float) -> None:
+        super().__init__(created_at)
+        self.length = 0
+        self.state: list[float] = []
+
+    def load(self) -> list[float]:
+        return self.state
+
+    def store(self, s: list[float]) -> None:
+        self.state = s
+
+    def forgets(self, now: float) -> float:
+        if self.limit is None or self.expires_at - EXPIRY_MARGIN <= now:
+            return 0.0
+        _, p, _, _ = bind(self.limit)
+        rule = self.algorithm.rule
+        s, fresh = list(self.load()), [0.0] * rule.size(p)
+        at = max(now, s[0])
+        rule.refresh(s, p, at)
+        rule.start(fresh, p, at)
+        return max(rule.available(fresh, p, at) - rule.available(s, p, at), 0.0)
+
+
 class Counter:
     """One plain counter of `increment`."""
 
     __slots__ = ("count", "expires_at")
 
+    length = 0
+    limit: Limit | None = None
+
     def __init__(self, expires_at: float) -> None:
         self.count = 0
         self.expires_at = expires_at
+
+    def forgets(self, now: float) -> float:
+        """A counter belongs to no limit, so nobody knows what forgetting it admits."""
+        return 0.0
 
 
 _IN_SLOTS = """
@@ -103,30 +136,40 @@ class {name}(Entry):
 
     def store(self, s):
         {values}, = s
-"""
-_IN_LIST = """
-class {name}(Entry):
-    __slots__ = ("state",)
 
-    def load(self):
-        return self.state
-
-    def store(self, s):
-        self.state = s
+    def forgets(self, now):
+        if self.limit is None or self.expires_at - EXPIRY_MARGIN <= now:
+            return 0.0
+        p = bind(self.limit).params
+        {parameters}
+        {load}
+        at = now if now > s0 else s0
+        <refresh None now=at>
+        <available left now=at>
+        <start None now=at>
+        <available full now=at>
+        return full - left if full > left else 0.0
 """
 
 
 @lru_cache(maxsize=1024)
 def entry_class(algorithm: Algorithm, size: int | None) -> type[Entry]:
     """The class of the algorithm's entries whose state has `size` floats; None: a state that grows."""
-    fields = range(size if size is not None and size <= FEW else 0)
-    source = (_IN_SLOTS if fields else _IN_LIST).format(
-        name=f"{algorithm.name}_{size}",
-        slots="".join(f'"s{i}", ' for i in fields),
-        values=", ".join(f"self.s{i}" for i in fields),
-    )
-    namespace: dict[str, type[Entry]] = {"Entry": Entry}
-    exec(source, {**namespace, "__name__": __name__}, namespace)  # noqa: S102 - names and numbers only
-    made = namespace[f"{algorithm.name}_{size}"]
+    name = f"{algorithm.name}_{size}"
+    if size is None or size > FEW:
+        return type(name, (Listed,), {"__slots__": (), "algorithm": algorithm})
+    texts = {
+        "name": name,
+        "slots": "".join(f'"s{i}", ' for i in range(size)),
+        "values": ", ".join(f"self.s{i}" for i in range(size)),
+        "load": "; ".join(f"s{i} = self.s{i}" for i in range(size)),
+    }
+    source = filled(_IN_SLOTS, algorithm.rule, Layout(size), texts)
+    used = sorted(set(re.findall(r"\bp(\d+)\b", source)))
+    source = source.replace("{parameters}", "; ".join(f"p{i} = p[{i}]" for i in used))
+    beside = {"Entry": Entry, "EXPIRY_MARGIN": EXPIRY_MARGIN, "bind": bind, "rule": algorithm.rule, "__name__": __name__}
+    namespace: dict[str, Any] = {**vars(math), **beside}
+    exec(source, namespace)  # noqa: S102 - the package's own source
+    made: type[Entry] = namespace[name]
     made.algorithm = algorithm
     return made

@@ -6,7 +6,8 @@ All of it happens in one background task of the runtime, in slices, so that no d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Hashable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,10 @@ from ratesim.runtime import Runtime
 from ratesim.state import decode, encode
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.entry import Counter, Entry
-from ratesim.storage.journal import Count, Drop, Journal, Put
+from ratesim.storage.journal import Count, Drop, Journal, Put, Record
 
 if TYPE_CHECKING:
+    from ratesim.storage.entries import Entries
     from ratesim.storage.memory import MemoryStorage
 
 __all__ = ["COUNTER", "Keeper", "upkeep"]
@@ -26,16 +28,16 @@ __all__ = ["COUNTER", "Keeper", "upkeep"]
 COUNTER = ":counter"  # the name under which an identifier's counter lies; no limit can have it
 SLICE = 1000  # entries looked at, or written, at once: about a millisecond
 
-Entries = MutableMapping[Hashable, Entry | Counter]
-
 
 class Keeper:
     """Writes what happens to entries to a journal."""
 
-    def __init__(self, config: MemoryStorageConfig, entries: Entries) -> None:
+    def __init__(self, config: MemoryStorageConfig, entries: Entries, lock: AbstractContextManager[object]) -> None:
         assert config.persist_to_disk is not None
         self.journal = Journal(Path(config.persist_to_disk), config.fsync)
         self._entries = entries
+        self._lock = lock
+        self._together: list[Record] | None = None
 
     def recover(self, storage: MemoryStorage) -> str:
         """Open the journal and put back what was there; says what was found. Times to live go on where they were."""
@@ -52,18 +54,40 @@ class Keeper:
 
     def wrote(self, key: Hashable) -> None:
         """An entry was written."""
-        self.journal.append([_record(key, self._entries[key])])
+        self._append(_record(key, self._entries.by_key[key]))
 
     def dropped(self, key: Hashable) -> None:
         """An entry is gone."""
         identifier, name = _split(key)
-        self.journal.append([Drop(identifier, None if name == COUNTER else name)])
+        self._append(Drop(identifier, None if name == COUNTER else name))
+
+    def _append(self, record: Record) -> None:
+        if self._together is None:
+            self.journal.append([record])
+        else:
+            self._together.append(record)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What happens meanwhile is appended at the end, with one fsync for all of it. The caller holds the lock."""
+        self._together = []
+        try:
+            yield
+        finally:
+            records, self._together = self._together, None
+            if records:
+                self.journal.append(records)
 
     async def snapshot(self, runtime: Runtime) -> None:
         """Write a new generation, in slices."""
         with self.journal.begin_snapshot() as writer:
-            for keys in _slices(self._entries):
-                writer.write([_record(key, entry) for key in keys if (entry := self._entries.get(key)) is not None])
+            with self._lock:
+                keys = list(self._entries.by_key)
+            for some in _slices(keys):
+                with self._lock:
+                    found = [(key, self._entries.by_key.get(key)) for key in some]
+                    records = [_record(key, entry) for key, entry in found if entry is not None]
+                writer.write(records)
                 await runtime.sleep(0)
             await _beside(runtime, partial(writer.commit))
 
@@ -82,15 +106,9 @@ def _record(key: Hashable, entry: Entry | Counter) -> Put | Count:
         raise Serialization(f"{identifier[:80]!r}: half of a surrogate pair cannot be kept on disk") from error
 
 
-def _slices(entries: Entries) -> Iterator[list[Hashable]]:
-    keys: Iterable[Hashable] = list(entries)  # copied once, 8 bytes each: entries come and go meanwhile
-    part: list[Hashable] = []
-    for key in keys:
-        part.append(key)
-        if len(part) == SLICE:
-            yield part
-            part = []
-    yield part
+def _slices(keys: list[Hashable]) -> Iterator[list[Hashable]]:
+    for start in range(0, len(keys), SLICE):
+        yield keys[start : start + SLICE]
 
 
 def _beside(runtime: Runtime, work: partial[None]) -> Awaitable[None]:
@@ -117,7 +135,8 @@ async def upkeep(storage: MemoryStorage, keeper: Keeper | None) -> None:
                 await keeper.snapshot(runtime)
             sync_at = runtime.time() + config.fsync_interval
         if now >= clean_at:
-            for keys in _slices(storage.entries):
+            for keys in _slices(storage.keys()):  # copied, 8 bytes each: entries come and go meanwhile
                 storage.drop_expired(keys, now)
                 await runtime.sleep(0)
+            storage.keep_to_limit()
             clean_at = runtime.time() + config.cleanup_interval

@@ -35,7 +35,7 @@ def test_what_is_written_out_decides_as_the_rule(limit: Limit) -> None:
         if step % 50 == 0:
             now = float(np.nextafter((now // 9.0 + 1) * 9.0, rng.choice([-np.inf, np.inf])))
         cost, user = float(rng.choice([0.0, 0.3, 1.0, 1.0, 6.0, 20.0])), f"user {rng.integers(3)}"
-        assert fast.decide(user, limit, cost, now) == plain._decide(limit, user, cost, now)
+        assert fast.decide(user, limit, cost, now) == plain._by_rule(limit, user, cost, now)
         left, right = fast.entry(user, limit.name), plain.entry(user, limit.name)
         assert (left is None) == (right is None)
         if left is not None and right is not None:
@@ -54,7 +54,7 @@ def test_a_small_state_is_decided_without_a_call_of_its_rule(algorithm: str) -> 
         assert f"rule.{verb}" not in "\n".join(lines)
     refreshed = "\n".join(written_out(bound.algorithm.rule, "refresh", Layout(bound.size), None, {"now": "at"}))
     assert "rule.refresh" not in refreshed
-    assert len({decider(bound.algorithm, bound.size, len(bound.params), False) for _ in range(3)}) == 1
+    assert len({decider(bound.algorithm, bound.size, len(bound.params), False, True) for _ in range(3)}) == 1
 
 
 def rule_of(tmp_path, text: str) -> types.ModuleType:

@@ -115,11 +115,11 @@ async def test_whatever_is_done_to_it_a_store_holds_what_it_should(policy: str) 
                 await storage.charge_many([Charge(user, limit, "node", 1, 0.0, ((now, 0.5, 1),))])
             case _:
                 storage.decide(user, limit, float(rng.choice([0.0, 1.0, 9.0])), now)
-        assert len(storage._entries) <= 20
+        assert len(storage.entries) <= 20
     for user in [*(f"user {i}" for i in range(12)), "copy"]:
         await storage.reset(user)
     assert (await storage.get_stats()).entries == 0
-    assert storage._named == {}
+    assert storage._entries._named == {}
 
 
 @pytest.mark.parametrize("algorithm", names())

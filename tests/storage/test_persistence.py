@@ -50,7 +50,7 @@ async def test_decisions_go_on_after_every_restart(tmp_path: Path, clock: Clock,
                 if algorithm == "adaptive":
                     await kept.observe("user", limit, 0.7)
                     await stayed.observe("user", limit, 0.7, clock.now)
-        left, right = kept.entry("user", "named"), stayed._entries.get(("user", "named"))
+        left, right = kept.entry("user", "named"), stayed.entries.get(("user", "named"))
         if left is not None:
             assert left.export() == right.export()  # type: ignore[union-attr]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 
@@ -117,6 +118,12 @@ class AdaptiveLRU:
             often.move_to_end(key)
         self._chosen = next(iter(once))
         return self._chosen
+
+    def bytes(self) -> int:
+        lists = (self._once, self._often, self._gone_once, self._gone_often)
+        numbers = sys.getsizeof(1 << 40) * (len(self._once) + len(self._often) + len(self._gone_often))
+        names = sum(len(gone) * sys.getsizeof(next(iter(gone), "")) for gone in (self._gone_once, self._gone_often))
+        return sum(map(sys.getsizeof, lists)) + numbers + names + sys.getsizeof(self._log)
 
     def choose(self, key: Hashable) -> None:
         """Another has chosen the victim: remember it as one when it goes."""

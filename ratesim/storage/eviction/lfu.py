@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -47,6 +48,13 @@ class LFU:
 
     def victim(self, now: float = 0.0) -> Hashable:
         return next(iter(self._ring.above.keys))
+
+    def bytes(self) -> int:
+        size, bucket = sys.getsizeof(self._bucket), self._ring.above
+        while bucket is not self._ring:
+            size += sys.getsizeof(bucket) + sys.getsizeof(bucket.keys)
+            bucket = bucket.above
+        return size
 
     def _put(self, key: Hashable, uses: int, below: _Bucket) -> None:
         above = below.above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -26,3 +27,6 @@ class LRU:
 
     def victim(self, now: float = 0.0) -> Hashable:
         return next(iter(self._order))
+
+    def bytes(self) -> int:
+        return sys.getsizeof(self._order)

@@ -28,6 +28,11 @@ class EvictionPolicy(Protocol):
     def victim(self, now: float) -> Hashable:
         """The entry to forget at `now`, seconds; it stays until `remove`. There must be one."""
 
+    def bytes(self) -> int:
+        """What the policy itself takes, within some percent: with the keys that it remembers, without those that are there.
+
+        Seldom asked, so it may take a while."""
+
 
 @runtime_checkable
 class ChargedPolicy(Protocol):

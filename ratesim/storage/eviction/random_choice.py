@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable
 
 import numpy as np
@@ -39,3 +40,7 @@ class Random:
         if not self._drawn:
             self._drawn = self._rng.random(DRAWN_AT_ONCE).tolist()
         return self._keys[int(self._drawn.pop() * len(self._keys))]
+
+    def bytes(self) -> int:
+        places = sys.getsizeof(1) * len(self._keys)
+        return sys.getsizeof(self._keys) + sys.getsizeof(self._place) + places

@@ -7,6 +7,7 @@ turns with the clock; this needs none, and a key may be added that is due before
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -67,6 +68,11 @@ class Schedule:
                 break
             del level[at >> 6]
             at >>= 6
+
+    def bytes(self) -> int:
+        """What it takes, keys and ticks not counted."""
+        tables = [*self._slots.values(), *self._maps, self._slots]
+        return sum(map(sys.getsizeof, tables)) + sys.getsizeof(1 << 63) * sum(map(len, self._maps))
 
     def earliest(self) -> int:
         """The first tick that has a key; -1 when none has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 from math import inf
@@ -54,6 +55,12 @@ class TTL:
             del self._waiting[key]
         else:
             self._schedule.discard(key, tick)
+
+    def bytes(self) -> int:
+        each = sys.getsizeof(_Entry()) + sys.getsizeof(0.0)
+        ticks = sys.getsizeof(1 << 40) * (len(self._entries) - len(self._waiting))
+        tables = sys.getsizeof(self._entries) + sys.getsizeof(self._waiting) + self._schedule.bytes()
+        return tables + each * len(self._entries) + ticks
 
     def victim(self, now: float) -> Hashable:
         schedule = self._schedule

@@ -281,6 +281,11 @@ class Journal:
         for name in Layout.of(self._files.names(self.directory)).stale:
             self._files.remove(self.directory / name)
 
+    @property
+    def refusal(self) -> str:
+        """Why it takes nothing; "" while it does."""
+        return self._refusal
+
     # -- refusing -----------------------------------------------------------------------------------------------------
 
     def _fail(self, error: OSError) -> StorageError:
