@@ -3,55 +3,109 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-__all__ = ["installed", "peers"]
+__all__ = ["Ask", "Peer", "installed", "peers"]
+
+Ask = Callable[[str], object]
+
+
+class Peer(NamedTuple):
+    """make: a new limiter of 100 a minute in memory, as a function that asks for one request of a user."""
+
+    name: str
+    make: Callable[[], Ask]
 
 
 def installed() -> bool:
     """Whether the peers are here."""
-    return all(importlib.util.find_spec(name) for name in ("limits", "throttled"))
+    return all(importlib.util.find_spec(name) for name in ("limits", "throttled", "pyrate_limiter"))
 
 
-def peers(users: Sequence[str]) -> dict[str, dict[str, Callable[[], object]]]:
-    """By our algorithm's name, the peers that have it: work that asks 100/minute for each of `users` in turn."""
+def peers(keys: int) -> dict[str, list[Peer]]:
+    """By our algorithm's name, the peers that have it, each with room for `keys` users."""
+    found: dict[str, list[Peer]] = {}
+    for source in (_limits, _throttled, _pyrate):
+        for algorithm, peer in source(keys):
+            found.setdefault(algorithm, []).append(peer)
+    return found
+
+
+def _limits(keys: int) -> list[tuple[str, Peer]]:
     import limits
     import limits.storage
     import limits.strategies
-    import throttled
 
     item = limits.RateLimitItemPerMinute(100)
 
-    def of_limits(strategy: Any) -> Callable[[], object]:
-        def work() -> None:
-            hit = strategy(limits.storage.MemoryStorage()).hit
-            for user in users:
-                hit(item, user)
-
-        return work
-
-    def of_throttled(kind: str) -> Callable[[], object]:
-        def work() -> None:
-            store = throttled.store.MemoryStore(options={"MAX_SIZE": len(users)})
-            limit = throttled.Throttled(using=kind, quota=throttled.rate_limiter.per_min(100), store=store).limit
-            for user in users:
-                limit(user)
-
-        return work
+    def make(strategy: Any) -> Ask:
+        hit = strategy(limits.storage.MemoryStorage()).hit
+        return lambda user: hit(item, user)
 
     strategies = limits.strategies
-    return {
-        "fixed_window": {
-            "limits": of_limits(strategies.FixedWindowRateLimiter),
-            "throttled-py": of_throttled("fixed_window"),
-        },
-        "sliding_window": {
-            "limits": of_limits(strategies.SlidingWindowCounterRateLimiter),
-            "throttled-py": of_throttled("sliding_window"),
-        },
-        "sliding_log": {"limits": of_limits(strategies.MovingWindowRateLimiter)},
-        "token_bucket": {"throttled-py": of_throttled("token_bucket")},
-        "leaky_bucket": {"throttled-py": of_throttled("leaking_bucket")},
-        "gcra": {"throttled-py": of_throttled("gcra")},
+    return [
+        (algorithm, Peer("limits", lambda strategy=strategy: make(strategy)))  # type: ignore[misc]
+        for algorithm, strategy in (
+            ("fixed_window", strategies.FixedWindowRateLimiter),
+            ("sliding_window", strategies.SlidingWindowCounterRateLimiter),
+            ("sliding_log", strategies.MovingWindowRateLimiter),
+        )
+    ]
+
+
+def _throttled(keys: int) -> list[tuple[str, Peer]]:
+    import throttled
+
+    def make(kind: str) -> Ask:
+        store = throttled.store.MemoryStore(options={"MAX_SIZE": keys})
+        limit: Ask = throttled.Throttled(using=kind, quota=throttled.rate_limiter.per_min(100), store=store).limit
+        return limit
+
+    return [
+        (algorithm, Peer("throttled-py", lambda kind=kind: make(kind)))  # type: ignore[misc]
+        for algorithm, kind in (
+            ("fixed_window", "fixed_window"),
+            ("sliding_window", "sliding_window"),
+            ("token_bucket", "token_bucket"),
+            ("leaky_bucket", "leaking_bucket"),
+            ("gcra", "gcra"),
+        )
+    ]
+
+
+def _pyrate(keys: int) -> list[tuple[str, Peer]]:
+    import pyrate_limiter as pyrate
+
+    rates = [pyrate.Rate(100, pyrate.Duration.MINUTE)]
+    clock = pyrate.WallClock()
+
+    class PerUser(pyrate.BucketFactory):
+        """A bucket for each user, as its documentation has it; the base class knows none of them by name."""
+
+        def __init__(self, bucket: Callable[[], Any]) -> None:
+            self._bucket = bucket
+            self._buckets: dict[str, Any] = {}
+
+        def wrap_item(self, name: str, weight: int = 1) -> Any:
+            return pyrate.RateItem(name, clock.now(), weight)
+
+        def get(self, item: Any) -> Any:
+            bucket = self._buckets.get(item.name)
+            if bucket is None:
+                bucket = self._buckets[item.name] = self._bucket()
+            return bucket
+
+    def make(bucket: Callable[[], Any]) -> Ask:
+        ask = pyrate.Limiter(PerUser(bucket)).try_acquire
+        return lambda user: ask(user, blocking=False)
+
+    buckets: dict[str, Callable[[], Any]] = {
+        "sliding_log": lambda: pyrate.InMemoryBucket(rates),
+        "gcra": lambda: pyrate.StateBucket(rates, pyrate.GCRA()),
+        "token_bucket": lambda: pyrate.StateBucket(rates, pyrate.TokenBucket()),
     }
+    return [
+        (algorithm, Peer("pyrate-limiter", lambda bucket=bucket: make(bucket)))  # type: ignore[misc]
+        for algorithm, bucket in buckets.items()
+    ]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simpy
 from conftest import Clock
 
 from ratesim import Limit
 from ratesim.algorithms import names
-from ratesim.errors import Config, StorageError
-from ratesim.runtime import AsyncioRuntime
-from ratesim.storage import Charge, MemoryStorage, MemoryStorageConfig, open_storage
+from ratesim.errors import Capacity, Config, StorageError
+from ratesim.limit import InvalidLimit
+from ratesim.runtime import AsyncioRuntime, SimRuntime
+from ratesim.storage import Charge, MemoryStorage, MemoryStorageConfig, Request, open_storage
+from ratesim.storage.journal import File
 
 NOW = 1_700_000_000.0
 
@@ -165,3 +169,76 @@ def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path, fsync: str) -> N
             return (await kept.peek("user", Limit(1e9, 1e6, "fixed_window"), 0)).remaining
 
     assert 1e9 - asyncio.run(reopened()) >= answered
+
+
+class Watched:
+    """A file of a journal that counts its fsyncs, and can be made to fail."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self.syncs = 0
+        self.full = False
+
+    def write(self, data: bytes) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._file.write(data)
+
+    def sync(self) -> None:
+        self.syncs += 1
+        self._file.sync()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def watch(kept: MemoryStorage) -> Watched:
+    keeper = kept._entries.keeper
+    assert keeper is not None
+    assert keeper.journal._log is not None
+    watched = keeper.journal._log = Watched(keeper.journal._log)
+    return watched
+
+
+async def test_a_batch_is_synced_once(tmp_path: Path, clock: Clock) -> None:
+    async with storage(tmp_path, clock, fsync="always") as kept:
+        log = watch(kept)
+        requests = [Request(f"user {number % 7}", Limit(5, 60.0)) for number in range(30)]
+        assert len(await kept.acquire_many(requests)) == 30
+        assert log.syncs == 1
+        await kept.acquire("user 0", Limit(50, 60.0))
+        assert log.syncs == 2
+        with pytest.raises(InvalidLimit):
+            await kept.acquire_many([Request("decided", Limit(5, 60.0)), Request("wrong", Limit(5, 60.0), cost=-1.0)])
+    async with storage(tmp_path, clock) as kept:
+        assert {f"user {number}" for number in range(7)} | {"decided"} == set(kept.entries)
+
+
+async def test_a_disk_that_failed_shows_in_the_health_and_nothing_is_answered(tmp_path: Path, clock: Clock) -> None:
+    async with storage(tmp_path, clock) as kept:
+        assert (await kept.health_check()).healthy
+        watch(kept).full = True
+        with pytest.raises(Capacity):
+            await kept.acquire("user", Limit(5, 60.0))
+        with pytest.raises(StorageError, match="opened again"):
+            await kept.acquire("user", Limit(5, 60.0))
+        health = await kept.health_check()
+        assert not health.healthy
+        assert "No space left" in health.detail
+
+
+async def test_the_sweep_runs_in_simulated_time_too() -> None:
+    env = simpy.Environment()
+    swept = MemoryStorage(MemoryStorageConfig(cleanup_interval=10.0), SimRuntime(env))
+
+    async def use() -> None:
+        await swept.open()
+        for user in range(2500):
+            await swept.acquire(str(user), Limit(5, 2.0, "token_bucket"))
+
+    swept.runtime.spawn(use())
+    env.run(until=9.0)
+    assert len(swept.entries) == 2500
+    env.run(until=11.0)
+    assert len(swept.entries) == 0
+    assert (await swept.get_stats()).expirations == 2500
