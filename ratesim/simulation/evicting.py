@@ -5,6 +5,9 @@ Both are asked of a store of `max_entries`, for any policy of `ratesim.storage.e
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from collections.abc import Sequence
 from importlib import resources
 from math import inf
 from typing import Any, NamedTuple
@@ -18,7 +21,19 @@ from ratesim.simulation.score import score
 from ratesim.storage.eviction import POLICIES, ChargedPolicy
 from traffic import Trace, Zipf, read_log
 
-__all__ = ["OverAdmission", "hit_ratio", "key_traces", "live_keys", "over_admission", "workloads"]
+__all__ = [
+    "PEERS",
+    "OverAdmission",
+    "hit_ratio",
+    "key_traces",
+    "live_keys",
+    "over_admission",
+    "peer_hit_ratios",
+    "workloads",
+]
+
+PEERS = ("LRU", "ARC", "S3FIFO", "Sieve")  # of libCacheSim
+LEAST_S3FIFO = 20  # entries
 
 Keys = NDArray[np.int64]
 
@@ -29,12 +44,15 @@ class OverAdmission(NamedTuple):
     over_admission: `Score.over_admission`: what was admitted too much, as a share of the exact total.
     harmless, harmful: evictions of states that were as good as new, and of others.
     forgotten: cost that the harmful ones made available again.
+    hits: requests that found their key's state. exact: cost that an exact limiter admits in all.
     """
 
     over_admission: float
     harmless: int
     harmful: int
     forgotten: float
+    hits: int
+    exact: float
 
 
 def hit_ratio(policy_name: str, keys: Keys, max_entries: int, seed: int = 0) -> float:
@@ -62,6 +80,27 @@ def hit_ratio(policy_name: str, keys: Keys, max_entries: int, seed: int = 0) -> 
     return hits / len(keys)
 
 
+def peer_hit_ratios(keys: Keys, max_entries: int, names: Sequence[str] = PEERS) -> dict[str, float]:
+    """The same of libCacheSim's caches (package libcachesim), by their names there; empty when it is not installed.
+
+    Without S3FIFO where its small queue, a tenth, holds less than 2: it finds nothing then, and below 1 ends the process.
+    """
+    if importlib.util.find_spec("libcachesim") is None:
+        return {}
+    peer = importlib.import_module("libcachesim")
+    asked = keys.tolist()
+    found = {}
+    for name in names if max_entries >= LEAST_S3FIFO else (each for each in names if each != "S3FIFO"):
+        cache, request = getattr(peer, name)(max_entries, hashpower=16), peer.Request()
+        request.obj_size = 1
+        hits = 0
+        for key in asked:
+            request.obj_id = key
+            hits += cache.get(request)
+        found[name] = hits / len(asked)
+    return found
+
+
 def over_admission(policy_name: str, limit: Limit, trace: Trace, max_entries: int, seed: int = 0) -> OverAdmission:
     """Decide a trace by the rule of the limit's algorithm with at most `max_entries` states, and compare with the oracle."""
     algorithm, p, _, head = bind(limit)
@@ -70,7 +109,7 @@ def over_admission(policy_name: str, limit: Limit, trace: Trace, max_entries: in
     charged = policy.charged if isinstance(policy, ChargedPolicy) else None
     states: dict[Any, list[float]] = {}
     admitted = np.zeros(len(trace), np.bool_)
-    harmless = harmful = 0
+    harmless = harmful = hits = 0
     forgotten = 0.0
     requests = zip(trace.key.tolist(), trace.time.tolist(), trace.cost.tolist(), strict=True)
     for row, (key, now, cost) in enumerate(requests):
@@ -79,6 +118,7 @@ def over_admission(policy_name: str, limit: Limit, trace: Trace, max_entries: in
         if s is None:
             s = _fresh(rule, p, now)
         else:
+            hits += 1
             policy.touch(key)
         before = s[:head]
         rule.refresh(s, p, now)
@@ -99,8 +139,8 @@ def over_admission(policy_name: str, limit: Limit, trace: Trace, max_entries: in
             states[key] = s
         if charged is not None:
             charged(key, now + rule.fresh_after(s, p, now), _loss(rule, p, s[:], now))
-    over = score(limit, trace.key, trace.time, trace.cost, admitted).over_admission
-    return OverAdmission(over, harmless, harmful, forgotten)
+    found = score(limit, trace.key, trace.time, trace.cost, admitted)
+    return OverAdmission(found.over_admission, harmless, harmful, forgotten, hits, found.exact_total)
 
 
 def live_keys(limit: Limit, trace: Trace) -> int:
