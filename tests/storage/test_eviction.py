@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from hypothesis import strategies as st
 
 from ratesim.storage.eviction import POLICIES
 from ratesim.storage.eviction.adaptive_lru import AdaptiveLRU
-from ratesim.storage.eviction.demand import Demand
-from ratesim.storage.eviction.duel import Duel
 from ratesim.storage.eviction.limit_aware import LimitAware
 from ratesim.storage.eviction.schedule import Schedule, tick_of
 
@@ -101,65 +98,6 @@ def test_a_tick_is_never_late_and_early_by_a_thirty_second_of_the_time_left_at_m
 def test_a_tick_takes_any_time() -> None:
     assert tick_of(-math.inf, 5.0) == 0
     assert tick_of(math.inf, 5.0) < 2**48
-
-
-def test_demand_forgets_what_is_wanted_least() -> None:
-    order = Demand()
-    for key in range(4):
-        order.insert(key)
-    for key, uses in ((0, 3), (1, 9), (3, 1)):
-        for _ in range(uses):
-            order.touch(key)
-    gone = []
-    while len(gone) < 4:
-        gone.append(order.least())
-        order.remove(gone[-1])
-    assert gone == [2, 3, 0, 1]
-
-
-def test_demand_remembers_what_went() -> None:
-    order = Demand()
-    for key in ("busy", "idle", "other"):
-        order.insert(key)
-    for _ in range(5):
-        order.touch("busy")
-        order.touch("other")
-    order.remove("busy")
-    order.insert("busy")
-    order.touch("idle")
-    assert order.least() == "idle"
-
-
-def test_demand_of_long_ago_counts_less() -> None:
-    order = Demand()
-    order.insert("once busy")
-    for _ in range(40):
-        order.touch("once busy")
-    for turn in range(400):  # of a store of two: 200 turnovers, 12 half-lives
-        order.insert(turn)
-        order.touch(turn)
-        if turn:
-            order.remove(turn - 1)
-    assert order.least() == "once busy"
-
-
-def test_a_duel_takes_recency_where_the_population_changes_and_demand_where_it_stays() -> None:
-    rng = np.random.default_rng(2)
-    weights = np.arange(1, 1001) ** -0.8
-    popular = rng.choice(1000, 30_000, p=weights / weights.sum())
-    staying, changing = Duel(50), Duel(50)
-    for request, key in enumerate(popular.tolist()):
-        staying.see(key)
-        changing.see(key + request // 5)
-    assert not staying.recency_wins
-    assert changing.recency_wins
-
-
-def test_a_duel_of_a_large_store_is_fought_over_a_sample() -> None:
-    duel = Duel(1_000_000)
-    seen: list[Hashable] = [key for key in range(100_000) if duel.plays(key)]
-    assert 10 < len(seen) < 200
-    assert seen == [key for key in range(100_000) if Duel(1_000_000).plays(key)]
 
 
 def test_limit_aware_takes_what_is_free_before_what_is_wanted_least() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import OrderedDict
 
 import numpy as np
@@ -10,6 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratesim.storage.eviction import POLICIES, EvictionPolicy
+from ratesim.storage.eviction.entry import FAR, Entry
+from ratesim.storage.eviction.ghosts import LEAST, SHARE, Ghosts
+from ratesim.storage.eviction.levels import Levels
+from ratesim.storage.eviction.limit_aware import LimitAware
+from ratesim.storage.eviction.ranking import Ranking
 
 ROOM = 8
 keys = st.lists(st.integers(0, 20), max_size=300)
@@ -130,3 +136,119 @@ def test_adaptive_lru_keeps_up_with_lru_where_the_population_changes() -> None:
     rng = np.random.default_rng(3)
     asked = [int(i // 20 + rng.exponential(15.0)) for i in range(30_000)]
     assert run(POLICIES["AdaptiveLRU"](100), asked, 100)[0] > 0.98 * run(POLICIES["LRU"](100), asked, 100)[0]
+
+
+def used_at(key: int, *times: float) -> Entry:
+    entry = Entry(key, times[0])
+    for time in times[1:]:
+        entry.use(time)
+    return entry
+
+
+def test_the_demand_of_an_entry_is_its_uses_each_halved_with_every_half_life() -> None:
+    times = [0.0, 10.0, 10.5, 300.0]
+    demand = sum(2.0 ** ((time - 300.0) / FAR) for time in times)
+    assert 2.0 ** (used_at(1, *times).far - 300.0 / FAR) == pytest.approx(demand)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "raise", "drop", "tidy"]), st.integers(0, 9), st.integers(-3, 40)), max_size=99
+    )
+)
+def test_levels_find_the_lowest_that_is_not_gone_however_it_has_risen(steps: list[tuple[str, int, int]]) -> None:
+    levels = Levels()
+    entries: dict[int, Entry] = {}
+    level: dict[int, int] = {}
+    for verb, key, number in steps:
+        if verb == "tidy":
+            levels.tidy()
+        elif verb == "add" and key not in entries:
+            entries[key], level[key] = Entry(key, 0.0), number
+            levels.add(entries[key], number)
+        elif verb == "raise" and key in entries:
+            level[key] += max(0, number)
+        elif verb == "drop" and key in entries:
+            entries.pop(key).gone = True
+            del level[key]
+        first = levels.first(lambda entry: level[entry.key])  # type: ignore[index]
+        lowest = min(level.values(), default=None)
+        assert (None if first is None else level[first.key]) == lowest  # type: ignore[index]
+        if lowest is not None:
+            assert levels.first(lambda entry: level[entry.key], below=lowest) is None  # type: ignore[index]
+
+
+def test_ghosts_give_back_the_demand_of_a_key_that_went() -> None:
+    ghosts = Ghosts()
+    ghosts.put(used_at(7, 1.0, 2.0, 3.0), 1)
+    known, unknown = Entry(7, 4.0), Entry(8, 4.0)
+    ghosts.get(known)
+    ghosts.get(unknown)
+    assert known.far == pytest.approx(used_at(7, 1.0, 2.0, 3.0, 4.0).far, rel=1e-6)
+    assert known.near == pytest.approx(used_at(7, 1.0, 2.0, 3.0, 4.0).near, rel=1e-6)
+    assert (unknown.near, unknown.far) == (Entry(8, 4.0).near, Entry(8, 4.0).far)
+
+
+def test_ghosts_remember_most_keys_when_they_have_to_grow_for_more() -> None:
+    ghosts = Ghosts()
+    entries = LEAST // SHARE
+    for key in range(4 * entries):
+        ghosts.put(used_at(key, 0.0, 1.0), key)
+    remembered = 0
+    for key in range(4 * entries):
+        entry = Entry(key, 1.0)
+        ghosts.get(entry)
+        remembered += entry.far > Entry(key, 1.0).far
+    assert remembered > 0.8 * 4 * entries
+    assert ghosts.bytes() < 2 * 12 * SHARE * 4 * entries
+
+
+def test_of_two_keys_that_want_one_place_the_ghosts_keep_the_one_with_more_demand() -> None:
+    ghosts = Ghosts()
+    for key in range(LEAST // 8):
+        ghosts.put(used_at(key, 0.0, 1.0, 2.0), 1)
+    for key in range(LEAST, 10 * LEAST):
+        ghosts.put(used_at(key, 0.0), 1)
+    kept = 0
+    for key in range(LEAST // 8):
+        entry = Entry(key, 2.0)
+        ghosts.get(entry)
+        kept += entry.far > Entry(key, 2.0).far
+    assert kept > 0.9 * (LEAST // 8)
+
+
+def ranked(asked: list[int]) -> Ranking:
+    """All keys are there; judged before each use."""
+    ranking = Ranking()
+    entries: dict[int, Entry] = {}
+    for request, key in enumerate(asked):
+        time = request / 50
+        if key in entries:
+            ranking.judge(entries[key], len(entries))
+            entries[key].use(time)
+        else:
+            entries[key] = Entry(key, time)
+            ranking.others.append(entries[key])
+    return ranking
+
+
+def test_a_ranking_follows_late_use_where_the_population_changes_and_demand_where_it_stays() -> None:
+    popular = zipf(10_000, 0.8, 4)
+    assert not ranked(popular).recency_leads
+    assert ranked([key + request // 5 for request, key in enumerate(popular)]).recency_leads
+
+
+def test_limit_aware_takes_little_memory_for_each_entry_and_says_how_much() -> None:
+    policy = LimitAware(20_000)
+    held: list[int] = list(range(10**6, 10**6 + 80_000))  # made before, as a store has its keys
+    tracemalloc.start()
+    for number, key in enumerate(held):
+        if number >= 20_000:
+            policy.remove(policy.victim(float(number)))
+        policy.insert(key)
+        policy.charged(key, 1e9 + number, 1.0)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert taken < 600 * 20_000
+    assert policy.bytes() == pytest.approx(taken, rel=0.1)
