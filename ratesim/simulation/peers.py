@@ -80,7 +80,7 @@ def _pyrate(keys: int) -> list[tuple[str, Peer]]:
     rates = [pyrate.Rate(100, pyrate.Duration.MINUTE)]
     clock = pyrate.WallClock()
 
-    class PerUser(pyrate.BucketFactory):
+    class PerUser(pyrate.BucketFactory):  # type: ignore[misc]
         """A bucket for each user, as its documentation has it; the base class knows none of them by name."""
 
         def __init__(self, bucket: Callable[[], Any]) -> None:
