@@ -8,6 +8,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, urlsplit
 
+from ratesim.storage import StorageURL
 from ratesim.wording import seconds, share, span
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ Persistence = Literal["none", "session", "durable"]
 
 LEVELS: tuple[Persistence, ...] = ("none", "session", "durable")
 NEARLY_NONE = 1e-3  # an over-admission where none is allowed is weighed against this share, having no relative size
-DEFAULT_ENTRIES = 1_000_000  # of MemoryStorageConfig
 
 # Student's t, 97.5 %, for 1 to 10 degrees of freedom: Abramowitz & Stegun, Handbook of Mathematical Functions, table 26.10.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -151,7 +151,8 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
     kept = persistence(storage)
     checks = [_latency(p99, requirements.p99, failed), _over_admission(over, requirements.max_over_admission)]
     checks.append(_persistence(kept, requirements.persistence))
-    checks.append(_keys(storage, requirements.key_count, nodes if routing == "sticky" else 1))
+    per_key = float(rows["bytes_per_key"].mean())
+    checks.append(_keys(storage, requirements.key_count, nodes if routing == "sticky" else 1, per_key))
     return Assessment(
         candidate=str(first["candidate"]),
         backend=str(first["backend"]),
@@ -165,7 +166,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
         failed_share=failed,
         l2_operations_per_request=float(rows["l2_operations_per_request"].mean()),
         l2_busy_per_request=float(rows["l2_busy_per_request"].mean()),
-        bytes_per_key=float(rows["bytes_per_key"].mean()),
+        bytes_per_key=per_key,
         checks=tuple(check for check in checks if check is not None),
     )
 
@@ -224,11 +225,15 @@ def _persistence(kept: Persistence, required: Persistence) -> Check | None:
     )
 
 
-def _keys(storage: str, required: int, share_of: int) -> Check | None:
+def _keys(storage: str, required: int, share_of: int, bytes_per_key: float) -> Check | None:
     """Only memory can be too small to hold a key: it then evicts live ones, and forgets what they counted."""
     if urlsplit(storage).scheme != "memory":
         return None
-    room = int(dict(parse_qsl(urlsplit(storage).query)).get("max_entries", DEFAULT_ENTRIES)) * share_of
+    config = StorageURL.parse(storage).config
+    held = config.max_entries
+    if config.memory_limit is not None and bytes_per_key > 0:  # nan is not
+        held = min(held, int(config.memory_limit / bytes_per_key))
+    room = held * share_of
     if room >= required:
         return None
     said = f"room for {room:,} keys"

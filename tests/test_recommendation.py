@@ -133,6 +133,12 @@ def test_memory_that_cannot_hold_the_keys_fails():
     assert reasons(chosen)["memory"] == "fails key count: room for 1,000,000 keys (2,000,000 required)"
 
 
+def test_memory_of_too_few_bytes_for_the_keys_fails():
+    small = [{**row, "storage": "memory://?memory_limit=100000"} for row in MEMORY]  # at 200 bytes for each key
+    chosen = recommend(study(small, REDIS, key_count=501))
+    assert reasons(chosen)["memory"] == "fails key count: room for 500 keys (501 required)"
+
+
 def test_a_limit_that_hardly_binds_is_said_in_the_verdict():
     loose = recommend(study(*ALL, binds=False, suggestion="5/minute"))
     assert "the limit hardly ever binds, so the choice rests on latency and cost alone; 5/minute would bind" in loose.verdict

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ratesim.algorithms import bind
+from ratesim.errors import Config
 from ratesim.limit import InvalidLimit, Limit
+from ratesim.storage import StorageURL
 from traffic import Poisson, Trace, Workload, Zipf, read_log
 
 __all__ = ["Candidate", "Deployment", "Requirements", "Scenario", "ScenarioError", "WorkloadSpec"]
@@ -115,6 +117,15 @@ class Candidate(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9 ._,:+-]{1,60}$")
     storage: str
     routing: Routing | None = None
+
+    @field_validator("storage")
+    @classmethod
+    def _opens(cls, url: str) -> str:
+        try:
+            StorageURL.parse(url)
+        except Config as error:
+            raise ValueError(str(error)) from error
+        return url
 
 
 class LimitSpec(_Part):

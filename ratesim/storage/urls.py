@@ -118,14 +118,20 @@ def _convert(config: type[msgspec.Struct], values: dict[str, str]) -> Any:
         try:
             converted[key] = value if typing.get_origin(kind) is typing.Literal else _parse(kind, value)
         except (ValueError, KeyError) as error:
-            name = kind.__name__ if isinstance(kind, type) else str(kind)
-            raise Config(f"{key} {value!r}: must be of type {name}") from error
+            kind = _without_none(kind)
+            name = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))
+            raise Config(f"{key} {value!r}: must be {name}") from error
     return config(**converted)
 
 
 def _parse(kind: Any, value: str) -> Any:
-    if isinstance(kind, types.UnionType):
-        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+    kind = _without_none(kind)
     if kind is bool:
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
     return kind(value)
+
+
+def _without_none(kind: Any) -> Any:
+    return (
+        next(each for each in typing.get_args(kind) if each is not type(None)) if isinstance(kind, types.UnionType) else kind
+    )

@@ -67,3 +67,17 @@ def test_the_quickstarts_limit_bites() -> None:
 
     scenario = Scenario.load("quickstart")
     assert 0.05 <= _binding(scenario, scenario.trace())["exact_denied_share"] <= 0.30
+
+
+def test_a_candidate_that_cannot_be_opened_is_refused_before_anything_runs() -> None:
+    text = """
+    [workload]
+    requests_per_second = 10.0
+    [limit]
+    rate = "10/minute"
+    [[candidates]]
+    name = "small"
+    storage = "memory://?memory_limit=100mb"
+    """
+    with pytest.raises(ScenarioError, match=r"candidates\.0\.storage: memory_limit '100mb': must be a whole number"):
+        Scenario.parse(text)

@@ -31,7 +31,7 @@ def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
     [
         ("memory://?max_entry=5", "'max_entry'.*known: cleanup_interval, eviction_policy.*max_entries"),
         ("redis://h/0?sync_interval=1", "sync_interval.*known"),
-        ("memory://?max_entries=many", "max_entries 'many'.*int"),
+        ("memory://?max_entries=many", "max_entries 'many'.*whole number"),
         ("memory://?max_entries=0", "at least 1"),
         ("mongo://h", "mongo.*known are memory"),
         ("nothing", "known are memory"),
