@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import simpy
 from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
@@ -45,8 +44,7 @@ def build(
     scenario: Scenario,
     candidate: Candidate,
     profile: Profile,
-    env: simpy.Environment,
-    epoch: float,
+    runtime: SimRuntime,
     seed: int,
     backing: Callable[[StorageURL, Callable[[], int]], Backing] | None = None,
 ) -> Deployment:
@@ -58,7 +56,6 @@ def build(
     network = scenario.deployment.network
     if network not in PRESETS:
         raise ScenarioError(f"deployment.network {network!r}: known are {', '.join(PRESETS)}")
-    runtime = SimRuntime(env, epoch)
     sequence = itertools.count(1).__next__
     nodes = range(scenario.deployment.nodes)
     cpus = [Station() for _ in nodes]

@@ -103,7 +103,8 @@ def run(
     seed = scenario.seed if seed is None else seed
     env = simpy.Environment()
     epoch = float(trace.time[0])
-    deployment = build(scenario, candidate, profile, env, epoch, seed, backing)
+    runtime = SimRuntime(env, epoch)
+    deployment = build(scenario, candidate, profile, runtime, seed, backing)
     limit = scenario.limit.limit()
     n = len(trace)
     allowed, failed = np.zeros(n, bool), np.zeros(n, bool)
@@ -112,7 +113,6 @@ def run(
     where = nodes.tolist()
     stamps, costs = trace.time.tolist(), trace.cost.tolist()
     names = [trace.keys[key] for key in trace.key.tolist()]
-    runtime = SimRuntime(env, epoch)
     storages, cpus, cpu = deployment.storages, deployment.cpus, deployment.costs.client_cpu
 
     async def send(i: int) -> None:
@@ -129,7 +129,7 @@ def run(
         # The processor's share is added to the answer rather than waited for: it saves an event for each request.
         latency[i] = env.now - start + (ready - start)
 
-    env.process(_drive(open_loop(trace, send, runtime)))
+    runtime.spawn(open_loop(trace, send, runtime))
     env.run()
     answered = ~failed
     order = np.where(sequence > 0, sequence, np.iinfo(np.int64).max)
@@ -152,10 +152,6 @@ def run(
         trace.duration,
         _bytes_per_key(deployment, candidate, profile, limit.algorithm),
     )
-
-
-def _drive(coroutine: Any) -> Any:
-    return (yield from coroutine.__await__())
 
 
 def _bytes_per_key(deployment: Deployment, candidate: Candidate, profile: Profile, algorithm: str) -> float:

@@ -1,0 +1,318 @@
+"""`SimRuntime`: simulated time. Coroutines run on the events of a SimPy environment.
+
+A SimPy process costs two events beside those that it waits for, its start and its end, and a deadline one more. A request is
+a coroutine that waits two or three times, so these would be half of a simulation. Here a task is started, and told of a
+future, in the turn that is running, in the order in which that was asked for, as an asyncio loop would; and all deadlines of
+one length share one event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeVar, cast
+
+import simpy
+
+from ratesim.runtime.base import Future, Runtime, Task
+
+__all__ = ["SimRuntime"]
+
+T = TypeVar("T")
+
+Wake = Callable[["simpy.Event | _SimFuture"], None]
+CLOSE = 1e-9  # seconds: times that are this close are the same
+
+
+class SimRuntime(Runtime):
+    """A SimPy environment. Its clock starts at `epoch` seconds when the environment stands at 0."""
+
+    realtime = False
+
+    def __init__(self, env: simpy.Environment, epoch: float = 0.0) -> None:
+        self.env = env
+        self.epoch = epoch
+        self.current: _SimTask | None = None  # the task whose turn it is
+        self._turn: deque[tuple[Callable[[Any], None], Any]] = deque()  # what is still to be done in this turn
+        self._running = False
+        self._deadlines: dict[float, _Deadlines] = {}
+
+    def time(self) -> float:
+        return self.epoch + self.env.now
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        return _Until(simpy.Timeout(self.env, seconds)) if seconds > 0 else _NOTHING
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
+        task = _SimTask(self, coroutine)
+        self.soon(task.start, None)
+        return task
+
+    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine at once, as far as it comes without waiting; if it waits, go on with it as `spawn` would."""
+        task = _SimTask(self, coroutine)
+        before, self.current = self.current, task
+        try:
+            task.step(coroutine.send, None)
+        finally:
+            self.current = before
+
+    async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
+        task = self.current
+        if task is None:
+            if asyncio.iscoroutine(awaitable):
+                awaitable.close()
+            raise RuntimeError("timeout: called outside of a task")
+        deadlines = self._deadlines.get(seconds)
+        if deadlines is None:
+            deadlines = self._deadlines[seconds] = _Deadlines(self, seconds)
+        deadline = deadlines.add(task)
+        try:
+            return await awaitable
+        except _ExpiredError as expired:
+            if expired.deadline is deadline:
+                raise TimeoutError from None
+            raise
+        finally:
+            deadline.task = None
+
+    def future(self) -> Future[Any]:
+        return _SimFuture(self)
+
+    def soon(self, do: Callable[[Any], None], argument: Any) -> None:
+        """Have something done in this turn, after what was asked for before."""
+        self._turn.append((do, argument))
+        if not self._running:
+            simpy.Timeout(self.env, 0.0).callbacks.append(lambda _: self.run(_nothing, None))
+
+    def run(self, do: Callable[[Any], None], argument: Any) -> None:
+        """A turn: this, and all that it asks for."""
+        turn = self._turn
+        self._running = True
+        try:
+            do(argument)
+            while turn:
+                do, argument = turn.popleft()
+                do(argument)
+        finally:
+            self._running = False
+
+
+class _SimTask:
+    """A coroutine on its way. It waits for one thing at a time; whoever else wakes it is too late."""
+
+    __slots__ = ("_awaited", "_coroutine", "_future", "_result", "_runtime", "_woken")
+
+    def __init__(self, runtime: SimRuntime, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._runtime = runtime
+        self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
+        self._awaited: simpy.Event | _SimFuture | None = None
+        self._result: Any = None
+        self._future: _SimFuture | None = None  # made when somebody waits for the task
+        self._woken: Callable[[simpy.Event], None] = self._wake
+
+    def start(self, _: Any) -> None:
+        coroutine = self._coroutine
+        if coroutine is not None:
+            self._take_turn(coroutine.send, None)
+
+    def cancel(self) -> object:
+        return self.throw(asyncio.CancelledError())
+
+    def throw(self, error: BaseException) -> bool:
+        """Raise an error where the coroutine waits; False when it is done."""
+        if self._coroutine is None:
+            return False
+        self._awaited = None
+        self._runtime.soon(self._raise, error)
+        return True
+
+    def _raise(self, error: BaseException) -> None:
+        coroutine = self._coroutine
+        if coroutine is not None:
+            self._awaited = None
+            self._take_turn(coroutine.throw, error)
+
+    def done(self) -> bool:
+        return self._coroutine is None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self._future is None:
+            self._future = _SimFuture(self._runtime)
+            if self._coroutine is None:
+                self._future.set_result(self._result)
+        return self._future.__await__()
+
+    def _wake(self, event: simpy.Event) -> None:
+        """A SimPy event happened."""
+        if event is self._awaited:
+            self._runtime.run(self._told, event)
+
+    def told(self, future: _SimFuture) -> None:
+        """A future is done."""
+        if future is self._awaited:
+            self._told(future)
+
+    def _told(self, event: simpy.Event | _SimFuture) -> None:
+        coroutine = self._coroutine
+        assert coroutine is not None
+        self._awaited = None
+        if isinstance(event, _SimFuture):
+            self._take_turn(coroutine.send, None)  # it reads the future itself
+        elif event.ok:
+            self._take_turn(coroutine.send, event.value)
+        else:
+            event.defused = True
+            self._take_turn(coroutine.throw, event.value)
+
+    def _take_turn(self, resume: Callable[[Any], Any], argument: Any) -> None:
+        runtime = self._runtime
+        before, runtime.current = runtime.current, self
+        try:
+            self.step(resume, argument)
+        finally:
+            runtime.current = before
+
+    def step(self, resume: Callable[[Any], Any], argument: Any) -> None:
+        """Let the coroutine run until it waits again or ends."""
+        try:
+            awaited = resume(argument)
+        except StopIteration as stop:
+            self._coroutine = None
+            self._result = stop.value
+            if self._future is not None:
+                self._future.set_result(stop.value)
+        except BaseException as error:  # noqa: BLE001 - raised to those who wait, or here
+            self._coroutine = None
+            self._fail(error)
+        else:
+            self._awaited = awaited
+            if awaited.__class__ is _SimFuture:
+                awaited.waiting.append(self)
+            else:
+                awaited.callbacks.append(self._woken)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._future is not None and isinstance(error, Exception | asyncio.CancelledError):
+            self._future.set_exception(error)
+        elif isinstance(error, asyncio.CancelledError):
+            self._future = _SimFuture(self._runtime)
+            self._future.set_exception(error)
+        else:
+            raise error  # nobody waits for it: it ends the simulation
+
+
+class _SimFuture:
+    __slots__ = ("_done", "_error", "_runtime", "_value", "waiting")
+
+    def __init__(self, runtime: SimRuntime) -> None:
+        self._runtime = runtime
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.waiting: list[_SimTask] = []
+
+    def set_result(self, value: Any) -> None:
+        self._value = value
+        self._end()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self._end()
+
+    def _end(self) -> None:
+        if self._done:
+            raise RuntimeError("the future is done already")
+        self._done = True
+        for task in self.waiting:
+            self._runtime.soon(task.told, self)
+        self.waiting.clear()
+
+    def done(self) -> bool:
+        return self._done
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if not self._done:
+            yield self
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class _Until:
+    """Await a SimPy event."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self, event: simpy.Event) -> None:
+        self._event = event
+
+    def __await__(self) -> Generator[simpy.Event, Any, Any]:
+        return (yield self._event)
+
+
+class _Nothing:
+    """Await nothing."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+_NOTHING = _Nothing()
+
+
+def _nothing(_: Any) -> None:
+    pass
+
+
+class _ExpiredError(BaseException):
+    """A deadline has passed. Only `timeout` catches it: no clean-up on the way may take it for its own failure."""
+
+    def __init__(self, deadline: _Deadline) -> None:
+        self.deadline = deadline
+
+
+class _Deadline:
+    """task: who must be done by then; None when it is."""
+
+    __slots__ = ("at", "task")
+
+    def __init__(self, task: _SimTask, at: float) -> None:
+        self.task: _SimTask | None = task
+        self.at = at
+
+
+class _Deadlines:
+    """All deadlines that are `seconds` away when they are set, so that the first set is the first to pass."""
+
+    def __init__(self, runtime: SimRuntime, seconds: float) -> None:
+        self._runtime = runtime
+        self._seconds = seconds
+        self._all: deque[_Deadline] = deque()
+        self._armed = False
+
+    def add(self, task: _SimTask) -> _Deadline:
+        deadline = _Deadline(task, self._runtime.env.now + self._seconds)
+        self._all.append(deadline)
+        if not self._armed:
+            self._arm(self._seconds)
+        return deadline
+
+    def _arm(self, seconds: float) -> None:
+        self._armed = True
+        event = simpy.Timeout(self._runtime.env, max(seconds, 0.0))
+        cast("list[Callable[[simpy.Event], None]]", event.callbacks).append(lambda _: self._runtime.run(self._pass, None))
+
+    def _pass(self, _: Any) -> None:
+        self._armed = False
+        waiting, now = self._all, self._runtime.env.now
+        while waiting:
+            deadline = waiting[0]
+            if deadline.task is not None:
+                if deadline.at > now + CLOSE:
+                    self._arm(deadline.at - now)
+                    return
+                deadline.task.throw(_ExpiredError(deadline))
+            waiting.popleft()
