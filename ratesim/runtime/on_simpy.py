@@ -21,7 +21,6 @@ __all__ = ["SimRuntime"]
 
 T = TypeVar("T")
 
-Wake = Callable[["simpy.Event | _SimFuture"], None]
 CLOSE = 1e-9  # seconds: times that are this close are the same
 
 
@@ -42,7 +41,7 @@ class SimRuntime(Runtime):
         return self.epoch + self.env.now
 
     def sleep(self, seconds: float) -> Awaitable[None]:
-        return _Until(simpy.Timeout(self.env, seconds)) if seconds > 0 else _NOTHING
+        return _Sleep(self.env, seconds) if seconds > 0 else _NOTHING
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
         task = _SimTask(self, coroutine)
@@ -50,13 +49,8 @@ class SimRuntime(Runtime):
         return task
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine at once, as far as it comes without waiting; if it waits, go on with it as `spawn` would."""
-        task = _SimTask(self, coroutine)
-        before, self.current = self.current, task
-        try:
-            task.step(coroutine.send, None)
-        finally:
-            self.current = before
+        """Run a coroutine at once, as far as it comes without waiting; if it waits, it goes on as a task."""
+        _SimTask(self, coroutine).go_on(coroutine.send, None)
 
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
         task = self.current
@@ -84,14 +78,14 @@ class SimRuntime(Runtime):
         """Have something done in this turn, after what was asked for before."""
         self._turn.append((do, argument))
         if not self._running:
-            simpy.Timeout(self.env, 0.0).callbacks.append(lambda _: self.run(_nothing, None))
+            simpy.Timeout(self.env, 0.0).callbacks.append(lambda _: self.run(_nothing))
 
-    def run(self, do: Callable[[Any], None], argument: Any) -> None:
+    def run(self, do: Callable[..., None], *arguments: Any) -> None:
         """A turn: this, and all that it asks for."""
         turn = self._turn
         self._running = True
         try:
-            do(argument)
+            do(*arguments)
             while turn:
                 do, argument = turn.popleft()
                 do(argument)
@@ -102,20 +96,18 @@ class SimRuntime(Runtime):
 class _SimTask:
     """A coroutine on its way. It waits for one thing at a time; whoever else wakes it is too late."""
 
-    __slots__ = ("_awaited", "_coroutine", "_future", "_result", "_runtime", "_woken")
+    __slots__ = ("_awaited", "_coroutine", "_future", "_result", "_runtime")
 
     def __init__(self, runtime: SimRuntime, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._runtime = runtime
         self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
         self._awaited: simpy.Event | _SimFuture | None = None
-        self._result: Any = None
         self._future: _SimFuture | None = None  # made when somebody waits for the task
-        self._woken: Callable[[simpy.Event], None] = self._wake
+        self._result: Any = None
 
     def start(self, _: Any) -> None:
-        coroutine = self._coroutine
-        if coroutine is not None:
-            self._take_turn(coroutine.send, None)
+        if self._coroutine is not None:
+            self.go_on(self._coroutine.send, None)
 
     def cancel(self) -> object:
         return self.throw(asyncio.CancelledError())
@@ -129,10 +121,9 @@ class _SimTask:
         return True
 
     def _raise(self, error: BaseException) -> None:
-        coroutine = self._coroutine
-        if coroutine is not None:
+        if self._coroutine is not None:
             self._awaited = None
-            self._take_turn(coroutine.throw, error)
+            self.go_on(self._coroutine.throw, error)
 
     def done(self) -> bool:
         return self._coroutine is None
@@ -144,40 +135,29 @@ class _SimTask:
                 self._future.set_result(self._result)
         return self._future.__await__()
 
-    def _wake(self, event: simpy.Event) -> None:
-        """A SimPy event happened."""
-        if event is self._awaited:
-            self._runtime.run(self._told, event)
-
-    def told(self, future: _SimFuture) -> None:
-        """A future is done."""
-        if future is self._awaited:
-            self._told(future)
-
-    def _told(self, event: simpy.Event | _SimFuture) -> None:
+    def happened(self, event: simpy.Event) -> None:
+        """A SimPy event: the turn of this task, and of all that it wakes."""
+        if event is not self._awaited:
+            return
         coroutine = self._coroutine
         assert coroutine is not None
-        self._awaited = None
-        if isinstance(event, _SimFuture):
-            self._take_turn(coroutine.send, None)  # it reads the future itself
-        elif event.ok:
-            self._take_turn(coroutine.send, event.value)
+        if event._ok:
+            self._runtime.run(self.go_on, coroutine.send, event._value)
         else:
             event.defused = True
-            self._take_turn(coroutine.throw, event.value)
+            self._runtime.run(self.go_on, coroutine.throw, event._value)
 
-    def _take_turn(self, resume: Callable[[Any], Any], argument: Any) -> None:
+    def told(self, future: _SimFuture) -> None:
+        """A future is done; the coroutine reads it itself."""
+        if future is self._awaited and self._coroutine is not None:
+            self.go_on(self._coroutine.send, None)
+
+    def go_on(self, resume: Callable[[Any], Any], argument: Any) -> None:
+        """Let the coroutine run until it waits again or ends."""
         runtime = self._runtime
         before, runtime.current = runtime.current, self
         try:
-            self.step(resume, argument)
-        finally:
-            runtime.current = before
-
-    def step(self, resume: Callable[[Any], Any], argument: Any) -> None:
-        """Let the coroutine run until it waits again or ends."""
-        try:
-            awaited = resume(argument)
+            self._awaited = awaited = resume(argument)
         except StopIteration as stop:
             self._coroutine = None
             self._result = stop.value
@@ -187,11 +167,12 @@ class _SimTask:
             self._coroutine = None
             self._fail(error)
         else:
-            self._awaited = awaited
             if awaited.__class__ is _SimFuture:
                 awaited.waiting.append(self)
             else:
-                awaited.callbacks.append(self._woken)
+                awaited.callbacks.append(self.happened)
+        finally:
+            runtime.current = before
 
     def _fail(self, error: BaseException) -> None:
         if self._future is not None and isinstance(error, Exception | asyncio.CancelledError):
@@ -240,16 +221,11 @@ class _SimFuture:
         return self._value
 
 
-class _Until:
-    """Await a SimPy event."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self, event: simpy.Event) -> None:
-        self._event = event
+class _Sleep(simpy.Timeout):
+    """A SimPy timeout that can be awaited."""
 
     def __await__(self) -> Generator[simpy.Event, Any, Any]:
-        return (yield self._event)
+        return (yield self)
 
 
 class _Nothing:
@@ -263,7 +239,7 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
-def _nothing(_: Any) -> None:
+def _nothing() -> None:
     pass
 
 
@@ -303,9 +279,9 @@ class _Deadlines:
     def _arm(self, seconds: float) -> None:
         self._armed = True
         event = simpy.Timeout(self._runtime.env, max(seconds, 0.0))
-        cast("list[Callable[[simpy.Event], None]]", event.callbacks).append(lambda _: self._runtime.run(self._pass, None))
+        cast("list[Callable[[simpy.Event], None]]", event.callbacks).append(lambda _: self._runtime.run(self._pass))
 
-    def _pass(self, _: Any) -> None:
+    def _pass(self) -> None:
         self._armed = False
         waiting, now = self._all, self._runtime.env.now
         while waiting:

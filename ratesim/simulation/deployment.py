@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.network import PRESETS
 from ratesim.simulation.profile import Backend, Profile
-from ratesim.simulation.remote import Backing, ModelBacking, RemoteStorage, SimDriver
+from ratesim.simulation.remote import Backing, ModelBacking, Plan, RemoteStorage, SimDriver
 from ratesim.simulation.scenario import Candidate, Routing, Scenario, ScenarioError
 from ratesim.simulation.station import Station
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
@@ -26,13 +26,14 @@ UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets not
 
 @dataclass
 class Deployment:
-    """storages: one for each node. cpus: the nodes' processors. station: the server's, or None. clients: of the server."""
+    """storages: one for each node. station: the server's, or None. remotes: the nodes' ways to the server.
+    plan: what their requests meet on it."""
 
     storages: list[RateLimitStorage]
-    cpus: list[Station]
     costs: Backend
     station: Station | None
     remotes: list[RemoteStorage]
+    plan: Plan | None
 
     @property
     def operations(self) -> int:
@@ -45,6 +46,7 @@ def build(
     candidate: Candidate,
     profile: Profile,
     runtime: SimRuntime,
+    trace: Trace,
     seed: int,
     backing: Callable[[StorageURL, Callable[[], int]], Backing] | None = None,
 ) -> Deployment:
@@ -58,27 +60,28 @@ def build(
         raise ScenarioError(f"deployment.network {network!r}: known are {', '.join(PRESETS)}")
     sequence = itertools.count(1).__next__
     nodes = range(scenario.deployment.nodes)
-    cpus = [Station() for _ in nodes]
     if url.backend == "memory":
         memories: list[RateLimitStorage] = [MemoryStorage(url.config, runtime, sequence) for _ in nodes]
-        return Deployment(memories, cpus, profile.backends["memory"], None, [])
+        return Deployment(memories, profile.backends["memory"], None, [], None)
     costs = profile.backends[url.backend]
     station = Station(costs.concurrency)
     make = backing or _model(runtime)
     shared = make(url, sequence)
-    rngs = np.random.default_rng([seed, 1]).spawn(2 * len(cpus))
+    rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
+    link = PRESETS[network]
+    plan = Plan(seed, trace, link, costs)
     remotes = [
-        RemoteStorage(SimDriver(shared, PRESETS[network], station, costs, runtime, seed), runtime, url.config, rngs[node])
+        RemoteStorage(SimDriver(shared, link, station, costs, runtime, seed, plan), runtime, url.config, rngs[node], plan)
         for node in nodes
     ]
     if url.hybrid is None:
-        return Deployment(list(remotes), cpus, costs, station, remotes)
+        return Deployment(list(remotes), costs, station, remotes, plan)
     hybrids: list[RateLimitStorage] = []
     for node, remote in zip(nodes, remotes, strict=True):
         config = msgspec.structs.replace(url.hybrid, node=f"node-{node}")
-        hybrids.append(HybridStorage(remote, config, runtime, rngs[len(cpus) + node], sequence))
+        hybrids.append(HybridStorage(remote, config, runtime, rngs[len(nodes) + node], sequence))
     near = profile.backends["memory" if url.hybrid.consistency == "eventual" else url.backend]
-    return Deployment(hybrids, cpus, near, station, remotes)
+    return Deployment(hybrids, near, station, remotes, plan)
 
 
 def route(trace: Trace, routing: Routing, nodes: int) -> NDArray[np.int64]:

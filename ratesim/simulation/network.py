@@ -11,7 +11,13 @@ import zlib
 from dataclasses import dataclass
 from statistics import NormalDist
 
-__all__ = ["PRESETS", "Link", "draw"]
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from traffic import Trace
+
+__all__ = ["PRESETS", "Link", "draw", "draws"]
 
 _NORMAL = NormalDist()
 _MASK = (1 << 64) - 1
@@ -28,6 +34,10 @@ class Link:
     def delay(self, uniform: float) -> float:
         """The delay at a quantile in (0, 1), in seconds."""
         return self.median * math.exp(self.sigma * _NORMAL.inv_cdf(uniform))
+
+    def delays(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of many, but for rounding."""
+        return np.asarray(self.median * np.exp(self.sigma * ndtri(uniform)), np.float64)
 
 
 # Medians are half of a round trip. The spread is an assumption: sigma 0.25 puts the 99th percentile at 1.8 medians.
@@ -47,7 +57,7 @@ PRESETS = {
 def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
     """A uniform number in (0, 1) that belongs to these arguments alone (splitmix64: Steele, Lea, Flood, OOPSLA 2014)."""
     bits: int = struct.unpack("<Q", struct.pack("<d", now))[0]
-    x = (zlib.crc32(identifier.encode("utf-8", "surrogatepass")) * 0x9E3779B97F4A7C15 + bits) & _MASK
+    x = (_code(identifier) * 0x9E3779B97F4A7C15 + bits) & _MASK
     x = (x ^ (seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F)) & _MASK
     for _ in range(2):
         x = (x + 0x9E3779B97F4A7C15) & _MASK
@@ -55,3 +65,20 @@ def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
         x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
         x ^= x >> 31
     return ((x >> 11) + 0.5) / (1 << 53)
+
+
+def draws(seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
+    """`draw` for every request of a trace, shape (len(trace),); the same numbers to the bit."""
+    codes = np.array([_code(name) for name in trace.keys], np.uint64)
+    x = codes[trace.key] * np.uint64(0x9E3779B97F4A7C15) + trace.time.view(np.uint64)
+    x ^= np.uint64((seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F) & _MASK)
+    for _ in range(2):
+        x += np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
+
+
+def _code(identifier: str) -> int:
+    return zlib.crc32(identifier.encode("utf-8", "surrogatepass"))

@@ -17,6 +17,7 @@ from ratesim.simulation.profile import Profile
 from ratesim.simulation.remote import Backing
 from ratesim.simulation.scenario import Candidate, Scenario
 from ratesim.simulation.score import Score, score
+from ratesim.simulation.station import queued
 from ratesim.storage import StorageURL
 from traffic import Trace, open_loop
 
@@ -104,7 +105,7 @@ def run(
     env = simpy.Environment()
     epoch = float(trace.time[0])
     runtime = SimRuntime(env, epoch)
-    deployment = build(scenario, candidate, profile, runtime, seed, backing)
+    deployment = build(scenario, candidate, profile, runtime, trace, seed, backing)
     limit = scenario.limit.limit()
     n = len(trace)
     allowed, failed = np.zeros(n, bool), np.zeros(n, bool)
@@ -113,23 +114,24 @@ def run(
     where = nodes.tolist()
     stamps, costs = trace.time.tolist(), trace.cost.tolist()
     names = [trace.keys[key] for key in trace.key.tolist()]
-    storages, cpus, cpu = deployment.storages, deployment.cpus, deployment.costs.client_cpu
+    storages, plan = deployment.storages, deployment.plan
+    # The processor's share is added to the answer rather than waited for: it saves an event for each request.
+    waits = queued(trace.time - epoch, nodes, deployment.costs.client_cpu).tolist()
 
     async def send(i: int) -> None:
         start = env.now
-        node = where[i]
-        ready = cpus[node].take(start, cpu)
+        if plan is not None:
+            plan.request = i
         try:
-            decision = await storages[node].acquire(names[i], limit, costs[i], stamps[i])
+            decision = await storages[where[i]].acquire(names[i], limit, costs[i], stamps[i])
         except StorageError:
             failed[i] = True
         else:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
-        # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-        latency[i] = env.now - start + (ready - start)
+        latency[i] = env.now - start + waits[i]
 
-    runtime.spawn(open_loop(trace, send, runtime))
+    runtime.spawn(open_loop(trace, send, _AtOnce(runtime)))
     env.run()
     answered = ~failed
     order = np.where(sequence > 0, sequence, np.iinfo(np.int64).max)
@@ -152,6 +154,13 @@ def run(
         trace.duration,
         _bytes_per_key(deployment, candidate, profile, limit.algorithm),
     )
+
+
+class _AtOnce:
+    """What drives the clients: a request that needs no waiting is over when it was sent."""
+
+    def __init__(self, runtime: SimRuntime) -> None:
+        self.time, self.sleep, self.spawn = runtime.time, runtime.sleep, runtime.begin
 
 
 def _bytes_per_key(deployment: Deployment, candidate: Candidate, profile: Profile, algorithm: str) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ratesim.simulation.network import PRESETS, draw
-from ratesim.simulation.station import Station
+from ratesim.simulation.network import PRESETS, draw, draws
+from ratesim.simulation.station import Station, queued
+from traffic import Trace
 
 
 @pytest.mark.parametrize("utilisation", [0.3, 0.7])
@@ -42,3 +43,28 @@ def test_the_median_of_a_link_is_its_median() -> None:
     for link in PRESETS.values():
         assert link.delay(0.5) == pytest.approx(link.median)
         assert link.source
+
+
+def test_a_queue_that_is_known_beforehand_takes_as_long_as_one_that_is_met_step_by_step() -> None:
+    rng = np.random.default_rng(3)
+    arrival, queue = np.cumsum(rng.exponential(0.3, 2000)), rng.integers(0, 3, 2000)
+    stations = [Station() for _ in range(3)]
+    met = [stations[which].take(at, 0.7) - at for at, which in zip(arrival.tolist(), queue.tolist(), strict=True)]
+    assert queued(arrival, queue, 0.7) == pytest.approx(met, abs=1e-9)
+
+
+def test_several_servers_may_finish_out_of_order_and_one_does_not() -> None:
+    assert Station(1).in_order
+    assert not Station(2).in_order
+
+
+def test_draws_of_a_whole_trace_are_those_of_its_requests() -> None:
+    rng = np.random.default_rng(4)
+    keys = ["user", "ключ", "half \ud800 pair", ""]
+    trace = Trace(1.7e9 + np.sort(rng.uniform(0, 9, 500)), rng.integers(0, 4, 500), keys)
+    together = draws(7, trace, 2)
+    one_by_one = [draw(7, keys[key], time, 2) for key, time in zip(trace.key.tolist(), trace.time.tolist(), strict=True)]
+    assert together.tolist() == one_by_one
+    assert 0.4 < together.mean() < 0.6
+    link = PRESETS["mobile_edge"]
+    assert link.delays(together) == pytest.approx([link.delay(uniform) for uniform in one_by_one], rel=1e-9)
