@@ -23,7 +23,9 @@ LimitOption = Annotated[str | None, typer.Option("--limit", metavar="RATE", help
 AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help=f"{', '.join(names())}.")]
 KeyOption = Annotated[str | None, typer.Option("--key", help="What is limited: client, user or endpoint.")]
 NodesOption = Annotated[int | None, typer.Option("--nodes", help="API nodes that share the limit.")]
-RoutingOption = Annotated[str | None, typer.Option("--routing", help="round_robin or sticky.")]
+RoutingOption = Annotated[
+    str | None, typer.Option("--routing", help="round_robin, random, sticky, key_hash, least_outstanding.")
+]
 NetworkOption = Annotated[
     str | None, typer.Option("--network", help="loopback, same_zone, cross_zone, cross_region or mobile_edge.")
 ]

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.network import PRESETS
 from ratesim.simulation.profile import Backend, Profile
 from ratesim.simulation.remote import Backing, ModelBacking, Plan, RemoteStorage, SimDriver
-from ratesim.simulation.scenario import Candidate, Routing, Scenario, ScenarioError
+from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.station import Station
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
 
-__all__ = ["Deployment", "backend_of", "route"]
+__all__ = ["Deployment", "backend_of", "build"]
 
 UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets nothing that a decision could need
 
@@ -82,15 +81,6 @@ def build(
         hybrids.append(HybridStorage(remote, config, runtime, rngs[len(nodes) + node], sequence))
     near = profile.backends["memory" if url.hybrid.consistency == "eventual" else url.backend]
     return Deployment(hybrids, near, station, remotes, plan)
-
-
-def route(trace: Trace, routing: Routing, nodes: int) -> NDArray[np.int64]:
-    """The node of each request."""
-    if routing == "round_robin":
-        return np.arange(len(trace), dtype=np.int64) % nodes
-    # Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighbouring sessions part ways.
-    mixed = (trace.session.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    return ((mixed >> np.uint64(33)) % np.uint64(nodes)).astype(np.int64)
 
 
 def backend_of(candidate: Candidate) -> str:

@@ -3,86 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import simpy
-from numpy.typing import NDArray
 
 from ratesim.errors import StorageError
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.deployment import Deployment, backend_of, build, route
+from ratesim.simulation.deployment import Deployment, backend_of, build
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.remote import Backing
+from ratesim.simulation.result import RunResult
+from ratesim.simulation.routing import Router
 from ratesim.simulation.scenario import Candidate, Scenario
-from ratesim.simulation.score import Score, score
-from ratesim.simulation.station import queued
+from ratesim.simulation.score import score
+from ratesim.simulation.station import Station, queued
 from ratesim.storage import StorageURL
 from traffic import Trace, open_loop
 
 __all__ = ["RunResult", "run"]
 
 Connect = Callable[[StorageURL, Callable[[], int]], Backing]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """One run. Arrays have one row for each request of the trace.
-
-    allowed: whether it was admitted; false also where no decision came. latency: seconds until the answer. sequence: the
-    position in the order of decisions, 0 where none was taken. node: who served it.
-    """
-
-    scenario: Scenario
-    candidate: Candidate
-    seed: int
-    allowed: NDArray[np.bool_]
-    failed: NDArray[np.bool_]
-    latency: NDArray[np.float64]
-    sequence: NDArray[np.int64]
-    node: NDArray[np.int64]
-    score: Score
-    l2_operations: int
-    l2_busy: float
-    concurrency: int
-    simulated_seconds: float
-    bytes_per_key: float
-
-    def row(self) -> dict[str, Any]:
-        """The run as one row of a results table; times in seconds."""
-        requests = len(self.allowed)
-        admitted = int(self.allowed.sum())
-        failed = int(self.failed.sum())
-        answered = self.latency[~self.failed]
-        p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
-        url = StorageURL.parse(self.candidate.storage)
-        asked = self.score.exact_total
-        return {
-            "candidate": self.candidate.name,
-            "backend": url.backend if url.hybrid is None else "hybrid",
-            "routing": self.candidate.routing or self.scenario.deployment.routing,
-            "storage": self.candidate.storage,
-            "seed": self.seed,
-            "requests": requests,
-            "admitted": admitted,
-            "denied": requests - admitted - failed,
-            "failed": failed,
-            "exact_total": asked,
-            "over_admission": self.score.over_admission,
-            "false_denial": self.score.false_denial,
-            "net_over_admission": self.score.net_over_admission,
-            "worst_excess": self.score.worst_excess,
-            "latency_p50": float(p50),
-            "latency_p90": float(p90),
-            "latency_p99": float(p99),
-            "latency_max": float(longest),
-            "l2_operations_per_request": self.l2_operations / requests,
-            "l2_busy_per_request": self.l2_busy / requests,
-            "utilisation": self.l2_busy / self.concurrency / max(self.simulated_seconds, 1e-9),
-            "bytes_per_key": self.bytes_per_key,
-            "simulated_seconds": self.simulated_seconds,
-        }
 
 
 def run(
@@ -109,27 +49,33 @@ def run(
     limit = scenario.limit.limit()
     n = len(trace)
     allowed, failed = np.zeros(n, bool), np.zeros(n, bool)
-    latency, sequence = np.zeros(n), np.zeros(n, np.int64)
-    nodes = route(trace, candidate.routing or scenario.deployment.routing, scenario.deployment.nodes)
-    where = nodes.tolist()
+    latency, sequence = np.full(n, np.nan), np.zeros(n, np.int64)
+    errors: dict[str, int] = {}
+    router = Router(trace, candidate.routing or scenario.deployment.routing, scenario.deployment.nodes, seed)
     stamps, costs = trace.time.tolist(), trace.cost.tolist()
     names = [trace.keys[key] for key in trace.key.tolist()]
-    storages, plan = deployment.storages, deployment.plan
+    storages, plan, cpu = deployment.storages, deployment.plan, deployment.costs.client_cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-    waits = queued(trace.time - epoch, nodes, deployment.costs.client_cpu).tolist()
+    waits = queued(trace.time - epoch, np.array(router.node), cpu).tolist() if router.known else []
+    processors = [Station() for _ in storages]
 
     async def send(i: int) -> None:
         start = env.now
+        node = router.send(i)
+        wait = waits[i] if waits else processors[node].take(start, cpu) - start
         if plan is not None:
             plan.request = i
         try:
-            decision = await storages[where[i]].acquire(names[i], limit, costs[i], stamps[i])
-        except StorageError:
+            decision = await storages[node].acquire(names[i], limit, costs[i], stamps[i])
+        except StorageError as error:
             failed[i] = True
+            kind = type(error).__name__
+            errors[kind] = errors.get(kind, 0) + 1
         else:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
-        latency[i] = env.now - start + waits[i]
+        latency[i] = env.now - start + wait
+        router.answered(i)
 
     runtime.spawn(open_loop(trace, send, _AtOnce(runtime)))
     env.run()
@@ -139,20 +85,21 @@ def run(
         limit, trace.key[answered], trace.time[answered], trace.cost[answered], allowed[answered], order[answered]
     )
     return RunResult(
-        scenario,
-        candidate,
-        seed,
-        allowed,
-        failed,
-        latency,
-        sequence,
-        nodes,
-        result,
-        deployment.operations,
-        deployment.station.busy if deployment.station else 0.0,
-        deployment.costs.concurrency,
-        trace.duration,
-        _bytes_per_key(deployment, candidate, profile, limit.algorithm),
+        scenario=scenario,
+        candidate=candidate,
+        seed=seed,
+        trace=trace,
+        allowed=allowed,
+        failed=failed,
+        latency=latency,
+        sequence=sequence,
+        node=np.array(router.node, np.int64),
+        score=result,
+        errors=errors,
+        l2_operations=deployment.operations,
+        l2_busy=deployment.station.busy if deployment.station else 0.0,
+        concurrency=deployment.costs.concurrency,
+        bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
     )
 
 

@@ -17,12 +17,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ratesim.algorithms import bind
 from ratesim.errors import Config
 from ratesim.limit import InvalidLimit, Limit
+from ratesim.simulation.routing import Routing
 from ratesim.storage import StorageURL
 from traffic import Poisson, Trace, Workload, Zipf, read_log
 
 __all__ = ["Candidate", "Deployment", "Requirements", "Scenario", "ScenarioError", "WorkloadSpec"]
 
-Routing = Literal["round_robin", "sticky"]
 Persistence = Literal["none", "session", "durable"]
 
 
