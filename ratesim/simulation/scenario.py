@@ -64,11 +64,19 @@ class _Part(BaseModel):
 class WorkloadSpec(_Part):
     """A log to replay, or a recipe (Poisson arrivals of zipf-distributed keys).
 
+    Of a log: key (what is limited: a field, or several as "client+endpoint"; of csv and JSON lines any column, and without
+    it all requests together), format (told by the content unless given), time, time_unit and cost (columns of csv and JSON
+    lines; cost also as an expression such as "ContextTokens+GeneratedTokens"). See `traffic.read_log`.
+
     Cuts and changes apply in this order: `busiest` (seconds kept), `spread` (one-second stamps), `speed`, `scale`, `head`.
     """
 
     log: str | None = None
-    key: Literal["client", "user", "endpoint"] = "client"
+    key: str | None = None
+    format: str | None = None
+    time: str | None = None
+    time_unit: Literal["s", "ms", "us", "ns", "iso"] | None = None
+    cost: str | None = None
     requests_per_second: float | None = Field(default=None, gt=0, le=1e6)
     keys: int = Field(default=1000, ge=1, le=100_000_000)
     zipf: float = Field(default=1.0, ge=0, le=10)
@@ -207,7 +215,15 @@ class Scenario(_Part):
         spec = self.workload
         rng = np.random.default_rng([self.seed, 0])
         if spec.log is not None:
-            trace = read_log(spec.log, key=spec.key, progress=progress)
+            trace = read_log(
+                spec.log,
+                key=spec.key,
+                format=spec.format,
+                time=spec.time,
+                time_unit=spec.time_unit,
+                cost=spec.cost,
+                progress=progress,
+            )
         else:
             assert spec.requests_per_second is not None
             keys = Zipf(spec.keys, spec.zipf)

@@ -14,7 +14,7 @@ T_99 = 2.861  # Student's t, two-sided, 19 degrees of freedom
 
 
 def erlang_c(servers: int, load: float) -> float:
-    """The probability that a customer of M/M/c waits (Kleinrock, Queueing Systems 1, 3.5). load: arrival rate * service time.
+    """The probability that a customer of M/M/c waits (Kleinrock, Queueing Systems 1, 3.5). load: arrivals per service.
 
     The terms load**k / k! are summed as ratios to the last, so that nothing overflows."""
     term = total = 1.0
