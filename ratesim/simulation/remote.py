@@ -30,7 +30,7 @@ from ratesim.storage.operations import Acquire, Apply, Driver, Get, Increment, O
 from ratesim.storage.served import ServedStorage
 from traffic import Trace
 
-__all__ = ["Backing", "LoopBacking", "ModelBacking", "Plan", "RemoteStorage", "SimDriver"]
+__all__ = ["Backing", "LoopBacking", "ModelBacking", "Plan", "RemoteStorage", "SimDriver", "carry_out", "subject"]
 
 T = TypeVar("T")
 
@@ -50,7 +50,8 @@ class ModelBacking:
         self.memory = memory
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
-        return [_CARRY_OUT[operation.__class__](self.memory, operation) for operation in batch]
+        memory = self.memory
+        return [_CARRY_OUT[operation.__class__](memory, operation) for operation in batch]
 
 
 def _acquire(memory: MemoryStorage, asked: Acquire) -> object:
@@ -66,6 +67,11 @@ def _get(memory: MemoryStorage, asked: Get) -> object:
 
 def _put(memory: MemoryStorage, asked: Put) -> None:
     memory.put(asked.identifier, asked.state, asked.now + asked.ttl, asked.name)
+
+
+def carry_out(memory: MemoryStorage, operation: Operation) -> object:
+    """What a server does when it is asked for an operation."""
+    return _CARRY_OUT[operation.__class__](memory, operation)
 
 
 _CARRY_OUT: dict[type[Operation], Callable[[MemoryStorage, Any], object]] = {
@@ -161,6 +167,11 @@ class SimDriver:
         self._seed = seed
         self._plan = plan
 
+    @property
+    def parts(self) -> tuple[Backing, Link, Station, Backend, SimRuntime, int, Plan | None]:
+        """What it was made of."""
+        return self._backing, self._link, self._station, self._costs, self._runtime, self._seed, self._plan
+
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
         out, service, back = self._drawn(batch)
         sleep, env, station = self._runtime.sleep, self._runtime.env, self._station
@@ -184,7 +195,7 @@ class SimDriver:
         if plan is not None and isinstance(first, Asked):
             row = first.request
             return plan.out[row], median * plan.service[row], plan.back[row]
-        identifier, now = _subject(first)
+        identifier, now = subject(first)
         seed, delay = self._seed, self._link.delay
         service = costs.service(len(batch), draw(seed, identifier, now, _SERVICE))
         return delay(draw(seed, identifier, now, _OUT)), service, delay(draw(seed, identifier, now, _BACK))
@@ -221,7 +232,7 @@ class RemoteStorage(ServedStorage):
         return StorageStats(0, 0, operations=self.client.operations, errors=dict(self.client.errors))
 
 
-def _subject(operation: Operation) -> tuple[str, float]:
+def subject(operation: Operation) -> tuple[str, float]:
     """Whose operation it is and when: what its random draws belong to."""
     if isinstance(operation, Apply):
         return operation.charge.identifier, operation.charge.entries[0][0]

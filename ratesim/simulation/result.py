@@ -115,6 +115,28 @@ class RunResult:
         found["latency_p99"] = table["latency"].quantile(0.99)
         return found.reset_index(drop=True)
 
+    def phases(self) -> pd.DataFrame:
+        """What clients saw when all was well, and during each fault; latencies in seconds.
+
+        A request belongs to every fault that held when it was sent.
+        """
+        since = self.trace.time - self.trace.time[0]
+        faults = self.scenario.faults
+        during = [(since >= fault.start) & (since < fault.start + fault.duration) for fault in faults]
+        healthy = ~np.logical_or.reduce(during, axis=0) if during else np.ones(len(since), bool)
+        named = [f"{fault.kind} at {fault.start:g} s" for fault in faults]
+        rows = []
+        for phase, rows_of in [("healthy", healthy), *zip(named, during, strict=True)]:
+            requests, admitted, failed = (
+                int(each[rows_of].sum()) for each in (np.ones_like(healthy), self.allowed, self.failed)
+            )
+            p50, p99 = np.quantile(self.latency[rows_of], [0.5, 0.99]) if requests else (np.nan, np.nan)
+            counts = (phase, requests, admitted, requests - admitted - failed, failed)
+            rows.append((*counts, float(p50), float(p99)))
+        return pd.DataFrame(
+            rows, columns=["phase", "requests", "admitted", "denied", "failed", "latency_p50", "latency_p99"]
+        )
+
     def by_node(self) -> pd.DataFrame:
         """For each node: requests, admitted cost, the longest and the median latency."""
         return self._by(self.node, self.scenario.deployment.nodes)

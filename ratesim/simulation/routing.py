@@ -76,6 +76,10 @@ class LeastOutstanding:
         outstanding[node] += 1
         return node
 
+    def took(self, node: int) -> None:
+        """A request was sent to this node for another reason."""
+        self._outstanding[node] += 1
+
     def answered(self, node: int) -> None:
         """A request that this node had is answered, or given up."""
         self._outstanding[node] -= 1
@@ -88,6 +92,8 @@ class Router:
     """
 
     def __init__(self, trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> None:
+        self._trace, self._routing = trace, routing
+        self._heirs: dict[tuple[int, ...], Nodes] = {}
         places = route(trace, routing, nodes, seed)
         self.known = places is not None
         self.node: list[int] = [-1] * len(trace) if places is None else places.tolist()
@@ -98,6 +104,28 @@ class Router:
         if not self.known:
             self.node[i] = self._least.send()
         return self.node[i]
+
+    def divert(self, i: int, alive: Sequence[int]) -> int:
+        """The node of a request that was sent, once the balancer has seen who is there: its own if that is, else another; -1
+        and nothing outstanding, if nobody is."""
+        node = self.node[i]
+        if node in alive:
+            return node
+        self.answered(i)
+        if not alive:
+            return -1
+        if self._routing == "key_hash":
+            key = self._trace.key[i]
+            heirs = self._heirs.get(tuple(alive))
+            if heirs is None:
+                heirs = self._heirs[tuple(alive)] = holder(self._trace.keys, alive)
+            node = int(heirs[key])
+        else:
+            node = alive[node % len(alive)]
+        self.node[i] = node
+        if not self.known:
+            self._least.took(node)
+        return node
 
     def answered(self, i: int) -> None:
         if not self.known:

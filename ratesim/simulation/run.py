@@ -10,6 +10,7 @@ import simpy
 from ratesim.errors import StorageError
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.deployment import Deployment, backend_of, build
+from ratesim.simulation.faults import Timeline
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.remote import Backing
 from ratesim.simulation.result import RunResult
@@ -17,6 +18,7 @@ from ratesim.simulation.routing import Router
 from ratesim.simulation.scenario import Candidate, Scenario
 from ratesim.simulation.score import score
 from ratesim.simulation.station import Station, queued
+from ratesim.simulation.unfold import unfold
 from ratesim.storage import StorageURL
 from traffic import Trace, open_loop
 
@@ -59,14 +61,25 @@ def run(
     waits = queued(trace.time - epoch, np.array(router.node), cpu).tolist() if router.known else []
     processors = [Station() for _ in storages]
 
+    timeline = Timeline(scenario.faults) if scenario.faults else None
+    if timeline is not None:
+        runtime.spawn(unfold(timeline, deployment, runtime))
+
     async def send(i: int) -> None:
         start = env.now
-        node = router.send(i)
+        node, now = router.send(i), stamps[i]
+        if timeline is not None:
+            node = router.divert(i, [each for each in range(len(storages)) if not timeline.node_down(each, start)])
+            if node < 0:
+                failed[i], latency[i] = True, 0.0
+                errors["NodeDown"] = errors.get("NodeDown", 0) + 1
+                return
+            now += timeline.skew(node, start)
         wait = waits[i] if waits else processors[node].take(start, cpu) - start
         if plan is not None:
             plan.request = i
         try:
-            decision = await storages[node].acquire(names[i], limit, costs[i], stamps[i])
+            decision = await storages[node].acquire(names[i], limit, costs[i], now)
         except StorageError as error:
             failed[i] = True
             kind = type(error).__name__

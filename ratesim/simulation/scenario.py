@@ -21,7 +21,7 @@ from ratesim.simulation.routing import Routing
 from ratesim.storage import StorageURL
 from traffic import Poisson, Trace, Workload, Zipf, read_log
 
-__all__ = ["Candidate", "Deployment", "Requirements", "Scenario", "ScenarioError", "WorkloadSpec"]
+__all__ = ["Candidate", "Deployment", "Fault", "Requirements", "Scenario", "ScenarioError", "WorkloadSpec"]
 
 Persistence = Literal["none", "session", "durable"]
 
@@ -136,6 +136,49 @@ class Candidate(_Part):
         return url
 
 
+class Fault(_Part):
+    """What goes wrong, from `start` seconds after the first request on, for `duration`.
+
+    kind, and what it takes:
+    - partition: messages between nodes and the server are lost. nodes, direction.
+    - lossy: a message is lost with probability `loss` and sent again. nodes, direction.
+    - slow: services take `factor` times as long.
+    - crash: the server is down, and comes back with its memory or without (keeps_memory).
+    - failover: the server is down, and a replica comes back in its place that is `lag` seconds behind.
+    - restart: nodes are down, and come back without their memory. nodes.
+    - clock_skew: the clocks of nodes are `offset` seconds ahead, and `drift` more with each second. nodes.
+
+    nodes: their numbers from 0; all unless given.
+    """
+
+    kind: Literal["partition", "lossy", "slow", "crash", "failover", "restart", "clock_skew"]
+    start: Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
+    duration: Seconds
+    nodes: tuple[int, ...] | None = None
+    direction: Literal["both", "to_server", "from_server"] = "both"
+    loss: Annotated[float, BeforeValidator(share), Field(gt=0, lt=1)] = 0.1
+    factor: float = Field(default=10.0, gt=0, le=1e6)
+    keeps_memory: bool = False
+    lag: Annotated[float, BeforeValidator(seconds), Field(ge=0, le=3600)] = 0.1
+    offset: float = Field(default=0.0, ge=-86400, le=86400)
+    drift: float = Field(default=0.0, ge=-0.1, le=0.1)
+
+    @model_validator(mode="after")
+    def _takes_what_it_is_given(self) -> Self:
+        takes = {
+            "partition": {"nodes", "direction"},
+            "lossy": {"nodes", "direction", "loss"},
+            "slow": {"factor"},
+            "crash": {"keeps_memory"},
+            "failover": {"lag"},
+            "restart": {"nodes"},
+            "clock_skew": {"nodes", "offset", "drift"},
+        }[self.kind]
+        for name in self.model_fields_set - {"kind", "start", "duration"} - takes:
+            raise ValueError(f"a {self.kind} takes no {name}; it takes {', '.join(sorted(takes))}")
+        return self
+
+
 class LimitSpec(_Part):
     """The limit; `rate` as in "10/minute"."""
 
@@ -164,6 +207,15 @@ class Scenario(_Part):
     deployment: Deployment = Deployment()
     requirements: Requirements = Requirements()
     candidates: tuple[Candidate, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @model_validator(mode="after")
+    def _nodes_are_there(self) -> Self:
+        for fault in self.faults:
+            for node in fault.nodes or ():
+                if not 0 <= node < self.deployment.nodes:
+                    raise ValueError(f"a {fault.kind} of node {node}: nodes are 0 to {self.deployment.nodes - 1}")
+        return self
 
     @classmethod
     def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:
@@ -247,6 +299,9 @@ class Scenario(_Part):
         for part in ("workload", "limit", "deployment", "requirements"):
             table = {key: value for key, value in data[part].items() if value != {}}
             lines += ["", f"[{part}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        for fault, given in zip(data["faults"], self.faults, strict=True):
+            told = {key: value for key, value in fault.items() if key in given.model_fields_set}
+            lines += ["", "[[faults]]", *(f"{key} = {_toml(value)}" for key, value in told.items())]
         for candidate in data["candidates"]:
             lines += ["", "[[candidates]]", *(f"{key} = {_toml(value)}" for key, value in candidate.items())]
         return "\n".join(lines) + "\n"
@@ -255,6 +310,8 @@ class Scenario(_Part):
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, str):
@@ -267,7 +324,9 @@ def _toml(value: Any) -> str:
 def _known(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     for step in loc:
         if isinstance(step, int):
-            model = Candidate
+            continue
+        if step in ("candidates", "faults"):
+            model = Candidate if step == "candidates" else Fault
         else:
             inner = model.model_fields[step].annotation
             if isinstance(inner, type) and issubclass(inner, BaseModel):
