@@ -56,13 +56,14 @@ def build(
     candidate: Candidate,
     profile: Profile,
     runtime: SimRuntime,
-    trace: Trace,
+    trace: Trace | None,
     seed: int,
     backing: Callable[[StorageURL, Callable[[], int]], Backing] | None = None,
 ) -> Deployment:
     """The nodes and servers of a candidate, at the start of a run.
 
-    backing: makes what decides behind the network; the fast model unless given. Raises Config or ScenarioError.
+    trace: what will be asked, where that is known. backing: makes what decides behind the network; the fast model unless
+    given. Raises Config or ScenarioError.
     """
     url = StorageURL.parse(candidate.storage)
     network = scenario.deployment.network
@@ -78,7 +79,8 @@ def build(
         return Deployment([memory(node) for node in nodes], memory, profile.backends["memory"], None, None, [], None)
     costs = profile.backends[url.backend]
     station, link, remotes = Station(costs.concurrency), PRESETS[network], list[RemoteStorage]()
-    plan, timeline = Plan(seed, trace, link, costs), Timeline(scenario.faults)
+    plan = None if trace is None else Plan(seed, trace, link, costs)
+    timeline = Timeline(scenario.faults)
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
     if outages and backing is not None:
         raise ScenarioError("faults: a crash or failover of the server needs the fidelity `model`")

@@ -32,12 +32,16 @@ def route(trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> Nodes | 
     if routing == "random":
         return np.random.default_rng([seed, 2]).integers(0, nodes, len(trace))
     if routing == "sticky":
-        # Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighbouring sessions part ways.
-        mixed = (trace.session.astype(np.uint64) + np.uint64(1)) * GOLDEN
-        return ((mixed >> np.uint64(33)) % np.uint64(nodes)).astype(np.int64)
+        return _spread(trace.session, nodes)
     if routing == "key_hash":
         return holder(trace.keys, range(nodes))[trace.key]
     return None
+
+
+def _spread(sessions: NDArray[np.int64], nodes: int) -> Nodes:
+    """Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighbouring sessions part ways."""
+    mixed = (sessions.astype(np.uint64) + np.uint64(1)) * GOLDEN
+    return ((mixed >> np.uint64(33)) % np.uint64(nodes)).astype(np.int64)
 
 
 def holder(keys: Sequence[str], nodes: Sequence[int]) -> Nodes:
@@ -86,18 +90,35 @@ class LeastOutstanding:
 
 
 class Router:
-    """Sends the requests of a trace on their way, by any routing.
+    """Sends requests on their way, by any routing: those of a trace, or (of an empty one) those that are added.
 
     known: whether every request's node is known before it is sent. node: of each request, by row; -1 before it is sent.
     """
 
     def __init__(self, trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> None:
-        self._trace, self._routing = trace, routing
+        self._routing, self._nodes = routing, nodes
+        self._names, self._key = trace.keys, trace.key.tolist()
         self._heirs: dict[tuple[int, ...], Nodes] = {}
         places = route(trace, routing, nodes, seed)
         self.known = places is not None
         self.node: list[int] = [-1] * len(trace) if places is None else places.tolist()
         self._least = LeastOutstanding(nodes)
+        self._rng = np.random.default_rng([seed, 2])
+
+    def add(self, key: int, session: int) -> None:
+        """One more request, in the next row."""
+        self._key.append(key)
+        if self._routing == "round_robin":
+            node = len(self.node) % self._nodes
+        elif self._routing == "random":
+            node = int(self._rng.integers(0, self._nodes))
+        elif self._routing == "sticky":
+            node = int(_spread(np.array([session]), self._nodes)[0])
+        elif self._routing == "key_hash":
+            node = self._heir(key, tuple(range(self._nodes)))
+        else:
+            node = -1
+        self.node.append(node)
 
     def send(self, i: int) -> int:
         """The node of the request in row i, which comes now."""
@@ -114,18 +135,18 @@ class Router:
         self.answered(i)
         if not alive:
             return -1
-        if self._routing == "key_hash":
-            key = self._trace.key[i]
-            heirs = self._heirs.get(tuple(alive))
-            if heirs is None:
-                heirs = self._heirs[tuple(alive)] = holder(self._trace.keys, alive)
-            node = int(heirs[key])
-        else:
-            node = alive[node % len(alive)]
+        hashed = self._routing == "key_hash"
+        node = self._heir(self._key[i], tuple(alive)) if hashed else alive[node % len(alive)]
         self.node[i] = node
         if not self.known:
             self._least.took(node)
         return node
+
+    def _heir(self, key: int, alive: tuple[int, ...]) -> int:
+        heirs = self._heirs.get(alive)
+        if heirs is None:
+            heirs = self._heirs[alive] = holder(self._names, alive)
+        return int(heirs[key])
 
     def answered(self, i: int) -> None:
         if not self.known:

@@ -8,14 +8,16 @@ import numpy as np
 import simpy
 
 from ratesim.errors import StorageError
+from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
+from ratesim.simulation.answers import Answers, column
 from ratesim.simulation.deployment import Deployment, backend_of, build
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.remote import Backing
 from ratesim.simulation.result import RunResult
 from ratesim.simulation.routing import Router
-from ratesim.simulation.scenario import Candidate, Scenario
+from ratesim.simulation.scenario import EPOCH, Candidate, Scenario
 from ratesim.simulation.score import score
 from ratesim.simulation.station import Station, queued
 from ratesim.simulation.unfold import unfold
@@ -42,30 +44,31 @@ def run(
     decides behind the network, if not the model (see `deployment.build`).
     """
     profile = profile or Profile.load()
-    trace = scenario.trace() if trace is None else trace
+    asked_for = scenario.trace() if trace is None else trace
     seed = scenario.seed if seed is None else seed
+    clients = scenario.clients(asked_for)
     env = simpy.Environment()
-    epoch = float(trace.time[0])
+    epoch = float(asked_for.time[0]) if len(asked_for) else EPOCH
     runtime = SimRuntime(env, epoch)
-    deployment = build(scenario, candidate, profile, runtime, trace, seed, backing)
+    deployment = build(scenario, candidate, profile, runtime, None if clients else asked_for, seed, backing)
     limit = scenario.limit.limit()
-    n = len(trace)
-    allowed, failed = np.zeros(n, bool), np.zeros(n, bool)
-    latency, sequence = np.full(n, np.nan), np.zeros(n, np.int64)
-    errors: dict[str, int] = {}
-    router = Router(trace, candidate.routing or scenario.deployment.routing, scenario.deployment.nodes, seed)
-    stamps, costs = trace.time.tolist(), trace.cost.tolist()
-    names = [trace.keys[key] for key in trace.key.tolist()]
+    known = asked_for.head(0) if clients else asked_for  # of clients that react nobody knows what they will ask
+    answers = Answers.of(len(known))
+    router = Router(known, candidate.routing or scenario.deployment.routing, scenario.deployment.nodes, seed)
+    stamps, costs = column(known.time), column(known.cost)
+    names = [known.keys[key] for key in known.key.tolist()]
     storages, plan, cpu = deployment.storages, deployment.plan, deployment.costs.client_cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-    waits = queued(trace.time - epoch, np.array(router.node), cpu).tolist() if router.known else []
+    ahead = router.known and not clients
+    waits = column(queued(known.time - epoch, np.array(router.node), cpu)) if ahead else column(np.empty(0))
     processors = [Station() for _ in storages]
+    allowed, failed, latency, sequence, errors = answers
 
     timeline = Timeline(scenario.faults) if scenario.faults else None
     if timeline is not None:
         runtime.spawn(unfold(timeline, deployment, runtime))
 
-    async def send(i: int) -> None:
+    async def send(i: int) -> Decision | None:
         start = env.now
         node, now = router.send(i), stamps[i]
         if timeline is not None:
@@ -73,11 +76,12 @@ def run(
             if node < 0:
                 failed[i], latency[i] = True, 0.0
                 errors["NodeDown"] = errors.get("NodeDown", 0) + 1
-                return
+                return None
             now += timeline.skew(node, start)
-        wait = waits[i] if waits else processors[node].take(start, cpu) - start
+        wait = waits[i] if ahead else processors[node].take(start, cpu) - start
         if plan is not None:
             plan.request = i
+        decision = None
         try:
             decision = await storages[node].acquire(names[i], limit, costs[i], now)
         except StorageError as error:
@@ -89,26 +93,40 @@ def run(
             sequence[i] = decision.sequence
         latency[i] = env.now - start + wait
         router.answered(i)
+        return decision
 
-    runtime.spawn(open_loop(trace, send, _AtOnce(runtime)))
-    env.run()
-    answered = ~failed
-    order = np.where(sequence > 0, sequence, np.iinfo(np.int64).max)
-    result = score(
-        limit, trace.key[answered], trace.time[answered], trace.cost[answered], allowed[answered], order[answered]
-    )
+    async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
+        i = answers.add()
+        names.append(known.keys[key])
+        costs.append(cost)
+        stamps.append(runtime.time())
+        router.add(key, session)
+        decision = await send(i)
+        return Decision(False, 0.0, 0.0, 0.0, limit) if decision is None else decision  # an error is no reason to wait
+
+    asked: Trace
+    if clients is None:
+        asked = known
+        runtime.spawn(open_loop(known, send, _AtOnce(runtime)))
+        env.run()
+    else:
+        record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
+        env.run()
+        asked = record.trace()
+    outcome = answers.arrays()
+    answered = ~outcome.failed
+    order = np.where(outcome.sequence > 0, outcome.sequence, np.iinfo(np.int64).max)
+    kept = (asked.key[answered], asked.time[answered], asked.cost[answered], outcome.allowed[answered], order[answered])
+    result = score(limit, *kept)
     return RunResult(
         scenario=scenario,
         candidate=candidate,
         seed=seed,
-        trace=trace,
-        allowed=allowed,
-        failed=failed,
-        latency=latency,
-        sequence=sequence,
+        trace=asked,
+        **outcome._asdict(),
         node=np.array(router.node, np.int64),
         score=result,
-        errors=errors,
+        errors=answers.errors,
         l2_operations=deployment.operations,
         l2_busy=deployment.station.busy if deployment.station else 0.0,
         concurrency=deployment.costs.concurrency,

@@ -9,19 +9,37 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
+import simpy
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ratesim.algorithms import bind
 from ratesim.errors import Config
 from ratesim.limit import InvalidLimit, Limit
+from ratesim.runtime import SimRuntime
 from ratesim.simulation.routing import Routing
 from ratesim.storage import StorageURL
-from traffic import Poisson, Trace, Workload, Zipf, read_log
+from traffic import (
+    AtOnce,
+    Backoff,
+    Clients,
+    ClosedLoop,
+    Constant,
+    Exponential,
+    HonourRetryAfter,
+    Poisson,
+    Retrying,
+    Trace,
+    Workload,
+    Zipf,
+    read_log,
+)
 
 __all__ = ["Candidate", "Deployment", "Fault", "Requirements", "Scenario", "ScenarioError", "WorkloadSpec"]
+
+EPOCH = 1.7e9  # seconds: when recipes begin
 
 Persistence = Literal["none", "session", "durable"]
 
@@ -61,6 +79,37 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ClientsSpec(_Part):
+    """Clients that react to their answers. Without this, requests come at their times whatever became of others.
+
+    users: a closed loop of so many, each of whom asks, waits for the answer, thinks, and asks again, for the workload's
+        `duration`. They share the workload's `keys` where those are fewer.
+    think: seconds, the mean; exponential, or always the same (`constant`).
+    retry: what a client does that is denied: nothing, ask again at once, after a backoff with jitter, or when the answer
+        said (`retry_after`); `attempts` in all.
+    """
+
+    users: int | None = Field(default=None, ge=1, le=10_000_000)
+    think: Seconds = 1.0
+    constant: bool = False
+    retry: Literal["none", "at_once", "backoff", "retry_after"] = "none"
+    attempts: int = Field(default=3, ge=2, le=1000)
+
+    @model_validator(mode="after")
+    def _react(self) -> Self:
+        if self.users is None and self.retry == "none":
+            raise ValueError("give `users` (a closed loop), or `retry`, or both")
+        return self
+
+    def policy(self) -> AtOnce | Backoff | HonourRetryAfter | None:
+        """What they do when they are denied."""
+        if self.retry == "at_once":
+            return AtOnce(self.attempts)
+        if self.retry == "backoff":
+            return Backoff(max_attempts=self.attempts)
+        return HonourRetryAfter(self.attempts) if self.retry == "retry_after" else None
+
+
 class WorkloadSpec(_Part):
     """A log to replay, or a recipe (Poisson arrivals of zipf-distributed keys).
 
@@ -86,11 +135,15 @@ class WorkloadSpec(_Part):
     speed: float = Field(default=1.0, gt=0, le=1e6)
     scale: int = Field(default=1, ge=1, le=10_000)
     head: int | None = Field(default=None, ge=1)
+    clients: ClientsSpec | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.log is None) == (self.requests_per_second is None):
-            raise ValueError("give either `log` (a file) or `requests_per_second` (a recipe)")
+        closed = self.clients is not None and self.clients.users is not None
+        if [self.log is not None, self.requests_per_second is not None, closed].count(True) != 1:
+            raise ValueError(
+                "give one of `log` (a file), `requests_per_second` (a recipe) and `clients.users` (a closed loop)"
+            )
         return self
 
 
@@ -266,6 +319,8 @@ class Scenario(_Part):
         """The requests, the same for every candidate and replication."""
         spec = self.workload
         rng = np.random.default_rng([self.seed, 0])
+        if spec.clients is not None and spec.clients.users is not None:
+            return _unhindered(self._closed_loop(spec, spec.clients), rng)
         if spec.log is not None:
             trace = read_log(
                 spec.log,
@@ -279,7 +334,7 @@ class Scenario(_Part):
         else:
             assert spec.requests_per_second is not None
             keys = Zipf(spec.keys, spec.zipf)
-            trace = Workload(Poisson(spec.requests_per_second), keys, spec.duration, start=1.7e9).trace(rng)
+            trace = Workload(Poisson(spec.requests_per_second), keys, spec.duration, start=EPOCH).trace(rng)
         if spec.busiest is not None:
             trace = trace.busiest(spec.busiest)
         if spec.spread:
@@ -291,6 +346,24 @@ class Scenario(_Part):
         if spec.head is not None:
             trace = trace.head(spec.head)
         return trace
+
+    def clients(self, trace: Trace) -> Clients | None:
+        """Those who ask, where they react; `trace`: the scenario's."""
+        spec = self.workload.clients
+        if spec is None:
+            return None
+        if spec.users is not None:
+            return self._closed_loop(self.workload, spec)
+        policy = spec.policy()
+        assert policy is not None
+        return Retrying(trace, policy)
+
+    @staticmethod
+    def _closed_loop(workload: WorkloadSpec, spec: ClientsSpec) -> ClosedLoop:
+        assert spec.users is not None
+        think = Constant(spec.think) if spec.constant else Exponential(spec.think)
+        tenants = min(workload.keys, spec.users)
+        return ClosedLoop(spec.users, think, workload.duration, tenants=tenants, retry=spec.policy())
 
     def to_toml(self) -> str:
         """As a TOML document that `Scenario.parse` reads back into the same scenario."""
@@ -305,6 +378,21 @@ class Scenario(_Part):
         for candidate in data["candidates"]:
             lines += ["", "[[candidates]]", *(f"{key} = {_toml(value)}" for key, value in candidate.items())]
         return "\n".join(lines) + "\n"
+
+
+def _unhindered(clients: ClosedLoop, rng: np.random.Generator) -> Trace:
+    """What clients would ask for if every answer came at once and was yes: the demand that a limit meets."""
+
+    class Yes:
+        allowed, retry_after = True, 0.0
+
+    async def ask(key: int, cost: float, session: int, attempt: int) -> Yes:
+        return Yes()
+
+    env = simpy.Environment()
+    asked = clients.start(SimRuntime(env, EPOCH), ask, rng)
+    env.run()
+    return asked.trace()
 
 
 def _toml(value: Any) -> str:
@@ -329,6 +417,7 @@ def _known(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
             model = Candidate if step == "candidates" else Fault
         else:
             inner = model.model_fields[step].annotation
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
+            for each in (inner, *get_args(inner)):  # itself, or itself or None
+                if isinstance(each, type) and issubclass(each, BaseModel):
+                    model = each
     return list(model.model_fields)
