@@ -14,6 +14,7 @@ from ratesim.errors import StorageError
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.deployment import Deployment, backend_of, build, route
 from ratesim.simulation.profile import Profile
+from ratesim.simulation.progress import Progress, carry_on
 from ratesim.simulation.remote import Backing
 from ratesim.simulation.scenario import Candidate, Scenario
 from ratesim.simulation.score import Score, score
@@ -31,7 +32,8 @@ class RunResult:
     """One run. Arrays have one row for each request of the trace.
 
     allowed: whether it was admitted; false also where no decision came. latency: seconds until the answer. sequence: the
-    position in the order of decisions, 0 where none was taken. node: who served it.
+    position in the order of decisions, 0 where none was taken. node: who served it. partial: it was interrupted, and the
+    rows are only those of the requests that had their answer by then.
     """
 
     scenario: Scenario
@@ -48,6 +50,7 @@ class RunResult:
     concurrency: int
     simulated_seconds: float
     bytes_per_key: float
+    partial: bool = False
 
     def row(self) -> dict[str, Any]:
         """The run as one row of a results table; times in seconds."""
@@ -82,6 +85,7 @@ class RunResult:
             "utilisation": self.l2_busy / self.concurrency / max(self.simulated_seconds, 1e-9),
             "bytes_per_key": self.bytes_per_key,
             "simulated_seconds": self.simulated_seconds,
+            "partial": self.partial,
         }
 
 
@@ -93,11 +97,15 @@ def run(
     profile: Profile | None = None,
     trace: Trace | None = None,
     backing: Connect | None = None,
+    progress: Progress | bool | None = None,
+    interruptible: bool = False,
 ) -> RunResult:
     """Replay the scenario's traffic against a candidate.
 
     seed: of this replication, scenario.seed unless given. trace: the scenario's, if it was made already. backing: what
-    decides behind the network, if not the model (see `deployment.build`).
+    decides behind the network, if not the model (see `deployment.build`). progress: told of the requests and the simulated
+    time that are done; True shows a bar. interruptible: Ctrl-C does not raise but returns what was simulated so far, marked
+    `partial`.
     """
     profile = profile or Profile.load()
     trace = scenario.trace() if trace is None else trace
@@ -109,7 +117,7 @@ def run(
     limit = scenario.limit.limit()
     n = len(trace)
     allowed, failed = np.zeros(n, bool), np.zeros(n, bool)
-    latency, sequence = np.zeros(n), np.zeros(n, np.int64)
+    latency, sequence = np.full(n, np.nan), np.zeros(n, np.int64)
     nodes = route(trace, candidate.routing or scenario.deployment.routing, scenario.deployment.nodes)
     where = nodes.tolist()
     stamps, costs = trace.time.tolist(), trace.cost.tolist()
@@ -132,12 +140,20 @@ def run(
         latency[i] = env.now - start + waits[i]
 
     runtime.spawn(open_loop(trace, send, _AtOnce(runtime)))
-    env.run()
+    key, time, cost = trace.key, trace.time, trace.cost
+    partial = False
+    try:
+        carry_on(env, time - epoch, progress)
+    except KeyboardInterrupt:
+        done = ~np.isnan(latency)
+        if not interruptible or not done.any():
+            raise
+        partial = True
+        allowed, failed, latency, sequence = allowed[done], failed[done], latency[done], sequence[done]
+        nodes, key, time, cost = nodes[done], key[done], time[done], cost[done]
     answered = ~failed
     order = np.where(sequence > 0, sequence, np.iinfo(np.int64).max)
-    result = score(
-        limit, trace.key[answered], trace.time[answered], trace.cost[answered], allowed[answered], order[answered]
-    )
+    result = score(limit, key[answered], time[answered], cost[answered], allowed[answered], order[answered])
     return RunResult(
         scenario,
         candidate,
@@ -151,8 +167,9 @@ def run(
         deployment.operations,
         deployment.station.busy if deployment.station else 0.0,
         deployment.costs.concurrency,
-        trace.duration,
+        env.now if partial else trace.duration,
         _bytes_per_key(deployment, candidate, profile, limit.algorithm),
+        partial,
     )
 
 
