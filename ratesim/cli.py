@@ -21,6 +21,7 @@ import typer
 from ratesim.options import (
     AlgorithmOption,
     BusiestOption,
+    CandidatesOption,
     CostOption,
     FormatOption,
     KeyOption,
@@ -37,10 +38,14 @@ from ratesim.options import (
     RoutingOption,
     ScaleOption,
     ScenarioOption,
+    SchedulerOption,
     SeedOption,
+    SeedsOption,
     SpeedOption,
     TimeOption,
     TimeUnitOption,
+    UntilOption,
+    VariedOption,
     scenario_of,
 )
 from ratesim.wording import harmless, seconds, share
@@ -72,14 +77,9 @@ def _profile(path: Path | None) -> Profile | None:
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on stderr, as the `progress` that ratesim's functions take."""
-    from tqdm import tqdm
+    from ratesim.simulation.progress import shown
 
-    with tqdm(total=1, file=sys.stderr, bar_format="{l_bar}{bar:24}| {n}/{total} {elapsed} {postfix}", leave=False) as bar:
-
-        def tell(done: int, total: int, what: str) -> None:
-            bar.total, bar.n = total, done
-            bar.set_postfix_str(what, refresh=True)
-
+    with shown(True) as tell:
         yield tell
 
 
@@ -198,9 +198,12 @@ def run(
     from ratesim.simulation.scenario import Scenario
 
     question = Scenario.load(scenario)
-    row = simulate(question, _candidate(question, candidate), seed, profile=_profile(profile)).row()
-    for name, value in row.items():
+    chosen = _candidate(question, candidate)
+    result = simulate(question, chosen, seed, profile=_profile(profile), progress=True, interruptible=True)
+    for name, value in result.row().items():
         print(f"{name:<28}{value}")
+    if result.partial:
+        raise KeyboardInterrupt
 
 
 def _candidate(question: Scenario, name: str) -> Candidate:
@@ -219,33 +222,54 @@ def _candidate(question: Scenario, name: str) -> Candidate:
 
 @app.command()
 def sweep(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .parquet or .csv file for the results.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE|DIR", help="A .parquet or .csv file, or a directory.")],
     scenario: Annotated[str, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario.")] = "quickstart",
+    varied: VariedOption = None,
+    candidate: CandidatesOption = None,
     replications: ReplicationsOption = None,
+    seeds: SeedsOption = None,
+    until: UntilOption = None,
+    budget: Annotated[int, typer.Option("--budget", help="With --until: runs that may be made in all.")] = 1000,
+    processes: Annotated[int | None, typer.Option("--processes", min=1, help="Of this machine; its cores.")] = None,
+    scheduler: SchedulerOption = None,
     profile: ProfileOption = None,
 ) -> None:
-    """Simulate every candidate over several seeds and write one row for each.
+    """Simulate every candidate over several seeds, and over a grid of the scenario's fields; write one row for each run.
 
-    ratesim sweep --replications 10 --out results.parquet
+    ratesim sweep --set deployment.nodes=1,8,64 --replications 10 --out results.parquet
+
+    A sweep that was stopped goes on where it was when the command is given again. A directory keeps all its runs, for other
+    sweeps as well.
     """
-    if out.suffix not in (".parquet", ".csv"):
-        raise Mistake(f"--out {out}: end the name in .parquet or .csv")
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise Mistake(f"--out {out}: name a file in a directory that exists")
+    from ratesim.simulation.grid import seeds_of
     from ratesim.simulation.scenario import Scenario
-    from ratesim.simulation.sweep import sweep as simulate
+    from ratesim.sweeping import check_target, sweep_into
 
+    check_target(out)
     question = Scenario.load(scenario)
-    seeds = range(question.seed, question.seed + (replications or question.replications))
-    with _bar() as progress:
-        rows = simulate(question, seeds=seeds, profile=_profile(profile), progress=progress)
-    partial = out.with_name(f".{out.name}.partial")
-    if out.suffix == ".csv":
-        rows.to_csv(partial, index=False)
-    else:
-        rows.to_parquet(partial)
-    partial.replace(out)
-    print(f"{len(rows)} rows in {out}")
+    if replications is not None and (seeds is not None or until is not None):
+        raise Mistake("--replications, --seeds, --until: give one of them")
+    chosen = [_candidate(question, name) for name in candidate or ()]
+    chosen = [
+        each.model_copy(update={"name": f"asked {i}"}) if each.name == "asked" else each for i, each in enumerate(chosen)
+    ]
+    runs = range(question.seed, question.seed + (replications or question.replications)) if until is None else None
+    said, partial = sweep_into(
+        out,
+        question,
+        chosen or None,
+        seeds=seeds_of(seeds) if seeds is not None else runs,
+        varied=varied or (),
+        until=until,
+        budget=budget,
+        profile=_profile(profile),
+        processes=processes,
+        scheduler=scheduler,
+        progress=True,
+    )
+    print(said)
+    if partial:
+        raise KeyboardInterrupt
 
 
 @app.command()
@@ -319,11 +343,14 @@ def _expected() -> tuple[type[Exception], ...]:
     from ratesim.limit import InvalidLimit
     from ratesim.report import OutputError, ReportFailed
     from ratesim.servers import ServerError
+    from ratesim.simulation.kept import KeptError
     from ratesim.simulation.scenario import ScenarioError
+    from ratesim.simulation.sweep import SweepError
+    from ratesim.simulation.workers import ClusterError
     from traffic import LogError, TraceError
 
     ours = (Mistake, InvalidLimit, LogError, TraceError, ScenarioError, OutputError, ReportFailed, ServerError, StorageError)
-    return (*ours, OSError)
+    return (*ours, ClusterError, KeptError, SweepError, OSError)
 
 
 def _complain(message: str) -> None:
@@ -352,7 +379,7 @@ def main() -> None:
         if not isinstance(error, _expected()):
             raise
         _complain(str(error) or name)
-        sys.exit(1 if name == "ReportFailed" else 2)
+        sys.exit(1 if name in ("ReportFailed", "SweepError") else 2)
     if status == 130:  # how typer reports a Ctrl-C
         _complain("interrupted")
     sys.exit(status if isinstance(status, int) else 0)

@@ -52,6 +52,24 @@ ScaleOption = Annotated[int | None, typer.Option("--scale", help="So many copies
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Where the random draws begin.")]
 ReplicationsOption = Annotated[int | None, typer.Option("--replications", help="Runs of each candidate, by seed.")]
 ProfileOption = Annotated[Path | None, typer.Option("--profile", metavar="FILE", help="A profile of `ratesim calibrate`.")]
+VariedOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=V,V", help="Values of a field: deployment.nodes=1,8,64. May be repeated."),
+]
+CandidatesOption = Annotated[
+    list[str] | None, typer.Option("--candidate", metavar="NAME|URL", help="Only this one. May be repeated.")
+]
+SeedsOption = Annotated[str | None, typer.Option("--seeds", metavar="N-N,N", help="Seeds of the runs: 1-10,25.")]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until", metavar="SHARE", help="Add runs until 95 % intervals are within this share of what is required: 10%."
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786 (ratesim[distributed])."),
+]
 
 
 class Mistake(ValueError):

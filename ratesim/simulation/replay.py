@@ -13,6 +13,7 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import Answers, Outcome, column
 from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.faults import Timeline
+from ratesim.simulation.progress import Progress, carry_on
 from ratesim.simulation.routing import Router, Routing
 from ratesim.simulation.scenario import Scenario
 from ratesim.simulation.station import Station, queued
@@ -23,12 +24,14 @@ __all__ = ["Replayed", "replay"]
 
 
 class Replayed(NamedTuple):
-    """trace: what was asked. node: who served it, -1 where the run was over before. errors: how many failed, by kind."""
+    """trace: what was asked. node: who served it. errors: how many failed, by kind. partial: it was interrupted, and the
+    rows are only those of the requests that had their answer by then."""
 
     trace: Trace
     outcome: Outcome
     node: NDArray[np.int64]
     errors: dict[str, int]
+    partial: bool
 
 
 def replay(
@@ -39,8 +42,13 @@ def replay(
     trace: Trace,
     clients: Clients | None,
     seed: int,
+    progress: Progress | bool | None = None,
+    interruptible: bool = False,
 ) -> Replayed:
-    """Play a trace, or clients that react (then `trace` only names their keys), to its end, beginning now."""
+    """Play a trace, or clients that react (then `trace` is what they would ask unhindered), to its end, beginning now.
+
+    progress, interruptible: see `run`.
+    """
     env, limit = runtime.env, scenario.limit.limit()
     known = trace.head(0) if clients else trace  # of clients that react nobody knows what they will ask
     answers = Answers.of(len(known))
@@ -93,14 +101,24 @@ def replay(
 
     if timeline is not None:
         runtime.spawn(unfold(timeline, deployment, runtime))
+    record = None
     if clients is None:
         runtime.spawn(open_loop(known, send, _AtOnce(runtime)))
-        env.run()
     else:
         record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
-        env.run()
-        known = record.trace()
-    return Replayed(known, answers.arrays(), np.array(router.node, np.int64), errors)
+    partial = False
+    try:
+        carry_on(env, trace.time - runtime.epoch, progress)
+    except KeyboardInterrupt:
+        if not interruptible or np.isnan(answers.latency).all():
+            raise
+        partial = True
+    asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
+    if partial:
+        done = ~np.isnan(outcome.latency)
+        asked, node = asked.only(done, "of an interrupted run"), node[done]
+        outcome = outcome.only(done)
+    return Replayed(asked, outcome, node, errors, partial)
 
 
 class _AtOnce:

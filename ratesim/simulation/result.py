@@ -23,7 +23,7 @@ class RunResult:
 
     allowed: whether it was admitted; false also where no decision came. failed: whether none came; errors: how many, by
     kind. latency: seconds until the answer, or the error. sequence: the position in the order of decisions, 0 where none was
-    taken. node: who served it.
+    taken. node: who served it. partial: it was interrupted, and the rows are only those of requests that had their answer.
     """
 
     scenario: Scenario
@@ -41,6 +41,7 @@ class RunResult:
     l2_busy: float
     concurrency: int
     bytes_per_key: float
+    partial: bool = False
 
     def __post_init__(self) -> None:
         """Nothing is lost or made up: every request was admitted, denied or failed, on some node, after some time."""
@@ -83,6 +84,7 @@ class RunResult:
             "utilisation": self.l2_busy / self.concurrency / max(self.trace.duration, 1e-9),
             "bytes_per_key": self.bytes_per_key,
             "simulated_seconds": self.trace.duration,
+            "partial": self.partial,
         }
 
     def decisions(self) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.deployment import Deployment, backend_of, build
 from ratesim.simulation.profile import Profile
+from ratesim.simulation.progress import Progress
 from ratesim.simulation.remote import Backing
 from ratesim.simulation.replay import Replayed, replay
 from ratesim.simulation.result import RunResult
@@ -32,11 +33,15 @@ def run(
     profile: Profile | None = None,
     trace: Trace | None = None,
     backing: Connect | None = None,
+    progress: Progress | bool | None = None,
+    interruptible: bool = False,
 ) -> RunResult:
     """Replay the scenario's traffic against a candidate.
 
     seed: of this replication, scenario.seed unless given. trace: the scenario's, if it was made already. backing: what
-    decides behind the network, if not the model (see `deployment.build`).
+    decides behind the network, if not the model (see `deployment.build`). progress: told of the requests and the simulated
+    time that are done; True shows a bar. interruptible: Ctrl-C does not raise but returns what was simulated so far, marked
+    `partial`.
     """
     profile = profile or Profile.load()
     trace = scenario.trace() if trace is None else trace
@@ -45,7 +50,7 @@ def run(
     runtime = SimRuntime(simpy.Environment(), float(trace.time[0]) if len(trace) else EPOCH)
     deployment = build(scenario, candidate, profile, runtime, None if clients else trace, seed, backing)
     routing = candidate.routing or scenario.deployment.routing
-    played = replay(scenario, routing, deployment, runtime, trace, clients, seed)
+    played = replay(scenario, routing, deployment, runtime, trace, clients, seed, progress, interruptible)
     limit = scenario.limit.limit()
     return RunResult(
         scenario=scenario,
@@ -60,6 +65,7 @@ def run(
         l2_busy=deployment.station.busy if deployment.station else 0.0,
         concurrency=deployment.costs.concurrency,
         bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
+        partial=played.partial,
     )
 
 

@@ -1,0 +1,101 @@
+"""Results that are kept on disk while they are made: a directory of parquet files, by the key of the job.
+
+A job's row is a file of its own, written whole or not at all, as soon as there is one: a sweep that is killed loses only
+what it was running. Now and then many of these files become one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["Kept", "KeptError", "discard"]
+
+MANY = 256  # files that are merged into one; each takes about 15 kB, however short its row
+
+
+class KeptError(Exception):
+    """A file of results that cannot be read: one line that names it and the remedy."""
+
+
+class Kept:
+    """The results in a directory, which is made if it is not there.
+
+    `parts/` holds the rows of all jobs that were ever finished here, and `results.parquet` the last table. Sweeps may share
+    a directory, one after the other or at the same time: equal keys have equal rows.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.table = folder / "results.parquet"
+        self._parts = folder / "parts"
+        self._parts.mkdir(parents=True, exist_ok=True)
+        self._rows = self._read()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return self._rows[key]
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Keep a row, from now on also across a kill -9 of this process."""
+        self._write(key, pa.Table.from_pylist([{"key": key, **row}]))
+        self._rows[key] = row
+        if len(self._files()) >= MANY:
+            self._merge()
+
+    def close(self, table: pd.DataFrame) -> None:
+        """Write the table, whole or not at all."""
+        partial = self.table.with_name(f".{self.table.name}.{os.getpid()}.partial")
+        table.to_parquet(partial)
+        partial.replace(self.table)
+
+    def _files(self) -> list[Path]:
+        return sorted(self._parts.glob("*.parquet"))
+
+    def _write(self, name: str, table: pa.Table) -> None:
+        partial = self._parts / f".{name}.{os.getpid()}.partial"
+        pq.write_table(table, partial)
+        partial.replace(self._parts / f"{name}.parquet")
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        while True:
+            try:
+                tables = [_table(path) for path in self._files()]
+            except FileNotFoundError:  # another sweep has merged some meanwhile: what was in them is in a new file
+                continue
+            return {row.pop("key"): row for table in tables for row in table.to_pylist()}
+
+    def _merge(self) -> None:
+        """First the new file, then the old ones: whoever looks finds every row at least once."""
+        try:
+            files = self._files()
+            merged = pa.concat_tables([_table(path) for path in files], promote_options="permissive")
+        except FileNotFoundError:  # another sweep is at it
+            return
+        name = hashlib.sha256("".join(path.name for path in files).encode()).hexdigest()
+        self._write(f"merged-{name}", merged)
+        for path in files:
+            path.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove what a `Kept` has written there, and the directory unless somebody else's files are in it."""
+    for path in [*folder.glob("parts/*.parquet"), *folder.glob("parts/.*.partial"), folder / "results.parquet"]:
+        path.unlink(missing_ok=True)
+    for directory in (folder / "parts", folder):
+        if not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _table(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read()
+    except pa.ArrowInvalid as error:
+        raise KeptError(f"{path}: is no whole parquet file; delete it, and its runs are made again") from error
