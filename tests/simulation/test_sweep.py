@@ -99,7 +99,7 @@ def test_values_stand_in_the_table_as_the_scenario_understood_them() -> None:
         ({"deployment.nodes": []}, r"deployment\.nodes: .*at least one"),
         ({"deployment.nodes": "8"}, r"deployment\.nodes: give a list"),
         ({"limit.rate.unit": [1]}, r"limit\.rate\.unit: rate has no fields"),
-        ({"workload.log": ["a.log"]}, r"workload\.log = 'a\.log': workload: .*either"),
+        ({"workload.log": ["a.log"]}, r"workload\.log = 'a\.log': workload: .*give one of"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused_by_name_before_anything_runs(grid: dict[str, Any], says: str) -> None:
