@@ -1,8 +1,7 @@
-"""Calibration: measure what the backends cost on this machine, and store it as a profile for the simulation.
+"""Calibration: measure what the backends cost here, and store it as a profile for the simulation.
 
-One operation at a time and in batches, through the same drivers that serve live. What the client's processor spends is taken
-apart from what it waits; the wait, less a bare round trip to the same server, is the server's. The wait of batches of
-several sizes gives the fixed and the per-operation share (least squares).
+On servers started for it, or on the user's own (`target.py` leaves those as they were). What is measured, and how, is in
+`costs.py`.
 """
 
 from __future__ import annotations
@@ -15,56 +14,75 @@ import os
 import platform
 import time
 import tracemalloc
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import redis.asyncio
 
 from ratesim import algorithms, servers
+from ratesim.errors import Config
 from ratesim.limit import Limit
-from ratesim.simulation.profile import QUANTILES, Backend, Profile, stored_path
-from ratesim.storage import MemoryStorage, PostgresStorage, RedisStorage, StorageURL
+from ratesim.simulation.costs import LIMIT, heed_cancellation, measure
+from ratesim.simulation.profile import Backend, Profile, stored_path
+from ratesim.simulation.target import SIZED_KEYS, Opened, target
+from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.operations import Acquire
-from ratesim.storage.served import ServedStorage
 
 __all__ = ["calibrate", "machine"]
 
-KEYS = 2000
-SINGLES = 5000
-ROUNDS = 5
-BATCHES = (1, 8, 64)
-LIMIT = Limit(1e6, 60.0)
 Progress = Callable[[int, int, str], None]
 
 
-def calibrate(out: Path | None = None, progress: Progress | None = None) -> Profile:
-    """Measure memory, Redis and PostgreSQL here, on servers started for it (or those of RATESIM_REDIS_URL and
-    RATESIM_POSTGRES_URL, under a prefix and tables of its own that are removed again). Takes about 20 seconds.
+def calibrate(
+    out: Path | None = None, progress: Progress | None = None, url: str | None = None, rtt: float | None = None
+) -> Profile:
+    """Measure memory, Redis and PostgreSQL here (about 30 seconds), and write the profile to `out`, or where the simulation
+    looks for it.
 
-    Writes the profile to `out`, or where the simulation looks for it.
+    url: measure this Redis or PostgreSQL instead of servers started for it (those of RATESIM_REDIS_URL and
+    RATESIM_POSTGRES_URL count as such); the other backend stays as the profile in use has it. rtt: seconds to the user's
+    server and back, instead of what `url` is measured to need. Raises Config or ConnectionFailed, without passwords.
     """
     path = out or stored_path()
     tell = progress or (lambda done, total, what: None)
-    tell(0, 3, "memory")
-    backends = {"memory": _memory()}
-    tell(1, 3, "redis")
-    with servers.valkey() as server:
-        backends["redis"] = asyncio.run(_redis(server))
-    tell(2, 3, "postgres")
-    with servers.postgres() as server:
-        backends["postgres"] = asyncio.run(_postgres(server))
-    tell(3, 3, "done")
+    base = Profile.load() if url else None
+    backends = dict(base.backends) if base else {}
+    kinds = [StorageURL.parse(url).backend] if url else ["redis", "postgres"]
+    if "memory" in kinds:
+        raise Config("--url memory://: memory is measured without one; give a redis:// or postgresql:// URL")
+    where, today = machine(), datetime.datetime.now(datetime.UTC).date().isoformat()
+    tell(0, 1 + len(kinds), "memory")
+    backends["memory"] = _memory()
+    for done, kind in enumerate(kinds, 1):
+        tell(done, 1 + len(kinds), kind)
+        if url:
+            backends[kind] = asyncio.run(_served(url))
+        else:
+            with servers.valkey() if kind == "redis" else servers.postgres() as server:
+                backends[kind] = asyncio.run(_served(server.url))
+    tell(1 + len(kinds), 1 + len(kinds), "done")
+    if base:  # what was not measured now says where and when it was
+        for kind in set(backends) - {"memory", *kinds}:
+            old = backends[kind]
+            backends[kind] = msgspec.structs.replace(
+                old, machine=old.machine or base.machine, measured=old.measured or base.measured
+            )
     profile = Profile(
-        machine=machine(),
-        measured=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        machine=where,
+        measured=today,
         versions={
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("ratesim", "redis", "psycopg")},
+            **{kind: backends[kind].server for kind in kinds},
         },
         backends=backends,
+        round_trip=rtt,
     )
+    if url and rtt is None:
+        own = backends[kinds[0]]
+        factors = own.round_trip_factors
+        profile = msgspec.structs.replace(profile, round_trip=own.round_trip, round_trip_factors=factors)
     profile.save(path)
     return Profile.load(path)
 
@@ -81,7 +99,7 @@ def machine() -> str:
 
 def _memory() -> Backend:
     storage = MemoryStorage()
-    names = [f"user:{i % KEYS}" for i in range(50_000)]
+    names = [f"user:{i % SIZED_KEYS}" for i in range(50_000)]
 
     async def decide() -> list[float]:
         spent = []
@@ -109,107 +127,28 @@ def _memory_bytes(algorithm: str) -> float:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for i in range(10 * KEYS):
+        for i in range(10 * SIZED_KEYS):
             storage.decide(f"user:{i}", limit, 1.0, 1.7e9)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    return (after - before) / (10 * KEYS)
+    return (after - before) / (10 * SIZED_KEYS)
 
 
-async def _redis(server: servers.Server) -> Backend:
-    config = StorageURL.parse(server.url).config
-    config = type(config)(url=config.url, pool_size=2, key_prefix=f"ratesim:calibrate:{uuid.uuid4().hex}:")
-    bare = redis.asyncio.Redis.from_url(config.url)
-    try:
-        hop = await _round_trip(bare.ping)
-    finally:
-        await bare.aclose()
-    async with RedisStorage(config) as storage:
-        return await _served(storage, hop, 1, f"{server.kind} {server.version}")
+async def _served(url: str) -> Backend:
+    async with target(url) as opened:
+        sizes = {name: await _bytes(opened, name) for name in algorithms.names()}
+        costs = await measure(opened.target)
+    return msgspec.structs.replace(costs, bytes_per_key=sizes, server=opened.server)
 
 
-async def _postgres(server: servers.Server) -> Backend:
-    import psycopg
-
-    config = StorageURL.parse(server.url).config
-    config = type(config)(url=config.url, pool_size=2, table_name=f"ratesim_calibrate_{uuid.uuid4().hex[:12]}")
-    async with await psycopg.AsyncConnection.connect(config.url, autocommit=True) as bare:
-        # An empty query is a round trip that PostgreSQL answers without parsing or planning anything.
-        hop = await _round_trip(lambda: bare.execute(""))
-        try:
-            async with PostgresStorage(config) as storage:
-                return await _served(storage, hop, os.cpu_count() or 1, f"{server.kind} {server.version}")
-        finally:
-            for table in (config.table_name, f"{config.table_name}_counters"):
-                await bare.execute(psycopg.sql.SQL("DROP TABLE IF EXISTS {}").format(psycopg.sql.Identifier(table)))
-
-
-async def _round_trip(ask: Callable[[], object]) -> float:
-    """The wait (time less processor time) of a request without work: median of 500."""
-    waits = []
-    for _ in range(500):
-        start, cpu = time.perf_counter(), time.process_time()
-        await ask()  # type: ignore[misc]
-        waits.append((time.perf_counter() - start) - (time.process_time() - cpu))
-    return float(np.median(waits))
-
-
-async def _served(storage: ServedStorage, hop: float, concurrency: int, server: str) -> Backend:
-    driver = storage.client.driver
-    sizes: dict[str, float] = {}
-    for name in algorithms.names():
-        limit = Limit(1e6, 60.0, name)
-        before = await storage.get_stats()
-        for first in range(0, KEYS, 100):
-            await driver.execute([_acquire(f"{name}:{i}", limit) for i in range(first, first + 100)])
-        after = await storage.get_stats()
-        sizes[name] = (after.bytes - before.bytes) / max(after.entries - before.entries, 1)
-    names = [f"{LIMIT.algorithm}:{i}" for i in range(KEYS)]
-    # Other work on the machine only slows, so of several rounds, spread over time, the one with the lowest median counts.
-    rounds = [{size: await _timed(storage, names, size) for size in BATCHES} for _ in range(ROUNDS)]
-    waits = {size: min((each[size][0] for each in rounds), key=np.median) for size in BATCHES}
-    spent = min(float(np.median(each[1][1])) for each in rounds)
-    total = min((each[1][0] + each[1][1] for each in rounds), key=np.median)
-    medians = [float(np.median(waits[size])) - hop for size in BATCHES]
-    item, fixed = _line(BATCHES, medians)
-    alone = max(fixed + item, 1e-6)
-    service = np.maximum(waits[1] - hop, 0.1 * alone)
-    factors = np.quantile(service, QUANTILES) / np.median(service)
-    for name in algorithms.names():
-        for i in range(KEYS):
-            await storage.reset(f"{name}:{i}")
-    return Backend(
-        client_cpu=spent,
-        fixed=max(alone - item, 0.0),
-        item=item,
-        factors=tuple(float(factor) for factor in factors),
-        concurrency=concurrency,
-        bytes_per_key=sizes,
-        latency_p50=float(np.quantile(total, 0.5)),
-        latency_p99=float(np.quantile(total, 0.99)),
-        server=server,
-    )
-
-
-async def _timed(storage: ServedStorage, names: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds waited, and seconds of processor time, of each of a round's batches of `size` decisions."""
-    wait, cpu = [], []
-    for k in range(SINGLES // size // ROUNDS):
-        batch = [_acquire(names[(k * size + j) % KEYS], LIMIT) for j in range(size)]
-        start, used = time.perf_counter(), time.process_time()
+async def _bytes(opened: Opened, algorithm: str) -> float:
+    """Bytes that the server keeps of one key, its name included."""
+    storage, limit = opened.target.storage, Limit(1e6, 60.0, algorithm)
+    names = [f"{algorithm}:{i}" for i in range(SIZED_KEYS)]
+    before = await opened.size([])
+    for first in range(0, SIZED_KEYS, 100):
+        heed_cancellation()
+        batch = [Acquire(name, (limit,), 1.0, time.time(), True) for name in names[first : first + 100]]
         await storage.client.driver.execute(batch)
-        elapsed, spent = time.perf_counter() - start, time.process_time() - used
-        wait.append(elapsed - spent)
-        cpu.append(spent)
-    return np.array(wait), np.array(cpu)
-
-
-def _acquire(identifier: str, limit: Limit) -> Acquire:
-    return Acquire(identifier, (limit,), 1.0, time.time(), True)
-
-
-def _line(sizes: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
-    """Slope and intercept, in seconds, both at least a tenth of a microsecond."""
-    slope, intercept = np.polyfit(np.array(sizes, float), np.array(values), 1)
-    return max(float(slope), 1e-7), max(float(intercept), 1e-7)
+    return (await opened.size(names) - before) / SIZED_KEYS
