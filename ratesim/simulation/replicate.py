@@ -73,7 +73,7 @@ class Replicated:
         runs = f"{len(self.results)} runs"
         if not self.missed:
             return f"Every interval is narrow enough after {runs}."
-        why = "interrupted" if self.partial else "the budget is spent"
+        why = "it was interrupted" if self.partial else "the budget is spent"
         return f"After {runs} {why}; not known well enough: {'; '.join(map(str, self.missed))}."
 
 
@@ -103,7 +103,7 @@ def replicate(
     if not (0 < share <= 1 and math.isfinite(share)) or least < 2:
         raise ScenarioError(f"replications: share {share:g} must be above 0 and at most 1, least {least} at least 2")
     first = jobs_of(scenario, candidates, [scenario.seed], grid, profile or Profile.load())
-    groups = [_Group(job, share) for job in first]
+    groups = [_Group(job, share, least) for job in first]
     for group in groups:
         if not group.thresholds:
             raise ScenarioError("requirements: name p99 or max_over_admission, for how well a metric must be known")
@@ -128,9 +128,10 @@ def replicate(
 class _Group:
     """The replications of one candidate at one point of the grid."""
 
-    def __init__(self, first: Job, share: float) -> None:
+    def __init__(self, first: Job, share: float, least: int) -> None:
         self._first = first
         self._share = share
+        self._least = least
         self.thresholds = _thresholds(first.scenario.requirements)
 
     def jobs(self, count: int) -> list[Job]:
@@ -161,7 +162,7 @@ class _Group:
         settled = any(not math.isfinite(value) or (threshold == 0 and value > 0) for value in seen)
         mean = float(np.mean(seen)) if seen else math.nan
         first = self._first
-        enough = half <= wanted or settled
+        enough = settled or (half <= wanted and len(seen) >= self._least)
         return Precision(first.candidate.name, first.values, metric, threshold, len(seen), mean, half, wanted, enough)
 
 

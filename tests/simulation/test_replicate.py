@@ -142,7 +142,8 @@ def test_real_runs_are_added_kept_and_interrupted(tmp_path: Path) -> None:
     part = replicate(asked, [near, also], share=0.02, grid=grid, processes=1, out=tmp_path, progress=interrupt)
     assert part.partial
     assert len(part.results) == 7
-    assert "interrupted; not known well enough: eventual, deployment.network = same_zone" in part.verdict
+    assert part.verdict.startswith("After 7 runs it was interrupted; not known well enough: ")
+    assert "eventual, deployment.network = cross_zone: latency_p99 nan" in part.verdict
     told: list[int] = []
     found = replicate(
         asked, [near, also], share=0.02, grid=grid, processes=1, out=tmp_path,

@@ -474,6 +474,24 @@ def test_an_interrupted_run_gives_the_requests_that_had_their_answer(candidate: 
         assert row["over_admission"] == 0.0
 
 
+@posix
+def test_ctrl_c_during_a_run_at_the_command_line_prints_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "asked.toml").write_text(scenario(workload={"duration": 3000.0}).to_toml())
+    command = [sys.executable, "-m", "ratesim", "run", "redis", "--scenario", str(tmp_path / "asked.toml")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    shown = ""
+    while shown.count("requests/s, ") < 3:
+        shown += process.stderr.read(40)
+    process.send_signal(signal.SIGINT)
+    said, complained = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complained.endswith("ratesim: interrupted\n")
+    figures = dict(line.split(maxsplit=1) for line in said.splitlines())
+    assert figures["partial"] == "True"
+    assert 0 < int(figures["requests"]) < 300_000
+
+
 def test_a_bar_is_shown_where_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_module.shown(True) as tell:
         tell(1, 4, "a quarter")
