@@ -152,7 +152,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
     checks = [_latency(p99, requirements.p99, failed), _over_admission(over, requirements.max_over_admission)]
     checks.append(_persistence(kept, requirements.persistence))
     per_key = float(rows["bytes_per_key"].mean())
-    checks.append(_keys(storage, requirements.key_count, nodes if routing == "sticky" else 1, per_key))
+    checks.append(_keys(storage, requirements.key_count, nodes if routing in ("sticky", "key_hash") else 1, per_key))
     return Assessment(
         candidate=str(first["candidate"]),
         backend=str(first["backend"]),

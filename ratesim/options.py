@@ -18,12 +18,26 @@ if TYPE_CHECKING:
 ScenarioOption = Annotated[
     str | None, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or `quickstart`.")
 ]
-LogOption = Annotated[str | None, typer.Option("--log", metavar="FILE", help="An access log (common, combined; .gz, .zst).")]
+LogOption = Annotated[
+    str | None, typer.Option("--log", metavar="FILE", help="An access log, csv or JSON lines (.gz, .zst).")
+]
 LimitOption = Annotated[str | None, typer.Option("--limit", metavar="RATE", help="Such as 100/minute or 10 per 5 seconds.")]
 AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help=f"{', '.join(names())}.")]
-KeyOption = Annotated[str | None, typer.Option("--key", help="What is limited: client, user or endpoint.")]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", metavar="FIELD", help="What is limited: client, user, endpoint, or any column.")
+]
+FormatOption = Annotated[str | None, typer.Option("--format", help="Of the log: combined, common, csv or jsonl.")]
+TimeOption = Annotated[
+    str | None, typer.Option("--time", metavar="COLUMN", help="Of csv and JSON lines: when it was asked.")
+]
+TimeUnitOption = Annotated[str | None, typer.Option("--time-unit", help="Of that column: s, ms, us, ns or iso.")]
+CostOption = Annotated[
+    str | None, typer.Option("--cost", metavar="EXPRESSION", help="A column, or such as ContextTokens+GeneratedTokens.")
+]
 NodesOption = Annotated[int | None, typer.Option("--nodes", help="API nodes that share the limit.")]
-RoutingOption = Annotated[str | None, typer.Option("--routing", help="round_robin or sticky.")]
+RoutingOption = Annotated[
+    str | None, typer.Option("--routing", help="round_robin, random, sticky, key_hash, least_outstanding.")
+]
 NetworkOption = Annotated[
     str | None, typer.Option("--network", help="loopback, same_zone, cross_zone, cross_region or mobile_edge.")
 ]
@@ -84,6 +98,10 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
         "limit": ("limit", "rate"),
         "algorithm": ("limit", "algorithm"),
         "key": ("workload", "key"),
+        "format": ("workload", "format"),
+        "time": ("workload", "time"),
+        "time_unit": ("workload", "time_unit"),
+        "cost": ("workload", "cost"),
         "busiest": ("workload", "busiest"),
         "speed": ("workload", "speed"),
         "scale": ("workload", "scale"),

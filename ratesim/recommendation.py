@@ -120,7 +120,7 @@ def sketch(requirements: Requirements, deployment: Deployment) -> Sketch:
 
 
 def _rank(each: Assessment) -> tuple[float, int, float, str]:
-    parts = _PARTS[each.backend] + (each.routing == "sticky")
+    parts = _PARTS[each.backend] + (each.routing in ("sticky", "key_hash"))
     return float(f"{each.l2_busy_per_request:.2g}"), parts, each.p99.mean, each.candidate
 
 

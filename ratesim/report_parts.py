@@ -88,7 +88,7 @@ def setting(study: Study) -> HTML:
         ("Traffic", f"{requests:,} requests of {_source(study)}{notes}"),
         (
             "Limit",
-            f"{scenario.limit.rate} per {scenario.workload.key}, {scenario.limit.algorithm}; "
+            f"{scenario.limit.rate} for {_each(scenario.workload.key)}, {scenario.limit.algorithm}; "
             f"an exact limiter denies {share(denied)}",
         ),
         (
@@ -98,6 +98,10 @@ def setting(study: Study) -> HTML:
         ("Required", ", ".join(filter(None, required))),
     ]
     return html_table(["", ""], [[escaped(left), escaped(right)] for left, right in rows], header=False)
+
+
+def _each(key: str | None) -> str:
+    return "each key" if key is None else f"each {key}"
 
 
 def candidates(study: Study, recommendation: Recommendation) -> HTML:

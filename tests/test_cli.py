@@ -68,7 +68,7 @@ def test_a_limit_that_cannot_be_is_refused(log, tmp_path, limit):
         (["--p99", "fast"], "p99"),
         (["--max-over-admission", "much"], "max_over_admission"),
         (["--persistence", "eternal"], "persistence"),
-        (["--routing", "random"], "routing"),
+        (["--routing", "psychic"], "routing"),
         (["--network", "moon"], "same_zone"),
         (["--nodes", "0"], "nodes"),
         (["--nodes", "many"], "--nodes"),

@@ -1,14 +1,17 @@
 """Where requests come from: traces, read from logs or made from recipes, and the clients that send them."""
 
-from traffic.arrivals import Poisson, Steady
+from traffic.arrivals import EdgeHerd, OnOff, Poisson, Steady
+from traffic.asked import Asked
 from traffic.blocks import LogError
 from traffic.clients import open_loop
-from traffic.keys import Uniform, Zipf
+from traffic.keys import HotKey, InTurn, Uniform, Zipf
 from traffic.live import replay
 from traffic.logs import read_log
 from traffic.origin import Origin, TraceError
+from traffic.reacting import Clients, ClosedLoop, Constant, Exponential, Retrying
+from traffic.retry import AtOnce, Backoff, HonourRetryAfter
 from traffic.trace import Trace
-from traffic.workload import Workload
+from traffic.workload import PerKey, Workload
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
     # a batch of requests
@@ -20,11 +23,26 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "LogError",
     # made from a recipe
     "Workload",
+    "PerKey",
     "Poisson",
     "Steady",
+    "OnOff",
+    "EdgeHerd",
     "Zipf",
     "Uniform",
+    "HotKey",
+    "InTurn",
     # sent, in simulated time and in real time
     "open_loop",
     "replay",
+    # by clients that react to their answers
+    "Clients",
+    "Asked",
+    "ClosedLoop",
+    "Exponential",
+    "Constant",
+    "Retrying",
+    "AtOnce",
+    "Backoff",
+    "HonourRetryAfter",
 ]

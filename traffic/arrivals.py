@@ -54,6 +54,78 @@ class Steady:
         return start + times[times < duration]  # rate * duration may round up to one too many
 
 
+@dataclass(frozen=True, slots=True)
+class OnOff:
+    """Poisson arrivals at `rate` requests/s while on, none while off; phases are exponential, `on` and `off` seconds long
+    in the mean.
+
+    Begins in the long run: on with probability on / (on + off), which is also the share of `rate` that comes in the mean.
+    An interrupted Poisson process (A. Kuczura, The Interrupted Poisson Process as an Overflow Process, Bell System
+    Technical Journal 52, 1973). Clients who come and go, each at times of their own, are a `PerKey` of it.
+    """
+
+    rate: float
+    on: float
+    off: float
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "on", "off"):
+            _positive("OnOff", name, getattr(self, name))
+
+    def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        _positive("OnOff", "duration", duration)
+        asking, at = bool(rng.random() < self.on / (self.on + self.off)), 0.0
+        times = [np.empty(0)]
+        while at < duration:
+            end = min(duration, at + rng.exponential(self.on if asking else self.off))
+            if asking:
+                times.append(np.sort(rng.uniform(at, end, rng.poisson(self.rate * (end - at)))))
+            asking, at = not asking, end
+        return start + np.concatenate(times)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeHerd:
+    """`size` requests at every edge of a window of `period` seconds, within `spread` seconds of it, and none between.
+
+    Edges are the multiples of `period` on the clock of the times, where windows that are aligned to the epoch begin. The
+    share `before` of a herd (rounded to whole requests) comes in [edge - spread, edge), the rest in [edge, edge +
+    spread), uniformly: 0, the default, is cron jobs and pollers who all wake on the minute, 0.5 somebody who knows that a
+    fixed window admits its limit twice around an edge. Edges of which the herd would not fit between the start and
+    the end are left out. With `InTurn(n)` for keys every one of n keys asks size / n times at every edge.
+    """
+
+    period: float
+    size: int
+    spread: float
+    before: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive("EdgeHerd", "period", self.period)
+        _positive("EdgeHerd", "spread", self.spread)
+        if self.size < 1:
+            raise ValueError(f"EdgeHerd: size must be a whole number of requests >= 1, got {self.size}")
+        if self.spread > self.period / 2:
+            raise ValueError(f"EdgeHerd: spread must be at most half a period, got {self.spread:g} of {self.period:g} s")
+        if not 0 <= self.before <= 1:
+            raise ValueError(f"EdgeHerd: before must be a share from 0 to 1, got {self.before:g}")
+
+    def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        _positive("EdgeHerd", "duration", duration)
+        early = round(self.before * self.size)
+        end = start + duration
+        first = max(start + self.spread, np.nextafter(start, np.inf)) if early else start
+        last = end - (self.spread if early < self.size else 0.0)
+        edges = np.arange(math.ceil(start / self.period), math.floor(end / self.period) + 1) * self.period
+        edges = edges[(edges >= first) & (edges <= last)][:, None]
+        ahead = edges - self.spread * (1.0 - rng.random((len(edges), early)))
+        behind = edges + self.spread * rng.random((len(edges), self.size - early))
+        # Within float's grain of an edge a sum may round to the wrong side of it.
+        herd = np.hstack([np.minimum(ahead, np.nextafter(edges, -np.inf)), behind])
+        times: NDArray[np.float64] = np.sort(herd, axis=1).ravel()
+        return times.clip(start, end)
+
+
 def _positive(who: str, name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{who}: {name} must be a positive finite number, got {value:g}")

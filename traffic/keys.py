@@ -66,6 +66,43 @@ class Zipf:
         return _names(self.n)
 
 
+@dataclass(frozen=True, slots=True)
+class HotKey:
+    """n keys of which the first makes the share `share` of all requests, and the others ask equally often."""
+
+    n: int
+    share: float
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise ValueError(f"HotKey: n must be a whole number of keys >= 2, got {self.n}")
+        if not 0 < self.share < 1:
+            raise ValueError(f"HotKey: share must be between 0 and 1, got {self.share:g}")
+
+    def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        others = rng.integers(1, self.n, size, dtype=np.int64)
+        return np.where(rng.random(size) < self.share, 0, others)
+
+    def names(self) -> tuple[str, ...]:
+        return _names(self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class InTurn:
+    """n keys that ask one after the other, 0 to n - 1 and again from 0. Draws nothing."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        _check_population("InTurn", self.n)
+
+    def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        return np.arange(size, dtype=np.int64) % self.n
+
+    def names(self) -> tuple[str, ...]:
+        return _names(self.n)
+
+
 def _check_population(who: str, n: int) -> None:
     if n < 1:
         raise ValueError(f"{who}: n must be a whole number of keys >= 1, got {n}")

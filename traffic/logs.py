@@ -1,59 +1,93 @@
-"""`read_log` turns an access log on disk into a Trace: any registered format, plain, gzip or zstd."""
+"""`read_log` turns a log on disk into a Trace: access logs, csv, JSON lines, any registered format; plain, gzip or zstd."""
 
 from __future__ import annotations
 
 from itertools import chain
+from os import fspath
 
 from traffic.blocks import FilePath, LogError, Progress, text_blocks
-from traffic.formats import READERS
-from traffic.formats.rows import Rows
+from traffic.expression import ExpressionError
+from traffic.formats import READERS, SUFFIXES
+from traffic.formats.rows import Rows, Unfit
+from traffic.formats.wish import Wish
+from traffic.stamps import TIME_UNITS, TimeUnit
 from traffic.trace import Trace
 
 __all__ = ["READERS", "LogError", "read_log"]
 
 SNIFFED_LINES = 1000
-ANONYMOUS = "-"
+BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_log(
     path: FilePath,
     *,
-    key: str = "client",
+    key: str | None = None,
     format: str | None = None,
+    time: str | None = None,
+    time_unit: TimeUnit | None = None,
+    cost: str | None = None,
     max_bytes: int = 8 << 30,
     progress: Progress | None = None,
 ) -> Trace:
-    """Read an access log.
+    """Read a log.
 
-    key        what a limit counts: "client" (the host), "user" or "endpoint" (the path without its query)
-    format     a name in READERS; None chooses the one that understands most of the first lines
+    key        what a limit counts: a field, or several joined ("client+endpoint"). Of an access log "client" (the
+               host; the default), "user", "method", "endpoint" (the path without its query), "status", "session", and
+               of a combined one also "referrer" and "agent"; of a csv file any column; of JSON lines any field, also by
+               a path ("user.id"). Without one, csv and JSON lines have the single key "all"
+    format     a name in READERS; None chooses the one that understands most of the first lines, or goes by the
+               file's name
+    time       the column or field of the time in csv and JSON lines; None takes one called time, timestamp,
+               @timestamp, ts or datetime, in any case
+    time_unit  what it holds: "s", "ms", "us" or "ns" since the epoch, or "iso" (ISO 8601 text, in UTC if it names no
+               offset); None decides by the first lines: text, or the unit by which times from 1973 on are plausible
+    cost       what a request takes from the limit: a column or field, or + - * / over several and numbers, such as
+               "ContextTokens+GeneratedTokens"; of an access log "size" (bytes answered). None is 1 each
     max_bytes  refuse a compressed log that inflates to more; a plain one may have any size
     progress   called now and then with (bytes done, bytes in all) of the file as it is stored
 
-    The trace has one request per line that parses, cost 1 each, time as stamped (whole seconds, offset
-    honoured; see `Trace.spread`); out-of-order lines are sorted. Endpoints are "METHOD /first-segment";
+    The trace has one request per line that parses, time as stamped (whole seconds in access logs, offset honoured;
+    see `Trace.spread`); out-of-order lines are sorted. Endpoints of access logs are "METHOD /first-segment";
     after the first 256 distinct ones every further one is "other". Sessions are the reader's business: pairs
-    of client and user agent in a combined log, clients in a common one. `origin` counts lines, keeps the
-    first three that did not parse, and says what was done. Raises LogError, one line that names the file and
-    the remedy, if the log cannot be opened, is empty, damaged or too large, or has no line that parses.
+    of client and user agent in a combined log, clients in a common one, keys elsewhere. `origin` counts lines (not the
+    header of a csv file), keeps the first three that did not parse, and says what was done. Lines of csv and JSON lines
+    do not parse if their time, or a field of the cost, is missing or unreadable; an empty field of the key is "-".
+
+    Raises LogError, one line that names the file and the remedy, if the log cannot be opened, is empty, damaged or
+    too large, has no line that parses or not the fields asked for (it names those known), or, with the number of
+    the line, if a cost is negative or not finite.
     """
     if format is not None and format not in READERS:
         raise LogError(f"{path}: unknown format {format!r}; the formats known are {', '.join(READERS)}")
+    if time_unit is not None and time_unit not in TIME_UNITS:
+        raise LogError(f"{path}: unknown time_unit {time_unit!r}; the units known are {', '.join(TIME_UNITS)}")
+    wish = Wish(key, time, time_unit, cost)
     blocks = (_split(block) for block in text_blocks(path, max_bytes, progress))
-    first = next((lines for lines in blocks if any(map(str.strip, lines))), None)
-    if first is None:
-        raise LogError(f"{path}: is empty; name a log that has lines")
-    name = format or _sniff(path, first, key)
-    reader = READERS[name](key)
-    if key not in reader.fields:
-        raise LogError(f"{path}: a {name} log has no field {key!r} to be the key; use {' or '.join(reader.fields)}")
     rows = Rows()
-    for lines in chain([first], blocks):
-        reader.read(lines, rows)
+    for first in blocks:
+        if rows.line == 1:
+            first[0] = first[0].removeprefix(BYTE_ORDER_MARK)
+        if any(map(str.strip, first)):
+            break
+        rows.line += len(first)
+    else:
+        raise LogError(f"{path}: is empty; name a log that has lines")
+    name = format or _sniff(path, first, wish)
+    reader = READERS[name](wish)
+    try:
+        for lines in chain([first], blocks):
+            reader.read(lines, rows)
+            rows.line += len(lines)
+        reader.close(rows)
+    except Unfit as error:
+        raise LogError(f"{path}: {error}") from error
+    except ExpressionError as error:
+        raise LogError(f"{path}: cost: {error}") from error
+    if not rows.parsed and not rows.skipped:
+        raise LogError(f"{path}: has a header and no line below it; name a log that has requests")
     if not rows.parsed:
         raise _nothing_parsed(path, rows, f"none of its {rows.skipped} lines is a request in format {name}")
-    if key == "user" and list(rows.keys) == [ANONYMOUS]:
-        raise LogError(f"{path}: names no user in any line; use key='client'")
     return rows.trace(str(path))
 
 
@@ -64,12 +98,16 @@ def _split(block: str) -> list[str]:
     return lines
 
 
-def _sniff(path: FilePath, lines: list[str], key: str) -> str:
-    """The name of the format that understands most of the first lines."""
+def _sniff(path: FilePath, lines: list[str], wish: Wish) -> str:
+    """The name of the format that understands most of the first lines; if none does, by the file's name."""
     sample = lines[:SNIFFED_LINES]
-    understood = {name: sum(map(reader(key).recognises, sample)) for name, reader in READERS.items()}
+    understood = {name: sum(map(reader(wish).recognises, sample)) for name, reader in READERS.items()}
     name = max(understood, key=understood.__getitem__)
     if not understood[name]:
+        plain = fspath(path).removesuffix(".gz").removesuffix(".zst")
+        by_name = next((format for suffix, format in SUFFIXES.items() if plain.endswith(suffix)), None)
+        if by_name:
+            return by_name
         rows = Rows()
         for line in sample:
             rows.skip(line)

@@ -8,30 +8,33 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
+from ratesim.simulation.failing import FailingDriver, ReplicatedBacking
+from ratesim.simulation.faults import Timeline
 from ratesim.simulation.network import PRESETS
 from ratesim.simulation.profile import Backend, Profile
 from ratesim.simulation.remote import Backing, ModelBacking, Plan, RemoteStorage, SimDriver
-from ratesim.simulation.scenario import Candidate, Routing, Scenario, ScenarioError
+from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.station import Station
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
 
-__all__ = ["Deployment", "backend_of", "route"]
+__all__ = ["Deployment", "backend_of", "build"]
 
 UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets nothing that a decision could need
 
 
 @dataclass
 class Deployment:
-    """storages: one for each node. station: the server's, or None. remotes: the nodes' ways to the server.
-    plan: what their requests meet on it."""
+    """storages: one for each node, made by `make`. station, backing: the server's, or None. remotes: the nodes' ways to it,
+    also of nodes that are gone. plan: what requests meet on them."""
 
     storages: list[RateLimitStorage]
+    make: Callable[[int], RateLimitStorage]
     costs: Backend
     station: Station | None
+    backing: Backing | None
     remotes: list[RemoteStorage]
     plan: Plan | None
 
@@ -40,19 +43,27 @@ class Deployment:
         """Operations sent to the shared store."""
         return sum(remote.client.operations for remote in self.remotes)
 
+    def restart(self, node: int) -> None:
+        """The process of a node ends at once, with what it had in memory, and another begins."""
+        old = self.storages[node]
+        if isinstance(old, HybridStorage):
+            old.kill()
+        self.storages[node] = self.make(node)
+
 
 def build(
     scenario: Scenario,
     candidate: Candidate,
     profile: Profile,
     runtime: SimRuntime,
-    trace: Trace,
+    trace: Trace | None,
     seed: int,
     backing: Callable[[StorageURL, Callable[[], int]], Backing] | None = None,
 ) -> Deployment:
     """The nodes and servers of a candidate, at the start of a run.
 
-    backing: makes what decides behind the network; the fast model unless given. Raises Config or ScenarioError.
+    trace: what will be asked, where that is known. backing: makes what decides behind the network; the fast model unless
+    given. Raises Config or ScenarioError.
     """
     url = StorageURL.parse(candidate.storage)
     network = scenario.deployment.network
@@ -61,36 +72,41 @@ def build(
     sequence = itertools.count(1).__next__
     nodes = range(scenario.deployment.nodes)
     if url.backend == "memory":
-        memories: list[RateLimitStorage] = [MemoryStorage(url.config, runtime, sequence) for _ in nodes]
-        return Deployment(memories, profile.backends["memory"], None, [], None)
+
+        def memory(node: int) -> RateLimitStorage:
+            return MemoryStorage(url.config, runtime, sequence)
+
+        return Deployment([memory(node) for node in nodes], memory, profile.backends["memory"], None, None, [], None)
     costs = profile.backends[url.backend]
-    station = Station(costs.concurrency)
-    make = backing or _model(runtime)
-    shared = make(url, sequence)
+    station, link, remotes = Station(costs.concurrency), PRESETS[network], list[RemoteStorage]()
+    plan = None if trace is None else Plan(seed, trace, link, costs)
+    timeline = Timeline(scenario.faults)
+    outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
+    if outages and backing is not None:
+        raise ScenarioError("faults: a crash or failover of the server needs the fidelity `model`")
+    shared: Backing
+    if outages:
+        shared = ReplicatedBacking(
+            lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
+        )
+    else:
+        shared = (backing or _model(runtime))(url, sequence)
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
-    link = PRESETS[network]
-    plan = Plan(seed, trace, link, costs)
-    remotes = [
-        RemoteStorage(SimDriver(shared, link, station, costs, runtime, seed, plan), runtime, url.config, rngs[node], plan)
-        for node in nodes
-    ]
-    if url.hybrid is None:
-        return Deployment(list(remotes), costs, station, remotes, plan)
-    hybrids: list[RateLimitStorage] = []
-    for node, remote in zip(nodes, remotes, strict=True):
+
+    def remote(node: int) -> RateLimitStorage:
+        driver = SimDriver(shared, link, station, costs, runtime, seed, plan)
+        if scenario.faults:
+            driver = FailingDriver(driver, node, timeline)
+        remotes.append(RemoteStorage(driver, runtime, url.config, rngs[node], plan))
+        if url.hybrid is None:
+            return remotes[-1]
         config = msgspec.structs.replace(url.hybrid, node=f"node-{node}")
-        hybrids.append(HybridStorage(remote, config, runtime, rngs[len(nodes) + node], sequence))
-    near = profile.backends["memory" if url.hybrid.consistency == "eventual" else url.backend]
-    return Deployment(hybrids, near, station, remotes, plan)
+        return HybridStorage(remotes[-1], config, runtime, rngs[len(nodes) + node], sequence)
 
-
-def route(trace: Trace, routing: Routing, nodes: int) -> NDArray[np.int64]:
-    """The node of each request."""
-    if routing == "round_robin":
-        return np.arange(len(trace), dtype=np.int64) % nodes
-    # Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighbouring sessions part ways.
-    mixed = (trace.session.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    return ((mixed >> np.uint64(33)) % np.uint64(nodes)).astype(np.int64)
+    near = costs
+    if url.hybrid is not None and url.hybrid.consistency == "eventual":
+        near = profile.backends["memory"]
+    return Deployment([remote(node) for node in nodes], remote, near, station, shared, remotes, plan)
 
 
 def backend_of(candidate: Candidate) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
-from ratesim.simulation.deployment import route
+from ratesim.simulation.routing import Router
 from ratesim.simulation.scenario import Candidate, Scenario
 from ratesim.storage import HybridStorage, MemoryStorage, PostgresStorage, RateLimitStorage, RedisStorage, StorageURL
 from traffic import Trace, replay
@@ -37,7 +37,7 @@ def live_row(
 
 async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None) -> dict[str, Any]:
     nodes = min(scenario.deployment.nodes, MOST_NODES)
-    where = route(trace, candidate.routing or scenario.deployment.routing, nodes).tolist()
+    router = Router(trace, candidate.routing or scenario.deployment.routing, nodes, scenario.seed)
     tag = uuid.uuid4().hex[:12]
     storages = [_storage(candidate, server, tag, node) for node in range(nodes)]
     limit = scenario.limit.limit()
@@ -49,8 +49,10 @@ async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server
     try:
 
         async def send(i: int) -> bool:
-            decision = await storages[where[i]].acquire(names[i], limit, costs[i], stamps[i])
-            return bool(decision)
+            try:
+                return bool(await storages[router.send(i)].acquire(names[i], limit, costs[i], stamps[i]))
+            finally:
+                router.answered(i)
 
         speed = RATE / trace.rate if trace.rate > 0 else 1.0
         result = await replay(_even(trace, RATE), send)

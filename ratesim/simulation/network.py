@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from traffic import Trace
 
-__all__ = ["PRESETS", "Link", "draw", "draws"]
+__all__ = ["PRESETS", "Link", "code_of", "draw", "draws"]
 
 _NORMAL = NormalDist()
 _MASK = (1 << 64) - 1
@@ -57,7 +57,7 @@ PRESETS = {
 def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
     """A uniform number in (0, 1) that belongs to these arguments alone (splitmix64: Steele, Lea, Flood, OOPSLA 2014)."""
     bits: int = struct.unpack("<Q", struct.pack("<d", now))[0]
-    x = (_code(identifier) * 0x9E3779B97F4A7C15 + bits) & _MASK
+    x = (code_of(identifier) * 0x9E3779B97F4A7C15 + bits) & _MASK
     x = (x ^ (seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F)) & _MASK
     for _ in range(2):
         x = (x + 0x9E3779B97F4A7C15) & _MASK
@@ -69,7 +69,7 @@ def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
 
 def draws(seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
     """`draw` for every request of a trace, shape (len(trace),); the same numbers to the bit."""
-    codes = np.array([_code(name) for name in trace.keys], np.uint64)
+    codes = np.array([code_of(name) for name in trace.keys], np.uint64)
     x = codes[trace.key] * np.uint64(0x9E3779B97F4A7C15) + trace.time.view(np.uint64)
     x ^= np.uint64((seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F) & _MASK)
     for _ in range(2):
@@ -80,5 +80,6 @@ def draws(seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
     return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
 
 
-def _code(identifier: str) -> int:
+def code_of(identifier: str) -> int:
+    """A number that belongs to a name, the same in every process."""
     return zlib.crc32(identifier.encode("utf-8", "surrogatepass"))

@@ -3,90 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import simpy
 from numpy.typing import NDArray
 
 from ratesim.errors import StorageError
+from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.deployment import Deployment, backend_of, build, route
+from ratesim.simulation.answers import Answers, column
+from ratesim.simulation.deployment import Deployment, backend_of, build
+from ratesim.simulation.faults import Timeline
 from ratesim.simulation.profile import Profile
-from ratesim.simulation.progress import Progress, carry_on
+from ratesim.simulation.progress import SLICES, Progress, carry_on
 from ratesim.simulation.remote import Backing
-from ratesim.simulation.scenario import Candidate, Scenario
-from ratesim.simulation.score import Score, score
-from ratesim.simulation.station import queued
+from ratesim.simulation.result import RunResult
+from ratesim.simulation.routing import Router
+from ratesim.simulation.scenario import EPOCH, Candidate, Scenario
+from ratesim.simulation.score import score
+from ratesim.simulation.station import Station, queued
+from ratesim.simulation.unfold import unfold
 from ratesim.storage import StorageURL
 from traffic import Trace, open_loop
 
 __all__ = ["RunResult", "run"]
 
 Connect = Callable[[StorageURL, Callable[[], int]], Backing]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """One run. Arrays have one row for each request of the trace.
-
-    allowed: whether it was admitted; false also where no decision came. latency: seconds until the answer. sequence: the
-    position in the order of decisions, 0 where none was taken. node: who served it. partial: it was interrupted, and the
-    rows are only those of the requests that had their answer by then.
-    """
-
-    scenario: Scenario
-    candidate: Candidate
-    seed: int
-    allowed: NDArray[np.bool_]
-    failed: NDArray[np.bool_]
-    latency: NDArray[np.float64]
-    sequence: NDArray[np.int64]
-    node: NDArray[np.int64]
-    score: Score
-    l2_operations: int
-    l2_busy: float
-    concurrency: int
-    simulated_seconds: float
-    bytes_per_key: float
-    partial: bool = False
-
-    def row(self) -> dict[str, Any]:
-        """The run as one row of a results table; times in seconds."""
-        requests = len(self.allowed)
-        admitted = int(self.allowed.sum())
-        failed = int(self.failed.sum())
-        answered = self.latency[~self.failed]
-        p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
-        url = StorageURL.parse(self.candidate.storage)
-        asked = self.score.exact_total
-        return {
-            "candidate": self.candidate.name,
-            "backend": url.backend if url.hybrid is None else "hybrid",
-            "routing": self.candidate.routing or self.scenario.deployment.routing,
-            "storage": self.candidate.storage,
-            "seed": self.seed,
-            "requests": requests,
-            "admitted": admitted,
-            "denied": requests - admitted - failed,
-            "failed": failed,
-            "exact_total": asked,
-            "over_admission": self.score.over_admission,
-            "false_denial": self.score.false_denial,
-            "net_over_admission": self.score.net_over_admission,
-            "worst_excess": self.score.worst_excess,
-            "latency_p50": float(p50),
-            "latency_p90": float(p90),
-            "latency_p99": float(p99),
-            "latency_max": float(longest),
-            "l2_operations_per_request": self.l2_operations / requests,
-            "l2_busy_per_request": self.l2_busy / requests,
-            "utilisation": self.l2_busy / self.concurrency / max(self.simulated_seconds, 1e-9),
-            "bytes_per_key": self.bytes_per_key,
-            "simulated_seconds": self.simulated_seconds,
-            "partial": self.partial,
-        }
 
 
 def run(
@@ -108,68 +50,113 @@ def run(
     `partial`.
     """
     profile = profile or Profile.load()
-    trace = scenario.trace() if trace is None else trace
+    asked_for = scenario.trace() if trace is None else trace
     seed = scenario.seed if seed is None else seed
+    clients = scenario.clients(asked_for)
     env = simpy.Environment()
-    epoch = float(trace.time[0])
+    epoch = float(asked_for.time[0]) if len(asked_for) else EPOCH
     runtime = SimRuntime(env, epoch)
-    deployment = build(scenario, candidate, profile, runtime, trace, seed, backing)
+    deployment = build(scenario, candidate, profile, runtime, None if clients else asked_for, seed, backing)
     limit = scenario.limit.limit()
-    n = len(trace)
-    allowed, failed = np.zeros(n, bool), np.zeros(n, bool)
-    latency, sequence = np.full(n, np.nan), np.zeros(n, np.int64)
-    nodes = route(trace, candidate.routing or scenario.deployment.routing, scenario.deployment.nodes)
-    where = nodes.tolist()
-    stamps, costs = trace.time.tolist(), trace.cost.tolist()
-    names = [trace.keys[key] for key in trace.key.tolist()]
-    storages, plan = deployment.storages, deployment.plan
+    known = asked_for.head(0) if clients else asked_for  # of clients that react nobody knows what they will ask
+    answers = Answers.of(len(known))
+    router = Router(known, candidate.routing or scenario.deployment.routing, scenario.deployment.nodes, seed)
+    stamps, costs = column(known.time), column(known.cost)
+    names = [known.keys[key] for key in known.key.tolist()]
+    storages, plan, cpu = deployment.storages, deployment.plan, deployment.costs.client_cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-    waits = queued(trace.time - epoch, nodes, deployment.costs.client_cpu).tolist()
+    ahead = router.known and not clients
+    waits = column(queued(known.time - epoch, np.array(router.node), cpu)) if ahead else column(np.empty(0))
+    processors = [Station() for _ in storages]
+    allowed, failed, latency, sequence, errors = answers
 
-    async def send(i: int) -> None:
+    timeline = Timeline(scenario.faults) if scenario.faults else None
+    if timeline is not None:
+        runtime.spawn(unfold(timeline, deployment, runtime))
+
+    async def send(i: int) -> Decision | None:
         start = env.now
+        node, now = router.send(i), stamps[i]
+        if timeline is not None:
+            node = router.divert(i, [each for each in range(len(storages)) if not timeline.node_down(each, start)])
+            if node < 0:
+                failed[i], latency[i] = True, 0.0
+                errors["NodeDown"] = errors.get("NodeDown", 0) + 1
+                return None
+            now += timeline.skew(node, start)
+        wait = waits[i] if ahead else processors[node].take(start, cpu) - start
         if plan is not None:
             plan.request = i
+        decision = None
         try:
-            decision = await storages[where[i]].acquire(names[i], limit, costs[i], stamps[i])
-        except StorageError:
+            decision = await storages[node].acquire(names[i], limit, costs[i], now)
+        except StorageError as error:
             failed[i] = True
+            kind = type(error).__name__
+            errors[kind] = errors.get(kind, 0) + 1
         else:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
-        latency[i] = env.now - start + waits[i]
+        latency[i] = env.now - start + wait
+        router.answered(i)
+        return decision
 
-    runtime.spawn(open_loop(trace, send, _AtOnce(runtime)))
-    key, time, cost = trace.key, trace.time, trace.cost
-    partial = False
-    try:
-        carry_on(env, time - epoch, progress)
-    except KeyboardInterrupt:
-        done = ~np.isnan(latency)
-        if not interruptible or not done.any():
-            raise
-        partial = True
-        allowed, failed, latency, sequence = allowed[done], failed[done], latency[done], sequence[done]
-        nodes, key, time, cost = nodes[done], key[done], time[done], cost[done]
-    answered = ~failed
-    order = np.where(sequence > 0, sequence, np.iinfo(np.int64).max)
-    result = score(limit, key[answered], time[answered], cost[answered], allowed[answered], order[answered])
+    async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
+        i = answers.add()
+        names.append(known.keys[key])
+        costs.append(cost)
+        stamps.append(runtime.time())
+        router.add(key, session)
+        decision = await send(i)
+        return Decision(False, 0.0, 0.0, 0.0, limit) if decision is None else decision  # an error is no reason to wait
+
+    asked: Trace
+    if clients is None:
+        asked = known
+        runtime.spawn(open_loop(known, send, _AtOnce(runtime)))
+        partial = carry_on(env, known.time - epoch, progress, interruptible)
+    else:
+        record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
+        due = asked_for.time - epoch if len(asked_for) else np.linspace(0.0, scenario.workload.duration, SLICES)
+        partial = carry_on(env, due, progress, interruptible, lambda: len(answers.latency))
+        asked = record.trace()
+    outcome, nodes = answers.arrays(), np.array(router.node, np.int64)
+    if partial:
+        done = ~np.isnan(outcome.latency)
+        if not done.any():
+            raise KeyboardInterrupt
+        asked, outcome, nodes = _rows(asked, done), outcome.of(done), nodes[done]
+    answered = ~outcome.failed
+    order = np.where(outcome.sequence > 0, outcome.sequence, np.iinfo(np.int64).max)
+    kept = (asked.key[answered], asked.time[answered], asked.cost[answered], outcome.allowed[answered], order[answered])
+    result = score(limit, *kept)
     return RunResult(
-        scenario,
-        candidate,
-        seed,
-        allowed,
-        failed,
-        latency,
-        sequence,
-        nodes,
-        result,
-        deployment.operations,
-        deployment.station.busy if deployment.station else 0.0,
-        deployment.costs.concurrency,
-        env.now if partial else trace.duration,
-        _bytes_per_key(deployment, candidate, profile, limit.algorithm),
-        partial,
+        scenario=scenario,
+        candidate=candidate,
+        seed=seed,
+        trace=asked,
+        **outcome._asdict(),
+        node=nodes,
+        score=result,
+        errors=answers.errors,
+        l2_operations=deployment.operations,
+        l2_busy=deployment.station.busy if deployment.station else 0.0,
+        concurrency=deployment.costs.concurrency,
+        bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
+        partial=partial,
+    )
+
+
+def _rows(trace: Trace, rows: NDArray[np.bool_]) -> Trace:
+    return Trace(
+        trace.time[rows],
+        trace.key[rows],
+        trace.keys,
+        cost=trace.cost[rows],
+        session=trace.session[rows],
+        endpoint=trace.endpoint[rows],
+        endpoints=trace.endpoints,
+        origin=trace.origin.noted("interrupted"),
     )
 
 

@@ -9,20 +9,38 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
+import simpy
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ratesim.algorithms import bind
 from ratesim.errors import Config
 from ratesim.limit import InvalidLimit, Limit
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.routing import Routing
 from ratesim.storage import StorageURL
-from traffic import Poisson, Trace, Workload, Zipf, read_log
+from traffic import (
+    AtOnce,
+    Backoff,
+    Clients,
+    ClosedLoop,
+    Constant,
+    Exponential,
+    HonourRetryAfter,
+    Poisson,
+    Retrying,
+    Trace,
+    Workload,
+    Zipf,
+    read_log,
+)
 
-__all__ = ["Candidate", "Deployment", "Requirements", "Scenario", "ScenarioError", "WorkloadSpec"]
+__all__ = ["Candidate", "Deployment", "Fault", "Requirements", "Scenario", "ScenarioError", "WorkloadSpec"]
 
-Routing = Literal["round_robin", "sticky"]
+EPOCH = 1.7e9  # seconds: when recipes begin
+
 Persistence = Literal["none", "session", "durable"]
 
 
@@ -61,14 +79,53 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ClientsSpec(_Part):
+    """Clients that react to their answers. Without this, requests come at their times whatever became of others.
+
+    users: a closed loop of so many, each of whom asks, waits for the answer, thinks, and asks again, for the workload's
+        `duration`. They share the workload's `keys` where those are fewer.
+    think: seconds, the mean; exponential, or always the same (`constant`).
+    retry: what a client does that is denied: nothing, ask again at once, after a backoff with jitter, or when the answer
+        said (`retry_after`); `attempts` in all.
+    """
+
+    users: int | None = Field(default=None, ge=1, le=10_000_000)
+    think: Seconds = 1.0
+    constant: bool = False
+    retry: Literal["none", "at_once", "backoff", "retry_after"] = "none"
+    attempts: int = Field(default=3, ge=2, le=1000)
+
+    @model_validator(mode="after")
+    def _react(self) -> Self:
+        if self.users is None and self.retry == "none":
+            raise ValueError("give `users` (a closed loop), or `retry`, or both")
+        return self
+
+    def policy(self) -> AtOnce | Backoff | HonourRetryAfter | None:
+        """What they do when they are denied."""
+        if self.retry == "at_once":
+            return AtOnce(self.attempts)
+        if self.retry == "backoff":
+            return Backoff(max_attempts=self.attempts)
+        return HonourRetryAfter(self.attempts) if self.retry == "retry_after" else None
+
+
 class WorkloadSpec(_Part):
     """A log to replay, or a recipe (Poisson arrivals of zipf-distributed keys).
+
+    Of a log: key (what is limited: a field, or several as "client+endpoint"; of csv and JSON lines any column, and without
+    it all requests together), format (told by the content unless given), time, time_unit and cost (columns of csv and JSON
+    lines; cost also as an expression such as "ContextTokens+GeneratedTokens"). See `traffic.read_log`.
 
     Cuts and changes apply in this order: `busiest` (seconds kept), `spread` (one-second stamps), `speed`, `scale`, `head`.
     """
 
     log: str | None = None
-    key: Literal["client", "user", "endpoint"] = "client"
+    key: str | None = None
+    format: str | None = None
+    time: str | None = None
+    time_unit: Literal["s", "ms", "us", "ns", "iso"] | None = None
+    cost: str | None = None
     requests_per_second: float | None = Field(default=None, gt=0, le=1e6)
     keys: int = Field(default=1000, ge=1, le=100_000_000)
     zipf: float = Field(default=1.0, ge=0, le=10)
@@ -78,11 +135,15 @@ class WorkloadSpec(_Part):
     speed: float = Field(default=1.0, gt=0, le=1e6)
     scale: int = Field(default=1, ge=1, le=10_000)
     head: int | None = Field(default=None, ge=1)
+    clients: ClientsSpec | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.log is None) == (self.requests_per_second is None):
-            raise ValueError("give either `log` (a file) or `requests_per_second` (a recipe)")
+        closed = self.clients is not None and self.clients.users is not None
+        if [self.log is not None, self.requests_per_second is not None, closed].count(True) != 1:
+            raise ValueError(
+                "give one of `log` (a file), `requests_per_second` (a recipe) and `clients.users` (a closed loop)"
+            )
         return self
 
 
@@ -128,6 +189,49 @@ class Candidate(_Part):
         return url
 
 
+class Fault(_Part):
+    """What goes wrong, from `start` seconds after the first request on, for `duration`.
+
+    kind, and what it takes:
+    - partition: messages between nodes and the server are lost. nodes, direction.
+    - lossy: a message is lost with probability `loss` and sent again. nodes, direction.
+    - slow: services take `factor` times as long.
+    - crash: the server is down, and comes back with its memory or without (keeps_memory).
+    - failover: the server is down, and a replica comes back in its place that is `lag` seconds behind.
+    - restart: nodes are down, and come back without their memory. nodes.
+    - clock_skew: the clocks of nodes are `offset` seconds ahead, and `drift` more with each second. nodes.
+
+    nodes: their numbers from 0; all unless given.
+    """
+
+    kind: Literal["partition", "lossy", "slow", "crash", "failover", "restart", "clock_skew"]
+    start: Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
+    duration: Seconds
+    nodes: tuple[int, ...] | None = None
+    direction: Literal["both", "to_server", "from_server"] = "both"
+    loss: Annotated[float, BeforeValidator(share), Field(gt=0, lt=1)] = 0.1
+    factor: float = Field(default=10.0, gt=0, le=1e6)
+    keeps_memory: bool = False
+    lag: Annotated[float, BeforeValidator(seconds), Field(ge=0, le=3600)] = 0.1
+    offset: float = Field(default=0.0, ge=-86400, le=86400)
+    drift: float = Field(default=0.0, ge=-0.1, le=0.1)
+
+    @model_validator(mode="after")
+    def _takes_what_it_is_given(self) -> Self:
+        takes = {
+            "partition": {"nodes", "direction"},
+            "lossy": {"nodes", "direction", "loss"},
+            "slow": {"factor"},
+            "crash": {"keeps_memory"},
+            "failover": {"lag"},
+            "restart": {"nodes"},
+            "clock_skew": {"nodes", "offset", "drift"},
+        }[self.kind]
+        for name in self.model_fields_set - {"kind", "start", "duration"} - takes:
+            raise ValueError(f"a {self.kind} takes no {name}; it takes {', '.join(sorted(takes))}")
+        return self
+
+
 class LimitSpec(_Part):
     """The limit; `rate` as in "10/minute"."""
 
@@ -156,6 +260,15 @@ class Scenario(_Part):
     deployment: Deployment = Deployment()
     requirements: Requirements = Requirements()
     candidates: tuple[Candidate, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @model_validator(mode="after")
+    def _nodes_are_there(self) -> Self:
+        for fault in self.faults:
+            for node in fault.nodes or ():
+                if not 0 <= node < self.deployment.nodes:
+                    raise ValueError(f"a {fault.kind} of node {node}: nodes are 0 to {self.deployment.nodes - 1}")
+        return self
 
     @classmethod
     def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:
@@ -206,12 +319,22 @@ class Scenario(_Part):
         """The requests, the same for every candidate and replication."""
         spec = self.workload
         rng = np.random.default_rng([self.seed, 0])
+        if spec.clients is not None and spec.clients.users is not None:
+            return _unhindered(self._closed_loop(spec, spec.clients), rng)
         if spec.log is not None:
-            trace = read_log(spec.log, key=spec.key, progress=progress)
+            trace = read_log(
+                spec.log,
+                key=spec.key,
+                format=spec.format,
+                time=spec.time,
+                time_unit=spec.time_unit,
+                cost=spec.cost,
+                progress=progress,
+            )
         else:
             assert spec.requests_per_second is not None
             keys = Zipf(spec.keys, spec.zipf)
-            trace = Workload(Poisson(spec.requests_per_second), keys, spec.duration, start=1.7e9).trace(rng)
+            trace = Workload(Poisson(spec.requests_per_second), keys, spec.duration, start=EPOCH).trace(rng)
         if spec.busiest is not None:
             trace = trace.busiest(spec.busiest)
         if spec.spread:
@@ -224,6 +347,24 @@ class Scenario(_Part):
             trace = trace.head(spec.head)
         return trace
 
+    def clients(self, trace: Trace) -> Clients | None:
+        """Those who ask, where they react; `trace`: the scenario's."""
+        spec = self.workload.clients
+        if spec is None:
+            return None
+        if spec.users is not None:
+            return self._closed_loop(self.workload, spec)
+        policy = spec.policy()
+        assert policy is not None
+        return Retrying(trace, policy)
+
+    @staticmethod
+    def _closed_loop(workload: WorkloadSpec, spec: ClientsSpec) -> ClosedLoop:
+        assert spec.users is not None
+        think = Constant(spec.think) if spec.constant else Exponential(spec.think)
+        tenants = min(workload.keys, spec.users)
+        return ClosedLoop(spec.users, think, workload.duration, tenants=tenants, retry=spec.policy())
+
     def to_toml(self) -> str:
         """As a TOML document that `Scenario.parse` reads back into the same scenario."""
         data = self.model_dump(exclude_none=True)
@@ -231,14 +372,34 @@ class Scenario(_Part):
         for part in ("workload", "limit", "deployment", "requirements"):
             table = {key: value for key, value in data[part].items() if value != {}}
             lines += ["", f"[{part}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        for fault, given in zip(data["faults"], self.faults, strict=True):
+            told = {key: value for key, value in fault.items() if key in given.model_fields_set}
+            lines += ["", "[[faults]]", *(f"{key} = {_toml(value)}" for key, value in told.items())]
         for candidate in data["candidates"]:
             lines += ["", "[[candidates]]", *(f"{key} = {_toml(value)}" for key, value in candidate.items())]
         return "\n".join(lines) + "\n"
 
 
+def _unhindered(clients: ClosedLoop, rng: np.random.Generator) -> Trace:
+    """What clients would ask for if every answer came at once and was yes: the demand that a limit meets."""
+
+    class Yes:
+        allowed, retry_after = True, 0.0
+
+    async def ask(key: int, cost: float, session: int, attempt: int) -> Yes:
+        return Yes()
+
+    env = simpy.Environment()
+    asked = clients.start(SimRuntime(env, EPOCH), ask, rng)
+    env.run()
+    return asked.trace()
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, str):
@@ -251,9 +412,12 @@ def _toml(value: Any) -> str:
 def _known(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     for step in loc:
         if isinstance(step, int):
-            model = Candidate
+            continue
+        if step in ("candidates", "faults"):
+            model = Candidate if step == "candidates" else Fault
         else:
             inner = model.model_fields[step].annotation
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
+            for each in (inner, *get_args(inner)):  # itself, or itself or None
+                if isinstance(each, type) and issubclass(each, BaseModel):
+                    model = each
     return list(model.model_fields)

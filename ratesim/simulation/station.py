@@ -26,6 +26,10 @@ class Station:
         self.busy = 0.0  # server-seconds spent
         self.served = 0
 
+    def begin_anew(self, at: float) -> None:
+        """Nobody waits or is served any more, and nobody will be before `at`."""
+        self._free = [at] * len(self._free)
+
     def take(self, arrival: float, service: float) -> float:
         """The time at which a customer who comes at `arrival` and needs `service` seconds leaves."""
         free = self._free[0]

@@ -327,6 +327,13 @@ class HybridStorage(RateLimitStorage):
                 await record.flight
         return await self._flush(list(self._dirty))
 
+    def kill(self) -> None:
+        """Stop at once, as a crash of the process would: what was not flushed is lost."""
+        self._closed = True
+        if self._worker is not None:
+            self._worker.cancel()
+        self._dirty.clear()
+
     async def close(self) -> None:
         if self._closed:
             return

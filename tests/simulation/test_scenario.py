@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import pytest
 
 from ratesim.simulation.scenario import Scenario, ScenarioError
+from traffic import LogError
 
 GOOD = """
 [workload]
@@ -81,3 +84,16 @@ def test_a_candidate_that_cannot_be_opened_is_refused_before_anything_runs() -> 
     """
     with pytest.raises(ScenarioError, match=r"candidates\.0\.storage: memory_limit '100mb': must be a whole number"):
         Scenario.parse(text)
+
+
+def test_a_csv_is_read_by_the_names_of_its_columns_and_its_cost_may_be_a_sum() -> None:
+    with resources.as_file(resources.files("traffic") / "data" / "azure_llm_code_500.csv.gz") as path:
+        workload = {"log": str(path), "time": "TIMESTAMP", "cost": "ContextTokens + GeneratedTokens", "spread": False}
+        scenario = Scenario.of({"workload": workload, "limit": {"rate": "100000/minute", "algorithm": "token_bucket"}})
+        trace = scenario.trace()
+        assert (len(trace), list(trace.keys)) == (500, ["all"])
+        assert trace.cost.min() > 1
+        again = Scenario.parse(scenario.to_toml())
+        assert again.trace().cost.tolist() == trace.cost.tolist()
+        with pytest.raises(LogError, match="TIMESTAMP, ContextTokens, GeneratedTokens"):
+            Scenario.of({**scenario.model_dump(exclude_none=True), "workload": {**workload, "key": "user"}}).trace()

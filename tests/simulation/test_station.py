@@ -9,20 +9,56 @@ from ratesim.simulation.network import PRESETS, draw, draws
 from ratesim.simulation.station import Station, queued
 from traffic import Trace
 
+REPLICATIONS = 20
+T_99 = 2.861  # Student's t, two-sided, 19 degrees of freedom
 
-@pytest.mark.parametrize("utilisation", [0.3, 0.7])
-def test_m_m_1_waits_as_theory_says(utilisation: float) -> None:
+
+def erlang_c(servers: int, load: float) -> float:
+    """The probability that a customer of M/M/c waits (Kleinrock, Queueing Systems 1, 3.5). load: arrivals per service.
+
+    The terms load**k / k! are summed as ratios to the last, so that nothing overflows."""
+    term = total = 1.0
+    for k in range(servers, 0, -1):
+        term *= k / load
+        total += term
+    return 1.0 / (1.0 + (1.0 - load / servers) * (total - 1.0))
+
+
+def waits(servers: int, utilisation: float, constant: bool, customers: int, rng: np.random.Generator) -> float:
+    """The mean wait in one queue, of a service time of 1, after it has warmed up."""
+    station = Station(servers)
+    arrivals = np.cumsum(rng.exponential(1.0 / (utilisation * servers), customers))
+    services = np.ones(customers) if constant else rng.exponential(1.0, customers)
+    ends = [station.take(a, s) for a, s in zip(arrivals.tolist(), services.tolist(), strict=True)]
+    stays = np.array(ends) - arrivals
+    # Little's law, with the partial stays of those who are still inside at the end: the mean number in the system, counted
+    # from comings and goings, is the rate of arrivals times the mean stay. An identity, if comings and goings are right.
+    end = arrivals[-1]
+    inside = np.minimum(ends, end) - arrivals
+    steps = np.concatenate([arrivals, np.minimum(ends, end)])
+    order = np.argsort(steps, kind="stable")
+    number = np.cumsum(np.concatenate([np.ones(customers), -np.ones(customers)])[order])
+    area = float((number[:-1] * np.diff(steps[order])).sum())
+    assert area == pytest.approx(inside.sum(), rel=1e-9)
+    return float((stays - services)[customers // 10 :].mean())
+
+
+@pytest.mark.parametrize("utilisation", [0.3, 0.7, 0.9])
+@pytest.mark.parametrize(("servers", "constant"), [(1, False), (1, True), (4, False)], ids=["M/M/1", "M/D/1", "M/M/4"])
+def test_waits_are_those_of_queueing_theory(servers: int, constant: bool, utilisation: float) -> None:
+    """Pollaczek and Khinchine: half of M/M/1's wait where the service takes always the same."""
     rng = np.random.default_rng(7)
-    waits = []
-    for _ in range(20):
-        station = Station()
-        arrivals = np.cumsum(rng.exponential(1.0, 20_000))
-        services = rng.exponential(utilisation, 20_000)
-        ends = [station.take(a, s) for a, s in zip(arrivals.tolist(), services.tolist(), strict=True)]
-        waits.append((np.array(ends) - arrivals - services)[2000:].mean())
-    expected = utilisation**2 / (1 - utilisation)  # Wq = rho * service / (1 - rho), Kleinrock, Queueing Systems 1, 3.2
-    mean, half = np.mean(waits), 2.86 * np.std(waits, ddof=1) / 20**0.5  # 99 %, t with 19 degrees of freedom
-    assert abs(mean - expected) < half
+    customers = 60_000 if utilisation == 0.9 else 20_000
+    means = [waits(servers, utilisation, constant, customers, rng) for _ in range(REPLICATIONS)]
+    expected = erlang_c(servers, utilisation * servers) / (servers * (1 - utilisation)) * (0.5 if constant else 1.0)
+    half = T_99 * np.std(means, ddof=1) / REPLICATIONS**0.5
+    assert abs(np.mean(means) - expected) < half
+    assert half < 0.1 * expected, "the interval is narrow enough to mean something"
+
+
+def test_erlang_s_formula_is_that_of_one_server_for_one_server() -> None:
+    assert erlang_c(1, 0.7) == pytest.approx(0.7)
+    assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
 
 
 def test_two_servers_serve_two_at_once() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from traffic import Uniform, Zipf
+from traffic import HotKey, InTurn, Uniform, Zipf
 from traffic.keys import Keys
 
 POPULATIONS = [Uniform(1), Uniform(20), Zipf(1), Zipf(20), Zipf(20, 0.0), Zipf(20, 0.64), Zipf(20, 3.5)]
@@ -75,3 +75,30 @@ def test_a_population_has_at_least_one_key(kind: type[Zipf], n: int) -> None:
 def test_the_exponent_must_be_finite_and_not_negative(s: float) -> None:
     with pytest.raises(ValueError, match="Zipf: s "):
         Zipf(10, s)
+
+
+def test_a_hot_key_has_its_share_and_the_others_ask_equally_often() -> None:
+    counts = np.bincount(HotKey(5, 0.4).draw(100_000, np.random.default_rng(1)), minlength=5)
+    # Standard errors are 0.0015 and 0.0011.
+    np.testing.assert_allclose(counts / 100_000, [0.4, 0.15, 0.15, 0.15, 0.15], atol=0.006)
+    assert HotKey(5, 0.4).names() == Uniform(5).names()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, np.nan, np.inf])
+def test_the_share_of_a_hot_key_is_between_0_and_1(share: float) -> None:
+    with pytest.raises(ValueError, match="HotKey: share"):
+        HotKey(5, share)
+
+
+def test_a_hot_key_is_one_of_at_least_two() -> None:
+    with pytest.raises(ValueError, match="HotKey: n"):
+        HotKey(1, 0.5)
+
+
+def test_keys_in_turn_ask_one_after_the_other_and_draw_nothing() -> None:
+    rng, untouched = np.random.default_rng(0), np.random.default_rng(0)
+    assert InTurn(3).draw(7, rng).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert rng.random() == untouched.random()
+    assert InTurn(3).names() == Uniform(3).names()
+    with pytest.raises(ValueError, match="InTurn: n"):
+        InTurn(0)

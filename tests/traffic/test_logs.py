@@ -15,6 +15,7 @@ from traffic import LogError, Trace, read_log
 from traffic.formats import READERS
 from traffic.formats.apache import STAMPS_KEPT, Combined, Stamps
 from traffic.formats.rows import MAX_ENDPOINTS, Names, Rows, printable
+from traffic.formats.wish import Wish
 
 REAL = Path(traffic.__file__).parent / "data" / "apache_access_10k.log.gz"
 AGENT = ' "-" "curl/8.0"'
@@ -150,7 +151,7 @@ def test_stamps_agree_with_the_calendar(moment: datetime, east: int) -> None:
 
 
 def test_stamps_that_repeat_are_remembered_but_not_for_ever() -> None:
-    reader, rows = Combined("client"), Rows()
+    reader, rows = Combined(Wish(key="client")), Rows()
     clock = product((1, 2), range(24), range(60), range(60))
     stamps = [f"{d:02d}/May/2015:{h:02d}:{m:02d}:{s:02d} +0000" for d, h, m, s in clock]
     for first in range(0, len(stamps), 10_000):
@@ -256,6 +257,64 @@ def test_the_key_may_be_the_user(log: Callable[..., Path]) -> None:
     assert names(trace) == ["alice", "-", "bob"]
 
 
+VISIT = line("10.0.0.1", "alice", request="POST /a/b?c=d HTTP/1.1", tail=' "http://x.org/" "curl/8.0"')
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("client", "10.0.0.1"),
+        ("user", "alice"),
+        ("method", "POST"),
+        ("endpoint", "/a/b"),
+        ("status", "200"),
+        ("referrer", "http://x.org/"),
+        ("agent", "curl/8.0"),
+        ("session", "10.0.0.1 curl/8.0"),
+        ("client+endpoint", "10.0.0.1+/a/b"),
+        ("method + endpoint + user", "POST+/a/b+alice"),
+    ],
+)
+def test_the_key_may_be_any_field_and_several_joined(log: Callable[..., Path], key: str, name: str) -> None:
+    assert names(read_log(log(VISIT), key=key)) == [name]
+
+
+def test_the_key_leaves_sessions_and_endpoints_as_they_are(log: Callable[..., Path]) -> None:
+    path = log(VISIT, line("b"), line("c"), VISIT)
+    plain = read_log(path)
+    for key in ("method", "session", "client+endpoint", "status"):
+        trace = read_log(path, key=key)
+        assert (trace.session.tolist(), endpoints(trace)) == (plain.session.tolist(), endpoints(plain))
+
+
+def test_a_common_log_has_no_agent_and_its_session_is_the_client(log: Callable[..., Path]) -> None:
+    path = log(line(tail=""))
+    assert names(read_log(path, key="session")) == ["10.0.0.1"]
+    with pytest.raises(LogError, match="a common log has no field 'agent'"):
+        read_log(path, key="client+agent")
+
+
+def test_joined_keys_of_different_requests_are_different(log: Callable[..., Path]) -> None:
+    pairs = [("a", "/b+c"), ("a+/b", "c"), ("a", "/b\\+c"), ("a\\", "/b")]
+    trace = read_log(log(*(line(client, request=f"GET {path} x") for client, path in pairs)), key="client+endpoint")
+    assert len(set(names(trace))) == 4
+
+
+def test_a_request_may_cost_what_it_answered(log: Callable[..., Path]) -> None:
+    path = log(line(size="100"), line(size="-"), line(size="3"))
+    assert read_log(path, cost="size").cost.tolist() == [100.0, 0.0, 3.0]
+    assert read_log(path, cost="1 + size/1000", key="endpoint").cost.tolist() == [1.1, 1.0, 1.003]
+    with pytest.raises(LogError, match=r"access\.log: line 2: its cost is -1; a cost is a finite number >= 0"):
+        read_log(log("junk", line(size="0"), line(size="1")), cost="size-1", format="combined")
+    with pytest.raises(LogError, match="no number 'bytes' to be the cost; use size"):
+        read_log(path, cost="bytes")
+
+
+def test_an_access_log_has_its_own_time(log: Callable[..., Path]) -> None:
+    with pytest.raises(LogError, match="a combined log, whose time is its stamp"):
+        read_log(log(line()), time="stamp")
+
+
 def test_bytes_that_are_not_utf8_do_not_stop_a_line(log: Callable[..., Path]) -> None:
     trace = read_log(log(line(tail=' "-" "caf').encode() + b'\xe9\xff"', line(user="élise")), key="user")
     assert names(trace) == ["-", "élise"]
@@ -271,7 +330,7 @@ def test_very_long_lines_are_read_or_skipped_and_the_rest_is_whole(log: Callable
 
 
 def test_a_long_line_that_no_pattern_fits_takes_linear_time() -> None:
-    reader = Combined("client")
+    reader = Combined(Wish(key="client"))
     start = line(tail=' "-" "')
     for attack in (
         "a " * 50_000,
@@ -316,22 +375,22 @@ def test_a_format_can_be_forced(log: Callable[..., Path]) -> None:
 
 
 def test_an_unknown_format_is_an_error_that_names_those_known(log: Callable[..., Path]) -> None:
-    with pytest.raises(LogError, match=r"access\.log: unknown format 'xml'; the formats known are combined, common"):
+    with pytest.raises(
+        LogError, match=r"access\.log: unknown format 'xml'; the formats known are combined, common, csv, jsonl"
+    ):
         read_log(log(line()), format="xml")
 
 
 def test_an_unknown_key_is_an_error_that_names_those_known(log: Callable[..., Path]) -> None:
-    with pytest.raises(LogError, match=r"no field 'colour' to be the key; use client or user or endpoint"):
+    with pytest.raises(LogError, match=r"no field 'colour' to be the key; use client or user or method or endpoint or"):
         read_log(log(line()), key="colour")
 
 
 class Words:
     """A format of the test's own: each line is a client."""
 
-    fields = ("client",)
-
-    def __init__(self, key: str) -> None:
-        self.key = key
+    def __init__(self, wish: Wish) -> None:
+        self.wish = wish
 
     def recognises(self, line: str) -> bool:
         return line.isalpha()
@@ -340,10 +399,15 @@ class Words:
         n = len(lines)
         rows.add(np.zeros(n), lines, ["-"] * n, np.zeros(n, np.int64))
 
+    def close(self, rows: Rows) -> None:
+        rows.notes.append("read to the end")
+
 
 def test_a_new_format_is_one_line_in_the_registry(log: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(READERS, "words", Words)
-    assert names(read_log(log("alice", "bob"))) == ["alice", "bob"]
+    trace = read_log(log("alice", "bob"))
+    assert names(trace) == ["alice", "bob"]
+    assert trace.origin.notes == ("read to the end",)
     assert names(read_log(log(line()))) == ["10.0.0.1"]
 
 
@@ -369,7 +433,7 @@ def test_a_log_in_which_nothing_parses_shows_its_first_lines_and_the_formats(
         read_log(log("\x1bone", "two", "three", "four"))
     message = str(caught.value)
     assert "none of its first 4 lines" in message
-    assert "(combined, common)" in message
+    assert "(combined, common, csv, jsonl)" in message
     assert message.endswith("It begins: \\x1bone | two | three")
     assert message.isprintable()
 

@@ -41,3 +41,6 @@ def test_the_package_is_typed_and_carries_its_data_with_the_attribution() -> Non
     assert "elastic/examples" in readme
     assert "Apache-2.0" in readme
     assert (PACKAGE / "data" / "apache_access_10k.log.gz").stat().st_size == 225_894
+    assert "Azure/AzurePublicDataset" in readme
+    assert "CC-BY-4.0" in readme
+    assert (PACKAGE / "data" / "azure_llm_code_500.csv.gz").stat().st_size == 4440

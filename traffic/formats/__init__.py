@@ -1,4 +1,4 @@
-"""The formats of access logs that can be read: one small reader each, and the registry that names them.
+"""The formats of logs that can be read: one small reader each, and the registry that names them.
 
 A new format is one file beside this one and one line below. The order is the order in which a log's first
 lines are tried; of formats that understand equally many of them, the first wins.
@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from traffic.formats.apache import Combined, Common
+from traffic.formats.csv_columns import CSV
+from traffic.formats.json_lines import JSONLines
 from traffic.formats.rows import Reader
+from traffic.formats.wish import Wish
 
-READERS: dict[str, Callable[[str], Reader]] = {
+READERS: dict[str, Callable[[Wish], Reader]] = {
     "combined": Combined,
     "common": Common,
+    "csv": CSV,
+    "jsonl": JSONLines,
 }
+
+SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+"""What a log is by its name, where its lines do not say."""

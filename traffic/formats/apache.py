@@ -10,13 +10,16 @@ missing.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from datetime import date
 from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
-from traffic.formats.rows import OTHER, Names, Rows
+from traffic.expression import Expression
+from traffic.formats.rows import OTHER, Names, Rows, Unfit, checked_cost
+from traffic.formats.wish import Wish, joined
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 STAMP = re.compile(
@@ -26,7 +29,8 @@ STAMP = re.compile(
 EPOCH = date(1970, 1, 1).toordinal()
 # One-second stamps repeat, but not for ever: a log of a month has millions.
 STAMPS_KEPT = 100_000
-STAMP_GROUP = 3
+ANONYMOUS = "-"
+SIZE = "size"
 
 
 class Stamps(dict[str, float]):
@@ -53,16 +57,23 @@ def _seconds(stamp: str) -> float:
 
 
 class Common:
-    """Reads common logs. A session is a client, an endpoint the method and the first segment of the path."""
+    """Reads common logs. A session is a client, an endpoint the method and the first segment of the path.
 
-    fields: tuple[str, ...] = ("client", "user", "endpoint")
-    _rest = r'(?:\s[^"]*)?$'
+    As a key, "endpoint" is the whole path without its query. What stands as "-" is the key "-". `size`, the bytes
+    of the answer, may be the cost or part of it; "-" is 0.
+    """
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    name = "common"
+    fields: tuple[str, ...] = ("client", "user", "method", "endpoint", "status", "session")
+
+    def __init__(self, wish: Wish) -> None:
+        self._wish = wish
+        self._key = wish.key_fields(self.fields) or ("client",)
+        self._cost: Expression | None = None
         # Nearly no line has a quote inside a quoted field, and without one the cheaper pattern does.
         self._plain = re.compile(self._pattern(r'[^"]*+(?<!\\)')).match
         self._escaped = re.compile(self._pattern(r'[^"\\]*+(?:\\.[^"\\]*+)*+')).match
+        self._groups = tuple(re.compile(self._pattern("")).groupindex)
         self._stamps = Stamps()
         self._clients = Names()
 
@@ -70,40 +81,91 @@ class Common:
         return self._escaped(line) is not None
 
     def read(self, lines: list[str], rows: Rows) -> None:
+        self._check()
         plain, escaped = self._plain, self._escaped
         found = [plain(line) or escaped(line) for line in lines]
-        fields = [match.groups() for match in found if match]
+        fields = [match.groups("-") for match in found if match]
         time = self._times(fields)
         if len(fields) < len(lines) or np.isnan(time).any():
             for line, match in zip(lines, found, strict=True):
-                if not match or isnan(self._stamps[match[STAMP_GROUP]]):
+                if not match or isnan(self._stamps[match["stamp"]]):
                     rows.skip(line)
             fields = [values for values, seconds in zip(fields, time, strict=True) if not isnan(seconds)]
             time = time[~np.isnan(time)]
         if fields:
-            self._add(time, fields, rows)
+            columns = dict(zip(self._groups, zip(*fields, strict=True), strict=True))
+            self._add(time, columns, self._costs(columns, found, rows), rows)
+
+    def close(self, rows: Rows) -> None:
+        if self._key == ("user",) and list(rows.keys) == [ANONYMOUS]:
+            raise Unfit("names no user in any line; use key='client'")
+
+    def _check(self) -> None:
+        """Raise Unfit if the wish is none that these logs can grant."""
+        if self._wish.time is not None or self._wish.time_unit is not None:
+            raise Unfit(f"is a {self.name} log, whose time is its stamp; leave time and time_unit out")
+        for field in self._key:
+            if field not in self.fields:
+                known = " or ".join(self.fields)
+                raise Unfit(f"a {self.name} log has no field {field!r} to be the key; use {known}, or several joined by +")
+        if self._wish.cost is not None and self._cost is None:
+            cost = Expression.parse(self._wish.cost)
+            for field in cost.names:
+                if field != SIZE:
+                    raise Unfit(f"a {self.name} log has no number {field!r} to be the cost; use {SIZE}")
+            self._cost = cost
 
     def _times(self, fields: list[tuple[str, ...]]) -> NDArray[np.float64]:
         if len(self._stamps) > STAMPS_KEPT:
             self._stamps.clear()
-        stamps = (values[STAMP_GROUP - 1] for values in fields)
+        place = self._groups.index("stamp")
+        stamps = (values[place] for values in fields)
         return np.fromiter(map(self._stamps.__getitem__, stamps), np.float64, len(fields))
 
-    def _add(self, time: NDArray[np.float64], fields: list[tuple[str, ...]], rows: Rows) -> None:
-        clients, users, _, paths, endpoints, *agents = zip(*fields, strict=True)
-        keys = {"client": clients, "user": users, "endpoint": (path or "-" for path in paths)}[self._key]
-        session = self._sessions(self._clients.numbers(clients, len(time)), *agents)
-        rows.add(time, keys, (endpoint or OTHER for endpoint in endpoints), session)
+    def _costs(
+        self, columns: dict[str, tuple[str, ...]], found: list[re.Match[str] | None], rows: Rows
+    ) -> NDArray[np.float64] | None:
+        if self._cost is None:
+            return None
+        size = np.array([0.0 if text == ANONYMOUS else float(text) for text in columns[SIZE]])
+        read = [match is not None and not isnan(self._stamps[match["stamp"]]) for match in found]
+        return checked_cost(self._cost({SIZE: size}, len(size)), np.flatnonzero(read) + rows.line)
 
-    def _sessions(self, client: NDArray[np.int64], *agents: tuple[str, ...]) -> NDArray[np.int64]:
-        return client
+    def _add(
+        self, time: NDArray[np.float64], columns: dict[str, tuple[str, ...]], cost: NDArray[np.float64] | None, rows: Rows
+    ) -> None:
+        keys = joined([self._column(field, columns) for field in self._key])
+        endpoints = (place or OTHER for place in columns["place"])
+        rows.add(time, keys, endpoints, self._sessions(columns, len(time)), cost)
+
+    def _column(self, field: str, columns: dict[str, tuple[str, ...]]) -> Sequence[str]:
+        return columns["client" if field == "session" else field]
+
+    def _sessions(self, columns: dict[str, tuple[str, ...]], n: int) -> NDArray[np.int64]:
+        return self._clients.numbers(columns["client"], n)
+
+    def _captured(self) -> set[str]:
+        """The parts of a line that are needed."""
+        return {"stamp", "client", "place", *self._key, *((SIZE,) if self._wish.cost is not None else ())}
 
     def _pattern(self, quoted: str) -> str:
         """One line, given the pattern of a quoted field's inside. Possessive, so it never backtracks."""
-        path = r'(?=(?:[A-Z]++ ([^? "]++))?)' if self._key == "endpoint" else "()"
-        request = path + r'((?:[A-Z]++ /[^/? "\\]*+)?+)'
-        line = rf'([^ ]++) [^ ]++ ([^ ]++) \[([^]]{{26}})\] "{request}{quoted}" [0-9]{{3}} (?:[0-9]++|-)'
-        return line + self._rest.replace("QUOTED", quoted)
+        captured = self._captured()
+
+        def part(name: str, pattern: str) -> str:
+            return f"(?P<{name}>{pattern})" if name in captured else f"(?:{pattern})"
+
+        request = r'(?P<place>(?:[A-Z]++ /[^/? "\\]*+)?+)'
+        if {"method", "endpoint"} & captured:
+            method, path = part("method", "[A-Z]++"), part("endpoint", r'[^? "]++')
+            request = f"(?=(?:{method} {path})?)" + request
+        client, user, stamp = part("client", "[^ ]++"), part("user", "[^ ]++"), part("stamp", "[^]]{26}")
+        status, size = part("status", "[0-9]{3}"), part(SIZE, "[0-9]++|-")
+        line = rf'{client} [^ ]++ {user} \[{stamp}\] "{request}{quoted}" {status} {size}'
+        return line + self._rest(part, quoted)
+
+    def _rest(self, part: Callable[[str, str], str], quoted: str) -> str:
+        return r'(?:\s[^"]*)?$'
 
 
 class Combined(Common):
@@ -113,11 +175,24 @@ class Combined(Common):
     apart if their browsers differ, and joins the visits of one person.
     """
 
-    _rest = r' "QUOTED" "(QUOTED)"'
+    name = "combined"
+    fields = (*Common.fields, "referrer", "agent")
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
+    def __init__(self, wish: Wish) -> None:
+        super().__init__(wish)
         self._agents = Names()
 
-    def _sessions(self, client: NDArray[np.int64], *agents: tuple[str, ...]) -> NDArray[np.int64]:
-        return client << 32 | self._agents.numbers(agents[0], len(client))
+    def _column(self, field: str, columns: dict[str, tuple[str, ...]]) -> Sequence[str]:
+        if field != "session":
+            return columns[field]
+        pairs = zip(columns["client"], columns["agent"], strict=True)
+        return [f"{client} {agent}" for client, agent in pairs]  # a client has no blank
+
+    def _sessions(self, columns: dict[str, tuple[str, ...]], n: int) -> NDArray[np.int64]:
+        return super()._sessions(columns, n) << 32 | self._agents.numbers(columns["agent"], n)
+
+    def _captured(self) -> set[str]:
+        return super()._captured() | {"agent"}
+
+    def _rest(self, part: Callable[[str, str], str], quoted: str) -> str:
+        return f' "{part("referrer", quoted)}" "{part("agent", quoted)}"'

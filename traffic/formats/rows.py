@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -17,17 +18,27 @@ MAX_ENDPOINTS = 256
 OTHER = "other"
 
 
-class Reader(Protocol):
-    """Understands the lines of one format; made with the name of the field that is to be the key."""
+class Unfit(ValueError):
+    """A log that cannot be read as wished: the message says what and the remedy, without the file's name."""
 
-    fields: tuple[str, ...]
-    """What may be the key."""
+
+class Reader(Protocol):
+    """Understands the lines of one format; made with what is wished of them (`Wish`). Raises Unfit."""
 
     def recognises(self, line: str) -> bool:
-        """Whether this line could be of this format; called before `read`, to choose among formats."""
+        """Whether this line could be of this format; called before `read`, to choose among formats.
+
+        A reader that is asked is asked from the first line on, in order, and never reads.
+        """
 
     def read(self, lines: list[str], rows: Rows) -> None:
-        """Add the lines that parse to `rows` and report the others to it. Lines come in the file's order."""
+        """Add the lines that parse to `rows` and report the others to it.
+
+        Lines come in the file's order, without their line feeds; the first of them is number `rows.line`.
+        """
+
+    def close(self, rows: Rows) -> None:
+        """Add or report what was held back; called once, after the last line."""
 
 
 class Names(dict[str, int]):
@@ -60,25 +71,35 @@ class Rows:
     def __init__(self) -> None:
         self.keys = Names()
         self.endpoints = Names(MAX_ENDPOINTS)
+        self.line = 1  # number of the first line that is being read
         self.parsed = 0
         self.skipped = 0
         self.examples: list[str] = []
         self.notes: list[str] = []
-        self._columns: dict[str, list[NDArray[np.generic]]] = {n: [] for n in ("time", "key", "session", "endpoint")}
+        self._columns: dict[str, list[NDArray[np.generic]]] = {
+            name: [] for name in ("time", "key", "cost", "session", "endpoint")
+        }
 
     def add(
         self,
         time: NDArray[np.float64],
         keys: Iterable[str],
-        endpoints: Iterable[str],
-        session: NDArray[np.int64],
+        endpoints: Iterable[str] | None = None,
+        session: NDArray[np.int64] | None = None,
+        cost: NDArray[np.float64] | None = None,
     ) -> None:
-        """Add n requests: time in seconds since the epoch; session, any number that equal sessions share."""
+        """Add n requests: time in seconds since the epoch; session, any number that equal sessions share.
+
+        Without endpoints all are "-", without sessions they are the keys, without costs all are 1.
+        """
         n = len(time)
         self.parsed += n
+        key = self.keys.numbers(keys, n)
+        endpoints = repeat("-", n) if endpoints is None else endpoints
         self._columns["time"].append(time)
-        self._columns["key"].append(self.keys.numbers(keys, n))
-        self._columns["session"].append(session)
+        self._columns["key"].append(key)
+        self._columns["cost"].append(np.ones(n) if cost is None else cost)
+        self._columns["session"].append(key if session is None else session)
         self._columns["endpoint"].append(self.endpoints.numbers(endpoints, n).astype(np.int32))
 
     def skip(self, line: str) -> None:
@@ -102,6 +123,15 @@ class Rows:
             notes=tuple(self.notes),
         )
         return Trace(keys=self.keys, endpoints=self.endpoints, origin=origin, **columns)
+
+
+def checked_cost(cost: NDArray[np.float64], line: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The costs; raises Unfit, naming the line (their numbers are in `line`), if one is negative or not finite."""
+    bad = ~(np.isfinite(cost) & (cost >= 0))
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise Unfit(f"line {line[first]}: its cost is {cost[first]:g}; a cost is a finite number >= 0")
+    return cost
 
 
 def printable(line: str) -> str:

@@ -1,0 +1,66 @@
+"""What came of requests, by row, while a run goes on."""
+
+from __future__ import annotations
+
+from array import array
+from math import nan
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Answers", "Outcome", "column"]
+
+
+class Outcome(NamedTuple):
+    """The columns of `RunResult` that answers make, one row for each request."""
+
+    allowed: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
+    latency: NDArray[np.float64]
+    sequence: NDArray[np.int64]
+
+    def of(self, rows: NDArray[np.bool_]) -> Outcome:
+        """Those of some requests."""
+        return Outcome(self.allowed[rows], self.failed[rows], self.latency[rows], self.sequence[rows])
+
+
+class Answers(NamedTuple):
+    """Columns that grow: 18 bytes for each request, of which Python writes one in a third of the time that numpy takes.
+
+    errors: how many failed, by kind.
+    """
+
+    allowed: bytearray
+    failed: bytearray
+    latency: array[float]
+    sequence: array[int]
+    errors: dict[str, int]
+
+    @classmethod
+    def of(cls, requests: int) -> Answers:
+        """None of them answered yet."""
+        flags = bytearray(requests), bytearray(requests)
+        return cls(*flags, array("d", [nan]) * requests, array("q", [0]) * requests, {})
+
+    def add(self) -> int:
+        """One more request; its row."""
+        self.allowed.append(False)
+        self.failed.append(False)
+        self.latency.append(nan)
+        self.sequence.append(0)
+        return len(self.latency) - 1
+
+    def arrays(self) -> Outcome:
+        """As they are now."""
+        return Outcome(
+            np.array(self.allowed).astype(np.bool_),
+            np.array(self.failed).astype(np.bool_),
+            np.array(self.latency, np.float64),
+            np.array(self.sequence, np.int64),
+        )
+
+
+def column(values: NDArray[np.float64]) -> array[float]:
+    """The same bytes, 8 for each number, of which Python reads one in a third of the time that numpy takes."""
+    return array("d", values.tobytes())

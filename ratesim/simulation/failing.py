@@ -1,0 +1,119 @@
+"""What fails: a way to a server that is cut, lossy or slow, and a server that goes down and comes back with less."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from math import inf, log
+
+from ratesim.errors import ConnectionFailed
+from ratesim.simulation.faults import Timeline
+from ratesim.simulation.network import draw
+from ratesim.simulation.remote import ModelBacking, SimDriver, carry_out, subject
+from ratesim.storage.entry import Counter
+from ratesim.storage.memory import MemoryStorage
+from ratesim.storage.operations import Acquire, Get, Operation
+
+__all__ = ["FailingDriver", "ReplicatedBacking"]
+
+_LOST_OUT, _LOST_BACK = 4, 5  # purposes of draws
+
+# Seconds until a lost segment is sent again, doubled each time: the least that Linux waits (TCP_RTO_MIN; RFC 6298 wants 1).
+RETRANSMISSION = 0.2
+
+
+class FailingDriver(SimDriver):
+    """One node's way to a server, as a timeline of faults has it."""
+
+    def __init__(self, driver: SimDriver, node: int, timeline: Timeline) -> None:
+        super().__init__(*driver.parts)
+        self._node = node
+        self._timeline = timeline
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        out, service, back = self._drawn(batch)
+        runtime, env, timeline = self._runtime, self._runtime.env, self._timeline
+        await self._travel(out, batch, "to_server")
+        arrival = env.now
+        if timeline.server_down(arrival):
+            await self._travel(back, batch, "from_server")
+            raise ConnectionFailed("the server is down", sent=False)
+        end = self._station.take(arrival, service * timeline.slowness(arrival))
+        outage = timeline.next_outage(arrival)
+        if outage < end:  # whatever waits or is served then is lost
+            await runtime.sleep(outage - arrival)
+            await self._travel(back, batch, "from_server")
+            raise ConnectionFailed("the server went down")
+        await runtime.sleep(end - arrival)
+        answers = self._backing.execute(batch)
+        await self._travel(back, batch, "from_server")
+        return answers
+
+    async def _travel(self, seconds: float, batch: Sequence[Operation], direction: str) -> None:
+        runtime, node, now = self._runtime, self._node, self._runtime.env.now
+        if self._timeline.cut(node, now, direction):
+            await runtime.future()  # nobody sets it: the client gives up when its timeout has passed
+        loss = self._timeline.loss(node, now, direction)
+        if loss > 0.0:
+            identifier, stamp = subject(batch[0])
+            purpose = _LOST_OUT if direction == "to_server" else _LOST_BACK
+            times = int(log(draw(self._seed, identifier, stamp, purpose)) / log(loss))  # geometric
+            seconds += RETRANSMISSION * (2.0 ** min(times, 30) - 1.0)
+        await runtime.sleep(seconds)
+
+
+class ReplicatedBacking(ModelBacking):
+    """A server that may go down, and a replica that takes in every change later.
+
+    make: an empty store; its argument tells whether it numbers decisions, as the server's does and the replica's must not.
+    """
+
+    def __init__(self, make: Callable[[bool], MemoryStorage], now: Callable[[], float]) -> None:
+        super().__init__(make(True))
+        self._make = make
+        self._now = now
+        self._replica = make(False)
+        self._behind: deque[tuple[float, Operation]] = deque()
+        self._lag = inf
+
+    def lags(self, seconds: float) -> None:
+        """The replica is this many seconds behind from now on; inf: there is none."""
+        self._lag = seconds
+
+    def execute(self, batch: Sequence[Operation]) -> list[object]:
+        if self._lag < inf:
+            now = self._now()
+            self._behind.extend((now, each) for each in batch if _changes(each))
+            self._catch_up(now)
+        return super().execute(batch)
+
+    def fail_over(self) -> None:
+        """The replica takes the server's place, and gets a replica of its own; what it had not taken in is lost."""
+        self._catch_up(self._now())
+        self._behind.clear()
+        self.memory = _copied(self._replica, self._make(True))
+
+    def lose_memory(self) -> None:
+        """The server begins anew, and its replica as well."""
+        self._behind.clear()
+        self._replica = self._make(False)
+        self.memory = self._make(True)
+
+    def _catch_up(self, now: float) -> None:
+        behind = self._behind
+        while behind and behind[0][0] <= now - self._lag:
+            carry_out(self._replica, behind.popleft()[1])
+
+
+def _copied(source: MemoryStorage, target: MemoryStorage) -> MemoryStorage:
+    for key, entry in source.entries.items():
+        identifier, name = key if isinstance(key, tuple) else (str(key), "")
+        if isinstance(entry, Counter):
+            target.put_count(identifier, entry.count, entry.expires_at)
+        else:
+            target.put(identifier, entry.export(), entry.expires_at, name)
+    return target
+
+
+def _changes(operation: Operation) -> bool:
+    return not isinstance(operation, Get) and not (isinstance(operation, Acquire) and not operation.consume)

@@ -1,0 +1,87 @@
+"""What a client does when it is denied: policies that say how long it waits before it asks again, or that it gives up.
+
+A new policy is one class with `wait`; `Retrying` and `ClosedLoop` take any.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["AtOnce", "Backoff", "HonourRetryAfter", "Retry"]
+
+
+class Retry(Protocol):
+    """A policy of asking again."""
+
+    def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
+        """Seconds until the next attempt, >= 0; None to give up.
+
+        attempt: how often was asked, from 1. retry_after: what the denial said, seconds, inf for never. uniform: a
+        random number in (0, 1), another one for each attempt.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """Ask again at once, `max_attempts` times in all: the client without manners."""
+
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        _check_attempts("AtOnce", self.max_attempts)
+
+    def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
+        return 0.0 if attempt < self.max_attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Wait a random time up to min(cap, base * 2**(attempt - 1)) seconds, whatever the denial said.
+
+    Exponential backoff with full jitter: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+    """
+
+    base: float = 0.1
+    cap: float = 10.0
+    max_attempts: int = 5
+
+    def __post_init__(self) -> None:
+        _check_attempts("Backoff", self.max_attempts)
+        for name in ("base", "cap"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"Backoff: {name} must be a positive finite number of seconds, got {value:g}")
+
+    def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
+        if attempt >= self.max_attempts:
+            return None
+        # From 2**1000 on the cap has long been reached, and floats end soon after.
+        return uniform * min(self.cap, self.base * 2.0 ** min(attempt - 1, 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class HonourRetryAfter:
+    """Wait as long as the denial says, and up to `spread` seconds more at random; give up if it says never.
+
+    Without a spread, all who were denied in one window come back at one instant.
+    """
+
+    max_attempts: int = 5
+    spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_attempts("HonourRetryAfter", self.max_attempts)
+        if not (math.isfinite(self.spread) and self.spread >= 0):
+            raise ValueError(f"HonourRetryAfter: spread must be a finite number of seconds >= 0, got {self.spread:g}")
+
+    def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
+        if attempt >= self.max_attempts or not math.isfinite(retry_after):
+            return None
+        return max(0.0, retry_after) + self.spread * uniform
+
+
+def _check_attempts(who: str, max_attempts: int) -> None:
+    if max_attempts < 1:
+        raise ValueError(f"{who}: max_attempts must be a whole number >= 1 (the first included), got {max_attempts}")
