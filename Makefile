@@ -49,7 +49,7 @@ clean:  ## remove the environment, caches and fresh reports
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "ratesim needs Python 3.11 or newer and $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -e ".[embedded,dev]"
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[embedded,distributed,dev]"
 	@touch $@
 
 .venv/.installed-bench: .venv/.installed

@@ -198,7 +198,7 @@ def test_a_target_installs_before_it_runs(target, tmp_path):
     assert planned.returncode == 0, planned.stderr
     commands = [line for line in planned.stdout.splitlines() if line.startswith((".venv", sys.executable))]
     venv = commands.index(f"{sys.executable} -m venv .venv")
-    assert '".[embedded,dev]"' in commands[venv + 1]
+    assert '".[embedded,distributed,dev]"' in commands[venv + 1]
     assert len(commands) > venv + 2
 
 

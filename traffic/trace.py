@@ -258,7 +258,13 @@ class Trace:
     def _with(self, note: str, **changed: Any) -> Trace:
         return Trace(**{**self._fields(), **changed, "origin": self.origin.noted(note)})
 
-    def _rows(self, rows: slice, note: str) -> Trace:
+    def only(self, wanted: NDArray[np.bool_], note: str) -> Trace:
+        """The requests that are wanted, shape (len(self),); the note says which those are."""
+        if wanted.shape != (len(self),):
+            raise TraceError(f"only: wanted needs the shape ({len(self)},), not {wanted.shape}")
+        return self._rows(wanted, note)
+
+    def _rows(self, rows: slice | NDArray[np.bool_], note: str) -> Trace:
         columns = ("time", "key", "cost", "session", "endpoint")
         return self._with(note, **{name: getattr(self, name)[rows] for name in columns})
 

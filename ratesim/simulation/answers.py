@@ -20,9 +20,9 @@ class Outcome(NamedTuple):
     latency: NDArray[np.float64]
     sequence: NDArray[np.int64]
 
-    def of(self, rows: NDArray[np.bool_]) -> Outcome:
-        """Those of some requests."""
-        return Outcome(self.allowed[rows], self.failed[rows], self.latency[rows], self.sequence[rows])
+    def only(self, wanted: NDArray[np.bool_]) -> Outcome:
+        """Those rows."""
+        return Outcome(self.allowed[wanted], self.failed[wanted], self.latency[wanted], self.sequence[wanted])
 
 
 class Answers(NamedTuple):

@@ -23,8 +23,7 @@ class RunResult:
 
     allowed: whether it was admitted; false also where no decision came. failed: whether none came; errors: how many, by
     kind. latency: seconds until the answer, or the error. sequence: the position in the order of decisions, 0 where none was
-    taken. node: who served it. partial: it was interrupted, and the rows are only those of the requests that had their
-    answer by then.
+    taken. node: who served it. partial: it was interrupted, and the rows are only those of requests that had their answer.
     """
 
     scenario: Scenario

@@ -206,3 +206,4 @@ def test_faults_survive_the_way_through_a_file() -> None:
         {"kind": "crash", "start": 4, "duration": 1, "keeps_memory": True},
     )
     assert Scenario.parse(asked.to_toml()).faults == asked.faults
+    assert Scenario.of(asked.model_dump(exclude_none=True)).faults == asked.faults

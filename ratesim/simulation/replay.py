@@ -1,0 +1,126 @@
+"""`replay`: the requests of a run on their way through a deployment, and what came of each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratesim.errors import StorageError
+from ratesim.limit import Decision
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.answers import Answers, Outcome, column
+from ratesim.simulation.deployment import Deployment
+from ratesim.simulation.faults import Timeline
+from ratesim.simulation.progress import SLICES, Progress, carry_on
+from ratesim.simulation.routing import Router, Routing
+from ratesim.simulation.scenario import Scenario
+from ratesim.simulation.station import Station, queued
+from ratesim.simulation.unfold import unfold
+from traffic import Clients, Trace, open_loop
+
+__all__ = ["Replayed", "replay"]
+
+
+class Replayed(NamedTuple):
+    """trace: what was asked. node: who served it. errors: how many failed, by kind. partial: it was interrupted, and the
+    rows are only those of the requests that had their answer by then."""
+
+    trace: Trace
+    outcome: Outcome
+    node: NDArray[np.int64]
+    errors: dict[str, int]
+    partial: bool
+
+
+def replay(
+    scenario: Scenario,
+    routing: Routing,
+    deployment: Deployment,
+    runtime: SimRuntime,
+    trace: Trace,
+    clients: Clients | None,
+    seed: int,
+    progress: Progress | bool | None = None,
+    interruptible: bool = False,
+) -> Replayed:
+    """Play a trace, or clients that react (then `trace` is what they would ask unhindered), to its end, beginning now.
+
+    progress, interruptible: see `run`.
+    """
+    env, limit = runtime.env, scenario.limit.limit()
+    known = trace.head(0) if clients else trace  # of clients that react nobody knows what they will ask
+    answers = Answers.of(len(known))
+    router = Router(known, routing, scenario.deployment.nodes, seed)
+    stamps, costs = column(known.time), column(known.cost)
+    names = [known.keys[key] for key in known.key.tolist()]
+    storages, plan, cpu = deployment.storages, deployment.plan, deployment.costs.client_cpu
+    # The processor's share is added to the answer rather than waited for: it saves an event for each request.
+    ahead = router.known and not clients
+    waits = column(queued(known.time - runtime.epoch, np.array(router.node), cpu)) if ahead else column(np.empty(0))
+    processors = [Station() for _ in storages]
+    allowed, failed, latency, sequence, errors = answers
+    timeline = Timeline(scenario.faults) if scenario.faults else None
+
+    async def send(i: int) -> Decision | None:
+        start = env.now
+        node, now = router.send(i), stamps[i]
+        if timeline is not None:
+            node = router.divert(i, [each for each in range(len(storages)) if not timeline.node_down(each, start)])
+            if node < 0:
+                failed[i], latency[i] = True, 0.0
+                errors["NodeDown"] = errors.get("NodeDown", 0) + 1
+                return None
+            now += timeline.skew(node, start)
+        wait = waits[i] if ahead else processors[node].take(start, cpu) - start
+        if plan is not None:
+            plan.request = i
+        decision = None
+        try:
+            decision = await storages[node].acquire(names[i], limit, costs[i], now)
+        except StorageError as error:
+            failed[i] = True
+            kind = type(error).__name__
+            errors[kind] = errors.get(kind, 0) + 1
+        else:
+            allowed[i] = decision.allowed
+            sequence[i] = decision.sequence
+        latency[i] = env.now - start + wait
+        router.answered(i)
+        return decision
+
+    async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
+        i = answers.add()
+        names.append(known.keys[key])
+        costs.append(cost)
+        stamps.append(runtime.time())
+        router.add(key, session)
+        decision = await send(i)
+        return Decision(False, 0.0, 0.0, 0.0, limit) if decision is None else decision  # an error is no reason to wait
+
+    if timeline is not None:
+        runtime.spawn(unfold(timeline, deployment, runtime))
+    record = None
+    if clients is None:
+        runtime.spawn(open_loop(known, send, _AtOnce(runtime)))
+    else:
+        record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
+    # A closed loop's requests come when they come; what is known of them is how long they go on.
+    due = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
+    partial = carry_on(env, due, progress, interruptible, (lambda: len(answers.latency)) if clients else None)
+    if partial and np.isnan(answers.latency).all():
+        raise KeyboardInterrupt
+    asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
+    if partial:
+        done = ~np.isnan(outcome.latency)
+        asked, node = asked.only(done, "of an interrupted run"), node[done]
+        outcome = outcome.only(done)
+    return Replayed(asked, outcome, node, errors, partial)
+
+
+class _AtOnce:
+    """What drives the clients: a request that needs no waiting is over when it was sent."""
+
+    def __init__(self, runtime: SimRuntime) -> None:
+        self.time, self.sleep, self.spawn = runtime.time, runtime.sleep, runtime.begin
