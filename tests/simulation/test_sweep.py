@@ -438,6 +438,16 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path) -> None:
         Kept(tmp_path)
 
 
+def test_nothing_is_left_where_nothing_could_run(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratesim.simulation.workers.CONNECT", 0.5)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KeptError, match="file: is a file; name a directory"):
+        sweep(scenario(), [REDIS], profile=profile, processes=1, out=tmp_path / "file")
+    with pytest.raises(ClusterError):
+        sweep(scenario(), [REDIS], profile=profile, scheduler="tcp://127.0.0.1:1", out=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_longer_sweep_finds_the_rows_of_a_shorter_one(profile: Profile, tmp_path: Path) -> None:
     sweep(scenario(), [REDIS], [1, 2], profile=profile, processes=1, out=tmp_path)
     told: list[tuple[int, int]] = []
