@@ -1,6 +1,6 @@
 """A grid: every combination of values for some fields of a scenario, each one validated as if it had been written so.
 
-A field is named by its place in the TOML file: "deployment.nodes", "limit.rate", "workload.zipf".
+A field is named by its place in the TOML file: "deployment.nodes", "limit.rate", and "faults.0.duration" of the first fault.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from ratesim.simulation.network import PRESETS
 from ratesim.simulation.scenario import Scenario, ScenarioError
 
 __all__ = ["Variant", "grid_of", "seeds_of", "variants"]
 
-_PARTS = ("workload", "limit", "deployment", "requirements")
+_PARTS = tuple(part for part in Scenario.model_fields if part not in ("name", "seed", "replications", "candidates"))
 
 
 @dataclass(frozen=True)
@@ -52,29 +50,40 @@ def _variant(scenario: Scenario, point: dict[str, Any]) -> Variant:
     source = ", ".join(f"{field} = {value!r}" for field, value in point.items())
     changed = scenario
     if point:
-        data = scenario.model_dump(exclude_none=True)
+        data = scenario.model_dump(mode="json", exclude_unset=True)
         for field, value in point.items():
-            *parts, last = field.split(".")
-            table = data
-            for part in parts:
-                table = table.setdefault(part, {})
-                if not isinstance(table, dict):
-                    raise ScenarioError(f"grid: {field}: {part} has no fields of its own")
-            table[last] = value
+            _set(data, field, value)
         changed = Scenario.of(data, f"grid: with {source}")
     if changed.deployment.network not in PRESETS:
         raise ScenarioError(f"deployment.network {changed.deployment.network!r}: known are {', '.join(PRESETS)}")
     return Variant(changed, {field: _value(changed, field) for field in point})
 
 
+def _set(data: dict[str, Any], field: str, value: Any) -> None:
+    *parts, last = field.split(".")
+    table: Any = data
+    for part in parts:
+        table = table[_place(table, part, field)] if isinstance(table, list) else table.setdefault(part, {})
+        if not isinstance(table, dict | list):
+            raise ScenarioError(f"grid: {field}: {part} has no fields of its own")
+    if isinstance(table, list):
+        table[_place(table, last, field)] = value
+    else:
+        table[last] = value
+
+
+def _place(table: list[Any], part: str, field: str) -> int:
+    if not part.isdecimal() or int(part) >= len(table):
+        raise ScenarioError(f"grid: {field}: the scenario has {len(table)} of these, counted from 0; {part!r} is none")
+    return int(part)
+
+
 def _value(scenario: Scenario, field: str) -> Any:
     """What a table can hold of it: a table of the scenario as JSON."""
-    value: Any = scenario
+    value: Any = scenario.model_dump(mode="json")
     for part in field.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
 
 
 def grid_of(texts: Sequence[str]) -> dict[str, list[Any]]:

@@ -30,6 +30,7 @@ __all__ = ["Job", "code_version", "forget", "jobs_of", "work"]
 # What a run is made of. The modules beside these packages ask for runs and show them.
 _PACKAGES = ("algorithms", "runtime", "simulation", "storage")
 _MODULES = ("__init__.py", "errors.py", "limit.py", "state.py")
+_ELSEWHERE = {"name", "replications", "requirements", "candidates", "workload", "seed"}  # in another place of a key, or none
 _LIBRARIES = ("numba", "numpy", "scipy", "simpy")  # another release may round or draw otherwise
 
 _one_at_a_time = threading.Lock()
@@ -55,7 +56,7 @@ class Job:
         algorithm = get(self.scenario.limit.algorithm).rule
         asked = {
             "workload": self.workload,
-            "scenario": self.scenario.model_dump(mode="json", include={"limit", "deployment"}),
+            "scenario": self.scenario.model_dump(mode="json", exclude=_ELSEWHERE),
             "candidate": self.candidate.model_dump(mode="json", exclude={"name"}),
             "seed": self.seed,
             "backends": msgspec.to_builtins(self.profile.backends),

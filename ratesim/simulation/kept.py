@@ -25,7 +25,7 @@ class KeptError(Exception):
 
 
 class Kept:
-    """The results in a directory, which is made if it is not there.
+    """The results in a directory, which is made when there is a first one.
 
     `parts/` holds the rows of all jobs that were ever finished here, and `results.parquet` the last table. Sweeps may share
     a directory, one after the other or at the same time: equal keys have equal rows.
@@ -34,7 +34,8 @@ class Kept:
     def __init__(self, folder: Path) -> None:
         self.table = folder / "results.parquet"
         self._parts = folder / "parts"
-        self._parts.mkdir(parents=True, exist_ok=True)
+        if folder.exists() and not folder.is_dir():
+            raise KeptError(f"{folder}: is a file; name a directory for the results")
         self._rows = self._read()
 
     def __contains__(self, key: str) -> bool:
@@ -52,6 +53,7 @@ class Kept:
 
     def close(self, table: pd.DataFrame) -> None:
         """Write the table, whole or not at all."""
+        self.table.parent.mkdir(parents=True, exist_ok=True)
         partial = self.table.with_name(f".{self.table.name}.{os.getpid()}.partial")
         table.to_parquet(partial)
         partial.replace(self.table)
@@ -60,6 +62,7 @@ class Kept:
         return sorted(self._parts.glob("*.parquet"))
 
     def _write(self, name: str, table: pa.Table) -> None:
+        self._parts.mkdir(parents=True, exist_ok=True)
         partial = self._parts / f".{name}.{os.getpid()}.partial"
         pq.write_table(table, partial)
         partial.replace(self._parts / f"{name}.parquet")
@@ -90,7 +93,7 @@ def discard(folder: Path) -> None:
     for path in [*folder.glob("parts/*.parquet"), *folder.glob("parts/.*.partial"), folder / "results.parquet"]:
         path.unlink(missing_ok=True)
     for directory in (folder / "parts", folder):
-        if not any(directory.iterdir()):
+        if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-__all__ = ["Pace", "Progress", "carry_on", "shown"]
+__all__ = ["SLICES", "Pace", "Progress", "carry_on", "shown"]
 
 Progress = Callable[[int, int, str], None]
 """Told what is done, of how much in all, and a line about it."""
 
 SLICES = 200
+LONGEST = 20_000  # requests in a slice: a fraction of a second, so that Ctrl-C need not wait
 
 
 def silent(done: int, total: int, what: str) -> None:
@@ -60,20 +64,55 @@ class Pace:
         return f"{rate:,.0f} requests/s, {simulated:,.0f} s simulated"
 
 
-def carry_on(env: simpy.Environment, due: NDArray[np.float64], progress: Progress | bool | None) -> None:
-    """Run a simulation to its end, and show how far it is.
+def carry_on(
+    env: simpy.Environment,
+    due: NDArray[np.float64],
+    progress: Progress | bool | None,
+    interruptible: bool = False,
+    requests: Callable[[], int] | None = None,
+) -> bool:
+    """Run a simulation to its end, and show how far it is; True when it was interrupted.
 
-    due: the simulated time at which each request is sent, in order. The environment is stopped at every 200th part of the
-    requests; to be stopped and to go on changes no number.
+    due: simulated times at which it has come so and so far, in order: those at which requests are sent. requests: how many
+    there were up to now, where that is not the number of these times that have passed. interruptible: a first Ctrl-C stops
+    it between two events, after at most 20,000 of these times; a second one raises as ever. To stop and to go on changes no
+    number.
     """
-    with shown(progress) as tell:
-        total = len(due)
-        if tell is not silent:
-            pace = Pace()
-            for row in range(0, total, max(total // SLICES, 1)):
+    with shown(progress) as tell, _noted(interruptible) as interrupts:
+        if tell is not silent or interruptible:
+            pace, total = Pace(), len(due)
+            for row in range(0, total, min(max(total // SLICES, 1), LONGEST)):
                 if due[row] > env.now:
                     env.run(float(due[row]))
-                tell(row, total, pace.text(row, env.now))
+                try:
+                    tell(row, total, pace.text(requests() if requests else row, env.now))
+                except KeyboardInterrupt:
+                    if not interruptible:
+                        raise
+                    return True
+                if interrupts:
+                    return True
         env.run()
         if tell is not silent:
-            tell(total, total, pace.text(total, env.now))
+            tell(total, total, pace.text(requests() if requests else total, env.now))
+        return bool(interrupts)
+
+
+@contextmanager
+def _noted(wanted: bool) -> Iterator[list[int]]:
+    """The first Ctrl-C as an entry of a list, if it is wanted so, and in the thread that gets it."""
+    interrupts: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if not wanted or before is None or threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -13,7 +13,7 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import Answers, Outcome, column
 from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.faults import Timeline
-from ratesim.simulation.progress import Progress, carry_on
+from ratesim.simulation.progress import SLICES, Progress, carry_on
 from ratesim.simulation.routing import Router, Routing
 from ratesim.simulation.scenario import Scenario
 from ratesim.simulation.station import Station, queued
@@ -106,13 +106,11 @@ def replay(
         runtime.spawn(open_loop(known, send, _AtOnce(runtime)))
     else:
         record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
-    partial = False
-    try:
-        carry_on(env, trace.time - runtime.epoch, progress)
-    except KeyboardInterrupt:
-        if not interruptible or np.isnan(answers.latency).all():
-            raise
-        partial = True
+    # A closed loop's requests come when they come; what is known of them is how long they go on.
+    due = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
+    partial = carry_on(env, due, progress, interruptible, (lambda: len(answers.latency)) if clients else None)
+    if partial and np.isnan(answers.latency).all():
+        raise KeyboardInterrupt
     asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
     if partial:
         done = ~np.isnan(outcome.latency)

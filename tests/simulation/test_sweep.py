@@ -48,6 +48,11 @@ def scenario(**changes: dict[str, Any]) -> Scenario:
     return Scenario.of(data)
 
 
+def faulty() -> Scenario:
+    data = scenario().model_dump(mode="json", exclude_unset=True)
+    return Scenario.of(data | {"faults": [{"kind": "slow", "start": 1.0, "duration": 1.0, "factor": 50.0}]})
+
+
 @pytest.fixture(scope="module")
 def profile() -> Profile:
     return Profile.load(Path(kept_module.__file__).parent / "profiles" / "shipped.json")
@@ -87,6 +92,14 @@ def test_values_stand_in_the_table_as_the_scenario_understood_them() -> None:
     assert json.loads(found[0].values["limit.options"]) == {"buckets": 4.0}
 
 
+def test_a_fault_can_be_varied_and_is_in_the_key(profile: Profile) -> None:
+    found = sweep(faulty(), [REDIS], [1], grid={"faults.0.duration": [0.5, 1.0]}, profile=profile, processes=1)
+    assert found["faults.0.duration"].tolist() == [0.5, 1.0]
+    p90 = found["latency_p90"].tolist()
+    assert run(scenario(), REDIS, 1, profile=profile).row()["latency_p90"] < p90[0] < p90[1]
+    assert len({key(asked, profile=profile) for asked in (scenario(), faulty())}) == 2
+
+
 @pytest.mark.parametrize(
     ("grid", "says"),
     [
@@ -99,12 +112,14 @@ def test_values_stand_in_the_table_as_the_scenario_understood_them() -> None:
         ({"deployment.nodes": []}, r"deployment\.nodes: .*at least one"),
         ({"deployment.nodes": "8"}, r"deployment\.nodes: give a list"),
         ({"limit.rate.unit": [1]}, r"limit\.rate\.unit: rate has no fields"),
-        ({"workload.log": ["a.log"]}, r"workload\.log = 'a\.log': workload: .*give one of"),
+        ({"faults.1.duration": [1]}, r"faults\.1\.duration: the scenario has 1 of these, counted from 0"),
+        ({"faults.0.duration": [-1]}, r"faults\.0\.duration = -1: faults\.0\.duration"),
+        ({"workload.log": ["a.log"]}, r"workload\.log = 'a\.log': workload: give one of"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused_by_name_before_anything_runs(grid: dict[str, Any], says: str) -> None:
     with pytest.raises(ScenarioError, match=says):
-        sweep(scenario(), [REDIS], grid=grid, processes=1)
+        sweep(faulty(), [REDIS], grid=grid, processes=1)
 
 
 def test_two_candidates_of_one_name_are_refused() -> None:
@@ -423,6 +438,16 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path) -> None:
         Kept(tmp_path)
 
 
+def test_nothing_is_left_where_nothing_could_run(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratesim.simulation.workers.CONNECT", 0.5)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KeptError, match="file: is a file; name a directory"):
+        sweep(scenario(), [REDIS], profile=profile, processes=1, out=tmp_path / "file")
+    with pytest.raises(ClusterError):
+        sweep(scenario(), [REDIS], profile=profile, scheduler="tcp://127.0.0.1:1", out=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_longer_sweep_finds_the_rows_of_a_shorter_one(profile: Profile, tmp_path: Path) -> None:
     sweep(scenario(), [REDIS], [1, 2], profile=profile, processes=1, out=tmp_path)
     told: list[tuple[int, int]] = []
@@ -469,9 +494,29 @@ def test_an_interrupted_run_gives_the_requests_that_had_their_answer(candidate: 
     assert 0.4 * len(whole.allowed) < row["requests"] < 0.6 * len(whole.allowed)
     assert row["admitted"] + row["denied"] + row["failed"] == row["requests"]
     assert row["simulated_seconds"] < whole.row()["simulated_seconds"]
+    assert part.trace == whole.trace.head(row["requests"]) or candidate is not REDIS
     if candidate is REDIS:  # whose answers come in the order of its requests
         assert np.array_equal(part.latency, whole.latency[: row["requests"]])
         assert row["over_admission"] == 0.0
+
+
+def test_clients_that_react_are_watched_and_interrupted_too(profile: Profile) -> None:
+    clients = {"users": 20, "think": 0.5}
+    asked = Scenario.of(
+        {"workload": {"clients": clients, "duration": 10.0}, "limit": {"rate": "5/second"}, "deployment": {"nodes": 4}}
+    )
+    told: list[tuple[int, int, str]] = []
+    watched = run(asked, EVENTUAL, profile=profile, progress=lambda *about: told.append(about))
+    assert watched.row() == run(asked, EVENTUAL, profile=profile).row()
+    assert told[-1][0] == told[-1][1]
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if done * 2 > total:
+            raise KeyboardInterrupt
+
+    part = run(asked, EVENTUAL, profile=profile, progress=interrupt, interruptible=True)
+    assert part.partial
+    assert 0.4 * len(watched.trace) < len(part.trace) < 0.6 * len(watched.trace)
 
 
 @posix
