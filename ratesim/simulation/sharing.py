@@ -27,27 +27,12 @@ class Sharing(ABC):
     the time integral of how many were, both up to now and counted apart: Little's law says that they are equal.
     """
 
-    __slots__ = (
-        "_at",
-        "_count",
-        "_inside",
-        "_runtime",
-        "_virtual",
-        "_wakes",
-        "_work",
-        "busy",
-        "presence",
-        "served",
-        "stays",
-    )
-
     def __init__(self, runtime: SimRuntime) -> None:
         self._runtime = runtime
         self._virtual = 0.0
         self._at = 0.0  # when that was brought forward
-        self._inside: list[
-            tuple[float, int, float, float, Future[None]]
-        ] = []  # leaves at, number, came, needs, whom to tell
+        self._work = 0.0  # seconds that those inside need, all together
+        self._inside: list[tuple[float, int, float, float, Future[None]]] = []  # leaves at, number, came, needs, tell
         self._wakes = float("inf")  # the earliest time at which an event is set
         self._count = 0
         self.busy = self.stays = self.presence = 0.0
@@ -127,8 +112,6 @@ class EventLoop(Sharing):
     look: seconds that a customer who is alone takes longer than each of many, since all looks for news are its own.
     """
 
-    __slots__ = ("_look",)
-
     def __init__(self, runtime: SimRuntime, look: float = 0.0) -> None:
         super().__init__(runtime)
         self._look = look
@@ -148,8 +131,6 @@ class TimeShared(Sharing):
 
     speedup: {processes: what they get done together, over what one does}; straight lines between.
     """
-
-    __slots__ = ("_shares",)
 
     def __init__(self, runtime: SimRuntime, speedup: dict[int, float]) -> None:
         super().__init__(runtime)
