@@ -163,8 +163,7 @@ class SimDriver:
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
         server, sleep, env = self._server, self._runtime.sleep, self._runtime.env
         out, service, back = self._drawn(batch)
-        await self._processor.spend(server.costs.cpu(len(batch)))
-        await sleep(out)
+        await self._processor.spend(server.costs.cpu(len(batch)), out)
         if server.straight:
             # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
             arrival = env.now

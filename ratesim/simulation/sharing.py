@@ -8,8 +8,11 @@ and needs s of it leaves at v + s, however many come and go meanwhile; so it tak
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from heapq import heappop, heappush
 from itertools import pairwise
+from math import inf
+from typing import NamedTuple
 
 import simpy
 
@@ -32,8 +35,9 @@ class Sharing(ABC):
         self._virtual = 0.0
         self._at = 0.0  # when that was brought forward
         self._work = 0.0  # seconds that those inside need, all together
-        self._inside: list[tuple[float, int, float, float, Future[None]]] = []  # leaves at, number, came, needs, tell
-        self._wakes = float("inf")  # the earliest time at which an event is set
+        self._inside: list[_Customer] = []
+        self._wakes = inf  # the earliest time at which an event is set to see who leaves
+        self._alone: _Alone | None = None  # the one inside, as long as nobody else comes
         self._count = 0
         self.busy = self.stays = self.presence = 0.0
         self.served = 0
@@ -41,13 +45,14 @@ class Sharing(ABC):
     @property
     def inside(self) -> int:
         """How many are there."""
+        self._go_to(self._runtime.env.now)
         return len(self._inside)
 
     def close(self, at: float) -> None:
         """The observation ends at `at`, now or later. AssertionError where Little's law does not hold: those inside, over
         time, are the stays, the unfinished ones as far as they have come."""
         self._go_to(at)
-        stays = self.stays + sum(at - came for _, _, came, _, _ in self._inside)
+        stays = self.stays + sum(at - each.came for each in self._inside)
         if abs(self.presence - stays) > 1e-6 * max(stays, 1e-3):
             raise AssertionError(f"Little's law: {self.presence:g} customer-seconds inside, but stays of {stays:g} s in all")
 
@@ -55,17 +60,37 @@ class Sharing(ABC):
     def _pace(self) -> float:
         """Virtual time by second, with those who are inside."""
 
-    def _enter(self, seconds: float, needs: float) -> Future[None]:
-        now = self._runtime.env.now
+    def _enter(self, seconds: float, needs: float, after: float) -> Future[None]:
+        """Done `after` seconds after somebody has left who comes now, asks for `seconds` and needs so much virtual time."""
+        env = self._runtime.env
+        now = env.now
         self._go_to(now)
-        done: Future[None] = self._runtime.future()
         self._count += 1
         self.busy += seconds
         self._work += seconds
-        heappush(self._inside, (self._virtual + needs, self._count, now, seconds, done))
-        return done
+        customer = _Customer(self._virtual + needs, self._count, now, seconds, after, self._runtime.future())
+        heappush(self._inside, customer)
+        if len(self._inside) == 1:
+            # Most come to an empty place and leave before the next comes: one event is enough for leaving and what is after.
+            left = now + needs / self._pace()
+            event = simpy.Timeout(env, left - now + after)
+            event.callbacks.append(lambda _: self._tell(customer))
+            self._alone = _Alone(customer, left, event)
+        else:
+            if self._alone is not None:
+                self._alone.event.callbacks.clear()
+                self._alone = None
+            self._set(now)
+        return customer.done
 
     def _go_to(self, now: float) -> None:
+        alone = self._alone
+        if alone is not None and now >= alone.left:
+            self._alone = None
+            self._gone(alone.customer, alone.left)
+            self.presence += alone.left - self._at
+            self._inside.clear()
+            self._virtual = self._work = 0.0
         many = len(self._inside)
         if many:
             passed = now - self._at
@@ -73,9 +98,19 @@ class Sharing(ABC):
             self.presence += passed * many
         self._at = now
 
+    def _tell(self, customer: _Customer) -> None:
+        """It has left, and what is after that is over as well."""
+        now, alone = self._runtime.env.now, self._alone
+        self._go_to(now if alone is None or alone.customer is not customer else max(now, alone.left))
+        self._runtime.run(customer.done.set_result, None)
+
+    def _gone(self, customer: _Customer, left: float) -> None:
+        self.stays += left - customer.came
+        self.served += 1
+
     def _set(self, now: float) -> None:
         """See to it that there is an event when the first will leave; a set one that is too early looks again."""
-        at = now + max((self._inside[0][0] - self._virtual) / self._pace(), 0.0)
+        at = now + max((self._inside[0].leaves - self._virtual) / self._pace(), 0.0)
         if at < self._wakes:
             self._wakes = at
             event = simpy.Timeout(self._runtime.env, at - now)
@@ -84,22 +119,45 @@ class Sharing(ABC):
     def _pass(self, _: simpy.Event) -> None:
         now = self._runtime.env.now
         if now >= self._wakes:  # else an earlier one was set since, and has looked
-            self._wakes = float("inf")
+            self._wakes = inf
             self._runtime.run(self._leave, now)
 
     def _leave(self, now: float) -> None:
         self._go_to(now)
         inside = self._inside
-        while inside and inside[0][0] - self._virtual <= CLOSE * self._pace():
-            _, _, came, seconds, done = heappop(inside)
-            self.stays += now - came
-            self.served += 1
-            self._work -= seconds
-            done.set_result(None)
+        while inside and inside[0].leaves - self._virtual <= CLOSE * self._pace():
+            customer = heappop(inside)
+            self._gone(customer, now)
+            self._work -= customer.seconds
+            if customer.after > 0.0:
+                event = simpy.Timeout(self._runtime.env, customer.after)
+                event.callbacks.append(partial(self._runtime.run, customer.done.set_result))
+            else:
+                customer.done.set_result(None)
         if inside:
-            self._set(now)
+            if self._alone is None:
+                self._set(now)
         else:
             self._virtual = self._work = 0.0
+
+
+class _Customer(NamedTuple):
+    """leaves: in virtual time. came, seconds, after: see `_enter`. done: whom to tell."""
+
+    leaves: float
+    number: int
+    came: float
+    seconds: float
+    after: float
+    done: Future[None]
+
+
+class _Alone(NamedTuple):
+    """left: when it will have left, if nobody comes. event: that, and what is after."""
+
+    customer: _Customer
+    left: float
+    event: simpy.Event
 
 
 class EventLoop(Sharing):
@@ -116,11 +174,9 @@ class EventLoop(Sharing):
         super().__init__(runtime)
         self._look = look
 
-    def spend(self, seconds: float) -> Future[None]:
-        """To be awaited: done when `seconds` of work are done."""
-        done = self._enter(seconds, 1.0)
-        self._set(self._at)
-        return done
+    def spend(self, seconds: float, after: float = 0.0) -> Future[None]:
+        """To be awaited: done `after` seconds after `seconds` of work are done."""
+        return self._enter(seconds, 1.0, after)
 
     def _pace(self) -> float:
         return 1.0 / max(self._look + self._work, 1e-9)
@@ -140,11 +196,9 @@ class TimeShared(Sharing):
             speeds += [low + (high - low) * (n - a) / (b - a) for n in range(a + 1, b + 1)]
         self._shares = [0.0, *(speed / n for n, speed in enumerate(speeds[1:], 1))]
 
-    def spend(self, seconds: float) -> Future[None]:
-        """To be awaited: done when `seconds` of a core's time were given."""
-        done = self._enter(seconds, seconds)
-        self._set(self._at)
-        return done
+    def spend(self, seconds: float, after: float = 0.0) -> Future[None]:
+        """To be awaited: done `after` seconds after `seconds` of a core's time were given."""
+        return self._enter(seconds, seconds, after)
 
     def _pace(self) -> float:
         many, shares = len(self._inside), self._shares
