@@ -111,6 +111,16 @@ def against_its_bound(
     return found
 
 
+def own_limits_are_kept(result: RunResult) -> None:
+    """Every node keeps the limit on what itself admits, so that N of them never admit more than N times the limit."""
+    limit, late = result.scenario.limit.limit(), float(result.latency.max())
+    for rows, time, cost in by_key(result):
+        for node in np.unique(result.node[rows]):
+            mine = result.node[rows] == node
+            for admitted, bound in against_its_bound(limit, time[mine], cost[mine], late):
+                assert admitted <= bound * (1 + ROUNDING)
+
+
 def overtaken(result: RunResult) -> float:
     """The most seconds by which a request was sent before another of its key that was decided before it."""
     rows = np.flatnonzero(result.sequence > 0)
@@ -185,6 +195,25 @@ def limits(draw: st.DrawFn, algorithm: str) -> Limit:
 
 networks = st.sampled_from(["loopback", "same_zone", "cross_region", "mobile_edge"])
 routings = st.sampled_from(["round_robin", "random", "least_outstanding"])
+
+
+@st.composite
+def eventual(draw: st.DrawFn, algorithm: str, *faults: dict[str, object], **options: str) -> tuple[RunResult, float]:
+    """A run of a hybrid, and the longest trip to its L2 and back."""
+    interval = draw(st.sampled_from([0.05, 0.25, 1.0]))
+    given = {
+        "sync_interval": interval,
+        "l1_ttl": interval * draw(st.sampled_from([0.02, 0.5, 1.0, 1.0, 1.5, 4.0])),
+        "sync_jitter": draw(st.sampled_from([0.0, 0.3, 1.0])),
+        "write": draw(st.sampled_from(["write_back", "write_back", "write_through"])),
+        **options,
+    }
+    storage = "hybrid+redis://h?" + "&".join(f"{name}={value}" for name, value in given.items())
+    how = {"routing": draw(routings), "network": draw(networks), "seed": draw(st.integers(0, 99))}
+    nodes, limit = draw(st.integers(1, 6)), draw(limits(algorithm))
+    with trips() as taken:
+        result = play(draw(traffic()), storage, limit, nodes, *faults, **how)
+    return result, max(taken, default=0.0)
 
 
 # -- how near --------------------------------------------------------------------------------------------------------

@@ -111,6 +111,16 @@ def test_who_asks_for_the_burst_and_then_as_fast_as_it_refills_gets_both(algorit
     comes_near("bucket", admitted, 40.0 + 80.0 * (PERIOD + late) / PERIOD)
 
 
+def test_requests_that_overtake_each_other_on_their_way_widen_a_window_by_their_flight() -> None:
+    """Some are sent within the period and decided after one that was sent later, when the first are forgotten."""
+    limit = Limit(100.0, PERIOD, "sliding_log")
+    trace = asked(np.concatenate([1.0 + np.arange(100) * 1e-5, 1.0 + PERIOD + np.linspace(-0.02, 0.02, 100)]))
+    result = play(trace, "redis://h", limit, 8, network="mobile_edge")
+    _, time, cost = next(by_key(result))
+    assert heaviest(time, cost, PERIOD) > limit.rate >= heaviest(time, cost, PERIOD - overtaken(result))
+    assert result.score.over_admission == 0.0
+
+
 # -- clocks ----------------------------------------------------------------------------------------------------------
 
 
