@@ -29,7 +29,8 @@ from ratesim.storage.operations import Acquire, Apply, Get, Operation, Reset
 from ratesim.storage.served import ServedStorage
 from traffic import Poisson, Trace, Workload, Zipf, replay
 
-__all__ = ["LIMIT", "Target", "fit_client", "fit_line", "forget", "heed_cancellation", "mean_of", "measure", "spread"]
+__all__ = ["LIMIT", "Survey", "Target", "fit", "fit_client", "fit_line", "forget", "heed_cancellation", "mean_of"]
+__all__ += ["measure", "spread", "survey", "warm"]
 
 LIMIT = Limit(1e6, 60.0)
 BATCHES = (1, 8, 64)
@@ -45,18 +46,20 @@ class Target:
 
     storage: without waiting for the disk, where the server can do so. durable: the same server and waiting, or None.
     ping: a request without work. account: the processor seconds that the server has spent so far; None where it keeps no
-    account, or others are being served too. speedup: {connections: throughput over that of one}.
+    account, or others are being served too.
+    locks: whether it holds rows until a commit. speedup: {connections: throughput over that of one}.
     """
 
     storage: ServedStorage
     ping: Callable[[], Awaitable[object]]
     durable: ServedStorage | None = None
     account: Callable[[], Awaitable[float]] | None = None
+    locks: bool = False
     speedup: dict[int, float] = field(default_factory=lambda: {1: 1.0})
 
 
 @dataclass
-class _Samples:
+class Samples:
     """Seconds, one entry for each batch: elapsed, and of it this process's processor time. busy: the server's, by batch."""
 
     elapsed: NDArray[np.float64]
@@ -73,8 +76,12 @@ async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> Backe
 
     Other work on the machine only slows, so of the rounds, spread over time, the one with the lowest median counts.
     """
-    await _warm(target)
-    each = [await _round(target, effort) for _ in range(rounds)]
+    await warm(target)
+    return fit(target, [await survey(target, effort) for _ in range(rounds)])
+
+
+def fit(target: Target, each: Sequence[Survey]) -> Backend:
+    """The costs that surveys of a target say, each the quietest one's."""
     ping = _best([one.ping for one in each])
     acquires = {size: _best([one.acquires[size] for one in each]) for size in BATCHES}
     # Reading and writing are the server's part of an empty request. On one machine the rest is nearly nothing, because the
@@ -119,7 +126,7 @@ async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> Backe
         concurrency=max(1, round(max(target.speedup.values()))),
         speedup=target.speedup,
         commit=commit,
-        locks=target.durable is not None,
+        locks=target.locks,
         wake=max(paced - float(np.median(single.elapsed)), 0.0),
         latency_p50=float(p50),
         latency_p99=float(p99),
@@ -160,28 +167,31 @@ def _shares(first: NDArray[np.float64], second: NDArray[np.float64], seconds: ND
     return max(float(a), LEAST), max(float(b), LEAST)
 
 
-def _service(samples: _Samples, hop: float) -> float:
+def _service(samples: Samples, hop: float) -> float:
     if samples.busy is not None:
         return max(samples.busy, LEAST)
     return max(float(np.median(samples.wait)) - hop, LEAST)
 
 
-def _best(rounds: Sequence[_Samples]) -> _Samples:
+def _best(rounds: Sequence[Samples]) -> Samples:
     return min(rounds, key=lambda one: float(np.median(one.elapsed)))
 
 
 @dataclass
-class _Round:
-    ping: _Samples
-    acquires: dict[int, _Samples]
-    operations: dict[tuple[str, int], _Samples]
-    durable: _Samples | None
-    single: _Samples
+class Survey:
+    """What one round saw."""
+
+    ping: Samples
+    acquires: dict[int, Samples]
+    operations: dict[tuple[str, int], Samples]
+    durable: Samples | None
+    single: Samples
     loads: NDArray[np.float64]  # rows of (batches, operations, processor seconds here, and the server's), one for each depth
     paced: NDArray[np.float64]
 
 
-async def _round(target: Target, effort: float) -> _Round:
+async def survey(target: Target, effort: float = 1.0) -> Survey:
+    """One round of all that is measured, about two seconds; `effort` scales that."""
     driver = target.storage.client.driver
     many = max(round(300 * effort), 20)
     acquires = {
@@ -206,7 +216,7 @@ async def _round(target: Target, effort: float) -> _Round:
     loads = [await _load(target, pool * depth, max(round(1500 * effort), 4 * pool * depth)) for depth in DEPTHS]
     calm = Workload(Poisson(PACE), Zipf(KEYS), max(effort, 0.2) * 0.8).trace(np.random.default_rng(0))
     paced = await replay(calm, lambda i: target.storage.acquire(_name(i), LIMIT))
-    return _Round(
+    return Survey(
         await _samples(target, [target.ping] * many),
         acquires,
         operations,
@@ -217,7 +227,7 @@ async def _round(target: Target, effort: float) -> _Round:
     )
 
 
-async def _samples(target: Target, calls: Sequence[Callable[[], Awaitable[object]]]) -> _Samples:
+async def _samples(target: Target, calls: Sequence[Callable[[], Awaitable[object]]]) -> Samples:
     """One call after the other."""
     elapsed, cpu = [], []
     before = await target.account() if target.account else 0.0
@@ -228,7 +238,7 @@ async def _samples(target: Target, calls: Sequence[Callable[[], Awaitable[object
         elapsed.append(time.perf_counter() - start)
         cpu.append(time.process_time() - used)
     busy = (await target.account() - before) / len(calls) if target.account else None
-    return _Samples(np.array(elapsed), np.array(cpu), busy)
+    return Samples(np.array(elapsed), np.array(cpu), busy)
 
 
 async def _load(target: Target, in_flight: int, requests: int) -> tuple[int, int, float, float]:
@@ -236,7 +246,7 @@ async def _load(target: Target, in_flight: int, requests: int) -> tuple[int, int
     due at once, `in_flight` of them at a time."""
     storage, account = target.storage, target.account or _unknown
     client = storage.client
-    trace = Trace(np.zeros(requests), np.arange(requests) % KEYS, [_name(i) for i in range(KEYS)])
+    trace = Trace(np.zeros(requests), np.zeros(requests, np.int64), ["everybody"])
     served = await account()
     batches, operations, used = client.batches, client.operations, time.process_time()
     result = await replay(trace, lambda i: storage.acquire(_name(i), LIMIT), max_in_flight=in_flight)
@@ -277,11 +287,15 @@ def _operation(name: str, i: int) -> Operation:
     return Acquire(_name(i), (LIMIT,), 1.0, time.time(), True)
 
 
+# Keys are asked for as a service's are, a few often: batches repeat some, and rows that change often are slower to change.
+_RANKS = Zipf(KEYS).draw(1 << 14, np.random.default_rng(0)).tolist()
+
+
 def _name(i: int) -> str:
-    return f"user:{i % KEYS}"
+    return f"user:{_RANKS[i % len(_RANKS)]}"
 
 
-async def _warm(target: Target) -> None:
+async def warm(target: Target) -> None:
     """Connect, teach the server its scripts or functions, and give every key a state."""
     for storage in (target.storage, target.durable):
         if storage is not None:
@@ -293,4 +307,4 @@ async def _warm(target: Target) -> None:
 
 async def forget(storage: ServedStorage, names: Iterable[str] = ()) -> None:
     """Remove every key that measuring wrote, and `names`."""
-    await storage.client.submit_all([Reset(name) for name in (*map(_name, range(KEYS)), *names)])
+    await storage.client.submit_all([Reset(name) for name in (*(f"user:{i}" for i in range(KEYS)), *names)])

@@ -12,11 +12,12 @@ import numpy as np
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.failing import FailingDriver, ReplicatedBacking
 from ratesim.simulation.faults import Timeline
-from ratesim.simulation.network import PRESETS
+from ratesim.simulation.network import PRESETS, Way
 from ratesim.simulation.profile import Backend, Profile
-from ratesim.simulation.remote import Backing, ModelBacking, Plan, RemoteStorage, SimDriver
+from ratesim.simulation.remote import ModelBacking, Plan, RemoteStorage, SimDriver
 from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
-from ratesim.simulation.station import Station
+from ratesim.simulation.server import Backing, Server
+from ratesim.simulation.sharing import EventLoop
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
 
@@ -27,14 +28,15 @@ UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets not
 
 @dataclass
 class Deployment:
-    """storages: one for each node, made by `make`. station, backing: the server's, or None. remotes: the nodes' ways to it,
+    """storages: one for each node, made by `make`. processors: the nodes' own, where there is a server. cpu: seconds of them
+    that a request takes beside its way to the server. server: what the nodes share, or None. remotes: the nodes' ways to it,
     also of nodes that are gone. plan: what requests meet on them."""
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
-    costs: Backend
-    station: Station | None
-    backing: Backing | None
+    processors: list[EventLoop]
+    cpu: float
+    server: Server | None
     remotes: list[RemoteStorage]
     plan: Plan | None
 
@@ -66,35 +68,35 @@ def build(
     given. Raises Config or ScenarioError.
     """
     url = StorageURL.parse(candidate.storage)
-    network = scenario.deployment.network
-    if network not in PRESETS:
-        raise ScenarioError(f"deployment.network {network!r}: known are {', '.join(PRESETS)}")
     sequence = itertools.count(1).__next__
     nodes = range(scenario.deployment.nodes)
+    near = profile.backends["memory"].client_cpu
     if url.backend == "memory":
 
         def memory(node: int) -> RateLimitStorage:
             return MemoryStorage(url.config, runtime, sequence)
 
-        return Deployment([memory(node) for node in nodes], memory, profile.backends["memory"], None, None, [], None)
-    costs = profile.backends[url.backend]
-    station, link, remotes = Station(costs.concurrency), PRESETS[network], list[RemoteStorage]()
-    plan = None if trace is None else Plan(seed, trace, link, costs)
+        return Deployment([memory(node) for node in nodes], memory, [], near, None, [], None)
+    costs, remotes = profile.backends[url.backend], list[RemoteStorage]()
+    way = _way(scenario, profile, costs)
+    plan = None if trace is None else Plan(seed, trace, way, costs)
+    processors = [EventLoop(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
     timeline = Timeline(scenario.faults)
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
     if outages and backing is not None:
         raise ScenarioError("faults: a crash or failover of the server needs the fidelity `model`")
-    shared: Backing
+    decides: Backing
     if outages:
-        shared = ReplicatedBacking(
+        decides = ReplicatedBacking(
             lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
         )
     else:
-        shared = (backing or _model(runtime))(url, sequence)
+        decides = (backing or _model(runtime))(url, sequence)
+    server = Server(decides, costs, runtime)
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
     def remote(node: int) -> RateLimitStorage:
-        driver = SimDriver(shared, link, station, costs, runtime, seed, plan)
+        driver = SimDriver(server, way, processors[node], runtime, seed, plan)
         if scenario.faults:
             driver = FailingDriver(driver, node, timeline)
         remotes.append(RemoteStorage(driver, runtime, url.config, rngs[node], plan))
@@ -103,10 +105,21 @@ def build(
         config = msgspec.structs.replace(url.hybrid, node=f"node-{node}")
         return HybridStorage(remotes[-1], config, runtime, rngs[len(nodes) + node], sequence)
 
-    near = costs
-    if url.hybrid is not None and url.hybrid.consistency == "eventual":
-        near = profile.backends["memory"]
-    return Deployment([remote(node) for node in nodes], remote, near, station, shared, remotes, plan)
+    decided_near = url.hybrid is not None and url.hybrid.consistency == "eventual"
+    return Deployment(
+        [remote(node) for node in nodes], remote, processors, near if decided_near else 0.0, server, remotes, plan
+    )
+
+
+def _way(scenario: Scenario, profile: Profile, costs: Backend) -> Way:
+    """The network that the scenario names; without a name the user's own where it was measured. `loopback` is what was
+    measured with the servers."""
+    network = scenario.deployment.network
+    if network not in PRESETS:
+        raise ScenarioError(f"deployment.network {network!r}: known are {', '.join(PRESETS)}")
+    if profile.way is not None and "network" not in scenario.deployment.model_fields_set:
+        return profile.way
+    return costs.way if network == "loopback" and costs.round_trip > 0.0 else PRESETS[network]
 
 
 def backend_of(candidate: Candidate) -> str:

@@ -10,9 +10,10 @@ from ratesim.errors import ConnectionFailed
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.network import draw
 from ratesim.simulation.remote import ModelBacking, SimDriver, carry_out, subject
+from ratesim.simulation.server import changes
 from ratesim.storage.entry import Counter
 from ratesim.storage.memory import MemoryStorage
-from ratesim.storage.operations import Acquire, Get, Operation
+from ratesim.storage.operations import Operation
 
 __all__ = ["FailingDriver", "ReplicatedBacking"]
 
@@ -31,22 +32,30 @@ class FailingDriver(SimDriver):
         self._timeline = timeline
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        server = self._server
         out, service, back = self._drawn(batch)
-        runtime, env, timeline = self._runtime, self._runtime.env, self._timeline
+        await self._processor.spend(server.costs.cpu(len(batch)))
         await self._travel(out, batch, "to_server")
+        try:
+            answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
+        except ConnectionFailed:
+            await self._travel(back, batch, "from_server")
+            raise
+        await self._travel(back, batch, "from_server")
+        return answers
+
+    async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
+        env, timeline = self._runtime.env, self._timeline
         arrival = env.now
         if timeline.server_down(arrival):
-            await self._travel(back, batch, "from_server")
             raise ConnectionFailed("the server is down", sent=False)
-        end = self._station.take(arrival, service * timeline.slowness(arrival))
         outage = timeline.next_outage(arrival)
-        if outage < end:  # whatever waits or is served then is lost
-            await runtime.sleep(outage - arrival)
-            await self._travel(back, batch, "from_server")
+        if not await self._server.spend(service * timeline.slowness(arrival), outage):
             raise ConnectionFailed("the server went down")
-        await runtime.sleep(end - arrival)
-        answers = self._backing.execute(batch)
-        await self._travel(back, batch, "from_server")
+        answers = self._server.backing.execute(batch)
+        await self._runtime.sleep(min(self._flushed(batch, answers), outage) - env.now)
+        if env.now >= outage:  # it is done, but nobody will say so
+            raise ConnectionFailed("the server went down")
         return answers
 
     async def _travel(self, seconds: float, batch: Sequence[Operation], direction: str) -> None:
@@ -83,7 +92,7 @@ class ReplicatedBacking(ModelBacking):
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         if self._lag < inf:
             now = self._now()
-            self._behind.extend((now, each) for each in batch if _changes(each))
+            self._behind.extend((now, each) for each in batch if changes(each))
             self._catch_up(now)
         return super().execute(batch)
 
@@ -113,7 +122,3 @@ def _copied(source: MemoryStorage, target: MemoryStorage) -> MemoryStorage:
         else:
             target.put(identifier, entry.export(), entry.expires_at, name)
     return target
-
-
-def _changes(operation: Operation) -> bool:
-    return not isinstance(operation, Get) and not (isinstance(operation, Acquire) and not operation.consume)

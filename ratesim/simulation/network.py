@@ -10,6 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,18 @@ from scipy.special import ndtri
 
 from traffic import Trace
 
-__all__ = ["PRESETS", "Link", "code_of", "draw", "draws"]
+__all__ = ["PRESETS", "Link", "Way", "code_of", "draw", "draws"]
 
 _NORMAL = NormalDist()
 _MASK = (1 << 64) - 1
+
+
+class Way(Protocol):
+    """One-way delays in seconds: at a quantile in (0, 1), and of many at once (the same but for rounding)."""
+
+    def delay(self, uniform: float) -> float: ...
+
+    def delays(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True, slots=True)

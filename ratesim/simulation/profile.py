@@ -9,13 +9,16 @@ import os
 from bisect import bisect_right
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 from ratesim.errors import Config
 
-__all__ = ["QUANTILES", "Backend", "Cost", "Profile", "stored_path"]
+__all__ = ["QUANTILES", "Backend", "Cost", "MeasuredWay", "Profile", "stored_path"]
 
 # Where the factors of a cost stand: quantiles, in this order.
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
@@ -38,6 +41,21 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, items: int, uniform: float = 0.5) -> float:
         """Seconds for a batch of `items` at a quantile in (0, 1)."""
         return (self.fixed + items * self.item) * _factor(self.factors, uniform)
+
+
+class MeasuredWay(NamedTuple):
+    """A way that was measured: a round trip in seconds and its quantiles at QUANTILES as multiples of that."""
+
+    round_trip: float
+    factors: tuple[float, ...] = EVEN
+
+    def delay(self, uniform: float) -> float:
+        """One way at a quantile in (0, 1), in seconds."""
+        return 0.5 * self.round_trip * _factor(self.factors, uniform)
+
+    def delays(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of many, but for rounding."""
+        return 0.5 * self.round_trip * np.interp(uniform, QUANTILES, self.factors)
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,9 +111,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """Processor time in the client's process of a batch, its requests included."""
         return items * self.client_cpu if self.client is None else self.client.of(items)
 
-    def hop(self, uniform: float) -> float:
-        """One way to the server that was measured, at a quantile in (0, 1)."""
-        return 0.5 * self.round_trip * _factor(self.round_trip_factors, uniform)
+    @property
+    def way(self) -> MeasuredWay:
+        """The way to the server that was measured."""
+        return MeasuredWay(self.round_trip, self.round_trip_factors)
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,9 +160,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         partial.write_bytes(text + b"\n")
         partial.replace(path)
 
-    def delay(self, uniform: float) -> float | None:
-        """One way to the user's own server at a quantile in (0, 1), in seconds; None where its network is not known."""
-        return None if self.round_trip is None else 0.5 * self.round_trip * _factor(self.round_trip_factors, uniform)
+    @property
+    def way(self) -> MeasuredWay | None:
+        """The way to the user's own server; None where its network is not known."""
+        return None if self.round_trip is None else MeasuredWay(self.round_trip, self.round_trip_factors)
 
     def describe(self) -> str:
         """One sentence on where the numbers come from."""

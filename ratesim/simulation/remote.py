@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ratesim.limit import Decision, Limits
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import column
-from ratesim.simulation.network import Link, draw, draws
+from ratesim.simulation.network import Way, draw, draws
 from ratesim.simulation.profile import QUANTILES, Backend
-from ratesim.simulation.station import Station
+from ratesim.simulation.server import Backing, Server, changes, wrote
+from ratesim.simulation.sharing import EventLoop
 from ratesim.storage.base import StorageStats
 from ratesim.storage.client import Client
 from ratesim.storage.config import ClientConfig
@@ -33,13 +34,10 @@ __all__ = ["Backing", "LoopBacking", "ModelBacking", "Plan", "RemoteStorage", "S
 
 T = TypeVar("T")
 
-_OUT, _SERVICE, _BACK = 1, 2, 3  # purposes of draws
+_OUT, _SERVICE, _BACK, _FLUSH = 1, 2, 3, 6  # purposes of draws
 
-
-class Backing(Protocol):
-    """Decides at once, at the virtual instant at which it is asked."""
-
-    def execute(self, batch: Sequence[Operation]) -> list[object]: ...
+# What is measured under which name; the rest costs what an acquire costs.
+_OPERATIONS: dict[type[Operation], str] = {Get: "get", Apply: "apply"}
 
 
 class ModelBacking:
@@ -128,74 +126,99 @@ _CARRY_OUT[Asked] = _acquire
 
 
 class Plan:
-    """What chance has in store for every request of a trace, on one link and one kind of server; drawn all at once.
+    """What chance has in store for every request of a trace, on one way to one kind of server; drawn all at once.
 
     request: the row of the trace whose turn it is; who sends a request says so.
     """
 
-    def __init__(self, seed: int, trace: Trace, link: Link, costs: Backend) -> None:
+    def __init__(self, seed: int, trace: Trace, way: Way, costs: Backend) -> None:
         self.request = 0
-        self.out = column(link.delays(draws(seed, trace, _OUT)))
+        self.out = column(way.delays(draws(seed, trace, _OUT)))
         self.service = column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, costs.factors))
-        self.back = column(link.delays(draws(seed, trace, _BACK)))
+        self.back = column(way.delays(draws(seed, trace, _BACK)))
 
 
 class SimDriver:
-    """One node's way to a server. Several share the station, the backing and the plan."""
+    """One node's way to a server. Nodes share the server and the plan; `processor` is the node's own.
+
+    A batch meets, in this order: the client's processor, the way out, the server (locks, processor, disk), the way back.
+    What the client spends on the answer is spent before the question: whoever comes then waits as long.
+    """
 
     def __init__(
-        self,
-        backing: Backing,
-        link: Link,
-        station: Station,
-        costs: Backend,
-        runtime: SimRuntime,
-        seed: int,
-        plan: Plan | None = None,
+        self, server: Server, way: Way, processor: EventLoop, runtime: SimRuntime, seed: int, plan: Plan | None = None
     ) -> None:
-        self._backing = backing
-        self._link = link
-        self._station = station
-        self._costs = costs
+        self._server = server
+        self._way = way
+        self._processor = processor
         self._runtime = runtime
         self._seed = seed
         self._plan = plan
 
     @property
-    def parts(self) -> tuple[Backing, Link, Station, Backend, SimRuntime, int, Plan | None]:
+    def parts(self) -> tuple[Server, Way, EventLoop, SimRuntime, int, Plan | None]:
         """What it was made of."""
-        return self._backing, self._link, self._station, self._costs, self._runtime, self._seed, self._plan
+        return self._server, self._way, self._processor, self._runtime, self._seed, self._plan
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        server, sleep, env = self._server, self._runtime.sleep, self._runtime.env
         out, service, back = self._drawn(batch)
-        sleep, env, station = self._runtime.sleep, self._runtime.env, self._station
+        await self._processor.spend(server.costs.cpu(len(batch)))
         await sleep(out)
-        arrival = env.now
-        left = station.take(arrival, service) - arrival
-        if station.in_order:
+        if server.straight:
             # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
-            answers = self._backing.execute(batch)
-            await sleep(left + back)
+            arrival = env.now
+            left = server.take(arrival, service) - arrival
+            answers = server.backing.execute(batch)
         else:
-            await sleep(left)
-            answers = self._backing.execute(batch)
-            await sleep(back)
+            answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
+            left = 0.0
+        await sleep(left + back)
         return answers
+
+    async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
+        """Wait for the processor, decide at the end of the service, and wait for the disk."""
+        server, runtime, env = self._server, self._runtime, self._runtime.env
+        await server.spend(service)
+        answers = server.backing.execute(batch)
+        await runtime.sleep(self._flushed(batch, answers) - env.now)
+        return answers
+
+    async def _in_turn(self, batch: Sequence[Operation], service: float) -> list[object]:
+        """Hold the rows that the batch changes until that is on the disk."""
+        server = self._server
+        assert server.locks is not None
+        names = list({subject(each)[0]: None for each in batch if changes(each)})
+        mine, earlier = server.locks.queue(names)
+        try:
+            for each in earlier:
+                await each
+            return await self._served(batch, service)
+        finally:
+            server.locks.release(names, mine)
+
+    def _flushed(self, batch: Sequence[Operation], answers: Sequence[object]) -> float:
+        """When what the batch has changed, until now, is on the disk."""
+        commit, costs, now = self._server.commit, self._server.costs.commit, self._runtime.env.now
+        if commit is None or costs is None or not any(map(wrote, batch, answers)):
+            return now
+        return commit.take(now, costs.of(1, draw(self._seed, *subject(batch[0]), _FLUSH)))
 
     def _drawn(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
         """The way out, the service and the way back, in seconds."""
-        first, plan, costs = batch[0], self._plan, self._costs
-        median = costs.fixed + len(batch) * costs.item
+        first, plan, costs = batch[0], self._plan, self._server.costs
         if plan is not None and isinstance(first, Asked):
             row = first.request
-            return plan.out[row], median * plan.service[row], plan.back[row]
+            return plan.out[row], (costs.fixed + len(batch) * costs.item) * plan.service[row], plan.back[row]
         identifier, now = subject(first)
-        seed, delay = self._seed, self._link.delay
-        service = costs.service(len(batch), draw(seed, identifier, now, _SERVICE))
+        seed, delay = self._seed, self._way.delay
+        service = costs.service(
+            len(batch), draw(seed, identifier, now, _SERVICE), _OPERATIONS.get(first.__class__, "acquire")
+        )
         return delay(draw(seed, identifier, now, _OUT)), service, delay(draw(seed, identifier, now, _BACK))
 
     async def close(self) -> None:
-        """The network and the station belong to the deployment."""
+        """The network and the server belong to the deployment."""
 
 
 class RemoteStorage(ServedStorage):

@@ -55,11 +55,11 @@ def replay(
     router = Router(known, routing, scenario.deployment.nodes, seed)
     stamps, costs = column(known.time), column(known.cost)
     names = [known.keys[key] for key in known.key.tolist()]
-    storages, plan, cpu = deployment.storages, deployment.plan, deployment.costs.client_cpu
+    storages, plan, cpu = deployment.storages, deployment.plan, deployment.cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-    ahead = router.known and not clients
+    ahead = router.known and not clients and deployment.server is None
     waits = column(queued(known.time - runtime.epoch, np.array(router.node), cpu)) if ahead else column(np.empty(0))
-    processors = [Station() for _ in storages]
+    processors, stations = deployment.processors, [Station() for _ in storages]
     allowed, failed, latency, sequence, errors = answers
     timeline = Timeline(scenario.faults) if scenario.faults else None
 
@@ -73,7 +73,14 @@ def replay(
                 errors["NodeDown"] = errors.get("NodeDown", 0) + 1
                 return None
             now += timeline.skew(node, start)
-        wait = waits[i] if ahead else processors[node].take(start, cpu) - start
+        wait = 0.0
+        if cpu > 0.0:
+            if ahead:
+                wait = waits[i]
+            elif processors:  # what it shares with those that are on their way to the server
+                wait = cpu * (1 + processors[node].inside)
+            else:
+                wait = stations[node].take(start, cpu) - start
         if plan is not None:
             plan.request = i
         decision = None

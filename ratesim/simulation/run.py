@@ -12,11 +12,11 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.deployment import Deployment, backend_of, build
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.progress import Progress
-from ratesim.simulation.remote import Backing
 from ratesim.simulation.replay import Replayed, replay
 from ratesim.simulation.result import RunResult
 from ratesim.simulation.scenario import EPOCH, Candidate, Scenario
 from ratesim.simulation.score import Score, score
+from ratesim.simulation.server import Backing
 from ratesim.storage import StorageURL
 from traffic import Trace
 
@@ -62,8 +62,8 @@ def run(
         score=_scored(limit, played),
         errors=played.errors,
         l2_operations=deployment.operations,
-        l2_busy=deployment.station.busy if deployment.station else 0.0,
-        concurrency=deployment.costs.concurrency,
+        l2_busy=deployment.server.busy if deployment.server else 0.0,
+        concurrency=deployment.server.costs.concurrency if deployment.server else 1,
         bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
         partial=played.partial,
     )

@@ -26,6 +26,7 @@ from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
 __all__ = ["POOL", "SIZED_KEYS", "Opened", "target"]
 
 POOL = 10
+PATIENCE = 10.0  # seconds for a batch: a slow machine is measured, not given up
 SIZED_KEYS = 2000
 CONNECTIONS = (1, 2, 4, 8)
 LOOPS = 100  # decisions that one connection takes inside the server
@@ -52,7 +53,9 @@ async def target(url: str) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def _redis(config: Any) -> AsyncIterator[Opened]:
-    own = msgspec.structs.replace(config, pool_size=POOL, key_prefix=f"ratesim:calibrate:{uuid.uuid4().hex}:")
+    own = msgspec.structs.replace(
+        config, pool_size=POOL, command_timeout=PATIENCE, key_prefix=f"ratesim:calibrate:{uuid.uuid4().hex}:"
+    )
     storage = RedisStorage(own)
     bare = redis.asyncio.Redis.from_url(own.url, socket_connect_timeout=own.connection_timeout)
 
@@ -107,7 +110,8 @@ async def _postgres(config: Any) -> AsyncIterator[Opened]:
     # A schema of its own holds all that a storage creates, the functions that nodes share included.
     schema = f"ratesim_calibrate_{uuid.uuid4().hex[:12]}"
     options = f"{conninfo.conninfo_to_dict(config.url).get('options') or ''} -csearch_path={schema}".strip()
-    own = msgspec.structs.replace(config, url=conninfo.make_conninfo(config.url, options=options), pool_size=POOL)
+    url = conninfo.make_conninfo(config.url, options=options)
+    own = msgspec.structs.replace(config, url=url, pool_size=POOL, command_timeout=PATIENCE)
     waiting = own.synchronous_commit != "off" and not own.unlogged
     try:
         bare = await psycopg.AsyncConnection.connect(own.url, autocommit=True)
@@ -129,7 +133,7 @@ async def _postgres(config: Any) -> AsyncIterator[Opened]:
                 await quick.peek("warm-up", LIMIT)
                 speedup = await _speedup(own.url, schema)
                 # An empty query is a round trip that PostgreSQL answers without parsing or planning anything.
-                about = Target(quick, lambda: bare.execute(""), durable, speedup=speedup)
+                about = Target(quick, lambda: bare.execute(""), durable, locks=True, speedup=speedup)
                 try:
                     version = bare.info.parameter_status("server_version")
                     yield Opened(about, size, f"postgres {version}")

@@ -17,7 +17,8 @@ async def unfold(timeline: Timeline, deployment: Deployment, runtime: SimRuntime
 
     What was on its way through a node that restarts is answered as if it had not.
     """
-    backing, station = deployment.backing, deployment.station
+    server = deployment.server
+    backing = None if server is None else server.backing
     failovers = [fault for fault in timeline.faults if fault.kind == "failover"]
     if failovers and isinstance(backing, ReplicatedBacking):
         backing.lags(failovers[0].lag)
@@ -26,8 +27,8 @@ async def unfold(timeline: Timeline, deployment: Deployment, runtime: SimRuntime
         if fault.kind == "restart":
             for node in range(len(deployment.storages)) if fault.nodes is None else fault.nodes:
                 deployment.restart(node)
-        if fault.kind in ("crash", "failover") and station is not None:
-            station.begin_anew(fault.start + fault.duration)
+        if fault.kind in ("crash", "failover") and server is not None:
+            server.begin_anew(fault.start + fault.duration)
             assert isinstance(backing, ReplicatedBacking)
             if fault.kind == "failover":
                 backing.fail_over()

@@ -1,9 +1,9 @@
 """Validation: the same requests live and simulated, side by side.
 
 Servers are started for it and measured; then one trace (open loop, Poisson arrivals, zipf keys) is replayed against them at
-shares of the rate at which they saturate, in several rounds, and through `run` with the profile of the same minute. Rounds
-follow each other closely, so that what drifts on the machine drifts for all of them; how far the live rounds are from each
-other is stated beside how far the simulation is from them. Nothing is fitted to the replays.
+shares of the rate at which they saturate, in several rounds, and through `run` with the profile of the same minutes. Other
+work on the machine only slows, so on both sides the quietest round counts, figure by figure; how far the live rounds are
+from each other is stated beside it. Nothing is fitted to the replays.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ratesim import servers
 from ratesim.limit import Limit
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.comparison import Comparison, Validation
-from ratesim.simulation.costs import Target, measure
-from ratesim.simulation.profile import Profile
+from ratesim.simulation.costs import Survey, fit, survey, warm
+from ratesim.simulation.profile import Backend, Profile
 from ratesim.simulation.run import run
 from ratesim.simulation.scenario import Candidate, Scenario
 from ratesim.simulation.target import POOL, target
@@ -41,7 +41,7 @@ RATE = 500  # requests/s that the limit admits of a key: the busiest keys are de
 KEYS = Zipf(1000, 1.0)
 OVERLOAD = 50_000.0  # requests/s, more than any of them serves
 OVERLOAD_REQUESTS = 8000
-BUSY = 0.02  # share of the machine that others may use during a replay that counts, if two or more are so calm
+NEAR = Backend(client_cpu=1e-6)  # what a decision in memory costs; no candidate here takes one
 CANDIDATES = {
     "redis": "redis://server",
     "postgres, durable commits": "postgresql://server",
@@ -105,53 +105,47 @@ async def _candidate(
 ) -> None:
     ends = time.monotonic() + budget
     backend = name.split(",", maxsplit=1)[0]
-    seen: list[tuple[Profile, list[Seen]]] = []
+    surveys: list[Survey] = []
+    seen: list[list[Seen]] = []
     with _apart(server.pids):
         async with target(server.url) as opened:
             whole, durable = opened.target, "off" not in CANDIDATES[name]
             storage = whole.durable if durable and whole.durable else whole.storage
-            parts = whole if durable else Target(whole.storage, whole.ping, None, whole.account, whole.speedup)
+            parts = whole if durable else replace(whole, durable=None)
             over = _trace(OVERLOAD, OVERLOAD_REQUESTS / OVERLOAD)
-            # Others only slow, so the fastest of some is what it can do.
             capacity = max([(await _live(storage, over, server.pids)).throughput for _ in range(4)])
             traces = [over, *(_trace(load * capacity, seconds) for load in LOADS)]
             took = 0.0
+            await warm(parts)
             while len(seen) < rounds and (not seen or time.monotonic() + 1.2 * took < ends):
                 began = time.monotonic()
-                costs = {backend: await measure(parts, 1, 0.5)}
-                profile = Profile(machine=machine(), measured="now", versions={}, backends=costs)
-                seen.append((profile, [await _live(storage, trace, server.pids) for trace in traces]))
+                surveys.append(await survey(parts, 0.5))
+                seen.append([await _live(storage, trace, server.pids) for trace in traces])
                 took = time.monotonic() - began
-    pairs: list[list[tuple[Seen, Seen]]] = []
-    for place, trace in enumerate(traces):
-        calm = [(profile, live[place]) for profile, live in seen if not live[place].others > BUSY]
-        kept = calm if len(calm) >= 2 else [(profile, live[place]) for profile, live in seen]
-        pairs.append([(live, _simulated(name, profile, trace)) for profile, live in kept])
-    found.comparisons += compare(name, pairs)
-    lives = [live for rows in pairs for live, _ in rows]
+    costs = fit(parts, surveys)
+    profile = Profile(machine=machine(), measured="now", versions={}, backends={backend: costs, "memory": NEAR})
+    found.comparisons += compare(
+        name, [list(each) for each in zip(*seen, strict=True)], [_simulated(name, profile, trace) for trace in traces]
+    )
+    lives = [live for row in seen for live in row]
     found.rounds[name] = len(seen)
     found.others[name] = float(np.mean([each.others for each in lives]))
-    found.own[name] = float(np.median([live.cores for live, _ in pairs[-1]]))
+    found.own[name] = float(np.median([row[-1].cores for row in seen]))
     found.pace[name] = max(each.pace for each in lives) / min(each.pace for each in lives)
-    measured = [profile.backends[backend] for profile, _ in seen]
-    found.residual[name] = float(np.median([each.residual / each.latency_p50 for each in measured]))
+    found.residual[name] = costs.residual / costs.latency_p50
 
 
-def compare(name: str, pairs: Sequence[Sequence[tuple[Seen, Seen]]]) -> list[Comparison]:
-    """The figures of replays, each live with its simulation: those at saturation, and those at each of LOADS."""
-
-    def figures(load: str, rows: Sequence[tuple[Seen, Seen]], figure: str, of: Callable[[Seen], float]) -> Comparison:
-        live, simulated = (tuple(of(row[side]) for row in rows) for side in (0, 1))
-        return Comparison(name, load, figure, live, simulated)
-
-    found = [figures("saturation", pairs[0], "throughput", lambda seen: seen.throughput)]
-    for load, rows in zip(LOADS, pairs[1:], strict=True):
+def compare(name: str, live: Sequence[Sequence[Seen]], simulated: Sequence[Seen]) -> list[Comparison]:
+    """The figures of replays at saturation and at each of LOADS: the live ones of each, and the simulation."""
+    found = [Comparison(name, "saturation", "throughput", tuple(one.throughput for one in live[0]), simulated[0].throughput)]
+    for load, rows, sim in zip(LOADS, live[1:], simulated[1:], strict=True):
         at = f"{load:.0%}"
         for q in (50, 95, 99):
-            found.append(figures(at, rows, f"p{q}", lambda seen, q=q: float(np.percentile(seen.latency, q))))  # type: ignore[misc]
+            latencies = tuple(float(np.percentile(one.latency, q)) for one in rows)
+            found.append(Comparison(name, at, f"p{q}", latencies, float(np.percentile(sim.latency, q))))
         # Decisions are taken at the trace's times, so only requests of one key that overtook each other decide differently.
-        swapped = float(np.median([live.swapped / max(live.admitted, 1) for live, _ in rows]))
-        found.append(replace(figures(at, rows, "admitted", lambda seen: seen.admitted), tolerance=swapped))
+        swapped = float(np.median([one.swapped / max(one.admitted, 1) for one in rows]))
+        found.append(Comparison(name, at, "admitted", tuple(one.admitted for one in rows), sim.admitted, swapped))
     return found
 
 

@@ -93,7 +93,7 @@ def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert msgspec.structs.replace(read, source="shipped") == profile
     assert read.source == str(path)
     assert [entry.name for entry in path.parent.iterdir()] == ["profile.json"]
-    assert read.delay(0.5) == pytest.approx(2e-4)
+    assert read.way.delay(0.5) == pytest.approx(2e-4)
 
 
 def test_operations_have_costs_of_their_own_and_others_cost_what_an_acquire_does() -> None:
@@ -115,7 +115,7 @@ def test_a_profile_from_before_the_client_was_taken_apart_still_serves(tmp_path:
     assert backend.cpu(1) == 2e-4
     assert backend.cpu(10) == pytest.approx(2e-3)
     assert backend.commit is None
-    assert Profile.load(path).delay(0.5) is None
+    assert Profile.load(path).way is None
 
 
 async def test_measuring_takes_a_real_redis_apart(valkey_server: Server) -> None:
