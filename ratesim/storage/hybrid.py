@@ -30,7 +30,19 @@ __all__ = ["HybridStorage"]
 class _Record:
     """What this node knows of one limit of one identifier, beside the view in L1."""
 
-    __slots__ = ("acked", "admitted", "epoch", "flight", "identifier", "limit", "pending", "read_at", "sending", "settled")
+    __slots__ = (
+        "acked",
+        "admitted",
+        "epoch",
+        "flight",
+        "identifier",
+        "limit",
+        "overdue",
+        "pending",
+        "read_at",
+        "sending",
+        "settled",
+    )
 
     def __init__(self, identifier: str, limit: Limit, epoch: int) -> None:
         self.identifier = identifier
@@ -42,6 +54,7 @@ class _Record:
         self.pending: list[tuple[float, float, int]] = []
         self.sending: list[tuple[float, float, int]] = []
         self.flight: Future[None] | None = None
+        self.overdue = False  # a tick found it being read: it is flushed when the answer is there
         self.read_at = -math.inf  # when L2 was last seen
 
     def add(self, time: float, cost: float, grain: float) -> None:
@@ -164,7 +177,7 @@ class HybridStorage(RateLimitStorage):
         """Bring L2's state into the view; callers that come meanwhile wait for the same answer."""
         if record.flight is not None:
             await record.flight
-            return record.read_at > -math.inf
+            return self.runtime.time() - record.read_at < self.config.l1_ttl
         record.flight = flight = self.runtime.future()
         try:
             state = await self.l2.get_state(record.identifier, record.limit.name)
@@ -179,6 +192,9 @@ class HybridStorage(RateLimitStorage):
         finally:
             record.flight = None
             flight.set_result(None)
+            if record.overdue:
+                record.overdue = False
+                self.runtime.spawn(self._catch_up(record))
 
     def _view(self, record: _Record, state: RateLimitState) -> None:
         """L1's view becomes what L2 says plus what L2 does not know yet."""
@@ -221,9 +237,20 @@ class HybridStorage(RateLimitStorage):
             await self._flush(list(self._dirty))
         self._worker = None
 
+    async def _catch_up(self, record: _Record) -> None:
+        """Flush what a tick could not, because it was being read then: a view that is read often must not stay unflushed."""
+        if not self._closed and not await self._flush([record]):
+            self._wake()
+
     async def _flush(self, records: Iterable[_Record]) -> bool:
         """Send what is pending of these records; whether L2 took it in. What it did not stays pending, and dirty."""
-        flying = [record for record in records if record.flight is None and record.pending]
+        flying = []
+        for record in records:
+            if record.pending:
+                if record.flight is None:
+                    flying.append(record)
+                else:
+                    record.overdue = not record.sending
         if not flying:
             return True
         flight: Future[None] = self.runtime.future()
