@@ -186,24 +186,27 @@ class Replay:
         return self.rows[self.rows["part"] == name]
 
     def beside(self, name: str) -> pd.DataFrame:
-        """The summary of a part of fixed windows that sync, beside what is expected: rule and expected (requests per window),
-        low and high (the bends, seconds), slope (requests per second of interval), and holds: whether the rule should."""
+        """The summary of a part of fixed windows that sync, beside what is expected of them.
+
+        Further columns: rule and expected (requests per window), low and high (the bends, seconds), slope (the rule's, in
+        requests per second of interval) and holds (whether the rule should).
+        """
         of = self.part(name)
         of = of[(of["interval"] > 0.0) & np.isfinite(of["interval"])]
         found = summary(of, ["replicas", "offered", "spread", "network", "rate", "period", "interval"])
         told = []
-        for row in found.itertuples():
-            limit, answer = Limit(row.rate, row.period, "fixed_window"), self.answers[str(row.network)]
-            replicas, offered = int(row.replicas), float(row.offered)
+        for row in found.to_dict("records"):
+            limit, answer = Limit(row["rate"], row["period"], "fixed_window"), self.answers[row["network"]]
+            replicas, offered, interval = row["replicas"], row["offered"], row["interval"]
             low, high = bends(limit, replicas, offered, answer)
             told.append(
                 {
-                    "rule": rule(replicas, offered, row.interval),
-                    "expected": expected(limit, replicas, offered, row.interval, answer),
+                    "rule": rule(replicas, offered, interval),
+                    "expected": expected(limit, replicas, offered, interval, answer),
                     "low": low,
                     "high": high,
                     "slope": rule(replicas, offered, 1.0),
-                    "holds": HOLDS[0] * low <= row.interval <= HOLDS[1] * high,
+                    "holds": HOLDS[0] * low <= interval <= HOLDS[1] * high,
                 }
             )
         return pd.concat([found, pd.DataFrame(told)], axis=1)

@@ -5,12 +5,11 @@ Every function returns a figure and its alt text. Points are simulated, thin lin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,7 +17,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ratesim.algorithm_plots import ALGORITHM_COLOURS
 from ratesim.incident import KONG_FLOOR, Replay, expected, operations
-from ratesim.limit import Limit
 from ratesim.plots import INK, STYLE
 from ratesim.wording import seconds, share
 
@@ -108,7 +106,7 @@ def ages(found: Replay) -> tuple[Figure, str]:
     near = rows[rows["network"] == "same_zone"]
     far = rows[rows["network"] != "same_zone"]
     near_age, far_age = (float((of["overshoot"] / of["slope"]).iloc[0]) for of in (near, far))
-    title = f"{seconds(found.answers[str(far['network'].iloc[0])])} from Redis no view is younger than {seconds(far_age)}"
+    title = f"{seconds(found.answers[str(far['network'].iloc[0])])} from Redis no view is younger than {seconds(far_age)}, whatever the interval"
     names = {
         (True, "same_zone"): "spread phases",
         (False, "same_zone"): "in phase",
@@ -124,15 +122,16 @@ def ages(found: Replay) -> tuple[Figure, str]:
             Line2D([], [], color=INK, linewidth=1.0, linestyle=DOTTED, label="twice the interval"),
         ]
         groups = rows.groupby(["spread", "network"], sort=False)
-        for ((spread, network), of), colour, mark in zip(groups, COLOURS[1:], MARKS[1:], strict=True):
+        for (_, of), colour, mark in zip(groups, COLOURS[1:], MARKS[1:], strict=True):
+            spread, network = bool(of["spread"].iloc[0]), str(of["network"].iloc[0])
             limit, n, asked = found.limit, int(of["replicas"].iloc[0]), float(of["offered"].iloc[0])
-            slope, answer = float(of["slope"].iloc[0]), found.answers[str(network)]
+            slope, answer = float(of["slope"].iloc[0]), found.answers[network]
             if spread:
                 line = [expected(limit, n, asked, d, answer) / slope for d in fine]
                 axes.plot(fine, line, color=colour, linewidth=1.1)
             axes.vlines(of["interval"], of["overshoot"] / slope, of["worst"] / slope, color=colour, linewidth=1.0, zorder=2)
             _points(axes, of["interval"], of["overshoot"] / slope, colour, mark)
-            handles.append(_key(names[bool(spread), str(network)], colour, mark))
+            handles.append(_key(names[spread, network], colour, mark))
         _log(axes, "s")
         _times(axes, rows["interval"])
         axes.set_ylim(near_age / 2, 2.2 * float(rows["worst"].max() / rows["slope"].max()))
@@ -140,11 +139,12 @@ def ages(found: Replay) -> tuple[Figure, str]:
         axes.legend(handles=handles, loc="upper left", frameon=False, fontsize=9)
         axes.set_title(title, fontsize=10.5, x=0.0)
     told = []
-    for (spread, network), of in groups:
+    for _, of in groups:
+        name = names[bool(of["spread"].iloc[0]), str(of["network"].iloc[0])]
         values = ", ".join(
             f"{seconds(d)}: {seconds(o / s)}" for d, o, s in zip(of["interval"], of["overshoot"], of["slope"], strict=True)
         )
-        told.append(f"{names[bool(spread), str(network)]}: {values}")
+        told.append(f"{name}: {values}")
     return figure, f"{title}. Age of the views by interval. {'; '.join(told)}."
 
 
@@ -166,7 +166,7 @@ def debts(found: Replay) -> tuple[Figure, str]:
                 f"{name}: {ends[name]:.0f} %", (len(table), ends[name]), xytext=(8, 0), textcoords="offset points",
                 va="center", fontsize=9,
             )  # fmt: skip
-        axes.axhline(0.0, color=INK, linewidth=0.6)
+        axes.hlines(0.0, 0, len(table), color=INK, linewidth=0.6)
         axes.set_xlim(0, len(table) * 1.34)
         axes.set_xticks(range(0, len(table) + 1, max(1, len(table) // 6)))
         axes.set_xlabel(f"windows of {found.limit.period:g} s since the start")
@@ -185,9 +185,9 @@ def loads(found: Replay, gateway: float) -> tuple[Figure, str]:
     each = rows[rows["interval"] > 0.0]
     keys = list(dict.fromkeys(each["keys"]))
     rates = {k: offered / replicas / k for k in keys}
-    title = "One sync per request below one interval per request:\n"
-    title += "the load bends at " + ", ".join(seconds(1 / rates[k]) for k in keys) + " for "
-    title += ", ".join(f"{k}" for k in keys) + " keys"
+    few, many = keys[0], keys[-1]
+    title = f"The load bends where a replica is asked once per interval:\n"
+    title += f"{seconds(1 / rates[few])} for {few} key, {seconds(1 / rates[many])} for {many} at the same traffic"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         left, right = figure.subplots(1, 2, sharex=True)
@@ -230,9 +230,9 @@ def loads(found: Replay, gateway: float) -> tuple[Figure, str]:
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel("interval (log scale)")
         for at, name in ((gateway, "gateway's default"), (KONG_FLOOR, "Kong's advice")):
-            right.annotate(
-                name, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(-2, -3), textcoords="offset points",
-                rotation=90, ha="right", va="top", fontsize=8, style="italic",
+            left.annotate(
+                name, (at, 0.0), xycoords=("data", "axes fraction"), xytext=(-2, 3), textcoords="offset points",
+                rotation=90, ha="right", va="bottom", fontsize=8, style="italic",
             )  # fmt: skip
         left.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         right.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
