@@ -1,19 +1,8 @@
-"""A limiter whose replicas decide in memory and sync with Redis every so often: its overshoot and its load, simulated, and
-what a few lines of arithmetic expect of both.
+"""A limiter whose replicas decide in memory and sync with Redis every so often: its overshoot and its load on Redis,
+simulated by replicas, interval and rate, beside what is expected of both (`incident_rule.py`).
 
-Known from the public record (`ratesim.incident_parts.RECORD` has the addresses):
-
-- wso2/api-platform#2142 adds a backend `redis-local-async` to a gateway's fixed window: requests are counted in memory and
-  reconciled with Redis every `sync_interval`, 50 ms unless set, with an overshoot of about
-  (replicas - 1) x rate x sync_interval. It does not say whose rate.
-- wso2/api-platform#2187 measures it at 1000 requests per second under a saturating load: 13.1 % above the limit at 50 ms,
-  3.7 % at 10 ms, with Redis nearly idle.
-- wso2/gateway-controllers#203 is the code: a replica's view is refreshed by the answer to its own flush and by nothing else,
-  and a replica that admitted nothing flushes nothing.
-- Kong warns of a `sync_rate` below 1 s, which loads Kong and Redis, and accepts none below 20 ms; 0 asks Redis for every
-  request, -1 never does.
-
-Simulated is `HybridStorage`, eventual and write_back, with views that only their own flushes refresh.
+It is built like the gateway on record (`incident_record.py`): `HybridStorage`, eventual and write_back, with views that only
+their own flushes refresh.
 """
 
 from __future__ import annotations
@@ -27,34 +16,15 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from ratesim.incident_record import GATEWAY, KONG_FLOOR, KONG_LEAST, PUBLISHED, PUBLISHED_LIMIT
+from ratesim.incident_rule import bends, expected, interval_for, rule
 from ratesim.limit import Limit
 from ratesim.simulation.oracle import exact
 from ratesim.simulation.result import RunResult
 from ratesim.simulation.run import run
 from ratesim.simulation.scenario import Candidate, Scenario
 
-__all__ = [
-    "KONG_FLOOR",
-    "KONG_LEAST",
-    "PUBLISHED",
-    "Replay",
-    "Setting",
-    "bends",
-    "expected",
-    "interval_for",
-    "load",
-    "operations",
-    "replayed",
-    "rule",
-    "simulated",
-    "summary",
-]
-
-# wso2/api-platform#2187: seconds between syncs, and what was admitted above the limit, as a share of it.
-PUBLISHED_LIMIT = Limit(1000.0, 1.0, "fixed_window")
-PUBLISHED = {0.05: 0.131, 0.01: 0.037}
-
-KONG_FLOOR, KONG_LEAST = 1.0, 0.02  # seconds: what Kong advises at least, and what it accepts at least
+__all__ = ["ALLOWED", "MIDDLE", "Replay", "Setting", "load", "replayed", "simulated", "summary"]
 
 REPLICAS = (2, 4, 8, 16)
 MIDDLE = 8  # replicas, where their number is not what is varied
@@ -108,67 +78,6 @@ class Setting:
         options = f"sync_interval={self.interval!r}&sync_jitter={1 if self.spread else 0}"
         options += f"&l1_ttl={self.interval if self.reads else NEVER!r}"
         return Candidate(name="sync", storage=f"hybrid+redis://redis?consistency=eventual&write=write_back&{options}")
-
-
-# -- what is expected ---------------------------------------------------------------------------------------------------
-
-
-def rule(replicas: int, offered: float, interval: float) -> float:
-    """The documented overshoot in requests per window, (replicas - 1) x rate x interval, where `rate` is what one replica is
-    asked: offered / replicas.
-
-    Half of it is what the others have not flushed yet, half what they flushed since this replica last heard of them.
-    """
-    return (replicas - 1) * offered / replicas * interval
-
-
-def expected(limit: Limit, replicas: int, offered: float, interval: float, answer: float) -> float:
-    """Overshoot of a fixed window in requests per window, with what bends the rule. answer: seconds that a sync takes.
-
-    A replica syncs only what it admitted: at rate r its syncs are interval / (1 - exp(-r x interval)) apart, never closer
-    than its own requests, and a sync that is under way when the next is due is waited for. A view is older by the time that
-    its answer took. Nobody admits more than is asked for, and nobody more than his own count of the limit.
-    """
-    rate = offered / replicas
-    apart = max(1, math.ceil(answer / interval - 1e-9)) * interval
-    age = apart / -math.expm1(-rate * apart) + answer
-    return min((replicas - 1) * rate * age, _ceiling(limit, replicas, offered))
-
-
-def _ceiling(limit: Limit, replicas: int, offered: float) -> float:
-    return max(0.0, min(offered * limit.period - limit.rate, (replicas - 1) * limit.rate))
-
-
-def bends(limit: Limit, replicas: int, offered: float, answer: float) -> tuple[float, float]:
-    """The two intervals, in seconds, between which the rule holds: where its line meets the least and the most overshoot."""
-    slope = rule(replicas, offered, 1.0)
-    return (
-        expected(limit, replicas, offered, answer * 1e-3, answer) / slope,
-        _ceiling(limit, replicas, offered) / slope,
-    )
-
-
-def interval_for(limit: Limit, replicas: int, offered: float, allowed: float, answer: float) -> float | None:
-    """The longest interval whose expected overshoot is `allowed` requests per window; None where no interval keeps to that,
-    inf where every one does."""
-    if _ceiling(limit, replicas, offered) <= allowed:
-        return math.inf
-    low, high = bends(limit, replicas, offered, answer)
-    if expected(limit, replicas, offered, answer, answer) > allowed:
-        return None
-    return float(brentq(lambda d: expected(limit, replicas, offered, d, answer) - allowed, answer, 2.0 * (low + high)))
-
-
-def operations(rate: float, interval: float) -> float:
-    """Operations on Redis per request, without reads, of a key that one replica is asked for `rate` times per second.
-
-    One for each interval with at least one request: (1 - exp(-x)) / x for x = rate x interval requests in an interval.
-    """
-    x = rate * interval
-    return -math.expm1(-x) / x
-
-
-# -- what is simulated --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -331,7 +240,8 @@ def load(seed: int, duration: int, offered: float = 500.0) -> pd.DataFrame:
     """Rows of `simulated` for the load on Redis: `offered` requests per second over one key or many, none denied."""
     limit = Limit(1e6, float(duration), "fixed_window")
     plain = Setting(part="load", limit=limit, replicas=MIDDLE, offered=offered, interval=0.0)
-    grid = [float(f"{each:.3g}") for each in np.geomspace(2e-3, 0.25 * duration, 9)]
+    named = (KONG_LEAST, GATEWAY, KONG_FLOOR)
+    grid = sorted({*named, *(float(f"{each:.3g}") for each in np.geomspace(2e-3, 0.25 * duration, 7))})
     settings = [replace(plain, keys=keys, interval=d) for keys in LOAD_KEYS for d in (0.0, *grid)]
     settings += [replace(plain, keys=LOAD_KEYS[1], interval=d, reads=True) for d in grid]
     return simulated(settings, [seed], 1)

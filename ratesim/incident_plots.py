@@ -16,7 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ratesim.algorithm_plots import ALGORITHM_COLOURS
-from ratesim.incident import KONG_FLOOR, Replay, expected, operations
+from ratesim.incident import Replay
+from ratesim.incident_record import GATEWAY, KONG_FLOOR
+from ratesim.incident_rule import expected, operations
 from ratesim.plots import INK, STYLE
 from ratesim.wording import seconds, share
 
@@ -106,7 +108,8 @@ def ages(found: Replay) -> tuple[Figure, str]:
     near = rows[rows["network"] == "same_zone"]
     far = rows[rows["network"] != "same_zone"]
     near_age, far_age = (float((of["overshoot"] / of["slope"]).iloc[0]) for of in (near, far))
-    title = f"{seconds(found.answers[str(far['network'].iloc[0])])} from Redis no view is younger than {seconds(far_age)}, whatever the interval"
+    away = found.answers[str(far["network"].iloc[0])]
+    title = f"{seconds(away)} from Redis no view is younger than {seconds(far_age)}, whatever the interval"
     names = {
         (True, "same_zone"): "spread phases",
         (False, "same_zone"): "in phase",
@@ -176,9 +179,8 @@ def debts(found: Replay) -> tuple[Figure, str]:
     return figure, f"{title}. Admitted beyond an exact limiter in {len(table)} windows, of one window's limit: {told}."
 
 
-def loads(found: Replay, gateway: float) -> tuple[Figure, str]:
-    """Operations on Redis per request and how busy they keep it, by interval, for one key and for many. gateway: the
-    default interval of the gateway, seconds."""
+def loads(found: Replay) -> tuple[Figure, str]:
+    """Operations on Redis per request and how busy they keep it, by interval, for one key and for many."""
     rows = found.part("load")
     replicas, offered = int(rows["replicas"].iloc[0]), float(rows["offered"].iloc[0])
     always = rows[rows["interval"] == 0.0]
@@ -186,7 +188,7 @@ def loads(found: Replay, gateway: float) -> tuple[Figure, str]:
     keys = list(dict.fromkeys(each["keys"]))
     rates = {k: offered / replicas / k for k in keys}
     few, many = keys[0], keys[-1]
-    title = f"The load bends where a replica is asked once per interval:\n"
+    title = "The load bends where a replica is asked once per interval:\n"
     title += f"{seconds(1 / rates[few])} for {few} key, {seconds(1 / rates[many])} for {many} at the same traffic"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
@@ -223,13 +225,13 @@ def loads(found: Replay, gateway: float) -> tuple[Figure, str]:
         handles.append(Line2D([], [], color=INK, linewidth=1.0, linestyle=DOTTED, label="Redis asked for every request"))
         for axes in (left, right):
             axes.set(xscale="log", yscale="log")
-            for at in (gateway, KONG_FLOOR):
+            for at in (GATEWAY, KONG_FLOOR):
                 axes.axvline(at, color=INK, linewidth=0.6, alpha=0.5)
             axes.xaxis.set_major_formatter(FuncFormatter(_time))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel("interval (log scale)")
-        for at, name in ((gateway, "gateway's default"), (KONG_FLOOR, "Kong's advice")):
+        for at, name in ((GATEWAY, "gateway's default"), (KONG_FLOOR, "Kong's advice")):
             left.annotate(
                 name, (at, 0.0), xycoords=("data", "axes fraction"), xytext=(-2, 3), textcoords="offset points",
                 rotation=90, ha="right", va="bottom", fontsize=8, style="italic",
