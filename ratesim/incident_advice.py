@@ -48,9 +48,9 @@ def load(found: Replay) -> HTML:
         f"that Kong accepts, saves where a node gets more than {1 / KONG_LEAST:g} requests per second for one key.",
         "It can cost more than asking Redis for every request (Kong's sync_rate = 0): a limiter that also reads a view "
         f"which is older than the interval does {reading['operations']:.2g} operations per request at "
-        f"{seconds(reading['interval'])}, {reading['utilisation'] / always:.1f} times the load. What stays saved is the "
-        "wait for Redis, of all but those who come first. With sync_rate = −1 there is no load, and the overshoot beyond "
-        "the upper bend.",
+        f"{seconds(reading['interval'])}, {reading['utilisation'] / always:.1f} times the load, and half of its requests "
+        f"wait {seconds(reading['latency'])} or longer for a read, as they would for a decision. With sync_rate = −1 there is no "
+        "load, and the overshoot beyond the upper bend.",
     ]
     note = (
         f"{replicas} replicas, {offered:g} requests per second in all, none denied; every replica also reads each key once, "
@@ -68,7 +68,7 @@ def choose(found: Replay) -> HTML:
     table, ratios, worst = [], [], []
     for n in dict.fromkeys(found.part("replicas")["replicas"]):
         strong, local = ends.loc[(n, 0.0)], ends.loc[(n, math.inf)]
-        table.append(_row(n, "none", "", "0: every request asks", strong, limit.rate))
+        table.append(_row(n, "none", "", "0, ask always", strong, limit.rate))
         for allowed in ALLOWED:
             simple = allowed * limit.rate / rule(n, found.offered, 1.0)
             d = interval_for(limit, n, found.offered, allowed * limit.rate, near)
@@ -79,7 +79,7 @@ def choose(found: Replay) -> HTML:
                     share(allowed),
                     seconds(simple),
                     "no interval does",
-                    f"at least {share(least / limit.rate)}",
+                    f"at least {100 * least / limit.rate:.3g} %",
                     "",
                     "",
                     "",

@@ -44,13 +44,13 @@ def answer(found: Replay) -> HTML:
     gap, slope = MIDDLE / found.offered, float(middle["slope"].iloc[0])
     shortest, longest = middle.iloc[0], middle.iloc[-1]
     verdict = (
-        "Choose the interval as the overshoot you can bear, over (replicas − 1) times what one replica is asked per second. "
-        f"From {seconds(3 * low)} to {seconds(0.6 * high)} that rule is right within {share(off)} here"
+        "Sync interval = overshoot you can bear / ((replicas − 1) × requests per second at one replica). From "
+        f"{seconds(3 * low)} to {seconds(0.6 * high)} that is right within {share(off)} here"
     )
     said = [
-        f"Both curves are there. {found.limit} for one key, of which {found.offered:,.0f} per second are asked of {MIDDLE} "
-        f"replicas: the overshoot grows by {slope:,.0f} requests per second of interval, and the operations on Redis fall "
-        "as one over the interval.",
+        f"Both curves are there. One key, a limit of {found.limit}, {found.offered:,.0f} per second asked of {MIDDLE} "
+        f"replicas: the overshoot grows by {slope:,.0f} requests per second of interval, and the operations on Redis fall as "
+        "one over the interval.",
         f"Both bend at the same place, where a replica is asked for the key about once in an interval: {seconds(gap)} here. "
         "Below it a replica has nothing to flush at most ticks, and so hears nothing either. At "
         f"{seconds(shortest['interval'])} the overshoot is still {_requests(shortest['overshoot'])} where the rule says "
@@ -69,8 +69,8 @@ def answer(found: Replay) -> HTML:
 
 def record(found: Replay) -> HTML:
     """What is known, from where, and what is assumed."""
-    rows = [[escaped(what), f'<a href="{where}">{escaped(name)}</a>'] for what, name, where in RECORD]
-    return HTML(html_table(["on record", "where"], rows).data + small(ASSUMED))
+    items = (f'<li>{escaped(what)} <a href="{where}">{escaped(name)}</a></li>' for what, name, where in RECORD)
+    return HTML(f"<ul>{''.join(items)}</ul><p>{escaped(ASSUMED)}</p>")
 
 
 def overshoot(found: Replay) -> HTML:
@@ -148,11 +148,13 @@ def published(found: Replay) -> HTML:
     table.append(["<b>published</b>", "not said", escaped(_percent(much)), escaped(_percent(little))])
     slope = (much - little) * limit.rate / (first - second)
     late = much * limit.rate / slope - first
+    windows = found.part("published").groupby(["replicas", "interval"])["excess"]
+    unsure = float((windows.std() / windows.count() ** 0.5).max()) / limit.rate
     least, most = (f"{100 * each:.1f}" for each in (min(far), max(far)))
     said = (
         f"Whatever the number of replicas, there is a load at which {seconds(first)} gives {_percent(much)}. One number is "
         f"fitted so, the other is predicted: {seconds(second)} should then give what the last column says, {least} to "
-        f"{most} percentage points from the {_percent(little)} that were published. Through the two published points goes "
+        f"{most} percentage points from the {_percent(little)} that were published, where what is simulated is uncertain by {100 * unsure:.1f}. Through the two published points goes "
         f"one line: {slope:,.0f} requests per second asked of the other replicas, and views {seconds(late)} older than the "
         f"interval. That is more than the {seconds(found.answers[NEAR])} a sync takes here. Either the replicas were many "
         "(with requests further apart, as in the last rows), or a sync took milliseconds: the gateway was bound by its "

@@ -14,13 +14,14 @@ import pytest
 
 from ratesim import incident_advice as advice
 from ratesim import incident_parts as parts
+from ratesim.incident import Setting, simulated
 from ratesim.incident_record import PUBLISHED, RECORD
 from ratesim.incident_rule import bends, expected, interval_for, most, operations, rule
 from ratesim.limit import Limit
 from ratesim.report import notebooks
 from ratesim.wording import seconds
 
-SMALL = {"limit": "300/second", "offered": 3.0, "seed": 3, "seeds": 1, "windows": 2, "points": 6, "load_seconds": 4}
+SMALL = {"limit": "200/second", "offered": 3.0, "seed": 3, "seeds": 1, "windows": 2, "points": 5, "load_seconds": 2}
 NOTEBOOK = "incident.ipynb"
 LIMIT = Limit(1000.0, 1.0, "fixed_window")
 
@@ -52,10 +53,10 @@ def words(html):
 def test_between_its_bends_the_overshoot_is_what_the_rule_says(found, part):
     rows = found.beside(part)
     within = rows[rows["holds"]]
-    assert len(within) >= 8
+    assert len(within) >= 4
     # A window admits whole requests, at random times: the standard deviation is about that of a Poisson count.
     slack = 3.0 * np.sqrt(within["rule"] / SMALL["windows"]) + 2.0
-    assert ((within["overshoot"] - within["rule"]).abs() <= 0.12 * within["rule"] + slack).all()
+    assert ((within["overshoot"] - within["rule"]).abs() <= 0.15 * within["rule"] + slack).all()
 
 
 @pytest.mark.parametrize("part", ["replicas", "offered", "phases"])
@@ -121,7 +122,8 @@ def test_the_load_on_redis_falls_with_the_interval_and_bends_at_one_request_per_
     synced = load[load["interval"] > 0.0]
     for (keys, reads), of in synced.groupby(["keys", "reads"]):
         of = of.sort_values("interval")
-        assert (np.diff(of["operations"]) < 0.0).all()
+        assert (np.diff(of["operations"]) <= 0.0).all()
+        assert of["operations"].iloc[-1] < 0.9 * of["operations"].iloc[0]
         if not reads:
             asked = of["offered"] / of["replicas"] / keys
             gathered = [operations(rate, d) for rate, d in zip(asked, of["interval"], strict=True)]
@@ -146,14 +148,17 @@ def test_the_chosen_interval_keeps_what_was_allowed(found):
 def test_one_published_number_is_fitted_and_the_other_predicted(found):
     rows = found.beside("published")
     (fitted, much), (predicted, little) = PUBLISHED.items()
-    at = {d: rows[rows["interval"] == d]["overshoot"] / 1000.0 for d in PUBLISHED}
-    assert at[fitted].to_list() == pytest.approx([much] * len(at[fitted]), rel=0.25)
+    at = {d: rows[rows["interval"] == d]["overshoot"].to_numpy() / 1000.0 for d in PUBLISHED}
+    assert at[fitted] == pytest.approx(much, rel=0.25)
     assert (at[predicted] < at[fitted] / 2.5).all()
     assert (at[predicted] > little / 2.0).all()
 
 
-def test_the_same_seed_gives_the_same_table(found):
-    assert parts.replayed(**SMALL).rows.equals(found.rows)
+def test_the_same_seed_gives_the_same_decisions_and_another_does_not():
+    setting = Setting(part="", limit=LIMIT, replicas=3, offered=1500.0, interval=0.05)
+    once, again, other = (simulated([setting], [seed], 2) for seed in (1, 1, 2))
+    assert once.equals(again)
+    assert once["excess"].to_list() != other["excess"].to_list()
 
 
 # What is expected ------------------------------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ def test_the_page_names_every_interval_that_it_chose(shown, found):
     assert said == words(advice.choose(found).data)
     for row in found.beside("chosen").itertuples():
         assert seconds(row.interval) in said
-    assert "none does" in said
+    assert "no interval does" in said
 
 
 def test_the_notebook_on_the_incident_is_thin_and_without_outputs():
