@@ -49,8 +49,8 @@ def load(found: Replay) -> HTML:
         "It can cost more than asking Redis for every request (Kong's sync_rate = 0): a limiter that also reads a view "
         f"which is older than the interval does {reading['operations']:.2g} operations per request at "
         f"{seconds(reading['interval'])}, {reading['utilisation'] / always:.1f} times the load, and half of its requests "
-        f"wait {seconds(reading['latency'])} or longer for a read, as they would for a decision. With sync_rate = −1 there is no "
-        "load, and the overshoot beyond the upper bend.",
+        f"wait {seconds(reading['latency'])} or longer for a read, as they would for a decision. With sync_rate = −1 there is "
+        "no load, and the overshoot beyond the upper bend.",
     ]
     note = (
         f"{replicas} replicas, {offered:g} requests per second in all, none denied; every replica also reads each key once, "

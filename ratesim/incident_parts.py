@@ -49,8 +49,8 @@ def answer(found: Replay) -> HTML:
     )
     said = [
         f"Both curves are there. One key, a limit of {found.limit}, {found.offered:,.0f} per second asked of {MIDDLE} "
-        f"replicas: the overshoot grows by {slope:,.0f} requests per second of interval, and the operations on Redis fall as "
-        "one over the interval.",
+        f"replicas: the overshoot grows by {slope:,.0f} requests per second of interval, and the operations on Redis fall "
+        "as one over the interval.",
         f"Both bend at the same place, where a replica is asked for the key about once in an interval: {seconds(gap)} here. "
         "Below it a replica has nothing to flush at most ticks, and so hears nothing either. At "
         f"{seconds(shortest['interval'])} the overshoot is still {_requests(shortest['overshoot'])} where the rule says "
@@ -154,10 +154,11 @@ def published(found: Replay) -> HTML:
     said = (
         f"Whatever the number of replicas, there is a load at which {seconds(first)} gives {_percent(much)}. One number is "
         f"fitted so, the other is predicted: {seconds(second)} should then give what the last column says, {least} to "
-        f"{most} percentage points from the {_percent(little)} that were published, where what is simulated is uncertain by {100 * unsure:.1f}. Through the two published points goes "
-        f"one line: {slope:,.0f} requests per second asked of the other replicas, and views {seconds(late)} older than the "
+        f"{most} percentage points from the {_percent(little)} that were published; what is simulated is uncertain by "
+        f"{100 * unsure:.1f} (one standard error). Through the two published points goes one line: {slope:,.0f} requests per "
+        f"second asked of the other replicas, and views {seconds(late)} older than the "
         f"interval. That is more than the {seconds(found.answers[NEAR])} a sync takes here. Either the replicas were many "
-        "(with requests further apart, as in the last rows), or a sync took milliseconds: the gateway was bound by its "
+        "(with requests further apart, as in the last row), or a sync took milliseconds: the gateway was bound by its "
         "processors, and its next flush is timed from the end of the last. The record does not let us tell."
     )
     head = [
