@@ -49,8 +49,8 @@ def load(found: Replay) -> HTML:
         "It can cost more than asking Redis for every request (Kong's sync_rate = 0): a limiter that also reads a view "
         f"which is older than the interval does {reading['operations']:.2g} operations per request at "
         f"{seconds(reading['interval'])}, {reading['utilisation'] / always:.1f} times the load, and half of its requests "
-        f"wait {seconds(reading['latency'])} or longer for a read, as they would for a decision. With sync_rate = −1 there is "
-        "no load, and the overshoot beyond the upper bend.",
+        f"wait {seconds(reading['latency'])} or longer for a read, as they would for a decision. With sync_rate = −1 there "
+        "is no load, and the overshoot beyond the upper bend.",
     ]
     note = (
         f"{replicas} replicas, {offered:g} requests per second in all, none denied; every replica also reads each key once, "
@@ -104,8 +104,8 @@ def choose(found: Replay) -> HTML:
     if ratios:
         said += (
             f"Simulated with that d, the mean overshoot is {min(ratios):.2f} to {max(ratios):.2f} times what was allowed, "
-            f"and the worst window {max(worst):.2f} times. No view is older than two intervals and an answer: halve d where "
-            "every single window must keep to it. "
+            f"and the worst window {max(worst):.2f} times. Where requests are dense, no view is older than two intervals "
+            "and an answer: halve d where every single window must keep to it. "
         )
     said += (
         "Take the rate from the worst traffic that you must stand, not from the limit: the overshoot grows with what is "
