@@ -12,7 +12,7 @@ import numpy as np
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.failing import FailingDriver, ReplicatedBacking
 from ratesim.simulation.faults import Timeline
-from ratesim.simulation.network import PRESETS
+from ratesim.simulation.network import PRESETS, link_of
 from ratesim.simulation.profile import Backend, Profile
 from ratesim.simulation.remote import Backing, ModelBacking, Plan, RemoteStorage, SimDriver
 from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
@@ -78,7 +78,8 @@ def build(
 
         return Deployment([memory(node) for node in nodes], memory, profile.backends["memory"], None, None, [], None)
     costs = profile.backends[url.backend]
-    station, link, remotes = Station(costs.concurrency), PRESETS[network], list[RemoteStorage]()
+    link = link_of(network, scenario.deployment.rtt, scenario.deployment.loss)
+    station, remotes = Station(costs.concurrency), list[RemoteStorage]()
     plan = None if trace is None else Plan(seed, trace, link, costs)
     timeline = Timeline(scenario.faults)
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)

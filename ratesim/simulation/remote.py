@@ -18,7 +18,7 @@ import numpy as np
 from ratesim.limit import Decision, Limits
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import column
-from ratesim.simulation.network import Link, draw, draws
+from ratesim.simulation.network import BACK, OUT, Link, draw, draws
 from ratesim.simulation.profile import QUANTILES, Backend
 from ratesim.simulation.station import Station
 from ratesim.storage.base import StorageStats
@@ -33,7 +33,7 @@ __all__ = ["Backing", "LoopBacking", "ModelBacking", "Plan", "RemoteStorage", "S
 
 T = TypeVar("T")
 
-_OUT, _SERVICE, _BACK = 1, 2, 3  # purposes of draws
+_SERVICE = 2  # purpose of a draw
 
 
 class Backing(Protocol):
@@ -135,9 +135,9 @@ class Plan:
 
     def __init__(self, seed: int, trace: Trace, link: Link, costs: Backend) -> None:
         self.request = 0
-        self.out = column(link.delays(draws(seed, trace, _OUT)))
+        self.out = column(link.ways(seed, trace, OUT))
         self.service = column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, costs.factors))
-        self.back = column(link.delays(draws(seed, trace, _BACK)))
+        self.back = column(link.ways(seed, trace, BACK))
 
 
 class SimDriver:
@@ -190,9 +190,9 @@ class SimDriver:
             row = first.request
             return plan.out[row], median * plan.service[row], plan.back[row]
         identifier, now = subject(first)
-        seed, delay = self._seed, self._link.delay
+        seed, way = self._seed, self._link.way
         service = costs.service(len(batch), draw(seed, identifier, now, _SERVICE))
-        return delay(draw(seed, identifier, now, _OUT)), service, delay(draw(seed, identifier, now, _BACK))
+        return way(seed, identifier, now, OUT), service, way(seed, identifier, now, BACK)
 
     async def close(self) -> None:
         """The network and the station belong to the deployment."""
