@@ -189,7 +189,8 @@ class SimDriver:
         if plan is not None and isinstance(first, Asked):
             row = first.request
             return plan.out[row], median * plan.service[row], plan.back[row]
-        identifier, now = subject(first)
+        # By the time at which it is sent: a flush that is tried again is not lost again because it was lost before.
+        identifier, now = subject(first)[0], self._runtime.time()
         seed, way = self._seed, self._link.way
         service = costs.service(len(batch), draw(seed, identifier, now, _SERVICE))
         return way(seed, identifier, now, OUT), service, way(seed, identifier, now, BACK)
