@@ -16,6 +16,7 @@ from ratesim.simulation.network import PRESETS, link_of
 from ratesim.simulation.profile import Backend, Profile
 from ratesim.simulation.remote import Backing, ModelBacking, Plan, RemoteStorage, SimDriver
 from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
+from ratesim.simulation.sharded import Primary, ShardedDriver
 from ratesim.simulation.station import Station
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
@@ -27,16 +28,21 @@ UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets not
 
 @dataclass
 class Deployment:
-    """storages: one for each node, made by `make`. station, backing: the server's, or None. remotes: the nodes' ways to it,
-    also of nodes that are gone. plan: what requests meet on them."""
+    """storages: one for each node, made by `make`. primaries: the servers that they share. concurrency: how many batches
+    these serve at once. remotes: the nodes' ways to them, also of nodes that are gone. plan: what requests meet on them."""
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
     costs: Backend
-    station: Station | None
-    backing: Backing | None
+    primaries: list[Primary]
+    concurrency: int
     remotes: list[RemoteStorage]
     plan: Plan | None
+
+    @property
+    def busy(self) -> float:
+        """Server-seconds of the shared store."""
+        return sum(primary.station.busy for primary in self.primaries)
 
     @property
     def operations(self) -> int:
@@ -76,28 +82,36 @@ def build(
         def memory(node: int) -> RateLimitStorage:
             return MemoryStorage(url.config, runtime, sequence)
 
-        return Deployment([memory(node) for node in nodes], memory, profile.backends["memory"], None, None, [], None)
+        return Deployment([memory(node) for node in nodes], memory, profile.backends["memory"], [], 1, [], None)
     costs = profile.backends[url.backend]
     link = link_of(network, scenario.deployment.rtt, scenario.deployment.loss)
-    station, remotes = Station(costs.concurrency), list[RemoteStorage]()
+    shards = scenario.deployment.shards if url.backend == "redis" else 1
+    remotes = list[RemoteStorage]()
     plan = None if trace is None else Plan(seed, trace, link, costs)
-    timeline = Timeline(scenario.faults)
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
     if outages and backing is not None:
         raise ScenarioError("faults: a crash or failover of the server needs the fidelity `model`")
-    shared: Backing
-    if outages:
-        shared = ReplicatedBacking(
+    # Where no server forgets by itself, one memory is as good as many: no key is in two of them.
+    shared = None if outages else (backing or _model(runtime))(url, sequence)
+
+    def replicated() -> Backing:
+        return ReplicatedBacking(
             lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
         )
-    else:
-        shared = (backing or _model(runtime))(url, sequence)
+
+    primaries = [
+        Primary(Station(costs.concurrency), shared or replicated(), Timeline(scenario.faults, shard))
+        for shard in range(shards)
+    ]
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
+    def way(node: int, primary: Primary) -> SimDriver:
+        driver = SimDriver(primary.backing, link, primary.station, costs, runtime, seed, plan)
+        return FailingDriver(driver, node, primary.timeline) if primary.timeline.faults else driver
+
     def remote(node: int) -> RateLimitStorage:
-        driver = SimDriver(shared, link, station, costs, runtime, seed, plan)
-        if scenario.faults:
-            driver = FailingDriver(driver, node, timeline)
+        ways = [way(node, primary) for primary in primaries]
+        driver = ways[0] if shards == 1 else ShardedDriver(ways, runtime, url.config.key_prefix)
         remotes.append(RemoteStorage(driver, runtime, url.config, rngs[node], plan))
         if url.hybrid is None:
             return remotes[-1]
@@ -107,7 +121,7 @@ def build(
     near = costs
     if url.hybrid is not None and url.hybrid.consistency == "eventual":
         near = profile.backends["memory"]
-    return Deployment([remote(node) for node in nodes], remote, near, station, shared, remotes, plan)
+    return Deployment([remote(node) for node in nodes], remote, near, primaries, costs.concurrency * shards, remotes, plan)
 
 
 def backend_of(candidate: Candidate) -> str:

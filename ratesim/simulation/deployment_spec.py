@@ -18,6 +18,7 @@ class Deployment(Part):
     network: a preset (`ratesim.simulation.network.PRESETS`).
     rtt: seconds to the servers and back, in the place of the preset's.
     loss: the probability that a message is lost and sent again, in the place of the preset's (0 but for mobile_edge).
+    shards: primaries of the Redis cluster that `redis` candidates have, each with as many slots; 1 is a Redis alone.
     """
 
     type: Literal["single_instance", "clustered", "high_availability"] = "clustered"
@@ -26,6 +27,7 @@ class Deployment(Part):
     network: str = "same_zone"
     rtt: Seconds | None = None
     loss: Annotated[float, BeforeValidator(share), Field(ge=0, lt=1)] | None = None
+    shards: int = Field(default=1, ge=1, le=1000)
 
     @model_validator(mode="after")
     def _single(self) -> Self:

@@ -15,15 +15,16 @@ class Fault(Part):
     """What goes wrong, from `start` seconds after the first request on, for `duration`.
 
     kind, and what it takes:
-    - partition: messages between nodes and the server are lost. nodes, direction.
-    - lossy: a message is lost with probability `loss` and sent again. nodes, direction.
-    - slow: services take `factor` times as long.
-    - crash: the server is down, and comes back with its memory or without (keeps_memory).
-    - failover: the server is down, and a replica comes back in its place that is `lag` seconds behind.
+    - partition: messages between nodes and the server are lost. nodes, direction, shard.
+    - lossy: a message is lost with probability `loss` and sent again. nodes, direction, shard.
+    - slow: services take `factor` times as long. shard.
+    - crash: the server is down, and comes back with its memory or without (keeps_memory). shard.
+    - failover: the server is down, and a replica comes back in its place that is `lag` seconds behind. shard.
     - restart: nodes are down, and come back without their memory. nodes.
     - clock_skew: the clocks of nodes are `offset` seconds ahead, and `drift` more with each second. nodes.
 
-    nodes: their numbers from 0; all unless given.
+    nodes: their numbers from 0; all unless given. shard: the number, from 0, of the primary of a cluster that it befalls;
+    all unless given. A server that is alone is number 0.
     """
 
     kind: Literal["partition", "lossy", "slow", "crash", "failover", "restart", "clock_skew"]
@@ -37,15 +38,16 @@ class Fault(Part):
     lag: Annotated[Moment, Field(le=3600)] = 0.1
     offset: float = Field(default=0.0, ge=-86400, le=86400)
     drift: float = Field(default=0.0, ge=-0.1, le=0.1)
+    shard: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _takes_what_it_is_given(self) -> Self:
         takes = {
-            "partition": {"nodes", "direction"},
-            "lossy": {"nodes", "direction", "loss"},
-            "slow": {"factor"},
-            "crash": {"keeps_memory"},
-            "failover": {"lag"},
+            "partition": {"nodes", "direction", "shard"},
+            "lossy": {"nodes", "direction", "loss", "shard"},
+            "slow": {"factor", "shard"},
+            "crash": {"keeps_memory", "shard"},
+            "failover": {"lag", "shard"},
             "restart": {"nodes"},
             "clock_skew": {"nodes", "offset", "drift"},
         }[self.kind]

@@ -204,7 +204,7 @@ class RemoteStorage(ServedStorage):
 
     def __init__(
         self,
-        driver: SimDriver,
+        driver: Driver,
         runtime: SimRuntime,
         config: ClientConfig,
         rng: np.random.Generator,

@@ -62,8 +62,8 @@ def run(
         score=_scored(limit, played),
         errors=played.errors,
         l2_operations=deployment.operations,
-        l2_busy=deployment.station.busy if deployment.station else 0.0,
-        concurrency=deployment.costs.concurrency,
+        l2_busy=deployment.busy,
+        concurrency=deployment.concurrency,
         bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
         partial=played.partial,
     )

@@ -110,6 +110,8 @@ class Scenario(Part):
             for node in fault.nodes or ():
                 if not 0 <= node < self.deployment.nodes:
                     raise ValueError(f"a {fault.kind} of node {node}: nodes are 0 to {self.deployment.nodes - 1}")
+            if fault.shard is not None and fault.shard >= self.deployment.shards:
+                raise ValueError(f"a {fault.kind} of shard {fault.shard}: shards are 0 to {self.deployment.shards - 1}")
         return self
 
     @classmethod

@@ -8,18 +8,30 @@ together is grouped by owner, and the groups travel side by side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from redis.crc import key_slot
 
 from ratesim.errors import StorageError
 from ratesim.runtime import Runtime
-from ratesim.simulation.remote import subject
+from ratesim.simulation.faults import Timeline
+from ratesim.simulation.remote import Backing, subject
+from ratesim.simulation.station import Station
 from ratesim.storage.operations import Driver, Operation
 
-__all__ = ["SLOTS", "ShardedDriver", "shard_of"]
+__all__ = ["SLOTS", "Primary", "ShardedDriver", "shard_of"]
 
 SLOTS = 16384
+
+
+@dataclass(frozen=True)
+class Primary:
+    """A server of the shared store: its queue, what decides behind it, and what befalls it."""
+
+    station: Station
+    backing: Backing
+    timeline: Timeline
 
 
 @lru_cache(maxsize=1 << 20)

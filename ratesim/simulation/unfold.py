@@ -8,6 +8,7 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.failing import ReplicatedBacking
 from ratesim.simulation.faults import Timeline
+from ratesim.simulation.sharded import Primary
 
 __all__ = ["unfold"]
 
@@ -17,21 +18,28 @@ async def unfold(timeline: Timeline, deployment: Deployment, runtime: SimRuntime
 
     What was on its way through a node that restarts is answered as if it had not.
     """
-    backing, station = deployment.backing, deployment.station
-    failovers = [fault for fault in timeline.faults if fault.kind == "failover"]
-    if failovers and isinstance(backing, ReplicatedBacking):
-        backing.lags(failovers[0].lag)
+    for primary in deployment.primaries:
+        runtime.spawn(_befall(primary, runtime))
     for fault in timeline.faults:
-        await runtime.sleep(fault.start - runtime.env.now)
         if fault.kind == "restart":
+            await runtime.sleep(fault.start - runtime.env.now)
             for node in range(len(deployment.storages)) if fault.nodes is None else fault.nodes:
                 deployment.restart(node)
-        if fault.kind in ("crash", "failover") and station is not None:
-            station.begin_anew(fault.start + fault.duration)
-            assert isinstance(backing, ReplicatedBacking)
-            if fault.kind == "failover":
-                backing.fail_over()
-                failovers.pop(0)
-                backing.lags(failovers[0].lag if failovers else inf)
-            elif not fault.keeps_memory:
-                backing.lose_memory()
+
+
+async def _befall(primary: Primary, runtime: SimRuntime) -> None:
+    """What goes down of a server."""
+    outages = [fault for fault in primary.timeline.faults if fault.kind in ("crash", "failover")]
+    failovers = [fault for fault in outages if fault.kind == "failover"]
+    if failovers and isinstance(primary.backing, ReplicatedBacking):
+        primary.backing.lags(failovers[0].lag)
+    for fault in outages:
+        await runtime.sleep(fault.start - runtime.env.now)
+        primary.station.begin_anew(fault.start + fault.duration)
+        assert isinstance(primary.backing, ReplicatedBacking)
+        if fault.kind == "failover":
+            primary.backing.fail_over()
+            failovers.pop(0)
+            primary.backing.lags(failovers[0].lag if failovers else inf)
+        elif not fault.keeps_memory:
+            primary.backing.lose_memory()
