@@ -27,6 +27,7 @@ from ratesim.options import (
     KeyOption,
     LimitOption,
     LogOption,
+    LossOption,
     Mistake,
     NetworkOption,
     NodesOption,
@@ -36,6 +37,7 @@ from ratesim.options import (
     ProfileOption,
     ReplicationsOption,
     RoutingOption,
+    RttOption,
     ScaleOption,
     ScenarioOption,
     SchedulerOption,
@@ -46,6 +48,8 @@ from ratesim.options import (
     TimeUnitOption,
     UntilOption,
     VariedOption,
+    WorkloadOption,
+    at_distance,
     scenario_of,
 )
 from ratesim.wording import harmless, seconds, share
@@ -88,6 +92,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
     scenario: ScenarioOption = None,
     log: LogOption = None,
+    workload: WorkloadOption = None,
     limit: LimitOption = None,
     algorithm: AlgorithmOption = None,
     key: KeyOption = None,
@@ -98,6 +103,8 @@ def report(
     nodes: NodesOption = None,
     routing: RoutingOption = None,
     network: NetworkOption = None,
+    rtt: RttOption = None,
+    loss: LossOption = None,
     p99: P99Option = None,
     max_over_admission: OverOption = None,
     persistence: PersistenceOption = None,
@@ -129,6 +136,7 @@ def report(
 def recommend(
     scenario: ScenarioOption = None,
     log: LogOption = None,
+    workload: WorkloadOption = None,
     limit: LimitOption = None,
     algorithm: AlgorithmOption = None,
     key: KeyOption = None,
@@ -139,6 +147,8 @@ def recommend(
     nodes: NodesOption = None,
     routing: RoutingOption = None,
     network: NetworkOption = None,
+    rtt: RttOption = None,
+    loss: LossOption = None,
     p99: P99Option = None,
     max_over_admission: OverOption = None,
     persistence: PersistenceOption = None,
@@ -189,15 +199,15 @@ def run(
     scenario: Annotated[str, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario.")] = "quickstart",
     seed: SeedOption = None,
     profile: ProfileOption = None,
+    rtt: RttOption = None,
 ) -> None:
     """Simulate one candidate once and print its figures.
 
     ratesim run redis
     """
     from ratesim.simulation.run import run as simulate
-    from ratesim.simulation.scenario import Scenario
 
-    question = Scenario.load(scenario)
+    question = at_distance(scenario, rtt)
     chosen = _candidate(question, candidate)
     result = simulate(question, chosen, seed, profile=_profile(profile), progress=True, interruptible=True)
     for name, value in result.row().items():
@@ -233,6 +243,7 @@ def sweep(
     processes: Annotated[int | None, typer.Option("--processes", min=1, help="Of this machine; its cores.")] = None,
     scheduler: SchedulerOption = None,
     profile: ProfileOption = None,
+    rtt: RttOption = None,
 ) -> None:
     """Simulate every candidate over several seeds, and over a grid of the scenario's fields; write one row for each run.
 
@@ -242,11 +253,10 @@ def sweep(
     sweeps as well.
     """
     from ratesim.simulation.grid import seeds_of
-    from ratesim.simulation.scenario import Scenario
     from ratesim.sweeping import check_target, sweep_into
 
     check_target(out)
-    question = Scenario.load(scenario)
+    question = at_distance(scenario, rtt)
     if replications is not None and (seeds is not None or until is not None):
         raise Mistake("--replications, --seeds, --until: give one of them")
     chosen = [_candidate(question, name) for name in candidate or ()]

@@ -5,6 +5,7 @@ Each option is None until it is given: then it takes the place of what the scena
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,18 @@ RoutingOption = Annotated[
 ]
 NetworkOption = Annotated[
     str | None, typer.Option("--network", help="loopback, same_zone, cross_zone, cross_region or mobile_edge.")
+]
+RttOption = Annotated[
+    str | None, typer.Option("--rtt", metavar="TIME", help="To the servers and back, instead of a --network: 0.4ms.")
+]
+LossOption = Annotated[
+    str | None, typer.Option("--loss", metavar="SHARE", help="Of messages that are lost and sent again: 0.1%.")
+]
+WorkloadOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--workload", metavar="FIELD=VALUE", help="Of a recipe: requests_per_second=200, arrivals=steady. May be repeated."
+    ),
 ]
 P99Option = Annotated[str | None, typer.Option("--p99", metavar="TIME", help="Latency to keep in 99 % of decisions: 2ms.")]
 OverOption = Annotated[
@@ -82,7 +95,8 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
     from ratesim.simulation.network import PRESETS
     from ratesim.simulation.scenario import Scenario
 
-    if asked["log"] is None and asked["scenario"] is None:
+    recipe = asked["workload"] or ()
+    if asked["log"] is None and asked["scenario"] is None and not recipe:
         raise Mistake("what shall be studied? Give --log FILE with --limit RATE, or --scenario quickstart")
     if asked["log"] is not None and asked["scenario"] is not None:
         raise Mistake("--log and --scenario: give one of them; a scenario names its own log")
@@ -91,9 +105,16 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
     else:
         if asked["limit"] is None:
             raise Mistake("--limit is missing: say what is allowed, such as --limit 100/minute")
+        data = {"name": "recipe", "workload": {}, "limit": {}}
+    if asked["log"] is not None:
         log = Path(asked["log"]).absolute()
         name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in log.name) or "log"
-        data = {"name": name, "workload": {"log": str(log)}, "limit": {}}
+        data |= {"name": name, "workload": {"log": str(log)}}
+    for text in recipe:
+        field, equals, value = text.partition("=")
+        if not equals or not field:
+            raise Mistake(f"--workload {text!r}: write FIELD=VALUE such as requests_per_second=200")
+        data["workload"][field] = float(value) if re.fullmatch(r"[\d.]+", value) else value
     places = {
         "limit": ("limit", "rate"),
         "algorithm": ("limit", "algorithm"),
@@ -108,6 +129,8 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
         "nodes": ("deployment", "nodes"),
         "routing": ("deployment", "routing"),
         "network": ("deployment", "network"),
+        "rtt": ("deployment", "rtt"),
+        "loss": ("deployment", "loss"),
         "p99": ("requirements", "p99"),
         "max_over_admission": ("requirements", "max_over_admission"),
         "persistence": ("requirements", "persistence"),
@@ -124,3 +147,15 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
     if scenario.deployment.network not in PRESETS:
         raise Mistake(f"network {scenario.deployment.network!r}: known are {', '.join(PRESETS)}")
     return scenario
+
+
+def at_distance(name: str, rtt: str | None) -> Scenario:
+    """A scenario by its name or file, with the round trip to its servers that was given."""
+    from ratesim.simulation.scenario import Scenario
+
+    scenario = Scenario.load(name)
+    if rtt is None:
+        return scenario
+    data = scenario.model_dump(exclude_none=True)
+    data["deployment"]["rtt"] = rtt
+    return Scenario.of(data, name)

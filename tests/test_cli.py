@@ -70,6 +70,10 @@ def test_a_limit_that_cannot_be_is_refused(log, tmp_path, limit):
         (["--persistence", "eternal"], "persistence"),
         (["--routing", "psychic"], "routing"),
         (["--network", "moon"], "same_zone"),
+        (["--rtt", "far"], "deployment.rtt"),
+        (["--loss", "120%"], "deployment.loss"),
+        (["--workload", "arrivals"], "FIELD=VALUE"),
+        (["--workload", "keys=7"], "a log takes no keys"),
         (["--nodes", "0"], "nodes"),
         (["--nodes", "many"], "--nodes"),
         (["--algorithm", "magic"], "magic"),
@@ -138,6 +142,17 @@ def test_recommend_prints_the_sentence_a_table_and_the_lines_that_did_not_parse(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
+def test_a_recipe_may_be_asked_for_without_a_file(tmp_path):
+    recipe = ["requests_per_second=20", "arrivals=on_off", "on=2s", "off=2s", "keys=5", "duration=10s", "cost=2"]
+    options = [part for each in recipe for part in ("--workload", each)]
+    result = command("recommend", *options, "--limit", "9/minute", "--rtt", "0.4ms", "--loss", "0.1%", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    refused(command("recommend", *options, "--workload", "hold=2s", "--limit", "9/minute"), "hold belongs to", "flash_crowd")
+    near, far = (command("run", "redis", "--rtt", rtt, cwd=tmp_path) for rtt in ("0.1ms", "80ms"))
+    p50 = [float(dict(line.split() for line in each.stdout.splitlines())["latency_p50"]) for each in (near, far)]
+    assert p50[1] - p50[0] == pytest.approx(0.0799, rel=0.1)
+
+
 def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "ratesim", "servers"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

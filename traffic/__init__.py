@@ -1,16 +1,18 @@
 """Where requests come from: traces, read from logs or made from recipes, and the clients that send them."""
 
-from traffic.arrivals import EdgeHerd, OnOff, Poisson, Steady
+from traffic.arrivals import MMPP, EdgeHerd, OnOff, Poisson, Steady
 from traffic.asked import Asked
 from traffic.blocks import LogError
 from traffic.clients import open_loop
-from traffic.keys import HotKey, InTurn, Uniform, Zipf
+from traffic.costs import Lognormal
+from traffic.keys import Churning, HotKey, InTurn, Uniform, Zipf
 from traffic.live import replay
 from traffic.logs import read_log
 from traffic.origin import Origin, TraceError
 from traffic.reacting import Clients, ClosedLoop, Constant, Exponential, Retrying
 from traffic.retry import AtOnce, Backoff, HonourRetryAfter
 from traffic.trace import Trace
+from traffic.varying import Diurnal, FlashCrowd
 from traffic.workload import PerKey, Workload
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
@@ -27,11 +29,16 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Poisson",
     "Steady",
     "OnOff",
+    "MMPP",
+    "Diurnal",
+    "FlashCrowd",
     "EdgeHerd",
     "Zipf",
     "Uniform",
     "HotKey",
     "InTurn",
+    "Churning",
+    "Lognormal",
     # sent, in simulated time and in real time
     "open_loop",
     "replay",

@@ -74,14 +74,31 @@ class OnOff:
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
         _positive("OnOff", "duration", duration)
-        asking, at = bool(rng.random() < self.on / (self.on + self.off)), 0.0
-        times = [np.empty(0)]
-        while at < duration:
-            end = min(duration, at + rng.exponential(self.on if asking else self.off))
-            if asking:
-                times.append(np.sort(rng.uniform(at, end, rng.poisson(self.rate * (end - at)))))
-            asking, at = not asking, end
-        return start + np.concatenate(times)
+        return start + _in_turns((self.rate, 0.0), (self.on, self.off), duration, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class MMPP:
+    """Poisson arrivals at `quiet` requests/s, and at `busy` requests/s in bursts; phases are exponential, `quiet_for` and
+    `busy_for` seconds long in the mean. Begins in the long run.
+
+    A Markov-modulated Poisson process of two states, with rate (quiet * quiet_for + busy * busy_for) / (quiet_for +
+    busy_for) in the mean. It fits the mean, the variance and the correlation in time of bursty traffic (H. Heffes, D. M.
+    Lucantoni, A Markov Modulated Characterization of Packetized Voice and Data Traffic, IEEE JSAC 4, 1986).
+    """
+
+    quiet: float
+    busy: float
+    quiet_for: float
+    busy_for: float
+
+    def __post_init__(self) -> None:
+        for name in ("quiet", "busy", "quiet_for", "busy_for"):
+            _positive("MMPP", name, getattr(self, name))
+
+    def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        _positive("MMPP", "duration", duration)
+        return start + _in_turns((self.busy, self.quiet), (self.busy_for, self.quiet_for), duration, rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +141,20 @@ class EdgeHerd:
         herd = np.hstack([np.minimum(ahead, np.nextafter(edges, -np.inf)), behind])
         times: NDArray[np.float64] = np.sort(herd, axis=1).ravel()
         return times.clip(start, end)
+
+
+def _in_turns(
+    rates: tuple[float, float], stays: tuple[float, float], duration: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Poisson arrivals at one rate and the other by turns; `stays`: the mean of each turn, in the long run."""
+    turn, at = int(rng.random() >= stays[0] / (stays[0] + stays[1])), 0.0
+    times = [np.empty(0)]
+    while at < duration:
+        end = min(duration, at + rng.exponential(stays[turn]))
+        if rates[turn]:
+            times.append(np.sort(rng.uniform(at, end, rng.poisson(rates[turn] * (end - at)))))
+        turn, at = 1 - turn, end
+    return np.concatenate(times)
 
 
 def _positive(who: str, name: str, value: float) -> None:

@@ -103,6 +103,30 @@ class InTurn:
         return _names(self.n)
 
 
+@dataclass(frozen=True, slots=True)
+class Churning:
+    """A population that changes: `of` says who asks how often, and each of its keys is replaced by a new one `replaced`
+    times in the course of the requests, the keys out of step with each other. A name that is gone does not come back.
+    """
+
+    of: Keys
+    replaced: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.replaced) and self.replaced > 0):
+            raise ValueError(f"Churning: replaced must be a positive finite number of times, got {self.replaced:g}")
+
+    def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        place, n = self.of.draw(size, rng), len(self.of.names())
+        # Multiples of the golden ratio, which spread evenly however many there are.
+        ahead = (place + 1) * ((math.sqrt(5.0) - 1.0) / 2.0) % 1.0
+        generation = np.floor(np.arange(size) * (self.replaced / max(size, 1)) + ahead).astype(np.int64)
+        return place + n * generation
+
+    def names(self) -> tuple[str, ...]:
+        return _names(len(self.of.names()) * (math.ceil(self.replaced) + 1))
+
+
 def _check_population(who: str, n: int) -> None:
     if n < 1:
         raise ValueError(f"{who}: n must be a whole number of keys >= 1, got {n}")

@@ -12,11 +12,12 @@ import numpy as np
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.failing import FailingDriver, ReplicatedBacking
 from ratesim.simulation.faults import Timeline
-from ratesim.simulation.network import PRESETS, Way
-from ratesim.simulation.profile import Backend, Profile
+from ratesim.simulation.network import PRESETS, Link, link_of
+from ratesim.simulation.profile import Backend, Profile, measured
 from ratesim.simulation.remote import ModelBacking, Plan, RemoteStorage, SimDriver
 from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.server import Backing, Server
+from ratesim.simulation.sharded import ShardedDriver
 from ratesim.simulation.sharing import EventLoop
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
@@ -28,17 +29,27 @@ UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets not
 
 @dataclass
 class Deployment:
-    """storages: one for each node, made by `make`. processors: the nodes' own, where there is a server. cpu: seconds of them
-    that a request takes beside its way to the server. server: what the nodes share, or None. remotes: the nodes' ways to it,
-    also of nodes that are gone. plan: what requests meet on them."""
+    """storages: one for each node, made by `make`. processors: the nodes' own, where there are servers. cpu: seconds of them
+    that a request takes beside its way to a server. servers: what the nodes share. remotes: the nodes' ways to them, also of
+    nodes that are gone. plan: what requests meet on them."""
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
     processors: list[EventLoop]
     cpu: float
-    server: Server | None
+    servers: list[Server]
     remotes: list[RemoteStorage]
     plan: Plan | None
+
+    @property
+    def busy(self) -> float:
+        """Processor seconds of the shared store."""
+        return sum(server.busy for server in self.servers)
+
+    @property
+    def concurrency(self) -> int:
+        """How many batches the shared store serves at once."""
+        return sum(server.costs.concurrency for server in self.servers) or 1
 
     @property
     def operations(self) -> int:
@@ -76,29 +87,33 @@ def build(
         def memory(node: int) -> RateLimitStorage:
             return MemoryStorage(url.config, runtime, sequence)
 
-        return Deployment([memory(node) for node in nodes], memory, [], near, None, [], None)
+        return Deployment([memory(node) for node in nodes], memory, [], near, [], [], None)
     costs, remotes = profile.backends[url.backend], list[RemoteStorage]()
-    way = _way(scenario, profile, costs)
-    plan = None if trace is None else Plan(seed, trace, way, costs)
+    link = _link(scenario, profile, costs)
+    shards = scenario.deployment.shards if url.backend == "redis" else 1
+    plan = None if trace is None else Plan(seed, trace, link, costs)
     processors = [EventLoop(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
-    timeline = Timeline(scenario.faults)
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
     if outages and backing is not None:
         raise ScenarioError("faults: a crash or failover of the server needs the fidelity `model`")
-    decides: Backing
-    if outages:
-        decides = ReplicatedBacking(
+    # Where no server forgets by itself, one memory is as good as many: no key is in two of them.
+    shared = None if outages else (backing or _model(runtime))(url, sequence)
+
+    def replicated() -> Backing:
+        return ReplicatedBacking(
             lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
         )
-    else:
-        decides = (backing or _model(runtime))(url, sequence)
-    server = Server(decides, costs, runtime)
+
+    servers = [Server(shared or replicated(), costs, runtime, Timeline(scenario.faults, shard)) for shard in range(shards)]
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
+    def way(node: int, server: Server) -> SimDriver:
+        driver = SimDriver(server, link, processors[node], runtime, seed, plan)
+        return FailingDriver(driver, node) if server.timeline.faults else driver
+
     def remote(node: int) -> RateLimitStorage:
-        driver = SimDriver(server, way, processors[node], runtime, seed, plan)
-        if scenario.faults:
-            driver = FailingDriver(driver, node, timeline)
+        ways = [way(node, server) for server in servers]
+        driver = ways[0] if shards == 1 else ShardedDriver(ways, runtime, url.config.key_prefix)
         remotes.append(RemoteStorage(driver, runtime, url.config, rngs[node], plan))
         if url.hybrid is None:
             return remotes[-1]
@@ -106,20 +121,24 @@ def build(
         return HybridStorage(remotes[-1], config, runtime, rngs[len(nodes) + node], sequence)
 
     decided_near = url.hybrid is not None and url.hybrid.consistency == "eventual"
-    return Deployment(
-        [remote(node) for node in nodes], remote, processors, near if decided_near else 0.0, server, remotes, plan
-    )
+    storages = [remote(node) for node in nodes]
+    return Deployment(storages, remote, processors, near if decided_near else 0.0, servers, remotes, plan)
 
 
-def _way(scenario: Scenario, profile: Profile, costs: Backend) -> Way:
+def _link(scenario: Scenario, profile: Profile, costs: Backend) -> Link:
     """The network that the scenario names; without a name the user's own where it was measured. `loopback` is what was
     measured with the servers."""
-    network = scenario.deployment.network
-    if network not in PRESETS:
-        raise ScenarioError(f"deployment.network {network!r}: known are {', '.join(PRESETS)}")
-    if profile.way is not None and "network" not in scenario.deployment.model_fields_set:
-        return profile.way
-    return costs.way if network == "loopback" and costs.round_trip > 0.0 else PRESETS[network]
+    asked = scenario.deployment
+    if asked.network not in PRESETS:
+        raise ScenarioError(f"deployment.network {asked.network!r}: known are {', '.join(PRESETS)}")
+    link = link_of(asked.network, asked.rtt, asked.loss)
+    if asked.rtt is not None:
+        return link
+    if profile.round_trip is not None and "network" not in asked.model_fields_set:
+        return measured(profile.round_trip, profile.round_trip_factors, link.loss)
+    if asked.network == "loopback" and costs.round_trip > 0.0:
+        return measured(costs.round_trip, costs.round_trip_factors, link.loss)
+    return link
 
 
 def backend_of(candidate: Candidate) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from math import inf, log
+from math import inf
 
 from ratesim.errors import ConnectionFailed
-from ratesim.simulation.faults import Timeline
-from ratesim.simulation.network import draw
+from ratesim.simulation.network import BACK, LOST, OUT, draw
 from ratesim.simulation.remote import ModelBacking, SimDriver, carry_out, subject
 from ratesim.simulation.server import changes
 from ratesim.storage.entry import Counter
@@ -17,19 +16,14 @@ from ratesim.storage.operations import Operation
 
 __all__ = ["FailingDriver", "ReplicatedBacking"]
 
-_LOST_OUT, _LOST_BACK = 4, 5  # purposes of draws
-
-# Seconds until a lost segment is sent again, doubled each time: the least that Linux waits (TCP_RTO_MIN; RFC 6298 wants 1).
-RETRANSMISSION = 0.2
-
 
 class FailingDriver(SimDriver):
-    """One node's way to a server, as a timeline of faults has it."""
+    """One node's way to a server, as the server's timeline has it."""
 
-    def __init__(self, driver: SimDriver, node: int, timeline: Timeline) -> None:
+    def __init__(self, driver: SimDriver, node: int) -> None:
         super().__init__(*driver.parts)
         self._node = node
-        self._timeline = timeline
+        self._timeline = self._server.timeline
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
         server = self._server
@@ -64,10 +58,9 @@ class FailingDriver(SimDriver):
             await runtime.future()  # nobody sets it: the client gives up when its timeout has passed
         loss = self._timeline.loss(node, now, direction)
         if loss > 0.0:
-            identifier, stamp = subject(batch[0])
-            purpose = _LOST_OUT if direction == "to_server" else _LOST_BACK
-            times = int(log(draw(self._seed, identifier, stamp, purpose)) / log(loss))  # geometric
-            seconds += RETRANSMISSION * (2.0 ** min(times, 30) - 1.0)
+            # By the time at which it is sent: who tries again is not lost again because it was lost before.
+            uniform = draw(self._seed, subject(batch[0])[0], now, LOST[OUT if direction == "to_server" else BACK])
+            seconds += self._link.resent(uniform, loss) - self._link.resent(uniform)  # its own losses are in `seconds`
         await runtime.sleep(seconds)
 
 

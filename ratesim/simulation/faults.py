@@ -11,10 +11,14 @@ __all__ = ["Timeline"]
 
 
 class Timeline:
-    """Several faults may hold at once; those that lengthen something multiply, those that shift a clock add up."""
+    """Several faults may hold at once; those that lengthen something multiply, those that shift a clock add up.
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        self.faults = tuple(sorted(faults, key=lambda fault: fault.start))
+    shard: the number of the server whose faults these are; without it, those of all.
+    """
+
+    def __init__(self, faults: Sequence[Fault], shard: int | None = None) -> None:
+        ours = faults if shard is None else [fault for fault in faults if fault.shard in (None, shard)]
+        self.faults = tuple(sorted(ours, key=lambda fault: fault.start))
         self._of = {kind: [each for each in self.faults if each.kind == kind] for kind in {each.kind for each in faults}}
         self._outages = [each for each in self.faults if each.kind in ("crash", "failover")]
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,8 +17,9 @@ import platformdirs
 from numpy.typing import NDArray
 
 from ratesim.errors import Config
+from ratesim.simulation.network import Link
 
-__all__ = ["QUANTILES", "Backend", "Cost", "MeasuredWay", "Profile", "stored_path"]
+__all__ = ["QUANTILES", "Backend", "Cost", "MeasuredLink", "Profile", "measured", "stored_path"]
 
 # Where the factors of a cost stand: quantiles, in this order.
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
@@ -43,19 +44,22 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         return (self.fixed + items * self.item) * _factor(self.factors, uniform)
 
 
-class MeasuredWay(NamedTuple):
-    """A way that was measured: a round trip in seconds and its quantiles at QUANTILES as multiples of that."""
+@dataclass(frozen=True)
+class MeasuredLink(Link):
+    """A link whose delays were measured. factors: their quantiles at QUANTILES as multiples of the median."""
 
-    round_trip: float
     factors: tuple[float, ...] = EVEN
 
     def delay(self, uniform: float) -> float:
-        """One way at a quantile in (0, 1), in seconds."""
-        return 0.5 * self.round_trip * _factor(self.factors, uniform)
+        return self.median * _factor(self.factors, uniform)
 
     def delays(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same of many, but for rounding."""
-        return 0.5 * self.round_trip * np.interp(uniform, QUANTILES, self.factors)
+        return self.median * np.interp(uniform, QUANTILES, self.factors)
+
+
+def measured(round_trip: float, factors: tuple[float, ...], loss: float = 0.0) -> MeasuredLink:
+    """The link of a round trip that was measured, in seconds."""
+    return MeasuredLink(0.5 * round_trip, 0.0, "measured", loss, factors)
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,11 +115,6 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """Processor time in the client's process of a batch, its requests included."""
         return items * self.client_cpu if self.client is None else self.client.of(items)
 
-    @property
-    def way(self) -> MeasuredWay:
-        """The way to the server that was measured."""
-        return MeasuredWay(self.round_trip, self.round_trip_factors)
-
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """The backends of one machine. `source`: "shipped", or the path it was read from.
@@ -159,11 +158,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         partial = path.with_suffix(".partial")
         partial.write_bytes(text + b"\n")
         partial.replace(path)
-
-    @property
-    def way(self) -> MeasuredWay | None:
-        """The way to the user's own server; None where its network is not known."""
-        return None if self.round_trip is None else MeasuredWay(self.round_trip, self.round_trip_factors)
 
     def describe(self) -> str:
         """One sentence on where the numbers come from."""

@@ -18,7 +18,7 @@ import numpy as np
 from ratesim.limit import Decision, Limits
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import column
-from ratesim.simulation.network import Way, draw, draws
+from ratesim.simulation.network import BACK, OUT, Link, draw, draws
 from ratesim.simulation.profile import QUANTILES, Backend
 from ratesim.simulation.server import Backing, Server, changes, wrote
 from ratesim.simulation.sharing import EventLoop
@@ -34,7 +34,7 @@ __all__ = ["Backing", "LoopBacking", "ModelBacking", "Plan", "RemoteStorage", "S
 
 T = TypeVar("T")
 
-_OUT, _SERVICE, _BACK, _FLUSH = 1, 2, 3, 6  # purposes of draws
+_SERVICE, _FLUSH = 2, 6  # purposes of draws
 
 # What is measured under which name; the rest costs what an acquire costs.
 _OPERATIONS: dict[type[Operation], str] = {Get: "get", Apply: "apply"}
@@ -131,11 +131,11 @@ class Plan:
     request: the row of the trace whose turn it is; who sends a request says so.
     """
 
-    def __init__(self, seed: int, trace: Trace, way: Way, costs: Backend) -> None:
+    def __init__(self, seed: int, trace: Trace, link: Link, costs: Backend) -> None:
         self.request = 0
-        self.out = column(way.delays(draws(seed, trace, _OUT)))
+        self.out = column(link.ways(seed, trace, OUT))
         self.service = column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, costs.factors))
-        self.back = column(way.delays(draws(seed, trace, _BACK)))
+        self.back = column(link.ways(seed, trace, BACK))
 
 
 class SimDriver:
@@ -146,19 +146,19 @@ class SimDriver:
     """
 
     def __init__(
-        self, server: Server, way: Way, processor: EventLoop, runtime: SimRuntime, seed: int, plan: Plan | None = None
+        self, server: Server, link: Link, processor: EventLoop, runtime: SimRuntime, seed: int, plan: Plan | None = None
     ) -> None:
         self._server = server
-        self._way = way
+        self._link = link
         self._processor = processor
         self._runtime = runtime
         self._seed = seed
         self._plan = plan
 
     @property
-    def parts(self) -> tuple[Server, Way, EventLoop, SimRuntime, int, Plan | None]:
+    def parts(self) -> tuple[Server, Link, EventLoop, SimRuntime, int, Plan | None]:
         """What it was made of."""
-        return self._server, self._way, self._processor, self._runtime, self._seed, self._plan
+        return self._server, self._link, self._processor, self._runtime, self._seed, self._plan
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
         server, sleep, env = self._server, self._runtime.sleep, self._runtime.env
@@ -201,7 +201,7 @@ class SimDriver:
         commit, costs, now = self._server.commit, self._server.costs.commit, self._runtime.env.now
         if commit is None or costs is None or not any(map(wrote, batch, answers)):
             return now
-        return commit.take(now, costs.of(1, draw(self._seed, *subject(batch[0]), _FLUSH)))
+        return commit.take(now, costs.of(1, draw(self._seed, subject(batch[0])[0], self._runtime.time(), _FLUSH)))
 
     def _drawn(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
         """The way out, the service and the way back, in seconds."""
@@ -209,12 +209,13 @@ class SimDriver:
         if plan is not None and isinstance(first, Asked):
             row = first.request
             return plan.out[row], (costs.fixed + len(batch) * costs.item) * plan.service[row], plan.back[row]
-        identifier, now = subject(first)
-        seed, delay = self._seed, self._way.delay
+        # By the time at which it is sent: a flush that is tried again is not lost again because it was lost before.
+        identifier, now = subject(first)[0], self._runtime.time()
+        seed, way = self._seed, self._link.way
         service = costs.service(
             len(batch), draw(seed, identifier, now, _SERVICE), _OPERATIONS.get(first.__class__, "acquire")
         )
-        return delay(draw(seed, identifier, now, _OUT)), service, delay(draw(seed, identifier, now, _BACK))
+        return way(seed, identifier, now, OUT), service, way(seed, identifier, now, BACK)
 
     async def close(self) -> None:
         """The network and the server belong to the deployment."""
@@ -225,7 +226,7 @@ class RemoteStorage(ServedStorage):
 
     def __init__(
         self,
-        driver: SimDriver,
+        driver: Driver,
         runtime: SimRuntime,
         config: ClientConfig,
         rng: np.random.Generator,

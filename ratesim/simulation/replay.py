@@ -57,7 +57,7 @@ def replay(
     names = [known.keys[key] for key in known.key.tolist()]
     storages, plan, cpu = deployment.storages, deployment.plan, deployment.cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-    ahead = router.known and not clients and deployment.server is None
+    ahead = router.known and not clients and not deployment.servers
     waits = column(queued(known.time - runtime.epoch, np.array(router.node), cpu)) if ahead else column(np.empty(0))
     processors, stations = deployment.processors, [Station() for _ in storages]
     allowed, failed, latency, sequence, errors = answers

@@ -62,8 +62,8 @@ def run(
         score=_scored(limit, played),
         errors=played.errors,
         l2_operations=deployment.operations,
-        l2_busy=deployment.server.busy if deployment.server else 0.0,
-        concurrency=deployment.server.costs.concurrency if deployment.server else 1,
+        l2_busy=deployment.busy,
+        concurrency=deployment.concurrency,
         bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
         partial=played.partial,
     )

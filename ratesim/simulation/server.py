@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ratesim.limit import Decision
 from ratesim.runtime import Future, SimRuntime
+from ratesim.simulation.faults import Timeline
 from ratesim.simulation.profile import Backend
 from ratesim.simulation.sharing import TimeShared
 from ratesim.simulation.station import Station
@@ -27,11 +28,13 @@ class Backing(Protocol):
 class Server:
     """station: its processor, first come, first served; or cores: those that its processes share, and None without such.
 
-    commit, locks: None where it answers without waiting for a disk, and where it has no rows to lock.
+    commit, locks: None where it answers without waiting for a disk, and where it has no rows to lock. timeline: what befalls
+    it.
     """
 
-    def __init__(self, backing: Backing, costs: Backend, runtime: SimRuntime) -> None:
+    def __init__(self, backing: Backing, costs: Backend, runtime: SimRuntime, timeline: Timeline | None = None) -> None:
         self._runtime = runtime
+        self.timeline = timeline or Timeline([])
         self.backing = backing
         self.costs = costs
         self.station = Station(costs.concurrency)

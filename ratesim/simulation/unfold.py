@@ -8,6 +8,7 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.failing import ReplicatedBacking
 from ratesim.simulation.faults import Timeline
+from ratesim.simulation.server import Server
 
 __all__ = ["unfold"]
 
@@ -17,22 +18,28 @@ async def unfold(timeline: Timeline, deployment: Deployment, runtime: SimRuntime
 
     What was on its way through a node that restarts is answered as if it had not.
     """
-    server = deployment.server
-    backing = None if server is None else server.backing
-    failovers = [fault for fault in timeline.faults if fault.kind == "failover"]
-    if failovers and isinstance(backing, ReplicatedBacking):
-        backing.lags(failovers[0].lag)
+    for server in deployment.servers:
+        runtime.spawn(_befall(server, runtime))
     for fault in timeline.faults:
-        await runtime.sleep(fault.start - runtime.env.now)
         if fault.kind == "restart":
+            await runtime.sleep(fault.start - runtime.env.now)
             for node in range(len(deployment.storages)) if fault.nodes is None else fault.nodes:
                 deployment.restart(node)
-        if fault.kind in ("crash", "failover") and server is not None:
-            server.begin_anew(fault.start + fault.duration)
-            assert isinstance(backing, ReplicatedBacking)
-            if fault.kind == "failover":
-                backing.fail_over()
-                failovers.pop(0)
-                backing.lags(failovers[0].lag if failovers else inf)
-            elif not fault.keeps_memory:
-                backing.lose_memory()
+
+
+async def _befall(server: Server, runtime: SimRuntime) -> None:
+    """What goes down of a server."""
+    outages = [fault for fault in server.timeline.faults if fault.kind in ("crash", "failover")]
+    failovers = [fault for fault in outages if fault.kind == "failover"]
+    if failovers and isinstance(server.backing, ReplicatedBacking):
+        server.backing.lags(failovers[0].lag)
+    for fault in outages:
+        await runtime.sleep(fault.start - runtime.env.now)
+        server.begin_anew(fault.start + fault.duration)
+        assert isinstance(server.backing, ReplicatedBacking)
+        if fault.kind == "failover":
+            server.backing.fail_over()
+            failovers.pop(0)
+            server.backing.lags(failovers[0].lag if failovers else inf)
+        elif not fault.keeps_memory:
+            server.backing.lose_memory()

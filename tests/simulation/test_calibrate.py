@@ -23,7 +23,7 @@ from ratesim.simulation import calibrate as calibration
 from ratesim.simulation import target as opening
 from ratesim.simulation.calibrate import calibrate
 from ratesim.simulation.costs import fit_client, fit_line, mean_of, measure, spread
-from ratesim.simulation.profile import QUANTILES, Backend, Cost, Profile
+from ratesim.simulation.profile import QUANTILES, Backend, Cost, Profile, measured
 from ratesim.simulation.target import target
 
 SHIPPED = resources.files("ratesim.simulation") / "profiles" / "shipped.json"
@@ -93,7 +93,8 @@ def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert msgspec.structs.replace(read, source="shipped") == profile
     assert read.source == str(path)
     assert [entry.name for entry in path.parent.iterdir()] == ["profile.json"]
-    assert read.way.delay(0.5) == pytest.approx(2e-4)
+    assert read.round_trip is not None
+    assert measured(read.round_trip, read.round_trip_factors).delay(0.5) == pytest.approx(2e-4)
 
 
 def test_operations_have_costs_of_their_own_and_others_cost_what_an_acquire_does() -> None:
@@ -115,7 +116,7 @@ def test_a_profile_from_before_the_client_was_taken_apart_still_serves(tmp_path:
     assert backend.cpu(1) == 2e-4
     assert backend.cpu(10) == pytest.approx(2e-3)
     assert backend.commit is None
-    assert Profile.load(path).way is None
+    assert Profile.load(path).round_trip is None
 
 
 async def test_measuring_takes_a_real_redis_apart(valkey_server: Server) -> None:

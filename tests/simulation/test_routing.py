@@ -104,7 +104,7 @@ def test_least_outstanding_spares_a_node_that_is_slow_to_answer() -> None:
         {
             "workload": {"requests_per_second": 3000.0, "keys": 50, "duration": 2.0},
             "limit": {"rate": "20/minute"},
-            "deployment": {"nodes": 4, "network": "mobile_edge"},
+            "deployment": {"nodes": 4, "network": "mobile_edge", "loss": 0.0},
         }
     )
     profile = Profile.load()

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traffic import EdgeHerd, OnOff, Poisson, Steady
+from traffic import MMPP, EdgeHerd, OnOff, Poisson, Steady
 from traffic.arrivals import Arrivals
 
 PROCESSES = [Poisson, Steady]
@@ -208,3 +208,27 @@ def test_without_an_edge_between_start_and_end_nobody_comes() -> None:
 def test_a_herd_that_cannot_be_is_an_error_that_names_the_argument(wrong: dict[str, float], name: str) -> None:
     with pytest.raises(ValueError, match=f"EdgeHerd: {name}"):
         EdgeHerd(**{"period": 60.0, "size": 5, "spread": 1.0, **wrong})  # type: ignore[arg-type]
+
+
+# Bursts upon a quiet stream
+
+
+def test_bursty_counts_have_the_mean_and_the_variance_of_a_modulated_process() -> None:
+    process, t = MMPP(quiet=5.0, busy=50.0, quiet_for=3.0, busy_for=1.0), 4.0
+    rng = np.random.default_rng(9)
+    counts = np.array([len(process.times(t, rng)) for _ in range(8000)])
+    # The rate is 50 with probability 1/4, else 5, and forgets its phase at r = 1/3 + 1/1 per second; the variance of the
+    # count is its mean and twice the integral of (t - u) times the rate's covariance, 45**2 * 3/16 * exp(-r u).
+    mean, r = t * (5 * 3 + 50) / 4, 4 / 3
+    variance = mean + 2 * 45**2 * 3 / 16 / r * (t - (1 - np.exp(-r * t)) / r)
+    assert counts.mean() == pytest.approx(mean, abs=4 * np.sqrt(variance / 8000))
+    assert counts.var() == pytest.approx(variance, rel=0.06)
+
+
+def test_bursty_arrivals_ascend_and_the_start_shifts_them() -> None:
+    process = MMPP(2.0, 40.0, 5.0, 1.0)
+    here = process.times(30.0, np.random.default_rng(1))
+    assert (np.diff(here) >= 0).all()
+    assert process.times(30.0, np.random.default_rng(1), 1024.0) - 1024.0 == pytest.approx(here, abs=1e-9)
+    with pytest.raises(ValueError, match="busy_for must be a positive"):
+        MMPP(1.0, 2.0, 3.0, 0.0)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from traffic import HotKey, InTurn, Uniform, Zipf
+from traffic import Churning, HotKey, InTurn, Uniform, Zipf
 from traffic.keys import Keys
 
 POPULATIONS = [Uniform(1), Uniform(20), Zipf(1), Zipf(20), Zipf(20, 0.0), Zipf(20, 0.64), Zipf(20, 3.5)]
@@ -102,3 +102,31 @@ def test_keys_in_turn_ask_one_after_the_other_and_draw_nothing() -> None:
     assert InTurn(3).names() == Uniform(3).names()
     with pytest.raises(ValueError, match="InTurn: n"):
         InTurn(0)
+
+
+# A population that changes
+
+
+def test_a_churning_population_replaces_its_keys_and_keeps_how_often_they_ask() -> None:
+    keys = Churning(Zipf(20, 1.0), replaced=4.0)
+    drawn = keys.draw(100_000, np.random.default_rng(5))
+    assert 0 <= drawn.min() <= drawn.max() < len(keys.names())
+    assert (drawn % 20).tolist() == Zipf(20, 1.0).draw(100_000, np.random.default_rng(5)).tolist()
+    generations = drawn // 20
+    # Of key number 0 there are five, one after the other, each for a quarter of the requests or the rest of one at the ends.
+    first = generations[drawn % 20 == 0]
+    assert (np.diff(first) >= 0).all()
+    assert np.bincount(first)[1:4] == pytest.approx(len(first) / 4, rel=0.05)
+    assert len(np.unique(first)) == 5
+
+
+def test_a_churning_population_changes_little_by_little() -> None:
+    drawn = Churning(Uniform(100), replaced=1.0).draw(100_000, np.random.default_rng(6))
+    new = [np.count_nonzero(np.unique(part) >= 100) for part in np.array_split(drawn, 20)]
+    assert np.diff(new) == pytest.approx(5, abs=2), "five of a hundred in each twentieth"
+
+
+def test_a_population_that_never_changes_is_not_churning() -> None:
+    with pytest.raises(ValueError, match="replaced must be a positive"):
+        Churning(Uniform(5), 0.0)
+    assert len(Churning(Uniform(5), 2.0).draw(0, np.random.default_rng(0))) == 0
