@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answers", "Outcome", "column"]
+__all__ = ["UNDER_WAY", "Answers", "Outcome", "column"]
+
+UNDER_WAY = -1.0  # the latency of a request that was sent and has no answer yet; nan before
 
 
 class Outcome(NamedTuple):

@@ -27,16 +27,22 @@ UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets not
 
 @dataclass
 class Deployment:
-    """storages: one for each node, made by `make`. station, backing: the server's, or None. remotes: the nodes' ways to it,
+    """storages: one for each node, made by `make`. station, backing: the server's, or None. processors: the nodes'. remotes: the nodes' ways to it,
     also of nodes that are gone. plan: what requests meet on them."""
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
     costs: Backend
     station: Station | None
+    processors: list[Station]
     backing: Backing | None
     remotes: list[RemoteStorage]
     plan: Plan | None
+
+    @property
+    def stations(self) -> list[Station]:
+        """The store's, if there is one, and the nodes'."""
+        return [*([] if self.station is None else [self.station]), *self.processors]
 
     @property
     def operations(self) -> int:
@@ -71,12 +77,14 @@ def build(
         raise ScenarioError(f"deployment.network {network!r}: known are {', '.join(PRESETS)}")
     sequence = itertools.count(1).__next__
     nodes = range(scenario.deployment.nodes)
+    processors = [Station() for _ in nodes]
     if url.backend == "memory":
 
         def memory(node: int) -> RateLimitStorage:
             return MemoryStorage(url.config, runtime, sequence)
 
-        return Deployment([memory(node) for node in nodes], memory, profile.backends["memory"], None, None, [], None)
+        storages = [memory(node) for node in nodes]
+        return Deployment(storages, memory, profile.backends["memory"], None, processors, None, [], None)
     costs = profile.backends[url.backend]
     station, link, remotes = Station(costs.concurrency), PRESETS[network], list[RemoteStorage]()
     plan = None if trace is None else Plan(seed, trace, link, costs)
@@ -106,7 +114,7 @@ def build(
     near = costs
     if url.hybrid is not None and url.hybrid.consistency == "eventual":
         near = profile.backends["memory"]
-    return Deployment([remote(node) for node in nodes], remote, near, station, shared, remotes, plan)
+    return Deployment([remote(node) for node in nodes], remote, near, station, processors, shared, remotes, plan)
 
 
 def backend_of(candidate: Candidate) -> str:

@@ -27,7 +27,7 @@ async def unfold(timeline: Timeline, deployment: Deployment, runtime: SimRuntime
             for node in range(len(deployment.storages)) if fault.nodes is None else fault.nodes:
                 deployment.restart(node)
         if fault.kind in ("crash", "failover") and station is not None:
-            station.begin_anew(fault.start + fault.duration)
+            station.begin_anew(fault.start + fault.duration, fault.start)
             assert isinstance(backing, ReplicatedBacking)
             if fault.kind == "failover":
                 backing.fail_over()
