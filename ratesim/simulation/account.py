@@ -17,6 +17,7 @@ from math import inf
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 __all__ = ["BINS", "Account", "Bins"]
@@ -115,18 +116,44 @@ class Account:
         self._advance(max(at, self.until) if at < inf else max(float(self._ends.max(initial=0.0)), self.until))
         self._leave()
         self._check()
-        if self.served > self.concurrency * (self.until + CLOSE):
-            raise AssertionError(f"{self.concurrency} servers cannot serve for {self.served} s within {self.until} s")
+
+    def summary(self) -> dict[str, float]:
+        """Over all that was observed, `seconds`: servers, customers, lost (by crashes); utilisation, of all servers; inside
+        and waiting, the mean numbers, and inside_max; rate, customers in a second; stay and wait, a customer's mean seconds.
+
+        inside = rate * stay, and waiting = rate * wait.
+        """
+        seconds, customers = max(self.until, NARROWEST), max(self.arrivals, 1)
+        return {
+            "servers": self.concurrency,
+            "customers": self.arrivals,
+            "lost": self.lost,
+            "seconds": self.until,
+            "utilisation": self.served / self.concurrency / seconds,
+            "inside": self.inside / seconds,
+            "waiting": (self.inside - self.served) / seconds,
+            "inside_max": self.peak,
+            "rate": self.arrivals / seconds,
+            "stay": self.stays / customers,
+            "wait": (self.stays - self.services) / customers,
+        }
+
+    def series(self) -> pd.DataFrame:
+        """The same in bins: begin and end in seconds of simulated time, utilisation, inside, waiting, inside_max."""
+        width, inside, served, peak = self.bins
+        begin = np.arange(len(inside)) * width
+        end = np.minimum(begin + width, max(self.until, NARROWEST))
+        lengths = np.where(end > begin, end - begin, np.inf)  # one that is about to begin holds nothing
+        columns = {"utilisation": served / self.concurrency, "inside": inside, "waiting": inside - served}
+        means = {name: area / lengths for name, area in columns.items()}
+        return pd.DataFrame({"begin": begin, "end": end, **means, "inside_max": peak})
 
     def _check(self) -> None:
         rest, service = self._rest()
+        serving = f"Work conservation: {self.concurrency} at a time of those inside were served for"
         for law, area, said in (
             ("Little's law: all who were inside were there for", self.inside, self.stays - rest),
-            (
-                f"Work conservation: {self.concurrency} at a time of those inside were served for",
-                self.served,
-                self.services - service,
-            ),
+            (serving, self.served, self.services - service),
         ):
             if not abs(area - said) <= CLOSE * (1.0 + max(area, said)):
                 raise AssertionError(f"{law} {area} s, but by their own ends and services it is {said} s")
@@ -147,7 +174,7 @@ class Account:
         while to >= BINS * self._width:
             self._widen()
         first = int(self.until / self._width)
-        edges = np.arange(first, int(to / self._width) + 1) * self._width
+        edges = np.arange(first, int(to / self._width) + 1, dtype=np.float64) * self._width
         edges[0] = self.until
         begins, ends = np.concatenate([self._begins, begin]), np.concatenate([self._ends, end])
         stay = ends > to

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.failing import FailingDriver, ReplicatedBacking
@@ -17,6 +18,7 @@ from ratesim.simulation.profile import Backend, Profile
 from ratesim.simulation.remote import Backing, ModelBacking, Plan, RemoteStorage, SimDriver
 from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.station import Station
+from ratesim.simulation.wire import Metered, wire_of
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
 
@@ -27,8 +29,8 @@ UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets not
 
 @dataclass
 class Deployment:
-    """storages: one for each node, made by `make`. station, backing: the server's, or None. processors: the nodes'. remotes: the nodes' ways to it,
-    also of nodes that are gone. plan: what requests meet on them."""
+    """storages: one for each node, made by `make`. station, backing: the server's, or None. processors: the nodes'. remotes:
+    the nodes' ways to it, also of nodes that are gone. plan: what requests meet on them. meter: what counts their bytes."""
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
@@ -38,11 +40,30 @@ class Deployment:
     backing: Backing | None
     remotes: list[RemoteStorage]
     plan: Plan | None
+    meter: Metered | None = None
 
     @property
-    def stations(self) -> list[Station]:
-        """The store's, if there is one, and the nodes'."""
-        return [*([] if self.station is None else [self.station]), *self.processors]
+    def stations(self) -> dict[str, Station]:
+        """By name: "store", if there is one, and "node 0" and so on, their processors."""
+        store = {} if self.station is None else {"store": self.station}
+        return store | {f"node {i}": processor for i, processor in enumerate(self.processors)}
+
+    @property
+    def views(self) -> bool:
+        """Whether nodes decide on views of the store."""
+        first = self.storages[0]
+        return isinstance(first, HybridStorage) and first.config.consistency == "eventual"
+
+    def memory(self, runtime: SimRuntime) -> NDArray[np.int64]:
+        """Bytes that each node's own entries take now, shape (nodes,)."""
+        found: list[int] = []
+
+        async def ask() -> None:
+            for storage in self.storages:
+                found.append((await storage.get_stats()).bytes)
+
+        runtime.begin(ask())  # nothing in it waits
+        return np.array(found, np.int64)
 
     @property
     def operations(self) -> int:
@@ -99,10 +120,11 @@ def build(
         )
     else:
         shared = (backing or _model(runtime))(url, sequence)
+    meter = Metered(shared, wire_of(url))
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
     def remote(node: int) -> RateLimitStorage:
-        driver = SimDriver(shared, link, station, costs, runtime, seed, plan)
+        driver = SimDriver(meter, link, station, costs, runtime, seed, plan)
         if scenario.faults:
             driver = FailingDriver(driver, node, timeline)
         remotes.append(RemoteStorage(driver, runtime, url.config, rngs[node], plan))
@@ -114,7 +136,7 @@ def build(
     near = costs
     if url.hybrid is not None and url.hybrid.consistency == "eventual":
         near = profile.backends["memory"]
-    return Deployment([remote(node) for node in nodes], remote, near, station, processors, shared, remotes, plan)
+    return Deployment([remote(node) for node in nodes], remote, near, station, processors, shared, remotes, plan, meter)
 
 
 def backend_of(candidate: Candidate) -> str:

@@ -53,7 +53,7 @@ def replay(
     """
     env, limit = runtime.env, scenario.limit.limit()
     known = trace.head(0) if clients else trace  # of clients that react nobody knows what they will ask
-    answers = Answers.of(len(known))
+    answers = Answers.of(len(known), deployment.views)
     router = Router(known, routing, scenario.deployment.nodes, seed)
     stamps, costs = column(known.time), column(known.cost)
     names = [known.keys[key] for key in known.key.tolist()]
@@ -63,7 +63,7 @@ def replay(
     ahead = router.known and not clients
     planned = np.array(router.node if ahead else (), np.int32)  # a fault may divert a request later
     waits = column(queued(known.time - runtime.epoch, planned, cpu)) if ahead else column(np.empty(0))
-    allowed, failed, latency, sequence, errors = answers
+    allowed, failed, latency, sequence, errors, view_age = answers
     timeline = Timeline(scenario.faults) if scenario.faults else None
 
     async def send(i: int) -> Decision | None:
@@ -90,6 +90,8 @@ def replay(
         else:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
+            if view_age is not None:
+                view_age[i] = decision.view_age
         latency[i] = env.now - start + wait
         router.answered(i)
         return decision
@@ -117,7 +119,7 @@ def replay(
     if ahead:
         sent = np.flatnonzero(~np.isnan(outcome.latency))
         stood(processors, known.time[sent] - runtime.epoch, planned[sent], cpu, np.array(waits)[sent])
-    for station in deployment.stations:
+    for station in deployment.stations.values():
         station.close(env.now if partial else inf)
     in_flight = 0
     if partial:

@@ -70,7 +70,8 @@ def test_the_books_of_many_customers_balance_whatever_the_station() -> None:
         number = np.arange(1, n + 1) - np.searchsorted(np.sort(ends), arrival, "right")
         assert account.peak == number.max()
         width, inside, _, peak = account.bins
-        assert len(inside) <= BINS and width * len(inside) >= until
+        assert len(inside) <= BINS
+        assert width * len(inside) >= until
         assert inside[-2] <= peak[-2] * width * (1 + 1e-9)
 
 
@@ -84,7 +85,8 @@ def test_customers_that_were_known_beforehand_are_accounted_for_as_those_that_ca
     for one, other in zip(together, met, strict=True):
         one.close(inf)
         other.close(inf)
-        assert one.served == other.served and one.busy == pytest.approx(other.busy)
+        assert one.served == other.served
+        assert one.busy == pytest.approx(other.busy)
         assert one.account.inside == pytest.approx(other.account.inside)
     assert together[3].account.arrivals == 0
 
@@ -134,7 +136,7 @@ def test_a_station_that_is_no_queue_is_found_out(defective: type[Station], serve
     arrival = np.cumsum(rng.exponential(1.0 / servers, 200)).tolist()
     customers = list(zip(arrival, rng.exponential(0.8, 200).tolist(), strict=True))
     of(Station(servers), customers)
-    with pytest.raises(AssertionError, match="Work conservation|before one who came earlier"):
+    with pytest.raises(AssertionError, match=r"Work conservation|before one who came earlier"):
         of(defective(servers), customers)
 
 
