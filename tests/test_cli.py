@@ -115,6 +115,7 @@ def test_what_is_missing_is_asked_for(log, tmp_path):
     refused(command("report", "--log", log, "--out", tmp_path / "out"), "--limit")
     refused(command("run", "mysql"), "mysql", "redis")
     refused(command("run", "redis://localhost?color=red"), "color")
+    refused(command("run", "redis", "--decisions", tmp_path / "nowhere" / "d.parquet"), "nowhere")
     refused(command("sweep", "--out", tmp_path / "results.xls"), ".parquet")
 
 

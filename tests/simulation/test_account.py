@@ -91,6 +91,16 @@ def test_customers_that_were_known_beforehand_are_accounted_for_as_those_that_ca
     assert together[3].account.arrivals == 0
 
 
+def test_short_services_after_a_long_time_are_no_defect() -> None:
+    """A microsecond each, over a month: an end is rounded to a ten-thousandth of the service."""
+    rng = np.random.default_rng(2)
+    arrival = np.sort(rng.uniform(0.0, 30 * 86400.0, 20_000))
+    station = of(Station(), [(at, 1e-6) for at in arrival.tolist()])
+    assert station.account.inside == pytest.approx(0.02, rel=1e-3)
+    with pytest.raises(AssertionError):
+        of(Slow(), [(at, 1e-4) for at in arrival.tolist()])
+
+
 class Forgetful(Station):
     """Serves everybody at once."""
 
