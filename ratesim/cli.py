@@ -52,7 +52,7 @@ from ratesim.options import (
     at_distance,
     scenario_of,
 )
-from ratesim.wording import harmless, seconds, share
+from ratesim.wording import figure, harmless, seconds, share
 
 if TYPE_CHECKING:
     from ratesim.recommendation import Recommendation
@@ -200,18 +200,26 @@ def run(
     seed: SeedOption = None,
     profile: ProfileOption = None,
     rtt: RttOption = None,
+    decisions: Annotated[
+        Path | None, typer.Option("--decisions", metavar="FILE", help="Write every decision there, as .parquet.")
+    ] = None,
 ) -> None:
     """Simulate one candidate once and print its figures.
 
-    ratesim run redis
+    ratesim run redis --decisions decisions.parquet
     """
+    if decisions is not None and (decisions.suffix != ".parquet" or decisions.is_dir() or not decisions.parent.is_dir()):
+        raise Mistake(f"--decisions {decisions}: name a .parquet file in a directory that is there")
     from ratesim.simulation.run import run as simulate
 
     question = at_distance(scenario, rtt)
     chosen = _candidate(question, candidate)
     result = simulate(question, chosen, seed, profile=_profile(profile), progress=True, interruptible=True)
     for name, value in result.row().items():
-        print(f"{name:<28}{value}")
+        print(f"{name:<32}{figure(name, value)}")
+    if decisions is not None:
+        result.decisions().to_parquet(decisions)
+        print(f"{'decisions':<32}{decisions}")
     if result.partial:
         raise KeyboardInterrupt
 

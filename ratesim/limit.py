@@ -115,6 +115,7 @@ class Decision(msgspec.Struct, gc=False):
     reset_after: seconds until the state is as good as new, if nobody else comes.
     limit: the one that decided: of several, the one that denied for longest, or that has least left.
     sequence: the position in the order of decisions, where somebody numbers them (a simulation does), else 0.
+    view_age: seconds since the shared store was last heard of, where a memory before it decided (HybridStorage), else 0.
     """
 
     allowed: bool
@@ -123,6 +124,7 @@ class Decision(msgspec.Struct, gc=False):
     reset_after: float
     limit: Limit
     sequence: int = 0
+    view_age: float = 0.0
 
     def __bool__(self) -> bool:
         return self.allowed

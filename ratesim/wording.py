@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["bytes_of", "harmless", "seconds", "share", "span"]
+__all__ = ["bytes_of", "figure", "harmless", "seconds", "share", "span"]
 
 
 def seconds(value: float) -> str:
@@ -47,6 +47,21 @@ def bytes_of(value: float) -> str:
             return f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:,.3g} GB"
+
+
+def figure(name: str, value: object) -> str:
+    """A column of `RunResult.row` as people read it; its name tells the unit."""
+    if "bytes" in name and isinstance(value, int | float):
+        return bytes_of(value)
+    if not isinstance(value, float):
+        return "none" if value in ("", None) else harmless(str(value))
+    if name == "simulated_seconds":
+        return f"{value:,.0f} s"
+    if name.startswith(("latency", "view_age")) or "busy" in name:
+        return seconds(value)
+    if name.endswith(("admission", "denial", "excess")) or "utilisation" in name:
+        return share(value)
+    return f"{value:.3f}" if name == "worst_start" else f"{value:.10g}" if value.is_integer() else f"{value:.4g}"
 
 
 def harmless(text: str) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 
 LINE = '10.0.0.{} - - [17/May/2015:10:05:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
@@ -119,6 +120,7 @@ def test_what_is_missing_is_asked_for(log, tmp_path):
     refused(command("report", "--log", log, "--out", tmp_path / "out"), "--limit")
     refused(command("run", "mysql"), "mysql", "redis")
     refused(command("run", "redis://localhost?color=red"), "color")
+    refused(command("run", "redis", "--decisions", tmp_path / "nowhere" / "d.parquet"), "nowhere")
     refused(command("sweep", "--out", tmp_path / "results.xls"), ".parquet")
 
 
@@ -128,6 +130,21 @@ def test_help_teaches_each_command():
     for name in ("report", "recommend", "run", "sweep", "calibrate", "bench", "lab", "servers"):
         assert f"\n  {name} " in told.stdout
     assert "ratesim report --log access.log --limit 100/minute" in told.stdout
+
+
+def test_run_prints_figures_with_their_units_and_writes_every_decision(tmp_path):
+    path = tmp_path / "decisions.parquet"
+    result = command("run", "hybrid eventual 1 s", "--decisions", path)
+    assert result.returncode == 0, result.stderr
+    figures = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert figures["latency_p99"].endswith((" ms", " µs"))
+    assert figures["node_bytes"].endswith(" kB")
+    assert figures["view_age_max"].endswith((" ms", " s"))
+    assert figures["errors"] == "none"
+    decisions = pd.read_parquet(path)
+    assert len(decisions) == int(figures["requests"])
+    assert (decisions["decision"] == "admitted").sum() == int(figures["admitted"])
+    assert decisions["view_age"].max() > 0.0
 
 
 def test_recommend_prints_the_sentence_a_table_and_the_lines_that_did_not_parse(log, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.failing import FailingDriver, ReplicatedBacking
@@ -16,9 +17,11 @@ from ratesim.simulation.network import PRESETS, Link, link_of
 from ratesim.simulation.profile import Backend, Profile, measured
 from ratesim.simulation.remote import ModelBacking, Plan, RemoteStorage, SimDriver
 from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
-from ratesim.simulation.server import Backing, Server
+from ratesim.simulation.server import Server
 from ratesim.simulation.sharded import ShardedDriver
-from ratesim.simulation.sharing import EventLoop
+from ratesim.simulation.sharing import EventLoop, TimeShared
+from ratesim.simulation.station import Station
+from ratesim.simulation.wire import Backing, Metered, wire_of
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
 
@@ -29,17 +32,47 @@ UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets not
 
 @dataclass
 class Deployment:
-    """storages: one for each node, made by `make`. processors: the nodes' own, where there are servers. cpu: seconds of them
-    that a request takes beside its way to a server. servers: what the nodes share. remotes: the nodes' ways to them, also of
-    nodes that are gone. plan: what requests meet on them."""
+    """storages: one for each node, made by `make`. processors: the nodes' own, where there are no servers; where
+    there are, they are event loops. cpu: seconds of either that a request takes beside its way to a server. servers: what
+    the nodes share. remotes: the nodes' ways to them, also of nodes that are gone. plan: what requests meet on them."""
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
-    processors: list[EventLoop]
+    processors: list[Station]
+    loops: list[EventLoop]
     cpu: float
     servers: list[Server]
     remotes: list[RemoteStorage]
     plan: Plan | None
+
+    @property
+    def stations(self) -> dict[str, Station | EventLoop | TimeShared]:
+        """By name: "store", or "store 0" and so on where there are several, and "node 0" and so on, their processors."""
+        found: dict[str, Station | EventLoop | TimeShared] = {}
+        for i, server in enumerate(self.servers):
+            found["store" if len(self.servers) == 1 else f"store {i}"] = server.processor
+        for i, processor in enumerate(self.processors):
+            found[f"node {i}"] = processor
+        for i, loop in enumerate(self.loops):
+            found[f"node {i}"] = loop
+        return found
+
+    @property
+    def views(self) -> bool:
+        """Whether nodes decide on views of the store."""
+        first = self.storages[0]
+        return isinstance(first, HybridStorage) and first.config.consistency == "eventual"
+
+    def memory(self, runtime: SimRuntime) -> NDArray[np.int64]:
+        """Bytes that each node's own entries take now, shape (nodes,)."""
+        found: list[int] = []
+
+        async def ask() -> None:
+            for storage in self.storages:
+                found.append((await storage.get_stats()).bytes)
+
+        runtime.begin(ask())  # nothing in it waits
+        return np.array(found, np.int64)
 
     @property
     def busy(self) -> float:
@@ -87,12 +120,12 @@ def build(
         def memory(node: int) -> RateLimitStorage:
             return MemoryStorage(url.config, runtime, sequence)
 
-        return Deployment([memory(node) for node in nodes], memory, [], near, [], [], None)
+        return Deployment([memory(node) for node in nodes], memory, [Station() for _ in nodes], [], near, [], [], None)
     costs, remotes = profile.backends[url.backend], list[RemoteStorage]()
     link = _link(scenario, profile, costs)
     shards = scenario.deployment.shards if url.backend == "redis" else 1
     plan = None if trace is None else Plan(seed, trace, link, costs)
-    processors = [EventLoop(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
+    loops = [EventLoop(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
     if outages and backing is not None:
         raise ScenarioError("faults: a crash or failover of the server needs the fidelity `model`")
@@ -104,11 +137,13 @@ def build(
             lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
         )
 
-    servers = [Server(shared or replicated(), costs, runtime, Timeline(scenario.faults, shard)) for shard in range(shards)]
+    wire = wire_of(url)
+    timelines = [Timeline(scenario.faults, shard) for shard in range(shards)]
+    servers = [Server(Metered(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
     def way(node: int, server: Server) -> SimDriver:
-        driver = SimDriver(server, link, processors[node], runtime, seed, plan)
+        driver = SimDriver(server, link, loops[node], runtime, seed, plan)
         return FailingDriver(driver, node) if server.timeline.faults else driver
 
     def remote(node: int) -> RateLimitStorage:
@@ -122,7 +157,7 @@ def build(
 
     decided_near = url.hybrid is not None and url.hybrid.consistency == "eventual"
     storages = [remote(node) for node in nodes]
-    return Deployment(storages, remote, processors, near if decided_near else 0.0, servers, remotes, plan)
+    return Deployment(storages, remote, [], loops, near if decided_near else 0.0, servers, remotes, plan)
 
 
 def _link(scenario: Scenario, profile: Profile, costs: Backend) -> Link:

@@ -46,7 +46,7 @@ class FailingDriver(SimDriver):
         outage = timeline.next_outage(arrival)
         if not await self._server.spend(service * timeline.slowness(arrival), outage):
             raise ConnectionFailed("the server went down")
-        answers = self._server.backing.execute(batch)
+        answers = self._server.meter.execute(batch)
         await self._runtime.sleep(min(self._flushed(batch, answers), outage) - env.now)
         if env.now >= outage:  # it is done, but nobody will say so
             raise ConnectionFailed("the server went down")

@@ -31,7 +31,8 @@ __all__ = ["Job", "code_version", "forget", "jobs_of", "work"]
 _PACKAGES = ("algorithms", "runtime", "simulation", "storage")
 _MODULES = ("__init__.py", "errors.py", "limit.py", "state.py")
 _ELSEWHERE = {"name", "replications", "requirements", "candidates", "workload", "seed"}  # in another place of a key, or none
-_LIBRARIES = ("numba", "numpy", "scipy", "simpy")  # another release may round or draw otherwise
+# Another release may round, draw or pack otherwise.
+_LIBRARIES = ("numba", "numpy", "psycopg", "redis", "scipy", "simpy")
 
 _one_at_a_time = threading.Lock()
 _traces: dict[str, Trace] = {}

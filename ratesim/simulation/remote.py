@@ -20,7 +20,7 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import column
 from ratesim.simulation.network import BACK, OUT, Link, draw, draws
 from ratesim.simulation.profile import QUANTILES, Backend
-from ratesim.simulation.server import Backing, Server, changes, wrote
+from ratesim.simulation.server import Server, changes, wrote
 from ratesim.simulation.sharing import EventLoop
 from ratesim.storage.base import StorageStats
 from ratesim.storage.client import Client
@@ -30,7 +30,7 @@ from ratesim.storage.operations import Acquire, Apply, Driver, Get, Increment, O
 from ratesim.storage.served import ServedStorage
 from traffic import Trace
 
-__all__ = ["Backing", "LoopBacking", "ModelBacking", "Plan", "RemoteStorage", "SimDriver", "carry_out", "subject"]
+__all__ = ["LoopBacking", "ModelBacking", "Plan", "RemoteStorage", "SimDriver", "carry_out", "subject"]
 
 T = TypeVar("T")
 
@@ -168,7 +168,7 @@ class SimDriver:
             # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
             arrival = env.now
             left = server.take(arrival, service) - arrival
-            answers = server.backing.execute(batch)
+            answers = server.meter.execute(batch)
         else:
             answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
             left = 0.0
@@ -179,7 +179,7 @@ class SimDriver:
         """Wait for the processor, decide at the end of the service, and wait for the disk."""
         server, runtime, env = self._server, self._runtime, self._runtime.env
         await server.spend(service)
-        answers = server.backing.execute(batch)
+        answers = server.meter.execute(batch)
         await runtime.sleep(self._flushed(batch, answers) - env.now)
         return answers
 

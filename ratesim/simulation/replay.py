@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +11,13 @@ from numpy.typing import NDArray
 from ratesim.errors import StorageError
 from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.answers import Answers, Outcome, column
+from ratesim.simulation.answers import UNDER_WAY, Answers, Outcome, column
 from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.progress import SLICES, Progress, carry_on
 from ratesim.simulation.routing import Router, Routing
 from ratesim.simulation.scenario import Scenario
-from ratesim.simulation.station import Station, queued
+from ratesim.simulation.station import queued, stood
 from ratesim.simulation.unfold import unfold
 from traffic import Clients, Trace, open_loop
 
@@ -25,13 +26,14 @@ __all__ = ["Replayed", "replay"]
 
 class Replayed(NamedTuple):
     """trace: what was asked. node: who served it. errors: how many failed, by kind. partial: it was interrupted, and the
-    rows are only those of the requests that had their answer by then."""
+    rows are only those of the requests that had their answer by then; in_flight: how many had been sent and had none."""
 
     trace: Trace
     outcome: Outcome
     node: NDArray[np.int64]
     errors: dict[str, int]
     partial: bool
+    in_flight: int
 
 
 def replay(
@@ -51,21 +53,23 @@ def replay(
     """
     env, limit = runtime.env, scenario.limit.limit()
     known = trace.head(0) if clients else trace  # of clients that react nobody knows what they will ask
-    answers = Answers.of(len(known))
+    answers = Answers.of(len(known), deployment.views)
     router = Router(known, routing, scenario.deployment.nodes, seed)
     stamps, costs = column(known.time), column(known.cost)
     names = [known.keys[key] for key in known.key.tolist()]
     storages, plan, cpu = deployment.storages, deployment.plan, deployment.cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
     ahead = router.known and not clients and not deployment.servers
-    waits = column(queued(known.time - runtime.epoch, np.array(router.node), cpu)) if ahead else column(np.empty(0))
-    processors, stations = deployment.processors, [Station() for _ in storages]
-    allowed, failed, latency, sequence, errors = answers
+    planned = np.array(router.node if ahead else (), np.int32)  # a fault may divert a request later
+    waits = column(queued(known.time - runtime.epoch, planned, cpu)) if ahead else column(np.empty(0))
+    processors, loops = deployment.processors, deployment.loops
+    allowed, failed, latency, sequence, errors, view_age = answers
     timeline = Timeline(scenario.faults) if scenario.faults else None
 
     async def send(i: int) -> Decision | None:
         start = env.now
         node, now = router.send(i), stamps[i]
+        latency[i] = UNDER_WAY
         if timeline is not None:
             node = router.divert(i, [each for each in range(len(storages)) if not timeline.node_down(each, start)])
             if node < 0:
@@ -77,10 +81,10 @@ def replay(
         if cpu > 0.0:
             if ahead:
                 wait = waits[i]
-            elif processors:  # what it shares with those that are on their way to the server
-                wait = cpu * (1 + processors[node].inside)
+            elif loops:  # shared with those that are on their way to the server
+                wait = cpu * (1 + loops[node].inside)
             else:
-                wait = stations[node].take(start, cpu) - start
+                wait = processors[node].take(start, cpu) - start
         if plan is not None:
             plan.request = i
         decision = None
@@ -93,6 +97,8 @@ def replay(
         else:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
+            if view_age is not None:
+                view_age[i] = decision.view_age
         latency[i] = env.now - start + wait
         router.answered(i)
         return decision
@@ -116,14 +122,21 @@ def replay(
     # A closed loop's requests come when they come; what is known of them is how long they go on.
     due = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
     partial = carry_on(env, due, progress, interruptible, (lambda: len(answers.latency)) if clients else None)
-    if partial and np.isnan(answers.latency).all():
-        raise KeyboardInterrupt
     asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
+    if ahead:
+        sent = np.flatnonzero(~np.isnan(outcome.latency))
+        stood(processors, known.time[sent] - runtime.epoch, planned[sent], cpu, np.array(waits)[sent])
+    for station in deployment.stations.values():
+        station.close(env.now if partial else inf)
+    in_flight = 0
     if partial:
-        done = ~np.isnan(outcome.latency)
+        done = outcome.latency >= 0.0
+        if not done.any():
+            raise KeyboardInterrupt
+        in_flight = int((outcome.latency == UNDER_WAY).sum())
         asked, node = asked.only(done, "of an interrupted run"), node[done]
         outcome = outcome.only(done)
-    return Replayed(asked, outcome, node, errors, partial)
+    return Replayed(asked, outcome, node, errors, partial, in_flight)
 
 
 class _AtOnce:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ratesim.simulation.account import Account
+from ratesim.simulation.histogram import Histogram
 from ratesim.simulation.scenario import Candidate, Scenario
 from ratesim.simulation.score import Score
 from ratesim.storage import StorageURL
@@ -23,7 +25,13 @@ class RunResult:
 
     allowed: whether it was admitted; false also where no decision came. failed: whether none came; errors: how many, by
     kind. latency: seconds until the answer, or the error. sequence: the position in the order of decisions, 0 where none was
-    taken. node: who served it. partial: it was interrupted, and the rows are only those of requests that had their answer.
+    taken. view_age: see `Decision`, or None where nobody decides on a view. node: who served it.
+
+    partial: it was interrupted, and the rows are only those of requests that had their answer; in_flight more had been
+    sent. stations: the accounts of "store" ("store 0" and so on, where there are several), "node 0" and so
+    on. bytes_to_store, bytes_from_store: on the wire (see wire.py),
+    of what reached the store. node_bytes: what each node's own entries take at the end, shape (nodes,). store_bytes: what
+    the store takes with every key that was asked for, as measured for one key.
     """
 
     scenario: Scenario
@@ -41,25 +49,45 @@ class RunResult:
     l2_busy: float
     concurrency: int
     bytes_per_key: float
+    stations: dict[str, Account]
+    bytes_to_store: int
+    bytes_from_store: int
+    node_bytes: NDArray[np.int64]
+    store_bytes: float
+    view_age: NDArray[np.float32] | None = None
     partial: bool = False
+    in_flight: int = 0
 
     def __post_init__(self) -> None:
         """Nothing is lost or made up: every request was admitted, denied or failed, on some node, after some time."""
-        unanswered = int(np.isnan(self.latency).sum())
+        unanswered = int((~(self.latency >= 0.0)).sum())
         if unanswered or (self.node < 0).any() or sum(self.errors.values()) != int(self.failed.sum()):
             raise AssertionError(f"{unanswered} of {len(self.latency)} requests were never answered")
-        if (self.allowed & self.failed).any() or (self.latency < 0).any():
-            raise AssertionError("a request was both admitted and failed, or answered before it was sent")
+        if (self.allowed & self.failed).any():
+            raise AssertionError("a request was both admitted and failed")
 
     def row(self) -> dict[str, Any]:
-        """The run as one row of a results table; times in seconds."""
+        """The run as one row of a results table; times in seconds, sizes in bytes.
+
+        requests are admitted, denied or failed; in_flight come on top. errors: how many of which kind, as text. worst_key,
+        worst_start: where worst_excess was, as a time since the epoch. jain_nodes, jain_keys: how even the shares are, of
+        requests by node and of admitted cost by key. utilisation: of the store, over the time of the trace;
+        node_utilisation and _max: of the nodes' processors, the mean and the busiest. store_waiting: the mean number of
+        batches that wait in the store; store_inside_max, node_inside_max: the most that waited or were served at once.
+        bytes_per_key: as measured for one; node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago
+        the store was last heard of, at each decision; nan where nobody decides on a view.
+        """
         requests = len(self.allowed)
         admitted = int(self.allowed.sum())
         failed = int(self.failed.sum())
         answered = self.latency[~self.failed]
         p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
         url = StorageURL.parse(self.candidate.storage)
-        asked = self.score.exact_total
+        worst = self.score.worst
+        stores = [account for name, account in self.stations.items() if name.startswith("store")]
+        nodes = [account for name, account in self.stations.items() if name.startswith("node")]
+        busy = [node.served / max(self.trace.duration, 1e-9) for node in nodes]
+        ages = self.ages()
         return {
             "candidate": self.candidate.name,
             "backend": url.backend if url.hybrid is None else "hybrid",
@@ -70,11 +98,17 @@ class RunResult:
             "admitted": admitted,
             "denied": requests - admitted - failed,
             "failed": failed,
-            "exact_total": asked,
+            "in_flight": self.in_flight,
+            "errors": ", ".join(f"{kind} {count}" for kind, count in sorted(self.errors.items())),
+            "exact_total": self.score.exact_total,
             "over_admission": self.score.over_admission,
             "false_denial": self.score.false_denial,
             "net_over_admission": self.score.net_over_admission,
             "worst_excess": self.score.worst_excess,
+            "worst_key": self.trace.keys[worst.key] if worst else None,
+            "worst_start": worst.start if worst else np.nan,
+            "jain_nodes": jain(self.by_node()["requests"].to_numpy(float)),
+            "jain_keys": jain(self.by_key()["admitted"].to_numpy(float)),
             "latency_p50": float(p50),
             "latency_p90": float(p90),
             "latency_p99": float(p99),
@@ -82,16 +116,30 @@ class RunResult:
             "l2_operations_per_request": self.l2_operations / requests,
             "l2_busy_per_request": self.l2_busy / requests,
             "utilisation": self.l2_busy / self.concurrency / max(self.trace.duration, 1e-9),
+            "store_waiting": float(sum((store.inside - store.served) / max(store.until, 1e-9) for store in stores)),
+            "store_inside_max": max((store.peak for store in stores), default=0),
+            "node_utilisation": float(np.mean(busy)),
+            "node_utilisation_max": max(busy),
+            "node_inside_max": max(node.peak for node in nodes),
+            "bytes_to_store_per_request": self.bytes_to_store / requests,
+            "bytes_from_store_per_request": self.bytes_from_store / requests,
             "bytes_per_key": self.bytes_per_key,
+            "node_bytes": float(self.node_bytes.mean()),
+            "node_bytes_max": int(self.node_bytes.max()),
+            "store_bytes": self.store_bytes,
+            "view_age_p50": ages.quantile(0.5) if ages else np.nan,
+            "view_age_p99": ages.quantile(0.99) if ages else np.nan,
+            "view_age_max": ages.quantile(1.0) if ages else np.nan,
             "simulated_seconds": self.trace.duration,
             "partial": self.partial,
         }
 
     def decisions(self) -> pd.DataFrame:
         """One row for each request, enough to audit any other number: time, key, cost, session, node, decision, sequence,
-        latency in seconds, and decision is admitted, denied or failed."""
+        latency and view_age in seconds; decision is admitted, denied or failed, view_age nan where no view was involved."""
         trace = self.trace
         outcome = np.where(self.failed, 2, np.where(self.allowed, 0, 1))
+        age = np.full(len(outcome), np.nan, np.float32) if self.view_age is None else self.view_age
         return pd.DataFrame(
             {
                 "time": trace.time,
@@ -102,8 +150,31 @@ class RunResult:
                 "decision": pd.Categorical.from_codes(outcome, pd.Index(["admitted", "denied", "failed"])),
                 "sequence": self.sequence,
                 "latency": self.latency,
+                "view_age": age,
             }
         )
+
+    def histogram(self) -> Histogram:
+        """Latencies of the requests that were decided, in seconds. Those of several runs can be added."""
+        return Histogram.of(self.latency[~self.failed])
+
+    def ages(self) -> Histogram | None:
+        """How old the views were that decisions were taken on, in seconds; None where nobody decides on a view.
+
+        The age counts from when the node heard of the store, so what the store was on the way is not in it; inf where it
+        never had.
+        """
+        if self.view_age is None:
+            return None
+        return Histogram.of(self.view_age[~np.isnan(self.view_age)])
+
+    def queues(self) -> pd.DataFrame:
+        """One row for each station, the store and the nodes' processors; see `Account.summary`."""
+        return pd.DataFrame([{"station": name, **account.summary()} for name, account in self.stations.items()])
+
+    def queue(self, station: str = "store") -> pd.DataFrame:
+        """A station over time, in bins; see `Account.series`. Raises KeyError for one that this run has not."""
+        return self.stations[station].series()
 
     def series(self, seconds: float) -> pd.DataFrame:
         """By bins of so many seconds of the trace: begin, offered, admitted, denied, failed, latency_p50, latency_p99."""

@@ -16,7 +16,7 @@ from ratesim.simulation.replay import Replayed, replay
 from ratesim.simulation.result import RunResult
 from ratesim.simulation.scenario import EPOCH, Candidate, Scenario
 from ratesim.simulation.score import Score, score
-from ratesim.simulation.server import Backing
+from ratesim.simulation.wire import Backing
 from ratesim.storage import StorageURL
 from traffic import Trace
 
@@ -66,12 +66,19 @@ def run(
         concurrency=deployment.concurrency,
         bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
         partial=played.partial,
+        in_flight=played.in_flight,
+        stations={name: station.account for name, station in deployment.stations.items()},
+        bytes_to_store=sum(server.meter.bytes_to_store for server in deployment.servers),
+        bytes_from_store=sum(server.meter.bytes_from_store for server in deployment.servers),
+        node_bytes=deployment.memory(runtime),
+        store_bytes=_store_bytes(deployment, candidate, profile, limit.algorithm, played.trace),
     )
 
 
 def _scored(limit: Limit, played: Replayed) -> Score:
     """Requests that failed are left out; those that were decided without a number (no store was asked) come last."""
-    trace, (allowed, failed, _, sequence) = played.trace, played.outcome
+    trace, outcome = played.trace, played.outcome
+    allowed, failed, sequence = outcome.allowed, outcome.failed, outcome.sequence
     order = np.where(sequence > 0, sequence, np.iinfo(np.int64).max)
     columns = (trace.key, trace.time, trace.cost, allowed, order)
     if failed.any():  # else nothing is copied: it may be ten million rows
@@ -87,3 +94,11 @@ def _bytes_per_key(deployment: Deployment, candidate: Candidate, profile: Profil
     if backend == "hybrid" and url.hybrid is not None and url.hybrid.consistency == "eventual":
         total += profile.backends["memory"].bytes_per_key.get(algorithm, float("nan"))
     return total
+
+
+def _store_bytes(deployment: Deployment, candidate: Candidate, profile: Profile, algorithm: str, trace: Trace) -> float:
+    """Bytes of the shared store with every key that was asked for in it; 0 without a store."""
+    if not deployment.servers:
+        return 0.0
+    backend = profile.backends[StorageURL.parse(candidate.storage).backend]
+    return float(np.count_nonzero(np.bincount(trace.key))) * backend.bytes_per_key.get(algorithm, float("nan"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Protocol
 
 from ratesim.limit import Decision
 from ratesim.runtime import Future, SimRuntime
@@ -12,30 +11,26 @@ from ratesim.simulation.faults import Timeline
 from ratesim.simulation.profile import Backend
 from ratesim.simulation.sharing import TimeShared
 from ratesim.simulation.station import Station
+from ratesim.simulation.wire import Metered
 from ratesim.storage.operations import Acquire, Get, Operation
 
-__all__ = ["Backing", "GroupCommit", "RowLocks", "Server", "changes", "wrote"]
+__all__ = ["GroupCommit", "RowLocks", "Server", "changes", "wrote"]
 
 ASLEEP = 0.004  # seconds without work after which a server costs all of its profile's `wake`; half of them, half of it
 
 
-class Backing(Protocol):
-    """Decides at once, at the virtual instant at which it is asked."""
-
-    def execute(self, batch: Sequence[Operation]) -> list[object]: ...
-
-
 class Server:
-    """station: its processor, first come, first served; or cores: those that its processes share, and None without such.
+    """meter: who decides, and the bytes of it on the wire. station: its processor, first come, first served; or cores:
+    those that its processes share, and None without such.
 
     commit, locks: None where it answers without waiting for a disk, and where it has no rows to lock. timeline: what befalls
     it.
     """
 
-    def __init__(self, backing: Backing, costs: Backend, runtime: SimRuntime, timeline: Timeline | None = None) -> None:
+    def __init__(self, meter: Metered, costs: Backend, runtime: SimRuntime, timeline: Timeline | None = None) -> None:
         self._runtime = runtime
         self.timeline = timeline or Timeline([])
-        self.backing = backing
+        self.meter = meter
         self.costs = costs
         self.station = Station(costs.concurrency)
         self.cores = TimeShared(runtime, costs.speedup) if len(costs.speedup) > 1 else None
@@ -74,11 +69,14 @@ class Server:
         self._awake_until = self._runtime.env.now
         return self._awake_until <= outage
 
-    def begin_anew(self, at: float) -> None:
-        """It went down, and is there again at `at`."""
-        self.station.begin_anew(at)
-        if self.cores is not None:
-            self.cores = TimeShared(self._runtime, self.costs.speedup)
+    @property
+    def processor(self) -> Station | TimeShared:
+        """Where batches are served."""
+        return self.station if self.cores is None else self.cores
+
+    def begin_anew(self, at: float, down: float) -> None:
+        """It went down at `down`, and is there again at `at`."""
+        self.station.begin_anew(at, down)
         if self.commit is not None:
             self.commit = GroupCommit()
 

@@ -31,15 +31,15 @@ async def _befall(server: Server, runtime: SimRuntime) -> None:
     """What goes down of a server."""
     outages = [fault for fault in server.timeline.faults if fault.kind in ("crash", "failover")]
     failovers = [fault for fault in outages if fault.kind == "failover"]
-    if failovers and isinstance(server.backing, ReplicatedBacking):
-        server.backing.lags(failovers[0].lag)
+    if failovers and isinstance(server.meter.backing, ReplicatedBacking):
+        server.meter.backing.lags(failovers[0].lag)
     for fault in outages:
         await runtime.sleep(fault.start - runtime.env.now)
-        server.begin_anew(fault.start + fault.duration)
-        assert isinstance(server.backing, ReplicatedBacking)
+        server.begin_anew(fault.start + fault.duration, fault.start)
+        assert isinstance(server.meter.backing, ReplicatedBacking)
         if fault.kind == "failover":
-            server.backing.fail_over()
+            server.meter.backing.fail_over()
             failovers.pop(0)
-            server.backing.lags(failovers[0].lag if failovers else inf)
+            server.meter.backing.lags(failovers[0].lag if failovers else inf)
         elif not fault.keeps_memory:
-            server.backing.lose_memory()
+            server.meter.backing.lose_memory()

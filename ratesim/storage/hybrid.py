@@ -122,6 +122,7 @@ class HybridStorage(RateLimitStorage):
         if records is None:
             return self._without_l2(limit)
         decision = self.l1.decide(identifier, limit, cost, now)
+        decision.view_age = self.runtime.time() - min(record.read_at for record in records)
         if decision.allowed and cost:
             for record in records:
                 record.add(now, float(cost), bind(record.limit).algorithm.rule.grain(bind(record.limit).params))

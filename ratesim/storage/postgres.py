@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import Any, Self
 
@@ -365,6 +365,15 @@ class PostgresDriver:
         await connection.execute(f"SELECT {function}(%s::text[])".encode(), [identifiers])
         return [None] * len(group)
 
+    def parameters(self, batch: Sequence[Operation]) -> list[list[Any]]:
+        """Of each statement that a batch is sent as, its parameters; nothing is sent."""
+        noted: list[list[Any]] = []
+        for key, group in _groups(list(enumerate(batch))):
+            carrying_out = _PERFORM[key[0]][1](self, _Noted(noted), "", group)
+            with suppress(StopIteration):  # a coroutine that never waits
+                carrying_out.send(None)
+        return noted
+
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def cleanup(self, now: float) -> int:
@@ -391,6 +400,20 @@ class PostgresDriver:
             names = {name: self._fill[name] for name in ("table", "counters")}
             entries, size = await (await connection.execute(self._stats, names)).fetchone()  # type: ignore[misc]
             return entries, size
+
+
+class _Noted:
+    """Stands for a connection, and its cursor, where only what would be sent is asked for."""
+
+    def __init__(self, parameters: list[list[Any]]) -> None:
+        self._parameters = parameters
+
+    async def execute(self, _: bytes, parameters: Sequence[Any] | dict[str, Any]) -> Self:
+        self._parameters.append(list(parameters.values() if isinstance(parameters, dict) else parameters))
+        return self
+
+    async def fetchall(self) -> list[Any]:
+        return []
 
 
 class PostgresStorage(ServedStorage):

@@ -98,12 +98,13 @@ class RedisDriver:
 
     async def _pipeline(self, calls: list[tuple[Any, ...]]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
-        for script, *arguments in calls:
-            if script is None:
-                pipe.execute_command(*arguments)
-            else:
-                pipe.execute_command("EVALSHA", _sha(script), 1, *arguments)
+        for call in calls:
+            pipe.execute_command(*_command(call))
         return list(await pipe.execute(raise_on_error=False))
+
+    def commands(self, batch: Sequence[Operation]) -> list[tuple[Any, ...]]:
+        """What a batch is sent as, to a server that knows the scripts; nothing is sent."""
+        return [_command(self._call(operation)) for operation in batch]
 
     def _call(self, operation: Operation) -> tuple[Any, ...]:
         """(script or None, arguments) of an operation."""
@@ -211,6 +212,11 @@ def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
         )
     except ValueError as error:
         raise Config(f"redis URL {_address(config.url)}: {error}") from error
+
+
+def _command(call: tuple[Any, ...]) -> tuple[Any, ...]:
+    script, *arguments = call
+    return tuple(arguments) if script is None else ("EVALSHA", _sha(script), 1, *arguments)
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,8 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.profile import Backend, Cost
 from ratesim.simulation.remote import ModelBacking
 from ratesim.simulation.server import ASLEEP, GroupCommit, RowLocks, Server, changes, wrote
-from ratesim.storage import MemoryStorage
+from ratesim.simulation.wire import Metered, wire_of
+from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.operations import Acquire, Get
 
 LIMIT = Limit(1.0, 60.0)
@@ -50,8 +51,8 @@ def test_a_row_is_had_in_the_order_in_which_it_was_asked_for() -> None:
 
 def server(**costs: object) -> tuple[SimRuntime, Server]:
     runtime = SimRuntime(simpy.Environment(), 1.7e9)
-    backing = ModelBacking(MemoryStorage(runtime=runtime))
-    return runtime, Server(backing, Backend(client_cpu=1e-4, **costs), runtime)  # type: ignore[arg-type]
+    meter = Metered(ModelBacking(MemoryStorage(runtime=runtime)), wire_of(StorageURL.parse("redis://h")))
+    return runtime, Server(meter, Backend(client_cpu=1e-4, **costs), runtime)  # type: ignore[arg-type]
 
 
 def test_a_server_that_slept_takes_longer_and_one_at_work_does_not() -> None:
@@ -79,7 +80,7 @@ def test_what_is_not_done_when_the_server_goes_down_was_not_done(costs: dict[str
 def test_only_what_is_admitted_reaches_the_disk() -> None:
     _, about = server(commit=Cost(fixed=1e-3), locks=True)
     asked = Acquire("a", (LIMIT,), 1.0, 1.7e9, True)
-    answers = [about.backing.execute([asked])[0] for _ in range(2)]
+    answers = [about.meter.execute([asked])[0] for _ in range(2)]
     assert [wrote(asked, answer) for answer in answers] == [True, False]
     assert not changes(Get("a", "", 1.7e9))
     assert not changes(Acquire("a", (LIMIT,), 1.0, 1.7e9, False))

@@ -29,9 +29,10 @@ def stays(make: Callable[[SimRuntime], EventLoop | TimeShared], arrivals: list[f
     for i in range(len(needs)):
         runtime.spawn(customer(i))
     runtime.env.run()
-    assert shared.served == len(needs)
     assert shared.inside == 0
     shared.close(runtime.time())
+    assert shared.account.arrivals == len(needs)
+    assert shared.account.services == pytest.approx(sum(needs))
     return found
 
 
@@ -97,7 +98,7 @@ def test_a_processor_that_loses_somebody_breaks_little_s_law_and_says_so() -> No
     class Forgetful(TimeShared):
         def _leave(self, now: float) -> None:
             super()._leave(now)
-            self.stays *= 0.99
+            self._stays *= 0.99
 
     with pytest.raises(AssertionError, match="Little"):
         stays(lambda runtime: Forgetful(runtime, {1: 1.0}), [0.0, 0.5], [1.0, 1.0])
@@ -111,4 +112,6 @@ def test_those_who_are_still_inside_count_with_their_stay_so_far() -> None:
     shared.spend(5.0)
     runtime.env.run(until=3.0)
     shared.close(3.0)
-    assert shared.presence == pytest.approx(3.0 + 1.0)
+    assert shared.account.inside == pytest.approx(3.0 + 1.0)
+    assert shared.account.served == pytest.approx(3.0)
+    assert shared.account.peak == 2

@@ -1,0 +1,257 @@
+"""The account of a station: how many are inside and how many are served, over time, and the proof that it is a queue.
+
+What a station says of its customers (who came when, needs how long, leaves when) is held against the number inside, N(t),
+which is counted from comings and goings alone. A queue with c servers in which nobody waits while a server is free serves
+min(N(t), c) at any time. So two areas are known in two ways each:
+
+- under N(t): the sum of the stays, waiting and service. That is Little's law, L = lambda W, with the partial stays of those
+  who are still inside when the observation ends (J. D. C. Little, A proof for the queuing formula L = lambda W, 1961). It
+  holds of any stays, so it proves that the books are right, and that the mean number and the mean stay belong together;
+- under min(N(t), c): the seconds of service that customers asked for. That holds of no station that serves more than c at
+  once, or lets somebody wait beside a free server, or keeps a customer longer or less than he needs.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["BINS", "Account", "Bins", "SharedAccount"]
+
+BINS = 512  # at most; when time goes beyond, neighbours become one
+NARROWEST = 2.0**-10  # seconds: widths are powers of two, so that the bins of two stations fit into one another
+CLOSE = 1e-9  # of what is compared, and seconds: numbers that are this close are the same
+
+Times = NDArray[np.float64]
+
+NOBODY: Times = np.empty(0)
+
+
+class Bins(NamedTuple):
+    """What was inside, over time. Bin i is [i * width, (i + 1) * width) seconds of simulated time.
+
+    inside, served: seconds that customers spent here, waiting or served, and served alone. peak: the most inside at once.
+    """
+
+    width: float
+    inside: Times
+    served: Times
+    peak: NDArray[np.int64]
+
+
+class Account:
+    """Adds up what is told of a station as it goes on, in memory that does not grow.
+
+    arrivals: customers. stays, services: seconds that they are inside, and served, as the station has it. lost: customers
+    that a crash sent away. until: how far the number inside is counted.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self.arrivals = self.lost = 0
+        self.services = self.stays = self.until = 0.0
+        self._width = NARROWEST
+        self._inside, self._served = np.zeros(BINS), np.zeros(BINS)
+        self._peak = np.zeros(BINS, np.int64)
+        self._opened = 0.0  # nobody is served before
+        self._last_begin = -inf
+        self._begins = self._ends = NOBODY  # of who is inside at `until`
+
+    @property
+    def bins(self) -> Bins:
+        """Up to `until`; the last one may not be over."""
+        n = min(int(self.until / self._width) + 1, BINS)
+        return Bins(self._width, self._inside[:n], self._served[:n], self._peak[:n])
+
+    @property
+    def inside(self) -> float:
+        """The area under the number inside, counted from comings and goings: customer-seconds until `until`."""
+        return float(self._inside.sum())
+
+    @property
+    def served(self) -> float:
+        """The area under the number that a queue serves when so many are inside: server-seconds until `until`."""
+        return float(self._served.sum())
+
+    @property
+    def peak(self) -> int:
+        """The most that were inside at once."""
+        return int(self._peak.max())
+
+    def add(self, arrival: Times, service: Times, end: Times) -> None:
+        """Customers in the order in which they came, none before those of earlier calls. AssertionError: see `close`."""
+        begin = end - service
+        close = _close(end)
+        if arrival[0] < self.until or (arrival[1:] < arrival[:-1]).any():
+            raise AssertionError("customers must come to a station in order of time")
+        if not (service >= 0.0).all() or (begin < arrival - close).any():
+            raise AssertionError("a customer was served before he came")
+        if arrival[0] < self._opened:
+            raise AssertionError(f"a customer came to a station that is down until {self._opened} s")
+        if begin[0] < self._last_begin - close or (begin[1:] < begin[:-1] - close).any():
+            raise AssertionError("a customer was served before one who came earlier")
+        self.arrivals += len(arrival)
+        self.services += float(service.sum())
+        self.stays += float((end - arrival).sum())
+        self._last_begin = float(begin[-1])
+        self._advance(float(arrival[-1]), arrival, begin, end)
+        self._check()
+
+    def begin_anew(self, down: float, at: float) -> None:
+        """Whoever was inside left at `down`, and nobody is served before `at`."""
+        self._advance(max(down, self.until))
+        self.lost += len(self._ends)
+        self._leave()
+        self._opened, self._last_begin = at, -inf
+
+    def close(self, at: float) -> None:
+        """The observation ends: at `at`, or for inf when the last one leaves.
+
+        AssertionError where Little's law does not hold, or the station was no queue.
+        """
+        self._advance(max(at, self.until) if at < inf else max(float(self._ends.max(initial=0.0)), self.until))
+        self._leave()
+        self._check()
+
+    def summary(self) -> dict[str, float]:
+        """Over all that was observed, `seconds`: servers, customers, lost (by crashes); utilisation, of all servers; inside
+        and waiting, the mean numbers, and inside_max; rate, customers in a second; stay and wait, a customer's mean seconds.
+
+        inside = rate * stay, and waiting = rate * wait.
+        """
+        seconds, customers = max(self.until, NARROWEST), max(self.arrivals, 1)
+        return {
+            "servers": self.concurrency,
+            "customers": self.arrivals,
+            "lost": self.lost,
+            "seconds": self.until,
+            "utilisation": self.served / self.concurrency / seconds,
+            "inside": self.inside / seconds,
+            "waiting": (self.inside - self.served) / seconds,
+            "inside_max": self.peak,
+            "rate": self.arrivals / seconds,
+            "stay": self.stays / customers,
+            "wait": (self.stays - self.services) / customers,
+        }
+
+    def series(self) -> pd.DataFrame:
+        """The same in bins: begin and end in seconds of simulated time, utilisation, inside, waiting, inside_max."""
+        width, inside, served, peak = self.bins
+        begin = np.arange(len(inside)) * width
+        end = np.minimum(begin + width, max(self.until, NARROWEST))
+        lengths = np.where(end > begin, end - begin, np.inf)  # one that is about to begin holds nothing
+        columns = {"utilisation": served / self.concurrency, "inside": inside, "waiting": inside - served}
+        means = {name: area / lengths for name, area in columns.items()}
+        return pd.DataFrame({"begin": begin, "end": end, **means, "inside_max": peak})
+
+    def _check(self) -> None:
+        rest, service = self._rest()
+        rounded = self.arrivals * float(np.spacing(self.until))  # an end is a sum, and known to half of that
+        serving = f"Work conservation: {self.concurrency} at a time of those inside were served for"
+        for law, area, said in (
+            ("Little's law: all who were inside were there for", self.inside, self.stays - rest),
+            (serving, self.served, self.services - service),
+        ):
+            if not abs(area - said) <= CLOSE * (1.0 + max(area, said)) + rounded:
+                raise AssertionError(f"{law} {area} s, but by their own ends and services it is {said} s")
+
+    def _rest(self) -> tuple[float, float]:
+        """What of the stays, and of the services, of those who are inside is still to come."""
+        rest = self._ends - self.until
+        return float(rest.sum()), float(np.minimum(rest, self._ends - self._begins).sum())
+
+    def _leave(self) -> None:
+        rest, service = self._rest()
+        self.stays -= rest
+        self.services -= service
+        self._begins = self._ends = NOBODY
+
+    def _advance(self, to: float, arrival: Times = NOBODY, begin: Times = NOBODY, end: Times = NOBODY) -> None:
+        """Count until `to`; who came meanwhile is given."""
+        while to >= BINS * self._width:
+            self._widen()
+        first = int(self.until / self._width)
+        edges = np.arange(first, int(to / self._width) + 1, dtype=np.float64) * self._width
+        edges[0] = self.until
+        begins, ends = np.concatenate([self._begins, begin]), np.concatenate([self._ends, end])
+        stay = ends > to
+        inside, served, peak = _areas(edges, to, len(self._ends), arrival, ends[~stay], self.concurrency)
+        bins = slice(first, first + len(edges))
+        self._inside[bins] += inside
+        self._served[bins] += served
+        self._peak[bins] = np.maximum(self._peak[bins], peak)
+        self._begins, self._ends, self.until = begins[stay], ends[stay], to
+
+    def _widen(self) -> None:
+        self._width *= 2.0
+        for areas in (self._inside, self._served):
+            areas[: BINS // 2] = areas.reshape(-1, 2).sum(axis=1)
+            areas[BINS // 2 :] = 0.0
+        self._peak[: BINS // 2] = self._peak.reshape(-1, 2).max(axis=1)
+        self._peak[BINS // 2 :] = 0
+
+
+class SharedAccount(Account):
+    """The same of a processor that all who are inside share: nobody waits, and it serves whenever somebody is there."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._number = 0
+
+    def pass_by(self, to: float, come: Times, go: Times, stays: float, services: float) -> None:
+        """Count until `to`; who came and who went meanwhile is given, and the stays and services of those who went."""
+        while to >= BINS * self._width:
+            self._widen()
+        first = int(self.until / self._width)
+        edges = np.arange(first, int(to / self._width) + 1, dtype=np.float64) * self._width
+        edges[0] = self.until
+        bins = slice(first, first + len(edges))
+        inside, served, peak = _areas(edges, to, self._number, come, go, 1)
+        self._inside[bins] += inside
+        self._served[bins] += served
+        self._peak[bins] = np.maximum(self._peak[bins], peak)
+        self._number += len(come) - len(go)
+        self.arrivals += len(come)
+        self.stays += stays
+        self.services += services
+        self.until = to
+
+    def end(self, unfinished: float) -> None:
+        """The observation is over; `unfinished`: the stays so far of those who are inside. AssertionError: see `close`."""
+        self.stays += unfinished
+        rounded = self.arrivals * float(np.spacing(self.until))
+        if not abs(self.inside - self.stays) <= CLOSE * (1.0 + self.inside) + 4.0 * rounded:
+            said = f"all who were inside were there for {self.inside} s, but by their own ends it is {self.stays} s"
+            raise AssertionError(f"Little's law: {said}")
+
+
+def _areas(
+    edges: Times, to: float, number: int, come: Times, go: Times, servers: int
+) -> tuple[Times, Times, NDArray[np.int64]]:
+    """Between edges, the areas under a number that begins with `number` and changes as these come and go, and under the
+    lesser of it and `servers`; and its peak.
+
+    edges: ascending; the last bin ends at `to`. Who goes in the moment in which another comes makes room for him.
+    """
+    times = np.concatenate([edges, go, come])
+    steps = np.ones(len(times), np.int64)
+    steps[: len(edges)] = 0
+    steps[len(edges) : len(edges) + len(go)] = -1
+    order = np.argsort(times, kind="stable")
+    times = times[order]
+    numbers = number + np.cumsum(steps[order])
+    lengths = np.empty(len(times))
+    np.subtract(times[1:], times[:-1], out=lengths[:-1])
+    lengths[-1] = to - times[-1]
+    starts = np.searchsorted(times, edges)
+    served = np.add.reduceat(np.minimum(numbers, servers) * lengths, starts)
+    return np.add.reduceat(numbers * lengths, starts), served, np.maximum.reduceat(numbers, starts)
+
+
+def _close(times: Times) -> float:
+    """Seconds that the same time may be apart: more, where floating-point numbers are further apart."""
+    return CLOSE + 4.0 * float(np.spacing(np.abs(times).max()))
