@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,18 +57,18 @@ def build(
     runtime: SimRuntime,
     trace: Trace | None,
     seed: int,
-    backing: Callable[[StorageURL, Callable[[], int]], Backing] | None = None,
+    sequence: Callable[[], int],
+    backing: Backing | None = None,
 ) -> Deployment:
     """The nodes and servers of a candidate, at the start of a run.
 
-    trace: what will be asked, where that is known. backing: makes what decides behind the network; the fast model unless
-    given. Raises Config or ScenarioError.
+    trace: what will be asked, where that is known. sequence: numbers the decisions. backing: what decides behind the
+    network; the fast model unless given. Raises Config or ScenarioError.
     """
     url = StorageURL.parse(candidate.storage)
     network = scenario.deployment.network
     if network not in PRESETS:
         raise ScenarioError(f"deployment.network {network!r}: known are {', '.join(PRESETS)}")
-    sequence = itertools.count(1).__next__
     nodes = range(scenario.deployment.nodes)
     if url.backend == "memory":
 
@@ -82,15 +81,11 @@ def build(
     plan = None if trace is None else Plan(seed, trace, link, costs)
     timeline = Timeline(scenario.faults)
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
-    if outages and backing is not None:
-        raise ScenarioError("faults: a crash or failover of the server needs the fidelity `model`")
-    shared: Backing
-    if outages:
+    shared = backing or ModelBacking(MemoryStorage(UNBOUNDED, runtime, sequence))
+    if outages:  # at the fidelity `model`, which is the only one that can
         shared = ReplicatedBacking(
             lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
         )
-    else:
-        shared = (backing or _model(runtime))(url, sequence)
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
     def remote(node: int) -> RateLimitStorage:
@@ -113,7 +108,3 @@ def backend_of(candidate: Candidate) -> str:
     """memory, redis, postgres or hybrid."""
     url = StorageURL.parse(candidate.storage)
     return url.backend if url.hybrid is None else "hybrid"
-
-
-def _model(runtime: SimRuntime) -> Callable[[StorageURL, Callable[[], int]], Backing]:
-    return lambda url, sequence: ModelBacking(MemoryStorage(UNBOUNDED, runtime, sequence))

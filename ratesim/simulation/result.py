@@ -24,6 +24,7 @@ class RunResult:
     allowed: whether it was admitted; false also where no decision came. failed: whether none came; errors: how many, by
     kind. latency: seconds until the answer, or the error. sequence: the position in the order of decisions, 0 where none was
     taken. node: who served it. partial: it was interrupted, and the rows are only those of requests that had their answer.
+    fidelity: what decided: model, fake or live; server: which one that was and its version, "" where none was asked.
     """
 
     scenario: Scenario
@@ -42,6 +43,8 @@ class RunResult:
     concurrency: int
     bytes_per_key: float
     partial: bool = False
+    fidelity: str = "model"
+    server: str = ""
 
     def __post_init__(self) -> None:
         """Nothing is lost or made up: every request was admitted, denied or failed, on some node, after some time."""
