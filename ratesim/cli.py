@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -23,6 +23,7 @@ from ratesim.options import (
     BusiestOption,
     CandidatesOption,
     CostOption,
+    FidelityOption,
     FormatOption,
     KeyOption,
     LimitOption,
@@ -52,6 +53,7 @@ from ratesim.wording import harmless, seconds, share
 
 if TYPE_CHECKING:
     from ratesim.recommendation import Recommendation
+    from ratesim.simulation.fidelity import Fidelity
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Candidate, Scenario
 
@@ -188,19 +190,35 @@ def run(
     candidate: Annotated[str, typer.Argument(help="Its name in the scenario or the catalogue, or a storage URL.")],
     scenario: Annotated[str, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario.")] = "quickstart",
     seed: SeedOption = None,
+    fidelity: FidelityOption = "model",
     profile: ProfileOption = None,
 ) -> None:
     """Simulate one candidate once and print its figures.
 
     ratesim run redis
+
+    ratesim run postgres --fidelity live
+
+    All fidelities run in the same simulated time and give the same decisions: a real server is asked what it decides, not
+    how long it takes. So `live` shows that the model decides as the server does, also on your own traffic. It is far slower,
+    and what it writes on a server of yours is removed.
     """
     from ratesim.simulation.run import run as simulate
     from ratesim.simulation.scenario import Scenario
 
     question = Scenario.load(scenario)
     chosen = _candidate(question, candidate)
-    result = simulate(question, chosen, seed, profile=_profile(profile), progress=True, interruptible=True)
-    for name, value in result.row().items():
+    result = simulate(
+        question,
+        chosen,
+        seed,
+        fidelity=cast("Fidelity", fidelity),
+        profile=_profile(profile),
+        progress=True,
+        interruptible=True,
+    )
+    decided_by = f"{result.fidelity}: {result.server}" if result.server else result.fidelity
+    for name, value in (result.row() | {"fidelity": decided_by}).items():
         print(f"{name:<28}{value}")
     if result.partial:
         raise KeyboardInterrupt
