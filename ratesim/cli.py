@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -23,6 +23,7 @@ from ratesim.options import (
     BusiestOption,
     CandidatesOption,
     CostOption,
+    FidelityOption,
     FormatOption,
     KeyOption,
     LimitOption,
@@ -56,6 +57,7 @@ from ratesim.wording import figure, harmless, seconds, share
 
 if TYPE_CHECKING:
     from ratesim.recommendation import Recommendation
+    from ratesim.simulation.fidelity import Fidelity
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Candidate, Scenario
 
@@ -198,6 +200,7 @@ def run(
     candidate: Annotated[str, typer.Argument(help="Its name in the scenario or the catalogue, or a storage URL.")],
     scenario: Annotated[str, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario.")] = "quickstart",
     seed: SeedOption = None,
+    fidelity: FidelityOption = "model",
     profile: ProfileOption = None,
     rtt: RttOption = None,
     decisions: Annotated[
@@ -207,6 +210,12 @@ def run(
     """Simulate one candidate once and print its figures.
 
     ratesim run redis --decisions decisions.parquet
+
+    ratesim run postgres --fidelity live
+
+    All fidelities run in the same simulated time and give the same decisions: a real server is asked what it decides, not
+    how long it takes. So `live` shows that the model decides as the server does, also on your own traffic. It is far slower,
+    and what it writes on a server of yours is removed.
     """
     if decisions is not None and (decisions.suffix != ".parquet" or decisions.is_dir() or not decisions.parent.is_dir()):
         raise Mistake(f"--decisions {decisions}: name a .parquet file in a directory that is there")
@@ -214,8 +223,17 @@ def run(
 
     question = at_distance(scenario, rtt)
     chosen = _candidate(question, candidate)
-    result = simulate(question, chosen, seed, profile=_profile(profile), progress=True, interruptible=True)
-    for name, value in result.row().items():
+    result = simulate(
+        question,
+        chosen,
+        seed,
+        fidelity=cast("Fidelity", fidelity),
+        profile=_profile(profile),
+        progress=True,
+        interruptible=True,
+    )
+    decided_by = f"{result.fidelity}: {result.server}" if result.server else result.fidelity
+    for name, value in (result.row() | {"fidelity": decided_by}).items():
         print(f"{name:<32}{figure(name, value)}")
     if decisions is not None:
         result.decisions().to_parquet(decisions)

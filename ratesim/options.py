@@ -79,6 +79,15 @@ UntilOption = Annotated[
         "--until", metavar="SHARE", help="Add runs until 95 % intervals are within this share of what is required: 10%."
     ),
 ]
+FidelityOption = Annotated[
+    str,
+    typer.Option(
+        "--fidelity",
+        metavar="model|fake|live",
+        help="What decides behind the simulated network: the fast model; the real scripts on an imitation of Redis (fake); "
+        "a real Redis or PostgreSQL, started for the run or named in RATESIM_REDIS_URL or RATESIM_POSTGRES_URL (live).",
+    ),
+]
 SchedulerOption = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786 (ratesim[distributed])."),

@@ -166,7 +166,8 @@ def test_a_recipe_may_be_asked_for_without_a_file(tmp_path):
     assert result.returncode == 0, result.stderr
     refused(command("recommend", *options, "--workload", "hold=2s", "--limit", "9/minute"), "hold belongs to", "flash_crowd")
     near, far = (command("run", "redis", "--rtt", rtt, cwd=tmp_path) for rtt in ("0.1ms", "80ms"))
-    p50 = [float(dict(line.split() for line in each.stdout.splitlines())["latency_p50"]) for each in (near, far)]
+    lines = [next(line for line in each.stdout.splitlines() if line.startswith("latency_p50")) for each in (near, far)]
+    p50 = [float(line.split()[1]) * {"ms": 1e-3, "us": 1e-6}[line.split()[2]] for line in lines]
     assert p50[1] - p50[0] == pytest.approx(0.0799, rel=0.1)
 
 
@@ -182,3 +183,49 @@ def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path):
     assert process.returncode == 130
     assert said.endswith("ratesim: interrupted\n")
     assert "Traceback" not in said
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[workload]\nrequests_per_second = 10000\nduration = "4s"\n[limit]\nrate = "9/second"\n')
+    return path
+
+
+def test_run_says_what_decided_and_the_fidelities_print_the_same_figures(recipe):
+    recipe.write_text(recipe.read_text().replace("10000", "50"))
+    said = {}
+    for fidelity in ("model", "fake"):
+        result = command("run", "redis", "--scenario", recipe, "--fidelity", fidelity)
+        assert result.returncode == 0, result.stderr
+        *said[fidelity], last = result.stdout.splitlines()
+        assert last.split()[:2] == ["fidelity", "model" if fidelity == "model" else "fake:"]
+    assert said["model"] == said["fake"]
+    refused(command("run", "redis", "--scenario", recipe, "--fidelity", "real"), "real", "model, fake, live")
+    refused(command("run", "postgres", "--scenario", recipe, "--fidelity", "fake"), "live")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
+def test_ctrl_c_in_a_live_run_prints_what_there_is_and_leaves_no_server(recipe, tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ratesim", "run", "redis", "--scenario", str(recipe), "--fidelity", "live"],
+        env={name: value for name, value in os.environ.items() if name != "RATESIM_REDIS_URL"} | {"TMPDIR": str(place)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    shown = b""
+    while b"2%|" not in shown:  # the run is on its way
+        shown += process.stderr.read1()
+        assert process.poll() is None, shown
+    (server,) = place.iterdir()
+    assert "valkey" in server.name
+    os.killpg(process.pid, signal.SIGINT)  # the terminal signals the whole foreground group
+    printed, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"partial                         True\nfidelity                        live: valkey" in printed
+    assert said.endswith(b"ratesim: interrupted\n")
+    assert b"Traceback" not in said
+    assert [*place.iterdir()] == []

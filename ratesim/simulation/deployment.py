@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -104,15 +103,15 @@ def build(
     runtime: SimRuntime,
     trace: Trace | None,
     seed: int,
-    backing: Callable[[StorageURL, Callable[[], int]], Backing] | None = None,
+    sequence: Callable[[], int],
+    backing: Backing | None = None,
 ) -> Deployment:
     """The nodes and servers of a candidate, at the start of a run.
 
-    trace: what will be asked, where that is known. backing: makes what decides behind the network; the fast model unless
-    given. Raises Config or ScenarioError.
+    trace: what will be asked, where that is known. sequence: numbers the decisions. backing: what decides behind the
+    network; the fast model unless given. Raises Config or ScenarioError.
     """
     url = StorageURL.parse(candidate.storage)
-    sequence = itertools.count(1).__next__
     nodes = range(scenario.deployment.nodes)
     near = profile.backends["memory"].client_cpu
     if url.backend == "memory":
@@ -127,10 +126,9 @@ def build(
     plan = None if trace is None else Plan(seed, trace, link, costs)
     loops = [EventLoop(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
-    if outages and backing is not None:
-        raise ScenarioError("faults: a crash or failover of the server needs the fidelity `model`")
-    # Where no server forgets by itself, one memory is as good as many: no key is in two of them.
-    shared = None if outages else (backing or _model(runtime))(url, sequence)
+    # Where no server forgets by itself, one memory is as good as many: no key is in two of them. Outages are only for the
+    # fidelity `model`.
+    shared = None if outages else backing or ModelBacking(MemoryStorage(UNBOUNDED, runtime, sequence))
 
     def replicated() -> Backing:
         return ReplicatedBacking(
@@ -180,7 +178,3 @@ def backend_of(candidate: Candidate) -> str:
     """memory, redis, postgres or hybrid."""
     url = StorageURL.parse(candidate.storage)
     return url.backend if url.hybrid is None else "hybrid"
-
-
-def _model(runtime: SimRuntime) -> Callable[[StorageURL, Callable[[], int]], Backing]:
-    return lambda url, sequence: ModelBacking(MemoryStorage(UNBOUNDED, runtime, sequence))

@@ -3,19 +3,17 @@
 It is a `ServedStorage` like RedisStorage, with a driver that travels: a hop out, a wait and service at the server's station,
 the backing's decision at the end of the service, a hop back. Coalescing, timeouts, retries and the breaker are the client's
 own code. Backings differ in where a decision runs and never in the decision: a MemoryStorage (`ModelBacking`), or a real
-driver on a loop of its own, over fakeredis or a live server (`LoopBacking`).
+driver over fakeredis or a live server (`fidelity.LoopBacking`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from ratesim.limit import Decision, Limits
+from ratesim.limit import Limits
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import column
 from ratesim.simulation.network import BACK, OUT, Link, draw, draws
@@ -30,9 +28,7 @@ from ratesim.storage.operations import Acquire, Apply, Driver, Get, Increment, O
 from ratesim.storage.served import ServedStorage
 from traffic import Trace
 
-__all__ = ["LoopBacking", "ModelBacking", "Plan", "RemoteStorage", "SimDriver", "carry_out", "subject"]
-
-T = TypeVar("T")
+__all__ = ["ModelBacking", "Plan", "RemoteStorage", "SimDriver", "carry_out", "subject"]
 
 _SERVICE, _FLUSH = 2, 6  # purposes of draws
 
@@ -58,7 +54,7 @@ def _acquire(memory: MemoryStorage, asked: Acquire) -> object:
 
 
 def _get(memory: MemoryStorage, asked: Get) -> object:
-    entry = memory.entry(asked.identifier, asked.name)
+    entry = memory.entry(asked.identifier, asked.name, asked.now)
     return None if entry is None else entry.export()
 
 
@@ -80,40 +76,6 @@ _CARRY_OUT: dict[type[Operation], Callable[[MemoryStorage, Any], object]] = {
     Increment: lambda memory, asked: memory.count(asked.identifier, asked.amount, asked.window),
     Reset: lambda memory, asked: memory.forget(asked.identifier),
 }
-
-
-class LoopBacking:
-    """A real driver, run to completion on a private loop for each batch.
-
-    The loop has a thread of its own, because in a notebook the calling thread runs one. `connect` makes the driver on
-    that loop.
-    """
-
-    def __init__(self, connect: Callable[[], Awaitable[Driver]], sequence: Callable[[], int]) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="ratesim-backing", daemon=True)
-        self._thread.start()
-        self._sequence = sequence
-        self._driver = self._run(connect())
-
-    def execute(self, batch: Sequence[Operation]) -> list[object]:
-        answers = self._run(self._driver.execute(batch))
-        for answer in answers:
-            if isinstance(answer, Decision):
-                answer.sequence = self._sequence()
-        return answers
-
-    def _run(self, awaitable: Awaitable[T]) -> T:
-        async def waited() -> T:
-            return await awaitable
-
-        return asyncio.run_coroutine_threadsafe(waited(), self._loop).result()
-
-    def close(self) -> None:
-        self._run(self._driver.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class Asked(Acquire, frozen=True, gc=False):

@@ -32,6 +32,8 @@ class RunResult:
     on. bytes_to_store, bytes_from_store: on the wire (see wire.py),
     of what reached the store. node_bytes: what each node's own entries take at the end, shape (nodes,). store_bytes: what
     the store takes with every key that was asked for, as measured for one key.
+
+    fidelity: what decided: model, fake or live; server: which one that was and its version, "" where none was asked.
     """
 
     scenario: Scenario
@@ -57,6 +59,8 @@ class RunResult:
     view_age: NDArray[np.float32] | None = None
     partial: bool = False
     in_flight: int = 0
+    fidelity: str = "model"
+    server: str = ""
 
     def __post_init__(self) -> None:
         """Nothing is lost or made up: every request was admitted, denied or failed, on some node, after some time."""

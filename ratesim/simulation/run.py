@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
 
 import numpy as np
 import simpy
 
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
+from ratesim.servers import Server
 from ratesim.simulation.deployment import Deployment, backend_of, build
+from ratesim.simulation.fidelity import Fidelity, decided_by
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.progress import Progress
 from ratesim.simulation.replay import Replayed, replay
 from ratesim.simulation.result import RunResult
 from ratesim.simulation.scenario import EPOCH, Candidate, Scenario
 from ratesim.simulation.score import Score, score
-from ratesim.simulation.wire import Backing
 from ratesim.storage import StorageURL
 from traffic import Trace
 
 __all__ = ["RunResult", "run"]
-
-Connect = Callable[[StorageURL, Callable[[], int]], Backing]
 
 
 def run(
@@ -30,27 +29,31 @@ def run(
     candidate: Candidate,
     seed: int | None = None,
     *,
+    fidelity: Fidelity = "model",
     profile: Profile | None = None,
     trace: Trace | None = None,
-    backing: Connect | None = None,
+    server: Server | None = None,
     progress: Progress | bool | None = None,
     interruptible: bool = False,
 ) -> RunResult:
     """Replay the scenario's traffic against a candidate.
 
-    seed: of this replication, scenario.seed unless given. trace: the scenario's, if it was made already. backing: what
-    decides behind the network, if not the model (see `deployment.build`). progress: told of the requests and the simulated
-    time that are done; True shows a bar. interruptible: Ctrl-C does not raise but returns what was simulated so far, marked
-    `partial`.
+    seed: of this replication, scenario.seed unless given. fidelity: what decides behind the modelled network: the `model`,
+    the real scripts on fakeredis (`fake`), or a real server, in the same simulated time (`live`): `server`, or one that is
+    started for the run; see `fidelity.decided_by`. trace: the scenario's, if it was made already. progress: told of the
+    requests and the simulated time that are done; True shows a bar. interruptible: Ctrl-C does not raise but returns what
+    was simulated so far, marked `partial`. Raises Config, ScenarioError and, `live`, ServerError.
     """
     profile = profile or Profile.load()
     trace = scenario.trace() if trace is None else trace
     seed = scenario.seed if seed is None else seed
     clients = scenario.clients(trace)
     runtime = SimRuntime(simpy.Environment(), float(trace.time[0]) if len(trace) else EPOCH)
-    deployment = build(scenario, candidate, profile, runtime, None if clients else trace, seed, backing)
     routing = candidate.routing or scenario.deployment.routing
-    played = replay(scenario, routing, deployment, runtime, trace, clients, seed, progress, interruptible)
+    sequence = itertools.count(1).__next__
+    with decided_by(fidelity, scenario, candidate, sequence, server) as real:
+        deployment = build(scenario, candidate, profile, runtime, None if clients else trace, seed, sequence, real)
+        played = replay(scenario, routing, deployment, runtime, trace, clients, seed, progress, interruptible)
     limit = scenario.limit.limit()
     return RunResult(
         scenario=scenario,
@@ -72,6 +75,8 @@ def run(
         bytes_from_store=sum(server.meter.bytes_from_store for server in deployment.servers),
         node_bytes=deployment.memory(runtime),
         store_bytes=_store_bytes(deployment, candidate, profile, limit.algorithm, played.trace),
+        fidelity=fidelity,
+        server=real.server if real else "",
     )
 
 

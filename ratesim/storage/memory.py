@@ -176,10 +176,10 @@ class MemoryStorage(RateLimitStorage):
             entry = self.entry(identifier, name)
             return None if entry is None else entry.export()
 
-    def entry(self, identifier: str, name: str = "") -> Entry | None:
+    def entry(self, identifier: str, name: str = "", now: float | None = None) -> Entry | None:
         """The live entry itself, without touching it."""
         entry = self.entries.get((identifier, name) if name else identifier)
-        if entry is None or entry.expires_at <= self.runtime.time():
+        if entry is None or entry.expires_at <= (self.runtime.time() if now is None else now):
             return None
         assert isinstance(entry, Entry)
         return entry

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-import fakeredis
 import numpy as np
 import pytest
 
 from ratesim import Scenario, run, sweep
-from ratesim.servers import Server
 from ratesim.simulation.profile import Profile
-from ratesim.simulation.remote import LoopBacking
 from ratesim.simulation.scenario import Candidate
 from ratesim.simulation.study import catalogue
-from ratesim.storage.config import RedisStorageConfig
-from ratesim.storage.redis import RedisDriver
 
 
 def scenario(**changes: dict) -> Scenario:
@@ -89,23 +81,6 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(profile: Prof
     assert first.row() != run(scenario(), candidate, 6, profile=profile).row()
 
 
-def test_numbers_do_not_depend_on_the_process_or_its_hash_seed(profile: Profile) -> None:
-    code = (
-        "from ratesim import Scenario, run; from ratesim.simulation.scenario import Candidate;"
-        "s = Scenario.of({'workload': {'requests_per_second': 100.0, 'keys': 20, 'duration': 3.0},"
-        "'limit': {'rate': '5/second'}});"
-        "print(run(s, Candidate(name='c', storage='hybrid+redis://h?sync_interval=0.1')).row())"
-    )
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "HOME": "/nonexistent"},
-            capture_output=True, text=True, check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }  # fmt: skip
-    assert len(printed) == 1
-
-
 def test_processes_change_nothing(profile: Profile) -> None:
     asked = scenario(workload={"duration": 2.0})
     candidates = catalogue(asked)[:3]
@@ -113,35 +88,3 @@ def test_processes_change_nothing(profile: Profile) -> None:
     together = sweep(asked, candidates, [1, 2], profile=profile, processes=2)
     assert alone.equals(together)
     assert len(alone) == 6
-
-
-@pytest.mark.parametrize("algorithm", ["fixed_window", "sliding_window", "token_bucket"])
-@pytest.mark.parametrize("storage", ["redis://h", "hybrid+redis://h?sync_interval=0.5"])
-def test_the_model_decides_as_the_real_scripts_do(
-    algorithm: str, storage: str, profile: Profile, valkey_server: Server
-) -> None:
-    asked = scenario(limit={"rate": "50 per 5 seconds", "algorithm": algorithm}, workload={"duration": 3.0})
-    candidate = Candidate(name="c", storage=storage)
-    model = run(asked, candidate, profile=profile)
-    for url in (None, valkey_server.url):
-        backings: list[LoopBacking] = []
-
-        def connect(parsed, sequence, url=url, backings=backings):
-            async def driver() -> RedisDriver:
-                config = RedisStorageConfig(url=url or "redis://h", key_prefix="fidelity:", min_ttl=600.0)
-                fake = None if url else fakeredis.FakeAsyncRedis(server_type="valkey", protocol=2)
-                made = RedisDriver(config, fake)
-                await made._redis.flushall()
-                return made
-
-            backings.append(LoopBacking(driver, sequence))
-            return backings[0]
-
-        try:
-            real = run(asked, candidate, profile=profile, backing=connect)
-        finally:
-            for backing in backings:
-                backing.close()
-        assert np.array_equal(real.allowed, model.allowed)
-        assert np.array_equal(real.latency, model.latency)
-        assert np.array_equal(real.sequence, model.sequence)
