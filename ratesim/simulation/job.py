@@ -29,7 +29,7 @@ __all__ = ["Job", "code_version", "forget", "jobs_of", "work"]
 
 # What a run is made of. The modules beside these packages ask for runs and show them.
 _PACKAGES = ("algorithms", "runtime", "simulation", "storage")
-_MODULES = ("__init__.py", "errors.py", "limit.py", "state.py")
+_MODULES = ("__init__.py", "_keeper.py", "errors.py", "limit.py", "servers.py", "state.py")
 _ELSEWHERE = {"name", "replications", "requirements", "candidates", "workload", "seed"}  # in another place of a key, or none
 # Another release may round, draw or pack otherwise.
 _LIBRARIES = ("numba", "numpy", "psycopg", "redis", "scipy", "simpy")
@@ -70,7 +70,7 @@ class Job:
     def workload(self) -> str:
         """All that the trace depends on."""
         spec = self.scenario.workload.model_dump(mode="json") | {"log": self.log}
-        return json.dumps([self.scenario.seed, spec], sort_keys=True)
+        return json.dumps([self.seed if self.log is None else self.scenario.seed, spec], sort_keys=True)
 
     def __str__(self) -> str:
         place = "".join(f", {field} = {value}" for field, value in self.values.items())
@@ -118,10 +118,10 @@ def work(job: Job, progress: Progress | None = None) -> dict[str, Any]:
 
 
 def _trace(job: Job) -> Trace:
-    """Made or read once in each process. Jobs come workload by workload, so the last one is enough."""
+    """Made or read once in each process. Of a log that is once; a recipe is quickly made again."""
     if job.workload not in _traces:
         _traces.clear()
-        _traces[job.workload] = job.scenario.trace()
+        _traces[job.workload] = job.scenario.trace(job.seed)
     return _traces[job.workload]
 
 

@@ -40,13 +40,13 @@ def run(
 
     seed: of this replication, scenario.seed unless given. fidelity: what decides behind the modelled network: the `model`,
     the real scripts on fakeredis (`fake`), or a real server, in the same simulated time (`live`): `server`, or one that is
-    started for the run; see `fidelity.decided_by`. trace: the scenario's, if it was made already. progress: told of the
-    requests and the simulated time that are done; True shows a bar. interruptible: Ctrl-C does not raise but returns what
-    was simulated so far, marked `partial`. Raises Config, ScenarioError and, `live`, ServerError.
+    started for the run; see `fidelity.decided_by`. trace: the scenario's with that seed, if it was made already. progress:
+    told of the requests and the simulated time that are done; True shows a bar. interruptible: Ctrl-C does not raise but
+    returns what was simulated so far, marked `partial`. Raises Config, ScenarioError and, `live`, ServerError.
     """
     profile = profile or Profile.load()
-    trace = scenario.trace() if trace is None else trace
     seed = scenario.seed if seed is None else seed
+    trace = scenario.trace(seed) if trace is None else trace
     clients = scenario.clients(trace)
     runtime = SimRuntime(simpy.Environment(), float(trace.time[0]) if len(trace) else EPOCH)
     routing = candidate.routing or scenario.deployment.routing

@@ -159,9 +159,11 @@ class Scenario(Part):
             raise ScenarioError(f"scenario {path}: cannot be read: {reason}") from error
         return cls.parse(text, str(path), path.resolve().parent)
 
-    def trace(self, progress: Any = None) -> Trace:
-        """The requests, the same for every candidate and replication."""
-        return self.workload.trace(np.random.default_rng([self.seed, 0]), progress)
+    def trace(self, seed: int | None = None, progress: Any = None) -> Trace:
+        """The requests of the replication with this seed (the scenario's unless given), the same for every candidate; of a
+        log, the same for every replication."""
+        drawn = self.seed if seed is None or self.workload.log is not None else seed
+        return self.workload.trace(np.random.default_rng([drawn, 0]), progress)
 
     def clients(self, trace: Trace) -> Clients | None:
         """Those who ask, where they react; `trace`: the scenario's."""

@@ -97,14 +97,16 @@ def study(
     replayed = _live_candidates(candidates) if live else []
     total = 1 + len(candidates) * scenario.replications + len(replayed)
     tell(0, total, "reading the traffic")
-    trace = scenario.trace()
+    seeds = range(scenario.seed, scenario.seed + scenario.replications)
+    traces = {seed: scenario.trace(seed) for seed in (seeds if scenario.workload.log is None else seeds[:1])}
+    trace = traces[scenario.seed]
     binding = _binding(scenario, trace)
     done = 1
     rows = []
     for candidate in candidates:
-        for k in range(scenario.replications):
+        for seed in seeds:
             tell(done, total, f"simulating {candidate.name}")
-            result = run(scenario, candidate, scenario.seed + k, profile=profile, trace=trace)
+            result = run(scenario, candidate, seed, profile=profile, trace=traces.get(seed, trace))
             rows.append({**result.row(), "exact_denied_share": binding["exact_denied_share"]})
             done += 1
     measured = []

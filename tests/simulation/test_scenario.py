@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import resources
 
+from pathlib import Path
+
 import pytest
 
 from ratesim.simulation.scenario import Scenario, ScenarioError
@@ -97,3 +99,15 @@ def test_a_csv_is_read_by_the_names_of_its_columns_and_its_cost_may_be_a_sum() -
         assert again.trace().cost.tolist() == trace.cost.tolist()
         with pytest.raises(LogError, match="TIMESTAMP, ContextTokens, GeneratedTokens"):
             Scenario.of({**scenario.model_dump(exclude_none=True), "workload": {**workload, "key": "user"}}).trace()
+
+
+def test_a_recipe_is_drawn_anew_for_each_seed_and_a_log_is_what_it_is(tmp_path: Path) -> None:
+    recipe = Scenario.of({"workload": {"requests_per_second": 50.0, "duration": 2.0}, "limit": {"rate": "5/second"}})
+    assert recipe.trace(recipe.seed) == recipe.trace()
+    assert recipe.trace(2) != recipe.trace()
+    log = tmp_path / "requests.csv"
+    log.write_text("time,key\n1,a\n2,b\n3,a\n")
+    asked = Scenario.of(
+        {"workload": {"log": str(log), "format": "csv", "time": "time", "key": "key"}, "limit": {"rate": "5/second"}}
+    )
+    assert asked.trace(2) == asked.trace()

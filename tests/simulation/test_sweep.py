@@ -154,11 +154,11 @@ def test_a_key_holds_what_changes_numbers_and_nothing_else(profile: Profile, tmp
     own = key(scenario(), profile=profile)
     same = scenario(requirements={"p99": "2ms"}).model_copy(update={"name": "other", "replications": 9})
     assert key(same, Candidate(name="another name", storage=REDIS.storage), profile=profile) == own
+    assert key(scenario().model_copy(update={"seed": 2}), profile=profile) == own, "a recipe is drawn with the job's seed"
     others = [
         key(scenario(deployment={"nodes": 5}), profile=profile),
         key(scenario(limit={"rate": "6/second"}), profile=profile),
         key(scenario(workload={"keys": 21}), profile=profile),
-        key(scenario().model_copy(update={"seed": 2}), profile=profile),
         key(scenario(), MEMORY, profile=profile),
         key(scenario(), Candidate(name="redis", storage=REDIS.storage, routing="sticky"), profile=profile),
         key(scenario(), seed=2, profile=profile),
