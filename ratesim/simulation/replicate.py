@@ -2,10 +2,10 @@
 
 A replication differs from another in its seed, that is in what its requests meet on the network and at the servers and, of
 a recipe, in the requests themselves; a log is what it is. Every candidate is asked and meets the same (common random
-numbers). Runs are added in rounds until the 95 % interval of every metric that the requirements name is narrow enough, or the
-budget is spent: the sequential procedure of Chow and Robbins, On the asymptotic theory of fixed-width sequential confidence
-intervals for the mean, Annals of Mathematical Statistics 36 (1965), with a first round that is not too small, because a lucky
-one would end it at once.
+numbers). Runs are added in rounds until the 95 % interval of every metric that the requirements name is narrow enough, or
+the budget is spent: the sequential procedure of Chow and Robbins, On the asymptotic theory of fixed-width sequential
+confidence intervals for the mean, Annals of Mathematical Statistics 36 (1965), with a first round that is not too small,
+because a lucky one would end it at once.
 """
 
 from __future__ import annotations
