@@ -202,7 +202,6 @@ def test_run_says_what_decided_and_the_fidelities_print_the_same_figures(recipe)
         assert last.split()[:2] == ["fidelity", "model" if fidelity == "model" else "fake:"]
     assert said["model"] == said["fake"]
     refused(command("run", "redis", "--scenario", recipe, "--fidelity", "real"), "real", "model, fake, live")
-    refused(command("run", "postgres", "--scenario", recipe, "--fidelity", "fake"), "live")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")

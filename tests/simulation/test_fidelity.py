@@ -15,17 +15,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import fakeredis
 import msgspec
 import numpy as np
 import psycopg
 import pytest
 import redis
+import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratesim import Scenario, algorithms, run, servers
 from ratesim.errors import ConnectionFailed, StorageError
 from ratesim.limit import Decision
+from ratesim.runtime import SimRuntime
 from ratesim.servers import Server, ServerError
 from ratesim.simulation.fidelity import LoopBacking
 from ratesim.simulation.oracle import exact
@@ -34,8 +37,10 @@ from ratesim.simulation.remote import ModelBacking, subject
 from ratesim.simulation.result import RunResult
 from ratesim.simulation.scenario import EPOCH, Candidate, ScenarioError
 from ratesim.simulation.study import catalogue
-from ratesim.state import RateLimitState
-from ratesim.storage.operations import Reset
+from ratesim.state import AlgorithmData, RateLimitState
+from ratesim.storage.config import RedisStorageConfig
+from ratesim.storage.memory import MemoryStorage
+from ratesim.storage.operations import Get, Put, Reset
 from ratesim.storage.redis import RedisDriver
 from traffic import Trace
 
@@ -192,6 +197,20 @@ def test_clients_that_wait_as_long_as_they_are_told_are_told_the_same(storage: s
     model = run(asked, candidate, profile=profile)
     assert 0 < model.allowed.sum() < len(model.allowed)
     assert_equal(run(asked, candidate, fidelity="fake", profile=profile), model)
+
+
+def test_a_state_that_ends_while_it_is_asked_for_is_still_there_when_it_was_asked() -> None:
+    state = RateLimitState(AlgorithmData("fixed_window", {"window_start": EPOCH, "count": 3.0}), EPOCH, EPOCH)
+    late = MemoryStorage(runtime=SimRuntime(simpy.Environment(), EPOCH + 5.0))
+    fake = RedisDriver(RedisStorageConfig(min_ttl=60.0), fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer(), protocol=2))
+    real = LoopBacking(fake, lambda: 1, "fakeredis")
+    asked = [Get("a", "", EPOCH + 0.5), Get("a", "", EPOCH + 1.5)]
+    try:
+        for backing in (ModelBacking(late), real):
+            backing.execute([Put("a", "", state, EPOCH, 1.0)])
+            assert backing.execute(asked) == [state, None]
+    finally:
+        real.close()
 
 
 def test_memory_has_no_server_so_every_fidelity_is_the_model(profile: Profile) -> None:
