@@ -59,6 +59,10 @@ class Answers(NamedTuple):
             self.view_age.append(nan)
         return len(self.latency) - 1
 
+    def complete(self) -> bool:
+        """Whether every request has its answer."""
+        return not self.latency or bool((np.frombuffer(self.latency) >= 0.0).all())
+
     def arrays(self) -> Outcome:
         """As they are now."""
         return Outcome(

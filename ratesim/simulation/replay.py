@@ -121,7 +121,10 @@ def replay(
         record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
     # A closed loop's requests come when they come; what is known of them is how long they go on.
     due = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
-    partial = carry_on(env, due, progress, interruptible, (lambda: len(answers.latency)) if clients else None)
+    # Nodes may still tell their store what they admitted; clients may be waiting to ask again.
+    grace = 60.0 if clients is None else max(60.0, 2.0 * limit.period)
+    counted = (lambda: len(answers.latency)) if clients else None
+    partial = carry_on(env, due, progress, interruptible, counted, answers.complete, grace)
     asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
     if ahead:
         sent = np.flatnonzero(~np.isnan(outcome.latency))

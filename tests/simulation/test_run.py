@@ -88,3 +88,9 @@ def test_processes_change_nothing(profile: Profile) -> None:
     together = sweep(asked, candidates, [1, 2], profile=profile, processes=2)
     assert alone.equals(together)
     assert len(alone) == 6
+
+
+def test_a_node_whose_store_never_hears_it_does_not_keep_a_run_from_ending(profile: Profile) -> None:
+    deaf = scenario(deployment={"nodes": 1, "network": "cross_region"}, workload={"duration": 1.0})
+    result = run(deaf, Candidate(name="c", storage="hybrid+redis://h?command_timeout=0.01"), profile=profile)
+    assert len(result.latency) == len(deaf.trace())
