@@ -65,6 +65,8 @@ def replay(
     processors, loops = deployment.processors, deployment.loops
     allowed, failed, latency, sequence, errors, view_age = answers
     timeline = Timeline(scenario.faults) if scenario.faults else None
+    tokens: dict[tuple[int, str], str] | None = {} if deployment.sessions else None  # of each session, for each key
+    sessions = known.session.tolist() if tokens is not None else []
 
     async def send(i: int) -> Decision | None:
         start = env.now
@@ -89,7 +91,12 @@ def replay(
             plan.request = i
         decision = None
         try:
-            decision = await storages[node].acquire(names[i], limit, costs[i], now)
+            if tokens is None:
+                decision = await storages[node].acquire(names[i], limit, costs[i], now)
+            else:
+                whose = sessions[i], names[i]
+                decision = await storages[node].acquire(names[i], limit, costs[i], now, tokens.get(whose))
+                tokens[whose] = decision.session
         except StorageError as error:
             failed[i] = True
             kind = type(error).__name__
@@ -108,6 +115,7 @@ def replay(
         names.append(known.keys[key])
         costs.append(cost)
         stamps.append(runtime.time())
+        sessions.append(session)
         router.add(key, session)
         decision = await send(i)
         return Decision(False, 0.0, 0.0, 0.0, limit) if decision is None else decision  # an error is no reason to wait

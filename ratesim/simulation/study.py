@@ -142,8 +142,8 @@ def _live_candidates(candidates: tuple[Candidate, ...]) -> list[Candidate]:
     first: dict[tuple[str, bool], Candidate] = {}
     for candidate in candidates:
         url = StorageURL.parse(candidate.storage)
-        eventual = url.hybrid is not None and url.hybrid.consistency == "eventual"
-        first.setdefault((backend_of(candidate), eventual), candidate)
+        near = url.hybrid is not None and url.hybrid.consistency != "strong"
+        first.setdefault((backend_of(candidate), near), candidate)
     return list(first.values())
 
 

@@ -127,7 +127,7 @@ def test_a_flush_whose_answer_was_lost_counts_once() -> None:
 
     world.play(main)
     assert world.l2.decide("user", LIMIT, 0, EPOCH, False).remaining == 5
-    assert node.failed_flushes > 1
+    assert node.sync_stats().failed_flushes > 1
     assert node.l1.decide("user", LIMIT, 0, EPOCH, False).remaining == 5
 
 
