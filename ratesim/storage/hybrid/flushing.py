@@ -64,8 +64,16 @@ class Flusher:
         record.note(now, cost)
         if not record.dirty:
             if len(self.dirty) >= self._config.max_entries:
-                self._give_up(next(iter(self.dirty)))
+                self._relieve(next(iter(self.dirty)))
             self._is_dirty(record)
+
+    def _relieve(self, oldest: Record) -> None:
+        # What is dirty may outlive its view in L1, but not without bound: the oldest is flushed before its time, and lost
+        # when L2 does not take it.
+        if len(self.dirty) >= 2 * self._config.max_entries:
+            self._give_up(oldest)
+        else:
+            self._runtime.spawn(self._catch_up(oldest))
 
     def _is_dirty(self, record: Record) -> None:
         record.dirty = True

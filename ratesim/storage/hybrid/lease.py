@@ -10,6 +10,10 @@ long as spending them later is as good as having spent them then:
 - Logs: a window of period + d that holds the limit holds every window of `period` of what is spent up to d late; so L2 is
   asked with this period.
 
+What is not spent is given back: a charge of less than nothing at the time at which it was first borrowed. In a window, L2
+takes it off that window, or off nothing when that is gone. A bucket takes it in, up to its burst. In a log it makes up for
+entries that are not older, so it is not gone after them. None of that leaves more than if it had never been borrowed.
+
 d is at most `SLACK` of the time in which the limit comes back, so the stricter limit denies at most that share of it. Where
 that share is less than one request, nothing is lent: every request asks L2, with the limit as it is.
 """
@@ -34,7 +38,7 @@ SLACK = 0.01  # of a limit that is not in windows
 
 class Terms(NamedTuple):
     """asked: the limit that L2 is asked with. lives: seconds that a lease lives at most; 0 where nothing is lent. grain:
-    seconds of the windows that it must not outlive, 0 where there are none, and then what is left is not given back."""
+    seconds of the windows that it must not outlive, 0 where there are none."""
 
     asked: Limit
     lives: float
@@ -59,11 +63,12 @@ def terms(limit: Limit, ttl: float) -> Terms:
 
 
 class Lease:
-    """left: cost that may still be spent, until `ends`. borrowed_at: when L2 was asked for it last.
+    """left: cost that may still be spent, until `ends`. first_at, borrowed_at: when L2 was first and last asked for it.
 
     rate: the node's own, cost per second, as of `seen_at`; spent: cost since then. beyond: what L2 had left when it was last
     heard of. denied: cost that L2 has denied; it is not asked again before denied_until, and will not admit it before
-    retry_at. trip: seconds that L2 took to answer. flight: done when the borrowing that is under way is over.
+    retry_at. trip: seconds that L2 took to answer. flight: done when the borrowing that is under way is over. watched: whether somebody
+    will end it.
     """
 
     __slots__ = (
@@ -72,6 +77,7 @@ class Lease:
         "denied",
         "denied_until",
         "ends",
+        "first_at",
         "flight",
         "fresh_at",
         "identifier",
@@ -83,6 +89,7 @@ class Lease:
         "seen_at",
         "spent",
         "trip",
+        "watched",
     )
 
     def __init__(self, identifier: str, key: Hashable, limit: Limit, now: float) -> None:
@@ -90,11 +97,12 @@ class Lease:
         self.key = key
         self.limit = limit
         self.left = self.beyond = 0.0
-        self.ends = self.borrowed_at = self.denied_until = self.retry_at = -math.inf
+        self.ends = self.first_at = self.borrowed_at = self.denied_until = self.retry_at = -math.inf
         self.denied = math.inf
         self.rate = self.spent = self.trip = 0.0
         self.seen_at = self.fresh_at = now
         self.flight: Future[None] | None = None
+        self.watched = False
 
     def wanted(self, now: float, seconds: float, nodes: int) -> float:
         """Cost to borrow: what this node admits in so many seconds at its rate, and no more than a fair part of half of what
@@ -118,11 +126,18 @@ class Lease:
             self.retry_at = now + retry_after
             self.denied_until, self.denied = min(self.retry_at, now + quiet), cost
 
-    def keep(self, more: float, now: float, ends: float) -> float:
+    def keep(self, more: float, now: float, ends: float, windows: bool) -> float:
         """Take in what was borrowed at `now` and may be spent until `ends`; returns what is forfeited by it."""
-        if ends < self.ends:  # of a window that is over for this node
-            return more
-        gone = self.end() if ends > self.ends else 0.0
+        gone = 0.0
+        if windows:
+            if ends < self.ends:  # of a window that is over for this node
+                return more
+            if ends > self.ends:
+                gone = self.end()
+        elif self.left:
+            ends = min(ends, self.ends)  # all of it ends with what was borrowed first
+        if not self.left:
+            self.first_at = now
         self.left += more
         self.ends, self.borrowed_at = ends, now
         return gone

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
+from heapq import heappop, heappush
+from itertools import count
 
 from ratesim.errors import StorageError, Timeout
 from ratesim.limit import Decision, Limit, check_cost
@@ -18,6 +20,7 @@ from ratesim.storage.hybrid.tally import Tally
 
 __all__ = ["Leases"]
 
+SOONEST = 0.005  # seconds between two looks at what has ended
 GIVING_BACK = "~back"  # after a node's name: the stream of what it gives back, apart from what it consumes
 
 
@@ -39,6 +42,8 @@ class Leases:
         self._sequence = sequence
         self._leases: dict[Hashable, Lease] = {}
         self._returns = int(runtime.time() * 1e6)  # an epoch for each return: one that is repeated counts once
+        self._due: list[tuple[float, int, Lease]] = []  # a heap: when to look whether a lease is over
+        self._count = count()
         self._ending = False
         self._closed = False
 
@@ -152,8 +157,9 @@ class Leases:
     def _keep(self, lease: Lease, more: float, now: float) -> None:
         if more > 0.0:
             self._tally.borrowed += more
-            self._tally.forfeited += lease.keep(more, now, self._ends(lease, now))
-            self._see_to_ends()
+            windows = terms(lease.limit, self._config.lease_ttl).grain > 0.0
+            self._tally.forfeited += lease.keep(more, now, self._ends(lease, now), windows)
+            self._see_to_end(lease)
 
     async def _ahead(self, lease: Lease) -> None:
         """Borrow the next slice before the last one is spent."""
@@ -177,39 +183,51 @@ class Leases:
 
     # -- giving back --------------------------------------------------------------------------------------------------
 
-    def _see_to_ends(self) -> None:
+    def _see_to_end(self, lease: Lease) -> None:
+        if not lease.watched:
+            lease.watched = True
+            heappush(self._due, (self._over(lease), next(self._count), lease))
         if not self._ending and not self._closed:
             self._ending = True
             self._runtime.spawn(self._end_leases())
 
+    def _over(self, lease: Lease) -> float:
+        """When it ends, spent or not."""
+        return min(lease.ends, lease.borrowed_at + self._config.lease_ttl)
+
     async def _end_leases(self) -> None:
         """End what was not spent in time, as long as something is out."""
-        while not self._closed:
-            out = [lease for lease in self._leases.values() if lease.left > 0.0]
-            if not out:
-                break
+        while self._due and not self._closed:
             now = self._runtime.time()
-            ended = [lease for lease in out if now >= lease.ends or now - lease.borrowed_at >= self._config.lease_ttl]
-            await self.give_back(ended)
-            await self._runtime.sleep(self._config.lease_ttl)
+            over = []
+            while self._due and self._due[0][0] <= now:
+                lease = heappop(self._due)[2]
+                if lease.left > 0.0 and self._over(lease) > now:  # more was borrowed since
+                    heappush(self._due, (self._over(lease), next(self._count), lease))
+                else:
+                    lease.watched = False
+                    over.append(lease)
+            await self.give_back(over)
+            if self._due:
+                await self._runtime.sleep(max(self._due[0][0] - self._runtime.time(), SOONEST))
         self._ending = False
 
     async def give_back(self, leases: list[Lease]) -> None:
-        """What is left of these leases: L2 takes it back where its window is not over; else it is forfeited.
+        """End these leases: L2 takes back what is left of them, unless their window is over; then it is forfeited.
 
-        A charge of less than nothing, at the time at which it was borrowed: L2 takes it off that window, or off nothing
-        when that is gone. It travels as a flush does, so one that is repeated counts once; one that is lost is forfeited.
+        It travels as a flush does, so one that is repeated counts once; one that is lost is forfeited.
         """
         charges, total, now = [], 0.0, self._runtime.time()
         for lease in leases:
-            left, grain = lease.end(), terms(lease.limit, self._config.lease_ttl).grain
-            if left <= 0.0 or not grain or now >= lease.ends:
+            left = lease.end()
+            if left <= 0.0 or (now >= lease.ends and terms(lease.limit, self._config.lease_ttl).grain):
                 self._tally.forfeited += left
                 continue
             self._returns += 1
             node = self._config.node + GIVING_BACK
-            deltas = ((lease.borrowed_at, -left, 0),)
-            charges.append(Charge(lease.identifier, lease.limit, node, self._returns, 0.0, deltas))
+            asked = terms(lease.limit, self._config.lease_ttl).asked
+            deltas = ((lease.first_at, -left, 0),)
+            charges.append(Charge(lease.identifier, asked, node, self._returns, 0.0, deltas))
             total += left
         if not charges:
             return
