@@ -67,8 +67,8 @@ class Lease:
 
     rate: the node's own, cost per second, as of `seen_at`; spent: cost since then. beyond: what L2 had left when it was last
     heard of. denied: cost that L2 has denied; it is not asked again before denied_until, and will not admit it before
-    retry_at. trip: seconds that L2 took to answer. flight: done when the borrowing that is under way is over. watched: whether somebody
-    will end it.
+    retry_at. trip: seconds that L2 took to answer. flight: done when the borrowing that is under way is over.
+    watched: whether somebody will end it.
     """
 
     __slots__ = (

@@ -16,12 +16,10 @@ from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, learning
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
 from ratesim.storage.hybrid.away import Away
-from ratesim.storage.hybrid.beside import beside
 from ratesim.storage.hybrid.flushing import Flusher
 from ratesim.storage.hybrid.lease import terms
 from ratesim.storage.hybrid.leases import Leases
-from ratesim.storage.hybrid.record import Record
-from ratesim.storage.hybrid.session import MOST_OWN, Seen, Token, unknown
+from ratesim.storage.hybrid.near import Near
 from ratesim.storage.hybrid.tally import SyncStats, Tally
 from ratesim.storage.hybrid.views import Views
 from ratesim.storage.memory import MemoryStorage
@@ -57,11 +55,11 @@ class HybridStorage(RateLimitStorage):
         self.l1 = MemoryStorage(near, self.runtime, sequence)
         self.l2 = l2
         self.tally = Tally()
-        self._sequence = sequence
         self._views = Views(self.l1, l2, config, self.runtime, self.tally)
         self._flusher = Flusher(self.l1, l2, config, self.runtime, self.tally, rng, self._views)
         self._leases = Leases(l2, config, self.runtime, self.tally, sequence)
         self._away = Away(config)
+        self._near = Near(self.l1, config, self.runtime, self.tally, sequence, self._views, self._flusher, self._away)
         self._closed = False
         # What every request reads, at hand.
         self._time = self.runtime.time
@@ -107,106 +105,7 @@ class HybridStorage(RateLimitStorage):
             return await self._at_l2(identifier, limit, cost, now)
         if self.config.consistency == "lease":
             return await self._on_lease(identifier, limit, cost, now)
-        return await self._on_a_view(identifier, as_limits(limit), check_cost(cost), now, session)
-
-    async def _on_a_view(
-        self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, session: str | None
-    ) -> Decision:
-        seen = self._token(identifier, session)
-        records, young = await self._looked_at(identifier, limits, seen)
-        if not young:
-            self.tally.without_l2 += 1
-            if not self._away.admits(records, cost, now):
-                return self._numbered(self._away.decision(False, limits[0]))
-        decision = self._decided(identifier, limits, records, seen, cost, now)
-        decision.view_age = self._time() - min(record.read_at for record in records)
-        spent = cost if decision.allowed else 0.0
-        if spent:
-            await self._tell(records, now, spent)
-        if self.config.consistency == "session":
-            decision.session = await self._next_token(identifier, records, seen, spent, now)
-        if spent and self.config.write == "write_around":
-            for record in records:
-                self._views.unsee(record)
-        return decision
-
-    async def _looked_at(
-        self, identifier: str, limits: tuple[Limit, ...], seen: dict[str, Seen]
-    ) -> tuple[list[Record], bool]:
-        """The record of each limit, with a view that may be decided on; and whether there is one, or L2 is away."""
-        while True:
-            records = [self._views.record(identifier, limit) for limit in limits]
-            young = True
-            for record in records:
-                young = await self._views.ready(record, seen.get(record.limit.name)) and young
-            if all(self._records.get(record.key) is record for record in records):
-                return records, young
-            # Another request made L1 forget one of them meanwhile.
-
-    def _decided(
-        self,
-        identifier: str,
-        limits: tuple[Limit, ...],
-        records: list[Record],
-        seen: dict[str, Seen],
-        cost: float,
-        now: float,
-    ) -> Decision:
-        node = self.config.node
-        extra = [
-            (record, unknown(seen[record.limit.name], record, node, now) if record.limit.name in seen else [])
-            for record in records
-        ]
-        told = None
-        if any(lacks for _, lacks in extra):
-            allowed, told = beside(self.l1, extra, cost, now)
-            if not allowed:
-                return self._numbered(told)
-        decision = self.l1.decide(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
-        if told is not None:
-            decision.remaining, decision.reset_after, decision.limit = told.remaining, told.reset_after, told.limit
-        return decision
-
-    def _numbered(self, decision: Decision) -> Decision:
-        if self._sequence is not None:
-            decision.sequence = self._sequence()
-        return decision
-
-    async def _tell(self, records: Sequence[Record], now: float, cost: float) -> None:
-        """Have L2 told of an admitted cost, as the write policy says."""
-        if self.config.write == "write_behind":
-            await self._flusher.queued(records, now, cost)
-            return
-        for record in records:
-            self._flusher.note(record, now, cost)
-        if self.config.write in ("write_through", "write_around"):
-            await self._flusher.through(records)
-
-    # -- sessions -----------------------------------------------------------------------------------------------------
-
-    def _token(self, identifier: str, session: str | None) -> dict[str, Seen]:
-        if self.config.consistency != "session" or not session:
-            return {}
-        token = Token.decode(session, identifier)
-        if token is None:
-            self.tally.stale_tokens += 1
-            return {}
-        return token.seen
-
-    async def _next_token(
-        self, identifier: str, records: Sequence[Record], seen: dict[str, Seen], cost: float, now: float
-    ) -> str:
-        """What the session brings along next time; where it would grow too long, L2 is told first."""
-        node, nothing = self.config.node, Seen()
-        found = {}
-        for record in records:
-            before = seen.get(record.limit.name, nothing)
-            after = before.later(record, node, cost, now)
-            if len(after.own) > MOST_OWN:
-                await self._flusher.through([record])
-                after = before.later(record, node, 0.0, now)
-            found[record.limit.name] = after
-        return Token.of(identifier, found).encode()
+        return await self._near.acquire(identifier, as_limits(limit), check_cost(cost), now, session)
 
     # -- where L2 decides ---------------------------------------------------------------------------------------------
 
@@ -250,7 +149,7 @@ class HybridStorage(RateLimitStorage):
         if self.config.consistency == "lease":
             asked = tuple(terms(each, self.config.lease_ttl).asked for each in limits)
             return await self.l2.peek(identifier, asked, cost, now)
-        _, young = await self._looked_at(identifier, limits, {})
+        _, young = await self._near.looked_at(identifier, limits, {})
         if not young and self._away.policy == "fail_closed":
             return self._away.decision(False, limits[0])
         return self.l1.decide(identifier, limits[0] if len(limits) == 1 else limits, cost, now, consume=False)
