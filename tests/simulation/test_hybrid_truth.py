@@ -133,4 +133,3 @@ def test_state_sync_loses_what_the_model_says() -> None:
         admitted[sync] = int(play(flood, storage, limit, nodes).allowed.sum())
     assert admitted["state"] == nodes * limit.rate
     assert admitted["deltas"] <= limit.rate + (nodes - 1) * 64 / nodes * 0.6
-

@@ -30,7 +30,9 @@ def behaviour(consistency: str, write: str, read: str) -> tuple[object, ...]:
     async def main() -> None:
         tokens: dict[int, str] = {}
         for _ in range(400):
-            await world.runtime.sleep(float(rng.choice([0.0, 0.01, 0.3, 1.0, 4.0, 15.0], p=[0.2, 0.3, 0.2, 0.2, 0.07, 0.03])))
+            await world.runtime.sleep(
+                float(rng.choice([0.0, 0.01, 0.3, 1.0, 4.0, 15.0], p=[0.2, 0.3, 0.2, 0.2, 0.07, 0.03]))
+            )
             node, session = world.nodes[int(rng.integers(2))], int(rng.integers(3))
             start = world.runtime.time()
             decision = await node.acquire("user", LIMIT, float(rng.integers(0, 4)), session=tokens.get(session))

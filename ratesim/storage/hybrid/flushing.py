@@ -29,7 +29,7 @@ __all__ = ["Flusher"]
 class Flusher:
     """Knows which records have something unsent, oldest first, and sends it.
 
-    waiting: admitted requests that L2 may not know, where their number is bounded (write_behind).
+    waiting: admitted requests that L2 may not know, under write_behind, which bounds their number.
     """
 
     def __init__(
@@ -61,7 +61,11 @@ class Flusher:
 
     def note(self, record: Record, now: float, cost: float) -> None:
         """Note an admitted cost; it is sent when the policy says so."""
+        if self._closed:  # a request that was under way when the node ended
+            self._lose(cost, 1)
+            return
         record.note(now, cost)
+        self.waiting += 1
         if not record.dirty:
             if len(self.dirty) >= self._config.max_entries:
                 self._relieve(next(iter(self.dirty)))
@@ -103,7 +107,6 @@ class Flusher:
         if self.waiting >= self._config.queue_size and not await self._has_room():
             self._lose(cost * len(records), len(records))
             return
-        self.waiting += len(records)
         for record in records:
             self.note(record, now, cost)
 
@@ -293,4 +296,5 @@ class Flusher:
         """Stop at once: what was not flushed is lost. What is on its way may still arrive, so this is the most."""
         self.stop()
         self._lose(*self.unflushed())
-        self.dirty.clear()
+        for record in list(self.dirty):
+            self.forget(record)
