@@ -1,4 +1,4 @@
-"""The benchmark of the hybrid: an eventual decision beside one of memory, and the operations that L2 is asked per request."""
+"""The benchmark of the hybrid: an eventual decision beside one of memory, and the operations that reach L2 per request."""
 
 from __future__ import annotations
 
