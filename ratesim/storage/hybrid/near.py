@@ -58,7 +58,7 @@ class Near:
         if spent:
             await self._tell(records, now, spent)
         if self._config.consistency == "session":
-            decision.session = await self._next_token(identifier, records, seen, spent, now)
+            decision.session = await self._next_token(identifier, records, seen, spent, now, young)
         if spent and self._config.write == "write_around":
             for record in records:
                 self._views.unsee(record)
@@ -128,16 +128,22 @@ class Near:
         return token.seen
 
     async def _next_token(
-        self, identifier: str, records: Sequence[Record], seen: dict[str, Seen], cost: float, now: float
+        self,
+        identifier: str,
+        records: Sequence[Record],
+        seen: dict[str, Seen],
+        cost: float,
+        now: float,
+        heard: bool,
     ) -> str:
         """What the session brings along next time; where it would grow too long, L2 is told first."""
         node, nothing = self._config.node, Seen()
         found = {}
         for record in records:
             before = seen.get(record.limit.name, nothing)
-            after = before.later(record, node, cost, now)
+            after = before.later(record, node, cost, now, heard)
             if len(after.own) > MOST_OWN:
                 await self._flusher.through([record])
-                after = before.later(record, node, 0.0, now)
+                after = before.later(record, node, 0.0, now, heard)
             found[record.limit.name] = after
         return Token.of(identifier, found).encode()

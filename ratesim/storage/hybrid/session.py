@@ -44,8 +44,11 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     version: Version = NOTHING_SEEN
     own: tuple[Own, ...] = ()
 
-    def later(self, record: Record, node: str, cost: float, now: float) -> Seen:
-        """What the session has seen after a decision on the record's view, at which `cost` of it was admitted."""
+    def later(self, record: Record, node: str, cost: float, now: float, heard: bool) -> Seen:
+        """What the session has seen after a decision on the record's view, at which `cost` of it was admitted.
+
+        heard: whether L2 could be asked, if it had to be. If so its version is what there is, also where it has gone back.
+        """
         others = [each for each in self.own if not _settled(each, record, node, now)]
         if cost:
             mine = Own(node, record.epoch, cost, record.position(), now)
@@ -55,7 +58,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
                     del others[i]
                     break
             others.append(mine)
-        return Seen(record.version, tuple(others))
+        return Seen(record.version if heard else max(self.version, record.version), tuple(others))
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
