@@ -21,6 +21,8 @@ __all__ = ["SimRuntime"]
 
 T = TypeVar("T")
 
+Then = Callable[[Any, Any, "Exception | None"], None]
+
 CLOSE = 1e-9  # seconds: times that are this close are the same
 
 
@@ -48,9 +50,16 @@ class SimRuntime(Runtime):
         self.soon(task.start, None)
         return task
 
-    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine at once, as far as it comes without waiting; if it waits, it goes on as a task."""
-        _SimTask(self, coroutine).go_on(coroutine.send, None)
+    def begin(self, coroutine: Coroutine[Any, Any, Any], then: Then | None = None, argument: Any = None) -> None:
+        """Run a coroutine at once, as far as it comes without waiting; if it waits, it goes on as a task.
+
+        then: called when it is over with `argument`, its result and the error that it raised; one of these is None.
+        """
+        task = _SimTask(self, coroutine, then, argument)
+        if self._running:
+            task.go_on(coroutine.send, None)
+        else:
+            self.run(task.go_on, coroutine.send, None)
 
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
         task = self.current
@@ -96,10 +105,18 @@ class SimRuntime(Runtime):
 class _SimTask:
     """A coroutine on its way. It waits for one thing at a time; whoever else wakes it is too late."""
 
-    __slots__ = ("_awaited", "_coroutine", "_future", "_result", "_runtime")
+    __slots__ = ("_argument", "_awaited", "_coroutine", "_future", "_result", "_runtime", "_then")
 
-    def __init__(self, runtime: SimRuntime, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(
+        self,
+        runtime: SimRuntime,
+        coroutine: Coroutine[Any, Any, Any],
+        then: Then | None = None,
+        argument: Any = None,
+    ) -> None:
         self._runtime = runtime
+        self._then = then
+        self._argument = argument
         self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
         self._awaited: simpy.Event | _SimFuture | None = None
         self._future: _SimFuture | None = None  # made when somebody waits for the task
@@ -160,6 +177,8 @@ class _SimTask:
             self._awaited = awaited = resume(argument)
         except StopIteration as stop:
             self._coroutine = None
+            if self._then is not None:
+                self._then(self._argument, stop.value, None)
             self._result = stop.value
             if self._future is not None:
                 self._future.set_result(stop.value)
@@ -175,7 +194,9 @@ class _SimTask:
             runtime.current = before
 
     def _fail(self, error: BaseException) -> None:
-        if self._future is not None and isinstance(error, Exception | asyncio.CancelledError):
+        if self._then is not None and isinstance(error, Exception):
+            self._then(self._argument, None, error)
+        elif self._future is not None and isinstance(error, Exception | asyncio.CancelledError):
             self._future.set_exception(error)
         elif isinstance(error, asyncio.CancelledError):
             self._future = _SimFuture(self._runtime)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Coroutine
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from ratesim.errors import StorageError
 from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import UNDER_WAY, Answers, Outcome, column
+from ratesim.simulation.calendar import Calendar
 from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.progress import SLICES, Progress, carry_on
@@ -19,7 +22,7 @@ from ratesim.simulation.routing import Router, Routing
 from ratesim.simulation.scenario import Scenario
 from ratesim.simulation.station import queued, stood
 from ratesim.simulation.unfold import unfold
-from traffic import Clients, Trace, open_loop
+from traffic import Clients, Trace
 
 __all__ = ["Replayed", "replay"]
 
@@ -40,6 +43,7 @@ def replay(
     scenario: Scenario,
     routing: Routing,
     deployment: Deployment,
+    env: Calendar,
     runtime: SimRuntime,
     trace: Trace,
     clients: Clients | None,
@@ -51,12 +55,13 @@ def replay(
 
     progress, interruptible: see `run`.
     """
-    env, limit = runtime.env, scenario.limit.limit()
+    limit = scenario.limit.limit()
     known = trace.head(0) if clients else trace  # of clients that react nobody knows what they will ask
     answers = Answers.of(len(known), deployment.views)
     router = Router(known, routing, scenario.deployment.nodes, seed)
-    stamps, costs = column(known.time), column(known.cost)
-    names = [known.keys[key] for key in known.key.tolist()]
+    stamps, costs, keys = column(known.time), column(known.cost), known.keys
+    asks = array("q", known.key.tobytes())
+    begun = column(known.time - runtime.epoch)
     storages, plan, cpu = deployment.storages, deployment.plan, deployment.cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
     ahead = router.known and not clients and not deployment.servers
@@ -65,58 +70,79 @@ def replay(
     processors, loops = deployment.processors, deployment.loops
     allowed, failed, latency, sequence, errors, view_age = answers
     timeline = Timeline(scenario.faults) if scenario.faults else None
+    nodes = router.node
 
-    async def send(i: int) -> Decision | None:
-        start = env.now
-        node, now = router.send(i), stamps[i]
+    def leaves(i: int) -> Coroutine[Any, Any, Decision] | None:
+        """A request is sent: what its node does with it; None where there is no node."""
+        node, now = nodes[i] if router.known else router.send(i), stamps[i]
         latency[i] = UNDER_WAY
         if timeline is not None:
+            start = env.now
             node = router.divert(i, [each for each in range(len(storages)) if not timeline.node_down(each, start)])
             if node < 0:
                 failed[i], latency[i] = True, 0.0
                 errors["NodeDown"] = errors.get("NodeDown", 0) + 1
                 return None
             now += timeline.skew(node, start)
-        wait = 0.0
-        if cpu > 0.0:
-            if ahead:
-                wait = waits[i]
-            elif loops:  # shared with those that are on their way to the server
-                wait = cpu * (1 + loops[node].inside)
-            else:
-                wait = processors[node].take(start, cpu) - start
+        if cpu > 0.0 and not ahead:
+            start = env.now
+            # What it waits for is as if it had come earlier. Loops are shared with those on their way to the server.
+            wait = cpu * (1 + loops[node].inside) if loops else processors[node].take(start, cpu) - start
+            begun[i] = start - wait
         if plan is not None:
             plan.request = i
-        decision = None
-        try:
-            decision = await storages[node].acquire(names[i], limit, costs[i], now)
-        except StorageError as error:
-            failed[i] = True
-            kind = type(error).__name__
-            errors[kind] = errors.get(kind, 0) + 1
-        else:
+        return storages[node].acquire(keys[asks[i]], limit, costs[i], now)
+
+    def answered(i: int, decision: Decision | None, error: Exception | None) -> None:
+        """A request has its decision, or has failed."""
+        latency[i] = env.now - begun[i] + (waits[i] if ahead else 0.0)
+        if decision is not None:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
             if view_age is not None:
                 view_age[i] = decision.view_age
-        latency[i] = env.now - start + wait
-        router.answered(i)
-        return decision
+        elif isinstance(error, StorageError):
+            failed[i] = True
+            kind = type(error).__name__
+            errors[kind] = errors.get(kind, 0) + 1
+        elif error is not None:
+            raise error
+        if not router.known:
+            router.answered(i)
+
+    rows = iter(range(len(known)))
+
+    def send() -> None:
+        """The next request of the trace."""
+        i = next(rows)
+        acquire = leaves(i)
+        if acquire is not None:
+            runtime.begin(acquire, answered, i)
 
     async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
         i = answers.add()
-        names.append(known.keys[key])
+        asks.append(key)
         costs.append(cost)
         stamps.append(runtime.time())
+        begun.append(env.now)
         router.add(key, session)
-        decision = await send(i)
-        return Decision(False, 0.0, 0.0, 0.0, limit) if decision is None else decision  # an error is no reason to wait
+        nothing = Decision(False, 0.0, 0.0, 0.0, limit)  # an error is no reason to wait
+        acquire = leaves(i)
+        if acquire is None:
+            return nothing
+        try:
+            decision = await acquire
+        except StorageError as error:
+            answered(i, None, error)
+            return nothing
+        answered(i, decision, None)
+        return decision
 
     if timeline is not None:
         runtime.spawn(unfold(timeline, deployment, runtime))
     record = None
     if clients is None:
-        runtime.spawn(open_loop(known, send, _AtOnce(runtime)))
+        env.expect(begun, send)
     else:
         record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
     # A closed loop's requests come when they come; what is known of them is how long they go on.
@@ -140,10 +166,3 @@ def replay(
         asked, node = asked.only(done, "of an interrupted run"), node[done]
         outcome = outcome.only(done)
     return Replayed(asked, outcome, node, errors, partial, in_flight)
-
-
-class _AtOnce:
-    """What drives the clients: a request that needs no waiting is over when it was sent."""
-
-    def __init__(self, runtime: SimRuntime) -> None:
-        self.time, self.sleep, self.spawn = runtime.time, runtime.sleep, runtime.begin

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import simpy
 
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
 from ratesim.servers import Server
+from ratesim.simulation.calendar import Calendar
 from ratesim.simulation.deployment import Deployment, backend_of, build
 from ratesim.simulation.fidelity import Fidelity, decided_by
 from ratesim.simulation.profile import Profile
@@ -48,12 +48,13 @@ def run(
     seed = scenario.seed if seed is None else seed
     trace = scenario.trace(seed) if trace is None else trace
     clients = scenario.clients(trace)
-    runtime = SimRuntime(simpy.Environment(), float(trace.time[0]) if len(trace) else EPOCH)
+    env = Calendar()
+    runtime = SimRuntime(env, float(trace.time[0]) if len(trace) else EPOCH)
     routing = candidate.routing or scenario.deployment.routing
     sequence = itertools.count(1).__next__
     with decided_by(fidelity, scenario, candidate, sequence, server) as real:
         deployment = build(scenario, candidate, profile, runtime, None if clients else trace, seed, sequence, real)
-        played = replay(scenario, routing, deployment, runtime, trace, clients, seed, progress, interruptible)
+        played = replay(scenario, routing, deployment, env, runtime, trace, clients, seed, progress, interruptible)
     limit = scenario.limit.limit()
     return RunResult(
         scenario=scenario,
