@@ -45,6 +45,14 @@ class SimRuntime(Runtime):
     def sleep(self, seconds: float) -> Awaitable[None]:
         return _Sleep(self.env, seconds) if seconds > 0 else _NOTHING
 
+    def put_off(self, sleep: Awaitable[None], future: Future[None]) -> None:
+        """Whoever awaits a sleep that is not over awaits a future instead."""
+        assert isinstance(sleep, _Sleep)
+        assert isinstance(future, _SimFuture)
+        for callback in sleep.callbacks:
+            callback.__self__.await_instead(future)
+        sleep.callbacks.clear()
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
         task = _SimTask(self, coroutine)
         self.soon(task.start, None)
@@ -58,8 +66,14 @@ class SimRuntime(Runtime):
         task = _SimTask(self, coroutine, then, argument)
         if self._running:
             task.go_on(coroutine.send, None)
-        else:
-            self.run(task.go_on, coroutine.send, None)
+            return
+        self._running = True
+        try:
+            task.go_on(coroutine.send, None)
+            if self._turn:
+                self._rest()
+        finally:
+            self._running = False
 
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
         task = self.current
@@ -91,15 +105,19 @@ class SimRuntime(Runtime):
 
     def run(self, do: Callable[..., None], *arguments: Any) -> None:
         """A turn: this, and all that it asks for."""
-        turn = self._turn
         self._running = True
         try:
             do(*arguments)
-            while turn:
-                do, argument = turn.popleft()
-                do(argument)
+            if self._turn:
+                self._rest()
         finally:
             self._running = False
+
+    def _rest(self) -> None:
+        turn = self._turn
+        while turn:
+            do, argument = turn.popleft()
+            do(argument)
 
 
 class _SimTask:
@@ -163,6 +181,10 @@ class _SimTask:
         else:
             event.defused = True
             self._runtime.run(self.go_on, coroutine.throw, event._value)
+
+    def await_instead(self, future: _SimFuture) -> None:
+        self._awaited = future
+        future.waiting.append(self)
 
     def told(self, future: _SimFuture) -> None:
         """A future is done; the coroutine reads it itself."""
