@@ -49,8 +49,9 @@ class SimRuntime(Runtime):
         """Whoever awaits a sleep that is not over awaits a future instead."""
         assert isinstance(sleep, _Sleep)
         assert isinstance(future, _SimFuture)
-        for callback in sleep.callbacks:
-            callback.__self__.await_instead(future)
+        for wake in sleep.callbacks:
+            task: _SimTask = wake.__self__  # type: ignore[attr-defined]
+            task.await_instead(future)
         sleep.callbacks.clear()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:

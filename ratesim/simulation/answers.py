@@ -9,9 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNDER_WAY", "Answers", "Outcome", "column"]
-
-UNDER_WAY = -1.0  # the latency of a request that was sent and has no answer yet; nan before
+__all__ = ["Answers", "Outcome", "column"]
 
 
 class Outcome(NamedTuple):
@@ -32,7 +30,8 @@ class Outcome(NamedTuple):
 class Answers(NamedTuple):
     """Columns that grow: 18 bytes for each request, of which Python writes one in a third of the time that numpy takes.
 
-    errors: how many failed, by kind. view_age: see `Decision`, nan where there was none; None where nobody has a view.
+    latency: nan without an answer. errors: how many failed, by kind. view_age: see `Decision`, nan where there was none;
+    None where nobody has a view.
     """
 
     allowed: bytearray

@@ -34,14 +34,15 @@ class Calendar(simpy.Environment):
         return min(self._due, super().peek())
 
     def step(self) -> None:
-        """What `simpy.Environment.step` does, unless one of the times is due before."""
-        queue = self._queue
-        if self._due < inf and not (queue and queue[0][0] < self._due):
+        """All that is due before the next event; if nothing is, that event."""
+        queue, do = self._queue, self._do
+        if not (self._due < inf and not (queue and queue[0][0] < self._due)):
+            self._event()
+            return
+        while self._due < inf and not (queue and queue[0][0] < self._due):
             self._now = self._due
             self._due = next(self._times, inf)
-            self._do()
-            return
-        self._event()
+            do()
 
 
 def _nothing() -> None:

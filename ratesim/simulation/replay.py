@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from array import array
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from ratesim.errors import StorageError
 from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.answers import UNDER_WAY, Answers, Outcome, column
+from ratesim.simulation.answers import Answers, Outcome, column
 from ratesim.simulation.calendar import Calendar
 from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.faults import Timeline
@@ -60,22 +62,22 @@ def replay(
     answers = Answers.of(len(known), deployment.views)
     router = Router(known, routing, scenario.deployment.nodes, seed)
     stamps, costs, keys = column(known.time), column(known.cost), known.keys
-    asks = array("q", known.key.tobytes())
-    begun = column(known.time - runtime.epoch)
+    key = array("q", known.key.tobytes())
+    due = known.time - runtime.epoch
+    begun = column(due)
     storages, plan, cpu = deployment.storages, deployment.plan, deployment.cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
     ahead = router.known and not clients and not deployment.servers
     planned = np.array(router.node if ahead else (), np.int32)  # a fault may divert a request later
-    waits = column(queued(known.time - runtime.epoch, planned, cpu)) if ahead else column(np.empty(0))
+    waits = queued(due, planned, cpu) if ahead else np.empty(0)
     processors, loops = deployment.processors, deployment.loops
     allowed, failed, latency, sequence, errors, view_age = answers
     timeline = Timeline(scenario.faults) if scenario.faults else None
     nodes = router.node
 
-    def leaves(i: int) -> Coroutine[Any, Any, Decision] | None:
-        """A request is sent: what its node does with it; None where there is no node."""
-        node, now = nodes[i] if router.known else router.send(i), stamps[i]
-        latency[i] = UNDER_WAY
+    def acquire(i: int) -> Coroutine[Any, Any, Decision] | None:
+        """What becomes of a request that is sent now; None where there is no node for it."""
+        node, now = router.send(i), stamps[i]
         if timeline is not None:
             start = env.now
             node = router.divert(i, [each for each in range(len(storages)) if not timeline.node_down(each, start)])
@@ -86,16 +88,16 @@ def replay(
             now += timeline.skew(node, start)
         if cpu > 0.0 and not ahead:
             start = env.now
-            # What it waits for is as if it had come earlier. Loops are shared with those on their way to the server.
+            # It waits as if it had come earlier. A loop is shared with those on their way to the server.
             wait = cpu * (1 + loops[node].inside) if loops else processors[node].take(start, cpu) - start
             begun[i] = start - wait
         if plan is not None:
             plan.request = i
-        return storages[node].acquire(keys[asks[i]], limit, costs[i], now)
+        return storages[node].acquire(keys[key[i]], limit, costs[i], now)
 
     def answered(i: int, decision: Decision | None, error: Exception | None) -> None:
         """A request has its decision, or has failed."""
-        latency[i] = env.now - begun[i] + (waits[i] if ahead else 0.0)
+        latency[i] = env.now - begun[i]
         if decision is not None:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
@@ -110,28 +112,38 @@ def replay(
         if not router.known:
             router.answered(i)
 
-    rows = iter(range(len(known)))
+    begin = runtime.begin
+    row = iter(range(len(known))).__next__
 
     def send() -> None:
         """The next request of the trace."""
-        i = next(rows)
-        acquire = leaves(i)
-        if acquire is not None:
-            runtime.begin(acquire, answered, i)
+        i = row()
+        asked = acquire(i)
+        if asked is not None:
+            begin(asked, answered, i)
 
-    async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
+    rows = zip(range(len(known)), nodes, key, costs, stamps, strict=True)
+
+    def send_plainly() -> None:
+        """The same where nothing goes wrong, everybody's node is known, and no processor's queue is met on the way."""
+        i, node, name, cost, now = next(rows)
+        if plan is not None:
+            plan.request = i
+        begin(storages[node].acquire(keys[name], limit, cost, now), answered, i)
+
+    async def ask(whose: int, cost: float, session: int, attempt: int) -> Decision:
         i = answers.add()
-        asks.append(key)
+        key.append(whose)
         costs.append(cost)
         stamps.append(runtime.time())
         begun.append(env.now)
-        router.add(key, session)
+        router.add(whose, session)
         nothing = Decision(False, 0.0, 0.0, 0.0, limit)  # an error is no reason to wait
-        acquire = leaves(i)
-        if acquire is None:
+        asked = acquire(i)
+        if asked is None:
             return nothing
         try:
-            decision = await acquire
+            decision = await asked
         except StorageError as error:
             answered(i, None, error)
             return nothing
@@ -142,19 +154,22 @@ def replay(
         runtime.spawn(unfold(timeline, deployment, runtime))
     record = None
     if clients is None:
-        env.expect(begun, send)
+        plain = timeline is None and router.known and (ahead or cpu == 0.0)
+        env.expect(begun, send_plainly if plain else send)
     else:
         record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
     # A closed loop's requests come when they come; what is known of them is how long they go on.
-    due = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
+    shown = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
     # Nodes may still tell their store what they admitted; clients may be waiting to ask again.
     grace = 60.0 if clients is None else max(60.0, 2.0 * limit.period)
     counted = (lambda: len(answers.latency)) if clients else None
-    partial = carry_on(env, due, progress, interruptible, counted, answers.complete, grace)
+    with _rest_uncounted():
+        partial = carry_on(env, shown, progress, interruptible, counted, answers.complete, grace)
     asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
     if ahead:
         sent = np.flatnonzero(~np.isnan(outcome.latency))
-        stood(processors, known.time[sent] - runtime.epoch, planned[sent], cpu, np.array(waits)[sent])
+        stood(processors, due[sent], planned[sent], cpu, waits[sent])
+        outcome.latency[~outcome.failed] += waits[~outcome.failed]
     for station in deployment.stations.values():
         station.close(env.now if partial else inf)
     in_flight = 0
@@ -162,7 +177,21 @@ def replay(
         done = outcome.latency >= 0.0
         if not done.any():
             raise KeyboardInterrupt
-        in_flight = int((outcome.latency == UNDER_WAY).sum())
+        begun_by_now = len(asked) if clients else int(np.searchsorted(due, env.now, "right"))
+        in_flight = int(np.isnan(outcome.latency[:begun_by_now]).sum())
         asked, node = asked.only(done, "of an interrupted run"), node[done]
         outcome = outcome.only(done)
     return Replayed(asked, outcome, node, errors, partial, in_flight)
+
+
+@contextmanager
+def _rest_uncounted() -> Iterator[None]:
+    """Let the garbage collector leave alone what is there already: libraries alone take it a tenth of a second each time."""
+    if gc.get_freeze_count():  # somebody does so already
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

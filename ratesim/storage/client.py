@@ -38,6 +38,7 @@ class Client:
         self.batches = 0
         self.errors: dict[str, int] = {}
         self._rng = rng or np.random.default_rng(0)
+        self._timeout = config.command_timeout
         self._free = config.pool_size
         self._waiting: deque[tuple[Operation, Future[Any]]] = deque()
         self._failures = 0
@@ -126,26 +127,25 @@ class Client:
 
     async def _send(self, batch: Sequence[Operation]) -> list[object]:
         self.operations += len(batch)
-        repeatable = all(operation.repeatable for operation in batch)
         attempt = 0
         while True:
-            if self.breaker == "open":
+            if self._failures and self.breaker == "open":
                 raise self._count(ConnectionFailed("the circuit breaker is open", sent=False))
             try:
                 self.batches += 1
-                answers = await self.runtime.timeout(self.driver.execute(batch), self.config.command_timeout)
+                answers = await self.runtime.timeout(self.driver.execute(batch), self._timeout)
             except TimeoutError:
-                seconds = self.config.command_timeout
                 failure: StorageError = Timeout(
-                    f"no answer within {seconds:g} s; raise command_timeout, or look at the server"
+                    f"no answer within {self._timeout:g} s; raise command_timeout, or look at the server"
                 )
-                again = repeatable
+                sent = True
             except ConnectionFailed as error:
                 failure = error
-                again = repeatable or not error.sent
+                sent = error.sent
             else:
                 self._failures = 0
                 return answers
+            again = not sent or all(operation.repeatable for operation in batch)
             self._failures += 1
             if self._failures >= self.config.breaker_failures:
                 self._open_until = self.runtime.time() + self.config.breaker_reset
