@@ -24,6 +24,7 @@ from ratesim.simulation.routing import Router, Routing
 from ratesim.simulation.scenario import Scenario
 from ratesim.simulation.station import queued, stood
 from ratesim.simulation.unfold import unfold
+from ratesim.storage import MemoryStorage
 from traffic import Clients, Trace
 
 __all__ = ["Replayed", "replay"]
@@ -131,6 +132,14 @@ def replay(
             plan.request = i
         begin(storages[node].acquire(keys[name], limit, cost, now), answered, i)
 
+    decides = [storage.decide for storage in storages if isinstance(storage, MemoryStorage)]
+
+    def decide() -> None:
+        """The same of memories, whose `acquire` is `decide`, and waits for nothing."""
+        i, node, name, cost, now = next(rows)
+        decision = decides[node](keys[name], limit, cost, now)
+        allowed[i], sequence[i], latency[i] = decision.allowed, decision.sequence, 0.0
+
     async def ask(whose: int, cost: float, session: int, attempt: int) -> Decision:
         i = answers.add()
         key.append(whose)
@@ -155,7 +164,7 @@ def replay(
     record = None
     if clients is None:
         plain = timeline is None and router.known and (ahead or cpu == 0.0)
-        env.expect(begun, send_plainly if plain else send)
+        env.expect(begun, (decide if ahead else send_plainly) if plain else send)
     else:
         record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
     # A closed loop's requests come when they come; what is known of them is how long they go on.
