@@ -44,6 +44,8 @@ class ModelBacking:
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         memory = self.memory
+        if len(batch) == 1:  # most are
+            return [_CARRY_OUT[batch[0].__class__](memory, batch[0])]
         return [_CARRY_OUT[operation.__class__](memory, operation) for operation in batch]
 
 

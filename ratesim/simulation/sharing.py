@@ -72,21 +72,25 @@ class Sharing(ABC):
     def _enter(self, seconds: float, needs: float, after: float) -> Awaitable[None]:
         """Done `after` seconds after somebody has left who comes now, asks for `seconds` and needs so much virtual time."""
         now = self._runtime.env.now
-        self._go_to(now)
+        alone = self._alone
+        if alone is not None or self._inside:
+            self._go_to(now)
+            alone = self._alone
         self._came.append(now)
         self.busy += seconds
-        if not self._inside and self._alone is None:
+        if alone is None and not self._inside:
             # Most come to an empty place and leave before the next comes: one event is enough for leaving and what is after.
             self._work = seconds
             left = now + needs / self._pace(1)
             sleep = self._runtime.sleep(left - now + after)
             self._alone = _Alone(left, now, seconds, needs, after, sleep)
+            self._at = now
             return sleep
-        if self._alone is not None:
-            first, self._alone = self._alone, None
+        if alone is not None:
+            self._alone = None
             done = self._runtime.future()
-            self._runtime.put_off(first.sleep, done)
-            self._push(first.needs, first.came, first.seconds, first.after, done)
+            self._runtime.put_off(alone.sleep, done)
+            self._push(alone.needs, alone.came, alone.seconds, alone.after, done)
         self._work += seconds
         done = self._runtime.future()
         self._push(self._virtual + needs, now, seconds, after, done)

@@ -20,6 +20,8 @@ from ratesim.storage.operations import Acquire, Apply, Get, Increment, Observe, 
 
 __all__ = ["ServedStorage"]
 
+MOST_LIMITS = 4096  # that are remembered as checked
+
 
 class ServedStorage(RateLimitStorage):
     """Turns the storage interface into operations for a client."""
@@ -27,6 +29,7 @@ class ServedStorage(RateLimitStorage):
     def __init__(self, client: Client, runtime: Runtime) -> None:
         self.client = client
         self.runtime = runtime
+        self._checked: dict[Limit, tuple[Limit, ...]] = {}
         self._closed = False
 
     def acquire(
@@ -50,10 +53,23 @@ class ServedStorage(RateLimitStorage):
     _asked: Callable[[str, tuple[Limit, ...], float, float, bool], Acquire] = staticmethod(Acquire)
 
     def _acquire(self, identifier: str, limit: Limits, cost: float, now: float | None, consume: bool) -> Acquire:
+        limits = self._checked.get(limit) if type(limit) is Limit else None
+        if limits is None:
+            limits = self._check(limit)
+        if cost != 1.0:
+            cost = check_cost(cost)
+        return self._asked(identifier, limits, cost, self.runtime.time() if now is None else now, consume)
+
+    def _check(self, limit: Limits) -> tuple[Limit, ...]:
+        """The limits as a tuple; one that makes no sense is the caller's error, before anything is sent."""
         limits = as_limits(limit)
         for each in limits:
-            bind(each)  # a limit that makes no sense is the caller's error, before anything is sent
-        return self._asked(identifier, limits, check_cost(cost), self.runtime.time() if now is None else now, consume)
+            bind(each)
+        if type(limit) is Limit:
+            if len(self._checked) >= MOST_LIMITS:
+                self._checked.clear()
+            self._checked[limit] = limits
+        return limits
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
         limits = learning(limit, score)
