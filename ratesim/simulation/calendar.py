@@ -19,15 +19,19 @@ class Calendar(simpy.Environment):
 
     def __init__(self) -> None:
         super().__init__()
-        self._times: Iterator[float] = iter(())
-        self._due = inf
-        self._do: Callable[[], None] = _nothing
         self._event = super().step
+        self._times: Iterator[float] = iter(())
+        self._do: Callable[[], None] = _nothing
+        self._due = inf
 
     def expect(self, times: Iterable[float], do: Callable[[], None]) -> None:
         """Do this at each of these times: seconds, in order, none before now. They take the place of earlier ones."""
         self._times, self._do = iter(times), do
         self._due = next(self._times, inf)
+
+    def forget(self) -> None:
+        """Expect nothing any more."""
+        self.expect((), _nothing)
 
     def peek(self) -> float:
         """When something happens next; inf if nothing does."""

@@ -44,7 +44,7 @@ class RunResult:
     failed: NDArray[np.bool_]
     latency: NDArray[np.float64]
     sequence: NDArray[np.int64]
-    node: NDArray[np.int64]
+    node: NDArray[np.int16]
     score: Score
     errors: dict[str, int]
     l2_operations: int
@@ -222,7 +222,7 @@ class RunResult:
         """The same for each key, by its index."""
         return self._by(self.trace.key, len(self.trace.keys))
 
-    def _by(self, group: NDArray[np.int64], groups: int) -> pd.DataFrame:
+    def _by(self, group: NDArray[np.integer[Any]], groups: int) -> pd.DataFrame:
         latency = pd.Series(self.latency).groupby(group)
         return pd.DataFrame(
             {
