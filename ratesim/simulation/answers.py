@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from math import nan
+from math import inf, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -59,9 +59,14 @@ class Answers(NamedTuple):
             self.view_age.append(nan)
         return len(self.latency) - 1
 
-    def complete(self) -> bool:
-        """Whether every request has its answer."""
-        return not self.latency or bool((np.frombuffer(self.latency) >= 0.0).all())
+    def last_answer(self, sent: array[float], epoch: float) -> float:
+        """Seconds from `epoch` until every request that was `sent` has its answer; inf while one has none."""
+        if not self.latency:
+            return 0.0
+        if not self.latency[-1] >= 0.0:  # most often it is the last: the others need not be looked at
+            return inf
+        latency = np.frombuffer(self.latency)
+        return float((np.frombuffer(sent) - epoch + latency).max()) if (latency >= 0.0).all() else inf
 
     def arrays(self) -> Outcome:
         """As they are now."""

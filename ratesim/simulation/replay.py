@@ -122,9 +122,14 @@ def replay(
     # A closed loop's requests come when they come; what is known of them is how long they go on.
     due = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
     # Nodes may still tell their store what they admitted; clients may be waiting to ask again.
-    grace = 60.0 if clients is None else max(60.0, 2.0 * limit.period)
+    longest = max(limit.burst or 0.0, limit.rate) / limit.rate * limit.period  # until even the dearest is admitted
+    grace = 60.0 if clients is None else max(60.0, 2.0 * longest)
     counted = (lambda: len(answers.latency)) if clients else None
-    partial = carry_on(env, due, progress, interruptible, counted, answers.complete, grace)
+
+    def answered() -> float:
+        return answers.last_answer(stamps, runtime.epoch)
+
+    partial = carry_on(env, due, progress, interruptible, counted, answered, grace)
     asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
     if ahead:
         sent = np.flatnonzero(~np.isnan(outcome.latency))
