@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ratesim import Scenario, run, sweep
+from ratesim.simulation.catalogue import catalogue
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.scenario import Candidate
-from ratesim.simulation.study import catalogue
 
 
 def scenario(**changes: dict) -> Scenario:
