@@ -13,6 +13,7 @@ from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import UNDER_WAY, Answers, Outcome, column
 from ratesim.simulation.deployment import Deployment
+from ratesim.simulation.failing import NodeDown
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.progress import SLICES, Progress, carry_on
 from ratesim.simulation.routing import Router, Routing
@@ -57,7 +58,7 @@ def replay(
     router = Router(known, routing, scenario.deployment.nodes, seed)
     stamps, costs = column(known.time), column(known.cost)
     names = [known.keys[key] for key in known.key.tolist()]
-    storages, plan, cpu = deployment.storages, deployment.plan, deployment.cpu
+    nodes, plan, cpu = deployment.nodes, deployment.plan, deployment.cpu
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
     ahead = router.known and not clients and not deployment.servers
     planned = np.array(router.node if ahead else (), np.int32)  # a fault may divert a request later
@@ -71,7 +72,7 @@ def replay(
         node, now = router.send(i), stamps[i]
         latency[i] = UNDER_WAY
         if timeline is not None:
-            node = router.divert(i, [each for each in range(len(storages)) if not timeline.node_down(each, start)])
+            node = router.divert(i, [each for each in range(len(nodes)) if not timeline.node_down(each, start)])
             if node < 0:
                 failed[i], latency[i] = True, 0.0
                 errors["NodeDown"] = errors.get("NodeDown", 0) + 1
@@ -89,7 +90,10 @@ def replay(
             plan.request = i
         decision = None
         try:
-            decision = await storages[node].acquire(names[i], limit, costs[i], now)
+            decision = await nodes[node].acquire(names[i], limit, costs[i], now)
+            if timeline is not None and (down := timeline.next_restart(node, start)) < env.now + wait:
+                wait, decision = down - env.now, None  # with its answer still in the processor's queue
+                raise NodeDown(f"node {node} went down")
         except StorageError as error:
             failed[i] = True
             kind = type(error).__name__

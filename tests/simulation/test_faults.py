@@ -14,13 +14,17 @@ NODES = 4
 
 
 def scenario(
-    *faults: dict, algorithm: str = "fixed_window", rate: str = "50 per 20 seconds", **workload: object
+    *faults: dict,
+    algorithm: str = "fixed_window",
+    rate: str = "50 per 20 seconds",
+    deployment: dict | None = None,
+    **workload: object,
 ) -> Scenario:
     return Scenario.of(
         {
             "workload": {"requests_per_second": 100.0, "keys": 20, "duration": 20.0, **workload},
             "limit": {"rate": rate, "algorithm": algorithm},
-            "deployment": {"nodes": NODES},
+            "deployment": {"nodes": NODES, **(deployment or {})},
             "faults": list(faults),
         }
     )
@@ -122,6 +126,70 @@ def test_a_node_that_restarts_forgets_and_its_requests_go_elsewhere_meanwhile() 
     healthy = played(storage="memory://", routing="key_hash")
     elsewhere = healthy.node != 2
     assert np.array_equal(healthy.node[elsewhere], result.node[elsewhere]), "only its own keys move"
+
+
+FAR = {"rtt": "2s"}
+PATIENT = "redis://h?command_timeout=30&pool_size=1000"
+
+
+@pytest.mark.parametrize("storage", [PATIENT, PATIENT + "0", "hybrid+" + PATIENT + "&consistency=strong"])
+def test_a_request_under_way_in_a_node_that_restarts_fails_at_that_moment(storage: str) -> None:
+    asked = {"storage": storage, "requests_per_second": 20.0, "rate": "1000/second", "deployment": FAR}
+    restart = {"kind": "restart", "start": 10, "duration": 2, "nodes": [1]}
+    result, healthy = played(restart, **asked), played(**asked)
+    since = result.trace.time - result.trace.time[0]
+    under_way = (healthy.node == 1) & (since < 10) & (since + healthy.latency > 10)
+    assert under_way.sum() >= 3
+    assert np.array_equal(result.failed, under_way)
+    assert result.errors == {"NodeDown": int(under_way.sum())}
+    assert result.latency[under_way] == pytest.approx(10 - since[under_way])
+    assert not result.allowed[under_way].any()
+
+
+def test_what_the_store_charged_for_a_request_that_was_lost_with_its_node_stays_charged() -> None:
+    asked = {"storage": PATIENT, "requests_per_second": 4.0, "keys": 1, "rate": "60 per hour", "deployment": FAR}
+    restart = {"kind": "restart", "start": 10, "duration": 2}
+    result = played(restart, **asked)
+    lost = result.errors["NodeDown"] - int(during(result, 10, 12).sum())  # the others came while nobody was there
+    assert lost >= 3
+    assert int(result.allowed.sum()) == 60 - lost
+    assert result.score.false_denial > 0.0
+
+
+def test_what_waits_in_a_node_that_restarts_is_never_sent() -> None:
+    one = "redis://h?command_timeout=30&pool_size=1"
+    asked = {"storage": one, "requests_per_second": 20.0, "keys": 1, "rate": "1000 per hour", "deployment": FAR}
+    restart = {"kind": "restart", "start": 10, "duration": 60}
+    result = played(restart, **asked)
+    assert result.l2_operations < during(result, 0, 10).sum() - 10
+    assert int(result.allowed.sum()) + result.errors["NodeDown"] == len(result.trace)
+
+
+def test_an_answer_that_waits_for_its_node_s_processor_is_lost_with_it() -> None:
+    crowd = {"storage": "memory://", "requests_per_second": 1e6, "duration": 0.03, "deployment": {"nodes": 2}}
+    result = played({"kind": "restart", "start": 0.02, "duration": 1, "nodes": [0]}, **crowd)
+    healthy = played(**crowd)
+    since = result.trace.time - result.trace.time[0]
+    lost = (healthy.node == 0) & (since < 0.02) & (since + healthy.latency > 0.02)
+    assert lost.sum() > 10
+    assert np.array_equal(result.failed, lost)
+
+
+def test_users_whose_node_restarts_ask_again_at_once_and_not_when_they_would_have_been_answered() -> None:
+    loop = {"users": 40, "think": 0.01, "constant": True}
+    result = run(
+        Scenario.of(
+            {
+                "workload": {"clients": loop, "duration": 6.0},
+                "limit": {"rate": "1e6/second"},
+                "deployment": {"nodes": 2, "routing": "least_outstanding", **FAR},
+                "faults": [{"kind": "restart", "start": 3, "duration": 1, "nodes": [0]}],
+            }
+        ),
+        Candidate(name="c", storage=PATIENT),
+    )
+    assert result.errors["NodeDown"] >= 15
+    assert during(result, 3.0, 3.1).sum() >= result.errors["NodeDown"]
 
 
 def test_where_no_node_is_left_requests_fail_and_say_why() -> None:
