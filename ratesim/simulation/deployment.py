@@ -154,7 +154,7 @@ def build(
         )
 
     wire = wire_of(url)
-    timelines = [Timeline(scenario.faults, shard) for shard in range(shards)]
+    timelines = [Timeline(scenario.befalls, shard) for shard in range(shards)]
     servers = [Server(Metered(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 

@@ -195,11 +195,11 @@ class RunResult:
     def phases(self) -> pd.DataFrame:
         """What clients saw when all was well, and during each fault; latencies in seconds.
 
-        A request belongs to every fault that held when it was sent.
+        A request belongs to every fault that held when it was sent; a crash is over when a replica has taken over.
         """
         since = self.trace.time - self.trace.time[0]
         faults = self.scenario.faults
-        during = [(since >= fault.start) & (since < fault.start + fault.duration) for fault in faults]
+        during = [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.befalls]
         healthy = ~np.logical_or.reduce(during, axis=0) if during else np.ones(len(since), bool)
         named = [f"{fault.kind} at {fault.start:g} s" for fault in faults]
         rows = []

@@ -114,6 +114,11 @@ class Scenario(Part):
                 raise ValueError(f"a {fault.kind} of shard {fault.shard}: shards are 0 to {self.deployment.shards - 1}")
         return self
 
+    @property
+    def befalls(self) -> tuple[Fault, ...]:
+        """What comes of the faults, one by one, in this deployment."""
+        return tuple(map(self.deployment.befallen, self.faults))
+
     @classmethod
     def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:
         """Read TOML; relative paths in it count from `folder`."""

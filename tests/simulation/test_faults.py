@@ -78,6 +78,61 @@ def test_a_second_failover_goes_on_from_the_first() -> None:
     assert played(*twice).score.over_admission == 0.0
 
 
+REPLICATED = {"type": "high_availability", "election": "500ms", "replica_lag": "1s"}
+
+
+def test_where_a_replica_takes_over_a_crash_is_a_failover_as_long_as_the_election() -> None:
+    crash = {"kind": "crash", "start": 5, "duration": 12}
+    failover = {"kind": "failover", "start": 5, "duration": 0.5, "lag": 1}
+    over, said = played(crash, deployment=REPLICATED, storage="redis://h"), played(failover)
+    for column in ("allowed", "failed", "latency"):
+        assert np.array_equal(getattr(over, column), getattr(said, column))
+    assert over.score == said.score
+    assert over.score.over_admission > 0.0, "the last second is lost"
+    alone = played(crash)
+    assert alone.failed.sum() > 10 * over.failed.sum()
+    phases = over.phases().set_index("phase")
+    assert phases["requests"]["crash at 5 s"] == during(over, 5, 5.5).sum()
+
+
+def test_a_crash_that_is_over_before_the_election_stays_a_crash() -> None:
+    for keeps in (False, True):
+        brief = {"kind": "crash", "start": 5, "duration": 0.4, "keeps_memory": keeps}
+        replicated, alone = played(brief, deployment=REPLICATED), played(brief)
+        assert np.array_equal(replicated.allowed, alone.allowed)
+        assert np.array_equal(replicated.latency, alone.latency)
+
+
+def test_a_failover_by_hand_keeps_its_own_numbers_before_a_crash_and_after() -> None:
+    by_hand = [{"kind": "failover", "start": start, "duration": 0.2, "lag": 0.0} for start in (3, 12)]
+    crash = {"kind": "crash", "start": 7, "duration": 60}
+    at_once = {**REPLICATED, "replica_lag": 0.0}
+    assert played(*by_hand, crash, deployment=at_once).score.over_admission == 0.0
+    assert played(*by_hand, crash, deployment=REPLICATED).score.over_admission > 0.0
+    assert played(*by_hand, deployment=REPLICATED).score.over_admission == 0.0
+
+
+def test_a_second_crash_is_taken_over_as_well() -> None:
+    crashes = [{"kind": "crash", "start": start, "duration": 60} for start in (4, 9)]
+    at_once = {**REPLICATED, "replica_lag": 0.0}
+    result = played(*crashes, deployment=at_once)
+    assert result.score.over_admission == 0.0
+    assert not result.failed[during(result, 14, 20)].any()
+
+
+def test_of_a_cluster_only_the_shard_that_crashed_is_taken_over() -> None:
+    crash = {"kind": "crash", "start": 5, "duration": 60, "shard": 1}
+    result = played(crash, deployment={**REPLICATED, "shards": 3})
+    assert 0 < result.failed.sum() < during(result, 5, 9).sum()
+    assert not result.failed[during(result, 12, 20)].any()
+
+
+def test_what_belongs_to_a_replica_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ScenarioError, match="election belongs to type = 'high_availability', not to 'clustered'"):
+        scenario(deployment={"election": "5s"})
+    assert scenario(deployment={"type": "high_availability"}).deployment.election == 30.0
+
+
 def test_a_partition_cuts_its_nodes_off_and_no_others() -> None:
     result = played({"kind": "partition", "start": 5, "duration": 5, "nodes": [1]})
     cut = during(result, 5, 9) & (result.node == 1)
