@@ -45,6 +45,7 @@ class Deployment:
     remotes: list[RemoteStorage]
     plan: Plan | None
     processes: list[NodeProcess] = field(default_factory=list)
+    _before: tuple[float, int] = (0.0, 0)  # processor seconds and operations that no figure counts
 
     @property
     def nodes(self) -> Sequence[NodeProcess | RateLimitStorage]:
@@ -83,7 +84,7 @@ class Deployment:
     @property
     def busy(self) -> float:
         """Processor seconds of the shared store."""
-        return sum(server.busy for server in self.servers)
+        return sum(server.busy for server in self.servers) - self._before[0]
 
     @property
     def concurrency(self) -> int:
@@ -93,7 +94,16 @@ class Deployment:
     @property
     def operations(self) -> int:
         """Operations sent to the shared store."""
-        return sum(remote.client.operations for remote in self.remotes)
+        return sum(remote.client.operations for remote in self.remotes) - self._before[1]
+
+    def discount(self, at: float) -> None:
+        """Figures count from now, `at`, on."""
+        before = self._before
+        self._before = before[0] + self.busy, before[1] + self.operations
+        for station in self.stations.values():
+            station.discount(at)
+        for server in self.servers:
+            server.meter.discount()
 
     def restart(self, node: int) -> None:
         """The process of a node ends at once, with what it had in memory and under way, and another begins."""

@@ -58,8 +58,8 @@ class Deployment(Part):
         return self
 
     def befallen(self, fault: Fault) -> Fault:
-        """What comes of a fault here. Where a replica takes over, a crash that outlasts the election is a failover as long as
-        that; a shorter one ends as it would, before anybody was elected."""
+        """What comes of a fault here. Where a replica takes over, a crash that outlasts the election is a failover of that
+        duration; a shorter one ends as it would, before anybody was elected."""
         if self.type != "high_availability" or fault.kind != "crash" or fault.duration <= self.election:
             return fault
         return Fault(kind="failover", start=fault.start, duration=self.election, lag=self.replica_lag, shard=fault.shard)

@@ -26,8 +26,10 @@ __all__ = ["Replayed", "replay"]
 
 
 class Replayed(NamedTuple):
-    """trace: what was asked. node: who served it. errors: how many failed, by kind. partial: it was interrupted, and the
-    rows are only those of the requests that had their answer by then; in_flight: how many had been sent and had none."""
+    """trace: what was asked, warm-up and all. node: who served it. errors: how many failed, by kind, after the warm-up.
+    partial: it was interrupted, and the rows are only those of the requests that had their answer by then; in_flight: how
+    many had been sent and had none, after the warm-up.
+    """
 
     trace: Trace
     outcome: Outcome
@@ -66,6 +68,12 @@ def replay(
     processors, loops = deployment.processors, deployment.loops
     allowed, failed, latency, sequence, errors, view_age = answers
     timeline = Timeline(scenario.faults) if scenario.faults else None
+    cut = runtime.epoch + scenario.warmup
+
+    def fail(i: int, kind: str) -> None:
+        failed[i] = True
+        if stamps[i] >= cut:
+            errors[kind] = errors.get(kind, 0) + 1
 
     async def send(i: int) -> Decision | None:
         start = env.now
@@ -74,8 +82,8 @@ def replay(
         if timeline is not None:
             node = router.divert(i, [each for each in range(len(nodes)) if not timeline.node_down(each, start)])
             if node < 0:
-                failed[i], latency[i] = True, 0.0
-                errors["NodeDown"] = errors.get("NodeDown", 0) + 1
+                latency[i] = 0.0
+                fail(i, NodeDown.__name__)
                 return None
             now += timeline.skew(node, start)
         wait = 0.0
@@ -95,9 +103,7 @@ def replay(
                 wait, decision = down - env.now, None  # with its answer still in the processor's queue
                 raise NodeDown(f"node {node} went down")
         except StorageError as error:
-            failed[i] = True
-            kind = type(error).__name__
-            errors[kind] = errors.get(kind, 0) + 1
+            fail(i, type(error).__name__)
         else:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
@@ -116,8 +122,14 @@ def replay(
         decision = await send(i)
         return Decision(False, 0.0, 0.0, 0.0, limit) if decision is None else decision  # an error is no reason to wait
 
+    async def warm_up() -> None:
+        await runtime.sleep(scenario.warmup)
+        deployment.discount(env.now)
+
     if timeline is not None:
         runtime.spawn(unfold(timeline, deployment, runtime))
+    if scenario.warmup > 0.0 and not ahead:
+        runtime.spawn(warm_up())
     record = None
     if clients is None:
         runtime.spawn(open_loop(known, send, _AtOnce(runtime)))
@@ -137,7 +149,12 @@ def replay(
     asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
     if ahead:
         sent = np.flatnonzero(~np.isnan(outcome.latency))
-        stood(processors, known.time[sent] - runtime.epoch, planned[sent], cpu, np.array(waits)[sent])
+        due, stay = known.time[sent] - runtime.epoch, np.array(waits)[sent]
+        warm = np.searchsorted(due, scenario.warmup)
+        stood(processors, due[:warm], planned[sent[:warm]], cpu, stay[:warm])
+        if scenario.warmup > 0.0:
+            deployment.discount(scenario.warmup)
+        stood(processors, due[warm:], planned[sent[warm:]], cpu, stay[warm:])
     for station in deployment.stations.values():
         station.close(env.now if partial else inf)
     in_flight = 0
@@ -145,7 +162,7 @@ def replay(
         done = outcome.latency >= 0.0
         if not done.any():
             raise KeyboardInterrupt
-        in_flight = int((outcome.latency == UNDER_WAY).sum())
+        in_flight = int(((outcome.latency == UNDER_WAY) & (asked.time >= cut)).sum())
         asked, node = asked.only(done, "of an interrupted run"), node[done]
         outcome = outcome.only(done)
     return Replayed(asked, outcome, node, errors, partial, in_flight)

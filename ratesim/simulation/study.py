@@ -102,7 +102,7 @@ class _Asked:
     def __init__(self, scenario: Scenario, first: Job, out: Path | None) -> None:
         self.scenario = scenario
         self._trace: Trace | None = None
-        depends_on = (first.workload, scenario.limit.model_dump_json(), first.code, scenario.seed)
+        depends_on = (first.workload, scenario.limit.model_dump_json(), first.code, scenario.seed, scenario.warmup)
         question = hashlib.sha256(repr(depends_on).encode()).hexdigest()
         file = None if out is None else out / "study.json"
         kept = json.loads(file.read_text("utf-8")) if file is not None and file.exists() else {}
@@ -121,7 +121,7 @@ class _Asked:
             "question": question,
             "trace_summary": {key: float(value) for key, value in self.trace.summary().items()},
             "origin": asdict(origin),
-            "binding": binding(self.scenario.limit.limit(), self.trace),
+            "binding": binding(self.scenario.limit.limit(), self.trace, self.scenario.warmup),
             "environment": _environment(),
         }
 
