@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from math import nan
+from math import inf, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -58,9 +58,14 @@ class Answers(NamedTuple):
             self.view_age.append(nan)
         return len(self.latency) - 1
 
-    def complete(self) -> bool:
-        """Whether every request has its answer."""
-        return not self.latency or bool((np.frombuffer(self.latency) >= 0.0).all())
+    def last(self, begun: array[float]) -> float:
+        """When the last of the requests that were begun then was answered; inf while one was not."""
+        if not self.latency:
+            return 0.0
+        if not self.latency[-1] >= 0.0:  # most often it is the last: the others need not be looked at
+            return inf
+        latency = np.frombuffer(self.latency)
+        return float((np.frombuffer(begun) + latency).max()) if (latency >= 0.0).all() else inf
 
     def arrays(self) -> Outcome:
         """The same memory as arrays; nothing can be added from then on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
+from typing import Any
 
 import simpy
 
@@ -19,7 +20,6 @@ class Calendar(simpy.Environment):
 
     def __init__(self) -> None:
         super().__init__()
-        self._event = super().step
         self._times: Iterator[float] = iter(())
         self._do: Callable[[], None] = _nothing
         self._due = inf
@@ -38,15 +38,38 @@ class Calendar(simpy.Environment):
         return min(self._due, super().peek())
 
     def step(self) -> None:
-        """All that is due before the next event; if nothing is, that event."""
-        queue, do = self._queue, self._do
-        if not (self._due < inf and not (queue and queue[0][0] < self._due)):
-            self._event()
-            return
-        while self._due < inf and not (queue and queue[0][0] < self._due):
+        """The next of the times, or the next event."""
+        queue = self._queue
+        if self._due < inf and not (queue and queue[0][0] < self._due):
             self._now = self._due
             self._due = next(self._times, inf)
-            do()
+            self._do()
+        else:
+            super().step()
+
+    def run(self, until: float | simpy.Event | None = None) -> Any:
+        """As `simpy.Environment.run`, and no event is needed to stop at a number of seconds."""
+        if isinstance(until, simpy.Event):
+            return super().run(until)
+        end = inf if until is None else until
+        if end <= self._now:
+            raise ValueError(f"until ({end}) must be greater than the current simulation time ({self._now})")
+        queue, event = self._queue, super().step
+        while True:
+            due, soonest = self._due, queue[0][0] if queue else inf
+            if due <= soonest:
+                if due >= end:
+                    break
+                self._now = due
+                self._due = next(self._times, inf)
+                self._do()
+            elif soonest < end:
+                event()
+            else:
+                break
+        if end < inf:
+            self._now = end
+        return None
 
 
 def _nothing() -> None:

@@ -28,8 +28,10 @@ __all__ = ["Replayed", "replay"]
 
 
 class Replayed(NamedTuple):
-    """trace: what was asked. node: who served it. errors: how many failed, by kind. partial: it was interrupted, and the
-    rows are only those of the requests that had their answer by then; in_flight: how many had been sent and had none."""
+    """trace: what was asked, warm-up and all. node: who served it. errors: how many failed, by kind, after the warm-up.
+    partial: it was interrupted, and the rows are only those of the requests that had their answer by then; in_flight: how
+    many had been sent and had none, after the warm-up.
+    """
 
     trace: Trace
     outcome: Outcome
@@ -62,10 +64,12 @@ def replay(
     if timeline is not None:
         runtime.spawn(unfold(timeline, deployment, runtime))
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-    ahead = router.known and not clients and not deployment.servers
-    planned = np.array(router.node if ahead else (), np.int16)  # a fault may divert a request later
+    ahead = router.known and not clients and not deployment.servers and not deployment.processes
     due = known.time - runtime.epoch
-    sending = Sending(scenario.limit.limit(), deployment, runtime, router, answers, timeline, ahead)
+    limit = scenario.limit.limit()
+    sending = Sending(limit, deployment, runtime, router, answers, timeline, ahead, scenario.warmup)
+    if scenario.warmup > 0.0 and not ahead:
+        runtime.spawn(_warm_up(scenario.warmup, deployment, runtime))
     record = None
     if clients is None:
         env.expect(*sending.of_trace(known, due))
@@ -74,10 +78,11 @@ def replay(
     # A closed loop's requests come when they come; what is known of them is how long they go on.
     shown = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
     # Nodes may still tell their store what they admitted; clients may be waiting to ask again.
-    grace = 60.0 if clients is None else max(60.0, 2.0 * scenario.limit.limit().period)
+    longest = max(limit.burst or 0.0, limit.rate) / limit.rate * limit.period  # until even the dearest is admitted
+    grace = 60.0 if clients is None else max(60.0, 2.0 * longest)
     counted = (lambda: len(answers.latency)) if clients else None
     with _rest_uncounted():
-        partial = carry_on(env, shown, progress, interruptible, counted, answers.complete, grace)
+        partial = carry_on(env, shown, progress, interruptible, counted, sending.last_answer, grace)
     env.forget()  # what it took to send them is not needed any more
     del sending
     asked, outcome, node = (
@@ -86,10 +91,7 @@ def replay(
         np.frombuffer(router.node, np.int16),
     )
     if ahead:
-        sent = np.flatnonzero(~np.isnan(outcome.latency))
-        waits = queued(due[sent], planned[sent], deployment.cpu)
-        stood(deployment.processors, due[sent], planned[sent], deployment.cpu, waits)
-        outcome.latency[sent] += np.where(outcome.failed[sent], 0.0, waits)
+        _wait(deployment, due, node, outcome, scenario.warmup)
     for station in deployment.stations.values():
         station.close(env.now if partial else inf)
     in_flight = 0
@@ -97,11 +99,31 @@ def replay(
         done = outcome.latency >= 0.0
         if not done.any():
             raise KeyboardInterrupt
-        begun = len(asked) if clients else int(np.searchsorted(due, env.now, "right"))
-        in_flight = int(np.isnan(outcome.latency[:begun]).sum())
+        begun = len(asked) if clients else int(np.searchsorted(due, env.now))
+        warm = int(np.searchsorted(asked.time, runtime.epoch + scenario.warmup))
+        in_flight = int(np.isnan(outcome.latency[warm:begun]).sum())
         asked, node = asked.only(done, "of an interrupted run"), node[done]
         outcome = outcome.only(done)
     return Replayed(asked, outcome, node, answers.errors, partial, in_flight)
+
+
+async def _warm_up(seconds: float, deployment: Deployment, runtime: SimRuntime) -> None:
+    await runtime.sleep(seconds)
+    deployment.discount(runtime.env.now)
+
+
+def _wait(
+    deployment: Deployment, due: NDArray[np.float64], node: NDArray[np.int16], outcome: Outcome, warmup: float
+) -> None:
+    """Add to the latencies what the requests that were answered had to wait for the processors of their nodes."""
+    sent = int(np.isfinite(outcome.latency).sum())  # all were answered at once, up to where the run was interrupted
+    stay = queued(due[:sent], node[:sent], deployment.cpu)
+    outcome.latency[:sent] += stay
+    warm = int(np.searchsorted(due[:sent], warmup))
+    stood(deployment.processors, due[:warm], node[:warm], deployment.cpu, stay[:warm])
+    if warmup > 0.0:
+        deployment.discount(warmup)
+    stood(deployment.processors, due[warm:sent], node[warm:sent], deployment.cpu, stay[warm:])
 
 
 @contextmanager

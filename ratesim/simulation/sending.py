@@ -14,6 +14,7 @@ from ratesim.limit import Decision, Limit
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import Answers, column
 from ratesim.simulation.deployment import Deployment
+from ratesim.simulation.failing import NodeDown
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.routing import Router
 from ratesim.storage import MemoryStorage
@@ -26,7 +27,8 @@ __all__ = ["Sending"]
 class Sending:
     """Sends requests to the nodes of a deployment, and notes what they answer.
 
-    ahead: what a node's processor takes is known beforehand; it is no part of the latencies here.
+    ahead: what a node's processor takes is known beforehand; it is no part of the latencies here. warmup: seconds in which
+    errors are not counted.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Sending:
         answers: Answers,
         timeline: Timeline | None,
         ahead: bool,
+        warmup: float,
     ) -> None:
         self._limit = limit
         self._deployment = deployment
@@ -47,7 +50,10 @@ class Sending:
         self._answers = answers
         self._timeline = timeline
         self._ahead = ahead
+        self._warmup = warmup
         self._begun = array("d")  # when each was sent; earlier by what it waited for its node's processor
+        self._waits: dict[int, float] = {}  # that, of requests in nodes that may restart
+        self._warm = 0  # requests that were sent in the warm-up
 
     def of_trace(self, trace: Trace, due: NDArray[np.float64]) -> tuple[Iterable[float], Callable[[], None]]:
         """What `Calendar.expect` takes: when the requests of a trace are due, and what sends the next of them.
@@ -55,6 +61,7 @@ class Sending:
         due: in seconds of simulated time, shape (len(trace),).
         """
         self._begun = column(due)
+        self._warm = int(np.searchsorted(due, self._warmup))
         # Read from where they are, since a list of ten million numbers takes 320 MB.
         columns = (memoryview(each) for each in (trace.key, trace.cost, trace.time))  # type: ignore[arg-type]
         rows = zip(range(len(trace)), *columns, strict=True)
@@ -96,6 +103,7 @@ class Sending:
         async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
             i = self._answers.add()
             self._begun.append(self._env.now)
+            self._warm += self._env.now < self._warmup
             self._router.add(key, session)
             asked = self._acquire(i, keys[key], cost, self._runtime.time())
             if asked is None:
@@ -115,26 +123,31 @@ class Sending:
         deployment, router, timeline, start = self._deployment, self._router, self._timeline, self._env.now
         node = router.send(i)
         if timeline is not None:
-            alive = [each for each in range(len(deployment.storages)) if not timeline.node_down(each, start)]
-            node = router.divert(i, alive)
+            node = router.divert(i, [each for each in range(len(deployment.nodes)) if not timeline.node_down(each, start)])
             if node < 0:
                 self._answers.latency[i] = 0.0
-                self._failed(i, "NodeDown")
+                self._failed(i, NodeDown.__name__)
                 return None
             now += timeline.skew(node, start)
         if deployment.cpu > 0.0 and not self._ahead:
             if deployment.loops:  # shared with those that are on their way to the server
-                self._begun[i] -= deployment.cpu * (1 + deployment.loops[node].inside)
+                wait = deployment.cpu * (1 + deployment.loops[node].inside)
             else:
-                self._begun[i] -= deployment.processors[node].take(start, deployment.cpu) - start
+                wait = deployment.processors[node].take(start, deployment.cpu) - start
+            self._begun[i] = start - wait
+            if deployment.processes:
+                self._waits[i] = wait
         if deployment.plan is not None:
             deployment.plan.request = i
-        return deployment.storages[node].acquire(identifier, self._limit, cost, now)
+        return deployment.nodes[node].acquire(identifier, self._limit, cost, now)
 
     def _answered(self, i: int, decision: Decision | None, error: Exception | None) -> None:
         """A request has its decision, or an error in the place of one."""
         allowed, _, latency, sequence, _, view_age = self._answers
         latency[i] = self._env.now - self._begun[i]
+        if self._waits and decision is not None and (early := self._lost(i)) > 0.0:
+            latency[i] -= early
+            decision, error = None, NodeDown("its answer was still to come")
         if decision is not None:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
@@ -147,7 +160,18 @@ class Sending:
         if not self._router.known:
             self._router.answered(i)
 
+    def _lost(self, i: int) -> float:
+        """How long before its answer has come through the processor's queue its node goes down; 0 where it does not."""
+        assert self._timeline is not None
+        wait, now = self._waits.pop(i, 0.0), self._env.now
+        return max(now + wait - self._timeline.next_restart(self._router.node[i], self._begun[i] + wait), 0.0)
+
     def _failed(self, i: int, kind: str) -> None:
-        answers = self._answers
-        answers.failed[i] = True
-        answers.errors[kind] = answers.errors.get(kind, 0) + 1
+        errors = self._answers.errors
+        self._answers.failed[i] = True
+        if i >= self._warm:
+            errors[kind] = errors.get(kind, 0) + 1
+
+    def last_answer(self) -> float:
+        """When the last of all requests was answered, in simulated time; inf while one was not."""
+        return self._answers.last(self._begun)

@@ -60,6 +60,12 @@ class Sharing(ABC):
         unfinished = sum(self._at - each.came for each in self._inside)
         self.account.end(unfinished + (0.0 if self._alone is None else self._at - self._alone.came))
 
+    def discount(self, at: float) -> None:
+        """Figures count from now, `at`, on."""
+        self._go_to(at)
+        self._settle(at)
+        self.account.discount(at)
+
     def _settle(self, to: float) -> None:
         self.account.pass_by(to, np.array(self._came), np.array(self._left), self._stays, self._services)
         del self._came[:], self._left[:]

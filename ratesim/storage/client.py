@@ -44,6 +44,14 @@ class Client:
         self._failures = 0
         self._open_until = 0.0
 
+    def kill(self) -> None:
+        """Stop at once, as a crash of the process would: what was sent is sent, and nothing else will be."""
+        self.driver = _Gone()
+        waiting, self._waiting = self._waiting, deque()
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(ConnectionFailed("its process is gone", sent=False))
+
     @property
     def breaker(self) -> str:
         """closed (all is well), open (nothing is sent) or half-open (the next operation probes)."""
@@ -160,6 +168,16 @@ class Client:
         kind = type(error).__name__
         self.errors[kind] = self.errors.get(kind, 0) + 1
         return error
+
+
+class _Gone:
+    """The driver of a process that is no more."""
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        raise ConnectionFailed("its process is gone", sent=False)
+
+    async def close(self) -> None:
+        """It holds nothing."""
 
 
 _TURN = Operation()
