@@ -35,6 +35,7 @@ from ratesim.options import (
     OverOption,
     P99Option,
     PersistenceOption,
+    ProcessesOption,
     ProfileOption,
     ReplicationsOption,
     RoutingOption,
@@ -115,6 +116,7 @@ def report(
     scale: ScaleOption = None,
     seed: SeedOption = None,
     replications: ReplicationsOption = None,
+    processes: ProcessesOption = None,
     profile: ProfileOption = None,
     live: Annotated[bool, typer.Option("--live/--no-live", help="Also replay on real servers, started for it.")] = True,
 ) -> None:
@@ -129,7 +131,7 @@ def report(
     check_out(out)
     question = scenario_of(asked)
     with _bar() as progress:
-        recommendation = make(question, out, profile=_profile(profile), live=live, progress=progress)
+        recommendation = make(question, out, profile=_profile(profile), live=live, processes=processes, progress=progress)
     print(recommendation.verdict)
     print(out / "report.html")
 
@@ -159,6 +161,7 @@ def recommend(
     scale: ScaleOption = None,
     seed: SeedOption = None,
     replications: ReplicationsOption = None,
+    processes: ProcessesOption = None,
     profile: ProfileOption = None,
 ) -> None:
     """Print the recommendation and a small table; simulated only, and no files are written."""
@@ -168,7 +171,7 @@ def recommend(
     from ratesim.simulation.study import study
 
     with _bar() as progress:
-        finished = study(question, live=False, profile=_profile(profile), progress=progress)
+        finished = study(question, live=False, profile=_profile(profile), processes=processes, progress=progress)
     chosen = choose(finished)
     print(chosen.verdict)
     for line in (chosen.binding, chosen.confidence):
@@ -243,8 +246,8 @@ def run(
 
 
 def _candidate(question: Scenario, name: str) -> Candidate:
+    from ratesim.simulation.catalogue import catalogue
     from ratesim.simulation.scenario import Candidate
-    from ratesim.simulation.study import catalogue
     from ratesim.storage import StorageURL
 
     if "://" in name:
@@ -266,7 +269,7 @@ def sweep(
     seeds: SeedsOption = None,
     until: UntilOption = None,
     budget: Annotated[int, typer.Option("--budget", help="With --until: runs that may be made in all.")] = 1000,
-    processes: Annotated[int | None, typer.Option("--processes", min=1, help="Of this machine; its cores.")] = None,
+    processes: ProcessesOption = None,
     scheduler: SchedulerOption = None,
     profile: ProfileOption = None,
     rtt: RttOption = None,

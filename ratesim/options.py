@@ -88,6 +88,7 @@ FidelityOption = Annotated[
         "a real Redis or PostgreSQL, started for the run or named in RATESIM_REDIS_URL or RATESIM_POSTGRES_URL (live).",
     ),
 ]
+ProcessesOption = Annotated[int | None, typer.Option("--processes", min=1, help="Of this machine; its cores.")]
 SchedulerOption = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786 (ratesim[distributed])."),

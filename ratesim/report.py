@@ -41,16 +41,19 @@ def report(
     *,
     profile: Profile | None = None,
     live: bool = True,
+    processes: int | None = None,
     progress: Progress | None = None,
     notebook: Path | None = None,
 ) -> Recommendation:
     """Study a scenario and write into the directory `out`: report.html, report.ipynb (executed), recommendation.json,
     results.parquet, live.parquet, storage.toml, scenario.toml, profile.json and study.json.
 
-    profile: this machine's or the shipped one unless given. notebook: another than the one that ships. Other files in `out`
-    stay. Raises OutputError, ReportFailed, and what reading the scenario's traffic raises.
+    profile: this machine's or the shipped one unless given. processes: as many as cores. notebook: another than the one that
+    ships. Other files in `out` stay. Until the report is there its runs are kept in a directory beside it, `out`.runs: one
+    that was stopped goes on from there. Raises OutputError, ReportFailed, and what `study` raises.
     """
     from ratesim.recommendation import recommend
+    from ratesim.simulation.kept import discard
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.study import study
 
@@ -59,6 +62,7 @@ def report(
     profile = profile or Profile.load()
     if live:
         _reach_servers()
+    runs = out.with_name(f"{out.name}.runs")
     with _workshop(out) as work:
         for name in KEPT:
             if (out / name).is_file():
@@ -72,7 +76,7 @@ def report(
             total = of + 1
             tell(done, total, "rendering the report" if done == of else what)
 
-        finished = study(scenario, out=work, profile=profile, live=live, progress=told)
+        finished = study(scenario, out=work, runs=runs, profile=profile, live=live, processes=processes, progress=told)
         recommendation = recommend(finished)
         (work / "recommendation.json").write_bytes(recommendation.to_json())
         (work / "storage.toml").write_text(recommendation.storage_toml, "utf-8")
@@ -92,6 +96,8 @@ def report(
         for file in sorted(work.iterdir()):
             if file.is_file():
                 file.replace(out / file.name)
+        discard(runs / "live")
+        discard(runs)
         tell(total, total, "done")
     return recommendation
 

@@ -121,7 +121,22 @@ def test_a_failing_notebook_keeps_what_it_showed_names_the_cell_and_leaves_the_l
     assert [entry.name for entry in out.iterdir()] == ["report.html"]
     assert (out / "report.html").read_text() == "the last one"
     names = sorted(entry.name for entry in tmp_path.iterdir())
-    assert names == ["access.log", "broken.ipynb", "out", "out.failed.ipynb"]
+    assert names == ["access.log", "broken.ipynb", "out", "out.failed.ipynb", "out.runs"]  # for the next attempt
+
+
+def test_a_report_that_was_stopped_keeps_its_runs_beside_it_until_it_is_there(tmp_path):
+    def interrupt(done, total, what):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    scenario = tiny(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        report(scenario, tmp_path / "out", live=False, processes=1, progress=interrupt)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["access.log", "out.runs"]
+    told = []
+    report(scenario, tmp_path / "out", live=False, processes=1, progress=lambda done, total, what: told.append(done))
+    assert told[:2] == [0, 4]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["access.log", "out"]
 
 
 def test_a_study_that_fails_leaves_no_directory(tmp_path):

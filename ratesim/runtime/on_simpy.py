@@ -11,15 +11,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from heapq import heappush
 from typing import Any, TypeVar, cast
 
 import simpy
+from simpy.events import NORMAL
 
 from ratesim.runtime.base import Future, Runtime, Task
 
 __all__ = ["SimRuntime"]
 
 T = TypeVar("T")
+
+Then = Callable[[Any, Any, "Exception | None"], None]
 
 CLOSE = 1e-9  # seconds: times that are this close are the same
 
@@ -43,14 +47,36 @@ class SimRuntime(Runtime):
     def sleep(self, seconds: float) -> Awaitable[None]:
         return _Sleep(self.env, seconds) if seconds > 0 else _NOTHING
 
+    def put_off(self, sleep: Awaitable[None], future: Future[None]) -> None:
+        """Whoever awaits a sleep that is not over awaits a future instead."""
+        assert isinstance(sleep, _Sleep)
+        assert isinstance(future, _SimFuture)
+        for wake in sleep.callbacks:
+            task: _SimTask = wake.__self__  # type: ignore[attr-defined]
+            task.await_instead(future)
+        sleep.callbacks.clear()
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
         task = _SimTask(self, coroutine)
         self.soon(task.start, None)
         return task
 
-    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine at once, as far as it comes without waiting; if it waits, it goes on as a task."""
-        _SimTask(self, coroutine).go_on(coroutine.send, None)
+    def begin(self, coroutine: Coroutine[Any, Any, Any], then: Then | None = None, argument: Any = None) -> None:
+        """Run a coroutine at once, as far as it comes without waiting; if it waits, it goes on as a task.
+
+        then: called when it is over with `argument`, its result and the error that it raised; one of these is None.
+        """
+        task = _SimTask(self, coroutine, then, argument)
+        if self._running:
+            task.go_on(coroutine.send, None)
+            return
+        self._running = True
+        try:
+            task.go_on(coroutine.send, None)
+            if self._turn:
+                self._rest()
+        finally:
+            self._running = False
 
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
         task = self.current
@@ -82,24 +108,36 @@ class SimRuntime(Runtime):
 
     def run(self, do: Callable[..., None], *arguments: Any) -> None:
         """A turn: this, and all that it asks for."""
-        turn = self._turn
         self._running = True
         try:
             do(*arguments)
-            while turn:
-                do, argument = turn.popleft()
-                do(argument)
+            if self._turn:
+                self._rest()
         finally:
             self._running = False
+
+    def _rest(self) -> None:
+        turn = self._turn
+        while turn:
+            do, argument = turn.popleft()
+            do(argument)
 
 
 class _SimTask:
     """A coroutine on its way. It waits for one thing at a time; whoever else wakes it is too late."""
 
-    __slots__ = ("_awaited", "_coroutine", "_future", "_result", "_runtime")
+    __slots__ = ("_argument", "_awaited", "_coroutine", "_future", "_result", "_runtime", "_then")
 
-    def __init__(self, runtime: SimRuntime, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(
+        self,
+        runtime: SimRuntime,
+        coroutine: Coroutine[Any, Any, Any],
+        then: Then | None = None,
+        argument: Any = None,
+    ) -> None:
         self._runtime = runtime
+        self._then = then
+        self._argument = argument
         self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
         self._awaited: simpy.Event | _SimFuture | None = None
         self._future: _SimFuture | None = None  # made when somebody waits for the task
@@ -147,6 +185,10 @@ class _SimTask:
             event.defused = True
             self._runtime.run(self.go_on, coroutine.throw, event._value)
 
+    def await_instead(self, future: _SimFuture) -> None:
+        self._awaited = future
+        future.waiting.append(self)
+
     def told(self, future: _SimFuture) -> None:
         """A future is done; the coroutine reads it itself."""
         if future is self._awaited and self._coroutine is not None:
@@ -160,6 +202,8 @@ class _SimTask:
             self._awaited = awaited = resume(argument)
         except StopIteration as stop:
             self._coroutine = None
+            if self._then is not None:
+                self._then(self._argument, stop.value, None)
             self._result = stop.value
             if self._future is not None:
                 self._future.set_result(stop.value)
@@ -175,7 +219,9 @@ class _SimTask:
             runtime.current = before
 
     def _fail(self, error: BaseException) -> None:
-        if self._future is not None and isinstance(error, Exception | asyncio.CancelledError):
+        if self._then is not None and isinstance(error, Exception):
+            self._then(self._argument, None, error)
+        elif self._future is not None and isinstance(error, Exception | asyncio.CancelledError):
             self._future.set_exception(error)
         elif isinstance(error, asyncio.CancelledError):
             self._future = _SimFuture(self._runtime)
@@ -221,8 +267,16 @@ class _SimFuture:
         return self._value
 
 
-class _Sleep(simpy.Timeout):
-    """A SimPy timeout that can be awaited."""
+class _Sleep(simpy.Event):
+    """A SimPy timeout that can be awaited, made in half the time."""
+
+    _ok = True
+    _value = None
+
+    def __init__(self, env: simpy.Environment, seconds: float) -> None:
+        self.env = env
+        self.callbacks = []
+        heappush(env._queue, (env._now + seconds, NORMAL, next(env._eid), self))
 
     def __await__(self) -> Generator[simpy.Event, Any, Any]:
         return (yield self)

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["BINS", "Account", "Bins", "SharedAccount"]
+__all__ = ["BINS", "Account", "Bins", "Counted", "SharedAccount"]
 
 BINS = 512  # at most; when time goes beyond, neighbours become one
 NARROWEST = 2.0**-10  # seconds: widths are powers of two, so that the bins of two stations fit into one another
@@ -43,6 +43,18 @@ class Bins(NamedTuple):
     peak: NDArray[np.int64]
 
 
+class Counted(NamedTuple):
+    """What figures are made of: all that was observed, or what came after a warm-up. seconds: how long that was. customers:
+    who came, and lost, by a crash. inside, served: areas, as of an `Account`. peak: the most inside at once."""
+
+    seconds: float
+    customers: int
+    lost: int
+    inside: float
+    served: float
+    peak: int
+
+
 class Account:
     """Adds up what is told of a station as it goes on, in memory that does not grow.
 
@@ -57,6 +69,8 @@ class Account:
         self._width = NARROWEST
         self._inside, self._served = np.zeros(BINS), np.zeros(BINS)
         self._peak = np.zeros(BINS, np.int64)
+        self._most = 0  # inside at once, since figures count
+        self._before = Counted(0.0, 0, 0, 0.0, 0.0, 0)
         self._opened = 0.0  # nobody is served before
         self._last_begin = -inf
         self._begins = self._ends = NOBODY  # of who is inside at `until`
@@ -81,6 +95,28 @@ class Account:
     def peak(self) -> int:
         """The most that were inside at once."""
         return int(self._peak.max())
+
+    @property
+    def counted(self) -> Counted:
+        """What figures are made of, until `until`."""
+        seconds, customers, lost, inside, served, _ = self._before
+        return Counted(
+            self.until - seconds,
+            self.arrivals - customers,
+            self.lost - lost,
+            self.inside - inside,
+            self.served - served,
+            self._most,
+        )
+
+    def discount(self, at: float) -> None:
+        """What was until `at` is in no figure, only in the proof. Nobody who came later has been added yet."""
+        self._advance(max(at, self.until))
+        self._begin_figures(len(self._ends))
+
+    def _begin_figures(self, number: int) -> None:
+        self._before = Counted(self.until, self.arrivals, self.lost, self.inside, self.served, 0)
+        self._most = number
 
     def add(self, arrival: Times, service: Times, end: Times) -> None:
         """Customers in the order in which they came, none before those of earlier calls. AssertionError: see `close`."""
@@ -118,28 +154,33 @@ class Account:
         self._check()
 
     def summary(self) -> dict[str, float]:
-        """Over all that was observed, `seconds`: servers, customers, lost (by crashes); utilisation, of all servers; inside
+        """Over what is `counted`, `seconds`: servers, customers, lost (by crashes); utilisation, of all servers; inside
         and waiting, the mean numbers, and inside_max; rate, customers in a second; stay and wait, a customer's mean seconds.
 
         inside = rate * stay, and waiting = rate * wait.
         """
-        seconds, customers = max(self.until, NARROWEST), max(self.arrivals, 1)
+        counted, before = self.counted, self._before
+        seconds, customers = max(counted.seconds, NARROWEST), max(counted.customers, 1)
+        # By the laws that were proven, the areas until then are the stays and the services until then.
+        stays, services = self.stays - before.inside, self.services - before.served
         return {
             "servers": self.concurrency,
-            "customers": self.arrivals,
-            "lost": self.lost,
-            "seconds": self.until,
-            "utilisation": self.served / self.concurrency / seconds,
-            "inside": self.inside / seconds,
-            "waiting": (self.inside - self.served) / seconds,
-            "inside_max": self.peak,
-            "rate": self.arrivals / seconds,
-            "stay": self.stays / customers,
-            "wait": (self.stays - self.services) / customers,
+            "customers": counted.customers,
+            "lost": counted.lost,
+            "seconds": counted.seconds,
+            "utilisation": counted.served / self.concurrency / seconds,
+            "inside": counted.inside / seconds,
+            "waiting": (counted.inside - counted.served) / seconds,
+            "inside_max": counted.peak,
+            "rate": counted.customers / seconds,
+            "stay": stays / customers,
+            "wait": (stays - services) / customers,
         }
 
     def series(self) -> pd.DataFrame:
-        """The same in bins: begin and end in seconds of simulated time, utilisation, inside, waiting, inside_max."""
+        """The same in bins, a warm-up included: begin and end in seconds of simulated time, utilisation, inside, waiting,
+        inside_max.
+        """
         width, inside, served, peak = self.bins
         begin = np.arange(len(inside)) * width
         end = np.minimum(begin + width, max(self.until, NARROWEST))
@@ -184,6 +225,7 @@ class Account:
         self._inside[bins] += inside
         self._served[bins] += served
         self._peak[bins] = np.maximum(self._peak[bins], peak)
+        self._most = max(self._most, int(peak.max()))
         self._begins, self._ends, self.until = begins[stay], ends[stay], to
 
     def _widen(self) -> None:
@@ -214,11 +256,16 @@ class SharedAccount(Account):
         self._inside[bins] += inside
         self._served[bins] += served
         self._peak[bins] = np.maximum(self._peak[bins], peak)
+        self._most = max(self._most, int(peak.max()))
         self._number += len(come) - len(go)
         self.arrivals += len(come)
         self.stays += stays
         self.services += services
         self.until = to
+
+    def discount(self, at: float) -> None:
+        """See `Account.discount`; it has been counted until then."""
+        self._begin_figures(self._number)
 
     def end(self, unfinished: float) -> None:
         """The observation is over; `unfinished`: the stays so far of those who are inside. AssertionError: see `close`."""

@@ -16,11 +16,11 @@ import simpy
 from ratesim.limit import Limit
 from ratesim.simulation import bench_eviction, bench_memory
 from ratesim.simulation.calibrate import machine
+from ratesim.simulation.catalogue import catalogue
 from ratesim.simulation.oracle import exact
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.run import run
 from ratesim.simulation.scenario import Scenario
-from ratesim.simulation.study import catalogue
 
 __all__ = ["main"]
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.failing import FailingDriver, ReplicatedBacking
+from ratesim.simulation.failing import FailingDriver, NodeProcess, ReplicatedBacking
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.network import PRESETS, Link, link_of
 from ratesim.simulation.profile import Backend, Profile, measured
@@ -33,7 +33,8 @@ UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets not
 class Deployment:
     """storages: one for each node, made by `make`. processors: the nodes' own, where there are no servers; where
     there are, they are event loops. cpu: seconds of either that a request takes beside its way to a server. servers: what
-    the nodes share. remotes: the nodes' ways to them, also of nodes that are gone. plan: what requests meet on them."""
+    the nodes share. remotes: the nodes' ways to them, also of nodes that are gone. plan: what requests meet on them.
+    processes: the nodes as their callers see them, where some restart; else none."""
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
@@ -43,6 +44,13 @@ class Deployment:
     servers: list[Server]
     remotes: list[RemoteStorage]
     plan: Plan | None
+    processes: list[NodeProcess] = field(default_factory=list)
+    _before: tuple[float, int] = (0.0, 0)  # processor seconds and operations that no figure counts
+
+    @property
+    def nodes(self) -> Sequence[NodeProcess | RateLimitStorage]:
+        """Who is asked, node by node; a restart changes what is in it."""
+        return self.processes or self.storages
 
     @property
     def stations(self) -> dict[str, Station | EventLoop | TimeShared]:
@@ -82,7 +90,7 @@ class Deployment:
     @property
     def busy(self) -> float:
         """Processor seconds of the shared store."""
-        return sum(server.busy for server in self.servers)
+        return sum(server.busy for server in self.servers) - self._before[0]
 
     @property
     def concurrency(self) -> int:
@@ -92,13 +100,26 @@ class Deployment:
     @property
     def operations(self) -> int:
         """Operations sent to the shared store."""
-        return sum(remote.client.operations for remote in self.remotes)
+        return sum(remote.client.operations for remote in self.remotes) - self._before[1]
+
+    def discount(self, at: float) -> None:
+        """Figures count from now, `at`, on."""
+        before = self._before
+        self._before = before[0] + self.busy, before[1] + self.operations
+        for station in self.stations.values():
+            station.discount(at)
+        for server in self.servers:
+            server.meter.discount()
 
     def restart(self, node: int) -> None:
-        """The process of a node ends at once, with what it had in memory, and another begins."""
+        """The process of a node ends at once, with what it had in memory and under way, and another begins."""
         old = self.storages[node]
         if isinstance(old, HybridStorage):
             old.kill()
+        remote = old.l2 if isinstance(old, HybridStorage) else old
+        if isinstance(remote, RemoteStorage):
+            remote.client.kill()
+        self.processes[node].go_down()
         self.storages[node] = self.make(node)
 
 
@@ -120,12 +141,19 @@ def build(
     url = StorageURL.parse(candidate.storage)
     nodes = range(scenario.deployment.nodes)
     near = profile.backends["memory"].client_cpu
+    restarts = any(fault.kind == "restart" for fault in scenario.faults)
+
+    def processes(storages: list[RateLimitStorage]) -> list[NodeProcess]:
+        return [NodeProcess(storages, node, runtime) for node in nodes] if restarts else []
+
     if url.backend == "memory":
 
         def memory(node: int) -> RateLimitStorage:
             return MemoryStorage(url.config, runtime, sequence)
 
-        return Deployment([memory(node) for node in nodes], memory, [Station() for _ in nodes], [], near, [], [], None)
+        stations = [Station() for _ in nodes]
+        storages = [memory(node) for node in nodes]
+        return Deployment(storages, memory, stations, [], near, [], [], None, processes(storages))
     costs, remotes = profile.backends[url.backend], list[RemoteStorage]()
     link = _link(scenario, profile, costs)
     shards = scenario.deployment.shards if url.backend == "redis" else 1
@@ -142,7 +170,7 @@ def build(
         )
 
     wire = wire_of(url)
-    timelines = [Timeline(scenario.faults, shard) for shard in range(shards)]
+    timelines = [Timeline(scenario.befalls, shard) for shard in range(shards)]
     servers = [Server(Metered(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
@@ -162,7 +190,8 @@ def build(
 
     decided_near = url.hybrid is not None and url.hybrid.consistency != "strong"
     storages = [remote(node) for node in nodes]
-    return Deployment(storages, remote, [], loops, near if decided_near else 0.0, servers, remotes, plan)
+    cpu = near if decided_near else 0.0
+    return Deployment(storages, remote, [], loops, cpu, servers, remotes, plan, processes(storages))
 
 
 def _link(scenario: Scenario, profile: Profile, costs: Backend) -> Link:

@@ -1,20 +1,70 @@
-"""What fails: a way to a server that is cut, lossy or slow, and a server that goes down and comes back with less."""
+"""What fails: a way to a server that is cut, lossy or slow, a server that goes down and comes back with less, a node that
+restarts under its requests."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from math import inf
+from typing import Any
 
-from ratesim.errors import ConnectionFailed
+from ratesim.errors import ConnectionFailed, StorageError
+from ratesim.limit import Decision, Limit
+from ratesim.runtime import Future, SimRuntime
 from ratesim.simulation.network import BACK, LOST, OUT, draw
 from ratesim.simulation.remote import ModelBacking, SimDriver, carry_out, subject
 from ratesim.simulation.server import changes
+from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.entry import Counter
 from ratesim.storage.memory import MemoryStorage
 from ratesim.storage.operations import Operation
 
-__all__ = ["FailingDriver", "ReplicatedBacking"]
+__all__ = ["FailingDriver", "NodeDown", "NodeProcess", "ReplicatedBacking"]
+
+
+class NodeDown(ConnectionFailed):
+    """The node that had the request went down before it answered: its caller's connection is reset."""
+
+
+class NodeProcess:
+    """A node that restarts now and then, as its callers see it: what is under way in it then fails.
+
+    storages: those of all nodes, of which each restart replaces one. What has left the node arrives and is charged all the
+    same; its answer finds nobody.
+    """
+
+    def __init__(self, storages: Sequence[RateLimitStorage], node: int, runtime: SimRuntime) -> None:
+        self._storages = storages
+        self._node = node
+        self._runtime = runtime
+        self._under_way: dict[Future[Decision], None] = {}
+
+    async def acquire(self, identifier: str, limit: Limit, cost: float, now: float, session: str | None = None) -> Decision:
+        """As the node's storage, and NodeDown."""
+        answer: Future[Decision] = self._runtime.future()
+        self._under_way[answer] = None
+        asked = self._storages[self._node].acquire(identifier, limit, cost, now, session)
+        self._runtime.begin(self._carry(answer, asked))
+        try:
+            return await answer
+        finally:
+            self._under_way.pop(answer, None)
+
+    async def _carry(self, answer: Future[Decision], asked: Coroutine[Any, Any, Decision]) -> None:
+        try:
+            decision = await asked
+        except StorageError as error:
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(decision)
+
+    def go_down(self) -> None:
+        """Everybody who waits is told."""
+        for answer in self._under_way:
+            if not answer.done():
+                answer.set_exception(NodeDown(f"node {self._node} went down"))
 
 
 class FailingDriver(SimDriver):

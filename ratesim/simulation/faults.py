@@ -55,6 +55,10 @@ class Timeline:
     def node_down(self, node: int, now: float) -> bool:
         return any(_holds(each, now) and _meets(each, node) for each in self._of.get("restart", ()))
 
+    def next_restart(self, node: int, now: float) -> float:
+        """When the node goes down next; inf if never."""
+        return next((each.start for each in self._of.get("restart", ()) if each.start > now and _meets(each, node)), inf)
+
     def skew(self, node: int, now: float) -> float:
         """Seconds that a node's clock is ahead."""
         return sum(

@@ -15,9 +15,10 @@ from typing import Any
 from ratesim.simulation.network import PRESETS
 from ratesim.simulation.scenario import Scenario, ScenarioError
 
-__all__ = ["Variant", "grid_of", "seeds_of", "variants"]
+__all__ = ["Variant", "grid_of", "is_field", "seeds_of", "variants"]
 
-_PARTS = tuple(part for part in Scenario.model_fields if part not in ("name", "seed", "replications", "candidates"))
+_ALONE = ("warmup",)  # fields that belong to no part
+_PARTS = tuple(part for part in Scenario.model_fields if part not in ("name", "seed", "replications", "candidates", *_ALONE))
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Variant:
     values: dict[str, Any]
 
 
+def is_field(column: str) -> bool:
+    """Whether a column of a table says where a run stands in a grid."""
+    return "." in column or column in _ALONE
+
+
 def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None) -> tuple[Variant, ...]:
     """The scenario at every point of the grid; the last field varies fastest. Without a grid, the scenario alone.
 
@@ -36,9 +42,9 @@ def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None
     grid = grid or {}
     for field, values in grid.items():
         part, dot, _ = field.partition(".")
-        if part not in _PARTS or not dot:
+        if field not in _ALONE and (part not in _PARTS or not dot):
             raise ScenarioError(
-                f"grid: {field}: vary a field of {', '.join(_PARTS)}, such as deployment.nodes; "
+                f"grid: {field}: vary {', '.join(_ALONE)} or a field of {', '.join(_PARTS)}, such as deployment.nodes; "
                 "candidates and seeds are given as such"
             )
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from ratesim.algorithms import get
+from ratesim.simulation.catalogue import catalogue
 from ratesim.simulation.grid import variants
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.progress import Progress
@@ -88,8 +89,6 @@ def jobs_of(
 
     candidates: the catalogue of each point's scenario unless given. seeds: its replications. Raises ScenarioError.
     """
-    from ratesim.simulation.study import catalogue  # here, because workers, which need none, would wait for it
-
     code = code_version()
     jobs = []
     for variant in variants(scenario, grid):

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["Kept", "KeptError", "discard"]
+__all__ = ["Kept", "KeptError", "discard", "rows_of"]
 
 MANY = 256  # files that are merged into one; each takes about 15 kB, however short its row
 
@@ -73,7 +73,7 @@ class Kept:
                 tables = [_table(path) for path in self._files()]
             except FileNotFoundError:  # another sweep has merged some meanwhile: what was in them is in a new file
                 continue
-            return {row.pop("key"): row for table in tables for row in table.to_pylist()}
+            return {key: row for table in tables for key, row in _rows(table).items()}
 
     def _merge(self) -> None:
         """First the new file, then the old ones: whoever looks finds every row at least once."""
@@ -86,6 +86,16 @@ class Kept:
         self._write(f"merged-{name}", merged)
         for path in files:
             path.unlink(missing_ok=True)
+
+
+def rows_of(file: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a table that has a column `key`, by that; none of one that has not, or is not there. Raises KeptError."""
+    table = _table(file) if file.exists() else pa.table({})
+    return _rows(table) if "key" in table.column_names else {}
+
+
+def _rows(table: pa.Table) -> dict[str, dict[str, Any]]:
+    return {row.pop("key"): row for row in table.to_pylist()}
 
 
 def discard(folder: Path) -> None:

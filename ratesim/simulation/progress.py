@@ -71,13 +71,13 @@ def carry_on(
     progress: Progress | bool | None,
     interruptible: bool = False,
     requests: Callable[[], int] | None = None,
-    answered: Callable[[], bool] = lambda: True,
+    answered: Callable[[], float] = lambda: 0.0,
     grace: float = 60.0,
 ) -> bool:
     """Run a simulation to its end, and show how far it is; True when it was interrupted.
 
-    It ends when nothing happens any more, or `grace` simulated seconds after every request was `answered`: a node whose
-    store never hears it would try for ever.
+    It ends when nothing happens any more, or `grace` simulated seconds after the last request was due and `answered`, which
+    says when that was, and inf while one has no answer: a node whose store never hears it would try for ever.
 
     due: simulated times at which it has come so and so far, in order: those at which requests are sent. requests: how many
     there were up to now, where that is not the number of these times that have passed. interruptible: a first Ctrl-C stops
@@ -98,17 +98,17 @@ def carry_on(
                     return True
                 if interrupts:
                     return True
-        _finish(env, answered, grace)
+        _finish(env, float(due[-1]) if len(due) else 0.0, answered, grace)
         if tell is not silent:
             tell(total, total, pace.text(requests() if requests else total, env.now))
         return bool(interrupts)
 
 
-def _finish(env: simpy.Environment, answered: Callable[[], bool], grace: float) -> None:
+def _finish(env: simpy.Environment, last: float, answered: Callable[[], float], grace: float) -> None:
     ends = inf
-    while (soonest := env.peek()) <= ends and soonest < inf:
-        env.run(min(soonest + 1.0, ends + 1.0))
-        ends = inf if not answered() else min(ends, env.now + grace)
+    while (soonest := env.peek()) < ends:
+        env.run(min(soonest + grace / 2.0, ends))
+        ends = max(answered(), last) + grace
 
 
 @contextmanager

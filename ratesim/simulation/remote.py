@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ratesim.limit import Limits
+from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.answers import column
 from ratesim.simulation.network import BACK, OUT, Link, draw, draws
@@ -44,6 +44,8 @@ class ModelBacking:
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         memory = self.memory
+        if len(batch) == 1:  # most are
+            return [_CARRY_OUT[batch[0].__class__](memory, batch[0])]
         return [_CARRY_OUT[operation.__class__](memory, operation) for operation in batch]
 
 
@@ -123,18 +125,17 @@ class SimDriver:
         return self._server, self._link, self._processor, self._runtime, self._seed, self._plan
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
-        server, sleep, env = self._server, self._runtime.sleep, self._runtime.env
+        server, runtime = self._server, self._runtime
         out, service, back = self._drawn(batch)
         await self._processor.spend(server.costs.cpu(len(batch)), out)
         if server.straight:
             # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
-            arrival = env.now
-            left = server.take(arrival, service) - arrival
+            arrival = runtime.env.now
+            back += server.take(arrival, service) - arrival
             answers = server.meter.execute(batch)
         else:
             answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
-            left = 0.0
-        await sleep(left + back)
+        await runtime.sleep(back)
         return answers
 
     async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
@@ -195,13 +196,12 @@ class RemoteStorage(ServedStorage):
         plan: Plan | None = None,
     ) -> None:
         super().__init__(Client(driver, runtime, config, rng), runtime)
-        self._plan = plan
+        if plan is not None:
 
-    def _acquire(self, identifier: str, limit: Limits, cost: float, now: float | None, consume: bool) -> Acquire:
-        asked = super()._acquire(identifier, limit, cost, now, consume)
-        if self._plan is None:
-            return asked
-        return Asked(asked.identifier, asked.limits, asked.cost, asked.now, asked.consume, self._plan.request)
+            def asked(identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Acquire:
+                return Asked(identifier, limits, cost, now, consume, plan.request)
+
+            self._asked = asked
 
     async def cleanup_expired(self) -> int:
         """Expiry belongs to the backing, which drops nothing a decision could need."""

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratesim.errors import StorageError
-from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.answers import UNDER_WAY, Answers, Outcome, column
+from ratesim.simulation.answers import Answers, Outcome
+from ratesim.simulation.calendar import Calendar
 from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.progress import SLICES, Progress, carry_on
 from ratesim.simulation.routing import Router, Routing
 from ratesim.simulation.scenario import Scenario
+from ratesim.simulation.sending import Sending
 from ratesim.simulation.station import queued, stood
 from ratesim.simulation.unfold import unfold
-from traffic import Clients, Trace, open_loop
+from traffic import Clients, Trace
 
 __all__ = ["Replayed", "replay"]
 
 
 class Replayed(NamedTuple):
-    """trace: what was asked. node: who served it. errors: how many failed, by kind. partial: it was interrupted, and the
-    rows are only those of the requests that had their answer by then; in_flight: how many had been sent and had none."""
+    """trace: what was asked, warm-up and all. node: who served it. errors: how many failed, by kind, after the warm-up.
+    partial: it was interrupted, and the rows are only those of the requests that had their answer by then; in_flight: how
+    many had been sent and had none, after the warm-up.
+    """
 
     trace: Trace
     outcome: Outcome
-    node: NDArray[np.int64]
+    node: NDArray[np.int16]
     errors: dict[str, int]
     partial: bool
     in_flight: int
@@ -40,6 +45,7 @@ def replay(
     scenario: Scenario,
     routing: Routing,
     deployment: Deployment,
+    env: Calendar,
     runtime: SimRuntime,
     trace: Trace,
     clients: Clients | None,
@@ -51,92 +57,41 @@ def replay(
 
     progress, interruptible: see `run`.
     """
-    env, limit = runtime.env, scenario.limit.limit()
     known = trace.head(0) if clients else trace  # of clients that react nobody knows what they will ask
     answers = Answers.of(len(known), deployment.views)
     router = Router(known, routing, scenario.deployment.nodes, seed)
-    stamps, costs = column(known.time), column(known.cost)
-    names = [known.keys[key] for key in known.key.tolist()]
-    storages, plan, cpu = deployment.storages, deployment.plan, deployment.cpu
-    # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-    ahead = router.known and not clients and not deployment.servers
-    planned = np.array(router.node if ahead else (), np.int32)  # a fault may divert a request later
-    waits = column(queued(known.time - runtime.epoch, planned, cpu)) if ahead else column(np.empty(0))
-    processors, loops = deployment.processors, deployment.loops
-    allowed, failed, latency, sequence, errors, view_age = answers
     timeline = Timeline(scenario.faults) if scenario.faults else None
-    tokens: dict[tuple[int, str], str] | None = {} if deployment.sessions else None  # of each session, for each key
-    sessions = known.session.tolist() if tokens is not None else []
-
-    async def send(i: int) -> Decision | None:
-        start = env.now
-        node, now = router.send(i), stamps[i]
-        latency[i] = UNDER_WAY
-        if timeline is not None:
-            node = router.divert(i, [each for each in range(len(storages)) if not timeline.node_down(each, start)])
-            if node < 0:
-                failed[i], latency[i] = True, 0.0
-                errors["NodeDown"] = errors.get("NodeDown", 0) + 1
-                return None
-            now += timeline.skew(node, start)
-        wait = 0.0
-        if cpu > 0.0:
-            if ahead:
-                wait = waits[i]
-            elif loops:  # shared with those that are on their way to the server
-                wait = cpu * (1 + loops[node].inside)
-            else:
-                wait = processors[node].take(start, cpu) - start
-        if plan is not None:
-            plan.request = i
-        decision = None
-        try:
-            if tokens is None:
-                decision = await storages[node].acquire(names[i], limit, costs[i], now)
-            else:
-                whose = sessions[i], names[i]
-                decision = await storages[node].acquire(names[i], limit, costs[i], now, tokens.get(whose))
-                tokens[whose] = decision.session
-        except StorageError as error:
-            failed[i] = True
-            kind = type(error).__name__
-            errors[kind] = errors.get(kind, 0) + 1
-        else:
-            allowed[i] = decision.allowed
-            sequence[i] = decision.sequence
-            if view_age is not None:
-                view_age[i] = decision.view_age
-        latency[i] = env.now - start + wait
-        router.answered(i)
-        return decision
-
-    async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
-        i = answers.add()
-        names.append(known.keys[key])
-        costs.append(cost)
-        stamps.append(runtime.time())
-        sessions.append(session)
-        router.add(key, session)
-        decision = await send(i)
-        return Decision(False, 0.0, 0.0, 0.0, limit) if decision is None else decision  # an error is no reason to wait
-
     if timeline is not None:
         runtime.spawn(unfold(timeline, deployment, runtime))
+    # The processor's share is added to the answer rather than waited for: it saves an event for each request.
+    ahead = router.known and not clients and not deployment.servers and not deployment.processes
+    due = known.time - runtime.epoch
+    limit = scenario.limit.limit()
+    sending = Sending(limit, deployment, runtime, router, answers, timeline, ahead, scenario.warmup)
+    if scenario.warmup > 0.0 and not ahead:
+        runtime.spawn(_warm_up(scenario.warmup, deployment, runtime))
     record = None
     if clients is None:
-        runtime.spawn(open_loop(known, send, _AtOnce(runtime)))
+        env.expect(*sending.of_trace(known, due))
     else:
-        record = clients.start(runtime, ask, np.random.default_rng([seed, 3]))
+        record = clients.start(runtime, sending.for_clients(trace.keys), np.random.default_rng([seed, 3]))
     # A closed loop's requests come when they come; what is known of them is how long they go on.
-    due = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
+    shown = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
     # Nodes may still tell their store what they admitted; clients may be waiting to ask again.
-    grace = 60.0 if clients is None else max(60.0, 2.0 * limit.period)
+    longest = max(limit.burst or 0.0, limit.rate) / limit.rate * limit.period  # until even the dearest is admitted
+    grace = 60.0 if clients is None else max(60.0, 2.0 * longest)
     counted = (lambda: len(answers.latency)) if clients else None
-    partial = carry_on(env, due, progress, interruptible, counted, answers.complete, grace)
-    asked, outcome, node = known if record is None else record.trace(), answers.arrays(), np.array(router.node, np.int64)
+    with _rest_uncounted():
+        partial = carry_on(env, shown, progress, interruptible, counted, sending.last_answer, grace)
+    env.forget()  # what it took to send them is not needed any more
+    del sending
+    asked, outcome, node = (
+        known if record is None else record.trace(),
+        answers.arrays(),
+        np.frombuffer(router.node, np.int16),
+    )
     if ahead:
-        sent = np.flatnonzero(~np.isnan(outcome.latency))
-        stood(processors, known.time[sent] - runtime.epoch, planned[sent], cpu, np.array(waits)[sent])
+        _wait(deployment, due, node, outcome, scenario.warmup)
     for station in deployment.stations.values():
         station.close(env.now if partial else inf)
     in_flight = 0
@@ -144,14 +99,41 @@ def replay(
         done = outcome.latency >= 0.0
         if not done.any():
             raise KeyboardInterrupt
-        in_flight = int((outcome.latency == UNDER_WAY).sum())
+        begun = len(asked) if clients else int(np.searchsorted(due, env.now))
+        warm = int(np.searchsorted(asked.time, runtime.epoch + scenario.warmup))
+        in_flight = int(np.isnan(outcome.latency[warm:begun]).sum())
         asked, node = asked.only(done, "of an interrupted run"), node[done]
         outcome = outcome.only(done)
-    return Replayed(asked, outcome, node, errors, partial, in_flight)
+    return Replayed(asked, outcome, node, answers.errors, partial, in_flight)
 
 
-class _AtOnce:
-    """What drives the clients: a request that needs no waiting is over when it was sent."""
+async def _warm_up(seconds: float, deployment: Deployment, runtime: SimRuntime) -> None:
+    await runtime.sleep(seconds)
+    deployment.discount(runtime.env.now)
 
-    def __init__(self, runtime: SimRuntime) -> None:
-        self.time, self.sleep, self.spawn = runtime.time, runtime.sleep, runtime.begin
+
+def _wait(
+    deployment: Deployment, due: NDArray[np.float64], node: NDArray[np.int16], outcome: Outcome, warmup: float
+) -> None:
+    """Add to the latencies what the requests that were answered had to wait for the processors of their nodes."""
+    sent = int(np.isfinite(outcome.latency).sum())  # all were answered at once, up to where the run was interrupted
+    stay = queued(due[:sent], node[:sent], deployment.cpu)
+    outcome.latency[:sent] += stay
+    warm = int(np.searchsorted(due[:sent], warmup))
+    stood(deployment.processors, due[:warm], node[:warm], deployment.cpu, stay[:warm])
+    if warmup > 0.0:
+        deployment.discount(warmup)
+    stood(deployment.processors, due[warm:sent], node[warm:sent], deployment.cpu, stay[warm:])
+
+
+@contextmanager
+def _rest_uncounted() -> Iterator[None]:
+    """Let the garbage collector leave alone what is there already: libraries alone take it a tenth of a second each time."""
+    if gc.get_freeze_count():  # somebody does so already
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from ratesim.simulation.grid import is_field
 from ratesim.simulation.job import Job, jobs_of
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.progress import Progress
@@ -204,7 +205,7 @@ def paired(results: pd.DataFrame, reference: str, metrics: Sequence[str] = METRI
     if reference not in set(results["candidate"]):
         known = ", ".join(map(repr, results["candidate"].unique()))
         raise ValueError(f"reference {reference!r}: candidates here are {known}")
-    fields = [str(column) for column in results.columns if "." in str(column)]
+    fields = [str(column) for column in results.columns if is_field(str(column))]
     return pd.DataFrame(list(_differences(results, reference, metrics, fields)))
 
 

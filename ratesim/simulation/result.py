@@ -21,7 +21,9 @@ __all__ = ["RunResult", "jain"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """One run. Arrays have one row for each request of the trace.
+    """One run. Arrays have one row for each request of the trace, which is what came after the warm-up, if there was one.
+
+    began: when the first request was due, that of the warm-up, as a time since the epoch; faults count from there.
 
     allowed: whether it was admitted; false also where no decision came. failed: whether none came; errors: how many, by
     kind. latency: seconds until the answer, or the error. sequence: the position in the order of decisions, 0 where none was
@@ -39,12 +41,13 @@ class RunResult:
     scenario: Scenario
     candidate: Candidate
     seed: int
+    began: float
     trace: Trace
     allowed: NDArray[np.bool_]
     failed: NDArray[np.bool_]
     latency: NDArray[np.float64]
     sequence: NDArray[np.int64]
-    node: NDArray[np.int64]
+    node: NDArray[np.int16]
     score: Score
     errors: dict[str, int]
     l2_operations: int
@@ -88,8 +91,8 @@ class RunResult:
         p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
         url = StorageURL.parse(self.candidate.storage)
         worst = self.score.worst
-        stores = [account for name, account in self.stations.items() if name.startswith("store")]
-        nodes = [account for name, account in self.stations.items() if name.startswith("node")]
+        stores = [account.counted for name, account in self.stations.items() if name.startswith("store")]
+        nodes = [account.counted for name, account in self.stations.items() if name.startswith("node")]
         busy = [node.served / max(self.trace.duration, 1e-9) for node in nodes]
         ages = self.ages()
         return {
@@ -120,7 +123,7 @@ class RunResult:
             "l2_operations_per_request": self.l2_operations / requests,
             "l2_busy_per_request": self.l2_busy / requests,
             "utilisation": self.l2_busy / self.concurrency / max(self.trace.duration, 1e-9),
-            "store_waiting": float(sum((store.inside - store.served) / max(store.until, 1e-9) for store in stores)),
+            "store_waiting": float(sum((store.inside - store.served) / max(store.seconds, 1e-9) for store in stores)),
             "store_inside_max": max((store.peak for store in stores), default=0),
             "node_utilisation": float(np.mean(busy)),
             "node_utilisation_max": max(busy),
@@ -181,8 +184,10 @@ class RunResult:
         return self.stations[station].series()
 
     def series(self, seconds: float) -> pd.DataFrame:
-        """By bins of so many seconds of the trace: begin, offered, admitted, denied, failed, latency_p50, latency_p99."""
-        bins = np.floor((self.trace.time - self.trace.time[0]) / seconds).astype(np.int64)
+        """By bins of so many seconds: begin (seconds after the first request, that of the warm-up), offered, admitted,
+        denied, failed, latency_p50, latency_p99.
+        """
+        bins = np.floor((self.trace.time - self.began) / seconds).astype(np.int64)
         table = self.decisions().groupby(bins, observed=True)
         counted = table["decision"].value_counts().unstack(fill_value=0)
         found = pd.DataFrame({"begin": counted.index * seconds, "offered": counted.sum(axis=1)}, index=counted.index)
@@ -195,11 +200,11 @@ class RunResult:
     def phases(self) -> pd.DataFrame:
         """What clients saw when all was well, and during each fault; latencies in seconds.
 
-        A request belongs to every fault that held when it was sent.
+        A request belongs to every fault that held when it was sent; a crash is over when a replica has taken over.
         """
-        since = self.trace.time - self.trace.time[0]
+        since = self.trace.time - self.began
         faults = self.scenario.faults
-        during = [(since >= fault.start) & (since < fault.start + fault.duration) for fault in faults]
+        during = [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.befalls]
         healthy = ~np.logical_or.reduce(during, axis=0) if during else np.ones(len(since), bool)
         named = [f"{fault.kind} at {fault.start:g} s" for fault in faults]
         rows = []
@@ -222,7 +227,7 @@ class RunResult:
         """The same for each key, by its index."""
         return self._by(self.trace.key, len(self.trace.keys))
 
-    def _by(self, group: NDArray[np.int64], groups: int) -> pd.DataFrame:
+    def _by(self, group: NDArray[np.integer[Any]], groups: int) -> pd.DataFrame:
         latency = pd.Series(self.latency).groupby(group)
         return pd.DataFrame(
             {

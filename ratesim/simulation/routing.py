@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Literal
 
@@ -92,16 +93,17 @@ class LeastOutstanding:
 class Router:
     """Sends requests on their way, by any routing: those of a trace, or (of an empty one) those that are added.
 
-    known: whether every request's node is known before it is sent. node: of each request, by row; -1 before it is sent.
+    known: whether every request's node is known before it is sent. node: of each request, by row; -1 before it is sent. It
+    takes 2 bytes: nodes are 1000 at most.
     """
 
     def __init__(self, trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> None:
         self._routing, self._nodes = routing, nodes
-        self._names, self._key = trace.keys, trace.key.tolist()
+        self._names, self._key = trace.keys, array("q", trace.key.tobytes())
         self._heirs: dict[tuple[int, ...], Nodes] = {}
         places = route(trace, routing, nodes, seed)
         self.known = places is not None
-        self.node: list[int] = [-1] * len(trace) if places is None else places.tolist()
+        self.node = array("h", [-1]) * len(trace) if places is None else array("h", places.astype(np.int16).tobytes())
         self._least = LeastOutstanding(nodes)
         self._rng = np.random.default_rng([seed, 2])
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import simpy
 
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
 from ratesim.servers import Server
+from ratesim.simulation.calendar import Calendar
 from ratesim.simulation.deployment import Deployment, backend_of, build
 from ratesim.simulation.fidelity import Fidelity, decided_by
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.progress import Progress
 from ratesim.simulation.replay import Replayed, replay
 from ratesim.simulation.result import RunResult
-from ratesim.simulation.scenario import EPOCH, Candidate, Scenario
+from ratesim.simulation.scenario import EPOCH, Candidate, Scenario, ScenarioError
 from ratesim.simulation.score import Score, score
 from ratesim.storage import StorageURL
 from traffic import Trace
@@ -47,22 +47,28 @@ def run(
     profile = profile or Profile.load()
     seed = scenario.seed if seed is None else seed
     trace = scenario.trace(seed) if trace is None else trace
+    cut = (float(trace.time[0]) if len(trace) else EPOCH) + scenario.warmup
     clients = scenario.clients(trace)
-    runtime = SimRuntime(simpy.Environment(), float(trace.time[0]) if len(trace) else EPOCH)
+    env = Calendar()
+    runtime = SimRuntime(env, float(trace.time[0]) if len(trace) else EPOCH)
     routing = candidate.routing or scenario.deployment.routing
     sequence = itertools.count(1).__next__
     with decided_by(fidelity, scenario, candidate, sequence, server) as real:
         deployment = build(scenario, candidate, profile, runtime, None if clients else trace, seed, sequence, real)
-        played = replay(scenario, routing, deployment, runtime, trace, clients, seed, progress, interruptible)
+        played = replay(scenario, routing, deployment, env, runtime, trace, clients, seed, progress, interruptible)
     limit = scenario.limit.limit()
+    counted, scored = played, _scored(limit, played, cut)
+    if scenario.warmup > 0.0:
+        counted = _after(cut, played)
     return RunResult(
         scenario=scenario,
         candidate=candidate,
         seed=seed,
-        trace=played.trace,
-        **played.outcome._asdict(),
-        node=played.node,
-        score=_scored(limit, played),
+        began=runtime.epoch,
+        trace=counted.trace,
+        **counted.outcome._asdict(),
+        node=counted.node,
+        score=scored,
         errors=played.errors,
         l2_operations=deployment.operations,
         l2_busy=deployment.busy,
@@ -80,7 +86,18 @@ def run(
     )
 
 
-def _scored(limit: Limit, played: Replayed) -> Score:
+def _after(cut: float, played: Replayed) -> Replayed:
+    """What is left of it after a warm-up, the requests from `cut` on. Raises ScenarioError for nothing."""
+    rows = played.trace.time >= cut
+    if not rows.any():
+        if played.partial:
+            raise KeyboardInterrupt
+        raise ScenarioError(f"warmup: it is not over before the last request, {played.trace.duration:g} s after the first")
+    trace = played.trace.only(rows, "after a warm-up")
+    return played._replace(trace=trace, outcome=played.outcome.only(rows), node=played.node[rows])
+
+
+def _scored(limit: Limit, played: Replayed, cut: float) -> Score:
     """Requests that failed are left out; those that were decided without a number (no store was asked) come last."""
     trace, outcome = played.trace, played.outcome
     allowed, failed, sequence = outcome.allowed, outcome.failed, outcome.sequence
@@ -88,7 +105,7 @@ def _scored(limit: Limit, played: Replayed) -> Score:
     columns = (trace.key, trace.time, trace.cost, allowed, order)
     if failed.any():  # else nothing is copied: it may be ten million rows
         columns = tuple(each[~failed] for each in columns)  # type: ignore[assignment]
-    return score(limit, *columns)
+    return score(limit, *columns, since=cut)
 
 
 def _bytes_per_key(deployment: Deployment, candidate: Candidate, profile: Profile, algorithm: str) -> float:

@@ -20,7 +20,7 @@ from ratesim.simulation.clients_spec import ClientsSpec
 from ratesim.simulation.deployment_spec import Deployment
 from ratesim.simulation.fault_spec import Fault
 from ratesim.simulation.routing import Routing
-from ratesim.simulation.spec import Part, Seconds, Share, seconds, share
+from ratesim.simulation.spec import Moment, Part, Seconds, Share, seconds, share
 from ratesim.simulation.workload_spec import EPOCH, WorkloadSpec
 from ratesim.storage import StorageURL
 from traffic import Clients, Trace
@@ -92,11 +92,13 @@ class LimitSpec(Part):
 
 
 class Scenario(Part):
-    """The whole question. `seed` begins the random draws; `replications` runs differ only in their seeds."""
+    """The whole question. `seed` begins the random draws; `replications` runs differ only in their seeds. `warmup`: seconds
+    from the first request on, whose requests are decided as any others and are in no figure."""
 
     name: str = "scenario"
     seed: int = Field(default=1, ge=0, lt=2**32)
     replications: int = Field(default=3, ge=1, le=1000)
+    warmup: Moment = 0.0
     workload: WorkloadSpec
     limit: LimitSpec
     deployment: Deployment = Deployment()
@@ -113,6 +115,11 @@ class Scenario(Part):
             if fault.shard is not None and fault.shard >= self.deployment.shards:
                 raise ValueError(f"a {fault.kind} of shard {fault.shard}: shards are 0 to {self.deployment.shards - 1}")
         return self
+
+    @property
+    def befalls(self) -> tuple[Fault, ...]:
+        """What comes of the faults, one by one, in this deployment."""
+        return tuple(map(self.deployment.befallen, self.faults))
 
     @classmethod
     def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:
@@ -172,7 +179,7 @@ class Scenario(Part):
     def to_toml(self) -> str:
         """As a TOML document that `Scenario.parse` reads back into the same scenario."""
         data = self.model_dump(exclude_none=True)
-        lines = [f"{key} = {_toml(data[key])}" for key in ("name", "seed", "replications")]
+        lines = [f"{key} = {_toml(data[key])}" for key in ("name", "seed", "replications", "warmup")]
         for part in ("workload", "limit", "deployment", "requirements"):
             table = {key: value for key, value in data[part].items() if value != {}}
             lines += ["", f"[{part}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]

@@ -35,6 +35,11 @@ class Worst(NamedTuple):
 class Score(msgspec.Struct, frozen=True):
     """What a run admitted against what the oracle did. Ratios are of the oracle's total: 0/0 counts as 0, x/0 is inf.
 
+    After a warm-up, totals are of the requests since its end, the cut, and so are the windows of `worst_excess`. What is
+    counted of a window (or a whole run) of a key that straddles the cut is by how much its surplus, or its shortage, has
+    grown since, as a whole: a denial that makes up for what was admitted too much before the cut is no false one, and what
+    was too much already is not counted again.
+
     over_admission: cost admitted beyond the oracle's, summed over keys and windows [i * period, (i + 1) * period) since the
         epoch in which it is more.
     false_denial: cost admitted short of the oracle's, summed over those in which it is less.
@@ -63,6 +68,7 @@ def score(
     cost: ArrayLike,
     admitted: ArrayLike,
     order: ArrayLike | None = None,
+    since: float = -inf,
 ) -> Score:
     """Score n decisions. Requests that got no decision are no rows: leave them out.
 
@@ -72,6 +78,8 @@ def score(
     admitted: bool, shape (n,).
     order: sequence numbers, shape (n,): the request with the least was decided first, equal ones in the order of their
         rows. None: all in the order of their rows.
+    since: the end of the warm-up, seconds since the epoch; what was asked before is decided by the oracle as well, and not
+        counted.
     Raises what `exact` raises, and ValueError for shapes that differ.
     """
     key, stamp, cost = np.asarray(key), np.asarray(stamp, np.float64), np.asarray(cost, np.float64)
@@ -87,20 +95,24 @@ def score(
     keys = int(key.max()) + 1 if key.size else 0
     granted = exact(limit, key, stamp, cost, keys)
     key = key.astype(np.int64, copy=False)
-    exact_total = float(cost[granted].sum())
-
     by_key = np.lexsort((stamp, key))  # so by window, too: floor(stamp / period) never falls as stamp grows
     key, stamp, cost, admitted = key[by_key], stamp[by_key], cost[by_key], admitted[by_key]
     # Row by row, where equal decisions cancel exactly, before anything is summed and rounded.
-    surplus = np.where(admitted, cost, 0.0) - np.where(granted[by_key], cost, 0.0)
+    granted = granted[by_key]
+    surplus = np.where(admitted, cost, 0.0) - np.where(granted, cost, 0.0)
+    early = np.where(stamp < since, surplus, 0.0)
     other_key = np.diff(key, prepend=-1) != 0
     other_window = other_key | (np.diff(np.floor(stamp / limit.period), prepend=-inf) != 0)
-    in_windows, in_keys = _sums(surplus, other_window), _sums(surplus, other_key)
+    in_windows, before = _sums(surplus, other_window), _sums(early, other_window)
+    in_keys, before_in_keys = _sums(surplus, other_key), _sums(early, other_key)
+    counted = stamp >= since
+    admitted, granted = admitted & counted, granted & counted
+    exact_total = float(cost[granted].sum())
     worst_excess, worst = _worst(limit, key[admitted], stamp[admitted], cost[admitted])
     return Score(
-        over_admission=_ratio(in_windows[in_windows > 0].sum(), exact_total),
-        false_denial=_ratio(-in_windows[in_windows < 0].sum(), exact_total),
-        net_over_admission=_ratio(in_keys[in_keys > 0].sum(), exact_total),
+        over_admission=_ratio(_grown(in_windows, before), exact_total),
+        false_denial=_ratio(_grown(-in_windows, -before), exact_total),
+        net_over_admission=_ratio(_grown(in_keys, before_in_keys), exact_total),
         worst_excess=worst_excess,
         exact_total=exact_total,
         admitted_total=float(cost[admitted].sum()),
@@ -110,6 +122,12 @@ def score(
 
 def _sums(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.add.reduceat(values, np.flatnonzero(begins)) if len(values) else np.empty(0)
+
+
+def _grown(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
+    """By how much what is above 0 is more after than before, all together, where it is more."""
+    more = np.maximum(after, 0.0) - np.maximum(before, 0.0)
+    return float(more[more > 0].sum())
 
 
 def _ratio(part: float, whole: float) -> float:

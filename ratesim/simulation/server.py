@@ -54,8 +54,11 @@ class Server:
 
     def take(self, arrival: float, service: float) -> float:
         """When a batch that comes to the station at `arrival` leaves it."""
-        end = self.station.take(arrival, self.woken(arrival, service))
-        self._awake_until = max(self._awake_until, end)
+        if arrival > self._awake_until:
+            service = self.woken(arrival, service)
+        end = self.station.take(arrival, service)
+        if end > self._awake_until:
+            self._awake_until = end
         return end
 
     async def spend(self, service: float, outage: float = inf) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Awaitable
 from functools import partial
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -40,7 +41,7 @@ class Sharing(ABC):
         self._work = 0.0  # seconds that those inside need, all together
         self._inside: list[_Customer] = []
         self._wakes = inf  # the earliest time at which an event is set to see who leaves
-        self._alone: _Alone | None = None  # the one inside, as long as nobody else comes
+        self._alone: _Alone | None = None  # the one who is there, as long as nobody else comes
         self._count = 0
         self.busy = self._stays = self._services = 0.0
         self.account = SharedAccount()
@@ -50,13 +51,20 @@ class Sharing(ABC):
     def inside(self) -> int:
         """How many are there."""
         self._go_to(self._runtime.env.now)
-        return len(self._inside)
+        return len(self._inside) + (self._alone is not None)
 
     def close(self, at: float) -> None:
         """The observation ends at `at`; for inf, when nothing happens any more. AssertionError where Little's law fails."""
         self._go_to(self._runtime.env.now if at == inf else at)
         self._settle(self._at)
-        self.account.end(sum(self._at - each.came for each in self._inside))
+        unfinished = sum(self._at - each.came for each in self._inside)
+        self.account.end(unfinished + (0.0 if self._alone is None else self._at - self._alone.came))
+
+    def discount(self, at: float) -> None:
+        """Figures count from now, `at`, on."""
+        self._go_to(at)
+        self._settle(at)
+        self.account.discount(at)
 
     def _settle(self, to: float) -> None:
         self.account.pass_by(to, np.array(self._came), np.array(self._left), self._stays, self._services)
@@ -64,60 +72,64 @@ class Sharing(ABC):
         self._stays = self._services = 0.0
 
     @abstractmethod
-    def _pace(self) -> float:
-        """Virtual time by second, with those who are inside."""
+    def _pace(self, many: int) -> float:
+        """Virtual time by second, with so many inside."""
 
-    def _enter(self, seconds: float, needs: float, after: float) -> Future[None]:
+    def _enter(self, seconds: float, needs: float, after: float) -> Awaitable[None]:
         """Done `after` seconds after somebody has left who comes now, asks for `seconds` and needs so much virtual time."""
-        env = self._runtime.env
-        now = env.now
-        self._go_to(now)
-        self._count += 1
+        now = self._runtime.env.now
+        alone = self._alone
+        if alone is not None or self._inside:
+            self._go_to(now)
+            alone = self._alone
         self._came.append(now)
         self.busy += seconds
-        self._work += seconds
-        customer = _Customer(self._virtual + needs, self._count, now, seconds, after, self._runtime.future())
-        heappush(self._inside, customer)
-        if len(self._inside) == 1:
+        if alone is None and not self._inside:
             # Most come to an empty place and leave before the next comes: one event is enough for leaving and what is after.
-            left = now + needs / self._pace()
-            event = simpy.Timeout(env, left - now + after)
-            event.callbacks.append(lambda _: self._tell(customer))
-            self._alone = _Alone(customer, left, event)
-        else:
-            if self._alone is not None:
-                self._alone.event.callbacks.clear()
-                self._alone = None
-            self._set(now)
-        return customer.done
+            self._work = seconds
+            left = now + needs / self._pace(1)
+            sleep = self._runtime.sleep(left - now + after)
+            self._alone = _Alone(left, now, seconds, needs, after, sleep)
+            self._at = now
+            return sleep
+        if alone is not None:
+            self._alone = None
+            done = self._runtime.future()
+            self._runtime.put_off(alone.sleep, done)
+            self._push(alone.needs, alone.came, alone.seconds, alone.after, done)
+        self._work += seconds
+        done = self._runtime.future()
+        self._push(self._virtual + needs, now, seconds, after, done)
+        self._set(now)
+        return done
+
+    def _push(self, leaves: float, came: float, seconds: float, after: float, done: Future[None]) -> None:
+        self._count += 1
+        heappush(self._inside, _Customer(leaves, self._count, came, seconds, after, done))
 
     def _go_to(self, now: float) -> None:
         alone = self._alone
-        if alone is not None and now >= alone.left:
-            self._alone = None
-            self._gone(alone.customer, alone.left)
-            self._inside.clear()
-            self._virtual = self._work = 0.0
-        if self._inside:
-            self._virtual += (now - self._at) * self._pace()
+        if alone is not None:
+            if now >= alone.left:
+                self._alone = None
+                self._gone(alone.came, alone.seconds, alone.left)
+                self._virtual = self._work = 0.0
+            else:
+                self._virtual += (now - self._at) * self._pace(1)
+        elif self._inside:
+            self._virtual += (now - self._at) * self._pace(len(self._inside))
         self._at = now
 
-    def _tell(self, customer: _Customer) -> None:
-        """It has left, and what is after that is over as well."""
-        now, alone = self._runtime.env.now, self._alone
-        self._go_to(now if alone is None or alone.customer is not customer else max(now, alone.left))
-        self._runtime.run(customer.done.set_result, None)
-
-    def _gone(self, customer: _Customer, left: float) -> None:
-        self._stays += left - customer.came
-        self._services += customer.seconds
+    def _gone(self, came: float, seconds: float, left: float) -> None:
+        self._stays += left - came
+        self._services += seconds
         self._left.append(left)
         if len(self._left) >= CHUNK:
             self._settle(left)
 
     def _set(self, now: float) -> None:
         """See to it that there is an event when the first will leave; a set one that is too early looks again."""
-        at = now + max((self._inside[0].leaves - self._virtual) / self._pace(), 0.0)
+        at = now + max((self._inside[0].leaves - self._virtual) / self._pace(len(self._inside)), 0.0)
         if at < self._wakes:
             self._wakes = at
             event = simpy.Timeout(self._runtime.env, at - now)
@@ -132,9 +144,9 @@ class Sharing(ABC):
     def _leave(self, now: float) -> None:
         self._go_to(now)
         inside = self._inside
-        while inside and inside[0].leaves - self._virtual <= CLOSE * self._pace():
+        while inside and inside[0].leaves - self._virtual <= CLOSE * self._pace(len(inside)):
             customer = heappop(inside)
-            self._gone(customer, now)
+            self._gone(customer.came, customer.seconds, now)
             self._work -= customer.seconds
             if customer.after > 0.0:
                 event = simpy.Timeout(self._runtime.env, customer.after)
@@ -142,8 +154,7 @@ class Sharing(ABC):
             else:
                 customer.done.set_result(None)
         if inside:
-            if self._alone is None:
-                self._set(now)
+            self._set(now)
         else:
             self._virtual = self._work = 0.0
 
@@ -160,11 +171,15 @@ class _Customer(NamedTuple):
 
 
 class _Alone(NamedTuple):
-    """left: when it will have left, if nobody comes. event: that, and what is after."""
+    """left: when it will have left, if nobody comes. needs: its virtual time, from 0 on. sleep: until it has left, and what
+    is after."""
 
-    customer: _Customer
     left: float
-    event: simpy.Event
+    came: float
+    seconds: float
+    needs: float
+    after: float
+    sleep: Awaitable[None]
 
 
 class EventLoop(Sharing):
@@ -181,11 +196,11 @@ class EventLoop(Sharing):
         super().__init__(runtime)
         self._look = look
 
-    def spend(self, seconds: float, after: float = 0.0) -> Future[None]:
+    def spend(self, seconds: float, after: float = 0.0) -> Awaitable[None]:
         """To be awaited: done `after` seconds after `seconds` of work are done."""
         return self._enter(seconds, 1.0, after)
 
-    def _pace(self) -> float:
+    def _pace(self, many: int) -> float:
         return 1.0 / max(self._look + self._work, 1e-9)
 
 
@@ -203,10 +218,10 @@ class TimeShared(Sharing):
             speeds += [low + (high - low) * (n - a) / (b - a) for n in range(a + 1, b + 1)]
         self._shares = [0.0, *(speed / n for n, speed in enumerate(speeds[1:], 1))]
 
-    def spend(self, seconds: float, after: float = 0.0) -> Future[None]:
+    def spend(self, seconds: float, after: float = 0.0) -> Awaitable[None]:
         """To be awaited: done `after` seconds after `seconds` of a core's time were given."""
         return self._enter(seconds, seconds, after)
 
-    def _pace(self) -> float:
-        many, shares = len(self._inside), self._shares
+    def _pace(self, many: int) -> float:
+        shares = self._shares
         return shares[many] if many < len(shares) else shares[-1] * (len(shares) - 1) / many

@@ -56,6 +56,11 @@ class Station:
         self._free = [at] * len(self._free)
         self.account.begin_anew(self.account.until if down is None else down, at)
 
+    def discount(self, at: float) -> None:
+        """Figures count from now, `at`, on."""
+        self._settle()
+        self.account.discount(at)
+
     def take(self, arrival: float, service: float) -> float:
         """The time at which a customer who comes at `arrival` and needs `service` seconds leaves."""
         free = self._free[0]

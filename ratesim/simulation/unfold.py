@@ -14,10 +14,7 @@ __all__ = ["unfold"]
 
 
 async def unfold(timeline: Timeline, deployment: Deployment, runtime: SimRuntime) -> None:
-    """Let the faults happen that are moments: a server or a node that goes down. The others are looked up where they matter.
-
-    What was on its way through a node that restarts is answered as if it had not.
-    """
+    """Let the faults happen that are moments: servers and nodes that go down. The others are looked up where they matter."""
     for server in deployment.servers:
         runtime.spawn(_befall(server, runtime))
     for fault in timeline.faults:

@@ -53,14 +53,15 @@ class Metered:
     def __init__(self, backing: Backing, wire: Wire) -> None:
         self.backing = backing
         self._wire = wire
-        # By the kind of a batch's first operation: batches, operations, and of the measured ones operations, bytes in, out.
+        # By the kind of a batch's first operation: batches, operations, and of the measured ones operations, bytes in, out;
+        # and the operations that no figure counts.
         self._kinds: dict[type[Operation], list[int]] = {}
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         answers = self.backing.execute(batch)
         kind = self._kinds.get(batch[0].__class__)
         if kind is None:
-            kind = self._kinds[batch[0].__class__] = [0, 0, 0, 0, 0]
+            kind = self._kinds[batch[0].__class__] = [0, 0, 0, 0, 0, 0]
         kind[0] += 1
         kind[1] += len(batch)
         if kind[0] <= ALWAYS or kind[0] % SELDOM == 0:
@@ -69,15 +70,20 @@ class Metered:
             kind[4] += self._wire.answered(batch, answers)
         return answers
 
+    def discount(self) -> None:
+        """Figures count from now on."""
+        for kind in self._kinds.values():
+            kind[5] = kind[1]
+
     @property
     def bytes_to_store(self) -> int:
         """That reached the store."""
-        return round(sum(kind[1] * kind[3] / kind[2] for kind in self._kinds.values()))
+        return round(sum((kind[1] - kind[5]) * kind[3] / kind[2] for kind in self._kinds.values()))
 
     @property
     def bytes_from_store(self) -> int:
         """That the store answered."""
-        return round(sum(kind[1] * kind[4] / kind[2] for kind in self._kinds.values()))
+        return round(sum((kind[1] - kind[5]) * kind[4] / kind[2] for kind in self._kinds.values()))
 
 
 def wire_of(url: StorageURL) -> Wire:

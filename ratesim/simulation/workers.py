@@ -147,15 +147,25 @@ def _pool(context: SpawnContext, processes: int) -> Iterator[tuple[ProcessPoolEx
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A Ctrl-C waits, and processes that begin meanwhile never see one: to stop them is for us to do."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """A Ctrl-C waits, and processes that begin meanwhile never see one: to stop them is for us to do.
+
+    That it is blocked here is what those processes inherit. Another thread may be told of it all the same, and then it is
+    this one that Python interrupts: so it is also noted, and raised afterwards.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not hasattr(signal, "pthread_sigmask") or before is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    noted: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if noted:
+        signal.raise_signal(signal.SIGINT)
 
 
 _count: Any = None  # in a worker: what it and the others count

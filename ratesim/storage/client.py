@@ -38,10 +38,19 @@ class Client:
         self.batches = 0
         self.errors: dict[str, int] = {}
         self._rng = rng or np.random.default_rng(0)
+        self._timeout = config.command_timeout
         self._free = config.pool_size
         self._waiting: deque[tuple[Operation, Future[Any]]] = deque()
         self._failures = 0
         self._open_until = 0.0
+
+    def kill(self) -> None:
+        """Stop at once, as a crash of the process would: what was sent is sent, and nothing else will be."""
+        self.driver = _Gone()
+        waiting, self._waiting = self._waiting, deque()
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(ConnectionFailed("its process is gone", sent=False))
 
     @property
     def breaker(self) -> str:
@@ -126,26 +135,25 @@ class Client:
 
     async def _send(self, batch: Sequence[Operation]) -> list[object]:
         self.operations += len(batch)
-        repeatable = all(operation.repeatable for operation in batch)
         attempt = 0
         while True:
-            if self.breaker == "open":
+            if self._failures and self.breaker == "open":
                 raise self._count(ConnectionFailed("the circuit breaker is open", sent=False))
             try:
                 self.batches += 1
-                answers = await self.runtime.timeout(self.driver.execute(batch), self.config.command_timeout)
+                answers = await self.runtime.timeout(self.driver.execute(batch), self._timeout)
             except TimeoutError:
-                seconds = self.config.command_timeout
                 failure: StorageError = Timeout(
-                    f"no answer within {seconds:g} s; raise command_timeout, or look at the server"
+                    f"no answer within {self._timeout:g} s; raise command_timeout, or look at the server"
                 )
-                again = repeatable
+                sent = True
             except ConnectionFailed as error:
                 failure = error
-                again = repeatable or not error.sent
+                sent = error.sent
             else:
                 self._failures = 0
                 return answers
+            again = not sent or all(operation.repeatable for operation in batch)
             self._failures += 1
             if self._failures >= self.config.breaker_failures:
                 self._open_until = self.runtime.time() + self.config.breaker_reset
@@ -160,6 +168,16 @@ class Client:
         kind = type(error).__name__
         self.errors[kind] = self.errors.get(kind, 0) + 1
         return error
+
+
+class _Gone:
+    """The driver of a process that is no more."""
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        raise ConnectionFailed("its process is gone", sent=False)
+
+    async def close(self) -> None:
+        """It holds nothing."""
 
 
 _TURN = Operation()

@@ -14,13 +14,17 @@ NODES = 4
 
 
 def scenario(
-    *faults: dict, algorithm: str = "fixed_window", rate: str = "50 per 20 seconds", **workload: object
+    *faults: dict,
+    algorithm: str = "fixed_window",
+    rate: str = "50 per 20 seconds",
+    deployment: dict | None = None,
+    **workload: object,
 ) -> Scenario:
     return Scenario.of(
         {
             "workload": {"requests_per_second": 100.0, "keys": 20, "duration": 20.0, **workload},
             "limit": {"rate": rate, "algorithm": algorithm},
-            "deployment": {"nodes": NODES},
+            "deployment": {"nodes": NODES, **(deployment or {})},
             "faults": list(faults),
         }
     )
@@ -74,6 +78,61 @@ def test_a_second_failover_goes_on_from_the_first() -> None:
     assert played(*twice).score.over_admission == 0.0
 
 
+REPLICATED = {"type": "high_availability", "election": "500ms", "replica_lag": "1s"}
+
+
+def test_where_a_replica_takes_over_a_crash_is_a_failover_as_long_as_the_election() -> None:
+    crash = {"kind": "crash", "start": 5, "duration": 12}
+    failover = {"kind": "failover", "start": 5, "duration": 0.5, "lag": 1}
+    over, said = played(crash, deployment=REPLICATED, storage="redis://h"), played(failover)
+    for column in ("allowed", "failed", "latency"):
+        assert np.array_equal(getattr(over, column), getattr(said, column))
+    assert over.score == said.score
+    assert over.score.over_admission > 0.0, "the last second is lost"
+    alone = played(crash)
+    assert alone.failed.sum() > 10 * over.failed.sum()
+    phases = over.phases().set_index("phase")
+    assert phases["requests"]["crash at 5 s"] == during(over, 5, 5.5).sum()
+
+
+def test_a_crash_that_is_over_before_the_election_stays_a_crash() -> None:
+    for keeps in (False, True):
+        brief = {"kind": "crash", "start": 5, "duration": 0.4, "keeps_memory": keeps}
+        replicated, alone = played(brief, deployment=REPLICATED), played(brief)
+        assert np.array_equal(replicated.allowed, alone.allowed)
+        assert np.array_equal(replicated.latency, alone.latency)
+
+
+def test_a_failover_by_hand_keeps_its_own_numbers_before_a_crash_and_after() -> None:
+    by_hand = [{"kind": "failover", "start": start, "duration": 0.2, "lag": 0.0} for start in (3, 12)]
+    crash = {"kind": "crash", "start": 7, "duration": 60}
+    at_once = {**REPLICATED, "replica_lag": 0.0}
+    assert played(*by_hand, crash, deployment=at_once).score.over_admission == 0.0
+    assert played(*by_hand, crash, deployment=REPLICATED).score.over_admission > 0.0
+    assert played(*by_hand, deployment=REPLICATED).score.over_admission == 0.0
+
+
+def test_a_second_crash_is_taken_over_as_well() -> None:
+    crashes = [{"kind": "crash", "start": start, "duration": 60} for start in (4, 9)]
+    at_once = {**REPLICATED, "replica_lag": 0.0}
+    result = played(*crashes, deployment=at_once)
+    assert result.score.over_admission == 0.0
+    assert not result.failed[during(result, 14, 20)].any()
+
+
+def test_of_a_cluster_only_the_shard_that_crashed_is_taken_over() -> None:
+    crash = {"kind": "crash", "start": 5, "duration": 60, "shard": 1}
+    result = played(crash, deployment={**REPLICATED, "shards": 3})
+    assert 0 < result.failed.sum() < during(result, 5, 9).sum()
+    assert not result.failed[during(result, 12, 20)].any()
+
+
+def test_what_belongs_to_a_replica_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ScenarioError, match="election belongs to type = 'high_availability', not to 'clustered'"):
+        scenario(deployment={"election": "5s"})
+    assert scenario(deployment={"type": "high_availability"}).deployment.election == 30.0
+
+
 def test_a_partition_cuts_its_nodes_off_and_no_others() -> None:
     result = played({"kind": "partition", "start": 5, "duration": 5, "nodes": [1]})
     cut = during(result, 5, 9) & (result.node == 1)
@@ -122,6 +181,70 @@ def test_a_node_that_restarts_forgets_and_its_requests_go_elsewhere_meanwhile() 
     healthy = played(storage="memory://", routing="key_hash")
     elsewhere = healthy.node != 2
     assert np.array_equal(healthy.node[elsewhere], result.node[elsewhere]), "only its own keys move"
+
+
+FAR = {"rtt": "2s"}
+PATIENT = "redis://h?command_timeout=30&pool_size=1000"
+
+
+@pytest.mark.parametrize("storage", [PATIENT, PATIENT + "0", "hybrid+" + PATIENT + "&consistency=strong"])
+def test_a_request_under_way_in_a_node_that_restarts_fails_at_that_moment(storage: str) -> None:
+    asked = {"storage": storage, "requests_per_second": 20.0, "rate": "1000/second", "deployment": FAR}
+    restart = {"kind": "restart", "start": 10, "duration": 2, "nodes": [1]}
+    result, healthy = played(restart, **asked), played(**asked)
+    since = result.trace.time - result.trace.time[0]
+    under_way = (healthy.node == 1) & (since < 10) & (since + healthy.latency > 10)
+    assert under_way.sum() >= 3
+    assert np.array_equal(result.failed, under_way)
+    assert result.errors == {"NodeDown": int(under_way.sum())}
+    assert result.latency[under_way] == pytest.approx(10 - since[under_way])
+    assert not result.allowed[under_way].any()
+
+
+def test_what_the_store_charged_for_a_request_that_was_lost_with_its_node_stays_charged() -> None:
+    asked = {"storage": PATIENT, "requests_per_second": 4.0, "keys": 1, "rate": "60 per hour", "deployment": FAR}
+    restart = {"kind": "restart", "start": 10, "duration": 2}
+    result = played(restart, **asked)
+    lost = result.errors["NodeDown"] - int(during(result, 10, 12).sum())  # the others came while nobody was there
+    assert lost >= 3
+    assert int(result.allowed.sum()) == 60 - lost
+    assert result.score.false_denial > 0.0
+
+
+def test_what_waits_in_a_node_that_restarts_is_never_sent() -> None:
+    one = "redis://h?command_timeout=30&pool_size=1"
+    asked = {"storage": one, "requests_per_second": 20.0, "keys": 1, "rate": "1000 per hour", "deployment": FAR}
+    restart = {"kind": "restart", "start": 10, "duration": 60}
+    result = played(restart, **asked)
+    assert result.l2_operations < during(result, 0, 10).sum() - 10
+    assert int(result.allowed.sum()) + result.errors["NodeDown"] == len(result.trace)
+
+
+def test_an_answer_that_waits_for_its_node_s_processor_is_lost_with_it() -> None:
+    crowd = {"storage": "memory://", "requests_per_second": 1e6, "duration": 0.03, "deployment": {"nodes": 2}}
+    result = played({"kind": "restart", "start": 0.02, "duration": 1, "nodes": [0]}, **crowd)
+    healthy = played(**crowd)
+    since = result.trace.time - result.trace.time[0]
+    lost = (healthy.node == 0) & (since < 0.02) & (since + healthy.latency > 0.02)
+    assert lost.sum() > 10
+    assert np.array_equal(result.failed, lost)
+
+
+def test_users_whose_node_restarts_ask_again_at_once_and_not_when_they_would_have_been_answered() -> None:
+    loop = {"users": 40, "think": 0.01, "constant": True}
+    result = run(
+        Scenario.of(
+            {
+                "workload": {"clients": loop, "duration": 6.0},
+                "limit": {"rate": "1e6/second"},
+                "deployment": {"nodes": 2, "routing": "least_outstanding", **FAR},
+                "faults": [{"kind": "restart", "start": 3, "duration": 1, "nodes": [0]}],
+            }
+        ),
+        Candidate(name="c", storage=PATIENT),
+    )
+    assert result.errors["NodeDown"] >= 15
+    assert during(result, 3.0, 3.1).sum() >= result.errors["NodeDown"]
 
 
 def test_where_no_node_is_left_requests_fail_and_say_why() -> None:

@@ -30,13 +30,13 @@ from ratesim.errors import ConnectionFailed, StorageError
 from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
 from ratesim.servers import Server, ServerError
+from ratesim.simulation.catalogue import catalogue
 from ratesim.simulation.fidelity import LoopBacking
 from ratesim.simulation.oracle import exact
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.remote import ModelBacking, subject
 from ratesim.simulation.result import RunResult
 from ratesim.simulation.scenario import EPOCH, Candidate, ScenarioError
-from ratesim.simulation.study import catalogue
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.memory import MemoryStorage
@@ -310,7 +310,7 @@ from importlib import resources
 from pathlib import Path
 from ratesim import Scenario, run
 from ratesim.simulation.profile import Profile
-from ratesim.simulation.study import catalogue
+from ratesim.simulation.catalogue import catalogue
 
 def digests():
     shipped = Profile.load(Path(str(resources.files("ratesim.simulation") / "profiles" / "shipped.json")))

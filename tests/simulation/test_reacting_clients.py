@@ -100,3 +100,10 @@ def test_clients_that_cannot_be_are_refused_with_the_reason(workload: dict, said
 def test_clients_survive_the_way_through_a_file() -> None:
     asked = scenario({"clients": {"users": 7, "retry": "retry_after", "constant": True}, "duration": 5.0})
     assert Scenario.parse(asked.to_toml()).workload == asked.workload
+
+
+def test_a_pause_of_all_clients_is_not_the_end_of_a_run() -> None:
+    lonely = {"clients": {"users": 1, "think": 300.0, "constant": True}, "duration": 3000.0}
+    assert len(played(lonely).trace) == 10
+    rare = {"requests_per_second": 0.005, "arrivals": "steady", "duration": 2000.0, "clients": {"retry": "at_once"}}
+    assert len(played(rare).trace) == 10

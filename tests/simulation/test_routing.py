@@ -77,7 +77,7 @@ def test_the_node_with_the_fewest_outstanding_is_next_and_equal_ones_take_turns(
 def test_least_outstanding_is_known_only_once_it_is_sent() -> None:
     router = Router(trace(), "least_outstanding", 2)
     assert not router.known
-    assert router.node[:3] == [-1, -1, -1]
+    assert list(router.node[:3]) == [-1, -1, -1]
     assert [router.send(0), router.send(1)] == [0, 1]
     router.answered(1)
     assert router.send(2) == 1

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ratesim import Scenario, run, sweep
+from ratesim.simulation.catalogue import catalogue
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.scenario import Candidate
-from ratesim.simulation.study import catalogue
 
 
 def scenario(**changes: dict) -> Scenario:
@@ -94,3 +94,10 @@ def test_a_node_whose_store_never_hears_it_does_not_keep_a_run_from_ending(profi
     deaf = scenario(deployment={"nodes": 1, "network": "cross_region"}, workload={"duration": 1.0})
     result = run(deaf, Candidate(name="c", storage="hybrid+redis://h?command_timeout=0.01"), profile=profile)
     assert len(result.latency) == len(deaf.trace())
+
+
+def test_when_a_run_ends_does_not_depend_on_who_watches(profile: Profile) -> None:
+    deaf = scenario(deployment={"nodes": 2, "network": "cross_region"}, workload={"duration": 3.3})
+    candidate = Candidate(name="c", storage="hybrid+redis://h?command_timeout=0.01&sync_interval=0.7")
+    watched = run(deaf, candidate, profile=profile, progress=lambda done, total, what: None)
+    assert watched.row() == run(deaf, candidate, profile=profile).row()

@@ -67,10 +67,10 @@ def test_a_scenario_that_is_not_there_is_named_with_those_that_are(tmp_path) -> 
 
 
 def test_the_quickstarts_limit_bites() -> None:
-    from ratesim.simulation.study import _binding
+    from ratesim.simulation.binding import binding
 
     scenario = Scenario.load("quickstart")
-    assert 0.05 <= _binding(scenario, scenario.trace())["exact_denied_share"] <= 0.30
+    assert 0.05 <= binding(scenario.limit.limit(), scenario.trace())["exact_denied_share"] <= 0.30
 
 
 def test_a_candidate_that_cannot_be_opened_is_refused_before_anything_runs() -> None:

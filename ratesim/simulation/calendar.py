@@ -1,0 +1,76 @@
+"""`Calendar`: a SimPy environment that is told the times of a trace's requests, instead of being given an event for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
+from typing import Any
+
+import simpy
+
+__all__ = ["Calendar"]
+
+
+class Calendar(simpy.Environment):
+    """A SimPy environment in which something is also to be done at times that are known beforehand.
+
+    An event costs its making, its place in a heap and its callbacks; the next of some times in order costs a comparison. Of
+    an event and a time that are due at the same moment, the time comes first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: Iterator[float] = iter(())
+        self._do: Callable[[], None] = _nothing
+        self._due = inf
+
+    def expect(self, times: Iterable[float], do: Callable[[], None]) -> None:
+        """Do this at each of these times: seconds, in order, none before now. They take the place of earlier ones."""
+        self._times, self._do = iter(times), do
+        self._due = next(self._times, inf)
+
+    def forget(self) -> None:
+        """Expect nothing any more."""
+        self.expect((), _nothing)
+
+    def peek(self) -> float:
+        """When something happens next; inf if nothing does."""
+        return min(self._due, super().peek())
+
+    def step(self) -> None:
+        """The next of the times, or the next event."""
+        queue = self._queue
+        if self._due < inf and not (queue and queue[0][0] < self._due):
+            self._now = self._due
+            self._due = next(self._times, inf)
+            self._do()
+        else:
+            super().step()
+
+    def run(self, until: float | simpy.Event | None = None) -> Any:
+        """As `simpy.Environment.run`, and no event is needed to stop at a number of seconds."""
+        if isinstance(until, simpy.Event):
+            return super().run(until)
+        end = inf if until is None else until
+        if end <= self._now:
+            raise ValueError(f"until ({end}) must be greater than the current simulation time ({self._now})")
+        queue, event = self._queue, super().step
+        while True:
+            due, soonest = self._due, queue[0][0] if queue else inf
+            if due <= soonest:
+                if due >= end:
+                    break
+                self._now = due
+                self._due = next(self._times, inf)
+                self._do()
+            elif soonest < end:
+                event()
+            else:
+                break
+        if end < inf:
+            self._now = end
+        return None
+
+
+def _nothing() -> None:
+    pass
