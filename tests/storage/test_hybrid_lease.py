@@ -204,3 +204,14 @@ def test_several_limits_at_once_are_decided_by_l2() -> None:
         return sum([(await world.nodes[i % 2].acquire("user", limits)).allowed for i in range(20)])
 
     assert world.play(main) == 5
+
+
+def test_a_decision_names_the_limit_that_was_asked_for_not_the_stricter_one() -> None:
+    limit = Limit(1000, 10.0, "token_bucket", name="mine")
+    world = World(nodes=1, consistency="lease")
+
+    async def main() -> None:
+        for asked in (limit, (limit,), (limit, Limit(5, 10.0, "sliding_log"))):
+            assert (await world.nodes[0].acquire("user", asked)).limit in (limit, Limit(5, 10.0, "sliding_log"))
+
+    world.play(main)

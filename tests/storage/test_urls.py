@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from ratesim.errors import Config
-from ratesim.storage import HybridStorage, MemoryStorage, PostgresStorage, RedisStorage, StorageURL, open_storage
+from ratesim.storage import (
+    HybridStorage,
+    HybridStorageConfig,
+    MemoryStorage,
+    PostgresStorage,
+    RedisStorage,
+    StorageURL,
+    open_storage,
+)
 
 
 def test_every_scalar_option_is_a_query_parameter() -> None:
@@ -67,3 +75,33 @@ async def test_a_url_opens_its_backend() -> None:
     }
     for url, kind in kinds.items():
         assert type(open_storage(url)) is kind
+
+
+def test_every_option_of_a_hybrid_can_be_given_in_its_url() -> None:
+    given = {
+        "consistency": "lease",
+        "write": "write_behind",
+        "read": "refresh_ahead",
+        "sync": "state",
+        "sync_interval": 0.5,
+        "sync_jitter": 0.25,
+        "flush_batch": 7,
+        "linger": 0.125,
+        "queue_size": 9,
+        "queue_full": "drop",
+        "l1_ttl": 30.0,
+        "refresh_after": 6.0,
+        "max_entries": 11,
+        "memory_limit": 100_000,
+        "eviction_policy": "TTL",
+        "max_wait": 0.75,
+        "when_away": "local",
+        "nodes": 5,
+        "lease_ttl": 2.0,
+        "clock_tolerance": 0.0625,
+        "node": "n1",
+    }
+    assert set(given) == set(HybridStorageConfig.__struct_fields__)
+    for scheme in ("hybrid+redis", "hybrid+postgresql"):
+        parsed = StorageURL.parse(f"{scheme}://host/0?" + "&".join(f"{key}={value}" for key, value in given.items()))
+        assert parsed.hybrid == HybridStorageConfig(**given)

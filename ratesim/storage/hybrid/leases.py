@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from heapq import heappop, heappush
 from itertools import count
 
-from ratesim.errors import StorageError, Timeout
+from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limit, check_cost
 from ratesim.runtime import Runtime
 from ratesim.storage.base import Charge, RateLimitStorage
@@ -112,10 +112,7 @@ class Leases:
         if lease.flight is None:
             lease.flight = flight = self._runtime.future()
         try:
-            asking = self._asked(lease, cost, now, flight is not None)
-            decision, more = await self._runtime.timeout(asking, self._config.max_wait)
-        except TimeoutError as error:
-            raise Timeout(f"no answer of L2 within {self._config.max_wait:g} s") from error
+            decision, more = await self._asked(lease, cost, now, flight is not None)
         finally:
             if flight is not None:
                 lease.flight = None

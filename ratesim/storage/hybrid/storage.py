@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
 import msgspec
@@ -92,51 +92,60 @@ class HybridStorage(RateLimitStorage):
                     cost = check_cost(cost)
                 decision = record.decide(identifier, cost, now)
                 decision.view_age = time - record.read_at
-                if decision.allowed:
+                if decision.allowed and cost:
                     if record.since <= now < record.until:
                         record.cost += cost
                         record.requests += 1
                         if now > record.time:
                             record.time = now
-                    elif cost:
+                    else:
                         self._flusher.note(record, now, cost)
                 return decision
+        limits = as_limits(limit)
         if self.config.consistency == "strong":
-            return await self._at_l2(identifier, limit, cost, now)
+            return await self._heard(self.l2.acquire(identifier, limits, cost, now), identifier, limits, cost, now)
         if self.config.consistency == "lease":
-            return await self._on_lease(identifier, limit, cost, now)
-        return await self._near.acquire(identifier, as_limits(limit), check_cost(cost), now, session)
+            return await self._on_lease(identifier, limits, cost, now)
+        return await self._near.acquire(identifier, limits, check_cost(cost), now, session)
 
     # -- where L2 decides ---------------------------------------------------------------------------------------------
 
-    async def _at_l2(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
-        try:
-            return await self.runtime.timeout(self.l2.acquire(identifier, limit, cost, now), self.config.max_wait)
-        except TimeoutError:
-            return await self._without_l2(identifier, limit, cost, now, Timeout(f"L2: {self.config.max_wait:g} s"))
-        except StorageError as error:
-            return await self._without_l2(identifier, limit, cost, now, error)
+    async def _on_lease(self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float) -> Decision:
+        if len(limits) == 1:
+            decision = self._leases.spend(identifier, limits[0], cost, now)
+            if decision is None:
+                asking = self._leases.acquire(identifier, limits[0], cost, now)
+                decision = await self._heard(asking, identifier, self._on_terms(limits), cost, now)
+        else:  # all admit or none is charged, which only L2 can say; on the terms that leases have
+            asked = self._on_terms(limits)
+            decision = await self._heard(self.l2.acquire(identifier, asked, cost, now), identifier, asked, cost, now)
+        decision.limit = next(each for each in limits if each.name == decision.limit.name)
+        return decision
 
-    async def _on_lease(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
-        try:
-            if isinstance(limit, Limit):
-                decision = self._leases.spend(identifier, limit, cost, now)
-                return await self._leases.acquire(identifier, limit, cost, now) if decision is None else decision
-            # Of several limits all admit or none is charged, which only L2 can say; on the terms that leases have.
-            asked = tuple(terms(each, self.config.lease_ttl).asked for each in as_limits(limit))
-            return await self.runtime.timeout(self.l2.acquire(identifier, asked, cost, now), self.config.max_wait)
-        except TimeoutError:
-            return await self._without_l2(identifier, limit, cost, now, Timeout(f"L2: {self.config.max_wait:g} s"))
-        except StorageError as error:
-            return await self._without_l2(identifier, limit, cost, now, error)
+    def _on_terms(self, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+        return tuple(terms(each, self.config.lease_ttl).asked for each in limits)
 
-    async def _without_l2(self, identifier: str, limit: Limits, cost: float, now: float, error: StorageError) -> Decision:
+    async def _heard(
+        self, asking: Awaitable[Decision], identifier: str, limits: tuple[Limit, ...], cost: float, now: float
+    ) -> Decision:
+        """L2's decision, or the policy's where it does not answer in time."""
+        failure: StorageError
+        try:
+            return await self.runtime.timeout(asking, self.config.max_wait)
+        except TimeoutError:
+            failure = Timeout(f"no answer of L2 within {self.config.max_wait:g} s")
+        except StorageError as error:
+            failure = error
+        return self._without_l2(identifier, limits, check_cost(cost), now, failure)
+
+    def _without_l2(
+        self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, failure: StorageError
+    ) -> Decision:
         """The policy's answer. What it admits reaches L2 later, unless L2 may have charged the request already."""
         self.tally.without_l2 += 1
-        limits = as_limits(limit)
         records = [self._views.record(identifier, each) for each in limits]
-        allowed = self._away.admits(records, check_cost(cost), now)
-        if allowed and cost and isinstance(error, ConnectionFailed) and not error.sent:
+        allowed = self._away.admits(records, cost, now)
+        if allowed and cost and isinstance(failure, ConnectionFailed) and not failure.sent:
             for record in records:
                 self._flusher.note(record, now, cost)
         return self._away.decision(allowed, limits[0])
@@ -147,8 +156,7 @@ class HybridStorage(RateLimitStorage):
         if self.config.consistency == "strong":
             return await self.l2.peek(identifier, limits, cost, now)
         if self.config.consistency == "lease":
-            asked = tuple(terms(each, self.config.lease_ttl).asked for each in limits)
-            return await self.l2.peek(identifier, asked, cost, now)
+            return await self.l2.peek(identifier, self._on_terms(limits), cost, now)
         _, young = await self._near.looked_at(identifier, limits, {})
         if not young and self._away.policy == "fail_closed":
             return self._away.decision(False, limits[0])
