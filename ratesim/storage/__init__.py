@@ -8,7 +8,7 @@ from ratesim.storage.config import (
     PostgresStorageConfig,
     RedisStorageConfig,
 )
-from ratesim.storage.hybrid import HybridStorage
+from ratesim.storage.hybrid import HybridStorage, SyncStats
 from ratesim.storage.memory import MemoryStorage
 from ratesim.storage.postgres import PostgresStorage
 from ratesim.storage.redis import RedisStorage
@@ -33,6 +33,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Request",
     "StorageHealth",
     "StorageStats",
+    "SyncStats",
     # what can go wrong
     "StorageError",
     "ConnectionFailed",
