@@ -65,6 +65,30 @@ def test_most_requests_need_no_l2() -> None:
     assert world.l2.calls < 0.1 * len(found)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_falsely_denied_is_at_most_what_was_out_on_lease(seed: int) -> None:
+    """Nodes of very unequal load, which changes: some hold what others lack."""
+    limit, rng = Limit(500, 10.0, "fixed_window"), np.random.default_rng(seed)
+    world = World(nodes=5, consistency="lease", lease_ttl=0.5)
+    asked, admitted, most_out = 0, 0, 0.0
+
+    async def main() -> None:
+        nonlocal asked, admitted, most_out
+        for _ in range(40):
+            busy, rate = int(rng.integers(5)), float(rng.choice([10.0, 100.0, 400.0]))
+            until = world.runtime.time() + float(rng.choice([0.05, 0.2, 0.5]))
+            while world.runtime.time() < until:
+                await world.runtime.sleep(float(rng.exponential(1 / rate)))
+                asked += 1
+                admitted += (await world.nodes[busy].acquire("user", limit)).allowed
+                most_out = max(most_out, sum(node.sync_stats().on_lease for node in world.nodes))
+
+    world.play(main)
+    assert asked > 500
+    assert admitted <= 500 * (world.runtime.time() - EPOCH + 10) // 10
+    assert min(asked, 500) - admitted <= most_out
+
+
 def test_who_is_denied_is_told_so_again_without_l2() -> None:
     world = World(nodes=1, consistency="lease")
 

@@ -1,6 +1,6 @@
 """`Leases`: decisions out of borrowed quota, so that a node asks L2 once for many requests and never admits too much.
 
-What is falsely denied is at most what is out on lease at other nodes at that moment.
+What is falsely denied is at most what is out on lease at other nodes, or was within the last `lease_ttl`.
 """
 
 from __future__ import annotations
