@@ -104,6 +104,20 @@ def test_a_token_holds_only_what_l2_does_not_know_and_that_of_few_nodes() -> Non
     assert sizes[-1] < 100
 
 
+def test_a_session_that_is_denied_for_want_of_l2_keeps_its_token() -> None:
+    world = World(nodes=2, consistency="session", sync_interval=1e4, when_away="fail_closed")
+    a, b = world.nodes
+
+    async def main() -> list[float]:
+        token = (await a.acquire("user", LIMIT, 7)).session
+        world.l2.away = True
+        denied = await b.acquire("user", LIMIT, session=token)
+        world.l2.away = False
+        return [denied.allowed, (await b.acquire("user", LIMIT, 0, session=denied.session)).remaining]
+
+    assert world.play(main) == [False, 3]
+
+
 def test_own_consumption_of_a_window_that_is_over_counts_for_nothing() -> None:
     world = World(nodes=2, consistency="session", sync_interval=1e4)
     limit = Limit(10, 10.0, "fixed_window")

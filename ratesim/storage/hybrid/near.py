@@ -51,7 +51,9 @@ class Near:
         if not young:
             self._tally.without_l2 += 1
             if not self._away.admits(records, cost, now):
-                return self._numbered(self._away.decision(False, limits[0]))
+                denied = self._numbered(self._away.decision(False, limits[0]))
+                denied.session = session or ""  # nothing was seen since
+                return denied
         decision = self._decided(identifier, limits, records, seen, cost, now)
         decision.view_age = self._runtime.time() - min(record.read_at for record in records)
         spent = cost if decision.allowed else 0.0
