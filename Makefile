@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report test differential lab bench calibrate lint format clean
+.PHONY: help report test differential histories lab bench calibrate lint format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,6 +19,11 @@ differential: .venv/.installed  ## hold the twins of every algorithm against eac
 	$(BIN)/pytest -q -s tests/storage/test_twins.py
 
 differential: export RATESIM_EXAMPLES := 8000
+
+histories: .venv/.installed  ## hold the hybrid through ten thousand random histories of faults
+	$(BIN)/pytest -q tests/storage/test_hybrid_histories.py
+
+histories: export RATESIM_HISTORIES := 10000
 
 lab: .venv/.installed  ## JupyterLab on the notebooks, with servers running
 	$(BIN)/ratesim lab

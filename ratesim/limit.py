@@ -116,6 +116,7 @@ class Decision(msgspec.Struct, gc=False):
     limit: the one that decided: of several, the one that denied for longest, or that has least left.
     sequence: the position in the order of decisions, where somebody numbers them (a simulation does), else 0.
     view_age: seconds since the shared store was last heard of, where a memory before it decided (HybridStorage), else 0.
+    session: the token that the session's next request brings along, where consistency is `session`, else "".
     """
 
     allowed: bool
@@ -125,6 +126,7 @@ class Decision(msgspec.Struct, gc=False):
     limit: Limit
     sequence: int = 0
     view_age: float = 0.0
+    session: str = ""
 
     def __bool__(self) -> bool:
         return self.allowed

@@ -190,7 +190,9 @@ def test_make_alone_lists_every_target():
     assert re.findall(r"^  make (\w+) +\S", listed.stdout, re.MULTILINE) == targets
 
 
-@pytest.mark.parametrize("target", ["report", "test", "differential", "lab", "bench", "calibrate", "lint", "format"])
+@pytest.mark.parametrize(
+    "target", ["report", "test", "differential", "histories", "lab", "bench", "calibrate", "lint", "format"]
+)
 def test_a_target_installs_before_it_runs(target, tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -241,6 +243,12 @@ def test_the_twins_are_held_against_each_other_every_night():
     (job,) = NIGHTLY["jobs"].values()
     assert job["steps"][-1]["run"] == "make differential"
     assert re.search(r"^differential: export RATESIM_EXAMPLES := \d{4}", MAKEFILE, re.MULTILINE)
+
+
+def test_the_hybrid_goes_through_ten_thousand_histories_every_night():
+    (job,) = NIGHTLY["jobs"].values()
+    assert {"run": "make histories"} in job["steps"]
+    assert re.search(r"^histories: export RATESIM_HISTORIES := 10000$", MAKEFILE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("workflow", "minutes"), [("WORKFLOW", 60), ("NIGHTLY", 180)])

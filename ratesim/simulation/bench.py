@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ratesim.limit import Limit
-from ratesim.simulation import bench_eviction, bench_memory, bench_simulator
+from ratesim.simulation import bench_eviction, bench_hybrid, bench_memory, bench_simulator
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.oracle import exact
 
@@ -24,7 +24,7 @@ def main(out: Path | None = None) -> str:
     """Measure, and write benchmarks-DATE.txt into `out` (reports/). Returns the text."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"ratesim benchmarks, {date}", machine(), ""]
-    for section in (bench_memory.section, bench_eviction.section, _oracle, bench_simulator.section):
+    for section in (bench_memory.section, bench_hybrid.section, bench_eviction.section, _oracle, bench_simulator.section):
         lines += [*section(), ""]
     text = "\n".join(lines)
     folder = out or Path("reports")

@@ -90,7 +90,7 @@ def _speed() -> list[str]:
             took(candidate.name, lambda candidate=candidate: simulate(candidate))  # type: ignore[misc]
     event, acquire = best["event"] * 1e6, best["acquire"] * 1e6
     lines = [
-        f"simulator, {len(trace):,} requests on 8 nodes, {len(trace.keys):,} zipf keys; requests/s of one core, with the score",
+        f"simulator, {len(trace):,} requests on 8 nodes, {len(trace.keys):,} zipf keys; requests/s of a core, scored",
         f"  the parts: a SimPy event takes {event:.2f} us, MemoryStorage.acquire {acquire:.2f} us",
     ]
     for candidate in CANDIDATES:

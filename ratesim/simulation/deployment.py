@@ -68,7 +68,13 @@ class Deployment:
     def views(self) -> bool:
         """Whether nodes decide on views of the store."""
         first = self.storages[0]
-        return isinstance(first, HybridStorage) and first.config.consistency == "eventual"
+        return isinstance(first, HybridStorage) and first.config.consistency in ("eventual", "session")
+
+    @property
+    def sessions(self) -> bool:
+        """Whether sessions are given tokens, to bring along."""
+        first = self.storages[0]
+        return isinstance(first, HybridStorage) and first.config.consistency == "session"
 
     def memory(self, runtime: SimRuntime) -> NDArray[np.int64]:
         """Bytes that each node's own entries take now, shape (nodes,)."""
@@ -178,10 +184,11 @@ def build(
         remotes.append(RemoteStorage(driver, runtime, url.config, rngs[node], plan))
         if url.hybrid is None:
             return remotes[-1]
-        config = msgspec.structs.replace(url.hybrid, node=f"node-{node}")
+        sharing = url.hybrid.nodes if url.hybrid.nodes > 1 else len(nodes)
+        config = msgspec.structs.replace(url.hybrid, node=f"node-{node}", nodes=sharing)
         return HybridStorage(remotes[-1], config, runtime, rngs[len(nodes) + node], sequence)
 
-    decided_near = url.hybrid is not None and url.hybrid.consistency == "eventual"
+    decided_near = url.hybrid is not None and url.hybrid.consistency != "strong"
     storages = [remote(node) for node in nodes]
     cpu = near if decided_near else 0.0
     return Deployment(storages, remote, [], loops, cpu, servers, remotes, plan, processes(storages))

@@ -39,11 +39,11 @@ class NodeProcess:
         self._runtime = runtime
         self._under_way: dict[Future[Decision], None] = {}
 
-    async def acquire(self, identifier: str, limit: Limit, cost: float, now: float) -> Decision:
+    async def acquire(self, identifier: str, limit: Limit, cost: float, now: float, session: str | None = None) -> Decision:
         """As the node's storage, and NodeDown."""
         answer: Future[Decision] = self._runtime.future()
         self._under_way[answer] = None
-        self._runtime.begin(self._carry(answer, self._storages[self._node].acquire(identifier, limit, cost, now)))
+        self._runtime.begin(self._carry(answer, self._storages[self._node].acquire(identifier, limit, cost, now, session)))
         try:
             return await answer
         finally:

@@ -114,7 +114,7 @@ def _bytes_per_key(deployment: Deployment, candidate: Candidate, profile: Profil
     backend = backend_of(candidate)
     url = StorageURL.parse(candidate.storage)
     total = profile.backends[url.backend].bytes_per_key.get(algorithm, float("nan"))
-    if backend == "hybrid" and url.hybrid is not None and url.hybrid.consistency == "eventual":
+    if backend == "hybrid" and url.hybrid is not None and url.hybrid.consistency != "strong":
         total += profile.backends["memory"].bytes_per_key.get(algorithm, float("nan"))
     return total
 

@@ -54,6 +54,8 @@ class Sending:
         self._begun = array("d")  # when each was sent; earlier by what it waited for its node's processor
         self._waits: dict[int, float] = {}  # that, of requests in nodes that may restart
         self._warm = 0  # requests that were sent in the warm-up
+        self._tokens: dict[tuple[int, str], str] | None = {} if deployment.sessions else None  # of a session, for a key
+        self._whose: dict[int, tuple[int, str]] = {}  # session and key of requests under way, where there are tokens
 
     def of_trace(self, trace: Trace, due: NDArray[np.float64]) -> tuple[Iterable[float], Callable[[], None]]:
         """What `Calendar.expect` takes: when the requests of a trace are due, and what sends the next of them.
@@ -65,6 +67,7 @@ class Sending:
         # Read from where they are, since a list of ten million numbers takes 320 MB.
         columns = (memoryview(each) for each in (trace.key, trace.cost, trace.time))  # type: ignore[arg-type]
         rows = zip(range(len(trace)), *columns, strict=True)
+        sessions = memoryview(trace.session)  # type: ignore[arg-type]
         limit, router, keys, deployment = self._limit, self._router, trace.keys, self._deployment
         storages, plan, nodes = deployment.storages, deployment.plan, router.node
         allowed, _, latency, sequence, *_ = self._answers
@@ -72,7 +75,7 @@ class Sending:
 
         def send() -> None:
             i, key, cost, now = next(rows)
-            asked = acquire(i, keys[key], cost, now)
+            asked = acquire(i, keys[key], cost, now, sessions[i])
             if asked is not None:
                 begin(asked, answered, i)
 
@@ -93,7 +96,7 @@ class Sending:
             decision = decides[nodes[i]](keys[key], limit, cost, now)
             allowed[i], sequence[i], latency[i] = decision.allowed, decision.sequence, 0.0
 
-        plain = self._timeline is None and router.known and (self._ahead or deployment.cpu == 0.0)
+        plain = self._timeline is None and self._tokens is None and router.known and (self._ahead or deployment.cpu == 0.0)
         return column(due), (decide if self._ahead else send_plainly) if plain else send
 
     def for_clients(self, keys: tuple[str, ...]) -> Ask:
@@ -105,7 +108,7 @@ class Sending:
             self._begun.append(self._env.now)
             self._warm += self._env.now < self._warmup
             self._router.add(key, session)
-            asked = self._acquire(i, keys[key], cost, self._runtime.time())
+            asked = self._acquire(i, keys[key], cost, self._runtime.time(), session)
             if asked is None:
                 return nothing
             try:
@@ -118,7 +121,9 @@ class Sending:
 
         return ask
 
-    def _acquire(self, i: int, identifier: str, cost: float, now: float) -> Coroutine[Any, Any, Decision] | None:
+    def _acquire(
+        self, i: int, identifier: str, cost: float, now: float, session: int
+    ) -> Coroutine[Any, Any, Decision] | None:
         """What becomes of a request that is sent now; None where there is no node for it. now: by the world's clock."""
         deployment, router, timeline, start = self._deployment, self._router, self._timeline, self._env.now
         node = router.send(i)
@@ -139,7 +144,10 @@ class Sending:
                 self._waits[i] = wait
         if deployment.plan is not None:
             deployment.plan.request = i
-        return deployment.nodes[node].acquire(identifier, self._limit, cost, now)
+        if self._tokens is None:
+            return deployment.nodes[node].acquire(identifier, self._limit, cost, now)
+        whose = self._whose[i] = session, identifier
+        return deployment.nodes[node].acquire(identifier, self._limit, cost, now, self._tokens.get(whose))
 
     def _answered(self, i: int, decision: Decision | None, error: Exception | None) -> None:
         """A request has its decision, or an error in the place of one."""
@@ -148,6 +156,10 @@ class Sending:
         if self._waits and decision is not None and (early := self._lost(i)) > 0.0:
             latency[i] -= early
             decision, error = None, NodeDown("its answer was still to come")
+        if self._tokens is not None:
+            whose = self._whose.pop(i)
+            if decision is not None:
+                self._tokens[whose] = decision.session
         if decision is not None:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence

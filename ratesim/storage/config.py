@@ -19,10 +19,13 @@ __all__ = [
     "RedisStorageConfig",
 ]
 
-Consistency = Literal["strong", "eventual"]
-WritePolicy = Literal["write_through", "write_back"]
+Consistency = Literal["strong", "eventual", "session", "lease"]
+WritePolicy = Literal["write_through", "write_back", "write_behind", "write_around"]
+ReadPolicy = Literal["cache_aside", "read_through", "refresh_ahead"]
+Sync = Literal["deltas", "state"]
+WhenFull = Literal["wait", "drop"]
 Fsync = Literal["always", "interval", "never"]
-WhenAway = Literal["fail_open", "fail_closed"]
+WhenAway = Literal["fail_open", "fail_closed", "local"]
 
 LEAST_MEMORY = 4096  # bytes
 
@@ -158,35 +161,71 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
 
 
 class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory (L1) before a shared storage (L2).
+    """Memory (L1) before a shared storage (L2); docs/hybrid.md says what each policy guarantees.
 
-    consistency: strong (L2 decides) or eventual (L1 decides on its last view of L2 plus its own consumption).
-    write: how consumption reaches L2: write_through (awaited) or write_back (at every sync_interval).
-    sync_interval: seconds between the flushes of write_back.
+    consistency: who decides: strong (L2), eventual (L1, on its last view of L2 plus its own consumption), session (the same,
+        and no session is decided on less than it has seen and consumed) or lease (L1, out of quota borrowed from L2).
+    write: how consumption reaches L2: write_through (awaited), write_back (what is dirty, at every sync_interval),
+        write_behind (a bounded queue, in batches) or write_around (awaited, and L1 forgets its view).
+    read: where the view comes from: cache_aside (L1 while it is younger than l1_ttl, else L2), read_through (L2, for every
+        decision) or refresh_ahead (cache_aside, and after refresh_after it is read again in the background).
+    sync: what a flush carries: deltas, which L2 adds up, or the state, which overwrites what the other nodes wrote.
+    sync_interval: seconds between the flushes of write_back, and between the tries of a flush that failed.
     sync_jitter: share of the interval by which a node's phase is shifted at random; 0 puts all nodes in phase.
-    l1_ttl: seconds after which L1 reads a key from L2 again.
-    when_away: what to answer while L2 cannot be reached and L1 cannot decide alone.
+    flush_batch: keys in one flush at most. linger: seconds that write_behind waits for a batch to fill.
+    queue_size: admitted requests that may wait in the queue of write_behind. queue_full: what the next one does: wait for
+        room, as long as max_wait, or drop at once. What found no room is dropped and counted.
+    l1_ttl: seconds after which L1 reads a key from L2 again. refresh_after: seconds, of refresh_ahead.
+    max_entries, memory_limit, eviction_policy: of L1, as in MemoryStorageConfig.
+    max_wait: seconds that a request waits for L2 at most.
+    when_away: what to answer while L2 cannot be reached and L1 cannot decide alone: fail_open (admit what L1 knows no reason
+        against), fail_closed (nothing) or local (this node's share of the limit, 1 / nodes).
+    nodes: how many share the limit; for `local`, and for the size of leases.
+    lease_ttl: seconds of a node's own rate that a lease is for, and after which it gives back what it has not spent.
+    clock_tolerance: seconds by which clocks of nodes may differ; a lease ends so long before the edge of its window.
     node: the name under which this node's consumption is known to L2; "" makes one up.
     """
 
     consistency: Consistency = "eventual"
     write: WritePolicy = "write_back"
+    read: ReadPolicy = "cache_aside"
+    sync: Sync = "deltas"
     sync_interval: float = 0.1
     sync_jitter: float = 1.0
+    flush_batch: int = 512
+    linger: float = 0.005
+    queue_size: int = 10_000
+    queue_full: WhenFull = "wait"
     l1_ttl: float = 300.0
+    refresh_after: float = 60.0
     max_entries: int = 1_000_000
+    memory_limit: int | None = None
+    eviction_policy: str = "LRU"
+    max_wait: float = 5.0
     when_away: WhenAway = "fail_open"
+    nodes: int = 1
+    lease_ttl: float = 1.0
+    clock_tolerance: float = 0.01
     node: str = ""
 
     def __post_init__(self) -> None:
         one_of("consistency", self.consistency, get_args(Consistency))
         one_of("write", self.write, get_args(WritePolicy))
+        one_of("read", self.read, get_args(ReadPolicy))
+        one_of("sync", self.sync, get_args(Sync))
+        one_of("queue_full", self.queue_full, get_args(WhenFull))
         one_of("when_away", self.when_away, get_args(WhenAway))
-        above_zero("sync_interval", self.sync_interval)
-        above_zero("l1_ttl", self.l1_ttl)
-        at_least("max_entries", self.max_entries, 1)
+        one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
+        for name in ("sync_interval", "linger", "l1_ttl", "refresh_after", "max_wait", "lease_ttl"):
+            above_zero(name, getattr(self, name))
+        for name in ("flush_batch", "queue_size", "max_entries", "nodes"):
+            at_least(name, getattr(self, name), 1)
+        if self.memory_limit is not None:
+            at_least("memory_limit", self.memory_limit, LEAST_MEMORY)
         if not 0 <= self.sync_jitter <= 1:
             raise Config(f"sync_jitter {self.sync_jitter!r}: must be between 0 and 1")
+        if not 0 <= self.clock_tolerance < 1e9:
+            raise Config(f"clock_tolerance {self.clock_tolerance!r}: must be a number of seconds, at least 0")
         if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", self.node):
             raise Config(f"node {self.node!r}: use letters, digits, '_' and '-', at most 64 of them")
 

@@ -19,7 +19,8 @@ __all__ = ["Entries"]
 class Entries:
     """At most `max_entries`, of `memory_limit` bytes together; the eviction policy chooses who goes.
 
-    by_key: the entries themselves, by identifier, or (identifier, name). keeper: told of every change, where there is one.
+    by_key: the entries themselves, by identifier, or (identifier, name). keeper: told of every change, where there is one;
+    evicted: of the key of each that is evicted.
     Not safe for threads: who uses it holds the storage's lock.
     """
 
@@ -31,6 +32,7 @@ class Entries:
         self.touch = self.by_key.move_to_end if self._policy is None else self._policy.touch
         self.charged: Callable[[Hashable, float, float], None] | None = getattr(self._policy, "charged", None)
         self.keeper: Keeper | None = None
+        self.evicted: Callable[[Hashable], None] | None = None
         self.evictions = self.harmful = self.for_memory = self.expired = 0
         self.forgotten = 0.0  # cost
         self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
@@ -153,3 +155,5 @@ class Entries:
                 self.forgotten += forgotten
         if self._footprint is not None or self.keeper is not None or key.__class__ is tuple:
             self._gone(key, entry)
+        if self.evicted is not None:
+            self.evicted(key)

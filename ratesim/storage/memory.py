@@ -143,6 +143,14 @@ class MemoryStorage(RateLimitStorage):
         self._deciders[limit] = decide
         return decide
 
+    def deciding(self, limit: Limit) -> Decide:
+        """The function that decides this limit, for who asks often. It holds until the storage is opened or closed."""
+        return self._deciders.get(limit) or self._decider(limit)
+
+    def tell_evicted(self, tell: Callable[[Hashable], None]) -> None:
+        """Have the key of each entry that is evicted told, right after that."""
+        self._entries.evicted = tell
+
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
         self.learn(identifier, learning(limit, score), score, self.runtime.time() if now is None else now)
 
@@ -169,6 +177,12 @@ class MemoryStorage(RateLimitStorage):
         """`reset` at once."""
         with self._lock:
             for key in self._entries.of(identifier):
+                self._entries.remove(key)
+
+    def forget_one(self, key: Hashable) -> None:
+        """Drop one entry, if it is there."""
+        with self._lock:
+            if key in self._entries.by_key:
                 self._entries.remove(key)
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:

@@ -21,7 +21,13 @@ from ratesim.storage import (
     RedisStorageConfig,
 )
 
-BACKENDS = ["memory", "fakeredis", "redis", "postgres", "hybrid-strong", "hybrid-eventual", "hybrid-postgres"]
+HYBRIDS = {
+    "hybrid-strong": HybridStorageConfig(consistency="strong", write="write_through"),
+    "hybrid-eventual": HybridStorageConfig(consistency="eventual", write="write_through"),
+    "hybrid-around": HybridStorageConfig(consistency="eventual", write="write_around"),
+    "hybrid-through": HybridStorageConfig(consistency="eventual", write="write_through", read="read_through"),
+}
+BACKENDS = ["memory", "fakeredis", "redis", "postgres", *HYBRIDS, "hybrid-postgres"]
 
 
 class Clock:
@@ -62,9 +68,7 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
     )
     if name == "redis":
         return redis
-    consistency, write = ("strong", "write_through") if name == "hybrid-strong" else ("eventual", "write_through")
-    config = HybridStorageConfig(consistency=consistency, write=write)
-    return HybridStorage(redis, config, runtime, np.random.default_rng(1))
+    return HybridStorage(redis, HYBRIDS[name], runtime, np.random.default_rng(1))
 
 
 @pytest.fixture(params=BACKENDS)

@@ -255,3 +255,27 @@ async def test_cleanup_drops_what_has_expired_and_nothing_else(storage: RateLimi
 async def test_closing_twice_does_nothing_more(storage: RateLimitStorage) -> None:
     await storage.close()
     await storage.close()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_a_charge_of_less_than_nothing_gives_back_once(storage: RateLimitStorage, algorithm: str) -> None:
+    """What a node had borrowed and did not spend: at the time at which it was borrowed, however often it is sent."""
+    limit = Limit(10, 60.0, algorithm)
+    await storage.acquire("user", limit, cost=8, now=NOW)
+    back = Charge("user", limit, "n0~back", 1, 0.0, ((NOW, -3.0, 0),))
+    for _ in range(3):
+        await storage.charge_many([back])
+    assert (await storage.peek("user", limit, now=NOW)).remaining == pytest.approx(5.0)
+    again = Charge("user", limit, "n0~back", 2, 0.0, ((NOW, -5.0, 0),))
+    await storage.charge_many([again])
+    await storage.charge_many([back])
+    assert (await storage.peek("user", limit, now=NOW)).remaining == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_what_comes_back_late_gives_no_later_window_more(storage: RateLimitStorage, algorithm: str) -> None:
+    limit = Limit(10, 60.0, algorithm)
+    await storage.acquire("user", limit, cost=8, now=NOW)
+    await storage.acquire("user", limit, cost=1, now=NOW + 200)
+    await storage.charge_many([Charge("user", limit, "n0~back", 1, 0.0, ((NOW, -3.0, 0),))])
+    assert (await storage.peek("user", limit, now=NOW + 200.001)).remaining <= 10.0

@@ -35,7 +35,7 @@ def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
         ("memory://?max_entries=0", "at least 1"),
         ("mongo://h", "mongo.*known are memory"),
         ("nothing", "known are memory"),
-        ("hybrid+redis://h/0?consistency=session", "consistency.*strong, eventual"),
+        ("hybrid+redis://h/0?consistency=weak", "consistency.*strong, eventual, session, lease"),
         ("hybrid+memory://", "shared"),
         ("redis://h:port/0", "port"),
         ("postgresql://h/db?unlogged=maybe", "unlogged"),

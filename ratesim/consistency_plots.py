@@ -1,0 +1,157 @@
+"""The figures of the notebook on consistency, in the house style of `plots.py`, each titled with what its numbers show.
+
+Every function returns a figure and its alt text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from ratesim.consistency import Map
+from ratesim.plots import INK, STYLE
+from ratesim.wording import seconds, share
+
+__all__ = ["KINDS", "intervals", "latencies", "skews", "trade_off"]
+
+# Okabe & Ito, Color Universal Design (2008): who decides.
+KINDS = {
+    "memory": "#E69F00",
+    "redis": "#D55E00",
+    "strong": "#CC79A7",
+    "lease": "#0072B2",
+    "session": "#56B4E9",
+    "eventual": "#009E73",
+}
+MARKS = ("o", "s", "^", "D")
+NONE = 1e-4  # where "exactly 0" stands on an axis of shares; what is above it, but hardly, stands at twice that
+
+
+def trade_off(found: Map) -> tuple[Figure, str]:
+    """Over-admission against operations at Redis, one point for each policy."""
+    rows = found.part("policies")
+    exact = rows[(rows["over"] == 0.0) & (rows["kind"] != "memory")]
+    best = exact.sort_values("operations").to_dict("records")[0]
+    title = f"Of what admits nothing too much, {best['policy']} asks Redis least ({best['operations']:.2g} times)"
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+        axes = figure.subplots()
+        placed: list[tuple[float, float]] = []
+        for row in rows.sort_values("over", ascending=False).to_dict("records"):
+            x, y = row["operations"], max(row["over"], NONE if row["over"] == 0.0 else 2 * NONE)
+            axes.scatter(x, y, s=34, color=KINDS[row["kind"]], zorder=3)
+            beside = sum(abs(x - a) < 0.35 and 0.6 < y / b < 1.7 for a, b in placed)
+            axes.annotate(
+                row["policy"], (x, y), xytext=(6, 4 - 11 * beside), textcoords="offset points", fontsize=8.5, zorder=4
+            )
+            placed.append((x, y))
+        axes.set_yscale("log")
+        axes.set_ylim(NONE / 1.6, 2.0)
+        axes.set_xlim(-0.05, 1.25 * rows["operations"].max() + 0.1)
+        _shares(axes)
+        axes.set_xlabel("operations at Redis per request")
+        axes.set_ylabel("admitted too much,\n% of what an exact limiter admits (log scale)")
+        axes.set_title(title, fontsize=10.5, x=0.0)
+    told = "; ".join(f"{row['policy']} {share(row['over'])} at {row['operations']:.2g}" for row in rows.to_dict("records"))
+    return figure, f"{title}. Admitted too much, at operations per request: {told}."
+
+
+def latencies(found: Map) -> tuple[Figure, str]:
+    """From the median to the 99th percentile of every policy."""
+    rows = found.part("policies").sort_values(["p50", "p99"], ascending=False)
+    near = int((rows["p50"] < 1e-4).sum())
+    title = f"{near} of {len(rows)} answer most requests without the network"
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        for y, row in enumerate(rows.to_dict("records")):
+            colour = KINDS[row["kind"]]
+            axes.plot([row["p50"], row["p99"]], [y, y], color=colour, linewidth=2.0)
+            axes.scatter([row["p50"]], [y], s=34, color=colour, zorder=3)
+            axes.scatter([row["p99"]], [y], s=34, facecolor="white", edgecolor=colour, zorder=3)
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(rows)), rows["policy"])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("time to the answer: the median (filled) and the 99th percentile (open), log scale")
+        axes.set_title(title, x=0.0)
+    told = "; ".join(f"{row['policy']} {seconds(row['p50'])}, {seconds(row['p99'])}" for row in rows.to_dict("records"))
+    return figure, f"{title}. Median and 99th percentile: {told}."
+
+
+def intervals(found: Map) -> tuple[Figure, str]:
+    """Over-admission and operations of eventual by the number of nodes, for each interval."""
+    rows = found.part("nodes", "nodes")
+    widest = rows[rows["nodes"] == rows["nodes"].max()]
+    few, many = widest["over"].iloc[0], widest["over"].iloc[-1]
+    nodes = int(widest["nodes"].iloc[0])
+    title = f"At {nodes} nodes, a hundred times the interval admits {share(many)} too much, not {share(few)}"
+    figure, told = _pair(rows, "nodes", list(rows["policy"].unique()), title, "nodes (log scale)", log=True)
+    return figure, f"{title}. Admitted too much, and operations per request, by nodes: {told}."
+
+
+def skews(found: Map) -> tuple[Figure, str]:
+    """The same by the skew of the keys, eventual beside leases."""
+    rows = found.part("skew", "skew")
+    names = list(rows["policy"].unique())
+    lease = rows[rows["policy"] == "lease"]
+    first, last = lease["operations"].iloc[0], lease["operations"].iloc[-1]
+    title = (
+        f"The more of the traffic a few keys have, the less Redis is asked: {first:.2g} to {last:.2g} per request by leases"
+    )
+    figure, told = _pair(rows, "skew", names, title, "skew of the keys, Zipf's exponent", log=False)
+    return figure, f"{title}. Admitted too much, and operations per request, by skew: {told}."
+
+
+def _pair(rows: pd.DataFrame, by: str, names: Sequence[str], title: str, label: str, log: bool) -> tuple[Figure, str]:
+    """Over-admission at the left, operations at the right, a line for each policy."""
+    told = []
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.9), layout="constrained")
+        left, right = figure.subplots(1, 2, sharex=True)
+        for name, mark, style in zip(names, MARKS, ("-", "--", ":", "-."), strict=False):
+            of = rows[rows["policy"] == name]
+            colour = KINDS[str(of["kind"].iloc[0])]
+            for axes, values in (
+                (left, of["over"].where(of["over"] == 0.0, of["over"].clip(lower=2 * NONE)).clip(lower=NONE)),
+                (right, of["operations"]),
+            ):
+                axes.plot(of[by], values, color=colour, marker=mark, markersize=5, linestyle=style, label=name)
+            told.append(
+                f"{name}: "
+                + ", ".join(
+                    f"{x:g} {share(y)} {z:.2g}" for x, y, z in zip(of[by], of["over"], of["operations"], strict=True)
+                )
+            )
+        left.set_yscale("log")
+        left.set_ylim(NONE / 1.6, 2.0)
+        _shares(left)
+        left.set_ylabel("admitted too much, % (log scale)")
+        right.set_ylabel("operations at Redis per request")
+        right.set_ylim(0.0, 1.15 * max(rows["operations"].max(), 1.0))
+        right.axhline(1.0, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
+        right.annotate(
+            "every request", (rows[by].max(), 1.0), xytext=(0, 3), textcoords="offset points", ha="right", fontsize=8
+        )
+        for axes in (left, right):
+            if log:
+                axes.set_xscale("log")
+            axes.set_xticks(sorted(rows[by].unique()), [f"{x:g}" for x in sorted(rows[by].unique())])
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlabel(label)
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(names), frameon=False, fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure, "; ".join(told)
+
+
+def _shares(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    ticks = [NONE, 1e-3, 1e-2, 1e-1, 1.0]
+    axes.set_yticks(ticks, ["exactly 0", *(f"{100 * tick:g} %" for tick in ticks[1:])])

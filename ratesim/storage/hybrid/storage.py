@@ -1,0 +1,259 @@
+"""`HybridStorage`: who decides (consistency), on a view from where (read), and how L2 hears of it (write)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from ratesim.errors import ConnectionFailed, StorageError, Timeout
+from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
+from ratesim.runtime import AsyncioRuntime, Runtime
+from ratesim.state import RateLimitState
+from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, learning
+from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
+from ratesim.storage.hybrid.away import Away
+from ratesim.storage.hybrid.flushing import Flusher
+from ratesim.storage.hybrid.lease import terms
+from ratesim.storage.hybrid.leases import Leases
+from ratesim.storage.hybrid.near import Near
+from ratesim.storage.hybrid.tally import SyncStats, Tally
+from ratesim.storage.hybrid.views import Views
+from ratesim.storage.memory import MemoryStorage
+from ratesim.storage.served import ServedStorage
+
+__all__ = ["HybridStorage"]
+
+
+class HybridStorage(RateLimitStorage):
+    """L1 and L2 under one roof.
+
+    l2: the shared storage; closed with this one.
+    rng: draws the phase of the flushes. sequence: as in MemoryStorage.
+    """
+
+    def __init__(
+        self,
+        l2: RateLimitStorage,
+        config: HybridStorageConfig | None = None,
+        runtime: Runtime | None = None,
+        rng: np.random.Generator | None = None,
+        sequence: Callable[[], int] | None = None,
+    ) -> None:
+        config = config or HybridStorageConfig()
+        self.config = config = msgspec.structs.replace(config, node=config.node or uuid.uuid4().hex)
+        self.runtime = runtime or AsyncioRuntime()
+        near = MemoryStorageConfig(
+            max_entries=config.max_entries,
+            memory_limit=config.memory_limit,
+            eviction_policy=config.eviction_policy,
+            thread_safe=False,
+        )
+        self.l1 = MemoryStorage(near, self.runtime, sequence)
+        self.l2 = l2
+        self.tally = Tally()
+        self._views = Views(self.l1, l2, config, self.runtime, self.tally)
+        self._flusher = Flusher(self.l1, l2, config, self.runtime, self.tally, rng, self._views)
+        self._leases = Leases(l2, config, self.runtime, self.tally, sequence)
+        self._away = Away(config)
+        self._near = Near(self.l1, config, self.runtime, self.tally, sequence, self._views, self._flusher, self._away)
+        self._closed = False
+        # What every request reads, at hand.
+        self._time = self.runtime.time
+        self._records = self._views.records
+        self._at_once = config.consistency == "eventual" and config.write == "write_back"
+
+    async def open(self) -> Self:
+        await self.l2.open()
+        return self
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    async def acquire(
+        self,
+        identifier: str,
+        limit: Limits,
+        cost: float = 1.0,
+        now: float | None = None,
+        session: str | None = None,
+    ) -> Decision:
+        time = self._time()
+        if now is None:
+            now = time
+        if self._at_once and limit.__class__ is Limit:
+            # The common case, without another call: a young view, nothing to wait for, and who is told is told later.
+            name = limit.name
+            record = self._records.get((identifier, name) if name else identifier)
+            if record is not None and time < record.young_until and record.limit is limit:
+                if cost != 1.0:
+                    cost = check_cost(cost)
+                decision = record.decide(identifier, cost, now)
+                decision.view_age = time - record.read_at
+                if decision.allowed:
+                    if record.since <= now < record.until:
+                        record.cost += cost
+                        record.requests += 1
+                        if now > record.time:
+                            record.time = now
+                    elif cost:
+                        self._flusher.note(record, now, cost)
+                return decision
+        if self.config.consistency == "strong":
+            return await self._at_l2(identifier, limit, cost, now)
+        if self.config.consistency == "lease":
+            return await self._on_lease(identifier, limit, cost, now)
+        return await self._near.acquire(identifier, as_limits(limit), check_cost(cost), now, session)
+
+    # -- where L2 decides ---------------------------------------------------------------------------------------------
+
+    async def _at_l2(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
+        try:
+            return await self.runtime.timeout(self.l2.acquire(identifier, limit, cost, now), self.config.max_wait)
+        except TimeoutError:
+            return await self._without_l2(identifier, limit, cost, now, Timeout(f"L2: {self.config.max_wait:g} s"))
+        except StorageError as error:
+            return await self._without_l2(identifier, limit, cost, now, error)
+
+    async def _on_lease(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
+        try:
+            if isinstance(limit, Limit):
+                decision = self._leases.spend(identifier, limit, cost, now)
+                return await self._leases.acquire(identifier, limit, cost, now) if decision is None else decision
+            # Of several limits all admit or none is charged, which only L2 can say; on the terms that leases have.
+            asked = tuple(terms(each, self.config.lease_ttl).asked for each in as_limits(limit))
+            return await self.runtime.timeout(self.l2.acquire(identifier, asked, cost, now), self.config.max_wait)
+        except TimeoutError:
+            return await self._without_l2(identifier, limit, cost, now, Timeout(f"L2: {self.config.max_wait:g} s"))
+        except StorageError as error:
+            return await self._without_l2(identifier, limit, cost, now, error)
+
+    async def _without_l2(self, identifier: str, limit: Limits, cost: float, now: float, error: StorageError) -> Decision:
+        """The policy's answer. What it admits reaches L2 later, unless L2 may have charged the request already."""
+        self.tally.without_l2 += 1
+        limits = as_limits(limit)
+        records = [self._views.record(identifier, each) for each in limits]
+        allowed = self._away.admits(records, check_cost(cost), now)
+        if allowed and cost and isinstance(error, ConnectionFailed) and not error.sent:
+            for record in records:
+                self._flusher.note(record, now, cost)
+        return self._away.decision(allowed, limits[0])
+
+    async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
+        now = self.runtime.time() if now is None else now
+        limits = as_limits(limit)
+        if self.config.consistency == "strong":
+            return await self.l2.peek(identifier, limits, cost, now)
+        if self.config.consistency == "lease":
+            asked = tuple(terms(each, self.config.lease_ttl).asked for each in limits)
+            return await self.l2.peek(identifier, asked, cost, now)
+        _, young = await self._near.looked_at(identifier, limits, {})
+        if not young and self._away.policy == "fail_closed":
+            return self._away.decision(False, limits[0])
+        return self.l1.decide(identifier, limits[0] if len(limits) == 1 else limits, cost, now, consume=False)
+
+    # -- the rest of the interface ------------------------------------------------------------------------------------
+
+    async def reset(self, identifier: str) -> None:
+        self._drop(identifier)
+        await self.l2.reset(identifier)
+        await self.l1.reset(identifier)
+
+    def _drop(self, identifier: str, name: str | None = None) -> None:
+        self._leases.forget(identifier, name)
+        for record in self._views.of(identifier, name):
+            self._flusher.forget(record)
+            self._views.forget(record)
+
+    async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
+        """The view and what is unflushed, where L1 decides and has been asked; else L2's state."""
+        record = self._views.find(identifier, name)
+        if record is None or self.config.consistency not in ("eventual", "session"):
+            return await self.l2.get_state(identifier, name)
+        if not await self._views.ready(record):
+            raise ConnectionFailed("L2 is away, and the view of it is too old", sent=False)
+        return await self.l1.get_state(identifier, name)
+
+    async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
+        self._drop(identifier, name)
+        await self.l2.set_state(identifier, state, ttl, name)
+        await self.l1.set_state(identifier, state, ttl, name)
+
+    async def increment(self, identifier: str, amount: int, window: float) -> int:
+        return await self.l2.increment(identifier, amount, window)
+
+    async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        """Goes to L2, where the limit moves. A view that this node has of it learns the same, until it is next replaced."""
+        now = self.runtime.time() if now is None else now
+        limits = learning(limit, score)
+        await self.l2.observe(identifier, limits, score, now)
+        seen = tuple(each for each in limits if self._views.find(identifier, each.name) is not None)
+        self.l1.learn(identifier, seen, score, now)
+
+    async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
+        states = await self.l2.charge_many(charges)
+        for charge, state in zip(charges, states, strict=True):
+            record = self._views.find(charge.identifier, charge.limit.name)
+            if record is not None:
+                self._views.see(record, state)
+        return states
+
+    async def health_check(self) -> StorageHealth:
+        return await self.l2.health_check()
+
+    async def cleanup_expired(self) -> int:
+        dropped = await self.l1.cleanup_expired()
+        self._views.forget_expired()
+        return dropped + await self.l2.cleanup_expired()
+
+    async def get_stats(self) -> StorageStats:
+        """Entries and bytes of L1 with the errors of L2; hits are decisions that needed no read of L2."""
+        near, far = await self.l1.get_stats(), await self.l2.get_stats()
+        reads = self.tally.reads
+        return StorageStats(
+            entries=near.entries,
+            bytes=near.bytes,
+            operations=far.operations,
+            hits=max(near.operations - reads, 0),
+            misses=reads,
+            evictions=near.evictions,
+            memory_evictions=near.memory_evictions,
+            harmful_evictions=near.harmful_evictions,
+            cost_forgotten=near.cost_forgotten,
+            expirations=near.expirations,
+            restarts=near.restarts,
+            errors=far.errors,
+        )
+
+    def sync_stats(self) -> SyncStats:
+        """What lies between L1 and L2."""
+        unflushed, requests = self._flusher.unflushed()
+        counts = {name: getattr(self.tally, name) for name in Tally.__slots__}
+        breaker = self.l2.client.breaker if isinstance(self.l2, ServedStorage) else ""
+        return SyncStats(
+            **counts, unflushed=unflushed, unflushed_requests=requests, on_lease=self._leases.out(), breaker=breaker
+        )
+
+    async def flush(self) -> bool:
+        """Send all that is unsent now; whether L2 took it in."""
+        return await self._flusher.flush_all()
+
+    def kill(self) -> None:
+        """Stop at once, as a crash of the process would: what was not flushed is lost (`sync_stats().lost`)."""
+        self._closed = True
+        self._flusher.kill()
+        self._leases.kill()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._flusher.stop()
+        flushed = await self._flusher.flush_all()
+        await self._leases.close()
+        lost = self._flusher.unflushed()[0]
+        await self.l2.close()
+        if not flushed:
+            raise StorageError(f"closed while L2 was away: {lost:g} of consumption was not flushed")

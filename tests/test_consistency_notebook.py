@@ -1,0 +1,142 @@
+"""The notebook on consistency: executed small, its map is what theory says of it, and it says what its numbers say."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from xml.etree import ElementTree
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+
+from ratesim import consistency_parts as parts
+from ratesim.consistency import POLICIES, Map, cheapest
+from ratesim.report import notebooks
+from ratesim.wording import seconds, share
+
+SMALL = {"limit": "40/second", "requests": 600.0, "keys": 8, "skew": 1.0, "nodes": 4, "seed": 3, "seeds": 1, "duration": 2.0}
+NOTEBOOK = "consistency.ipynb"
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory) -> list[str]:
+    """What each code cell shows, as HTML."""
+    out = tmp_path_factory.mktemp("consistency") / "out.ipynb"
+    papermill.execute_notebook(
+        str(notebooks() / NOTEBOOK), str(out), parameters=SMALL, kernel_name="python3", progress_bar=False
+    )
+    cells = nbformat.read(out, as_version=4).cells
+    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+
+
+@pytest.fixture(scope="module")
+def found() -> Map:
+    return parts.mapped(**SMALL)
+
+
+def words(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
+
+
+def of(found: Map, policy: str) -> pd.Series:
+    rows = found.part("policies")
+    return rows[rows["policy"] == policy].iloc[0]
+
+
+# What was simulated ----------------------------------------------------------------------------------------------------
+
+
+def test_redis_strong_and_leases_admit_nothing_too_much_and_all_others_do(found):
+    rows = found.part("policies")
+    assert set(rows["policy"]) == {policy.name for policy in POLICIES}
+    exact = set(rows[rows["over"] == 0.0]["policy"])
+    assert {"Redis", "strong", "lease"} <= exact
+    assert not exact & {"memory alone", "eventual, 1 s", "eventual, 100 ms"}
+
+
+def test_the_longer_the_interval_the_more_is_admitted_and_the_less_is_asked(found):
+    rows = [of(found, f"eventual, {interval}") for interval in ("10 ms", "100 ms", "1 s")]
+    assert rows[0]["over"] < rows[1]["over"] < rows[2]["over"]
+    assert rows[0]["operations"] > rows[1]["operations"] > rows[2]["operations"]
+
+
+def test_leases_answer_as_fast_as_memory_and_ask_less_than_for_every_request(found):
+    lease, redis = of(found, "lease"), of(found, "Redis")
+    assert lease["p50"] < 0.1 * redis["p50"]
+    assert lease["operations"] < redis["operations"]
+    assert lease["denied"] < 0.03
+
+
+def test_memory_alone_admits_most_and_asks_nothing(found):
+    rows, alone = found.part("policies"), of(found, "memory alone")
+    assert alone["operations"] == 0.0
+    assert alone["over"] == rows["over"].max()
+
+
+def test_more_nodes_ask_more_for_the_same_traffic(found):
+    for _, rows in found.part("nodes", "nodes").groupby("policy", sort=False):
+        assert rows["operations"].is_monotonic_increasing
+
+
+def test_the_cheapest_is_the_one_that_asks_least_of_those_that_fit():
+    rows = pd.DataFrame(
+        {
+            "policy": ["a", "b", "c"],
+            "over": [0.0, 0.0, 0.5],
+            "p99": [1e-3, 1e-3, 1e-6],
+            "operations": [1.0, 0.5, 0.1],
+        }
+    )
+    assert cheapest(rows, 0.0, 1e-2) == "b"
+    assert cheapest(rows, 1.0, 1e-2) == "c"
+    assert cheapest(rows, 0.0, 1e-6) is None
+
+
+# What the page says ----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_output_is_the_answer_to_the_readers_requirements(shown, found):
+    said = words(shown[0])
+    chosen = cheapest(found.part("policies"), 0.01, 0.002)
+    assert said.lower().startswith("no policy" if chosen is None else chosen.lower())
+    lease, slow = of(found, "lease"), of(found, "eventual, 1 s")
+    assert f"ask {lease['operations']:.2g} times per request" in said
+    assert f"admit {share(slow['over'])} too much" in said
+    assert f"waits {seconds(of(found, 'strong')['p50'])}" in said
+
+
+def test_every_policy_stands_in_the_table_with_what_it_costs(shown, found):
+    said = words(shown[1])
+    for row in found.part("policies").itertuples():
+        assert f"{row.policy} {share(row.over)} {share(row.denied)} {seconds(row.p50)} {seconds(row.p99)}" in said
+
+
+def test_every_figure_of_consistency_can_be_read_and_heard(shown):
+    figures = re.findall(r"<svg .*?</svg>", "\n".join(shown), flags=re.DOTALL)
+    assert len(figures) == 4
+    for figure in figures:
+        root = ElementTree.fromstring(figure)
+        assert root.get("role") == "img"
+        assert len(root.get("aria-label")) > 80
+
+
+def test_a_reader_finds_the_cheapest_policy_for_what_is_bearable(shown, found):
+    said = words(shown[5])
+    rows = found.part("policies")
+    for bearable in (0.0, 0.01, 1.0):
+        assert (cheapest(rows, bearable, 0.01) or "none") in said
+    assert f"nothing {cheapest(rows, 0.0, 1e-4) or 'none'}" in said
+
+
+def test_the_notebook_on_consistency_is_thin_and_without_outputs():
+    notebook = nbformat.read(notebooks() / NOTEBOOK, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert notebook.cells[0].source.endswith("?")
+    assert len(code) <= 12
+    assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == [code[0]]
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 12
+        assert cell.outputs == []
+        assert cell.execution_count is None
