@@ -11,16 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import simpy
 
 from ratesim.limit import Limit
-from ratesim.simulation import bench_eviction, bench_memory
+from ratesim.simulation import bench_eviction, bench_hybrid, bench_memory, bench_simulator
 from ratesim.simulation.calibrate import machine
-from ratesim.simulation.catalogue import catalogue
 from ratesim.simulation.oracle import exact
-from ratesim.simulation.profile import Profile
-from ratesim.simulation.run import run
-from ratesim.simulation.scenario import Scenario
 
 __all__ = ["main"]
 
@@ -29,7 +24,7 @@ def main(out: Path | None = None) -> str:
     """Measure, and write benchmarks-DATE.txt into `out` (reports/). Returns the text."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"ratesim benchmarks, {date}", machine(), ""]
-    for section in (bench_memory.section, bench_eviction.section, _oracle, _simulator):
+    for section in (bench_memory.section, bench_hybrid.section, bench_eviction.section, _oracle, bench_simulator.section):
         lines += [*section(), ""]
     text = "\n".join(lines)
     folder = out or Path("reports")
@@ -70,37 +65,4 @@ def _oracle() -> list[str]:
             denied = 1.0 - exact(limit, key, stamp, cost, keys).mean()
             per_second = _rate(n, lambda limit=limit, args=(key, stamp, cost, keys): exact(limit, *args))  # type: ignore[misc]
             lines.append(f"    {algorithm:<16} {per_second:>12,.0f}   {denied:.0%} denied")
-    return lines
-
-
-def _simulator() -> list[str]:
-    scenario = Scenario.of(
-        {
-            "workload": {"requests_per_second": 2000.0, "keys": 1000, "duration": 20.0},
-            "limit": {"rate": "100/minute"},
-            "deployment": {"nodes": 8},
-        }
-    )
-    trace, profile = scenario.trace(), Profile.load()
-    n = len(trace)
-
-    def bare() -> None:
-        env = simpy.Environment()
-
-        def process() -> object:
-            yield env.timeout(1.0)
-            yield env.timeout(1.0)
-
-        for _ in range(n):
-            env.process(process())  # type: ignore[arg-type]
-        env.run()
-
-    reference = _rate(n, bare)
-    lines = [
-        f"simulator, {n:,} requests on 8 nodes, requests/s on one core",
-        f"  {'bare SimPy, two hops':<28} {reference:>12,.0f}",
-    ]
-    for candidate in catalogue(scenario):
-        rate = _rate(n, lambda candidate=candidate: run(scenario, candidate, profile=profile, trace=trace))  # type: ignore[misc]
-        lines.append(f"  {candidate.name:<28} {rate:>12,.0f}   {rate / reference:.2f} of bare SimPy")
     return lines

@@ -24,6 +24,10 @@ class Calendar(simpy.Environment):
         self._do: Callable[[], None] = _nothing
         self._due = inf
 
+    def scheduled(self) -> int:
+        """How many events there were up to now; times are none. To be asked once, at the end: asking takes a number."""
+        return next(self._eid)
+
     def expect(self, times: Iterable[float], do: Callable[[], None]) -> None:
         """Do this at each of these times: seconds, in order, none before now. They take the place of earlier ones."""
         self._times, self._do = iter(times), do

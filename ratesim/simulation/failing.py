@@ -43,8 +43,7 @@ class NodeProcess:
         """As the node's storage, and NodeDown."""
         answer: Future[Decision] = self._runtime.future()
         self._under_way[answer] = None
-        asked = self._storages[self._node].acquire(identifier, limit, cost, now, session)
-        self._runtime.begin(self._carry(answer, asked))
+        self._runtime.begin(self._carry(answer, self._storages[self._node].acquire(identifier, limit, cost, now, session)))
         try:
             return await answer
         finally:

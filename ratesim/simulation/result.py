@@ -35,6 +35,8 @@ class RunResult:
     of what reached the store. node_bytes: what each node's own entries take at the end, shape (nodes,). store_bytes: what
     the store takes with every key that was asked for, as measured for one key.
 
+    events: moments that were simulated: requests that came, and SimPy's events.
+
     fidelity: what decided: model, fake or live; server: which one that was and its version, "" where none was asked.
     """
 
@@ -62,6 +64,7 @@ class RunResult:
     view_age: NDArray[np.float32] | None = None
     partial: bool = False
     in_flight: int = 0
+    events: int = 0
     fidelity: str = "model"
     server: str = ""
 

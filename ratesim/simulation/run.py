@@ -81,6 +81,7 @@ def run(
         bytes_from_store=sum(server.meter.bytes_from_store for server in deployment.servers),
         node_bytes=deployment.memory(runtime),
         store_bytes=_store_bytes(deployment, candidate, profile, limit.algorithm, played.trace),
+        events=env.scheduled() + (len(trace) if clients is None else 0),
         fidelity=fidelity,
         server=real.server if real else "",
     )

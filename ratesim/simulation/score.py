@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from math import inf
-from typing import Any, NamedTuple
+from math import fsum, inf
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,6 +16,8 @@ from ratesim.simulation.compiled import load
 from ratesim.simulation.oracle import exact
 
 __all__ = ["Score", "Worst", "score"]
+
+ROWS = 1 << 20  # that are looked at together, and as many more as the last key among them has
 
 _TAIL = """
 from numba import njit
@@ -96,27 +98,74 @@ def score(
     granted = exact(limit, key, stamp, cost, keys)
     key = key.astype(np.int64, copy=False)
     by_key = np.lexsort((stamp, key))  # so by window, too: floor(stamp / period) never falls as stamp grows
-    key, stamp, cost, admitted = key[by_key], stamp[by_key], cost[by_key], admitted[by_key]
+    ends = np.cumsum(np.bincount(key, minlength=keys)) if key.size else np.zeros(1, np.int64)
+    parts: list[_Part] = []
+    first = 0
+    while first < len(key):  # some keys at a time, since a sorted copy of ten million rows takes half a gigabyte
+        last = int(ends[np.searchsorted(ends, min(first + ROWS, len(key)))])
+        rows = by_key[first:last]
+        parts.append(_part(limit, key[rows], stamp[rows], cost[rows], admitted[rows], granted[rows], since))
+        first = last
+    exact_total = fsum(part.exact for part in parts)
+    heaviest = max(parts, key=lambda part: part.heaviest, default=None)
+    permitted = limit.rate
+    if bind(limit).algorithm.rule.BURST:
+        permitted += limit.rate if limit.burst is None else limit.burst
+    return Score(
+        over_admission=_ratio(fsum(part.over for part in parts), exact_total),
+        false_denial=_ratio(fsum(part.short for part in parts), exact_total),
+        net_over_admission=_ratio(fsum(part.net for part in parts), exact_total),
+        worst_excess=-1.0 if heaviest is None else heaviest.heaviest / permitted - 1.0,
+        exact_total=exact_total,
+        admitted_total=fsum(part.admitted for part in parts),
+        worst=None if heaviest is None else heaviest.worst,
+    )
+
+
+class _Part(NamedTuple):
+    """The costs of some keys: beyond and short of the oracle's by window, beyond by key; the oracle's, ours, the heaviest
+    window's, and that window."""
+
+    over: float
+    short: float
+    net: float
+    exact: float
+    admitted: float
+    heaviest: float
+    worst: Worst | None
+
+
+def _part(
+    limit: Limit,
+    key: NDArray[np.int64],
+    stamp: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    admitted: NDArray[np.bool_],
+    granted: NDArray[np.bool_],
+    since: float,
+) -> _Part:
+    """Of rows that are sorted by key, then stamp."""
     # Row by row, where equal decisions cancel exactly, before anything is summed and rounded.
-    granted = granted[by_key]
     surplus = np.where(admitted, cost, 0.0) - np.where(granted, cost, 0.0)
     early = np.where(stamp < since, surplus, 0.0)
     other_key = np.diff(key, prepend=-1) != 0
     other_window = other_key | (np.diff(np.floor(stamp / limit.period), prepend=-inf) != 0)
     in_windows, before = _sums(surplus, other_window), _sums(early, other_window)
-    in_keys, before_in_keys = _sums(surplus, other_key), _sums(early, other_key)
     counted = stamp >= since
     admitted, granted = admitted & counted, granted & counted
-    exact_total = float(cost[granted].sum())
-    worst_excess, worst = _worst(limit, key[admitted], stamp[admitted], cost[admitted])
-    return Score(
-        over_admission=_ratio(_grown(in_windows, before), exact_total),
-        false_denial=_ratio(_grown(-in_windows, -before), exact_total),
-        net_over_admission=_ratio(_grown(in_keys, before_in_keys), exact_total),
-        worst_excess=worst_excess,
-        exact_total=exact_total,
-        admitted_total=float(cost[admitted].sum()),
-        worst=worst,
+    key, stamp, ours = key[admitted], stamp[admitted], cost[admitted]
+    heaviest, first = load("heaviest", "import numpy as np\n\n" + _HEAVIEST + _TAIL)._heaviest(
+        key, stamp, ours, limit.period
+    )
+    start = float(stamp[first]) if first >= 0 else 0.0
+    return _Part(
+        over=_grown(in_windows, before),
+        short=_grown(-in_windows, -before),
+        net=_grown(_sums(surplus, other_key), _sums(early, other_key)),
+        exact=float(cost[granted].sum()),
+        admitted=float(ours.sum()),
+        heaviest=heaviest,
+        worst=Worst(int(key[first]), start, start + limit.period) if first >= 0 else None,
     )
 
 
@@ -134,20 +183,6 @@ def _ratio(part: float, whole: float) -> float:
     if part == 0:
         return 0.0
     return float(part) / whole if whole > 0 else inf
-
-
-def _worst(
-    limit: Limit, key: NDArray[Any], stamp: NDArray[np.float64], cost: NDArray[np.float64]
-) -> tuple[float, Worst | None]:
-    permitted = limit.rate
-    if bind(limit).algorithm.rule.BURST:
-        permitted += limit.rate if limit.burst is None else limit.burst
-    heaviest = load("heaviest", "import numpy as np\n\n" + _HEAVIEST + _TAIL)._heaviest
-    total, first = heaviest(key, stamp, cost, limit.period)
-    if first < 0:
-        return -1.0, None
-    start = float(stamp[first])
-    return total / permitted - 1.0, Worst(int(key[first]), start, start + limit.period)
 
 
 def _heaviest(key, stamp, cost, period):  # type: ignore[no-untyped-def]

@@ -54,9 +54,8 @@ class Sending:
         self._begun = array("d")  # when each was sent; earlier by what it waited for its node's processor
         self._waits: dict[int, float] = {}  # that, of requests in nodes that may restart
         self._warm = 0  # requests that were sent in the warm-up
-        # Of each session the token of each identifier, and whose each request is; only where nodes give tokens.
-        self._tokens: dict[tuple[int, str], str] | None = {} if deployment.sessions else None
-        self._whose: dict[int, tuple[int, str]] = {}
+        self._tokens: dict[tuple[int, str], str] | None = {} if deployment.sessions else None  # of a session, for a key
+        self._whose: dict[int, tuple[int, str]] = {}  # session and key of requests under way, where there are tokens
 
     def of_trace(self, trace: Trace, due: NDArray[np.float64]) -> tuple[Iterable[float], Callable[[], None]]:
         """What `Calendar.expect` takes: when the requests of a trace are due, and what sends the next of them.
@@ -147,7 +146,7 @@ class Sending:
             deployment.plan.request = i
         if self._tokens is None:
             return deployment.nodes[node].acquire(identifier, self._limit, cost, now)
-        self._whose[i] = whose = session, identifier
+        whose = self._whose[i] = session, identifier
         return deployment.nodes[node].acquire(identifier, self._limit, cost, now, self._tokens.get(whose))
 
     def _answered(self, i: int, decision: Decision | None, error: Exception | None) -> None:

@@ -151,8 +151,8 @@ def _live_jobs(jobs: Sequence[Job]) -> list[Job]:
     first: dict[tuple[str, bool], Job] = {}
     for job in jobs:
         url = StorageURL.parse(job.candidate.storage)
-        near = url.hybrid is not None and url.hybrid.consistency != "strong"
-        first.setdefault((backend_of(job.candidate), near), job)
+        eventual = url.hybrid is not None and url.hybrid.consistency == "eventual"
+        first.setdefault((backend_of(job.candidate), eventual), job)
     return list(first.values())
 
 
