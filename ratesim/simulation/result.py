@@ -78,18 +78,20 @@ class RunResult:
     @property
     def fail_open(self) -> NDArray[np.bool_]:
         """Which requests were admitted because their store was away, by nobody's decision."""
-        return np.logical_and(self.allowed, self.sequence == 0)
+        undecided: NDArray[np.bool_] = self.sequence == 0
+        return self.allowed & undecided
 
     def row(self) -> dict[str, Any]:
         """The run as one row of a results table; times in seconds, sizes in bytes.
 
         requests are admitted, denied or failed; in_flight come on top. fail_open: of the admitted, those that nobody
-        decided, because the store was away. errors: how many of which kind, as text. worst_key, worst_start: where worst_excess was, as a time since the epoch. jain_nodes, jain_keys: how even the shares are, of
-        requests by node and of admitted cost by key. utilisation: of the store, over the time of the trace;
-        node_utilisation and _max: of the nodes' processors, the mean and the busiest. store_waiting: the mean number of
-        batches that wait in the store; store_inside_max, node_inside_max: the most that waited or were served at once.
-        bytes_per_key: as measured for one; node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago
-        the store was last heard of, at each decision; nan where nobody decides on a view.
+        decided, because the store was away. errors: how many of which kind, as text. worst_key, worst_start: where
+        worst_excess was, as a time since the epoch. jain_nodes, jain_keys: how even the shares are, of requests by node and
+        of admitted cost by key. utilisation: of the store, over the time of the trace; node_utilisation and _max: of the
+        nodes' processors, the mean and the busiest. store_waiting: the mean number of batches that wait in the store;
+        store_inside_max, node_inside_max: the most that waited or were served at once. bytes_per_key: as measured for one;
+        node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago the store was last heard of, at
+        each decision; nan where nobody decides on a view.
         """
         requests = len(self.allowed)
         admitted = int(self.allowed.sum())
