@@ -63,7 +63,6 @@ class Setting:
                     "keys": self.keys,
                     "zipf": 0.0,
                     "duration": duration,
-                    "spread": False,
                 },
                 "limit": {"rate": f"{self.limit.rate:g}/{self.limit.period:g}s", "algorithm": self.limit.algorithm},
                 "deployment": {"nodes": self.replicas, "routing": "random", "network": self.network},

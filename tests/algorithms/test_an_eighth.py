@@ -126,7 +126,9 @@ async def decisions(
     for identifier, now, cost, peek in rows:
         clock.now = now
         ask = storage.peek if peek else storage.acquire
-        answers.append(await ask(identifier, limit, cost, now))
+        answer = await ask(identifier, limit, cost, now)
+        answer.view_age = 0.0  # what was decided is the same, however long ago a shared store was heard of
+        answers.append(answer)
     return answers
 
 

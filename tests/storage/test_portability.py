@@ -55,7 +55,9 @@ async def test_decisions_go_on_as_if_the_state_had_never_moved(
                 for each in (backends[here if step < 20 else there], stayed):
                     await each.observe(user, limit, 0.4, clock.now)
             expected = await stayed.acquire(user, limit, cost)
-            assert await backends[here if step < 20 else there].acquire(user, limit, cost) == expected
+            decision = await backends[here if step < 20 else there].acquire(user, limit, cost)
+            decision.view_age = 0.0  # what was decided is the same, however long ago the store was heard of
+            assert decision == expected
             denied += not expected.allowed
         assert 0 < denied < 40
     assert moved > 30
