@@ -124,7 +124,7 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
         field, equals, value = text.partition("=")
         if not equals or not field:
             raise Mistake(f"--workload {text!r}: write FIELD=VALUE such as requests_per_second=200")
-        data["workload"][field] = float(value) if re.fullmatch(r"[\d.]+", value) else value
+        data["workload"][field] = float(value) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", value) else value
     places = {
         "limit": ("limit", "rate"),
         "algorithm": ("limit", "algorithm"),

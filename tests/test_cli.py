@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 import pandas as pd
 import pytest
 
+NO_DASK = importlib.util.find_spec("distributed") is None
 LINE = '10.0.0.{} - - [17/May/2015:10:05:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
 
 
@@ -228,3 +230,15 @@ def test_ctrl_c_in_a_live_run_prints_what_there_is_and_leaves_no_server(recipe, 
     assert said.endswith(b"ratesim: interrupted\n")
     assert b"Traceback" not in said
     assert [*place.iterdir()] == []
+
+
+def test_a_number_that_is_none_is_refused(tmp_path):
+    refused(command("run", "memory", "--seed", "-1"), "seed -1: must be 0 or more")
+    asked = ("recommend", "--limit", "9/minute", "--workload", "requests_per_second=1..2")
+    refused(command(*asked), "workload.requests_per_second", "valid number")
+
+
+def test_an_address_that_is_none_is_refused(tmp_path):
+    said = "ratesim[distributed]" if NO_DASK else "nonsense: is no address; write one such as tcp://host:8786"
+    refused(command("sweep", "--out", tmp_path / "x.csv", "--scheduler", "nonsense"), said)
+    assert list(tmp_path.iterdir()) == []

@@ -44,7 +44,7 @@ def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None
         part, dot, _ = field.partition(".")
         if field not in _ALONE and (part not in _PARTS or not dot):
             raise ScenarioError(
-                f"grid: {field}: vary {', '.join(_ALONE)} or a field of {', '.join(_PARTS)}, such as deployment.nodes; "
+                f"grid: {field}: vary a field of {', '.join(_PARTS)}, such as deployment.nodes, or {_ALONE[0]}; "
                 "candidates and seeds are given as such"
             )
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):

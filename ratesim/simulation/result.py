@@ -75,17 +75,26 @@ class RunResult:
             raise AssertionError(f"{unanswered} of {len(self.latency)} requests were never answered")
         if (self.allowed & self.failed).any():
             raise AssertionError("a request was both admitted and failed")
+        if not len(self.trace) == len(self.allowed) == len(self.failed) == len(self.sequence) == len(self.node):
+            raise AssertionError(f"{len(self.trace)} requests were asked, and something else was answered")
+
+    @property
+    def fail_open(self) -> NDArray[np.bool_]:
+        """Which requests were admitted because their store was away, by nobody's decision."""
+        undecided: NDArray[np.bool_] = self.sequence == 0
+        return self.allowed & undecided
 
     def row(self) -> dict[str, Any]:
         """The run as one row of a results table; times in seconds, sizes in bytes.
 
-        requests are admitted, denied or failed; in_flight come on top. errors: how many of which kind, as text. worst_key,
-        worst_start: where worst_excess was, as a time since the epoch. jain_nodes, jain_keys: how even the shares are, of
-        requests by node and of admitted cost by key. utilisation: of the store, over the time of the trace;
-        node_utilisation and _max: of the nodes' processors, the mean and the busiest. store_waiting: the mean number of
-        batches that wait in the store; store_inside_max, node_inside_max: the most that waited or were served at once.
-        bytes_per_key: as measured for one; node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago
-        the store was last heard of, at each decision; nan where nobody decides on a view.
+        requests are admitted, denied or failed; in_flight come on top. fail_open: of the admitted, those that nobody
+        decided, because the store was away. errors: how many of which kind, as text. worst_key, worst_start: where
+        worst_excess was, as a time since the epoch. jain_nodes, jain_keys: how even the shares are, of requests by node and
+        of admitted cost by key. utilisation: of the store, over the time of the trace; node_utilisation and _max: of the
+        nodes' processors, the mean and the busiest. store_waiting: the mean number of batches that wait in the store;
+        store_inside_max, node_inside_max: the most that waited or were served at once. bytes_per_key: as measured for one;
+        node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago the store was last heard of, at
+        each decision; nan where nobody decides on a view.
         """
         requests = len(self.allowed)
         admitted = int(self.allowed.sum())
@@ -109,6 +118,7 @@ class RunResult:
             "denied": requests - admitted - failed,
             "failed": failed,
             "in_flight": self.in_flight,
+            "fail_open": int(self.fail_open.sum()),
             "errors": ", ".join(f"{kind} {count}" for kind, count in sorted(self.errors.items())),
             "exact_total": self.score.exact_total,
             "over_admission": self.score.over_admission,
@@ -212,14 +222,14 @@ class RunResult:
         named = [f"{fault.kind} at {fault.start:g} s" for fault in faults]
         rows = []
         for phase, rows_of in [("healthy", healthy), *zip(named, during, strict=True)]:
-            requests, admitted, failed = (
-                int(each[rows_of].sum()) for each in (np.ones_like(healthy), self.allowed, self.failed)
+            requests, admitted, failed, unasked = (
+                int(each[rows_of].sum()) for each in (np.ones_like(healthy), self.allowed, self.failed, self.fail_open)
             )
             p50, p99 = np.quantile(self.latency[rows_of], [0.5, 0.99]) if requests else (np.nan, np.nan)
-            counts = (phase, requests, admitted, requests - admitted - failed, failed)
+            counts = (phase, requests, admitted, requests - admitted - failed, failed, unasked)
             rows.append((*counts, float(p50), float(p99)))
         return pd.DataFrame(
-            rows, columns=["phase", "requests", "admitted", "denied", "failed", "latency_p50", "latency_p99"]
+            rows, columns=["phase", "requests", "admitted", "denied", "failed", "fail_open", "latency_p50", "latency_p99"]
         )
 
     def by_node(self) -> pd.DataFrame:

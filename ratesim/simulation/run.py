@@ -46,6 +46,8 @@ def run(
     """
     profile = profile or Profile.load()
     seed = scenario.seed if seed is None else seed
+    if seed < 0:
+        raise ScenarioError(f"seed {seed}: must be 0 or more")
     trace = scenario.trace(seed) if trace is None else trace
     cut = (float(trace.time[0]) if len(trace) else EPOCH) + scenario.warmup
     clients = scenario.clients(trace)

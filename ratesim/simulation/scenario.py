@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -80,7 +80,7 @@ class LimitSpec(Part):
     rate: str
     algorithm: str = "sliding_window"
     burst: float | None = None
-    options: dict[str, float] = Field(default_factory=dict)
+    options: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -135,8 +135,9 @@ class Scenario(Part):
         try:
             scenario = cls.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
+            # What may be a text or a number has an error of each kind, and "not a text" says less of a number.
+            first = min(error.errors(), key=lambda each: each["type"] == "string_type")
+            where = ".".join(map(str, _written(first["loc"]))) or "the whole"
             what = first["msg"].removeprefix("Value error, ")
             if first["type"] == "extra_forbidden":
                 known = ", ".join(_known(cls, first["loc"][:-1]))
@@ -168,9 +169,12 @@ class Scenario(Part):
 
     def trace(self, seed: int | None = None, progress: Any = None) -> Trace:
         """The requests of the replication with this seed (the scenario's unless given), the same for every candidate; of a
-        log, the same for every replication."""
+        log, the same for every replication. Raises LogError, and ScenarioError for no requests at all."""
         drawn = self.seed if seed is None or self.workload.log is not None else seed
-        return self.workload.trace(np.random.default_rng([drawn, 0]), progress)
+        trace = self.workload.trace(np.random.default_rng([drawn, 0]), progress)
+        if not len(trace):
+            raise ScenarioError(f"workload: no request comes of it with seed {drawn}; make it longer, or its rate higher")
+        return trace
 
     def clients(self, trace: Trace) -> Clients | None:
         """Those who ask, where they react; `trace`: the scenario's."""
@@ -203,6 +207,11 @@ def _toml(value: Any) -> str:
         escapes |= {code: f"\\u{code:04x}" for code in range(32)}
         return f'"{value.translate(escapes)}"'
     return repr(value)
+
+
+def _written(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The place of an error as a file has it: without the kind that a value was tried as."""
+    return loc[:-1] if len(loc) > 1 and loc[-1] in ("str", "constrained-float") else loc
 
 
 def _known(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:

@@ -17,7 +17,7 @@ from ratesim.simulation.deployment import Deployment
 from ratesim.simulation.failing import NodeDown
 from ratesim.simulation.faults import Timeline
 from ratesim.simulation.routing import Router
-from ratesim.storage import MemoryStorage
+from ratesim.storage import HybridStorage, MemoryStorage
 from traffic import Trace
 from traffic.reacting import Ask
 
@@ -70,7 +70,7 @@ class Sending:
         sessions = memoryview(trace.session)  # type: ignore[arg-type]
         limit, router, keys, deployment = self._limit, self._router, trace.keys, self._deployment
         storages, plan, nodes = deployment.storages, deployment.plan, router.node
-        allowed, _, latency, sequence, *_ = self._answers
+        allowed, _, latency, sequence, _, view_age = self._answers
         begin, answered, acquire = self._runtime.begin, self._answered, self._acquire
 
         def send() -> None:
@@ -79,25 +79,45 @@ class Sending:
             if asked is not None:
                 begin(asked, answered, i)
 
-        # Where nothing goes wrong, everybody's node is known, and no processor's queue is met on the way:
-
         def send_plainly() -> None:
+            # Where nothing goes wrong, everybody's node is known, and no processor's queue is met on the way.
             i, key, cost, now = next(rows)
             if plan is not None:
                 plan.request = i
             begin(storages[nodes[i]].acquire(keys[key], limit, cost, now), answered, i)
 
-        # The same of memories, whose `acquire` is `decide`, and waits for nothing:
+        loops, cpu, begun = deployment.loops, deployment.cpu, self._begun
+        at_once = [storage.at_once for storage in storages if isinstance(storage, HybridStorage)]
+
+        def send_near() -> None:
+            # The same of nodes that decide by themselves, on a processor that is shared with those on their way.
+            i, key, cost, now = next(rows)
+            node = nodes[i]
+            wait = cpu * (1 + loops[node].inside)
+            decision = at_once[node](keys[key], limit, cost, now)
+            if decision is None:
+                begun[i] -= wait
+                if plan is not None:
+                    plan.request = i
+                begin(storages[node].acquire(keys[key], limit, cost, now), answered, i)
+                return
+            allowed[i], sequence[i], latency[i] = decision.allowed, decision.sequence, wait
+            if view_age is not None:
+                view_age[i] = decision.view_age
 
         decides = [storage.decide for storage in storages if isinstance(storage, MemoryStorage)]
 
         def decide() -> None:
+            # The same of memories, whose `acquire` is `decide`, and waits for nothing.
             i, key, cost, now = next(rows)
             decision = decides[nodes[i]](keys[key], limit, cost, now)
             allowed[i], sequence[i], latency[i] = decision.allowed, decision.sequence, 0.0
 
-        plain = self._timeline is None and self._tokens is None and router.known and (self._ahead or deployment.cpu == 0.0)
-        return column(due), (decide if self._ahead else send_plainly) if plain else send
+        if self._timeline is not None or self._tokens is not None or not router.known:
+            return column(due), send
+        if self._ahead:
+            return column(due), decide
+        return column(due), send_plainly if cpu == 0.0 else send_near
 
     def for_clients(self, keys: tuple[str, ...]) -> Ask:
         """What clients that react call."""

@@ -50,6 +50,8 @@ class Sharing(ABC):
     @property
     def inside(self) -> int:
         """How many are there."""
+        if self._alone is None and not self._inside:
+            return 0
         self._go_to(self._runtime.env.now)
         return len(self._inside) + (self._alone is not None)
 

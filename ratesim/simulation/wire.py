@@ -25,8 +25,8 @@ from ratesim.storage.urls import StorageURL
 
 __all__ = ["Backing", "Metered", "PostgresWire", "RedisWire", "Wire", "wire_of"]
 
-ALWAYS, SELDOM = 64, 251  # batches of a kind that are all measured, and of how many later ones one is; a prime, so that no
-# rhythm of the traffic keeps step with it
+ALWAYS, SELDOM = 64, 251  # operations of a kind that are all measured, and of how many later batches one is; a prime, so
+# that no rhythm of the traffic keeps step with it
 
 
 class Backing(Protocol):
@@ -46,8 +46,9 @@ class Wire(Protocol):
 class Metered:
     """A backing, and the bytes that reach it and that it answers.
 
-    Batches are alike, and packing one takes longer than to simulate it: after the first 64 of a kind one in 251 is packed,
-    and the others are taken to need as much for each operation (a ratio estimate, as in storage/footprint.py).
+    Batches are alike, and packing one takes longer than to simulate it: after the first 64 operations of a kind one batch
+    in 251 is packed, and the others are taken to need as much for each operation (a ratio estimate, as in
+    storage/footprint.py).
     """
 
     def __init__(self, backing: Backing, wire: Wire) -> None:
@@ -64,7 +65,7 @@ class Metered:
             kind = self._kinds[batch[0].__class__] = [0, 0, 0, 0, 0, 0]
         kind[0] += 1
         kind[1] += len(batch)
-        if kind[0] <= ALWAYS or kind[0] % SELDOM == 0:
+        if kind[2] < ALWAYS or kind[0] % SELDOM == 0:
             kind[2] += len(batch)
             kind[3] += self._wire.sent(batch)
             kind[4] += self._wire.answered(batch, answers)

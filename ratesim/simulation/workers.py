@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import traceback
@@ -222,6 +223,8 @@ def on_dask(work: Work[J, R], jobs: Sequence[J], address: str) -> Results[J, R]:
         from distributed import Client, as_completed
     except ImportError as missing:
         raise ClusterError("a sweep on a Dask cluster needs the extra: pip install 'ratesim[distributed]'") from missing
+    if re.fullmatch(r"([a-z]+://)?.+:\d+", address) is None:  # a client of what is no address takes 20 s to give up
+        raise ClusterError(f"scheduler {address}: is no address; write one such as tcp://host:8786")
     try:
         client = Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:

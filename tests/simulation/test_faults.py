@@ -155,6 +155,18 @@ def test_a_hybrid_goes_on_while_its_l2_is_away() -> None:
     assert hybrid.score.over_admission > played(storage="hybrid+redis://h?sync_interval=0.1").score.over_admission
 
 
+def test_what_is_admitted_because_the_store_is_away_is_told_apart() -> None:
+    crash = {"kind": "crash", "start": 5, "duration": 3, "keeps_memory": True}
+    strong = "hybrid+redis://h?consistency=strong&command_timeout=0.05&retries=0&breaker_reset=0.1&when_away="
+    generous = played(crash, storage=strong + "fail_open")
+    phases = generous.phases().set_index("phase")
+    assert phases["fail_open"]["crash at 5 s"] > 0.9 * phases["requests"]["crash at 5 s"]
+    assert phases["fail_open"]["healthy"] < 0.02 * phases["requests"]["healthy"]
+    assert generous.row()["fail_open"] == phases["fail_open"].sum()
+    assert played(crash, storage=strong + "fail_closed").row()["fail_open"] == 0
+    assert played().row()["fail_open"] == 0
+
+
 def test_a_slow_server_shows_in_its_phase_of_the_run() -> None:
     phases = played({"kind": "slow", "start": 5, "duration": 5, "factor": 50}).phases().set_index("phase")
     assert phases["latency_p50"]["slow at 5 s"] > 2 * phases["latency_p50"]["healthy"]

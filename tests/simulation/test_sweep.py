@@ -108,7 +108,7 @@ def test_a_fault_can_be_varied_and_is_in_the_key(profile: Profile) -> None:
         ({"limit.rate": ["5/fortnight"]}, r"fortnight"),
         ({"deployment.network": ["moon"]}, r"moon.*known are loopback"),
         ({"seed": [1, 2]}, r"seed: .*seeds are given as such"),
-        ({"deployment": [{"nodes": 3}]}, r"deployment: vary warmup or a field"),
+        ({"deployment": [{"nodes": 3}]}, r"deployment: vary a field"),
         ({"deployment.nodes": []}, r"deployment\.nodes: .*at least one"),
         ({"deployment.nodes": "8"}, r"deployment\.nodes: give a list"),
         ({"limit.rate.unit": [1]}, r"limit\.rate\.unit: rate has no fields"),

@@ -80,33 +80,41 @@ class HybridStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
-        time = self._time()
         if now is None:
-            now = time
-        if self._at_once and limit.__class__ is Limit:
-            # The common case, without another call: a young view, nothing to wait for, and who is told is told later.
-            name = limit.name
-            record = self._records.get((identifier, name) if name else identifier)
-            if record is not None and time < record.young_until and record.limit is limit:
-                if cost != 1.0:
-                    cost = check_cost(cost)
-                decision = record.decide(identifier, cost, now)
-                decision.view_age = time - record.read_at
-                if decision.allowed and cost:
-                    if record.since <= now < record.until:
-                        record.cost += cost
-                        record.requests += 1
-                        if now > record.time:
-                            record.time = now
-                    else:
-                        self._flusher.note(record, now, cost)
-                return decision
+            now = self._time()
+        decision = self.at_once(identifier, limit, cost, now)
+        if decision is not None:
+            return decision
         limits = as_limits(limit)
         if self.config.consistency == "strong":
             return await self._heard(self.l2.acquire(identifier, limits, cost, now), identifier, limits, cost, now)
         if self.config.consistency == "lease":
             return await self._on_lease(identifier, limits, cost, now)
         return await self._near.acquire(identifier, limits, check_cost(cost), now, session)
+
+    def at_once(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision | None:
+        """`acquire` in the common case: the view is young, nothing is waited for, and who is told is told later. None in any
+        other, and then nothing was done."""
+        if not self._at_once or limit.__class__ is not Limit:
+            return None
+        name = limit.name
+        record = self._records.get((identifier, name) if name else identifier)
+        time = self._time()
+        if record is None or time >= record.young_until or record.limit is not limit:
+            return None
+        if cost != 1.0:
+            cost = check_cost(cost)
+        decision = record.decide(identifier, cost, now)
+        decision.view_age = time - record.read_at
+        if decision.allowed and cost:
+            if record.since <= now < record.until:
+                record.cost += cost
+                record.requests += 1
+                if now > record.time:
+                    record.time = now
+            else:
+                self._flusher.note(record, now, cost)
+        return decision
 
     # -- where L2 decides ---------------------------------------------------------------------------------------------
 
