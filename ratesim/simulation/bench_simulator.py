@@ -35,7 +35,6 @@ CANDIDATES = (
 )
 ROUNDS = 3
 PER_SECOND = 10_000.0  # requests/s, simulated
-WIDE = 100_000.0
 
 _ALONE = """
 import resource, time
@@ -142,14 +141,14 @@ def _workers() -> list[str]:
 
 def _size() -> list[str]:
     requests = 10_000_000
-    lines = [f"simulator, {requests:,} requests in a process of their own, at {WIDE:,.0f}/s"]
+    lines = [f"simulator, {requests:,} requests in a process of their own, at {PER_SECOND:,.0f}/s"]
     for place, candidate in enumerate(CANDIDATES):
         if candidate.name not in ("memory", "redis", "hybrid eventual 1 s"):
             continue
         few, _ = _alone(requests // 10, 8, place)
         many, peak = _alone(requests, 1000, place)
         lines.append(
-            f"  {candidate.name:<24} 1000 nodes {1.0 / many:>9,.0f}/s, {many / few:.2f} times the cost of 8 nodes (of a tenth of "
+            f"  {candidate.name:<24} 1000 nodes {1.0 / many:>9,.0f}/s, {many / few:.2f} times the cost of 8 nodes (a tenth of "
             f"the requests); peak {peak:.2f} GiB"
         )
     return lines
@@ -157,7 +156,7 @@ def _size() -> list[str]:
 
 def _alone(requests: int, nodes: int, candidate: int) -> tuple[float, float]:
     """Processor seconds for each request, and the peak of its memory in GiB, in a process of its own."""
-    program = _ALONE.format(requests=requests, nodes=nodes, rate=WIDE, candidate=candidate)
+    program = _ALONE.format(requests=requests, nodes=nodes, rate=PER_SECOND, candidate=candidate)
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603
     seconds, peak = done.stdout.split()
     return float(seconds), float(peak)
