@@ -148,8 +148,8 @@ def _size() -> list[str]:
         few, _ = _alone(requests // 10, 8, place)
         many, peak = _alone(requests, 1000, place)
         lines.append(
-            f"  {candidate.name:<24} 1000 nodes {1.0 / many:>9,.0f}/s, {many / few:.2f} times the cost of 8 nodes (of a tenth "
-            f"as many); peak {peak:.2f} GiB"
+            f"  {candidate.name:<24} 1000 nodes {1.0 / many:>9,.0f}/s, {many / few:.2f} times the cost of 8 nodes, a tenth "
+            f"of the requests; peak {peak:.2f} GiB"
         )
     return lines
 

@@ -1,9 +1,9 @@
 """Validation: the same requests live and simulated, side by side.
 
-Servers are started for it and measured; then one trace (open loop, Poisson arrivals, zipf keys) is replayed against them at
-shares of the rate at which they saturate, in several rounds, and through `run` with the profile of the same minutes. Other
-work on the machine only slows, so on both sides the quietest round counts, figure by figure; how far the live rounds are
-from each other is stated beside it. Nothing is fitted to the replays.
+Servers are started for it. Every round measures them, finds the rate at which they saturate, replays traces (open loop,
+Poisson arrivals, zipf keys) at shares of that rate, and puts the same traces through `run` with the profile of that round.
+A machine that others use as well changes its speed by the minute, so each round is compared with itself, and what counts is
+the median of the rounds; how far they are apart is stated beside it. Nothing is fitted to the replays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ratesim import servers
 from ratesim.limit import Limit
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.comparison import Comparison, Validation
-from ratesim.simulation.costs import Survey, fit, survey, warm
+from ratesim.simulation.costs import fit, survey, warm
 from ratesim.simulation.profile import Backend, Profile
 from ratesim.simulation.run import run
 from ratesim.simulation.scenario import Candidate, Scenario
@@ -105,47 +105,59 @@ async def _candidate(
 ) -> None:
     ends = time.monotonic() + budget
     backend = name.split(",", maxsplit=1)[0]
-    surveys: list[Survey] = []
-    seen: list[list[Seen]] = []
+    live: list[list[Seen]] = []
+    simulated: list[list[Seen]] = []
+    residuals = []
     with _apart(server.pids):
         async with target(server.url) as opened:
             whole, durable = opened.target, "off" not in CANDIDATES[name]
             storage = whole.durable if durable and whole.durable else whole.storage
             parts = whole if durable else replace(whole, durable=None)
             over = _trace(OVERLOAD, OVERLOAD_REQUESTS / OVERLOAD)
-            capacity = max([(await _live(storage, over, server.pids)).throughput for _ in range(4)])
-            traces = [over, *(_trace(load * capacity, seconds) for load in LOADS)]
             took = 0.0
             await warm(parts)
-            while len(seen) < rounds and (not seen or time.monotonic() + 1.2 * took < ends):
+            await _live(storage, over, server.pids)  # what is slow the first time is not measured
+            while len(live) < rounds and (not live or time.monotonic() + 1.2 * took < ends):
                 began = time.monotonic()
-                surveys.append(await survey(parts, 0.5))
-                seen.append([await _live(storage, trace, server.pids) for trace in traces])
+                costs = fit(parts, [await survey(parts, 0.5)])
+                saturated = await _live(storage, over, server.pids)
+                traces = [over, *(_trace(load * saturated.throughput, seconds) for load in LOADS)]
+                live.append([saturated, *[await _live(storage, trace, server.pids) for trace in traces[1:]]])
+                profile = Profile(machine=machine(), measured="now", versions={}, backends={backend: costs, "memory": NEAR})
+                simulated.append([_simulated(name, profile, trace) for trace in traces])
+                residuals.append(costs.residual / costs.latency_p50)
                 took = time.monotonic() - began
-    costs = fit(parts, surveys)
-    profile = Profile(machine=machine(), measured="now", versions={}, backends={backend: costs, "memory": NEAR})
     found.comparisons += compare(
-        name, [list(each) for each in zip(*seen, strict=True)], [_simulated(name, profile, trace) for trace in traces]
+        name, [list(each) for each in zip(*live, strict=True)], [list(each) for each in zip(*simulated, strict=True)]
     )
-    lives = [live for row in seen for live in row]
-    found.rounds[name] = len(seen)
+    lives = [one for row in live for one in row]
+    found.rounds[name] = len(live)
     found.others[name] = float(np.mean([each.others for each in lives]))
-    found.own[name] = float(np.median([row[-1].cores for row in seen]))
+    found.own[name] = float(np.median([row[-1].cores for row in live]))
     found.pace[name] = max(each.pace for each in lives) / min(each.pace for each in lives)
-    found.residual[name] = costs.residual / costs.latency_p50
+    found.residual[name] = float(np.median(residuals))
 
 
-def compare(name: str, live: Sequence[Sequence[Seen]], simulated: Sequence[Seen]) -> list[Comparison]:
-    """The figures of replays at saturation and at each of LOADS: the live ones of each, and the simulation."""
-    found = [Comparison(name, "saturation", "throughput", tuple(one.throughput for one in live[0]), simulated[0].throughput)]
-    for load, rows, sim in zip(LOADS, live[1:], simulated[1:], strict=True):
+def compare(name: str, live: Sequence[Sequence[Seen]], simulated: Sequence[Sequence[Seen]]) -> list[Comparison]:
+    """The figures of replays at saturation and at each of LOADS: those of each round, live and simulated."""
+    found = [
+        Comparison(
+            name,
+            "saturation",
+            "throughput",
+            tuple(one.throughput for one in live[0]),
+            tuple(one.throughput for one in simulated[0]),
+        )
+    ]
+    for load, rows, sims in zip(LOADS, live[1:], simulated[1:], strict=True):
         at = f"{load:.0%}"
         for q in (50, 95, 99):
-            latencies = tuple(float(np.percentile(one.latency, q)) for one in rows)
-            found.append(Comparison(name, at, f"p{q}", latencies, float(np.percentile(sim.latency, q))))
+            seen, said = (tuple(float(np.percentile(one.latency, q)) for one in each) for each in (rows, sims))
+            found.append(Comparison(name, at, f"p{q}", seen, said))
         # Decisions are taken at the trace's times, so only requests of one key that overtook each other decide differently.
         swapped = float(np.median([one.swapped / max(one.admitted, 1) for one in rows]))
-        found.append(Comparison(name, at, "admitted", tuple(one.admitted for one in rows), sim.admitted, swapped))
+        seen, said = (tuple(float(one.admitted) for one in each) for each in (rows, sims))
+        found.append(Comparison(name, at, "admitted", seen, said, swapped))
     return found
 
 
