@@ -349,14 +349,19 @@ def validate(
     ] = None,
     budget: Annotated[float, typer.Option("--budget", help="Seconds that it may take, about.")] = 200.0,
 ) -> None:
-    """Replay the same requests on real servers and simulated, and print both side by side."""
+    """Print the simulation beside queueing theory, and the same requests on real servers and simulated, side by side."""
+    from ratesim.simulation import theory
     from ratesim.simulation.validate import validate as compare
 
     if out is not None and out.is_dir():
         raise Mistake(f"--out {out}: is a directory; name a file")
+    waits = theory.markdown()
+    print(waits)
     with _bar() as progress:
         found = compare(out, progress, budget=budget)
     print(found.markdown())
+    if out is not None:
+        out.write_text(waits + "\n" + found.markdown(), "utf-8")
 
 
 @app.command()

@@ -7,53 +7,37 @@ import pytest
 
 from ratesim.simulation.network import PRESETS, draw, draws
 from ratesim.simulation.station import Station, queued
+from ratesim.simulation.theory import QUEUES, UTILISATIONS, erlang_c, mean_wait, waits
 from traffic import Trace
 
-REPLICATIONS = 20
-T_99 = 2.861  # Student's t, two-sided, 19 degrees of freedom
 
-
-def erlang_c(servers: int, load: float) -> float:
-    """The probability that a customer of M/M/c waits (Kleinrock, Queueing Systems 1, 3.5). load: arrivals per service.
-
-    The terms load**k / k! are summed as ratios to the last, so that nothing overflows."""
-    term = total = 1.0
-    for k in range(servers, 0, -1):
-        term *= k / load
-        total += term
-    return 1.0 / (1.0 + (1.0 - load / servers) * (total - 1.0))
-
-
-def waits(servers: int, utilisation: float, constant: bool, customers: int, rng: np.random.Generator) -> float:
-    """The mean wait in one queue, of a service time of 1, after it has warmed up."""
-    station = Station(servers)
-    arrivals = np.cumsum(rng.exponential(1.0 / (utilisation * servers), customers))
-    services = np.ones(customers) if constant else rng.exponential(1.0, customers)
-    ends = [station.take(a, s) for a, s in zip(arrivals.tolist(), services.tolist(), strict=True)]
-    stays = np.array(ends) - arrivals
-    # Little's law, with the partial stays of those who are still inside at the end: the mean number in the system, counted
-    # from comings and goings, is the rate of arrivals times the mean stay. An identity, if comings and goings are right.
+def test_little_s_law_is_an_identity_of_comings_and_goings() -> None:
+    """With the partial stays of those who are still inside at the end; counted here once more, beside the account."""
+    rng = np.random.default_rng(7)
+    station = Station(4)
+    arrivals = np.cumsum(rng.exponential(0.28, 5000))
+    ends = np.array([station.take(at, float(rng.exponential(1.0))) for at in arrivals.tolist()])
     end = arrivals[-1]
     inside = np.minimum(ends, end) - arrivals
     steps = np.concatenate([arrivals, np.minimum(ends, end)])
     order = np.argsort(steps, kind="stable")
-    number = np.cumsum(np.concatenate([np.ones(customers), -np.ones(customers)])[order])
+    number = np.cumsum(np.concatenate([np.ones(5000), -np.ones(5000)])[order])
     area = float((number[:-1] * np.diff(steps[order])).sum())
     assert area == pytest.approx(inside.sum(), rel=1e-9)
-    return float((stays - services)[customers // 10 :].mean())
 
 
-@pytest.mark.parametrize("utilisation", [0.3, 0.7, 0.9])
-@pytest.mark.parametrize(("servers", "constant"), [(1, False), (1, True), (4, False)], ids=["M/M/1", "M/D/1", "M/M/4"])
-def test_waits_are_those_of_queueing_theory(servers: int, constant: bool, utilisation: float) -> None:
-    """Pollaczek and Khinchine: half of M/M/1's wait where the service takes always the same."""
-    rng = np.random.default_rng(7)
-    customers = 60_000 if utilisation == 0.9 else 20_000
-    means = [waits(servers, utilisation, constant, customers, rng) for _ in range(REPLICATIONS)]
-    expected = erlang_c(servers, utilisation * servers) / (servers * (1 - utilisation)) * (0.5 if constant else 1.0)
-    half = T_99 * np.std(means, ddof=1) / REPLICATIONS**0.5
-    assert abs(np.mean(means) - expected) < half
-    assert half < 0.1 * expected, "the interval is narrow enough to mean something"
+@pytest.mark.parametrize("utilisation", UTILISATIONS)
+@pytest.mark.parametrize("queue", QUEUES)
+def test_waits_are_those_of_queueing_theory(queue: str, utilisation: float) -> None:
+    wait = waits(queue, utilisation)
+    assert wait.agrees, wait
+    assert wait.half_width < 0.1 * wait.theory, "the interval is narrow enough to mean something"
+
+
+def test_theory_s_waits_are_the_textbook_s() -> None:
+    assert mean_wait(1, 0.5, False) == pytest.approx(1.0)  # rho / (1 - rho)
+    assert mean_wait(1, 0.5, True) == pytest.approx(0.5)
+    assert mean_wait(2, 0.5, False) == pytest.approx(1 / 3)
 
 
 def test_erlang_s_formula_is_that_of_one_server_for_one_server() -> None:
