@@ -22,6 +22,7 @@ Progress = Callable[[int, int, str], None]
 """Told what is done, of how much in all, and a line about it."""
 
 SLICES = 200
+OFTEN, SELDOM = 0.1, 1.0  # seconds between two lines of a bar, in a terminal and elsewhere, where every line stays
 LONGEST = 20_000  # requests in a slice: a fraction of a second, so that Ctrl-C need not wait
 
 
@@ -43,7 +44,15 @@ def shown(progress: Progress | bool | None) -> Iterator[Progress]:
         from tqdm.auto import tqdm
     with tqdm(total=1, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed} {postfix}", leave=False) as bar:
 
+        often = OFTEN if sys.stderr.isatty() else SELDOM
+        said = -inf
+
         def tell(done: int, total: int, what: str) -> None:
+            nonlocal said
+            now = time.monotonic()
+            if now - said < often and done < total:
+                return
+            said = now
             if bar.total != total:
                 bar.reset(total)
             bar.n = done
