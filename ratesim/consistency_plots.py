@@ -101,9 +101,7 @@ def skews(found: Map) -> tuple[Figure, str]:
     names = list(rows["policy"].unique())
     lease = rows[rows["policy"] == "lease"]
     first, last = lease["operations"].iloc[0], lease["operations"].iloc[-1]
-    title = (
-        f"The more of the traffic a few keys have, the less Redis is asked: {first:.2g} to {last:.2g} per request by leases"
-    )
+    title = f"With more skew leases ask Redis less: {first:.2g} to {last:.2g} per request"
     figure, told = _pair(rows, "skew", names, title, "skew of the keys, Zipf's exponent", log=False)
     return figure, f"{title}. Admitted too much, and operations per request, by skew: {told}."
 

@@ -43,7 +43,6 @@ def shown(progress: Progress | bool | None) -> Iterator[Progress]:
         warnings.filterwarnings("ignore", "IProgress not found")  # a notebook without widgets gets a bar of text
         from tqdm.auto import tqdm
     with tqdm(total=1, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed} {postfix}", leave=False) as bar:
-
         often = OFTEN if sys.stderr.isatty() else SELDOM
         said = -inf
 
