@@ -358,10 +358,8 @@ def validate(
     waits = theory.markdown()
     print(waits)
     with _bar() as progress:
-        found = compare(out, progress, budget=budget)
+        found = compare(out, progress, budget=budget, heading=f"{waits}\n")
     print(found.markdown())
-    if out is not None:
-        out.write_text(waits + "\n" + found.markdown(), "utf-8")
 
 
 @app.command()

@@ -128,15 +128,3 @@ def test_a_reader_finds_the_cheapest_policy_for_what_is_bearable(shown, found):
     for bearable in (0.0, 0.01, 1.0):
         assert (cheapest(rows, bearable, 0.01) or "none") in said
     assert f"nothing {cheapest(rows, 0.0, 1e-4) or 'none'}" in said
-
-
-def test_the_notebook_on_consistency_is_thin_and_without_outputs():
-    notebook = nbformat.read(notebooks() / NOTEBOOK, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert notebook.cells[0].source.endswith("?")
-    assert len(code) <= 12
-    assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == [code[0]]
-    for cell in code:
-        assert len(cell.source.splitlines()) <= 12
-        assert cell.outputs == []
-        assert cell.execution_count is None

@@ -203,15 +203,3 @@ def test_where_no_limit_binds_the_leanest_policy_will_do():
 
 def test_of_policies_that_admit_alike_the_leaner_is_chosen():
     assert best(standings(cases(LRU=(0.1,), LFU=(0.1,))), {"LRU": 500.0, "LFU": 400.0}) == "LFU"
-
-
-def test_the_notebook_on_eviction_is_thin_and_without_outputs():
-    notebook = nbformat.read(notebooks() / NOTEBOOK, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert notebook.cells[0].source.endswith("?")
-    assert len(code) <= 12
-    assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == [code[0]]
-    for cell in code:
-        assert len(cell.source.splitlines()) <= 12
-        assert cell.outputs == []
-        assert cell.execution_count is None

@@ -237,15 +237,3 @@ def test_the_page_names_every_interval_that_it_chose(shown, found):
     for row in found.beside("chosen").itertuples():
         assert seconds(row.interval) in said
     assert "no interval does" in said
-
-
-def test_the_notebook_on_the_incident_is_thin_and_without_outputs():
-    notebook = nbformat.read(notebooks() / NOTEBOOK, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert notebook.cells[0].source.endswith("?")
-    assert len(code) <= 12
-    assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == [code[0]]
-    for cell in code:
-        assert len(cell.source.splitlines()) <= 12
-        assert cell.outputs == []
-        assert cell.execution_count is None

@@ -37,7 +37,7 @@ PER_SECOND = 10_000.0  # requests/s, simulated
 CROWD = 100_000.0  # where a node is asked for the same key many times between two syncs; more than a store serves alone
 
 _ALONE = """
-import resource, time
+import resource, sys, time
 from ratesim.simulation.bench_simulator import CANDIDATES, scenario_of
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.run import run
@@ -47,7 +47,7 @@ run(scenario, CANDIDATES[{candidate}], profile=profile, trace=trace.head(1000))
 start = time.process_time()
 run(scenario, CANDIDATES[{candidate}], profile=profile, trace=trace).row()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((time.process_time() - start) / len(trace), peak / (2**20 if __import__("sys").platform != "darwin" else 2**30))
+print((time.process_time() - start) / len(trace), peak / (2**30 if sys.platform == "darwin" else 2**20))
 """
 
 

@@ -58,11 +58,12 @@ def validate(
     rounds: int = 12,
     budget: float = 200.0,
     seconds: float = SECONDS,
+    heading: str = "",
 ) -> Validation:
     """Compare `candidates` (of CANDIDATES) live and simulated, in at most `rounds` rounds and about `budget` seconds.
 
-    Writes the table to `out` (Markdown). At Ctrl-C the servers stop, what was compared is written as partial, and the
-    KeyboardInterrupt goes on. Raises ServerError where no server starts.
+    Writes the table to `out` (Markdown), after `heading`. At Ctrl-C the servers stop, what was compared is written as
+    partial, and the KeyboardInterrupt goes on. Raises ServerError where no server starts.
     """
     tell = progress or (lambda done, total, what: None)
     found = Validation([], {}, {})
@@ -79,7 +80,7 @@ def validate(
         raise
     finally:
         if out is not None and found.comparisons:
-            out.write_text(found.markdown(), "utf-8")
+            out.write_text(heading + found.markdown(), "utf-8")
     return found
 
 
