@@ -57,7 +57,7 @@ from ratesim.options import (
 from ratesim.wording import figure, harmless, seconds, share
 
 if TYPE_CHECKING:
-    from ratesim.recommendation import Recommendation
+    from ratesim.recommendation.choice import Recommendation
     from ratesim.simulation.fidelity import Fidelity
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Candidate, Scenario
@@ -167,8 +167,8 @@ def recommend(
     """Print the recommendation and a small table; simulated only, and no files are written."""
     asked = dict(locals())
     question = scenario_of(asked)
-    from ratesim.recommendation import recommend as choose
-    from ratesim.simulation.study import study
+    from ratesim.recommendation.choice import recommend as choose
+    from ratesim.recommendation.study import study
 
     with _bar() as progress:
         finished = study(question, live=False, profile=_profile(profile), processes=processes, progress=progress)

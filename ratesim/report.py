@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ratesim.recommendation import Recommendation
+    from ratesim.recommendation.choice import Recommendation
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Scenario
 
@@ -52,10 +52,10 @@ def report(
     ships. Other files in `out` stay. Until the report is there its runs are kept in a directory beside it, `out`.runs: one
     that was stopped goes on from there. Raises OutputError, ReportFailed, and what `study` raises.
     """
-    from ratesim.recommendation import recommend
+    from ratesim.recommendation.choice import recommend
+    from ratesim.recommendation.study import study
     from ratesim.simulation.kept import discard
     from ratesim.simulation.profile import Profile
-    from ratesim.simulation.study import study
 
     check_out(out)
     out = Path(os.path.abspath(out))

@@ -9,10 +9,21 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ratesim.eviction_choice import CACHES, MIDDLE, SHARES, Comparison, Standing, best, compared, points, standings, verdict
-from ratesim.eviction_plots import fates, hit_ratios, pressure, running_costs, trade
-from ratesim.plots import to_svg
-from ratesim.report_parts import HTML, escaped, html_table
+from ratesim.pages.eviction.choice import (
+    CACHES,
+    MIDDLE,
+    SHARES,
+    Comparison,
+    Standing,
+    best,
+    compared,
+    points,
+    standings,
+    verdict,
+)
+from ratesim.pages.eviction.plots import fates, hit_ratios, pressure, running_costs, trade
+from ratesim.pages.html import HTML, escaped, html_table
+from ratesim.pages.style import to_svg
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.evicting import PEERS
 from ratesim.wording import bytes_of, share

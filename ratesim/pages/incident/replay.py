@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from ratesim.incident_record import GATEWAY, KONG_FLOOR, KONG_LEAST, PUBLISHED, PUBLISHED_LIMIT
-from ratesim.incident_rule import bends, expected, interval_for, rule
 from ratesim.limit import Limit
+from ratesim.pages.incident.record import GATEWAY, KONG_FLOOR, KONG_LEAST, PUBLISHED, PUBLISHED_LIMIT
+from ratesim.pages.incident.rule import bends, expected, interval_for, rule
 from ratesim.simulation.oracle import exact
 from ratesim.simulation.result import RunResult
 from ratesim.simulation.run import run

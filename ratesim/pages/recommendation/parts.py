@@ -1,51 +1,38 @@
 """The parts of a report, as HTML: what the notebook shows, one function for each of its cells.
 
-Everything that comes from a log or a scenario is escaped here, and nowhere else.
+Everything that comes from a log or a scenario goes through `escaped`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratesim.plots import COLOURS, latency_against_over_admission, to_svg
-from ratesim.recommendation import Recommendation
-from ratesim.wording import bytes_of, harmless, seconds, share, span
+from ratesim.pages.html import HTML, escaped, html_table
+from ratesim.pages.recommendation.plots import latency_against_over_admission
+from ratesim.pages.style import COLOURS, to_svg
+from ratesim.recommendation.choice import Recommendation
+from ratesim.wording import bytes_of, seconds, share, span
 
 if TYPE_CHECKING:
-    from ratesim.evidence import Assessment, Interval
-    from ratesim.simulation.study import Study
+    from ratesim.recommendation.evidence import Assessment, Interval
+    from ratesim.recommendation.study import Study
 
-__all__ = ["HTML", "answer", "candidates", "losers", "reproduce", "rule_table", "setting", "tradeoff", "verdict"]
+__all__ = ["answer", "candidates", "losers", "reproduce", "rule_table", "setting", "tradeoff", "verdict"]
 
 # What the design sketch claims a decision takes, in seconds: at least, less than.
 CLAIMS = {"memory": (0.0, 1e-5), "redis": (1e-4, 1e-3), "postgres": (1e-3, 5e-3)}
 NAMES = {"memory": "Memory", "redis": "Redis", "postgres": "PostgreSQL"}
 
 
-@dataclass(frozen=True, repr=False)
-class HTML:
-    """A piece of a page, which a notebook shows as it is."""
-
-    data: str
-
-    def _repr_html_(self) -> str:
-        return self.data
-
-    def __repr__(self) -> str:
-        return f"HTML of {len(self.data):,} characters"
-
-
 def answer(scenario: str, out: str = "", profile: str = "", live: bool = True) -> Study:
     """The study of a scenario; what lies finished in the directory `out` is not computed again."""
+    from ratesim.recommendation.study import study
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Scenario
-    from ratesim.simulation.study import study
 
     chosen = Profile.load(Path(profile)) if profile else None
     where = Path(out) if out else None
@@ -268,21 +255,3 @@ def _interval(value: Interval, unit: object) -> str:
     if value.low == value.high:
         return mean
     return f"{mean}<br><small>{escaped(span(value.low, value.high, unit))}</small>"
-
-
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], header: bool = True) -> HTML:
-    """Cells are HTML already. The table scrolls in a box of its own, so that the page never does."""
-    top = f"<thead><tr>{''.join(f'<th>{escaped(name)}</th>' for name in head)}</tr></thead>" if header else ""
-    body = "".join(f"<tr>{''.join(f'<td{_short(cell)}>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return HTML(f'<div class="box" tabindex="0"><table>{top}<tbody>{body}</tbody></table></div>')
-
-
-def _short(cell: str) -> str:
-    """A figure is not broken over two lines; a sentence may be."""
-    return ' class="n"' if len(cell) <= 14 else ""
-
-
-def escaped(text: object, lines: bool = False) -> str:
-    said = str(text)
-    safe = "\n".join(map(harmless, said.splitlines())) if lines else harmless(said)
-    return escape(safe, quote=True)

@@ -1,4 +1,4 @@
-"""The figures of the incident notebook, in the house style of `plots.py`, each titled with what its numbers show.
+"""The figures of the incident notebook, in the house style of `pages/style.py`, each titled with what its numbers show.
 
 Every function returns a figure and its alt text. Points are simulated, thin lines are expected, dashed ones the rule.
 """
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ratesim.algorithm_plots import ALGORITHM_COLOURS
-from ratesim.incident import Replay
-from ratesim.incident_record import GATEWAY, KONG_FLOOR
-from ratesim.incident_rule import expected, operations
-from ratesim.plots import INK, STYLE
+from ratesim.pages.algorithms.plots import ALGORITHM_COLOURS
+from ratesim.pages.incident.record import GATEWAY, KONG_FLOOR
+from ratesim.pages.incident.replay import Replay
+from ratesim.pages.incident.rule import expected, operations
+from ratesim.pages.style import INK, STYLE
 from ratesim.wording import seconds, share
 
 __all__ = ["ages", "debts", "loads", "offers", "overshoots"]

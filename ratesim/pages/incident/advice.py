@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ratesim.incident import ALLOWED, MIDDLE, Replay, summary
-from ratesim.incident_parts import NEAR, shown, small
-from ratesim.incident_plots import loads
-from ratesim.incident_record import GATEWAY, KONG_FLOOR, KONG_LEAST
-from ratesim.incident_rule import bends, expected, interval_for, rule
-from ratesim.report_parts import HTML, escaped, html_table
+from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.pages.incident.parts import NEAR
+from ratesim.pages.incident.plots import loads
+from ratesim.pages.incident.record import GATEWAY, KONG_FLOOR, KONG_LEAST
+from ratesim.pages.incident.replay import ALLOWED, MIDDLE, Replay, summary
+from ratesim.pages.incident.rule import bends, expected, interval_for, rule
 from ratesim.simulation.profile import Profile
 from ratesim.wording import seconds, share
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from ratesim.evidence import interval, persistence
-from ratesim.recommendation import recommend, sketch
+from ratesim.recommendation import recommend
+from ratesim.recommendation.evidence import interval, persistence
+from ratesim.recommendation.rules import sketch
 from ratesim.simulation.scenario import Deployment, Requirements, Scenario
 from ratesim.wording import harmless, seconds, share
 

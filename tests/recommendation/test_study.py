@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from ratesim import Scenario, sweep
-from ratesim.simulation import study as study_module
-from ratesim.simulation.study import study
+from ratesim.recommendation import study as study_module
+from ratesim.recommendation.study import study
 
 CANDIDATES = [
     {"name": "memory", "storage": "memory://"},

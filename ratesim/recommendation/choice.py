@@ -12,21 +12,20 @@ A candidate is kept when it meets every requirement, and those that are kept are
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from ratesim.evidence import Assessment, Check, assess
+from ratesim.recommendation.evidence import Assessment, Check, assess
+from ratesim.recommendation.rules import Sketch, sketch
 from ratesim.wording import seconds, share
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario import Deployment, Requirements, Scenario
-    from ratesim.simulation.study import Study
+    from ratesim.recommendation.study import Study
+    from ratesim.simulation.scenario import Scenario
 
-__all__ = ["Loser", "Recommendation", "Sketch", "recommend", "sketch"]
-
-Backend = Literal["memory", "redis", "postgres", "hybrid"]
+__all__ = ["Loser", "Recommendation", "recommend"]
 
 _PARTS = {"memory": 0, "redis": 2, "postgres": 4, "hybrid": 6}
 NEAREST = 3  # candidates shown when none passes
@@ -38,15 +37,6 @@ class Loser:
 
     candidate: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """What the rule table would have chosen without looking at the workload: the backend, and the rule that fired."""
-
-    backend: Backend
-    rule: str
-    sentence: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ def recommend(study: Study | Scenario) -> Recommendation:
     from ratesim.simulation.scenario import Scenario
 
     if isinstance(study, Scenario):
-        from ratesim.simulation.study import study as run_study
+        from ratesim.recommendation.study import study as run_study
 
         study = run_study(study, live=False)
     requirements = study.scenario.requirements
@@ -103,20 +93,6 @@ def recommend(study: Study | Scenario) -> Recommendation:
         storage_toml=_storage_toml(study.scenario, best, verdict),
         assessments=tuple(ranked),
     )
-
-
-def sketch(requirements: Requirements, deployment: Deployment) -> Sketch:
-    """The rule table of the design sketch that ratesim started from; a p99 below 1 ms is its `SubMillisecond`."""
-    if requirements.p99 is not None and requirements.p99 < 1e-3:
-        return Sketch("memory", "a latency target below 1 ms")
-    match deployment.type, requirements.persistence:
-        case "single_instance", "none":
-            return Sketch("memory", "a single instance without persistence")
-        case "clustered", "session":
-            return Sketch("hybrid", "a cluster with session persistence")
-        case "high_availability", "durable":
-            return Sketch("postgres", "high availability with durable persistence")
-    return Sketch("redis", "no other rule, so the default for distributed deployments")
 
 
 def _rank(each: Assessment) -> tuple[float, int, float, str]:

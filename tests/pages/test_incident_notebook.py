@@ -12,12 +12,11 @@ import numpy as np
 import papermill
 import pytest
 
-from ratesim import incident_advice as advice
-from ratesim import incident_parts as parts
-from ratesim.incident import Setting, simulated
-from ratesim.incident_record import PUBLISHED, RECORD
-from ratesim.incident_rule import bends, expected, interval_for, most, operations, rule
 from ratesim.limit import Limit
+from ratesim.pages.incident import advice, parts
+from ratesim.pages.incident.record import PUBLISHED, RECORD
+from ratesim.pages.incident.replay import Setting, simulated
+from ratesim.pages.incident.rule import bends, expected, interval_for, most, operations, rule
 from ratesim.report import notebooks
 from ratesim.wording import seconds, share
 

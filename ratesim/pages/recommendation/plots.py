@@ -1,67 +1,26 @@
-"""The house style of every figure: Okabe-Ito colours, one for each backend everywhere, direct labels, units on the axes.
-
-Figures come out as inline SVG whose ink is `currentColor`, so they follow a light or dark page and print sharply.
-"""
+"""The figures of a report, in the house style of `pages/style.py`."""
 
 from __future__ import annotations
 
-import html
-import io
 import math
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from ratesim.pages.style import COLOURS, INK, STYLE
 from ratesim.wording import seconds, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratesim.evidence import Assessment
-    from ratesim.recommendation import Recommendation
+    from ratesim.recommendation.choice import Recommendation
+    from ratesim.recommendation.evidence import Assessment
     from ratesim.simulation.scenario import Requirements
 
-__all__ = ["COLOURS", "latency_against_over_admission", "to_svg"]
-
-# Okabe & Ito, Color Universal Design (2008).
-COLOURS = {"memory": "#E69F00", "redis": "#D55E00", "postgres": "#0072B2", "hybrid": "#009E73"}
-INK = "#123456"  # a stand-in that no palette has, replaced by currentColor
-
-STYLE: Any = {
-    "svg.fonttype": "path",
-    "svg.hashsalt": "ratesim",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-}
-
-
-def to_svg(figure: Figure, alt: str) -> str:
-    """The figure as one inline <svg> element with `alt` as what a screen reader says."""
-    buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 width="100%"', text, count=1)
-    text = text.replace(INK, "currentColor")
-    label = html.escape(alt, quote=True)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+__all__ = ["latency_against_over_admission"]
 
 
 def latency_against_over_admission(recommendation: Recommendation, requirements: Requirements) -> tuple[Figure, str]:

@@ -1,4 +1,4 @@
-"""The figures of the eviction notebook, in the house style of `plots.py`, each titled with what its numbers show.
+"""The figures of the eviction notebook, in the house style of `pages/style.py`, each titled with what its numbers show.
 
 Every function returns a figure and its alt text.
 """
@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ratesim.eviction_choice import CASE, standings
-from ratesim.plots import INK, STYLE
+from ratesim.pages.eviction.choice import CASE, standings
+from ratesim.pages.style import INK, STYLE
 from ratesim.wording import bytes_of, share
 
 if TYPE_CHECKING:

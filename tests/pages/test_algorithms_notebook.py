@@ -9,9 +9,9 @@ import nbformat
 import papermill
 import pytest
 
-from ratesim import algorithm_parts as parts
-from ratesim.algorithm_choice import choices
 from ratesim.algorithms import names
+from ratesim.pages.algorithms import parts
+from ratesim.pages.algorithms.choice import choices
 from ratesim.report import notebooks
 from ratesim.simulation.compare import Standing
 

@@ -12,9 +12,9 @@ import pandas as pd
 import papermill
 import pytest
 
-from ratesim import eviction_parts as parts
-from ratesim.eviction_choice import Standing, best, standings, verdict
-from ratesim.eviction_plots import pressure
+from ratesim.pages.eviction import parts
+from ratesim.pages.eviction.choice import Standing, best, standings, verdict
+from ratesim.pages.eviction.plots import pressure
 from ratesim.report import notebooks
 from ratesim.simulation.evicting import PEERS
 from ratesim.storage.eviction import POLICIES

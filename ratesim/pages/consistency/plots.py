@@ -1,4 +1,4 @@
-"""The figures of the notebook on consistency, in the house style of `plots.py`, each titled with what its numbers show.
+"""The figures of the consistency notebook, in the house style of `pages/style.py`, each titled with what its numbers show.
 
 Every function returns a figure and its alt text.
 """
@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.consistency import Map
-from ratesim.plots import INK, STYLE
+from ratesim.pages.consistency.policies import Map
+from ratesim.pages.style import INK, STYLE
 from ratesim.wording import seconds, share
 
 __all__ = ["KINDS", "intervals", "latencies", "skews", "trade_off"]

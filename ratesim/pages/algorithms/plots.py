@@ -1,4 +1,4 @@
-"""The figures of the algorithms notebook, in the house style of `plots.py`, each titled with what its numbers show.
+"""The figures of the algorithms notebook, in the house style of `pages/style.py`, each titled with what its numbers show.
 
 Every function returns a figure and its alt text.
 """
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from ratesim.plots import INK, STYLE
+from ratesim.pages.style import INK, STYLE
 from ratesim.wording import bytes_of, share
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pandas as pd
 import papermill
 import pytest
 
-from ratesim import consistency_parts as parts
-from ratesim.consistency import POLICIES, Map, cheapest
+from ratesim.pages.consistency import parts
+from ratesim.pages.consistency.policies import POLICIES, Map, cheapest
 from ratesim.report import notebooks
 from ratesim.wording import seconds, share
 

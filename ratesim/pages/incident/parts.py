@@ -5,14 +5,11 @@ Every figure in a sentence is worked out from what was simulated: another limit,
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
-
-from ratesim.incident import MIDDLE, Replay, replayed
-from ratesim.incident_plots import ages, debts, offers, overshoots
-from ratesim.incident_record import ASSUMED, GATEWAY, KONG_FLOOR, PUBLISHED, PUBLISHED_LIMIT, RECORD
-from ratesim.incident_rule import rule
-from ratesim.plots import to_svg
-from ratesim.report_parts import HTML, escaped, html_table
+from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.pages.incident.plots import ages, debts, offers, overshoots
+from ratesim.pages.incident.record import ASSUMED, GATEWAY, KONG_FLOOR, PUBLISHED, PUBLISHED_LIMIT, RECORD
+from ratesim.pages.incident.replay import MIDDLE, Replay, replayed
+from ratesim.pages.incident.rule import rule
 from ratesim.simulation.profile import Profile
 from ratesim.wording import seconds, share
 
@@ -27,8 +24,6 @@ __all__ = [
     "record",
     "replayed",
     "reproduce",
-    "shown",
-    "small",
 ]
 
 NEAR = "same_zone"
@@ -232,14 +227,3 @@ def _requests(value: float) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
-
-
-def shown(figure: tuple[Figure, str], caption: str) -> HTML:
-    """A figure and its alt text, with a caption."""
-    drawn, alt = figure
-    return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escaped(caption)}</figcaption></figure>')
-
-
-def small(text: str) -> str:
-    """A paragraph in small print."""
-    return f"<p class='small'>{escaped(text)}</p>"

@@ -10,10 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from ratesim.consistency import Map, cheapest, mapped
-from ratesim.consistency_plots import intervals, latencies, skews, trade_off
-from ratesim.incident_parts import shown, small
-from ratesim.report_parts import HTML, escaped, html_table
+from ratesim.pages.consistency.plots import intervals, latencies, skews, trade_off
+from ratesim.pages.consistency.policies import Map, cheapest, mapped
+from ratesim.pages.html import HTML, escaped, html_table, shown, small
 from ratesim.simulation.profile import Profile
 from ratesim.wording import seconds, share
 

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ratesim.algorithm_choice import TWICE, choices, kept, listed
-from ratesim.algorithm_plots import around_an_edge, footprint, near_the_threshold, sawtooth, worst_windows
 from ratesim.limit import Limit
-from ratesim.plots import to_svg
-from ratesim.report_parts import HTML, escaped, html_table
+from ratesim.pages.algorithms.choice import TWICE, choices, kept, listed
+from ratesim.pages.algorithms.plots import around_an_edge, footprint, near_the_threshold, sawtooth, worst_windows
+from ratesim.pages.html import HTML, escaped, html_table
+from ratesim.pages.style import to_svg
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.compare import EDGE, Standing, admitted_around, compare, measure, request_cost, summarise, workloads
 from ratesim.simulation.saturation import saturate

@@ -1,0 +1,1 @@
+"""The page about the policies of a hybrid."""

@@ -1,0 +1,1 @@
+"""The page about limiters that sync in the background."""
