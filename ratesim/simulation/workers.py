@@ -56,18 +56,22 @@ Results: TypeAlias = Generator[tuple[J, "R | Failed"], None, None]
 
 
 def here(work: Work[J, R], jobs: Sequence[J], beat: Beat) -> Results[J, R]:
-    """One after the other, in this process."""
-    for job in jobs:
+    """One after the other, in this process. A deque of jobs may grow while results are taken, and is left empty."""
+    waiting = jobs if isinstance(jobs, deque) else deque(jobs)
+    while waiting:
+        job = waiting.popleft()
         yield job, _attempt(work, job, beat)
 
 
 def on_processes(work: Work[J, R], jobs: Sequence[J], processes: int, beat: Beat) -> Results[J, R]:
     """On so many processes of this machine. They end with this one, also when it is killed.
 
+    A deque of jobs may grow while results are taken, and is left empty; the processes stay until no job is left.
+
     When a process dies, every job that was near it is suspected, and tried again by itself; a job in whose process that
     happens twice more has failed. Raises ClusterError where no process can even begin.
     """
-    waiting = deque(jobs)
+    waiting = jobs if isinstance(jobs, deque) else deque(jobs)
     while waiting:
         suspects = deque((yield from _together(work, waiting, processes, beat, ahead=1)))
         last: J | None = None
@@ -91,7 +95,7 @@ def _together(
     """
     context = multiprocessing.get_context("spawn")  # forking a process that runs threads may deadlock
     running: dict[Future[R | Failed], J] = {}
-    with _pool(context, min(processes, len(waiting))) as (pool, count):
+    with _pool(context, processes) as (pool, count):
         known = 0
         while waiting or running:
             whole = True
