@@ -1,8 +1,8 @@
 """Inquiries: questions whose next run depends on what the last one found, such as a bisection.
 
 An inquiry is a generator. It yields the jobs whose rows it needs, is sent those rows, in the same order, and returns what it
-found. Inquiries are composed with `yield from`, and those that do not depend on each other with `together`, so that every core
-has work. `pursue` carries one out; it makes each run once, however many inquiries ask for it.
+found. Inquiries are composed with `yield from`, and those that do not depend on each other with `together`, so that no core
+waits. `pursue` carries one out; it makes each run once, however many inquiries ask for it.
 """
 
 from __future__ import annotations
