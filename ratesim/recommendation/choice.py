@@ -1,246 +1,207 @@
-"""The recommendation: which candidate a study speaks for, why, how surely, and why each other one lost.
-
-A candidate is kept when it meets every requirement, and those that are kept are ranked by what they cost:
-
-1. `l2_busy_per_request`, the server-seconds of the shared store that one request uses, to two significant digits (what is
-   closer than that is noise). It is what the store's size, and so its price, grows with.
-2. Moving parts: memory (nothing to run), redis (one server), postgres (one server with tables to create, vacuum and keep in
-   size), hybrid (a server, and a cache with a flush loop in every node); sticky routing is one part more.
-3. The 99th percentile of the latency.
-"""
+"""The recommendation: which candidate a study speaks for, why, how surely, what it rests on, and why each other one lost."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, overload
 
 import msgspec
 
-from ratesim.recommendation.evidence import Assessment, Check, assess
-from ratesim.recommendation.rules import Sketch, sketch
-from ratesim.wording import seconds, share
+from ratesim.recommendation.evidence import Assessment
+from ratesim.recommendation.ranking import best, front, rank
+from ratesim.recommendation.reasons import Loser, Relaxation, misses, nearest, relaxations, why_not
+from ratesim.recommendation.rules import (
+    DataRequirements,
+    DeploymentType,
+    PerformanceRequirements,
+    Ruled,
+    Sketch,
+    by_rules,
+    sketch,
+)
+from ratesim.storage import StorageURL
+from ratesim.recommendation.verdict import Confidence, Number, binding_said, caveat, confidence, no_choice, numbers, use
 
 if TYPE_CHECKING:
+    from ratesim.recommendation.capacity import Capacity
+    from ratesim.recommendation.claims import Claimed
+    from ratesim.recommendation.harm import Harm
+    from ratesim.recommendation.headroom import Headroom
+    from ratesim.recommendation.sensitivity import Flip
     from ratesim.recommendation.study import Study
     from ratesim.simulation.scenario import Scenario
 
-__all__ = ["Loser", "Recommendation", "recommend"]
+__all__ = ["Recommendation", "recommend"]
 
-_PARTS = {"memory": 0, "redis": 2, "postgres": 4, "hybrid": 6}
-NEAREST = 3  # candidates shown when none passes
-
-
-@dataclass(frozen=True)
-class Loser:
-    """A candidate that was not chosen, and the reason."""
-
-    candidate: str
-    reason: str
+VERSION = 1  # of the JSON: another one is raised when a field changes its meaning or goes
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The outcome of a study. Everything in it can be written as JSON (`to_json`).
+    """The outcome of a study. Everything in it can be written as JSON (`to_json`; docs/recommendation.schema.json).
 
-    choice: name of the candidate, None where none meets all requirements. verdict: one sentence. confidence: how far the
-    choice is from the thresholds. binding: a sentence where the limit hardly binds or binds too often, else "". losers: all
-    the others. nearest: where there is no choice, those that come closest. assessments: the figures, in the order of rank.
+    scenario, limit, requirements: what was asked. choice: name of the candidate, None where none meets all requirements.
+    verdict: one sentence. numbers: three, of the choice or of the nearest. confidence, caveat: how far the choice is from the
+    thresholds; what must be known beside it. binding: a sentence where the limit hardly binds or binds too often, else "".
+
+    assessments: the contenders, in the order of rank. front: those that no other one dominates. losers: all candidates but
+    the choice. nearest, relaxations: where there is no choice, those that come closest, and which single requirement,
+    relaxed to what, would let one pass.
+
+    sketch: what the rule table says, and where the evidence differs. claims: the sketch's, beside what was measured. harms: of
+    every contender, in faults. headroom: how much more load the choice bears. flips: which assumptions would make it another.
+    capacities: what each contender needs and costs. whole: the choice on all of the traffic, where the rest was on a part.
+    parts: what of the traffic was simulated. files: ready to use, by name.
     """
 
+    scenario: str
+    limit: str
+    requirements: dict[str, float | int | str | list[str] | None]
     choice: str | None
     verdict: str
-    confidence: str
+    numbers: tuple[Number, ...]
+    confidence: Confidence
+    caveat: str
     binding: str
+    assessments: tuple[Assessment, ...]
+    front: tuple[str, ...]
     losers: tuple[Loser, ...]
     nearest: tuple[Loser, ...]
+    relaxations: tuple[Relaxation, ...]
     sketch: Sketch
-    storage_toml: str
-    assessments: tuple[Assessment, ...]
+    claims: tuple[Claimed, ...]
+    harms: tuple[Harm, ...]
+    headroom: tuple[Headroom, ...]
+    flips: tuple[Flip, ...]
+    capacities: dict[str, Capacity]
+    whole: Assessment | None
+    parts: dict[str, str]
+    files: dict[str, str]
+    currency: str
+    version: int = VERSION
+
+    @property
+    def storage_toml(self) -> str:
+        """The chosen configuration; comments only where there is none."""
+        return self.files.get("storage.toml", f"# {self.verdict}\n")
 
     def to_json(self) -> bytes:
         """Indented JSON; a number that is not finite becomes null."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
-def recommend(study: Study | Scenario) -> Recommendation:
-    """The candidate to choose. A Scenario is studied first, in simulation only: live replays do not move the choice."""
+@overload
+def recommend(question: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements) -> Ruled: ...
+
+
+@overload
+def recommend(question: Study | Scenario) -> Recommendation: ...
+
+
+def recommend(
+    question: Study | Scenario | PerformanceRequirements,
+    deployment: DeploymentType | None = None,
+    data: DataRequirements | None = None,
+) -> Recommendation | Ruled:
+    """What to choose: by evidence for a Study, or a Scenario, which is studied first, in simulation only (live replays do not
+    move the choice); and by the sketch's rules, at once, for requirements, a type of deployment and what is asked of data."""
+    if isinstance(question, PerformanceRequirements):
+        return by_rules(question, deployment or DeploymentType.CLUSTERED, data or DataRequirements())
     from ratesim.simulation.scenario import Scenario
 
-    if isinstance(study, Scenario):
-        from ratesim.recommendation.study import study as run_study
+    if isinstance(question, Scenario):
+        from ratesim.recommendation.study import study
 
-        study = run_study(study, live=False)
-    requirements = study.scenario.requirements
-    nodes = study.scenario.deployment.nodes
-    ranked = sorted(assess(study.results, requirements, nodes), key=_rank)
-    kept = [each for each in ranked if each.passes]
-    best = kept[0] if kept else None
-    ranked.sort(key=lambda each: (not each.passes, _rank(each)))
-    binding = _binding(study.scenario.limit.rate, study.binding)
-    verdict = _choice(best, len(kept)) if best else _no_choice(ranked)
-    if not study.binding["binds"]:
-        hint = f"; {study.binding['suggestion']} would bind" if study.binding["suggestion"] else ""
-        verdict = f"{verdict[:-1]} (the limit hardly ever binds, so the choice rests on latency and cost alone{hint})."
+        question = study(question, live=False)
+    return _by_evidence(question)
+
+
+def _by_evidence(study: Study) -> Recommendation:
+    from ratesim.recommendation.capacity import capacities
+    from ratesim.recommendation.claims import claims
+    from ratesim.recommendation.investigation import assessed
+
+    scenario, evidence, currency = study.scenario, study.evidence, study.prices.currency
+    ranked = sorted(assessed(evidence.results, study, evidence.harms), key=rank)
+    chosen = best(ranked)
+    passing = [each for each in ranked if each.passes]
+    ranked.sort(key=lambda each: (each is not chosen, not each.passes, each.violation if not each.passes else 0.0, rank(each)))
+    shown = chosen or nearest(ranked)[0]
+    whole = next(iter(assessed(evidence.whole, study)), None) if len(evidence.whole) else None
+    binding = binding_said(scenario.limit.rate, study.binding)
+    verdict = use(chosen, passing, currency) if chosen else no_choice(ranked)
+    requests = int(evidence.results["requests"].iloc[0])
+    sure = Confidence("low", "No candidate was chosen.")
+    if chosen:
+        sure = confidence(chosen, [each for each in passing if each is not chosen], currency, requests)
+    if not any(each.passes or each.fails for each in ranked):
+        sure = Confidence("too thin", "Every candidate is too close to call.")
     return Recommendation(
-        choice=best.candidate if best else None,
+        scenario=scenario.name,
+        limit=f"{scenario.limit.rate}, {scenario.limit.algorithm}",
+        requirements=scenario.requirements.model_dump(mode="json"),
+        choice=chosen.candidate if chosen else None,
         verdict=verdict,
-        confidence=_confidence(best, kept[1:]) if best else "",
+        numbers=numbers(shown, currency, study.prices.date),
+        confidence=sure,
+        caveat=caveat(shown, whole, evidence.headroom, evidence.harms, binding, study.profile.source),
         binding=binding,
-        losers=tuple(Loser(each.candidate, _reason(each, best)) for each in ranked if each is not best),
-        nearest=() if best else tuple(Loser(each.candidate, _misses(each)) for each in _nearest(ranked)),
-        sketch=_compare(sketch(requirements, study.scenario.deployment), ranked, best),
-        storage_toml=_storage_toml(study.scenario, best, verdict),
         assessments=tuple(ranked),
+        front=tuple(each.candidate for each in front(passing or ranked)),
+        losers=_losers(study, ranked, chosen),
+        nearest=() if chosen else tuple(Loser(each.candidate, misses(each)) for each in nearest(ranked)),
+        relaxations=() if chosen else relaxations(ranked),
+        sketch=_compare(sketch(scenario.requirements, scenario.deployment), ranked, chosen, currency),
+        claims=claims(evidence.results, study.live, study.profile),
+        harms=evidence.harms,
+        headroom=evidence.headroom,
+        flips=evidence.flips,
+        capacities=capacities(evidence.results, scenario, study.summary, study.prices, study.profile),
+        whole=whole,
+        parts=evidence.parts,
+        files=_files(study, chosen, verdict) if chosen else {},
+        currency=currency,
     )
 
 
-def _rank(each: Assessment) -> tuple[float, int, float, str]:
-    parts = _PARTS[each.backend] + (each.routing in ("sticky", "key_hash"))
-    return float(f"{each.l2_busy_per_request:.2g}"), parts, each.p99.mean, each.candidate
+def _losers(study: Study, ranked: Sequence[Assessment], chosen: Assessment | None) -> tuple[Loser, ...]:
+    """The contenders first, then those that did not get so far, by what they were on the small part."""
+    from ratesim.recommendation.investigation import assessed
 
-
-def _figures(each: Assessment) -> str:
-    return ", ".join(check.measured + (f" ({check.required})" if check.required else "") for check in each.checks)
-
-
-def _choice(best: Assessment, passing: int) -> str:
-    among = "the only candidate that passes" if passing == 1 else f"the least of the {passing} candidates that pass"
-    cost = (
-        f"{seconds(best.l2_busy_per_request)} of the shared store per request"
-        if best.l2_busy_per_request
-        else "no shared store"
-    )
-    return f"Use {best.candidate}: {_figures(best)}, at {cost}, {among}."
-
-
-def _no_choice(ranked: list[Assessment]) -> str:
-    nearest = _nearest(ranked)[0]
-    close = [each.candidate for each in ranked if not any(check.verdict == "fails" for check in each.checks)]
-    if close:
-        return (
-            f"No candidate meets all requirements for sure: {' and '.join(close)} {'is' if len(close) == 1 else 'are'} "
-            "too close to call, and more replications would tell."
-        )
-    return f"No candidate meets all requirements; the nearest is {nearest.candidate}, which {_misses(nearest)}."
-
-
-def _nearest(ranked: list[Assessment]) -> list[Assessment]:
-    """Those with the smallest violation, and for each requirement the best of those that miss nothing else."""
-    by_violation = sorted(ranked, key=lambda each: (each.violation, _rank(each)))
-    chosen = by_violation[:NEAREST]
-    alone: set[str] = set()
-    for each in by_violation:
-        if len(each.missed) == 1 and each.missed[0].requirement not in alone:
-            alone.add(each.missed[0].requirement)
-            if each not in chosen:
-                chosen.append(each)
-    return chosen
-
-
-def _misses(each: Assessment) -> str:
-    only = "misses only" if len(each.missed) == 1 else "misses"
-    return f"{only} " + " and ".join(f"{check.label}: {_against(check)}" for check in each.missed)
-
-
-def _against(check: Check) -> str:
-    close = ", too close to call" if check.verdict == "too close to call" else ""
-    return f"{check.evidence} ({check.required}{close})"
-
-
-def _reason(each: Assessment, best: Assessment | None) -> str:
-    if each.missed:
-        worst = max(each.missed, key=lambda check: check.violation)
-        others = [check.label for check in each.missed if check is not worst]
-        also = f"; also misses {' and '.join(others)}" if others else ""
-        verb = "fails" if worst.verdict == "fails" else "is not shown to meet"
-        return f"{verb} {worst.label}: {_against(worst)}{also}"
-    assert best is not None
-    mine, least = _rank(each), _rank(best)
-    if mine[0] > least[0]:
-        times = f"{mine[0] / least[0]:.2g} times " if least[0] else ""
-        return (
-            f"passes, but costs more: {seconds(each.l2_busy_per_request)} of the shared store per request, "
-            f"{times or 'against '}{seconds(best.l2_busy_per_request) if least[0] else 'none'}"
-        )
-    if mine[1] > least[1]:
-        return f"passes at the same cost, but has more moving parts than {best.candidate}"
-    return f"passes at the same cost, but is slower: p99 {seconds(each.p99.mean)} against {seconds(best.p99.mean)}"
-
-
-def _confidence(best: Assessment, others: list[Assessment]) -> str:
-    measured = [check for check in best.checks if check.margin is not None]
-    seeds = best.p99.seeds
-    if not measured:
-        said = "No threshold was given for latency or over-admission, so nothing can be close."
-    else:
-        tightest = min(check.margin for check in measured if check.margin is not None)
-        word = "High" if tightest >= 2 else "Fair" if tightest >= 1.2 else "Low"
-        told = "; ".join(f"{check.evidence}, {check.distance}" for check in measured)
-        said = f"{word} confidence over {seeds} seed{'s' * (seeds > 1)}: {told}."
-    if seeds == 1:
-        said += " With one seed there are no intervals; set replications to 3 or more."
-    if others and _rank(others[0])[0] > _rank(best)[0] > 0:
-        times = others[0].l2_busy_per_request / best.l2_busy_per_request
-        said += f" The next that passes, {others[0].candidate}, uses {times:.2g} times as much of the shared store."
-    elif others:
-        said += f" The next that passes is {others[0].candidate}."
-    return said
-
-
-def _binding(rate: str, binding: dict[str, object]) -> str:
-    denied = binding["exact_denied_share"]
-    assert isinstance(denied, float)
-    suggestion = binding["suggestion"]
-    would = f"{suggestion} would deny 5 to 30 %." if suggestion else "No limit per the same period would deny 5 to 30 %."
-    if not binding["binds"]:
-        share_denied = "nothing" if denied == 0 else f"only {share(denied)} of the requests"
-        return (
-            f"The limit {rate} hardly ever binds here: an exact limiter denies {share_denied}, so the choice rests on "
-            f"latency and cost alone. {would}"
-        )
-    if suggestion:
-        return f"An exact limiter denies {share(denied)} of the requests under {rate}. {would}"
-    return ""
-
-
-def _compare(rule: Sketch, ranked: list[Assessment], best: Assessment | None) -> Sketch:
-    said = f"The rule table of the design sketch says {rule.backend} ({rule.rule})"
-    if best is not None and best.backend == rule.backend:
-        sentence = f"{said}, and so does the evidence."
-    else:
-        tried = [each for each in ranked if each.backend == rule.backend]
-        if not tried:
-            why = "which was not among the candidates"
+    currency = study.prices.currency
+    found = [Loser(each.candidate, why_not(each, chosen, currency)) for each in ranked if each is not chosen]
+    small = {each.candidate: each for each in assessed(study.evidence.screened, study)}
+    then = small.get(chosen.candidate) if chosen else None
+    tried = {each.candidate for each in ranked}
+    for name, each in small.items():
+        if name in tried:
+            continue
+        if each.missed:
+            found.append(Loser(name, f"on the small part: {why_not(each, None, currency)}"))
+        elif then is not None:
+            found.append(Loser(name, f"on the small part: {why_not(each, then, currency)}"))
         else:
-            first = min(tried, key=lambda each: (each.violation, _rank(each)))
-            why = f"but {first.candidate}, its best, {_reason(first, best)}"
-        sentence = f"{said}, {why}."
-    return Sketch(rule.backend, rule.rule, sentence)
+            found.append(Loser(name, "on the small part: passes, but others come first"))
+    return tuple(found)
 
 
-def _storage_toml(scenario: Scenario, best: Assessment | None, verdict: str) -> str:
-    """The chosen configuration, ready to paste; comments only where there is none."""
-    if best is None:
-        return f"# {verdict}\n"
-    url = urlsplit(best.storage)
-    where = "" if best.backend == "memory" else "  # put your host here"
-    lines = [f"# {verdict}", "", "[storage]", f'url = "{best.storage}"{where}', f'backend = "{best.backend}"']
-    options = parse_qsl(url.query)
-    if options:
-        lines += ["", "[storage.options]  # as in the URL", *(f"{key} = {_value(value)}" for key, value in options)]
-    lines += ["", "[deployment]", f'routing = "{best.routing}"', f"nodes = {scenario.deployment.nodes}"]
-    lines += ["", "[limit]", f'rate = "{scenario.limit.rate}"', f'algorithm = "{scenario.limit.algorithm}"']
-    if scenario.limit.burst is not None:
-        lines.append(f"burst = {scenario.limit.burst!r}")
-    if scenario.limit.options:
-        lines += ["", "[limit.options]", *(f"{key} = {value!r}" for key, value in scenario.limit.options.items())]
-    return "\n".join(lines) + "\n"
+def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
+    from ratesim.recommendation.configuration import files
+
+    sizes = study.profile.backends[StorageURL.parse(chosen.storage).backend].bytes_per_key
+    per_key = sizes.get(study.scenario.limit.algorithm, math.nan)
+    return files(study.scenario, chosen.storage, chosen.routing, per_key, verdict)
 
 
-def _value(text: str) -> str:
-    try:
-        return repr(int(text)) if text.isdecimal() else repr(float(text))
-    except ValueError:
-        quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-        return text if text in ("true", "false") else f'"{quoted}"'
+def _compare(rule: Sketch, ranked: Sequence[Assessment], chosen: Assessment | None, currency: str) -> Sketch:
+    said = f"The rule table of the design sketch says {rule.backend} ({rule.rule})"
+    if chosen is not None and chosen.backend == rule.backend:
+        return replace(rule, sentence=f"{said}, and so does the evidence.")
+    tried = [each for each in ranked if each.backend == rule.backend]
+    if not tried:
+        return replace(rule, sentence=f"{said}, which was not among the candidates.")
+    first = min(tried, key=lambda each: (each.violation, rank(each)))
+    why = why_not(first, chosen, currency) if first.missed or chosen else "passes"
+    return replace(rule, sentence=f"{said}, but {first.candidate}, its best, {why}.")

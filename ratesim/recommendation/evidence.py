@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -12,7 +12,7 @@ from ratesim.storage import StorageURL
 from ratesim.wording import seconds, share, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import pandas as pd
 
@@ -74,7 +74,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Assessment:
-    """One candidate: mean figures over the seeds, times in seconds, and its checks."""
+    """One candidate: mean figures over the seeds, times in seconds, and its checks.
+
+    cost: of a month, in the currency of the prices; nan where none was worked out. blast: of the faults that were tried, in
+    the worst the requests that were harmed by it over those that came meanwhile (see harm.py); None where none was tried.
+    """
 
     candidate: str
     backend: str
@@ -90,6 +94,8 @@ class Assessment:
     l2_busy_per_request: float
     bytes_per_key: float
     checks: tuple[Check, ...]
+    cost: float = math.nan
+    blast: float | None = None
 
     @property
     def missed(self) -> tuple[Check, ...]:
@@ -99,6 +105,11 @@ class Assessment:
     @property
     def passes(self) -> bool:
         return not self.missed
+
+    @property
+    def fails(self) -> bool:
+        """Whether something is failed for sure."""
+        return any(check.verdict == "fails" for check in self.checks)
 
     @property
     def violation(self) -> float:
@@ -139,9 +150,12 @@ def persistence(storage: str) -> Persistence:
     return "session" if weak or behind else "durable"
 
 
-def assess(results: pd.DataFrame, requirements: Requirements, nodes: int) -> tuple[Assessment, ...]:
-    """One assessment for each candidate of a study's results, in their order."""
-    return tuple(_assess(rows, requirements, nodes) for _, rows in results.groupby("candidate", sort=False))
+def assess(
+    results: pd.DataFrame, requirements: Requirements, nodes: int, costs: Mapping[str, float] | None = None
+) -> tuple[Assessment, ...]:
+    """One assessment for each candidate of a study's results, in their order. costs: of a month, by candidate."""
+    found = (_assess(rows, requirements, nodes) for _, rows in results.groupby("candidate", sort=False))
+    return tuple(replace(each, cost=(costs or {}).get(each.candidate, math.nan)) for each in found)
 
 
 def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Assessment:

@@ -1,5 +1,5 @@
-"""A study: every candidate of a scenario, in simulation over several seeds and live, with all that a report needs to say
-where the numbers come from. Runs are made and kept as those of a sweep are.
+"""A study: an investigation of all candidates in simulated time, what was measured live, and all else that a report needs to
+say where its numbers come from. It can be kept in a directory, and is found there again by what it depends on.
 """
 
 from __future__ import annotations
@@ -15,39 +15,48 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from ratesim import servers
+from ratesim.recommendation.harm import Harm
+from ratesim.recommendation.headroom import Headroom
+from ratesim.recommendation.investigation import Asked, Evidence, expected, investigate
+from ratesim.recommendation.prices import Prices
+from ratesim.recommendation.sensitivity import Flip
 from ratesim.simulation.binding import binding
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.catalogue import catalogue
 from ratesim.simulation.deployment import backend_of
+from ratesim.simulation.inquiry import pursue
 from ratesim.simulation.job import Job, jobs_of
 from ratesim.simulation.kept import Kept, rows_of
 from ratesim.simulation.live import live_row
 from ratesim.simulation.profile import Profile
 from ratesim.simulation.progress import Progress, silent
 from ratesim.simulation.scenario import Candidate, Scenario
-from ratesim.simulation.sweep import carry_out
 from ratesim.storage import StorageURL
 from traffic import Origin, Trace
 
-__all__ = ["Study", "catalogue", "study"]
+__all__ = ["FILES", "Study", "study"]
+
+FILES = ("study.json", "results.parquet", "runs.parquet", "live.parquet")  # what a study keeps in a directory
+STAGES = {"screening": "screened", "in full": "results", "on all of it": "whole"}
 
 
 @dataclass
 class Study:
-    """scenario and candidates: what was asked. results: one row for each candidate and seed. live: for each candidate that
-    was replayed live. binding: whether the limit binds. environment: versions and machine. In both tables `key` is a hash of
-    all that the row depends on."""
+    """scenario and candidates: what was asked. summary: of the traffic, as `Trace.summary` has it. evidence: what the runs found. live: one row for each candidate that was
+    replayed live. binding: whether the limit binds. environment: versions and machine."""
 
     scenario: Scenario
     candidates: tuple[Candidate, ...]
-    trace_summary: dict[str, float]
+    summary: dict[str, float]
     origin: Origin
-    results: pd.DataFrame
+    evidence: Evidence
     live: pd.DataFrame
     profile: Profile
+    prices: Prices
     binding: dict[str, Any]
     environment: dict[str, str]
 
@@ -58,92 +67,122 @@ def study(
     out: Path | None = None,
     runs: Path | None = None,
     profile: Profile | None = None,
+    prices: Prices | None = None,
     live: bool = True,
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Study:
-    """Run every candidate. out: directory to which the finished study is written, and in which one is looked for. runs:
-    directory that keeps every run as soon as it is done, so that a study which was stopped goes on from there. live: also
-    replay on real servers. processes: as many as cores; the numbers are the same. progress: called with (done, total, what
-    is next).
+    """Investigate every candidate. out: directory to which the finished study is written, and in which one is looked for.
+    runs: directory that keeps every run as soon as it is done, so that a study which was stopped goes on from there. live:
+    also replay on real servers. processes: as many as cores; the numbers are the same. progress: called with (done, total,
+    what is next).
 
-    Raises what `sweep` raises, and KeyboardInterrupt.
+    Raises InquiryError, what reading the traffic raises, and KeyboardInterrupt.
     """
-    profile = profile or Profile.load()
+    profile, prices = profile or Profile.load(), prices or Prices.load()
     candidates = catalogue(scenario)
-    jobs = jobs_of(scenario, candidates, None, None, profile)
-    replayed = _live_jobs(jobs) if live else []
+    jobs = jobs_of(scenario, candidates, [scenario.seed], None, profile)
+    question = _question(scenario, jobs, prices)
     tell = progress or silent
-    total = 1 + len(jobs) + len(replayed)
-    tell(0, total, "reading the traffic")
-    asked = _Asked(scenario, jobs[0], out)
-    known = {} if out is None else rows_of(out / "results.parquet")
-    finished = carry_out(
-        jobs, processes, None, runs, lambda done, _, what: tell(1 + done, total, f"simulating: {what}"), known
+    kept = None if out is None else _kept(out, question)
+    if kept is None:
+        tell(0, 1, "reading the traffic")
+        about, evidence, rows, trace = _found(scenario, candidates, profile, prices, out, runs, processes, tell)
+    else:
+        about, evidence = kept
+        rows, trace = rows_of(out / "runs.parquet") if out is not None else {}, None
+    contenders = set(evidence.results["candidate"])
+    replayed = _live_jobs([job for job in jobs if job.candidate.name in contenders]) if live else []
+    measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, out, runs, tell)
+    origin = about["origin"] | {key: tuple(about["origin"][key]) for key in ("examples", "notes")}
+    found = Study(
+        scenario,
+        candidates,
+        about["summary"],
+        Origin(**origin),
+        evidence,
+        measured,
+        profile,
+        prices,
+        about["binding"],
+        about["environment"],
     )
-    if finished.partial:
-        raise KeyboardInterrupt
-    results = finished.table()
-    results["exact_denied_share"] = asked.about["binding"]["exact_denied_share"]
-    results["key"] = [job.key for job in jobs]
-    measured = _measured(replayed, asked, out, runs, lambda done, what: tell(1 + len(jobs) + done, total, what))
-    tell(total, total, "done")
-    found = asked.study(candidates, results, measured, profile)
     if out is not None:
-        found.results.to_parquet(out / "results.parquet")
-        found.live.to_parquet(out / "live.parquet")
-        asked.keep(out)
+        _keep(out, question, about, found, rows)
     return found
 
 
-class _Asked:
-    """What was asked, and what is known of it without a run. It is read again only when another question was kept."""
+def _question(scenario: Scenario, jobs: Sequence[Job], prices: Prices) -> str:
+    """A hash of all that a study depends on."""
+    digest = hashlib.sha256(f"{scenario.model_dump_json()} {prices!r}".encode())
+    for job in jobs:
+        digest.update(f"{job.key} {job.candidate.name}\n".encode())
+    return digest.hexdigest()
 
-    def __init__(self, scenario: Scenario, first: Job, out: Path | None) -> None:
-        self.scenario = scenario
-        self._trace: Trace | None = None
-        depends_on = (first.workload, scenario.limit.model_dump_json(), first.code, scenario.seed, scenario.warmup)
-        question = hashlib.sha256(repr(depends_on).encode()).hexdigest()
-        file = None if out is None else out / "study.json"
-        kept = json.loads(file.read_text("utf-8")) if file is not None and file.exists() else {}
-        self.about: dict[str, Any] = kept if kept.get("question") == question else self._read(question)
 
-    @property
-    def trace(self) -> Trace:
-        """The requests of the first replication."""
-        if self._trace is None:
-            self._trace = self.scenario.trace()
-        return self._trace
+def _found(
+    scenario: Scenario,
+    candidates: tuple[Candidate, ...],
+    profile: Profile,
+    prices: Prices,
+    out: Path | None,
+    runs: Path | None,
+    processes: int | None,
+    tell: Progress,
+) -> tuple[dict[str, Any], Evidence, dict[str, dict[str, Any]], Trace]:
+    read = None if scenario.workload.log is None else scenario.workload.read()
+    trace = scenario.trace(read=read)
+    summary = {key: float(value) for key, value in trace.summary().items()}
+    asked = Asked(scenario, candidates, profile, prices, trace, summary, lambda cut: cut.trace(read=read))
+    found = pursue(
+        investigate(asked),
+        processes=processes,
+        out=runs,
+        known=rows_of(out / "runs.parquet") if out is not None else None,
+        progress=tell,
+        expected=expected(asked),
+    )
+    about = {
+        "summary": summary,
+        "origin": asdict(trace.origin),
+        "binding": binding(scenario.limit.limit(), trace, scenario.warmup),
+        "environment": _environment(),
+    }
+    return about, found.result, found.rows, trace
 
-    def _read(self, question: str) -> dict[str, Any]:
-        origin = self.trace.origin
-        return {
-            "question": question,
-            "trace_summary": {key: float(value) for key, value in self.trace.summary().items()},
-            "origin": asdict(origin),
-            "binding": binding(self.scenario.limit.limit(), self.trace, self.scenario.warmup),
-            "environment": _environment(),
-        }
 
-    def study(self, candidates: tuple[Candidate, ...], results: pd.DataFrame, live: pd.DataFrame, profile: Profile) -> Study:
-        about = self.about
-        origin = about["origin"] | {key: tuple(about["origin"][key]) for key in ("examples", "notes")}
-        return Study(
-            self.scenario,
-            candidates,
-            about["trace_summary"],
-            Origin(**origin),
-            results,
-            live,
-            profile,
-            about["binding"],
-            about["environment"],
-        )
+def _kept(out: Path, question: str) -> tuple[dict[str, Any], Evidence] | None:
+    """A finished study of the same question."""
+    file = out / "study.json"
+    about = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    if about.get("question") != question or not (out / "results.parquet").exists():
+        return None
+    results = pd.read_parquet(out / "results.parquet")
+    tables = {}
+    for stage, name in STAGES.items():
+        tables[name] = results[results["stage"] == stage].drop(columns="stage").reset_index(drop=True)
+    told = about["evidence"]
+    evidence = Evidence(
+        **tables,
+        harms=msgspec.convert(told["harms"], tuple[Harm, ...]),
+        headroom=msgspec.convert(told["headroom"], tuple[Headroom, ...]),
+        flips=msgspec.convert(told["flips"], tuple[Flip, ...]),
+        parts=told["parts"],
+    )
+    return about, evidence
 
-    def keep(self, out: Path) -> None:
-        # Only the name: a report may travel, and where a log lay is nobody's business.
-        origin = self.about["origin"] | {"source": Path(self.about["origin"]["source"]).name}
-        (out / "study.json").write_text(json.dumps(self.about | {"origin": origin}, indent=2) + "\n", "utf-8")
+
+def _keep(out: Path, question: str, about: dict[str, Any], found: Study, rows: dict[str, dict[str, Any]]) -> None:
+    evidence = found.evidence
+    tables = [getattr(evidence, name).assign(stage=stage) for stage, name in STAGES.items()]
+    pd.concat([table for table in tables if len(table)], ignore_index=True).to_parquet(out / "results.parquet")
+    pd.DataFrame([{"key": key, **row} for key, row in rows.items()]).to_parquet(out / "runs.parquet")
+    found.live.to_parquet(out / "live.parquet")
+    # Only the name: a report may travel, and where a log lay is nobody's business.
+    origin = about["origin"] | {"source": Path(about["origin"]["source"]).name}
+    told = {name: msgspec.to_builtins(getattr(evidence, name)) for name in ("harms", "headroom", "flips", "parts")}
+    whole = about | {"question": question, "origin": origin, "evidence": told}
+    (out / "study.json").write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
 
 
 def _live_jobs(jobs: Sequence[Job]) -> list[Job]:
@@ -157,7 +196,12 @@ def _live_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _measured(
-    jobs: Sequence[Job], asked: _Asked, out: Path | None, runs: Path | None, tell: Callable[[int, str], None]
+    jobs: Sequence[Job],
+    trace: Callable[[], Trace],
+    scenario: Scenario,
+    out: Path | None,
+    runs: Path | None,
+    tell: Progress,
 ) -> pd.DataFrame:
     """A live row for each of these jobs; those that were measured before as they were."""
     rows = {} if out is None else rows_of(out / "live.parquet")
@@ -165,7 +209,7 @@ def _measured(
     with ExitStack() as stack:
         running: dict[str, servers.Server] = {}
         for done, job in enumerate(jobs):
-            tell(done, f"replaying live: {job.candidate.name}")
+            tell(done, len(jobs), f"replaying live: {job.candidate.name}")
             if kept is not None and job.key in kept:
                 rows[job.key] = kept[job.key]
             if job.key in rows:
@@ -174,7 +218,7 @@ def _measured(
             if backend != "memory" and backend not in running:
                 start = servers.valkey if backend == "redis" else servers.postgres
                 running[backend] = stack.enter_context(start())
-            rows[job.key] = live_row(asked.scenario, job.candidate, asked.trace, running.get(backend))
+            rows[job.key] = live_row(scenario, job.candidate, trace(), running.get(backend))
             if kept is not None:
                 kept.add(job.key, rows[job.key])
     return pd.DataFrame([{**rows[job.key], "candidate": job.candidate.name, "key": job.key} for job in jobs])

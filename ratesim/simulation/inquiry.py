@@ -72,10 +72,11 @@ def pursue(
     out: Path | None = None,
     known: Mapping[str, Row] | None = None,
     progress: Progress | bool | None = None,
+    expected: int | None = None,
 ) -> Found[T]:
     """Carry an inquiry out. processes: as many as cores; the numbers are the same. out: a directory that keeps every row as
     soon as there is one, and in which rows are found. known: rows that need not be made. progress: called with (done, asked
-    for up to now, what is next).
+    for up to now, what is next), in runs, or in requests where it is said how many are `expected`, about.
 
     Raises InquiryError, KeptError, ClusterError, KeyboardInterrupt, and what the inquiry raises.
     """
@@ -103,7 +104,10 @@ def pursue(
         def show(what: str) -> None:
             requests = int(max(counted["live"], counted["requests"]))
             told = f"{what}; {pace.text(requests, counted['simulated'])}"
-            tell(len(rows), len(rows) + len(waited), told)
+            if expected is None:
+                tell(len(rows), len(rows) + len(waited), told)
+            else:
+                tell(min(requests, expected - 1), expected, told)
 
         def beat(requests: int) -> None:
             counted["live"] += requests

@@ -1,0 +1,215 @@
+"""The investigation: which runs are made, in which order, until enough is known to choose.
+
+1. Screening: every candidate once, on a small part of the traffic.
+2. In full: the contenders, over several seeds; and more of those that are too close to call, while that may move the choice.
+3. Faults, of every contender.
+4. Of the choice: how much more load it bears, and which assumption would make it another.
+5. Where the traffic is so long that all this was done on a part of it: the choice, once, on all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import pandas as pd
+
+from ratesim.recommendation.capacity import capacities
+from ratesim.recommendation.evidence import Assessment, assess
+from ratesim.recommendation.excerpt import busiest, thinned
+from ratesim.recommendation.harm import Harm, harm, setting
+from ratesim.recommendation.headroom import Headroom, headroom
+from ratesim.recommendation.ranking import best, rank
+from ratesim.recommendation.sensitivity import Flip, sensitivity
+from ratesim.simulation.inquiry import Inquiry, Row, together
+from ratesim.simulation.job import Job, jobs_of
+from ratesim.storage import StorageURL
+
+if TYPE_CHECKING:
+    from ratesim.recommendation.prices import Prices
+    from ratesim.simulation.profile import Profile
+    from ratesim.simulation.scenario import Candidate, Scenario
+    from traffic import Trace
+
+__all__ = ["Asked", "Evidence", "assessed", "expected", "investigate"]
+
+SCREENED = 1_000  # requests of the part on which all candidates are looked at
+FULL = 100_000  # requests in full: traffic that is longer is cut to its busiest
+FAULTY = 3_000  # requests around a fault
+LOADED = 10_000  # requests of a run at another load
+ASSUMED = 2_000  # requests of a run under another assumption
+CONTENDERS = 12
+RIVALS = 3  # beside the choice, where assumptions are changed
+HOPELESS = 0.5  # by what share requirements are missed on the small part, for a candidate to be out
+REPLICATIONS = 24  # at most, of a candidate that is too close to call
+
+
+class Priced(Protocol):
+    """By what results are assessed: of something that is being asked, or of a study that is finished."""
+
+    @property
+    def scenario(self) -> Scenario: ...
+    @property
+    def profile(self) -> Profile: ...
+    @property
+    def prices(self) -> Prices: ...
+    @property
+    def summary(self) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be decided. trace: of the scenario. cut: makes the trace of the scenario when it was cut.
+
+    summary: of the trace (`Trace.summary`), by which capacities are worked out."""
+
+    scenario: Scenario
+    candidates: tuple[Candidate, ...]
+    profile: Profile
+    prices: Prices
+    trace: Trace
+    summary: Mapping[str, float]
+    cut: Callable[[Scenario], Trace]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found. screened: one row for each candidate, on the small part. results: one for each contender and seed.
+    whole: of the choice on all of the traffic, where `results` are of a part; else without rows. parts: in words, what of the
+    traffic was simulated, by what for."""
+
+    screened: pd.DataFrame
+    results: pd.DataFrame
+    whole: pd.DataFrame
+    harms: tuple[Harm, ...]
+    headroom: tuple[Headroom, ...]
+    flips: tuple[Flip, ...]
+    parts: dict[str, str]
+
+
+def investigate(asked: Asked) -> Inquiry[Evidence]:
+    """Raises what runs raise."""
+    scenario, trace = asked.scenario, asked.trace
+    cut = thinned if scenario.faults else busiest
+    small, full = cut(scenario, trace, SCREENED), cut(scenario, trace, FULL)
+    rows = yield jobs_of(small, asked.candidates, [scenario.seed], None, asked.profile)
+    screened = _table(rows, (each.name for each in asked.candidates))
+    contenders = _contenders(asked, assessed(screened, asked))
+    results = yield from _replicated(asked, full, contenders)
+    place = setting(scenario, trace, FAULTY, asked.cut)
+    harms = yield from harm(contenders, place, asked.profile)
+    chosen, rivals = _leaders(assessed(results, asked, harms), contenders)
+    steady = scenario.model_copy(update={"faults": ()})
+    load, flips = yield from together(
+        headroom(steady, chosen, asked.profile, trace, requests=LOADED),
+        sensitivity(cut(scenario, trace, ASSUMED), rivals, chosen.name, asked.profile, lambda s, r: _chosen(asked, s, r)),
+    )
+    whole = pd.DataFrame(columns=results.columns)
+    if full.workload != scenario.workload:
+        alone = yield jobs_of(scenario, [chosen], [scenario.seed], None, asked.profile)
+        whole = _table(alone, [chosen.name])
+    parts = {
+        "screening": _part(small, scenario, asked),
+        "in full": _part(full, scenario, asked),
+        "faults": _part(place.scenario, scenario, asked),
+    }
+    return Evidence(screened, results, whole, harms, load, flips, parts)
+
+
+def expected(asked: Asked) -> int:
+    """Requests that will be simulated, about: what progress is measured by."""
+    requests, names = len(asked.trace), min(len(asked.candidates), CONTENDERS)
+    found = len(asked.candidates) * min(SCREENED, requests)
+    found += names * asked.scenario.replications * min(FULL, requests)
+    found += names * (1 + len(asked.scenario.faults or range(3))) * min(FAULTY, requests)
+    found += 30 * LOADED + 100 * min(ASSUMED, requests)
+    return found + (requests if requests > FULL else 0)
+
+
+def assessed(
+    results: pd.DataFrame, asked: Priced, harms: Sequence[Harm] = (), scenario: Scenario | None = None
+) -> tuple[Assessment, ...]:
+    """The candidates of a table of results, with what they cost and what faults did to them."""
+    scenario = scenario or asked.scenario
+    capacity = capacities(results, scenario, asked.summary, asked.prices, asked.profile)
+    costs = {name: each.price.per_month for name, each in capacity.items()}
+    blasts: dict[str, float] = {}
+    for each in harms:
+        blasts[each.candidate] = max(blasts.get(each.candidate, 0.0), each.harmed)
+    found = assess(results, scenario.requirements, scenario.deployment.nodes, costs)
+    return tuple(replace(each, blast=blasts.get(each.candidate)) for each in found)
+
+
+def _replicated(asked: Asked, full: Scenario, contenders: Sequence[Candidate]) -> Inquiry[pd.DataFrame]:
+    """Replications of all, and twice as many of those of which more might move the choice, until none does."""
+    counts = dict.fromkeys((each.name for each in contenders), full.replications)
+    while True:
+        jobs: list[Job] = []
+        for each in contenders:
+            seeds = range(full.seed, full.seed + counts[each.name])
+            jobs += jobs_of(full, [each], seeds, None, asked.profile)
+        rows = yield jobs
+        results = _table(rows, (job.candidate.name for job in jobs))
+        unsure = [name for name in _unsure(assessed(results, asked)) if counts[name] < REPLICATIONS]
+        if not unsure or full.replications < 2:
+            return results
+        for name in unsure:
+            counts[name] = min(2 * counts[name], REPLICATIONS)
+
+
+def _unsure(assessments: Sequence[Assessment]) -> list[str]:
+    """Those that fail nothing for sure, and would be chosen if they passed."""
+    chosen = best(assessments)
+    close = [each for each in assessments if not each.passes and not each.fails]
+    return [each.candidate for each in close if chosen is None or rank(each) < rank(chosen)]
+
+
+def _contenders(asked: Asked, screened: Sequence[Assessment]) -> list[Candidate]:
+    """The best of each kind, so that every kind is shown, and those of least cost that are not hopeless."""
+    hopeful = sorted((each for each in screened if each.violation <= HOPELESS), key=rank)
+    first: dict[tuple[str, str, str], Assessment] = {}
+    for each in sorted(screened, key=lambda each: (not each.passes, each.violation, rank(each))):
+        first.setdefault(_kind(each), each)
+    kept = dict.fromkeys(each.candidate for each in first.values())
+    for each in hopeful:
+        if len(kept) < CONTENDERS:
+            kept[each.candidate] = None
+    return [each for each in asked.candidates if each.name in kept]
+
+
+def _kind(each: Assessment) -> tuple[str, str, str]:
+    hybrid = StorageURL.parse(each.storage).hybrid
+    return each.backend, "" if hybrid is None else hybrid.consistency, each.routing if each.backend == "memory" else ""
+
+
+def _leaders(assessments: Sequence[Assessment], contenders: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
+    """The choice, or where there is none the nearest to one; and it with its rivals, in the order of rank."""
+    by_name = {each.name: each for each in contenders}
+    chosen = best(assessments) or min(assessments, key=lambda each: (each.violation, rank(each)))
+    near = sorted(assessments, key=lambda each: (each.violation > 0.0, each.violation, rank(each)))
+    others: dict[str, Assessment] = {}
+    for each in near:  # one of each backend: a variant of the same one would teach little
+        if each.backend != chosen.backend:
+            others.setdefault(each.backend, each)
+    rivals = [chosen, *others.values()][: RIVALS + 1]
+    return by_name[chosen.candidate], [by_name[each.candidate] for each in rivals]
+
+
+def _chosen(asked: Asked, scenario: Scenario, rows: list[Row]) -> str | None:
+    found = best(assessed(pd.DataFrame(rows), asked, scenario=scenario))
+    return None if found is None else found.candidate
+
+
+def _table(rows: Sequence[Row], names: Iterable[str]) -> pd.DataFrame:
+    """One row for each run, under the name that its candidate has here: a run that was found may have had another."""
+    return pd.DataFrame([{**row, "candidate": name} for row, name in zip(rows, names, strict=True)])
+
+
+def _part(cut: Scenario, whole: Scenario, asked: Asked) -> str:
+    if cut.workload == whole.workload:
+        return "all of it"
+    seconds = cut.workload.busiest or cut.workload.duration
+    share = cut.workload.scale / whole.workload.scale
+    part = f"{seconds:,.0f} s" if share == 1.0 else f"{share:.2g} of the keys, {seconds:,.0f} s"
+    return f"{part} of {asked.trace.duration:,.0f} s"
