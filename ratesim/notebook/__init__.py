@@ -1,9 +1,9 @@
 """Notebooks: which there are, executed with parameters as data, and rendered to one page."""
 
-from ratesim.notebook.execute import NotebookFailed, execute
-from ratesim.notebook.make import Made, make
+from ratesim.notebook.executing import NotebookFailed, execute
+from ratesim.notebook.making import Made, make
 from ratesim.notebook.place import OutputError, check_out, workshop
-from ratesim.notebook.render import render
+from ratesim.notebook.rendering import render
 from ratesim.notebook.source import NotebookError, Parameter, find, given, notebooks, parameters_of, questions
 
 __all__ = [  # noqa: RUF022 - in the order in which they are needed

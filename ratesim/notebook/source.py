@@ -1,4 +1,4 @@
-"""The notebooks that ship with ratesim: where they lie, what each asks, which parameters it takes, and values that fit them."""
+"""The notebooks that ship with ratesim: where they lie, what each asks, which parameters it takes, and what fits them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def _fitting(parameter: Parameter, text: str) -> Value:
         value = int(value)  # 2e6 is a whole number too
     if kind is type(None) or type(value) is kind:
         return value
-    raise NotebookError(f"parameter {parameter.name}: {text!r} is not {_KINDS[kind]}, such as {json.dumps(parameter.default)}")
+    raise NotebookError(
+        f"parameter {parameter.name}: {text!r} is not {_KINDS[kind]}, such as {json.dumps(parameter.default)}"
+    )
 
 
 def _read(text: str) -> Value:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ratesim.notebook.execute import NotebookFailed, execute
+from ratesim.notebook.executing import NotebookFailed, execute
 from ratesim.notebook.place import OutputError, check_out, workshop
-from ratesim.notebook.render import render
+from ratesim.notebook.rendering import render
 from ratesim.notebook.source import Value, find, notebooks
 from ratesim.simulation.progress import Progress
 

@@ -87,7 +87,7 @@ def _first_line(source: str) -> str:
 
 
 def _check(parameters: Mapping[str, Value]) -> None:
-    """Papermill writes names as they are, and what is no plain value as well: neither may be more than a name and a value."""
+    """Papermill writes names as they are, and what is no plain value too: neither may be more than a name and a value."""
     for name, value in parameters.items():
         if not name.isidentifier() or keyword.iskeyword(name):
             raise TypeError(f"parameter {name!r}: is no name")
