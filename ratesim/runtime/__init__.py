@@ -4,9 +4,25 @@ A SimPy process is a generator, and a coroutine is one underneath: an awaitable 
 def` run on SimPy. So storages, clients and background tasks are written once, against the few verbs of `Runtime`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from ratesim.runtime.base import Future, Runtime, Task
 from ratesim.runtime.on_asyncio import AsyncioRuntime
-from ratesim.runtime.on_simpy import SimRuntime
 from ratesim.runtime.waiting import Event, Queue
 
+if TYPE_CHECKING:
+    from ratesim.runtime.on_simpy import SimRuntime
+
 __all__ = ["AsyncioRuntime", "Event", "Future", "Queue", "Runtime", "SimRuntime", "Task"]
+
+
+def __getattr__(name: str) -> Any:
+    # A service that only limits, and a rule that only looks up, should not wait for SimPy.
+    if name != "SimRuntime":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ratesim.runtime.on_simpy import SimRuntime
+
+    globals()[name] = SimRuntime
+    return SimRuntime

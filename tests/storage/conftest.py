@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import fakeredis
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from ratesim.runtime import AsyncioRuntime
 from ratesim.storage import (
@@ -20,6 +21,7 @@ from ratesim.storage import (
     RedisStorage,
     RedisStorageConfig,
 )
+from ratesim.storage.metrics import MeteredStorage
 
 HYBRIDS = {
     "hybrid-strong": HybridStorageConfig(consistency="strong", write="write_through"),
@@ -27,7 +29,7 @@ HYBRIDS = {
     "hybrid-around": HybridStorageConfig(consistency="eventual", write="write_around"),
     "hybrid-through": HybridStorageConfig(consistency="eventual", write="write_through", read="read_through"),
 }
-BACKENDS = ["memory", "fakeredis", "redis", "postgres", *HYBRIDS, "hybrid-postgres"]
+BACKENDS = ["memory", "metered", "fakeredis", "redis", "postgres", *HYBRIDS, "hybrid-postgres"]
 
 
 class Clock:
@@ -50,6 +52,8 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
     tag = uuid.uuid4().hex[:12]
     if name == "memory":
         return MemoryStorage(runtime=runtime)
+    if name == "metered":
+        return MeteredStorage(MemoryStorage(runtime=runtime), CollectorRegistry())
     if name in ("postgres", "hybrid-postgres"):
         url = request.getfixturevalue("postgres_server").url
         postgres = PostgresStorage(PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4), runtime)
