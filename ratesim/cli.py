@@ -38,6 +38,7 @@ from ratesim.options import (
     Pairs,
     ParameterOption,
     PersistenceOption,
+    PricesOption,
     ProcessesOption,
     ProfileOption,
     ReplicationsOption,
@@ -62,6 +63,7 @@ from ratesim.wording import figure, harmless, seconds, share
 
 if TYPE_CHECKING:
     from ratesim.recommendation.choice import Recommendation
+    from ratesim.recommendation.prices import Prices
     from ratesim.simulation.fidelity import Fidelity
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Candidate, Scenario
@@ -83,6 +85,12 @@ def _profile(path: Path | None) -> Profile | None:
     from ratesim.simulation.profile import Profile
 
     return Profile.load(path) if path else None
+
+
+def _prices(path: Path | None) -> Prices | None:
+    from ratesim.recommendation.prices import Prices
+
+    return Prices.load(path) if path else None
 
 
 @contextmanager
@@ -122,22 +130,51 @@ def report(
     replications: ReplicationsOption = None,
     processes: ProcessesOption = None,
     profile: ProfileOption = None,
+    prices: PricesOption = None,
     live: Annotated[bool, typer.Option("--live/--no-live", help="Also replay on real servers, started for it.")] = True,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="For a pipeline: exit with 1 when the configuration in force (or, without --current, every candidate) does "
+            "not meet the requirements, with 3 when the evidence is too thin, with 2 on bad input.",
+        ),
+    ] = False,
+    current: Annotated[
+        Path | None,
+        typer.Option("--current", metavar="FILE", help="The storage.toml in force: it competes as `in force`."),
+    ] = None,
 ) -> None:
     """Replay traffic against every storage and write a report whose first line is the recommendation.
 
     ratesim report --scenario quickstart --out reports/quickstart
+
+    ratesim report --scenario scenario.toml --out reports/weekly --check --current storage.toml
     """
     asked = dict(locals())
+    from ratesim.recommendation.checking import check as judge
     from ratesim.report import check_out
     from ratesim.report import report as make
 
     check_out(out)
     question = scenario_of(asked)
     with _bar() as progress:
-        recommendation = make(question, out, profile=_profile(profile), live=live, processes=processes, progress=progress)
+        recommendation = make(
+            question,
+            out,
+            profile=_profile(profile),
+            prices=_prices(prices),
+            current=in_force(current, question) if current else None,
+            live=live,
+            processes=processes,
+            progress=progress,
+        )
     print(recommendation.verdict)
     print(out / "report.html")
+    if check:
+        checked = judge(recommendation)
+        print(checked.sentence)
+        raise typer.Exit(checked.status)
 
 
 @app.command()
@@ -167,6 +204,7 @@ def recommend(
     replications: ReplicationsOption = None,
     processes: ProcessesOption = None,
     profile: ProfileOption = None,
+    prices: PricesOption = None,
 ) -> None:
     """Print the recommendation and a small table; simulated only, and no files are written."""
     asked = dict(locals())
@@ -175,12 +213,18 @@ def recommend(
     from ratesim.recommendation.study import study
 
     with _bar() as progress:
-        finished = study(question, live=False, profile=_profile(profile), processes=processes, progress=progress)
+        finished = study(
+            question,
+            live=False,
+            profile=_profile(profile),
+            prices=_prices(prices),
+            processes=processes,
+            progress=progress,
+        )
     chosen = choose(finished)
     print(chosen.verdict)
-    for line in (chosen.binding, chosen.confidence):
-        if line:
-            print(line)
+    for line in (chosen.confidence.sentence, f"But: {chosen.caveat}", *(each.sentence for each in chosen.relaxations)):
+        print(line)
     print()
     print(_small_table(chosen))
     origin = finished.origin
@@ -190,16 +234,33 @@ def recommend(
 
 
 def _small_table(chosen: Recommendation) -> str:
-    rows = [("candidate", "p99", "over-admission", "store per request", "")]
+    rows = [("candidate", "p99", "over-admission", "a month", "")]
     for each in chosen.assessments:
         state = "chosen" if each.candidate == chosen.choice else "passes" if each.passes else ""
         missed = ", ".join(check.label for check in each.missed)
-        busy = seconds(each.l2_busy_per_request) if each.l2_busy_per_request else "none"
+        cost = f"{each.cost:,.2f} {chosen.currency}"
         rows.append(
-            (each.candidate, seconds(each.p99.mean), share(each.over_admission.mean), busy, state or f"misses {missed}")
+            (each.candidate, seconds(each.p99.mean), share(each.over_admission.mean), cost, state or f"misses {missed}")
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A recommendation.json, or the directory of a report.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+) -> None:
+    """Compare two recommendations: what was asked otherwise, what moved, and whether that is noise.
+
+    Exits with 0 when nothing but noise moved, with 1 when something did, with 2 on bad input.
+    """
+    from ratesim.recommendation.difference import difference, load, text
+
+    files = [path / "recommendation.json" if path.is_dir() else path for path in (before, after)]
+    found = difference(*map(load, files))
+    print(text(found))
+    raise typer.Exit(int(found.moved))
 
 
 @app.command()

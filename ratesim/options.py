@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from ratesim.algorithms import names
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.scenario import Candidate, Scenario
 
 ScenarioOption = Annotated[
     str | None, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or `quickstart`.")
@@ -66,6 +66,9 @@ ScaleOption = Annotated[int | None, typer.Option("--scale", help="So many copies
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Where the random draws begin.")]
 ReplicationsOption = Annotated[int | None, typer.Option("--replications", help="Runs of each candidate, by seed.")]
 ProfileOption = Annotated[Path | None, typer.Option("--profile", metavar="FILE", help="A profile of `ratesim calibrate`.")]
+PricesOption = Annotated[
+    Path | None, typer.Option("--prices", metavar="FILE", help="Unit prices as TOML, instead of the example that ships.")
+]
 VariedOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=V,V", help="Values of a field: deployment.nodes=1,8,64. May be repeated."),
@@ -183,6 +186,21 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
     if scenario.deployment.network not in PRESETS:
         raise Mistake(f"network {scenario.deployment.network!r}: known are {', '.join(PRESETS)}")
     return scenario
+
+
+def in_force(path: Path, scenario: Scenario) -> Candidate:
+    """The configuration of a storage.toml, as one that competes. Raises what reading it raises, and Mistake where it limits
+    something else than the scenario."""
+    from ratesim.recommendation.checking import IN_FORCE
+    from ratesim.recommendation.configuration import Configured
+    from ratesim.simulation.scenario import Candidate
+    from ratesim.storage.urls import anywhere
+
+    found = Configured.load(path)
+    asked = scenario.limit.limit()
+    if found.limit is not None and found.limit != asked:
+        raise Mistake(f"--current {path}: limits {found.limit}, and what is asked is {asked}; check what is in force")
+    return Candidate.model_validate({"name": IN_FORCE, "storage": anywhere(found.storage), "routing": found.routing})
 
 
 def at_distance(name: str, rtt: str | None) -> Scenario:

@@ -15,14 +15,15 @@ from ratesim.notebook import NotebookFailed, OutputError, check_out, execute, no
 
 if TYPE_CHECKING:
     from ratesim.recommendation.choice import Recommendation
+    from ratesim.recommendation.prices import Prices
     from ratesim.simulation.profile import Profile
-    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.scenario import Candidate, Scenario
 
 __all__ = ["OutputError", "ReportFailed", "check_out", "notebooks", "render", "report"]
 
 Progress = Callable[[int, int, str], None]
 
-KEPT = ("study.json", "results.parquet", "live.parquet")  # what a study finds again
+READY = ("storage.toml", "open_storage.py", "alerts.yaml", "redis.conf", "postgresql.conf", "schema.sql")
 
 
 class ReportFailed(RuntimeError):
@@ -34,31 +35,38 @@ def report(
     out: Path,
     *,
     profile: Profile | None = None,
+    prices: Prices | None = None,
+    current: Candidate | None = None,
     live: bool = True,
     processes: int | None = None,
     progress: Progress | None = None,
     notebook: Path | None = None,
 ) -> Recommendation:
-    """Study a scenario and write into the directory `out`: report.html, report.ipynb (executed), recommendation.json,
-    results.parquet, live.parquet, storage.toml, scenario.toml, profile.json and study.json.
+    """Study a scenario and write into the directory `out`: report.html, report.ipynb (executed), recommendation.json and
+    .md, what is ready to use (storage.toml and others), scenario.toml, profile.json, prices.toml, and the study (study.json,
+    results.parquet, runs.parquet, live.parquet).
 
-    profile: this machine's or the shipped one unless given. processes: as many as cores. notebook: another than the one that
+    profile: this machine's or the shipped one unless given. prices: the example that ships. current: what is in
+    force, which then competes. processes: as many as cores. notebook: another than the one that
     ships. Other files in `out` stay. Until the report is there its runs are kept in a directory beside it, `out`.runs: one
     that was stopped goes on from there. Raises OutputError, ReportFailed, and what `study` raises.
     """
     from ratesim.recommendation.choice import recommend
-    from ratesim.recommendation.study import study
+    from ratesim.recommendation.markdown import markdown
+    from ratesim.recommendation.prices import Prices
+    from ratesim.recommendation.study import FILES, study
+    from ratesim.simulation.catalogue import catalogue
     from ratesim.simulation.kept import discard
     from ratesim.simulation.profile import Profile
 
     check_out(out)
     out = Path(os.path.abspath(out))
-    profile = profile or Profile.load()
+    profile, prices = profile or Profile.load(), prices or Prices.load()
     if live:
         _reach_servers()
     runs = out.with_name(f"{out.name}.runs")
     with workshop(out) as work:
-        for name in KEPT:
+        for name in FILES:
             if (out / name).is_file():
                 shutil.copy(out / name, work / name)
         tell = progress or (lambda done, total, what: None)
@@ -70,14 +78,22 @@ def report(
             total = of + 1
             tell(done, total, "rendering the report" if done == of else what)
 
-        finished = study(scenario, out=work, runs=runs, profile=profile, live=live, processes=processes, progress=told)
+        if current is not None:
+            scenario = scenario.model_copy(update={"candidates": (current, *catalogue(scenario))})
+        finished = study(
+            scenario, out=work, runs=runs, profile=profile, prices=prices, live=live, processes=processes, progress=told
+        )
         recommendation = recommend(finished)
         (work / "recommendation.json").write_bytes(recommendation.to_json())
-        (work / "storage.toml").write_text(recommendation.storage_toml, "utf-8")
+        (work / "recommendation.md").write_text(markdown(recommendation), "utf-8")
+        for name, text in ({"storage.toml": recommendation.storage_toml} | recommendation.files).items():
+            (work / name).write_text(text, "utf-8")
         (work / "scenario.toml").write_text(_portable(scenario, work).to_toml(), "utf-8")
         profile.save(work / "profile.json")
+        (work / "prices.toml").write_text(prices.to_toml(), "utf-8")
         source = "" if profile.source == "shipped" else str(Path(profile.source).resolve())
-        parameters = {"scenario": "scenario.toml", "out": ".", "profile": source, "live": live}
+        paid = "" if prices.source == "example" else str(Path(prices.source).resolve())
+        parameters = {"scenario": "scenario.toml", "out": ".", "profile": source, "prices": paid, "live": live}
         executed = work / "report.ipynb"
         try:
             execute(notebook or notebooks() / "recommendation.ipynb", executed, parameters, work)
@@ -87,6 +103,8 @@ def report(
             raise ReportFailed(f"the report's notebook failed {error}; what it showed until then: {partial}") from error
         (work / "report.html").write_text(render(executed, scenario.name), "utf-8")
         out.mkdir(exist_ok=True)
+        for name in READY:  # of an earlier choice
+            (out / name).unlink(missing_ok=True)
         for file in sorted(work.iterdir()):
             if file.is_file():
                 file.replace(out / file.name)

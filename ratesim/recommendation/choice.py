@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
@@ -21,8 +21,8 @@ from ratesim.recommendation.rules import (
     by_rules,
     sketch,
 )
-from ratesim.storage import StorageURL
 from ratesim.recommendation.verdict import Confidence, Number, binding_said, caveat, confidence, no_choice, numbers, use
+from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
     from ratesim.recommendation.capacity import Capacity
@@ -43,15 +43,16 @@ class Recommendation:
     """The outcome of a study. Everything in it can be written as JSON (`to_json`; docs/recommendation.schema.json).
 
     scenario, limit, requirements: what was asked. choice: name of the candidate, None where none meets all requirements.
-    verdict: one sentence. numbers: three, of the choice or of the nearest. confidence, caveat: how far the choice is from the
-    thresholds; what must be known beside it. binding: a sentence where the limit hardly binds or binds too often, else "".
+    verdict: one sentence. numbers: three, of the choice or of the nearest. confidence, caveat: how far the choice is from
+    the thresholds; what must be known beside it. binds: whether the limit denies anybody. binding: a sentence where it hardly
+    does, or does too often, else "".
 
     assessments: the contenders, in the order of rank. front: those that no other one dominates. losers: all candidates but
     the choice. nearest, relaxations: where there is no choice, those that come closest, and which single requirement,
     relaxed to what, would let one pass.
 
-    sketch: what the rule table says, and where the evidence differs. claims: the sketch's, beside what was measured. harms: of
-    every contender, in faults. headroom: how much more load the choice bears. flips: which assumptions would make it another.
+    sketch: what the rule table says, and where the evidence differs. claims: the sketch's, beside what was measured. harms:
+    of every contender, in faults. headroom: how much more load the choice bears. flips: which assumptions would change it.
     capacities: what each contender needs and costs. whole: the choice on all of the traffic, where the rest was on a part.
     parts: what of the traffic was simulated. files: ready to use, by name.
     """
@@ -64,6 +65,7 @@ class Recommendation:
     numbers: tuple[Number, ...]
     confidence: Confidence
     caveat: str
+    binds: bool
     binding: str
     assessments: tuple[Assessment, ...]
     front: tuple[str, ...]
@@ -105,8 +107,8 @@ def recommend(
     deployment: DeploymentType | None = None,
     data: DataRequirements | None = None,
 ) -> Recommendation | Ruled:
-    """What to choose: by evidence for a Study, or a Scenario, which is studied first, in simulation only (live replays do not
-    move the choice); and by the sketch's rules, at once, for requirements, a type of deployment and what is asked of data."""
+    """What to choose: by evidence for a Study, or a Scenario, which is studied first, in simulation only (live replays do
+    not move the choice); and by the sketch's rules, at once, for requirements, a deployment and what is asked of data."""
     if isinstance(question, PerformanceRequirements):
         return by_rules(question, deployment or DeploymentType.CLUSTERED, data or DataRequirements())
     from ratesim.simulation.scenario import Scenario
@@ -127,7 +129,9 @@ def _by_evidence(study: Study) -> Recommendation:
     ranked = sorted(assessed(evidence.results, study, evidence.harms), key=rank)
     chosen = best(ranked)
     passing = [each for each in ranked if each.passes]
-    ranked.sort(key=lambda each: (each is not chosen, not each.passes, each.violation if not each.passes else 0.0, rank(each)))
+    ranked.sort(
+        key=lambda each: (each is not chosen, not each.passes, each.violation if not each.passes else 0.0, rank(each))
+    )
     shown = chosen or nearest(ranked)[0]
     whole = next(iter(assessed(evidence.whole, study)), None) if len(evidence.whole) else None
     binding = binding_said(scenario.limit.rate, study.binding)
@@ -147,6 +151,7 @@ def _by_evidence(study: Study) -> Recommendation:
         numbers=numbers(shown, currency, study.prices.date),
         confidence=sure,
         caveat=caveat(shown, whole, evidence.headroom, evidence.harms, binding, study.profile.source),
+        binds=bool(study.binding["binds"]),
         binding=binding,
         assessments=tuple(ranked),
         front=tuple(each.candidate for each in front(passing or ranked)),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import pandas as pd
 
 from ratesim.recommendation.capacity import capacities
+from ratesim.recommendation.checking import IN_FORCE
 from ratesim.recommendation.evidence import Assessment, assess
 from ratesim.recommendation.excerpt import busiest, thinned
 from ratesim.recommendation.harm import Harm, harm, setting
@@ -76,8 +77,8 @@ class Asked:
 @dataclass(frozen=True)
 class Evidence:
     """What was found. screened: one row for each candidate, on the small part. results: one for each contender and seed.
-    whole: of the choice on all of the traffic, where `results` are of a part; else without rows. parts: in words, what of the
-    traffic was simulated, by what for."""
+    whole: of the choice on all of the traffic, where `results` are of a part; else without rows. parts: in words, what of
+    the traffic was simulated, by what for."""
 
     screened: pd.DataFrame
     results: pd.DataFrame
@@ -179,6 +180,8 @@ def _contenders(asked: Asked, screened: Sequence[Assessment]) -> list[Candidate]
 
 
 def _kind(each: Assessment) -> tuple[str, str, str]:
+    if each.candidate == IN_FORCE:  # competes whatever it is
+        return IN_FORCE, "", ""
     hybrid = StorageURL.parse(each.storage).hybrid
     return each.backend, "" if hybrid is None else hybrid.consistency, each.routing if each.backend == "memory" else ""
 

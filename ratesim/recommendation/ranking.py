@@ -1,8 +1,8 @@
 """The order of those that pass: on the Pareto front by what they cost, and of equal cost the simpler first.
 
 1. The front: no other that passes is at least as good in p99, over-admission, cost, blast radius and moving parts, and
-   better in one of them. Moving parts belong to it: else a simple candidate would lose to an intricate one of the same price,
-   for a latency that nobody asked for.
+   better in one of them. Moving parts belong to it: else a simple candidate would lose to an intricate one of the same
+   price, for a latency that nobody asked for.
 2. Cost of a month, to two significant digits: what is closer than that is noise.
 3. Moving parts: memory (nothing to run), redis (one server), postgres (one server with tables to create, vacuum and keep in
    size), hybrid (a server, and a cache with a flush loop in every node). Sticky routing is one part more, and so are tokens

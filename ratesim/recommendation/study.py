@@ -46,8 +46,8 @@ STAGES = {"screening": "screened", "in full": "results", "on all of it": "whole"
 
 @dataclass
 class Study:
-    """scenario and candidates: what was asked. summary: of the traffic, as `Trace.summary` has it. evidence: what the runs found. live: one row for each candidate that was
-    replayed live. binding: whether the limit binds. environment: versions and machine."""
+    """scenario and candidates: what was asked. summary: of the traffic, as `Trace.summary` has it. evidence: what the runs
+    found. live: one row for each candidate that was replayed live. binding: whether the limit binds. environment: versions and machine."""
 
     scenario: Scenario
     candidates: tuple[Candidate, ...]

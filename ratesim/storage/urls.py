@@ -27,7 +27,7 @@ from ratesim.storage.memory import MemoryStorage
 from ratesim.storage.postgres import PostgresStorage
 from ratesim.storage.redis import RedisStorage
 
-__all__ = ["StorageURL", "open_storage"]
+__all__ = ["StorageURL", "anywhere", "open_storage"]
 
 _BACKENDS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "memory": ("memory", MemoryStorageConfig),
@@ -104,6 +104,18 @@ def open_storage(url: str, runtime: Runtime | None = None) -> RateLimitStorage:
     else:
         storage = PostgresStorage(config, runtime)
     return storage if hybrid is None else HybridStorage(storage, hybrid, runtime)
+
+
+def anywhere(url: str) -> str:
+    """The same storage with the same options, of a server on localhost: without a host, and without anything secret.
+
+    Raises Config for a URL that opens nothing."""
+    parsed = StorageURL.parse(url)
+    scheme, _, rest = url.partition("://")
+    own = (_options(type(parsed.config)) | _options(HybridStorageConfig)) - {"url"}
+    query = urlencode([(key, value) for key, value in parse_qsl(urlsplit(f"x://{rest}").query) if key in own])
+    place = "" if parsed.backend == "memory" else "localhost"
+    return f"{scheme}://{place}{'?' if query else ''}{query}"
 
 
 def _options(config: type[msgspec.Struct]) -> set[str]:

@@ -5,60 +5,84 @@ Everything that comes from a log or a scenario goes through `escaped`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ratesim.pages.html import HTML, escaped, html_table
+from ratesim.pages.html import HTML, details, escaped, html_table, shown, small
 from ratesim.pages.recommendation.plots import latency_against_over_admission
-from ratesim.pages.style import COLOURS, to_svg
+from ratesim.pages.style import COLOURS
 from ratesim.recommendation.choice import Recommendation
-from ratesim.wording import bytes_of, seconds, share, span
+from ratesim.wording import seconds, share, span
 
 if TYPE_CHECKING:
-    from ratesim.recommendation.evidence import Assessment, Interval
+    from collections.abc import Callable
+
+    from ratesim.recommendation.evidence import Interval
     from ratesim.recommendation.study import Study
 
-__all__ = ["answer", "candidates", "losers", "reproduce", "rule_table", "setting", "tradeoff", "verdict"]
+__all__ = [
+    "answer",
+    "candidates",
+    "cost",
+    "faults",
+    "losers",
+    "method",
+    "ready",
+    "rules",
+    "setting",
+    "tradeoff",
+    "verdict",
+    "what_would_change",
+]
 
-# What the design sketch claims a decision takes, in seconds: at least, less than.
-CLAIMS = {"memory": (0.0, 1e-5), "redis": (1e-4, 1e-3), "postgres": (1e-3, 5e-3)}
-NAMES = {"memory": "Memory", "redis": "Redis", "postgres": "PostgreSQL"}
 
-
-def answer(scenario: str, out: str = "", profile: str = "", live: bool = True) -> Study:
+def answer(scenario: str, out: str = "", profile: str = "", prices: str = "", live: bool = True) -> Study:
     """The study of a scenario; what lies finished in the directory `out` is not computed again."""
+    from ratesim.recommendation.prices import Prices
     from ratesim.recommendation.study import study
     from ratesim.simulation.profile import Profile
     from ratesim.simulation.scenario import Scenario
 
-    chosen = Profile.load(Path(profile)) if profile else None
+    costs = Profile.load(Path(profile)) if profile else None
+    paid = Prices.load(Path(prices)) if prices else None
     where = Path(out) if out else None
     # On a thread: the live replays bring an event loop of their own, and in a notebook this one already runs one.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(study, Scenario.load(scenario), out=where, profile=chosen, live=live).result()
+        asked = Scenario.load(scenario)
+        return thread.submit(study, asked, out=where, profile=costs, prices=paid, live=live).result()
 
 
 def verdict(study: Study, recommendation: Recommendation) -> HTML:
-    """The recommendation, how sure it is, and what stands in its way: a limit that does not bind, lines that were lost."""
+    """The box that is read first: the choice, three numbers, how sure it is, one caveat. Below it what stands in its way:
+    where there is no choice, what comes nearest; and lines of the log that were lost."""
     kind = "verdict" if recommendation.choice else "verdict none"
-    parts = [f'<p class="{kind}">{escaped(recommendation.verdict)}</p>']
-    if recommendation.binding:
-        parts.append(f'<p class="note">{escaped(recommendation.binding)}</p>')
-    if recommendation.confidence:
-        parts.append(f"<p>{escaped(recommendation.confidence)}</p>")
-    if recommendation.nearest:
-        items = [f"<li><b>{escaped(each.candidate)}</b> {escaped(each.reason)}</li>" for each in recommendation.nearest]
-        parts.append(f"<p>The nearest:</p><ul>{''.join(items)}</ul>")
-    return HTML("\n".join([*parts, _skipped(study)]))
+    told = "".join(
+        f"<li><b>{escaped(each.value)}</b><span>{escaped(each.what)}</span><small>{escaped(each.against)}</small></li>"
+        for each in recommendation.numbers
+    )
+    box = [
+        f'<section class="{kind}" aria-label="The verdict"><p class="choice">{escaped(recommendation.verdict)}</p>',
+        f'<ul class="numbers">{told}</ul>',
+        f'<p class="confidence">{escaped(recommendation.confidence.sentence)}</p>',
+        f'<p class="caveat"><b>But</b> {escaped(recommendation.caveat)}</p></section>',
+    ]
+    return HTML("\n".join([*box, _nearest(recommendation), _skipped(study)]))
+
+
+def _nearest(recommendation: Recommendation) -> str:
+    if not recommendation.nearest:
+        return ""
+    items = [f"<li><b>{escaped(each.candidate)}</b> {escaped(each.reason)}</li>" for each in recommendation.nearest]
+    relaxed = [f"<li>{escaped(each.sentence)}</li>" for each in recommendation.relaxations]
+    would = f"<p>What would let one pass:</p><ul>{''.join(relaxed)}</ul>" if relaxed else ""
+    none = "" if relaxed else "<p>No single requirement, relaxed, would let one pass: each misses more than one.</p>"
+    return f"<p>The nearest:</p><ul>{''.join(items)}</ul>{would}{none}"
 
 
 def setting(study: Study) -> HTML:
     """What was asked, in a few lines: traffic, limit, deployment, requirements."""
     scenario, origin = study.scenario, study.origin
-    requests = int(study.results["requests"].iloc[0])
     denied = study.binding["exact_denied_share"]
     wants = scenario.requirements
     required = [
@@ -71,154 +95,228 @@ def setting(study: Study) -> HTML:
     ]
     deployment = scenario.deployment
     notes = f", {', '.join(origin.notes)}" if origin.notes else ""
-    rows = [
-        ("Traffic", f"{requests:,} requests of {_source(study)}{notes}"),
-        (
-            "Limit",
-            f"{scenario.limit.rate} for {_each(scenario.workload.key)}, {scenario.limit.algorithm}; "
-            f"an exact limiter denies {share(denied)}",
-        ),
-        (
-            "Deployment",
-            f"{deployment.type}, {deployment.nodes} API nodes, {deployment.routing}, network {deployment.network}",
-        ),
-        ("Required", ", ".join(filter(None, required))),
-    ]
-    return html_table(["", ""], [[escaped(left), escaped(right)] for left, right in rows], header=False)
-
-
-def _each(key: str | None) -> str:
-    return "each key" if key is None else f"each {key}"
+    traffic = f"{study.summary['requests']:,.0f} requests of {study.summary['keys']:,.0f} keys, {_source(study)}{notes}"
+    each = "key" if scenario.workload.key is None else scenario.workload.key
+    limit = f"{scenario.limit.rate} for each {each}, {scenario.limit.algorithm}; an exact limiter denies {share(denied)}"
+    where = f"{deployment.type}, {deployment.nodes} API nodes, {deployment.routing}, network {deployment.network}"
+    rows = [("Traffic", traffic), ("Limit", limit), ("Deployment", where), ("Required", ", ".join(filter(None, required)))]
+    return html_table(
+        ["", ""], [[escaped(left), escaped(right)] for left, right in rows], header=False, label="What was asked"
+    )
 
 
 def candidates(study: Study, recommendation: Recommendation) -> HTML:
-    """One row for each candidate, in the order of rank: simulated figures with intervals, and what was measured live."""
+    """The contenders against the requirements: simulated figures with intervals, and what was measured live."""
     measured = {row["candidate"]: row for row in study.live.to_dict("records")}
-    head = ["candidate", "", "p50", "p99", "over-admission", "false denials", "L2 operations per request"]
-    head += ["store's time per request", "bytes per key", "p50 measured live", "p99 measured live"]
+    currency = recommendation.currency
+    head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
+    head += ["p50", "p50 measured live", "p99 measured live"]
     rows = []
     for each in recommendation.assessments:
         live = measured.get(each.candidate, {})
         chosen = each.candidate == recommendation.choice
-        state = "chosen" if chosen else "passes" if each.passes else "fails"
-        if state == "fails" and not any(check.verdict == "fails" for check in each.checks):
-            state = "too close"
+        state = "chosen" if chosen else "passes" if each.passes else "fails" if each.fails else "too close"
         name = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>{escaped(each.candidate)}'
         rows.append(
             [
                 f"<b>{name}</b>" if chosen else name,
                 f'<span class="{state.replace(" ", "-")}">{state}</span>',
-                _interval(each.p50, seconds),
                 _interval(each.p99, seconds),
                 _interval(each.over_admission, share),
                 _interval(each.false_denial, share),
-                f"{each.l2_operations_per_request:.3g}",
-                seconds(each.l2_busy_per_request) if each.l2_busy_per_request else "none",
-                "unknown" if math.isnan(each.bytes_per_key) else f"{each.bytes_per_key:,.0f}",
+                escaped(f"{each.cost:,.2f} {currency}"),
+                "not tried" if each.blast is None else escaped(share(each.blast)),
+                "yes" if each.candidate in recommendation.front else "no",
+                _interval(each.p50, seconds),
                 seconds(live["latency_p50"]) if live else "",
                 seconds(live["latency_p99"]) if live else "",
             ]
         )
+    return HTML(html_table(head, rows, caption="The contenders").data + "".join(map(small, _notes(study, recommendation))))
+
+
+def _notes(study: Study, recommendation: Recommendation) -> list[str]:
+    most = max(each.p99.seeds for each in recommendation.assessments)
     notes = [
-        f"Simulated over {recommendation.assessments[0].p99.seeds} seed(s), 95 % intervals in small print. "
-        f"{study.profile.describe()}",
-        _room(study, recommendation.assessments),
+        f"Simulated over up to {most} seed(s), 95 % intervals in small print. {study.profile.describe()}",
+        "Blast radius: of the faults below, in the worst one, requests harmed over requests that came while it held. On the "
+        "front is what no other one beats in p99, over-admission, cost, blast radius and moving parts at once.",
     ]
     failed = [f"{each.candidate} {share(each.failed_share)}" for each in recommendation.assessments if each.failed_share]
     if failed:
         notes.append(f"Requests without a decision, which no latency here counts: {', '.join(failed)}.")
-    if measured:
-        servers = dict.fromkeys(f"{name} on {row['server']}" for name, row in measured.items())
-        told = dict.fromkeys(str(row["note"]) for row in measured.values())
-        notes.append(
-            f"Measured live on this machine, without the modelled network: {', '.join(servers)}; {'; '.join(told)}."
-        )
+    if len(study.live):
+        live = study.live.to_dict("records")
+        where = ", ".join(dict.fromkeys(f"{row['candidate']} on {row['server']}" for row in live))
+        told = "; ".join(dict.fromkeys(str(row["note"]) for row in live))
+        notes.append(f"Measured live on this machine, without the modelled network: {where}; {told}.")
         notes += [
-            f"{name}: {row['errors']} of {row['requests']} live requests failed."
-            for name, row in measured.items()
+            f"{row['candidate']}: {row['errors']} of {row['requests']} live requests failed."
+            for row in live
             if row["errors"]
         ]
     else:
         notes.append("Nothing was replayed live.")
-    small = "".join(f"<p class='small'>{escaped(note)}</p>" for note in notes)
-    return HTML(html_table(head, rows).data + small)
+    return notes
 
 
 def tradeoff(study: Study, recommendation: Recommendation) -> HTML:
     """The figure: latency against over-admission."""
-    figure, alt = latency_against_over_admission(recommendation, study.scenario.requirements)
-    keys = "".join(f'<span class="dot" style="background:{colour}"></span>{name} ' for name, colour in COLOURS.items())
-    caption = "Bars: 95 % intervals. Star: the choice. Square: sticky routing. Below the dotted line: exactly 0."
-    return HTML(f'<figure>{to_svg(figure, alt)}<figcaption class="small">{keys}<br>{caption}</figcaption></figure>')
+    keys = ", ".join(f"{name} in {colour}" for name, colour in NAMED.items())
+    caption = (
+        f"Bars: 95 % intervals. Star: the choice. Square: sticky routing. Below the dotted line: exactly 0. Colours: {keys}."
+    )
+    return shown(latency_against_over_admission(recommendation, study.scenario.requirements), caption)
+
+
+NAMED = {"memory": "orange", "redis": "vermilion", "postgres": "blue", "hybrid": "green"}
 
 
 def losers(recommendation: Recommendation) -> HTML:
-    """Why each other candidate lost."""
-    rows = [[escaped(each.candidate), escaped(each.reason)] for each in recommendation.losers]
-    return html_table(["candidate", "why not"], rows) if rows else HTML("<p>There was no other candidate.</p>")
+    """Why each other candidate lost: the contenders, and folded those that did not get so far."""
+    tried = {each.candidate for each in recommendation.assessments}
+    near = [[escaped(each.candidate), escaped(each.reason)] for each in recommendation.losers if each.candidate in tried]
+    far = [[escaped(each.candidate), escaped(each.reason)] for each in recommendation.losers if each.candidate not in tried]
+    if not near and not far:
+        return HTML("<p>There was no other candidate.</p>")
+    parts = html_table(["candidate", "why not"], near, caption="The other contenders").data if near else ""
+    if far:
+        table = html_table(["candidate", "why not"], far, label="Screened out").data
+        part = escaped(recommendation.parts["screening"])
+        what = f"{len(far)} more, looked at on a small part of the traffic only ({part})"
+        parts += details(what, table)
+    return HTML(parts)
 
 
-def rule_table(study: Study, recommendation: Recommendation) -> HTML:
-    """What the design sketch would have chosen, and its latency claims beside what was measured."""
-    measured: dict[str, Any] = {}
-    backends = {each.candidate: each.backend for each in recommendation.assessments}
-    for row in study.live.to_dict("records"):
-        measured.setdefault(backends.get(row["candidate"], ""), row)
-    rows = []
-    for backend, (least, most) in CLAIMS.items():
-        claim = f"{least * 1e3:g} to {most * 1e3:g} ms" if least else f"less than {most * 1e3:g} ms"
-        alone = study.profile.backends[backend].latency_p50
-        found = measured.get(backend)
-        if found is None:
-            rows.append([NAMES[backend], claim, seconds(alone), "not measured", "", ""])
-            continue
-        p50, p99 = found["latency_p50"], found["latency_p99"]
-        held = "holds" if least <= p50 < most else "is faster" if p50 < least else "is slower"
-        rows.append([NAMES[backend], claim, seconds(alone), seconds(p50), seconds(p99), held])
-    table = html_table(
+def what_would_change(recommendation: Recommendation) -> HTML:
+    """How much more load the choice bears, and which assumption would make it another."""
+    name = recommendation.choice or (recommendation.nearest[0].candidate if recommendation.nearest else "")
+    parts = [f"<h3>More load on {escaped(name)}</h3>"]
+    if recommendation.headroom:
+        rows = [
+            [
+                escaped(f"{each.requirement.replace('_', ' ')}, {each.way}"),
+                "not today" if each.meets is None else escaped(f"{each.meets:.3g} x"),
+                "not found" if each.fails is None else escaped(f"{each.fails:.3g} x"),
+                escaped(each.sentence),
+            ]
+            for each in recommendation.headroom
+        ]
+        head = ["requirement, and who asks more", "met up to", "missed from", ""]
+        parts.append(html_table(head, rows, caption="Load, in multiples of today's").data)
+        parts.append(
+            small("Found by runs at that load: larger and larger, then between the last that met and the first that missed.")
+        )
+    else:
+        parts.append("<p>No requirement has a number that load could break.</p>")
+    parts.append("<h3>Other assumptions</h3>")
+    items = "".join(f"<li>{escaped(each.sentence)}</li>" for each in recommendation.flips)
+    parts.append(f"<ul>{items}</ul>" if items else "<p>Nothing was varied.</p>")
+    return HTML("\n".join(parts))
+
+
+def faults(recommendation: Recommendation) -> HTML:
+    """What the contenders do when something breaks."""
+    order = {each.candidate: number for number, each in enumerate(recommendation.assessments)}
+    rows = [
         [
-            "backend",
-            "the sketch's claim",
-            "p50 one at a time, from the profile",
-            "p50 measured live",
-            "p99 measured live",
-            "the claim, live, at the median",
-        ],
-        rows,
+            escaped(each.fault),
+            escaped(each.candidate),
+            f"{each.requests:,}",
+            escaped(share(each.failed_share)),
+            escaped(seconds(each.p99)),
+            escaped(f"{share(each.healthy)} → {share(each.over_admission)}"),
+            escaped(share(each.harmed)),
+        ]
+        for each in sorted(recommendation.harms, key=lambda each: order[each.candidate])
+    ]
+    head = ["fault", "candidate", "requests meanwhile", "without a decision", "p99 meanwhile", "over-admission", "harmed"]
+    mine = [row for row in rows if row[1] == escaped(recommendation.assessments[0].candidate)]
+    others = [row for row in rows if row not in mine]
+    note = small(
+        f"Each fault alone, simulated on {recommendation.parts['faults']}, from when most requests come. Over-admission is of "
+        "that whole part, without and with the fault. Harmed: without a decision, or decided otherwise than an exact limiter "
+        "would and than it was without the fault; more than 100 % where that outlasts the fault."
     )
-    late = ", ".join(f"{row['candidate']} {seconds(row['lateness_p99'])}" for row in measured.values())
+    first = html_table(head, mine, caption=f"Faults of {recommendation.assessments[0].candidate}").data
+    more = (
+        details("The other contenders", html_table(head, others, label="Faults of the other contenders").data)
+        if others
+        else ""
+    )
+    return HTML(first + more + note)
+
+
+def cost(study: Study, recommendation: Recommendation) -> HTML:
+    """What each contender needs at the peak, and what that costs."""
+    from ratesim.pages.capacity.parts import capacity_table
+
+    prices = study.prices
+    mine = "an example, in no vendor's favour: put your own with --prices" if prices.source == "example" else "yours"
+    note = f"Unit prices in {prices.currency} of {prices.date}: {mine}."
+    ranked = {each.candidate: recommendation.capacities[each.candidate] for each in recommendation.assessments}
+    return HTML(capacity_table(ranked, recommendation.choice).data + small(note))
+
+
+def rules(study: Study, recommendation: Recommendation) -> HTML:
+    """What the design sketch would have chosen, and its claims beside what was measured."""
+    rows = [
+        [escaped(each.backend), escaped(each.claim), escaped(each.measured), escaped(each.holds)]
+        for each in recommendation.claims
+    ]
+    head = ["backend", "the sketch's claim", "measured", "holds"]
+    table = html_table(head, rows, caption="The sketch's claims beside what was measured").data
+    lead = f"<p>{escaped(recommendation.sketch.sentence)}</p>"
+    late = [f"{row['candidate']} {seconds(row['lateness_p99'])}" for row in study.live.to_dict("records")]
     waits = "A live latency counts from when the request was due, and so contains what the sending process itself was late"
-    note = f"<p class='small'>{escaped(waits)} (p99: {escaped(late)}).</p>" if late else ""
-    return HTML(f"<p>{escaped(recommendation.sketch.sentence)}</p>{table.data}{note}")
+    return HTML(lead + table + (small(f"{waits} (p99: {', '.join(late)}).") if late else ""))
 
 
-def reproduce(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
-    """The command, seeds, versions, machine, profile and scenario that give this report again."""
+def ready(recommendation: Recommendation) -> HTML:
+    """The configuration, ready to use; the files lie beside the report."""
+    if not recommendation.files:
+        return HTML("<p>Nothing is chosen, so there is nothing to configure.</p>")
+    parts = [
+        f"<h3>{escaped(name)}</h3><pre>{escaped(text, lines=True)}</pre>" for name, text in recommendation.files.items()
+    ]
+    first, *rest = parts
+    return HTML(first + (details("The other files", "".join(rest)) if rest else ""))
+
+
+def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
+    """How it was found out, and the command, seeds, versions, machine, profile and scenario that give this report again."""
     text = study.scenario.to_toml() if not Path(scenario).is_file() else Path(scenario).read_text("utf-8")
-    first, count = study.scenario.seed, study.scenario.replications
+    first = study.scenario.seed
     environment = dict(study.environment)
     machine, cores = environment.pop("machine", "unknown"), environment.pop("cores", "unknown")
+    count = len(study.candidates)
+    whole = recommendation.whole
+    stages = [
+        f"{count} candidate{'s' * (count > 1)}, once each, on a small part: {recommendation.parts['screening']}.",
+        f"{len(recommendation.assessments)} contenders, the best of each kind and the cheapest that may pass, in full: "
+        f"{recommendation.parts['in full']}; more seeds where the interval lay across a threshold.",
+        "Faults, more load and other assumptions, as told above.",
+    ]
+    if whole is not None:
+        passed = "meets" if whole.passes else "does not meet"
+        stages.append(f"The choice, once, on all of the traffic: it {passed} the requirements there.")
     rows = [
-        ("Command", "ratesim report --scenario scenario.toml --profile profile.json --out again"),
-        ("Seeds", f"{first} to {first + count - 1}" if count > 1 else str(first)),
+        ("Command", "ratesim report --scenario scenario.toml --profile profile.json --prices prices.toml --out again"),
+        ("Seeds", f"from {first} on"),
         ("Machine", f"{machine}, {cores} cores"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in environment.items())),
         ("Profile", study.profile.describe()),
     ]
+    table = html_table(
+        ["", ""],
+        [[escaped(a), f"<code>{escaped(b)}</code>" if a == "Command" else escaped(b)] for a, b in rows],
+        header=False,
+        label="How to reproduce this",
+    ).data
     same = "The files lie beside this report. Same seed and profile: same simulated numbers; what is measured live varies."
-    parts = [
-        html_table(
-            ["", ""],
-            [[escaped(a), f"<code>{escaped(b)}</code>" if a == "Command" else escaped(b)] for a, b in rows],
-            header=False,
-        ).data
-    ]
-    parts.append(f"<p class='small'>{same}</p><p>The scenario:</p><pre>{escaped(text, lines=True)}</pre>")
-    if recommendation.choice:
-        parts.append(
-            f"<p>The chosen configuration, storage.toml:</p><pre>{escaped(recommendation.storage_toml, lines=True)}</pre>"
-        )
-    return HTML("\n".join(parts))
+    steps = "".join(f"<li>{escaped(each)}</li>" for each in stages)
+    asked = details("The scenario", f"<pre>{escaped(text, lines=True)}</pre>")
+    return HTML(f"<ol>{steps}</ol>{table}{small(same)}{asked}")
 
 
 def _skipped(study: Study) -> str:
@@ -236,21 +334,7 @@ def _source(study: Study) -> str:
     return study.origin.source if log is None else Path(log).name
 
 
-def _room(study: Study, assessments: Sequence[Assessment]) -> str:
-    keys = study.scenario.requirements.key_count
-    known = [each for each in assessments if not math.isnan(each.bytes_per_key)]
-    sizes: dict[str, list[float]] = {}
-    for each in known:
-        sizes.setdefault(each.backend, []).append(each.bytes_per_key * keys)
-    shown = [
-        f"{name} {bytes_of(min(of)) if min(of) == max(of) else span(min(of), max(of), bytes_of)}"
-        for name, of in sizes.items()
-    ]
-    return f"{keys:,} keys would take: {', '.join(shown)}." if shown else ""
-
-
-def _interval(value: Interval, unit: object) -> str:
-    assert callable(unit)
+def _interval(value: Interval, unit: Callable[[float], str]) -> str:
     mean = escaped(unit(value.mean))
     if value.low == value.high:
         return mean
