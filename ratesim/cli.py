@@ -56,6 +56,7 @@ from ratesim.options import (
     VariedOption,
     WorkloadOption,
     at_distance,
+    in_force,
     pairs_of,
     scenario_of,
 )

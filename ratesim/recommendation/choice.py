@@ -44,8 +44,8 @@ class Recommendation:
 
     scenario, limit, requirements: what was asked. choice: name of the candidate, None where none meets all requirements.
     verdict: one sentence. numbers: three, of the choice or of the nearest. confidence, caveat: how far the choice is from
-    the thresholds; what must be known beside it. binds: whether the limit denies anybody. binding: a sentence where it hardly
-    does, or does too often, else "".
+    the thresholds; what must be known beside it. binds: whether the limit denies anybody. binding: a sentence where it
+    hardly does, or does too often, else "".
 
     assessments: the contenders, in the order of rank. front: those that no other one dominates. losers: all candidates but
     the choice. nearest, relaxations: where there is no choice, those that come closest, and which single requirement,

@@ -1,7 +1,7 @@
 """The difference of two recommendations: what was asked otherwise, what moved, and whether that is noise.
 
-A figure has moved where the two are further apart than chance explains: two means with the half-widths a and b (of their 95 %
-intervals) are within sqrt(a**2 + b**2), since their errors are independent and Student's t of each is in its half-width.
+A figure has moved where the two are further apart than chance explains: two means with the half-widths a and b, of their
+95 % intervals, are within sqrt(a**2 + b**2), since their errors are independent and each half-width has Student's t in it.
 """
 
 from __future__ import annotations

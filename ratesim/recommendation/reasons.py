@@ -33,7 +33,7 @@ class Relaxation:
     sentence: str
 
 
-def why_not(each: Assessment, best: Assessment | None, currency: str = "") -> str:
+def why_not(each: Assessment, best: Assessment | None, currency: str) -> str:
     """Why `each` is not `best`: the first of what it misses, what dominates it, cost, moving parts, latency."""
     if each.missed or best is None:
         worst = max(each.missed, key=lambda check: check.violation)

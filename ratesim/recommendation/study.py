@@ -41,13 +41,15 @@ from traffic import Origin, Trace
 __all__ = ["FILES", "Study", "study"]
 
 FILES = ("study.json", "results.parquet", "runs.parquet", "live.parquet")  # what a study keeps in a directory
+LIVE = 30_000  # requests that could be simulated while one candidate is replayed live, about: for the progress
 STAGES = {"screening": "screened", "in full": "results", "on all of it": "whole"}
 
 
 @dataclass
 class Study:
     """scenario and candidates: what was asked. summary: of the traffic, as `Trace.summary` has it. evidence: what the runs
-    found. live: one row for each candidate that was replayed live. binding: whether the limit binds. environment: versions and machine."""
+    found. live: one row for each candidate that was replayed live. binding: whether the limit binds. environment:
+    versions and machine."""
 
     scenario: Scenario
     candidates: tuple[Candidate, ...]
@@ -85,17 +87,35 @@ def study(
     question = _question(scenario, jobs, prices)
     tell = progress or silent
     kept = None if out is None else _kept(out, question)
+    done = 0
     if kept is None:
         tell(0, 1, "reading the traffic")
-        about, evidence, rows, trace = _found(scenario, candidates, profile, prices, out, runs, processes, tell)
+        asked = _asked(scenario, candidates, profile, prices)
+        done = expected(asked)
+        found = pursue(
+            investigate(asked),
+            processes=processes,
+            out=runs,
+            known=rows_of(out / "runs.parquet") if out is not None else None,
+            progress=tell,
+            expected=done,
+        )
+        evidence, rows, trace = found.result, found.rows, asked.trace
+        about = _about(asked)
     else:
         about, evidence = kept
         rows, trace = rows_of(out / "runs.parquet") if out is not None else {}, None
     contenders = set(evidence.results["candidate"])
     replayed = _live_jobs([job for job in jobs if job.candidate.name in contenders]) if live else []
-    measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, out, runs, tell)
+    total = done + LIVE * len(replayed)
+
+    def told(count: int, what: str) -> None:
+        tell(done + LIVE * count, total, what)
+
+    measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, out, runs, told)
+    tell(total, total, "done")
     origin = about["origin"] | {key: tuple(about["origin"][key]) for key in ("examples", "notes")}
-    found = Study(
+    finished = Study(
         scenario,
         candidates,
         about["summary"],
@@ -108,8 +128,8 @@ def study(
         about["environment"],
     )
     if out is not None:
-        _keep(out, question, about, found, rows)
-    return found
+        _keep(out, question, about, finished, rows)
+    return finished
 
 
 def _question(scenario: Scenario, jobs: Sequence[Job], prices: Prices) -> str:
@@ -120,35 +140,20 @@ def _question(scenario: Scenario, jobs: Sequence[Job], prices: Prices) -> str:
     return digest.hexdigest()
 
 
-def _found(
-    scenario: Scenario,
-    candidates: tuple[Candidate, ...],
-    profile: Profile,
-    prices: Prices,
-    out: Path | None,
-    runs: Path | None,
-    processes: int | None,
-    tell: Progress,
-) -> tuple[dict[str, Any], Evidence, dict[str, dict[str, Any]], Trace]:
+def _asked(scenario: Scenario, candidates: tuple[Candidate, ...], profile: Profile, prices: Prices) -> Asked:
     read = None if scenario.workload.log is None else scenario.workload.read()
     trace = scenario.trace(read=read)
     summary = {key: float(value) for key, value in trace.summary().items()}
-    asked = Asked(scenario, candidates, profile, prices, trace, summary, lambda cut: cut.trace(read=read))
-    found = pursue(
-        investigate(asked),
-        processes=processes,
-        out=runs,
-        known=rows_of(out / "runs.parquet") if out is not None else None,
-        progress=tell,
-        expected=expected(asked),
-    )
-    about = {
-        "summary": summary,
-        "origin": asdict(trace.origin),
-        "binding": binding(scenario.limit.limit(), trace, scenario.warmup),
+    return Asked(scenario, candidates, profile, prices, trace, summary, lambda cut: cut.trace(read=read))
+
+
+def _about(asked: Asked) -> dict[str, Any]:
+    return {
+        "summary": dict(asked.summary),
+        "origin": asdict(asked.trace.origin),
+        "binding": binding(asked.scenario.limit.limit(), asked.trace, asked.scenario.warmup),
         "environment": _environment(),
     }
-    return about, found.result, found.rows, trace
 
 
 def _kept(out: Path, question: str) -> tuple[dict[str, Any], Evidence] | None:
@@ -201,7 +206,7 @@ def _measured(
     scenario: Scenario,
     out: Path | None,
     runs: Path | None,
-    tell: Progress,
+    tell: Callable[[int, str], None],
 ) -> pd.DataFrame:
     """A live row for each of these jobs; those that were measured before as they were."""
     rows = {} if out is None else rows_of(out / "live.parquet")
@@ -209,7 +214,7 @@ def _measured(
     with ExitStack() as stack:
         running: dict[str, servers.Server] = {}
         for done, job in enumerate(jobs):
-            tell(done, len(jobs), f"replaying live: {job.candidate.name}")
+            tell(done, f"replaying live: {job.candidate.name}")
             if kept is not None and job.key in kept:
                 rows[job.key] = kept[job.key]
             if job.key in rows:

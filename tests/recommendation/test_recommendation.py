@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from ratesim.recommendation import recommend
-from ratesim.recommendation.evidence import interval, persistence
-from ratesim.recommendation.rules import sketch
-from ratesim.simulation.scenario import Deployment, Requirements, Scenario
+from ratesim.recommendation.evidence import assess, interval, persistence
+from ratesim.recommendation.ranking import best, front, rank
+from ratesim.recommendation.reasons import misses, nearest, relaxations, why_not
+from ratesim.recommendation.rules import DataRequirements, DeploymentType, LatencyTarget, PerformanceRequirements
+from ratesim.recommendation.verdict import binding_said, confidence, no_choice, use
+from ratesim.simulation.scenario import Requirements
 from ratesim.wording import harmless, seconds, share
 
 STORAGE = {"memory": "memory://", "redis": "redis://localhost", "postgres": "postgresql://localhost"}
@@ -48,103 +50,151 @@ POSTGRES = rows("postgres", [2.5e-3, 2.6e-3, 2.4e-3], 0.0, 200e-6)
 HYBRID = rows("hybrid", [0.5e-3, 0.52e-3, 0.51e-3], [0.004, 0.005, 0.0045], 20e-6)
 
 
-def study(*tables, binds=True, suggestion=None, **requirements):
-    scenario = Scenario.of(
-        {
-            "workload": {"requests_per_second": 10.0},
-            "limit": {"rate": "10/minute"},
-            "requirements": requirements,
-        }
-    )
-    binding = {"exact_denied_share": 0.17 if binds else 0.0002, "binds": binds, "suggestion": suggestion}
-    results = pd.DataFrame([row for table in tables for row in table])
-    return SimpleNamespace(scenario=scenario, results=results, binding=binding)
-
-
 ALL = (MEMORY, REDIS, POSTGRES, HYBRID)
 
 
-def reasons(recommendation):
-    return {loser.candidate: loser.reason for loser in recommendation.losers}
+def assessed(*tables, costs=None, blasts=None, **requirements):
+    """The candidates of these tables, in the order of rank."""
+    results = pd.DataFrame([row for table in tables for row in table])
+    found = assess(results, Requirements(**requirements), 8, costs)
+    return sorted((replace(each, blast=(blasts or {}).get(each.candidate)) for each in found), key=rank)
+
+
+def chosen(*tables, **asked):
+    found = best(assessed(*tables, **asked))
+    return None if found is None else found.candidate
+
+
+def reasons(*tables, **asked):
+    found = assessed(*tables, **asked)
+    return {each.candidate: why_not(each, best(found), "USD") for each in found if each is not best(found)}
 
 
 def test_of_those_that_pass_the_one_that_loads_the_store_least_is_chosen():
-    chosen = recommend(study(*ALL, p99="2ms", max_over_admission="1%", persistence="session"))
-    assert chosen.choice == "hybrid"
-    assert chosen.verdict.startswith("Use hybrid: p99 0.51 ms (2 ms allowed), over-admission 0.45 % (1 % allowed)")
-    assert reasons(chosen)["redis"].startswith(
-        "passes, but costs more: 60 µs of the shared store per request, 3 times 20 µs"
+    asked = {"p99": "2ms", "max_over_admission": "1%", "persistence": "session"}
+    assert chosen(*ALL, **asked) == "hybrid"
+    why = reasons(*ALL, **asked)
+    assert why["redis"] == (
+        "passes, but costs more: 60 µs of the shared store per request against 20 µs of the shared store per request"
     )
-    assert reasons(chosen)["postgres"].startswith("fails p99: p99 2.5 ms [")
-    assert "also misses over-admission" in reasons(chosen)["memory"]
+    assert why["postgres"].startswith("fails p99: p99 2.5 ms [")
+    assert "also misses over-admission" in why["memory"]
+    found = assessed(*ALL, **asked)
+    said = use(best(found), [each for each in found if each.passes], "USD")
+    assert said.startswith("Use hybrid: p99 0.51 ms (2 ms allowed), over-admission 0.45 % (1 % allowed)")
+
+
+def test_a_price_decides_where_there_is_one():
+    costs = {"redis": 60.0, "hybrid": 61.0, "postgres": 200.0, "memory": 1.0}
+    asked = {"p99": "2ms", "max_over_admission": "1%", "persistence": "session", "costs": costs}
+    assert chosen(*ALL, **asked) == "hybrid"
+    assert reasons(*ALL, **asked | {"costs": costs | {"redis": 40.0}})["hybrid"] == (
+        "passes, but costs more: 61 USD a month against 40 USD a month"
+    )
 
 
 def test_no_over_admission_means_exactly_none():
     almost = rows("hybrid", [0.5e-3] * 3, [0.0, 0.0, 1e-9], 20e-6)
-    chosen = recommend(study(almost, REDIS, max_over_admission=0))
-    assert chosen.choice == "redis"
-    assert reasons(chosen)["hybrid"].startswith("fails over-admission: over-admission less than 0.001 %")
+    assert chosen(almost, REDIS, max_over_admission=0) == "redis"
+    why = reasons(almost, REDIS, max_over_admission=0)["hybrid"]
+    assert why.startswith("fails over-admission: over-admission less than 0.001 %")
 
 
-def test_the_recommendation_changes_with_the_requirement():
-    exact = recommend(study(*ALL, max_over_admission=0))
-    quick = recommend(study(*ALL, p99="0.05ms"))
-    assert (exact.choice, quick.choice) == ("redis", "memory")
+def test_the_choice_changes_with_the_requirement():
+    assert (chosen(*ALL, max_over_admission=0), chosen(*ALL, p99="0.05ms")) == ("redis", "memory")
 
 
 def test_an_impossible_pair_says_so_and_shows_the_nearest():
-    none = recommend(study(*ALL, max_over_admission=0, p99="0.05ms"))
-    assert none.choice is None
-    assert none.verdict.startswith("No candidate meets all requirements; the nearest is hybrid")
-    alone = {each.candidate: each.reason for each in none.nearest}
+    found = assessed(*ALL, max_over_admission=0, p99="0.05ms")
+    assert best(found) is None
+    assert no_choice(found).startswith("No candidate meets all requirements; the nearest is hybrid")
+    alone = {each.candidate: misses(each) for each in nearest(found)}
     assert alone["memory"].startswith("misses only over-admission")
     assert alone["redis"].startswith("misses only p99: p99 1.05 ms")
-    assert len(none.losers) == 4
-    assert none.storage_toml.startswith("# No candidate")
+
+
+def test_where_none_passes_it_is_said_which_single_requirement_relaxed_to_what_would_let_one_pass():
+    found = assessed(*ALL, max_over_admission=0, p99="0.05ms")
+    relaxed = {each.requirement: each for each in relaxations(found)}
+    assert set(relaxed) == {"p99", "max_over_admission"}
+    assert relaxed["p99"].candidate == "redis"
+    assert relaxed["max_over_admission"].sentence == (
+        "With over-admission relaxed to 23 %, and nothing else, memory would pass."
+    )
+    for each, share_or_ms in ((relaxed["p99"], {"p99": relaxed["p99"].to.replace(" ", "")}), (None, {})):
+        if each is not None:
+            assert chosen(*ALL, max_over_admission=0, **share_or_ms) == "redis"
+
+
+def test_what_misses_two_requirements_is_no_matter_of_one():
+    found = assessed(rows("memory", [3e-3] * 3, [0.2] * 3), p99="1ms", max_over_admission="1%", persistence="durable")
+    assert relaxations(found) == ()
 
 
 def test_an_interval_across_the_threshold_is_too_close_to_call():
     shaky = rows("redis", [1.8e-3, 2.0e-3, 2.1e-3], 0.0, 60e-6)
-    assert recommend(study(shaky, POSTGRES, p99="5ms")).choice == "redis"
-    close = recommend(study(shaky, POSTGRES, p99="2ms"))
-    assert close.choice is None
-    assert "redis is too close to call" in close.verdict
-    surer = recommend(study(shaky, HYBRID, p99="2ms"))
-    assert surer.choice == "hybrid"
-    assert reasons(surer)["redis"].startswith("is not shown to meet p99")
+    assert chosen(shaky, POSTGRES, p99="5ms") == "redis"
+    assert chosen(shaky, POSTGRES, p99="2ms") is None
+    assert "redis is too close to call" in no_choice(assessed(shaky, POSTGRES, p99="2ms"))
+    assert chosen(shaky, HYBRID, p99="2ms") == "hybrid"
+    assert reasons(shaky, HYBRID, p99="2ms")["redis"].startswith("is not shown to meet p99")
 
 
 def test_equal_costs_go_to_the_fewer_moving_parts():
     strong = rows("hybrid", [0.9e-3] * 3, 0.0, 60.1e-6)
-    chosen = recommend(study(strong, REDIS))
-    assert chosen.choice == "redis"
-    assert reasons(chosen)["hybrid"] == "passes at the same cost, but has more moving parts than redis"
+    assert chosen(strong, REDIS) == "redis"
+    assert reasons(strong, REDIS)["hybrid"] == "passes at the same cost, but has more moving parts than redis"
+
+
+def test_a_simple_candidate_is_not_dominated_by_an_intricate_one():
+    quicker = rows("hybrid", [0.2e-3] * 3, 0.0, 60.1e-6)
+    found = assessed(quicker, REDIS)
+    assert {each.candidate for each in front(found)} == {"redis", "hybrid"}
+
+
+def test_a_smaller_blast_radius_decides_between_equals():
+    twin = [{**row, "candidate": "redis, other"} for row in REDIS]
+    for harmed, better in (("redis", "redis, other"), ("redis, other", "redis")):
+        assert chosen(REDIS, twin, blasts={"redis": 0.1, "redis, other": 0.1} | {harmed: 0.9}) == better
+    why = reasons(REDIS, twin, blasts={"redis": 0.9, "redis, other": 0.1})
+    assert why["redis"] == "passes, but redis, other is no worse in anything and better in blast radius"
 
 
 def test_a_candidate_that_leaves_requests_undecided_fails_whatever_its_latency():
     lossy = rows("redis", [1e-3] * 3, 0.0, 10e-6, failed=20)
-    chosen = recommend(study(lossy, HYBRID))
-    assert chosen.choice == "hybrid"
-    assert reasons(chosen)["redis"].startswith("fails p99: 2 % of the requests get no decision")
+    assert chosen(lossy, HYBRID) == "hybrid"
+    assert reasons(lossy, HYBRID)["redis"].startswith("fails p99: 2 % of the requests get no decision")
 
 
 def test_memory_that_cannot_hold_the_keys_fails():
-    chosen = recommend(study(MEMORY, REDIS, key_count=2_000_000))
-    assert chosen.choice == "redis"
-    assert reasons(chosen)["memory"] == "fails key count: room for 1,000,000 keys (2,000,000 required)"
+    assert chosen(MEMORY, REDIS, key_count=2_000_000) == "redis"
+    why = reasons(MEMORY, REDIS, key_count=2_000_000)["memory"]
+    assert why == "fails key count: room for 1,000,000 keys (2,000,000 required)"
 
 
 def test_memory_of_too_few_bytes_for_the_keys_fails():
     small = [{**row, "storage": "memory://?memory_limit=100000"} for row in MEMORY]  # at 200 bytes for each key
-    chosen = recommend(study(small, REDIS, key_count=501))
-    assert reasons(chosen)["memory"] == "fails key count: room for 500 keys (501 required)"
+    assert reasons(small, REDIS, key_count=501)["memory"] == "fails key count: room for 500 keys (501 required)"
 
 
-def test_a_limit_that_hardly_binds_is_said_in_the_verdict():
-    loose = recommend(study(*ALL, binds=False, suggestion="5/minute"))
-    assert "the limit hardly ever binds, so the choice rests on latency and cost alone; 5/minute would bind" in loose.verdict
-    assert loose.binding.endswith("5/minute would deny 5 to 30 %.")
-    assert recommend(study(*ALL)).binding == ""
+def test_a_limit_that_hardly_binds_is_said():
+    loose = binding_said("10/minute", {"exact_denied_share": 0.0002, "binds": False, "suggestion": "5/minute"})
+    assert loose.startswith(
+        "The limit 10/minute hardly ever binds here: an exact limiter denies only 0.02 % of the requests"
+    )
+    assert loose.endswith("5/minute would deny 5 to 30 %.")
+    assert binding_said("10/minute", {"exact_denied_share": 0.17, "binds": True, "suggestion": None}) == ""
+
+
+def test_confidence_follows_the_margin_and_thin_evidence_is_called_thin():
+    def level(p99, requests=10_000, seeds=3):
+        redis = rows("redis", [1.0e-3, 1.001e-3, 1.002e-3][:seeds], 0.0, 60e-6)
+        (found,) = assessed(redis, p99=p99, max_over_admission="1%")
+        return confidence(found, [], "USD", requests).level
+
+    assert [level("5ms"), level("1.5ms"), level("1.1ms")] == ["high", "fair", "low"]
+    assert level("5ms", seeds=1) == "low"
+    assert level("5ms", requests=999) == "too thin"
 
 
 @pytest.mark.parametrize(
@@ -163,39 +213,10 @@ def test_what_survives_follows_from_the_storage(storage, kept):
     assert persistence(storage) == kept
 
 
-@pytest.mark.parametrize(
-    ("requirements", "deployment", "backend"),
-    [
-        ({"p99": "0.9ms", "persistence": "durable"}, {}, "memory"),
-        ({}, {"type": "single_instance", "nodes": 1}, "memory"),
-        ({"persistence": "session"}, {}, "hybrid"),
-        ({"persistence": "durable"}, {"type": "high_availability"}, "postgres"),
-        ({"p99": "1ms"}, {}, "redis"),
-    ],
-)
-def test_the_rule_table_of_the_sketch(requirements, deployment, backend):
-    assert sketch(Requirements(**requirements), Deployment(**deployment)).backend == backend
-
-
-def test_where_the_rule_table_would_choose_otherwise_the_evidence_says_why_not():
-    chosen = recommend(study(*ALL, p99="0.9ms", max_over_admission="1%"))
-    assert chosen.choice == "hybrid"
-    assert "says memory (a latency target below 1 ms), but memory, its best, fails over-admission" in chosen.sketch.sentence
-
-
-def test_the_configuration_is_toml_with_the_options_as_values():
-    import tomllib
-
-    pasted = tomllib.loads(recommend(study(HYBRID)).storage_toml)
-    assert pasted["storage"]["options"] == {"consistency": "eventual", "write": "write_back", "sync_interval": 0.1}
-    assert pasted["storage"]["url"] == STORAGE["hybrid"]
-    assert pasted["limit"] == {"rate": "10/minute", "algorithm": "sliding_window"}
-
-
-def test_a_recommendation_is_json():
-    told = json.loads(recommend(study(*ALL, persistence="durable")).to_json())
-    assert told["choice"] == "postgres"
-    assert told["assessments"][0]["p99"]["seeds"] == 3
+def test_the_rules_answer_at_once_and_by_the_same_function():
+    ruled = recommend(PerformanceRequirements(LatencyTarget.SUB_MILLISECOND), DeploymentType.CLUSTERED, DataRequirements())
+    assert ruled.backend == "memory"
+    assert ruled.url.startswith("memory://")
 
 
 def test_an_interval_is_students_and_not_below_zero():

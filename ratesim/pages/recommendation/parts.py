@@ -234,9 +234,9 @@ def faults(recommendation: Recommendation) -> HTML:
     mine = [row for row in rows if row[1] == escaped(recommendation.assessments[0].candidate)]
     others = [row for row in rows if row not in mine]
     note = small(
-        f"Each fault alone, simulated on {recommendation.parts['faults']}, from when most requests come. Over-admission is of "
-        "that whole part, without and with the fault. Harmed: without a decision, or decided otherwise than an exact limiter "
-        "would and than it was without the fault; more than 100 % where that outlasts the fault."
+        f"Each fault alone, simulated on {recommendation.parts['faults']}, from when most requests come. Over-admission is "
+        "of that whole part, without and with the fault. Harmed: without a decision, or decided otherwise than an exact "
+        "limiter would and than it was without the fault; more than 100 % where that outlasts the fault."
     )
     first = html_table(head, mine, caption=f"Faults of {recommendation.assessments[0].candidate}").data
     more = (
