@@ -62,7 +62,7 @@ OverOption = Annotated[
 PersistenceOption = Annotated[str | None, typer.Option("--persistence", help="What survives: none, session or durable.")]
 BusiestOption = Annotated[str | None, typer.Option("--busiest", metavar="TIME", help="Cut the log to its busiest 1h.")]
 SpeedOption = Annotated[float | None, typer.Option("--speed", help="Replay the traffic so many times as fast.")]
-ScaleOption = Annotated[int | None, typer.Option("--scale", help="So many copies of the traffic, under distinct keys.")]
+ScaleOption = Annotated[float | None, typer.Option("--scale", help="So many copies of the traffic, under distinct keys.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Where the random draws begin.")]
 ReplicationsOption = Annotated[int | None, typer.Option("--replications", help="Runs of each candidate, by seed.")]
 ProfileOption = Annotated[Path | None, typer.Option("--profile", metavar="FILE", help="A profile of `ratesim calibrate`.")]

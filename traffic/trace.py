@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import count
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -175,41 +174,37 @@ class Trace:
         drawn = np.minimum(self.time + rng.random(len(self)), np.nextafter(self.time + 1.0, -np.inf))
         return self._with("one-second stamps: requests spread within their second", time=np.sort(drawn))
 
-    def scale(self, k: int, rng: np.random.Generator) -> Trace:
+    def scale(self, k: float, rng: np.random.Generator, head: int | None = None) -> Trace:
         """Superpose k copies, so that the load grows k-fold while each client keeps its own rhythm.
 
         The first copy stays as it is. Every other one is shifted by a uniform random time, wrapped around
-        the trace's duration, and asks under keys (and sessions) of its own: "key#2", "key#3" ...
+        the trace's duration, and asks under keys (and sessions) of its own: "key#2", "key#3" ... Where k is
+        not whole, only some keys are in the last copy: in a random order, as many as make about that share
+        of the requests; of a k below 1, in the only one.
+
+        head: only the first so many requests; the others are never made, and of a k that is not 1 only keys
+        that ask are named, since a thousand copies may have more names than there is room for.
         """
-        if k < 1:
-            raise TraceError(f"scale: k must be a whole number >= 1, got {k}")
+        _positive("scale: k", k)
+        if head is not None and head < 0:
+            raise TraceError(f"scale: head must be >= 0, got {head}")
         if k == 1 or not len(self):
-            return self._with(f"scale {k}")
-        n, m, session = len(self), len(self.keys), self.session
-        stride = max(m, int(session.max()) - int(session.min()) + 1)
-        if int(session.max()) + (k - 1) * stride > np.iinfo(np.int64).max:
-            session = np.unique(session, return_inverse=True)[1]
-            stride = n
-        first, duration = self.time[0], self.duration
-        offset = self.time - first
-        time, names, suffixes = [self.time], list(self.keys), count(2)
-        for _ in range(1, k):
-            shift = rng.uniform(0.0, duration)
-            time.append(first + (np.mod(offset + shift, duration) if duration else offset))
-            names += _copies(self.keys, suffixes)
-        times = np.concatenate(time)
-        order = np.argsort(times, kind="stable")
-        copy, row = np.divmod(order, n)
-        return Trace(
-            times[order],
-            self.key[row] + copy * m,
-            names,
-            cost=self.cost[row],
-            session=session[row] + copy * stride,
-            endpoint=self.endpoint[row],
-            endpoints=self.endpoints,
-            origin=self.origin.noted(f"scale {k}"),
-        )
+            same = self._with(f"scale {k:g}")
+            return same if head is None else same.head(head)
+        from traffic.population import superposed
+
+        return superposed(self, k, rng, head)
+
+    def concentrate(self, share: float, rng: np.random.Generator) -> Trace:
+        """The same requests, more of them of one key: others, in a random order, are merged into the busiest one until it
+        makes about `share` of all requests. As many come at the same times, of sessions as before. Where it makes more
+        already, nothing changes."""
+        if not 0 < share <= 1:
+            raise TraceError(f"concentrate: share must be above 0 and at most 1, got {share:g}")
+        from traffic.population import concentrated
+
+        key = concentrated(self, share, rng) if len(self) else self.key
+        return self._with(f"concentrated to a share of {share:g}", key=key)
 
     def to_frame(self) -> pd.DataFrame:
         """A pandas frame, one row per request; key and endpoint are categories that share the names."""
@@ -273,10 +268,3 @@ def _positive(name: str, value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise TraceError(f"{name} must be a positive finite number, got {value:g}")
     return value
-
-
-def _copies(keys: tuple[str, ...], suffixes: Iterable[int]) -> list[str]:
-    """The keys with the next suffix that makes no name already there ("a#2" may be a client of its own)."""
-    taken = set(keys)
-    tried = ([f"{key}#{suffix}" for key in keys] for suffix in suffixes)
-    return next(copy for copy in tried if taken.isdisjoint(copy))

@@ -36,7 +36,7 @@ def busiest(scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.
     warmup = min(scenario.warmup, window / 5.0)
     workload = scenario.workload
     if workload.log is None and (workload.requests_per_second is None or workload.arrivals in LASTING):
-        return _with(plain, {"duration": window}, warmup)
+        return _with(plain, {"duration": window * workload.speed}, warmup)
     if workload.head is not None:
         return _with(plain, {"head": max(1, int(workload.head * window / trace.duration))}, warmup)
     return _with(plain, {"busiest": window * workload.speed}, warmup)

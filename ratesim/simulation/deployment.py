@@ -24,7 +24,7 @@ from ratesim.simulation.wire import Backing, Metered, wire_of
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
 
-__all__ = ["Deployment", "backend_of", "build"]
+__all__ = ["Deployment", "backend_of", "build", "round_trip"]
 
 UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets nothing that a decision could need
 
@@ -208,6 +208,11 @@ def _link(scenario: Scenario, profile: Profile, costs: Backend) -> Link:
     if asked.network == "loopback" and costs.round_trip > 0.0:
         return measured(costs.round_trip, costs.round_trip_factors, link.loss)
     return link
+
+
+def round_trip(scenario: Scenario, profile: Profile, backend: str) -> float:
+    """Seconds to a server of that backend and back, the median. Raises ScenarioError."""
+    return 2.0 * _link(scenario, profile, profile.backends[backend]).median
 
 
 def backend_of(candidate: Candidate) -> str:

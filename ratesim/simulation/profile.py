@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ratesim.errors import Config
 from ratesim.simulation.network import Link
 
-__all__ = ["QUANTILES", "Backend", "Cost", "MeasuredLink", "Profile", "measured", "stored_path"]
+__all__ = ["QUANTILES", "Backend", "Cost", "MeasuredLink", "Profile", "measured", "slower", "stored_path"]
 
 # Where the factors of a cost stand: quantiles, in this order.
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
@@ -165,6 +165,24 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         elsewhere = [f"{name} on {each.machine} on {each.measured}" for name, each in self.backends.items() if each.machine]
         rest = f" ({', '.join(elsewhere)})" if elsewhere else ""
         return f"Service times are from {origin}, measured on {self.machine} on {self.measured}{rest}."
+
+
+def slower(profile: Profile, backend: str, factor: float) -> Profile:
+    """The profile with a server of that backend that takes `factor` times as long for all that it does: services of every
+    operation and, where answers wait for it, the commit. What the clients need for themselves stays as it is."""
+    costs = profile.backends[backend]
+
+    def longer(cost: Cost) -> Cost:
+        return msgspec.structs.replace(cost, fixed=factor * cost.fixed, item=factor * cost.item)
+
+    changed = msgspec.structs.replace(
+        costs,
+        fixed=factor * costs.fixed,
+        item=factor * costs.item,
+        operations={name: longer(cost) for name, cost in costs.operations.items()},
+        commit=None if costs.commit is None else longer(costs.commit),
+    )
+    return msgspec.structs.replace(profile, backends={**profile.backends, backend: changed})
 
 
 def stored_path() -> Path:

@@ -63,8 +63,9 @@ class WorkloadSpec(Part):
     after `lifetime` seconds in the mean of the run a key is replaced by a new one. `cost` is what every request costs (1
     unless given), or with `cost_sigma` the mean of lognormal costs.
 
-    Cuts and changes apply in this order: `busiest` (seconds kept), `spread` (one-second stamps of a log), `speed`, `scale`,
-    `head`.
+    Cuts and changes apply in this order: `busiest` (seconds kept), `spread` (one-second stamps of a log), `speed`, `scale`
+    (copies under distinct keys; below 1, so many of the keys), `head` (requests kept), `top_share` (of the requests: other
+    keys are merged into the busiest one until it makes so many).
     """
 
     log: str | None = None
@@ -101,8 +102,9 @@ class WorkloadSpec(Part):
     busiest: Seconds | None = None
     spread: bool = True
     speed: float = Field(default=1.0, gt=0, le=1e6)
-    scale: int = Field(default=1, ge=1, le=10_000)
+    scale: float = Field(default=1.0, gt=0, le=10_000)
     head: int | None = Field(default=None, ge=1)
+    top_share: Annotated[float, BeforeValidator(share), Field(gt=0, le=1)] | None = None
     clients: ClientsSpec | None = None
 
     @model_validator(mode="after")
@@ -178,10 +180,12 @@ class WorkloadSpec(Part):
             trace = trace.spread(rng)
         if self.speed != 1.0:
             trace = trace.speed(self.speed)
-        if self.scale != 1:
-            trace = trace.scale(self.scale, rng)
-        if self.head is not None:
+        if self.scale != 1.0:
+            trace = trace.scale(self.scale, rng, self.head)
+        elif self.head is not None:
             trace = trace.head(self.head)
+        if self.top_share is not None:
+            trace = trace.concentrate(self.top_share, rng)
         return trace
 
     def read(self, progress: Any = None) -> Trace:
@@ -272,7 +276,7 @@ class WorkloadSpec(Part):
 # What belongs to a log, to all but a closed loop, and to one way to come or one popularity.
 READ = ("log", "key", "format", "time", "time_unit", "cost")  # what a log is read by
 _LOG = {*READ, "spread"}
-_CUTS = {"busiest", "speed", "scale", "head", "clients"}
+_CUTS = {"busiest", "speed", "scale", "head", "top_share", "clients"}
 _ARRIVALS: dict[str, tuple[str, ...]] = {
     "poisson": (),
     "steady": (),

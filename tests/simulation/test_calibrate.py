@@ -23,7 +23,7 @@ from ratesim.simulation import calibrate as calibration
 from ratesim.simulation import target as opening
 from ratesim.simulation.calibrate import calibrate
 from ratesim.simulation.costs import fit_client, fit_line, mean_of, measure, spread
-from ratesim.simulation.profile import QUANTILES, Backend, Cost, Profile, measured
+from ratesim.simulation.profile import QUANTILES, Backend, Cost, Profile, measured, slower
 from ratesim.simulation.target import target
 
 SHIPPED = resources.files("ratesim.simulation") / "profiles" / "shipped.json"
@@ -230,3 +230,16 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: P
     with pytest.raises(Config, match="memory"):
         calibrate(tmp_path / "p.json", url="memory://")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slower_server_takes_longer_for_all_that_it_does_and_its_clients_do_not() -> None:
+    shipped = Profile.load(Path(str(SHIPPED)))
+    for name in ("redis", "postgres"):
+        before, after = shipped.backends[name], slower(shipped, name, 3.0).backends[name]
+        for operation in ("acquire", *before.operations):
+            assert after.service(7, 0.9, operation) == pytest.approx(3.0 * before.service(7, 0.9, operation))
+        assert after.cpu(7) == before.cpu(7)
+    flushed = msgspec.structs.replace(shipped.backends["postgres"], commit=Cost(fixed=1e-3, item=1e-5))
+    late = slower(msgspec.structs.replace(shipped, backends={"postgres": flushed}), "postgres", 3.0)
+    assert late.backends["postgres"].commit == Cost(fixed=3e-3, item=pytest.approx(3e-5))
+    assert slower(shipped, "postgres", 3.0).backends["redis"] == shipped.backends["redis"]

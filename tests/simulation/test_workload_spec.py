@@ -133,3 +133,33 @@ def test_what_does_not_go_together_is_named(lines: str, says: str) -> None:
 def test_a_log_and_a_closed_loop_take_nothing_of_a_recipe(lines: str, says: str) -> None:
     with pytest.raises(ScenarioError, match=says):
         scenario(lines)
+
+
+def test_a_workload_may_be_scaled_by_any_factor() -> None:
+    plain, half_more = (
+        scenario("requests_per_second = 100").trace(),
+        scenario("requests_per_second = 100\nscale = 1.5").trace(),
+    )
+    assert len(half_more) == pytest.approx(1.5 * len(plain), rel=0.01)
+    assert half_more.duration == pytest.approx(plain.duration, rel=0.01)
+    fewer = scenario("requests_per_second = 100\nscale = 0.25").trace()
+    assert len(fewer) == pytest.approx(0.25 * len(plain), rel=0.01)
+    assert set(fewer.keys) < set(plain.keys)
+
+
+def test_the_head_of_a_scaled_workload_is_that_of_the_whole() -> None:
+    asked = "requests_per_second = 100\nscale = 64"
+    cut, whole = scenario(f"{asked}\nhead = 500").trace(), scenario(asked).trace().head(500)
+    assert cut.time.tolist() == whole.time.tolist()
+    assert [cut.keys[key] for key in cut.key] == [whole.keys[key] for key in whole.key]
+
+
+def test_a_workload_may_be_concentrated_on_its_busiest_key() -> None:
+    plain = scenario("requests_per_second = 100").trace().summary()
+    hot = scenario('requests_per_second = 100\ntop_share = "50%"').trace().summary()
+    assert plain["top_key_share"] < 0.2
+    assert hot["top_key_share"] == pytest.approx(0.5, abs=0.05)
+    assert hot["requests"] == plain["requests"]
+    for wrong in ("0", "1.1"):
+        with pytest.raises(ScenarioError, match="top_share"):
+            scenario(f"requests_per_second = 100\ntop_share = {wrong}")

@@ -270,9 +270,80 @@ def test_the_same_seed_scales_and_spreads_to_the_same_trace() -> None:
         assert change(np.random.default_rng(3)) != change(np.random.default_rng(4))
 
 
-def test_scaling_by_less_than_one_is_an_error() -> None:
+@pytest.mark.parametrize("k", [0, -1.0, np.inf, np.nan])
+def test_scaling_by_nothing_is_an_error(k: float) -> None:
     with pytest.raises(TraceError, match="scale"):
-        Trace([1], [0], ["a"]).scale(0, np.random.default_rng(0))
+        Trace([1], [0], ["a"]).scale(k, np.random.default_rng(0))
+
+
+def test_whole_copies_are_those_of_before_to_the_bit() -> None:
+    trace = Trace([1.0, 2.5, 3.0, 7.25], [0, 1, 0, 1], ["a", "b"])
+    scaled = trace.scale(3.0, np.random.default_rng(7))
+    shifts = {"#2": 3.9068466662791685, "#3": 5.607586256059847}  # drawn one after the other
+    expected = list(zip(trace.time.tolist(), ("a", "b", "a", "b"), strict=True))
+    for suffix, shift in shifts.items():
+        expected += [(1.0 + (time - 1.0 + shift) % 6.25, name + suffix) for time, name in expected[:4]]
+    assert sorted(zip(scaled.time.tolist(), [scaled.keys[key] for key in scaled.key], strict=True)) == sorted(expected)
+
+
+@given(traces(min_size=1), st.floats(0.05, 5), st.integers(0, 2**32))
+def test_a_share_of_a_copy_is_a_share_of_its_keys(trace: Trace, k: float, seed: int) -> None:
+    scaled = trace.scale(k, np.random.default_rng(seed))
+    whole = int(k)
+    counts = np.bincount(trace.key, minlength=4)
+    assert abs(len(scaled) - k * len(trace)) <= counts.max()  # to the requests of one key
+    per_name = Counter(scaled.keys[key] for key in scaled.key)
+    assert len(per_name) == len(scaled.keys) or k == whole
+    for name, theirs in zip(trace.keys, counts, strict=True):  # a key is in a copy with all of its requests, or not at all
+        mine = [found for key, found in per_name.items() if key == name or key.rpartition("#")[0] == name]
+        if "#" not in name and name != "a":  # whose copies are told from "a#2" by nothing but the numbers
+            assert set(mine) <= {theirs}
+            assert len(mine) in ((whole, whole + 1) if theirs else (0,))
+
+
+@given(traces(min_size=1), st.floats(0.05, 4), st.floats(0.05, 4), st.integers(0, 2**32))
+def test_with_the_same_seed_a_larger_scale_has_no_fewer_requests(trace: Trace, k: float, more: float, seed: int) -> None:
+    less, large = (trace.scale(each, np.random.default_rng(seed)) for each in (k, k + more))
+    assert len(less) <= len(large)
+
+
+@given(traces(min_size=1), st.floats(0.05, 40), st.integers(0, 60), st.integers(0, 2**32))
+def test_the_head_of_a_scaled_trace_can_be_made_without_the_rest(trace: Trace, k: float, n: int, seed: int) -> None:
+    cut = trace.scale(k, np.random.default_rng(seed), n)
+    whole = trace.scale(k, np.random.default_rng(seed)).head(n)
+    named = [[each.keys[key] for key in each.key] for each in (cut, whole)]
+    assert named[0] == named[1]
+    for column in ("time", "cost", "session", "endpoint"):
+        assert getattr(cut, column).tolist() == getattr(whole, column).tolist()
+    assert k == 1 or len(cut.keys) == len(set(named[0]))
+
+
+def test_ten_thousand_copies_take_no_longer_than_what_is_kept_of_them() -> None:
+    rng = np.random.default_rng(0)
+    trace = Trace(np.sort(rng.uniform(0, 3600, 50_000)), rng.integers(0, 5000, 50_000), map(str, range(5000)))
+    cut = trace.scale(10_000, rng, 1000)  # of half a billion, for which there is no room
+    assert len(cut) == 1000
+    assert cut.rate == pytest.approx(10_000 * trace.rate, rel=0.2)
+
+
+@given(traces(min_size=1), st.floats(0.01, 1), st.integers(0, 2**32))
+def test_a_trace_may_be_concentrated_on_its_busiest_key(trace: Trace, share: float, seed: int) -> None:
+    hot = trace.concentrate(share, np.random.default_rng(seed))
+    before, after = np.bincount(trace.key, minlength=4), np.bincount(hot.key, minlength=4)
+    top = int(np.argmax(before))
+    others = np.delete(before, top)
+    assert after[top] >= before[top]
+    assert abs(after[top] - max(share * len(trace), before[top])) <= max(others.max(), 0)
+    assert all(new in (0, old) for new, old in zip(np.delete(after, top), others, strict=True))
+    for column in ("time", "cost", "session", "endpoint"):
+        assert getattr(hot, column).tolist() == getattr(trace, column).tolist()
+    assert hot.keys == trace.keys
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.1, np.nan])
+def test_a_trace_is_concentrated_to_a_share(share: float) -> None:
+    with pytest.raises(TraceError, match="concentrate"):
+        Trace([1], [0], ["a"]).concentrate(share, np.random.default_rng(0))
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(0, 2**32))

@@ -1,0 +1,134 @@
+"""More clients of the same kind, or fewer, or clients that are less alike: other traces made from one, by its keys.
+
+`Trace.scale` and `Trace.concentrate` are how these are called.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import count, islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from traffic.trace import Trace
+
+__all__ = ["concentrated", "superposed"]
+
+Ints = NDArray[np.int64]
+
+
+def superposed(trace: Trace, k: float, rng: np.random.Generator, head: int | None = None) -> Trace:
+    """See `Trace.scale`; k > 0, and the trace has requests."""
+    n, m, copies = len(trace), len(trace.keys), math.ceil(k)
+    shifts = np.concatenate(([0.0], rng.uniform(0.0, trace.duration, copies - 1)))
+    kept = None  # of the last copy, where it is not whole
+    if k < copies:
+        kept = _some(np.bincount(trace.key, minlength=m), (k - math.floor(k)) * n, rng)
+        if copies == 1 and not kept[trace.key].any():
+            kept[trace.key[0]] = True  # each has more than that
+    until = trace.duration
+    if head is not None and trace.duration:
+        until *= 1.5 * head / (k * n)  # where there are probably enough
+    while True:
+        copy, row = _within(trace, shifts, until)
+        if kept is not None:
+            there = (copy < copies - 1) | kept[trace.key[row]]
+            copy, row = copy[there], row[there]
+        time = _shifted(trace, shifts, copy, row)
+        if until >= trace.duration or np.count_nonzero(time <= trace.time[0] + until) >= (head or 0):
+            break
+        until *= 2.0
+    order = np.argsort(time, kind="stable")[:head]
+    time, copy, row = time[order], copy[order], row[order]
+    session, stride = _sessions(trace, copies)
+    suffixes = _suffixes(trace.keys, copies - 1)
+    code = trace.key[row] + copy * m
+    if kept is None and head is None:
+        names = [*trace.keys, *(f"{key}#{suffix}" for suffix in suffixes for key in trace.keys)]
+    else:  # they may be few of very many
+        asking, code = np.unique(code, return_inverse=True)
+        numbers = ["", *(f"#{suffix}" for suffix in suffixes)]
+        names = [trace.keys[each % m] + numbers[each // m] for each in asking.tolist()]
+    origin = trace.origin.noted(f"scale {k:.10g}")
+    return Trace(
+        time,
+        code,
+        names,
+        cost=trace.cost[row],
+        session=session[row] + copy * stride,
+        endpoint=trace.endpoint[row],
+        endpoints=trace.endpoints,
+        origin=origin if head is None else origin.noted(f"the first {head} requests"),
+    )
+
+
+def concentrated(trace: Trace, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The column `key` of `Trace.concentrate`; the trace has requests."""
+    counts = np.bincount(trace.key, minlength=len(trace.keys))
+    top = int(np.argmax(counts))
+    missing, counts[top] = share * len(trace) - counts[top], 0
+    into = np.arange(len(trace.keys))
+    into[_some(counts, max(missing, 0.0), rng)] = top
+    return into[trace.key]
+
+
+def _some(counts: Ints, wanted: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which of the keys: in a random order, each that leaves no more than `wanted` requests in all."""
+    chosen = np.zeros(len(counts), bool)
+    order = rng.permutation(len(counts))
+    while len(order := order[counts[order] <= wanted]):
+        reached = np.cumsum(counts[order])
+        taken = int(np.searchsorted(reached, wanted, side="right"))  # at least one
+        chosen[order[:taken]] = True
+        wanted -= float(reached[taken - 1])
+        order = order[taken:]
+    return chosen
+
+
+def _within(trace: Trace, shifts: NDArray[np.float64], until: float) -> tuple[Ints, Ints]:
+    """Copy and row of all requests that are due at most `until` seconds after the first one, and of some others, in the
+    order of copies and rows."""
+    n, duration = len(trace), trace.duration
+    first, last = np.zeros((len(shifts), 2), np.int64), np.zeros((len(shifts), 2), np.int64)
+    if until >= duration / 2.0:
+        last[:, 0] = n
+    else:  # what a shift moves on by less than that, and what it wraps around the end
+        offset = trace.time - trace.time[0]
+        more = 1e-9 * duration  # what rounding may do is far less
+        last[:, 0] = np.searchsorted(offset, until - shifts + more, side="right")
+        first[1:, 1] = np.searchsorted(offset, duration - shifts[1:] - more)
+        last[1:, 1] = np.searchsorted(offset, duration - shifts[1:] + until + more, side="right")
+        first[:, 1] = np.maximum(first[:, 1], last[:, 0])  # nothing twice
+        last[:, 1] = np.maximum(first[:, 1], last[:, 1])
+    size = (last - first).ravel()
+    row = np.repeat(first.ravel() - np.cumsum(size) + size, size) + np.arange(size.sum())
+    return np.repeat(np.arange(len(shifts)), size.reshape(-1, 2).sum(axis=1)), row
+
+
+def _shifted(trace: Trace, shifts: NDArray[np.float64], copy: Ints, row: Ints) -> NDArray[np.float64]:
+    """When they are due. The first copy stays as it is, to the bit."""
+    time, first = trace.time[row], trace.time[0]
+    if not trace.duration:
+        return time
+    moved: NDArray[np.float64] = np.where(copy == 0, time, first + np.mod(time - first + shifts[copy], trace.duration))
+    return moved
+
+
+def _sessions(trace: Trace, copies: int) -> tuple[Ints, int]:
+    """Sessions of the first copy, and by how much those of the next are higher, so that none are equal."""
+    session = trace.session
+    stride = max(len(trace.keys), int(session.max()) - int(session.min()) + 1)
+    if int(session.max()) + (copies - 1) * stride > np.iinfo(np.int64).max:
+        return np.unique(session, return_inverse=True)[1], len(trace)
+    return session, stride
+
+
+def _suffixes(keys: tuple[str, ...], wanted: int) -> list[int]:
+    """From 2 on, those that make no name already there ("a#2" may be a client of its own)."""
+    taken, there = set(keys), set()
+    for name in keys:
+        key, mark, number = name.rpartition("#")
+        if mark and key in taken:
+            there.add(number)
+    return list(islice((number for number in count(2) if str(number) not in there), wanted))
