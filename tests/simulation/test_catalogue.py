@@ -41,7 +41,8 @@ def test_all_of_the_36_combinations_that_differ_are_there_and_no_two_that_coinci
     letters = {}
     for line in re.findall(r"^\| (write_\w+) \| (\w+) \| (\w) \| (\w) \| (\w) \|$", DOCS.read_text("utf-8"), re.MULTILINE):
         write, read, *of = line
-        letters |= {(consistency, write, read): letter for consistency, letter in zip(("strong", "eventual", "session"), of)}
+        for consistency, letter in zip(("strong", "eventual", "session"), of, strict=True):
+            letters[consistency, write, read] = letter
     assert len(letters) == 36
     seen = {(each.consistency, each.write, each.read) for each in hybrids("redis") if each.consistency != "lease"}
     assert sorted(letters[each] for each in seen) == sorted(set(letters.values()))
