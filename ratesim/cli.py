@@ -6,6 +6,7 @@ when it runs, so that `ratesim --help` does not wait for it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,8 @@ from ratesim.options import (
     NodesOption,
     OverOption,
     P99Option,
+    Pairs,
+    ParameterOption,
     PersistenceOption,
     ProcessesOption,
     ProfileOption,
@@ -52,6 +55,7 @@ from ratesim.options import (
     VariedOption,
     WorkloadOption,
     at_distance,
+    pairs_of,
     scenario_of,
 )
 from ratesim.wording import figure, harmless, seconds, share
@@ -311,6 +315,39 @@ def sweep(
         raise KeyboardInterrupt
 
 
+@app.command(cls=Pairs)
+def notebook(
+    name: Annotated[str | None, typer.Argument(help="Which; without it they are listed.")] = None,
+    parameter: ParameterOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR|FILE.html", help="Where it goes; reports/NAME unless given.")
+    ] = None,
+    parameters: Annotated[bool, typer.Option("--parameters", help="List what can be set in it, and stop.")] = False,
+) -> None:
+    """Execute a notebook with parameters of your own; write it as a page without code, and as a notebook.
+
+    ratesim notebook consistency -p limit 100/second -p nodes 4
+
+    A notebook that fails leaves NAME.failed.ipynb, with what it showed until then, and no page.
+    """
+    from ratesim.notebook import find, given, make, parameters_of, questions
+
+    if name is None:
+        for listed, question in questions().items():
+            print(f"{listed:<18}{question}")
+        print("\n`ratesim notebook NAME --parameters` lists what can be set in one, `-p KEY VALUE` sets it.")
+        return
+    known = parameters_of(find(name))
+    values = given(pairs_of(parameter or []), known)
+    if parameters:
+        for each in known:
+            print(f"{each.name:<18}{json.dumps(each.default, ensure_ascii=False):<22}{each.comment}".rstrip())
+        return
+    with _bar() as progress:
+        made = make(name, values, out, progress)
+    print(made.page)
+
+
 @app.command()
 def calibrate(
     out: Annotated[
@@ -373,7 +410,7 @@ def bench() -> None:
 @app.command()
 def lab() -> None:
     """Open JupyterLab on the notebooks, with a Valkey and a PostgreSQL running; both stop with it."""
-    from ratesim.report import notebooks
+    from ratesim.notebook import notebooks
 
     with _both_servers() as urls:
         command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks()}"]
@@ -412,6 +449,7 @@ def _expected() -> tuple[type[Exception], ...]:
     """The errors that are somebody's input, or the world: their messages name the thing and the remedy."""
     from ratesim.errors import StorageError
     from ratesim.limit import InvalidLimit
+    from ratesim.notebook import NotebookError, NotebookFailed
     from ratesim.report import OutputError, ReportFailed
     from ratesim.servers import ServerError
     from ratesim.simulation.kept import KeptError
@@ -421,7 +459,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from traffic import LogError, TraceError
 
     ours = (Mistake, InvalidLimit, LogError, TraceError, ScenarioError, OutputError, ReportFailed, ServerError, StorageError)
-    return (*ours, ClusterError, KeptError, SweepError, OSError)
+    return (*ours, NotebookError, NotebookFailed, ClusterError, KeptError, SweepError, OSError)
 
 
 def _complain(message: str) -> None:
@@ -450,7 +488,7 @@ def main() -> None:
         if not isinstance(error, _expected()):
             raise
         _complain(str(error) or name)
-        sys.exit(1 if name in ("ReportFailed", "SweepError") else 2)
+        sys.exit(1 if name in ("ReportFailed", "NotebookFailed", "SweepError") else 2)
     if status == 130:  # how typer reports a Ctrl-C
         _complain("interrupted")
     sys.exit(status if isinstance(status, int) else 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ratesim.algorithms import names
 
@@ -93,10 +94,35 @@ SchedulerOption = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786 (ratesim[distributed])."),
 ]
+ParameterOption = Annotated[
+    list[str] | None,
+    typer.Option("-p", metavar="KEY VALUE", help="A parameter of the notebook: -p limit 10/second. May be repeated."),
+]
 
 
 class Mistake(ValueError):
     """Options that make no sense together: one line with the remedy."""
+
+
+class Pairs(TyperCommand):
+    """A command whose option `-p` takes a key and a value, as papermill's does. typer knows no such option that may be
+    repeated, so the two come as one text; `pairs_of` takes it apart."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        joined, rest = [], iter(args)
+        for word in rest:
+            joined.append(word)
+            if word == "-p":
+                key, value = next(rest, None), next(rest, None)
+                if key is None or value is None or "=" in key:
+                    raise Mistake(f"-p {key or ''}: write a key and a value, such as -p limit 10/second")
+                joined.append(f"{key}={value}")
+        return super().parse_args(ctx, joined)
+
+
+def pairs_of(texts: list[str]) -> list[tuple[str, str]]:
+    """Keys and values, as `Pairs` joined them."""
+    return [(key, value) for key, _, value in (text.partition("=") for text in texts)]
 
 
 def scenario_of(asked: dict[str, Any]) -> Scenario:

@@ -115,7 +115,7 @@ def test_a_failing_notebook_keeps_what_it_showed_names_the_cell_and_leaves_the_l
     out = tmp_path / "out"
     out.mkdir()
     (out / "report.html").write_text("the last one")
-    with pytest.raises(ReportFailed, match=r"cell 3: ValueError: no more; .*out\.failed\.ipynb"):  # after the parameters
+    with pytest.raises(ReportFailed, match=r"cell 3 \(raise .*\): ValueError: no more; .*out\.failed\.ipynb"):
         report(tiny(tmp_path), out, live=False, notebook=tmp_path / "broken.ipynb")
     assert "so far" in (tmp_path / "out.failed.ipynb").read_text()
     assert [entry.name for entry in out.iterdir()] == ["report.html"]

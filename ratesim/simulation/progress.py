@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -16,11 +17,12 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-__all__ = ["SLICES", "Pace", "Progress", "carry_on", "shown"]
+__all__ = ["SLICES", "STATIC", "Pace", "Progress", "carry_on", "shown", "silent"]
 
 Progress = Callable[[int, int, str], None]
 """Told what is done, of how much in all, and a line about it."""
 
+STATIC = "RATESIM_STATIC"  # set in the environment of a notebook whose outputs nobody can answer: no bars, no widgets
 SLICES = 200
 OFTEN, SELDOM = 0.1, 1.0  # seconds between two lines of a bar, in a terminal and elsewhere, where every line stays
 LONGEST = 20_000  # requests in a slice: a fraction of a second, so that Ctrl-C need not wait
@@ -32,11 +34,12 @@ def silent(done: int, total: int, what: str) -> None:
 
 @contextmanager
 def shown(progress: Progress | bool | None) -> Iterator[Progress]:
-    """What to tell progress to: a function as it is, for True a bar (in a notebook a widget, if it has them), or nothing."""
+    """What to tell progress to: a function as it is, for True a bar (in a notebook a widget, if it has them), or nothing.
+    In a notebook that becomes a page no bar is shown."""
     if callable(progress):
         yield progress
         return
-    if not progress:
+    if not progress or os.environ.get(STATIC):
         yield silent
         return
     with warnings.catch_warnings():

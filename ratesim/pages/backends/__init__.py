@@ -1,0 +1,1 @@
+"""The page that sets the storages side by side."""
