@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["bytes_of", "figure", "harmless", "seconds", "share", "span"]
+__all__ = ["bytes_of", "figure", "harmless", "money", "seconds", "share", "span"]
 
 
 def seconds(value: float) -> str:
@@ -47,6 +47,15 @@ def bytes_of(value: float) -> str:
             return f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:,.3g} GB"
+
+
+def money(value: float, currency: str) -> str:
+    """An amount to two significant digits, which is as far as a price that was worked out can be trusted: "1,300 USD"."""
+    if not math.isfinite(value):
+        return "unknown"
+    if value == 0 or value >= 0.01:
+        return f"{float(f'{value:.2g}'):,.10g} {currency}"
+    return f"less than 0.01 {currency}"
 
 
 def figure(name: str, value: object) -> str:
