@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from ratesim.recommendation.configuration.storage_toml import storage_toml
+from ratesim.recommendation.configuration.wording import comment
 from ratesim.recommendation.evidence import Assessment, Check, assess
 from ratesim.recommendation.rules import Sketch, sketch
 from ratesim.wording import seconds, share
@@ -90,7 +91,9 @@ def recommend(study: Study | Scenario) -> Recommendation:
         losers=tuple(Loser(each.candidate, _reason(each, best)) for each in ranked if each is not best),
         nearest=() if best else tuple(Loser(each.candidate, _misses(each)) for each in _nearest(ranked)),
         sketch=_compare(sketch(requirements, study.scenario.deployment), ranked, best),
-        storage_toml=_storage_toml(study.scenario, best, verdict),
+        storage_toml=(
+            storage_toml(study.scenario, best.storage, best.routing, verdict) if best is not None else comment(verdict)
+        ),
         assessments=tuple(ranked),
     )
 
@@ -217,30 +220,3 @@ def _compare(rule: Sketch, ranked: list[Assessment], best: Assessment | None) ->
             why = f"but {first.candidate}, its best, {_reason(first, best)}"
         sentence = f"{said}, {why}."
     return Sketch(rule.backend, rule.rule, sentence)
-
-
-def _storage_toml(scenario: Scenario, best: Assessment | None, verdict: str) -> str:
-    """The chosen configuration, ready to paste; comments only where there is none."""
-    if best is None:
-        return f"# {verdict}\n"
-    url = urlsplit(best.storage)
-    where = "" if best.backend == "memory" else "  # put your host here"
-    lines = [f"# {verdict}", "", "[storage]", f'url = "{best.storage}"{where}', f'backend = "{best.backend}"']
-    options = parse_qsl(url.query)
-    if options:
-        lines += ["", "[storage.options]  # as in the URL", *(f"{key} = {_value(value)}" for key, value in options)]
-    lines += ["", "[deployment]", f'routing = "{best.routing}"', f"nodes = {scenario.deployment.nodes}"]
-    lines += ["", "[limit]", f'rate = "{scenario.limit.rate}"', f'algorithm = "{scenario.limit.algorithm}"']
-    if scenario.limit.burst is not None:
-        lines.append(f"burst = {scenario.limit.burst!r}")
-    if scenario.limit.options:
-        lines += ["", "[limit.options]", *(f"{key} = {value!r}" for key, value in scenario.limit.options.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _value(text: str) -> str:
-    try:
-        return repr(int(text)) if text.isdecimal() else repr(float(text))
-    except ValueError:
-        quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-        return text if text in ("true", "false") else f'"{quoted}"'
