@@ -45,8 +45,8 @@ def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
     lines = [
         comment(title),
         comment(
-            "Rules for Prometheus, on the metrics of ratesim.storage.metrics.MeteredStorage; its thresholds= must be those of "
-            "open_storage.py, for buckets to begin where these rules compare."
+            "Rules for Prometheus, on the metrics of ratesim.storage.metrics.MeteredStorage; its thresholds= must be those "
+            "of open_storage.py, for buckets to begin where these rules compare."
         ),
         "groups:\n",
         f"  - name: {quoted('ratesim')}\n    rules:\n",
@@ -141,7 +141,7 @@ def _forgets(of: str, allowed: float | None) -> Alert:
     return Alert(
         "RateLimitStorageForgets",
         expression,
-        "0s",
+        "1m",
         "ticket",
         "The memory of the rate limiter is full and forgets live keys",
         f"{meaning} Raise max_entries or memory_limit.",
@@ -190,7 +190,7 @@ def _between(of: str, hybrid: HybridStorageConfig, p99: float | None) -> list[Al
                 Alert(
                     "RateLimitStorageLosesConsumption",
                     f"sum(increase(rate_limit_storage_lost_cost_total{{{of}}}[10m])) > 0",
-                    "0s",
+                    "1m",
                     "ticket",
                     "Admitted requests are never told to the shared store",
                     "The queue of write_behind was full. Raise queue_size, or look at the shared store.",
