@@ -293,8 +293,8 @@ class MemoryStorage(RateLimitStorage):
         return self.stats()
 
     def stats(self, walk: bool = True) -> StorageStats:
-        """`get_stats` at once. walk: over a sample of the entries for their bytes, where no memory_limit has them counted; it
-        takes a second for a million. Else they are 0."""
+        """`get_stats` at once. walk: over the entries for their bytes, where no memory_limit has them counted, which takes a
+        second for a million; else they are 0."""
         with self._lock:
             entries, (operations, misses) = self._entries, self._rules.tally
             return StorageStats(

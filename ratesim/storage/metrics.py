@@ -45,8 +45,8 @@ class MeteredStorage(RateLimitStorage):
     """Passes everything on, counts it, and takes its time on the storage's own clock, which may be a simulated one.
 
     registry: the caller's. storage_type: the label; by default memory, redis, postgres or hybrid. thresholds: seconds that
-    become bounds of buckets too, so that a quantile which is compared with one of them is on the right side of it; those
-    of the first storage hold for a whole registry.
+    become bounds of buckets too, of durations and of ages, so that a quantile which is compared with one of them is on the
+    right side of it; those of the first storage hold for a whole registry.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class _Families:
             "rate_limit_storage_view_age_seconds",
             "Seconds since the shared store was last heard of, at each decision of a hybrid",
             ("storage_type",),
-            buckets=AGES,
+            buckets=sorted({*AGES, *self.thresholds}),
             registry=registry,
         )
         self.scraped = Scraped()

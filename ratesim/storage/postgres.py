@@ -199,28 +199,40 @@ class PostgresDriver:
         text = (resources.files("ratesim.storage") / "sql" / f"{template}.sql").read_text("utf-8")
         return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], text).encode()
 
-    async def _function(self, template: str, names: tuple[str, ...] = ()) -> str:
-        """The name of the server's function of that template for these algorithms; created when it is first needed.
+    def _defined(self, template: str, names: tuple[str, ...] = ()) -> tuple[str, list[bytes]]:
+        """The name of the server's function of that template for these algorithms, and the statements that create it.
 
         The name ends in a digest of the source, so that nodes of different versions each call their own.
         """
-        key = (template, names)
-        if key in self._functions:
-            return self._functions[key]
         known = [algorithms.get(name) for name in names]
         calls = {call: _call(call, names) for call in CALLS} if names else {}
         calls["algorithm"] = names[0] if names else ""
-        source = b"".join([self._sql(template, function="", **calls), *map(_source, known)])
-        digest = hashlib.sha256(source).hexdigest()[:8]
+        sources = [_source(algorithm) for algorithm in known]
+        digest = hashlib.sha256(b"".join([self._sql(template, function="", **calls), *sources])).hexdigest()[:8]
         function = f'"{self.config.table_name}_{template}_{digest}"'
+        return function, [*sources, self._sql(template, function=function, **calls)]
+
+    async def _function(self, template: str, names: tuple[str, ...] = ()) -> str:
+        """The function's name; it is created when it is first needed."""
+        key = (template, names)
+        if key in self._functions:
+            return self._functions[key]
+        function, statements = self._defined(template, names)
         async with self._upkeep() as connection:
             found = await connection.execute("SELECT to_regproc(%s)", [function])
             if (await found.fetchone())[0] is None:  # type: ignore[index]
-                for algorithm in known:
-                    await connection.execute(_source(algorithm), prepare=False)
-                await connection.execute(self._sql(template, function=function, **calls), prepare=False)
+                for statement in statements:
+                    await connection.execute(statement, prepare=False)
         self._functions[key] = function
         return function
+
+    def schema(self, algorithm: str) -> str:
+        """All that is created for limits of one algorithm when it is first needed, as a script: tables and functions."""
+        templates = ["acquire", "apply"] + ["observe"] * (algorithms.get(algorithm).feedback is not None)
+        script = [self._sql("schema"), self._sql("until")]
+        for template, names in [(each, (algorithm,)) for each in templates] + [("increment", ()), ("reset", ())]:
+            script += [each for each in self._defined(template, names)[1] if each not in script]
+        return "\n".join(each.decode().strip() + "\n" for each in script)
 
     # -- carrying out -------------------------------------------------------------------------------------------------
 

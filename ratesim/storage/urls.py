@@ -80,7 +80,9 @@ class StorageURL(NamedTuple):
         if backend != "memory":
             # Commas and slashes stay as they are: libpq reads several hosts, and a socket's directory, from them.
             query = urlencode(kept, quote_via=quote, safe="/,")
-            values["url"] = parts._replace(query=query).geturl()
+            # Put together by hand: urllib drops the slashes of a URL without a host, as that of a socket is.
+            whole = f"{parts.scheme}://{parts.netloc}{parts.path}"
+            values["url"] = whole + (f"?{query}" if query else "") + (f"#{parts.fragment}" if parts.fragment else "")
         return cls(
             backend,
             _convert(config, values),

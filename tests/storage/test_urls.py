@@ -27,6 +27,12 @@ def test_every_scalar_option_is_a_query_parameter() -> None:
     assert (postgres.config.unlogged, postgres.config.table_name) == (True, "t")
 
 
+def test_a_socket_needs_no_host_before_it() -> None:
+    parsed = StorageURL.parse("postgresql:///db?host=/run/pg&pool_size=3")
+    assert parsed.config.url == "postgresql:///db?host=/run/pg"
+    assert "host=/run/pg" in repr(open_storage("postgresql:///db?host=/run/pg"))
+
+
 def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
     url = "hybrid+redis://host:1/0?consistency=eventual&write=write_back&sync_interval=0.5&pool_size=2"
     parsed = StorageURL.parse(url)

