@@ -92,8 +92,7 @@ def report(
         profile.save(work / "profile.json")
         (work / "prices.toml").write_text(prices.to_toml(), "utf-8")
         source = "" if profile.source == "shipped" else str(Path(profile.source).resolve())
-        paid = "" if prices.source == "example" else str(Path(prices.source).resolve())
-        parameters = {"scenario": "scenario.toml", "out": ".", "profile": source, "prices": paid, "live": live}
+        parameters = {"scenario": "scenario.toml", "out": ".", "profile": source, "prices": "prices.toml", "live": live}
         executed = work / "report.ipynb"
         try:
             execute(notebook or notebooks() / "recommendation.ipynb", executed, parameters, work)

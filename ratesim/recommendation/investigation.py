@@ -102,9 +102,10 @@ def investigate(asked: Asked) -> Inquiry[Evidence]:
     harms = yield from harm(contenders, place, asked.profile)
     chosen, rivals = _leaders(assessed(results, asked, harms), contenders)
     steady = scenario.model_copy(update={"faults": ()})
+    name = chosen.name if best(assessed(results, asked, harms)) else None
     load, flips = yield from together(
         headroom(steady, chosen, asked.profile, trace, requests=LOADED),
-        sensitivity(cut(scenario, trace, ASSUMED), rivals, chosen.name, asked.profile, lambda s, r: _chosen(asked, s, r)),
+        sensitivity(steady, rivals, name, asked.profile, lambda s, r: _chosen(asked, s, r), trace, requests=ASSUMED),
     )
     whole = pd.DataFrame(columns=results.columns)
     if full.workload != scenario.workload:

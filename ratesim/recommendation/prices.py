@@ -6,6 +6,7 @@ Unknown keys are errors that name the key. A GB is 1e9 bytes.
 from __future__ import annotations
 
 import datetime
+import json
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
@@ -128,6 +129,16 @@ class Prices(Part):
     def server(self, backend: Literal["redis", "postgres"]) -> Server:
         """One server of this kind."""
         return self.redis if backend == "redis" else self.postgres
+
+    def to_toml(self) -> str:
+        """As a TOML document that `Prices.parse` reads back into the same prices."""
+        tables, lines = [], []
+        for name, value in self.model_dump().items():
+            if isinstance(value, dict):
+                tables += ["", f"[{name}]", *(f"{key} = {each!r}" for key, each in value.items())]
+            else:
+                lines.append(f"{name} = {json.dumps(value) if isinstance(value, str) else value}")
+        return "\n".join([*lines, *tables]) + "\n"
 
     @property
     def month(self) -> float:

@@ -68,7 +68,7 @@ def no_choice(ranked: Sequence[Assessment]) -> str:
     return f"No candidate meets all requirements; the nearest is {first.candidate}, which {misses(first)}."
 
 
-def numbers(each: Assessment, currency: str, dated: str) -> tuple[Number, ...]:
+def numbers(each: Assessment, currency: str, dated: object) -> tuple[Number, ...]:
     """p99, over-admission and cost, each beside what it must be, or where it is from."""
     required = {check.requirement: check.required for check in each.checks}
     return (

@@ -250,9 +250,10 @@ def faults(recommendation: Recommendation) -> HTML:
 def cost(study: Study, recommendation: Recommendation) -> HTML:
     """What each contender needs at the peak, and what that costs."""
     from ratesim.pages.capacity.parts import capacity_table
+    from ratesim.recommendation.prices import Prices
 
     prices = study.prices
-    mine = "an example, in no vendor's favour: put your own with --prices" if prices.source == "example" else "yours"
+    mine = "an example, in no vendor's favour: put your own with --prices" if prices == Prices.load() else "yours"
     note = f"Unit prices in {prices.currency} of {prices.date}: {mine}."
     ranked = {each.candidate: recommendation.capacities[each.candidate] for each in recommendation.assessments}
     return HTML(capacity_table(ranked, recommendation.choice).data + small(note))
