@@ -22,9 +22,9 @@ LASTING = ("poisson", "steady")  # arrivals of which any stretch is as busy as a
 def busiest(scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.0) -> Scenario:
     """The scenario, of its busiest `requests` requests, about.
 
-    trace: what the scenario asks. It covers `seconds`, and two periods of the limit, where that takes no more than four times
-    as many requests. Nothing is cut where there are no more requests. A warm-up is cut to a fifth of what is left. Faults are
-    not in it: they belong to moments that are not.
+    trace: what the scenario asks. It covers `seconds`, and two periods of the limit, where that takes no more than four
+    times as many requests. Nothing is cut where there are no more requests. A warm-up is cut to a fifth of what is left.
+    Faults are not in it: they belong to moments that are not.
     """
     plain = scenario.model_copy(update={"faults": ()})
     if len(trace) <= requests:

@@ -25,9 +25,9 @@ def catalogue(scenario: Scenario) -> tuple[Candidate, ...]:
     """The candidates of a scenario: its own, or all that make sense for its deployment."""
     if scenario.candidates:
         return scenario.candidates
-    found = [_candidate("memory", "memory://", routing="round_robin")]
+    found = [Candidate(name="memory", storage="memory://", routing="round_robin")]
     if scenario.deployment.nodes > 1:
-        found.append(_candidate("memory, sticky", "memory://", routing="sticky"))
+        found.append(Candidate(name="memory, sticky", storage="memory://", routing="sticky"))
     found += [
         _candidate("redis", "redis://localhost"),
         _candidate("postgres", "postgresql://localhost"),
@@ -87,9 +87,9 @@ def _policy(name: str, store: str, consistency: str, write: str, read: str, seco
     return _candidate(said, store, **options)
 
 
-def _candidate(name: str, store: str, routing: str | None = None, **options: object) -> Candidate:
+def _candidate(name: str, store: str, **options: object) -> Candidate:
     query = "&".join(f"{key}={value}" for key, value in options.items())
-    return Candidate.model_validate({"name": name, "storage": f"{store}?{query}" if query else store, "routing": routing})
+    return Candidate(name=name, storage=f"{store}?{query}" if query else store)
 
 
 def _said(seconds: float) -> str:

@@ -95,7 +95,7 @@ class RunResult:
         store_inside_max, node_inside_max: the most that waited or were served at once. bytes_per_key: as measured for one;
         node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago the store was last heard of, at
         each decision; nan where nobody decides on a view. asked_total: cost, of all requests, as exact_total is of what an
-        exact limiter admits. faulty_*: of requests that were sent while a fault held, in the latency also those that failed.
+        exact limiter admits. faulty_*: of requests sent while a fault held, failed ones included; 0 where there were none.
         """
         requests = len(self.allowed)
         admitted = int(self.allowed.sum())
@@ -163,7 +163,7 @@ class RunResult:
         return {
             "faulty_requests": requests,
             "faulty_failed": int((during & self.failed).sum()),
-            "faulty_latency_p99": float(np.quantile(self.latency[during], 0.99)) if requests else np.nan,
+            "faulty_latency_p99": float(np.quantile(self.latency[during], 0.99)) if requests else 0.0,
         }
 
     def _during(self) -> list[NDArray[np.bool_]]:

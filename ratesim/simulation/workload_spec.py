@@ -171,10 +171,9 @@ class WorkloadSpec(Part):
         read already. Raises LogError."""
         if self.clients is not None and self.clients.users is not None:
             return unhindered(self._closed_loop(self.clients), rng, EPOCH)
-        if self.log is None:
-            trace = self.recipe().trace(rng)
-        else:
-            trace = self.read(progress) if read is None else read
+        if read is None:
+            read = self.recipe().trace(rng) if self.log is None else self.read(progress)
+        trace = read
         if self.busiest is not None:
             trace = trace.busiest(self.busiest)
         if self.spread and self.log is not None:
