@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ratesim.recommendation.excerpt import LASTING, busiest
@@ -30,7 +30,8 @@ WARM = 0.2  # of what is covered, at most
 
 @dataclass(frozen=True)
 class Growth:
-    """One way in which load grows. scenario: an excerpt of today's. most: the largest factor that can be looked at.
+    """One way in which load grows. scenario: an excerpt of today's, which lasts `window` seconds, with `rate` requests in a
+    second. requests: of one run, at most. most: the largest factor that can be looked at.
 
     The excerpt of every load is of the same stretch of traffic, the busiest at today's load, so that k times the load is k
     times its requests per second; and is cut to its first `requests`, so that a larger load is looked at for a shorter time.
@@ -40,29 +41,32 @@ class Growth:
     way: Way
     scenario: Scenario
     requests: int
+    window: float
     rate: float
     most: float
+
+    def covers(self, factor: float) -> float:
+        """Seconds of traffic that a run at that load is of."""
+        faster = factor if self.scenario.workload.log is not None and self.way == "busier clients" else 1.0
+        return min(self.requests / (self.rate * factor), self.window / faster)
 
     def at(self, factor: float) -> dict[str, Any]:
         """What is other at that load, as fields of a grid."""
         workload = self.scenario.workload
         fields: dict[str, Any] = dict(self._fields(factor))
-        covered = self.requests / (self.rate * factor)
+        covered = self.covers(factor)
         if workload.log is None and workload.requests_per_second is None:
             fields["workload.duration"] = min(workload.duration, covered)
         else:
             head = (workload.head or self.requests) * fields.get("workload.scale", workload.scale) / workload.scale
             fields["workload.head"] = min(math.ceil(head), self.requests)
-            if "workload.requests_per_second" in fields:
-                if workload.arrivals in LASTING:
-                    fields["workload.duration"] = min(workload.duration, covered * workload.speed)
-                else:  # it has a rhythm, and the busiest of it is what counts
-                    window = covered * workload.speed
-                    fields["workload.busiest"] = min(workload.busiest or workload.duration, window)
+        if "workload.requests_per_second" in fields:
+            # Of arrivals with a rhythm the busiest is what counts.
+            field = "duration" if workload.arrivals in LASTING else "busiest"
+            longest = getattr(workload, field) or workload.duration
+            fields[f"workload.{field}"] = min(longest, covered * workload.speed)
         if self.scenario.warmup:
-            faster = fields.get("workload.speed", workload.speed) / workload.speed
-            lasts = min(covered, (workload.busiest or workload.duration) / workload.speed / faster)
-            fields["warmup"] = min(self.scenario.warmup, WARM * lasts)
+            fields["warmup"] = min(self.scenario.warmup, WARM * covered)
         return fields
 
     def said(self, factor: float, up_to: str = "") -> str:
@@ -100,14 +104,14 @@ def growths(scenario: Scenario, trace: Trace, requests: int, most: float) -> tup
     """
     excerpt = busiest(scenario, trace, max(1, requests // 2))
     workload = excerpt.workload
-    window = min(trace.duration, (workload.busiest or trace.duration) / workload.speed)
-    rate = max(len(trace.busiest(window)) if window > 0 else len(trace), 1) / max(window, 1e-6)
-    found = []
+    window = trace.duration if workload.busiest is None else min(trace.duration, workload.busiest / workload.speed)
+    rate = (len(trace.busiest(window)) if window > 0 else len(trace)) / max(window, 1e-6)
     ways: tuple[Way, Way] = ("more clients", "busier clients")
+    found = []
     for way in ways:
-        one = Growth(way, excerpt, requests, rate, most)
+        one = Growth(way, excerpt, requests, window, rate, most)
         highest = min([most, *(bound / max(value, 1e-9) for value, bound in _bounds(one, trace))])
-        found.append(Growth(way, excerpt, requests, rate, max(highest, 1.0)))
+        found.append(replace(one, most=max(highest, 1.0)))
     return tuple(found)
 
 

@@ -41,7 +41,8 @@ class Headroom:
     fails: the smallest that was seen not to be; None where all were met, up to `meets`.
     today, at_meets, at_fails: the figure at these loads (mean over the seeds), None where there is none.
     failed_share: of the requests that get no decision at `fails`, 0 where nothing fails.
-    covered: seconds of traffic that were simulated at the largest of these loads. sentence: all that in words.
+    covered: seconds of traffic that were simulated at the largest of these loads. rate: requests/s of today's load, in the
+    stretch of traffic that was looked at. sentence: all that in words.
     """
 
     requirement: str
@@ -54,6 +55,7 @@ class Headroom:
     at_fails: float | None
     failed_share: float
     covered: float
+    rate: float
     sentence: str
 
 
@@ -78,9 +80,9 @@ def headroom(
     more where it takes that to cover two periods of the limit; so `today` need not be the figure of the whole traffic. Of a
     larger load the first `requests` are simulated: of twice the load for half as long. All runs begin with fresh state, and
     faults are left out. A latency settles within a fraction of a second, or grows without end, so a short run tells.
-    Over-admission is made anew in each period of the limit, and a run that covers less than one has only the start of it:
-    no key had used up its limit before, and what a node hears late counts less or more than it would in the long run. The
-    sentence says where that is so.
+    Over-admission is made anew in each period of the limit, and a run that covers less than one has only the start of it,
+    when no key has used up its limit before and nodes have not heard of each other. So loads above four times today's are
+    looked at as long as the run covers a period, and below, the sentence says where it does not.
 
     Raises ScenarioError.
     """
@@ -146,7 +148,12 @@ class _Search:
     def _ladder(self) -> list[float]:
         steps = math.floor(math.log(self.growth.most, STEP) + 1e-9)
         ladder = [STEP**step for step in range(steps + 1)]
-        return ladder if ladder[-1] == self.growth.most else [*ladder, self.growth.most]
+        if ladder[-1] != self.growth.most:
+            ladder.append(self.growth.most)
+        if self.requirement == "p99":
+            return ladder
+        period = self.growth.scenario.limit.limit().period
+        return [factor for factor in ladder if factor <= STEP or self.growth.covers(factor) >= period]
 
     def _look(self, factors: Sequence[float]) -> Inquiry[list[_Seen]]:
         jobs: list[list[Job]] = []
@@ -180,6 +187,7 @@ class _Search:
             at_fails=failed.value if failed else None,
             failed_share=failed.failed if failed else 0.0,
             covered=last.covered,
+            rate=self.growth.rate,
             sentence=self._sentence(met, failed, last.covered),
         )
 

@@ -149,6 +149,17 @@ def test_a_run_that_covers_less_than_a_period_says_so() -> None:
     assert ["less than the 1 s of the limit" in sentence for sentence in said] == [True, True, False, False]
 
 
+def test_over_admission_is_looked_at_while_a_run_covers_a_period() -> None:
+    """Of 100 requests/s, 1000 requests cover the second of this limit up to ten times the load."""
+    exact = {"over_admission": 0.0, "latency_p99": BASE}
+    both, jobs = found(scenario(p99="2ms", max_over_admission="1%"), lambda job: exact, requests=1000)
+    for way in ("more clients", "busier clients"):
+        assert both["max_over_admission", way].meets == 4.0
+        assert both["p99", way].meets == 4096.0
+        assert both["p99", way].rate == pytest.approx(100, rel=0.2)
+    assert max(map(load, jobs)) == 4096.0
+
+
 def test_without_a_number_nothing_is_asked() -> None:
     assert found(scenario(persistence="session"), None) == ({}, [])
 
