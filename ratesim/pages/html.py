@@ -49,13 +49,11 @@ def html_table(
 ) -> HTML:
     """Cells are HTML already. The table scrolls in a box of its own, so that the page never does.
 
-    The first cell of a row says what the row is about. A screen reader names the box by the caption, which everybody sees, or
-    else by the label, which nobody does; without either by the head.
+    The first cell of a row says what the row is about. A screen reader names the box by the caption, which everybody sees,
+    or else by the label, which nobody does; without either by the head.
     """
     top = f"<thead><tr>{''.join(map(_head, head))}</tr></thead>" if header else ""
-    body = "".join(
-        f"<tr>{_about(row[0])}{''.join(f'<td{_short(cell)}>{cell}</td>' for cell in row[1:])}</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{_about(row[0])}{''.join(map(_cell, row[1:]))}</tr>" for row in rows)
     said = f"<caption>{escaped(caption)}</caption>" if caption else ""
     name = caption or label or f"Table: {', '.join(filter(None, head))}".removesuffix(": ")
     box = f'<div class="box" role="region" aria-label="{escaped(name)}" tabindex="0">'
@@ -86,9 +84,9 @@ def _about(cell: str) -> str:
     return f'<th scope="row">{cell}</th>' if cell else "<td></td>"
 
 
-def _short(cell: str) -> str:
+def _cell(cell: str) -> str:
     """A figure is not broken over two lines; a sentence may be."""
-    return ' class="n"' if len(cell) <= 14 else ""
+    return f'<td class="n">{cell}</td>' if len(cell) <= 14 else f"<td>{cell}</td>"
 
 
 def escaped(text: object, lines: bool = False) -> str:

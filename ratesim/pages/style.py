@@ -42,8 +42,8 @@ STYLE: Any = {
 def to_svg(figure: Figure, alt: str) -> str:
     """The figure as one inline <svg> element with `alt` as what a screen reader says.
 
-    It takes the focus: on a narrow page figures scroll, and whoever has no mouse must be able to. Any two may stand on one page:
-    their ids differ unless they are the same figure.
+    It takes the focus: on a narrow page figures scroll, and whoever has no mouse must be able to. Any two may stand on one
+    page: their ids differ unless they are the same figure.
     """
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):

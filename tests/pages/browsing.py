@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -21,6 +23,16 @@ AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 def chromium() -> str | None:
     """Where the system's Chromium is; None where there is none. Playwright's own is never downloaded."""
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def required() -> str:
+    """Where it is. Without it a test is skipped and says so; in CI, where it has to be, the test fails."""
+    found = chromium()
+    if found is None and os.environ.get("CI"):
+        pytest.fail(REMEDY)
+    if found is None:
+        pytest.skip(REMEDY)
+    return found
 
 
 @contextmanager
@@ -86,7 +98,7 @@ def out_of_order(tab: Opened) -> list[str]:
     levels = tab.page.evaluate("() => [...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => Number(h.tagName[1]))")
     if levels[:1] != [1] or levels.count(1) != 1:
         return [f"the headings are of the levels {levels}"]
-    return [f"h{after} follows h{before}" for before, after in zip(levels, levels[1:], strict=False) if after > before + 1]
+    return [f"h{after} follows h{before}" for before, after in pairwise(levels) if after > before + 1]
 
 
 def inaccessible(tab: Opened) -> list[str]:
