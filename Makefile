@@ -4,13 +4,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report test differential histories lab bench calibrate lint format clean
+.PHONY: help report picture test differential histories lab bench calibrate lint format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 report: .venv/.installed  ## replay, simulate and recommend: reports/quickstart/report.html
 	$(BIN)/ratesim report --scenario quickstart --out reports/quickstart
+
+picture: .venv/.installed  ## the README's picture, of the report that `make report` wrote
+	$(BIN)/python tests/pages/picture.py reports/quickstart/report.html docs/report.png
 
 test: .venv/.installed  ## everything that must hold
 	$(BIN)/pytest

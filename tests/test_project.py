@@ -26,7 +26,7 @@ NIGHTLY = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 # What conda-forge calls otherwise, and the packages that an extra is there.
-CONDA_NAMES = {"matplotlib": "matplotlib-base", "redis": "redis-py"}
+CONDA_NAMES = {"matplotlib": "matplotlib-base", "playwright": "playwright-python", "redis": "redis-py"}
 CONDA_EXTRAS = {
     ("fakeredis", "lua"): {"lupa"},
     ("psycopg", "pool"): {"psycopg-pool"},
@@ -191,7 +191,7 @@ def test_make_alone_lists_every_target():
 
 
 @pytest.mark.parametrize(
-    "target", ["report", "test", "differential", "histories", "lab", "bench", "calibrate", "lint", "format"]
+    "target", ["report", "picture", "test", "differential", "histories", "lab", "bench", "calibrate", "lint", "format"]
 )
 def test_a_target_installs_before_it_runs(target, tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
@@ -231,9 +231,11 @@ def test_the_workflow_runs_ci_and_keeps_the_report():
     assert set(triggers) == {"push", "pull_request", "schedule", "workflow_dispatch"}
     (job,) = WORKFLOW["jobs"].values()
     assert any(step.get("run") == ".ci/run" for step in job["steps"])
-    (upload,) = [step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact@")]
-    assert upload["with"]["path"] == "reports/quickstart"
-    assert f"--out {upload['with']['path']}" in MAKEFILE
+    uploads = [step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact@")]
+    report, screenshots = [upload["with"]["path"] for upload in uploads]
+    assert report == "reports/quickstart"
+    assert f"--out {report}" in MAKEFILE
+    assert f"export RATESIM_SCREENSHOTS=$PWD/{screenshots}\n" in (ROOT / ".ci/run").read_text()
     oldest = PYPROJECT["project"]["requires-python"].removeprefix(">=")
     assert oldest in job["strategy"]["matrix"]["python"]
 

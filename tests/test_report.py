@@ -76,6 +76,10 @@ def test_the_page_loads_nothing_and_runs_nothing(made):
     assert "recommend(study)" not in text  # no code cells
 
 
+def test_the_page_is_smaller_than_two_megabytes(made):
+    assert (made[0] / "report.html").stat().st_size < 2_000_000
+
+
 def test_the_verdict_is_the_first_that_is_said_and_the_lost_line_follows(made):
     words = " ".join(Page((made[0] / "report.html").read_text("utf-8")).words)
     verdict = words.index(made[1].verdict)

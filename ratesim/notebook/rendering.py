@@ -12,11 +12,15 @@ def render(executed: Path, name: str) -> str:
     import nbformat
     from nbconvert import HTMLExporter
 
+    from ratesim.pages.html import anchor, heading
+
     exporter = HTMLExporter(
         template_name="report",
         extra_template_basedirs=[str(Path(__file__).resolve().parent.parent / "templates")],
         exclude_anchor_links=True,
     )
+    exporter.register_filter("anchor", anchor)
+    exporter.register_filter("heading", heading)
     notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
     body, _ = exporter.from_notebook_node(notebook, resources={"title": f"ratesim: {name}"})
     return str(body)

@@ -1,7 +1,11 @@
-"""Pieces of a page, as HTML: escaped texts, tables that scroll by themselves, figures with what a screen reader says."""
+"""Pieces of a page, as HTML: escaped texts, tables that scroll by themselves, figures with what a screen reader says.
+
+`templates/report/` is the page that they become parts of.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,7 +17,7 @@ from ratesim.wording import harmless
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["HTML", "escaped", "html_table", "shown", "small"]
+__all__ = ["HTML", "anchor", "details", "escaped", "heading", "html_table", "shown", "small"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,16 +44,49 @@ def small(text: str) -> str:
     return f"<p class='small'>{escaped(text)}</p>"
 
 
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], header: bool = True) -> HTML:
-    """Cells are HTML already. The table scrolls in a box of its own, so that the page never does."""
-    top = f"<thead><tr>{''.join(f'<th>{escaped(name)}</th>' for name in head)}</tr></thead>" if header else ""
-    body = "".join(f"<tr>{''.join(f'<td{_short(cell)}>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return HTML(f'<div class="box" tabindex="0"><table>{top}<tbody>{body}</tbody></table></div>')
+def html_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], header: bool = True, *, caption: str = "", label: str = ""
+) -> HTML:
+    """Cells are HTML already. The table scrolls in a box of its own, so that the page never does.
+
+    The first cell of a row says what the row is about. A screen reader names the box by the caption, which everybody sees,
+    or else by the label, which nobody does; without either by the head.
+    """
+    top = f"<thead><tr>{''.join(map(_head, head))}</tr></thead>" if header else ""
+    body = "".join(f"<tr>{_about(row[0])}{''.join(map(_cell, row[1:]))}</tr>" for row in rows)
+    said = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    name = caption or label or f"Table: {', '.join(filter(None, head))}".removesuffix(": ")
+    box = f'<div class="box" role="region" aria-label="{escaped(name)}" tabindex="0">'
+    return HTML(f"{box}<table>{said}{top}<tbody>{body}</tbody></table></div>")
 
 
-def _short(cell: str) -> str:
+def details(summary: str, inside: str) -> str:
+    """HTML that is folded under a line, which opens it. On paper it lies open."""
+    return f'<details class="more"><summary>{escaped(summary)}</summary>{inside}</details>'
+
+
+def heading(markdown: str) -> str:
+    """The title with which a cell begins a part of the page, without its signs; empty where it begins none."""
+    first = markdown.partition("\n")[0]
+    return first.removeprefix("## ").replace("`", "").strip() if first.startswith("## ") else ""
+
+
+def anchor(title: str) -> str:
+    """By what a link on the page names the part with this title."""
+    return "-".join(re.findall(r"[a-z0-9]+", title.lower()))
+
+
+def _head(name: str) -> str:
+    return f'<th scope="col">{escaped(name)}</th>' if name else "<td></td>"
+
+
+def _about(cell: str) -> str:
+    return f'<th scope="row">{cell}</th>' if cell else "<td></td>"
+
+
+def _cell(cell: str) -> str:
     """A figure is not broken over two lines; a sentence may be."""
-    return ' class="n"' if len(cell) <= 14 else ""
+    return f'<td class="n">{cell}</td>' if len(cell) <= 14 else f"<td>{cell}</td>"
 
 
 def escaped(text: object, lines: bool = False) -> str:

@@ -8,32 +8,23 @@ from xml.etree import ElementTree
 
 import nbformat
 import pandas as pd
-import papermill
 import pytest
 
 from ratesim.pages.consistency import parts
 from ratesim.pages.consistency.policies import POLICIES, Map, cheapest
-from ratesim.report import notebooks
 from ratesim.wording import seconds, share
-
-SMALL = {"limit": "40/second", "requests": 600.0, "keys": 8, "skew": 1.0, "nodes": 4, "seed": 3, "seeds": 1, "duration": 2.0}
-NOTEBOOK = "consistency.ipynb"
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory) -> list[str]:
+def shown(consistency_notebook) -> list[str]:
     """What each code cell shows, as HTML."""
-    out = tmp_path_factory.mktemp("consistency") / "out.ipynb"
-    papermill.execute_notebook(
-        str(notebooks() / NOTEBOOK), str(out), parameters=SMALL, kernel_name="python3", progress_bar=False
-    )
-    cells = nbformat.read(out, as_version=4).cells
+    cells = nbformat.read(consistency_notebook, as_version=4).cells
     return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
 
 
 @pytest.fixture(scope="module")
-def found() -> Map:
-    return parts.mapped(**SMALL)
+def found(consistency_parameters) -> Map:
+    return parts.mapped(**consistency_parameters)
 
 
 def words(html: str) -> str:
