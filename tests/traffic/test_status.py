@@ -154,7 +154,7 @@ def test_traces_are_equal_only_if_their_answers_are() -> None:
 
 @pytest.mark.parametrize("status", [[200, 429], [99, 200, 200], [1000, 0, 0], [-1, 0, 0], [200.0, 429.0, 0.0], ["200"] * 3])
 def test_a_status_that_cannot_be_is_an_error_that_names_it(status: list[object]) -> None:
-    with pytest.raises(TraceError, match="^status: "):
+    with pytest.raises(TraceError, match=r"^status: "):
         made(status=status)
 
 
