@@ -15,7 +15,7 @@ from ratesim.pages.your_log.limits import Effect
 from ratesim.pages.your_log.look import SHIPPED, Asked, Look, looked
 from ratesim.pages.your_log.plots import over_time, ranks, rungs, scales
 from ratesim.pages.your_log.skew import Client
-from ratesim.pages.your_log.words import amount, length, limit_of, per, short
+from ratesim.pages.your_log.words import amount, length, limit_of, many, per, short
 from ratesim.wording import seconds, share
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
     "touched",
     "traffic",
 ]
+
+EFFECT = ("clients touched", "of all", "requests denied", "of all")
 
 
 def answer(found: Look) -> HTML:
@@ -46,25 +48,23 @@ def answer(found: Look) -> HTML:
         [escaped(limit_of(each.effect.limit)), *_cells(each.effect), escaped(_below(each.below))]
         for each in found.suggestions.values()
     ]
-    head = ["by the same rule", "clients touched", "", "requests denied", "", "the next smaller would touch"]
-    return HTML(
-        f'<p class="verdict">{escaped(verdict)}.</p>{_p(f"{rule}. {_whom(found)}")}{_note(found)}{html_table(head, rows).data}'
-    )
+    head = ["by the same rule", *EFFECT, "the next smaller would touch"]
+    first = f'<p class="verdict">{escaped(verdict)}.</p>{_note(found)}'
+    return HTML(first + _p(f"{rule}. {_whom(found)}") + html_table(head, rows).data)
 
 
 def traffic(found: Look) -> HTML:
     """What was read, and the rate over time."""
     trace, it = found.trace, found.arrivals
-    said = (
-        f"{len(trace):,} requests of {found.skew.clients:,} clients in {_lasting(trace.duration)}. The busiest second holds "
-        f"{it.second:,}, the busiest minute {it.minute:,}"
-    )
+    said = f"{many(len(trace), 'request')} of {many(found.skew.clients, 'client')} in {_lasting(trace.duration)}. "
+    said += f"The busiest second holds {it.second:,}, the busiest minute {it.minute:,}"
     if trace.duration:
         said += f", where the mean would be {amount(trace.rate)} and {amount(60 * trace.rate)}"
     stamps = (
         " Stamps are whole seconds: what comes within one is spread over it before a limit is tried." if it.whole else ""
     )
-    caption = "Requests per second, the mean of each step. Orange: what was answered 429."
+    caption = "Requests per second, the mean of each step."
+    caption += " Orange: what was answered 429." if found.refused.many else ""
     return HTML(_p(f"{said}.{stamps}") + _lost(found) + shown(over_time(it), caption).data)
 
 
@@ -82,9 +82,9 @@ def bursts(found: Look) -> HTML:
     if not it.scales:
         return HTML(_p(f"{gaps} The log is too short to say how its counts vary: that takes 30 windows."))
     caption = (
-        "Of requests in windows of one length: 1 where strangers come at random, above where they come in bursts, below where "
-        "they keep a pace. A limit is met by bursts as long as its period. Index of dispersion for counts: Gusella, IEEE "
-        "JSAC 9(2), 1991."
+        "Of requests in windows of one length: 1 where strangers come at random, above where they come in bursts, below "
+        "where they keep a pace. A limit is met by bursts as long as its period. Index of dispersion for counts: Gusella, "
+        "IEEE JSAC 9(2), 1991."
     )
     return HTML(shown(scales(it), caption).data + _p(gaps))
 
@@ -94,8 +94,9 @@ def shape(found: Look) -> HTML:
     it = found.skew
     if it.clients == 1:
         return HTML(_p("There is one client: what it asks is what a limit must hold."))
-    tops = ", ".join(f"the busiest {top} make {share(part)}" for top, part in it.tops.items() if top > 1)
-    said = f"The busiest client makes {share(it.tops[1])} of the requests{f', {tops}' if tops else ''}. Gini coefficient {it.gini:.2f}: 0 if all asked equally often, near 1 if one asked all."
+    tops = "".join(f", the busiest {top} make {share(part)}" for top, part in it.tops.items() if top > 1)
+    said = f"The busiest client makes {share(it.tops[1])} of the requests{tops}. "
+    said += f"Gini coefficient {it.gini:.2f}: 0 if all asked equally often, near 1 if one asked all."
     if it.exponent is None:
         said += (
             " Too few clients ask often enough for Zipf's exponent to be fitted: that takes ten with 60 requests or more."
@@ -104,8 +105,9 @@ def shape(found: Look) -> HTML:
         fit = it.exponent
         said += (
             f" Zipf's exponent is {fit.value:.2f} ({fit.low:.2f} to {fit.high:.2f}, 95 %), for a recipe such as "
-            f"popularity = 'zipf', zipf = {fit.value:.2f}. Fitted to the {fit.clients:,} busiest by maximum likelihood, on the "
-            "half of the requests that did not rank them (Piantadosi 2014), its interval widened by how far they are from the law."
+            f"popularity = 'zipf', zipf = {fit.value:.2f}. Fitted to the {fit.clients:,} busiest by maximum likelihood, on "
+            "the half of the requests that did not rank them (Piantadosi 2014), its interval widened by how far they are "
+            "from the law."
         )
     return HTML(shown(ranks(it), "Requests of a client by its rank. Line: Zipf's law, where it was fitted.").data + _p(said))
 
@@ -128,22 +130,22 @@ def hidden(found: Look) -> HTML:
         )
     said = []
     if it.many:
-        kept = (
-            f"Of them {it.again:,} ({share(it.again / it.many)}) were followed by the same client's next request within a "
+        said.append(
+            f"{_limits(found)} After {it.again:,} of them ({share(it.again / it.many)}) the same client came again within a "
+            f"period ({per(found.period)}): a retry stands in the log as a request of its own."
         )
-        said.append(f"{_limits(found)} {kept}{per(found.period)}: a retry stands in the log as a request of its own.")
-        said.append(f"They went to {it.clients:,} of {found.skew.clients:,} clients.")
+        said.append(f"Answered 429 at least once: {it.clients:,} of {many(found.skew.clients, 'client')}.")
         if found.asked.cost and it.other_cost:
             costs = (
                 f"A request answered 429 costs {amount(it.cost)} in the mean of this log, any other {amount(it.other_cost)}"
             )
             said.append(f"{costs}: what is logged of a refused request may be less than it would have taken.")
     else:
-        said.append(f"None of the {it.requests:,} answers is a 429: nothing in this log says that the service limits.")
+        said.append(f"None of {many(it.requests, 'answer')} is a 429: nothing in this log says that the service limits.")
     if it.unavailable:
         said.append(
-            f"{it.unavailable:,} answers are 503 ({share(it.unavailable / it.requests)}), which nginx's limit_req gives unless "
-            "limit_req_status is set: they may be a limit's, too, and are replayed as demand likewise."
+            f"Answers 503: {it.unavailable:,} ({share(it.unavailable / it.requests)}). nginx's limit_req gives them unless "
+            "limit_req_status is set, so they may be a limit's, too; they are replayed as demand likewise."
         )
     return HTML("".join(map(_p, said)))
 
@@ -156,7 +158,7 @@ def rates(found: Look) -> HTML:
         f"Decided by an exact {asked.algorithm} in one place, over the whole log. Dashed: the suggested limit. The scale is "
         "linear up to 0.1 %."
     )
-    head = ["limit for each client", "clients touched", "", "requests denied", ""]
+    head = ["limit for each client", *EFFECT]
     figure = rungs(found.ladders, found.suggestion, "cost" if asked.cost else "requests")
     return HTML(shown(figure, caption).data + html_table(head, rows).data)
 
@@ -170,8 +172,12 @@ def touched(found: Look) -> HTML:
     said += f", {amount(found.median_touched)} each in the middle of them"
     said += f", where the others make {amount(found.median_other)}" if found.median_other else ""
     rows = [
-        [*_row(found, each.client, each.rank), *_asks(each.client), f"{each.denied:,}"]
-        + [escaped(share(each.denied / each.client.requests))]
+        [
+            *_row(found, each.client, each.rank),
+            *_asks(each.client),
+            f"{each.denied:,}",
+            escaped(share(each.denied / each.client.requests)),
+        ]
         for each in found.touched
     ]
     head = [*_head(found), "asks most", "denied", "of its requests"]
@@ -200,8 +206,8 @@ def reproduce(found: Look) -> HTML:
 def _limits(found: Look) -> str:
     it = found.refused
     return (
-        f"This log already contains {it.many:,} answers 429 ({share(it.share)}): the service limits. They are replayed as "
-        "demand; clients that gave up or backed off are not in any log, so true demand is at least this."
+        f"This log already contains {many(it.many, 'answer')} 429 ({share(it.share)}): the service limits. They are "
+        "replayed as demand; clients that gave up or backed off are not in any log, so true demand is at least this."
     )
 
 
@@ -233,7 +239,7 @@ def _lost(found: Look) -> str:
 
 
 def _touches(effect: Effect, denies: bool = True) -> str:
-    said = f"{effect.touched:,} of {effect.clients:,} clients ({share(effect.touched_share)})"
+    said = f"{effect.touched:,} of {many(effect.clients, 'client')} ({share(effect.touched_share)})"
     return f"{said} and deny {share(effect.denied_share)} of the requests" if denies else said
 
 
@@ -261,7 +267,14 @@ def _of_cost(found: Look) -> str:
 def _head(found: Look) -> list[str]:
     costs = ["cost", "of all"] if found.asked.cost else []
     refused = ["answered 429"] if found.refused.many else []
-    return ["client", "requests", "of all", *costs, f"most in any {per(found.period)}", *refused]
+    return [
+        "client",
+        "requests",
+        "of all",
+        *costs,
+        f"most {'cost' if costs else 'requests'} in any {per(found.period)}",
+        *refused,
+    ]
 
 
 def _row(found: Look, each: Client, rank: int) -> list[str]:
