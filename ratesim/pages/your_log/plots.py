@@ -26,7 +26,7 @@ __all__ = ["over_time", "ranks", "rungs", "scales"]
 
 # Okabe & Ito, Color Universal Design (2008).
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-PERIODS = (GREEN, PURPLE, ORANGE)
+PERIODS, MARKS = (GREEN, PURPLE, ORANGE), ("s", "^", "D")
 MOST_POINTS = 200
 UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"), (1e-3, "milliseconds"))
 DATES = (1e8, 4.1e9)  # seconds since the epoch, 1973 to 2099: other times are no dates
@@ -140,17 +140,17 @@ def rungs(ladders: Mapping[float, tuple[Effect, ...]], chosen: Suggestion, cost:
     effect = chosen.effect
     title = f"{limit_of(effect.limit)} would touch {effect.touched:,} of {many(effect.clients, 'client')}"
     told, own = [], effect.limit.period
-    others = iter(PERIODS)
+    others, marks = iter(PERIODS), iter(MARKS)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         left, right = figure.subplots(1, 2, sharex=True)
         for period, rows in ladders.items():
-            colour = BLUE if period == own else next(others)
+            colour, mark = (BLUE, "o") if period == own else (next(others), next(marks))
             rows = rows if period != own else tuple(sorted({*rows, effect}, key=lambda each: each.limit.rate))
             x = [each.limit.rate for each in rows]
             for axes, y in ((left, [e.touched_share for e in rows]), (right, [e.denied_share for e in rows])):
                 axes.plot(
-                    x, np.array(y) * 100, color=colour, marker="o", markersize=4, linewidth=2.4 if period == own else 1.2,
+                    x, np.array(y) * 100, color=colour, marker=mark, markersize=4, linewidth=2.4 if period == own else 1.2,
                     label=f"per {per(period)}",
                 )  # fmt: skip
             shares = ", ".join(f"{amount(e.limit.rate)} {share(e.touched_share)} {share(e.denied_share)}" for e in rows)
