@@ -42,6 +42,14 @@ def indices(name: str, values: ArrayLike, n: int, names: int) -> NDArray[np.int6
     return column
 
 
+def codes(name: str, values: ArrayLike, n: int) -> NDArray[np.uint16]:
+    column = integers(name, values, n)
+    bad = (column != 0) & ((column < 100) | (column > 999))
+    if bad.any():
+        raise TraceError(f"{name}: must be from 100 to 999, or 0 for none, got {column[np.argmax(bad)]}")
+    return column.astype(np.uint16, copy=False)
+
+
 def check_names(column: str, names: tuple[str, ...]) -> None:
     if not all(isinstance(name, str) for name in names):
         raise TraceError(f"{column}: names must be text")

@@ -27,6 +27,7 @@ def read_log(
     time: str | None = None,
     time_unit: TimeUnit | None = None,
     cost: str | None = None,
+    status: str | None = None,
     max_bytes: int = 8 << 30,
     progress: Progress | None = None,
 ) -> Trace:
@@ -44,6 +45,8 @@ def read_log(
                offset); None decides by the first lines: text, or the unit by which times from 1973 on are plausible
     cost       what a request takes from the limit: a column or field, or + - * / over several and numbers, such as
                "ContextTokens+GeneratedTokens"; of an access log "size" (bytes answered). None is 1 each
+    status     the column or field in csv and JSON lines of what was answered (429 and so on); None takes one called status,
+               status_code or code, in any case; access logs have their own
     max_bytes  refuse a compressed log that inflates to more; a plain one may have any size
     progress   called now and then with (bytes done, bytes in all) of the file as it is stored
 
@@ -53,6 +56,8 @@ def read_log(
     of client and user agent in a combined log, clients in a common one, keys elsewhere. `origin` counts lines (not the
     header of a csv file), keeps the first three that did not parse, and says what was done. Lines of csv and JSON lines
     do not parse if their time, or a field of the cost, is missing or unreadable; an empty field of the key is "-".
+    Every request is demand, whatever was answered: one that was answered 429 is in the trace like any other, `origin` notes
+    how many there are, and where it has no cost it gets the mean of those of its key that were not refused.
 
     Raises LogError, one line that names the file and the remedy, if the log cannot be opened, is empty, damaged or
     too large, has no line that parses or not the fields asked for (it names those known), or, with the number of
@@ -62,7 +67,7 @@ def read_log(
         raise LogError(f"{path}: unknown format {format!r}; the formats known are {', '.join(READERS)}")
     if time_unit is not None and time_unit not in TIME_UNITS:
         raise LogError(f"{path}: unknown time_unit {time_unit!r}; the units known are {', '.join(TIME_UNITS)}")
-    wish = Wish(key, time, time_unit, cost)
+    wish = Wish(key, time, time_unit, cost, status)
     blocks = (_split(block) for block in text_blocks(path, max_bytes, progress))
     rows = Rows()
     for first in blocks:
@@ -80,15 +85,15 @@ def read_log(
             reader.read(lines, rows)
             rows.line += len(lines)
         reader.close(rows)
+        if not rows.parsed and not rows.skipped:
+            raise LogError(f"{path}: has a header and no line below it; name a log that has requests")
+        if not rows.parsed:
+            raise _nothing_parsed(path, rows, f"none of its {rows.skipped} lines is a request in format {name}")
+        return rows.trace(str(path))
     except Unfit as error:
         raise LogError(f"{path}: {error}") from error
     except ExpressionError as error:
         raise LogError(f"{path}: cost: {error}") from error
-    if not rows.parsed and not rows.skipped:
-        raise LogError(f"{path}: has a header and no line below it; name a log that has requests")
-    if not rows.parsed:
-        raise _nothing_parsed(path, rows, f"none of its {rows.skipped} lines is a request in format {name}")
-    return rows.trace(str(path))
 
 
 def _split(block: str) -> list[str]:

@@ -59,6 +59,7 @@ def superposed(trace: Trace, k: float, rng: np.random.Generator, head: int | Non
         session=session[row] + copy * stride,
         endpoint=trace.endpoint[row],
         endpoints=trace.endpoints,
+        status=None if trace.status is None else trace.status[row],
         origin=origin if head is None else origin.noted(f"the first {head} requests"),
     )
 

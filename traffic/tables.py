@@ -36,12 +36,15 @@ COLUMNS = {
     "session": pa.int64(),
     "endpoint": pa.string(),
 }
+# Where a log says what was answered; files that were written before there was such a column have none, too.
+OPTIONAL = {"status": pa.uint16()}
 # Footers above 100 MB, the reader's default bound, are reached with some five million keys.
 FOOTER_BYTES = 2**31 - 1
 
 
 def frame(fields: Fields) -> pd.DataFrame:
-    """One row per request: time, key, cost, session, endpoint; key and endpoint are categorical."""
+    """One row per request: time, key, cost, session, endpoint, status if known; key and endpoint are categorical."""
+    answered = {} if fields["status"] is None else {"status": fields["status"]}
     return pd.DataFrame(
         {
             "time": fields["time"],
@@ -49,6 +52,7 @@ def frame(fields: Fields) -> pd.DataFrame:
             "cost": fields["cost"],
             "session": fields["session"],
             "endpoint": _categories(fields["endpoint"], fields["endpoints"]),
+            **answered,
         }
     )
 
@@ -81,7 +85,7 @@ def read_parquet(path: FilePath) -> Fields:
 def write_csv(path: FilePath, fields: Fields) -> None:
     """Write the fields of a trace as a comment line, a header and one line per request."""
     table = _table(fields)
-    spelled = pa.schema(list(COLUMNS.items()))
+    spelled = pa.schema([(name, (COLUMNS | OPTIONAL)[name]) for name in table.column_names])
     with open(path, "wb") as file:
         file.write(COMMENT + _metadata(fields) + b"\n")
         with pacsv.CSVWriter(file, spelled) as writer:
@@ -92,7 +96,8 @@ def write_csv(path: FilePath, fields: Fields) -> None:
 
 def read_csv(path: FilePath) -> Fields:
     """The fields that `write_csv` was given. Raises TraceError, naming the file."""
-    types = {name: pa.dictionary(pa.int32(), type_) if type_ == pa.string() else type_ for name, type_ in COLUMNS.items()}
+    columns = COLUMNS | OPTIONAL
+    types = {name: pa.dictionary(pa.int32(), type_) if type_ == pa.string() else type_ for name, type_ in columns.items()}
     try:
         with open(path, "rb") as file:
             metadata = _comment(file)
@@ -124,7 +129,8 @@ def _table(fields: Fields) -> pa.Table:
         except UnicodeEncodeError as error:
             raise TraceError(f"{names}: {error.object!r} is not valid Unicode and cannot be written") from error
         arrays[column] = pa.DictionaryArray.from_arrays(pa.array(fields[column].astype(np.int32)), spelled)
-    return pa.table({name: arrays[name] for name in COLUMNS})
+    arrays |= {name: pa.array(fields[name]) for name in OPTIONAL if fields[name] is not None}
+    return pa.table({name: arrays[name] for name in (*COLUMNS, *OPTIONAL) if name in arrays})
 
 
 def _metadata(fields: Fields) -> bytes:
@@ -143,6 +149,7 @@ def _fields(path: FilePath, table: pa.Table, metadata: bytes | None) -> Fields:
         origin: Fields = {n: tuple(v) if isinstance(v, list) else v for n, v in rest["origin"].items()}
         fields: Fields = {name: tuple(rest[name]) for name in ("keys", "endpoints")}
         fields |= {name: table[name].to_numpy() for name in ("time", "cost", "session")}
+        fields |= {name: table[name].to_numpy() for name in OPTIONAL if name in table.column_names}
         fields |= {"key": _codes(table["key"], fields["keys"])}
         fields |= {"endpoint": _codes(table["endpoint"], fields["endpoints"])}
         return {**fields, "origin": Origin(**origin)}

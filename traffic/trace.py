@@ -2,7 +2,7 @@
 
 Everything that makes requests (a log reader, a workload) ends in a Trace and everything that serves them (a
 simulation, a live replay, an oracle) starts from one. Columns instead of request objects keep ten million
-requests at 36 bytes each.
+requests at 36 bytes each, 38 where a log says what was answered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from traffic.columns import check_names, indices, integers, reals
+from traffic.columns import check_names, codes, indices, integers, reals
 from traffic.origin import Origin, TraceError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Trace:
     cost      float64, >= 0: what the request takes from the limit
     session   int64, opaque: requests with equal numbers belong together; by default the key
     endpoint  int32, index into `endpoints`: what was asked for
+    status    uint16, what was answered (HTTP), 0 where a request has none; None if no request has one, as in a recipe
 
     Rows that come out of order are sorted (equal times keep their order) and a note in `origin` says how
     many. Raises TraceError, naming the column, if lengths differ, a number is not finite, a cost is
@@ -47,6 +48,7 @@ class Trace:
     cost: NDArray[np.float64]
     session: NDArray[np.int64]
     endpoint: NDArray[np.int32]
+    status: NDArray[np.uint16] | None
     keys: tuple[str, ...]
     endpoints: tuple[str, ...]
     origin: Origin
@@ -61,6 +63,7 @@ class Trace:
         session: ArrayLike | None = None,
         endpoint: ArrayLike | None = None,
         endpoints: Iterable[str] = ("-",),
+        status: ArrayLike | None = None,
         origin: Origin | None = None,
     ) -> None:
         names, places = tuple(keys), tuple(endpoints)
@@ -77,6 +80,8 @@ class Trace:
         }
         endpoint = np.zeros(n, np.int32) if endpoint is None else endpoint
         columns["endpoint"] = indices("endpoint", endpoint, n, len(places)).astype(np.int32)
+        if status is not None:
+            columns["status"] = codes("status", status, n)
         if n and columns["cost"].min() < 0:
             raise TraceError(f"cost: must be >= 0, got {columns['cost'].min():g}")
         origin = origin or Origin()
@@ -89,6 +94,8 @@ class Trace:
             view = column.view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
+        if status is None:
+            object.__setattr__(self, "status", None)
         object.__setattr__(self, "keys", names)
         object.__setattr__(self, "endpoints", places)
         object.__setattr__(self, "origin", origin)
@@ -103,7 +110,7 @@ class Trace:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trace):
             return NotImplemented
-        columns = ("time", "key", "cost", "session", "endpoint")
+        columns = ("time", "key", "cost", "session", "endpoint", "status")
         return (self.keys, self.endpoints) == (other.keys, other.endpoints) and all(
             np.array_equal(getattr(self, name), getattr(other, name)) for name in columns
         )
@@ -124,11 +131,12 @@ class Trace:
         """What a reader asks first. Rates in requests/s, the peak in the busiest 1 s; shares of requests.
 
         `keys` counts those that ask at least once; `top_percent_share` belongs to the busiest 1 % of them
-        (at least one).
+        (at least one). Where the answers are known, `answered_429` is how many requests were refused.
         """
         counts = np.sort(np.bincount(self.key))[::-1] if len(self) else np.zeros(0, np.int64)
         counts = counts[counts > 0]
         n = max(1, len(self))
+        refused = {} if self.status is None else {"answered_429": int(np.count_nonzero(self.status == 429))}
         return {
             "requests": len(self),
             "keys": len(counts),
@@ -137,6 +145,7 @@ class Trace:
             "peak_rate": self._busiest(1.0)[1],
             "top_key_share": float(counts[:1].sum() / n),
             "top_percent_share": float(counts[: math.ceil(len(counts) / 100)].sum() / n),
+            **refused,
         }
 
     def head(self, n: int) -> Trace:
@@ -260,8 +269,9 @@ class Trace:
         return self._rows(wanted, note)
 
     def _rows(self, rows: slice | NDArray[np.bool_], note: str) -> Trace:
+        status = {} if self.status is None else {"status": self.status[rows]}
         columns = ("time", "key", "cost", "session", "endpoint")
-        return self._with(note, **{name: getattr(self, name)[rows] for name in columns})
+        return self._with(note, **{name: getattr(self, name)[rows] for name in columns}, **status)
 
 
 def _positive(name: str, value: float) -> float:

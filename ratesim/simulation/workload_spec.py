@@ -47,8 +47,8 @@ class WorkloadSpec(Part):
     """A log to replay, a recipe, or a closed loop (`clients.users`).
 
     Of a log: key (what is limited: a field, or several as "client+endpoint"; of csv and JSON lines any column, and without
-    it all requests together), format (told by the content unless given), time, time_unit and cost (columns of csv and JSON
-    lines; cost also as an expression such as "ContextTokens+GeneratedTokens"). See `traffic.read_log`.
+    it all requests together), format (told by the content unless given), time, time_unit, cost and status (columns of csv
+    and JSON lines; cost also as an expression such as "ContextTokens+GeneratedTokens"). See `traffic.read_log`.
 
     Of a recipe: `requests_per_second`, the mean in the long run, for `duration` seconds; `arrivals` and what they take:
 
@@ -74,6 +74,7 @@ class WorkloadSpec(Part):
     time: str | None = None
     time_unit: Literal["s", "ms", "us", "ns", "iso"] | None = None
     cost: str | Annotated[float, Field(ge=0, le=1e12)] | None = None
+    status: str | None = None
     cost_sigma: float | None = Field(default=None, gt=0, le=10)
     requests_per_second: float | None = Field(default=None, gt=0, le=1e6)
     arrivals: Literal["poisson", "steady", "on_off", "mmpp", "diurnal", "flash_crowd", "edge_herd"] = "poisson"
@@ -199,6 +200,7 @@ class WorkloadSpec(Part):
             time=self.time,
             time_unit=self.time_unit,
             cost=self.cost,
+            status=self.status,
             progress=progress,
         )
 
@@ -274,7 +276,7 @@ class WorkloadSpec(Part):
 
 
 # What belongs to a log, to all but a closed loop, and to one way to come or one popularity.
-READ = ("log", "key", "format", "time", "time_unit", "cost")  # what a log is read by
+READ = ("log", "key", "format", "time", "time_unit", "cost", "status")  # what a log is read by
 _LOG = {*READ, "spread"}
 _CUTS = {"busiest", "speed", "scale", "head", "top_share", "clients"}
 _ARRIVALS: dict[str, tuple[str, ...]] = {

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from traffic.expression import Expression
 from traffic.formats.rows import OTHER, Names, Rows, Unfit, checked_cost
+from traffic.formats.status import Statuses
 from traffic.formats.wish import Wish, joined
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -75,6 +76,7 @@ class Common:
         self._escaped = re.compile(self._pattern(r'[^"\\]*+(?:\\.[^"\\]*+)*+')).match
         self._groups = tuple(re.compile(self._pattern("")).groupindex)
         self._stamps = Stamps()
+        self._statuses = Statuses()
         self._clients = Names()
 
     def recognises(self, line: str) -> bool:
@@ -104,6 +106,8 @@ class Common:
         """Raise Unfit if the wish is none that these logs can grant."""
         if self._wish.time is not None or self._wish.time_unit is not None:
             raise Unfit(f"is a {self.name} log, whose time is its stamp; leave time and time_unit out")
+        if self._wish.status is not None:
+            raise Unfit(f"is a {self.name} log, which has its own status; leave status out")
         for field in self._key:
             if field not in self.fields:
                 known = " or ".join(self.fields)
@@ -136,7 +140,9 @@ class Common:
     ) -> None:
         keys = joined([self._column(field, columns) for field in self._key])
         endpoints = (place or OTHER for place in columns["place"])
-        rows.add(time, keys, endpoints, self._sessions(columns, len(time)), cost)
+        n = len(time)
+        status = self._statuses.numbers(columns["status"], n)
+        rows.add(time, keys, endpoints, self._sessions(columns, n), cost, status)
 
     def _column(self, field: str, columns: dict[str, tuple[str, ...]]) -> Sequence[str]:
         return columns["client" if field == "session" else field]
@@ -146,7 +152,7 @@ class Common:
 
     def _captured(self) -> set[str]:
         """The parts of a line that are needed."""
-        return {"stamp", "client", "place", *self._key, *((SIZE,) if self._wish.cost is not None else ())}
+        return {"stamp", "client", "place", "status", *self._key, *((SIZE,) if self._wish.cost is not None else ())}
 
     def _pattern(self, quoted: str) -> str:
         """One line, given the pattern of a quoted field's inside. Possessive, so it never backtracks."""

@@ -44,7 +44,7 @@ class JSONLines:
         if first:
             # One of the key may be rare (users who log in), and is looked for to the end.
             present = [name for name, values in columns.items() if any(value is not None for value in values)]
-            fields.check(present, (name for name in fields.needed if name == fields.time or name not in fields.key))
+            fields.check(present, (name for name in fields.wished if name == fields.time or name not in fields.key))
         read = [i for i, value in enumerate(parsed) if value is not None]
         fields.add(columns, [lines[i] for i in read], np.array(read) + rows.line, rows)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import repeat
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from traffic.formats.status import TOO_MANY
 from traffic.origin import Origin
 from traffic.trace import Trace
 
@@ -77,7 +78,7 @@ class Rows:
         self.examples: list[str] = []
         self.notes: list[str] = []
         self._columns: dict[str, list[NDArray[np.generic]]] = {
-            name: [] for name in ("time", "key", "cost", "session", "endpoint")
+            name: [] for name in ("time", "key", "cost", "session", "endpoint", "status")
         }
 
     def add(
@@ -87,10 +88,12 @@ class Rows:
         endpoints: Iterable[str] | None = None,
         session: NDArray[np.int64] | None = None,
         cost: NDArray[np.float64] | None = None,
+        status: NDArray[np.uint16] | None = None,
     ) -> None:
         """Add n requests: time in seconds since the epoch; session, any number that equal sessions share.
 
-        Without endpoints all are "-", without sessions they are the keys, without costs all are 1.
+        Without endpoints all are "-", without sessions they are the keys, without costs all are 1. A status of 0 is none.
+        A request that was answered 429 may have the cost nan: the log does not say what it would have taken.
         """
         n = len(time)
         self.parsed += n
@@ -101,6 +104,7 @@ class Rows:
         self._columns["cost"].append(np.ones(n) if cost is None else cost)
         self._columns["session"].append(key if session is None else session)
         self._columns["endpoint"].append(self.endpoints.numbers(endpoints, n).astype(np.int32))
+        self._columns["status"].append(np.zeros(n, np.uint16) if status is None else status)
 
     def skip(self, line: str) -> None:
         """Report a line that did not parse. Blank lines are nobody's loss and not counted."""
@@ -110,10 +114,18 @@ class Rows:
                 self.examples.append(printable(line))
 
     def trace(self, source: str) -> Trace:
-        """All requests, sorted by time; sessions are renumbered densely."""
-        columns = {name: np.concatenate(blocks) for name, blocks in self._columns.items()}
+        """All requests, sorted by time; sessions are renumbered densely. Notes what was answered 429."""
+        columns: dict[str, NDArray[Any]] = {name: np.concatenate(blocks) for name, blocks in self._columns.items()}
         self._columns.clear()
         columns["session"] = np.unique(columns["session"], return_inverse=True)[1]
+        refused = columns["status"] == TOO_MANY
+        if refused.any():
+            many = int(np.count_nonzero(refused))
+            part = f"{100 * many / len(refused):.3g} %"
+            self.notes.append(f"the service limits: {many} answers 429 ({part}) are replayed as demand")
+            columns["cost"] = self._whole(columns["cost"], columns["key"], refused)
+        if not columns["status"].any():
+            del columns["status"]
         origin = Origin(
             source=source,
             lines=self.parsed + self.skipped,
@@ -123,6 +135,21 @@ class Rows:
             notes=tuple(self.notes),
         )
         return Trace(keys=self.keys, endpoints=self.endpoints, origin=origin, **columns)
+
+    def _whole(self, cost: NDArray[np.float64], key: NDArray[np.int64], refused: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The costs, the missing ones as the mean of what was not refused to the same key, or else to all."""
+        missing = np.isnan(cost)
+        if not missing.any():
+            return cost
+        served = ~refused
+        if not served.any():
+            raise Unfit("answers 429 in every line, and has no cost in some; leave the cost out")
+        keys = len(self.keys)
+        requests = np.bincount(key[served], minlength=keys)
+        total = np.bincount(key[served], cost[served], minlength=keys)
+        mean = np.where(requests > 0, total / np.maximum(requests, 1), total.sum() / requests.sum())
+        self.notes.append(f"{int(np.count_nonzero(missing))} of them have no cost: taken to be their key's mean")
+        return np.where(missing, mean[key], cost)
 
 
 def checked_cost(cost: NDArray[np.float64], line: NDArray[np.int64]) -> NDArray[np.float64]:

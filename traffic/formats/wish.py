@@ -1,4 +1,4 @@
-"""A Wish says what of a log's lines is to become the key, the time and the cost of its requests."""
+"""A Wish says what of a log's lines is to become the key, the time, the cost and the status of its requests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ class Wish:
     time       the field that holds the time
     time_unit  what it holds: seconds, milli-, micro- or nanoseconds since the epoch, or ISO 8601 text
     cost       a field, or arithmetic over several (`traffic.expression`)
+    status     the field that holds what was answered
     """
 
     key: str | None = None
     time: str | None = None
     time_unit: TimeUnit | None = None
     cost: str | None = None
+    status: str | None = None
 
     def key_fields(self, known: Collection[str]) -> tuple[str, ...]:
         """The fields that make the key, none if none was wished. A field may have a plus in its own name."""

@@ -1,0 +1,1 @@
+"""The page about a log: what its traffic looks like, and which limit would fit it."""

@@ -1,0 +1,235 @@
+"""The notebook on a log, executed: it says what is in the log, names nobody who is not to be named, and holds odd logs."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable
+from html import unescape
+from importlib import resources
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nbformat
+import numpy as np
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from ratesim.pages.html import HTML
+from ratesim.pages.your_log import parts
+from ratesim.pages.your_log.look import Look, looked
+from ratesim.pages.your_log.words import limit_of
+from ratesim.report import notebooks
+from ratesim.wording import share
+from traffic import Poisson, Workload, Zipf
+
+NOTEBOOK = "your_log.ipynb"
+CELLS = ("answer", "traffic", "bursts", "shape", "clients", "hidden", "rates", "touched", "reproduce")
+LINE = '{client} - - [17/May/2015:10:{minute:02d}:{second:02d} +0000] "GET {path} HTTP/1.1" {status} 5 "-" "x"\n'
+
+
+def executed(out: Path, **parameters: object) -> list[str]:
+    """What each code cell shows, as HTML."""
+    papermill.execute_notebook(
+        str(notebooks() / NOTEBOOK), str(out), parameters=parameters, kernel_name="python3", progress_bar=False
+    )
+    cells = nbformat.read(out, as_version=4).cells
+    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+
+
+def pieces(found: Look) -> list[str]:
+    """The same without a kernel."""
+    made: list[HTML] = [getattr(parts, name)(found) for name in CELLS]
+    return [piece.data for piece in made]
+
+
+def words(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL))).split())
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory) -> list[str]:
+    return executed(tmp_path_factory.mktemp("your_log") / "out.ipynb")
+
+
+@pytest.fixture(scope="module")
+def found() -> Look:
+    return looked()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Callable[..., str]:
+    def write(*rows: tuple[str, int, int, int]) -> str:
+        path = tmp_path / "access.log"
+        lines = [LINE.format(client=c, minute=m, second=s, path="/a", status=status) for c, m, s, status in rows]
+        path.write_text("".join(lines))
+        return str(path)
+
+    return write
+
+
+# The log that ships ----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_output_is_the_suggested_limit_and_what_it_would_do(shown, found):
+    effect = found.suggestion.effect
+    assert shown[0].startswith('<p class="verdict">')
+    assert words(shown[0]).startswith(
+        f"{limit_of(effect.limit)} for each client: it would touch {effect.touched:,} of {effect.clients:,} clients "
+        f"({share(effect.touched_share)}) and deny {share(effect.denied_share)} of the requests."
+    )
+    assert 0 < effect.touched_share <= 0.01
+    assert effect.denied_share <= 0.05
+
+
+def test_every_period_has_its_own_suggestion_and_the_next_smaller_beside_it(shown, found):
+    said = words(shown[0])
+    assert set(found.suggestions) == {1.0, 60.0, 3600.0}
+    for each in found.suggestions.values():
+        effect = each.effect
+        assert f"{limit_of(effect.limit)} {effect.touched} {share(effect.touched_share)} {effect.denied}" in said
+
+
+def test_what_the_log_holds_is_said_with_its_figures(shown, found):
+    assert "9,999 requests of 1,753 clients in 3.46 days" in words(shown[1])
+    assert "The busiest second holds 9, the busiest minute 136" in words(shown[1])
+    assert "1 of 10,000 lines did not parse and was left out" in words(shown[1])
+    assert "the busiest 10 make 20 %" in words(shown[3])
+    assert "66.249.73.135 482 4.8 %" in words(shown[4])
+    assert words(shown[5]).startswith("None of 9,999 answers is a 429")
+
+
+def test_the_table_of_rates_says_who_would_be_limited_at_each(shown, found):
+    said = words(shown[6])
+    for ladder in found.ladders.values():
+        for each in ladder:
+            assert f"{limit_of(each.limit)} {each.touched:,} {share(each.touched_share)} {each.denied:,}" in said
+
+
+def test_who_would_be_touched_is_shown_with_what_is_denied(shown, found):
+    said = words(shown[7])
+    assert len(found.touched) == found.suggestion.effect.touched <= 12
+    assert sum(each.denied for each in found.touched) == found.suggestion.effect.denied
+    for each in found.touched:
+        assert f"{each.client.name} {each.client.requests}" in said
+
+
+def test_every_figure_of_a_log_can_be_read_and_heard(shown):
+    figures = re.findall(r"<svg .*?</svg>", "\n".join(shown), flags=re.DOTALL)
+    assert len(figures) == 4
+    for figure in figures:
+        root = ElementTree.fromstring(figure)
+        assert root.get("role") == "img"
+        assert len(root.get("aria-label")) > 80
+
+
+def test_the_notebook_shows_what_its_parts_make(shown, found):
+    assert [words(html) for html in shown] == [words(html) for html in pieces(found)]
+
+
+# What the service limits already ---------------------------------------------------------------------------------------
+
+
+def test_a_log_of_a_service_that_limits_says_so_first_and_replays_its_429s(log):
+    rows = [("10.0.0.1", 5, second, 429 if second >= 10 else 200) for second in range(30)]
+    found = looked(log(*rows, ("10.0.0.2", 6, 0, 503)))
+    said = [words(html) for html in pieces(found)]
+    told = (
+        "This log already contains 20 answers 429 (65 %): the service limits. They are replayed as demand; clients that "
+        "gave up or backed off are not in any log, so true demand is at least this."
+    )
+    assert told in said[0]
+    assert told in said[5]
+    assert "After 19 of them (95 %) the same client came again within a period (minute)" in said[5]
+    assert "Answers 503: 1 (3.2 %)" in said[5]
+    assert "31 requests of 2 clients" in said[1]
+    assert found.suggestion.effect.limit.rate == 30.0  # what was asked, not the 10 that were answered
+    assert found.trace.origin.notes[0] == "the service limits: 20 answers 429 (64.5 %) are replayed as demand"
+
+
+def test_refused_requests_that_cost_less_are_pointed_out(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("time,user,tokens,status\n1,a,500,200\n2,a,300,200\n3,a,0,429\n4,a,10,429\n")
+    said = words(parts.hidden(looked(str(path), key="user", cost="tokens")).data)
+    assert "A request answered 429 costs 5 in the mean of this log, any other 400" in said
+
+
+# Names -----------------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_is_named_who_is_not_to_be():
+    found = looked(names=False)
+    page = "".join(pieces(found))
+    assert "client 1" in page
+    assert not [name for name in found.trace.keys if name in words(page)]
+    assert "46.118.127.106" not in page  # of the line that does not parse
+    assert "-p names False" in page
+
+
+def test_names_from_a_log_are_escaped_and_shortened(log):
+    evil, long = "<script>alert(1)</script>", "x" * 300
+    page = "".join(pieces(looked(log(*[(evil, 5, 1, 200)] * 9, *[(long, 5, 2, 200)] * 9, ("\x1b[31m$x$", 5, 3, 200)))))
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert long not in page
+    assert "\x1b" not in page
+
+
+def test_what_was_asked_is_quoted_in_the_command_that_repeats_it(log, tmp_path):
+    path = Path(log(("a", 5, 1, 200))).rename(tmp_path / "a b;<c>.log")
+    said = words(parts.reproduce(looked(str(path), key="client+endpoint", touched=0.5)).data)
+    assert f"-p log '{path}' -p key client+endpoint -p touched 0.5" in said
+
+
+# Logs of every kind ----------------------------------------------------------------------------------------------------
+
+
+def test_the_notebook_runs_on_tokens_that_one_key_takes(tmp_path):
+    path = resources.files("traffic") / "data" / "azure_llm_code_500.csv.gz"
+    cost = "ContextTokens+GeneratedTokens"
+    shown = [words(html) for html in executed(tmp_path / "out.ipynb", log=str(path), time="TIMESTAMP", cost=cost)]
+    assert shown[0].startswith(f"1000000/minute of {cost} for the one client: it would deny nothing that this log holds.")
+    assert "no key was named, so all requests are one client's" in shown[0]
+    assert "all 500 100 % 1,093,698 100 %" in shown[4]
+    assert shown[5].startswith("This log has no status codes")
+
+
+@pytest.mark.parametrize("algorithm", ["sliding_window", "token_bucket", "fixed_window"])
+@pytest.mark.parametrize(
+    ("rows", "rate"),
+    [
+        ([("a", 5, 1, 200)], 1),
+        ([("a", 5, 1, 200)] * 7, 8),
+        ([(f"c{i}", 5, 1, 200) for i in range(50)], 1),
+        ([("a", 5, 1, 200), ("b", 59, 59, 200)], 1),
+    ],
+)
+def test_small_and_sudden_logs_have_a_page(log, rows, rate, algorithm):
+    found = looked(log(*rows), algorithm=algorithm)
+    assert all(len(html) > 20 for html in pieces(found))
+    assert found.suggestion.effect.limit.rate == rate
+
+
+def test_a_log_of_many_clients_keeps_its_page_small(tmp_path):
+    trace = Workload(Poisson(500.0), Zipf(20_000, 0.9), 100.0, start=1.7e9).trace(np.random.default_rng(1))
+    rows = zip(trace.time.tolist(), trace.key.tolist(), strict=True)
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(("time,user\n" + "".join(f"{t},u{k}\n" for t, k in rows)).encode()))
+    found = looked(str(path), key="user")
+    assert sum(map(len, pieces(found))) < 500_000
+    assert found.skew.exponent is not None
+    assert found.skew.exponent.low <= 0.9 <= found.skew.exponent.high
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"log": "nowhere.log"}, "LogError: nowhere.log: no such file; check the path"),
+        ({"period": "moon"}, "InvalidLimit: period 'moon': write second, minute, hour"),
+    ],
+)
+def test_what_cannot_be_read_ends_in_one_line(tmp_path, parameters, problem):
+    with pytest.raises(PapermillExecutionError) as caught:
+        executed(tmp_path / "out.ipynb", **parameters)
+    assert str(caught.value).strip().splitlines()[-1].startswith(problem)
