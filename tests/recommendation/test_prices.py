@@ -11,6 +11,7 @@ import pytest
 from ratesim.recommendation.prices import PriceError, Prices
 from ratesim.simulation.deployment_spec import Deployment
 from ratesim.simulation.network import PRESETS
+from ratesim.wording import money
 
 EXAMPLE = (resources.files("ratesim.recommendation") / "prices" / "example.toml").read_text("utf-8")
 
@@ -102,3 +103,15 @@ def test_the_file_stays_small():
     lines = [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
     assert len(lines) < 45
     assert set(tomllib.loads(EXAMPLE)) == set(Prices.model_fields)
+
+
+def test_an_amount_is_said_to_two_significant_digits():
+    assert [money(value, "USD") for value in (0.0, 0.001, 0.0149, 43.8, 1288.0, 1.5e6)] == [
+        "0 USD",
+        "less than 0.01 USD",
+        "0.015 USD",
+        "44 USD",
+        "1,300 USD",
+        "1,500,000 USD",
+    ]
+    assert money(float("nan"), "USD") == "unknown"
