@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from ratesim.storage import HybridStorageConfig, MemoryStorageConfig, StorageURL
@@ -43,7 +44,7 @@ class Needs:
 def needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> Needs:
     """storage: a URL. The keys are those of `requirements.key_count`; where requests of a key go to any node, each node may
     know all of them, up to its bound, and where they stay at one, each knows its part."""
-    url, deployment = StorageURL.parse(storage), scenario.deployment
+    url, deployment = _parsed(storage), scenario.deployment
     algorithm, keys = scenario.limit.algorithm, scenario.requirements.key_count
     stays = routing in ("sticky", "key_hash")
     here = keys / deployment.nodes if stays else float(keys)
@@ -71,6 +72,12 @@ def needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> N
         node_bytes=node_bytes,
         node_seconds=node_seconds,
     )
+
+
+@lru_cache(maxsize=1024)
+def _parsed(storage: str) -> StorageURL:
+    """A price against the load asks for the same few URLs hundreds of times."""
+    return StorageURL.parse(storage)
 
 
 def _held(

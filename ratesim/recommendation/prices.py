@@ -166,7 +166,8 @@ class Prices(Part):
         except tomllib.TOMLDecodeError as error:
             raise PriceError(f"prices {source}: not valid TOML: {error}") from error
         except ValidationError as error:
-            first = error.errors()[0]
+            # A misspelt key is an unknown one and a missing one, and the first says more.
+            first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
             where = ".".join(map(str, first["loc"])) or "the whole"
             what = first["msg"].removeprefix("Value error, ")
             if first["type"] == "extra_forbidden":

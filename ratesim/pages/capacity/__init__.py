@@ -1,0 +1,1 @@
+"""The page about what each storage needs and costs."""
