@@ -36,9 +36,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claimed:
-    """A claim beside the figures. measured: in words, "" where nothing was. why: how the one follows from the other."""
+    """A claim beside the figures. claim, measure: of the `Claim`. measured: in words, "" where nothing was. why: how `holds`
+    follows."""
 
-    claim: Claim
+    backend: Backend
+    kind: Kind
+    claim: str
+    measure: str
     measured: str
     holds: Holds
     why: str
@@ -106,9 +110,7 @@ def claims(results: pd.DataFrame, live: pd.DataFrame, profile: Profile) -> tuple
     """Every claim, in the sketch's order. results, live: as a study has them; a backend in neither is not measured."""
     figures = Figures(results, live, profile)
     found = []
-    for claim in CLAIMS:
-        if claim.measure:
-            found.append(Claimed(claim, *MEASURES[claim.backend, claim.measure](figures)))
-        else:
-            found.append(Claimed(claim, "", "not measured", claim.why))
+    for each in CLAIMS:
+        known = MEASURES[each.backend, each.measure](figures) if each.measure else ("", "not measured", each.why)
+        found.append(Claimed(each.backend, each.kind, each.text, each.measure, *known))
     return tuple(found)
