@@ -8,11 +8,7 @@ import pytest
 from ratesim.report import notebooks
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("name", ["algorithms", "consistency", "eviction", "incident", "recommendation", "your_log"])
-=======
-@pytest.mark.parametrize("name", ["algorithms", "capacity", "consistency", "eviction", "incident", "recommendation"])
->>>>>>> price
+@pytest.mark.parametrize("name", sorted(path.stem for path in notebooks().glob("*.ipynb")))
 def test_a_notebook_is_thin_and_without_outputs(name: str) -> None:
     notebook = nbformat.read(notebooks() / f"{name}.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

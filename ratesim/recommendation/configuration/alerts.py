@@ -172,7 +172,11 @@ def _between(of: str, hybrid: HybridStorageConfig, p99: float | None) -> list[Al
         )
     ]
     if hybrid.consistency in ("eventual", "session"):
-        found += [_hits(of, p99), _old(of, hybrid)]
+        found.append(_old(of, hybrid))
+        if (
+            hybrid.read != "read_through" and hybrid.write != "write_around"
+        ):  # those read the store again and again on purpose
+            found.append(_hits(of, p99))
         if hybrid.write in ("write_back", "write_behind"):
             failed = _rate("flushes_total", f'{of}, result="failed"')
             found.append(

@@ -43,7 +43,8 @@ def postgresql_conf(scenario: Scenario, storage: str, bytes_per_key: float = mat
     parts = [
         comment(title),
         comment(
-            "A fragment for PostgreSQL 14 and newer: put it into conf.d, or `include` it. The first two need a restart."
+            "A fragment for PostgreSQL 14 and newer: put it into conf.d, or `include` it. The first two need a restart. "
+            "Who may connect is said in pg_hba.conf."
         ),
         _part(
             f"{nodes:,} nodes with pools of {config.pool_size} connections and one for upkeep, and {PEOPLE} for all else.",

@@ -45,7 +45,10 @@ def redis_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan
     clients = nodes * (pool + 2) + PEOPLE
     parts = [
         comment(title),
-        comment("A fragment for Redis 7 and Valkey 8 or 9: `include` it at the end of the server's own file."),
+        comment(
+            "A fragment for Redis 7 and Valkey 8 or 9: `include` it at the end of the server's own file. Who may connect is "
+            "said there: no address, password or certificate is in here."
+        ),
         _part(
             f"Room for {wants.key_count:,} keys ({measured}), half as much again for tables and buffers, 64 MiB at least: "
             f"{bytes_of(limit)}. A replica and a fork for a snapshot come on top of it in the machine.",

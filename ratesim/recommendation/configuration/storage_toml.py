@@ -71,7 +71,7 @@ def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = ""
     backend = backend_of(storage)
     hint = "" if backend == "memory" else "  # put your host here"
     if has_secret(storage):
-        hint = "  # put your host here; the password belongs into the environment, not into this file"
+        hint = "  # put your host here; the password belongs in the environment, not in this file"
     lines = [f"url = {quoted(url)}{hint}", f"backend = {quoted(backend)}"]
     options = _options_of(storage)
     if options:

@@ -131,6 +131,13 @@ def test_without_a_required_latency_nothing_is_slow():
     assert "RateLimitStorageSlow" not in named(a_scenario(p99=None), REDIS)
 
 
+@pytest.mark.parametrize("policy", ["read=read_through", "write=write_around"])
+def test_a_hybrid_that_reads_its_store_on_purpose_may_miss(policy):
+    storage = f"hybrid+redis://localhost?consistency=eventual&{policy}"
+    assert "RateLimitStorageMissesOften" not in named(a_scenario(), storage)
+    assert "RateLimitStorageViewsOld" in named(a_scenario(), storage)
+
+
 def test_where_a_decision_cannot_wait_for_the_store_one_in_a_hundred_may():
     assert named(a_scenario(p99="0.5ms"), HYBRID)["RateLimitStorageMissesOften"].endswith("< 0.99")
     assert named(a_scenario(p99="5ms"), HYBRID)["RateLimitStorageMissesOften"].endswith("< 0.5")

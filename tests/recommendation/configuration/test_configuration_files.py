@@ -129,7 +129,7 @@ def test_no_file_holds_a_password(storage, shown):
     for name, text in found.items():
         assert "hunter2" not in text, name
     assert Configured.parse(found["storage.toml"]).storage == shown
-    assert "password belongs into the environment" in found["storage.toml"]
+    assert "password belongs in the environment" in found["storage.toml"]
     assert "os.environ" in found["open_storage.py"]
 
 
