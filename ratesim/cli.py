@@ -512,8 +512,11 @@ def _expected() -> tuple[type[Exception], ...]:
     from ratesim.errors import StorageError
     from ratesim.limit import InvalidLimit
     from ratesim.notebook import NotebookError, NotebookFailed
+    from ratesim.recommendation.difference import DifferenceError
+    from ratesim.recommendation.prices import PriceError
     from ratesim.report import OutputError, ReportFailed
     from ratesim.servers import ServerError
+    from ratesim.simulation.inquiry import InquiryError
     from ratesim.simulation.kept import KeptError
     from ratesim.simulation.scenario import ScenarioError
     from ratesim.simulation.sweep import SweepError
@@ -521,7 +524,18 @@ def _expected() -> tuple[type[Exception], ...]:
     from traffic import LogError, TraceError
 
     ours = (Mistake, InvalidLimit, LogError, TraceError, ScenarioError, OutputError, ReportFailed, ServerError, StorageError)
-    return (*ours, NotebookError, NotebookFailed, ClusterError, KeptError, SweepError, OSError)
+    return (
+        *ours,
+        NotebookError,
+        NotebookFailed,
+        ClusterError,
+        KeptError,
+        SweepError,
+        DifferenceError,
+        InquiryError,
+        PriceError,
+        OSError,
+    )
 
 
 def _complain(message: str) -> None:
@@ -550,7 +564,7 @@ def main() -> None:
         if not isinstance(error, _expected()):
             raise
         _complain(str(error) or name)
-        sys.exit(1 if name in ("ReportFailed", "NotebookFailed", "SweepError") else 2)
+        sys.exit(1 if name in ("InquiryError", "ReportFailed", "NotebookFailed", "SweepError") else 2)
     if status == 130:  # how typer reports a Ctrl-C
         _complain("interrupted")
     sys.exit(status if isinstance(status, int) else 0)

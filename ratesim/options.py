@@ -198,8 +198,10 @@ def in_force(path: Path, scenario: Scenario) -> Candidate:
 
     found = Configured.load(path)
     asked = scenario.limit.limit()
-    if found.limit is not None and found.limit != asked:
-        raise Mistake(f"--current {path}: limits {found.limit}, and what is asked is {asked}; check what is in force")
+    if found.limit is not None and found.limit.limit() != asked:
+        raise Mistake(
+            f"--current {path}: limits {found.limit.limit()}, and what is asked is {asked}; check what is in force"
+        )
     return Candidate.model_validate({"name": IN_FORCE, "storage": anywhere(found.storage), "routing": found.routing})
 
 

@@ -92,7 +92,13 @@ def report(
         profile.save(work / "profile.json")
         (work / "prices.toml").write_text(prices.to_toml(), "utf-8")
         source = "" if profile.source == "shipped" else str(Path(profile.source).resolve())
-        parameters = {"scenario": "scenario.toml", "out": ".", "profile": source, "prices": "prices.toml", "live": live}
+        parameters: dict[str, str | bool | int | float | None] = {
+            "scenario": "scenario.toml",
+            "out": ".",
+            "profile": source,
+            "prices": "prices.toml",
+            "live": live,
+        }
         executed = work / "report.ipynb"
         try:
             execute(notebook or notebooks() / "recommendation.ipynb", executed, parameters, work)

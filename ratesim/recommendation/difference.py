@@ -108,11 +108,12 @@ def _moves(name: str, old: dict[str, Any], new: dict[str, Any], currency: str) -
             known = one["seeds"] > 1 and other["seeds"] > 1
             chance = math.hypot(one["high"] - one["mean"], other["high"] - other["mean"]) if known else math.inf
             yield Move(name, what, _said(one, unit), _said(other, unit), apart <= chance)
-    if (states := (_state(old), _state(new)))[0] != states[1]:
-        yield Move(name, "verdict", *states, "too close to call" in states)
-    costs = old["cost"], new["cost"]
-    if None not in costs and abs(costs[0] - costs[1]) > COST * max(costs):
-        yield Move(name, "cost", *(f"{cost:,.2f} {currency} a month" for cost in costs), False)
+    state, now = _state(old), _state(new)
+    if state != now:
+        yield Move(name, "verdict", state, now, "too close to call" in (state, now))
+    cost, costs = old["cost"], new["cost"]
+    if cost is not None and costs is not None and abs(cost - costs) > COST * max(cost, costs):
+        yield Move(name, "cost", f"{cost:,.2f} {currency} a month", f"{costs:,.2f} {currency} a month", False)
 
 
 def _said(value: dict[str, Any], unit: Callable[[float], str]) -> str:

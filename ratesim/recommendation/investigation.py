@@ -215,5 +215,5 @@ def _part(cut: Scenario, whole: Scenario, asked: Asked) -> str:
         return "all of it"
     seconds = cut.workload.busiest or cut.workload.duration
     share = cut.workload.scale / whole.workload.scale
-    part = f"{seconds:,.0f} s" if share == 1.0 else f"{share:.2g} of the keys, {seconds:,.0f} s"
+    part = f"{seconds:,.0f} s" if share > 0.99 else f"{share:.2g} of the keys, {seconds:,.0f} s"
     return f"{part} of {asked.trace.duration:,.0f} s"

@@ -5,6 +5,8 @@ Every figure in a sentence is worked out from what was simulated, and from price
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from ratesim.pages.capacity.costed import Costed, cheapest, costed
 from ratesim.pages.capacity.plots import PARTS, by_keys, by_load, parted
 from ratesim.pages.html import HTML, escaped, html_table, shown, small
@@ -14,7 +16,7 @@ from ratesim.pages.style import COLOURS
 from ratesim.recommendation.capacity import Capacity
 from ratesim.wording import bytes_of, money, share
 
-__all__ = ["answer", "costed", "formulae", "growth", "needs", "reproduce", "room", "turned"]
+__all__ = ["answer", "costed", "formulae", "growth", "needed", "needs", "paid", "reproduce", "room", "turned"]
 
 LOADS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
 KEYS = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
@@ -59,18 +61,8 @@ def answer(found: Costed) -> HTML:
             f"{each.candidate} has no server and costs {_money(each)}; its nodes do not know of each other, and here they "
             f"admit {share(found.over_admission(each.candidate))} too much."
         )
-    rows = [[_name(found, each), *map(escaped, _paid(each))] for each in capacities.values()]
-    head = [
-        "candidate",
-        "in a month",
-        "servers",
-        "memory of the nodes",
-        "processors of the nodes",
-        "network",
-        "wrong decisions",
-    ]
     lines = "".join(f"<p>{escaped(each)}</p>" for each in said)
-    table = html_table(head, rows).data
+    table = paid(capacities, lambda each: _name(found, each)).data
     note = (
         f"{_source(found)} To two significant digits; what is closer than that is noise. The busiest second is taken to be "
         "paid for all month."
@@ -78,12 +70,26 @@ def answer(found: Costed) -> HTML:
     return HTML(f'<p class="verdict">{escaped(verdict)}.</p>{lines}{table}{small(note)}')
 
 
+def paid(capacities: Mapping[str, Capacity], name: Callable[[Capacity], str]) -> HTML:
+    """What each costs in a month, and its parts, with `name` (HTML) before it."""
+    head = ["candidate", "in a month", "servers", "memory of the nodes", "processors of the nodes", "network"]
+    rows = [[name(each), *map(escaped, _paid(each))] for each in capacities.values()]
+    return html_table([*head, "wrong decisions"], rows, label="What each costs in a month")
+
+
 def needs(found: Costed) -> HTML:
     """What each needs: of the store, of the nodes, of the network."""
+    return needed(found.at(), lambda each: _name(found, each), found.over_admission)
+
+
+def needed(
+    capacities: Mapping[str, Capacity], name: Callable[[Capacity], str], over_admission: Callable[[str], float]
+) -> HTML:
+    """One row for each capacity, with `name` (HTML) before it; over_admission: a share, by candidate."""
     head = ["candidate", "operations/s", "connections", "store busy", "servers", "each good for", "memory of the store"]
     head += ["memory of each node", "to the store", "from it", "too much"]
     rows = []
-    for each in found.at().values():
+    for each in capacities.values():
         alone = each.store == "none"
         cells = [
             "none" if alone else f"{each.operations:,.4g}",
@@ -95,9 +101,9 @@ def needs(found: Costed) -> HTML:
             _bytes(each.node_bytes),
             f"{bytes_of(each.bytes_to_store)}/s",
             f"{bytes_of(each.bytes_from_store)}/s",
-            share(found.over_admission(each.candidate)),
+            share(over_admission(each.candidate)),
         ]
-        rows.append([_name(found, each), *map(escaped, cells)])
+        rows.append([name(each), *map(escaped, cells)])
     note = (
         "In the busiest second. Each good for: requests like these that one server carries, at the highest share of its "
         "processor that the prices allow. Too much: what is admitted beyond an exact limiter."

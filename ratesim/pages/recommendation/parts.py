@@ -249,23 +249,29 @@ def faults(recommendation: Recommendation) -> HTML:
 
 def cost(study: Study, recommendation: Recommendation) -> HTML:
     """What each contender needs at the peak, and what that costs."""
-    from ratesim.pages.capacity.parts import capacity_table
+    from ratesim.pages.capacity.parts import needed, paid
     from ratesim.recommendation.prices import Prices
 
     prices = study.prices
     mine = "an example, in no vendor's favour: put your own with --prices" if prices == Prices.load() else "yours"
-    note = f"Unit prices in {prices.currency} of {prices.date}: {mine}."
     ranked = {each.candidate: recommendation.capacities[each.candidate] for each in recommendation.assessments}
-    return HTML(capacity_table(ranked, recommendation.choice).data + small(note))
+    over = {each.candidate: each.over_admission.mean for each in recommendation.assessments}
+    said = " ".join(next(iter(ranked.values())).sentences)
+    money = paid(ranked, lambda each: escaped(each.candidate)).data
+    things = needed(ranked, lambda each: escaped(each.candidate), over.__getitem__).data
+    note = small(
+        f"Unit prices in {prices.currency} of {prices.date}: {mine}. Sized for the busiest second, paid for all month."
+    )
+    return HTML(f"<p>{escaped(said)}</p>{money}{note}{details('What each needs in the busiest second', things)}")
 
 
 def rules(study: Study, recommendation: Recommendation) -> HTML:
     """What the design sketch would have chosen, and its claims beside what was measured."""
     rows = [
-        [escaped(each.backend), escaped(each.claim), escaped(each.measured), escaped(each.holds)]
+        [escaped(text) for text in (each.backend, each.claim, each.measured or "nothing", each.holds, each.why)]
         for each in recommendation.claims
     ]
-    head = ["backend", "the sketch's claim", "measured", "holds"]
+    head = ["backend", "the sketch's claim", "measured", "holds", "why"]
     table = html_table(head, rows, caption="The sketch's claims beside what was measured").data
     lead = f"<p>{escaped(recommendation.sketch.sentence)}</p>"
     late = [f"{row['candidate']} {seconds(row['lateness_p99'])}" for row in study.live.to_dict("records")]
