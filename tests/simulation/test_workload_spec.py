@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ratesim import Scenario
-from ratesim.simulation.scenario import EPOCH, ScenarioError
+from ratesim.simulation.scenario import EPOCH, ScenarioError, WorkloadSpec
 from traffic import MMPP, Churning, Diurnal, EdgeHerd, FlashCrowd, HotKey, InTurn, Lognormal, OnOff, PerKey, Steady, Uniform
 
 LIMIT = '[limit]\nrate = "10/minute"\n'
@@ -163,3 +163,13 @@ def test_a_workload_may_be_concentrated_on_its_busiest_key() -> None:
     for wrong in ("0", "1.1"):
         with pytest.raises(ScenarioError, match="top_share"):
             scenario(f"requests_per_second = 100\ntop_share = {wrong}")
+
+
+def test_a_scenario_may_name_the_column_of_the_answers_and_replays_its_429s(tmp_path):
+    (tmp_path / "a.csv").write_text("time,answer\n1.5,200\n2.5,429\n")
+    trace = WorkloadSpec(log=str(tmp_path / "a.csv"), status="answer", speed=2.0).trace(np.random.default_rng(0))
+    assert trace.status is not None
+    assert trace.status.tolist() == [200, 429]
+    assert trace.origin.notes[0] == "the service limits: 1 answers 429 (50 %) are replayed as demand"
+    with pytest.raises(ValueError, match="status"):
+        WorkloadSpec(requests_per_second=1.0, status="answer")
