@@ -64,7 +64,8 @@ class WorkloadSpec(Part):
     unless given), or with `cost_sigma` the mean of lognormal costs.
 
     Cuts and changes apply in this order: `busiest` (seconds kept), `spread` (one-second stamps of a log), `speed`, `scale`,
-    `head`.
+    `head`. Then `sessions` says how many clients a key is, all of which ask as often: one of them is what a sticky balancer
+    keeps together, and who brings a token back. Unless given, a key is one.
     """
 
     log: str | None = None
@@ -103,6 +104,7 @@ class WorkloadSpec(Part):
     speed: float = Field(default=1.0, gt=0, le=1e6)
     scale: int = Field(default=1, ge=1, le=10_000)
     head: int | None = Field(default=None, ge=1)
+    sessions: int | None = Field(default=None, ge=1, le=1_000_000)
     clients: ClientsSpec | None = None
 
     @model_validator(mode="after")
@@ -191,6 +193,8 @@ class WorkloadSpec(Part):
             trace = trace.scale(self.scale, rng)
         if self.head is not None:
             trace = trace.head(self.head)
+        if self.sessions is not None:
+            trace = trace.in_sessions(self.sessions, rng)
         return trace
 
     def reacting(self, trace: Trace) -> Clients | None:
@@ -266,7 +270,7 @@ class WorkloadSpec(Part):
 
 # What belongs to a log, to all but a closed loop, and to one way to come or one popularity.
 _LOG = {"log", "key", "format", "time", "time_unit", "cost", "spread"}
-_CUTS = {"busiest", "speed", "scale", "head", "clients"}
+_CUTS = {"busiest", "speed", "scale", "head", "sessions", "clients"}
 _ARRIVALS: dict[str, tuple[str, ...]] = {
     "poisson": (),
     "steady": (),
