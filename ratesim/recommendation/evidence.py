@@ -12,17 +12,18 @@ from ratesim.storage import StorageURL
 from ratesim.wording import seconds, share, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import pandas as pd
 
     from ratesim.simulation.scenario import Requirements
 
-__all__ = ["Assessment", "Check", "Interval", "assess", "interval", "persistence"]
+__all__ = ["Assessment", "Check", "Interval", "allowance", "assess", "interval", "persistence", "uses"]
 
 Verdict = Literal["passes", "fails", "too close to call"]
 Persistence = Literal["none", "session", "durable"]
 
+KINDS = {"memory": "memory", "redis": "Redis", "postgres": "PostgreSQL", "hybrid": "a hybrid"}  # as they are said
 LEVELS: tuple[Persistence, ...] = ("none", "session", "durable")
 NEARLY_NONE = 1e-3  # an over-admission where none is allowed is weighed against this share, having no relative size
 
@@ -139,6 +140,12 @@ def persistence(storage: str) -> Persistence:
     return "session" if weak or behind else "durable"
 
 
+def uses(storage: str) -> tuple[str, ...]:
+    """The backends that a storage URL needs: one of memory, redis and postgres, and "hybrid" for a memory before it."""
+    url = StorageURL.parse(storage)
+    return (url.backend,) if url.hybrid is None else ("hybrid", url.backend)
+
+
 def assess(results: pd.DataFrame, requirements: Requirements, nodes: int) -> tuple[Assessment, ...]:
     """One assessment for each candidate of a study's results, in their order."""
     return tuple(_assess(rows, requirements, nodes) for _, rows in results.groupby("candidate", sort=False))
@@ -152,6 +159,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
     kept = persistence(storage)
     checks = [_latency(p99, requirements.p99, failed), _over_admission(over, requirements.max_over_admission)]
     checks.append(_persistence(kept, requirements.persistence))
+    checks.append(allowance(storage, requirements.allowed))
     per_key = float(rows["bytes_per_key"].mean())
     checks.append(_keys(storage, requirements.key_count, nodes if routing in ("sticky", "key_hash") else 1, per_key))
     return Assessment(
@@ -224,6 +232,19 @@ def _persistence(kept: Persistence, required: Persistence) -> Check | None:
     return Check(
         "persistence", "persistence", "passes" if enough else "fails", said, said, wanted, 0.0 if enough else math.inf
     )
+
+
+def allowance(storage: str, allowed: Sequence[str]) -> Check | None:
+    """Whether it may be used at all, which no run has to tell; None where everything may."""
+    barred = [kind for kind in KINDS if kind not in allowed]
+    if not barred:
+        return None
+    needed = [KINDS[kind] for kind in uses(storage) if kind in barred]
+    without = f"without {' and '.join(KINDS[kind] for kind in barred)}"
+    if not needed:
+        return Check("allowed", "allowed backends", "passes", without, without, "")
+    said = f"needs {' and '.join(needed)}"
+    return Check("allowed", "allowed backends", "fails", said, said, f"{without}, as required", math.inf)
 
 
 def _keys(storage: str, required: int, share_of: int, bytes_per_key: float) -> Check | None:

@@ -128,6 +128,15 @@ def test_a_candidate_that_leaves_requests_undecided_fails_whatever_its_latency()
     assert reasons(chosen)["redis"].startswith("fails p99: 2 % of the requests get no decision")
 
 
+def test_a_backend_that_may_not_be_used_fails_whatever_it_measures():
+    chosen = recommend(study(*ALL, p99="5ms", max_over_admission="1%", allowed=["memory", "postgres", "hybrid"]))
+    assert chosen.choice == "postgres"
+    assert ", without Redis, at " in chosen.verdict
+    assert reasons(chosen)["redis"] == "fails allowed backends: needs Redis (without Redis, as required)"
+    assert reasons(chosen)["hybrid"].startswith("fails allowed backends")
+    assert "but redis, its best, fails allowed backends" in chosen.sketch.sentence
+
+
 def test_memory_that_cannot_hold_the_keys_fails():
     chosen = recommend(study(MEMORY, REDIS, key_count=2_000_000))
     assert chosen.choice == "redis"
