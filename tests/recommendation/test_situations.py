@@ -48,7 +48,7 @@ SMALL: dict[str, dict[str, object]] = {
     # As it is, for a few seconds.
     "single-instance": {"workload.duration": 10},
     "audit": {"workload.duration": 30},
-    "hot-tenant": {"workload.duration": 0.4},
+    "hot-tenant": {"workload.duration": 0.5},
     "retries": {"workload.duration": 0.3},
     # Traffic and limit at a tenth: how often the limit binds, and by how much the tenants differ, stays.
     "three-nodes": {"workload.requests_per_second": 30, "limit.rate": "30/minute", "workload.duration": 61},
