@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario import Candidate, Scenario
 
 ScenarioOption = Annotated[
-    str | None, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or `quickstart`.")
+    str | None,
+    typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or one that ships, such as quickstart."),
 ]
 LogOption = Annotated[
     str | None, typer.Option("--log", metavar="FILE", help="An access log, csv or JSON lines (.gz, .zst).")
@@ -60,6 +61,10 @@ OverOption = Annotated[
     str | None, typer.Option("--max-over-admission", metavar="SHARE", help="Admitted too much, at most: 1%; 0 means never.")
 ]
 PersistenceOption = Annotated[str | None, typer.Option("--persistence", help="What survives: none, session or durable.")]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="BACKEND", help="May not be used: memory, redis, postgres, hybrid. May be repeated."),
+]
 BusiestOption = Annotated[str | None, typer.Option("--busiest", metavar="TIME", help="Cut the log to its busiest 1h.")]
 SpeedOption = Annotated[float | None, typer.Option("--speed", help="Replay the traffic so many times as fast.")]
 ScaleOption = Annotated[float | None, typer.Option("--scale", help="So many copies of the traffic, under distinct keys.")]
@@ -177,6 +182,8 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
     for option, (part, key) in places.items():
         if asked[option] is not None:
             data.setdefault(part, {})[key] = asked[option]
+    if asked["without"]:
+        data.setdefault("requirements", {})["allowed"] = _without(asked["without"], data)
     for option in ("seed", "replications"):
         if asked[option] is not None:
             data[option] = asked[option]
@@ -203,6 +210,20 @@ def in_force(path: Path, scenario: Scenario) -> Candidate:
             f"--current {path}: limits {found.limit.limit()}, and what is asked is {asked}; check what is in force"
         )
     return Candidate.model_validate({"name": IN_FORCE, "storage": anywhere(found.storage), "routing": found.routing})
+
+
+def _without(barred: list[str], data: dict[str, Any]) -> list[str]:
+    """The backends that remain of those that the scenario allows."""
+    from ratesim.simulation.scenario import Requirements
+
+    known = Requirements().allowed
+    for each in barred:
+        if each not in known:
+            raise Mistake(f"--without {each!r}: known are {', '.join(known)}")
+    left = [each for each in data.get("requirements", {}).get("allowed", known) if each not in barred]
+    if not left:
+        raise Mistake("--without: no backend is left")
+    return left
 
 
 def at_distance(name: str, rtt: str | None) -> Scenario:

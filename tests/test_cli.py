@@ -161,6 +161,13 @@ def test_recommend_prints_the_sentence_a_table_and_the_lines_that_did_not_parse(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
+def test_a_backend_may_be_left_out(tmp_path):
+    for words in (["recommend"], ["report", "--out", tmp_path / "out", "--no-live"]):
+        asked = [*words, "--workload", "requests_per_second=20", "--limit", "9/minute", "--without", "mysql"]
+        refused(command(*asked), "--without 'mysql'", "memory, redis, postgres, hybrid")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_recipe_may_be_asked_for_without_a_file(tmp_path):
     recipe = ["requests_per_second=20", "arrivals=on_off", "on=2s", "off=2s", "keys=5", "duration=10s", "cost=2"]
     options = [part for each in recipe for part in ("--workload", each)]

@@ -215,6 +215,12 @@ class Trace:
         key = concentrated(self, share, rng) if len(self) else self.key
         return self._with(f"concentrated to a share of {share:g}", key=key)
 
+    def in_sessions(self, k: int, rng: np.random.Generator) -> Trace:
+        """The same requests, those of each key dealt out at random to k sessions of its own: a key that is many clients."""
+        if k < 1:
+            raise TraceError(f"in_sessions: k must be a whole number >= 1, got {k}")
+        return self._with(f"{k} sessions for each key", session=self.key * k + rng.integers(0, k, len(self)))
+
     def to_frame(self) -> pd.DataFrame:
         """A pandas frame, one row per request; key and endpoint are categories that share the names."""
         from traffic import tables

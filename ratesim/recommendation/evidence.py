@@ -12,17 +12,18 @@ from ratesim.storage import StorageURL
 from ratesim.wording import seconds, share, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pandas as pd
 
     from ratesim.simulation.scenario import Requirements
 
-__all__ = ["Assessment", "Check", "Interval", "assess", "interval", "persistence"]
+__all__ = ["Assessment", "Check", "Interval", "allowance", "assess", "interval", "persistence", "uses"]
 
 Verdict = Literal["passes", "fails", "too close to call"]
 Persistence = Literal["none", "session", "durable"]
 
+KINDS = {"memory": "memory", "redis": "Redis", "postgres": "PostgreSQL", "hybrid": "a hybrid"}  # as they are said
 LEVELS: tuple[Persistence, ...] = ("none", "session", "durable")
 NEARLY_NONE = 1e-3  # an over-admission where none is allowed is weighed against this share, having no relative size
 
@@ -150,6 +151,12 @@ def persistence(storage: str) -> Persistence:
     return "session" if weak or behind else "durable"
 
 
+def uses(storage: str) -> tuple[str, ...]:
+    """The backends that a storage URL needs: one of memory, redis and postgres, and "hybrid" for a memory before it."""
+    url = StorageURL.parse(storage)
+    return (url.backend,) if url.hybrid is None else ("hybrid", url.backend)
+
+
 def assess(
     results: pd.DataFrame, requirements: Requirements, nodes: int, costs: Mapping[str, float] | None = None
 ) -> tuple[Assessment, ...]:
@@ -164,8 +171,15 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
     failed = float(rows["failed"].sum() / rows["requests"].sum())
     storage, routing = str(first["storage"]), str(first["routing"])
     kept = persistence(storage)
-    checks = [_latency(p99, requirements.p99, failed), _over_admission(over, requirements.max_over_admission)]
+    checks = [
+        _latency(p99, requirements.p99, failed),
+        _wrong(over, requirements.max_over_admission, "max_over_admission", "over-admission"),
+    ]
+    denial = interval(rows["false_denial"])
+    if requirements.max_false_denial is not None:
+        checks.append(_wrong(denial, requirements.max_false_denial, "max_false_denial", "false denial"))
     checks.append(_persistence(kept, requirements.persistence))
+    checks.append(allowance(storage, requirements.allowed))
     per_key = float(rows["bytes_per_key"].mean())
     checks.append(_keys(storage, requirements.key_count, nodes if routing in ("sticky", "key_hash") else 1, per_key))
     return Assessment(
@@ -177,7 +191,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
         p50=interval(rows["latency_p50"]),
         p99=p99,
         over_admission=over,
-        false_denial=interval(rows["false_denial"]),
+        false_denial=denial,
         failed_share=failed,
         l2_operations_per_request=float(rows["l2_operations_per_request"].mean()),
         l2_busy_per_request=float(rows["l2_busy_per_request"].mean()),
@@ -212,21 +226,18 @@ def _latency(p99: Interval, allowed: float | None, failed: float) -> Check | Non
     )
 
 
-def _over_admission(over: Interval, allowed: float | None) -> Check:
-    measured, evidence = f"over-admission {share(over.mean)}", f"over-admission {over.text(share)}"
-    label = "over-admission"
+def _wrong(value: Interval, allowed: float | None, requirement: str, label: str) -> Check:
+    """Of what an exact limiter admits, the share that is admitted beyond it, or denied without need."""
+    measured, evidence = f"{label} {share(value.mean)}", f"{label} {value.text(share)}"
     if allowed is None:
-        return Check("max_over_admission", label, "passes", measured, evidence, "")
+        return Check(requirement, label, "passes", measured, evidence, "")
     if allowed == 0:  # exactly none, in every seed
-        verdict: Verdict = "passes" if over.mean == 0 else "fails"
-        margin = math.inf if over.mean == 0 else 0.0
-        return Check(
-            "max_over_admission", label, verdict, measured, evidence, "none allowed", over.mean / NEARLY_NONE, margin
-        )
-    violation, margin = max(over.mean / allowed - 1, 0.0), allowed / over.mean if over.mean else math.inf
-    required = f"{share(allowed)} allowed"
-    verdict = _straddles(over, allowed)
-    return Check("max_over_admission", label, verdict, measured, evidence, required, violation, margin)
+        verdict: Verdict = "passes" if value.mean == 0 else "fails"
+        margin = math.inf if value.mean == 0 else 0.0
+        return Check(requirement, label, verdict, measured, evidence, "none allowed", value.mean / NEARLY_NONE, margin)
+    violation, margin = max(value.mean / allowed - 1, 0.0), allowed / value.mean if value.mean else math.inf
+    verdict = _straddles(value, allowed)
+    return Check(requirement, label, verdict, measured, evidence, f"{share(allowed)} allowed", violation, margin)
 
 
 def _persistence(kept: Persistence, required: Persistence) -> Check | None:
@@ -238,6 +249,19 @@ def _persistence(kept: Persistence, required: Persistence) -> Check | None:
     return Check(
         "persistence", "persistence", "passes" if enough else "fails", said, said, wanted, 0.0 if enough else math.inf
     )
+
+
+def allowance(storage: str, allowed: Sequence[str]) -> Check | None:
+    """Whether it may be used at all, which no run has to tell; None where everything may."""
+    barred = [kind for kind in KINDS if kind not in allowed]
+    if not barred:
+        return None
+    needed = [KINDS[kind] for kind in uses(storage) if kind in barred]
+    without = f"without {' and '.join(KINDS[kind] for kind in barred)}"
+    if not needed:
+        return Check("allowed", "allowed backends", "passes", without, without, "")
+    said = f"needs {' and '.join(needed)}"
+    return Check("allowed", "allowed backends", "fails", said, said, f"{without}, as required", math.inf)
 
 
 def _keys(storage: str, required: int, share_of: int, bytes_per_key: float) -> Check | None:

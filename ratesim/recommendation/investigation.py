@@ -37,10 +37,10 @@ __all__ = ["Asked", "Evidence", "assessed", "expected", "investigate"]
 
 SCREENED = 1_000  # requests of the part on which all candidates are looked at
 FULL = 100_000  # requests in full: traffic that is longer is cut to its busiest
-FAULTY = 3_000  # requests around a fault
+FAULTY = 2_000  # requests around a fault
 LOADED = 10_000  # requests of a run at another load
 ASSUMED = 2_000  # requests of a run under another assumption
-CONTENDERS = 12
+CONTENDERS = 11
 RIVALS = 3  # beside the choice, where assumptions are changed
 HOPELESS = 0.5  # by what share requirements are missed on the small part, for a candidate to be out
 REPLICATIONS = 24  # at most, of a candidate that is too close to call
@@ -63,7 +63,8 @@ class Priced(Protocol):
 class Asked:
     """What is to be decided. trace: of the scenario. cut: makes the trace of the scenario when it was cut.
 
-    summary: of the trace (`Trace.summary`), by which capacities are worked out."""
+    summary: of the trace (`Trace.summary`), by which capacities are worked out. beyond: whether to ask also for more load and
+    under other assumptions, on which the choice itself does not rest."""
 
     scenario: Scenario
     candidates: tuple[Candidate, ...]
@@ -72,6 +73,7 @@ class Asked:
     trace: Trace
     summary: Mapping[str, float]
     cut: Callable[[Scenario], Trace]
+    beyond: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,11 @@ def investigate(asked: Asked) -> Inquiry[Evidence]:
     place = setting(scenario, trace, FAULTY, asked.cut)
     harms = yield from harm(contenders, place, asked.profile)
     chosen, rivals = _leaders(assessed(results, asked, harms), contenders)
-    steady = scenario.model_copy(update={"faults": ()})
     name = chosen.name if best(assessed(results, asked, harms)) else None
-    load, flips = yield from together(
-        headroom(steady, chosen, asked.profile, trace, requests=LOADED),
-        sensitivity(steady, rivals, name, asked.profile, lambda s, r: _chosen(asked, s, r), trace, requests=ASSUMED),
-    )
+    load: tuple[Headroom, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    if asked.beyond:
+        load, flips = yield from _beyond(asked, chosen, name, rivals)
     whole = pd.DataFrame(columns=results.columns)
     if full.workload != scenario.workload:
         alone = yield jobs_of(scenario, [chosen], [scenario.seed], None, asked.profile)
@@ -125,7 +126,8 @@ def expected(asked: Asked) -> int:
     found = len(asked.candidates) * min(SCREENED, requests)
     found += names * asked.scenario.replications * min(FULL, requests)
     found += names * (1 + len(asked.scenario.faults or range(3))) * min(FAULTY, requests)
-    found += 30 * LOADED + 100 * min(ASSUMED, requests)
+    if asked.beyond:
+        found += 12 * LOADED + 60 * min(ASSUMED, requests)
     return found + (requests if requests > FULL else 0)
 
 
@@ -141,6 +143,18 @@ def assessed(
         blasts[each.candidate] = max(blasts.get(each.candidate, 0.0), each.harmed)
     found = assess(results, scenario.requirements, scenario.deployment.nodes, costs)
     return tuple(replace(each, blast=blasts.get(each.candidate)) for each in found)
+
+
+def _beyond(
+    asked: Asked, chosen: Candidate, name: str | None, rivals: Sequence[Candidate]
+) -> Inquiry[tuple[tuple[Headroom, ...], tuple[Flip, ...]]]:
+    """More load, and other assumptions. name: of the choice, None where nobody passes and `chosen` is only the nearest."""
+    steady = asked.scenario.model_copy(update={"faults": ()})
+    load, flips = yield from together(
+        headroom(steady, chosen, asked.profile, asked.trace, requests=LOADED),
+        sensitivity(steady, rivals, name, asked.profile, lambda s, r: _chosen(asked, s, r), asked.trace, requests=ASSUMED),
+    )
+    return load, flips
 
 
 def _replicated(asked: Asked, full: Scenario, contenders: Sequence[Candidate]) -> Inquiry[pd.DataFrame]:

@@ -104,6 +104,9 @@ def _relaxed(each: Assessment, check: Check) -> tuple[float, str]:
         case "max_over_admission":
             value = _up(each.over_admission.high)
             return value, share(value)
+        case "max_false_denial":
+            value = _up(each.false_denial.high)
+            return value, share(value)
         case "persistence":
             return 0.0, each.persistence
         case "key_count":

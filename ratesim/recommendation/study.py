@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,13 @@ def study(
     profile: Profile | None = None,
     prices: Prices | None = None,
     live: bool = True,
+    beyond: bool = True,
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Study:
     """Investigate every candidate. out: directory to which the finished study is written, and in which one is looked for.
     runs: directory that keeps every run as soon as it is done, so that a study which was stopped goes on from there. live:
-    also replay on real servers. processes: as many as cores; the numbers are the same. progress: called with (done, total,
+    also replay on real servers. beyond: also ask for more load and under other assumptions. processes: as many as cores; the numbers are the same. progress: called with (done, total,
     what is next).
 
     Raises InquiryError, what reading the traffic raises, and KeyboardInterrupt.
@@ -84,13 +85,13 @@ def study(
     profile, prices = profile or Profile.load(), prices or Prices.load()
     candidates = catalogue(scenario)
     jobs = jobs_of(scenario, candidates, [scenario.seed], None, profile)
-    question = _question(scenario, jobs, prices)
+    question = _question(scenario, jobs, prices, beyond)
     tell = progress or silent
     kept = None if out is None else _kept(out, question)
     done = 0
     if kept is None:
         tell(0, 1, "reading the traffic")
-        asked = _asked(scenario, candidates, profile, prices)
+        asked = replace(_asked(scenario, candidates, profile, prices), beyond=beyond)
         done = expected(asked)
         found = pursue(
             investigate(asked),
@@ -132,9 +133,9 @@ def study(
     return finished
 
 
-def _question(scenario: Scenario, jobs: Sequence[Job], prices: Prices) -> str:
+def _question(scenario: Scenario, jobs: Sequence[Job], prices: Prices, beyond: bool) -> str:
     """A hash of all that a study depends on."""
-    digest = hashlib.sha256(f"{scenario.model_dump_json()} {prices!r}".encode())
+    digest = hashlib.sha256(f"{scenario.model_dump_json()} {prices!r} {beyond}".encode())
     for job in jobs:
         digest.update(f"{job.key} {job.candidate.name}\n".encode())
     return digest.hexdigest()

@@ -50,6 +50,7 @@ def _over_redis() -> Iterator[Candidate]:
             continue
         for seconds in INTERVALS if _has_interval(write, read) else (None,):
             yield _policy("hybrid", store, consistency, write, read, seconds)
+    yield from (_long("hybrid", store, seconds) for seconds in INTERVALS)
 
 
 def _over_postgres() -> Iterator[Candidate]:
@@ -59,6 +60,7 @@ def _over_postgres() -> Iterator[Candidate]:
     yield _lease(name, store, 1.0)
     for consistency, seconds in product(("eventual", "session"), OVER_POSTGRES):
         yield _policy(name, store, consistency, "write_back", "cache_aside", seconds)
+    yield from (_long(name, store, seconds) for seconds in OVER_POSTGRES)
 
 
 def _has_interval(write: str, read: str) -> bool:
@@ -68,6 +70,13 @@ def _has_interval(write: str, read: str) -> bool:
 
 def _lease(name: str, store: str, seconds: float) -> Candidate:
     return _candidate(f"{name} lease {_said(seconds)}", store, consistency="lease", lease_ttl=seconds)
+
+
+def _long(name: str, store: str, seconds: float) -> Candidate:
+    """A view that only its own flushes refresh, for as long as the sketch's 300 s: no request waits for the store, however
+    far or gone that is, but a key that comes back after a pause is decided on an old view."""
+    options = {"consistency": "eventual", "write": "write_back", "sync_interval": seconds}
+    return _candidate(f"{name} eventual {_said(seconds)}, long views", store, **options)
 
 
 def _policy(name: str, store: str, consistency: str, write: str, read: str, seconds: float | None) -> Candidate:

@@ -45,7 +45,9 @@ def shown(progress: Progress | bool | None) -> Iterator[Progress]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")  # a notebook without widgets gets a bar of text
         from tqdm.auto import tqdm
-    with tqdm(total=1, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed} {postfix}", leave=False) as bar:
+    with tqdm(
+        total=1, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed}<{remaining} {postfix}", leave=False
+    ) as bar:
         often = OFTEN if sys.stderr.isatty() else SELDOM
         said = -inf
 

@@ -1,6 +1,7 @@
 """A scenario: the question in one TOML file. Which traffic, which limit, which deployment, what is required, who competes.
 
-Unknown keys are errors that name the key. `Scenario.load` reads a file, or a scenario that ships with the package by name.
+Unknown keys are errors that name the key. `Scenario.load` reads a file, or a scenario that ships with the package by its
+name, which is its place in `ratesim/scenarios`: "quickstart", "situations/login".
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ __all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
     "EPOCH",
     "seconds",
     "share",
+    "shipped",
 ]
 
 Persistence = Literal["none", "session", "durable"]
+Kind = Literal["memory", "redis", "postgres", "hybrid"]
 
 
 class ScenarioError(ValueError):
@@ -49,12 +52,15 @@ class ScenarioError(ValueError):
 
 class Requirements(Part):
     """What the choice must keep. p99: seconds of one decision. persistence: what survives, of `session` the restart of an
-    API node, of `durable` also that of the store. key_count: keys whose state must fit."""
+    API node, of `durable` also that of the store. key_count: keys whose state must fit. allowed: the backends that may be
+    used; a hybrid uses two, so hybrid+postgresql needs "hybrid" and "postgres"."""
 
     p99: Seconds | None = None
     max_over_admission: Share | None = None
+    max_false_denial: Share | None = None
     persistence: Persistence = "none"
     key_count: int = Field(default=1_000_000, ge=1)
+    allowed: tuple[Kind, ...] = Field(default=get_args(Kind), min_length=1)
 
 
 class Candidate(Part):
@@ -152,14 +158,13 @@ class Scenario(Part):
 
     @classmethod
     def load(cls, name: str | Path) -> Scenario:
-        """A TOML file, or a scenario of the package by its name ("quickstart")."""
+        """A TOML file, or a scenario of the package by its name ("quickstart", "situations/login")."""
         path = Path(name)
-        shipped = resources.files("ratesim") / "scenarios"
         if path.suffix != ".toml" and not path.exists():
-            known = sorted(item.name.removesuffix(".toml") for item in shipped.iterdir() if item.name.endswith(".toml"))
+            known = shipped()
             if str(name) not in known:
                 raise ScenarioError(f"scenario {str(name)!r}: no such file; shipped with ratesim: {', '.join(known)}")
-            path = Path(str(shipped / f"{name}.toml"))
+            path = known[str(name)]
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -194,6 +199,13 @@ class Scenario(Part):
         for candidate in data["candidates"]:
             lines += ["", "[[candidates]]", *(f"{key} = {_toml(value)}" for key, value in candidate.items())]
         return "\n".join(lines) + "\n"
+
+
+def shipped() -> dict[str, Path]:
+    """The scenarios that ship with the package, by name, in the order of their names."""
+    folder = Path(str(resources.files("ratesim") / "scenarios"))
+    files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.toml")}
+    return dict(sorted(files.items()))
 
 
 def _toml(value: Any) -> str:

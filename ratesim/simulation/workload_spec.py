@@ -66,6 +66,8 @@ class WorkloadSpec(Part):
     Cuts and changes apply in this order: `busiest` (seconds kept), `spread` (one-second stamps of a log), `speed`, `scale`
     (copies under distinct keys; below 1, so many of the keys), `head` (requests kept), `top_share` (of the requests: other
     keys are merged into the busiest one until it makes so many).
+    Then `sessions` says how many clients a key is, all of which ask as often: one of them is what a sticky balancer keeps
+    together, and who brings a token back. Unless given, a key is one.
     """
 
     log: str | None = None
@@ -106,6 +108,7 @@ class WorkloadSpec(Part):
     scale: float = Field(default=1.0, gt=0, le=10_000)
     head: int | None = Field(default=None, ge=1)
     top_share: Annotated[float, BeforeValidator(share), Field(gt=0, le=1)] | None = None
+    sessions: int | None = Field(default=None, ge=1, le=1_000_000)
     clients: ClientsSpec | None = None
 
     @model_validator(mode="after")
@@ -187,6 +190,8 @@ class WorkloadSpec(Part):
             trace = trace.head(self.head)
         if self.top_share is not None:
             trace = trace.concentrate(self.top_share, rng)
+        if self.sessions is not None:
+            trace = trace.in_sessions(self.sessions, rng)
         return trace
 
     def read(self, progress: Any = None) -> Trace:
@@ -278,7 +283,7 @@ class WorkloadSpec(Part):
 # What belongs to a log, to all but a closed loop, and to one way to come or one popularity.
 READ = ("log", "key", "format", "time", "time_unit", "cost", "status")  # what a log is read by
 _LOG = {*READ, "spread"}
-_CUTS = {"busiest", "speed", "scale", "head", "top_share", "clients"}
+_CUTS = {"busiest", "speed", "scale", "head", "top_share", "sessions", "clients"}
 _ARRIVALS: dict[str, tuple[str, ...]] = {
     "poisson": (),
     "steady": (),

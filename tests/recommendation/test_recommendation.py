@@ -166,6 +166,23 @@ def test_a_candidate_that_leaves_requests_undecided_fails_whatever_its_latency()
     assert reasons(lossy, HYBRID)["redis"].startswith("fails p99: 2 % of the requests get no decision")
 
 
+def test_a_backend_that_may_not_be_used_fails_whatever_it_measures():
+    asked = {"p99": "5ms", "max_over_admission": "1%", "allowed": ["memory", "postgres", "hybrid"]}
+    found = assessed(*ALL, **asked)
+    assert chosen(*ALL, **asked) == "postgres"
+    assert ", without Redis, at " in use(best(found), [best(found)], "USD")
+    why = reasons(*ALL, **asked)
+    assert why["redis"] == "fails allowed backends: needs Redis (without Redis, as required)"
+    assert why["hybrid"].startswith("fails allowed backends")
+
+
+def test_what_is_denied_without_need_can_be_limited_too():
+    strict = [{**row, "false_denial": 0.05} for row in HYBRID]
+    assert chosen(strict, REDIS, max_over_admission="1%") == "hybrid"
+    assert chosen(strict, REDIS, max_over_admission="1%", max_false_denial="1%") == "redis"
+    assert reasons(strict, REDIS, max_false_denial="1%")["hybrid"] == "fails false denial: false denial 5 % (1 % allowed)"
+
+
 def test_memory_that_cannot_hold_the_keys_fails():
     assert chosen(MEMORY, REDIS, key_count=2_000_000) == "redis"
     why = reasons(MEMORY, REDIS, key_count=2_000_000)["memory"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ratesim.simulation.scenario import Scenario, ScenarioError
+from ratesim.simulation.scenario import Scenario, ScenarioError, shipped
 from traffic import LogError
 
 GOOD = """
@@ -64,6 +64,17 @@ def test_a_scenario_that_is_not_there_is_named_with_those_that_are(tmp_path) -> 
         Scenario.load("quickstrat")
     with pytest.raises(ScenarioError, match="cannot be read"):
         Scenario.load(tmp_path / "none.toml")
+
+
+def test_what_ships_is_named_by_its_place() -> None:
+    names = list(shipped())
+    assert names == sorted(names)
+    assert {"quickstart", "situations/login"} <= set(names)
+    assert all(Scenario.load(name) == Scenario.load(path) for name, path in shipped().items())
+    with pytest.raises(ScenarioError, match=r"no such file; shipped with ratesim: quickstart, situations/audit, "):
+        Scenario.load("situations/logn")
+    with pytest.raises(ScenarioError, match="no such file"):
+        Scenario.load("situations")
 
 
 def test_the_quickstarts_limit_bites() -> None:

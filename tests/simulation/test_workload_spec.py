@@ -173,3 +173,25 @@ def test_a_scenario_may_name_the_column_of_the_answers_and_replays_its_429s(tmp_
     assert trace.origin.notes[0] == "the service limits: 1 answers 429 (50 %) are replayed as demand"
     with pytest.raises(ValueError, match="status"):
         WorkloadSpec(requests_per_second=1.0, status="answer")
+
+
+def test_a_key_may_be_many_clients_each_with_a_session_of_its_own() -> None:
+    one, many = (scenario(f"requests_per_second = 100\nkeys = 3{more}").trace() for more in ("", "\nsessions = 4"))
+    assert one.session.tolist() == one.key.tolist()
+    assert len(np.unique(many.session)) == 12
+    assert all(len(np.unique(many.key[many.session == session])) == 1 for session in np.unique(many.session))
+    assert (many.time == one.time).all()
+    with pytest.raises(ScenarioError, match="closed loop takes no sessions"):
+        scenario("sessions = 2\n[workload.clients]\nusers = 3")
+
+
+def test_what_a_sticky_balancer_keeps_together_is_a_client_and_not_a_key() -> None:
+    from ratesim import run
+    from ratesim.simulation.scenario import Candidate
+
+    sticky = Candidate(name="memory, sticky", storage="memory://", routing="sticky")
+    over = [
+        run(scenario(f"requests_per_second = 20\nkeys = 3{more}"), sticky).score.over_admission
+        for more in ("", "\nsessions = 4")
+    ]
+    assert over[0] == 0 < over[1]

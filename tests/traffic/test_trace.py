@@ -220,6 +220,15 @@ def test_scaling_multiplies_the_requests_of_each_key_by_k_under_distinct_keys(tr
     assert scaled.session.tolist() == scaled.key.tolist()
 
 
+@given(traces(min_size=1), st.integers(1, 4), st.integers(0, 2**32))
+def test_the_requests_of_a_key_may_be_dealt_out_to_sessions_of_its_own(trace: Trace, k: int, seed: int) -> None:
+    dealt = trace.in_sessions(k, np.random.default_rng(seed))
+    assert (dealt.session // k).tolist() == dealt.key.tolist() == trace.key.tolist()
+    assert dealt.time.tolist() == trace.time.tolist()
+    with pytest.raises(TraceError, match="in_sessions"):
+        trace.in_sessions(0, np.random.default_rng(seed))
+
+
 @given(traces(min_size=1), st.integers(2, 4), st.integers(0, 2**32))
 def test_scaling_keeps_the_first_copy_and_each_clients_rhythm(trace: Trace, k: int, seed: int) -> None:
     scaled = trace.scale(k, np.random.default_rng(seed))
