@@ -165,6 +165,7 @@ PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>rate
 SEEDED = [
     (inaccessible, '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" width="9">', "image-alt"),
     (inaccessible, '<p style="color: #999; background: #fff">Hardly to be seen.</p>', "color-contrast"),
+    (inaccessible, '<p style="color: #999; background: linear-gradient(#fff, #fff)">Nor this.</p>', "color-contrast"),
     (inaccessible, '<svg role="img" width="9" height="9"></svg>', "svg-img-alt"),
     (inaccessible, "<details><summary>More</summary><p style='color: #999'>Folded.</p></details>", "color-contrast"),
     (too_wide, '<div style="width: 900px">wide</div>', "900px"),
