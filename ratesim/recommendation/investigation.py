@@ -63,8 +63,8 @@ class Priced(Protocol):
 class Asked:
     """What is to be decided. trace: of the scenario. cut: makes the trace of the scenario when it was cut.
 
-    summary: of the trace (`Trace.summary`), by which capacities are worked out. beyond: whether to ask also for more load and
-    under other assumptions, on which the choice itself does not rest."""
+    summary: of the trace (`Trace.summary`), by which capacities are worked out. beyond: whether to ask also for more load
+    and under other assumptions, on which the choice itself does not rest."""
 
     scenario: Scenario
     candidates: tuple[Candidate, ...]

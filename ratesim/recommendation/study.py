@@ -77,8 +77,8 @@ def study(
 ) -> Study:
     """Investigate every candidate. out: directory to which the finished study is written, and in which one is looked for.
     runs: directory that keeps every run as soon as it is done, so that a study which was stopped goes on from there. live:
-    also replay on real servers. beyond: also ask for more load and under other assumptions. processes: as many as cores; the numbers are the same. progress: called with (done, total,
-    what is next).
+    also replay on real servers. beyond: also ask for more load and under other assumptions. processes: as many as cores; the
+    numbers are the same. progress: called with (done, total, what is next).
 
     Raises InquiryError, what reading the traffic raises, and KeyboardInterrupt.
     """

@@ -85,12 +85,12 @@ def test_of_those_that_pass_the_one_that_loads_the_store_least_is_chosen():
 
 
 def test_a_price_decides_where_there_is_one():
-    costs = {"redis": 60.0, "hybrid": 61.0, "postgres": 200.0, "memory": 1.0}
+    costs = {"redis": 60.0, "hybrid": 40.0, "postgres": 200.0, "memory": 1.0}
     asked = {"p99": "2ms", "max_over_admission": "1%", "persistence": "session", "costs": costs}
     assert chosen(*ALL, **asked) == "hybrid"
-    assert reasons(*ALL, **asked | {"costs": costs | {"redis": 40.0}})["hybrid"] == (
-        "passes, but costs more: 61 USD a month against 40 USD a month"
-    )
+    dearer = asked | {"costs": costs | {"hybrid": 61.0}}
+    assert chosen(*ALL, **dearer) == "redis"
+    assert reasons(*ALL, **dearer)["hybrid"] == "passes, but costs more: 61 USD a month against 60 USD a month"
 
 
 def test_no_over_admission_means_exactly_none():
