@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratesim.notebook import NotebookFailed, OutputError, check_out, execute, notebooks, render, workshop
+from ratesim.notebook import NotebookFailed, OutputError, Value, check_out, execute, notebooks, render, workshop
 
 if TYPE_CHECKING:
     from ratesim.recommendation.choice import Recommendation
@@ -77,7 +77,7 @@ def report(
         (work / "scenario.toml").write_text(_portable(scenario, work).to_toml(), "utf-8")
         profile.save(work / "profile.json")
         source = "" if profile.source == "shipped" else str(Path(profile.source).resolve())
-        parameters = {"scenario": "scenario.toml", "out": ".", "profile": source, "live": live}
+        parameters: dict[str, Value] = {"scenario": "scenario.toml", "out": ".", "profile": source, "live": live}
         executed = work / "report.ipynb"
         try:
             execute(notebook or notebooks() / "recommendation.ipynb", executed, parameters, work)
