@@ -24,6 +24,7 @@ from ratesim.simulation.profile import Profile
 from ratesim.simulation.progress import Progress
 from ratesim.simulation.run import run
 from ratesim.simulation.scenario import Candidate, Scenario, ScenarioError
+from ratesim.simulation.workload_spec import READ
 from traffic import Trace
 
 __all__ = ["Job", "code_version", "forget", "jobs_of", "work"]
@@ -37,6 +38,7 @@ _LIBRARIES = ("numba", "numpy", "psycopg", "redis", "scipy", "simpy")
 
 _one_at_a_time = threading.Lock()
 _traces: dict[str, Trace] = {}
+_logs: dict[str, Trace] = {}
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,27 @@ def work(job: Job, progress: Progress | None = None) -> dict[str, Any]:
 
 
 def _trace(job: Job) -> Trace:
-    """Made or read once in each process. Of a log that is once; a recipe is quickly made again."""
+    """Made once in each process, while jobs ask for the same. A log is read once, however it is cut."""
     if job.workload not in _traces:
         _traces.clear()
-        _traces[job.workload] = job.scenario.trace(job.seed)
+        _traces[job.workload] = job.scenario.trace(job.seed, read=_read(job))
     return _traces[job.workload]
 
 
+def _read(job: Job) -> Trace | None:
+    if job.log is None:
+        return None
+    asked = json.dumps([job.log, job.scenario.workload.model_dump(mode="json", include=set(READ))], sort_keys=True)
+    if asked not in _logs:
+        _logs.clear()
+        _logs[asked] = job.scenario.workload.read()
+    return _logs[asked]
+
+
 def forget() -> None:
-    """Let go of the trace that the next job might have used."""
+    """Let go of the traces that the next job might have used."""
     _traces.clear()
+    _logs.clear()
 
 
 @cache

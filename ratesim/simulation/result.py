@@ -94,7 +94,8 @@ class RunResult:
         nodes' processors, the mean and the busiest. store_waiting: the mean number of batches that wait in the store;
         store_inside_max, node_inside_max: the most that waited or were served at once. bytes_per_key: as measured for one;
         node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago the store was last heard of, at
-        each decision; nan where nobody decides on a view.
+        each decision; nan where nobody decides on a view. asked_total: cost, of all requests, as exact_total is of what an
+        exact limiter admits. faulty_*: of requests sent while a fault held, failed ones included; 0 where there were none.
         """
         requests = len(self.allowed)
         admitted = int(self.allowed.sum())
@@ -120,6 +121,7 @@ class RunResult:
             "in_flight": self.in_flight,
             "fail_open": int(self.fail_open.sum()),
             "errors": ", ".join(f"{kind} {count}" for kind, count in sorted(self.errors.items())),
+            "asked_total": float(self.trace.cost.sum()),
             "exact_total": self.score.exact_total,
             "over_admission": self.score.over_admission,
             "false_denial": self.score.false_denial,
@@ -151,8 +153,23 @@ class RunResult:
             "view_age_p99": ages.quantile(0.99) if ages else np.nan,
             "view_age_max": ages.quantile(1.0) if ages else np.nan,
             "simulated_seconds": self.trace.duration,
+            **self._faulty(),
             "partial": self.partial,
         }
+
+    def _faulty(self) -> dict[str, Any]:
+        during = np.logical_or.reduce(self._during(), axis=0) if self.scenario.faults else np.zeros(len(self.trace), bool)
+        requests = int(during.sum())
+        return {
+            "faulty_requests": requests,
+            "faulty_failed": int((during & self.failed).sum()),
+            "faulty_latency_p99": float(np.quantile(self.latency[during], 0.99)) if requests else 0.0,
+        }
+
+    def _during(self) -> list[NDArray[np.bool_]]:
+        """For each fault, which requests were sent while it held; a crash is over when a replica has taken over."""
+        since = self.trace.time - self.began
+        return [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.befalls]
 
     def decisions(self) -> pd.DataFrame:
         """One row for each request, enough to audit any other number: time, key, cost, session, node, decision, sequence,
@@ -215,10 +232,8 @@ class RunResult:
 
         A request belongs to every fault that held when it was sent; a crash is over when a replica has taken over.
         """
-        since = self.trace.time - self.began
-        faults = self.scenario.faults
-        during = [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.befalls]
-        healthy = ~np.logical_or.reduce(during, axis=0) if during else np.ones(len(since), bool)
+        faults, during = self.scenario.faults, self._during()
+        healthy = ~np.logical_or.reduce(during, axis=0) if during else np.ones(len(self.trace), bool)
         named = [f"{fault.kind} at {fault.start:g} s" for fault in faults]
         rows = []
         for phase, rows_of in [("healthy", healthy), *zip(named, during, strict=True)]:

@@ -167,11 +167,12 @@ class Scenario(Part):
             raise ScenarioError(f"scenario {path}: cannot be read: {reason}") from error
         return cls.parse(text, str(path), path.resolve().parent)
 
-    def trace(self, seed: int | None = None, progress: Any = None) -> Trace:
+    def trace(self, seed: int | None = None, progress: Any = None, read: Trace | None = None) -> Trace:
         """The requests of the replication with this seed (the scenario's unless given), the same for every candidate; of a
-        log, the same for every replication. Raises LogError, and ScenarioError for no requests at all."""
+        log, the same for every replication. read: the log, if it was read already. Raises LogError, and ScenarioError for no
+        requests at all."""
         drawn = self.seed if seed is None or self.workload.log is not None else seed
-        trace = self.workload.trace(np.random.default_rng([drawn, 0]), progress)
+        trace = self.workload.trace(np.random.default_rng([drawn, 0]), progress, read)
         if not len(trace):
             raise ScenarioError(f"workload: no request comes of it with seed {drawn}; make it longer, or its rate higher")
         return trace

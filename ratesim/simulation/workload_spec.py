@@ -35,7 +35,7 @@ from traffic import (
 from traffic.arrivals import Arrivals
 from traffic.keys import Keys
 
-__all__ = ["EPOCH", "WorkloadSpec"]
+__all__ = ["EPOCH", "READ", "WorkloadSpec"]
 
 EPOCH = 1.7e9  # seconds: when recipes begin
 MOST_KEYS = 100_000_000
@@ -164,23 +164,14 @@ class WorkloadSpec(Part):
         # A scenario that was written out whole says what it would be anyway.
         return name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default
 
-    def trace(self, rng: np.random.Generator, progress: Any = None) -> Trace:
-        """The requests; of a closed loop those of users who are answered yes at once. Raises LogError."""
+    def trace(self, rng: np.random.Generator, progress: Any = None, read: Trace | None = None) -> Trace:
+        """The requests; of a closed loop those of users who are answered yes at once. read: what `read` gave, if the log was
+        read already. Raises LogError."""
         if self.clients is not None and self.clients.users is not None:
             return unhindered(self._closed_loop(self.clients), rng, EPOCH)
-        if self.log is not None:
-            assert not isinstance(self.cost, float)
-            trace = read_log(
-                self.log,
-                key=self.key,
-                format=self.format,
-                time=self.time,
-                time_unit=self.time_unit,
-                cost=self.cost,
-                progress=progress,
-            )
-        else:
-            trace = self.recipe().trace(rng)
+        if read is None:
+            read = self.recipe().trace(rng) if self.log is None else self.read(progress)
+        trace = read
         if self.busiest is not None:
             trace = trace.busiest(self.busiest)
         if self.spread and self.log is not None:
@@ -192,6 +183,20 @@ class WorkloadSpec(Part):
         if self.head is not None:
             trace = trace.head(self.head)
         return trace
+
+    def read(self, progress: Any = None) -> Trace:
+        """The log, before anything of it is cut or changed. Raises LogError."""
+        assert self.log is not None
+        assert not isinstance(self.cost, float)
+        return read_log(
+            self.log,
+            key=self.key,
+            format=self.format,
+            time=self.time,
+            time_unit=self.time_unit,
+            cost=self.cost,
+            progress=progress,
+        )
 
     def reacting(self, trace: Trace) -> Clients | None:
         """Those who ask, where they react; `trace`: what this makes."""
@@ -265,7 +270,8 @@ class WorkloadSpec(Part):
 
 
 # What belongs to a log, to all but a closed loop, and to one way to come or one popularity.
-_LOG = {"log", "key", "format", "time", "time_unit", "cost", "spread"}
+READ = ("log", "key", "format", "time", "time_unit", "cost")  # what a log is read by
+_LOG = {*READ, "spread"}
 _CUTS = {"busiest", "speed", "scale", "head", "clients"}
 _ARRIVALS: dict[str, tuple[str, ...]] = {
     "poisson": (),
