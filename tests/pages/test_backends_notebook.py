@@ -12,7 +12,7 @@ import pytest
 
 from ratesim.pages.asked import asked
 from ratesim.pages.backends import parts
-from ratesim.pages.backends.compared import CANDIDATES, Comparison, Seen
+from ratesim.pages.backends.compared import NAMES, Comparison, Seen, named
 from ratesim.simulation.scenario import ScenarioError
 from ratesim.wording import seconds, share
 
@@ -63,9 +63,14 @@ def of(found: Comparison, name: str) -> Seen:
 
 def test_every_backend_and_every_consistency_competes(found):
     assert {each.backend for each in found.seen} == {"memory", "redis", "postgres", "hybrid"}
-    told = {re.search(r"consistency=(\w+)", each.storage)[1] for each in CANDIDATES if "hybrid" in each.storage}
+    told = {re.search(r"consistency=(\w+)", each.row["storage"])[1] for each in found.seen if each.backend == "hybrid"}
     assert told == {"strong", "lease", "session", "eventual"}
-    assert [each.name for each in found.seen] == [each.name for each in CANDIDATES]
+    assert [each.name for each in found.seen] == list(NAMES)
+
+
+def test_one_node_has_no_use_for_sticky_routing(recipe):
+    alone = asked(str(recipe), nodes=1)
+    assert [each.name for each in named(alone, NAMES)] == [name for name in NAMES if name != "memory, sticky"]
 
 
 def test_all_get_the_same_requests(found):
@@ -74,7 +79,7 @@ def test_all_get_the_same_requests(found):
 
 
 def test_stores_that_decide_admit_nothing_too_much_and_memories_that_know_nothing_of_each_other_most(found):
-    for name in ("redis", "postgres", "hybrid strong", "hybrid lease", "memory, sticky"):
+    for name in ("redis", "postgres", "hybrid strong", "hybrid lease 1 s", "memory, sticky"):
         assert of(found, name).over == 0.0
     assert of(found, "memory").over == max(each.over for each in found.seen) > 0.1
     assert 0.0 < of(found, "hybrid eventual 100 ms").over < of(found, "hybrid eventual 1 s").over
@@ -151,7 +156,7 @@ def test_every_figure_of_backends_can_be_read_and_heard(shown):
     for figure in figures:
         root = ElementTree.fromstring(figure)
         assert root.get("role") == "img"
-        for name in ("memory", "redis", "postgres", "hybrid lease"):
+        for name in ("memory", "redis", "postgres", "hybrid lease 1 s"):
             assert name in root.get("aria-label")
 
 

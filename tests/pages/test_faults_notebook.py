@@ -88,7 +88,7 @@ def test_hybrids_answer_every_request_and_open_they_admit_more_than_before(found
     for name in NAMES:
         if name.startswith("hybrid"):
             assert of(found, name).failed == 0.0
-    for name in ("hybrid strong", "hybrid lease"):
+    for name in ("hybrid strong", "hybrid lease 1 s"):
         before, after = of(found, name).over
         assert before == 0.0
         assert after > 0.05
@@ -140,7 +140,7 @@ def test_every_figure_of_faults_can_be_read_and_heard(shown, found):
     for figure in figures:
         root = ElementTree.fromstring(figure)
         assert root.get("role") == "img"
-        assert "hybrid lease" in root.get("aria-label")
+        assert "hybrid lease 1 s" in root.get("aria-label")
     redis = of(found, "redis").during
     assert (
         f"redis {redis['admitted'].sum()} admitted, {redis['denied'].sum()} denied, {redis['failed'].sum()} failed"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ratesim.limit import Limit
-from ratesim.pages.backends.compared import CANDIDATES
+from ratesim.pages.backends.compared import named
 from ratesim.simulation.fault_spec import Fault
 from ratesim.simulation.oracle import exact
 from ratesim.simulation.result import RunResult
@@ -24,7 +24,7 @@ NAMES = (
     "redis",
     "postgres",
     "hybrid strong",
-    "hybrid lease",
+    "hybrid lease 1 s",
     "hybrid session 100 ms",
     "hybrid eventual 100 ms",
 )
@@ -62,8 +62,8 @@ class Setting:
         )
 
     def candidate(self, name: str) -> Candidate:
-        """One of the page on backends, with what it answers without its store."""
-        found = next(each for each in CANDIDATES if each.name == name)
+        """The one of the catalogue, with what it answers without its store."""
+        (found,) = named(self.scenario(()), [name])
         if not found.storage.startswith("hybrid+"):
             return found
         return found.model_copy(update={"storage": f"{found.storage}&when_away={self.when_away}"})

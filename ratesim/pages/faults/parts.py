@@ -18,7 +18,7 @@ from ratesim.wording import seconds, share
 
 __all__ = ["answer", "broken", "clients", "over_time", "reproduce", "too_much", "turn"]
 
-TURNED = ("redis", "hybrid lease", "hybrid eventual 100 ms")  # what is shown while a knob is turned
+TURNED = ("redis", "hybrid lease 1 s", "hybrid eventual 100 ms")  # what is shown while a knob is turned
 POLICIES = {
     "fail_open": "admit what they know no reason against",
     "fail_closed": "deny",
