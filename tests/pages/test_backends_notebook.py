@@ -108,7 +108,7 @@ def test_a_log_takes_the_place_of_the_traffic_and_needs_a_limit(tmp_path, monkey
     with pytest.raises(ScenarioError, match="limit: say what is allowed"):
         asked(log="access.log")
     scenario = asked(log="access.log", limit="5/minute", nodes=2, busiest="2m", key="endpoint")
-    assert scenario.name == "access.log"
+    assert (scenario.name, scenario.limit.algorithm) == ("access.log", "sliding_window")
     assert (scenario.limit.rate, scenario.deployment.nodes, scenario.workload.key) == ("5/minute", 2, "endpoint")
     trace = scenario.trace()
     assert list(trace.keys) == ["/a"]

@@ -120,7 +120,7 @@ def test_a_reader_finds_the_cheapest_policy_for_what_is_bearable(shown, found):
 
 
 def test_the_longer_the_interval_the_more_the_busiest_key_gets(found):
-    seldom, often = trial(found.traffic, 1.0, 1), trial(found.traffic, 0.003, 1)
+    seldom, often = (trial(found.traffic, interval, found.seed) for interval in (1.0, 0.003))
     assert 1.0 <= often.times < seldom.times
     assert len(seldom.asked) == len(often.asked) > len(seldom.admitted)
     assert f"{seconds(1.0)} at 4 nodes, the busiest key gets {seldom.times:.2f} times its limit" in turned(
