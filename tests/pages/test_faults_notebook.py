@@ -101,6 +101,8 @@ def test_closed_they_deny_all_and_local_they_keep_to_their_share(found):
     away = during(closed, "hybrid strong", "failover")
     assert away["denied"] == away["requests"]
     assert of(closed, "hybrid strong").over[1] == pytest.approx(0.0, abs=0.02)
+    assert re.search(r"\d deny what is due, hybrid [\w ]+ most, ", words(parts.answer(closed).data))
+    assert "nothing changes for memory." in words(parts.answer(closed).data)
     assert of(closed, "hybrid strong").over[1] < of(local, "hybrid strong").over[1] < of(found, "hybrid strong").over[1]
 
 

@@ -97,12 +97,14 @@ def faults_of(kind: str, start: float, duration: float, nodes: int) -> tuple[Fau
 @dataclass(frozen=True, eq=False)
 class Broken:
     """One candidate. phases: of `RunResult.phases`. series: of `RunResult.series` by the second, with due: how many of the
-    requests an exact limiter would have admitted. healthy, faulty: rows of `RunResult.row` without and with faults."""
+    requests an exact limiter would have admitted. short: by what share less was admitted during the faults than was due.
+    healthy, faulty: rows of `RunResult.row` without and with faults."""
 
     name: str
     backend: str
     phases: pd.DataFrame
     series: pd.DataFrame
+    short: float
     healthy: dict[str, Any]
     faulty: dict[str, Any]
 
@@ -165,11 +167,13 @@ def _broken(setting: Setting, name: str) -> Broken:
     healthy = run(setting.scenario(()), candidate).row()
     result = run(setting.scenario(setting.faults), candidate)
     due = _due(result)
+    series = result.series(BIN).assign(due=_binned(result, due))
     return Broken(
         name=name,
         backend=str(healthy["backend"]),
         phases=result.phases(),
-        series=result.series(BIN).assign(due=_binned(result, due)),
+        series=series,
+        short=_short(series, setting.faults),
         healthy=healthy,
         faulty=result.row(),
     )
@@ -186,3 +190,13 @@ def _binned(result: RunResult, due: np.ndarray[Any, np.dtype[np.bool_]]) -> np.n
     bins = np.floor((result.trace.time - result.began) / BIN).astype(np.int64)
     counted = np.bincount(bins, due).astype(np.int64)
     return counted[np.unique(bins)]
+
+
+def _short(series: pd.DataFrame, faults: Sequence[Fault]) -> float:
+    """By what share less was admitted than was due, in the bins in which a fault held throughout."""
+    begin = series["begin"]
+    during = series[
+        np.logical_or.reduce([(begin >= each.start) & (begin + BIN <= each.start + each.duration) for each in faults])
+    ]
+    due = float(during["due"].sum())
+    return max(1.0 - float(during["admitted"].sum()) / due, 0.0) if due else 0.0

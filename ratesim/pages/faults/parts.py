@@ -18,6 +18,7 @@ from ratesim.wording import seconds, share
 
 __all__ = ["answer", "broken", "clients", "over_time", "reproduce", "too_much", "turn"]
 
+NOTABLE = 0.005  # a share of what an exact limiter admits: less is not worth a verdict
 TURNED = ("redis", "hybrid lease 1 s", "hybrid eventual 100 ms")  # what is shown while a knob is turned
 POLICIES = {
     "fail_open": "admit what they know no reason against",
@@ -30,17 +31,23 @@ def answer(found: Breaking) -> HTML:
     """Who fails, who admits too much, and who does neither."""
     failing = sorted((each for each in found.candidates if each.faulty["failed"]), key=lambda each: -each.failed)
     leaking = sorted((each for each in found.candidates if _leaks(each)), key=lambda each: -each.over[1])
-    spared = [each.name for each in found.candidates if each not in failing and each not in leaking]
+    denying = sorted((each for each in found.candidates if _denies(each)), key=lambda each: -each.short)
+    spared = [each.name for each in found.candidates if each not in failing and not _leaks(each) and not _denies(each)]
     said = []
     if failing:
         parts = _shared([(each.name, share(each.failed)) for each in failing])
         said.append(f"{parts} of the requests during the faults get no decision")
     if leaking:
         most = leaking[0]
-        said.append(
-            f"{len(leaking)} answer and admit more than before, {most.name} most, {share(most.over[1])} too much instead of "
-            f"{share(most.over[0])}"
+        who = f"{len(leaking)} answer and admit" if len(leaking) > 1 else f"{most.name} answers and admits"
+        which = f" {most.name} most," if len(leaking) > 1 else ""
+        said.append(f"{who} more than before,{which} {share(most.over[1])} too much instead of {share(most.over[0])}")
+    if denying:
+        most = denying[0]
+        who = (
+            f"{len(denying)} deny what is due, {most.name} most," if len(denying) > 1 else f"{most.name} denies what is due,"
         )
+        said.append(f"{who} {share(most.short)} of it during the faults")
     if spared:
         said.append(f"nothing changes for {_listed(spared)}")
     verdict = "; ".join(said)
@@ -71,7 +78,12 @@ def answer(found: Breaking) -> HTML:
 
 def _leaks(each: Broken) -> bool:
     """Whether faults make it admit more than it does anyway: by more than a tenth, which may be chance."""
-    return each.over[1] > 1.1 * each.over[0]
+    return each.over[1] > max(1.1 * each.over[0], NOTABLE)
+
+
+def _denies(each: Broken) -> bool:
+    """Whether it answers during the faults, and denies what is due."""
+    return not each.faulty["failed"] and each.short > 2 * NOTABLE
 
 
 def _shared(parts: Sequence[tuple[str, str]]) -> str:
