@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratesim.notebook import NotebookFailed, OutputError, check_out, execute, notebooks, render, workshop
+from ratesim.notebook import NotebookFailed, OutputError, Value, check_out, execute, notebooks, render, workshop
 
 if TYPE_CHECKING:
     from ratesim.recommendation.choice import Recommendation
@@ -92,7 +92,7 @@ def report(
         profile.save(work / "profile.json")
         (work / "prices.toml").write_text(prices.to_toml(), "utf-8")
         source = "" if profile.source == "shipped" else str(Path(profile.source).resolve())
-        parameters: dict[str, str | bool | int | float | None] = {
+        parameters: dict[str, Value] = {
             "scenario": "scenario.toml",
             "out": ".",
             "profile": source,

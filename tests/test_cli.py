@@ -129,7 +129,7 @@ def test_what_is_missing_is_asked_for(log, tmp_path):
 def test_help_teaches_each_command():
     told = command("--help")
     assert told.returncode == 0
-    for name in ("report", "recommend", "run", "sweep", "calibrate", "bench", "lab", "servers"):
+    for name in ("report", "recommend", "run", "sweep", "notebook", "calibrate", "bench", "lab", "servers"):
         assert f"\n  {name} " in told.stdout
     assert "ratesim report --log access.log --limit 100/minute" in told.stdout
 

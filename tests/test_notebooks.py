@@ -5,7 +5,7 @@ from __future__ import annotations
 import nbformat
 import pytest
 
-from ratesim.report import notebooks
+from ratesim.notebook import notebooks, parameters_of
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in notebooks().glob("*.ipynb")))
@@ -19,3 +19,4 @@ def test_a_notebook_is_thin_and_without_outputs(name: str) -> None:
         assert len(cell.source.splitlines()) <= 12
         assert cell.outputs == []
         assert cell.execution_count is None
+    assert parameters_of(notebooks() / f"{name}.ipynb")

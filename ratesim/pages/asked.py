@@ -31,7 +31,6 @@ def asked(
         if not limit:
             raise ScenarioError("limit: say what is allowed to each key of the log, such as 100/minute")
         data["name"], data["workload"] = Path(log).name, {"log": str(Path(log).absolute())}
-        data["limit"] = {}
     said = {
         ("workload", "key"): key,
         ("workload", "busiest"): busiest,

@@ -52,35 +52,45 @@ class Knobs:
         return self._seen[chosen]
 
     @cached_property
-    def widget(self) -> Any:
-        """The controls above the picture. Turning one computes the picture once it is let go."""
-        import ipywidgets
+    def controls(self) -> dict[str, Any]:
+        """A slider for each knob, by its name."""
+        from ipywidgets import SelectionSlider
 
-        picture, state = ipywidgets.HTML(self.data), ipywidgets.HTML()
-        controls = {
-            name: ipywidgets.SelectionSlider(
-                options=knob.options,
-                value=knob.start,
-                description=knob.label,
-                continuous_update=False,
-                style={"description_width": "initial"},
+        style = {"description_width": "initial"}
+        return {
+            name: SelectionSlider(
+                options=knob.options, value=knob.start, description=knob.label, continuous_update=False, style=style
             )
             for name, knob in self._knobs.items()
         }
 
+    @cached_property
+    def widget(self) -> Any:
+        """The controls above the picture, which is computed when one is let go."""
+        import ipywidgets
+
+        picture, state = ipywidgets.HTML(self.data), ipywidgets.HTML()
+
         def turned(change: Any) -> None:
             state.value = "computing"
             try:
-                picture.value = self._picture({name: control.value for name, control in controls.items()}).data
+                picture.value = self._picture({name: control.value for name, control in self.controls.items()}).data
             except Exception as error:
                 # A front end shows nobody what a callback raises.
                 state.value = escaped(f"{type(error).__name__}: {error}")
                 raise
             state.value = ""
 
-        for control in controls.values():
+        for control in self.controls.values():
             control.observe(turned, "value")
-        return ipywidgets.VBox([ipywidgets.HBox([*controls.values(), state]), picture])
+        return ipywidgets.VBox([ipywidgets.HBox([*self.controls.values(), state]), picture])
+
+    def turn(self, **values: Any) -> HTML:
+        """Turn knobs as a reader would; the picture that is shown then."""
+        shown = self.widget.children[1]
+        for name, value in values.items():
+            self.controls[name].value = value
+        return HTML(shown.value)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """Both ways to show it, of which a front end takes the one that it can; static, only the picture."""

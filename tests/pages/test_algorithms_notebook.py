@@ -5,29 +5,15 @@ from __future__ import annotations
 import re
 from html import unescape
 
-import nbformat
-import papermill
 import pytest
 
 from ratesim.algorithms import names
 from ratesim.pages.algorithms import parts
 from ratesim.pages.algorithms.choice import choices
-from ratesim.report import notebooks
 from ratesim.simulation.compare import Standing
 
 SMALL = {"limit": "20/minute", "seed": 3, "keys": 30, "requests": 20_000, "sources": 2_000}
 NOTEBOOK = "algorithms.ipynb"
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    """What each code cell shows, as HTML."""
-    out = tmp_path_factory.mktemp("algorithms") / "out.ipynb"
-    papermill.execute_notebook(
-        str(notebooks() / NOTEBOOK), str(out), parameters=SMALL, kernel_name="python3", progress_bar=False
-    )
-    cells = nbformat.read(out, as_version=4).cells
-    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +42,7 @@ def test_the_first_output_is_the_answer_and_says_what_the_numbers_say(shown, fou
 
 def test_every_algorithm_has_its_row_and_every_figure_says_in_words_what_it_shows(shown, found):
     page = "\n".join(shown)
-    assert page.count("<svg ") == page.count('role="img" aria-label="') == 5
+    assert page.count("<svg ") == page.count('role="img" aria-label="') == 6
     table = words(shown[2])
     for name in names():
         row = found.rows[(found.rows["algorithm"] == name) & (found.rows["workload"] == "on and off")].iloc[0]
@@ -64,8 +50,8 @@ def test_every_algorithm_has_its_row_and_every_figure_says_in_words_what_it_show
 
 
 def test_the_published_claim_stands_beside_ours(shown, found):
-    said = words(shown[4])
-    assert "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/" in shown[4]
+    said = words(shown[5])
+    assert "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/" in shown[5]
     assert re.search(r"requests\s+400,000,000\s+" + f"{found.ours.requests:,}", said)
     assert re.search(r"wrongly allowed or limited\s+0\.003 %\s+" + re.escape(parts.share(found.ours.wrong)), said)
 
@@ -96,3 +82,16 @@ def test_the_advice_follows_the_numbers_and_not_the_names():
     assert "no period" in advice["fixed_window"][0]
     assert "catch up" in advice["gcra"][0]
     assert "cost least" in advice["leaky_bucket"][0]
+
+
+def test_a_larger_burst_lets_a_bucket_admit_more_and_a_larger_limit_everybody(found):
+    knobs = parts.turn(found)
+
+    def admitted(limit, burst):
+        told = re.search(r'Admitted in three periods: (.*?)\."', knobs.turn(limit=limit, burst=burst).data)[1]
+        return {name: float(cost) for name, cost in (each.split() for each in told.split("; "))}
+
+    plain, burst, limit = admitted(1.0, 1.0), admitted(1.0, 5.0), admitted(2.0, 1.0)
+    assert burst.pop("token_bucket") > 1.5 * plain["token_bucket"]
+    assert burst == {name: plain[name] for name in burst}
+    assert all(limit[name] > 1.4 * plain[name] for name in plain)

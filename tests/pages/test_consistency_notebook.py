@@ -6,25 +6,20 @@ import re
 from html import unescape
 from xml.etree import ElementTree
 
-import nbformat
 import pandas as pd
 import pytest
 
 from ratesim.pages.consistency import parts
-from ratesim.pages.consistency.policies import POLICIES, Map, cheapest
+from ratesim.pages.consistency.policies import POLICIES, Map, cheapest, trial
 from ratesim.wording import seconds, share
 
-
-@pytest.fixture(scope="module")
-def shown(consistency_notebook) -> list[str]:
-    """What each code cell shows, as HTML."""
-    cells = nbformat.read(consistency_notebook, as_version=4).cells
-    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+SMALL = {"limit": "40/second", "requests": 600.0, "keys": 8, "skew": 1.0, "nodes": 4, "seed": 3, "seeds": 1, "duration": 2.0}
+NOTEBOOK = "consistency.ipynb"
 
 
 @pytest.fixture(scope="module")
-def found(consistency_parameters) -> Map:
-    return parts.mapped(**consistency_parameters)
+def found() -> Map:
+    return parts.mapped(**SMALL)
 
 
 def words(html: str) -> str:
@@ -106,7 +101,7 @@ def test_every_policy_stands_in_the_table_with_what_it_costs(shown, found):
 
 def test_every_figure_of_consistency_can_be_read_and_heard(shown):
     figures = re.findall(r"<svg .*?</svg>", "\n".join(shown), flags=re.DOTALL)
-    assert len(figures) == 4
+    assert len(figures) == 5
     for figure in figures:
         root = ElementTree.fromstring(figure)
         assert root.get("role") == "img"
@@ -114,8 +109,29 @@ def test_every_figure_of_consistency_can_be_read_and_heard(shown):
 
 
 def test_a_reader_finds_the_cheapest_policy_for_what_is_bearable(shown, found):
-    said = words(shown[5])
+    said = words(shown[6])
     rows = found.part("policies")
     for bearable in (0.0, 0.01, 1.0):
         assert (cheapest(rows, bearable, 0.01) or "none") in said
     assert f"nothing {cheapest(rows, 0.0, 1e-4) or 'none'}" in said
+
+
+# The knobs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_longer_the_interval_the_more_the_busiest_key_gets(found):
+    seldom, often = (trial(found.traffic, interval, found.seed) for interval in (1.0, 0.003))
+    assert 1.0 <= often.times < seldom.times
+    assert len(seldom.asked) == len(often.asked) > len(seldom.admitted)
+    assert f"{seconds(1.0)} at 4 nodes, the busiest key gets {seldom.times:.2f} times its limit" in turned(
+        found, interval=1.0
+    )
+
+
+def test_one_node_gives_nobody_more_than_the_limit(found):
+    assert "at 1 node, the busiest key gets 1.00 times" in turned(found, nodes=1)
+
+
+def turned(found: Map, **values: object) -> str:
+    """What the picture says when a knob is turned."""
+    return unescape(parts.turn(found).turn(**values).data)

@@ -7,15 +7,12 @@ from dataclasses import replace
 from html import unescape
 from xml.etree import ElementTree
 
-import nbformat
 import pandas as pd
-import papermill
 import pytest
 
 from ratesim.pages.eviction import parts
 from ratesim.pages.eviction.choice import Standing, best, standings, verdict
 from ratesim.pages.eviction.plots import pressure
-from ratesim.report import notebooks
 from ratesim.simulation.evicting import PEERS
 from ratesim.storage.eviction import POLICIES
 from ratesim.wording import share
@@ -24,17 +21,6 @@ SMALL = {"limit": "5/minute", "algorithms": "token_bucket,fixed_window", "seed":
 SMALL["entries"] = 200
 NOTEBOOK = "eviction.ipynb"
 CASES = 2 * 8 * 4  # algorithms, workloads, rooms
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    """What each code cell shows, as HTML."""
-    out = tmp_path_factory.mktemp("eviction") / "out.ipynb"
-    papermill.execute_notebook(
-        str(notebooks() / NOTEBOOK), str(out), parameters=SMALL, kernel_name="python3", progress_bar=False
-    )
-    cells = nbformat.read(out, as_version=4).cells
-    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
 
 
 @pytest.fixture(scope="module")

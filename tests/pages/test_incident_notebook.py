@@ -7,9 +7,7 @@ import re
 from html import unescape
 from xml.etree import ElementTree
 
-import nbformat
 import numpy as np
-import papermill
 import pytest
 
 from ratesim.limit import Limit
@@ -17,23 +15,11 @@ from ratesim.pages.incident import advice, parts
 from ratesim.pages.incident.record import PUBLISHED, RECORD
 from ratesim.pages.incident.replay import Setting, simulated
 from ratesim.pages.incident.rule import bends, expected, interval_for, most, operations, rule
-from ratesim.report import notebooks
 from ratesim.wording import seconds, share
 
 SMALL = {"limit": "200/second", "offered": 3.0, "seed": 3, "seeds": 1, "windows": 2, "points": 5, "load_seconds": 2}
 NOTEBOOK = "incident.ipynb"
 LIMIT = Limit(1000.0, 1.0, "fixed_window")
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    """What each code cell shows, as HTML."""
-    out = tmp_path_factory.mktemp("incident") / "out.ipynb"
-    papermill.execute_notebook(
-        str(notebooks() / NOTEBOOK), str(out), parameters=SMALL, kernel_name="python3", progress_bar=False
-    )
-    cells = nbformat.read(out, as_version=4).cells
-    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,21 @@ from matplotlib.figure import Figure
 
 from ratesim.limit import Limit
 from ratesim.pages.algorithms.choice import TWICE, choices, kept, listed
-from ratesim.pages.algorithms.plots import around_an_edge, footprint, near_the_threshold, sawtooth, worst_windows
+from ratesim.pages.algorithms.plots import (
+    after_a_pause,
+    around_an_edge,
+    footprint,
+    near_the_threshold,
+    sawtooth,
+    worst_windows,
+)
 from ratesim.pages.html import HTML, escaped, html_table
+from ratesim.pages.knobs import Knob, Knobs, knobs
+from ratesim.pages.reproducing import command
 from ratesim.pages.style import to_svg
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.compare import EDGE, Standing, admitted_around, compare, measure, request_cost, summarise, workloads
+from ratesim.simulation.oracle import exact_trace
 from ratesim.simulation.saturation import saturate
 from ratesim.simulation.two_window import PERIODS, TwoWindow, crowd, two_window
 from ratesim.wording import seconds, share
@@ -34,12 +44,16 @@ __all__ = [
     "learning",
     "published",
     "reproduce",
+    "turn",
 ]
 
 # J. Desgats, "How we built rate limiting capable of scaling to millions of domains", Cloudflare, 7 June 2017,
 # https://blog.cloudflare.com/counting-things-a-lot-of-different-things/
 SOURCE = "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/"
 CLAIM = {"requests": 400e6, "sources": 270e3, "wrong": 3e-5, "difference": 0.06}
+
+BUCKET = "token_bucket"
+TURNED = ("fixed_window", "sliding_window", "sliding_log", BUCKET)  # what is shown while a knob is turned
 
 LOG_LIMIT = (10.0, 10.0)  # requests, seconds: all stamps of the shipped log lie in the sixth minute of an hour
 
@@ -165,6 +179,27 @@ def admits(found: Comparison) -> HTML:
     return HTML(figure + html_table(head, rows).data + _small(note))
 
 
+def turn(found: Comparison) -> Knobs:
+    """A client that asks for three times the limit of the page: what each rule admits by another limit and burst."""
+    asked, trace = found.limit, found.traces["steady overload"].window(0.0, 3.0 * found.limit.period)
+
+    def picture(limit: float, burst: float) -> HTML:
+        rate = limit * asked.rate
+        curves = {}
+        for name in TURNED:
+            tried = Limit(rate, asked.period, name, burst * rate if name == BUCKET else None)
+            admitted = exact_trace(tried, trace)
+            curves[name] = trace.time[admitted], np.cumsum(trace.cost[admitted]) / asked.rate
+        said = f"{rate:g} per {asked.period:g} s; {BUCKET} with a burst of {burst * rate:g}; asked: 3 times {asked}."
+        return _shown(after_a_pause(curves, asked.period, limit, burst), said)
+
+    return knobs(
+        picture,
+        limit=Knob("limit", (0.25, 0.5, 1.0, 2.0, 4.0), 1.0, lambda times: f"{times * asked.rate:g}"),
+        burst=Knob("burst", (0.1, 0.25, 0.5, 1.0, 2.0, 5.0), 1.0, lambda times: f"{times:g} × the limit"),
+    )
+
+
 def costs(found: Comparison) -> HTML:
     """Memory for each key and processor time for each decision, measured here."""
     rows = []
@@ -249,10 +284,9 @@ def learning(found: Comparison) -> HTML:
 
 def reproduce(found: Comparison) -> HTML:
     """What gives the same numbers again."""
-    return HTML(
-        f"<p>Limit {escaped(found.limit)}, seed {found.seed}. Another: <code>papermill notebooks/algorithms.ipynb out.ipynb "
-        '-p limit "10/second" -p seed 2</code>. Same limit and seed: same decisions. Bytes and times are measured.</p>'
-    )
+    line = command("algorithms", limit=str(found.limit), seed=found.seed)
+    same = "Same limit and seed: same decisions. Bytes and times are measured."
+    return HTML(f"<p><code>{escaped(line)}</code></p><p>{escaped(same)}</p>")
 
 
 def _shown(figure: tuple[Figure, str], caption: str) -> HTML:

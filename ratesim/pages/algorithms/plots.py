@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from ratesim.simulation.compare import Standing
     from ratesim.simulation.two_window import TwoWindow
 
-__all__ = ["ALGORITHM_COLOURS", "around_an_edge", "footprint", "near_the_threshold", "sawtooth", "worst_windows"]
+__all__ = [
+    "ALGORITHM_COLOURS",
+    "after_a_pause",
+    "around_an_edge",
+    "footprint",
+    "near_the_threshold",
+    "sawtooth",
+    "worst_windows",
+]
 
 # Okabe & Ito, Color Universal Design (2008); an algorithm that is registered by somebody else is drawn in ink.
 ALGORITHM_COLOURS = {
@@ -67,6 +75,35 @@ def around_an_edge(curves: Mapping[str, Curve], edge: float, width: float) -> tu
         axes.set_title(title, x=0.0)
     told = "; ".join(f"{name} {end:.2f}" for name, end in ends.items())
     return figure, f"{title}. Multiples of the limit admitted: {told}."
+
+
+def after_a_pause(curves: Mapping[str, Curve], period: float, limit: float, burst: float) -> tuple[Figure, str]:
+    """Cost admitted since a client came that had not asked before, over three periods.
+
+    curves: as in `around_an_edge`, multiples of the page's limit. limit: the one that was tried, as a multiple of that.
+    burst: of the bucket, as a multiple of the one that was tried.
+    """
+    ends = {name: float(total[-1]) if len(total) else 0.0 for name, (_, total) in curves.items()}
+    first = {name: float(total[time < period].max(initial=0.0)) / limit for name, (time, total) in curves.items()}
+    most = max(first, key=lambda name: first[name])
+    title = f"In its first period {most} admits {first[most]:.2f} times the limit"
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(3.8)
+        for name, (time, total) in curves.items():
+            x, y = np.concatenate([[0.0], time, [3.0 * period]]), np.concatenate([[0.0], total, [ends[name]]])
+            axes.step(x / period, y, where="post", color=_colour(name), linewidth=2.0)
+        axes.plot([0.0, 3.0], [0.0, 3.0 * limit], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+        top = 1.1 * max(*ends.values(), 3.0 * limit)
+        axes.set(xlim=(0.0, 3.0), ylim=(0.0, top))
+        places = _apart([*ends.values(), 3.0 * limit], [1.3 * top / 19] * (len(ends) + 1))
+        said = [*(f"{name}: {end:.2f}" for name, end in ends.items()), "the limit's rate"]
+        for label, place in zip(said, places, strict=True):
+            axes.annotate(label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        axes.set_xlabel("periods since the client came")
+        axes.set_ylabel("cost admitted, multiples of this page's limit")
+        axes.set_title(title, x=0.0, fontsize=10.5)
+    told = "; ".join(f"{name} {end:.2f}" for name, end in ends.items())
+    return figure, f"{title}, a burst being {burst:g} times the limit. Admitted in three periods: {told}."
 
 
 def worst_windows(standings: Mapping[str, Standing], limit: Limit) -> tuple[Figure, str]:

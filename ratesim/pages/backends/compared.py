@@ -12,33 +12,22 @@ from ratesim.simulation.catalogue import catalogue
 from ratesim.simulation.histogram import Histogram
 from ratesim.simulation.run import run
 from ratesim.simulation.scenario import Candidate, Scenario
-from ratesim.simulation.spec import seconds
 from ratesim.storage import StorageURL
 from traffic import Trace
 
-__all__ = ["CANDIDATES", "Comparison", "Seen", "compared", "seen", "standard"]
+__all__ = ["NAMES", "Comparison", "Seen", "compared", "named", "seen"]
 
-_HYBRID = "hybrid+redis://localhost?consistency="
-
-
-def _eventual(name: str, interval: str) -> Candidate:
-    """Synced every so often, on views that are no older."""
-    each = seconds(interval)
-    return Candidate(
-        name=f"hybrid eventual {name}", storage=f"{_HYBRID}eventual&write=write_back&sync_interval={each}&l1_ttl={each}"
-    )
-
-
-CANDIDATES = (
-    Candidate(name="memory", storage="memory://", routing="round_robin"),
-    Candidate(name="memory, sticky", storage="memory://", routing="sticky"),
-    Candidate(name="redis", storage="redis://localhost"),
-    Candidate(name="postgres", storage="postgresql://localhost"),
-    Candidate(name="hybrid strong", storage=f"{_HYBRID}strong&write=write_through"),
-    Candidate(name="hybrid lease", storage=f"{_HYBRID}lease"),
-    Candidate(name="hybrid session 100 ms", storage=f"{_HYBRID}session&sync_interval=0.1&l1_ttl=0.1"),
-    _eventual("100 ms", "100ms"),
-    _eventual("1 s", "1s"),
+STICKY = "memory, sticky"  # which needs several nodes
+NAMES = (
+    "memory",
+    STICKY,
+    "redis",
+    "postgres",
+    "hybrid strong",
+    "hybrid lease 1 s",
+    "hybrid session 100 ms",
+    "hybrid eventual 100 ms",
+    "hybrid eventual 1 s",
 )
 
 
@@ -96,13 +85,14 @@ def compared(seed: int = 0, **given: Any) -> Comparison:
         source=trace.origin.source,
         skipped=trace.origin.skipped,
         binding=binding(scenario.limit.limit(), trace, scenario.warmup),
-        seen=seen(scenario, standard(scenario), seed, trace),
+        seen=seen(scenario, scenario.candidates or named(scenario, NAMES), seed, trace),
     )
 
 
-def standard(scenario: Scenario) -> tuple[Candidate, ...]:
-    """The scenario's own candidates, or one of each kind."""
-    return catalogue(scenario) if scenario.candidates else CANDIDATES
+def named(scenario: Scenario, names: Sequence[str]) -> tuple[Candidate, ...]:
+    """Those of the catalogue with these names."""
+    known = {each.name: each for each in catalogue(scenario.model_copy(update={"candidates": ()}))}
+    return tuple(known[name] for name in names if name != STICKY or scenario.deployment.nodes > 1)
 
 
 def seen(scenario: Scenario, candidates: Sequence[Candidate], seed: int, trace: Trace | None = None) -> tuple[Seen, ...]:

@@ -5,7 +5,7 @@ Every figure in a sentence is worked out from what was simulated: other traffic 
 
 from __future__ import annotations
 
-from ratesim.pages.backends.compared import CANDIDATES, Comparison, Seen, compared, seen
+from ratesim.pages.backends.compared import Comparison, Seen, compared, named, seen
 from ratesim.pages.backends.plots import admissions, latencies, times
 from ratesim.pages.html import HTML, escaped, html_table, shown, small
 from ratesim.pages.knobs import Knob, Knobs, knobs
@@ -18,7 +18,13 @@ from ratesim.wording import seconds, share, span
 
 __all__ = ["answer", "compared", "correct", "elsewhere", "quick", "reproduce", "table", "where"]
 
-TURNED = ("memory", "redis", "postgres", "hybrid lease", "hybrid eventual 100 ms")  # what is shown while a knob is turned
+TURNED = (
+    "memory",
+    "redis",
+    "postgres",
+    "hybrid lease 1 s",
+    "hybrid eventual 100 ms",
+)  # what is shown while a knob is turned
 HEAD = 4000  # requests of it
 MORE = 1.05  # times per request: more is more than asking each time
 
@@ -136,7 +142,7 @@ def elsewhere(found: Comparison) -> Knobs:
     """Latencies in other networks, with other numbers of nodes."""
     deployment = found.scenario.deployment
     workload = found.scenario.workload.model_copy(update={"head": min(HEAD, found.scenario.workload.head or HEAD)})
-    chosen = [each for each in CANDIDATES if each.name in TURNED]
+    chosen = named(found.scenario, TURNED)
 
     def turned(nodes: int, network: str) -> HTML:
         moved = deployment.model_copy(update={"nodes": nodes, "network": network, "type": "clustered", "rtt": None})

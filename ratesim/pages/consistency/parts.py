@@ -6,17 +6,20 @@ Every figure in a sentence is worked out from what was simulated: another limit,
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from ratesim.pages.consistency.plots import intervals, latencies, skews, trade_off
-from ratesim.pages.consistency.policies import Map, cheapest, mapped
+from ratesim.pages.consistency.plots import intervals, latencies, one_window, skews, trade_off
+from ratesim.pages.consistency.policies import Map, cheapest, mapped, trial
 from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.pages.knobs import Knob, Knobs, knobs
+from ratesim.pages.reproducing import command
 from ratesim.simulation.profile import Profile
 from ratesim.wording import seconds, share
 
-__all__ = ["answer", "by_interval", "by_skew", "mapped", "place", "policies", "reproduce", "waits"]
+__all__ = ["answer", "by_interval", "by_skew", "mapped", "place", "policies", "reproduce", "turn", "waits"]
 
 BEARABLE = (0.0, 0.001, 0.01, 0.1, 1.0)  # shares of the limit
 WITHIN = (1e-4, 2e-3, 1e-2)  # seconds
@@ -106,6 +109,25 @@ def by_skew(found: Map) -> HTML:
     return HTML(shown(skews(found), "Left: leases admit exactly 0 too much.").data + _p(said))
 
 
+def turn(found: Map) -> Knobs:
+    """One window of the busiest key, by sync interval and number of nodes."""
+
+    def picture(interval: float, nodes: int) -> HTML:
+        tried = trial(replace(found.traffic, nodes=nodes), interval, found.seed)
+        row = tried.row
+        note = (
+            f"Of all keys {share(row['over_admission'])} too much; {row['l2_operations_per_request']:.2g} operations at "
+            f"Redis per request; half of the answers within {seconds(row['latency_p50'])}."
+        )
+        return shown(one_window(tried), note)
+
+    return knobs(
+        picture,
+        interval=Knob("sync interval", (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), 0.1, seconds),
+        nodes=Knob("nodes", (1, 2, 4, 8, 16, 32), found.traffic.nodes),
+    )
+
+
 def place(found: Map) -> HTML:
     """The cheapest policy for what is bearable and how long may be waited."""
     rows = found.part("policies")
@@ -121,20 +143,19 @@ def place(found: Map) -> HTML:
 def reproduce(found: Map) -> HTML:
     """What gives the same numbers again."""
     traffic = found.traffic
-    period = {1.0: "second", 60.0: "minute"}.get(traffic.limit.period, f"{traffic.limit.period:g}s")
-    given = {
-        "requests": f"{traffic.requests:g}",
-        "keys": traffic.keys,
-        "skew": f"{traffic.skew:g}",
-        "nodes": traffic.nodes,
-        "seed": found.seed,
-        "seeds": found.seeds,
-        "duration": f"{traffic.duration:g}",
-    }
-    sizes = " ".join(f"-p {name} {value}" for name, value in given.items())
-    command = f'papermill notebooks/consistency.ipynb out.ipynb -p limit "{traffic.limit.rate:g}/{period}" {sizes}'
+    line = command(
+        "consistency",
+        limit=str(traffic.limit),
+        requests=traffic.requests,
+        keys=traffic.keys,
+        skew=traffic.skew,
+        nodes=traffic.nodes,
+        seed=found.seed,
+        seeds=found.seeds,
+        duration=traffic.duration,
+    )
     same = "Same parameters and the same measured costs of Redis: same numbers. "
-    return HTML(f"<p><code>{escaped(command)}</code></p>" + _p(same + Profile.load().describe()))
+    return HTML(f"<p><code>{escaped(line)}</code></p>" + _p(same + Profile.load().describe()))
 
 
 def _p(text: str) -> str:

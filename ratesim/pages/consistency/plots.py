@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.pages.consistency.policies import Map
+from ratesim.pages.consistency.policies import Map, Trial
 from ratesim.pages.style import INK, STYLE
 from ratesim.wording import seconds, share
 
-__all__ = ["KINDS", "intervals", "latencies", "skews", "trade_off"]
+__all__ = ["KINDS", "intervals", "latencies", "one_window", "skews", "trade_off"]
 
 # Okabe & Ito, Color Universal Design (2008): who decides.
 KINDS = {
@@ -104,6 +104,32 @@ def skews(found: Map) -> tuple[Figure, str]:
     title = f"With more skew leases ask Redis less: {first:.2g} to {last:.2g} per request"
     figure, told = _pair(rows, "skew", names, title, "skew of the keys, Zipf's exponent", log=False)
     return figure, f"{title}. Admitted too much, and operations per request, by skew: {told}."
+
+
+def one_window(found: Trial) -> tuple[Figure, str]:
+    """What the busiest key asks and is admitted in the course of one window, over its limit."""
+    rate, nodes = found.traffic.limit.rate, found.traffic.nodes
+    title = f"Synced every {seconds(found.interval)} at {nodes} node{'s' if nodes > 1 else ''}, the busiest key gets "
+    title += f"{found.times:.2f} times its limit"
+    most = max(1.6 * found.times, 2.0)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for name, times, colour, width in (
+            ("asked", found.asked, "#999999", 1.2),
+            ("admitted", found.admitted, KINDS["eventual"], 2.4),
+        ):
+            ends = [0.0, *times, found.traffic.limit.period]
+            counted = [*(count / rate for count in range(len(times) + 1)), len(times) / rate]
+            axes.step(ends, counted, where="post", color=colour, linewidth=width, label=name)
+        axes.axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), label="the limit")
+        axes.set_xlim(0.0, found.traffic.limit.period)
+        axes.set_ylim(0.0, most)
+        axes.set_xlabel("seconds from the edge of a window")
+        axes.set_ylabel("multiples of the limit")
+        axes.legend(loc="lower right", frameon=False, fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure, f"{title}; it asked for {len(found.asked) / rate:.2f} times that much."
 
 
 def _pair(rows: pd.DataFrame, by: str, names: Sequence[str], title: str, label: str, log: bool) -> tuple[Figure, str]:

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ratesim.limit import Limit
 from ratesim.simulation.run import run
 from ratesim.simulation.scenario import Candidate, Scenario
 
-__all__ = ["INTERVALS", "POLICIES", "Map", "Policy", "Traffic", "cheapest", "mapped"]
+__all__ = ["INTERVALS", "POLICIES", "Map", "Policy", "Traffic", "Trial", "cheapest", "mapped", "trial"]
 
 INTERVALS = (0.01, 0.1, 1.0)  # seconds between syncs, where they are varied
 NODES = (2, 8, 32)
@@ -154,3 +156,32 @@ def cheapest(policies: pd.DataFrame, bearable: float, p99: float) -> str | None:
     requests within `p99` seconds; None where there is none."""
     fit = policies[(policies["over"] <= bearable) & (policies["p99"] <= p99)]
     return None if fit.empty else str(fit.sort_values("operations", kind="stable")["policy"].iloc[0])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of eventual. interval: seconds between syncs. asked, admitted: times of the busiest key's requests in a whole
+    window, seconds from its edge. row: of `RunResult.row`."""
+
+    traffic: Traffic
+    interval: float
+    asked: NDArray[np.float64]
+    admitted: NDArray[np.float64]
+    row: dict[str, Any]
+
+    @property
+    def times(self) -> float:
+        """What the busiest key was admitted in the window, over its limit."""
+        return len(self.admitted) / self.traffic.limit.rate
+
+
+def trial(traffic: Traffic, interval: float, seed: int) -> Trial:
+    """Eventual, synced at this interval, over the first two windows of the limit."""
+    short = replace(traffic, duration=2.0 * traffic.limit.period)
+    policy = Policy.eventual(interval)
+    result = run(short.scenario(seed), Candidate(name=policy.name, storage=policy.storage))
+    trace, period = result.trace, traffic.limit.period
+    busiest = trace.key == int(np.bincount(trace.key).argmax())
+    since = trace.time - (np.floor(trace.time[0] / period) + 1.0) * period
+    within = busiest & (since >= 0.0) & (since < period)
+    return Trial(short, interval, since[within], since[within & result.allowed], result.row())

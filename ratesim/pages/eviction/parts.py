@@ -23,6 +23,7 @@ from ratesim.pages.eviction.choice import (
 )
 from ratesim.pages.eviction.plots import fates, hit_ratios, pressure, running_costs, trade
 from ratesim.pages.html import HTML, escaped, html_table
+from ratesim.pages.reproducing import command
 from ratesim.pages.style import to_svg
 from ratesim.simulation.calibrate import machine
 from ratesim.simulation.evicting import PEERS
@@ -205,13 +206,10 @@ def budget(found: Comparison) -> HTML:
 def reproduce(found: Comparison) -> HTML:
     """What gives the same numbers again."""
     names = ",".join(each.algorithm for each in found.limits)
-    size = f"-p requests {found.requests} -p keys {found.keys} -p entries {found.entries}"
-    command = (
-        f'papermill notebooks/eviction.ipynb out.ipynb -p limit "{found.limits[0]}" -p algorithms "{names}" '
-        f"-p seed {found.seed} {size}"
-    )
+    sizes = {"requests": found.requests, "keys": found.keys, "entries": found.entries}
+    line = command("eviction", limit=str(found.limits[0]), algorithms=names, seed=found.seed, **sizes)
     return HTML(
-        f"<p><code>{escaped(command)}</code></p><p>Same parameters: same evictions, decisions and hit ratios. Times are "
+        f"<p><code>{escaped(line)}</code></p><p>Same parameters: same evictions, decisions and hit ratios. Times are "
         "measured and vary; bytes are measured too, but vary only with the version of Python. More algorithms and rooms: "
         "<code>make bench</code>.</p>"
     )

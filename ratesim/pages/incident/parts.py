@@ -10,6 +10,7 @@ from ratesim.pages.incident.plots import ages, debts, offers, overshoots
 from ratesim.pages.incident.record import ASSUMED, GATEWAY, KONG_FLOOR, PUBLISHED, PUBLISHED_LIMIT, RECORD
 from ratesim.pages.incident.replay import MIDDLE, Replay, replayed
 from ratesim.pages.incident.rule import rule
+from ratesim.pages.reproducing import command
 from ratesim.simulation.profile import Profile
 from ratesim.wording import seconds, share
 
@@ -208,14 +209,9 @@ def phases(found: Replay) -> HTML:
 def reproduce(found: Replay) -> HTML:
     """What gives the same numbers again."""
     times = found.offered * found.limit.period / found.limit.rate
-    sizes = " ".join(f"-p {name} {value}" for name, value in found.sizes.items())
-    period = {1.0: "second", 60.0: "minute"}.get(found.limit.period, f"{found.limit.period:g}s")
-    command = (
-        f'papermill notebooks/incident.ipynb out.ipynb -p limit "{found.limit.rate:g}/{period}" -p offered {times:g} '
-        f"-p seed {found.seed} {sizes}"
-    )
+    line = command("incident", limit=str(found.limit), offered=times, seed=found.seed, **found.sizes)
     return HTML(
-        f"<p><code>{escaped(command)}</code></p><p>Same parameters and the same measured costs of Redis: same numbers. "
+        f"<p><code>{escaped(line)}</code></p><p>Same parameters and the same measured costs of Redis: same numbers. "
         f"{escaped(Profile.load().describe())}</p>"
     )
 

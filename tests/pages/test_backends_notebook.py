@@ -1,0 +1,204 @@
+"""The notebook on backends: executed small, its comparison is what the storages promise; it says what its numbers say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import unescape
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from ratesim.pages.asked import asked
+from ratesim.pages.backends import parts
+from ratesim.pages.backends.compared import NAMES, Comparison, Seen, named
+from ratesim.simulation.scenario import ScenarioError
+from ratesim.wording import seconds, share
+
+LINE = '10.0.0.{} - - [17/May/2015:10:{:02d}:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
+RECIPE = """
+name = "<script>alert(1)</script>"
+seed = 3
+[workload]
+requests_per_second = 40
+keys = 5
+duration = "20s"
+[limit]
+rate = "4/second"
+[deployment]
+nodes = 4
+"""
+NOTEBOOK = "backends.ipynb"
+SMALL = {"scenario": "recipe.toml"}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("backends") / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def executed(recipe, execute_here):
+    return execute_here(NOTEBOOK, SMALL, recipe.parent)
+
+
+@pytest.fixture(scope="module")
+def found(recipe) -> Comparison:
+    return parts.compared(scenario=str(recipe))
+
+
+def words(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
+
+
+def of(found: Comparison, name: str) -> Seen:
+    return next(each for each in found.seen if each.name == name)
+
+
+# What is compared -------------------------------------------------------------------------------------------------------
+
+
+def test_every_backend_and_every_consistency_competes(found):
+    assert {each.backend for each in found.seen} == {"memory", "redis", "postgres", "hybrid"}
+    told = {re.search(r"consistency=(\w+)", each.row["storage"])[1] for each in found.seen if each.backend == "hybrid"}
+    assert told == {"strong", "lease", "session", "eventual"}
+    assert [each.name for each in found.seen] == list(NAMES)
+
+
+def test_one_node_has_no_use_for_sticky_routing(recipe):
+    alone = asked(str(recipe), nodes=1)
+    assert [each.name for each in named(alone, NAMES)] == [name for name in NAMES if name != "memory, sticky"]
+
+
+def test_all_get_the_same_requests(found):
+    assert {each.row["requests"] for each in found.seen} == {found.requests}
+    assert all(len(each.latencies) == found.requests for each in found.seen)
+
+
+def test_stores_that_decide_admit_nothing_too_much_and_memories_that_know_nothing_of_each_other_most(found):
+    for name in ("redis", "postgres", "hybrid strong", "hybrid lease 1 s", "memory, sticky"):
+        assert of(found, name).over == 0.0
+    assert of(found, "memory").over == max(each.over for each in found.seen) > 0.1
+    assert 0.0 < of(found, "hybrid eventual 100 ms").over < of(found, "hybrid eventual 1 s").over
+
+
+def test_memory_asks_no_store_and_a_store_alone_is_asked_once(found):
+    assert of(found, "memory").operations == of(found, "memory").store == 0.0
+    assert of(found, "redis").operations == of(found, "postgres").operations == 1.0
+    for each in found.seen:
+        assert each.node > 0.0
+
+
+def test_the_same_seed_gives_the_same_comparison_and_another_one_another(found, recipe):
+    again = parts.compared(scenario=str(recipe), seed=3)
+    other = parts.compared(scenario=str(recipe), seed=4)
+    assert pd.DataFrame([each.row for each in again.seen]).equals(pd.DataFrame([each.row for each in found.seen]))
+    assert other.requests != found.requests
+
+
+# What is asked ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_takes_the_place_of_the_traffic_and_needs_a_limit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "access.log").write_text("".join(LINE.format(i % 3, i // 60, i % 60) for i in range(300)))
+    with pytest.raises(ScenarioError, match="limit: say what is allowed"):
+        asked(log="access.log")
+    scenario = asked(log="access.log", limit="5/minute", nodes=2, busiest="2m", key="endpoint")
+    assert (scenario.name, scenario.limit.algorithm) == ("access.log", "sliding_window")
+    assert (scenario.limit.rate, scenario.deployment.nodes, scenario.workload.key) == ("5/minute", 2, "endpoint")
+    trace = scenario.trace()
+    assert list(trace.keys) == ["/a"]
+    assert len(trace) < 300
+
+
+def test_what_is_not_said_stays_as_the_scenario_has_it(recipe):
+    scenario = asked(str(recipe), limit="9/minute")
+    assert (scenario.limit.rate, scenario.deployment.nodes, scenario.workload.keys) == ("9/minute", 4, 5)
+
+
+def test_what_cannot_be_is_refused_by_name(recipe):
+    with pytest.raises(ScenarioError, match=r"network 'moon': known are loopback"):
+        asked(str(recipe), network="moon")
+    with pytest.raises(ScenarioError, match="nodes"):
+        asked(str(recipe), nodes=-1)
+    with pytest.raises(ScenarioError, match="busiest"):
+        asked(str(recipe), busiest="soon")
+
+
+# What the page says -----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_output_is_the_answer_and_says_what_the_numbers_say(shown, found):
+    said = words(shown[0])
+    fast = min(found.seen, key=lambda each: each.p99)
+    exact = min((each for each in found.seen if each.over == 0.0), key=lambda each: each.p99)
+    assert said.lower().startswith(f"{fast.name} answers fastest, 99 % within {seconds(fast.p99)}".lower())
+    if fast.over:
+        assert f"admit nothing too much it is {exact.name}, {seconds(exact.p99)}" in said
+    assert f"{found.requests:,} requests for 5 keys, 4/second for each" in said
+
+
+def test_every_candidate_has_its_row(shown, found):
+    said = words(shown[1])
+    for each in found.seen:
+        row = each.row
+        assert f"{each.name} {seconds(row['latency_p50'])} {seconds(row['latency_p99'])}" in said
+        assert f"{share(row['over_admission'])} {share(row['false_denial'])} {1 + row['worst_excess']:.2f} ×" in said
+
+
+def test_every_figure_of_backends_can_be_read_and_heard(shown):
+    figures = re.findall(r"<svg .*?</svg>", "\n".join(shown), flags=re.DOTALL)
+    assert len(figures) == 4
+    for figure in figures:
+        root = ElementTree.fromstring(figure)
+        assert root.get("role") == "img"
+        for name in ("memory", "redis", "postgres", "hybrid lease 1 s"):
+            assert name in root.get("aria-label")
+
+
+def test_a_limit_that_hardly_binds_is_said_to(found):
+    loose = replace(found, binding={"exact_denied_share": 0.0, "binds": False, "suggestion": "3/second"})
+    said = words(parts.answer(loose).data)
+    assert "too little to tell candidates apart by what they admit. A limit of 3/second would." in said
+    assert "too little" not in words(parts.answer(found).data)
+
+
+def test_a_turn_to_a_far_network_makes_stores_slower_and_not_memory(found):
+    knobs = parts.elsewhere(found)
+    near, far = (
+        words(knobs.turn(network=network).data) + knobs.turn(network=network).data
+        for network in ("loopback", "cross_region")
+    )
+    assert "network loopback" in near
+    assert "network cross_region" in far
+
+    def median(told, name):
+        value, unit = re.search(rf"{name} ([\d.]+) (µs|ms|s), ", told).groups()
+        return float(value) * {"µs": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
+
+    assert median(far, "redis") > 10 * median(near, "redis")
+    assert median(far, "memory") == median(near, "memory")
+
+
+def test_the_last_line_makes_the_page_again(shown, found):
+    assert words(shown[-1]).startswith("ratesim notebook backends -p scenario recipe.toml -p seed 3 ")
+
+
+def test_names_of_a_scenario_are_text(recipe):
+    text = RECIPE + '[[candidates]]\nname = "a+b"\nstorage = "memory://"\n'
+    (recipe.parent / "own.toml").write_text(text)
+    own = parts.compared(scenario=str(recipe.parent / "own.toml"))
+    assert [each.name for each in own.seen] == ["a+b"]
+    evil = replace(own, given={"scenario": "<img src=x>'; rm"}, seen=(_named(own.seen[0], "<b>"),))
+    for part in (parts.answer, parts.table, parts.quick, parts.correct, parts.where, parts.reproduce):
+        html = part(evil).data
+        assert "<b>" not in html
+        assert "<img" not in html
+
+
+def _named(seen: Seen, name: str) -> Seen:
+    return replace(seen, name=name)

@@ -1,0 +1,173 @@
+"""The notebook on faults: executed small, faults do to each storage what they must, and it says what its numbers say."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from xml.etree import ElementTree
+
+import pytest
+
+from ratesim.errors import Config
+from ratesim.pages.faults import parts
+from ratesim.pages.faults.breaking import NAMES, Breaking, Broken, faults_of, standard
+from ratesim.simulation.scenario import ScenarioError
+from ratesim.wording import seconds, share
+
+NOTEBOOK = "faults.ipynb"
+SMALL = {"nodes": 4, "requests": 30.0, "keys": 4, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def found() -> Breaking:
+    return parts.broken(**SMALL)
+
+
+def words(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
+
+
+def of(found: Breaking, name: str) -> Broken:
+    return next(each for each in found.candidates if each.name == name)
+
+
+def during(found: Breaking, name: str, kind: str) -> dict:
+    rows = of(found, name).phases
+    return rows[rows["phase"].str.startswith(kind)].to_dict("records")[0]
+
+
+# What breaks ------------------------------------------------------------------------------------------------------------
+
+
+def test_unless_one_is_named_a_store_fails_over_a_node_crashes_and_nodes_are_cut_off_for_30_s():
+    faults = standard(8)
+    assert [fault.kind for fault in faults] == ["failover", "restart", "partition"]
+    assert faults[2].duration == 30.0
+    ends = [fault.start + fault.duration for fault in faults]
+    assert all(end < fault.start for end, fault in zip(ends, faults[1:], strict=False))  # one after the other
+    assert standard(1)[2].nodes == (0,)
+
+
+def test_a_fault_that_is_named_takes_their_place():
+    (fault,) = faults_of("slow", 3.0, 4.0, 8)
+    assert (fault.kind, fault.start, fault.duration, fault.factor) == ("slow", 3.0, 4.0, 10.0)
+    for kind in ("partition", "lossy", "crash", "failover", "restart", "clock_skew"):
+        assert faults_of(kind, 3.0, 4.0, 8)[0].kind == kind
+
+
+def test_what_cannot_break_is_refused_with_what_can():
+    with pytest.raises(ScenarioError, match=r"fault 'meteor' at 1 s for 2 s.*partition, lossy, slow"):
+        faults_of("meteor", 1.0, 2.0, 8)
+    with pytest.raises(ScenarioError, match="at 1 s for -2 s"):
+        faults_of("slow", 1.0, -2.0, 8)
+    with pytest.raises(Config, match="when_away"):
+        parts.broken(when_away="panic", requests=5.0)
+
+
+# What was simulated -----------------------------------------------------------------------------------------------------
+
+
+def test_every_request_is_counted_in_every_candidate(found):
+    (asked,) = {int(each.faulty["requests"]) for each in found.candidates}
+    assert [each.name for each in found.candidates] == list(NAMES)
+    for each in found.candidates:
+        assert int(each.series["offered"].sum()) == asked
+        assert (each.series[["admitted", "denied", "failed"]].sum(axis=1) == each.series["offered"]).all()
+        assert int(each.series["due"].sum()) == pytest.approx(each.healthy["exact_total"], rel=0.01)
+
+
+def test_while_the_store_is_away_a_store_alone_decides_nothing_and_admits_nothing_too_much(found):
+    for name in ("redis", "postgres"):
+        assert during(found, name, "failover")["failed"] == during(found, name, "failover")["requests"]
+        assert 0 < during(found, name, "partition")["failed"] < during(found, name, "partition")["requests"]
+        assert during(found, name, "restart")["failed"] == 0
+        assert of(found, name).over == (0.0, pytest.approx(0.0, abs=0.02))
+
+
+def test_hybrids_answer_every_request_and_open_they_admit_more_than_before(found):
+    for name in NAMES:
+        if name.startswith("hybrid"):
+            assert of(found, name).failed == 0.0
+    for name in ("hybrid strong", "hybrid lease 1 s"):
+        before, after = of(found, name).over
+        assert before == 0.0
+        assert after > 0.05
+        away = during(found, name, "failover")
+        assert away["admitted"] == away["fail_open"] == away["requests"]
+
+
+def test_closed_they_deny_all_and_local_they_keep_to_their_share(found):
+    closed, local = (parts.broken(**SMALL, when_away=policy) for policy in ("fail_closed", "local"))
+    away = during(closed, "hybrid strong", "failover")
+    assert away["denied"] == away["requests"]
+    assert of(closed, "hybrid strong").over[1] == pytest.approx(0.0, abs=0.02)
+    assert re.search(r"\d deny what is due, hybrid [\w ]+ most, ", words(parts.answer(closed).data))
+    assert "nothing changes for memory." in words(parts.answer(closed).data)
+    assert of(closed, "hybrid strong").over[1] < of(local, "hybrid strong").over[1] < of(found, "hybrid strong").over[1]
+
+
+def test_memory_notices_no_fault_of_a_store(found):
+    alone = of(found, "memory")
+    assert alone.failed == 0.0
+    assert min(alone.over) > 0.1
+
+
+# What the page says -----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_output_is_the_verdict_and_says_what_the_numbers_say(shown, found):
+    said = words(shown[0])
+    redis, postgres = of(found, "redis"), of(found, "postgres")
+    if share(redis.failed) == share(postgres.failed):
+        assert f"With redis and postgres {share(redis.failed)} of the requests during the faults get no decision" in said
+    most = max((each for each in found.candidates if each.over[1] > 1.1 * each.over[0]), key=lambda each: each.over[1])
+    assert f"{most.name} most, {share(most.over[1])} too much instead of {share(most.over[0])}" in said
+    assert (
+        "a failover at 10 s for 5 s, a restart of node 0 at 25 s for 5 s and a partition of node 0 at 40 s for 30 s" in said
+    )
+    assert "when_away = fail_open" in said
+
+
+def test_every_phase_of_every_candidate_stands_in_the_table(shown, found):
+    said = words(shown[2])
+    for each in found.candidates:
+        for row in each.phases.to_dict("records"):
+            assert f"{row['phase']} {row['requests']:,} " in said
+            assert f"{seconds(row['latency_p50'])} {seconds(row['latency_p99'])}" in said
+
+
+def test_every_figure_of_faults_can_be_read_and_heard(shown, found):
+    figures = re.findall(r"<svg .*?</svg>", "\n".join(shown), flags=re.DOTALL)
+    assert len(figures) == 3
+    for figure in figures:
+        root = ElementTree.fromstring(figure)
+        assert root.get("role") == "img"
+        assert "hybrid lease 1 s" in root.get("aria-label")
+    redis = of(found, "redis").during
+    assert (
+        f"redis {redis['admitted'].sum()} admitted, {redis['denied'].sum()} denied, {redis['failed'].sum()} failed"
+        in shown[1]
+    )
+
+
+def test_a_turn_to_a_longer_fault_or_another_policy_shows_another_picture(found):
+    knobs = parts.turn(found)
+    pictures = [knobs.turn(when_away=policy, duration=3.0).data for policy in ("fail_open", "fail_closed")]
+    assert "when_away = fail_closed" in words(pictures[1])
+    assert pictures[0] != pictures[1]
+    assert "for 10 s" in words(knobs.turn(duration=10.0).data)
+
+
+def test_where_nothing_fails_it_says_so():
+    calm = parts.broken(fault="slow", start=2.0, duration=2.0, nodes=2, requests=10.0, keys=2, limit="100/second")
+    said = words(parts.answer(calm).data)
+    assert said.startswith("Nothing changes for memory, redis, postgres, ")
+    assert "answers every request, whatever breaks" in parts.over_time(calm).data
+    assert "No candidate admits more with faults than without" in parts.too_much(calm).data
+
+
+def test_the_last_line_makes_the_page_again(shown):
+    line = words(shown[-1]).split(" Same ")[0]
+    assert line == (
+        "ratesim notebook faults -p nodes 4 -p limit 5/second -p when_away fail_open -p requests 30 -p keys 4 -p seed 3"
+    )
