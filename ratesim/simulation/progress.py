@@ -58,7 +58,7 @@ def shown(progress: Progress | bool | None) -> Iterator[Progress]:
                 return
             said = now
             if bar.total != total:
-                bar.reset(total)
+                bar.total = total
             bar.n = done
             bar.set_postfix_str(what, refresh=True)
 
