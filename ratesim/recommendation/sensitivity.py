@@ -157,10 +157,10 @@ def _search(
     return Flip(
         assumption.name,
         "up" if up else "down",
-        assumption.today,
-        value,
-        keeps,
-        points[-1],
+        float(assumption.today),  # a number of nodes is whole, and reads the same when it was kept
+        None if value is None else float(value),
+        None if keeps is None else float(keeps),
+        float(points[-1]),
         to,
         _sentence(assumption, up, value, points[-1], to, here) + aside,
     )

@@ -196,8 +196,8 @@ def what_would_change(recommendation: Recommendation) -> HTML:
         rows = [
             [
                 escaped(f"{each.requirement.replace('_', ' ')}, {each.way}"),
-                "not today" if each.meets is None else escaped(f"{each.meets:.3g} x"),
-                "not found" if each.fails is None else escaped(f"{each.fails:.3g} x"),
+                "not today" if each.meets is None else escaped(_times(each.meets)),
+                "not found" if each.fails is None else escaped(_times(each.fails)),
                 escaped(each.sentence),
             ]
             for each in recommendation.headroom
@@ -210,9 +210,16 @@ def what_would_change(recommendation: Recommendation) -> HTML:
     else:
         parts.append("<p>No requirement has a number that load could break.</p>")
     parts.append("<h3>Other assumptions</h3>")
-    items = "".join(f"<li>{escaped(each.sentence)}</li>" for each in recommendation.flips)
+    told = sorted(recommendation.flips, key=lambda each: not each.flips)  # what flips comes first
+    items = "".join(
+        f"<li>{f'<b>{said}</b>' if each.flips else said}</li>" for each in told if (said := escaped(each.sentence))
+    )
     parts.append(f"<ul>{items}</ul>" if items else "<p>Nothing was varied.</p>")
     return HTML("\n".join(parts))
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.3g} x" if factor < 100 else f"{factor:,.0f} x"
 
 
 def faults(recommendation: Recommendation) -> HTML:
