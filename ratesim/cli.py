@@ -21,6 +21,7 @@ import typer
 
 from ratesim.options import (
     AlgorithmOption,
+    AlsoOption,
     BusiestOption,
     CandidatesOption,
     CostOption,
@@ -112,6 +113,7 @@ def report(
     workload: WorkloadOption = None,
     limit: LimitOption = None,
     algorithm: AlgorithmOption = None,
+    also: AlsoOption = None,
     key: KeyOption = None,
     format: FormatOption = None,
     time: TimeOption = None,
@@ -187,6 +189,7 @@ def recommend(
     workload: WorkloadOption = None,
     limit: LimitOption = None,
     algorithm: AlgorithmOption = None,
+    also: AlsoOption = None,
     key: KeyOption = None,
     format: FormatOption = None,
     time: TimeOption = None,

@@ -26,6 +26,10 @@ LogOption = Annotated[
 ]
 LimitOption = Annotated[str | None, typer.Option("--limit", metavar="RATE", help="Such as 100/minute or 10 per 5 seconds.")]
 AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help=f"{', '.join(names())}.")]
+AlsoOption = Annotated[
+    list[str] | None,
+    typer.Option("--also", metavar="ALGORITHM", help="Another one, to be tried with the contenders. May be repeated."),
+]
 KeyOption = Annotated[
     str | None, typer.Option("--key", metavar="FIELD", help="What is limited: client, user, endpoint, or any column.")
 ]
@@ -162,6 +166,7 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
     places = {
         "limit": ("limit", "rate"),
         "algorithm": ("limit", "algorithm"),
+        "also": ("limit", "variants"),
         "key": ("workload", "key"),
         "format": ("workload", "format"),
         "time": ("workload", "time"),
@@ -180,7 +185,7 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
         "persistence": ("requirements", "persistence"),
     }
     for option, (part, key) in places.items():
-        if asked[option] is not None:
+        if asked.get(option) is not None:
             data.setdefault(part, {})[key] = asked[option]
     if asked["without"]:
         data.setdefault("requirements", {})["allowed"] = _without(asked["without"], data)

@@ -196,8 +196,8 @@ def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
     from ratesim.recommendation.configuration import files
 
     sizes = study.profile.backends[StorageURL.parse(chosen.storage).backend].bytes_per_key
-    per_key = sizes.get(study.scenario.limit.algorithm, math.nan)
-    return files(study.scenario, chosen.storage, chosen.routing, per_key, verdict)
+    per_key = sizes.get(chosen.algorithm, math.nan)
+    return files(study.scenario.limited(chosen.algorithm), chosen.storage, chosen.routing, per_key, verdict)
 
 
 def _compare(rule: Sketch, ranked: Sequence[Assessment], chosen: Assessment | None, currency: str) -> Sketch:

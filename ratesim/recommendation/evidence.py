@@ -77,6 +77,7 @@ class Check:
 class Assessment:
     """One candidate: mean figures over the seeds, times in seconds, and its checks.
 
+    worst_excess: the most admitted in any window of the limit's period, wherever it begins, over the rate, minus 1.
     cost: of a month, in the currency of the prices; nan where none was worked out. blast: of the faults that were tried, in
     the worst the requests that were harmed by it over those that came meanwhile (see harm.py); None where none was tried.
     """
@@ -85,11 +86,13 @@ class Assessment:
     backend: str
     routing: str
     storage: str
+    algorithm: str
     persistence: Persistence
     p50: Interval
     p99: Interval
     over_admission: Interval
     false_denial: Interval
+    worst_excess: float
     failed_share: float
     l2_operations_per_request: float
     l2_busy_per_request: float
@@ -187,11 +190,13 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
         backend=str(first["backend"]),
         routing=routing,
         storage=storage,
+        algorithm=str(first["algorithm"]),
         persistence=kept,
         p50=interval(rows["latency_p50"]),
         p99=p99,
         over_admission=over,
         false_denial=denial,
+        worst_excess=float(rows["worst_excess"].mean()),
         failed_share=failed,
         l2_operations_per_request=float(rows["l2_operations_per_request"].mean()),
         l2_busy_per_request=float(rows["l2_busy_per_request"].mean()),

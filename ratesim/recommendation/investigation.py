@@ -98,7 +98,7 @@ def investigate(asked: Asked) -> Inquiry[Evidence]:
     small, full = cut(scenario, trace, SCREENED), cut(scenario, trace, FULL)
     rows = yield jobs_of(small, asked.candidates, [scenario.seed], None, asked.profile)
     screened = _table(rows, (each.name for each in asked.candidates))
-    contenders = _contenders(asked, assessed(screened, asked))
+    contenders = _varied(_contenders(asked, assessed(screened, asked)), scenario.limit.variants)
     results = yield from _replicated(asked, full, contenders)
     place = setting(scenario, trace, FAULTY, asked.cut)
     harms = yield from harm(contenders, place, asked.profile)
@@ -192,6 +192,15 @@ def _contenders(asked: Asked, screened: Sequence[Assessment]) -> list[Candidate]
         if len(kept) < CONTENDERS:
             kept[each.candidate] = None
     return [each for each in asked.candidates if each.name in kept]
+
+
+def _varied(contenders: Sequence[Candidate], algorithms: Sequence[str]) -> list[Candidate]:
+    """The contenders, and each of them by these algorithms as well."""
+    found = list(contenders)
+    for algorithm in algorithms:
+        for each in contenders:
+            found.append(each.model_copy(update={"name": f"{each.name}, {algorithm}", "algorithm": algorithm}))
+    return found
 
 
 def _kind(each: Assessment) -> tuple[str, str, str]:

@@ -159,7 +159,7 @@ def _search(
         "up" if up else "down",
         float(assumption.today),  # a number of nodes is whole, and reads the same when it was kept
         None if value is None else float(value),
-        None if keeps is None else float(keeps),
+        float(keeps),
         float(points[-1]),
         to,
         _sentence(assumption, up, value, points[-1], to, here) + aside,

@@ -57,7 +57,7 @@ class Job:
     @cached_property
     def key(self) -> str:
         """64 hexadecimal digits. Names and requirements are not in it: they change no number."""
-        algorithm = get(self.scenario.limit.algorithm).rule
+        algorithm = get(self.candidate.algorithm or self.scenario.limit.algorithm).rule
         asked = {
             "workload": self.workload,
             "scenario": self.scenario.model_dump(mode="json", exclude=_ELSEWHERE),

@@ -113,6 +113,7 @@ class RunResult:
             "backend": url.backend if url.hybrid is None else "hybrid",
             "routing": self.candidate.routing or self.scenario.deployment.routing,
             "storage": self.candidate.storage,
+            "algorithm": self.scenario.limit.algorithm,
             "seed": self.seed,
             "requests": requests,
             "admitted": admitted,

@@ -44,7 +44,7 @@ def run(
     told of the requests and the simulated time that are done; True shows a bar. interruptible: Ctrl-C does not raise but
     returns what was simulated so far, marked `partial`. Raises Config, ScenarioError and, `live`, ServerError.
     """
-    profile = profile or Profile.load()
+    profile, scenario = profile or Profile.load(), scenario.limited(candidate.algorithm)
     seed = scenario.seed if seed is None else seed
     if seed < 0:
         raise ScenarioError(f"seed {seed}: must be 0 or more")

@@ -64,11 +64,13 @@ class Requirements(Part):
 
 
 class Candidate(Part):
-    """One that competes: a storage URL (the host is that of the embedded server) and, if it needs one, a routing."""
+    """One that competes: a storage URL (the host is that of the embedded server) and, if it needs one, a routing. algorithm:
+    by which it keeps the limit's rate, with that one's defaults, instead of the scenario's."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9 ._,:+-]{1,60}$")
+    name: str = Field(pattern=r"^[A-Za-z0-9 ._,:+-]{1,80}$")
     storage: str
     routing: Routing | None = None
+    algorithm: str | None = None
 
     @field_validator("storage")
     @classmethod
@@ -81,17 +83,25 @@ class Candidate(Part):
 
 
 class LimitSpec(Part):
-    """The limit; `rate` as in "10/minute"."""
+    """The limit; `rate` as in "10/minute". variants: other algorithms, with their defaults, by which the contenders are
+    tried as well."""
 
     rate: str
     algorithm: str = "sliding_window"
     burst: float | None = None
     options: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
+    variants: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         bind(self.limit())
+        for algorithm in self.variants:
+            bind(self.by(algorithm).limit())
         return self
+
+    def by(self, algorithm: str) -> LimitSpec:
+        """The same rate by another algorithm, with its defaults."""
+        return LimitSpec(rate=self.rate, algorithm=algorithm)
 
     def limit(self) -> Limit:
         return Limit.parse(self.rate, self.algorithm, self.burst, "", **self.options)
@@ -113,6 +123,12 @@ class Scenario(Part):
     faults: tuple[Fault, ...] = ()
 
     @model_validator(mode="after")
+    def _algorithms_are_there(self) -> Self:
+        for each in self.candidates:
+            bind(self.limited(each.algorithm).limit.limit())
+        return self
+
+    @model_validator(mode="after")
     def _nodes_are_there(self) -> Self:
         for fault in self.faults:
             for node in fault.nodes or ():
@@ -121,6 +137,12 @@ class Scenario(Part):
             if fault.shard is not None and fault.shard >= self.deployment.shards:
                 raise ValueError(f"a {fault.kind} of shard {fault.shard}: shards are 0 to {self.deployment.shards - 1}")
         return self
+
+    def limited(self, algorithm: str | None) -> Scenario:
+        """The same with the limit kept by this algorithm; as it is for None, or the one that it has."""
+        if algorithm is None or algorithm == self.limit.algorithm:
+            return self
+        return self.model_copy(update={"limit": self.limit.by(algorithm)})
 
     @property
     def befalls(self) -> tuple[Fault, ...]:

@@ -31,6 +31,8 @@ def rows(name, p99, over=0.0, busy=0.0, backend=None, routing="round_robin", fai
         "backend": backend,
         "routing": routing,
         "storage": STORAGE[backend],
+        "algorithm": "sliding_window",
+        "worst_excess": 0.0,
         "requests": 1000,
         "failed": failed,
         "false_denial": 0.0,

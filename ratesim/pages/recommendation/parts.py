@@ -110,7 +110,8 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
     measured = {row["candidate"]: row for row in study.live.to_dict("records")}
     currency = recommendation.currency
     head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
-    head += ["p50", "p50 measured live", "p99 measured live"]
+    varied = len({each.algorithm for each in recommendation.assessments}) > 1
+    head += ["worst window"] * varied + ["p50", "p50 measured live", "p99 measured live"]
     rows = []
     for each in recommendation.assessments:
         live = measured.get(each.candidate, {})
@@ -127,6 +128,7 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
                 escaped(f"{each.cost:,.2f} {currency}"),
                 "not tried" if each.blast is None else escaped(share(each.blast)),
                 "yes" if each.candidate in recommendation.front else "no",
+                *[escaped(f"{1 + each.worst_excess:.2f} x the rate")] * varied,
                 _interval(each.p50, seconds),
                 seconds(live["latency_p50"]) if live else "",
                 seconds(live["latency_p99"]) if live else "",
