@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/report.yml").read_text())
+DECISION = yaml.safe_load((ROOT / ".github/workflows/decision.yml").read_text())
 NIGHTLY = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 
@@ -253,7 +254,14 @@ def test_the_hybrid_goes_through_ten_thousand_histories_every_night():
     assert re.search(r"^histories: export RATESIM_HISTORIES := 10000$", MAKEFILE, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("workflow", "minutes"), [("WORKFLOW", 60), ("NIGHTLY", 180)])
+def test_the_decision_is_checked_weekly_and_on_demand_and_takes_what_is_typed_as_data():
+    assert set(DECISION[True]) == {"schedule", "workflow_dispatch"}
+    commands = [step["run"] for step in DECISION["jobs"]["decision"]["steps"] if "run" in step]
+    assert any("--check" in command and '"$SCENARIO"' in command for command in commands)
+    assert not any("${{" in command for command in commands)
+
+
+@pytest.mark.parametrize(("workflow", "minutes"), [("WORKFLOW", 60), ("DECISION", 60), ("NIGHTLY", 180)])
 def test_a_workflow_may_read_and_no_more_and_ends_in_time(workflow, minutes):
     workflow = globals()[workflow]
     assert workflow["permissions"] == {"contents": "read"}

@@ -11,7 +11,6 @@ from ratesim.recommendation import Recommendation
 from ratesim.recommendation.study import study
 from ratesim.simulation.scenario import ScenarioError
 
-
 REDIS = {"name": "redis", "storage": "redis://h"}
 BY_GCRA = {"name": "redis, gcra", "storage": "redis://h", "algorithm": "gcra"}
 
