@@ -182,7 +182,10 @@ def _unsure(assessments: Sequence[Assessment]) -> list[str]:
 
 
 def _contenders(asked: Asked, screened: Sequence[Assessment]) -> list[Candidate]:
-    """The best of each kind, so that every kind is shown, and those of least cost that are not hopeless."""
+    """All, where they are few. Else the best of each kind, so that every kind is shown, and those of least cost that are not
+    hopeless."""
+    if len(asked.candidates) <= CONTENDERS:
+        return list(asked.candidates)
     hopeful = sorted((each for each in screened if each.violation <= HOPELESS), key=rank)
     first: dict[tuple[str, str, str], Assessment] = {}
     for each in sorted(screened, key=lambda each: (not each.passes, each.violation, rank(each))):
