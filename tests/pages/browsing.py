@@ -26,7 +26,7 @@ def chromium() -> str | None:
 
 
 def required() -> str:
-    """Where it is. Without it a test is skipped and says so; where RATESIM_BROWSER=required it has to be, and the test fails."""
+    """Where it is. Without it a test is skipped and says so; with RATESIM_BROWSER=required it fails."""
     found = chromium()
     if found is None and os.environ.get("RATESIM_BROWSER") == "required":
         pytest.fail(REMEDY)
