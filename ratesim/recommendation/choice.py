@@ -135,6 +135,7 @@ def _by_evidence(study: Study) -> Recommendation:
     shown = chosen or nearest(ranked)[0]
     whole = next(iter(assessed(evidence.whole, study)), None) if len(evidence.whole) else None
     binding = binding_said(scenario.limit.rate, study.binding)
+    loose = "" if study.binding["binds"] else binding
     verdict = use(chosen, passing, currency) if chosen else no_choice(ranked)
     requests = int(evidence.results["requests"].iloc[0])
     sure = Confidence("low", "No candidate was chosen.")
@@ -150,7 +151,7 @@ def _by_evidence(study: Study) -> Recommendation:
         verdict=verdict,
         numbers=numbers(shown, currency, study.prices.date),
         confidence=sure,
-        caveat=caveat(shown, whole, evidence.headroom, evidence.harms, binding, study.profile.source),
+        caveat=caveat(shown, whole, evidence.headroom, evidence.harms, loose, study.profile.source),
         binds=bool(study.binding["binds"]),
         binding=binding,
         assessments=tuple(ranked),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Evidence", "assessed", "expected", "investigate"]
 
 SCREENED = 1_000  # requests of the part on which all candidates are looked at
-FULL = 100_000  # requests in full: traffic that is longer is cut to its busiest
+FULL = 50_000  # requests in full: traffic that is longer is cut to its busiest
 FAULTY = 2_000  # requests around a fault
 LOADED = 10_000  # requests of a run at another load
 ASSUMED = 2_000  # requests of a run under another assumption

@@ -24,7 +24,6 @@ CANDIDATES = [
     {"name": "postgres", "storage": "postgresql://localhost"},
     {"name": "lease", "storage": f"{NEAR}=lease"},
     {"name": "eventual 100 ms", "storage": f"{NEAR}=eventual&sync_interval=0.1&l1_ttl=0.1"},
-    {"name": "eventual 1 s", "storage": f"{NEAR}=eventual&sync_interval=1.0&l1_ttl=1.0"},
 ]
 QUICKSTART: dict[str, Any] = {
     "log": "apache_access_10k.log.gz",
@@ -69,6 +68,7 @@ def half(question: dict[str, Any], which: int, folder: Path) -> Scenario:
             "requirements": question["requirements"],
             "deployment": {"nodes": 8},
             "candidates": CANDIDATES,
+            "replications": 2,
         }
     )
 
