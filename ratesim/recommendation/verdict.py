@@ -124,7 +124,8 @@ def caveat(
     best: Assessment, whole: Assessment | None, load: Sequence[Headroom], harms: Sequence[Harm], binding: str, profile: str
 ) -> str:
     """The one thing that a reader must know beside the verdict. whole: the choice on all of the traffic, where the rest was
-    simulated on a part. binding: that the limit hardly denies anybody, where it does not. profile: where the costs of the servers are from ("shipped" or a file)."""
+    simulated on a part. binding: that the limit hardly denies anybody, where it does not. profile: where the costs of the
+    servers are from ("shipped" or a file)."""
     if whole is not None and not whole.passes:
         return f"On all of the traffic, once, it {misses(whole)}."
     if binding:
