@@ -38,6 +38,9 @@ TimeOption = Annotated[
     str | None, typer.Option("--time", metavar="COLUMN", help="Of csv and JSON lines: when it was asked.")
 ]
 TimeUnitOption = Annotated[str | None, typer.Option("--time-unit", help="Of that column: s, ms, us, ns or iso.")]
+StatusOption = Annotated[
+    str | None, typer.Option("--status", metavar="COLUMN", help="Of csv and JSON lines: what was answered, such as 429.")
+]
 CostOption = Annotated[
     str | None, typer.Option("--cost", metavar="EXPRESSION", help="A column, or such as ContextTokens+GeneratedTokens.")
 ]
@@ -63,6 +66,9 @@ WorkloadOption = Annotated[
 P99Option = Annotated[str | None, typer.Option("--p99", metavar="TIME", help="Latency to keep in 99 % of decisions: 2ms.")]
 OverOption = Annotated[
     str | None, typer.Option("--max-over-admission", metavar="SHARE", help="Admitted too much, at most: 1%; 0 means never.")
+]
+DenialOption = Annotated[
+    str | None, typer.Option("--max-false-denial", metavar="SHARE", help="Denied without need, at most: 1%; 0 means never.")
 ]
 PersistenceOption = Annotated[str | None, typer.Option("--persistence", help="What survives: none, session or durable.")]
 WithoutOption = Annotated[
@@ -172,6 +178,7 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
         "time": ("workload", "time"),
         "time_unit": ("workload", "time_unit"),
         "cost": ("workload", "cost"),
+        "status": ("workload", "status"),
         "busiest": ("workload", "busiest"),
         "speed": ("workload", "speed"),
         "scale": ("workload", "scale"),
@@ -182,6 +189,7 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
         "loss": ("deployment", "loss"),
         "p99": ("requirements", "p99"),
         "max_over_admission": ("requirements", "max_over_admission"),
+        "max_false_denial": ("requirements", "max_false_denial"),
         "persistence": ("requirements", "persistence"),
     }
     for option, (part, key) in places.items():

@@ -1,0 +1,86 @@
+"""The command line, `ratesim`: one function for each command.
+
+Bad input ends in one line on stderr that names the thing and the remedy, and exit status 2. What a command needs is imported
+when it runs, so that `ratesim --help` does not wait for it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import typer
+
+from ratesim.cli import deciding, measuring, opening, simulating  # noqa: F401 - they register their commands
+from ratesim.cli.app import app
+from ratesim.options import Mistake
+from ratesim.wording import harmless
+
+__all__ = ["main"]
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """The errors that are somebody's input, or the world: their messages name the thing and the remedy."""
+    from ratesim.errors import StorageError
+    from ratesim.limit import InvalidLimit
+    from ratesim.notebook import NotebookError, NotebookFailed
+    from ratesim.recommendation.difference import DifferenceError
+    from ratesim.recommendation.prices import PriceError
+    from ratesim.report import OutputError, ReportFailed
+    from ratesim.servers import ServerError
+    from ratesim.simulation.inquiry import InquiryError
+    from ratesim.simulation.kept import KeptError
+    from ratesim.simulation.scenario import ScenarioError
+    from ratesim.simulation.sweep import SweepError
+    from ratesim.simulation.workers import ClusterError
+    from traffic import LogError, TraceError
+
+    ours = (Mistake, InvalidLimit, LogError, TraceError, ScenarioError, OutputError, ReportFailed, ServerError, StorageError)
+    return (
+        *ours,
+        NotebookError,
+        NotebookFailed,
+        ClusterError,
+        KeptError,
+        SweepError,
+        DifferenceError,
+        InquiryError,
+        PriceError,
+        OSError,
+    )
+
+
+def _complain(message: str) -> None:
+    print(f"ratesim: {harmless(' '.join(message.split()))}", file=sys.stderr)
+
+
+def main() -> None:
+    """The console script: run a command, and turn what went wrong into one line and an exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers are stopped
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(prog_name="ratesim", standalone_mode=False)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        sys.exit(130)
+    except Exception as error:
+        name = type(error).__name__
+        if hasattr(error, "format_message"):  # click's: an unknown command or option, a value of the wrong type
+            said = error.format_message()
+            if said:
+                _complain(f"{said.rstrip('.')}; see `ratesim --help`" if name != "NoArgsIsHelpError" else said)
+            sys.exit(2)
+        if name == "Abort":
+            _complain("interrupted")
+            sys.exit(130)
+        if not isinstance(error, _expected()):
+            raise
+        _complain(str(error) or name)
+        sys.exit(1 if name in ("InquiryError", "ReportFailed", "NotebookFailed", "SweepError") else 2)
+    if status == 130:  # how typer reports a Ctrl-C
+        _complain("interrupted")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The application that commands are registered in, and what several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ratesim.recommendation.prices import Prices
+    from ratesim.simulation.profile import Profile
+
+__all__ = ["app", "bar", "prices_of", "profile_of"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Decide by evidence where the state of your API's rate limiter should live: memory, Redis, PostgreSQL, or memory "
+    "backed by Redis.\n\nBegin with:  ratesim report --log access.log --limit 100/minute --nodes 8 --p99 2ms "
+    "--max-over-admission 1% --out my-report",
+)
+
+
+def profile_of(path: Path | None) -> Profile | None:
+    from ratesim.simulation.profile import Profile
+
+    return Profile.load(path) if path else None
+
+
+def prices_of(path: Path | None) -> Prices | None:
+    from ratesim.recommendation.prices import Prices
+
+    return Prices.load(path) if path else None
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on stderr, as the `progress` that ratesim's functions take."""
+    from ratesim.simulation.progress import shown
+
+    with shown(True) as tell:
+        yield tell
