@@ -210,19 +210,24 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
 
 def in_force(path: Path, scenario: Scenario) -> Candidate:
     """The configuration of a storage.toml, as one that competes. Raises what reading it raises, and Mistake where it limits
-    something else than the scenario."""
+    something else than the scenario, or is for another number of nodes."""
     from ratesim.recommendation.checking import IN_FORCE
     from ratesim.recommendation.configuration import Configured
     from ratesim.simulation.scenario import Candidate
     from ratesim.storage.urls import anywhere
 
-    found = Configured.load(path)
-    asked = scenario.limit.limit()
-    if found.limit is not None and found.limit.limit() != asked:
-        raise Mistake(
-            f"--current {path}: limits {found.limit.limit()}, and what is asked is {asked}; check what is in force"
-        )
-    return Candidate.model_validate({"name": IN_FORCE, "storage": anywhere(found.storage), "routing": found.routing})
+    found, asked, algorithm = Configured.load(path), scenario.limit, None
+    nodes = scenario.deployment.nodes
+    if found.nodes not in (None, nodes):
+        raise Mistake(f"--current {path}: is for {found.nodes} nodes, and what is asked is for {nodes}; give --nodes")
+    if found.limit is not None and found.limit.limit() != asked.limit():
+        algorithm = found.limit.algorithm
+        if algorithm not in asked.variants or found.limit.limit() != asked.by(algorithm).limit():
+            limits = " and what is asked is ".join(f"{each.rate} by {each.algorithm}" for each in (found.limit, asked))
+            raise Mistake(f"--current {path}: limits {limits}; check what is in force")
+    return Candidate.model_validate(
+        {"name": IN_FORCE, "storage": anywhere(found.storage), "routing": found.routing, "algorithm": algorithm}
+    )
 
 
 def _without(barred: list[str], data: dict[str, Any]) -> list[str]:

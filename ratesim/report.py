@@ -51,6 +51,7 @@ def report(
     ships. Other files in `out` stay. Until the report is there its runs are kept in a directory beside it, `out`.runs: one
     that was stopped goes on from there. Raises OutputError, ReportFailed, and what `study` raises.
     """
+    from ratesim.recommendation.checking import joined
     from ratesim.recommendation.choice import recommend
     from ratesim.recommendation.markdown import markdown
     from ratesim.recommendation.prices import Prices
@@ -79,7 +80,7 @@ def report(
             tell(done, total, "rendering the report" if done == of else what)
 
         if current is not None:
-            scenario = scenario.model_copy(update={"candidates": (current, *catalogue(scenario))})
+            scenario = scenario.model_copy(update={"candidates": joined(current, catalogue(scenario))})
         finished = study(
             scenario, out=work, runs=runs, profile=profile, prices=prices, live=live, processes=processes, progress=told
         )

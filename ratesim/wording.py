@@ -20,9 +20,9 @@ def seconds(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share as a percentage; only a true zero reads as "exactly 0"."""
+    """A share as a percentage; only a true zero reads as "exactly 0". Without bound is what is much beside nothing."""
     if not math.isfinite(value):
-        return "none"
+        return "without bound" if value == math.inf else "unknown"
     if value == 0:
         return "exactly 0"
     percent = value * 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 
 import typer
 
@@ -17,6 +18,8 @@ from ratesim.options import Mistake
 from ratesim.wording import harmless
 
 __all__ = ["main"]
+
+SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: an error of ours, which is no answer of --check or diff
 
 
 def _expected() -> tuple[type[Exception], ...]:
@@ -63,7 +66,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _complain("interrupted")
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends with a status that is nobody's answer
         name = type(error).__name__
         if hasattr(error, "format_message"):  # click's: an unknown command or option, a value of the wrong type
             said = error.format_message()
@@ -74,9 +77,13 @@ def main() -> None:
             _complain("interrupted")
             sys.exit(130)
         if not isinstance(error, _expected()):
-            raise
+            traceback.print_exc()
+            sys.exit(SOFTWARE)
         _complain(str(error) or name)
-        sys.exit(1 if name in ("InquiryError", "ReportFailed", "NotebookFailed", "SweepError") else 2)
+        failed = (
+            SOFTWARE if name in ("InquiryError", "ReportFailed") else 1 if name in ("NotebookFailed", "SweepError") else 2
+        )
+        sys.exit(failed)
     if status == 130:  # how typer reports a Ctrl-C
         _complain("interrupted")
     sys.exit(status if isinstance(status, int) else 0)

@@ -119,11 +119,11 @@ def report(
             processes=processes,
             progress=progress,
         )
-    print(recommendation.verdict)
+    print(harmless(recommendation.verdict))
     print(out / "report.html")
     if check:
         checked = judge(recommendation)
-        print(checked.sentence)
+        print(harmless(checked.sentence))
         raise typer.Exit(checked.status)
 
 
@@ -176,11 +176,11 @@ def recommend(
             progress=progress,
         )
     chosen = choose(finished)
-    print(chosen.verdict)
+    print(harmless(chosen.verdict))
     for line in (chosen.confidence.sentence, f"But: {chosen.caveat}", *(each.sentence for each in chosen.relaxations)):
-        print(line)
+        print(harmless(line))
     print()
-    print(_small_table(chosen))
+    print("\n".join(map(harmless, _small_table(chosen).splitlines())))
     origin = finished.origin
     if origin.skipped:
         print(f"\n{origin.skipped:,} of {origin.lines:,} lines did not parse; the first of them:")

@@ -66,9 +66,19 @@ def execute(
         except RuntimeError as error:  # nbclient's
             where = "before its first cell" if at.index < 0 else _named(at.index, at.source)
             raise NotebookFailed(f"{where}: its process ended ({error}); was there enough memory?") from error
+    _forget_places(target)
     if at.index < total - 1:
         raise NotebookFailed(f"{_named(at.index, at.source)}: it ended the process, and the cells after it did not run")
     tell(total, total, "done")
+
+
+def _forget_places(target: Path) -> None:
+    """Papermill notes where notebooks lay: nobody's business where they go."""
+    told = json.loads(target.read_text("utf-8"))
+    for name in ("input_path", "output_path"):
+        if name in (about := told["metadata"].get("papermill", {})):
+            about[name] = Path(about[name]).name
+    target.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 class _Place:

@@ -13,6 +13,7 @@ def render(executed: Path, name: str) -> str:
     from nbconvert import HTMLExporter
 
     from ratesim.pages.html import anchor, heading
+    from ratesim.wording import harmless
 
     exporter = HTMLExporter(
         template_name="report",
@@ -22,5 +23,5 @@ def render(executed: Path, name: str) -> str:
     exporter.register_filter("anchor", anchor)
     exporter.register_filter("heading", heading)
     notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
-    body, _ = exporter.from_notebook_node(notebook, resources={"title": f"ratesim: {name}"})
+    body, _ = exporter.from_notebook_node(notebook, resources={"title": f"ratesim: {harmless(name)}"})
     return str(body)

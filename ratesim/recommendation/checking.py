@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ratesim.recommendation.evidence import Assessment
 from ratesim.recommendation.reasons import misses
+from ratesim.storage.urls import StorageURL, anywhere
 
 if TYPE_CHECKING:
     from ratesim.recommendation.choice import Recommendation
+    from ratesim.simulation.scenario import Candidate
 
-__all__ = ["IN_FORCE", "Checked", "check"]
+__all__ = ["IN_FORCE", "Checked", "check", "joined"]
 
 IN_FORCE = "in force"  # the name under which the present configuration competes
 
@@ -24,6 +27,18 @@ class Checked:
 
     status: Status
     sentence: str
+
+
+def joined(current: Candidate, others: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """What is in force, and the others but one that is the same, or that was in force at an earlier check."""
+
+    def same(each: Candidate) -> bool:
+        if each.name == current.name:
+            return True
+        mine, its = (StorageURL.parse(anywhere(storage)) for storage in (current.storage, each.storage))
+        return mine == its and each.algorithm == current.algorithm and each.routing in (current.routing, None)
+
+    return (current, *(each for each in others if not same(each)))
 
 
 def check(recommendation: Recommendation) -> Checked:
@@ -45,6 +60,9 @@ def _checked(current: Assessment, recommendation: Recommendation) -> Checked:
         return Checked(1, f"{name} no longer meets the requirements: it {misses(current)}.{chosen}")
     if not current.passes:
         return Checked(3, f"{name} is too close to call: it {misses(current)}; more replications would tell.")
+    whole = next((each for each in recommendation.whole if each.candidate == current.candidate), current)
+    if not whole.passes:
+        return Checked(1 if whole.fails else 3, f"{name} does not hold on all of the traffic: it {misses(whole)}.")
     if recommendation.confidence.level == "too thin":
         return Checked(3, f"The evidence is too thin. {recommendation.confidence.sentence}")
     if not recommendation.binds and recommendation.requirements.get("max_over_admission") is not None:

@@ -21,7 +21,17 @@ from ratesim.recommendation.rules import (
     by_rules,
     sketch,
 )
-from ratesim.recommendation.verdict import Confidence, Number, binding_said, caveat, confidence, no_choice, numbers, use
+from ratesim.recommendation.verdict import (
+    THIN,
+    Confidence,
+    Number,
+    binding_said,
+    caveat,
+    confidence,
+    no_choice,
+    numbers,
+    use,
+)
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -42,7 +52,8 @@ VERSION = 1  # of the JSON: another one is raised when a field changes its meani
 class Recommendation:
     """The outcome of a study. Everything in it can be written as JSON (`to_json`; docs/recommendation.schema.json).
 
-    scenario, limit, requirements: what was asked. choice: name of the candidate, None where none meets all requirements.
+    scenario, limit, deployment, traffic (its summary), requirements: what was asked. choice: name of the candidate, None
+    where none meets all requirements.
     verdict: one sentence. numbers: three, of the choice or of the nearest. confidence, caveat: how far the choice is from
     the thresholds; what must be known beside it. binds: whether the limit denies anybody. binding: a sentence where it
     hardly does, or does too often, else "".
@@ -53,12 +64,15 @@ class Recommendation:
 
     sketch: what the rule table says, and where the evidence differs. claims: the sketch's, beside what was measured. harms:
     of every contender, in faults. headroom: how much more load the choice bears. flips: which assumptions would change it.
-    capacities: what each contender needs and costs. whole: the choice on all of the traffic, where the rest was on a part.
+    capacities: what each contender needs and costs. whole: the choice, and what is in force, on all of the traffic, where
+    the rest was on a part.
     parts: what of the traffic was simulated. files: ready to use, by name.
     """
 
     scenario: str
     limit: str
+    deployment: dict[str, float | int | str | None]
+    traffic: dict[str, float]
     requirements: dict[str, float | int | str | list[str] | None]
     choice: str | None
     verdict: str
@@ -78,7 +92,7 @@ class Recommendation:
     headroom: tuple[Headroom, ...]
     flips: tuple[Flip, ...]
     capacities: dict[str, Capacity]
-    whole: Assessment | None
+    whole: tuple[Assessment, ...]
     parts: dict[str, str]
     files: dict[str, str]
     currency: str
@@ -133,25 +147,28 @@ def _by_evidence(study: Study) -> Recommendation:
         key=lambda each: (each is not chosen, not each.passes, each.violation if not each.passes else 0.0, rank(each))
     )
     shown = chosen or nearest(ranked)[0]
-    whole = next(iter(assessed(evidence.whole, study)), None) if len(evidence.whole) else None
+    whole = assessed(evidence.whole, study) if len(evidence.whole) else ()
     binding = binding_said(scenario.limit.rate, study.binding)
+    tried = next((each for each in whole if each.candidate == shown.candidate), None)
     loose = "" if study.binding["binds"] else binding
     verdict = use(chosen, passing, currency) if chosen else no_choice(ranked)
     requests = int(evidence.results["requests"].iloc[0])
     sure = Confidence("low", "No candidate was chosen.")
     if chosen:
         sure = confidence(chosen, [each for each in passing if each is not chosen], currency, requests)
-    if not any(each.passes or each.fails for each in ranked):
-        sure = Confidence("too thin", "Every candidate is too close to call.")
+    elif requests < THIN or not all(each.fails for each in ranked):
+        sure = Confidence("too thin", "No candidate passes for sure, and not all of them fail for sure.")
     return Recommendation(
         scenario=scenario.name,
-        limit=f"{scenario.limit.rate}, {scenario.limit.algorithm}",
+        limit=_limit(scenario),
+        deployment=scenario.deployment.model_dump(mode="json"),
+        traffic=dict(study.summary),
         requirements=scenario.requirements.model_dump(mode="json"),
         choice=chosen.candidate if chosen else None,
         verdict=verdict,
-        numbers=numbers(shown, currency, study.prices.date),
+        numbers=numbers(shown, currency, _whose(study)),
         confidence=sure,
-        caveat=caveat(shown, whole, evidence.headroom, evidence.harms, loose, study.profile.source),
+        caveat=caveat(shown, tried, evidence.headroom, evidence.harms, loose, study.profile.source),
         binds=bool(study.binding["binds"]),
         binding=binding,
         assessments=tuple(ranked),
@@ -170,6 +187,14 @@ def _by_evidence(study: Study) -> Recommendation:
         files=_files(study, chosen, verdict) if chosen else {},
         currency=currency,
     )
+
+
+def _whose(study: Study) -> str:
+    from ratesim.recommendation.prices import Prices
+
+    if study.prices == Prices.load():
+        return f"example prices of {study.prices.date}; yours differ"
+    return f"your prices of {study.prices.date}"
 
 
 def _losers(study: Study, ranked: Sequence[Assessment], chosen: Assessment | None) -> tuple[Loser, ...]:
@@ -191,6 +216,13 @@ def _losers(study: Study, ranked: Sequence[Assessment], chosen: Assessment | Non
         else:
             found.append(Loser(name, "on the small part: passes, but others come first"))
     return tuple(found)
+
+
+def _limit(scenario: Scenario) -> str:
+    limit = scenario.limit
+    burst = "" if limit.burst is None else f", burst {limit.burst:g}"
+    options = "".join(f", {name} {value:g}" for name, value in limit.options.items())
+    return f"{limit.rate}, {limit.algorithm}{burst}{options}"
 
 
 def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:

@@ -69,6 +69,10 @@ def load(path: Path) -> dict[str, Any]:
         raise DifferenceError(f"{path}: is no recommendation; `ratesim report` writes recommendation.json")
     if found.get("version") != VERSION:
         raise DifferenceError(f"{path}: has version {found.get('version')!r}, and this is {VERSION}; make the report again")
+    try:
+        difference(found, found)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DifferenceError(f"{path}: lacks {error}; make the report again") from error
     return found
 
 
@@ -76,7 +80,8 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> Difference:
     """Of two that `load` gave."""
     old = {each["candidate"]: each for each in before["assessments"]}
     new = {each["candidate"]: each for each in after["assessments"]}
-    moves = [move for name in old if name in new for move in _moves(name, old[name], new[name], after["currency"])]
+    currency = after["currency"] if before["currency"] == after["currency"] else None
+    moves = [move for name in old if name in new for move in _moves(name, old[name], new[name], currency)]
     return Difference(
         asked=tuple(_asked(before, after)),
         choice=(before["choice"], after["choice"]),
@@ -90,13 +95,14 @@ def _asked(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     for name in ("scenario", "limit", "currency"):
         if before[name] != after[name]:
             yield f"{name}: {before[name]} before, {after[name]} after"
-    for name in dict.fromkeys([*before["requirements"], *after["requirements"]]):
-        old, new = before["requirements"].get(name), after["requirements"].get(name)
-        if old != new:
-            yield f"required {name.replace('_', ' ')}: {old} before, {new} after"
+    for part, said in (("requirements", "required "), ("deployment", ""), ("traffic", "traffic, ")):
+        for name in dict.fromkeys([*before[part], *after[part]]):
+            old, new = before[part].get(name), after[part].get(name)
+            if old != new:
+                yield f"{said}{name.replace('_', ' ')}: {old} before, {new} after"
 
 
-def _moves(name: str, old: dict[str, Any], new: dict[str, Any], currency: str) -> Iterator[Move]:
+def _moves(name: str, old: dict[str, Any], new: dict[str, Any], currency: str | None) -> Iterator[Move]:
     for field, (what, unit) in FIGURES.items():
         one, other = old[field], new[field]
         if one["mean"] is None or other["mean"] is None:
@@ -112,7 +118,7 @@ def _moves(name: str, old: dict[str, Any], new: dict[str, Any], currency: str) -
     if state != now:
         yield Move(name, "verdict", state, now, "too close to call" in (state, now))
     cost, costs = old["cost"], new["cost"]
-    if cost is not None and costs is not None and abs(cost - costs) > COST * max(cost, costs):
+    if currency is not None and cost is not None and costs is not None and abs(cost - costs) > COST * max(cost, costs):
         yield Move(name, "cost", f"{cost:,.2f} {currency} a month", f"{costs:,.2f} {currency} a month", False)
 
 

@@ -122,9 +122,13 @@ class Assessment:
 
 
 def interval(values: Iterable[float]) -> Interval:
-    """Mean and 95 % interval by Student's t; not below 0, as what is measured here cannot be."""
+    """Mean and 95 % interval by Student's t; not below 0, as what is measured here cannot be. Of values that are not all
+    finite there is none: after one run without any answer, or without bound, no mean is known."""
     known = [float(value) for value in values]
     n = len(known)
+    if not all(map(math.isfinite, known)):
+        mean = math.inf if math.inf in known else math.nan
+        return Interval(mean, mean, mean, n)
     mean = fmean(known)
     if n == 1 or min(known) == max(known):
         return Interval(known[0], known[0], known[0], n)

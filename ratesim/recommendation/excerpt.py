@@ -24,7 +24,8 @@ def busiest(scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.
 
     trace: what the scenario asks. It covers `seconds`, and two periods of the limit, where that takes no more than four
     times as many requests. Nothing is cut where there are no more requests. A warm-up is cut to a fifth of what is left.
-    Faults are not in it: they belong to moments that are not.
+    Faults are not in it: they belong to moments that are not. Of a scenario that has a `head` its beginning is kept, since
+    what comes after the head was never asked.
     """
     plain = scenario.model_copy(update={"faults": ()})
     if len(trace) <= requests:

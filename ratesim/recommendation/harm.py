@@ -74,14 +74,15 @@ def setting(scenario: Scenario, trace: Trace, requests: int, cut: Callable[[Scen
     that was cut; `trace` is the whole.
 
     The scenario's own faults keep their times, so that all of its time is kept, of fewer keys. The others begin when most
-    requests come, after the first fifth, and last 30 s, or a quarter of all the time there is."""
+    requests come, after the first fifth and the warm-up, and last 30 s, or a quarter of all the time there is."""
     if scenario.faults:
         return Setting(thinned(scenario, trace, requests).model_copy(update={"faults": ()}), scenario.faults)
     part = busiest(scenario, trace, requests, AROUND * LASTS)
     kept = cut(part)
     thin = thinned(part, kept, requests)
     lasts = min(LASTS, max(kept.duration / AROUND, 1e-3))
-    begins, ends = float(kept.time[0]) + EARLIEST * kept.duration, float(kept.time[-1]) - lasts
+    begins = float(kept.time[0]) + max(EARLIEST * kept.duration, part.warmup)
+    ends = float(kept.time[-1]) - lasts
     middle = kept.window(begins, max(ends, begins))
     start = float(middle.busiest(lasts).time[0] if len(middle) else begins) - float(kept.time[0])
     chosen = (
@@ -125,5 +126,7 @@ def _harm(candidate: str, fault: str, healthy: Row, faulty: Row) -> Harm:
 
 
 def _wrong(row: Row) -> float:
-    """Cost that was decided otherwise than by an exact limiter."""
+    """Cost that was decided otherwise than by an exact limiter; all that was admitted, where that admits nothing."""
+    if not row["exact_total"]:
+        return float(row["admitted"] * row["asked_total"] / row["requests"])
     return float((row["over_admission"] + row["false_denial"]) * row["exact_total"])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import pandas as pd
 
 from ratesim.recommendation.capacity import capacities
@@ -79,8 +80,8 @@ class Asked:
 @dataclass(frozen=True)
 class Evidence:
     """What was found. screened: one row for each candidate, on the small part. results: one for each contender and seed.
-    whole: of the choice on all of the traffic, where `results` are of a part; else without rows. parts: in words, what of
-    the traffic was simulated, by what for."""
+    whole: of the choice, and of what is in force, on all of the traffic, where `results` are of a part; else without rows.
+    parts: in words, what of the traffic was simulated, by what for."""
 
     screened: pd.DataFrame
     results: pd.DataFrame
@@ -110,13 +111,10 @@ def investigate(asked: Asked) -> Inquiry[Evidence]:
         load, flips = yield from _beyond(asked, chosen, name, rivals)
     whole = pd.DataFrame(columns=results.columns)
     if full.workload != scenario.workload:
-        alone = yield jobs_of(scenario, [chosen], [scenario.seed], None, asked.profile)
-        whole = _table(alone, [chosen.name])
-    parts = {
-        "screening": _part(small, scenario, asked),
-        "in full": _part(full, scenario, asked),
-        "faults": _part(place.scenario, scenario, asked),
-    }
+        tried = [each for each in contenders if each.name in (chosen.name, IN_FORCE)]
+        rows = yield jobs_of(scenario, tried, [scenario.seed], None, asked.profile)
+        whole = _table(rows, (each.name for each in tried))
+    parts = {"screening": _part(small, asked), "in full": _part(full, asked), "faults": _part(place.scenario, asked)}
     return Evidence(screened, results, whole, harms, load, flips, parts)
 
 
@@ -140,7 +138,8 @@ def assessed(
     costs = {name: each.price.per_month for name, each in capacity.items()}
     blasts: dict[str, float] = {}
     for each in harms:
-        blasts[each.candidate] = max(blasts.get(each.candidate, 0.0), each.harmed)
+        if each.requests:
+            blasts[each.candidate] = max(blasts.get(each.candidate, 0.0), each.harmed)
     found = assess(results, scenario.requirements, scenario.deployment.nodes, costs)
     return tuple(replace(each, blast=blasts.get(each.candidate)) for each in found)
 
@@ -150,9 +149,14 @@ def _beyond(
 ) -> Inquiry[tuple[tuple[Headroom, ...], tuple[Flip, ...]]]:
     """More load, and other assumptions. name: of the choice, None where nobody passes and `chosen` is only the nearest."""
     steady = asked.scenario.model_copy(update={"faults": ()})
+
+    def choose(scenario: Scenario, rows: list[Row]) -> str | None:
+        found = best(assessed(_table(rows, (each.name for each in rivals)), asked, scenario=scenario))
+        return None if found is None else found.candidate
+
     load, flips = yield from together(
         headroom(steady, chosen, asked.profile, asked.trace, requests=LOADED),
-        sensitivity(steady, rivals, name, asked.profile, lambda s, r: _chosen(asked, s, r), asked.trace, requests=ASSUMED),
+        sensitivity(steady, rivals, name, asked.profile, choose, asked.trace, requests=ASSUMED),
     )
     return load, flips
 
@@ -175,10 +179,10 @@ def _replicated(asked: Asked, full: Scenario, contenders: Sequence[Candidate]) -
 
 
 def _unsure(assessments: Sequence[Assessment]) -> list[str]:
-    """Those that fail nothing for sure, and would be chosen if they passed."""
+    """Those that fail nothing for sure, and would be chosen if they passed, or are in force."""
     chosen = best(assessments)
     close = [each for each in assessments if not each.passes and not each.fails]
-    return [each.candidate for each in close if chosen is None or rank(each) < rank(chosen)]
+    return [each.candidate for each in close if chosen is None or each.candidate == IN_FORCE or rank(each) < rank(chosen)]
 
 
 def _contenders(asked: Asked, screened: Sequence[Assessment]) -> list[Candidate]:
@@ -226,20 +230,16 @@ def _leaders(assessments: Sequence[Assessment], contenders: Sequence[Candidate])
     return by_name[chosen.candidate], [by_name[each.candidate] for each in rivals]
 
 
-def _chosen(asked: Asked, scenario: Scenario, rows: list[Row]) -> str | None:
-    found = best(assessed(pd.DataFrame(rows), asked, scenario=scenario))
-    return None if found is None else found.candidate
-
-
 def _table(rows: Sequence[Row], names: Iterable[str]) -> pd.DataFrame:
     """One row for each run, under the name that its candidate has here: a run that was found may have had another."""
     return pd.DataFrame([{**row, "candidate": name} for row, name in zip(rows, names, strict=True)])
 
 
-def _part(cut: Scenario, whole: Scenario, asked: Asked) -> str:
-    if cut.workload == whole.workload:
+def _part(cut: Scenario, asked: Asked) -> str:
+    """In words, what of the traffic is left in a scenario that was cut."""
+    if cut.workload == asked.scenario.workload:
         return "all of it"
-    seconds = cut.workload.busiest or cut.workload.duration
-    share = cut.workload.scale / whole.workload.scale
-    part = f"{seconds:,.0f} s" if share > 0.99 else f"{share:.2g} of the keys, {seconds:,.0f} s"
-    return f"{part} of {asked.trace.duration:,.0f} s"
+    kept, whole = asked.cut(cut), asked.trace
+    keys, all_keys = (len(np.unique(each.key)) for each in (kept, whole))
+    of_keys = f", of {keys:,} of {all_keys:,} keys" if cut.workload.scale < 0.99 * asked.scenario.workload.scale else ""
+    return f"{len(kept):,} of {len(whole):,} requests, within {kept.duration:,.0f} of {whole.duration:,.0f} s{of_keys}"

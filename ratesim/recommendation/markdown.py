@@ -52,7 +52,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def plain(text: str) -> str:
     """A text from anywhere, on one line, in which nothing means anything to Markdown or HTML, no address either."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~@&]|:(?=//))", r"\\\1", harmless(" ".join(text.split())))
+    return re.sub(r"([\\`*_{}\[\]<>|#~@&]|:(?=//)|(?<=www)\.)", r"\\\1", harmless(" ".join(text.split())))
 
 
 def _folded(summary: str, lines: Sequence[str]) -> list[str]:

@@ -115,6 +115,13 @@ class Prices(Part):
     replicas: Replicas
     network: dict[str, Money]
 
+    @field_validator("currency")
+    @classmethod
+    def _prints(cls, currency: str) -> str:
+        if not currency.isprintable():
+            raise ValueError("has a character that cannot be printed; write such as USD")
+        return currency
+
     @field_validator("network")
     @classmethod
     def _names_every_preset(cls, network: dict[str, float]) -> dict[str, float]:
@@ -137,7 +144,7 @@ class Prices(Part):
             if isinstance(value, dict):
                 tables += ["", f"[{name}]", *(f"{key} = {each!r}" for key, each in value.items())]
             else:
-                lines.append(f"{name} = {json.dumps(value) if isinstance(value, str) else value}")
+                lines.append(f"{name} = {json.dumps(value, ensure_ascii=False) if isinstance(value, str) else value}")
         return "\n".join([*lines, *tables]) + "\n"
 
     @property

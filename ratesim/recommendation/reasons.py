@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ratesim.recommendation.evidence import Assessment, Check
 from ratesim.recommendation.ranking import cost_of, front, parts, rank
-from ratesim.wording import seconds, share
+from ratesim.wording import money, seconds, share
 
 __all__ = ["Loser", "Relaxation", "misses", "nearest", "per_month", "relaxations", "why_not"]
 
@@ -41,6 +41,8 @@ def why_not(each: Assessment, best: Assessment | None, currency: str) -> str:
         also = f"; also misses {' and '.join(others)}" if others else ""
         verb = "fails" if worst.verdict == "fails" else "is not shown to meet"
         return f"{verb} {worst.label}: {_against(worst)}{also}"
+    if cost_of(each) < cost_of(best):
+        return "passes, and costs less there, but did not come so far"
     if cost_of(each) > cost_of(best):
         return f"passes, but costs more: {per_month(each, currency)} against {per_month(best, currency)}"
     if parts(each) > parts(best):
@@ -56,7 +58,7 @@ def per_month(each: Assessment, currency: str) -> str:
     cost = cost_of(each)
     if math.isnan(each.cost):
         return f"{seconds(cost)} of the shared store per request" if cost else "no shared store"
-    return f"{cost:,.4g} {currency} a month"
+    return f"{money(cost, currency)} a month"
 
 
 def misses(each: Assessment) -> str:
@@ -101,10 +103,10 @@ def _relaxed(each: Assessment, check: Check) -> tuple[float, str]:
         case "p99" if math.isfinite(each.p99.high) and each.failed_share < 0.01:
             value = _up(each.p99.high)
             return value, seconds(value)
-        case "max_over_admission":
+        case "max_over_admission" if math.isfinite(each.over_admission.high):
             value = _up(each.over_admission.high)
             return value, share(value)
-        case "max_false_denial":
+        case "max_false_denial" if math.isfinite(each.false_denial.high):
             value = _up(each.false_denial.high)
             return value, share(value)
         case "persistence":
@@ -112,7 +114,7 @@ def _relaxed(each: Assessment, check: Check) -> tuple[float, str]:
         case "key_count":
             return check.violation, check.measured.removeprefix("room for ")
         case "allowed":
-            return 0.0, f"allow {each.backend}"
+            return 0.0, f"allow {check.measured.removeprefix('needs ')}"
     return math.inf, ""
 
 

@@ -134,8 +134,11 @@ def study(
 
 
 def _question(scenario: Scenario, jobs: Sequence[Job], prices: Prices, beyond: bool) -> str:
-    """A hash of all that a study depends on."""
-    digest = hashlib.sha256(f"{scenario.model_dump_json()} {prices!r} {beyond}".encode())
+    """A hash of all that a study depends on; of the code that runs are made with, their keys tell."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    digest.update(f"{scenario.model_dump_json()} {prices!r} {beyond}".encode())
     for job in jobs:
         digest.update(f"{job.key} {job.candidate.name}\n".encode())
     return digest.hexdigest()
@@ -158,24 +161,27 @@ def _about(asked: Asked) -> dict[str, Any]:
 
 
 def _kept(out: Path, question: str) -> tuple[dict[str, Any], Evidence] | None:
-    """A finished study of the same question."""
-    file = out / "study.json"
-    about = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    if about.get("question") != question or not (out / "results.parquet").exists():
+    """A finished study of the same question; None where there is none, or what there is was written by another version or
+    half, and is made again."""
+    try:
+        about = json.loads((out / "study.json").read_text("utf-8"))
+        if about["question"] != question:
+            return None
+        results = pd.read_parquet(out / "results.parquet")
+        tables = {}
+        for stage, name in STAGES.items():
+            tables[name] = results[results["stage"] == stage].drop(columns="stage").reset_index(drop=True)
+        told = about["evidence"]
+        evidence = Evidence(
+            **tables,
+            harms=msgspec.convert(told["harms"], tuple[Harm, ...]),
+            headroom=msgspec.convert(told["headroom"], tuple[Headroom, ...]),
+            flips=msgspec.convert(told["flips"], tuple[Flip, ...]),
+            parts=told["parts"],
+        )
+    except (FileNotFoundError, KeyError, TypeError, ValueError, msgspec.ValidationError):  # pyarrow's are ValueErrors
         return None
-    results = pd.read_parquet(out / "results.parquet")
-    tables = {}
-    for stage, name in STAGES.items():
-        tables[name] = results[results["stage"] == stage].drop(columns="stage").reset_index(drop=True)
-    told = about["evidence"]
-    evidence = Evidence(
-        **tables,
-        harms=msgspec.convert(told["harms"], tuple[Harm, ...]),
-        headroom=msgspec.convert(told["headroom"], tuple[Headroom, ...]),
-        flips=msgspec.convert(told["flips"], tuple[Flip, ...]),
-        parts=told["parts"],
-    )
-    return about, evidence
+    return (about, evidence) if {"summary", "origin", "binding", "environment"} <= about.keys() else None
 
 
 def _keep(out: Path, question: str, about: dict[str, Any], found: Study, rows: dict[str, dict[str, Any]]) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from ratesim.recommendation.evidence import Assessment
 from ratesim.recommendation.ranking import cost_of, parts
 from ratesim.recommendation.reasons import misses, nearest, per_month
-from ratesim.wording import seconds, share
+from ratesim.wording import money, seconds, share
 
 if TYPE_CHECKING:
     from ratesim.recommendation.harm import Harm
     from ratesim.recommendation.headroom import Headroom
 
-__all__ = ["Confidence", "Level", "Number", "binding_said", "caveat", "confidence", "no_choice", "numbers", "use"]
+__all__ = ["THIN", "Confidence", "Level", "Number", "binding_said", "caveat", "confidence", "no_choice", "numbers", "use"]
 
 Level = Literal["high", "fair", "low", "too thin"]
 
@@ -68,15 +68,15 @@ def no_choice(ranked: Sequence[Assessment]) -> str:
     return f"No candidate meets all requirements; the nearest is {first.candidate}, which {misses(first)}."
 
 
-def numbers(each: Assessment, currency: str, dated: object) -> tuple[Number, ...]:
-    """p99, over-admission and cost, each beside what it must be, or where it is from."""
+def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
+    """p99, over-admission and cost, each beside what it must be, or where it is from (`whose`: the prices)."""
     required = {check.requirement: check.required for check in each.checks}
     return (
         Number(seconds(each.p99.mean), "99 % of decisions within", required.get("p99") or "nothing required"),
         Number(
             share(each.over_admission.mean), "admitted too much", required.get("max_over_admission") or "nothing required"
         ),
-        Number(f"{cost_of(each):,.4g} {currency}", "a month", f"example prices of {dated}; yours differ"),
+        Number(money(cost_of(each), currency), "a month", whose),
     )
 
 
@@ -85,19 +85,23 @@ def confidence(best: Assessment, others: Sequence[Assessment], currency: str, re
     measured = [check for check in best.checks if check.margin is not None]
     seeds = best.p99.seeds
     level: Level = "fair"
-    if not measured:
-        said = "No threshold was given for latency or over-admission, so nothing can be close."
-    else:
+    if measured:
         tightest = min(check.margin for check in measured if check.margin is not None)
         level = "high" if tightest >= 2 else "fair" if tightest >= 1.2 else "low"
-        told = "; ".join(f"{check.evidence}, {check.distance}" for check in measured)
-        said = f"{level.capitalize()} confidence over {seeds} seed{'s' * (seeds > 1)}: {told}."
     if seeds == 1:
         level = "low"
-        said += " With one seed there are no intervals; set replications to 3 or more."
     if requests < THIN:
         level = "too thin"
-        said += f" {requests:,} requests are too few for a 99th percentile: give a longer log."
+    if measured:
+        told = "; ".join(f"{check.evidence}, {check.distance}" for check in measured)
+        sure = "The evidence is too thin" if level == "too thin" else f"{level.capitalize()} confidence"
+        said = f"{sure}, over {seeds} seed{'s' * (seeds > 1)}: {told}."
+    else:
+        said = "No threshold was given for latency or over-admission, so nothing can be close."
+    if seeds == 1:
+        said += " With one seed there are no intervals; set replications to 3 or more."
+    if requests < THIN:
+        said += f" Of {requests:,} request{'s' * (requests > 1)} no 99th percentile is known: give a longer log."
     if others and cost_of(others[0]) > cost_of(best):
         said += f" The next that passes, {others[0].candidate}, costs {per_month(others[0], currency)}."
     elif others:
@@ -120,6 +124,12 @@ def binding_said(rate: str, binding: dict[str, Any]) -> str:
     return ""
 
 
+def _harm_said(harm: Harm) -> str:
+    if harm.failed_share >= 0.01:
+        return f"{share(harm.failed_share)} of the {harm.requests:,} requests got no decision"
+    return f"{share(harm.harmed)} of the {harm.requests:,} requests were decided otherwise than by an exact limiter"
+
+
 def caveat(
     best: Assessment, whole: Assessment | None, load: Sequence[Headroom], harms: Sequence[Harm], binding: str, profile: str
 ) -> str:
@@ -135,10 +145,7 @@ def caveat(
         return min(tight, key=lambda each: each.fails or math.inf).sentence
     worst = max((each for each in harms if each.candidate == best.candidate), key=lambda each: each.harmed, default=None)
     if worst is not None and worst.harmed >= 0.01:
-        return (
-            f"It does not ride out every fault: in a {worst.fault}, {share(worst.failed_share)} of the "
-            f"{worst.requests:,} requests got no decision, and the 99th percentile was {seconds(worst.p99)}."
-        )
+        return f"It does not ride out every fault: in a {worst.fault}, {_harm_said(worst)}."
     if profile == "shipped":
         return "The servers' costs are those that ship with ratesim; `ratesim calibrate` measures yours."
     return "What was simulated is a model of your servers; the live columns show how far it is from this machine's."

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from ratesim.simulation.job import Job, forget, work
 from ratesim.simulation.kept import Kept
 from ratesim.simulation.progress import Pace, Progress, shown
+from ratesim.simulation.scenario import ScenarioError
 from ratesim.simulation.workers import Failed, here, on_processes
 
 __all__ = ["Found", "Inquiry", "InquiryError", "Row", "pursue", "together"]
@@ -78,7 +79,7 @@ def pursue(
     soon as there is one, and in which rows are found. known: rows that need not be made. progress: called with (done, asked
     for up to now, what is next), in runs, or in requests where it is said how many are `expected`, about.
 
-    Raises InquiryError, KeptError, ClusterError, KeyboardInterrupt, and what the inquiry raises.
+    Raises ScenarioError, InquiryError, KeptError, ClusterError, KeyboardInterrupt, and what the inquiry raises.
     """
     kept = None if out is None else Kept(out)
     rows: dict[str, Row] = {}
@@ -116,6 +117,9 @@ def pursue(
 
         def add(job: Job, row: Row | Failed) -> None:
             if isinstance(row, Failed):
+                kind, _, what = row.reason.partition(": ")
+                if kind == ScenarioError.__name__:  # what was asked cannot be run
+                    raise ScenarioError(what)
                 error = InquiryError(f"{job}: {row.reason}")
                 if row.told:
                     error.add_note(row.told)

@@ -161,7 +161,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     def describe(self) -> str:
         """One sentence on where the numbers come from."""
-        origin = "the profile shipped with ratesim" if self.source == "shipped" else f"the profile {self.source}"
+        origin = "the profile shipped with ratesim" if self.source == "shipped" else f"the profile {Path(self.source).name}"
         elsewhere = [f"{name} on {each.machine} on {each.measured}" for name, each in self.backends.items() if each.machine]
         rest = f" ({', '.join(elsewhere)})" if elsewhere else ""
         return f"Service times are from {origin}, measured on {self.machine} on {self.measured}{rest}."

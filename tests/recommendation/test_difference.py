@@ -32,6 +32,8 @@ BEFORE = {
     "scenario": "shop",
     "limit": "10/minute, gcra",
     "currency": "USD",
+    "deployment": {"nodes": 8},
+    "traffic": {"requests": 1000.0},
     "requirements": {"p99": 0.002, "persistence": "none"},
     "choice": "redis",
     "assessments": [candidate("redis", 1.0e-3, 0.1e-3), candidate("memory", 3e-6, over=0.2, verdict="fails")],
@@ -81,6 +83,12 @@ def test_another_choice_a_verdict_a_cost_and_what_was_asked_are_told():
     assert "redis: cost moved, from 60.00 USD a month to 90.00 USD a month." in said
 
 
+def test_costs_in_another_currency_are_not_compared_and_other_nodes_are_told():
+    found = difference(BEFORE, changed(cost=9000.0) | {"currency": "JPY", "deployment": {"nodes": 3}})
+    assert found.moves == ()
+    assert found.asked == ("currency: USD before, JPY after", "nodes: 8 before, 3 after")
+
+
 def test_a_candidate_that_gives_no_answer_any_more_has_moved():
     gone = {"mean": None, "low": None, "high": None, "seeds": 3}
     (move,) = difference(BEFORE, changed(p99=gone)).moves
@@ -95,6 +103,8 @@ def test_a_candidate_that_gives_no_answer_any_more_has_moved():
         ("[]", "is no recommendation"),
         ('{"choice": null}', "is no recommendation"),
         (json.dumps(BEFORE | {"version": 99}), "has version 99, and this is 1"),
+        (json.dumps({key: value for key, value in BEFORE.items() if key != "traffic"}), "lacks 'traffic'"),
+        (json.dumps(BEFORE | {"assessments": [{"candidate": "redis"}]}), "lacks 'p99'"),
     ],
 )
 def test_a_file_that_is_none_is_named(tmp_path, content, said):

@@ -78,6 +78,12 @@ def test_the_faults_come_when_most_requests_do() -> None:
     assert all(each.duration == 30.0 for each in where.faults)
 
 
+def test_faults_come_after_the_warm_up() -> None:
+    late = scenario(warmup=120)
+    where = setting(late, late.trace(), 100_000, lambda cut: cut.trace())
+    assert all(each.start >= where.scenario.warmup > 0 for each in where.faults)
+
+
 def test_traffic_that_is_shorter_than_a_fault_has_shorter_ones() -> None:
     short = scenario(workload={"requests_per_second": 100, "keys": 5, "duration": 4})
     where = setting(short, short.trace(), 1000, lambda cut: cut.trace())

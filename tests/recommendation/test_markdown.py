@@ -19,6 +19,7 @@ from ratesim.recommendation.markdown import plain, table
         "@everybody #1",
         "line\nbreak\x1b[31m",
         "&lt;b&gt;",
+        "www.example.org",
     ],
 )
 def test_a_text_from_outside_reads_as_it_is(text):

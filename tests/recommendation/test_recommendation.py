@@ -248,6 +248,21 @@ def test_an_interval_is_students_and_not_below_zero():
     assert many.high - 1 == pytest.approx(1.984 * math.sqrt(100 / 99) / 10, rel=1e-3)
 
 
+def test_an_interval_of_what_is_not_finite_has_no_width():
+    for values, mean in (([1.0, math.inf, 2.0], math.inf), ([1.0, math.nan], math.nan)):
+        known = interval(values)
+        assert known.mean == pytest.approx(mean, nan_ok=True)
+        assert known.seeds == len(values)
+    assert interval([math.inf, math.inf]).text(share) == "without bound"
+
+
+def test_a_candidate_that_admits_without_bound_fails_and_no_relaxation_helps():
+    wild = rows("memory", [3e-6] * 3, [math.inf, 0.1, 0.2])
+    found = assessed(wild, max_over_admission="1%")
+    assert not found[0].passes
+    assert relaxations(found) == ()
+
+
 def test_only_a_zero_reads_as_exactly_zero():
     assert share(0.0) == "exactly 0"
     assert share(1e-9) == "less than 0.001 %"

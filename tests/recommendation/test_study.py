@@ -84,6 +84,29 @@ def test_a_finished_one_is_found_and_not_made_again(tmp_path: Path, monkeypatch:
     assert {entry.name for entry in tmp_path.iterdir()} == set(FILES)
 
 
+def test_what_another_version_kept_or_half_of_it_is_made_again(tmp_path: Path) -> None:
+    whole = made(out=tmp_path)
+    file = tmp_path / "study.json"
+    kept = json.loads(file.read_text())
+    del kept["evidence"]["harms"][0]["fault"]
+    for text in (json.dumps(kept), json.dumps({"question": kept["question"]}), file.read_text()[:100]):
+        file.write_text(text)
+        again = made(out=tmp_path)
+        pd.testing.assert_frame_equal(again.evidence.results, whole.evidence.results, check_exact=True)
+
+
+def test_a_store_that_never_answers_is_a_finding_and_no_failure() -> None:
+    from ratesim.pages.recommendation import further, parts
+
+    cut_off = scenario(faults=[{"kind": "partition", "start": 0, "duration": 60}], candidates=CANDIDATES[1:2])
+    found = made(cut_off, beyond=True)
+    chosen = recommend(found)
+    assert chosen.choice is None
+    assert "of the requests get no decision" in chosen.nearest[0].reason
+    for page in (parts.verdict(found, chosen), parts.tradeoff(found, chosen), further.faults(chosen)):
+        assert "nan" not in page.data.lower().replace("nano", "")
+
+
 def test_another_question_in_the_same_place_is_answered_anew(tmp_path: Path) -> None:
     made(out=tmp_path)
     other = made(scenario("6/second"), out=tmp_path)
@@ -125,8 +148,7 @@ def test_traffic_that_is_long_is_cut_and_the_choice_is_tried_on_all_of_it(monkey
     assert found.evidence.results["requests"].max() < 500
     assert found.evidence.whole["requests"].tolist() == [int(found.summary["requests"])]
     chosen = recommend(found)
-    assert chosen.whole is not None
-    assert chosen.whole.candidate == chosen.choice
+    assert [each.candidate for each in chosen.whole] == [chosen.choice]
 
 
 def test_what_was_measured_live_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,3 +121,19 @@ def test_a_recipe_is_drawn_anew_for_each_seed_and_a_log_is_what_it_is(tmp_path: 
         {"workload": {"log": str(log), "format": "csv", "time": "time", "key": "key"}, "limit": {"rate": "5/second"}}
     )
     assert asked.trace(2) == asked.trace()
+
+
+@pytest.mark.parametrize(
+    "storage",
+    ["redis://u:secret@host/0", "postgresql://host/db?password=secret", "hybrid+redis://:secret@h?consistency=strong"],
+)
+def test_a_candidate_with_a_password_is_refused_and_not_repeated(storage: str) -> None:
+    with pytest.raises(ScenarioError, match="names a user or a password") as refused:
+        Scenario.of(
+            {
+                "workload": {"requests_per_second": 1},
+                "limit": {"rate": "1/second"},
+                "candidates": [{"name": "mine", "storage": storage}],
+            }
+        )
+    assert "secret" not in str(refused.value)

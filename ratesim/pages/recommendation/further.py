@@ -58,7 +58,7 @@ def faults(recommendation: Recommendation) -> HTML:
         [
             escaped(each.fault),
             escaped(each.candidate),
-            f"{each.requests:,}",
+            f"{each.requests:,}" if each.requests else "none came",
             escaped(share(each.failed_share)),
             escaped(seconds(each.p99)),
             escaped(f"{share(each.healthy)} → {share(each.over_admission)}"),
@@ -133,16 +133,15 @@ def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
     environment = dict(study.environment)
     machine, cores = environment.pop("machine", "unknown"), environment.pop("cores", "unknown")
     count = len(study.candidates)
-    whole = recommendation.whole
     stages = [
         f"{count} candidate{'s' * (count > 1)}, once each, on a small part: {recommendation.parts['screening']}.",
         f"{len(recommendation.assessments)} contenders, the best of each kind and the cheapest that may pass, in full: "
         f"{recommendation.parts['in full']}; more seeds where the interval lay across a threshold.",
         "Faults, more load and other assumptions, as told above.",
     ]
-    if whole is not None:
-        passed = "meets" if whole.passes else "does not meet"
-        stages.append(f"The choice, once, on all of the traffic: it {passed} the requirements there.")
+    for each in recommendation.whole:
+        passed = "meets" if each.passes else "does not meet"
+        stages.append(f"{each.candidate}, once, on all of the traffic: it {passed} the requirements there.")
     rows = [
         ("Command", "ratesim report --scenario scenario.toml --profile profile.json --prices prices.toml --out again"),
         ("Seeds", f"from {first} on"),

@@ -28,7 +28,11 @@ def latency_against_over_admission(recommendation: Recommendation, requirements:
 
     Bars are 95 % intervals; the shaded corner is what the requirements allow.
     """
-    points = [each for each in recommendation.assessments if math.isfinite(each.p99.mean)]
+    points = [
+        each
+        for each in recommendation.assessments
+        if math.isfinite(each.p99.mean) and math.isfinite(each.over_admission.mean)
+    ]
     positive = [each.over_admission.mean for each in points if each.over_admission.mean > 0]
     allowed = requirements.max_over_admission
     smallest = min([*positive, *([allowed] if allowed else [])], default=1e-3)
@@ -71,7 +75,7 @@ def _finding(recommendation: Recommendation) -> str:
 
 def _limits(axes: Axes, points: Sequence[Assessment], allowed: float | None) -> None:
     values = [each.p99.mean for each in points] + ([allowed] if allowed else [])
-    axes.set_xlim(min(values) / 2.2, max(values) * 4)
+    axes.set_xlim(min(values, default=1e-3) / 2.2, max(values, default=1e-3) * 4)
 
 
 def _allowed(axes: Axes, requirements: Requirements, edge: float) -> None:
