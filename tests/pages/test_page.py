@@ -140,7 +140,7 @@ def test_a_page_forbids_itself_scripts_and_everything_from_elsewhere(page):
 
 def test_a_page_with_many_figures_is_one_file_of_less_than_two_megabytes(consistency_notebook):
     page = render(consistency_notebook, "consistency")
-    assert page.count("<svg ") == 4
+    assert page.count("<svg ") >= 4
     assert len(page.encode()) < 2_000_000
 
 
