@@ -140,6 +140,11 @@ def caveat(
         return f"On all of the traffic, once, it {misses(whole)}."
     if binding:
         return binding
+    if best.routing == "sticky":
+        return (
+            "It rests on the balancer, which must send all requests of a session to one node, and on a key being no more "
+            "sessions than the traffic shows; `workload.sessions` in the scenario says how many clients a key is."
+        )
     tight = [each for each in load if each.fails is not None and each.fails < TIGHT]
     if tight:
         return min(tight, key=lambda each: each.fails or math.inf).sentence

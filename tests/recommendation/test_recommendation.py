@@ -10,10 +10,11 @@ import pytest
 
 from ratesim.recommendation import recommend
 from ratesim.recommendation.evidence import assess, interval, persistence
+from ratesim.recommendation.harm import Harm
 from ratesim.recommendation.ranking import best, front, rank
 from ratesim.recommendation.reasons import misses, nearest, relaxations, why_not
 from ratesim.recommendation.rules import DataRequirements, DeploymentType, LatencyTarget, PerformanceRequirements
-from ratesim.recommendation.verdict import binding_said, confidence, no_choice, use
+from ratesim.recommendation.verdict import binding_said, caveat, confidence, no_choice, use
 from ratesim.simulation.scenario import Requirements
 from ratesim.wording import harmless, seconds, share
 
@@ -236,6 +237,24 @@ def test_the_rules_answer_at_once_and_by_the_same_function():
     ruled = recommend(PerformanceRequirements(LatencyTarget.SUB_MILLISECOND), DeploymentType.CLUSTERED, DataRequirements())
     assert ruled.backend == "memory"
     assert ruled.url.startswith("memory://")
+
+
+def test_the_caveat_is_the_one_thing_that_matters_most():
+    (redis,) = assessed(REDIS, p99="2ms")
+    (sticky,) = assessed(rows("memory", [3e-6] * 3, 0.0, routing="sticky"))
+    (slow,) = assessed(rows("redis", [5e-3]), p99="2ms")
+    down = Harm("redis", "partition, 30 s", 83, 1.0, 1.0, 0.0, 0.0, 1.0)
+    wrong = Harm("redis", "failover of the store, 30 s", 496, 0.0, 1e-3, 0.3, 0.0, 0.29)
+    assert caveat(redis, slow, (), (down,), "It hardly binds.", "shipped").startswith(
+        "On all of the traffic, once, it misses"
+    )
+    assert caveat(redis, None, (), (down,), "It hardly binds.", "shipped") == "It hardly binds."
+    assert caveat(sticky, None, (), (), "", "shipped").startswith("It rests on the balancer")
+    assert caveat(redis, None, (), (down,), "", "shipped").endswith(
+        "in a partition, 30 s, 100 % of the 83 requests got no decision."
+    )
+    assert "29 % of the 496 requests were decided otherwise" in caveat(redis, None, (), (wrong,), "", "shipped")
+    assert "`ratesim calibrate` measures yours" in caveat(redis, None, (), (), "", "shipped")
 
 
 def test_an_interval_is_students_and_not_below_zero():
