@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from ratesim import Scenario
+from ratesim.simulation import inquiry
 from ratesim.simulation.inquiry import Inquiry, InquiryError, Row, pursue, together
 from ratesim.simulation.job import Job, jobs_of
 from ratesim.simulation.profile import Profile
-from ratesim.simulation.scenario import Candidate
+from ratesim.simulation.scenario import Candidate, ScenarioError
 
 MEMORY = Candidate(name="memory", storage="memory://")
 
@@ -72,9 +73,21 @@ def test_processes_stay_while_the_inquiry_goes_on_and_give_the_same():
     assert same(two.rows, one.rows)
 
 
-def test_a_run_that_fails_ends_the_inquiry_and_is_named():
+def test_what_cannot_be_run_is_said_as_if_it_had_been_asked_alone():
     def ask() -> Inquiry[None]:
         yield jobs([1]) + jobs([2], requests_per_second=1e-6)
 
-    with pytest.raises(InquiryError, match="memory, seed 2: ScenarioError: workload"):
+    with pytest.raises(ScenarioError, match="^workload: no request comes of it with seed 2"):
+        pursue(ask(), processes=1)
+
+
+def test_a_run_that_fails_ends_the_inquiry_and_is_named(monkeypatch):
+    def fail(job: Job, progress: object) -> Row:
+        raise RuntimeError("out of luck")
+
+    def ask() -> Inquiry[None]:
+        yield jobs([2])
+
+    monkeypatch.setattr(inquiry, "work", fail)
+    with pytest.raises(InquiryError, match="^memory, seed 2: RuntimeError: out of luck$"):
         pursue(ask(), processes=1)
