@@ -77,7 +77,7 @@ def test_what_cannot_be_run_is_said_as_if_it_had_been_asked_alone():
     def ask() -> Inquiry[None]:
         yield jobs([1]) + jobs([2], requests_per_second=1e-6)
 
-    with pytest.raises(ScenarioError, match="^workload: no request comes of it with seed 2"):
+    with pytest.raises(ScenarioError, match=r"^workload: no request comes of it with seed 2"):
         pursue(ask(), processes=1)
 
 
@@ -89,5 +89,5 @@ def test_a_run_that_fails_ends_the_inquiry_and_is_named(monkeypatch):
         yield jobs([2])
 
     monkeypatch.setattr(inquiry, "work", fail)
-    with pytest.raises(InquiryError, match="^memory, seed 2: RuntimeError: out of luck$"):
+    with pytest.raises(InquiryError, match=r"^memory, seed 2: RuntimeError: out of luck"):
         pursue(ask(), processes=1)
