@@ -25,8 +25,9 @@ def superposed(trace: Trace, k: float, rng: np.random.Generator, head: int | Non
     kept = None  # of the last copy, where it is not whole
     if k < copies:
         kept = _some(np.bincount(trace.key, minlength=m), (k - math.floor(k)) * n, rng)
-        if copies == 1 and not kept[trace.key].any():
-            kept[trace.key[0]] = True  # each has more than that
+        if copies == 1 and not kept[trace.key].any():  # each has more than that: the one that asks least often
+            asks = np.bincount(trace.key, minlength=m)
+            kept[np.argmin(np.where(asks > 0, asks, n + 1))] = True
     until = trace.duration
     if head is not None and trace.duration:
         until *= 1.5 * head / (k * n)  # where there are probably enough
