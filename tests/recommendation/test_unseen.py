@@ -33,7 +33,8 @@ QUICKSTART: dict[str, Any] = {
 }
 LLM: dict[str, Any] = {
     "log": "azure_llm_code_500.csv.gz",
-    "workload": {"time": "TIMESTAMP", "cost": "ContextTokens+GeneratedTokens"},
+    # One tenant's budget, asked for by many clients: else sticky routing would put all of it on one node.
+    "workload": {"time": "TIMESTAMP", "cost": "ContextTokens+GeneratedTokens", "sessions": 50},
     "limit": {"rate": "100000/minute", "algorithm": "token_bucket"},
     "requirements": {"p99": "2ms", "max_over_admission": "1%"},
 }
