@@ -103,8 +103,9 @@ def investigate(asked: Asked) -> Inquiry[Evidence]:
     results = yield from _replicated(asked, full, contenders)
     place = setting(scenario, trace, FAULTY, asked.cut)
     harms = yield from harm(contenders, place, asked.profile)
-    chosen, rivals = _leaders(assessed(results, asked, harms), contenders)
-    name = chosen.name if best(assessed(results, asked, harms)) else None
+    found = assessed(results, asked, harms)
+    chosen, rivals = _leaders(found, contenders)
+    name = chosen.name if any(each.passes for each in found) else None
     load: tuple[Headroom, ...] = ()
     flips: tuple[Flip, ...] = ()
     if asked.beyond:
