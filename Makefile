@@ -24,7 +24,7 @@ differential: .venv/.installed  ## hold the twins of every algorithm against eac
 differential: export RATESIM_EXAMPLES := 8000
 
 histories: .venv/.installed  ## hold the hybrid through ten thousand random histories of faults
-	$(BIN)/pytest -q tests/storage/test_hybrid_histories.py
+	$(BIN)/pytest -q tests/storage/hybrid/test_hybrid_histories.py
 
 histories: export RATESIM_HISTORIES := 10000
 

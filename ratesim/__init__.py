@@ -8,9 +8,9 @@ from ratesim.limit import Decision, InvalidLimit, Limit
 
 if TYPE_CHECKING:
     from ratesim.recommendation import recommend
-    from ratesim.simulation.run import run
-    from ratesim.simulation.scenario import Scenario
-    from ratesim.simulation.sweep import sweep
+    from ratesim.simulation.engine.run import run
+    from ratesim.simulation.experiments.sweep import sweep
+    from ratesim.simulation.scenario.scenario import Scenario
 
 __all__ = ["Decision", "InvalidLimit", "Limit", "Scenario", "recommend", "run", "sweep"]
 
@@ -18,10 +18,10 @@ __version__ = "0.1.0"
 
 # The laboratory brings pandas and SimPy with it; a service that only limits should not wait for them.
 _LAZY = {
-    "Scenario": "ratesim.simulation.scenario",
+    "Scenario": "ratesim.simulation.scenario.scenario",
     "recommend": "ratesim.recommendation",
-    "run": "ratesim.simulation.run",
-    "sweep": "ratesim.simulation.sweep",
+    "run": "ratesim.simulation.engine.run",
+    "sweep": "ratesim.simulation.experiments.sweep",
 }
 
 

@@ -1,18 +1,18 @@
 """Where requests come from: traces, read from logs or made from recipes, and the clients that send them."""
 
 from traffic.arrivals import MMPP, EdgeHerd, OnOff, Poisson, Steady
-from traffic.asked import Asked
-from traffic.blocks import LogError
+from traffic.chunks import LogError
 from traffic.clients import open_loop
+from traffic.closed_loop import Clients, ClosedLoop, Constant, Exponential, Retrying
 from traffic.costs import Lognormal
 from traffic.keys import Churning, HotKey, InTurn, Uniform, Zipf
-from traffic.live import replay
+from traffic.live_replay import replay
 from traffic.logs import read_log
-from traffic.origin import Origin, TraceError
-from traffic.reacting import Clients, ClosedLoop, Constant, Exponential, Retrying
+from traffic.nonstationary import Diurnal, FlashCrowd
+from traffic.provenance import Origin, TraceError
+from traffic.recorder import Asked
 from traffic.retry import AtOnce, Backoff, HonourRetryAfter
 from traffic.trace import Trace
-from traffic.varying import Diurnal, FlashCrowd
 from traffic.workload import PerKey, Workload
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for

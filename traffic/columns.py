@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from traffic.origin import TraceError
+from traffic.provenance import TraceError
 
 
 def _column(name: str, values: ArrayLike, n: int | None) -> NDArray[Any]:

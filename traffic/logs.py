@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import chain
 from os import fspath
 
-from traffic.blocks import FilePath, LogError, Progress, text_blocks
+from traffic.chunks import FilePath, LogError, Progress, text_blocks
 from traffic.expression import ExpressionError
 from traffic.formats import READERS, SUFFIXES
+from traffic.formats.field_selection import Wish
 from traffic.formats.rows import Rows, Unfit
-from traffic.formats.wish import Wish
-from traffic.stamps import TIME_UNITS, TimeUnit
+from traffic.timestamps import TIME_UNITS, TimeUnit
 from traffic.trace import Trace
 
 __all__ = ["READERS", "LogError", "read_log"]

@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from traffic.origin import Origin, TraceError
+from traffic.provenance import Origin, TraceError
 
 FilePath = str | PathLike[str]
 Fields = dict[str, Any]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from traffic.columns import check_names, codes, indices, integers, reals
-from traffic.origin import Origin, TraceError
+from traffic.provenance import Origin, TraceError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,7 +200,7 @@ class Trace:
         if k == 1 or not len(self):
             same = self._with(f"scale {k:g}")
             return same if head is None else same.head(head)
-        from traffic.population import superposed
+        from traffic.resample import superposed
 
         return superposed(self, k, rng, head)
 
@@ -210,7 +210,7 @@ class Trace:
         already, nothing changes."""
         if not 0 < share <= 1:
             raise TraceError(f"concentrate: share must be above 0 and at most 1, got {share:g}")
-        from traffic.population import concentrated
+        from traffic.resample import concentrated
 
         key = concentrated(self, share, rng) if len(self) else self.key
         return self._with(f"concentrated to a share of {share:g}", key=key)

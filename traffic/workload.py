@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from traffic.arrivals import Arrivals
 from traffic.keys import Keys, Uniform
-from traffic.origin import Origin
+from traffic.provenance import Origin
 from traffic.trace import Trace
 
 

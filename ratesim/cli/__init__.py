@@ -12,10 +12,10 @@ import traceback
 
 import typer
 
-from ratesim.cli import deciding, measuring, opening, simulating  # noqa: F401 - they register their commands
+from ratesim.cli import calibrate_commands, notebook_commands, recommend_commands, simulate_commands  # noqa: F401 - they register
 from ratesim.cli.app import app
-from ratesim.options import Mistake
-from ratesim.wording import harmless
+from ratesim.cli.options import Mistake
+from ratesim.formatting import harmless
 
 __all__ = ["main"]
 
@@ -27,15 +27,15 @@ def _expected() -> tuple[type[Exception], ...]:
     from ratesim.errors import StorageError
     from ratesim.limit import InvalidLimit
     from ratesim.notebook import NotebookError, NotebookFailed
-    from ratesim.recommendation.difference import DifferenceError
-    from ratesim.recommendation.prices import PriceError
-    from ratesim.report import OutputError, ReportFailed
+    from ratesim.pages.recommendation.build import OutputError, ReportFailed
+    from ratesim.recommendation.assess.prices import PriceError
+    from ratesim.recommendation.decide.diff import DifferenceError
     from ratesim.servers import ServerError
-    from ratesim.simulation.inquiry import InquiryError
-    from ratesim.simulation.kept import KeptError
-    from ratesim.simulation.scenario import ScenarioError
-    from ratesim.simulation.sweep import SweepError
-    from ratesim.simulation.workers import ClusterError
+    from ratesim.simulation.experiments.adaptive import InquiryError
+    from ratesim.simulation.experiments.executors import ClusterError
+    from ratesim.simulation.experiments.result_store import KeptError
+    from ratesim.simulation.experiments.sweep import SweepError
+    from ratesim.simulation.scenario.scenario import ScenarioError
     from traffic import LogError, TraceError
 
     ours = (Mistake, InvalidLimit, LogError, TraceError, ScenarioError, OutputError, ReportFailed, ServerError, StorageError)

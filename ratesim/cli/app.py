@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from ratesim.recommendation.prices import Prices
-    from ratesim.simulation.profile import Profile
+    from ratesim.recommendation.assess.prices import Prices
+    from ratesim.simulation.cost_model.profile import Profile
 
 __all__ = ["app", "bar", "prices_of", "profile_of"]
 
@@ -27,13 +27,13 @@ app = typer.Typer(
 
 
 def profile_of(path: Path | None) -> Profile | None:
-    from ratesim.simulation.profile import Profile
+    from ratesim.simulation.cost_model.profile import Profile
 
     return Profile.load(path) if path else None
 
 
 def prices_of(path: Path | None) -> Prices | None:
-    from ratesim.recommendation.prices import Prices
+    from ratesim.recommendation.assess.prices import Prices
 
     return Prices.load(path) if path else None
 
@@ -41,7 +41,7 @@ def prices_of(path: Path | None) -> Prices | None:
 @contextmanager
 def bar() -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on stderr, as the `progress` that ratesim's functions take."""
-    from ratesim.simulation.progress import shown
+    from ratesim.progress import shown
 
     with shown(True) as tell:
         yield tell

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from ratesim.formatting import harmless
 from ratesim.pages.style import to_svg
-from ratesim.wording import harmless
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

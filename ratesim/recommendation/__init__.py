@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ratesim.recommendation.choice import Recommendation, recommend
+from ratesim.recommendation.decide.recommendation import Recommendation, recommend
 
 __all__ = ["Recommendation", "recommend"]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ratesim.runtime.asyncio_runtime import AsyncioRuntime
 from ratesim.runtime.base import Future, Runtime, Task
-from ratesim.runtime.on_asyncio import AsyncioRuntime
-from ratesim.runtime.waiting import Event, Queue
+from ratesim.runtime.primitives import Event, Queue
 
 if TYPE_CHECKING:
-    from ratesim.runtime.on_simpy import SimRuntime
+    from ratesim.runtime.simpy_runtime import SimRuntime
 
 __all__ = ["AsyncioRuntime", "Event", "Future", "Queue", "Runtime", "SimRuntime", "Task"]
 
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
     # A service that only limits, and a rule that only looks up, should not wait for SimPy.
     if name != "SimRuntime":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ratesim.runtime.on_simpy import SimRuntime
+    from ratesim.runtime.simpy_runtime import SimRuntime
 
     globals()[name] = SimRuntime
     return SimRuntime

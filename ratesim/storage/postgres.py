@@ -24,11 +24,11 @@ from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
-from ratesim.storage.charging import consumed_after
-from ratesim.storage.client import Client
 from ratesim.storage.config import PostgresStorageConfig
-from ratesim.storage.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
-from ratesim.storage.served import ServedStorage
+from ratesim.storage.deduplicate import consumed_after
+from ratesim.storage.remote.client import Client
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
+from ratesim.storage.remote.storage import ServedStorage
 
 __all__ = ["PostgresDriver", "PostgresStorage"]
 

@@ -25,10 +25,10 @@ from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
-from ratesim.storage.client import Client
 from ratesim.storage.config import RedisStorageConfig
-from ratesim.storage.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
-from ratesim.storage.served import ServedStorage
+from ratesim.storage.remote.client import Client
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
+from ratesim.storage.remote.storage import ServedStorage
 
 __all__ = ["RedisDriver", "RedisStorage"]
 

@@ -23,7 +23,7 @@ from ratesim.storage.config import (
     RedisStorageConfig,
 )
 from ratesim.storage.hybrid import HybridStorage
-from ratesim.storage.memory import MemoryStorage
+from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.postgres import PostgresStorage
 from ratesim.storage.redis import RedisStorage
 

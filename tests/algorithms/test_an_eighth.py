@@ -24,7 +24,7 @@ from eighth import first_hit_window as MODULE  # noqa: N812 - the one thing that
 from ratesim import Decision, InvalidLimit, Limit, algorithms
 from ratesim.algorithms import Algorithm, bind, register
 from ratesim.runtime import AsyncioRuntime
-from ratesim.simulation.oracle import exact
+from ratesim.simulation.results.oracle import exact
 from ratesim.storage import (
     Charge,
     HybridStorage,

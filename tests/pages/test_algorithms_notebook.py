@@ -8,9 +8,9 @@ from html import unescape
 import pytest
 
 from ratesim.algorithms import names
-from ratesim.pages.algorithms import parts
-from ratesim.pages.algorithms.choice import choices
-from ratesim.simulation.compare import Standing
+from ratesim.pages.algorithms import cells
+from ratesim.pages.algorithms.analysis import choices
+from ratesim.simulation.analysis.algorithm_comparison import Standing
 
 SMALL = {"limit": "20/minute", "seed": 3, "keys": 30, "requests": 20_000, "sources": 2_000}
 NOTEBOOK = "algorithms.ipynb"
@@ -18,7 +18,7 @@ NOTEBOOK = "algorithms.ipynb"
 
 @pytest.fixture(scope="module")
 def found():
-    return parts.compared(**SMALL)
+    return cells.compared(**SMALL)
 
 
 def words(html):
@@ -53,11 +53,11 @@ def test_the_published_claim_stands_beside_ours(shown, found):
     said = words(shown[5])
     assert "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/" in shown[5]
     assert re.search(r"requests\s+400,000,000\s+" + f"{found.ours.requests:,}", said)
-    assert re.search(r"wrongly allowed or limited\s+0\.003 %\s+" + re.escape(parts.share(found.ours.wrong)), said)
+    assert re.search(r"wrongly allowed or limited\s+0\.003 %\s+" + re.escape(cells.share(found.ours.wrong)), said)
 
 
 def test_the_same_seed_gives_the_same_decisions(found):
-    again = parts.compared(**SMALL)
+    again = cells.compared(**SMALL)
     assert again.rows.equals(found.rows)
     assert (again.ours, again.curve, again.real) == (found.ours, found.curve, found.real)
     assert again.adaptive.equals(found.adaptive)
@@ -85,7 +85,7 @@ def test_the_advice_follows_the_numbers_and_not_the_names():
 
 
 def test_a_larger_burst_lets_a_bucket_admit_more_and_a_larger_limit_everybody(found):
-    knobs = parts.turn(found)
+    knobs = cells.turn(found)
 
     def admitted(limit, burst):
         told = re.search(r'Admitted in three periods: (.*?)\."', knobs.turn(limit=limit, burst=burst).data)[1]

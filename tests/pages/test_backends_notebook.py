@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from ratesim.pages.asked import asked
-from ratesim.pages.backends import parts
-from ratesim.pages.backends.compared import NAMES, Comparison, Seen, named
-from ratesim.simulation.scenario import ScenarioError
-from ratesim.wording import seconds, share
+from ratesim.formatting import seconds, share
+from ratesim.pages.backends import cells
+from ratesim.pages.backends.analysis import NAMES, Comparison, Seen, named
+from ratesim.pages.scenario_parameters import asked
+from ratesim.simulation.scenario.scenario import ScenarioError
 
 LINE = '10.0.0.{} - - [17/May/2015:10:{:02d}:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
 RECIPE = """
@@ -47,7 +47,7 @@ def executed(recipe, execute_here):
 
 @pytest.fixture(scope="module")
 def found(recipe) -> Comparison:
-    return parts.compared(scenario=str(recipe))
+    return cells.compared(scenario=str(recipe))
 
 
 def words(html: str) -> str:
@@ -93,8 +93,8 @@ def test_memory_asks_no_store_and_a_store_alone_is_asked_once(found):
 
 
 def test_the_same_seed_gives_the_same_comparison_and_another_one_another(found, recipe):
-    again = parts.compared(scenario=str(recipe), seed=3)
-    other = parts.compared(scenario=str(recipe), seed=4)
+    again = cells.compared(scenario=str(recipe), seed=3)
+    other = cells.compared(scenario=str(recipe), seed=4)
     assert pd.DataFrame([each.row for each in again.seen]).equals(pd.DataFrame([each.row for each in found.seen]))
     assert other.requests != found.requests
 
@@ -162,13 +162,13 @@ def test_every_figure_of_backends_can_be_read_and_heard(shown):
 
 def test_a_limit_that_hardly_binds_is_said_to(found):
     loose = replace(found, binding={"exact_denied_share": 0.0, "binds": False, "suggestion": "3/second"})
-    said = words(parts.answer(loose).data)
+    said = words(cells.answer(loose).data)
     assert "too little to tell candidates apart by what they admit. A limit of 3/second would." in said
-    assert "too little" not in words(parts.answer(found).data)
+    assert "too little" not in words(cells.answer(found).data)
 
 
 def test_a_turn_to_a_far_network_makes_stores_slower_and_not_memory(found):
-    knobs = parts.elsewhere(found)
+    knobs = cells.elsewhere(found)
     near, far = (
         words(knobs.turn(network=network).data) + knobs.turn(network=network).data
         for network in ("loopback", "cross_region")
@@ -191,10 +191,10 @@ def test_the_last_line_makes_the_page_again(shown, found):
 def test_names_of_a_scenario_are_text(recipe):
     text = RECIPE + '[[candidates]]\nname = "a+b"\nstorage = "memory://"\n'
     (recipe.parent / "own.toml").write_text(text)
-    own = parts.compared(scenario=str(recipe.parent / "own.toml"))
+    own = cells.compared(scenario=str(recipe.parent / "own.toml"))
     assert [each.name for each in own.seen] == ["a+b"]
     evil = replace(own, given={"scenario": "<img src=x>'; rm"}, seen=(_named(own.seen[0], "<b>"),))
-    for part in (parts.answer, parts.table, parts.quick, parts.correct, parts.where, parts.reproduce):
+    for part in (cells.answer, cells.table, cells.quick, cells.correct, cells.where, cells.reproduce):
         html = part(evil).data
         assert "<b>" not in html
         assert "<img" not in html

@@ -11,12 +11,12 @@ import nbformat
 import papermill
 import pytest
 
-from ratesim.pages.capacity import parts
-from ratesim.pages.capacity.costed import CANDIDATES, MOST_KEYS, Costed, cheapest, second_server
-from ratesim.recommendation.prices import PriceError, Prices
-from ratesim.report import notebooks
-from ratesim.simulation.scenario import ScenarioError
-from ratesim.wording import bytes_of, money
+from ratesim.formatting import bytes_of, money
+from ratesim.pages.capacity import cells
+from ratesim.pages.capacity.analysis import CANDIDATES, MOST_KEYS, Costed, cheapest, second_server
+from ratesim.pages.recommendation.build import notebooks
+from ratesim.recommendation.assess.prices import PriceError, Prices
+from ratesim.simulation.scenario.scenario import ScenarioError
 
 SCENARIO = """
 name = "small"
@@ -59,7 +59,7 @@ def shown(tmp_path_factory, asked) -> list[str]:
 
 @pytest.fixture(scope="module")
 def found(asked) -> Costed:
-    return parts.costed(**asked)
+    return cells.costed(**asked)
 
 
 def words(html: str) -> str:
@@ -69,9 +69,9 @@ def words(html: str) -> str:
 def everything(found: Costed) -> list[str]:
     """All that the page shows."""
     pieces = [
-        *(part(found) for part in (parts.answer, parts.growth, parts.needs, parts.room, parts.turned)),
-        parts.formulae(),
-        parts.reproduce(found),
+        *(part(found) for part in (cells.answer, cells.growth, cells.needs, cells.room, cells.turned)),
+        cells.formulae(),
+        cells.reproduce(found),
     ]
     return [piece.data for piece in pieces]
 
@@ -90,12 +90,12 @@ def test_load_and_keys_are_as_the_reader_asks(found):
 @pytest.mark.parametrize("wrong", [{"load": 0.0}, {"load": float("nan")}, {"keys": -1}, {"seeds": 0}])
 def test_what_makes_no_sense_is_refused_by_name(asked, wrong):
     with pytest.raises(ScenarioError, match=next(iter(wrong))):
-        parts.costed(**{**asked, **wrong})
+        cells.costed(**{**asked, **wrong})
 
 
 def test_a_price_list_that_is_not_there_is_named(asked):
     with pytest.raises(PriceError, match=r"nowhere\.toml: cannot be read"):
-        parts.costed(**asked, prices="nowhere.toml")
+        cells.costed(**asked, prices="nowhere.toml")
 
 
 def test_the_cheapest_shares_its_state_and_the_simplest_of_equal_ones_is_named(found):
@@ -186,10 +186,10 @@ def test_a_hostile_candidate_or_currency_is_only_text(found):
 def test_a_file_of_prices_is_named_as_it_was_given_and_no_more(asked, tmp_path):
     from importlib import resources
 
-    example = (resources.files("ratesim.recommendation") / "prices" / "example.toml").read_text("utf-8")
+    example = (resources.files("ratesim.recommendation.assess") / "example_prices.toml").read_text("utf-8")
     mine = tmp_path / "mine <b>.toml"
     mine.write_text(example.replace('"USD"', '"EUR"'), "utf-8")
-    page = parts.answer(parts.costed(**{**asked, "prices": str(mine)})).data
+    page = cells.answer(cells.costed(**{**asked, "prices": str(mine)})).data
     assert "mine &lt;b&gt;.toml" in page
     assert "EUR" in page
     assert "USD" not in page

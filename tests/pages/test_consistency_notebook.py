@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from ratesim.pages.consistency import parts
-from ratesim.pages.consistency.policies import POLICIES, Map, cheapest, trial
-from ratesim.wording import seconds, share
+from ratesim.formatting import seconds, share
+from ratesim.pages.consistency import cells
+from ratesim.pages.consistency.analysis import POLICIES, Map, cheapest, trial
 
 SMALL = {"limit": "40/second", "requests": 600.0, "keys": 8, "skew": 1.0, "nodes": 4, "seed": 3, "seeds": 1, "duration": 2.0}
 NOTEBOOK = "consistency.ipynb"
@@ -19,7 +19,7 @@ NOTEBOOK = "consistency.ipynb"
 
 @pytest.fixture(scope="module")
 def found() -> Map:
-    return parts.mapped(**SMALL)
+    return cells.mapped(**SMALL)
 
 
 def words(html: str) -> str:
@@ -134,4 +134,4 @@ def test_one_node_gives_nobody_more_than_the_limit(found):
 
 def turned(found: Map, **values: object) -> str:
     """What the picture says when a knob is turned."""
-    return unescape(parts.turn(found).turn(**values).data)
+    return unescape(cells.turn(found).turn(**values).data)

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from ratesim.pages.eviction import parts
-from ratesim.pages.eviction.choice import Standing, best, standings, verdict
+from ratesim.formatting import share
+from ratesim.pages.eviction import cells
+from ratesim.pages.eviction.analysis import Standing, best, standings, verdict
 from ratesim.pages.eviction.plots import pressure
-from ratesim.simulation.evicting import PEERS
+from ratesim.simulation.analysis.eviction_accuracy import PEERS
 from ratesim.storage.eviction import POLICIES
-from ratesim.wording import share
 
 SMALL = {"limit": "5/minute", "algorithms": "token_bucket,fixed_window", "seed": 3, "requests": 1_200, "keys": 120}
 SMALL["entries"] = 200
@@ -25,7 +25,7 @@ CASES = 2 * 8 * 4  # algorithms, workloads, rooms
 
 @pytest.fixture(scope="module")
 def found():
-    return parts.compared(**SMALL)
+    return cells.compared(**SMALL)
 
 
 def words(html):
@@ -80,7 +80,7 @@ def test_what_was_evicted_adds_up(shown, found):
 
 
 def test_the_same_seed_gives_the_same_evictions(found):
-    again = parts.compared(**SMALL)
+    again = cells.compared(**SMALL)
     assert again.size == found.size
     assert again.rows.equals(found.rows)
     assert again.hits.equals(found.hits)
@@ -95,7 +95,7 @@ def with_peers(found, values):
 
 def test_hit_ratios_stand_beside_those_of_libcachesim_where_it_is_installed(found):
     beside = with_peers(found, dict(zip(PEERS, (0.1, 0.2, 0.3, 0.0), strict=True)))
-    said = words(parts.caches(beside).data)
+    said = words(cells.caches(beside).data)
     ours = found.hits[found.hits["cache"] == "AdaptiveLRU"]["hit_ratio"]
     lead = f"between {100 * (ours.min() - 0.3):+.2f} and {100 * (ours.max() - 0.3):+.2f} percentage points from the best of"
     assert lead in said
@@ -107,20 +107,20 @@ def test_a_cache_that_libcachesim_cannot_keep_is_named(found):
     beside = with_peers(found, dict.fromkeys(PEERS, 0.1))
     small = (beside.hits["cache"] == "S3FIFO*") & (beside.hits["trace"] == "access log") & (beside.hits["share"] == 0.01)
     room = beside.hits.loc[small, "room"].iloc[0]
-    said = words(parts.caches(replace(beside, hits=beside.hits[~small])).data)
+    said = words(cells.caches(replace(beside, hits=beside.hits[~small])).data)
     assert f"cannot keep so small a cache: S3FIFO* of access log ({room} entries)." in said
     assert re.search(r"access log 1 % [\d. ]+ none ", said)
 
 
 def test_without_libcachesim_the_notebook_says_how_to_set_it_beside(found):
-    said = words(parts.caches(with_peers(found, {})).data)
+    said = words(cells.caches(with_peers(found, {})).data)
     assert "libCacheSim is not installed. pip install libcachesim (GPL)" in said
     assert "from the better of LRU and LFU" in said
 
 
 def test_names_from_elsewhere_are_escaped(found):
     rows = found.rows.assign(workload=found.rows["workload"].replace("bursts", "<script>alert(1)</script>"))
-    for part in (parts.under_pressure, parts.better_cache, parts.budget):
+    for part in (cells.under_pressure, cells.better_cache, cells.budget):
         html = part(replace(found, rows=rows)).data
         assert "<script>" not in html
         assert "&lt;script&gt;" in html

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 import pytest
 
 from ratesim.errors import Config
-from ratesim.pages.faults import parts
-from ratesim.pages.faults.breaking import NAMES, Breaking, Broken, faults_of, standard
-from ratesim.simulation.scenario import ScenarioError
-from ratesim.wording import seconds, share
+from ratesim.formatting import seconds, share
+from ratesim.pages.faults import cells
+from ratesim.pages.faults.analysis import NAMES, Breaking, Broken, faults_of, standard
+from ratesim.simulation.scenario.scenario import ScenarioError
 
 NOTEBOOK = "faults.ipynb"
 SMALL = {"nodes": 4, "requests": 30.0, "keys": 4, "seed": 3}
@@ -20,7 +20,7 @@ SMALL = {"nodes": 4, "requests": 30.0, "keys": 4, "seed": 3}
 
 @pytest.fixture(scope="module")
 def found() -> Breaking:
-    return parts.broken(**SMALL)
+    return cells.broken(**SMALL)
 
 
 def words(html: str) -> str:
@@ -61,7 +61,7 @@ def test_what_cannot_break_is_refused_with_what_can():
     with pytest.raises(ScenarioError, match="at 1 s for -2 s"):
         faults_of("slow", 1.0, -2.0, 8)
     with pytest.raises(Config, match="when_away"):
-        parts.broken(when_away="panic", requests=5.0)
+        cells.broken(when_away="panic", requests=5.0)
 
 
 # What was simulated -----------------------------------------------------------------------------------------------------
@@ -97,12 +97,12 @@ def test_hybrids_answer_every_request_and_open_they_admit_more_than_before(found
 
 
 def test_closed_they_deny_all_and_local_they_keep_to_their_share(found):
-    closed, local = (parts.broken(**SMALL, when_away=policy) for policy in ("fail_closed", "local"))
+    closed, local = (cells.broken(**SMALL, when_away=policy) for policy in ("fail_closed", "local"))
     away = during(closed, "hybrid strong", "failover")
     assert away["denied"] == away["requests"]
     assert of(closed, "hybrid strong").over[1] == pytest.approx(0.0, abs=0.02)
-    assert re.search(r"\d deny what is due, hybrid [\w ]+ most, ", words(parts.answer(closed).data))
-    assert "nothing changes for memory." in words(parts.answer(closed).data)
+    assert re.search(r"\d deny what is due, hybrid [\w ]+ most, ", words(cells.answer(closed).data))
+    assert "nothing changes for memory." in words(cells.answer(closed).data)
     assert of(closed, "hybrid strong").over[1] < of(local, "hybrid strong").over[1] < of(found, "hybrid strong").over[1]
 
 
@@ -151,7 +151,7 @@ def test_every_figure_of_faults_can_be_read_and_heard(shown, found):
 
 
 def test_a_turn_to_a_longer_fault_or_another_policy_shows_another_picture(found):
-    knobs = parts.turn(found)
+    knobs = cells.turn(found)
     pictures = [knobs.turn(when_away=policy, duration=3.0).data for policy in ("fail_open", "fail_closed")]
     assert "when_away = fail_closed" in words(pictures[1])
     assert pictures[0] != pictures[1]
@@ -159,11 +159,11 @@ def test_a_turn_to_a_longer_fault_or_another_policy_shows_another_picture(found)
 
 
 def test_where_nothing_fails_it_says_so():
-    calm = parts.broken(fault="slow", start=2.0, duration=2.0, nodes=2, requests=10.0, keys=2, limit="100/second")
-    said = words(parts.answer(calm).data)
+    calm = cells.broken(fault="slow", start=2.0, duration=2.0, nodes=2, requests=10.0, keys=2, limit="100/second")
+    said = words(cells.answer(calm).data)
     assert said.startswith("Nothing changes for memory, redis, postgres, ")
-    assert "answers every request, whatever breaks" in parts.over_time(calm).data
-    assert "No candidate admits more with faults than without" in parts.too_much(calm).data
+    assert "answers every request, whatever breaks" in cells.over_time(calm).data
+    assert "No candidate admits more with faults than without" in cells.too_much(calm).data
 
 
 def test_the_last_line_makes_the_page_again(shown):

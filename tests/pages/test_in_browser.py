@@ -17,7 +17,7 @@ from browsing import REMEDY, browser, inaccessible, kept, opened, out_of_order, 
 from playwright.sync_api import Browser
 from test_report import tiny
 
-from ratesim.report import render, report
+from ratesim.pages.recommendation.build import render, report
 
 PAGES = ["report", "consistency", "specimen"]
 

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from ratesim.formatting import seconds, share
 from ratesim.limit import Limit
-from ratesim.pages.incident import advice, parts
-from ratesim.pages.incident.record import PUBLISHED, RECORD
-from ratesim.pages.incident.replay import Setting, simulated
+from ratesim.pages.incident import advice_cells, cells
+from ratesim.pages.incident.analysis import Setting, simulated
 from ratesim.pages.incident.rule import bends, expected, interval_for, most, operations, rule
-from ratesim.wording import seconds, share
+from ratesim.pages.incident.sources import PUBLISHED, RECORD
 
 SMALL = {"limit": "200/second", "offered": 3.0, "seed": 3, "seeds": 1, "windows": 2, "points": 5, "load_seconds": 2}
 NOTEBOOK = "incident.ipynb"
@@ -24,7 +24,7 @@ LIMIT = Limit(1000.0, 1.0, "fixed_window")
 
 @pytest.fixture(scope="module")
 def found():
-    return parts.replayed(**SMALL)
+    return cells.replayed(**SMALL)
 
 
 def words(html):
@@ -218,7 +218,7 @@ def test_the_published_numbers_stand_beside_ours(shown):
 
 def test_the_page_names_every_interval_that_it_chose(shown, found):
     said = words(shown[8])
-    assert said == words(advice.choose(found).data)
+    assert said == words(advice_cells.choose(found).data)
     for row in found.beside("chosen").itertuples():
         assert seconds(row.interval) in said
     assert "no interval does" in said

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ratesim.pages.html import anchor, details, heading, html_table, shown
+from ratesim.pages.recommendation.build import render
 from ratesim.pages.style import to_svg
-from ratesim.report import render
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<script>alert(1)</script>"

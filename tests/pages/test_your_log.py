@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ratesim.limit import InvalidLimit, Limit
+from ratesim.pages.your_log.analysis import looked
 from ratesim.pages.your_log.arrivals import arrivals, busiest, dispersion, gaps, over_time
 from ratesim.pages.your_log.limits import Trial, round_rates
-from ratesim.pages.your_log.look import looked
-from ratesim.pages.your_log.refused import refused
+from ratesim.pages.your_log.rejections import refused
 from ratesim.pages.your_log.skew import client, exponent, gini, skew
 from ratesim.pages.your_log.words import amount, length, limit_of, many, per, short
-from ratesim.simulation.oracle import exact_trace
+from ratesim.simulation.results.oracle import exact_trace
 from traffic import OnOff, Poisson, Steady, Trace, Uniform, Workload, Zipf
 
 

@@ -16,12 +16,12 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from ratesim.formatting import share
 from ratesim.pages.html import HTML
-from ratesim.pages.your_log import parts
-from ratesim.pages.your_log.look import Look, looked
+from ratesim.pages.recommendation.build import notebooks
+from ratesim.pages.your_log import cells
+from ratesim.pages.your_log.analysis import Look, looked
 from ratesim.pages.your_log.words import limit_of
-from ratesim.report import notebooks
-from ratesim.wording import share
 from traffic import Poisson, Workload, Zipf
 
 NOTEBOOK = "your_log.ipynb"
@@ -40,7 +40,7 @@ def executed(out: Path, **parameters: object) -> list[str]:
 
 def pieces(found: Look) -> list[str]:
     """The same without a kernel."""
-    made: list[HTML] = [getattr(parts, name)(found) for name in CELLS]
+    made: list[HTML] = [getattr(cells, name)(found) for name in CELLS]
     return [piece.data for piece in made]
 
 
@@ -151,7 +151,7 @@ def test_a_log_of_a_service_that_limits_says_so_first_and_replays_its_429s(log):
 def test_refused_requests_that_cost_less_are_pointed_out(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("time,user,tokens,status\n1,a,500,200\n2,a,300,200\n3,a,0,429\n4,a,10,429\n")
-    said = words(parts.hidden(looked(str(path), key="user", cost="tokens")).data)
+    said = words(cells.hidden(looked(str(path), key="user", cost="tokens")).data)
     assert "A request answered 429 costs 5 in the mean of this log, any other 400" in said
 
 
@@ -178,7 +178,7 @@ def test_names_from_a_log_are_escaped_and_shortened(log):
 
 def test_what_was_asked_is_quoted_in_the_command_that_repeats_it(log, tmp_path):
     path = Path(log(("a", 5, 1, 200))).rename(tmp_path / "a b;<c>.log")
-    said = words(parts.reproduce(looked(str(path), key="client+endpoint", touched=0.5)).data)
+    said = words(cells.reproduce(looked(str(path), key="client+endpoint", touched=0.5)).data)
     assert f"-p log '{path}' -p key client+endpoint -p touched 0.5" in said
 
 

@@ -19,17 +19,17 @@ import numpy as np
 import pytest
 
 from ratesim.recommendation import Recommendation, recommend
-from ratesim.recommendation.evidence import Assessment, persistence
-from ratesim.recommendation.study import study
-from ratesim.simulation.binding import binding
-from ratesim.simulation.grid import variants
-from ratesim.simulation.profile import Profile
-from ratesim.simulation.run import run
-from ratesim.simulation.scenario import Candidate, Scenario, shipped
+from ratesim.recommendation.assess.assessment import Assessment, persistence
+from ratesim.recommendation.investigate.study import study
+from ratesim.simulation.analysis.limit_pressure import binding
+from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.engine.run import run
+from ratesim.simulation.scenario.grid import variants
+from ratesim.simulation.scenario.scenario import Candidate, Scenario, shipped
 from ratesim.storage import StorageURL
 
 DOCS = Path(__file__).parents[2] / "docs/situations.md"
-PROFILE = Profile.load(Path(str(resources.files("ratesim.simulation"))) / "profiles/shipped.json")
+PROFILE = Profile.load(Path(str(resources.files("ratesim.simulation.cost_model"))) / "profiles/shipped.json")
 
 NEAR = "hybrid+redis://localhost?consistency=eventual&write=write_back"
 COMPETE = {

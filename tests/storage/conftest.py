@@ -21,7 +21,7 @@ from ratesim.storage import (
     RedisStorage,
     RedisStorageConfig,
 )
-from ratesim.storage.metrics import MeteredStorage
+from ratesim.storage.prometheus import MeteredStorage
 
 HYBRIDS = {
     "hybrid-strong": HybridStorageConfig(consistency="strong", write="write_through"),

@@ -20,9 +20,9 @@ from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server, postgres
 from ratesim.storage.base import Charge, Request
 from ratesim.storage.config import PostgresStorageConfig
-from ratesim.storage.memory import MemoryStorage
-from ratesim.storage.operations import Acquire, Increment
+from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.postgres import PostgresStorage, hidden
+from ratesim.storage.remote.operations import Acquire, Increment
 
 NOW = 1_700_000_000.0
 LIMITS = (

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ratesim import Limit, algorithms
 from ratesim.runtime import AsyncioRuntime
-from ratesim.simulation.oracle import exact
+from ratesim.simulation.results.oracle import exact
 from ratesim.storage import (
     Charge,
     MemoryStorage,

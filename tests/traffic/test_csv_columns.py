@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import traffic
 from traffic import LogError, Trace, read_log
-from traffic.blocks import BLOCK_BYTES
+from traffic.chunks import BLOCK_BYTES
 from traffic.formats import READERS
 from traffic.formats.csv_columns import CSV, RECORD_CHARACTERS
+from traffic.formats.field_selection import Wish
 from traffic.formats.rows import Rows
-from traffic.formats.wish import Wish
 
 AZURE = Path(traffic.__file__).parent / "data" / "azure_llm_code_500.csv.gz"
 

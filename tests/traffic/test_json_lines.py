@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from traffic import LogError, Trace, read_log
-from traffic.blocks import BLOCK_BYTES
+from traffic.chunks import BLOCK_BYTES
 from traffic.formats import READERS
+from traffic.formats.field_selection import Wish
 from traffic.formats.json_lines import JSONLines
 from traffic.formats.rows import Rows
-from traffic.formats.wish import Wish
 
 
 @pytest.fixture

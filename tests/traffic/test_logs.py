@@ -14,8 +14,8 @@ import traffic
 from traffic import LogError, Trace, read_log
 from traffic.formats import READERS
 from traffic.formats.apache import STAMPS_KEPT, Combined, Stamps
+from traffic.formats.field_selection import Wish
 from traffic.formats.rows import MAX_ENDPOINTS, Names, Rows, printable
-from traffic.formats.wish import Wish
 
 REAL = Path(traffic.__file__).parent / "data" / "apache_access_10k.log.gz"
 AGENT = ' "-" "curl/8.0"'

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from traffic.formats.apache import Combined, Common
 from traffic.formats.csv_columns import CSV
+from traffic.formats.field_selection import Wish
 from traffic.formats.json_lines import JSONLines
 from traffic.formats.rows import Reader
-from traffic.formats.wish import Wish
 
 READERS: dict[str, Callable[[Wish], Reader]] = {
     "combined": Combined,

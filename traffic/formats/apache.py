@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traffic.expression import Expression
+from traffic.formats.field_selection import Wish, joined
 from traffic.formats.rows import OTHER, Names, Rows, Unfit, checked_cost
 from traffic.formats.status import Statuses
-from traffic.formats.wish import Wish, joined
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 STAMP = re.compile(

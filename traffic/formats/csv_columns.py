@@ -11,9 +11,9 @@ import csv
 
 import numpy as np
 
-from traffic.formats.named import Fields, time_field
+from traffic.formats.field_selection import Wish
+from traffic.formats.named_fields import Fields, time_field
 from traffic.formats.rows import Rows, Unfit
-from traffic.formats.wish import Wish
 
 SEPARATORS = ",;\t"
 # A record with line breaks in it is looked for this far.

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from traffic.formats.named import Fields
+from traffic.formats.field_selection import Wish
+from traffic.formats.named_fields import Fields
 from traffic.formats.rows import Rows
-from traffic.formats.wish import Wish
 
 # The names of fields that a complaint lists, and that are looked through for the time, are those of these many lines.
 FIRST_OBJECTS = 100

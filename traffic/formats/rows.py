@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traffic.formats.status import TOO_MANY
-from traffic.origin import Origin
+from traffic.provenance import Origin
 from traffic.trace import Trace
 
 EXAMPLES = 3

@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
+from ratesim.formatting import bytes_of, share
 from ratesim.pages.style import INK, STYLE
-from ratesim.wording import bytes_of, share
 
 if TYPE_CHECKING:
     from ratesim.limit import Limit
-    from ratesim.simulation.compare import Standing
-    from ratesim.simulation.two_window import TwoWindow
+    from ratesim.simulation.analysis.algorithm_comparison import Standing
+    from ratesim.simulation.analysis.two_window_error import TwoWindow
 
 __all__ = [
     "ALGORITHM_COLOURS",

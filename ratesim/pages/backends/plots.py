@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.pages.backends.compared import Seen
+from ratesim.formatting import seconds, share
+from ratesim.pages.backends.analysis import Seen
 from ratesim.pages.style import COLOURS, INK, STYLE
-from ratesim.wording import seconds, share
 
 __all__ = ["admissions", "latencies", "times"]
 

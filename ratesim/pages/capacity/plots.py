@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.pages.capacity.costed import Costed, cheapest, second_server
+from ratesim.formatting import harmless, money
+from ratesim.pages.capacity.analysis import Costed, cheapest, second_server
 from ratesim.pages.style import COLOURS, INK, STYLE
-from ratesim.recommendation.capacity import Capacity
-from ratesim.wording import harmless, money
+from ratesim.recommendation.assess.capacity import Capacity
 
 __all__ = ["PARTS", "by_keys", "by_load", "parted"]
 

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.pages.consistency.policies import Map, Trial
+from ratesim.formatting import seconds, share
+from ratesim.pages.consistency.analysis import Map, Trial
 from ratesim.pages.style import INK, STYLE
-from ratesim.wording import seconds, share
 
 __all__ = ["KINDS", "intervals", "latencies", "one_window", "skews", "trade_off"]
 

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ratesim.pages.eviction.choice import CASE, standings
+from ratesim.formatting import bytes_of, share
+from ratesim.pages.eviction.analysis import CASE, standings
 from ratesim.pages.style import INK, STYLE
-from ratesim.wording import bytes_of, share
 
 if TYPE_CHECKING:
-    from ratesim.simulation.policy_cost import PolicyCost
+    from ratesim.simulation.analysis.eviction_cost import PolicyCost
 
 __all__ = ["POLICY_MARKS", "fates", "hit_ratios", "pressure", "running_costs", "trade"]
 

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from ratesim.pages.faults.breaking import Broken
+from ratesim.formatting import share
+from ratesim.pages.faults.analysis import Broken
 from ratesim.pages.style import COLOURS, INK, STYLE
-from ratesim.simulation.fault_spec import Fault
-from ratesim.wording import share
+from ratesim.simulation.scenario.faults import Fault
 
 __all__ = ["OUTCOMES", "before_and_with", "timeline"]
 

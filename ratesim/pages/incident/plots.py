@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from ratesim.formatting import seconds, share
 from ratesim.pages.algorithms.plots import ALGORITHM_COLOURS
-from ratesim.pages.incident.record import GATEWAY, KONG_FLOOR
-from ratesim.pages.incident.replay import Replay
+from ratesim.pages.incident.analysis import Replay
 from ratesim.pages.incident.rule import expected, operations
+from ratesim.pages.incident.sources import GATEWAY, KONG_FLOOR
 from ratesim.pages.style import INK, STYLE
-from ratesim.wording import seconds, share
 
 __all__ = ["ages", "debts", "loads", "offers", "overshoots"]
 

@@ -10,15 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from ratesim.formatting import seconds, share
 from ratesim.pages.style import COLOURS, INK, STYLE
-from ratesim.wording import seconds, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratesim.recommendation.choice import Recommendation
-    from ratesim.recommendation.evidence import Assessment
-    from ratesim.simulation.scenario import Requirements
+    from ratesim.recommendation.assess.assessment import Assessment
+    from ratesim.recommendation.decide.recommendation import Recommendation
+    from ratesim.simulation.scenario.scenario import Requirements
 
 __all__ = ["latency_against_over_admission"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.limit import LARGEST, SMALLEST, Limit
-from ratesim.simulation.oracle import exact_trace
+from ratesim.simulation.results.oracle import exact_trace
 from traffic import Trace
 
 __all__ = ["Effect", "Suggestion", "Trial", "round_rates"]

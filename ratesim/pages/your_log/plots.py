@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from ratesim.formatting import share
 from ratesim.pages.style import INK, STYLE
 from ratesim.pages.your_log.arrivals import Arrivals
 from ratesim.pages.your_log.limits import Effect, Suggestion
 from ratesim.pages.your_log.skew import Skew
 from ratesim.pages.your_log.words import amount, length, limit_of, many, per
-from ratesim.wording import share
 
 __all__ = ["over_time", "ranks", "rungs", "scales"]
 

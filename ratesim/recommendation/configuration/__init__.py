@@ -17,7 +17,7 @@ from ratesim.recommendation.configuration.storage_toml import Configured, storag
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.scenario.scenario import Scenario
 
 __all__ = ["Configured", "files"]
 

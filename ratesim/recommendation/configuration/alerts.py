@@ -1,4 +1,4 @@
-"""Alert rules for Prometheus on the metrics of `ratesim.storage.metrics`; their thresholds come from the requirements.
+"""Alert rules for Prometheus on the metrics of `ratesim.storage.prometheus`; their thresholds come from the requirements.
 
 A quantile of a histogram is interpolated within a bucket (https://prometheus.io/docs/practices/histograms/), so it is on the
 right side of a threshold for sure only where the threshold is the bound of a bucket: `thresholds` says which must be.
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ratesim.formatting import harmless, seconds, share
+from ratesim.recommendation.configuration.escaping import comment, quoted
 from ratesim.recommendation.configuration.storage_toml import backend_of
-from ratesim.recommendation.configuration.wording import comment, quoted
 from ratesim.storage import StorageURL
-from ratesim.wording import harmless, seconds, share
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.scenario.scenario import Scenario
     from ratesim.storage import HybridStorageConfig
 
 __all__ = ["Alert", "alerts", "alerts_yaml", "thresholds"]
@@ -45,8 +45,8 @@ def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
     lines = [
         comment(title),
         comment(
-            "Rules for Prometheus, on the metrics of ratesim.storage.metrics.MeteredStorage; its thresholds= must be those "
-            "of open_storage.py, for buckets to begin where these rules compare."
+            "Rules for Prometheus, on the metrics of ratesim.storage.prometheus.MeteredStorage; its thresholds= must be "
+            "those of open_storage.py, for buckets to begin where these rules compare."
         ),
         "groups:\n",
         f"  - name: {quoted('ratesim')}\n    rules:\n",

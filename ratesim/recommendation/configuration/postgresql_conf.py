@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ratesim.recommendation.configuration.wording import comment, masked
+from ratesim.recommendation.configuration.escaping import comment, masked
 from ratesim.storage import StorageURL
 from ratesim.storage.postgres import PostgresDriver
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.scenario.scenario import Scenario
     from ratesim.storage import PostgresStorageConfig
 
 __all__ = ["postgresql_conf", "schema_sql"]

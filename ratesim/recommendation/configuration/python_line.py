@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratesim.recommendation.configuration.alerts import thresholds
-from ratesim.recommendation.configuration.wording import comment, has_secret, masked
+from ratesim.recommendation.configuration.escaping import comment, has_secret, masked
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.scenario.scenario import Scenario
 
 __all__ = ["VARIABLE", "python_line"]
 
@@ -33,7 +33,7 @@ from prometheus_client import REGISTRY
 
 from ratesim import Limit
 from ratesim.storage import open_storage
-from ratesim.storage.metrics import MeteredStorage
+from ratesim.storage.prometheus import MeteredStorage
 
 {shown}URL = {url}
 LIMIT = Limit.parse({", ".join(arguments)})

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ratesim.recommendation.configuration.wording import comment
+from ratesim.formatting import bytes_of
+from ratesim.recommendation.configuration.escaping import comment
 from ratesim.storage import StorageURL
-from ratesim.wording import bytes_of
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario import Scenario
+    from ratesim.simulation.scenario.scenario import Scenario
 
 __all__ = ["maxmemory", "redis_conf"]
 

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qsl, quote, urlencode
 
 from ratesim.errors import Config
-from ratesim.recommendation.configuration.wording import comment, has_secret, masked, quoted
+from ratesim.recommendation.configuration.escaping import comment, has_secret, masked, quoted
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario import LimitSpec, Scenario
+    from ratesim.simulation.scenario.scenario import LimitSpec, Scenario
 
 __all__ = ["Configured", "backend_of", "storage_toml"]
 
@@ -169,7 +169,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _routing(deployment: dict[str, Any]) -> str | None:
-    from ratesim.simulation.routing import Routing
+    from ratesim.simulation.network.load_balancer import Routing
 
     routing = deployment.get("routing")
     known = get_args(Routing)
@@ -191,7 +191,7 @@ def _limit(table: dict[str, Any] | None) -> LimitSpec | None:
     from pydantic import ValidationError
 
     from ratesim.limit import InvalidLimit
-    from ratesim.simulation.scenario import LimitSpec
+    from ratesim.simulation.scenario.scenario import LimitSpec
 
     _known("limit.", table, set(LimitSpec.model_fields))
     try:

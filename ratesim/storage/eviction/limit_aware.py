@@ -29,11 +29,12 @@ class LimitAware:
     stays: by a demand that is remembered across evictions (`Ghosts`), as a busy key must not begin at nothing each time.
     Where keys come and go past demand misleads: then it is the one used least of late. A `Ranking` tells which.
 
-    Measured over 8 workloads, 3 algorithms and stores of 5, 20 and 50 % of the live keys (`ratesim.simulation.evicting`),
-    seeds 1, 2 and 3: it admits least, or as little as any other policy, in 65, 64 and 65 of 72. Of the 22 others, 18 are
-    keys that come in bursts or a population that changes, where LRU or AdaptiveLRU admit up to 0.012 of the exact total
-    less. The sum over all 72 is 1.96 with seed 1. Knowing the future it is 1.82, if the key goes that will be denied last,
-    but 3.35 if the one goes that will ask last: the hit ratio is not what matters.
+    Measured over 8 workloads, 3 algorithms and stores of 5, 20 and 50 % of the live keys
+    (`ratesim.simulation.analysis.eviction_accuracy`), seeds 1, 2 and 3: it admits least, or as little as any other
+    policy, in 65, 64 and 65 of 72. Of the 22 others, 18 are keys that come in bursts or a population that changes, where
+    LRU or AdaptiveLRU admit up to 0.012 of the exact total less. The sum over all 72 is 1.96 with seed 1. Knowing the
+    future it is 1.82, if the key goes that will be denied last, but 3.35 if the one goes that will ask last: the hit
+    ratio is not what matters.
 
     Tried and left, with seed 1, as prototypes that remember every key: one order by demand with half-lives of 2, 8, 32 and
     128 turnovers, lowest in 16, 30, 49 and 54, but up to 0.8 worse in bursts; these two orders, but the least of 8, 16 or 32

@@ -6,6 +6,6 @@ session knows. `leases` borrow quota (`lease`: on which terms), `away` answers w
 """
 
 from ratesim.storage.hybrid.storage import HybridStorage
-from ratesim.storage.hybrid.tally import SyncStats
+from ratesim.storage.hybrid.sync_stats import SyncStats
 
 __all__ = ["HybridStorage", "SyncStats"]

@@ -15,15 +15,15 @@ from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, learning
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
-from ratesim.storage.hybrid.away import Away
-from ratesim.storage.hybrid.flushing import Flusher
+from ratesim.storage.hybrid.fallback import Away
 from ratesim.storage.hybrid.lease import terms
-from ratesim.storage.hybrid.leases import Leases
-from ratesim.storage.hybrid.near import Near
-from ratesim.storage.hybrid.tally import SyncStats, Tally
-from ratesim.storage.hybrid.views import Views
-from ratesim.storage.memory import MemoryStorage
-from ratesim.storage.served import ServedStorage
+from ratesim.storage.hybrid.lease_manager import Leases
+from ratesim.storage.hybrid.local_decisions import Near
+from ratesim.storage.hybrid.read_cache import Views
+from ratesim.storage.hybrid.sync_stats import SyncStats, Tally
+from ratesim.storage.hybrid.write_behind import Flusher
+from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.remote.storage import ServedStorage
 
 __all__ = ["HybridStorage"]
 

@@ -14,7 +14,7 @@ while position <= #ARGV do
   work[#work + 1] = w
 end
 
--- How long to wait: ratesim/storage/waiting.py.
+-- How long to wait: ratesim/storage/retry_after.py.
 local FOREVER = 1e12
 
 -- The state of w at a time that may be later, as it would be if nobody came; and that time, or the state's own.

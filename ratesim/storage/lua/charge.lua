@@ -1,4 +1,4 @@
--- Apply consumption decided elsewhere, once however often it is sent (the rule: `unseen` in ratesim/storage/charging.py).
+-- Apply consumption decided elsewhere, once however often it is sent (the rule: `unseen` in ratesim/storage/deduplicate.py).
 -- KEYS: the identifier's hash. ARGV: field prefix, algorithm, least time to live, expiry margin, node, epoch, before, number
 -- of parameters, parameters, then time, cost, requests of each entry. Answers HGETALL of the hash.
 local key, prefix, algorithm = KEYS[1], ARGV[1], ARGV[2]

@@ -131,7 +131,7 @@ BEGIN
       resets[i] := fresh;
     END LOOP;
 
-    -- How long to wait: ratesim/storage/waiting.py.
+    -- How long to wait: ratesim/storage/retry_after.py.
     retry_after := 0;
     settled := -1;
     WHILE NOT allowed AND settled < retry_after AND retry_after < 1e12 LOOP

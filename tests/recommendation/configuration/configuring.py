@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ratesim import servers
-from ratesim._keeper import Keeper
-from ratesim.simulation.scenario import Scenario
+from ratesim.servers.supervisor import Keeper
+from ratesim.simulation.scenario.scenario import Scenario
 
 MEMORY = "memory://?max_entries=1000"
 REDIS = "redis://localhost:6379/0?pool_size=7"

@@ -24,7 +24,7 @@ from ratesim.storage import (
     RedisStorage,
     StorageURL,
 )
-from ratesim.storage.metrics import MeteredStorage
+from ratesim.storage.prometheus import MeteredStorage
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
 SHAPE = {"alert", "expr", "for", "labels", "annotations"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ratesim.errors import Config
 from ratesim.recommendation.configuration import Configured
 from ratesim.recommendation.configuration.storage_toml import backend_of, storage_toml
-from ratesim.simulation.catalogue import catalogue
+from ratesim.simulation.scenario.candidates import catalogue
 from ratesim.storage import StorageURL, open_storage
 
 ODD = [

@@ -1,0 +1,194 @@
+"""The benchmark of MemoryStorage: decisions beside peers, threads, bytes for each key, many keys, evictions."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count, islice
+from math import inf
+
+import numpy as np
+
+from ratesim.algorithms import names
+from ratesim.benchmarks.competitors import Ask, Peer, installed, peers
+from ratesim.limit import Limit
+from ratesim.storage import MemoryStorage, MemoryStorageConfig
+from traffic import Zipf
+
+__all__ = ["section"]
+
+DECISIONS, KEYS = 200_000, 10_000
+MANY, FEW = 1_000_000, 1_000
+ROUNDS = 5
+THREADS = 4
+
+Work = Callable[[], object]
+
+
+def section() -> list[str]:
+    """The lines of the report."""
+    return [*_rates(), "", *_threads(), "", *_bytes(), "", *_many_keys()]
+
+
+def _bests(works: Mapping[str, Work]) -> dict[str, float]:
+    """The seconds that each takes, the best of rounds in which they take turns: noise only slows, and comes and goes."""
+    best = dict.fromkeys(works, inf)
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def _acquire_all(storage: MemoryStorage, limit: Limit, users: Sequence[str]) -> None:
+    async def ask() -> None:
+        acquire = storage.acquire
+        for user in users:
+            await acquire(user, limit)
+
+    asyncio.run(ask())
+
+
+def _ask_all(ask: Ask, users: Iterable[str]) -> None:
+    for user in users:
+        ask(user)
+
+
+def _rates() -> list[str]:
+    rng = np.random.default_rng(1)
+    users = [f"user:{key}" for key in Zipf(KEYS, 1.0).draw(DECISIONS, rng).tolist()]
+    others = peers(KEYS) if installed() else {}
+    lines = [f"MemoryStorage.acquire, {DECISIONS:,} decisions over {KEYS:,} zipf keys, 100/minute; decisions/s"]
+    for algorithm in names():
+        limit = Limit(100, 60.0, algorithm)
+        works: dict[str, Work] = {"": lambda limit=limit: _acquire_all(MemoryStorage(), limit, users)}  # type: ignore[misc]
+        for peer in others.get(algorithm, ()):
+            works[peer.name] = lambda peer=peer: _ask_all(peer.make(), users)  # type: ignore[misc]
+        best = _bests(works)
+        ours = best.pop("")
+        beside = ", ".join(f"{took / ours:.1f} x {name} ({DECISIONS / took:,.0f})" for name, took in best.items())
+        lines.append(f"  {algorithm:<16} {DECISIONS / ours:>12,.0f}   {beside}".rstrip())
+    if not others:
+        lines.append('  peers: not installed; pip install "ratesim[bench]"')
+    return lines
+
+
+def _threads() -> list[str]:
+    rng = np.random.default_rng(1)
+    users = [f"user:{key}" for key in Zipf(KEYS, 1.0).draw(DECISIONS, rng).tolist()]
+    limit = Limit(100, 60.0, "token_bucket")
+    alone = MemoryStorageConfig(thread_safe=False)
+
+    def in_threads() -> None:
+        storage, part = MemoryStorage(), len(users) // THREADS
+        parts = [users[number * part : (number + 1) * part] for number in range(THREADS)]
+        threads = [threading.Thread(target=_acquire_all, args=(storage, limit, some)) for some in parts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    best = _bests(
+        {
+            "lock": lambda: _acquire_all(MemoryStorage(), limit, users),
+            "no lock": lambda: _acquire_all(MemoryStorage(alone), limit, users),
+            "threads": in_threads,
+        }
+    )
+    return [
+        "MemoryStorage, token_bucket: what safety for threads costs",
+        f"  {'one thread':<34} {DECISIONS / best['lock']:>12,.0f} decisions/s",
+        f"  {'one thread, thread_safe=False':<34} {DECISIONS / best['no lock']:>12,.0f}   "
+        f"the lock is {1 - best['no lock'] / best['lock']:.0%} of a decision",
+        f"  {f'{THREADS} threads, one storage':<34} {DECISIONS / best['threads']:>12,.0f}   "
+        f"{best['lock'] / best['threads']:.2f} of one thread",
+    ]
+
+
+def _bytes() -> list[str]:
+    lines = ["bytes per key, asked once, without the names (tracemalloc)"]
+    for keys, algorithms in ((MANY, ("token_bucket",)), (MANY // 10, names())):
+        users = [f"user:{key}" for key in range(keys)]
+        others = peers(keys) if installed() else {}
+        lines.append(f"  {keys:,} keys")
+        for algorithm in algorithms:
+            limit = Limit(100, 60.0, algorithm)
+
+            def make(limit: Limit = limit, keys: int = keys) -> Ask:
+                decide = MemoryStorage(MemoryStorageConfig(max_entries=keys)).decide
+                clock = count()
+                return lambda user: decide(user, limit, 1.0, 1.7e9 + next(clock) * 1e-4)
+
+            sizes = {each.name: _size(each.make, users) for each in (Peer("", make), *others.get(algorithm, ()))}
+            ours = sizes.pop("")
+            beside = ", ".join(f"{name} {size:,.0f}" for name, size in sizes.items())
+            lines.append(f"    {algorithm:<16} {ours:>8,.0f}   {beside}".rstrip())
+    return lines
+
+
+def _size(make: Callable[[], Ask], users: Sequence[str]) -> float:
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    ask = make()
+    _ask_all(ask, users)
+    gc.collect()
+    size = (tracemalloc.get_traced_memory()[0] - before) / len(users)
+    tracemalloc.stop()
+    return size
+
+
+def _many_keys() -> list[str]:
+    """The same decisions where a thousand keys are held, and a million; and insertions that evict."""
+    limit = Limit(100, 60.0, "token_bucket")
+    users = {keys: [f"user:{key}" for key in range(keys)] for keys in (FEW, MANY)}
+    storages = {keys: MemoryStorage(MemoryStorageConfig(max_entries=keys)) for keys in users}
+    asking: dict[str, dict[int, Callable[[Sequence[str]], object]]] = {
+        "ratesim": {keys: partial(_acquire_all, storage, limit) for keys, storage in storages.items()}
+    }
+    if installed():
+        made = {keys: {peer.name: peer.make() for peer in peers(keys)["token_bucket"]} for keys in users}
+        for name in made[FEW]:
+            asking[name] = {keys: partial(_ask_all, made[keys][name]) for keys in users}
+    for ask in asking.values():
+        for keys in users:
+            ask[keys](users[keys])
+    rng = np.random.default_rng(1)
+    lines = [f"token_bucket, ns per decision with {FEW:,} and with {MANY:,} keys held"]
+    for law in ("zipf", "uniform"):
+        drawn = {}
+        for keys in users:
+            places = Zipf(keys, 1.0).draw(DECISIONS, rng) if law == "zipf" else rng.integers(0, keys, DECISIONS)
+            drawn[keys] = [users[keys][place] for place in places.tolist()]
+        for name, ask in asking.items():
+            best = _bests({str(keys): partial(ask[keys], drawn[keys]) for keys in users})
+            few, many = (took / DECISIONS * 1e9 for took in best.values())
+            lines.append(f"  {law:<8} {name:<16} {few:>8,.0f} {many:>8,.0f}   {many / few:.2f} times")
+    new = _never_seen()
+    for keys, storage in storages.items():
+        best = _bests(
+            {
+                "hits": lambda storage=storage: _acquire_all(storage, limit, _last(storage)),  # type: ignore[misc]
+                "evictions": lambda storage=storage: _acquire_all(storage, limit, next(new)),  # type: ignore[misc]
+            }
+        )
+        rate, share = DECISIONS / best["evictions"], best["hits"] / best["evictions"]
+        lines.append(f"  full store of {keys:>9,}: {rate:,.0f} evictions/s, {share:.2f} of the rate of hits")
+    return lines
+
+
+def _never_seen() -> Iterator[list[str]]:
+    for turn in count():
+        yield [f"new:{turn}:{number}" for number in range(DECISIONS)]
+
+
+def _last(storage: MemoryStorage) -> list[str]:
+    """Users that are held, as many as there are decisions."""
+    held = [str(key) for key in islice(reversed(storage.entries), DECISIONS)]
+    return (held * (DECISIONS // len(held) + 1))[:DECISIONS]

@@ -1,0 +1,96 @@
+"""What is opened: `notebook`, `lab` and `servers`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratesim.cli.app import app, bar
+from ratesim.cli.options import (
+    Pairs,
+    ParameterOption,
+    pairs_of,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command(cls=Pairs)
+def notebook(
+    name: Annotated[str | None, typer.Argument(help="Which; without it they are listed.")] = None,
+    parameter: ParameterOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR|FILE.html", help="Where it goes; reports/NAME unless given.")
+    ] = None,
+    parameters: Annotated[bool, typer.Option("--parameters", help="List what can be set in it, and stop.")] = False,
+) -> None:
+    """Execute a notebook with parameters of your own; write it as a page without code, and as a notebook.
+
+    ratesim notebook consistency -p limit 100/second -p nodes 4
+
+    A notebook that fails leaves NAME.failed.ipynb, with what it showed until then, and no page.
+    """
+    from ratesim.notebook import find, given, make, parameters_of, questions
+
+    if name is None:
+        for listed, question in questions().items():
+            print(f"{listed:<18}{question}")
+        print("\n`ratesim notebook NAME --parameters` lists what can be set in one, `-p KEY VALUE` sets it.")
+        return
+    known = parameters_of(find(name))
+    values = given(pairs_of(parameter or []), known)
+    if parameters:
+        for each in known:
+            print(f"{each.name:<18}{json.dumps(each.default, ensure_ascii=False):<22}{each.comment}".rstrip())
+        return
+    with bar() as progress:
+        made = make(name, values, out, progress)
+    print(made.page)
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the notebooks, with a Valkey and a PostgreSQL running; both stop with it."""
+    from ratesim.notebook import notebooks
+
+    with _both_servers() as urls:
+        command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks()}"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            command.append("--allow-root")
+        process = subprocess.Popen(command, env={**os.environ, **urls})  # noqa: S603 (our own interpreter)
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command()
+def servers() -> None:
+    """Start a Valkey and a PostgreSQL, print how to use them, and stop them at Ctrl-C."""
+    with _both_servers() as urls:
+        for name, url in urls.items():
+            print(f"export {name}={url!r}", flush=True)
+        print("Ctrl-C stops them", file=sys.stderr)
+        threading.Event().wait()
+
+
+@contextmanager
+def _both_servers() -> Iterator[dict[str, str]]:
+    from ratesim.servers import postgres, valkey
+
+    with valkey() as redis_server, postgres() as postgres_server:
+        yield {"RATESIM_REDIS_URL": redis_server.url, "RATESIM_POSTGRES_URL": postgres_server.url}

@@ -1,0 +1,256 @@
+"""The options with which a question is asked on the command line, and the scenario that they make.
+
+Each option is None until it is given: then it takes the place of what the scenario says.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ratesim.algorithms import names
+
+if TYPE_CHECKING:
+    from ratesim.simulation.scenario.scenario import Candidate, Scenario
+
+ScenarioOption = Annotated[
+    str | None,
+    typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or one that ships, such as quickstart."),
+]
+LogOption = Annotated[
+    str | None, typer.Option("--log", metavar="FILE", help="An access log, csv or JSON lines (.gz, .zst).")
+]
+LimitOption = Annotated[str | None, typer.Option("--limit", metavar="RATE", help="Such as 100/minute or 10 per 5 seconds.")]
+AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help=f"{', '.join(names())}.")]
+AlsoOption = Annotated[
+    list[str] | None,
+    typer.Option("--also", metavar="ALGORITHM", help="Another one, to be tried with the contenders. May be repeated."),
+]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", metavar="FIELD", help="What is limited: client, user, endpoint, or any column.")
+]
+FormatOption = Annotated[str | None, typer.Option("--format", help="Of the log: combined, common, csv or jsonl.")]
+TimeOption = Annotated[
+    str | None, typer.Option("--time", metavar="COLUMN", help="Of csv and JSON lines: when it was asked.")
+]
+TimeUnitOption = Annotated[str | None, typer.Option("--time-unit", help="Of that column: s, ms, us, ns or iso.")]
+StatusOption = Annotated[
+    str | None, typer.Option("--status", metavar="COLUMN", help="Of csv and JSON lines: what was answered, such as 429.")
+]
+CostOption = Annotated[
+    str | None, typer.Option("--cost", metavar="EXPRESSION", help="A column, or such as ContextTokens+GeneratedTokens.")
+]
+NodesOption = Annotated[int | None, typer.Option("--nodes", help="API nodes that share the limit.")]
+RoutingOption = Annotated[
+    str | None, typer.Option("--routing", help="round_robin, random, sticky, key_hash, least_outstanding.")
+]
+NetworkOption = Annotated[
+    str | None, typer.Option("--network", help="loopback, same_zone, cross_zone, cross_region or mobile_edge.")
+]
+RttOption = Annotated[
+    str | None, typer.Option("--rtt", metavar="TIME", help="To the servers and back, instead of a --network: 0.4ms.")
+]
+LossOption = Annotated[
+    str | None, typer.Option("--loss", metavar="SHARE", help="Of messages that are lost and sent again: 0.1%.")
+]
+WorkloadOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--workload", metavar="FIELD=VALUE", help="Of a recipe: requests_per_second=200, arrivals=steady. May be repeated."
+    ),
+]
+P99Option = Annotated[str | None, typer.Option("--p99", metavar="TIME", help="Latency to keep in 99 % of decisions: 2ms.")]
+OverOption = Annotated[
+    str | None, typer.Option("--max-over-admission", metavar="SHARE", help="Admitted too much, at most: 1%; 0 means never.")
+]
+DenialOption = Annotated[
+    str | None, typer.Option("--max-false-denial", metavar="SHARE", help="Denied without need, at most: 1%; 0 means never.")
+]
+PersistenceOption = Annotated[str | None, typer.Option("--persistence", help="What survives: none, session or durable.")]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="BACKEND", help="May not be used: memory, redis, postgres, hybrid. May be repeated."),
+]
+BusiestOption = Annotated[str | None, typer.Option("--busiest", metavar="TIME", help="Cut the log to its busiest 1h.")]
+SpeedOption = Annotated[float | None, typer.Option("--speed", help="Replay the traffic so many times as fast.")]
+ScaleOption = Annotated[float | None, typer.Option("--scale", help="So many copies of the traffic, under distinct keys.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Where the random draws begin.")]
+ReplicationsOption = Annotated[int | None, typer.Option("--replications", help="Runs of each candidate, by seed.")]
+ProfileOption = Annotated[Path | None, typer.Option("--profile", metavar="FILE", help="A profile of `ratesim calibrate`.")]
+PricesOption = Annotated[
+    Path | None, typer.Option("--prices", metavar="FILE", help="Unit prices as TOML, instead of the example that ships.")
+]
+VariedOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=V,V", help="Values of a field: deployment.nodes=1,8,64. May be repeated."),
+]
+CandidatesOption = Annotated[
+    list[str] | None, typer.Option("--candidate", metavar="NAME|URL", help="Only this one. May be repeated.")
+]
+SeedsOption = Annotated[str | None, typer.Option("--seeds", metavar="N-N,N", help="Seeds of the runs: 1-10,25.")]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until", metavar="SHARE", help="Add runs until 95 % intervals are within this share of what is required: 10%."
+    ),
+]
+FidelityOption = Annotated[
+    str,
+    typer.Option(
+        "--fidelity",
+        metavar="model|fake|live",
+        help="What decides behind the simulated network: the fast model; the real scripts on an imitation of Redis (fake); "
+        "a real Redis or PostgreSQL, started for the run or named in RATESIM_REDIS_URL or RATESIM_POSTGRES_URL (live).",
+    ),
+]
+ProcessesOption = Annotated[int | None, typer.Option("--processes", min=1, help="Of this machine; its cores.")]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786 (ratesim[distributed])."),
+]
+ParameterOption = Annotated[
+    list[str] | None,
+    typer.Option("-p", metavar="KEY VALUE", help="A parameter of the notebook: -p limit 10/second. May be repeated."),
+]
+
+
+class Mistake(ValueError):
+    """Options that make no sense together: one line with the remedy."""
+
+
+class Pairs(TyperCommand):
+    """A command whose option `-p` takes a key and a value, as papermill's does. typer knows no such option that may be
+    repeated, so the two come as one text; `pairs_of` takes it apart."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        joined, rest = [], iter(args)
+        for word in rest:
+            joined.append(word)
+            if word == "-p":
+                key, value = next(rest, None), next(rest, None)
+                if key is None or value is None or "=" in key:
+                    raise Mistake(f"-p {key or ''}: write a key and a value, such as -p limit 10/second")
+                joined.append(f"{key}={value}")
+        return super().parse_args(ctx, joined)
+
+
+def pairs_of(texts: list[str]) -> list[tuple[str, str]]:
+    """Keys and values, as `Pairs` joined them."""
+    return [(key, value) for key, _, value in (text.partition("=") for text in texts)]
+
+
+def scenario_of(asked: dict[str, Any]) -> Scenario:
+    """The scenario of the options: that of --scenario, or one for --log, with what else was given in its place."""
+    from ratesim.limit import Limit
+    from ratesim.simulation.network.links import PRESETS
+    from ratesim.simulation.scenario.scenario import Scenario
+
+    recipe = asked["workload"] or ()
+    if asked["log"] is None and asked["scenario"] is None and not recipe:
+        raise Mistake("what shall be studied? Give --log FILE with --limit RATE, or --scenario quickstart")
+    if asked["log"] is not None and asked["scenario"] is not None:
+        raise Mistake("--log and --scenario: give one of them; a scenario names its own log")
+    if asked["scenario"] is not None:
+        data = Scenario.load(asked["scenario"]).model_dump(exclude_none=True)
+    else:
+        if asked["limit"] is None:
+            raise Mistake("--limit is missing: say what is allowed, such as --limit 100/minute")
+        data = {"name": "recipe", "workload": {}, "limit": {}}
+    if asked["log"] is not None:
+        log = Path(asked["log"]).absolute()
+        name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in log.name) or "log"
+        data |= {"name": name, "workload": {"log": str(log)}}
+    for text in recipe:
+        field, equals, value = text.partition("=")
+        if not equals or not field:
+            raise Mistake(f"--workload {text!r}: write FIELD=VALUE such as requests_per_second=200")
+        data["workload"][field] = float(value) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", value) else value
+    places = {
+        "limit": ("limit", "rate"),
+        "algorithm": ("limit", "algorithm"),
+        "also": ("limit", "variants"),
+        "key": ("workload", "key"),
+        "format": ("workload", "format"),
+        "time": ("workload", "time"),
+        "time_unit": ("workload", "time_unit"),
+        "cost": ("workload", "cost"),
+        "status": ("workload", "status"),
+        "busiest": ("workload", "busiest"),
+        "speed": ("workload", "speed"),
+        "scale": ("workload", "scale"),
+        "nodes": ("deployment", "nodes"),
+        "routing": ("deployment", "routing"),
+        "network": ("deployment", "network"),
+        "rtt": ("deployment", "rtt"),
+        "loss": ("deployment", "loss"),
+        "p99": ("requirements", "p99"),
+        "max_over_admission": ("requirements", "max_over_admission"),
+        "max_false_denial": ("requirements", "max_false_denial"),
+        "persistence": ("requirements", "persistence"),
+    }
+    for option, (part, key) in places.items():
+        if asked.get(option) is not None:
+            data.setdefault(part, {})[key] = asked[option]
+    if asked["without"]:
+        data.setdefault("requirements", {})["allowed"] = _without(asked["without"], data)
+    for option in ("seed", "replications"):
+        if asked[option] is not None:
+            data[option] = asked[option]
+    if asked["limit"] is not None:
+        Limit.parse(asked["limit"])  # its own message is plainer than the scenario's
+    scenario = Scenario.of(data, asked["scenario"] or "options")
+    if scenario.deployment.network not in PRESETS:
+        raise Mistake(f"network {scenario.deployment.network!r}: known are {', '.join(PRESETS)}")
+    return scenario
+
+
+def in_force(path: Path, scenario: Scenario) -> Candidate:
+    """The configuration of a storage.toml, as one that competes. Raises what reading it raises, and Mistake where it limits
+    something else than the scenario, or is for another number of nodes."""
+    from ratesim.recommendation.configuration import Configured
+    from ratesim.recommendation.decide.check import IN_FORCE
+    from ratesim.simulation.scenario.scenario import Candidate
+    from ratesim.storage.urls import anywhere
+
+    found, asked, algorithm = Configured.load(path), scenario.limit, None
+    nodes = scenario.deployment.nodes
+    if found.nodes not in (None, nodes):
+        raise Mistake(f"--current {path}: is for {found.nodes} nodes, and what is asked is for {nodes}; give --nodes")
+    if found.limit is not None and found.limit.limit() != asked.limit():
+        algorithm = found.limit.algorithm
+        if algorithm not in asked.variants or found.limit.limit() != asked.by(algorithm).limit():
+            limits = " and what is asked is ".join(f"{each.rate} by {each.algorithm}" for each in (found.limit, asked))
+            raise Mistake(f"--current {path}: limits {limits}; check what is in force")
+    return Candidate.model_validate(
+        {"name": IN_FORCE, "storage": anywhere(found.storage), "routing": found.routing, "algorithm": algorithm}
+    )
+
+
+def _without(barred: list[str], data: dict[str, Any]) -> list[str]:
+    """The backends that remain of those that the scenario allows."""
+    from ratesim.simulation.scenario.scenario import Requirements
+
+    known = Requirements().allowed
+    for each in barred:
+        if each not in known:
+            raise Mistake(f"--without {each!r}: known are {', '.join(known)}")
+    left = [each for each in data.get("requirements", {}).get("allowed", known) if each not in barred]
+    if not left:
+        raise Mistake("--without: no backend is left")
+    return left
+
+
+def at_distance(name: str, rtt: str | None) -> Scenario:
+    """A scenario by its name or file, with the round trip to its servers that was given."""
+    from ratesim.simulation.scenario.scenario import Scenario
+
+    scenario = Scenario.load(name)
+    if rtt is None:
+        return scenario
+    data = scenario.model_dump(exclude_none=True)
+    data["deployment"]["rtt"] = rtt
+    return Scenario.of(data, name)

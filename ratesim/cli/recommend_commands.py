@@ -1,0 +1,217 @@
+"""What to choose: `report`, `recommend` and `diff`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratesim.cli.app import app, bar, prices_of, profile_of
+from ratesim.cli.options import (
+    AlgorithmOption,
+    AlsoOption,
+    BusiestOption,
+    CostOption,
+    DenialOption,
+    FormatOption,
+    KeyOption,
+    LimitOption,
+    LogOption,
+    LossOption,
+    NetworkOption,
+    NodesOption,
+    OverOption,
+    P99Option,
+    PersistenceOption,
+    PricesOption,
+    ProcessesOption,
+    ProfileOption,
+    ReplicationsOption,
+    RoutingOption,
+    RttOption,
+    ScaleOption,
+    ScenarioOption,
+    SeedOption,
+    SpeedOption,
+    StatusOption,
+    TimeOption,
+    TimeUnitOption,
+    WithoutOption,
+    WorkloadOption,
+    in_force,
+    scenario_of,
+)
+from ratesim.formatting import harmless, seconds, share
+
+if TYPE_CHECKING:
+    from ratesim.recommendation import Recommendation
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
+    scenario: ScenarioOption = None,
+    log: LogOption = None,
+    workload: WorkloadOption = None,
+    limit: LimitOption = None,
+    algorithm: AlgorithmOption = None,
+    also: AlsoOption = None,
+    key: KeyOption = None,
+    format: FormatOption = None,
+    time: TimeOption = None,
+    time_unit: TimeUnitOption = None,
+    cost: CostOption = None,
+    status: StatusOption = None,
+    nodes: NodesOption = None,
+    routing: RoutingOption = None,
+    network: NetworkOption = None,
+    rtt: RttOption = None,
+    loss: LossOption = None,
+    p99: P99Option = None,
+    max_over_admission: OverOption = None,
+    max_false_denial: DenialOption = None,
+    persistence: PersistenceOption = None,
+    without: WithoutOption = None,
+    busiest: BusiestOption = None,
+    speed: SpeedOption = None,
+    scale: ScaleOption = None,
+    seed: SeedOption = None,
+    replications: ReplicationsOption = None,
+    processes: ProcessesOption = None,
+    profile: ProfileOption = None,
+    prices: PricesOption = None,
+    live: Annotated[bool, typer.Option("--live/--no-live", help="Also replay on real servers, started for it.")] = True,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="For a pipeline: exit with 1 when the configuration in force (or, without --current, every candidate) does "
+            "not meet the requirements, with 3 when the evidence is too thin, with 2 on bad input.",
+        ),
+    ] = False,
+    current: Annotated[
+        Path | None,
+        typer.Option("--current", metavar="FILE", help="The storage.toml in force: it competes as `in force`."),
+    ] = None,
+) -> None:
+    """Replay traffic against every storage and write a report whose first line is the recommendation.
+
+    ratesim report --scenario quickstart --out reports/quickstart
+
+    ratesim report --scenario scenario.toml --out reports/weekly --check --current storage.toml
+    """
+    asked = dict(locals())
+    from ratesim.pages.recommendation.build import check_out
+    from ratesim.pages.recommendation.build import report as make
+    from ratesim.recommendation.decide.check import check as judge
+
+    check_out(out)
+    question = scenario_of(asked)
+    with bar() as progress:
+        recommendation = make(
+            question,
+            out,
+            profile=profile_of(profile),
+            prices=prices_of(prices),
+            current=in_force(current, question) if current else None,
+            live=live,
+            processes=processes,
+            progress=progress,
+        )
+    print(harmless(recommendation.verdict))
+    print(out / "report.html")
+    if check:
+        checked = judge(recommendation)
+        print(harmless(checked.sentence))
+        raise typer.Exit(checked.status)
+
+
+@app.command()
+def recommend(
+    scenario: ScenarioOption = None,
+    log: LogOption = None,
+    workload: WorkloadOption = None,
+    limit: LimitOption = None,
+    algorithm: AlgorithmOption = None,
+    also: AlsoOption = None,
+    key: KeyOption = None,
+    format: FormatOption = None,
+    time: TimeOption = None,
+    time_unit: TimeUnitOption = None,
+    cost: CostOption = None,
+    status: StatusOption = None,
+    nodes: NodesOption = None,
+    routing: RoutingOption = None,
+    network: NetworkOption = None,
+    rtt: RttOption = None,
+    loss: LossOption = None,
+    p99: P99Option = None,
+    max_over_admission: OverOption = None,
+    max_false_denial: DenialOption = None,
+    persistence: PersistenceOption = None,
+    without: WithoutOption = None,
+    busiest: BusiestOption = None,
+    speed: SpeedOption = None,
+    scale: ScaleOption = None,
+    seed: SeedOption = None,
+    replications: ReplicationsOption = None,
+    processes: ProcessesOption = None,
+    profile: ProfileOption = None,
+    prices: PricesOption = None,
+) -> None:
+    """Print the recommendation and a small table; simulated only, and no files are written."""
+    asked = dict(locals())
+    question = scenario_of(asked)
+    from ratesim.recommendation.decide.recommendation import recommend as choose
+    from ratesim.recommendation.investigate.study import study
+
+    with bar() as progress:
+        finished = study(
+            question,
+            live=False,
+            profile=profile_of(profile),
+            prices=prices_of(prices),
+            processes=processes,
+            progress=progress,
+        )
+    chosen = choose(finished)
+    print(harmless(chosen.verdict))
+    for line in (chosen.confidence.sentence, f"But: {chosen.caveat}", *(each.sentence for each in chosen.relaxations)):
+        print(harmless(line))
+    print()
+    print("\n".join(map(harmless, _small_table(chosen).splitlines())))
+    origin = finished.origin
+    if origin.skipped:
+        print(f"\n{origin.skipped:,} of {origin.lines:,} lines did not parse; the first of them:")
+        print("\n".join(f"  {harmless(line)}" for line in origin.examples))
+
+
+def _small_table(chosen: Recommendation) -> str:
+    rows = [("candidate", "p99", "over-admission", "a month", "")]
+    for each in chosen.assessments:
+        state = "chosen" if each.candidate == chosen.choice else "passes" if each.passes else ""
+        missed = ", ".join(check.label for check in each.missed)
+        cost = f"{each.cost:,.2f} {chosen.currency}"
+        rows.append(
+            (each.candidate, seconds(each.p99.mean), share(each.over_admission.mean), cost, state or f"misses {missed}")
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A recommendation.json, or the directory of a report.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+) -> None:
+    """Compare two recommendations: what was asked otherwise, what moved, and whether that is noise.
+
+    Exits with 0 when nothing but noise moved, with 1 when something did, with 2 on bad input.
+    """
+    from ratesim.recommendation.decide.diff import difference, load, text
+
+    files = [path / "recommendation.json" if path.is_dir() else path for path in (before, after)]
+    found = difference(*map(load, files))
+    print(text(found))
+    raise typer.Exit(int(found.moved))

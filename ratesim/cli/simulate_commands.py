@@ -1,0 +1,143 @@
+"""Runs, one and many: `run` and `sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from ratesim.cli.app import app, profile_of
+from ratesim.cli.options import (
+    CandidatesOption,
+    FidelityOption,
+    Mistake,
+    ProcessesOption,
+    ProfileOption,
+    ReplicationsOption,
+    RttOption,
+    SchedulerOption,
+    SeedOption,
+    SeedsOption,
+    UntilOption,
+    VariedOption,
+    at_distance,
+)
+from ratesim.formatting import figure, harmless
+
+if TYPE_CHECKING:
+    from ratesim.simulation.engine.backends import Fidelity
+    from ratesim.simulation.scenario.scenario import Candidate, Scenario
+
+
+@app.command()
+def run(
+    candidate: Annotated[str, typer.Argument(help="Its name in the scenario or the catalogue, or a storage URL.")],
+    scenario: Annotated[str, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario.")] = "quickstart",
+    seed: SeedOption = None,
+    fidelity: FidelityOption = "model",
+    profile: ProfileOption = None,
+    rtt: RttOption = None,
+    decisions: Annotated[
+        Path | None, typer.Option("--decisions", metavar="FILE", help="Write every decision there, as .parquet.")
+    ] = None,
+) -> None:
+    """Simulate one candidate once and print its figures.
+
+    ratesim run redis --decisions decisions.parquet
+
+    ratesim run postgres --fidelity live
+
+    All fidelities run in the same simulated time and give the same decisions: a real server is asked what it decides, not
+    how long it takes. So `live` shows that the model decides as the server does, also on your own traffic. It is far slower,
+    and what it writes on a server of yours is removed.
+    """
+    if decisions is not None and (decisions.suffix != ".parquet" or decisions.is_dir() or not decisions.parent.is_dir()):
+        raise Mistake(f"--decisions {decisions}: name a .parquet file in a directory that is there")
+    from ratesim.simulation.engine.run import run as simulate
+
+    question = at_distance(scenario, rtt)
+    chosen = _candidate(question, candidate)
+    result = simulate(
+        question,
+        chosen,
+        seed,
+        fidelity=cast("Fidelity", fidelity),
+        profile=profile_of(profile),
+        progress=True,
+        interruptible=True,
+    )
+    decided_by = f"{result.fidelity}: {result.server}" if result.server else result.fidelity
+    for name, value in (result.row() | {"fidelity": decided_by}).items():
+        print(f"{name:<32}{figure(name, value)}")
+    if decisions is not None:
+        result.decisions().to_parquet(decisions)
+        print(f"{'decisions':<32}{decisions}")
+    if result.partial:
+        raise KeyboardInterrupt
+
+
+def _candidate(question: Scenario, name: str) -> Candidate:
+    from ratesim.simulation.scenario.candidates import catalogue
+    from ratesim.simulation.scenario.scenario import Candidate
+    from ratesim.storage import StorageURL
+
+    if "://" in name:
+        StorageURL.parse(name)
+        return Candidate(name="asked", storage=name)
+    known = {each.name: each for each in catalogue(question)}
+    if name not in known:
+        raise Mistake(f"candidate {harmless(name)!r}: known are {', '.join(map(repr, known))}, or give a storage URL")
+    return known[name]
+
+
+@app.command()
+def sweep(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE|DIR", help="A .parquet or .csv file, or a directory.")],
+    scenario: Annotated[str, typer.Option("--scenario", metavar="NAME|FILE", help="A scenario.")] = "quickstart",
+    varied: VariedOption = None,
+    candidate: CandidatesOption = None,
+    replications: ReplicationsOption = None,
+    seeds: SeedsOption = None,
+    until: UntilOption = None,
+    budget: Annotated[int, typer.Option("--budget", help="With --until: runs that may be made in all.")] = 1000,
+    processes: ProcessesOption = None,
+    scheduler: SchedulerOption = None,
+    profile: ProfileOption = None,
+    rtt: RttOption = None,
+) -> None:
+    """Simulate every candidate over several seeds, and over a grid of the scenario's fields; write one row for each run.
+
+    ratesim sweep --set deployment.nodes=1,8,64 --replications 10 --out results.parquet
+
+    A sweep that was stopped goes on where it was when the command is given again. A directory keeps all its runs, for other
+    sweeps as well.
+    """
+    from ratesim.cli.sweep_output import check_target, sweep_into
+    from ratesim.simulation.scenario.grid import seeds_of
+
+    check_target(out)
+    question = at_distance(scenario, rtt)
+    if replications is not None and (seeds is not None or until is not None):
+        raise Mistake("--replications, --seeds, --until: give one of them")
+    chosen = [_candidate(question, name) for name in candidate or ()]
+    chosen = [
+        each.model_copy(update={"name": f"asked {i}"}) if each.name == "asked" else each for i, each in enumerate(chosen)
+    ]
+    runs = range(question.seed, question.seed + (replications or question.replications)) if until is None else None
+    said, partial = sweep_into(
+        out,
+        question,
+        chosen or None,
+        seeds=seeds_of(seeds) if seeds is not None else runs,
+        varied=varied or (),
+        until=until,
+        budget=budget,
+        profile=profile_of(profile),
+        processes=processes,
+        scheduler=scheduler,
+        progress=True,
+    )
+    print(said)
+    if partial:
+        raise KeyboardInterrupt

@@ -1,0 +1,95 @@
+"""What `ratesim sweep` does between its options and its last line: a table in a file, or a directory that keeps the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratesim.cli.options import Mistake
+from ratesim.formatting import harmless, share
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ratesim.progress import Progress
+    from ratesim.simulation.cost_model.profile import Profile
+    from ratesim.simulation.scenario.scenario import Candidate, Scenario
+
+__all__ = ["check_target", "sweep_into"]
+
+ENDINGS = (".parquet", ".csv")
+
+
+def check_target(out: Path) -> None:
+    """Mistake for what can hold no table."""
+    if out.suffix and out.suffix not in ENDINGS:
+        raise Mistake(f"--out {out}: end the name in .parquet or .csv, or name a directory")
+    if (out.suffix and out.is_dir()) or (not out.suffix and out.is_file()) or not out.absolute().parent.is_dir():
+        raise Mistake(f"--out {out}: name a file, or a directory, in a directory that exists")
+
+
+def sweep_into(
+    out: Path,
+    question: Scenario,
+    candidates: Sequence[Candidate] | None,
+    *,
+    seeds: Sequence[int] | None,
+    varied: Sequence[str],
+    until: str | None,
+    budget: int,
+    profile: Profile | None,
+    processes: int | None,
+    scheduler: str | None,
+    progress: Progress | bool,
+) -> tuple[str, bool]:
+    """Run it, and write the table. A file's runs are kept beside it until they are all done. Returns the last lines to
+    print, and whether it was interrupted."""
+    from ratesim.simulation.experiments.replicate import replicate
+    from ratesim.simulation.experiments.result_store import discard
+    from ratesim.simulation.experiments.sweep import sweep
+    from ratesim.simulation.scenario.grid import grid_of
+
+    folder = out.with_name(f"{out.name}.runs") if out.suffix else out
+    grid = grid_of(varied)
+    said = ""
+    if until is None:
+        results = sweep(
+            question, candidates, seeds, grid=grid, profile=profile, processes=processes, scheduler=scheduler, out=folder,
+            progress=progress,
+        )  # fmt: skip
+    else:
+        if seeds is not None:
+            raise Mistake("--until and --seeds: give one of them; how many seeds are needed is what --until finds out")
+        replicated = replicate(
+            question, candidates, share=_share(until), budget=budget, grid=grid, profile=profile, processes=processes,
+            scheduler=scheduler, out=folder, progress=progress,
+        )  # fmt: skip
+        results, said = replicated.results, f"{replicated.verdict}\n"
+    partial = bool(results.attrs["partial"])
+    where = out if out.suffix else out / "results.parquet"
+    if out.suffix:
+        _write(results, out)
+        if not partial:
+            discard(folder)
+    marked = ", marked partial; the same command goes on from there" if partial else ""
+    return f"{said}{len(results)} rows in {where}{marked}", partial
+
+
+def _share(text: str) -> float:
+    from ratesim.simulation.scenario.scenario import share as read
+
+    try:
+        return float(read(text))
+    except ValueError as error:
+        raise Mistake(f"--until {harmless(text)}: {error}; of a threshold, such as {share(0.1)}") from error
+
+
+def _write(results: pd.DataFrame, out: Path) -> None:
+    """Whole or not at all."""
+    partial = out.with_name(f".{out.name}.partial")
+    if out.suffix == ".csv":
+        results.to_csv(partial, index=False)
+    else:
+        results.to_parquet(partial)
+    partial.replace(out)

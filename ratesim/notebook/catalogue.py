@@ -1,0 +1,114 @@
+"""The notebooks that ship with ratesim: where they lie, what each asks, which parameters it takes, and what fits them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from ratesim.notebook.output_dir import OutputError
+
+__all__ = ["NotebookError", "Parameter", "Value", "find", "given", "literally", "notebooks", "parameters_of", "questions"]
+
+Value: TypeAlias = str | bool | int | float | None
+"""What a parameter can be. No lists: what is no plain value need not arrive in a notebook as it was."""
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
+class NotebookError(ValueError):
+    """A notebook or a parameter that is not there, or a value that does not fit: one line that says what is known."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """default: what it is in the notebook. comment: what the notebook says of it, or ""."""
+
+    name: str
+    default: Value
+    comment: str
+
+
+def notebooks() -> Path:
+    """The directory of the notebooks: in a checkout beside the package, installed within it."""
+    package = Path(__file__).resolve().parent.parent
+    places = [package.parent / "notebooks", package / "notebooks"]
+    for place in places:
+        if (place / "recommendation.ipynb").is_file():
+            return place
+    raise OutputError(f"recommendation.ipynb is in none of {', '.join(map(str, places))}; install ratesim again")
+
+
+def questions() -> dict[str, str]:
+    """The question of each notebook, by its name."""
+    found = {}
+    for path in sorted(notebooks().glob("*.ipynb")):
+        first = json.loads(path.read_text("utf-8"))["cells"][0]["source"]
+        found[path.stem] = "".join(first).strip().lstrip("# ")
+    return found
+
+
+def find(name: str) -> Path:
+    """The file of the notebook of that name. Raises NotebookError."""
+    known = questions()
+    if name not in known:
+        raise NotebookError(f"notebook {name!r}: known are {', '.join(known)}")
+    return notebooks() / f"{name}.ipynb"
+
+
+def parameters_of(path: Path) -> list[Parameter]:
+    """What can be set in a notebook, in its order."""
+    import papermill
+
+    found = papermill.inspect_notebook(literally(path)).values()
+    return [Parameter(each["name"], ast.literal_eval(each["default"]), each["help"]) for each in found]
+
+
+def literally(path: Path) -> str:
+    """A path as papermill wants it: it fills parameters into what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def given(pairs: Sequence[tuple[str, str]], known: Sequence[Parameter]) -> dict[str, Value]:
+    """Values as they are written on a command line, each of the kind of its parameter's default.
+
+    Numbers, true, false and null are read as in JSON; a parameter whose default is a text takes every value as it is
+    written. Raises NotebookError.
+    """
+    parameters = {each.name: each for each in known}
+    values: dict[str, Value] = {}
+    for name, text in pairs:
+        if name not in parameters:
+            raise NotebookError(f"parameter {name!r}: known are {', '.join(parameters)}")
+        if name in values:
+            raise NotebookError(f"parameter {name}: given twice")
+        values[name] = _fitting(parameters[name], text)
+    return values
+
+
+def _fitting(parameter: Parameter, text: str) -> Value:
+    kind = type(parameter.default)
+    value = text if kind is str else _read(text)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        value = int(value)  # 2e6 is a whole number too
+    if kind is type(None) or type(value) is kind:
+        return value
+    raise NotebookError(
+        f"parameter {parameter.name}: {text!r} is not {_KINDS[kind]}, such as {json.dumps(parameter.default)}"
+    )
+
+
+def _read(text: str) -> Value:
+    """A number, true, false or null as in JSON, which knows no NaN and no infinity; else the text itself."""
+    try:
+        value = json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+    plain = value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if plain else text

@@ -1,0 +1,143 @@
+"""Executing a notebook by papermill, with this interpreter, parameters as data, and a failure that names its cell."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ratesim.notebook.catalogue import Value, literally
+from ratesim.progress import STATIC, Progress, silent
+
+__all__ = ["NotebookFailed", "execute"]
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook that did not get to its end: one line that names the cell and the error."""
+
+
+def execute(
+    source: Path,
+    target: Path,
+    parameters: Mapping[str, Value],
+    folder: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Execute the notebook `source` into the file `target`; relative paths in it count from `folder`.
+
+    What it shows is static: no widgets, no bars. progress: told of the cells. Raises NotebookFailed; then `target` has what
+    it showed until then. Raises TypeError for parameters that are no plain values.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    _check(parameters)
+    cells = json.loads(source.read_text("utf-8"))["cells"]
+    total = len(cells) + bool(parameters)
+    tell, at = progress or silent, _Place()
+
+    def begun(cell: Any, cell_index: int) -> None:
+        at.index, at.source = cell_index, cell.source
+        tell(cell_index, total, _first_line(cell.source))
+
+    with _kernel():
+        try:
+            papermill.execute_notebook(
+                literally(source),
+                literally(target),
+                parameters=dict(parameters),
+                cwd=str(folder),
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=120,
+                on_cell_start=begun,
+            )
+        except PapermillExecutionError as error:
+            if error.ename == "KeyboardInterrupt":  # a terminal sends Ctrl-C to the kernel as well
+                raise KeyboardInterrupt from error
+            what = str(error.evalue).strip().splitlines() or [""]
+            raise NotebookFailed(f"{_named(error.cell_index, error.source)}: {error.ename}: {what[0]}") from error
+        except RuntimeError as error:  # nbclient's
+            where = "before its first cell" if at.index < 0 else _named(at.index, at.source)
+            raise NotebookFailed(f"{where}: its process ended ({error}); was there enough memory?") from error
+    _forget_places(target)
+    if at.index < total - 1:
+        raise NotebookFailed(f"{_named(at.index, at.source)}: it ended the process, and the cells after it did not run")
+    tell(total, total, "done")
+
+
+def _forget_places(target: Path) -> None:
+    """Papermill notes where notebooks lay: nobody's business where they go."""
+    told = json.loads(target.read_text("utf-8"))
+    for name in ("input_path", "output_path"):
+        if name in (about := told["metadata"].get("papermill", {})):
+            about[name] = Path(about[name]).name
+    target.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+class _Place:
+    """How far it is."""
+
+    index = -1  # of the cell that was begun last
+    source = ""
+
+
+def _named(index: int, source: str) -> str:
+    return f"in cell {index + 1} ({_first_line(source)})"
+
+
+def _first_line(source: str) -> str:
+    return next(iter(source.strip().splitlines()), "")
+
+
+def _check(parameters: Mapping[str, Value]) -> None:
+    """Papermill writes names as they are, and what is no plain value too: neither may be more than a name and a value."""
+    for name, value in parameters.items():
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise TypeError(f"parameter {name!r}: is no name")
+        if type(value) not in (str, bool, int, float, type(None)):
+            raise TypeError(f"parameter {name}: {type(value).__name__} is no plain value")
+
+
+@contextmanager
+def _kernel() -> Iterator[None]:
+    """For as long as this lasts, the kernel `python3` is the interpreter that runs now, whatever else is registered, and it
+    finds the packages that this one found."""
+    package = str(Path(__file__).resolve().parent.parent.parent)
+    with tempfile.TemporaryDirectory(prefix="ratesim-kernel-") as folder:
+        home = Path(folder) / "kernels" / "python3"
+        home.mkdir(parents=True)
+        spec = {
+            "argv": [
+                sys.executable,
+                "-Xfrozen_modules=off",
+                "-m",
+                "ipykernel_launcher",
+                "-f",
+                "{connection_file}",
+                "--log-level=40",
+            ],
+            "display_name": "Python 3",
+            "language": "python",
+            "env": {
+                "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+                "IPYTHONDIR": folder,  # without what the user's own profile would run at the start
+                STATIC: "1",
+            },
+        }
+        (home / "kernel.json").write_text(json.dumps(spec), "utf-8")
+        before = os.environ.get("JUPYTER_PATH")
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["JUPYTER_PATH"]
+            else:
+                os.environ["JUPYTER_PATH"] = before

@@ -1,0 +1,115 @@
+"""Every storage, and a hybrid of each consistency, under the same traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ratesim.pages.scenario_parameters import asked
+from ratesim.simulation.analysis.limit_pressure import binding
+from ratesim.simulation.engine.run import run
+from ratesim.simulation.results.histogram import Histogram
+from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.storage import StorageURL
+from traffic import Trace
+
+__all__ = ["NAMES", "Comparison", "Seen", "compared", "named", "seen"]
+
+STICKY = "memory, sticky"  # which needs several nodes
+NAMES = (
+    "memory",
+    STICKY,
+    "redis",
+    "postgres",
+    "hybrid strong",
+    "hybrid lease 1 s",
+    "hybrid session 100 ms",
+    "hybrid eventual 100 ms",
+    "hybrid eventual 1 s",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One candidate. backend: memory, redis, postgres or hybrid. row: of `RunResult.row`. latencies: seconds. node, store:
+    seconds for which one request keeps its node's processor and the store busy, in the mean."""
+
+    name: str
+    backend: str
+    row: dict[str, Any]
+    latencies: Histogram
+    node: float
+    store: float
+
+    @property
+    def p99(self) -> float:
+        return float(self.row["latency_p99"])
+
+    @property
+    def over(self) -> float:
+        return float(self.row["over_admission"])
+
+    @property
+    def operations(self) -> float:
+        return float(self.row["l2_operations_per_request"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """given: the parameters, for reproducing. binding: of `simulation.binding`."""
+
+    scenario: Scenario
+    given: dict[str, Any]
+    seed: int
+    requests: int
+    keys: int
+    source: str
+    skipped: int
+    binding: dict[str, Any]
+    seen: tuple[Seen, ...]
+
+
+def compared(seed: int = 0, **given: Any) -> Comparison:
+    """All that the notebook shows. seed: the scenario's unless given. given: see `asked`."""
+    scenario = asked(**given)
+    seed = seed or scenario.seed
+    trace = scenario.trace(seed)
+    return Comparison(
+        scenario=scenario,
+        given={name: value for name, value in given.items() if value},
+        seed=seed,
+        requests=len(trace),
+        keys=len(trace.keys),
+        source=trace.origin.source,
+        skipped=trace.origin.skipped,
+        binding=binding(scenario.limit.limit(), trace, scenario.warmup),
+        seen=seen(scenario, scenario.candidates or named(scenario, NAMES), seed, trace),
+    )
+
+
+def named(scenario: Scenario, names: Sequence[str]) -> tuple[Candidate, ...]:
+    """Those of the catalogue with these names."""
+    known = {each.name: each for each in catalogue(scenario.model_copy(update={"candidates": ()}))}
+    return tuple(known[name] for name in names if name != STICKY or scenario.deployment.nodes > 1)
+
+
+def seen(scenario: Scenario, candidates: Sequence[Candidate], seed: int, trace: Trace | None = None) -> tuple[Seen, ...]:
+    """Each of them once, under the same requests."""
+    trace = scenario.trace(seed) if trace is None else trace
+    return tuple(_seen(scenario, candidate, seed, trace) for candidate in candidates)
+
+
+def _seen(scenario: Scenario, candidate: Candidate, seed: int, trace: Trace) -> Seen:
+    result = run(scenario, candidate, seed, trace=trace)
+    row, url = result.row(), StorageURL.parse(candidate.storage)
+    nodes = [account.counted.served for name, account in result.stations.items() if name.startswith("node")]
+    return Seen(
+        name=candidate.name,
+        backend=url.backend if url.hybrid is None else "hybrid",
+        row=row,
+        latencies=result.histogram(),
+        node=sum(nodes) / row["requests"],
+        store=float(row["l2_busy_per_request"]),
+    )

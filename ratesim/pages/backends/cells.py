@@ -1,0 +1,166 @@
+"""What the notebook on backends shows, one function for each of its cells, all made from one comparison (`compared`).
+
+Every figure in a sentence is worked out from what was simulated: other traffic may give another.
+"""
+
+from __future__ import annotations
+
+from ratesim.formatting import seconds, share, span
+from ratesim.pages.backends.analysis import Comparison, Seen, compared, named, seen
+from ratesim.pages.backends.plots import admissions, latencies, times
+from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.pages.interactive import Knob, Knobs, knobs
+from ratesim.pages.repro_command import command
+from ratesim.pages.style import COLOURS
+from ratesim.simulation.analysis.limit_pressure import HARDLY
+from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.network.links import PRESETS
+
+__all__ = ["answer", "compared", "correct", "elsewhere", "quick", "reproduce", "table", "where"]
+
+TURNED = (
+    "memory",
+    "redis",
+    "postgres",
+    "hybrid lease 1 s",
+    "hybrid eventual 100 ms",
+)  # what is shown while a knob is turned
+HEAD = 4000  # requests of it
+MORE = 1.05  # times per request: more is more than asking each time
+
+
+def answer(found: Comparison) -> HTML:
+    """Who is fastest, who is exact, and what lies between them."""
+    fast = min(found.seen, key=_fastest)
+    exact = [each for each in found.seen if each.over == 0.0]
+    verdict = f"{_capital(fast.name)} answers fastest, 99 % within {seconds(fast.p99)}, and admits {_much(fast.over)}"
+    if exact and fast.over:
+        best = min(exact, key=_fastest)
+        verdict += f"; of the {len(exact)} that admit nothing too much it is {best.name}, {seconds(best.p99)}"
+    said = [_binds(found)]
+    asking = [each for each in found.seen if each.operations > 0.0]
+    if asking:
+        slow = max(asking, key=_fastest)
+        medians = [float(each.row["latency_p50"]) for each in asking]
+        said.append(
+            f"Of those that ask a store the median is {span(min(medians), max(medians), seconds)}; {slow.name} is slowest, "
+            f"99 % within {seconds(slow.p99)}."
+        )
+    hybrids = [each for each in asking if each.backend == "hybrid"]
+    if hybrids:
+        least, most = (pick(hybrids, key=lambda each: each.operations) for pick in (min, max))
+        said.append(
+            f"The hybrids ask it {least.operations:.2g} ({least.name}) to {most.operations:.2g} times per request "
+            f"({most.name})."
+        )
+        if most.operations > MORE:
+            said.append(
+                "More than once per request is more than a store alone is asked: a node sees a key so seldom that it reads "
+                "and writes for each request."
+            )
+    failed = [f"{each.name} {share(each.row['failed'] / each.row['requests'])}" for each in found.seen if each.row["failed"]]
+    if failed:
+        said.append(f"Requests that got no decision: {', '.join(failed)}.")
+    return HTML(f'<p class="verdict">{escaped(verdict)}.</p>' + "".join(f"<p>{escaped(each)}</p>" for each in said))
+
+
+def _fastest(each: Seen) -> float:
+    return each.p99
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _much(over: float) -> str:
+    return f"{share(over)} too much" if over else "nothing too much"
+
+
+def _binds(found: Comparison) -> str:
+    """What was asked, and whether the limit has anything to do."""
+    spec, denied = found.scenario.limit, found.binding["exact_denied_share"]
+    said = (
+        f"{found.requests:,} requests for {found.keys:,} keys, {spec.rate} for each ({spec.algorithm}), "
+        f"{found.scenario.deployment.nodes} nodes, network {found.scenario.deployment.network}; an exact limiter denies "
+        f"{share(denied)}."
+    )
+    if denied < HARDLY:
+        said += " That is too little to tell candidates apart by what they admit."
+        if found.binding["suggestion"]:
+            said += f" A limit of {found.binding['suggestion']} would."
+    return said
+
+
+def table(found: Comparison) -> HTML:
+    """All figures, one row for each candidate."""
+    head = ["candidate", "median", "99 %", "longest", "too much", "falsely denied", "worst window"]
+    head += ["operations per request", "store busy", "bytes per request", "bytes per key"]
+    rows = []
+    for each in found.seen:
+        row = each.row
+        cells = [
+            seconds(row["latency_p50"]),
+            seconds(row["latency_p99"]),
+            seconds(row["latency_max"]),
+            share(row["over_admission"]),
+            share(row["false_denial"]),
+            f"{1.0 + row['worst_excess']:.2f} ×",
+            f"{row['l2_operations_per_request']:.2f}",
+            share(row["utilisation"]),
+            f"{row['bytes_to_store_per_request'] + row['bytes_from_store_per_request']:,.0f}",
+            "unknown" if row["bytes_per_key"] != row["bytes_per_key"] else f"{row['bytes_per_key']:,.0f}",
+        ]
+        dot = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>'
+        rows.append([dot + escaped(each.name), *map(escaped, cells)])
+    note = (
+        "Worst window: the most that one key was admitted in a period, in multiples of what the limit permits there. Bytes "
+        "per request: on the wire to the store and back. Bytes per key: in the store, and on the node that knows it."
+    )
+    skipped = f" {found.skipped:,} lines of the log did not parse and were left out." if found.skipped else ""
+    return HTML(html_table(head, rows).data + small(note + skipped))
+
+
+def quick(found: Comparison) -> HTML:
+    """How fast the answers are."""
+    return shown(
+        latencies(found.seen), "Simulated, one run. Colours: the backend. Requests without a decision are left out."
+    )
+
+
+def correct(found: Comparison) -> HTML:
+    """What is admitted too much."""
+    return shown(admissions(found.seen), "Over windows of the limit's period, summed over all keys.")
+
+
+def where(found: Comparison) -> HTML:
+    """Where the time goes."""
+    note = "Processor and store also work in the background, for nobody who waits. Memory has no store."
+    return shown(times(found.seen), note)
+
+
+def elsewhere(found: Comparison) -> Knobs:
+    """Latencies in other networks, with other numbers of nodes."""
+    deployment = found.scenario.deployment
+    workload = found.scenario.workload.model_copy(update={"head": min(HEAD, found.scenario.workload.head or HEAD)})
+    chosen = named(found.scenario, TURNED)
+
+    def turned(nodes: int, network: str) -> HTML:
+        moved = deployment.model_copy(update={"nodes": nodes, "network": network, "type": "clustered", "rtt": None})
+        scenario = found.scenario.model_copy(update={"deployment": moved, "workload": workload, "faults": (), "warmup": 0.0})
+        result = seen(scenario, chosen, found.seed)
+        told = ", ".join(f"{each.name} {_much(each.over)}" for each in result if each.over) or "none of them too much"
+        caption = f"{nodes} nodes, network {network}, the first {result[0].row['requests']:,} requests. Admitted: {told}."
+        return shown(latencies(result), caption)
+
+    return knobs(
+        turned,
+        nodes=Knob("nodes", (1, 2, 4, 8, 16, 32), deployment.nodes),
+        network=Knob("network", tuple(PRESETS), deployment.network),
+    )
+
+
+def reproduce(found: Comparison) -> HTML:
+    """What gives the same numbers again."""
+    same = "Same parameters and the same measured costs: same numbers. "
+    line = command("backends", **found.given, seed=found.seed)
+    return HTML(f"<p><code>{escaped(line)}</code></p><p>{escaped(same + Profile.load().describe())}</p>")

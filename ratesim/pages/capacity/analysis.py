@@ -1,0 +1,144 @@
+"""A handful of candidates under one traffic, and what they need and cost at any multiple of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ratesim.pages.scenario_parameters import asked
+from ratesim.recommendation.assess.capacity import Capacity, capacity, scaled
+from ratesim.recommendation.assess.prices import Prices
+from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.experiments.sweep import sweep
+from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+
+__all__ = ["CANDIDATES", "Costed", "cheapest", "costed", "second_server"]
+
+_HYBRID = "hybrid+redis://localhost?consistency="
+
+# The fewest moving parts first: who comes first wins where prices are the same.
+CANDIDATES = (
+    Candidate(name="memory", storage="memory://", routing="round_robin"),
+    Candidate(name="redis", storage="redis://localhost"),
+    Candidate(name="postgres", storage="postgresql://localhost"),
+    Candidate(name="hybrid strong", storage=f"{_HYBRID}strong&write=write_through"),
+    Candidate(name="hybrid lease", storage=f"{_HYBRID}lease"),
+    Candidate(name="hybrid eventual 100 ms", storage=f"{_HYBRID}eventual&sync_interval=0.1&l1_ttl=0.1"),
+    Candidate(name="hybrid eventual 1 s", storage=f"{_HYBRID}eventual&sync_interval=1.0&l1_ttl=1.0"),
+)
+MOST_KEYS = 10**12
+SOON = 20_000  # requests of each candidate, which one process has simulated before another has begun
+
+
+@dataclass(frozen=True)
+class Costed:
+    """given: the parameters, for reproducing. summary: of the trace. rows: of each candidate, one for each seed. load: what
+    the parameters ask for, times the traffic."""
+
+    scenario: Scenario
+    given: dict[str, Any]
+    seed: int
+    seeds: int
+    load: float
+    summary: dict[str, float]
+    rows: dict[str, list[dict[Any, Any]]]
+    prices: Prices
+    profile: Profile
+
+    @property
+    def keys(self) -> int:
+        return self.scenario.requirements.key_count
+
+    @property
+    def peak(self) -> float:
+        """Requests in the busiest second, at `load`."""
+        return next(iter(self.at().values())).load.peak
+
+    def at(self, load: float | None = None, keys: int | None = None, wrong: float | None = None) -> dict[str, Capacity]:
+        """What each candidate needs at so many times the traffic, with so many keys, where a request that was admitted and
+        should not have been costs `wrong`; as the parameters say unless given."""
+        scenario, prices = self.scenario, self.prices
+        if keys is not None:
+            wants = scenario.requirements.model_copy(update={"key_count": keys})
+            scenario = scenario.model_copy(update={"requirements": wants})
+        if wrong is not None:
+            prices = prices.model_copy(update={"over_admitted_request": wrong})
+        summary = scaled(self.summary, self.load if load is None else load)
+        return {name: capacity(rows, scenario, summary, prices, self.profile) for name, rows in self.rows.items()}
+
+    def backend(self, candidate: str) -> str:
+        """memory, redis, postgres or hybrid."""
+        return str(self.rows[candidate][0]["backend"])
+
+    def over_admission(self, candidate: str) -> float:
+        """The mean of the seeds."""
+        return fmean(row["over_admission"] for row in self.rows[candidate])
+
+
+def costed(
+    scenario: str = "quickstart",
+    keys: int = 0,
+    load: float = 1.0,
+    prices: str = "",
+    nodes: int = 0,
+    network: str = "",
+    seed: int = 0,
+    seeds: int = 1,
+) -> Costed:
+    """All that the notebook shows. keys: that must fit. prices: a TOML file. What is empty, or 0, is as the scenario says;
+    prices are the example then. Raises ScenarioError, PriceError, and what `sweep` raises.
+    """
+    for name, value, least in (("keys", keys, 0), ("seeds", seeds, 1)):
+        if not least <= value <= MOST_KEYS:
+            raise ScenarioError(f"{name} {value}: must be at least {least}")
+    if not (math.isfinite(load) and load > 0):
+        raise ScenarioError(f"load {load:g}: must be a number above 0, such as 2 for twice the traffic")
+    unit_prices = Prices.load(Path(prices) if prices else None)
+    wanted = asked(scenario, nodes=nodes, network=network)
+    if keys:
+        wants = wanted.requirements.model_copy(update={"key_count": keys})
+        wanted = wanted.model_copy(update={"requirements": wants})
+    first, profile = seed or wanted.seed, Profile.load()
+    candidates = catalogue(wanted) if wanted.candidates else CANDIDATES
+    trace = wanted.trace(first)
+    processes = 1 if len(trace) * seeds <= SOON else None
+    results = sweep(wanted, candidates, range(first, first + seeds), profile=profile, processes=processes)
+    given = {"keys": keys, "load": load, "prices": prices, "nodes": nodes, "network": network}
+    return Costed(
+        scenario=wanted,
+        given={"scenario": scenario, **{name: value for name, value in given.items() if value}},
+        seed=first,
+        seeds=seeds,
+        load=load,
+        summary=trace.summary(),
+        rows={str(name): rows.to_dict("records") for name, rows in results.groupby("candidate", sort=False)},
+        prices=unit_prices,
+        profile=profile,
+    )
+
+
+def cheapest(found: dict[str, Capacity]) -> str:
+    """Whose price is least to two significant digits, since what is closer is noise; the first of several, and of those that
+    share their state where there are any."""
+    sharing = {name: each for name, each in found.items() if each.store != "none"} or found
+    return min(sharing, key=lambda name: float(f"{sharing[name].price.per_month:.2g}"))
+
+
+def second_server(found: Costed, candidate: str) -> int | None:
+    """The number of keys from which on a candidate needs one server more by its memory alone; None where it never does."""
+    few = 1
+    needed = found.at(keys=few)[candidate].servers_by_memory
+    many = MOST_KEYS
+    if found.at(keys=many)[candidate].servers_by_memory <= needed:
+        return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        if found.at(keys=middle)[candidate].servers_by_memory > needed:
+            many = middle
+        else:
+            few = middle
+    return many

@@ -1,0 +1,186 @@
+"""What the notebook on capacity shows, one function for each of its cells, all made from one simulation (`costed`).
+
+Every figure in a sentence is worked out from what was simulated, and from prices that are the reader's to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ratesim.formatting import bytes_of, money, share
+from ratesim.pages.capacity.analysis import Costed, cheapest, costed
+from ratesim.pages.capacity.plots import PARTS, by_keys, by_load, parted
+from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.pages.interactive import Knob, Knobs, knobs
+from ratesim.pages.repro_command import command
+from ratesim.pages.style import COLOURS
+from ratesim.recommendation.assess.capacity import Capacity
+
+__all__ = ["answer", "costed", "formulae", "growth", "needed", "needs", "paid", "reproduce", "room", "turned"]
+
+LOADS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
+KEYS = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+WRONG = (0.0, 0.0001, 0.001, 0.01, 0.1)  # of the currency, for a request
+
+FORMULAE = (
+    ("operations/s at the store", "operations per request, simulated × requests in the busiest second"),
+    ("processors of the store", "seconds of it per request × requests in the busiest second (utilisation law, U = X S)"),
+    ("connections to a server", "nodes × pool_size of the storage's URL"),
+    (
+        "memory of the store",
+        "keys × bytes per key, measured; of a hybrid that decides in memory also what it must know of each node",
+    ),
+    ("memory of a node", "keys × bytes per key, measured, up to max_entries; ÷ nodes where a key stays at one"),
+    (
+        "network",
+        "bytes per request, both ways, payload of TCP × requests/s in the mean × seconds of a month × price of a GB",
+    ),
+    (
+        "servers",
+        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), rounded up, and the replicas of each",
+    ),
+    ("processors of the nodes", "seconds of them per request × requests in the busiest second"),
+    ("wrong decisions", "over-admitted requests/s, in the mean, × seconds of a month × over_admitted_request"),
+)
+
+
+def answer(found: Costed) -> HTML:
+    """What each costs, and the cheapest of those that share their state."""
+    capacities = found.at()
+    least = capacities[cheapest(capacities)]
+    deployment = found.scenario.deployment
+    asked = f"{least.load.peak:,.10g} requests in the busiest second and {found.keys:,} keys on {deployment.nodes} nodes"
+    verdict = f"At {asked}, {least.candidate} costs least of those that share their state: {_money(least)} a month"
+    if least.store == "none":
+        verdict = f"At {asked}, {least.candidate} costs least: {_money(least)} a month, and shares nothing"
+    said = [" ".join(least.sentences)]
+    alone = [each for each in capacities.values() if each.store == "none" and each is not least]
+    if alone:
+        each = alone[0]
+        said.append(
+            f"{each.candidate} has no server and costs {_money(each)}; its nodes do not know of each other, and here they "
+            f"admit {share(found.over_admission(each.candidate))} too much."
+        )
+    lines = "".join(f"<p>{escaped(each)}</p>" for each in said)
+    table = paid(capacities, lambda each: _name(found, each)).data
+    note = (
+        f"{_source(found)} To two significant digits; what is closer than that is noise. The busiest second is taken to be "
+        "paid for all month."
+    )
+    return HTML(f'<p class="verdict">{escaped(verdict)}.</p>{lines}{table}{small(note)}')
+
+
+def paid(capacities: Mapping[str, Capacity], name: Callable[[Capacity], str]) -> HTML:
+    """What each costs in a month, and its parts, with `name` (HTML) before it."""
+    head = ["candidate", "in a month", "servers", "memory of the nodes", "processors of the nodes", "network"]
+    rows = [[name(each), *map(escaped, _paid(each))] for each in capacities.values()]
+    return html_table([*head, "wrong decisions"], rows, label="What each costs in a month")
+
+
+def needs(found: Costed) -> HTML:
+    """What each needs: of the store, of the nodes, of the network."""
+    return needed(found.at(), lambda each: _name(found, each), found.over_admission)
+
+
+def needed(
+    capacities: Mapping[str, Capacity], name: Callable[[Capacity], str], over_admission: Callable[[str], float]
+) -> HTML:
+    """One row for each capacity, with `name` (HTML) before it; over_admission: a share, by candidate."""
+    head = ["candidate", "operations/s", "connections", "store busy", "servers", "each good for", "memory of the store"]
+    head += ["memory of each node", "to the store", "from it", "too much"]
+    rows = []
+    for each in capacities.values():
+        alone = each.store == "none"
+        cells = [
+            "none" if alone else f"{each.operations:,.4g}",
+            "none" if alone else f"{each.connections:,}",
+            "none" if alone else f"{each.store_processors:.2g} processors",
+            "none" if alone else f"{each.servers:,}" + (f" + {each.servers * each.replicas:,}" if each.replicas else ""),
+            "none" if each.server_rate is None else f"{each.server_rate:,.0f} requests/s",
+            _bytes(each.store_bytes),
+            _bytes(each.node_bytes),
+            f"{bytes_of(each.bytes_to_store)}/s",
+            f"{bytes_of(each.bytes_from_store)}/s",
+            share(over_admission(each.candidate)),
+        ]
+        rows.append([name(each), *map(escaped, cells)])
+    note = (
+        "In the busiest second. Each good for: requests like these that one server carries, at the highest share of its "
+        "processor that the prices allow. Too much: what is admitted beyond an exact limiter."
+    )
+    return HTML(html_table(head, rows).data + small(note))
+
+
+def growth(found: Costed) -> HTML:
+    """The price against the load."""
+    note = (
+        f"{found.keys:,} keys. More load is more clients of the same kind. Were the same clients faster, hybrids would need "
+        "less than this: more of what a client asks would fall into one interval."
+    )
+    return shown(by_load(found), note)
+
+
+def room(found: Costed) -> HTML:
+    """The price against the number of keys."""
+    note = (
+        f"{found.peak:,.10g} requests in the busiest second. A node may know all keys up to max_entries, and then forgets."
+    )
+    return shown(by_keys(found), note)
+
+
+def turned(found: Costed) -> Knobs:
+    """What each price is made of, at another load, with other keys, and if a wrong decision costs something."""
+
+    def picture(load: float, keys: int, wrong: float) -> HTML:
+        told = f"{wrong:g} {found.prices.currency} for a request that should have been denied"
+        caption = f"{load:g} times the traffic, {keys:,} keys, {told if wrong else 'wrong decisions cost nothing'}."
+        return shown(parted(found, found.at(load, keys, wrong)), caption)
+
+    return knobs(
+        picture,
+        load=Knob("load", LOADS, found.load, lambda value: f"× {value:g}"),
+        keys=Knob("keys", KEYS, found.keys, lambda value: f"{value:,}"),
+        wrong=Knob("a wrong decision", WRONG, found.prices.over_admitted_request, lambda value: f"{value:g}"),
+    )
+
+
+def formulae() -> HTML:
+    """How the figures are worked out."""
+    table = html_table(["", ""], [[escaped(name), escaped(said)] for name, said in FORMULAE], header=False)
+    note = (
+        "A request is taken to cost as much in the busiest second as in the mean of the run, which is an upper bound. Not "
+        "in it: TLS and headers, backups, people, and what the API itself does."
+    )
+    return HTML(table.data + small(note))
+
+
+def reproduce(found: Costed) -> HTML:
+    """What gives the same numbers again."""
+    line = command("capacity", **found.given, seed=found.seed, seeds=found.seeds)
+    same = "Same parameters, prices and measured costs: same numbers."
+    return HTML(f"<p><code>{escaped(line)}</code></p><p>{escaped(f'{same} {found.profile.describe()}')}</p>")
+
+
+def _paid(each: Capacity) -> list[str]:
+    parts = (float(getattr(each.price, part)) for part in PARTS)
+    return [_money(each), *(money(part, "").strip() for part in parts)]
+
+
+def _money(each: Capacity) -> str:
+    return money(each.price.per_month, each.price.currency)
+
+
+def _name(found: Costed, each: Capacity) -> str:
+    colour = COLOURS[found.backend(each.candidate)]
+    return f'<span class="dot" style="background:{colour}"></span>{escaped(each.candidate)}'
+
+
+def _bytes(size: float | None) -> str:
+    return "unknown" if size is None else bytes_of(size) if size else "none"
+
+
+def _source(found: Costed) -> str:
+    whose = (
+        f"Prices of {found.given['prices']}" if "prices" in found.given else "Prices are the example that ships with ratesim"
+    )
+    return f"{whose}, in {found.prices.currency}, of {found.prices.date.isoformat()}."

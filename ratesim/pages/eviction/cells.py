@@ -1,0 +1,229 @@
+"""What the eviction notebook shows, one function for each of its cells, all made from one comparison (`compared`).
+
+The verdict is worked out from the numbers (`eviction_choice`): another limit, seed or policy may give another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from ratesim.formatting import bytes_of, share
+from ratesim.pages.eviction.analysis import (
+    CACHES,
+    MIDDLE,
+    SHARES,
+    Comparison,
+    Standing,
+    best,
+    compared,
+    points,
+    standings,
+    verdict,
+)
+from ratesim.pages.eviction.plots import fates, hit_ratios, pressure, running_costs, trade
+from ratesim.pages.html import HTML, escaped, html_table
+from ratesim.pages.repro_command import command
+from ratesim.pages.style import to_svg
+from ratesim.simulation.analysis.eviction_accuracy import PEERS
+from ratesim.simulation.cost_model.calibrate import machine
+
+__all__ = [
+    "Comparison",
+    "answer",
+    "better_cache",
+    "budget",
+    "caches",
+    "compared",
+    "costs",
+    "fate",
+    "reproduce",
+    "under_pressure",
+]
+
+MEMORY = 100e6  # bytes, of which is said how many keys they hold
+
+
+def answer(found: Comparison) -> HTML:
+    """The verdict, what it rests on, and one row for each policy."""
+    entries, memory = standings(found.bounded("entries")), standings(found.bounded("bytes"))
+    cases = len(found.bounded("entries")) // len(found.size)
+    first, *evidence = verdict(entries, memory, found.size, cases)
+    chosen = {best(entries, found.size), best(memory, found.size)}
+    fastest = min(it.decision for it in found.costs.values())
+    rows = [
+        [
+            f"<b>{escaped(policy)}</b>" if policy in chosen else escaped(policy),
+            *_stands(entries[policy]),
+            *_stands(memory[policy]),
+            f"{found.size[policy]:,.0f}",
+            f"{found.costs[policy].decision / fastest:.1f}",
+        ]
+        for policy in found.size
+    ]
+    head = ["", "mean over-admission, equal entries", "least in", "above the least, at most"]
+    head += ["mean over-admission, equal bytes", "least in", "above the least, at most"]
+    head += ["bytes per key", "time of a decision, over the fastest"]
+    names = ", ".join(each.algorithm for each in found.limits)
+    said = escaped(f"{found.limits[0]} ({names}): {first}.")
+    note = (
+        f"Cases: {cases // len(SHARES) // len(found.limits)} workloads, each with room for {_percent(SHARES)} of the keys "
+        "that are not as good as new at one time. Over-admission: what was admitted too much because a state was "
+        "forgotten, over all that an exact limiter admits. One seed."
+    )
+    return HTML(
+        f'<p class="verdict">{said}</p><p>{escaped(". ".join(evidence))}.</p>{html_table(head, rows).data}{_small(note)}'
+    )
+
+
+def _stands(it: Standing) -> list[str]:
+    return [escaped(share(it.mean)), str(it.least), f"{points(it.behind)} points" if it.behind else "always the least"]
+
+
+def under_pressure(found: Comparison) -> HTML:
+    """The figure of over-admission by policy and room, with equally many entries."""
+    said = (
+        "Every policy has room for as many entries. Zipf: keys by popularity, the exponent beside it. Churning: every ten "
+        "requests a key is replaced. Ask once: three requests of ten are of keys that never come back. Costs: requests "
+        "that cost more than 1. Bursts: keys that ask thirty times within 3 s and never again."
+    )
+    return _shown(pressure(found.bounded("entries"), "room, % of the live keys (log scale)", "With equal entries"), said)
+
+
+def fate(found: Comparison) -> HTML:
+    """What each eviction was: harmless or harmful, and the cost that it forgot."""
+    rows = found.bounded("entries")
+    table = []
+    for policy in found.size:
+        cells = []
+        for part in SHARES:
+            of = rows[(rows["policy"] == policy) & (rows["share"] == part)]
+            gone = of["harmless"].sum() + of["harmful"].sum()
+            cells.append(share(of["harmless"].sum() / gone) if gone else "none went")
+        of = rows[rows["policy"] == policy]
+        harmful = of["harmful"].sum()
+        cells.append(f"{of['forgotten'].sum() / harmful:.2f}" if harmful else "none")
+        table.append([escaped(cell) for cell in (policy, *cells)])
+    head = [
+        "harmless, of its evictions",
+        *(f"room for {_percent([part])}" for part in SHARES),
+        "cost forgotten by a harmful one",
+    ]
+    note = (
+        "Harmless: the state was as good as new (a full bucket, an expired window). Harmful: its cost became available "
+        "again. That is not yet over-admission: only a key that comes back and asks for more than its limit takes it. So "
+        "what matters is less how much is forgotten than whose."
+    )
+    return HTML(_shown(fates(rows), "All cases together.").data + html_table(head, table).data + _small(note))
+
+
+def caches(found: Comparison) -> HTML:
+    """Hit ratios beside libCacheSim, where that is installed, and what AdaptiveLRU is."""
+    hits = found.hits
+    names = list(dict.fromkeys(hits["cache"]))
+    peers = [f"{name}*" for name in PEERS if f"{name}*" in names]
+    rows, leads, absent = [], [], []
+    for (trace, part), of in hits.groupby(["trace", "share"], sort=False):
+        by = dict(zip(of["cache"], of["hit_ratio"], strict=True))
+        rivals = peers or [name for name in CACHES if name != "AdaptiveLRU"]
+        leads.append(100 * (by["AdaptiveLRU"] - max(by[name] for name in rivals if name in by)))
+        cells = [f"{100 * by[name]:.2f}" if name in by else "none" for name in names]
+        absent += [f"{name} of {trace} ({of['room'].iloc[0]} entries)" for name in names if name not in by]
+        rows.append([escaped(trace), _percent([float(str(part))]), *cells, f"{leads[-1]:+.2f}"])
+    others = f"the best of libCacheSim's {', '.join(PEERS)} (*)" if peers else "the better of LRU and LFU"
+    beside = (
+        f"AdaptiveLRU is LRU with frequency taken into account: between {min(leads):+.2f} and {max(leads):+.2f} percentage "
+        f"points from {others}. LRU forgets what is popular in favour of what is new, LFU cannot let go of what was "
+        "popular once. AdaptiveLRU lets an entry that was used again live on at the end of its list, and gives fewer such "
+        "lives, down to plain recency, as far as the keys that come back after eviction say so."
+    )
+    install = (
+        ""
+        if peers
+        else "<p>Nobody stands beside these here: libCacheSim is not installed. <code>pip install libcachesim</code> (GPL) "
+        "and a second run set its LRU, ARC, S3-FIFO and Sieve beside them.</p>"
+    )
+    head = ["requests of", "room for", *names, "AdaptiveLRU's lead, points"]
+    note = (
+        f"Hit ratios in %. {4 * found.requests:,} requests over {4 * found.keys:,} keys, the shipped access log as it is. "
+        "Scanned: new keys that ask once, all in a row, now and then. No entry is ever as good as new here."
+    )
+    note += f" None: libCacheSim cannot keep so small a cache: {', '.join(absent)}." if absent else ""
+    figure = _shown(hit_ratios(hits), "Grey bar: from the worst to the best of libCacheSim's." if peers else "").data
+    return HTML(f"<p>{escaped(beside)}</p>{install}{figure}{html_table(head, rows).data}{_small(note)}")
+
+
+def better_cache(found: Comparison) -> HTML:
+    """Hit ratio against over-admission: whether the better cache is the better limiter."""
+    rows = found.bounded("entries")
+    said = (
+        f"Room for {_percent([MIDDLE])} of the live keys. A line joins the policies in the order of their hit ratio, the "
+        "share of requests that found their state: thick where it rises, so where the better cache admits more too much. "
+        "A hit ratio counts every key alike, and every miss; a limiter suffers only where a key that asks for more than its "
+        "limit is forgotten, and a miss of a state as good as new costs it nothing."
+    )
+    return _shown(trade(rows[rows["share"] == MIDDLE]), said)
+
+
+def costs(found: Comparison) -> HTML:
+    """Time and memory, measured here, and how many keys a memory holds."""
+    base = found.costs[found.leanest]
+    rows = []
+    for policy, it in found.costs.items():
+        times = [_timed(getattr(it, name), getattr(base, name)) for name in ("touch", "insertion", "decision")]
+        size = found.size[policy]
+        rows.append(
+            [escaped(policy), *times, f"{size:,.0f}", f"{MEMORY / size:,.0f}", f"{found.size[found.leanest] / size:.2f}"]
+        )
+    head = ["", "touch", "insertion that evicts", "decision, full store", "bytes per key"]
+    head += [f"keys in {bytes_of(MEMORY)}", f"over {found.leanest}"]
+    note = (
+        f"Measured ({machine()}) in stores of {found.entries:,} entries and {found.limits[0].algorithm}; in brackets, times "
+        f"{found.leanest}. Touch and insertion: of the policy alone; some put the work of a touch off until then. Decision: "
+        "MemoryStorage, zipf 0.8 over ten times as many keys. Bytes: all that the store allocates for a key, with the key's "
+        "name (13 letters) and what the policy remembers of others that are gone, to ten bytes."
+    )
+    drawn = running_costs(found.costs, found.size, found.leanest, MEMORY)
+    return HTML(_shown(drawn, "").data + html_table(head, rows).data + _small(note))
+
+
+def _timed(value: float, base: float) -> str:
+    return f"{value * 1e9:,.0f} ns ({value / base:.1f})"
+
+
+def budget(found: Comparison) -> HTML:
+    """The figure of over-admission with equally many bytes, and the room that each policy has then."""
+    rooms = ", ".join(f"{policy} {found.size[found.leanest] / size:.2f}" for policy, size in found.size.items())
+    said = (
+        f"The picture to decide by where memory is what is short: every policy has the bytes in which {found.leanest} holds "
+        f"that share of the live keys, and holds fewer the more a key takes. Keys held for one of {found.leanest}: {rooms}."
+    )
+    label = f"memory, % of what all live keys take with {found.leanest} (log scale)"
+    return _shown(pressure(found.bounded("bytes"), label, "With equal bytes"), said)
+
+
+def reproduce(found: Comparison) -> HTML:
+    """What gives the same numbers again."""
+    names = ",".join(each.algorithm for each in found.limits)
+    sizes = {"requests": found.requests, "keys": found.keys, "entries": found.entries}
+    line = command("eviction", limit=str(found.limits[0]), algorithms=names, seed=found.seed, **sizes)
+    return HTML(
+        f"<p><code>{escaped(line)}</code></p><p>Same parameters: same evictions, decisions and hit ratios. Times are "
+        "measured and vary; bytes are measured too, but vary only with the version of Python. More algorithms and rooms: "
+        "<code>make bench</code>.</p>"
+    )
+
+
+def _percent(parts: Sequence[float]) -> str:
+    numbers = [f"{100 * part:g}" for part in parts]
+    return " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]])) + " %"
+
+
+def _shown(figure: tuple[Figure, str], caption: str) -> HTML:
+    drawn, alt = figure
+    return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escaped(caption)}</figcaption></figure>')
+
+
+def _small(text: str) -> str:
+    return f"<p class='small'>{escaped(text)}</p>"

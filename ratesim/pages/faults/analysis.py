@@ -1,0 +1,202 @@
+"""Each storage under the same traffic twice: while all is well, and while something breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ratesim.limit import Limit
+from ratesim.pages.backends.analysis import named
+from ratesim.simulation.engine.run import run
+from ratesim.simulation.results.oracle import exact
+from ratesim.simulation.results.run_result import RunResult
+from ratesim.simulation.scenario.faults import Fault
+from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+
+__all__ = ["NAMES", "Breaking", "Broken", "Setting", "broken", "faults_of", "standard"]
+
+NAMES = (
+    "memory",
+    "redis",
+    "postgres",
+    "hybrid strong",
+    "hybrid lease 1 s",
+    "hybrid session 100 ms",
+    "hybrid eventual 100 ms",
+)
+AFTER = 10.0  # seconds of traffic after the last fault
+PAUSE = 10.0  # seconds before the first fault, and between two
+BIN = 1.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """requests: per second, of all keys and nodes. when_away: what a hybrid answers without its store."""
+
+    limit: str
+    requests: float
+    keys: int
+    nodes: int
+    when_away: str
+    faults: tuple[Fault, ...]
+    seed: int
+
+    def scenario(self, faults: Sequence[Fault]) -> Scenario:
+        """Poisson arrivals at any node, in one zone, until some time after the last fault, whether it happens or not."""
+        ends = max(fault.start + fault.duration for fault in self.faults)
+        limit = Limit.parse(self.limit)
+        return Scenario.of(
+            {
+                "name": "faults",
+                "seed": self.seed,
+                "replications": 1,
+                "workload": {"requests_per_second": self.requests, "keys": self.keys, "duration": ends + AFTER},
+                "limit": {"rate": f"{limit.rate:g}/{limit.period:g}s"},
+                "deployment": {"nodes": self.nodes, "routing": "random", "network": "same_zone"},
+                "faults": [fault.model_dump(exclude_unset=True) for fault in faults],
+            }
+        )
+
+    def candidate(self, name: str) -> Candidate:
+        """The one of the catalogue, with what it answers without its store."""
+        (found,) = named(self.scenario(()), [name])
+        if not found.storage.startswith("hybrid+"):
+            return found
+        return found.model_copy(update={"storage": f"{found.storage}&when_away={self.when_away}"})
+
+
+def standard(nodes: int) -> tuple[Fault, ...]:
+    """One failover of the store, one crash of a node, and 30 s in which a quarter of the nodes cannot reach the store."""
+    cut = tuple(range(max(nodes // 4, 1)))
+    failover = Fault(kind="failover", start=PAUSE, duration=5.0)
+    restart = Fault(kind="restart", start=2 * PAUSE + 5.0, duration=5.0, nodes=(0,))
+    partition = Fault(kind="partition", start=3 * PAUSE + 10.0, duration=30.0, nodes=cut)
+    return failover, restart, partition
+
+
+def faults_of(kind: str, start: float, duration: float, nodes: int) -> tuple[Fault, ...]:
+    """The standard ones, or for a kind that is named one of it. start and duration in seconds. Raises ScenarioError."""
+    if not kind:
+        return standard(nodes)
+    told: dict[str, Any] = {"kind": kind, "start": start, "duration": duration}
+    if kind == "restart":
+        told["nodes"] = (0,)
+    if kind == "clock_skew":
+        told |= {"nodes": (0,), "offset": 1.0}
+    try:
+        return (Fault.model_validate(told),)
+    except ValueError as error:
+        known = ", ".join(Fault.model_fields["kind"].annotation.__args__)  # type: ignore[union-attr]
+        raise ScenarioError(f"fault {kind!r} at {start:g} s for {duration:g} s: cannot be; kinds are {known}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Broken:
+    """One candidate. phases: of `RunResult.phases`. series: of `RunResult.series` by the second, with due: how many of the
+    requests an exact limiter would have admitted. short: by what share less was admitted during the faults than was due.
+    healthy, faulty: rows of `RunResult.row` without and with faults."""
+
+    name: str
+    backend: str
+    phases: pd.DataFrame
+    series: pd.DataFrame
+    short: float
+    healthy: dict[str, Any]
+    faulty: dict[str, Any]
+
+    @property
+    def during(self) -> pd.DataFrame:
+        return self.phases[self.phases["phase"] != "healthy"]
+
+    @property
+    def failed(self) -> float:
+        """The share of requests that got no decision, of those sent while a fault held."""
+        return float(self.during["failed"].sum() / max(self.during["requests"].sum(), 1))
+
+    @property
+    def late(self) -> int:
+        """Requests that got no decision though no fault held."""
+        return int(self.phases.loc[self.phases["phase"] == "healthy", "failed"].sum())
+
+    @property
+    def over(self) -> tuple[float, float]:
+        """Over-admission without and with faults."""
+        return float(self.healthy["over_admission"]), float(self.faulty["over_admission"])
+
+
+@dataclass(frozen=True)
+class Breaking:
+    """given: the parameters, for reproducing."""
+
+    setting: Setting
+    given: dict[str, Any]
+    candidates: tuple[Broken, ...]
+
+
+def broken(
+    fault: str = "",
+    start: float = 10.0,
+    duration: float = 30.0,
+    nodes: int = 8,
+    limit: str = "5/second",
+    when_away: str = "fail_open",
+    requests: float = 60.0,
+    keys: int = 10,
+    seed: int = 1,
+) -> Breaking:
+    """All that the notebook shows. Raises ScenarioError, InvalidLimit and Config for what cannot be."""
+    given = dict(locals())
+    if not fault:
+        del given["fault"], given["start"], given["duration"]
+    faults = faults_of(fault, start, duration, nodes)
+    setting = Setting(limit=limit, requests=requests, keys=keys, nodes=nodes, when_away=when_away, faults=faults, seed=seed)
+    return Breaking(setting, given, tuple(_broken(setting, name) for name in NAMES))
+
+
+def turned(setting: Setting, names: Sequence[str], **changed: Any) -> tuple[Broken, ...]:
+    """Some of them under another setting."""
+    return tuple(_broken(replace(setting, **changed), name) for name in names)
+
+
+def _broken(setting: Setting, name: str) -> Broken:
+    candidate = setting.candidate(name)
+    healthy = run(setting.scenario(()), candidate).row()
+    result = run(setting.scenario(setting.faults), candidate)
+    due = _due(result)
+    series = result.series(BIN).assign(due=_binned(result, due))
+    return Broken(
+        name=name,
+        backend=str(healthy["backend"]),
+        phases=result.phases(),
+        series=series,
+        short=_short(series, setting.faults),
+        healthy=healthy,
+        faulty=result.row(),
+    )
+
+
+def _due(result: RunResult) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which requests an exact limiter would have admitted."""
+    trace = result.trace
+    return exact(result.scenario.limit.limit(), trace.key, trace.time, trace.cost, len(trace.keys))
+
+
+def _binned(result: RunResult, due: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How many of them in each bin of `series`, which has only bins in which something was asked."""
+    bins = np.floor((result.trace.time - result.began) / BIN).astype(np.int64)
+    counted = np.bincount(bins, due).astype(np.int64)
+    return counted[np.unique(bins)]
+
+
+def _short(series: pd.DataFrame, faults: Sequence[Fault]) -> float:
+    """By what share less was admitted than was due, in the bins in which a fault held throughout."""
+    begin = series["begin"]
+    during = series[
+        np.logical_or.reduce([(begin >= each.start) & (begin + BIN <= each.start + each.duration) for each in faults])
+    ]
+    due = float(during["due"].sum())
+    return max(1.0 - float(during["admitted"].sum()) / due, 0.0) if due else 0.0

@@ -1,0 +1,178 @@
+"""What the notebook on faults shows, one function for each of its cells, all made from the same runs (`broken`).
+
+Every figure in a sentence is worked out from what was simulated: another fault or limit may give another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ratesim.formatting import seconds, share
+from ratesim.pages.faults.analysis import Breaking, Broken, broken, faults_of, turned
+from ratesim.pages.faults.plots import before_and_with, timeline
+from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.pages.interactive import Knob, Knobs, knobs
+from ratesim.pages.repro_command import command
+from ratesim.pages.style import COLOURS
+from ratesim.simulation.cost_model.profile import Profile
+
+__all__ = ["answer", "broken", "clients", "over_time", "reproduce", "too_much", "turn"]
+
+NOTABLE = 0.005  # a share of what an exact limiter admits: less is not worth a verdict
+TURNED = ("redis", "hybrid lease 1 s", "hybrid eventual 100 ms")  # what is shown while a knob is turned
+POLICIES = {
+    "fail_open": "admit what they know no reason against",
+    "fail_closed": "deny",
+    "local": "keep to their share of the limit",
+}
+
+
+def answer(found: Breaking) -> HTML:
+    """Who fails, who admits too much, and who does neither."""
+    failing = sorted((each for each in found.candidates if each.faulty["failed"]), key=lambda each: -each.failed)
+    leaking = sorted((each for each in found.candidates if _leaks(each)), key=lambda each: -each.over[1])
+    denying = sorted((each for each in found.candidates if _denies(each)), key=lambda each: -each.short)
+    spared = [each.name for each in found.candidates if each not in failing and not _leaks(each) and not _denies(each)]
+    said = []
+    if failing:
+        parts = _shared([(each.name, share(each.failed)) for each in failing])
+        said.append(f"{parts} of the requests during the faults get no decision")
+    if leaking:
+        most = leaking[0]
+        who = f"{len(leaking)} answer and admit" if len(leaking) > 1 else f"{most.name} answers and admits"
+        which = f" {most.name} most," if len(leaking) > 1 else ""
+        said.append(f"{who} more than before,{which} {share(most.over[1])} too much instead of {share(most.over[0])}")
+    if denying:
+        most = denying[0]
+        who = (
+            f"{len(denying)} deny what is due, {most.name} most," if len(denying) > 1 else f"{most.name} denies what is due,"
+        )
+        said.append(f"{who} {share(most.short)} of it during the faults")
+    if spared:
+        said.append(f"nothing changes for {_listed(spared)}")
+    verdict = "; ".join(said)
+    more = [_what(found)]
+    hybrids = [each for each in found.candidates if each.backend == "hybrid"]
+    if hybrids:
+        more.append(
+            f"Without their store hybrids {POLICIES[found.setting.when_away]} (when_away = {found.setting.when_away}). What "
+            "a store alone leaves without a decision, the service must admit or deny by itself."
+        )
+    late = [each for each in found.candidates if each.late]
+    if late:
+        worst = max(late, key=lambda each: each.late)
+        more.append(
+            f"A fault is not over when it is over: {worst.late} requests to {worst.name} failed afterwards, until its "
+            "clients tried again (breaker_reset, 1 s, of docs/what-can-happen.md)."
+        )
+    alone = next((each for each in found.candidates if each.name == "memory"), None)
+    if alone is not None and alone.over[0]:
+        more.append(
+            f"Memory alone notices no fault of a store, and admits {share(alone.over[0])} too much when all is well."
+        )
+    return HTML(
+        f'<p class="verdict">{escaped(verdict[:1].upper() + verdict[1:])}.</p>'
+        + "".join(f"<p>{escaped(each)}</p>" for each in more)
+    )
+
+
+def _leaks(each: Broken) -> bool:
+    """Whether faults make it admit more than it does anyway: by more than a tenth, which may be chance."""
+    return each.over[1] > max(1.1 * each.over[0], NOTABLE)
+
+
+def _denies(each: Broken) -> bool:
+    """Whether it answers during the faults, and denies what is due."""
+    return not each.faulty["failed"] and each.short > 2 * NOTABLE
+
+
+def _shared(parts: Sequence[tuple[str, str]]) -> str:
+    """Names with the same figure together: "redis and postgres leave 12 %"."""
+    by: dict[str, list[str]] = {}
+    for name, figure in parts:
+        by.setdefault(figure, []).append(name)
+    return ", and ".join(f"with {_listed(names)} {figure}" for figure, names in by.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _what(found: Breaking) -> str:
+    """The traffic and what breaks."""
+    setting = found.setting
+    told = []
+    for fault in setting.faults:
+        whom = "" if fault.nodes is None else f" of node {fault.nodes[0]}"
+        if fault.nodes is not None and len(fault.nodes) > 1:
+            whom = f" of nodes {_listed([str(node) for node in fault.nodes])}"
+        told.append(f"a {fault.kind.replace('_', ' ')}{whom} at {fault.start:g} s for {fault.duration:g} s")
+    return (
+        f"{setting.requests:g} requests per second for {setting.keys} keys at {setting.nodes} nodes, {setting.limit} for "
+        f"each; {_listed(told)}."
+    )
+
+
+def over_time(found: Breaking) -> HTML:
+    """What became of the requests, second by second."""
+    note = "Simulated, one run. Above the line: more is admitted than an exact limiter would. Shaded: a fault holds."
+    return shown(timeline(found.candidates, found.setting.faults), note)
+
+
+def clients(found: Breaking) -> HTML:
+    """What clients saw when all was well, and during each fault."""
+    head = ["candidate", "phase", "requests", "admitted", "denied", "no decision", "by nobody's decision", "median", "99 %"]
+    rows = []
+    for each in found.candidates:
+        dot = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>'
+        for number, row in enumerate(each.phases.to_dict("records")):
+            cells = [
+                row["phase"],
+                f"{row['requests']:,}",
+                *(_part(row[name], row["requests"]) for name in ("admitted", "denied", "failed", "fail_open")),
+                seconds(row["latency_p50"]),
+                seconds(row["latency_p99"]),
+            ]
+            rows.append([dot + escaped(each.name) if number == 0 else "", *map(escaped, cells)])
+    errors = [f"{each.name}: {each.faulty['errors']}" for each in found.candidates if each.faulty["errors"]]
+    note = (
+        "A request belongs to every fault that held when it was sent; healthy is all the rest, also what is still failing "
+        "after a fault. By nobody's decision: admitted only because the store was away."
+    )
+    told = f" Errors: {'; '.join(errors)}." if errors else ""
+    return HTML(html_table(head, rows).data + small(note + told))
+
+
+def _part(count: int, of: int) -> str:
+    return "none" if count == 0 else share(count / of)
+
+
+def too_much(found: Breaking) -> HTML:
+    """Over-admission without and with faults."""
+    note = "Over the whole run, in windows of the limit's period, of the requests that got a decision."
+    return shown(before_and_with(found.candidates), note)
+
+
+def turn(found: Breaking) -> Knobs:
+    """The store is away for so long, and hybrids answer so."""
+    setting = found.setting
+
+    def picture(when_away: str, duration: float) -> HTML:
+        faults = faults_of("partition", 5.0, duration, setting.nodes)
+        result = turned(setting, TURNED, when_away=when_away, faults=faults)
+        told = ", ".join(f"{each.name} {share(each.over[1])} (without: {share(each.over[0])})" for each in result)
+        caption = f"No node reaches the store for {duration:g} s; when_away = {when_away}. Admitted too much: {told}."
+        return shown(timeline(result, faults), caption)
+
+    return knobs(
+        picture,
+        when_away=Knob("without the store", tuple(POLICIES), setting.when_away),
+        duration=Knob("for", (1.0, 3.0, 10.0, 30.0), 3.0, seconds),
+    )
+
+
+def reproduce(found: Breaking) -> HTML:
+    """What gives the same numbers again."""
+    same = "Same parameters and the same measured costs: same numbers. "
+    line = command("faults", **found.given)
+    return HTML(f"<p><code>{escaped(line)}</code></p><p>{escaped(same + Profile.load().describe())}</p>")

@@ -1,0 +1,106 @@
+"""Knobs: a picture that is computed again when one of its values is chosen. On a page, where nobody can turn them, it is the
+picture alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ratesim.pages.html import HTML, escaped
+from ratesim.progress import STATIC
+
+__all__ = ["Knob", "Knobs", "knobs"]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """label: what people call it. choices: its values, in order. start: the one that is shown first; it joins the choices
+    where it is none of them. said: how a value reads."""
+
+    label: str
+    choices: Sequence[Any]
+    start: Any
+    said: Callable[[Any], str] = str
+
+    @property
+    def options(self) -> list[tuple[str, Any]]:
+        """What can be chosen, as it reads."""
+        values = [*self.choices] if self.start in self.choices else sorted([*self.choices, self.start])
+        return [(self.said(value), value) for value in values]
+
+
+class Knobs:
+    """What a notebook shows: in a live front end controls and a picture, elsewhere the picture of what the knobs start with.
+
+    The first picture is computed when it is made, so that a function that fails makes its cell fail.
+    """
+
+    def __init__(self, function: Callable[..., HTML], given: dict[str, Knob]) -> None:
+        self._function = function
+        self._knobs = given
+        self._seen: dict[tuple[Any, ...], HTML] = {}
+        self.data = self._picture({name: knob.start for name, knob in given.items()}).data
+
+    def _picture(self, values: dict[str, Any]) -> HTML:
+        chosen = tuple(values.values())
+        if chosen not in self._seen:
+            self._seen[chosen] = self._function(**values)
+        return self._seen[chosen]
+
+    @cached_property
+    def controls(self) -> dict[str, Any]:
+        """A slider for each knob, by its name."""
+        from ipywidgets import SelectionSlider
+
+        style = {"description_width": "initial"}
+        return {
+            name: SelectionSlider(
+                options=knob.options, value=knob.start, description=knob.label, continuous_update=False, style=style
+            )
+            for name, knob in self._knobs.items()
+        }
+
+    @cached_property
+    def widget(self) -> Any:
+        """The controls above the picture, which is computed when one is let go."""
+        import ipywidgets
+
+        picture, state = ipywidgets.HTML(self.data), ipywidgets.HTML()
+
+        def turned(change: Any) -> None:
+            state.value = "computing"
+            try:
+                picture.value = self._picture({name: control.value for name, control in self.controls.items()}).data
+            except Exception as error:
+                # A front end shows nobody what a callback raises.
+                state.value = escaped(f"{type(error).__name__}: {error}")
+                raise
+            state.value = ""
+
+        for control in self.controls.values():
+            control.observe(turned, "value")
+        return ipywidgets.VBox([ipywidgets.HBox([*self.controls.values(), state]), picture])
+
+    def turn(self, **values: Any) -> HTML:
+        """Turn knobs as a reader would; the picture that is shown then."""
+        shown = self.widget.children[1]
+        for name, value in values.items():
+            self.controls[name].value = value
+        return HTML(shown.value)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """Both ways to show it, of which a front end takes the one that it can; static, only the picture."""
+        shown = {"text/html": self.data, "text/plain": repr(self)}
+        return shown if os.environ.get(STATIC) else shown | self.widget._repr_mimebundle_()
+
+    def __repr__(self) -> str:
+        return f"HTML of {len(self.data):,} characters"
+
+
+def knobs(function: Callable[..., HTML], **given: Knob) -> Knobs:
+    """A picture with knobs. function: makes it from a value of each knob, by name; it should take a second, not a minute."""
+    return Knobs(function, given)

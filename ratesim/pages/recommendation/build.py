@@ -1,0 +1,142 @@
+"""The report: a study, shown by the notebook `recommendation.ipynb`, rendered to one self-contained HTML file.
+
+All files are made in a temporary directory beside the one asked for and moved into it at the end, so what is there is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratesim.notebook import NotebookFailed, OutputError, Value, check_out, execute, notebooks, render, workshop
+
+if TYPE_CHECKING:
+    from ratesim.recommendation.assess.prices import Prices
+    from ratesim.recommendation.decide.recommendation import Recommendation
+    from ratesim.simulation.cost_model.profile import Profile
+    from ratesim.simulation.scenario.scenario import Candidate, Scenario
+
+__all__ = ["OutputError", "ReportFailed", "check_out", "notebooks", "render", "report"]
+
+Progress = Callable[[int, int, str], None]
+
+READY = ("storage.toml", "open_storage.py", "alerts.yaml", "redis.conf", "postgresql.conf", "schema.sql")
+
+
+class ReportFailed(RuntimeError):
+    """The notebook failed: one line that names the cell, the error, and where its partial output lies."""
+
+
+def report(
+    scenario: Scenario,
+    out: Path,
+    *,
+    profile: Profile | None = None,
+    prices: Prices | None = None,
+    current: Candidate | None = None,
+    live: bool = True,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    notebook: Path | None = None,
+) -> Recommendation:
+    """Study a scenario and write into the directory `out`: report.html, report.ipynb (executed), recommendation.json and
+    .md, what is ready to use (storage.toml and others), scenario.toml, profile.json, prices.toml, and the study (study.json,
+    results.parquet, runs.parquet, live.parquet).
+
+    profile: this machine's or the shipped one unless given. prices: the example that ships. current: what is in
+    force, which then competes. processes: as many as cores. notebook: another than the one that
+    ships. Other files in `out` stay. Until the report is there its runs are kept in a directory beside it, `out`.runs: one
+    that was stopped goes on from there. Raises OutputError, ReportFailed, and what `study` raises.
+    """
+    from ratesim.recommendation.assess.prices import Prices
+    from ratesim.recommendation.decide.check import joined
+    from ratesim.recommendation.decide.markdown import markdown
+    from ratesim.recommendation.decide.recommendation import recommend
+    from ratesim.recommendation.investigate.study import FILES, study
+    from ratesim.simulation.cost_model.profile import Profile
+    from ratesim.simulation.experiments.result_store import discard
+    from ratesim.simulation.scenario.candidates import catalogue
+
+    check_out(out)
+    out = Path(os.path.abspath(out))
+    profile, prices = profile or Profile.load(), prices or Prices.load()
+    if live:
+        _reach_servers()
+    runs = out.with_name(f"{out.name}.runs")
+    with workshop(out) as work:
+        for name in FILES:
+            if (out / name).is_file():
+                shutil.copy(out / name, work / name)
+        tell = progress or (lambda done, total, what: None)
+        total = 1
+
+        # One step more than the study has: the rendering.
+        def told(done: int, of: int, what: str) -> None:
+            nonlocal total
+            total = of + 1
+            tell(done, total, "rendering the report" if done == of else what)
+
+        if current is not None:
+            scenario = scenario.model_copy(update={"candidates": joined(current, catalogue(scenario))})
+        finished = study(
+            scenario, out=work, runs=runs, profile=profile, prices=prices, live=live, processes=processes, progress=told
+        )
+        recommendation = recommend(finished)
+        (work / "recommendation.json").write_bytes(recommendation.to_json())
+        (work / "recommendation.md").write_text(markdown(recommendation), "utf-8")
+        for name, text in ({"storage.toml": recommendation.storage_toml} | recommendation.files).items():
+            (work / name).write_text(text, "utf-8")
+        (work / "scenario.toml").write_text(_portable(scenario, work).to_toml(), "utf-8")
+        profile.save(work / "profile.json")
+        (work / "prices.toml").write_text(prices.to_toml(), "utf-8")
+        source = "" if profile.source == "shipped" else str(Path(profile.source).resolve())
+        parameters: dict[str, Value] = {
+            "scenario": "scenario.toml",
+            "out": ".",
+            "profile": source,
+            "prices": "prices.toml",
+            "live": live,
+        }
+        executed = work / "report.ipynb"
+        try:
+            execute(notebook or notebooks() / "recommendation.ipynb", executed, parameters, work)
+        except NotebookFailed as error:
+            partial = out.with_name(f"{out.name}.failed.ipynb")
+            shutil.copy(executed, partial)
+            raise ReportFailed(f"the report's notebook failed {error}; what it showed until then: {partial}") from error
+        (work / "report.html").write_text(render(executed, scenario.name), "utf-8")
+        out.mkdir(exist_ok=True)
+        for name in READY:  # of an earlier choice
+            (out / name).unlink(missing_ok=True)
+        for file in sorted(work.iterdir()):
+            if file.is_file():
+                file.replace(out / file.name)
+        discard(runs / "live")
+        discard(runs)
+        tell(total, total, "done")
+    return recommendation
+
+
+def _reach_servers() -> None:
+    """Raise ServerError where the environment names a server that does not answer, before any time is spent."""
+    from ratesim import servers
+
+    for name, use in (("RATESIM_REDIS_URL", servers.valkey), ("RATESIM_POSTGRES_URL", servers.postgres)):
+        if os.environ.get(name):
+            with use():
+                pass
+
+
+def _portable(scenario: Scenario, folder: Path) -> Scenario:
+    """The scenario with its log named from `folder`, unless the two have nothing but the root in common."""
+    log = scenario.workload.log
+    if log is None:
+        return scenario
+    absolute, home = os.path.abspath(log), os.path.realpath(folder)
+    shared = os.path.commonpath([absolute, home]) if os.path.splitdrive(absolute)[0] == os.path.splitdrive(home)[0] else ""
+    near = len(Path(shared).parts) > 1 if shared else False
+    named = Path(os.path.relpath(absolute, home)).as_posix() if near else absolute
+    return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"log": named})})

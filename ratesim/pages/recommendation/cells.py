@@ -1,0 +1,201 @@
+"""The first half of a report, as HTML, one function for each cell: the verdict, what was asked, why, and why not the others.
+
+Everything that comes from a log or a scenario goes through `escaped`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratesim.formatting import seconds, share, span
+from ratesim.pages.html import HTML, details, escaped, html_table, shown, small
+from ratesim.pages.recommendation.plots import latency_against_over_admission
+from ratesim.pages.style import COLOURS
+from ratesim.recommendation.decide.recommendation import Recommendation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratesim.recommendation.assess.assessment import Interval
+    from ratesim.recommendation.investigate.study import Study
+
+__all__ = ["answer", "candidates", "losers", "setting", "tradeoff", "verdict"]
+
+
+def answer(scenario: str, out: str = "", profile: str = "", prices: str = "", live: bool = True) -> Study:
+    """The study of a scenario; what lies finished in the directory `out` is not computed again."""
+    from ratesim.recommendation.assess.prices import Prices
+    from ratesim.recommendation.investigate.study import study
+    from ratesim.simulation.cost_model.profile import Profile
+    from ratesim.simulation.scenario.scenario import Scenario
+
+    costs = Profile.load(Path(profile)) if profile else None
+    paid = Prices.load(Path(prices)) if prices else None
+    where = Path(out) if out else None
+    # On a thread: the live replays bring an event loop of their own, and in a notebook this one already runs one.
+    with ThreadPoolExecutor(1) as thread:
+        asked = Scenario.load(scenario)
+        return thread.submit(study, asked, out=where, profile=costs, prices=paid, live=live).result()
+
+
+def verdict(study: Study, recommendation: Recommendation) -> HTML:
+    """The box that is read first: the choice, three numbers, how sure it is, one caveat. Below it what stands in its way:
+    where there is no choice, what comes nearest; and lines of the log that were lost."""
+    kind = "verdict" if recommendation.choice else "verdict none"
+    told = "".join(
+        f"<li><b>{escaped(each.value)}</b><span>{escaped(each.what)}</span><small>{escaped(each.against)}</small></li>"
+        for each in recommendation.numbers
+    )
+    box = [
+        f'<section class="{kind}" aria-label="The verdict"><p class="choice">{escaped(recommendation.verdict)}</p>',
+        f'<ul class="numbers">{told}</ul>',
+        f'<p class="confidence">{escaped(recommendation.confidence.sentence)}</p>',
+        f'<p class="caveat"><b>But</b> {escaped(recommendation.caveat)}</p></section>',
+    ]
+    return HTML("\n".join([*box, _nearest(recommendation), _skipped(study)]))
+
+
+def _nearest(recommendation: Recommendation) -> str:
+    if not recommendation.nearest:
+        return ""
+    items = [f"<li><b>{escaped(each.candidate)}</b> {escaped(each.reason)}</li>" for each in recommendation.nearest]
+    relaxed = [f"<li>{escaped(each.sentence)}</li>" for each in recommendation.relaxations]
+    would = f"<p>What would let one pass:</p><ul>{''.join(relaxed)}</ul>" if relaxed else ""
+    none = "" if relaxed else "<p>No single requirement, relaxed, would let one pass: each misses more than one.</p>"
+    return f"<p>The nearest:</p><ul>{''.join(items)}</ul>{would}{none}"
+
+
+def setting(study: Study) -> HTML:
+    """What was asked, in a few lines: traffic, limit, deployment, requirements."""
+    scenario, origin = study.scenario, study.origin
+    denied = study.binding["exact_denied_share"]
+    wants = scenario.requirements
+    required = [
+        f"p99 at most {seconds(wants.p99)}" if wants.p99 else "",
+        f"over-admission {'exactly 0' if wants.max_over_admission == 0 else f'at most {share(wants.max_over_admission)}'}"
+        if wants.max_over_admission is not None
+        else "",
+        f"false denials at most {share(wants.max_false_denial)}" if wants.max_false_denial is not None else "",
+        f"{wants.persistence} persistence" if wants.persistence != "none" else "",
+        f"room for {wants.key_count:,} keys",
+        f"only {' and '.join(wants.allowed)}" if len(wants.allowed) < 4 else "",
+    ]
+    deployment = scenario.deployment
+    notes = f", {', '.join(origin.notes)}" if origin.notes else ""
+    traffic = f"{study.summary['requests']:,.0f} requests of {study.summary['keys']:,.0f} keys, {_source(study)}{notes}"
+    each = "key" if scenario.workload.key is None else scenario.workload.key
+    limit = f"{scenario.limit.rate} for each {each}, {scenario.limit.algorithm}; an exact limiter denies {share(denied)}"
+    where = f"{deployment.type}, {deployment.nodes} API nodes, {deployment.routing}, network {deployment.network}"
+    rows = [("Traffic", traffic), ("Limit", limit), ("Deployment", where), ("Required", ", ".join(filter(None, required)))]
+    return html_table(
+        ["", ""], [[escaped(left), escaped(right)] for left, right in rows], header=False, label="What was asked"
+    )
+
+
+def candidates(study: Study, recommendation: Recommendation) -> HTML:
+    """The contenders against the requirements: simulated figures with intervals, and what was measured live."""
+    measured = {row["candidate"]: row for row in study.live.to_dict("records")}
+    currency = recommendation.currency
+    head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
+    varied = len({each.algorithm for each in recommendation.assessments}) > 1
+    head += ["worst window"] * varied + ["p50", "p50 measured live", "p99 measured live"]
+    rows = []
+    for each in recommendation.assessments:
+        live = measured.get(each.candidate, {})
+        chosen = each.candidate == recommendation.choice
+        state = "chosen" if chosen else "passes" if each.passes else "fails" if each.fails else "too close"
+        name = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>{escaped(each.candidate)}'
+        rows.append(
+            [
+                f"<b>{name}</b>" if chosen else name,
+                f'<span class="{state.replace(" ", "-")}">{state}</span>',
+                _interval(each.p99, seconds),
+                _interval(each.over_admission, share),
+                _interval(each.false_denial, share),
+                escaped(f"{each.cost:,.2f} {currency}"),
+                "not tried" if each.blast is None else escaped(share(each.blast)),
+                "yes" if each.candidate in recommendation.front else "no",
+                *[escaped(f"{1 + each.worst_excess:.2f} x the rate")] * varied,
+                _interval(each.p50, seconds),
+                seconds(live["latency_p50"]) if live else "",
+                seconds(live["latency_p99"]) if live else "",
+            ]
+        )
+    return HTML(html_table(head, rows, caption="The contenders").data + "".join(map(small, _notes(study, recommendation))))
+
+
+def _notes(study: Study, recommendation: Recommendation) -> list[str]:
+    most = max(each.p99.seeds for each in recommendation.assessments)
+    notes = [
+        f"Simulated over up to {most} seed(s), 95 % intervals in small print. {study.profile.describe()}",
+        "Blast radius: of the faults below, in the worst one, requests harmed over requests that came while it held. On the "
+        "front is what no other one beats in p99, over-admission, cost, blast radius and moving parts at once.",
+    ]
+    failed = [f"{each.candidate} {share(each.failed_share)}" for each in recommendation.assessments if each.failed_share]
+    if failed:
+        notes.append(f"Requests without a decision, which no latency here counts: {', '.join(failed)}.")
+    if len(study.live):
+        live = study.live.to_dict("records")
+        where = ", ".join(dict.fromkeys(f"{row['candidate']} on {row['server']}" for row in live))
+        told = "; ".join(dict.fromkeys(str(row["note"]) for row in live))
+        notes.append(f"Measured live on this machine, without the modelled network: {where}; {told}.")
+        notes += [
+            f"{row['candidate']}: {row['errors']} of {row['requests']} live requests failed."
+            for row in live
+            if row["errors"]
+        ]
+    else:
+        notes.append("Nothing was replayed live.")
+    return notes
+
+
+def tradeoff(study: Study, recommendation: Recommendation) -> HTML:
+    """The figure: latency against over-admission."""
+    keys = ", ".join(f"{name} in {colour}" for name, colour in NAMED.items())
+    caption = (
+        f"Bars: 95 % intervals. Star: the choice. Square: sticky routing. Below the dotted line: exactly 0. Colours: {keys}."
+    )
+    return shown(latency_against_over_admission(recommendation, study.scenario.requirements), caption)
+
+
+NAMED = {"memory": "orange", "redis": "vermilion", "postgres": "blue", "hybrid": "green"}
+
+
+def losers(recommendation: Recommendation) -> HTML:
+    """Why each other candidate lost: the contenders, and folded those that did not get so far."""
+    tried = {each.candidate for each in recommendation.assessments}
+    near = [[escaped(each.candidate), escaped(each.reason)] for each in recommendation.losers if each.candidate in tried]
+    far = [[escaped(each.candidate), escaped(each.reason)] for each in recommendation.losers if each.candidate not in tried]
+    if not near and not far:
+        return HTML("<p>There was no other candidate.</p>")
+    parts = html_table(["candidate", "why not"], near, caption="The other contenders").data if near else ""
+    if far:
+        table = html_table(["candidate", "why not"], far, label="Screened out").data
+        part = escaped(recommendation.parts["screening"])
+        what = f"{len(far)} more, looked at on a small part of the traffic only ({part})"
+        parts += details(what, table)
+    return HTML(parts)
+
+
+def _skipped(study: Study) -> str:
+    origin = study.origin
+    if not origin.skipped:
+        return ""
+    lines = "".join(f"<li><code>{escaped(line)}</code></li>" for line in origin.examples[:3])
+    were = "was" if origin.skipped == 1 else "were"
+    said = f"{origin.skipped:,} of {origin.lines:,} lines of {_source(study)} did not parse and {were} left out"
+    return f'<div class="note"><p>{escaped(said)}; the first of them:</p><ul>{lines}</ul></div>'
+
+
+def _source(study: Study) -> str:
+    log = study.scenario.workload.log
+    return study.origin.source if log is None else Path(log).name
+
+
+def _interval(value: Interval, unit: Callable[[float], str]) -> str:
+    mean = escaped(unit(value.mean))
+    if value.low == value.high:
+        return mean
+    return f"{mean}<br><small>{escaped(span(value.low, value.high, unit))}</small>"

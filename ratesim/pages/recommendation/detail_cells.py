@@ -1,0 +1,161 @@
+"""The second half of a report, as HTML, one function for each cell: what would change the answer, faults, cost, the rules,
+what is ready to use, and how it was found out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratesim.formatting import seconds, share
+from ratesim.pages.html import HTML, details, escaped, html_table, small
+from ratesim.recommendation.decide.recommendation import Recommendation
+
+if TYPE_CHECKING:
+    from ratesim.recommendation.investigate.study import Study
+
+__all__ = ["cost", "faults", "method", "ready", "rules", "what_would_change"]
+
+
+def what_would_change(recommendation: Recommendation) -> HTML:
+    """How much more load the choice bears, and which assumption would make it another."""
+    name = recommendation.choice or (recommendation.nearest[0].candidate if recommendation.nearest else "")
+    parts = [f"<h3>More load on {escaped(name)}</h3>"]
+    if recommendation.headroom:
+        rows = [
+            [
+                escaped(f"{each.requirement.replace('_', ' ')}, {each.way}"),
+                "not today" if each.meets is None else escaped(_times(each.meets)),
+                "not found" if each.fails is None else escaped(_times(each.fails)),
+                escaped(each.sentence),
+            ]
+            for each in recommendation.headroom
+        ]
+        head = ["requirement, and who asks more", "met up to", "missed from", ""]
+        parts.append(html_table(head, rows, caption="Load, in multiples of today's").data)
+        parts.append(
+            small("Found by runs at that load: larger and larger, then between the last that met and the first that missed.")
+        )
+    else:
+        parts.append("<p>No requirement has a number that load could break.</p>")
+    parts.append("<h3>Other assumptions</h3>")
+    told = sorted(recommendation.flips, key=lambda each: not each.flips)  # what flips comes first
+    items = "".join(
+        f"<li>{f'<b>{said}</b>' if each.flips else said}</li>" for each in told if (said := escaped(each.sentence))
+    )
+    parts.append(f"<ul>{items}</ul>" if items else "<p>Nothing was varied.</p>")
+    return HTML("\n".join(parts))
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.3g} x" if factor < 100 else f"{factor:,.0f} x"
+
+
+def faults(recommendation: Recommendation) -> HTML:
+    """What the contenders do when something breaks."""
+    order = {each.candidate: number for number, each in enumerate(recommendation.assessments)}
+    rows = [
+        [
+            escaped(each.fault),
+            escaped(each.candidate),
+            f"{each.requests:,}" if each.requests else "none came",
+            escaped(share(each.failed_share)),
+            escaped(seconds(each.p99)),
+            escaped(f"{share(each.healthy)} → {share(each.over_admission)}"),
+            escaped(share(each.harmed)),
+        ]
+        for each in sorted(recommendation.harms, key=lambda each: order[each.candidate])
+    ]
+    head = ["fault", "candidate", "requests meanwhile", "without a decision", "p99 meanwhile", "over-admission", "harmed"]
+    mine = [row for row in rows if row[1] == escaped(recommendation.assessments[0].candidate)]
+    others = [row for row in rows if row not in mine]
+    note = small(
+        f"Each fault alone, simulated on {recommendation.parts['faults']}, from when most requests come. Over-admission is "
+        "of that whole part, without and with the fault. Harmed: without a decision, or decided otherwise than an exact "
+        "limiter would and than it was without the fault; more than 100 % where that outlasts the fault."
+    )
+    first = html_table(head, mine, caption=f"Faults of {recommendation.assessments[0].candidate}").data
+    more = (
+        details("The other contenders", html_table(head, others, label="Faults of the other contenders").data)
+        if others
+        else ""
+    )
+    return HTML(first + more + note)
+
+
+def cost(study: Study, recommendation: Recommendation) -> HTML:
+    """What each contender needs at the peak, and what that costs."""
+    from ratesim.pages.capacity.cells import needed, paid
+    from ratesim.recommendation.assess.prices import Prices
+
+    prices = study.prices
+    mine = "an example, in no vendor's favour: put your own with --prices" if prices == Prices.load() else "yours"
+    ranked = {each.candidate: recommendation.capacities[each.candidate] for each in recommendation.assessments}
+    over = {each.candidate: each.over_admission.mean for each in recommendation.assessments}
+    said = " ".join(next(iter(ranked.values())).sentences)
+    money = paid(ranked, lambda each: escaped(each.candidate)).data
+    things = needed(ranked, lambda each: escaped(each.candidate), over.__getitem__).data
+    note = small(
+        f"Unit prices in {prices.currency} of {prices.date}: {mine}. Sized for the busiest second, paid for all month."
+    )
+    return HTML(f"<p>{escaped(said)}</p>{money}{note}{details('What each needs in the busiest second', things)}")
+
+
+def rules(study: Study, recommendation: Recommendation) -> HTML:
+    """What the design sketch would have chosen, and its claims beside what was measured."""
+    rows = [
+        [escaped(text) for text in (each.backend, each.claim, each.measured or "nothing", each.holds, each.why)]
+        for each in recommendation.claims
+    ]
+    head = ["backend", "the sketch's claim", "measured", "holds", "why"]
+    table = html_table(head, rows, caption="The sketch's claims beside what was measured").data
+    lead = f"<p>{escaped(recommendation.sketch.sentence)}</p>"
+    late = [f"{row['candidate']} {seconds(row['lateness_p99'])}" for row in study.live.to_dict("records")]
+    waits = "A live latency counts from when the request was due, and so contains what the sending process itself was late"
+    return HTML(lead + table + (small(f"{waits} (p99: {', '.join(late)}).") if late else ""))
+
+
+def ready(recommendation: Recommendation) -> HTML:
+    """The configuration, ready to use; the files lie beside the report."""
+    if not recommendation.files:
+        return HTML("<p>Nothing is chosen, so there is nothing to configure.</p>")
+    parts = [
+        f"<h3>{escaped(name)}</h3><pre>{escaped(text, lines=True)}</pre>" for name, text in recommendation.files.items()
+    ]
+    first, *rest = parts
+    return HTML(first + (details("The other files", "".join(rest)) if rest else ""))
+
+
+def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
+    """How it was found out, and the command, seeds, versions, machine, profile and scenario that give this report again."""
+    text = study.scenario.to_toml() if not Path(scenario).is_file() else Path(scenario).read_text("utf-8")
+    first = study.scenario.seed
+    environment = dict(study.environment)
+    machine, cores = environment.pop("machine", "unknown"), environment.pop("cores", "unknown")
+    count = len(study.candidates)
+    stages = [
+        f"{count} candidate{'s' * (count > 1)}, once each, on a small part: {recommendation.parts['screening']}.",
+        f"{len(recommendation.assessments)} contenders, the best of each kind and the cheapest that may pass, in full: "
+        f"{recommendation.parts['in full']}; more seeds where the interval lay across a threshold.",
+        "Faults, more load and other assumptions, as told above.",
+    ]
+    for each in recommendation.whole:
+        passed = "meets" if each.passes else "does not meet"
+        stages.append(f"{each.candidate}, once, on all of the traffic: it {passed} the requirements there.")
+    rows = [
+        ("Command", "ratesim report --scenario scenario.toml --profile profile.json --prices prices.toml --out again"),
+        ("Seeds", f"from {first} on"),
+        ("Machine", f"{machine}, {cores} cores"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in environment.items())),
+        ("Profile", study.profile.describe()),
+    ]
+    table = html_table(
+        ["", ""],
+        [[escaped(a), f"<code>{escaped(b)}</code>" if a == "Command" else escaped(b)] for a, b in rows],
+        header=False,
+        label="How to reproduce this",
+    ).data
+    same = "The files lie beside this report. Same seed and profile: same simulated numbers; what is measured live varies."
+    steps = "".join(f"<li>{escaped(each)}</li>" for each in stages)
+    asked = details("The scenario", f"<pre>{escaped(text, lines=True)}</pre>")
+    return HTML(f"<ol>{steps}</ol>{table}{small(same)}{asked}")

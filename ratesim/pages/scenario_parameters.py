@@ -1,0 +1,49 @@
+"""The scenario that a notebook's parameters ask for: one by its name or file, or a log, with some of it said otherwise.
+
+A parameter that is empty, or 0, leaves what the scenario says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ratesim.simulation.network.links import PRESETS
+from ratesim.simulation.scenario.scenario import Scenario, ScenarioError
+
+__all__ = ["asked"]
+
+
+def asked(
+    scenario: str = "quickstart",
+    log: str = "",
+    key: str = "",
+    limit: str = "",
+    nodes: int = 0,
+    network: str = "",
+    busiest: str = "",
+) -> Scenario:
+    """scenario: a name or a file. log: a file, which takes the place of the scenario's traffic. key: what is limited in it.
+    limit: as in "100/minute". busiest: the time to which the log is cut, as in "1h". Raises ScenarioError.
+    """
+    data: dict[str, Any] = Scenario.load(scenario).model_dump(exclude_none=True, exclude_defaults=True)
+    if log:
+        if not limit:
+            raise ScenarioError("limit: say what is allowed to each key of the log, such as 100/minute")
+        data["name"], data["workload"] = Path(log).name, {"log": str(Path(log).absolute())}
+    said = {
+        ("workload", "key"): key,
+        ("workload", "busiest"): busiest,
+        ("limit", "rate"): limit,
+        ("deployment", "nodes"): nodes,
+        ("deployment", "network"): network,
+    }
+    for (part, field), value in said.items():
+        if value:
+            data.setdefault(part, {})[field] = value
+    if nodes > 1 and data["deployment"].get("type") == "single_instance":
+        data["deployment"]["type"] = "clustered"
+    found = Scenario.of(data, log or scenario)
+    if found.deployment.network not in PRESETS:
+        raise ScenarioError(f"network {found.deployment.network!r}: known are {', '.join(PRESETS)}")
+    return found

@@ -1,0 +1,296 @@
+"""What the notebook on a log shows, one function for each of its cells, all made from one look at it (`looked`).
+
+Every figure in a sentence is worked out from the log. Names in it are data from outside: escaped, shortened, and left out if
+the reader wants nobody named.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+from ratesim.formatting import seconds, share
+from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.pages.your_log.analysis import SHIPPED, Asked, Look, looked
+from ratesim.pages.your_log.limits import Effect
+from ratesim.pages.your_log.plots import over_time, ranks, rungs, scales
+from ratesim.pages.your_log.skew import Client
+from ratesim.pages.your_log.words import amount, length, limit_of, many, per, short
+
+__all__ = [
+    "answer",
+    "bursts",
+    "clients",
+    "hidden",
+    "looked",
+    "rates",
+    "reproduce",
+    "shape",
+    "touched",
+    "traffic",
+]
+
+EFFECT = ("clients touched", "of all", "requests denied", "of all")
+
+
+def answer(found: Look) -> HTML:
+    """The suggested limit and what it would do, how it was chosen, and what the log hides."""
+    chosen, asked = found.suggestion, found.asked
+    effect = chosen.effect
+    verdict = f"{limit_of(effect.limit)}{_of_cost(found)} for {'the one client' if effect.clients == 1 else 'each client'}"
+    verdict += f": it would touch {_touches(effect)}" if effect.touched else ": it would deny nothing that this log holds"
+    rule = f"The smallest round rate per {per(found.period)} at which {_bounds(asked)} are ever denied by an exact "
+    rule += f"{asked.algorithm}"
+    if chosen.below is not None:
+        rule += f"; the next smaller, {limit_of(chosen.below.limit)}, would touch {_touches(chosen.below)}"
+    rows = [
+        [escaped(limit_of(each.effect.limit)), *_cells(each.effect), escaped(_below(each.below))]
+        for each in found.suggestions.values()
+    ]
+    head = ["by the same rule", *EFFECT, "the next smaller would touch"]
+    first = f'<p class="verdict">{escaped(verdict)}.</p>{_note(found)}'
+    return HTML(first + _p(f"{rule}. {_whom(found)}") + html_table(head, rows).data)
+
+
+def traffic(found: Look) -> HTML:
+    """What was read, and the rate over time."""
+    trace, it = found.trace, found.arrivals
+    said = f"{many(len(trace), 'request')} of {many(found.skew.clients, 'client')} in {_lasting(trace.duration)}. "
+    said += f"The busiest second holds {it.second:,}, the busiest minute {it.minute:,}"
+    if trace.duration:
+        said += f", where the mean would be {amount(trace.rate)} and {amount(60 * trace.rate)}"
+    stamps = (
+        " Stamps are whole seconds: what comes within one is spread over it before a limit is tried." if it.whole else ""
+    )
+    caption = "Requests per second, the mean of each step."
+    caption += " Orange: what was answered 429." if found.refused.many else ""
+    return HTML(_p(f"{said}.{stamps}") + _lost(found) + shown(over_time(it), caption).data)
+
+
+def bursts(found: Look) -> HTML:
+    """The index of dispersion, and the gaps."""
+    it = found.arrivals
+    if it.gaps is None:
+        return HTML(_p("One request has no gaps and no bursts."))
+    gaps = (
+        f"Between one request and the next: half of the gaps are at most {seconds(it.gaps.median)}, 99 % at most "
+        f"{seconds(it.gaps.high)}, the longest is {_lasting(it.gaps.longest)}; their standard deviation is "
+        f"{amount(it.gaps.variation)} times their mean, Poisson's once."
+    )
+    gaps += " Of stamps in whole seconds a gap below one is not known." if it.whole else ""
+    if not it.scales:
+        return HTML(_p(f"{gaps} The log is too short to say how its counts vary: that takes 30 windows."))
+    caption = (
+        "Of requests in windows of one length: 1 where strangers come at random, above where they come in bursts, below "
+        "where they keep a pace. A limit is met by bursts as long as its period. Index of dispersion for counts: Gusella, "
+        "IEEE JSAC 9(2), 1991."
+    )
+    return HTML(shown(scales(it), caption).data + _p(gaps))
+
+
+def shape(found: Look) -> HTML:
+    """How unequal the clients are."""
+    it = found.skew
+    if it.clients == 1:
+        return HTML(_p("There is one client: what it asks is what a limit must hold."))
+    tops = "".join(f", the busiest {top} make {share(part)}" for top, part in it.tops.items() if top > 1)
+    said = f"The busiest client makes {share(it.tops[1])} of the requests{tops}. "
+    said += f"Gini coefficient {it.gini:.2f}: 0 if all asked equally often, near 1 if one asked all."
+    if it.exponent is None:
+        said += (
+            " Too few clients ask often enough for Zipf's exponent to be fitted: that takes ten with 60 requests or more."
+        )
+    else:
+        fit = it.exponent
+        said += (
+            f" Zipf's exponent is {fit.value:.2f} ({fit.low:.2f} to {fit.high:.2f}, 95 %), for a recipe such as "
+            f"popularity = 'zipf', zipf = {fit.value:.2f}. Fitted to the {fit.clients:,} busiest by maximum likelihood, on "
+            "the half of the requests that did not rank them (Piantadosi 2014), its interval widened by how far they are "
+            "from the law."
+        )
+    return HTML(shown(ranks(it), "Requests of a client by its rank. Line: Zipf's law, where it was fitted.").data + _p(said))
+
+
+def clients(found: Look) -> HTML:
+    """Who asks most, and how much at once."""
+    rows = [[*_row(found, each, rank), *_asks(each)] for rank, each in enumerate(found.top, 1)]
+    return html_table([*_head(found), "asks most"], rows)
+
+
+def hidden(found: Look) -> HTML:
+    """What the log says of a limit that is there already."""
+    it = found.refused
+    if not it.known:
+        return HTML(
+            _p(
+                "This log has no status codes, so it does not say whether the service limits already. If it does, what it "
+                "refused is not to be told apart; the parameter status names the column of the answers."
+            )
+        )
+    said = []
+    if it.many:
+        said.append(
+            f"{_limits(found)} After {it.again:,} of them ({share(it.again / it.many)}) the same client came again within a "
+            f"period ({per(found.period)}): a retry stands in the log as a request of its own."
+        )
+        said.append(f"Answered 429 at least once: {it.clients:,} of {many(found.skew.clients, 'client')}.")
+        if found.asked.cost and it.other_cost:
+            costs = (
+                f"A request answered 429 costs {amount(it.cost)} in the mean of this log, any other {amount(it.other_cost)}"
+            )
+            said.append(f"{costs}: what is logged of a refused request may be less than it would have taken.")
+    else:
+        said.append(f"None of {many(it.requests, 'answer')} is a 429: nothing in this log says that the service limits.")
+    if it.unavailable:
+        said.append(
+            f"Answers 503: {it.unavailable:,} ({share(it.unavailable / it.requests)}). nginx's limit_req gives them unless "
+            "limit_req_status is set, so they may be a limit's, too; they are replayed as demand likewise."
+        )
+    return HTML("".join(map(_p, said)))
+
+
+def rates(found: Look) -> HTML:
+    """Who would be limited at which rate."""
+    asked = found.asked
+    rows = [[escaped(limit_of(each.limit)), *_cells(each)] for ladder in found.ladders.values() for each in reversed(ladder)]
+    caption = (
+        f"Decided by an exact {asked.algorithm} in one place, over the whole log. Dashed: the suggested limit. The scale is "
+        "linear up to 0.1 %."
+    )
+    head = ["limit for each client", *EFFECT]
+    figure = rungs(found.ladders, found.suggestion, "cost" if asked.cost else "requests")
+    return HTML(shown(figure, caption).data + html_table(head, rows).data)
+
+
+def touched(found: Look) -> HTML:
+    """Whom the suggested limit would touch, and what they look like."""
+    effect = found.suggestion.effect
+    if not effect.touched:
+        return HTML(_p(f"{limit_of(effect.limit)} would touch nobody in this log."))
+    said = f"{_touches(effect, denies=False)} would be touched. They make {share(found.touched_share)} of the requests"
+    said += f", {amount(found.median_touched)} each in the middle of them"
+    said += f", where the others make {amount(found.median_other)}" if found.median_other else ""
+    rows = [
+        [
+            *_row(found, each.client, each.rank),
+            *_asks(each.client),
+            f"{each.denied:,}",
+            escaped(share(each.denied / each.client.requests)),
+        ]
+        for each in found.touched
+    ]
+    head = [*_head(found), "asks most", "denied", "of its requests"]
+    more = effect.touched - len(found.touched)
+    note = f"Most denied first; {more:,} more would be touched." if more > 0 else "Most denied first."
+    return HTML(_p(f"{said}.") + html_table(head, rows).data + small(note))
+
+
+def reproduce(found: Look) -> HTML:
+    """What gives the same numbers again, and what the reader may move."""
+    given = [
+        f"-p {each.name} {shlex.quote(str(getattr(found.asked, each.name)))}"
+        for each in fields(Asked)
+        if getattr(found.asked, each.name) != each.default
+    ]
+    command = " ".join(["papermill notebooks/your_log.ipynb out.ipynb", *given])
+    limit = found.suggestion.effect.limit
+    said = (
+        f"touched = {found.asked.touched:g} and denied = {found.asked.denied:g} are the shares of the clients and of the "
+        f"requests that the suggested limit may deny. Which storage would keep {limit_of(limit)} is the question of "
+        "ratesim report --log LOG --limit LIMIT."
+    )
+    return HTML(f"<p><code>{escaped(command)}</code></p>" + _p(said))
+
+
+def _limits(found: Look) -> str:
+    it = found.refused
+    return (
+        f"This log already contains {many(it.many, 'answer')} 429 ({share(it.share)}): the service limits. They are "
+        "replayed as demand; clients that gave up or backed off are not in any log, so true demand is at least this."
+    )
+
+
+def _note(found: Look) -> str:
+    return f'<p class="note">{escaped(_limits(found))}</p>' if found.refused.many else ""
+
+
+def _whom(found: Look) -> str:
+    asked = found.asked
+    log = f"the log {short(Path(asked.log).name)}" if asked.log else f"the log that ships with ratesim, {SHIPPED}"
+    if asked.key:
+        return f"Read from {log}; a client is a value of {short(asked.key)}."
+    if found.trace.keys == ("all",):
+        return f"Read from {log}; no key was named, so all requests are one client's."
+    return f"Read from {log}; a client is an address."
+
+
+def _lost(found: Look) -> str:
+    origin = found.trace.origin
+    if not origin.skipped:
+        return ""
+    said = (
+        f"{origin.skipped:,} of {origin.lines:,} lines did not parse and {'was' if origin.skipped == 1 else 'were'} left out"
+    )
+    if not found.asked.names:
+        return _p(f"{said}.")
+    lines = "".join(f"<li><code>{escaped(line)}</code></li>" for line in origin.examples)
+    return f'<div class="note"><p>{escaped(said)}; the first of them:</p><ul>{lines}</ul></div>'
+
+
+def _touches(effect: Effect, denies: bool = True) -> str:
+    said = f"{effect.touched:,} of {many(effect.clients, 'client')} ({share(effect.touched_share)})"
+    return f"{said} and deny {share(effect.denied_share)} of the requests" if denies else said
+
+
+def _below(effect: Effect | None) -> str:
+    return "none" if effect is None else f"{effect.touched:,} ({share(effect.touched_share)})"
+
+
+def _cells(effect: Effect) -> list[str]:
+    shares = (escaped(share(effect.touched_share)), escaped(share(effect.denied_share)))
+    return [f"{effect.touched:,}", shares[0], f"{effect.denied:,}", shares[1]]
+
+
+def _bounds(asked: Asked) -> str:
+    bounds = [
+        f"at most {share(part)} of the {whom}" if part else f"none of the {whom}"
+        for part, whom in ((asked.touched, "clients"), (asked.denied, "requests"))
+    ]
+    return " and ".join(bounds)
+
+
+def _of_cost(found: Look) -> str:
+    return f" of {short(found.asked.cost)}" if found.asked.cost else ""
+
+
+def _head(found: Look) -> list[str]:
+    costs = ["cost", "of all"] if found.asked.cost else []
+    refused = ["answered 429"] if found.refused.many else []
+    return [
+        "client",
+        "requests",
+        "of all",
+        *costs,
+        f"most {'cost' if costs else 'requests'} in any {per(found.period)}",
+        *refused,
+    ]
+
+
+def _row(found: Look, each: Client, rank: int) -> list[str]:
+    name = short(each.name) if found.asked.names else f"client {rank}"
+    costs = [amount(each.cost), escaped(share(each.cost_share))] if found.asked.cost else []
+    refused = [f"{each.refused:,}"] if found.refused.many else []
+    return [escaped(name), f"{each.requests:,}", escaped(share(each.share)), *costs, amount(each.peak), *refused]
+
+
+def _asks(each: Client) -> list[str]:
+    return [escaped(f"{short(each.endpoint)} ({share(each.asked_share)})" if each.endpoint != "-" else "not known")]
+
+
+def _lasting(value: float) -> str:
+    return length(value) if value >= 1 else "no time" if value == 0 else seconds(value)
+
+
+def _p(text: str) -> str:
+    return f"<p>{escaped(text)}</p>"

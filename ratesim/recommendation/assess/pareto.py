@@ -1,0 +1,65 @@
+"""The order of those that pass: on the Pareto front by what they cost, and of equal cost the simpler first.
+
+1. The front: no other that passes is at least as good in p99, over-admission, cost, blast radius and moving parts, and
+   better in one of them. Moving parts belong to it: else a simple candidate would lose to an intricate one of the same
+   price, for a latency that nobody asked for.
+2. Cost of a month, to two significant digits: what is closer than that is noise.
+3. Moving parts: memory (nothing to run), redis (one server), postgres (one server with tables to create, vacuum and keep in
+   size), hybrid (a server, and a cache with a flush loop in every node). Sticky routing is one part more, and so are tokens
+   that sessions return, and what a hybrid does in the background beyond its flush loop.
+4. The 99th percentile of the latency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from ratesim.recommendation.assess.assessment import Assessment
+from ratesim.storage import StorageURL
+
+__all__ = ["best", "cost_of", "front", "parts", "rank"]
+
+_STORE = {"memory": 0, "redis": 2, "postgres": 3}
+_HYBRID = 4
+
+
+def rank(each: Assessment) -> tuple[float, int, float, str]:
+    """What is least comes first."""
+    return cost_of(each), parts(each), each.p99.mean, each.candidate
+
+
+def cost_of(each: Assessment) -> float:
+    """To two significant digits; where no price was worked out, the shared store's seconds for one request."""
+    return float(f"{each.l2_busy_per_request if math.isnan(each.cost) else each.cost:.2g}")
+
+
+def parts(each: Assessment) -> int:
+    """Moving parts: what can break, and has to be understood at night."""
+    url = StorageURL.parse(each.storage)
+    found = _STORE[url.backend] + (each.routing in ("sticky", "key_hash"))
+    if url.hybrid is not None:
+        found += _HYBRID + (url.hybrid.consistency == "session")
+        found += (url.hybrid.write == "write_behind") + (url.hybrid.read == "refresh_ahead")
+    return found
+
+
+def front(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:
+    """Those that no other one dominates, in their order."""
+    all_of_them = tuple(assessments)
+    return tuple(each for each in all_of_them if not any(_dominates(other, each) for other in all_of_them))
+
+
+def best(assessments: Sequence[Assessment]) -> Assessment | None:
+    """The one to choose, None where none passes."""
+    return min(front(each for each in assessments if each.passes), key=rank, default=None)
+
+
+def _dominates(one: Assessment, other: Assessment) -> bool:
+    pairs = tuple(zip(_measures(one), _measures(other), strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _measures(each: Assessment) -> tuple[float, float, float, float, int]:
+    p99 = each.p99.mean if math.isfinite(each.p99.mean) else math.inf
+    return p99, each.over_admission.mean, cost_of(each), each.blast or 0.0, parts(each)

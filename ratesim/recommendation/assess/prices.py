@@ -1,0 +1,191 @@
+"""Unit prices, in one small TOML file that its reader edits. The one that ships is an example, and says so.
+
+Unknown keys are errors that name the key. A GB is 1e9 bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from ratesim.simulation.network.links import PRESETS
+from ratesim.simulation.scenario.fields import Part
+
+__all__ = ["GB", "ApiNode", "PostgresServer", "PriceError", "Prices", "RedisServer", "Replicas", "Server"]
+
+GB = 1e9  # bytes
+
+Money = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Size = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Most = Annotated[float, Field(gt=0, le=1)]
+
+
+class PriceError(ValueError):
+    """Prices that cannot be used: one line that names the file or the key, and the remedy."""
+
+
+class ApiNode(Part):
+    """What a processor, and a GB of memory, of an API node cost in an hour."""
+
+    processor_hour: Money
+    memory_gb_hour: Money
+
+
+class Server(Part):
+    """One server of a store: its size, what it costs in an hour, and how far it may be filled.
+
+    processors: that are paid for. most_processor: the share of the processors that decide which may be busy. most_memory:
+    the share of the memory that keys may take.
+    """
+
+    processors: Size
+    memory_gb: Size
+    processor_hour: Money
+    memory_gb_hour: Money
+    most_processor: Most
+    most_memory: Most
+
+    @property
+    def deciding(self) -> float:
+        """Processors that decisions can use."""
+        return self.processors
+
+    @property
+    def room(self) -> float:
+        """Bytes that keys may take."""
+        return self.memory_gb * GB * self.most_memory
+
+    def month(self, hours: float) -> float:
+        """What it costs in so many hours."""
+        return hours * (self.processors * self.processor_hour + self.memory_gb * self.memory_gb_hour)
+
+
+class RedisServer(Server):
+    """Redis runs commands one after the other, on one thread, whatever else its machine has
+    (https://redis.io/docs/latest/operate/oss_and_stack/management/optimization/latency/, "Single threaded nature of Redis").
+    """
+
+    @property
+    def deciding(self) -> float:
+        return min(self.processors, 1.0)
+
+
+class PostgresServer(Server):
+    """A server with a process for each connection. Its tables must fit into memory, as they did when it was measured, and
+    onto its disk."""
+
+    disk_gb: Size
+    disk_gb_month: Money
+
+    @property
+    def room(self) -> float:
+        return min(super().room, self.disk_gb * GB)
+
+    def month(self, hours: float) -> float:
+        return super().month(hours) + self.disk_gb * self.disk_gb_month
+
+
+class Replicas(Part):
+    """Replicas of each server, by the type of the deployment."""
+
+    single_instance: int = Field(ge=0, le=100)
+    clustered: int = Field(ge=0, le=100)
+    high_availability: int = Field(ge=0, le=100)
+
+
+class Prices(Part):
+    """All that a price is made of, in `currency`. date: of which day they are. network: what a GB costs between a node and
+    the store, either way, by the presets of `ratesim.simulation.network.links`. over_admitted_request: what one request
+    costs that should have been denied."""
+
+    currency: str = Field(min_length=1, max_length=40)
+    date: datetime.date
+    hours_per_month: float = Field(gt=0, le=744)
+    over_admitted_request: Money = 0.0
+    api_node: ApiNode
+    redis: RedisServer
+    postgres: PostgresServer
+    replicas: Replicas
+    network: dict[str, Money]
+
+    @field_validator("currency")
+    @classmethod
+    def _prints(cls, currency: str) -> str:
+        if not currency.isprintable():
+            raise ValueError("has a character that cannot be printed; write such as USD")
+        return currency
+
+    @field_validator("network")
+    @classmethod
+    def _names_every_preset(cls, network: dict[str, float]) -> dict[str, float]:
+        for name in network:
+            if name not in PRESETS:
+                raise ValueError(f"{name!r} is no network; known are {', '.join(PRESETS)}")
+        missing = [name for name in PRESETS if name not in network]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing; 0 where a GB costs nothing")
+        return network
+
+    def server(self, backend: Literal["redis", "postgres"]) -> Server:
+        """One server of this kind."""
+        return self.redis if backend == "redis" else self.postgres
+
+    def to_toml(self) -> str:
+        """As a TOML document that `Prices.parse` reads back into the same prices."""
+        tables, lines = [], []
+        for name, value in self.model_dump().items():
+            if isinstance(value, dict):
+                tables += ["", f"[{name}]", *(f"{key} = {each!r}" for key, each in value.items())]
+            else:
+                lines.append(f"{name} = {json.dumps(value, ensure_ascii=False) if isinstance(value, str) else value}")
+        return "\n".join([*lines, *tables]) + "\n"
+
+    @property
+    def month(self) -> float:
+        """Seconds."""
+        return self.hours_per_month * 3600.0
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> Self:
+        """The prices in a TOML file; without one the example that ships with ratesim. Raises PriceError."""
+        if path is None:
+            shipped = resources.files("ratesim.recommendation.assess") / "example_prices.toml"
+            return cls.parse(shipped.read_text("utf-8"), "the example")
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the path
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise PriceError(f"prices {path}: cannot be read: {reason}") from error
+        return cls.parse(text, str(path))
+
+    @classmethod
+    def parse(cls, text: str, source: str = "prices") -> Self:
+        """Read TOML. Raises PriceError, naming the key that is wrong."""
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise PriceError(f"prices {source}: not valid TOML: {error}") from error
+        except ValidationError as error:
+            # A misspelt key is an unknown one and a missing one, and the first says more.
+            first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            what = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                what = f"unknown key; known here: {', '.join(_known(cls, first['loc'][:-1]))}"
+            raise PriceError(f"prices {source}: {where}: {what}") from error
+
+
+def _known(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    for step in loc:
+        inner = model.model_fields[step].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        model = inner
+    return list(model.model_fields)

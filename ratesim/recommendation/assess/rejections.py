@@ -1,0 +1,137 @@
+"""Reasons: why a candidate was not chosen, which come nearest where none passes, and what would let one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ratesim.formatting import money, seconds, share
+from ratesim.recommendation.assess.assessment import Assessment, Check
+from ratesim.recommendation.assess.pareto import cost_of, front, parts, rank
+
+__all__ = ["Loser", "Relaxation", "misses", "nearest", "per_month", "relaxations", "why_not"]
+
+NEAREST = 3  # candidates shown when none passes
+
+
+@dataclass(frozen=True)
+class Loser:
+    """A candidate that was not chosen, and the reason."""
+
+    candidate: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """One requirement that, alone, would let a candidate pass, and to what it must be relaxed for that."""
+
+    requirement: str
+    candidate: str
+    to: str
+    sentence: str
+
+
+def why_not(each: Assessment, best: Assessment | None, currency: str) -> str:
+    """Why `each` is not `best`: the first of what it misses, what dominates it, cost, moving parts, latency."""
+    if each.missed or best is None:
+        worst = max(each.missed, key=lambda check: check.violation)
+        others = [check.label for check in each.missed if check is not worst]
+        also = f"; also misses {' and '.join(others)}" if others else ""
+        verb = "fails" if worst.verdict == "fails" else "is not shown to meet"
+        return f"{verb} {worst.label}: {_against(worst)}{also}"
+    if cost_of(each) < cost_of(best):
+        return "passes, and costs less there, but did not come so far"
+    if cost_of(each) > cost_of(best):
+        return f"passes, but costs more: {per_month(each, currency)} against {per_month(best, currency)}"
+    if parts(each) > parts(best):
+        return f"passes at the same cost, but has more moving parts than {best.candidate}"
+    if len(front((each, best))) == 1:
+        worse = [name for name, mine, its in _compared(each, best) if mine > its]
+        return f"passes, but {best.candidate} is no worse in anything and better in {' and '.join(worse)}"
+    return f"passes at the same cost, but is slower: p99 {seconds(each.p99.mean)} against {seconds(best.p99.mean)}"
+
+
+def per_month(each: Assessment, currency: str) -> str:
+    """What it costs, as it is ranked by: to two significant digits."""
+    cost = cost_of(each)
+    if math.isnan(each.cost):
+        return f"{seconds(cost)} of the shared store per request" if cost else "no shared store"
+    return f"{money(cost, currency)} a month"
+
+
+def misses(each: Assessment) -> str:
+    """All that it misses."""
+    only = "misses only" if len(each.missed) == 1 else "misses"
+    return f"{only} " + " and ".join(f"{check.label}: {_against(check)}" for check in each.missed)
+
+
+def nearest(assessments: Sequence[Assessment]) -> list[Assessment]:
+    """Those with the smallest violation, and for each requirement the best of those that miss nothing else."""
+    by_violation = sorted(assessments, key=lambda each: (each.violation, rank(each)))
+    chosen = by_violation[:NEAREST]
+    alone: set[str] = set()
+    for each in by_violation:
+        if len(each.missed) == 1 and each.missed[0].requirement not in alone:
+            alone.add(each.missed[0].requirement)
+            if each not in chosen:
+                chosen.append(each)
+    return chosen
+
+
+def relaxations(assessments: Sequence[Assessment]) -> tuple[Relaxation, ...]:
+    """For each requirement that is the only one some candidate misses: the least to which it must be relaxed, and for whom.
+
+    A latency or a share must be as high as the end of the candidate's interval, to two significant digits, rounded up.
+    """
+    found: dict[str, tuple[float, Relaxation]] = {}
+    for each in sorted(assessments, key=rank):
+        if len(each.missed) != 1:
+            continue
+        check = each.missed[0]
+        size, to = _relaxed(each, check)
+        if not to or (check.requirement in found and found[check.requirement][0] <= size):
+            continue
+        sentence = f"With {check.label} relaxed to {to}, and nothing else, {each.candidate} would pass."
+        found[check.requirement] = size, Relaxation(check.requirement, each.candidate, to, sentence)
+    return tuple(relaxation for _, relaxation in found.values())
+
+
+def _relaxed(each: Assessment, check: Check) -> tuple[float, str]:
+    match check.requirement:
+        case "p99" if math.isfinite(each.p99.high) and each.failed_share < 0.01:
+            value = _up(each.p99.high)
+            return value, seconds(value)
+        case "max_over_admission" if math.isfinite(each.over_admission.high):
+            value = _up(each.over_admission.high)
+            return value, share(value)
+        case "max_false_denial" if math.isfinite(each.false_denial.high):
+            value = _up(each.false_denial.high)
+            return value, share(value)
+        case "persistence":
+            return 0.0, each.persistence
+        case "key_count":
+            return check.violation, check.measured.removeprefix("room for ")
+        case "allowed":
+            return 0.0, f"allow {check.measured.removeprefix('needs ')}"
+    return math.inf, ""
+
+
+def _up(value: float) -> float:
+    """The next number above with two significant digits."""
+    if value <= 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / step - 1e-9) * step:.2g}")
+
+
+def _compared(each: Assessment, best: Assessment) -> list[tuple[str, float, float]]:
+    pairs = [("p99", each.p99.mean, best.p99.mean), ("over-admission", each.over_admission.mean, best.over_admission.mean)]
+    pairs += [("cost", cost_of(each), cost_of(best)), ("blast radius", each.blast or 0.0, best.blast or 0.0)]
+    return [*pairs, ("moving parts", parts(each), parts(best))]
+
+
+def _against(check: Check) -> str:
+    close = ", too close to call" if check.verdict == "too close to call" else ""
+    return f"{check.evidence} ({check.required}{close})"

@@ -1,0 +1,91 @@
+"""What a storage needs whatever the load: memory for the keys that must fit, connections, a decision in a node's memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from ratesim.storage import HybridStorageConfig, MemoryStorageConfig, StorageURL
+
+if TYPE_CHECKING:
+    from ratesim.simulation.cost_model.profile import Profile
+    from ratesim.simulation.scenario.scenario import Scenario
+
+__all__ = ["Needs", "needs"]
+
+Store = Literal["redis", "postgres", "none"]
+
+# Measured on 2026-11-28 (AMD EPYC, 2 cores, Linux; valkey 9.1.2, postgres 18.4, Python 3.11.7), in bytes.
+#
+# What a store keeps in a key's state of each node that has told it what it admitted: from 8 nodes that did so, with the
+# names that nodes have unless they are given others. MEMORY USAGE of 100 keys; pg_column_size of the column of 1,000.
+WATERMARK = {"redis": 57.0, "postgres": 76.0}
+# What a hybrid keeps of a key beside the entry in its memory: tracemalloc over 20,000 keys that were asked for once.
+RECORD = {"eventual": 976.0, "session": 976.0, "lease": 80.0}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """store: of a shared store which, or none. concurrency: batches that it serves at once, as simulated. primaries: servers
+    that the scenario cuts it into. connections: to each server, of all nodes. store_bytes, node_bytes: of all keys, in the
+    store and in each node; None where it was not measured. node_seconds: processor time of a request in its node that is in
+    no row."""
+
+    store: Store
+    concurrency: int
+    primaries: int
+    connections: int
+    store_bytes: float | None
+    node_bytes: float | None
+    node_seconds: float
+
+
+def needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> Needs:
+    """storage: a URL. The keys are those of `requirements.key_count`; where requests of a key go to any node, each node may
+    know all of them, up to its bound, and where they stay at one, each knows its part."""
+    url, deployment = _parsed(storage), scenario.deployment
+    algorithm, keys = scenario.limit.algorithm, scenario.requirements.key_count
+    stays = routing in ("sticky", "key_hash")
+    here = keys / deployment.nodes if stays else float(keys)
+    near = profile.backends["memory"].bytes_per_key.get(algorithm)
+    if url.backend == "memory":
+        return Needs("none", 0, 0, 0, 0.0, _held(here, near, 0.0, url.config), 0.0)
+    store: Store = "redis" if url.backend == "redis" else "postgres"
+    backend = profile.backends[store]
+    far = backend.bytes_per_key.get(algorithm)
+    node_bytes: float | None = 0.0
+    node_seconds = 0.0
+    if url.hybrid is not None and url.hybrid.consistency != "strong":  # which decides in the store, and keeps nothing here
+        node_bytes = _held(here, near, RECORD[url.hybrid.consistency], url.hybrid)
+        # A node's account has what it spends on its way to the store; deciding in memory comes on top (`Sending`).
+        node_seconds = profile.backends["memory"].client_cpu
+        if far is not None:
+            far += WATERMARK[store] * (1 if stays else deployment.nodes)
+    shards = deployment.shards if store == "redis" else 1
+    return Needs(
+        store=store,
+        concurrency=backend.concurrency * shards,
+        primaries=shards,
+        connections=deployment.nodes * url.config.pool_size,
+        store_bytes=None if far is None else keys * far,
+        node_bytes=node_bytes,
+        node_seconds=node_seconds,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _parsed(storage: str) -> StorageURL:
+    """A price against the load asks for the same few URLs hundreds of times."""
+    return StorageURL.parse(storage)
+
+
+def _held(
+    keys: float, entry: float | None, beside: float, config: MemoryStorageConfig | HybridStorageConfig
+) -> float | None:
+    """Bytes of so many keys within the bounds of a memory: entries up to its limits, and what is kept beside them."""
+    if entry is None:
+        return None
+    held = min(keys, config.max_entries)
+    entries = held * entry if config.memory_limit is None else min(held * entry, config.memory_limit)
+    return entries + held * beside

@@ -1,0 +1,71 @@
+"""The check of a pipeline: does what is in force still meet the requirements, and does the evidence carry that?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ratesim.recommendation.assess.assessment import Assessment
+from ratesim.recommendation.assess.rejections import misses
+from ratesim.storage.urls import StorageURL, anywhere
+
+if TYPE_CHECKING:
+    from ratesim.recommendation.decide.recommendation import Recommendation
+    from ratesim.simulation.scenario.scenario import Candidate
+
+__all__ = ["IN_FORCE", "Checked", "check", "joined"]
+
+IN_FORCE = "in force"  # the name under which the present configuration competes
+
+Status = Literal[0, 1, 3]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """status: 0 met, 1 not met, 3 the evidence is too thin to tell; as exit status. sentence: why."""
+
+    status: Status
+    sentence: str
+
+
+def joined(current: Candidate, others: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """What is in force, and the others but one that is the same, or that was in force at an earlier check."""
+
+    def same(each: Candidate) -> bool:
+        if each.name == current.name:
+            return True
+        mine, its = (StorageURL.parse(anywhere(storage)) for storage in (current.storage, each.storage))
+        return mine == its and each.algorithm == current.algorithm and each.routing in (current.routing, None)
+
+    return (current, *(each for each in others if not same(each)))
+
+
+def check(recommendation: Recommendation) -> Checked:
+    """Of the candidate `in force`, or where none was named of the choice. Where the limit denies nobody, an over-admission
+    cannot be seen, so that too is thin."""
+    current = next((each for each in recommendation.assessments if each.candidate == IN_FORCE), None)
+    if current is None:
+        if recommendation.choice is None:
+            thin = recommendation.confidence.level == "too thin"
+            return Checked(3 if thin else 1, recommendation.verdict)
+        current = next(each for each in recommendation.assessments if each.candidate == recommendation.choice)
+    return _checked(current, recommendation)
+
+
+def _checked(current: Assessment, recommendation: Recommendation) -> Checked:
+    name = current.candidate if current.candidate != IN_FORCE else "The configuration in force"
+    if current.fails:
+        chosen = f" {recommendation.verdict}" if recommendation.choice != current.candidate else ""
+        return Checked(1, f"{name} no longer meets the requirements: it {misses(current)}.{chosen}")
+    if not current.passes:
+        return Checked(3, f"{name} is too close to call: it {misses(current)}; more replications would tell.")
+    whole = next((each for each in recommendation.whole if each.candidate == current.candidate), current)
+    if not whole.passes:
+        return Checked(1 if whole.fails else 3, f"{name} does not hold on all of the traffic: it {misses(whole)}.")
+    if recommendation.confidence.level == "too thin":
+        return Checked(3, f"The evidence is too thin. {recommendation.confidence.sentence}")
+    if not recommendation.binds and recommendation.requirements.get("max_over_admission") is not None:
+        return Checked(3, f"The evidence is too thin. {recommendation.binding}")
+    figures = ", ".join(each.measured + (f" ({each.required})" if each.required else "") for each in current.checks)
+    return Checked(0, f"{name} meets the requirements: {figures}.")

@@ -1,0 +1,46 @@
+"""The JSON Schema of recommendation.json, made from the types that are written into it, and published in docs/."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_type_hints
+
+import msgspec
+
+from ratesim.recommendation.assess.capacity import Capacity
+from ratesim.recommendation.baseline.claims import Claimed
+from ratesim.recommendation.decide.recommendation import VERSION, Recommendation
+from ratesim.recommendation.investigate.fault_impact import Harm
+from ratesim.recommendation.investigate.headroom import Headroom
+from ratesim.recommendation.investigate.sensitivity import Flip
+
+__all__ = ["schema", "text"]
+
+LATER = {each.__name__: each for each in (Capacity, Claimed, Flip, Harm, Headroom)}  # which choice.py does not import
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12. A number that is not finite is written as null, so every number may be null."""
+    hints = get_type_hints(Recommendation, localns=LATER)
+    whole = msgspec.defstruct("Recommendation", [(name, hint) for name, hint in hints.items()])
+    _, parts = msgspec.json.schema_components([whole])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"recommendation.json of ratesim, version {VERSION}",
+        "$ref": "#/$defs/Recommendation",
+        "$defs": {name: _with_null(part) for name, part in parts.items()},
+    }
+
+
+def text() -> str:
+    """As it is published."""
+    return json.dumps(schema(), indent=2).replace("#/components/schemas/", "#/$defs/") + "\n"
+
+
+def _with_null(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_with_null(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: _with_null(value) for key, value in part.items()}
+    return found | {"type": ["number", "null"]} if found.get("type") == "number" else found

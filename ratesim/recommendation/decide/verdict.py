@@ -1,0 +1,156 @@
+"""The first things that are said: the verdict, three numbers, how sure it is, and the one caveat that matters most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ratesim.formatting import money, seconds, share
+from ratesim.recommendation.assess.assessment import Assessment
+from ratesim.recommendation.assess.pareto import cost_of, parts
+from ratesim.recommendation.assess.rejections import misses, nearest, per_month
+
+if TYPE_CHECKING:
+    from ratesim.recommendation.investigate.fault_impact import Harm
+    from ratesim.recommendation.investigate.headroom import Headroom
+
+__all__ = ["THIN", "Confidence", "Level", "Number", "binding_said", "caveat", "confidence", "no_choice", "numbers", "use"]
+
+Level = Literal["high", "fair", "low", "too thin"]
+
+THIN = 1_000  # requests: below, a 99th percentile is the slowest ten of them
+TIGHT = 2.0  # times today's load: a choice that bears less is said to
+
+
+@dataclass(frozen=True)
+class Number:
+    """One of the figures beside a verdict: "0.52 ms", "p99 of a decision", "2 ms allowed"."""
+
+    value: str
+    what: str
+    against: str
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How far the choice is from the thresholds. too thin: the evidence does not carry a verdict."""
+
+    level: Level
+    sentence: str
+
+
+def use(best: Assessment, passing: Sequence[Assessment], currency: str) -> str:
+    """The verdict where there is a choice."""
+    figures = ", ".join(check.measured + (f" ({check.required})" if check.required else "") for check in best.checks)
+    as_cheap = [each for each in passing if cost_of(each) == cost_of(best)]
+    if len(passing) == 1:
+        among = "the only candidate that passes"
+    elif len(as_cheap) == 1:
+        among = f"the least of the {len(passing)} candidates that pass"
+    elif all(parts(each) > parts(best) for each in as_cheap if each is not best):
+        among = f"the simplest of the {len(as_cheap)} that pass at that cost"
+    else:
+        among = f"of the {len(as_cheap)} that pass at that cost the fastest of the simplest"
+    return f"Use {best.candidate}: {figures}, at {per_month(best, currency)}, {among}."
+
+
+def no_choice(ranked: Sequence[Assessment]) -> str:
+    """The verdict where there is none."""
+    close = [each.candidate for each in ranked if not each.fails]
+    if close:
+        return (
+            f"No candidate meets all requirements for sure: {' and '.join(close)} {'is' if len(close) == 1 else 'are'} "
+            "too close to call, and more replications would tell."
+        )
+    first = nearest(ranked)[0]
+    return f"No candidate meets all requirements; the nearest is {first.candidate}, which {misses(first)}."
+
+
+def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
+    """p99, over-admission and cost, each beside what it must be, or where it is from (`whose`: the prices)."""
+    required = {check.requirement: check.required for check in each.checks}
+    return (
+        Number(seconds(each.p99.mean), "99 % of decisions within", required.get("p99") or "nothing required"),
+        Number(
+            share(each.over_admission.mean), "admitted too much", required.get("max_over_admission") or "nothing required"
+        ),
+        Number(money(cost_of(each), currency), "a month", whose),
+    )
+
+
+def confidence(best: Assessment, others: Sequence[Assessment], currency: str, requests: int) -> Confidence:
+    """best: the choice. others: the rest of those that pass, in the order of rank. requests: of one run."""
+    measured = [check for check in best.checks if check.margin is not None]
+    seeds = best.p99.seeds
+    level: Level = "fair"
+    if measured:
+        tightest = min(check.margin for check in measured if check.margin is not None)
+        level = "high" if tightest >= 2 else "fair" if tightest >= 1.2 else "low"
+    if seeds == 1:
+        level = "low"
+    if requests < THIN:
+        level = "too thin"
+    if measured:
+        told = "; ".join(f"{check.evidence}, {check.distance}" for check in measured)
+        sure = "The evidence is too thin" if level == "too thin" else f"{level.capitalize()} confidence"
+        said = f"{sure}, over {seeds} seed{'s' * (seeds > 1)}: {told}."
+    else:
+        said = "No threshold was given for latency or over-admission, so nothing can be close."
+    if seeds == 1:
+        said += " With one seed there are no intervals; set replications to 3 or more."
+    if requests < THIN:
+        said += f" Of {requests:,} request{'s' * (requests > 1)} no 99th percentile is known: give a longer log."
+    if others and cost_of(others[0]) > cost_of(best):
+        said += f" The next that passes, {others[0].candidate}, costs {per_month(others[0], currency)}."
+    elif others:
+        said += f" The next that passes is {others[0].candidate}."
+    return Confidence(level, said)
+
+
+def binding_said(rate: str, binding: dict[str, Any]) -> str:
+    """Whether the limit tells candidates apart, where it hardly does or denies too much; else nothing."""
+    denied, suggestion = float(binding["exact_denied_share"]), binding["suggestion"]
+    would = f"{suggestion} would deny 5 to 30 %." if suggestion else "No limit per the same period would deny 5 to 30 %."
+    if not binding["binds"]:
+        share_denied = "nothing" if denied == 0 else f"only {share(denied)} of the requests"
+        return (
+            f"The limit {rate} hardly ever binds here: an exact limiter denies {share_denied}, so the choice rests on "
+            f"latency and cost alone. {would}"
+        )
+    if suggestion:
+        return f"An exact limiter denies {share(denied)} of the requests under {rate}. {would}"
+    return ""
+
+
+def _harm_said(harm: Harm) -> str:
+    if harm.failed_share >= 0.01:
+        return f"{share(harm.failed_share)} of the {harm.requests:,} requests got no decision"
+    return f"{share(harm.harmed)} of the {harm.requests:,} requests were decided otherwise than by an exact limiter"
+
+
+def caveat(
+    best: Assessment, whole: Assessment | None, load: Sequence[Headroom], harms: Sequence[Harm], binding: str, profile: str
+) -> str:
+    """The one thing that a reader must know beside the verdict. whole: the choice on all of the traffic, where the rest was
+    simulated on a part. binding: that the limit hardly denies anybody, where it does not. profile: where the costs of the
+    servers are from ("shipped" or a file)."""
+    if whole is not None and not whole.passes:
+        return f"On all of the traffic, once, it {misses(whole)}."
+    if binding:
+        return binding
+    if best.routing == "sticky":
+        return (
+            "It rests on the balancer, which must send all requests of a session to one node, and on a key being no more "
+            "sessions than the traffic shows; `workload.sessions` in the scenario says how many clients a key is."
+        )
+    tight = [each for each in load if each.fails is not None and each.fails < TIGHT]
+    if tight:
+        return min(tight, key=lambda each: each.fails or math.inf).sentence
+    worst = max((each for each in harms if each.candidate == best.candidate), key=lambda each: each.harmed, default=None)
+    if worst is not None and worst.harmed >= 0.01:
+        return f"It does not ride out every fault: in a {worst.fault}, {_harm_said(worst)}."
+    if profile == "shipped":
+        return "The servers' costs are those that ship with ratesim; `ratesim calibrate` measures yours."
+    return "What was simulated is a model of your servers; the live columns show how far it is from this machine's."

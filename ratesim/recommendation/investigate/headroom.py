@@ -1,0 +1,219 @@
+"""Headroom: the load, as a multiple of today's, at which a candidate stops meeting a requirement.
+
+It is found by runs at that load, never by extrapolation: larger loads until one fails, then bisection between the largest
+that is met and the smallest that fails.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ratesim.formatting import seconds, share
+from ratesim.recommendation.assess.assessment import Check, assess
+from ratesim.recommendation.investigate.load_growth import Growth, growths
+from ratesim.simulation.experiments.adaptive import Inquiry, Row, together
+from ratesim.simulation.experiments.job import Job, jobs_of
+
+if TYPE_CHECKING:
+    from ratesim.simulation.cost_model.profile import Profile
+    from ratesim.simulation.scenario.scenario import Candidate, Requirements, Scenario
+    from traffic import Trace
+
+__all__ = ["Headroom", "headroom"]
+
+STEP = 4.0  # from one load to the next while none has failed
+COLUMNS = {"p99": "latency_p99", "max_over_admission": "over_admission"}
+WORDS = {"p99": ("p99", seconds), "max_over_admission": ("over-admission", share)}
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """How much more load until one requirement is not met.
+
+    requirement: p99 or max_over_admission. way: "more clients" (more keys, each asked as often as today) or "busier clients"
+    (each key asked more often). threshold: what is required, in seconds or as a share.
+    meets: the largest load, in multiples of today's, that was seen to be met below `fails`; None where today's is not.
+    fails: the smallest that was seen not to be; None where all were met, up to `meets`.
+    today, at_meets, at_fails: the figure at these loads (mean over the seeds), None where there is none.
+    failed_share: of the requests that get no decision at `fails`, 0 where nothing fails.
+    covered: seconds of traffic that were simulated at the largest of these loads. rate: requests/s of today's load, in the
+    stretch of traffic that was looked at. sentence: all that in words.
+    """
+
+    requirement: str
+    way: str
+    threshold: float
+    meets: float | None
+    fails: float | None
+    today: float | None
+    at_meets: float | None
+    at_fails: float | None
+    failed_share: float
+    covered: float
+    rate: float
+    sentence: str
+
+
+def headroom(
+    scenario: Scenario,
+    candidate: Candidate,
+    profile: Profile,
+    trace: Trace,
+    *,
+    requests: int = 20_000,
+    most: float = 4096.0,
+    ratio: float = 1.1,
+    seeds: int = 1,
+) -> Inquiry[tuple[Headroom, ...]]:
+    """For p99 and max_over_admission, as far as they are required, and both ways in which load grows.
+
+    trace: what the scenario asks. requests: of one run, at most. most: the largest load, as a multiple of today's.
+    ratio: fails / meets, at most, when the search ends. seeds: runs at each load, from the scenario's seed on; judged is
+    their mean.
+
+    Every load is asked of the same stretch of the traffic, the busiest with about half of `requests` at today's load, or
+    more where it takes that to cover two periods of the limit; so `today` need not be the figure of the whole traffic. Of a
+    larger load the first `requests` are simulated: of twice the load for half as long. All runs begin with fresh state, and
+    faults are left out. A latency settles within a fraction of a second, or grows without end, so a short run tells.
+    Over-admission is made anew in each period of the limit, and a run that covers less than one has only the start of it,
+    when no key has used up its limit before and nodes have not heard of each other. So loads above four times today's are
+    looked at as long as the run covers a period, and below, the sentence says where it does not.
+
+    Raises ScenarioError.
+    """
+    named = _thresholds(scenario.requirements)
+    searches = [
+        _Search(growth, requirement, threshold, candidate, profile, range(scenario.seed, scenario.seed + seeds), ratio)
+        for growth in (growths(scenario, trace, requests, most) if named else ())
+        for requirement, threshold in named.items()
+    ]
+    found: list[Headroom] = yield from together(*(each.search(alone=len(searches) == 1) for each in searches))
+    return tuple(found)
+
+
+def _thresholds(requirements: Requirements) -> dict[str, float]:
+    named = {"p99": requirements.p99, "max_over_admission": requirements.max_over_admission}
+    return {name: threshold for name, threshold in named.items() if threshold is not None}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A load, and what was seen there."""
+
+    factor: float
+    check: Check
+    value: float | None
+    failed: float
+    covered: float
+
+    @property
+    def is_met(self) -> bool:
+        return self.check.violation == 0.0
+
+
+@dataclass(frozen=True)
+class _Search:
+    growth: Growth
+    requirement: str
+    threshold: float
+    candidate: Candidate
+    profile: Profile
+    seeds: range
+    ratio: float
+
+    def search(self, alone: bool) -> Inquiry[Headroom]:
+        """alone: nobody else asks, so that two loads at a time keep two cores busy all the way."""
+        ladder = self._ladder()
+        today: _Seen | None = None
+        met: _Seen | None = None
+        failed: _Seen | None = None
+        while ladder and failed is None:
+            seen = yield from self._look(ladder[:2])
+            ladder = ladder[2:]
+            today = today or seen[0]
+            failed = next((each for each in seen if not each.is_met), None)
+            met = max((each for each in seen if failed is None or each.factor < failed.factor), key=_factor, default=met)
+        assert today is not None
+        while met is not None and failed is not None and failed.factor / met.factor > self.ratio:
+            seen = yield from self._look(_between(met.factor, failed.factor, 2 if alone else 1))
+            failed = next((each for each in seen if not each.is_met), failed)
+            met = max([met, *(each for each in seen if each.factor < failed.factor)], key=_factor)
+        return self._found(today, met, failed)
+
+    def _ladder(self) -> list[float]:
+        steps = math.floor(math.log(self.growth.most, STEP) + 1e-9)
+        ladder = [STEP**step for step in range(steps + 1)]
+        if ladder[-1] != self.growth.most:
+            ladder.append(self.growth.most)
+        if self.requirement == "p99":
+            return ladder
+        period = self.growth.scenario.limit.limit().period
+        return [factor for factor in ladder if factor <= STEP or self.growth.covers(factor) >= period]
+
+    def _look(self, factors: Sequence[float]) -> Inquiry[list[_Seen]]:
+        jobs: list[list[Job]] = []
+        for factor in factors:
+            grid = {field: [value] for field, value in self.growth.at(factor).items()}
+            jobs.append(jobs_of(self.growth.scenario, [self.candidate], self.seeds, grid, self.profile))
+        rows = yield [job for own in jobs for job in own]
+        n = len(self.seeds)
+        return [self._seen(factor, rows[n * i : n * (i + 1)]) for i, factor in enumerate(factors)]
+
+    def _seen(self, factor: float, rows: list[Row]) -> _Seen:
+        scenario = self.growth.scenario
+        (assessed,) = assess(pd.DataFrame(rows), scenario.requirements, scenario.deployment.nodes)
+        check = next(each for each in assessed.checks if each.requirement == self.requirement)
+        values = [row[COLUMNS[self.requirement]] for row in rows]
+        mean = sum(values) / len(values)
+        covered = min(row["simulated_seconds"] for row in rows)
+        return _Seen(factor, check, mean if math.isfinite(mean) else None, assessed.failed_share, covered)
+
+    def _found(self, today: _Seen, met: _Seen | None, failed: _Seen | None) -> Headroom:
+        last = failed or met
+        assert last is not None
+        return Headroom(
+            requirement=self.requirement,
+            way=self.growth.way,
+            threshold=self.threshold,
+            meets=met.factor if met else None,
+            fails=failed.factor if failed else None,
+            today=today.value,
+            at_meets=met.value if met else None,
+            at_fails=failed.value if failed else None,
+            failed_share=failed.failed if failed else 0.0,
+            covered=last.covered,
+            rate=self.growth.rate,
+            sentence=self._sentence(met, failed, last.covered),
+        )
+
+    def _sentence(self, met: _Seen | None, failed: _Seen | None, covered: float) -> str:
+        name, unit = WORDS[self.requirement]
+        allowed = "none is allowed" if self.threshold == 0.0 else f"{unit(self.threshold)} is allowed"
+        said = self.growth.said
+        if failed is None:
+            assert met is not None
+            looked = "" if met.factor == 1.0 else ", the most that was looked at"
+            text = f"Met {said(met.factor, 'up to ')}{looked} ({met.check.measured}; {allowed})"
+        elif met is None:
+            text = f"Not met at today's load, on the excerpt ({failed.check.measured}; {allowed})"
+        else:
+            text = f"Met {said(met.factor, 'up to ')} ({met.check.measured}), not {said(failed.factor)} "
+            text += f"({failed.check.measured}; {allowed})"
+        period = self.growth.scenario.limit.limit().period
+        if name == "over-admission" and covered < period:
+            text += f"; seen in {seconds(covered)} of traffic, less than the {seconds(period)} of the limit"
+        return f"{text}."
+
+
+def _factor(seen: _Seen) -> float:
+    return seen.factor
+
+
+def _between(low: float, high: float, points: int) -> list[float]:
+    """So many factors that divide the way from low to high into equal ratios."""
+    return [low * (high / low) ** (i / (points + 1)) for i in range(1, points + 1)]

@@ -1,0 +1,142 @@
+"""Growth: a scenario's traffic at so many times today's load, cut so that a run takes no longer for it.
+
+Load grows in two ways, which a limiter feels differently. More clients of the same kind bring more keys, and no key is asked
+more often; of busier clients there are as many, and each key is asked more often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from ratesim.recommendation.investigate.sampling import LASTING, busiest
+
+if TYPE_CHECKING:
+    from ratesim.simulation.scenario.scenario import Scenario
+    from traffic import Trace
+
+__all__ = ["Growth", "growths"]
+
+Way = Literal["more clients", "busier clients"]
+
+# What a process makes in a second or two, and has room for.
+MOST_MADE = 10_000_000  # requests, of a recipe that must be made whole before it is cut
+MOST_NAMED = 4_000_000  # keys
+MOST_USERS = 100_000
+WARM = 0.2  # of what is covered, at most
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One way in which load grows. scenario: an excerpt of today's, which lasts `window` seconds, with `rate` requests in a
+    second. requests: of one run, at most. most: the largest factor that can be looked at.
+
+    The excerpt of every load is of the same stretch of traffic, the busiest at today's load, so that k times the load is k
+    times its requests per second; and is cut to its first `requests`, so that a larger load is looked at for a shorter time.
+    Of arrivals with a rhythm (a crowd, a herd, bursts) it is cut to its busiest moments instead, so that they are in it.
+    """
+
+    way: Way
+    scenario: Scenario
+    requests: int
+    window: float
+    rate: float
+    most: float
+
+    def covers(self, factor: float) -> float:
+        """Seconds of traffic that a run at that load is of."""
+        faster = factor if self.scenario.workload.log is not None and self.way == "busier clients" else 1.0
+        return min(self.requests / (self.rate * factor), self.window / faster)
+
+    def at(self, factor: float) -> dict[str, Any]:
+        """What is other at that load, as fields of a grid."""
+        workload = self.scenario.workload
+        fields: dict[str, Any] = dict(self._fields(factor))
+        covered = self.covers(factor)
+        if workload.log is None and workload.requests_per_second is None:
+            fields["workload.duration"] = min(workload.duration, covered)
+        else:
+            head = (workload.head or self.requests) * fields.get("workload.scale", workload.scale) / workload.scale
+            fields["workload.head"] = min(math.ceil(head), self.requests)
+        if "workload.requests_per_second" in fields:
+            # Of arrivals with a rhythm the busiest is what counts.
+            field = "duration" if workload.arrivals in LASTING else "busiest"
+            longest = getattr(workload, field) or workload.duration
+            fields[f"workload.{field}"] = min(longest, covered * workload.speed)
+        if self.scenario.warmup:
+            fields["warmup"] = min(self.scenario.warmup, WARM * covered)
+        return fields
+
+    def said(self, factor: float, up_to: str = "") -> str:
+        """The load in words, after a verb. up_to: "up to " where smaller ones are meant, too."""
+        if factor == 1.0:
+            return "at today's load"
+        times = f"{up_to}{_number(factor)} times"
+        return f"with {times} as many clients" if self.way == "more clients" else f"with clients {times} as busy"
+
+    def _fields(self, factor: float) -> Iterator[tuple[str, Any]]:
+        workload, more = self.scenario.workload, self.way == "more clients"
+        if workload.log is None and workload.requests_per_second is None:
+            assert workload.clients is not None
+            assert workload.clients.users is not None
+            tenants = min(workload.keys, workload.clients.users)
+            yield "workload.clients.users", round(factor * workload.clients.users)
+            yield "workload.keys", round(factor * tenants) if more else tenants
+        elif workload.log is not None or (more and _is_superposed(self.scenario)):
+            name = "scale" if more else "speed"
+            yield f"workload.{name}", factor * getattr(workload, name)
+        else:
+            assert workload.requests_per_second is not None
+            yield "workload.requests_per_second", factor * workload.requests_per_second
+            if more:
+                yield "workload.keys", round(factor * workload.keys)
+
+
+def growths(scenario: Scenario, trace: Trace, requests: int, most: float) -> tuple[Growth, ...]:
+    """Both ways. trace: what the scenario asks. requests: of one run, at most. most: times today's load, at most; less where
+    so much cannot be made.
+
+    Of a log, and of Poisson arrivals, more clients are copies under other keys (`scale`). Of a recipe whose arrivals have a
+    rhythm, copies that are out of step would blur it; there requests and keys grow together, so that of a zipf or a hot key
+    the busiest ask more often, too.
+    """
+    excerpt = busiest(scenario, trace, max(1, requests // 2))
+    workload = excerpt.workload
+    window = trace.duration if workload.busiest is None else min(trace.duration, workload.busiest / workload.speed)
+    rate = (len(trace.busiest(window)) if window > 0 else len(trace)) / max(window, 1e-6)
+    ways: tuple[Way, Way] = ("more clients", "busier clients")
+    found = []
+    for way in ways:
+        one = Growth(way, excerpt, requests, window, rate, most)
+        highest = min([most, *(bound / max(value, 1e-9) for value, bound in _bounds(one, trace))])
+        found.append(replace(one, most=max(highest, 1.0)))
+    return tuple(found)
+
+
+def _is_superposed(scenario: Scenario) -> bool:
+    return scenario.workload.arrivals == "poisson"
+
+
+def _bounds(growth: Growth, trace: Trace) -> Iterator[tuple[float, float]]:
+    """What grows with the load, at today's, and what it must not exceed."""
+    workload = growth.scenario.workload
+    for field, value in growth.at(1.0).items():
+        match field:
+            case "workload.scale":
+                yield value, 10_000
+            case "workload.speed":
+                yield value, 1e6
+            case "workload.clients.users":
+                yield value, MOST_USERS
+            case "workload.keys" if growth.way == "more clients":
+                yield value, MOST_NAMED
+            case "workload.requests_per_second":
+                yield value, 1e6
+                if workload.arrivals not in LASTING:
+                    yield len(trace), MOST_MADE
+
+
+def _number(factor: float) -> str:
+    return f"{factor:,.0f}" if factor >= 99.5 else f"{factor:.3g}"

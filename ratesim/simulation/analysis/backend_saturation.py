@@ -1,0 +1,107 @@
+"""An adaptive limit before a backend that saturates: how far the limit falls, how it saws, and how it comes back.
+
+Requests come as they please (an open loop); what the limit admits queues at one server; an answer within `patience` scores
+1, a slower one 0, and the score is observed when the answer comes. The storage is a real MemoryStorage on simulated time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import simpy
+
+from ratesim.algorithms import bind
+from ratesim.limit import InvalidLimit, Limit
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.queueing.fifo_station import Station
+from ratesim.storage.memory.storage import MemoryStorage
+from traffic import Poisson, Trace
+from traffic.clients import open_loop
+
+__all__ = ["saturate"]
+
+WHO = "everybody"  # one limit protects the backend from all of its callers
+
+
+def saturate(
+    limit: Limit,
+    offered: float,
+    capacity: Sequence[tuple[float, float]],
+    duration: float,
+    rng: np.random.Generator,
+    patience: float = 0.5,
+) -> pd.DataFrame:
+    """One row for each window of `limit.period`.
+
+    limit: an adaptive one.
+    offered: requests/s that come, Poisson.
+    capacity: (from when, requests/s) of the backend, in order, the first from 0 on; service times are exponential.
+    duration, patience: seconds.
+    Returns the columns time (seconds, the end of the window), limit and capacity (requests per period), admitted (requests
+    in the window), score (the mean that the limit goes by) and slow (share of the answers in it that came too late).
+    Raises InvalidLimit for a limit that does not learn, ValueError for times out of order.
+    """
+    if bind(limit).algorithm.feedback is None:
+        raise InvalidLimit(f"{limit.algorithm}: does not learn from scores; adaptive does")
+    begins = [begin for begin, _ in capacity]
+    if not begins or begins[0] != 0 or begins != sorted(begins):
+        raise ValueError("capacity: pairs of (from when, requests/s), the first from 0 on, in order of time")
+    rates = np.array([rate for _, rate in capacity])
+
+    env = simpy.Environment()
+    runtime = SimRuntime(env)
+    storage = MemoryStorage(runtime=runtime)
+    station = Station()
+    times = Poisson(offered).times(duration, rng)
+    work = rng.exponential(1.0, len(times))  # in units of the mean service
+    trace = Trace(times, np.zeros(len(times), np.int64), (WHO,))
+    admitted = answers = slow = 0
+
+    def able(now: float) -> float:
+        return float(rates[np.searchsorted(begins, now, side="right") - 1])
+
+    async def send(row: int) -> None:
+        nonlocal admitted, answers, slow
+        if not (await storage.acquire(WHO, limit)).allowed:
+            return
+        admitted += 1
+        came = env.now
+        await runtime.sleep(station.take(came, work[row] / able(came)) - came)
+        late = env.now - came > patience
+        answers += 1
+        slow += late
+        await storage.observe(WHO, limit, 0.0 if late else 1.0)
+
+    rows = []
+
+    async def watch() -> None:
+        nonlocal admitted, answers, slow
+        for window in range(1, int(duration / limit.period) + 1):
+            end = window * limit.period
+            await runtime.sleep(end - env.now)
+            state = await storage.get_state(WHO)
+            fields = (
+                {"current_limit": limit.rate, "performance_score": 1.0} if state is None else state.algorithm_data.fields
+            )
+            rows.append(
+                {
+                    "time": end,
+                    "limit": fields["current_limit"],
+                    "capacity": able(end - limit.period) * limit.period,
+                    "admitted": admitted,
+                    "score": fields["performance_score"],
+                    "slow": slow / answers if answers else 0.0,
+                }
+            )
+            admitted = answers = slow = 0
+
+    async def load() -> None:
+        await runtime.sleep(float(trace.time[0]) if len(trace) else 0.0)
+        await open_loop(trace, send, runtime)
+
+    runtime.spawn(watch())
+    runtime.spawn(load())
+    env.run(until=duration + limit.period / 2)
+    return pd.DataFrame(rows)

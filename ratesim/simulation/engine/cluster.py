@@ -1,0 +1,221 @@
+"""A deployment: N API nodes with a storage each, and what they share. Built from a candidate's storage URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.cost_model.profile import Backend, Profile, measured
+from ratesim.simulation.engine.fault_timeline import Timeline
+from ratesim.simulation.engine.faulty_links import FailingDriver, NodeProcess, ReplicatedBacking
+from ratesim.simulation.engine.redis_cluster import ShardedDriver
+from ratesim.simulation.engine.remote_storage import ModelBacking, Plan, RemoteStorage, SimDriver
+from ratesim.simulation.engine.store_server import Server
+from ratesim.simulation.network.links import PRESETS, Link, link_of
+from ratesim.simulation.network.wire_size import Backing, Metered, wire_of
+from ratesim.simulation.queueing.fifo_station import Station
+from ratesim.simulation.queueing.processor_sharing import EventLoop, TimeShared
+from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
+from traffic import Trace
+
+__all__ = ["Deployment", "backend_of", "build", "round_trip"]
+
+UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets nothing that a decision could need
+
+
+@dataclass
+class Deployment:
+    """storages: one for each node, made by `make`. processors: the nodes' own, where there are no servers; where
+    there are, they are event loops. cpu: seconds of either that a request takes beside its way to a server. servers: what
+    the nodes share. remotes: the nodes' ways to them, also of nodes that are gone. plan: what requests meet on them.
+    processes: the nodes as their callers see them, where some restart; else none."""
+
+    storages: list[RateLimitStorage]
+    make: Callable[[int], RateLimitStorage]
+    processors: list[Station]
+    loops: list[EventLoop]
+    cpu: float
+    servers: list[Server]
+    remotes: list[RemoteStorage]
+    plan: Plan | None
+    processes: list[NodeProcess] = field(default_factory=list)
+    _before: tuple[float, int] = (0.0, 0)  # processor seconds and operations that no figure counts
+
+    @property
+    def nodes(self) -> Sequence[NodeProcess | RateLimitStorage]:
+        """Who is asked, node by node; a restart changes what is in it."""
+        return self.processes or self.storages
+
+    @property
+    def stations(self) -> dict[str, Station | EventLoop | TimeShared]:
+        """By name: "store", or "store 0" and so on where there are several, and "node 0" and so on, their processors."""
+        found: dict[str, Station | EventLoop | TimeShared] = {}
+        for i, server in enumerate(self.servers):
+            found["store" if len(self.servers) == 1 else f"store {i}"] = server.processor
+        for i, processor in enumerate(self.processors):
+            found[f"node {i}"] = processor
+        for i, loop in enumerate(self.loops):
+            found[f"node {i}"] = loop
+        return found
+
+    @property
+    def views(self) -> bool:
+        """Whether nodes decide on views of the store."""
+        first = self.storages[0]
+        return isinstance(first, HybridStorage) and first.config.consistency in ("eventual", "session")
+
+    @property
+    def sessions(self) -> bool:
+        """Whether sessions are given tokens, to bring along."""
+        first = self.storages[0]
+        return isinstance(first, HybridStorage) and first.config.consistency == "session"
+
+    def memory(self, runtime: SimRuntime) -> NDArray[np.int64]:
+        """Bytes that each node's own entries take now, shape (nodes,)."""
+        found: list[int] = []
+
+        async def ask() -> None:
+            for storage in self.storages:
+                found.append((await storage.get_stats()).bytes)
+
+        runtime.begin(ask())  # nothing in it waits
+        return np.array(found, np.int64)
+
+    @property
+    def busy(self) -> float:
+        """Processor seconds of the shared store."""
+        return sum(server.busy for server in self.servers) - self._before[0]
+
+    @property
+    def concurrency(self) -> int:
+        """How many batches the shared store serves at once."""
+        return sum(server.costs.concurrency for server in self.servers) or 1
+
+    @property
+    def operations(self) -> int:
+        """Operations sent to the shared store."""
+        return sum(remote.client.operations for remote in self.remotes) - self._before[1]
+
+    def discount(self, at: float) -> None:
+        """Figures count from now, `at`, on."""
+        before = self._before
+        self._before = before[0] + self.busy, before[1] + self.operations
+        for station in self.stations.values():
+            station.discount(at)
+        for server in self.servers:
+            server.meter.discount()
+
+    def restart(self, node: int) -> None:
+        """The process of a node ends at once, with what it had in memory and under way, and another begins."""
+        old = self.storages[node]
+        if isinstance(old, HybridStorage):
+            old.kill()
+        remote = old.l2 if isinstance(old, HybridStorage) else old
+        if isinstance(remote, RemoteStorage):
+            remote.client.kill()
+        self.processes[node].go_down()
+        self.storages[node] = self.make(node)
+
+
+def build(
+    scenario: Scenario,
+    candidate: Candidate,
+    profile: Profile,
+    runtime: SimRuntime,
+    trace: Trace | None,
+    seed: int,
+    sequence: Callable[[], int],
+    backing: Backing | None = None,
+) -> Deployment:
+    """The nodes and servers of a candidate, at the start of a run.
+
+    trace: what will be asked, where that is known. sequence: numbers the decisions. backing: what decides behind the
+    network; the fast model unless given. Raises Config or ScenarioError.
+    """
+    url = StorageURL.parse(candidate.storage)
+    nodes = range(scenario.deployment.nodes)
+    near = profile.backends["memory"].client_cpu
+    restarts = any(fault.kind == "restart" for fault in scenario.faults)
+
+    def processes(storages: list[RateLimitStorage]) -> list[NodeProcess]:
+        return [NodeProcess(storages, node, runtime) for node in nodes] if restarts else []
+
+    if url.backend == "memory":
+
+        def memory(node: int) -> RateLimitStorage:
+            return MemoryStorage(url.config, runtime, sequence)
+
+        stations = [Station() for _ in nodes]
+        storages = [memory(node) for node in nodes]
+        return Deployment(storages, memory, stations, [], near, [], [], None, processes(storages))
+    costs, remotes = profile.backends[url.backend], list[RemoteStorage]()
+    link = _link(scenario, profile, costs)
+    shards = scenario.deployment.shards if url.backend == "redis" else 1
+    plan = None if trace is None else Plan(seed, trace, link, costs)
+    loops = [EventLoop(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
+    outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
+    # Where no server forgets by itself, one memory is as good as many: no key is in two of them. Outages are only for the
+    # fidelity `model`.
+    shared = None if outages else backing or ModelBacking(MemoryStorage(UNBOUNDED, runtime, sequence))
+
+    def replicated() -> Backing:
+        return ReplicatedBacking(
+            lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
+        )
+
+    wire = wire_of(url)
+    timelines = [Timeline(scenario.befalls, shard) for shard in range(shards)]
+    servers = [Server(Metered(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
+    rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
+
+    def way(node: int, server: Server) -> SimDriver:
+        driver = SimDriver(server, link, loops[node], runtime, seed, plan)
+        return FailingDriver(driver, node) if server.timeline.faults else driver
+
+    def remote(node: int) -> RateLimitStorage:
+        ways = [way(node, server) for server in servers]
+        driver = ways[0] if shards == 1 else ShardedDriver(ways, runtime, url.config.key_prefix)
+        remotes.append(RemoteStorage(driver, runtime, url.config, rngs[node], plan))
+        if url.hybrid is None:
+            return remotes[-1]
+        sharing = url.hybrid.nodes if url.hybrid.nodes > 1 else len(nodes)
+        config = msgspec.structs.replace(url.hybrid, node=f"node-{node}", nodes=sharing)
+        return HybridStorage(remotes[-1], config, runtime, rngs[len(nodes) + node], sequence)
+
+    decided_near = url.hybrid is not None and url.hybrid.consistency != "strong"
+    storages = [remote(node) for node in nodes]
+    cpu = near if decided_near else 0.0
+    return Deployment(storages, remote, [], loops, cpu, servers, remotes, plan, processes(storages))
+
+
+def _link(scenario: Scenario, profile: Profile, costs: Backend) -> Link:
+    """The network that the scenario names; without a name the user's own where it was measured. `loopback` is what was
+    measured with the servers."""
+    asked = scenario.deployment
+    if asked.network not in PRESETS:
+        raise ScenarioError(f"deployment.network {asked.network!r}: known are {', '.join(PRESETS)}")
+    link = link_of(asked.network, asked.rtt, asked.loss)
+    if asked.rtt is not None:
+        return link
+    if profile.round_trip is not None and "network" not in asked.model_fields_set:
+        return measured(profile.round_trip, profile.round_trip_factors, link.loss)
+    if asked.network == "loopback" and costs.round_trip > 0.0:
+        return measured(costs.round_trip, costs.round_trip_factors, link.loss)
+    return link
+
+
+def round_trip(scenario: Scenario, profile: Profile, backend: str) -> float:
+    """Seconds to a server of that backend and back, the median. Raises ScenarioError."""
+    return 2.0 * _link(scenario, profile, profile.backends[backend]).median
+
+
+def backend_of(candidate: Candidate) -> str:
+    """memory, redis, postgres or hybrid."""
+    url = StorageURL.parse(candidate.storage)
+    return url.backend if url.hybrid is None else "hybrid"

@@ -1,0 +1,76 @@
+"""`Timeline`: the faults of a scenario, and what of them holds at a moment. Times are seconds since the first request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from ratesim.simulation.scenario.scenario import Fault
+
+__all__ = ["Timeline"]
+
+
+class Timeline:
+    """Several faults may hold at once; those that lengthen something multiply, those that shift a clock add up.
+
+    shard: the number of the server whose faults these are; without it, those of all.
+    """
+
+    def __init__(self, faults: Sequence[Fault], shard: int | None = None) -> None:
+        ours = faults if shard is None else [fault for fault in faults if fault.shard in (None, shard)]
+        self.faults = tuple(sorted(ours, key=lambda fault: fault.start))
+        self._of = {kind: [each for each in self.faults if each.kind == kind] for kind in {each.kind for each in faults}}
+        self._outages = [each for each in self.faults if each.kind in ("crash", "failover")]
+
+    def cut(self, node: int, now: float, direction: str) -> bool:
+        """Whether a message that starts now, to_server or from_server, is lost for good."""
+        return any(
+            _holds(each, now) and _meets(each, node) and each.direction in ("both", direction)
+            for each in self._of.get("partition", ())
+        )
+
+    def loss(self, node: int, now: float, direction: str) -> float:
+        """The probability that a message must be sent again."""
+        kept = 1.0
+        for each in self._of.get("lossy", ()):
+            if _holds(each, now) and _meets(each, node) and each.direction in ("both", direction):
+                kept *= 1.0 - each.loss
+        return 1.0 - kept
+
+    def slowness(self, now: float) -> float:
+        """How many times as long a service takes that begins to wait now."""
+        factor = 1.0
+        for each in self._of.get("slow", ()):
+            if _holds(each, now):
+                factor *= each.factor
+        return factor
+
+    def server_down(self, now: float) -> bool:
+        return any(_holds(each, now) for each in self._outages)
+
+    def next_outage(self, now: float) -> float:
+        """When the server goes down next; inf if never."""
+        return next((each.start for each in self._outages if each.start > now), inf)
+
+    def node_down(self, node: int, now: float) -> bool:
+        return any(_holds(each, now) and _meets(each, node) for each in self._of.get("restart", ()))
+
+    def next_restart(self, node: int, now: float) -> float:
+        """When the node goes down next; inf if never."""
+        return next((each.start for each in self._of.get("restart", ()) if each.start > now and _meets(each, node)), inf)
+
+    def skew(self, node: int, now: float) -> float:
+        """Seconds that a node's clock is ahead."""
+        return sum(
+            each.offset + each.drift * (now - each.start)
+            for each in self._of.get("clock_skew", ())
+            if _holds(each, now) and _meets(each, node)
+        )
+
+
+def _holds(fault: Fault, now: float) -> bool:
+    return fault.start <= now < fault.start + fault.duration
+
+
+def _meets(fault: Fault, node: int) -> bool:
+    return fault.nodes is None or node in fault.nodes

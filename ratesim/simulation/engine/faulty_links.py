@@ -1,0 +1,166 @@
+"""What fails: a way to a server that is cut, lossy or slow, a server that goes down and comes back with less, a node that
+restarts under its requests."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from math import inf
+from typing import Any
+
+from ratesim.errors import ConnectionFailed, StorageError
+from ratesim.limit import Decision, Limit
+from ratesim.runtime import Future, SimRuntime
+from ratesim.simulation.engine.remote_storage import ModelBacking, SimDriver, carry_out, subject
+from ratesim.simulation.engine.store_server import changes
+from ratesim.simulation.network.links import BACK, LOST, OUT, draw
+from ratesim.storage.base import RateLimitStorage
+from ratesim.storage.memory.entry import Counter
+from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.remote.operations import Operation
+
+__all__ = ["FailingDriver", "NodeDown", "NodeProcess", "ReplicatedBacking"]
+
+
+class NodeDown(ConnectionFailed):
+    """The node that had the request went down before it answered: its caller's connection is reset."""
+
+
+class NodeProcess:
+    """A node that restarts now and then, as its callers see it: what is under way in it then fails.
+
+    storages: those of all nodes, of which each restart replaces one. What has left the node arrives and is charged all the
+    same; its answer finds nobody.
+    """
+
+    def __init__(self, storages: Sequence[RateLimitStorage], node: int, runtime: SimRuntime) -> None:
+        self._storages = storages
+        self._node = node
+        self._runtime = runtime
+        self._under_way: dict[Future[Decision], None] = {}
+
+    async def acquire(self, identifier: str, limit: Limit, cost: float, now: float, session: str | None = None) -> Decision:
+        """As the node's storage, and NodeDown."""
+        answer: Future[Decision] = self._runtime.future()
+        self._under_way[answer] = None
+        self._runtime.begin(self._carry(answer, self._storages[self._node].acquire(identifier, limit, cost, now, session)))
+        try:
+            return await answer
+        finally:
+            self._under_way.pop(answer, None)
+
+    async def _carry(self, answer: Future[Decision], asked: Coroutine[Any, Any, Decision]) -> None:
+        try:
+            decision = await asked
+        except StorageError as error:
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(decision)
+
+    def go_down(self) -> None:
+        """Everybody who waits is told."""
+        for answer in self._under_way:
+            if not answer.done():
+                answer.set_exception(NodeDown(f"node {self._node} went down"))
+
+
+class FailingDriver(SimDriver):
+    """One node's way to a server, as the server's timeline has it."""
+
+    def __init__(self, driver: SimDriver, node: int) -> None:
+        super().__init__(*driver.parts)
+        self._node = node
+        self._timeline = self._server.timeline
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        server = self._server
+        out, service, back = self._drawn(batch)
+        await self._processor.spend(server.costs.cpu(len(batch)))
+        await self._travel(out, batch, "to_server")
+        try:
+            answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
+        except ConnectionFailed:
+            await self._travel(back, batch, "from_server")
+            raise
+        await self._travel(back, batch, "from_server")
+        return answers
+
+    async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
+        env, timeline = self._runtime.env, self._timeline
+        arrival = env.now
+        if timeline.server_down(arrival):
+            raise ConnectionFailed("the server is down", sent=False)
+        outage = timeline.next_outage(arrival)
+        if not await self._server.spend(service * timeline.slowness(arrival), outage):
+            raise ConnectionFailed("the server went down")
+        answers = self._server.meter.execute(batch)
+        await self._runtime.sleep(min(self._flushed(batch, answers), outage) - env.now)
+        if env.now >= outage:  # it is done, but nobody will say so
+            raise ConnectionFailed("the server went down")
+        return answers
+
+    async def _travel(self, seconds: float, batch: Sequence[Operation], direction: str) -> None:
+        runtime, node, now = self._runtime, self._node, self._runtime.env.now
+        if self._timeline.cut(node, now, direction):
+            await runtime.future()  # nobody sets it: the client gives up when its timeout has passed
+        loss = self._timeline.loss(node, now, direction)
+        if loss > 0.0:
+            # By the time at which it is sent: who tries again is not lost again because it was lost before.
+            uniform = draw(self._seed, subject(batch[0])[0], now, LOST[OUT if direction == "to_server" else BACK])
+            seconds += self._link.resent(uniform, loss) - self._link.resent(uniform)  # its own losses are in `seconds`
+        await runtime.sleep(seconds)
+
+
+class ReplicatedBacking(ModelBacking):
+    """A server that may go down, and a replica that takes in every change later.
+
+    make: an empty store; its argument tells whether it numbers decisions, as the server's does and the replica's must not.
+    """
+
+    def __init__(self, make: Callable[[bool], MemoryStorage], now: Callable[[], float]) -> None:
+        super().__init__(make(True))
+        self._make = make
+        self._now = now
+        self._replica = make(False)
+        self._behind: deque[tuple[float, Operation]] = deque()
+        self._lag = inf
+
+    def lags(self, seconds: float) -> None:
+        """The replica is this many seconds behind from now on; inf: there is none."""
+        self._lag = seconds
+
+    def execute(self, batch: Sequence[Operation]) -> list[object]:
+        if self._lag < inf:
+            now = self._now()
+            self._behind.extend((now, each) for each in batch if changes(each))
+            self._catch_up(now)
+        return super().execute(batch)
+
+    def fail_over(self) -> None:
+        """The replica takes the server's place, and gets a replica of its own; what it had not taken in is lost."""
+        self._catch_up(self._now())
+        self._behind.clear()
+        self.memory = _copied(self._replica, self._make(True))
+
+    def lose_memory(self) -> None:
+        """The server begins anew, and its replica as well."""
+        self._behind.clear()
+        self._replica = self._make(False)
+        self.memory = self._make(True)
+
+    def _catch_up(self, now: float) -> None:
+        behind = self._behind
+        while behind and behind[0][0] <= now - self._lag:
+            carry_out(self._replica, behind.popleft()[1])
+
+
+def _copied(source: MemoryStorage, target: MemoryStorage) -> MemoryStorage:
+    for key, entry in source.entries.items():
+        identifier, name = key if isinstance(key, tuple) else (str(key), "")
+        if isinstance(entry, Counter):
+            target.put_count(identifier, entry.count, entry.expires_at)
+        else:
+            target.put(identifier, entry.export(), entry.expires_at, name)
+    return target

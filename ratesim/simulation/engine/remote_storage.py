@@ -1,0 +1,222 @@
+"""`RemoteStorage`: any backing behind a modelled network and queue.
+
+It is a `ServedStorage` like RedisStorage, with a driver that travels: a hop out, a wait and service at the server's station,
+the backing's decision at the end of the service, a hop back. Coalescing, timeouts, retries and the breaker are the client's
+own code. Backings differ in where a decision runs and never in the decision: a MemoryStorage (`ModelBacking`), or a real
+driver over fakeredis or a live server (`fidelity.LoopBacking`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ratesim.limit import Limit
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.cost_model.profile import QUANTILES, Backend
+from ratesim.simulation.engine.outcome_columns import column
+from ratesim.simulation.engine.store_server import Server, changes, wrote
+from ratesim.simulation.network.links import BACK, OUT, Link, draw, draws
+from ratesim.simulation.queueing.processor_sharing import EventLoop
+from ratesim.storage.base import StorageStats
+from ratesim.storage.config import ClientConfig
+from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.remote.client import Client
+from ratesim.storage.remote.operations import Acquire, Apply, Driver, Get, Increment, Observe, Operation, Put, Reset
+from ratesim.storage.remote.storage import ServedStorage
+from traffic import Trace
+
+__all__ = ["ModelBacking", "Plan", "RemoteStorage", "SimDriver", "carry_out", "subject"]
+
+_SERVICE, _FLUSH = 2, 6  # purposes of draws
+
+# What is measured under which name; the rest costs what an acquire costs.
+_OPERATIONS: dict[type[Operation], str] = {Get: "get", Apply: "apply"}
+
+
+class ModelBacking:
+    """A MemoryStorage: the fast one."""
+
+    def __init__(self, memory: MemoryStorage) -> None:
+        self.memory = memory
+
+    def execute(self, batch: Sequence[Operation]) -> list[object]:
+        memory = self.memory
+        if len(batch) == 1:  # most are
+            return [_CARRY_OUT[batch[0].__class__](memory, batch[0])]
+        return [_CARRY_OUT[operation.__class__](memory, operation) for operation in batch]
+
+
+def _acquire(memory: MemoryStorage, asked: Acquire) -> object:
+    limits = asked.limits
+    limit = limits[0] if len(limits) == 1 else limits
+    return memory.decide(asked.identifier, limit, asked.cost, asked.now, asked.consume)
+
+
+def _get(memory: MemoryStorage, asked: Get) -> object:
+    entry = memory.entry(asked.identifier, asked.name, asked.now)
+    return None if entry is None else entry.export()
+
+
+def _put(memory: MemoryStorage, asked: Put) -> None:
+    memory.put(asked.identifier, asked.state, asked.now + asked.ttl, asked.name)
+
+
+def carry_out(memory: MemoryStorage, operation: Operation) -> object:
+    """What a server does when it is asked for an operation."""
+    return _CARRY_OUT[operation.__class__](memory, operation)
+
+
+_CARRY_OUT: dict[type[Operation], Callable[[MemoryStorage, Any], object]] = {
+    Acquire: _acquire,
+    Apply: lambda memory, asked: memory.apply(asked.charge).export(),
+    Get: _get,
+    Put: _put,
+    Observe: lambda memory, asked: memory.learn(asked.identifier, asked.limits, asked.score, asked.now),
+    Increment: lambda memory, asked: memory.count(asked.identifier, asked.amount, asked.window),
+    Reset: lambda memory, asked: memory.forget(asked.identifier),
+}
+
+
+class Asked(Acquire, frozen=True, gc=False):
+    """An acquire that knows which request of the trace it is for."""
+
+    request: int
+
+
+_CARRY_OUT[Asked] = _acquire
+
+
+class Plan:
+    """What chance has in store for every request of a trace, on one way to one kind of server; drawn all at once.
+
+    request: the row of the trace whose turn it is; who sends a request says so.
+    """
+
+    def __init__(self, seed: int, trace: Trace, link: Link, costs: Backend) -> None:
+        self.request = 0
+        self.out = column(link.ways(seed, trace, OUT))
+        self.service = column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, costs.factors))
+        self.back = column(link.ways(seed, trace, BACK))
+
+
+class SimDriver:
+    """One node's way to a server. Nodes share the server and the plan; `processor` is the node's own.
+
+    A batch meets, in this order: the client's processor, the way out, the server (locks, processor, disk), the way back.
+    What the client spends on the answer is spent before the question: whoever comes then waits as long.
+    """
+
+    def __init__(
+        self, server: Server, link: Link, processor: EventLoop, runtime: SimRuntime, seed: int, plan: Plan | None = None
+    ) -> None:
+        self._server = server
+        self._link = link
+        self._processor = processor
+        self._runtime = runtime
+        self._seed = seed
+        self._plan = plan
+
+    @property
+    def parts(self) -> tuple[Server, Link, EventLoop, SimRuntime, int, Plan | None]:
+        """What it was made of."""
+        return self._server, self._link, self._processor, self._runtime, self._seed, self._plan
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        server, runtime = self._server, self._runtime
+        out, service, back = self._drawn(batch)
+        await self._processor.spend(server.costs.cpu(len(batch)), out)
+        if server.straight:
+            # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
+            arrival = runtime.env.now
+            back += server.take(arrival, service) - arrival
+            answers = server.meter.execute(batch)
+        else:
+            answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
+        await runtime.sleep(back)
+        return answers
+
+    async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
+        """Wait for the processor, decide at the end of the service, and wait for the disk."""
+        server, runtime, env = self._server, self._runtime, self._runtime.env
+        await server.spend(service)
+        answers = server.meter.execute(batch)
+        await runtime.sleep(self._flushed(batch, answers) - env.now)
+        return answers
+
+    async def _in_turn(self, batch: Sequence[Operation], service: float) -> list[object]:
+        """Hold the rows that the batch changes until that is on the disk."""
+        server = self._server
+        assert server.locks is not None
+        names = list({subject(each)[0]: None for each in batch if changes(each)})
+        mine, earlier = server.locks.queue(names)
+        try:
+            for each in earlier:
+                await each
+            return await self._served(batch, service)
+        finally:
+            server.locks.release(names, mine)
+
+    def _flushed(self, batch: Sequence[Operation], answers: Sequence[object]) -> float:
+        """When what the batch has changed, until now, is on the disk."""
+        commit, costs, now = self._server.commit, self._server.costs.commit, self._runtime.env.now
+        if commit is None or costs is None or not any(map(wrote, batch, answers)):
+            return now
+        return commit.take(now, costs.of(1, draw(self._seed, subject(batch[0])[0], self._runtime.time(), _FLUSH)))
+
+    def _drawn(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
+        """The way out, the service and the way back, in seconds."""
+        first, plan, costs = batch[0], self._plan, self._server.costs
+        if plan is not None and isinstance(first, Asked):
+            row = first.request
+            return plan.out[row], (costs.fixed + len(batch) * costs.item) * plan.service[row], plan.back[row]
+        # By the time at which it is sent: a flush that is tried again is not lost again because it was lost before.
+        identifier, now = subject(first)[0], self._runtime.time()
+        seed, way = self._seed, self._link.way
+        service = costs.service(
+            len(batch), draw(seed, identifier, now, _SERVICE), _OPERATIONS.get(first.__class__, "acquire")
+        )
+        return way(seed, identifier, now, OUT), service, way(seed, identifier, now, BACK)
+
+    async def close(self) -> None:
+        """The network and the server belong to the deployment."""
+
+
+class RemoteStorage(ServedStorage):
+    """A backing behind a link and a station, as one node sees it."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        runtime: SimRuntime,
+        config: ClientConfig,
+        rng: np.random.Generator,
+        plan: Plan | None = None,
+    ) -> None:
+        super().__init__(Client(driver, runtime, config, rng), runtime)
+        if plan is not None:
+
+            def asked(identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Acquire:
+                return Asked(identifier, limits, cost, now, consume, plan.request)
+
+            self._asked = asked
+
+    async def cleanup_expired(self) -> int:
+        """Expiry belongs to the backing, which drops nothing a decision could need."""
+        return 0
+
+    async def get_stats(self) -> StorageStats:
+        return StorageStats(0, 0, operations=self.client.operations, errors=dict(self.client.errors))
+
+
+def subject(operation: Operation) -> tuple[str, float]:
+    """Whose operation it is and when: what its random draws belong to."""
+    if isinstance(operation, Apply):
+        return operation.charge.identifier, operation.charge.entries[0][0]
+    if isinstance(operation, Acquire | Observe | Get | Put | Increment):
+        return operation.identifier, operation.now
+    if isinstance(operation, Reset):
+        return operation.identifier, 0.0
+    raise TypeError(f"unknown operation {type(operation).__name__}")

@@ -1,0 +1,143 @@
+"""A server as all nodes see it: who decides, and what keeps a batch waiting: locks, then the processor, then the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from ratesim.limit import Decision
+from ratesim.runtime import Future, SimRuntime
+from ratesim.simulation.cost_model.profile import Backend
+from ratesim.simulation.engine.fault_timeline import Timeline
+from ratesim.simulation.network.wire_size import Metered
+from ratesim.simulation.queueing.fifo_station import Station
+from ratesim.simulation.queueing.processor_sharing import TimeShared
+from ratesim.storage.remote.operations import Acquire, Get, Operation
+
+__all__ = ["GroupCommit", "RowLocks", "Server", "changes", "wrote"]
+
+ASLEEP = 0.004  # seconds without work after which a server costs all of its profile's `wake`; half of them, half of it
+
+
+class Server:
+    """meter: who decides, and the bytes of it on the wire. station: its processor, first come, first served; or cores:
+    those that its processes share, and None without such.
+
+    commit, locks: None where it answers without waiting for a disk, and where it has no rows to lock. timeline: what befalls
+    it.
+    """
+
+    def __init__(self, meter: Metered, costs: Backend, runtime: SimRuntime, timeline: Timeline | None = None) -> None:
+        self._runtime = runtime
+        self.timeline = timeline or Timeline([])
+        self.meter = meter
+        self.costs = costs
+        self.station = Station(costs.concurrency)
+        self.cores = TimeShared(runtime, costs.speedup) if len(costs.speedup) > 1 else None
+        self.commit = None if costs.commit is None else GroupCommit()
+        self.locks = RowLocks(runtime) if costs.locks else None
+        # Whether whoever comes first is decided and answered first.
+        self.straight = self.locks is None and self.commit is None and self.cores is None and self.station.in_order
+        self._awake_until = 0.0
+
+    @property
+    def busy(self) -> float:
+        """Processor seconds spent."""
+        return self.station.busy if self.cores is None else self.cores.busy
+
+    def woken(self, arrival: float, service: float) -> float:
+        """What a batch that comes to the processor at `arrival` and needs `service` seconds there needs if that slept."""
+        idle = arrival - self._awake_until
+        if idle > 0.0 and self.costs.wake > 0.0:
+            service += self.costs.wake * min(idle / ASLEEP, 1.0)
+        return service
+
+    def take(self, arrival: float, service: float) -> float:
+        """When a batch that comes to the station at `arrival` leaves it."""
+        if arrival > self._awake_until:
+            service = self.woken(arrival, service)
+        end = self.station.take(arrival, service)
+        if end > self._awake_until:
+            self._awake_until = end
+        return end
+
+    async def spend(self, service: float, outage: float = inf) -> bool:
+        """Wait for the processor, and for the service; False when it goes down at `outage`, before it is done."""
+        now = self._runtime.env.now
+        if self.cores is None:
+            end = self.take(now, service)
+            await self._runtime.sleep(min(end, outage) - now)
+            return end <= outage
+        await self.cores.spend(service if self.cores.inside else self.woken(now, service))
+        self._awake_until = self._runtime.env.now
+        return self._awake_until <= outage
+
+    @property
+    def processor(self) -> Station | TimeShared:
+        """Where batches are served."""
+        return self.station if self.cores is None else self.cores
+
+    def begin_anew(self, at: float, down: float) -> None:
+        """It went down at `down`, and is there again at `at`."""
+        self.station.begin_anew(at, down)
+        if self.commit is not None:
+            self.commit = GroupCommit()
+
+
+class GroupCommit:
+    """The flush of a write-ahead log: one at a time, and who comes during a flush shares the next one.
+
+    Calls come in order of time.
+    """
+
+    __slots__ = ("_ends", "_next")
+
+    def __init__(self) -> None:
+        self._ends = 0.0  # of the flush under way, or of the last one
+        self._next: float | None = None  # end of the flush for which somebody waits
+
+    def take(self, arrival: float, seconds: float) -> float:
+        """When what is there at `arrival` is on the disk. `seconds`: what a flush takes, should one begin for it."""
+        if self._next is not None and arrival >= self._ends:
+            self._ends, self._next = self._next, None
+        if arrival >= self._ends:
+            self._ends = arrival + seconds
+            return self._ends
+        if self._next is None:
+            self._next = self._ends + seconds
+        return self._next
+
+
+class RowLocks:
+    """Rows that somebody holds until a commit: who wants one waits for its turn, in the order in which they came."""
+
+    def __init__(self, runtime: SimRuntime) -> None:
+        self._runtime = runtime
+        self._last: dict[str, Future[None]] = {}  # of each row, the last that wants it or holds it
+
+    def queue(self, names: Sequence[str]) -> tuple[Future[None], list[Future[None]]]:
+        """(what tells the next that these rows are free again, what to wait for)."""
+        last = self._last
+        earlier = [last[name] for name in names if name in last]
+        mine: Future[None] = self._runtime.future()
+        for name in names:
+            last[name] = mine
+        return mine, earlier
+
+    def release(self, names: Sequence[str], mine: Future[None]) -> None:
+        """These rows are free."""
+        last = self._last
+        for name in names:
+            if last.get(name) is mine:
+                del last[name]
+        mine.set_result(None)
+
+
+def changes(operation: Operation) -> bool:
+    """Whether it may write; a peek and a read do not."""
+    return not isinstance(operation, Get) and not (isinstance(operation, Acquire) and not operation.consume)
+
+
+def wrote(operation: Operation, answer: object) -> bool:
+    """Whether it did: a request that was denied changes nothing."""
+    return changes(operation) and not (isinstance(answer, Decision) and not answer.allowed)

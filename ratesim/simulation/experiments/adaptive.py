@@ -1,0 +1,155 @@
+"""Inquiries: questions whose next run depends on what the last one found, such as a bisection.
+
+An inquiry is a generator. It yields the jobs whose rows it needs, is sent those rows, in the same order, and returns what it
+found. Inquiries are composed with `yield from`, and those that do not depend on each other with `together`, so that no core
+waits. `pursue` carries one out; it makes each run once, however many inquiries ask for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from ratesim.progress import Pace, Progress, shown
+from ratesim.simulation.experiments.executors import Failed, here, on_processes
+from ratesim.simulation.experiments.job import Job, forget, work
+from ratesim.simulation.experiments.result_store import Kept
+from ratesim.simulation.scenario.scenario import ScenarioError
+
+__all__ = ["Found", "Inquiry", "InquiryError", "Row", "pursue", "together"]
+
+T = TypeVar("T")
+
+Row: TypeAlias = dict[str, Any]
+"""What `RunResult.row` tells of a run."""
+
+Inquiry: TypeAlias = Generator[Sequence[Job], list[Row], T]
+
+
+class InquiryError(Exception):
+    """A run that was needed failed: one line that names it."""
+
+
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """What an inquiry returned, and the rows of all runs that it asked for, by the keys of their jobs."""
+
+    result: T
+    rows: dict[str, Row]
+
+
+def together(*inquiries: Inquiry[Any]) -> Inquiry[list[Any]]:
+    """Several at the same time; what each returned, in their order."""
+    results: list[Any] = [None] * len(inquiries)
+    asked: dict[int, Sequence[Job]] = {}
+
+    def go_on(number: int, rows: list[Row] | None) -> None:
+        asked.pop(number, None)
+        try:
+            asked[number] = next(inquiries[number]) if rows is None else inquiries[number].send(rows)
+        except StopIteration as end:
+            results[number] = end.value
+
+    for number in range(len(inquiries)):
+        go_on(number, None)
+    while asked:
+        numbers = list(asked)
+        rows = yield [job for number in numbers for job in asked[number]]
+        for number in numbers:
+            own, rows = rows[: len(asked[number])], rows[len(asked[number]) :]
+            go_on(number, own)
+    return results
+
+
+def pursue(
+    inquiry: Inquiry[T],
+    *,
+    processes: int | None = None,
+    out: Path | None = None,
+    known: Mapping[str, Row] | None = None,
+    progress: Progress | bool | None = None,
+    expected: int | None = None,
+) -> Found[T]:
+    """Carry an inquiry out. processes: as many as cores; the numbers are the same. out: a directory that keeps every row as
+    soon as there is one, and in which rows are found. known: rows that need not be made. progress: called with (done, asked
+    for up to now, what is next), in runs, or in requests where it is said how many are `expected`, about.
+
+    Raises ScenarioError, InquiryError, KeptError, ClusterError, KeyboardInterrupt, and what the inquiry raises.
+    """
+    kept = None if out is None else Kept(out)
+    rows: dict[str, Row] = {}
+    todo: deque[Job] = deque()
+    waited: set[str] = set()
+    pace, counted = Pace(), {"made": 0, "requests": 0, "live": 0, "simulated": 0.0}
+
+    def find(batch: Sequence[Job]) -> None:
+        """What is known of it; the rest is to be made."""
+        for job in batch:
+            if job.key in rows or job.key in waited:
+                continue
+            if known is not None and job.key in known:
+                rows[job.key] = known[job.key]
+            elif kept is not None and job.key in kept:
+                rows[job.key] = kept[job.key]
+            else:
+                waited.add(job.key)
+                todo.append(job)
+
+    with shown(progress) as tell, closing(inquiry):
+
+        def show(what: str) -> None:
+            requests = int(max(counted["live"], counted["requests"]))
+            told = f"{what}; {pace.text(requests, counted['simulated'])}"
+            if expected is None:
+                tell(len(rows), len(rows) + len(waited), told)
+            else:
+                tell(min(requests, expected - 1), expected, told)
+
+        def beat(requests: int) -> None:
+            counted["live"] += requests
+            if requests:
+                show("running")
+
+        def add(job: Job, row: Row | Failed) -> None:
+            if isinstance(row, Failed):
+                kind, _, what = row.reason.partition(": ")
+                if kind == ScenarioError.__name__:  # what was asked cannot be run
+                    raise ScenarioError(what)
+                error = InquiryError(f"{job}: {row.reason}")
+                if row.told:
+                    error.add_note(row.told)
+                raise error
+            rows[job.key] = row
+            waited.discard(job.key)
+            counted["requests"] += row["requests"]
+            counted["simulated"] += row["simulated_seconds"]
+            if kept is not None:
+                kept.add(job.key, row)
+            show(str(job))
+
+        cores = processes or os.cpu_count() or 1
+        workers = None
+        try:
+            batch = next(inquiry)
+            while True:
+                find(batch)
+                if todo and workers is None:  # the queue grows as the inquiry goes on, and the workers stay
+                    show("starting")
+                    workers = here(work, todo, beat) if cores == 1 else on_processes(work, todo, cores, beat)
+                while waited:
+                    assert workers is not None
+                    came = next(workers, None)
+                    assert came is not None, "workers go on while there are jobs"
+                    add(*came)
+                batch = inquiry.send([rows[job.key] for job in batch])
+        except StopIteration as end:
+            return Found(end.value, rows)
+        finally:
+            if workers is not None:
+                workers.close()
+            forget()

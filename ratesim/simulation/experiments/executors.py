@@ -1,0 +1,253 @@
+"""Workers: who carries out jobs that do not depend on each other. This process, others on this machine, or a Dask cluster.
+
+Each of the three yields (job, result) as results come, in any order, and `Failed` for a job that gave none. A worker that
+dies takes no result with it: its job is done again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
+from typing import Any, TypeAlias, TypeVar
+
+from ratesim.progress import Progress
+
+__all__ = ["ClusterError", "Failed", "Work", "here", "on_dask", "on_processes"]
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+Work = Callable[[J, Progress], R]
+"""Carries out a job, and tells how many of its requests are done. A function of a module, so that workers can import it."""
+
+Beat = Callable[[int], None]
+"""Told how many more requests have been simulated."""
+
+ALONE = 2  # times that a job is tried with no other job near, after a worker died that may have been its own
+BEAT = 0.5  # seconds between two looks at how far the workers are
+CONNECT = 10.0  # seconds that a scheduler has to answer
+
+
+class ClusterError(Exception):
+    """No worker could be had: one line with the remedy."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job without a result. reason: one line. told: the traceback, where there is one."""
+
+    reason: str
+    told: str = ""
+
+
+Results: TypeAlias = Generator[tuple[J, "R | Failed"], None, None]
+
+
+def here(work: Work[J, R], jobs: Sequence[J], beat: Beat) -> Results[J, R]:
+    """One after the other, in this process. A deque of jobs may grow while results are taken, and is left empty."""
+    waiting = jobs if isinstance(jobs, deque) else deque(jobs)
+    while waiting:
+        job = waiting.popleft()
+        yield job, _attempt(work, job, beat)
+
+
+def on_processes(work: Work[J, R], jobs: Sequence[J], processes: int, beat: Beat) -> Results[J, R]:
+    """On so many processes of this machine. They end with this one, also when it is killed.
+
+    A deque of jobs may grow while results are taken, and is left empty; the processes stay until no job is left.
+
+    When a process dies, every job that was near it is suspected, and tried again by itself; a job in whose process that
+    happens twice more has failed. Raises ClusterError where no process can even begin.
+    """
+    waiting = jobs if isinstance(jobs, deque) else deque(jobs)
+    while waiting:
+        suspects = deque((yield from _together(work, waiting, processes, beat, ahead=1)))
+        last: J | None = None
+        deaths = 0
+        while suspects:
+            for job in (yield from _together(work, suspects, 1, beat, ahead=0)):  # one, or none
+                deaths = deaths + 1 if job is last else 1
+                last = job
+                if deaths < ALONE:
+                    suspects.appendleft(job)
+                else:
+                    yield job, Failed(f"its process died each of {1 + ALONE} times, the last {ALONE} with no other job near")
+
+
+def _together(
+    work: Work[J, R], waiting: deque[J], processes: int, beat: Beat, ahead: int
+) -> Generator[tuple[J, R | Failed], None, list[J]]:
+    """Jobs from the left of `waiting`, until there are none or a process dies; then those that were under way.
+
+    ahead: jobs that are handed out before a process is free for them, so that none waits for this one.
+    """
+    context = multiprocessing.get_context("spawn")  # forking a process that runs threads may deadlock
+    running: dict[Future[R | Failed], J] = {}
+    with _pool(context, processes) as (pool, count):
+        known = 0
+        while waiting or running:
+            whole = True
+            while whole and waiting and len(running) < processes + ahead:
+                try:
+                    with _undisturbed():
+                        running[pool.submit(_elsewhere, work, waiting[0])] = waiting[0]
+                    waiting.popleft()
+                except BrokenProcessPool:
+                    whole = False
+            done, _ = wait(running, timeout=BEAT, return_when=FIRST_COMPLETED)
+            if not all(_came_back(future) for future in done):
+                whole = False
+            if not whole:
+                done, _ = wait(running)
+            for future in [future for future in running if future in done and _came_back(future)]:
+                error = future.exception()
+                yield running.pop(future), Failed(_line(error)) if error else future.result()
+            beat(count[_REQUESTS] - known)
+            known = count[_REQUESTS]
+            if not whole:
+                if not count[_BEGUN]:
+                    raise ClusterError(
+                        "no process could begin: a script that sweeps on several needs `if __name__ == '__main__':` around "
+                        "what it does; processes=1 needs none"
+                    )
+                return list(running.values())
+    return []
+
+
+def _came_back(future: Future[Any]) -> bool:
+    return not isinstance(future.exception(), BrokenProcessPool)
+
+
+_BEGUN, _REQUESTS = 0, 1
+
+
+@contextmanager
+def _pool(context: SpawnContext, processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
+    """Processes, and what they count together. They live as long as the pipe's other end, which only we hold: until we
+    close it, or die."""
+    reader, writer = context.Pipe(duplex=False)
+    # Without a lock, which a process that is killed might never give back. A count lost now and then is only not shown.
+    count = context.RawArray("q", 2)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(reader, count))
+    try:
+        yield pool, count
+        pool.shutdown(wait=True)
+    finally:
+        writer.close()
+        pool.shutdown(wait=True, cancel_futures=True)
+        reader.close()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A Ctrl-C waits, and processes that begin meanwhile never see one: to stop them is for us to do.
+
+    That it is blocked here is what those processes inherit. Another thread may be told of it all the same, and then it is
+    this one that Python interrupts: so it is also noted, and raised afterwards.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not hasattr(signal, "pthread_sigmask") or before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if noted:
+        signal.raise_signal(signal.SIGINT)
+
+
+_count: Any = None  # in a worker: what it and the others count
+
+
+def _begin(reader: Connection, count: Any) -> None:
+    """The first thing that a worker does."""
+    global _count
+    _count = count
+    _count[_BEGUN] += 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(reader,), name="ratesim-end", daemon=True).start()
+
+
+def _end_with(reader: Connection) -> None:
+    try:
+        reader.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _elsewhere(work: Work[J, R], job: J) -> R | Failed:
+    def beat(requests: int) -> None:
+        _count[_REQUESTS] += requests
+
+    return _attempt(work, job, beat)
+
+
+def _attempt(work: Work[J, R], job: J, beat: Beat) -> R | Failed:
+    told = 0
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal told
+        beat(done - told)
+        told = done
+
+    try:
+        return work(job, progress)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on, and it is reported by name
+        return Failed(_line(error), traceback.format_exc())
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def on_dask(work: Work[J, R], jobs: Sequence[J], address: str) -> Results[J, R]:
+    """On the workers of an existing Dask cluster, which must have the same ratesim installed. address: its scheduler's.
+
+    The cluster itself gives the job of a dead worker to another, as often as its `allowed-failures` says. Raises
+    ClusterError.
+    """
+    try:
+        from distributed import Client, as_completed
+    except ImportError as missing:
+        raise ClusterError("a sweep on a Dask cluster needs the extra: pip install 'ratesim[distributed]'") from missing
+    if re.fullmatch(r"([a-z]+://)?.+:\d+", address) is None:  # a client of what is no address takes 20 s to give up
+        raise ClusterError(f"scheduler {address}: is no address; write one such as tcp://host:8786")
+    try:
+        client = Client(address, timeout=CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"scheduler {address}: no Dask scheduler answers there: {error}") from error
+    with client:
+        running = {client.submit(_quietly, work, job, pure=False): job for job in jobs}
+        try:
+            for future in as_completed(list(running), loop=client.loop):
+                job = running.pop(future)
+                if future.status == "finished":
+                    yield job, future.result()
+                elif future.status == "error":
+                    yield job, Failed(_line(future.exception()))
+                else:
+                    yield job, Failed(f"the cluster gave it up: {future.status}")
+                future.release()
+        finally:
+            client.cancel(list(running))
+
+
+def _quietly(work: Work[J, R], job: J) -> R | Failed:
+    return _attempt(work, job, lambda requests: None)

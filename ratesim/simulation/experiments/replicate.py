@@ -1,0 +1,236 @@
+"""`replicate`: as many runs as the question needs. And `paired`: what candidates differ by, seed against seed.
+
+A replication differs from another in its seed, that is in what its requests meet on the network and at the servers and, of
+a recipe, in the requests themselves; a log is what it is. Every candidate is asked and meets the same (common random
+numbers). Runs are added in rounds until the 95 % interval of every metric that the requirements name is narrow enough, or
+the budget is spent: the sequential procedure of Chow and Robbins, On the asymptotic theory of fixed-width sequential
+confidence intervals for the mean, Annals of Mathematical Statistics 36 (1965), with a first round that is not too small,
+because a lucky one would end it at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from ratesim.progress import Progress
+from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.experiments.job import Job, jobs_of
+from ratesim.simulation.experiments.sweep import Finished, carry_out
+from ratesim.simulation.scenario.grid import is_field
+from ratesim.simulation.scenario.scenario import Candidate, Requirements, Scenario, ScenarioError
+
+__all__ = ["Precision", "Replicated", "half_width", "paired", "replicate"]
+
+METRICS = ("latency_p99", "over_admission")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How well one metric of one candidate is known.
+
+    values: its place in the grid. mean, half_width: over the replications; the half-width of the 95 % interval by Student's
+    t, nan for fewer than two. wanted: the half-width that is small enough. enough: whether it is, or more would not help.
+    """
+
+    candidate: str
+    values: dict[str, Any]
+    metric: str
+    threshold: float
+    replications: int
+    mean: float
+    half_width: float
+    wanted: float
+    enough: bool
+
+    def __str__(self) -> str:
+        place = "".join(f", {field} = {value}" for field, value in self.values.items())
+        known = f"{self.mean:.3g} ± {self.half_width:.2g}, wanted ± {self.wanted:.2g}"
+        return f"{self.candidate}{place}: {self.metric} {known}, after {self.replications} replications"
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """results: the table of all runs, as of `sweep`. precision: one for each candidate and metric. partial: interrupted."""
+
+    results: pd.DataFrame
+    precision: tuple[Precision, ...]
+    partial: bool
+
+    @property
+    def missed(self) -> tuple[Precision, ...]:
+        """What is not known well enough, because the budget was spent or the runs were interrupted."""
+        return tuple(each for each in self.precision if not each.enough)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether all is known well enough, or what is not."""
+        runs = f"{len(self.results)} runs"
+        if not self.missed:
+            return f"Every interval is narrow enough after {runs}."
+        why = "it was interrupted" if self.partial else "the budget is spent"
+        return f"After {runs} {why}; not known well enough: {'; '.join(map(str, self.missed))}."
+
+
+def replicate(
+    scenario: Scenario,
+    candidates: Sequence[Candidate] | None = None,
+    *,
+    share: float = 0.1,
+    budget: int = 1000,
+    least: int = 5,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    profile: Profile | None = None,
+    processes: int | None = None,
+    scheduler: str | None = None,
+    out: Path | None = None,
+    progress: Progress | bool | None = None,
+) -> Replicated:
+    """Run every candidate until what the requirements name is known to within `share` of its threshold.
+
+    share: of the threshold, for the half-width of the 95 % interval. budget: runs, of all candidates together. least:
+    replications of each before anything is judged, 2 or more. The rest: as for `sweep`. Which runs are made depends on
+    results only, never on who makes them. Where the requirements allow an over-admission of exactly none, a candidate that
+    over-admits in one replication has failed, and more of them would not help; neither where no request got an answer.
+
+    Raises what `sweep` raises, and ScenarioError for requirements without a number or a budget that is too small.
+    """
+    if not (0 < share <= 1 and math.isfinite(share)) or least < 2:
+        raise ScenarioError(f"replications: share {share:g} must be above 0 and at most 1, least {least} at least 2")
+    first = jobs_of(scenario, candidates, [scenario.seed], grid, profile or Profile.load())
+    groups = [_Group(job, share, least) for job in first]
+    for group in groups:
+        if not group.thresholds:
+            raise ScenarioError("requirements: name p99 or max_over_admission, for how well a metric must be known")
+    if budget < least * len(groups):
+        raise ScenarioError(f"budget: {budget} runs are too few for {least} of each of {len(groups)} candidates")
+    counts = [least] * len(groups)
+    known: dict[str, dict[str, Any]] = {}
+    while True:
+        jobs = [job for group, count in zip(groups, counts, strict=True) for job in group.jobs(count)]
+        finished = carry_out(jobs, processes, scheduler, out, progress, known)
+        known = finished.rows
+        precision = [group.precision(finished) for group in groups]
+        granted = [0] * len(groups)
+        if not finished.partial and not finished.failed:
+            more = [group.more(each) for group, each in zip(groups, precision, strict=True)]
+            granted = _granted(more, budget - sum(counts))
+        if not any(granted):
+            return Replicated(finished.table(), tuple(each for own in precision for each in own), finished.partial)
+        counts = [count + extra for count, extra in zip(counts, granted, strict=True)]
+
+
+class _Group:
+    """The replications of one candidate at one point of the grid."""
+
+    def __init__(self, first: Job, share: float, least: int) -> None:
+        self._first = first
+        self._share = share
+        self._least = least
+        self.thresholds = _thresholds(first.scenario.requirements)
+
+    def jobs(self, count: int) -> list[Job]:
+        return [replace(self._first, seed=self._first.seed + k) for k in range(count)]
+
+    def precision(self, finished: Finished) -> list[Precision]:
+        rows = [finished.rows[job.key] for job in finished.jobs if self._owns(job) and job.key in finished.rows]
+        return [self._judged(metric, [row[metric] for row in rows]) for metric in self.thresholds]
+
+    def more(self, precision: list[Precision]) -> int:
+        """Replications that the least known metric will need, by its spread so far; never more than twice as many in all."""
+        extra = 0
+        for each in precision:
+            if not each.enough:
+                n = each.replications
+                needed = n * (each.half_width / each.wanted) ** 2 if each.wanted > 0 else math.inf
+                extra = max(extra, min(max(math.ceil(min(needed, 2 * n)) - n, 1), n))
+        return extra
+
+    def _owns(self, job: Job) -> bool:
+        return job.candidate == self._first.candidate and job.values == self._first.values
+
+    def _judged(self, metric: str, seen: list[float]) -> Precision:
+        threshold = self.thresholds[metric]
+        wanted = self._share * threshold
+        half = half_width(seen)
+        # Nothing is decided by more runs where one has shown enough: an over-admission where none is allowed, no answer.
+        settled = any(not math.isfinite(value) or (threshold == 0 and value > 0) for value in seen)
+        mean = float(np.mean(seen)) if seen else math.nan
+        first = self._first
+        enough = settled or (half <= wanted and len(seen) >= self._least)
+        return Precision(first.candidate.name, first.values, metric, threshold, len(seen), mean, half, wanted, enough)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of their mean, by Student's t; nan for fewer than two values or such as are not finite."""
+    n = len(values)
+    if n < 2 or not np.isfinite(values).all():
+        return math.nan
+    if min(values) == max(values):
+        return 0.0
+    return float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(n))
+
+
+def _thresholds(requirements: Requirements) -> dict[str, float]:
+    named = zip(METRICS, (requirements.p99, requirements.max_over_admission), strict=True)
+    return {metric: threshold for metric, threshold in named if threshold is not None}
+
+
+def _granted(asked: list[int], left: int) -> list[int]:
+    """What of the replications that are asked for the budget still pays: one for each in turn."""
+    granted = [0] * len(asked)
+    while left > 0 and granted != asked:
+        for i, wish in enumerate(asked):
+            if granted[i] < wish and left > 0:
+                granted[i] += 1
+                left -= 1
+    return granted
+
+
+def paired(results: pd.DataFrame, reference: str, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+    """By how much each candidate differs from a reference one: metric - metric of the reference, by seed.
+
+    results: of `sweep` or `replicate`. One row for each point of the grid, candidate and metric: `difference`, the mean over
+    the seeds that both have run, `low` and `high`, its 95 % interval by Student's t (nan for one seed), `seeds`, and
+    `differs`, whether the interval leaves out 0. Since both met the same draws, it is narrower than those of the two would
+    let expect. Raises ValueError for a reference that is not there.
+    """
+    if reference not in set(results["candidate"]):
+        known = ", ".join(map(repr, results["candidate"].unique()))
+        raise ValueError(f"reference {reference!r}: candidates here are {known}")
+    fields = [str(column) for column in results.columns if is_field(str(column))]
+    return pd.DataFrame(list(_differences(results, reference, metrics, fields)))
+
+
+def _differences(
+    results: pd.DataFrame, reference: str, metrics: Sequence[str], fields: list[str]
+) -> Iterator[dict[str, Any]]:
+    points = results.groupby(fields, sort=False, dropna=False) if fields else [((), results)]
+    for place, rows in points:
+        by_seed = {name: of_name.set_index("seed") for name, of_name in rows.groupby("candidate", sort=False)}
+        if reference not in by_seed:
+            continue
+        for name, own in by_seed.items():
+            if name == reference:
+                continue
+            for metric in metrics:
+                apart = (own[metric] - by_seed[reference][metric]).dropna()
+                mean, half = float(apart.mean()), half_width(list(apart))
+                yield {
+                    **dict(zip(fields, place, strict=True)),
+                    "candidate": name,
+                    "reference": reference,
+                    "metric": metric,
+                    "difference": mean,
+                    "low": mean - half,
+                    "high": mean + half,
+                    "seeds": len(apart),
+                    "differs": abs(mean) > half,
+                }

@@ -1,0 +1,154 @@
+"""`sweep`: a grid over the fields of a scenario, times candidates, times seeds, as one tidy DataFrame.
+
+The numbers are the same to the bit whether this process makes them, several, or a Dask cluster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from ratesim.progress import Pace, Progress, shown
+from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.experiments.executors import Beat, Failed, Results, here, on_dask, on_processes
+from ratesim.simulation.experiments.job import Job, forget, jobs_of, work
+from ratesim.simulation.experiments.result_store import Kept
+from ratesim.simulation.scenario.scenario import Candidate, Scenario
+
+__all__ = ["Finished", "SweepError", "carry_out", "sweep", "table"]
+
+
+class SweepError(Exception):
+    """Some runs failed; the message names them. results: the table of the others."""
+
+    def __init__(self, message: str, results: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.results = results
+
+
+def sweep(
+    scenario: Scenario,
+    candidates: Sequence[Candidate] | None = None,
+    seeds: Sequence[int] | None = None,
+    *,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    profile: Profile | None = None,
+    processes: int | None = None,
+    scheduler: str | None = None,
+    out: Path | None = None,
+    progress: Progress | bool | None = None,
+) -> pd.DataFrame:
+    """One row for each point of the grid, candidate and seed, in that order, whoever ran it.
+
+    candidates: the scenario's catalogue unless given. seeds: its replications. grid: values by field, such as
+    {"deployment.nodes": [1, 8, 64]}; each field is a column of the table. processes: as many as cores; 1 runs here.
+    scheduler: the address of a Dask scheduler, whose workers run them instead; a log must lie there under the same path.
+    out: a directory that keeps each row as soon as there is one, and finds those that it has: a sweep that was stopped or
+    killed goes on from there. progress: as for `run`.
+
+    Ctrl-C ends it with the rows that are done; then the column `partial` is true in all of them, as is `attrs["partial"]`.
+    Raises ScenarioError before anything runs, ClusterError, KeptError, and, after the others have run, SweepError.
+    """
+    jobs = jobs_of(scenario, candidates, seeds, grid, profile or Profile.load())
+    return carry_out(jobs, processes, scheduler, out, progress).table()
+
+
+class Finished:
+    """What came of jobs. rows: by key. failed: those without a row, unless it was interrupted before their turn."""
+
+    def __init__(self, jobs: Sequence[Job], kept: Kept | None, known: Mapping[str, dict[str, Any]]) -> None:
+        self.jobs = jobs
+        self.rows = {job.key: known[job.key] for job in jobs if job.key in known}
+        self.failed: list[tuple[Job, Failed]] = []
+        self.partial = False
+        self._kept = kept
+        if kept is not None:
+            self.rows |= {job.key: kept[job.key] for job in jobs if job.key in kept}
+
+    def add(self, job: Job, result: dict[str, Any] | Failed) -> None:
+        if isinstance(result, Failed):
+            self.failed.append((job, result))
+            return
+        self.rows[job.key] = result
+        if self._kept is not None:
+            self._kept.add(job.key, result)
+
+    def table(self) -> pd.DataFrame:
+        """The tidy table, also written to the directory. Raises SweepError."""
+        results = table(self.jobs, self.rows, self.partial)
+        if self._kept is not None:
+            self._kept.close(results)
+        if self.failed:
+            named = "; ".join(f"{job}: {failed.reason}" for job, failed in self.failed[:3])
+            more = f" and {len(self.failed) - 3} more" if len(self.failed) > 3 else ""
+            error = SweepError(f"{len(self.failed)} of {len(self.jobs)} runs failed: {named}{more}", results)
+            if self.failed[0][1].told:
+                error.add_note(self.failed[0][1].told)
+            raise error
+        return results
+
+
+def carry_out(
+    jobs: Sequence[Job],
+    processes: int | None,
+    scheduler: str | None,
+    out: Path | None,
+    progress: Progress | bool | None,
+    known: Mapping[str, dict[str, Any]] | None = None,
+) -> Finished:
+    """Run the jobs of which there is no row yet, neither in `out` nor in `known`; see `sweep`."""
+    finished = Finished(jobs, None if out is None else Kept(out), known or {})
+    todo = list({job.key: job for job in jobs if job.key not in finished.rows}.values())
+    found = len(jobs) - len(todo)
+    pace = Pace()
+    counted = {"requests": 0, "simulated": 0.0, "live": 0, "done": 0}
+
+    with shown(progress) as tell:
+
+        def show(what: str) -> None:
+            requests = int(max(counted["live"], counted["requests"]))
+            tell(found + int(counted["done"]), len(jobs), f"{what}; {pace.text(requests, counted['simulated'])}")
+
+        def beat(requests: int) -> None:
+            counted["live"] += requests
+            if requests:
+                show("running")
+
+        try:
+            if todo:
+                tell(found, len(jobs), "starting")
+            with closing(_workers(todo, processes, scheduler, beat)) as results:
+                for job, result in results:
+                    finished.add(job, result)
+                    counted["done"] += 1
+                    if not isinstance(result, Failed):
+                        counted["requests"] += result["requests"]
+                        counted["simulated"] += result["simulated_seconds"]
+                    show(str(job))
+            tell(len(jobs), len(jobs), "done")
+        except KeyboardInterrupt:
+            finished.partial = True
+        finally:
+            forget()
+    return finished
+
+
+def _workers(jobs: list[Job], processes: int | None, scheduler: str | None, beat: Beat) -> Results[Job, dict[str, Any]]:
+    if scheduler is not None:
+        return on_dask(work, jobs, scheduler)
+    processes = min(processes or os.cpu_count() or 1, len(jobs))
+    return here(work, jobs, beat) if processes <= 1 else on_processes(work, jobs, processes, beat)
+
+
+def table(jobs: Sequence[Job], rows: Mapping[str, Mapping[str, Any]], partial: bool) -> pd.DataFrame:
+    """The rows of those jobs that have one, in the order of the jobs, each with its place in the grid."""
+    named = {"partial": partial}
+    listed = [{**job.values, **rows[job.key], "candidate": job.candidate.name, **named} for job in jobs if job.key in rows]
+    results = pd.DataFrame(cast(Any, listed))
+    results.attrs["partial"] = partial
+    return results

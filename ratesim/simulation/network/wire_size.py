@@ -1,0 +1,202 @@
+"""Bytes on the wire: how long what travels between the nodes and their store is, in the store's own protocol.
+
+What is sent is packed by the drivers' own encoders. What is answered is put together here as the servers do it: RESP2
+(redis.io/docs/latest/develop/reference/protocol-spec) and PostgreSQL's protocol 3.0 ("Message Formats" in its manual).
+Counted is the payload of TCP, on connections that are open, to a server that knows the scripts or statements: no headers, no
+TLS. A test holds both sides against what real servers sent and received.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import isinf
+from typing import Protocol
+
+import redis.asyncio
+from psycopg.adapt import PyFormat, Transformer
+
+from ratesim.limit import Decision
+from ratesim.state import RateLimitState
+from ratesim.storage.postgres import PostgresDriver
+from ratesim.storage.redis import RedisDriver
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation
+from ratesim.storage.urls import StorageURL
+
+__all__ = ["Backing", "Metered", "PostgresWire", "RedisWire", "Wire", "wire_of"]
+
+ALWAYS, SELDOM = 64, 251  # operations of a kind that are all measured, and of how many later batches one is; a prime, so
+# that no rhythm of the traffic keeps step with it
+
+
+class Backing(Protocol):
+    """Decides at once, at the virtual instant at which it is asked."""
+
+    def execute(self, batch: Sequence[Operation]) -> list[object]: ...
+
+
+class Wire(Protocol):
+    """Bytes of a batch on its way to the store, and of the answers to it."""
+
+    def sent(self, batch: Sequence[Operation]) -> int: ...
+
+    def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int: ...
+
+
+class Metered:
+    """A backing, and the bytes that reach it and that it answers.
+
+    Batches are alike, and packing one takes longer than to simulate it: after the first 64 operations of a kind one batch
+    in 251 is packed, and the others are taken to need as much for each operation (a ratio estimate, as in
+    storage/footprint.py).
+    """
+
+    def __init__(self, backing: Backing, wire: Wire) -> None:
+        self.backing = backing
+        self._wire = wire
+        # By the kind of a batch's first operation: batches, operations, and of the measured ones operations, bytes in, out;
+        # and the operations that no figure counts.
+        self._kinds: dict[type[Operation], list[int]] = {}
+
+    def execute(self, batch: Sequence[Operation]) -> list[object]:
+        answers = self.backing.execute(batch)
+        kind = self._kinds.get(batch[0].__class__)
+        if kind is None:
+            kind = self._kinds[batch[0].__class__] = [0, 0, 0, 0, 0, 0]
+        kind[0] += 1
+        kind[1] += len(batch)
+        if kind[2] < ALWAYS or kind[0] % SELDOM == 0:
+            kind[2] += len(batch)
+            kind[3] += self._wire.sent(batch)
+            kind[4] += self._wire.answered(batch, answers)
+        return answers
+
+    def discount(self) -> None:
+        """Figures count from now on."""
+        for kind in self._kinds.values():
+            kind[5] = kind[1]
+
+    @property
+    def bytes_to_store(self) -> int:
+        """That reached the store."""
+        return round(sum((kind[1] - kind[5]) * kind[3] / kind[2] for kind in self._kinds.values()))
+
+    @property
+    def bytes_from_store(self) -> int:
+        """That the store answered."""
+        return round(sum((kind[1] - kind[5]) * kind[4] / kind[2] for kind in self._kinds.values()))
+
+
+def wire_of(url: StorageURL) -> Wire:
+    """The protocol of a store; TypeError for memory, which has none."""
+    if url.backend == "redis":
+        return RedisWire(RedisDriver(url.config))
+    if url.backend == "postgres":
+        return PostgresWire(PostgresDriver(url.config))
+    raise TypeError(f"{url.backend} has no wire")
+
+
+class RedisWire:
+    """One pipeline of commands."""
+
+    def __init__(self, driver: RedisDriver) -> None:
+        self._driver = driver
+        self._packer = redis.asyncio.Connection()  # is never connected
+
+    def sent(self, batch: Sequence[Operation]) -> int:
+        return sum(len(part) for command in self._driver.commands(batch) for part in self._packer.pack_command(*command))
+
+    def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
+        return sum(map(_resp, batch, answers))
+
+
+def _resp(operation: Operation, answer: object) -> int:
+    if isinstance(answer, Decision):
+        numbers = (answer.remaining, answer.retry_after, answer.reset_after)
+        return len("*5\r\n:1\r\n:0\r\n") + sum(_bulk(f"{number:.17g}") for number in numbers)
+    if isinstance(answer, RateLimitState):
+        fields = _hash(answer, _name(operation))
+        return len(f"*{len(fields)}\r\n") + sum(map(_bulk, fields))
+    return len("*0\r\n")  # no state, nothing to say, or an error
+
+
+def _bulk(text: str) -> int:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return len(f"${size}\r\n\r\n") + size
+
+
+def _hash(state: RateLimitState, name: str) -> list[str]:
+    """Fields and values of a state as the scripts write them (lua/record.lua); when it expires is about as long as now."""
+    prefix = f"{name}." if name else ""
+    numbers: dict[str, float | list[float]] = {"last_accessed": state.last_accessed, "expires_at": state.last_accessed}
+    numbers |= state.algorithm_data.fields | {"created_at": state.created_at, "request_count": state.request_count}
+    items = [prefix + "algorithm", state.algorithm_data.algorithm]
+    for field, value in numbers.items():
+        values = value if isinstance(value, list) else [value]
+        items += [prefix + field, " ".join(f"{each:.17g}" for each in values)]
+    for node, mark in state.watermarks.items():
+        items += [f"{prefix}w:{node}", f"{mark.epoch:.17g} {mark.consumed:.17g}"]
+    return items
+
+
+class PostgresWire:
+    """Statements that the server has prepared: Bind, Describe, Execute and Sync each."""
+
+    def __init__(self, driver: PostgresDriver) -> None:
+        self._driver = driver
+        self._adapter = Transformer()
+
+    def sent(self, batch: Sequence[Operation]) -> int:
+        total = 0
+        for parameters in self._driver.parameters(batch):
+            texts = self._adapter.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
+            values = sum(4 + (0 if text is None else len(text)) for text in texts)
+            bind = 5 + len("\0_pg3_0\0") + 2 + 2 * len(parameters) + 2 + values + 4
+            total += bind + 7 + 10 + 5
+        return total
+
+    def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
+        total = 0
+        rows = [_columns(operation, answer) for operation, answer in zip(batch, answers, strict=True)]
+        for names in {names for names, _ in rows}:  # a statement each, nearly: see _groups in storage/postgres.py
+            mine = [values for other, values in rows if other == names and values]
+            described = 7 + sum(len(name) + 1 + 18 for name in names)
+            numbers = sum(4 + len(str(number)) for number in range(1, len(mine) + 1))
+            sizes = numbers + sum(7 + sum(4 + len(value.encode()) for value in values) for values in mine)
+            total += 5 + described + sizes + 5 + len(f"SELECT {len(mine)}\0") + 6
+        return total
+
+
+def _columns(operation: Operation, answer: object) -> tuple[tuple[str, ...], list[str]]:
+    """The names of a statement's columns, and the row of one operation but for its number; empty where there is none."""
+    if isinstance(operation, Acquire):
+        names: tuple[str, ...] = ("ord", "allowed", "decider", "remaining", "retry_after", "reset_after")
+        if not isinstance(answer, Decision):
+            return names, []
+        numbers = (answer.remaining, answer.retry_after, answer.reset_after)
+        return names, ["t", "1", *map(_shortest, numbers)]
+    kinds = ("algorithm", "state", "created", "accessed", "requests", "metadata", "watermarks")
+    if isinstance(operation, Apply):
+        names = ("ord", *(f"out_{kind}" for kind in kinds))
+    else:
+        names = ("ord", "algorithm", "state", "extract", "extract", "request_count", "metadata", "watermarks")
+    if not isinstance(answer, RateLimitState):
+        return names, []
+    state = f"{{{','.join(map(_shortest, answer.algorithm_data.values()))}}}"
+    marks = {
+        node: [mark.epoch, int(mark.consumed) if mark.consumed % 1 == 0 else mark.consumed]
+        for node, mark in answer.watermarks.items()
+    }
+    times = (_shortest(answer.created_at), _shortest(answer.last_accessed))
+    row = [answer.algorithm_data.algorithm, state, *times, str(answer.request_count), json.dumps(answer.metadata)]
+    return names, [*row, json.dumps(marks)]
+
+
+def _shortest(number: float) -> str:
+    return "Infinity" if isinf(number) else repr(number).removesuffix(".0")
+
+
+def _name(operation: Operation) -> str:
+    if isinstance(operation, Apply):
+        return operation.charge.limit.name
+    return operation.name if isinstance(operation, Get) else ""

@@ -1,0 +1,229 @@
+"""Processors that all who are there share: an asyncio process among its tasks, an operating system among processes.
+
+Both are followed in virtual time: what each of those inside has been given since the beginning. Who comes at virtual time v
+and needs s of it leaves at v + s, however many come and go meanwhile; so it takes no more than an event for each who leaves
+(L. Kleinrock, Time-shared systems: a theoretical treatment, JACM 14, 1967).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Awaitable
+from functools import partial
+from heapq import heappop, heappush
+from itertools import pairwise
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+import simpy
+
+from ratesim.runtime import Future, SimRuntime
+from ratesim.simulation.queueing.station_stats import SharedAccount
+
+__all__ = ["EventLoop", "Sharing", "TimeShared"]
+
+CHUNK = 2048  # who have left, before the account is told
+CLOSE = 1e-9  # seconds: who would leave so soon leaves now, since virtual time is rounded
+
+
+class Sharing(ABC):
+    """The common half: who is inside, and when the first of them leaves. Subclasses say how fast virtual time goes.
+
+    busy: seconds asked for. account: who was inside, up to a moment ago; all of it once this is closed.
+    """
+
+    def __init__(self, runtime: SimRuntime) -> None:
+        self._runtime = runtime
+        self._virtual = 0.0
+        self._at = 0.0  # when that was brought forward
+        self._work = 0.0  # seconds that those inside need, all together
+        self._inside: list[_Customer] = []
+        self._wakes = inf  # the earliest time at which an event is set to see who leaves
+        self._alone: _Alone | None = None  # the one who is there, as long as nobody else comes
+        self._count = 0
+        self.busy = self._stays = self._services = 0.0
+        self.account = SharedAccount()
+        self._came, self._left = array("d"), array("d")  # since the account was told
+
+    @property
+    def inside(self) -> int:
+        """How many are there."""
+        if self._alone is None and not self._inside:
+            return 0
+        self._go_to(self._runtime.env.now)
+        return len(self._inside) + (self._alone is not None)
+
+    def close(self, at: float) -> None:
+        """The observation ends at `at`; for inf, when nothing happens any more. AssertionError where Little's law fails."""
+        self._go_to(self._runtime.env.now if at == inf else at)
+        self._settle(self._at)
+        unfinished = sum(self._at - each.came for each in self._inside)
+        self.account.end(unfinished + (0.0 if self._alone is None else self._at - self._alone.came))
+
+    def discount(self, at: float) -> None:
+        """Figures count from now, `at`, on."""
+        self._go_to(at)
+        self._settle(at)
+        self.account.discount(at)
+
+    def _settle(self, to: float) -> None:
+        self.account.pass_by(to, np.array(self._came), np.array(self._left), self._stays, self._services)
+        del self._came[:], self._left[:]
+        self._stays = self._services = 0.0
+
+    @abstractmethod
+    def _pace(self, many: int) -> float:
+        """Virtual time by second, with so many inside."""
+
+    def _enter(self, seconds: float, needs: float, after: float) -> Awaitable[None]:
+        """Done `after` seconds after somebody has left who comes now, asks for `seconds` and needs so much virtual time."""
+        now = self._runtime.env.now
+        alone = self._alone
+        if alone is not None or self._inside:
+            self._go_to(now)
+            alone = self._alone
+        self._came.append(now)
+        self.busy += seconds
+        if alone is None and not self._inside:
+            # Most come to an empty place and leave before the next comes: one event is enough for leaving and what is after.
+            self._work = seconds
+            left = now + needs / self._pace(1)
+            sleep = self._runtime.sleep(left - now + after)
+            self._alone = _Alone(left, now, seconds, needs, after, sleep)
+            self._at = now
+            return sleep
+        if alone is not None:
+            self._alone = None
+            done = self._runtime.future()
+            self._runtime.put_off(alone.sleep, done)
+            self._push(alone.needs, alone.came, alone.seconds, alone.after, done)
+        self._work += seconds
+        done = self._runtime.future()
+        self._push(self._virtual + needs, now, seconds, after, done)
+        self._set(now)
+        return done
+
+    def _push(self, leaves: float, came: float, seconds: float, after: float, done: Future[None]) -> None:
+        self._count += 1
+        heappush(self._inside, _Customer(leaves, self._count, came, seconds, after, done))
+
+    def _go_to(self, now: float) -> None:
+        alone = self._alone
+        if alone is not None:
+            if now >= alone.left:
+                self._alone = None
+                self._gone(alone.came, alone.seconds, alone.left)
+                self._virtual = self._work = 0.0
+            else:
+                self._virtual += (now - self._at) * self._pace(1)
+        elif self._inside:
+            self._virtual += (now - self._at) * self._pace(len(self._inside))
+        self._at = now
+
+    def _gone(self, came: float, seconds: float, left: float) -> None:
+        self._stays += left - came
+        self._services += seconds
+        self._left.append(left)
+        if len(self._left) >= CHUNK:
+            self._settle(left)
+
+    def _set(self, now: float) -> None:
+        """See to it that there is an event when the first will leave; a set one that is too early looks again."""
+        at = now + max((self._inside[0].leaves - self._virtual) / self._pace(len(self._inside)), 0.0)
+        if at < self._wakes:
+            self._wakes = at
+            event = simpy.Timeout(self._runtime.env, at - now)
+            event.callbacks.append(self._pass)
+
+    def _pass(self, _: simpy.Event) -> None:
+        now = self._runtime.env.now
+        if now >= self._wakes:  # else an earlier one was set since, and has looked
+            self._wakes = inf
+            self._runtime.run(self._leave, now)
+
+    def _leave(self, now: float) -> None:
+        self._go_to(now)
+        inside = self._inside
+        while inside and inside[0].leaves - self._virtual <= CLOSE * self._pace(len(inside)):
+            customer = heappop(inside)
+            self._gone(customer.came, customer.seconds, now)
+            self._work -= customer.seconds
+            if customer.after > 0.0:
+                event = simpy.Timeout(self._runtime.env, customer.after)
+                event.callbacks.append(partial(self._runtime.run, customer.done.set_result))
+            else:
+                customer.done.set_result(None)
+        if inside:
+            self._set(now)
+        else:
+            self._virtual = self._work = 0.0
+
+
+class _Customer(NamedTuple):
+    """leaves: in virtual time. came, seconds, after: see `_enter`. done: whom to tell."""
+
+    leaves: float
+    number: int
+    came: float
+    seconds: float
+    after: float
+    done: Future[None]
+
+
+class _Alone(NamedTuple):
+    """left: when it will have left, if nobody comes. needs: its virtual time, from 0 on. sleep: until it has left, and what
+    is after."""
+
+    left: float
+    came: float
+    seconds: float
+    needs: float
+    after: float
+    sleep: Awaitable[None]
+
+
+class EventLoop(Sharing):
+    """An asyncio process: in each turn of its event loop everybody under way takes one step.
+
+    So what is under way ends in the order in which it began, large or small, after as many turns; and a turn lasts as long
+    as the steps of all and one look for news together. With short turns all get through the same fraction of their work:
+    d(fraction)/dt = 1 / (look + the sum of what those under way need). Virtual time is that fraction.
+
+    look: seconds that a customer who is alone takes longer than each of many, since all looks for news are its own.
+    """
+
+    def __init__(self, runtime: SimRuntime, look: float = 0.0) -> None:
+        super().__init__(runtime)
+        self._look = look
+
+    def spend(self, seconds: float, after: float = 0.0) -> Awaitable[None]:
+        """To be awaited: done `after` seconds after `seconds` of work are done."""
+        return self._enter(seconds, 1.0, after)
+
+    def _pace(self, many: int) -> float:
+        return 1.0 / max(self._look + self._work, 1e-9)
+
+
+class TimeShared(Sharing):
+    """Cores that an operating system shares among processes, an equal part of the time to each. Virtual time is that part.
+
+    speedup: {processes: what they get done together, over what one does}; straight lines between.
+    """
+
+    def __init__(self, runtime: SimRuntime, speedup: dict[int, float]) -> None:
+        super().__init__(runtime)
+        points = sorted({0: 0.0, 1: 1.0, **speedup}.items())
+        speeds = [0.0]
+        for (a, low), (b, high) in pairwise(points):
+            speeds += [low + (high - low) * (n - a) / (b - a) for n in range(a + 1, b + 1)]
+        self._shares = [0.0, *(speed / n for n, speed in enumerate(speeds[1:], 1))]
+
+    def spend(self, seconds: float, after: float = 0.0) -> Awaitable[None]:
+        """To be awaited: done `after` seconds after `seconds` of a core's time were given."""
+        return self._enter(seconds, seconds, after)
+
+    def _pace(self, many: int) -> float:
+        shares = self._shares
+        return shares[many] if many < len(shares) else shares[-1] * (len(shares) - 1) / many

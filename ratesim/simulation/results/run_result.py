@@ -1,0 +1,287 @@
+"""`RunResult`: what came of one run, request by request, and the views of it that a report, or a doubt, asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratesim.simulation.queueing.station_stats import Account
+from ratesim.simulation.results.accuracy import Score
+from ratesim.simulation.results.histogram import Histogram
+from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.storage import StorageURL
+from traffic import Trace
+
+__all__ = ["RunResult", "jain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """One run. Arrays have one row for each request of the trace, which is what came after the warm-up, if there was one.
+
+    began: when the first request was due, that of the warm-up, as a time since the epoch; faults count from there.
+
+    allowed: whether it was admitted; false also where no decision came. failed: whether none came; errors: how many, by
+    kind. latency: seconds until the answer, or the error. sequence: the position in the order of decisions, 0 where none was
+    taken. view_age: see `Decision`, or None where nobody decides on a view. node: who served it.
+
+    partial: it was interrupted, and the rows are only those of requests that had their answer; in_flight more had been
+    sent. stations: the accounts of "store" ("store 0" and so on, where there are several), "node 0" and so
+    on. bytes_to_store, bytes_from_store: on the wire (see wire.py),
+    of what reached the store. node_bytes: what each node's own entries take at the end, shape (nodes,). store_bytes: what
+    the store takes with every key that was asked for, as measured for one key.
+
+    events: moments that were simulated: requests that came, and SimPy's events.
+
+    fidelity: what decided: model, fake or live; server: which one that was and its version, "" where none was asked.
+    """
+
+    scenario: Scenario
+    candidate: Candidate
+    seed: int
+    began: float
+    trace: Trace
+    allowed: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
+    latency: NDArray[np.float64]
+    sequence: NDArray[np.int64]
+    node: NDArray[np.int16]
+    score: Score
+    errors: dict[str, int]
+    l2_operations: int
+    l2_busy: float
+    concurrency: int
+    bytes_per_key: float
+    stations: dict[str, Account]
+    bytes_to_store: int
+    bytes_from_store: int
+    node_bytes: NDArray[np.int64]
+    store_bytes: float
+    view_age: NDArray[np.float32] | None = None
+    partial: bool = False
+    in_flight: int = 0
+    events: int = 0
+    fidelity: str = "model"
+    server: str = ""
+
+    def __post_init__(self) -> None:
+        """Nothing is lost or made up: every request was admitted, denied or failed, on some node, after some time."""
+        unanswered = int((~(self.latency >= 0.0)).sum())
+        if unanswered or (self.node < 0).any() or sum(self.errors.values()) != int(self.failed.sum()):
+            raise AssertionError(f"{unanswered} of {len(self.latency)} requests were never answered")
+        if (self.allowed & self.failed).any():
+            raise AssertionError("a request was both admitted and failed")
+        if not len(self.trace) == len(self.allowed) == len(self.failed) == len(self.sequence) == len(self.node):
+            raise AssertionError(f"{len(self.trace)} requests were asked, and something else was answered")
+
+    @property
+    def fail_open(self) -> NDArray[np.bool_]:
+        """Which requests were admitted because their store was away, by nobody's decision."""
+        undecided: NDArray[np.bool_] = self.sequence == 0
+        return self.allowed & undecided
+
+    def row(self) -> dict[str, Any]:
+        """The run as one row of a results table; times in seconds, sizes in bytes.
+
+        requests are admitted, denied or failed; in_flight come on top. fail_open: of the admitted, those that nobody
+        decided, because the store was away. errors: how many of which kind, as text. worst_key, worst_start: where
+        worst_excess was, as a time since the epoch. jain_nodes, jain_keys: how even the shares are, of requests by node and
+        of admitted cost by key. utilisation: of the store, over the time of the trace; node_utilisation and _max: of the
+        nodes' processors, the mean and the busiest. store_waiting: the mean number of batches that wait in the store;
+        store_inside_max, node_inside_max: the most that waited or were served at once. bytes_per_key: as measured for one;
+        node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago the store was last heard of, at
+        each decision; nan where nobody decides on a view. asked_total: cost, of all requests, as exact_total is of what an
+        exact limiter admits. faulty_*: of requests sent while a fault held, failed ones included; 0 where there were none.
+        """
+        requests = len(self.allowed)
+        admitted = int(self.allowed.sum())
+        failed = int(self.failed.sum())
+        answered = self.latency[~self.failed]
+        p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
+        url = StorageURL.parse(self.candidate.storage)
+        worst = self.score.worst
+        stores = [account.counted for name, account in self.stations.items() if name.startswith("store")]
+        nodes = [account.counted for name, account in self.stations.items() if name.startswith("node")]
+        busy = [node.served / max(self.trace.duration, 1e-9) for node in nodes]
+        ages = self.ages()
+        return {
+            "candidate": self.candidate.name,
+            "backend": url.backend if url.hybrid is None else "hybrid",
+            "routing": self.candidate.routing or self.scenario.deployment.routing,
+            "storage": self.candidate.storage,
+            "algorithm": self.scenario.limit.algorithm,
+            "seed": self.seed,
+            "requests": requests,
+            "admitted": admitted,
+            "denied": requests - admitted - failed,
+            "failed": failed,
+            "in_flight": self.in_flight,
+            "fail_open": int(self.fail_open.sum()),
+            "errors": ", ".join(f"{kind} {count}" for kind, count in sorted(self.errors.items())),
+            "asked_total": float(self.trace.cost.sum()),
+            "exact_total": self.score.exact_total,
+            "over_admission": self.score.over_admission,
+            "false_denial": self.score.false_denial,
+            "net_over_admission": self.score.net_over_admission,
+            "worst_excess": self.score.worst_excess,
+            "worst_key": self.trace.keys[worst.key] if worst else None,
+            "worst_start": worst.start if worst else np.nan,
+            "jain_nodes": jain(self.by_node()["requests"].to_numpy(float)),
+            "jain_keys": jain(self.by_key()["admitted"].to_numpy(float)),
+            "latency_p50": float(p50),
+            "latency_p90": float(p90),
+            "latency_p99": float(p99),
+            "latency_max": float(longest),
+            "l2_operations_per_request": self.l2_operations / requests,
+            "l2_busy_per_request": self.l2_busy / requests,
+            "utilisation": self.l2_busy / self.concurrency / max(self.trace.duration, 1e-9),
+            "store_waiting": float(sum((store.inside - store.served) / max(store.seconds, 1e-9) for store in stores)),
+            "store_inside_max": max((store.peak for store in stores), default=0),
+            "node_utilisation": float(np.mean(busy)),
+            "node_utilisation_max": max(busy),
+            "node_inside_max": max(node.peak for node in nodes),
+            "bytes_to_store_per_request": self.bytes_to_store / requests,
+            "bytes_from_store_per_request": self.bytes_from_store / requests,
+            "bytes_per_key": self.bytes_per_key,
+            "node_bytes": float(self.node_bytes.mean()),
+            "node_bytes_max": int(self.node_bytes.max()),
+            "store_bytes": self.store_bytes,
+            "view_age_p50": ages.quantile(0.5) if ages else np.nan,
+            "view_age_p99": ages.quantile(0.99) if ages else np.nan,
+            "view_age_max": ages.quantile(1.0) if ages else np.nan,
+            "simulated_seconds": self.trace.duration,
+            **self._faulty(),
+            "partial": self.partial,
+        }
+
+    def _faulty(self) -> dict[str, Any]:
+        during = np.logical_or.reduce(self._during(), axis=0) if self.scenario.faults else np.zeros(len(self.trace), bool)
+        requests = int(during.sum())
+        return {
+            "faulty_requests": requests,
+            "faulty_failed": int((during & self.failed).sum()),
+            "faulty_latency_p99": float(np.quantile(self.latency[during], 0.99)) if requests else 0.0,
+        }
+
+    def _during(self) -> list[NDArray[np.bool_]]:
+        """For each fault, which requests were sent while it held; a crash is over when a replica has taken over."""
+        since = self.trace.time - self.began
+        return [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.befalls]
+
+    def decisions(self) -> pd.DataFrame:
+        """One row for each request, enough to audit any other number: time, key, cost, session, node, decision, sequence,
+        latency and view_age in seconds; decision is admitted, denied or failed, view_age nan where no view was involved."""
+        trace = self.trace
+        outcome = np.where(self.failed, 2, np.where(self.allowed, 0, 1))
+        age = np.full(len(outcome), np.nan, np.float32) if self.view_age is None else self.view_age
+        return pd.DataFrame(
+            {
+                "time": trace.time,
+                "key": pd.Categorical.from_codes(trace.key, pd.Index(trace.keys)),
+                "cost": trace.cost,
+                "session": trace.session,
+                "node": self.node,
+                "decision": pd.Categorical.from_codes(outcome, pd.Index(["admitted", "denied", "failed"])),
+                "sequence": self.sequence,
+                "latency": self.latency,
+                "view_age": age,
+            }
+        )
+
+    def histogram(self) -> Histogram:
+        """Latencies of the requests that were decided, in seconds. Those of several runs can be added."""
+        return Histogram.of(self.latency[~self.failed])
+
+    def ages(self) -> Histogram | None:
+        """How old the views were that decisions were taken on, in seconds; None where nobody decides on a view.
+
+        The age counts from when the node heard of the store, so what the store was on the way is not in it; inf where it
+        never had.
+        """
+        if self.view_age is None:
+            return None
+        return Histogram.of(self.view_age[~np.isnan(self.view_age)])
+
+    def queues(self) -> pd.DataFrame:
+        """One row for each station, the store and the nodes' processors; see `Account.summary`."""
+        return pd.DataFrame([{"station": name, **account.summary()} for name, account in self.stations.items()])
+
+    def queue(self, station: str = "store") -> pd.DataFrame:
+        """A station over time, in bins; see `Account.series`. Raises KeyError for one that this run has not."""
+        return self.stations[station].series()
+
+    def series(self, seconds: float) -> pd.DataFrame:
+        """By bins of so many seconds: begin (seconds after the first request, that of the warm-up), offered, admitted,
+        denied, failed, latency_p50, latency_p99.
+        """
+        bins = np.floor((self.trace.time - self.began) / seconds).astype(np.int64)
+        table = self.decisions().groupby(bins, observed=True)
+        counted = table["decision"].value_counts().unstack(fill_value=0)
+        found = pd.DataFrame({"begin": counted.index * seconds, "offered": counted.sum(axis=1)}, index=counted.index)
+        for outcome in ("admitted", "denied", "failed"):
+            found[outcome] = counted.get(outcome, 0)
+        found["latency_p50"] = table["latency"].quantile(0.5)
+        found["latency_p99"] = table["latency"].quantile(0.99)
+        return found.reset_index(drop=True)
+
+    def phases(self) -> pd.DataFrame:
+        """What clients saw when all was well, and during each fault; latencies in seconds.
+
+        A request belongs to every fault that held when it was sent; a crash is over when a replica has taken over.
+        """
+        faults, during = self.scenario.faults, self._during()
+        healthy = ~np.logical_or.reduce(during, axis=0) if during else np.ones(len(self.trace), bool)
+        named = [f"{fault.kind} at {fault.start:g} s" for fault in faults]
+        rows = []
+        for phase, rows_of in [("healthy", healthy), *zip(named, during, strict=True)]:
+            requests, admitted, failed, unasked = (
+                int(each[rows_of].sum()) for each in (np.ones_like(healthy), self.allowed, self.failed, self.fail_open)
+            )
+            p50, p99 = np.quantile(self.latency[rows_of], [0.5, 0.99]) if requests else (np.nan, np.nan)
+            counts = (phase, requests, admitted, requests - admitted - failed, failed, unasked)
+            rows.append((*counts, float(p50), float(p99)))
+        return pd.DataFrame(
+            rows, columns=["phase", "requests", "admitted", "denied", "failed", "fail_open", "latency_p50", "latency_p99"]
+        )
+
+    def by_node(self) -> pd.DataFrame:
+        """For each node: requests, admitted cost, the longest and the median latency."""
+        return self._by(self.node, self.scenario.deployment.nodes)
+
+    def by_key(self) -> pd.DataFrame:
+        """The same for each key, by its index."""
+        return self._by(self.trace.key, len(self.trace.keys))
+
+    def _by(self, group: NDArray[np.integer[Any]], groups: int) -> pd.DataFrame:
+        latency = pd.Series(self.latency).groupby(group)
+        return pd.DataFrame(
+            {
+                "requests": np.bincount(group, minlength=groups),
+                "admitted": np.bincount(group, np.where(self.allowed, self.trace.cost, 0.0), groups),
+                "latency_p50": latency.median().reindex(range(groups)),
+                "latency_max": latency.max().reindex(range(groups)),
+            }
+        )
+
+    def worst(self) -> pd.DataFrame:
+        """The admitted requests of the window that `score.worst_excess` speaks of; of no rows when nothing was admitted."""
+        worst = self.score.worst
+        rows = self.decisions()
+        if worst is None:
+            return rows.iloc[:0]
+        time = self.trace.time
+        within = (self.trace.key == worst.key) & (time >= worst.start) & (time < worst.end) & self.allowed
+        return rows.iloc[np.flatnonzero(within)]
+
+
+def jain(shares: NDArray[np.float64]) -> float:
+    """Jain's fairness index, (sum x)^2 / (n * sum x^2): 1 when all have the same, 1/n when one has all; 1 for nothing.
+
+    R. Jain, D. Chiu and W. Hawe, "A quantitative measure of fairness and discrimination", DEC-TR-301, 1984.
+    """
+    squares = float((shares**2).sum())
+    return float(shares.sum()) ** 2 / (len(shares) * squares) if squares > 0 else 1.0

@@ -1,0 +1,68 @@
+"""`ClientsSpec`: the part of a scenario that says how clients react to their answers."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import numpy as np
+import simpy
+from pydantic import Field, model_validator
+
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.scenario.fields import Part, Seconds
+from traffic import AtOnce, Backoff, ClosedLoop, Constant, Exponential, HonourRetryAfter, Trace
+
+__all__ = ["ClientsSpec", "unhindered"]
+
+
+class ClientsSpec(Part):
+    """Clients that react to their answers. Without this, requests come at their times whatever became of others.
+
+    users: a closed loop of so many, each of whom asks, waits for the answer, thinks, and asks again, for the workload's
+        `duration`. They share the workload's `keys` where those are fewer.
+    think: seconds, the mean; exponential, or always the same (`constant`).
+    retry: what a client does that is denied: nothing, ask again at once, after a backoff with jitter, or when the answer
+        said (`retry_after`); `attempts` in all.
+    """
+
+    users: int | None = Field(default=None, ge=1, le=10_000_000)
+    think: Seconds = 1.0
+    constant: bool = False
+    retry: Literal["none", "at_once", "backoff", "retry_after"] = "none"
+    attempts: int = Field(default=3, ge=2, le=1000)
+
+    @model_validator(mode="after")
+    def _react(self) -> Self:
+        if self.users is None and self.retry == "none":
+            raise ValueError("give `users` (a closed loop), or `retry`, or both")
+        return self
+
+    def policy(self) -> AtOnce | Backoff | HonourRetryAfter | None:
+        """What they do when they are denied."""
+        if self.retry == "at_once":
+            return AtOnce(self.attempts)
+        if self.retry == "backoff":
+            return Backoff(max_attempts=self.attempts)
+        return HonourRetryAfter(self.attempts) if self.retry == "retry_after" else None
+
+    def loop(self, keys: int, duration: float, cost: float) -> ClosedLoop:
+        """The closed loop of `users`."""
+        assert self.users is not None
+        think = Constant(self.think) if self.constant else Exponential(self.think)
+        tenants = min(keys, self.users)
+        return ClosedLoop(self.users, think, duration, cost=cost, tenants=tenants, retry=self.policy())
+
+
+def unhindered(clients: ClosedLoop, rng: np.random.Generator, epoch: float) -> Trace:
+    """What clients would ask for if every answer came at once and was yes: the demand that a limit meets."""
+
+    class Yes:
+        allowed, retry_after = True, 0.0
+
+    async def ask(key: int, cost: float, session: int, attempt: int) -> Yes:
+        return Yes()
+
+    env = simpy.Environment()
+    asked = clients.start(SimRuntime(env, epoch), ask, rng)
+    env.run()
+    return asked.trace()

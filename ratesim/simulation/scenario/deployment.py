@@ -1,0 +1,65 @@
+"""`Deployment`: the part of a scenario that says where the limiter runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ratesim.simulation.network.load_balancer import Routing
+from ratesim.simulation.scenario.faults import Fault
+from ratesim.simulation.scenario.fields import Moment, Part, Seconds, share
+
+__all__ = ["Deployment"]
+
+
+# What Redis Sentinel (down-after-milliseconds) and Patroni for PostgreSQL (ttl) wait unless told otherwise, before another
+# primary is chosen. https://github.com/redis/redis/blob/unstable/sentinel.conf,
+# https://patroni.readthedocs.io/en/latest/dynamic_configuration.html
+ELECTION = 30.0
+
+# "Usually much less than 100 milliseconds", Amazon Aurora User Guide, Replication with Amazon Aurora.
+REPLICA_LAG = 0.1
+
+
+class Deployment(Part):
+    """Where the limiter runs: how many API nodes, who sends a request to which, how far the servers are.
+
+    network: a preset (`ratesim.simulation.network.links.PRESETS`).
+    rtt: seconds to the servers and back, in the place of the preset's.
+    loss: the probability that a message is lost and sent again, in the place of the preset's (0 but for mobile_edge).
+    shards: primaries of the Redis cluster that `redis` candidates have, each with as many slots; 1 is a Redis alone.
+
+    type: a single_instance has one node. With high_availability every store (each shard) has a replica, which takes in every
+    change `replica_lag` seconds later, and `election` seconds after the store has crashed it takes its place.
+    """
+
+    type: Literal["single_instance", "clustered", "high_availability"] = "clustered"
+    nodes: int = Field(default=8, ge=1, le=1000)
+    routing: Routing = "round_robin"
+    network: str = "same_zone"
+    rtt: Seconds | None = None
+    loss: Annotated[float, BeforeValidator(share), Field(ge=0, lt=1)] | None = None
+    shards: int = Field(default=1, ge=1, le=1000)
+    replica_lag: Annotated[Moment, Field(le=3600)] = REPLICA_LAG
+    election: Seconds = ELECTION
+
+    @model_validator(mode="after")
+    def _single(self) -> Self:
+        if self.type == "single_instance" and self.nodes != 1:
+            raise ValueError("a single_instance has nodes = 1")
+        return self
+
+    @model_validator(mode="after")
+    def _replicated(self) -> Self:
+        for name in ("replica_lag", "election"):
+            if self.type != "high_availability" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to type = 'high_availability', not to {self.type!r}")
+        return self
+
+    def befallen(self, fault: Fault) -> Fault:
+        """What comes of a fault here. Where a replica takes over, a crash that outlasts the election is a failover of that
+        duration; a shorter one ends as it would, before anybody was elected."""
+        if self.type != "high_availability" or fault.kind != "crash" or fault.duration <= self.election:
+            return fault
+        return Fault(kind="failover", start=fault.start, duration=self.election, lag=self.replica_lag, shard=fault.shard)

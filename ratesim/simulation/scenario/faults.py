@@ -1,0 +1,58 @@
+"""`Fault`: the part of a scenario that says what goes wrong, and when."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ratesim.simulation.scenario.fields import Moment, Part, Seconds, share
+
+__all__ = ["Fault"]
+
+
+class Fault(Part):
+    """What goes wrong, from `start` seconds after the first request on, for `duration`.
+
+    kind, and what it takes:
+    - partition: messages between nodes and the server are lost. nodes, direction, shard.
+    - lossy: a message is lost with probability `loss` and sent again. nodes, direction, shard.
+    - slow: services take `factor` times as long. shard.
+    - crash: the server is down, and comes back with its memory or without (keeps_memory). shard.
+    - failover: the server is down, and a replica comes back in its place that is `lag` seconds behind. shard.
+    - restart: nodes are down, and come back without their memory. nodes.
+    - clock_skew: the clocks of nodes are `offset` seconds ahead, and `drift` more with each second. nodes.
+
+    nodes: their numbers from 0; all unless given. shard: the number, from 0, of the primary of a cluster that it befalls;
+    all unless given. A server that is alone is number 0.
+    """
+
+    kind: Literal["partition", "lossy", "slow", "crash", "failover", "restart", "clock_skew"]
+    start: Moment
+    duration: Seconds
+    nodes: tuple[int, ...] | None = None
+    direction: Literal["both", "to_server", "from_server"] = "both"
+    loss: Annotated[float, BeforeValidator(share), Field(gt=0, lt=1)] = 0.1
+    factor: float = Field(default=10.0, gt=0, le=1e6)
+    keeps_memory: bool = False
+    lag: Annotated[Moment, Field(le=3600)] = 0.1
+    offset: float = Field(default=0.0, ge=-86400, le=86400)
+    drift: float = Field(default=0.0, ge=-0.1, le=0.1)
+    shard: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _takes_what_it_is_given(self) -> Self:
+        takes = {
+            "partition": {"nodes", "direction", "shard"},
+            "lossy": {"nodes", "direction", "loss", "shard"},
+            "slow": {"factor", "shard"},
+            "crash": {"keeps_memory", "shard"},
+            "failover": {"lag", "shard"},
+            "restart": {"nodes"},
+            "clock_skew": {"nodes", "offset", "drift"},
+        }[self.kind]
+        for name in sorted(self.model_fields_set - {"kind", "start", "duration"} - takes):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                continue  # a scenario that was written out whole says what it would be anyway
+            raise ValueError(f"a {self.kind} takes no {name}; it takes {', '.join(sorted(takes))}")
+        return self

@@ -1,0 +1,123 @@
+"""A grid: every combination of values for some fields of a scenario, each one validated as if it had been written so.
+
+A field is named by its place in the TOML file: "deployment.nodes", "limit.rate", and "faults.0.duration" of the first fault.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ratesim.simulation.network.links import PRESETS
+from ratesim.simulation.scenario.scenario import Scenario, ScenarioError
+
+__all__ = ["Variant", "grid_of", "is_field", "seeds_of", "variants"]
+
+_ALONE = ("warmup",)  # fields that belong to no part
+_PARTS = tuple(part for part in Scenario.model_fields if part not in ("name", "seed", "replications", "candidates", *_ALONE))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One point of a grid. values: what was set, by field, as the scenario understood it: "10 ms" is 0.01 here."""
+
+    scenario: Scenario
+    values: dict[str, Any]
+
+
+def is_field(column: str) -> bool:
+    """Whether a column of a table says where a run stands in a grid."""
+    return "." in column or column in _ALONE
+
+
+def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None) -> tuple[Variant, ...]:
+    """The scenario at every point of the grid; the last field varies fastest. Without a grid, the scenario alone.
+
+    Raises ScenarioError, which names the field and the value, before anything has run.
+    """
+    grid = grid or {}
+    for field, values in grid.items():
+        part, dot, _ = field.partition(".")
+        if field not in _ALONE and (part not in _PARTS or not dot):
+            raise ScenarioError(
+                f"grid: {field}: vary a field of {', '.join(_PARTS)}, such as deployment.nodes, or {_ALONE[0]}; "
+                "candidates and seeds are given as such"
+            )
+        if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
+            raise ScenarioError(f"grid: {field}: give a list of at least one value")
+    return tuple(_variant(scenario, dict(zip(grid, point, strict=True))) for point in itertools.product(*grid.values()))
+
+
+def _variant(scenario: Scenario, point: dict[str, Any]) -> Variant:
+    source = ", ".join(f"{field} = {value!r}" for field, value in point.items())
+    changed = scenario
+    if point:
+        data = scenario.model_dump(mode="json", exclude_unset=True)
+        for field, value in point.items():
+            _set(data, field, value)
+        changed = Scenario.of(data, f"grid: with {source}")
+    if changed.deployment.network not in PRESETS:
+        raise ScenarioError(f"deployment.network {changed.deployment.network!r}: known are {', '.join(PRESETS)}")
+    return Variant(changed, {field: _value(changed, field) for field in point})
+
+
+def _set(data: dict[str, Any], field: str, value: Any) -> None:
+    *parts, last = field.split(".")
+    table: Any = data
+    for part in parts:
+        table = table[_place(table, part, field)] if isinstance(table, list) else table.setdefault(part, {})
+        if not isinstance(table, dict | list):
+            raise ScenarioError(f"grid: {field}: {part} has no fields of its own")
+    if isinstance(table, list):
+        table[_place(table, last, field)] = value
+    else:
+        table[last] = value
+
+
+def _place(table: list[Any], part: str, field: str) -> int:
+    if not part.isdecimal() or int(part) >= len(table):
+        raise ScenarioError(f"grid: {field}: the scenario has {len(table)} of these, counted from 0; {part!r} is none")
+    return int(part)
+
+
+def _value(scenario: Scenario, field: str) -> Any:
+    """What a table can hold of it: a table of the scenario as JSON."""
+    value: Any = scenario.model_dump(mode="json")
+    for part in field.split("."):
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
+
+
+def grid_of(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """A grid as it is written on a command line, "deployment.nodes=1,8,64": numbers, true, false and null as in JSON."""
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        field, equals, values = text.partition("=")
+        if not equals or not field or not values:
+            raise ScenarioError(f"grid: {text!r}: write field=value,value such as deployment.nodes=1,8,64")
+        if field in grid:
+            raise ScenarioError(f"grid: {field}: given twice; list its values in one place")
+        grid[field] = [_read(value.strip()) for value in values.split(",")]
+    return grid
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Seeds as they are written on a command line: "1-10,25"."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
+        if match is None or (match[2] and int(match[2]) < int(match[1])) or int(match[2] or match[1]) >= 2**32:
+            raise ScenarioError(f"seeds: {text!r}: write numbers below 2**32 and ranges of them, such as 1-10,25")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(seeds)

@@ -1,0 +1,267 @@
+"""A scenario: the question in one TOML file. Which traffic, which limit, which deployment, what is required, who competes.
+
+Unknown keys are errors that name the key. `Scenario.load` reads a file, or a scenario that ships with the package by its
+name, which is its place in `ratesim/scenarios`: "quickstart", "situations/login".
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from ratesim.algorithms import bind
+from ratesim.errors import Config
+from ratesim.limit import InvalidLimit, Limit
+from ratesim.simulation.network.load_balancer import Routing
+from ratesim.simulation.scenario.clients import ClientsSpec
+from ratesim.simulation.scenario.deployment import Deployment
+from ratesim.simulation.scenario.faults import Fault
+from ratesim.simulation.scenario.fields import Moment, Part, Seconds, Share, seconds, share
+from ratesim.simulation.scenario.workload import EPOCH, WorkloadSpec
+from ratesim.storage import StorageURL
+from traffic import Clients, Trace
+
+__all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
+    "Scenario",
+    "ScenarioError",
+    "WorkloadSpec",
+    "ClientsSpec",
+    "LimitSpec",
+    "Deployment",
+    "Requirements",
+    "Candidate",
+    "Fault",
+    "EPOCH",
+    "seconds",
+    "share",
+    "shipped",
+]
+
+Persistence = Literal["none", "session", "durable"]
+Kind = Literal["memory", "redis", "postgres", "hybrid"]
+
+
+class ScenarioError(ValueError):
+    """A scenario that cannot be run: one line that names the file or the key, and the remedy."""
+
+
+class Requirements(Part):
+    """What the choice must keep. p99: seconds of one decision. persistence: what survives, of `session` the restart of an
+    API node, of `durable` also that of the store. key_count: keys whose state must fit. allowed: the backends that may be
+    used; a hybrid uses two, so hybrid+postgresql needs "hybrid" and "postgres"."""
+
+    p99: Seconds | None = None
+    max_over_admission: Share | None = None
+    max_false_denial: Share | None = None
+    persistence: Persistence = "none"
+    key_count: int = Field(default=1_000_000, ge=1)
+    allowed: tuple[Kind, ...] = Field(default=get_args(Kind), min_length=1)
+
+
+class Candidate(Part):
+    """One that competes: a storage URL (the host is that of the embedded server) and, if it needs one, a routing. algorithm:
+    by which it keeps the limit's rate, with that one's defaults, instead of the scenario's."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9 ._,:+-]{1,80}$")
+    storage: str
+    routing: Routing | None = None
+    algorithm: str | None = None
+
+    @field_validator("storage")
+    @classmethod
+    def _opens(cls, url: str) -> str:
+        try:
+            StorageURL.parse(url)
+        except Config as error:
+            raise ValueError(str(error)) from error
+        # The host is that of the embedded server, and a scenario travels with its report.
+        if "@" in url or re.search(r"[?&](user|password|passfile|sslkey|sslpassword)=", url):
+            raise ValueError("names a user or a password: name only the options, such as redis://localhost?pool_size=20")
+        return url
+
+
+class LimitSpec(Part):
+    """The limit; `rate` as in "10/minute". variants: other algorithms, with their defaults, by which the contenders are
+    tried as well."""
+
+    rate: str
+    algorithm: str = "sliding_window"
+    burst: float | None = None
+    options: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
+    variants: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        bind(self.limit())
+        for algorithm in self.variants:
+            bind(self.by(algorithm).limit())
+        return self
+
+    def by(self, algorithm: str) -> LimitSpec:
+        """The same rate by another algorithm, with its defaults."""
+        return LimitSpec(rate=self.rate, algorithm=algorithm)
+
+    def limit(self) -> Limit:
+        return Limit.parse(self.rate, self.algorithm, self.burst, "", **self.options)
+
+
+class Scenario(Part):
+    """The whole question. `seed` begins the random draws; `replications` runs differ only in their seeds. `warmup`: seconds
+    from the first request on, whose requests are decided as any others and are in no figure."""
+
+    name: str = "scenario"
+    seed: int = Field(default=1, ge=0, lt=2**32)
+    replications: int = Field(default=3, ge=1, le=1000)
+    warmup: Moment = 0.0
+    workload: WorkloadSpec
+    limit: LimitSpec
+    deployment: Deployment = Deployment()
+    requirements: Requirements = Requirements()
+    candidates: tuple[Candidate, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @model_validator(mode="after")
+    def _algorithms_are_there(self) -> Self:
+        for each in self.candidates:
+            bind(self.limited(each.algorithm).limit.limit())
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_are_there(self) -> Self:
+        for fault in self.faults:
+            for node in fault.nodes or ():
+                if not 0 <= node < self.deployment.nodes:
+                    raise ValueError(f"a {fault.kind} of node {node}: nodes are 0 to {self.deployment.nodes - 1}")
+            if fault.shard is not None and fault.shard >= self.deployment.shards:
+                raise ValueError(f"a {fault.kind} of shard {fault.shard}: shards are 0 to {self.deployment.shards - 1}")
+        return self
+
+    def limited(self, algorithm: str | None) -> Scenario:
+        """The same with the limit kept by this algorithm; as it is for None, or the one that it has."""
+        if algorithm is None or algorithm == self.limit.algorithm:
+            return self
+        return self.model_copy(update={"limit": self.limit.by(algorithm)})
+
+    @property
+    def befalls(self) -> tuple[Fault, ...]:
+        """What comes of the faults, one by one, in this deployment."""
+        return tuple(map(self.deployment.befallen, self.faults))
+
+    @classmethod
+    def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:
+        """Read TOML; relative paths in it count from `folder`."""
+        try:
+            return cls.of(tomllib.loads(text), source, folder)
+        except tomllib.TOMLDecodeError as error:
+            raise ScenarioError(f"{source}: not valid TOML: {error}") from error
+
+    @classmethod
+    def of(cls, data: dict[str, Any], source: str = "scenario", folder: Path | None = None) -> Scenario:
+        """From a nested dict with the keys of the TOML file; ScenarioError names the key that is wrong."""
+        try:
+            scenario = cls.model_validate(data)
+        except ValidationError as error:
+            # What may be a text or a number has an error of each kind, and "not a text" says less of a number.
+            first = min(error.errors(), key=lambda each: each["type"] == "string_type")
+            where = ".".join(map(str, _written(first["loc"]))) or "the whole"
+            what = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(_known(cls, first["loc"][:-1]))
+                what = f"unknown key; known here: {known}"
+            raise ScenarioError(f"{source}: {where}: {what}") from error
+        except InvalidLimit as error:
+            raise ScenarioError(f"{source}: limit: {error}") from error
+        if folder is None or scenario.workload.log is None:
+            return scenario
+        log = str((folder / scenario.workload.log).resolve())
+        return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"log": log})})
+
+    @classmethod
+    def load(cls, name: str | Path) -> Scenario:
+        """A TOML file, or a scenario of the package by its name ("quickstart", "situations/login")."""
+        path = Path(name)
+        if path.suffix != ".toml" and not path.exists():
+            known = shipped()
+            if str(name) not in known:
+                raise ScenarioError(f"scenario {str(name)!r}: no such file; shipped with ratesim: {', '.join(known)}")
+            path = known[str(name)]
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ScenarioError(f"scenario {path}: cannot be read: {reason}") from error
+        return cls.parse(text, str(path), path.resolve().parent)
+
+    def trace(self, seed: int | None = None, progress: Any = None, read: Trace | None = None) -> Trace:
+        """The requests of the replication with this seed (the scenario's unless given), the same for every candidate; of a
+        log, the same for every replication. read: the log, if it was read already. Raises LogError, and ScenarioError for no
+        requests at all."""
+        drawn = self.seed if seed is None or self.workload.log is not None else seed
+        trace = self.workload.trace(np.random.default_rng([drawn, 0]), progress, read)
+        if not len(trace):
+            raise ScenarioError(f"workload: no request comes of it with seed {drawn}; make it longer, or its rate higher")
+        return trace
+
+    def clients(self, trace: Trace) -> Clients | None:
+        """Those who ask, where they react; `trace`: the scenario's."""
+        return self.workload.reacting(trace)
+
+    def to_toml(self) -> str:
+        """As a TOML document that `Scenario.parse` reads back into the same scenario."""
+        data = self.model_dump(exclude_none=True)
+        lines = [f"{key} = {_toml(data[key])}" for key in ("name", "seed", "replications", "warmup")]
+        for part in ("workload", "limit", "deployment", "requirements"):
+            table = {key: value for key, value in data[part].items() if value != {}}
+            lines += ["", f"[{part}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        for fault, given in zip(data["faults"], self.faults, strict=True):
+            told = {key: value for key, value in fault.items() if key in given.model_fields_set}
+            lines += ["", "[[faults]]", *(f"{key} = {_toml(value)}" for key, value in told.items())]
+        for candidate in data["candidates"]:
+            lines += ["", "[[candidates]]", *(f"{key} = {_toml(value)}" for key, value in candidate.items())]
+        return "\n".join(lines) + "\n"
+
+
+def shipped() -> dict[str, Path]:
+    """The scenarios that ship with the package, by name, in the order of their names."""
+    folder = Path(str(resources.files("ratesim") / "scenarios"))
+    files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.toml")}
+    return dict(sorted(files.items()))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, str):
+        escapes = {ord('"'): '\\"', ord("\\"): "\\\\", 127: "\\u007f"}
+        escapes |= {code: f"\\u{code:04x}" for code in range(32)}
+        return f'"{value.translate(escapes)}"'
+    return repr(value)
+
+
+def _written(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The place of an error as a file has it: without the kind that a value was tried as."""
+    return loc[:-1] if len(loc) > 1 and loc[-1] in ("str", "constrained-float") else loc
+
+
+def _known(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        if step in ("candidates", "faults"):
+            model = Candidate if step == "candidates" else Fault
+        else:
+            inner = model.model_fields[step].annotation
+            for each in (inner, *get_args(inner)):  # itself, or itself or None
+                if isinstance(each, type) and issubclass(each, BaseModel):
+                    model = each
+    return list(model.model_fields)

@@ -1,0 +1,111 @@
+"""Live replay: the same traffic against real servers, in real time, for the columns of a report that say "measured live".
+
+Every API node is a storage of its own, all in this process. The load is an open loop on loopback, bounded in requests and
+rate. Decisions are taken at the trace's own times, so they can be compared with the simulation's; latencies count from
+the moment a request was due. `service_p50` counts from the moment it was really sent: what the storage alone took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ratesim.runtime import AsyncioRuntime
+from ratesim.servers import Server
+from ratesim.simulation.network.load_balancer import Router
+from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.storage import HybridStorage, MemoryStorage, PostgresStorage, RateLimitStorage, RedisStorage, StorageURL
+from traffic import Trace, replay
+
+__all__ = ["live_row"]
+
+MOST_NODES = 8
+RATE = 400.0  # requests/s: what one Python process can send without becoming the bottleneck
+WARM_UP = 100  # requests that open connections and load scripts
+
+
+def live_row(
+    scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None, requests: int = 1000
+) -> dict[str, Any]:
+    """One row of what was measured live; times in seconds. `server`: what the candidate's store runs on."""
+    return asyncio.run(_replay(scenario, candidate, trace.head(requests + WARM_UP), server))
+
+
+async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None) -> dict[str, Any]:
+    nodes = min(scenario.deployment.nodes, MOST_NODES)
+    router = Router(trace, candidate.routing or scenario.deployment.routing, nodes, scenario.seed)
+    tag = uuid.uuid4().hex[:12]
+    storages = [_storage(candidate, server, tag, node) for node in range(nodes)]
+    limit = scenario.limit.limit()
+    names = [trace.keys[key] for key in trace.key.tolist()]
+    stamps, costs = trace.time.tolist(), trace.cost.tolist()
+    for storage in storages:
+        await storage.open()
+        await storage.peek("warm-up", limit, now=stamps[0])  # connect, and teach the server its scripts or functions
+    try:
+
+        async def send(i: int) -> bool:
+            try:
+                return bool(await storages[router.send(i)].acquire(names[i], limit, costs[i], stamps[i]))
+            finally:
+                router.answered(i)
+
+        speed = RATE / trace.rate if trace.rate > 0 else 1.0
+        result = await replay(_even(trace, RATE), send)
+    finally:
+        for name in set(names):
+            await storages[0].reset(name)
+        for storage in storages:
+            await storage.close()
+    kept = slice(min(WARM_UP, len(trace) // 2), None)
+    good = ~result.failed[kept]
+    latency = result.latency[kept][good]
+    p50, p99 = np.quantile(latency, [0.5, 0.99]) if len(latency) else (np.nan, np.nan)
+    service = np.median(result.service[kept][good]) if len(latency) else np.nan
+    return {
+        "candidate": candidate.name,
+        "server": "this process" if server is None else f"{server.kind} {server.version}",
+        "requests": len(trace) - kept.start,
+        "errors": int(result.failed[kept].sum()),
+        "admitted": int(sum(1 for answer in result.results[kept.start :] if answer is True)),
+        "latency_p50": float(p50),
+        "latency_p99": float(p99),
+        "service_p50": float(service),
+        "lateness_p99": float(result.lateness.get("p99", np.nan)),
+        "note": f"open loop at {RATE:g} requests/s ({speed:.3g} times the trace's own rate), {nodes} nodes in one process",
+    }
+
+
+def _even(trace: Trace, rate: float) -> Trace:
+    """The same requests in the same order, evenly spaced: the pace of the load, while decisions keep the trace's times."""
+    times = float(trace.time[0]) + np.arange(len(trace)) / rate
+    return Trace(
+        times,
+        trace.key,
+        trace.keys,
+        cost=trace.cost,
+        session=trace.session,
+        endpoint=trace.endpoint,
+        endpoints=trace.endpoints,
+    )
+
+
+def _storage(candidate: Candidate, server: Server | None, tag: str, node: int) -> RateLimitStorage:
+    backend, config, hybrid = StorageURL.parse(candidate.storage)
+    runtime = AsyncioRuntime()
+    if server is None:
+        return MemoryStorage(config, runtime)
+    at = StorageURL.parse(server.url).config.url
+    storage: RateLimitStorage
+    if backend == "redis":
+        options = {"url": at, "pool_size": 2, "key_prefix": f"ratesim:live:{tag}:", "min_ttl": 600.0}
+        storage = RedisStorage(msgspec.structs.replace(config, **options), runtime)
+    else:
+        storage = PostgresStorage(msgspec.structs.replace(config, url=at, pool_size=2), runtime)
+    if hybrid is None:
+        return storage
+    return HybridStorage(storage, msgspec.structs.replace(hybrid, node=f"live-{tag}-{node}"), runtime)

@@ -1,0 +1,271 @@
+"""Validation: the same requests live and simulated, side by side.
+
+Servers are started for it. Every round measures them, finds the rate at which they saturate, replays traces (open loop,
+Poisson arrivals, zipf keys) at shares of that rate, and puts the same traces through `run` with the profile of that round.
+A machine that others use as well changes its speed by the minute, so each round is compared with itself, and what counts is
+the median of the rounds; how far they are apart is stated beside it. Nothing is fitted to the replays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratesim import servers
+from ratesim.limit import Limit
+from ratesim.simulation.cost_model.calibrate import machine
+from ratesim.simulation.cost_model.cost_fit import fit, survey, warm
+from ratesim.simulation.cost_model.profile import Backend, Profile
+from ratesim.simulation.cost_model.target_server import POOL, target
+from ratesim.simulation.engine.run import run
+from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.simulation.validation.comparison import Comparison, Validation
+from ratesim.storage.remote.operations import Reset
+from ratesim.storage.remote.storage import ServedStorage
+from traffic import Poisson, Trace, Workload, Zipf, replay
+from traffic.live_replay import LiveResult
+
+__all__ = ["CANDIDATES", "compare", "validate"]
+
+LOADS = (0.3, 0.6, 0.85)  # of the rate at which it saturates
+SECONDS = 0.7  # that a replay lasts
+RATE = 500  # requests/s that the limit admits of a key: the busiest keys are denied now and then
+KEYS = Zipf(1000, 1.0)
+OVERLOAD = 50_000.0  # requests/s, more than any of them serves
+OVERLOAD_REQUESTS = 8000
+NEAR = Backend(client_cpu=1e-6)  # what a decision in memory costs; no candidate here takes one
+CANDIDATES = {
+    "redis": "redis://server",
+    "postgres, durable commits": "postgresql://server",
+    "postgres, synchronous_commit off": "postgresql://server?synchronous_commit=off",
+}
+Progress = Callable[[int, int, str], None]
+
+
+def validate(
+    out: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    candidates: Sequence[str] = tuple(CANDIDATES),
+    rounds: int = 12,
+    budget: float = 200.0,
+    seconds: float = SECONDS,
+    heading: str = "",
+) -> Validation:
+    """Compare `candidates` (of CANDIDATES) live and simulated, in at most `rounds` rounds and about `budget` seconds.
+
+    Writes the table to `out` (Markdown), after `heading`. At Ctrl-C the servers stop, what was compared is written as
+    partial, and the KeyboardInterrupt goes on. Raises ServerError where no server starts.
+    """
+    tell = progress or (lambda done, total, what: None)
+    found = Validation([], {}, {})
+    try:
+        for done, name in enumerate(candidates):
+            tell(done, len(candidates), name)
+            start: Callable[[], AbstractContextManager[servers.Server]]
+            start = servers.valkey if CANDIDATES[name].startswith("redis") else servers.postgres
+            with start() as server:
+                asyncio.run(_candidate(name, server, rounds, budget / len(candidates), seconds, found))
+        tell(len(candidates), len(candidates), "done")
+    except BaseException:
+        found.partial = True
+        raise
+    finally:
+        if out is not None and found.comparisons:
+            out.write_text(heading + found.markdown(), "utf-8")
+    return found
+
+
+@dataclass
+class Seen:
+    """One replay: latency in seconds, throughput in requests/s, requests admitted, and how many may have changed places.
+
+    Live also: cores that client and server used, seconds that a fixed piece of work took just before, and the share of the
+    machine that other programs used meanwhile (nan where it is not known).
+    """
+
+    latency: NDArray[np.float64]
+    throughput: float
+    admitted: int
+    swapped: int = 0
+    cores: float = 0.0
+    pace: float = 1.0
+    others: float = 0.0
+
+
+async def _candidate(
+    name: str, server: servers.Server, rounds: int, budget: float, seconds: float, found: Validation
+) -> None:
+    ends = time.monotonic() + budget
+    backend = name.split(",", maxsplit=1)[0]
+    live: list[list[Seen]] = []
+    simulated: list[list[Seen]] = []
+    residuals = []
+    with _apart(server.pids):
+        async with target(server.url) as opened:
+            whole, durable = opened.target, "off" not in CANDIDATES[name]
+            storage = whole.durable if durable and whole.durable else whole.storage
+            parts = whole if durable else replace(whole, durable=None)
+            over = _trace(OVERLOAD, OVERLOAD_REQUESTS / OVERLOAD)
+            took = 0.0
+            await warm(parts)
+            await _live(storage, over, server.pids)  # what is slow the first time is not measured
+            while len(live) < rounds and (not live or time.monotonic() + 1.2 * took < ends):
+                began = time.monotonic()
+                costs = fit(parts, [await survey(parts, 0.5)])
+                saturated = await _live(storage, over, server.pids)
+                traces = [over, *(_trace(load * saturated.throughput, seconds) for load in LOADS)]
+                live.append([saturated, *[await _live(storage, trace, server.pids) for trace in traces[1:]]])
+                profile = Profile(machine=machine(), measured="now", versions={}, backends={backend: costs, "memory": NEAR})
+                simulated.append([_simulated(name, profile, trace) for trace in traces])
+                residuals.append(costs.residual / costs.latency_p50)
+                took = time.monotonic() - began
+    found.comparisons += compare(
+        name, [list(each) for each in zip(*live, strict=True)], [list(each) for each in zip(*simulated, strict=True)]
+    )
+    lives = [one for row in live for one in row]
+    found.rounds[name] = len(live)
+    found.others[name] = float(np.mean([each.others for each in lives]))
+    found.own[name] = float(np.median([row[-1].cores for row in live]))
+    found.pace[name] = max(each.pace for each in lives) / min(each.pace for each in lives)
+    found.residual[name] = float(np.median(residuals))
+
+
+def compare(name: str, live: Sequence[Sequence[Seen]], simulated: Sequence[Sequence[Seen]]) -> list[Comparison]:
+    """The figures of replays at saturation and at each of LOADS: those of each round, live and simulated."""
+    found = [
+        Comparison(
+            name,
+            "saturation",
+            "throughput",
+            tuple(one.throughput for one in live[0]),
+            tuple(one.throughput for one in simulated[0]),
+        )
+    ]
+    for load, rows, sims in zip(LOADS, live[1:], simulated[1:], strict=True):
+        at = f"{load:.0%}"
+        for q in (50, 95, 99):
+            seen, said = (tuple(float(np.percentile(one.latency, q)) for one in each) for each in (rows, sims))
+            found.append(Comparison(name, at, f"p{q}", seen, said))
+        # Decisions are taken at the trace's times, so only requests of one key that overtook each other decide differently.
+        swapped = float(np.median([one.swapped / max(one.admitted, 1) for one in rows]))
+        seen, said = (tuple(float(one.admitted) for one in each) for each in (rows, sims))
+        found.append(Comparison(name, at, "admitted", seen, said, swapped))
+    return found
+
+
+def _trace(rate: float, seconds: float) -> Trace:
+    return Workload(Poisson(rate), KEYS, seconds, start=1.7e9).trace(np.random.default_rng(6))
+
+
+def _simulated(name: str, profile: Profile, trace: Trace) -> Seen:
+    scenario = Scenario.of(
+        {
+            "workload": {"requests_per_second": 1.0},
+            "limit": {"rate": f"{RATE}/second"},
+            "deployment": {"type": "single_instance", "nodes": 1, "network": "loopback"},
+        }
+    )
+    url = CANDIDATES[name] + ("&" if "?" in CANDIDATES[name] else "?") + f"pool_size={POOL}"
+    result = run(scenario, Candidate(name="validated", storage=url), 1, profile=profile, trace=trace)
+    lasted = float(np.max(trace.time - trace.time[0] + result.latency))
+    return Seen(result.latency[~result.failed], len(trace) / lasted, int(result.allowed.sum()))
+
+
+async def _live(storage: ServedStorage, trace: Trace, pids: Sequence[int]) -> Seen:
+    limit = Limit.parse(f"{RATE}/second")
+    names = [trace.keys[key] for key in trace.key.tolist()]
+    costs, stamps = trace.cost.tolist(), trace.time.tolist()
+    pace = _pace()
+    meter = _Meter(pids)
+    result = await replay(trace, lambda i: storage.acquire(names[i], limit, costs[i], stamps[i]))
+    used, others = meter.own(), meter.others()
+    if result.errors:
+        raise next(error for error in result.results if isinstance(error, Exception))
+    await storage.client.submit_all([Reset(name) for name in trace.keys])
+    lasted = float(result.finished.max())
+    admitted = sum(decision.allowed for decision in result.results)
+    return Seen(result.latency, len(trace) / lasted, admitted, _overtaken(trace, result), used / lasted, pace, others)
+
+
+@contextmanager
+def _apart(pids: Sequence[int]) -> Iterator[bool]:
+    """Give the server one half of the cores and this process the other, where there are two and Linux lets us.
+
+    The load generator polls and so never leaves its core by itself: a server that is woken there waits milliseconds for the
+    scheduler. What a server starts later keeps to its cores.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(cores) < 2 or not pids:
+        yield False
+        return
+    half = len(cores) // 2
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores[half:])
+    os.sched_setaffinity(0, cores[:half])
+    try:
+        yield True
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _pace() -> float:
+    """Seconds that a fixed piece of work takes, the median of some: how fast the machine is at the moment."""
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        sum(i * i for i in range(20_000))
+        took.append(time.perf_counter() - start)
+    return float(np.median(took))
+
+
+def _overtaken(trace: Trace, result: LiveResult) -> int:
+    """Requests that were answered before an earlier one of the same key."""
+    order = np.lexsort((np.arange(len(trace)), trace.key))
+    same = trace.key[order][1:] == trace.key[order][:-1]
+    return int(np.count_nonzero(same & (np.diff(result.finished[order]) < 0)))
+
+
+class _Meter:
+    """Processor time since it was made, of this process and of others, as Linux counts it; nan elsewhere."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = set(pids)
+        self._began, self._used, self._all = time.perf_counter(), time.process_time(), self._busy()
+
+    def own(self) -> float:
+        """Processor seconds of this process and the server's."""
+        return time.process_time() - self._used + self._busy()[1] - self._all[1]
+
+    def others(self) -> float:
+        """The share of the machine that neither this process nor the server used."""
+        elapsed = time.perf_counter() - self._began
+        return max(self._busy()[0] - self._all[0] - self.own(), 0.0) / elapsed / (os.cpu_count() or 1)
+
+    def _busy(self) -> tuple[float, float]:
+        """Seconds that all cores were busy, and that the server's processes were."""
+        total = Path("/proc/stat")
+        if not total.exists():
+            return np.nan, np.nan
+        tick = os.sysconf("SC_CLK_TCK")
+        user, nice, system, _, _, irq, soft, steal, *_ = map(int, total.read_text().split("\n", 1)[0].split()[1:])
+        served = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended since
+                continue
+            pid, parent = int(path.parent.name), int(fields[1])
+            if pid in self._pids or parent in self._pids:
+                # Of a parent also what its ended children had used.
+                served += sum(map(int, fields[11:13])) + (sum(map(int, fields[13:15])) if pid in self._pids else 0)
+        return (user + nice + system + irq + soft + steal) / tick, served / tick

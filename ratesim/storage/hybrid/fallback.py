@@ -1,0 +1,54 @@
+"""What answers while L2 is away and L1 cannot decide alone: `when_away`."""
+
+from __future__ import annotations
+
+from math import inf
+
+from ratesim.limit import Decision, Limit
+from ratesim.storage.config import HybridStorageConfig
+from ratesim.storage.hybrid.replica_state import Record
+
+__all__ = ["Away"]
+
+AGAIN = 1.0  # seconds after which a request that was denied only because L2 is away may find it again
+
+
+class Away:
+    """Decides without L2.
+
+    `local` keeps a node to its share of the limit, 1 / nodes, as credit that grows at rate / nodes per period up to a share
+    of the burst, and so admits at most twice its share in a period and its share in the long run. The share is kept
+    fractional: where it is less than a request costs, credit is saved up until it is enough, so that a small share still
+    admits now and then.
+    """
+
+    def __init__(self, config: HybridStorageConfig) -> None:
+        self.policy = config.when_away
+        self._nodes = config.nodes
+
+    def admits(self, records: list[Record], cost: float, now: float) -> bool:
+        """Whether the policy admits `cost`; with `local`, the credit for it is used."""
+        if self.policy != "local":
+            return self.policy == "fail_open"
+        if not all(self._credit(record, cost, now) >= cost for record in records):
+            return False
+        for record in records:
+            record.credit -= cost
+        return True
+
+    def _credit(self, record: Record, cost: float, now: float) -> float:
+        limit = record.limit
+        most = limit.rate if limit.burst is None else limit.burst
+        share = most / self._nodes
+        if record.credit_at == -inf:
+            record.credit, record.credit_at = share, now
+        elif now > record.credit_at:
+            record.credit += (now - record.credit_at) * limit.rate / limit.period / self._nodes
+            record.credit_at = now
+        record.credit = min(record.credit, max(share, cost))
+        return record.credit if cost <= most else 0.0
+
+    @staticmethod
+    def decision(allowed: bool, limit: Limit) -> Decision:
+        """What a node can say of a limit of which it knows nothing."""
+        return Decision(allowed, 0.0, 0.0 if allowed else AGAIN, AGAIN, limit)

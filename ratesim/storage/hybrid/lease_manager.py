@@ -1,0 +1,258 @@
+"""`Leases`: decisions out of borrowed quota, so that a node asks L2 once for many requests and never admits too much.
+
+What is falsely denied is at most what is out on lease at other nodes, or was within the last `lease_ttl`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from heapq import heappop, heappush
+from itertools import count
+
+from ratesim.errors import StorageError
+from ratesim.limit import Decision, Limit, check_cost
+from ratesim.runtime import Runtime
+from ratesim.storage.base import Charge, RateLimitStorage
+from ratesim.storage.config import HybridStorageConfig
+from ratesim.storage.hybrid.lease import Lease, terms
+from ratesim.storage.hybrid.sync_stats import Tally
+
+__all__ = ["Leases"]
+
+SOONEST = 0.005  # seconds between two looks at what has ended
+GIVING_BACK = "~back"  # after a node's name: the stream of what it gives back, apart from what it consumes
+
+
+class Leases:
+    """The leases of a node. Raises StorageError where L2 must be asked and is away."""
+
+    def __init__(
+        self,
+        l2: RateLimitStorage,
+        config: HybridStorageConfig,
+        runtime: Runtime,
+        tally: Tally,
+        sequence: Callable[[], int] | None,
+    ) -> None:
+        self._l2 = l2
+        self._config = config
+        self._runtime = runtime
+        self._tally = tally
+        self._sequence = sequence
+        self._leases: dict[Hashable, Lease] = {}
+        self._returns = int(runtime.time() * 1e6)  # an epoch for each return: one that is repeated counts once
+        self._due: list[tuple[float, int, Lease]] = []  # a heap: when to look whether a lease is over
+        self._count = count()
+        self._ending = False
+        self._closed = False
+
+    def spend(self, identifier: str, limit: Limit, cost: float, now: float) -> Decision | None:
+        """A decision that needs no L2, if there can be one."""
+        lease = self._leases.get((identifier, limit.name) if limit.name else identifier)
+        if lease is None or lease.limit is not limit:
+            return None
+        time = max(now, self._runtime.time())
+        if lease.has(cost, time):
+            lease.left -= cost
+            lease.spent += cost
+            self._tally.spent += cost
+            if lease.left < 2.0 * lease.rate * lease.trip and lease.flight is None and time >= lease.denied_until:
+                self._runtime.spawn(self._ahead(lease))
+            return self._numbered(Decision(True, lease.left + lease.beyond, 0.0, max(lease.fresh_at - time, 0.0), limit))
+        if now < lease.denied_until and cost >= lease.denied:
+            fresh = max(lease.fresh_at - now, 0.0)
+            return self._numbered(Decision(False, lease.left, lease.retry_at - now, fresh, limit))
+        return None
+
+    def _numbered(self, decision: Decision) -> Decision:
+        if self._sequence is not None:
+            decision.sequence = self._sequence()
+        return decision
+
+    async def acquire(self, identifier: str, limit: Limit, cost: float, now: float) -> Decision:
+        """A decision, borrowing from L2 if it must."""
+        cost = check_cost(cost)
+        terms(limit, self._config.lease_ttl)  # InvalidLimit before anything is kept
+        lease = self._lease(identifier, limit)
+        if lease.flight is not None and not lease.has(cost, now):
+            await lease.flight  # it may bring enough
+        decision = self.spend(identifier, limit, cost, now)
+        return await self._borrow(lease, cost, now) if decision is None else decision
+
+    def _lease(self, identifier: str, limit: Limit) -> Lease:
+        key: Hashable = (identifier, limit.name) if limit.name else identifier
+        lease = self._leases.get(key)
+        if lease is None:
+            if len(self._leases) >= self._config.max_entries:
+                self._make_room()
+            lease = self._leases[key] = Lease(identifier, key, limit, self._runtime.time())
+        elif lease.limit is not limit:
+            if lease.limit != limit:  # other numbers: what was borrowed under the old ones is not spent under the new
+                self._forfeit(lease)
+                lease.denied_until, lease.denied = -math.inf, math.inf
+            lease.limit = limit
+        return lease
+
+    def _make_room(self) -> None:
+        # A tenth at once, oldest first: O(1) for each new key.
+        room = max(1, self._config.max_entries // 10)
+        for lease in [lease for lease in self._leases.values() if lease.flight is None][:room]:
+            self._forfeit(lease)
+            del self._leases[lease.key]
+
+    def _forfeit(self, lease: Lease) -> None:
+        self._tally.forfeited += lease.end()
+
+    # -- borrowing ----------------------------------------------------------------------------------------------------
+
+    async def _borrow(self, lease: Lease, cost: float, now: float) -> Decision:
+        """Ask L2 for `cost`, and for a slice on top unless somebody does already."""
+        flight = None
+        if lease.flight is None:
+            lease.flight = flight = self._runtime.future()
+        try:
+            decision, more = await self._asked(lease, cost, now, flight is not None)
+        finally:
+            if flight is not None:
+                lease.flight = None
+                flight.set_result(None)
+        if decision.allowed:
+            lease.spent += cost
+            self._tally.borrowed += cost
+            self._tally.spent += cost
+            self._keep(lease, more, now)
+        return decision
+
+    async def _asked(self, lease: Lease, cost: float, now: float, with_slice: bool) -> tuple[Decision, float]:
+        """L2's decision on the cost, and what was borrowed on top of it."""
+        asked, _, _ = terms(lease.limit, self._config.lease_ttl)
+        begin = self._runtime.time()
+        more = self._wanted(lease, now) if with_slice and cost > 0.0 else 0.0
+        decision = await self._l2.acquire(lease.identifier, asked, cost + more, now)
+        if not decision.allowed and more:
+            more = 0.0
+            decision = await self._l2.acquire(lease.identifier, asked, cost, now)
+        end = self._runtime.time()
+        lease.trip, lease.beyond, lease.fresh_at = end - begin, decision.remaining, end + decision.reset_after
+        lease.hears(decision.allowed, cost, now, decision.retry_after, self._config.lease_ttl)
+        return decision, more
+
+    def _wanted(self, lease: Lease, now: float) -> float:
+        lives = terms(lease.limit, self._config.lease_ttl).lives
+        if lives <= 0.0 or self._ends(lease, now) <= max(now, self._runtime.time()):
+            return 0.0
+        return lease.wanted(self._runtime.time(), min(self._config.lease_ttl, lives), self._config.nodes)
+
+    def _ends(self, lease: Lease, now: float) -> float:
+        """Until when what is borrowed at `now` may be spent."""
+        _, lives, grain = terms(lease.limit, self._config.lease_ttl)
+        if grain:
+            return (math.floor(now / grain) + 1.0) * grain - self._config.clock_tolerance
+        return now + lives
+
+    def _keep(self, lease: Lease, more: float, now: float) -> None:
+        if more > 0.0:
+            self._tally.borrowed += more
+            windows = terms(lease.limit, self._config.lease_ttl).grain > 0.0
+            self._tally.forfeited += lease.keep(more, now, self._ends(lease, now), windows)
+            self._see_to_end(lease)
+
+    async def _ahead(self, lease: Lease) -> None:
+        """Borrow the next slice before the last one is spent."""
+        now = self._runtime.time()
+        more = 0.0 if self._closed or lease.flight is not None else self._wanted(lease, now)
+        if more < 1.0:
+            return
+        lease.flight = flight = self._runtime.future()
+        asked = terms(lease.limit, self._config.lease_ttl).asked
+        try:
+            decision = await self._l2.acquire(lease.identifier, asked, more, now)
+        except StorageError:
+            self._tally.failed_flushes += 1  # who needs it asks again, and is told
+        else:
+            lease.trip, lease.beyond = self._runtime.time() - now, decision.remaining
+            if decision.allowed:
+                self._keep(lease, more, now)
+        finally:
+            lease.flight = None
+            flight.set_result(None)
+
+    # -- giving back --------------------------------------------------------------------------------------------------
+
+    def _see_to_end(self, lease: Lease) -> None:
+        if not lease.watched:
+            lease.watched = True
+            heappush(self._due, (self._over(lease), next(self._count), lease))
+        if not self._ending and not self._closed:
+            self._ending = True
+            self._runtime.spawn(self._end_leases())
+
+    def _over(self, lease: Lease) -> float:
+        """When it ends, spent or not."""
+        return min(lease.ends, lease.borrowed_at + self._config.lease_ttl)
+
+    async def _end_leases(self) -> None:
+        """End what was not spent in time, as long as something is out."""
+        while self._due and not self._closed:
+            now = self._runtime.time()
+            over = []
+            while self._due and self._due[0][0] <= now:
+                lease = heappop(self._due)[2]
+                if lease.left > 0.0 and self._over(lease) > now:  # more was borrowed since
+                    heappush(self._due, (self._over(lease), next(self._count), lease))
+                else:
+                    lease.watched = False
+                    over.append(lease)
+            await self.give_back(over)
+            if self._due:
+                await self._runtime.sleep(max(self._due[0][0] - self._runtime.time(), SOONEST))
+        self._ending = False
+
+    async def give_back(self, leases: list[Lease]) -> None:
+        """End these leases: L2 takes back what is left of them, unless their window is over; then it is forfeited.
+
+        It travels as a flush does, so one that is repeated counts once; one that is lost is forfeited.
+        """
+        charges, total, now = [], 0.0, self._runtime.time()
+        for lease in leases:
+            left = lease.end()
+            if left <= 0.0 or (now >= lease.ends and terms(lease.limit, self._config.lease_ttl).grain):
+                self._tally.forfeited += left
+                continue
+            self._returns += 1
+            node = self._config.node + GIVING_BACK
+            asked = terms(lease.limit, self._config.lease_ttl).asked
+            deltas = ((lease.first_at, -left, 0),)
+            charges.append(Charge(lease.identifier, asked, node, self._returns, 0.0, deltas))
+            total += left
+        if not charges:
+            return
+        try:
+            await self._l2.charge_many(charges)
+        except StorageError:
+            self._tally.forfeited += total
+        else:
+            self._tally.returned += total
+
+    def forget(self, identifier: str, name: str | None = None) -> None:
+        """Spend no more of what was borrowed of an identifier, or of one limit of it."""
+        for lease in [each for each in self._leases.values() if each.identifier == identifier]:
+            if name in (None, lease.limit.name):
+                self._forfeit(lease)
+                del self._leases[lease.key]
+
+    def out(self) -> float:
+        """Cost that is out on lease at this node."""
+        return math.fsum(lease.left for lease in self._leases.values())
+
+    async def close(self) -> None:
+        """Give all of it back."""
+        self._closed = True
+        await self.give_back(list(self._leases.values()))
+
+    def kill(self) -> None:
+        """Stop at once: what is out on lease is forfeited."""
+        self._closed = True
+        for lease in self._leases.values():
+            self._forfeit(lease)

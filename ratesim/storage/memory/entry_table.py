@@ -1,0 +1,159 @@
+"""`Entries`: what a MemoryStorage holds, within its bounds: who comes, who goes, and what was lost by it."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+
+from ratesim.storage.base import EXPIRY_MARGIN
+from ratesim.storage.config import MemoryStorageConfig
+from ratesim.storage.eviction import POLICIES, EvictionPolicy
+from ratesim.storage.memory.entry import Counter, Entry, Listed
+from ratesim.storage.memory.persistence import Keeper
+from ratesim.storage.memory.size_estimator import Footprint, estimated
+
+__all__ = ["Entries"]
+
+
+class Entries:
+    """At most `max_entries`, of `memory_limit` bytes together; the eviction policy chooses who goes.
+
+    by_key: the entries themselves, by identifier, or (identifier, name). keeper: told of every change, where there is one;
+    evicted: of the key of each that is evicted.
+    Not safe for threads: who uses it holds the storage's lock.
+    """
+
+    def __init__(self, config: MemoryStorageConfig) -> None:
+        self.by_key: OrderedDict[Hashable, Entry | Counter] = OrderedDict()
+        # LRU needs no list of its own: the entries themselves are kept in the order of their use.
+        policy = config.eviction_policy
+        self._policy: EvictionPolicy | None = None if policy == "LRU" else POLICIES[policy](config.max_entries)
+        self.touch = self.by_key.move_to_end if self._policy is None else self._policy.touch
+        self.charged: Callable[[Hashable, float, float], None] | None = getattr(self._policy, "charged", None)
+        self.keeper: Keeper | None = None
+        self.evicted: Callable[[Hashable], None] | None = None
+        self.evictions = self.harmful = self.for_memory = self.expired = 0
+        self.forgotten = 0.0  # cost
+        self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
+        self._room = config.max_entries
+        self._limit = config.memory_limit
+        self._footprint = None if self._limit is None else Footprint(self.by_key, self._beside)
+
+    def __len__(self) -> int:
+        return len(self.by_key)
+
+    def of(self, identifier: str) -> Iterator[Hashable]:
+        """The keys of an identifier that are there."""
+        if identifier in self.by_key:
+            yield identifier
+        yield from tuple(self._named.get(identifier, ()))
+
+    def insert(self, identifier: str, key: Hashable, entry: Entry | Counter, now: float) -> None:
+        """Put an entry in, in place of one that has this key, or of as many others as it takes."""
+        old = self.by_key.get(key)
+        if old is None:
+            while len(self.by_key) >= self._room:
+                self._evict(now)
+            if self._footprint is not None:
+                self._shrink(now)
+                self._footprint.added(key, entry)
+            if self._policy is not None:
+                self._policy.insert(key)
+            if key is not identifier:
+                self._named.setdefault(identifier, set()).add(key)
+        else:
+            self.touch(key)
+            if self._footprint is not None and old is not entry:
+                self._footprint.removed(key, old)
+                self._footprint.added(key, entry)
+        self.by_key[key] = entry
+
+    def written(self, key: Hashable, entry: Entry, now: float) -> None:
+        """An entry was written: tell the policy what is in it, if it wants to know, and the keeper, if there is one."""
+        if self.charged is not None:
+            self.charged(key, entry.expires_at - EXPIRY_MARGIN, entry.forgets(now))
+        if self.keeper is not None:
+            self.keeper.wrote(key)
+        if isinstance(entry, Listed) and len(entry.state) != entry.length:
+            self.grew(entry, len(entry.state), now)
+
+    def grew(self, entry: Listed, floats: int, now: float) -> None:
+        """The list in an entry that is there has `floats` floats now."""
+        more, entry.length = floats - entry.length, floats
+        if self._footprint is not None:
+            self._footprint.resized(more)
+        self._shrink(now)
+
+    def remove(self, key: Hashable) -> None:
+        """KeyError when it is not there."""
+        entry = self.by_key.pop(key)
+        if self._policy is not None:
+            self._policy.remove(key)
+        self._gone(key, entry)
+
+    def _gone(self, key: Hashable, entry: Entry | Counter) -> None:
+        if self._footprint is not None:
+            self._footprint.removed(key, entry)
+        if self.keeper is not None:
+            self.keeper.dropped(key)
+        if isinstance(key, tuple):
+            keys = self._named[key[0]]
+            keys.discard(key)
+            if not keys:
+                del self._named[key[0]]
+
+    def drop_expired(self, keys: Iterable[Hashable], now: float) -> int:
+        """Drop those of these entries that have expired by `now`; returns how many."""
+        expired = [key for key in keys if (entry := self.by_key.get(key)) is not None and entry.expires_at <= now]
+        for key in expired:
+            self.remove(key)
+        self.expired += len(expired)
+        return len(expired)
+
+    def measure(self, now: float) -> None:
+        """Count the bytes anew, and make room when they are too many."""
+        if self._footprint is not None:
+            self._footprint.measure()
+        self._shrink(now)
+
+    @property
+    def bytes(self) -> int:
+        """What all of it takes, names and order included, within 10 % of what tracemalloc sees."""
+        return estimated(self.by_key) + self._beside() if self._footprint is None else self._footprint.bytes
+
+    def _beside(self) -> int:
+        """The bytes that the policy and the names take."""
+        size = 0 if self._policy is None else self._policy.bytes()
+        if self._named:
+            keys = next(iter(self._named.values()))
+            size += sys.getsizeof(self._named) + sys.getsizeof(keys) * len(self._named)
+        return size
+
+    def _shrink(self, now: float) -> None:
+        """Evict until the bytes fit."""
+        if self._footprint is None or self._limit is None:
+            return
+        while self.by_key and self._footprint.bytes > self._limit:
+            self._evict(now)
+            self.for_memory += 1
+
+    def _evict(self, now: float) -> None:
+        if self._policy is None:
+            key, entry = self.by_key.popitem(last=False)
+        else:
+            key = self._policy.victim(now)
+            entry = self.by_key.pop(key)
+            self._policy.remove(key)
+        self.evictions += 1
+        if entry.limit is None:
+            self.harmful += entry.expires_at > now
+        else:
+            forgotten = entry.forgets(now)
+            if forgotten > 0.0:
+                self.harmful += 1
+                self.forgotten += forgotten
+        if self._footprint is not None or self.keeper is not None or key.__class__ is tuple:
+            self._gone(key, entry)
+        if self.evicted is not None:
+            self.evicted(key)

@@ -1,0 +1,200 @@
+"""`ByRule`: what a MemoryStorage does by calling the functions of a rule: decide, learn from a score, merge what was decided
+elsewhere, for any algorithm and any number of limits.
+
+The most frequent of these, one limit and a small state, is written out in `deciding`, and does the same to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from ratesim.algorithms import bind
+from ratesim.limit import Decision, Limit, check_cost
+from ratesim.storage.base import EXPIRY_MARGIN, Charge
+from ratesim.storage.deduplicate import unseen
+from ratesim.storage.memory.entry import Entry, entry_class
+from ratesim.storage.memory.entry_table import Entries
+from ratesim.storage.retry_after import long_enough, until_all_admit
+
+__all__ = ["ByRule"]
+
+
+class ByRule:
+    """Works on entries; who calls it holds the storage's lock.
+
+    tally: decisions, and those that found no state; a list, which the written out functions share. restarts: states that
+    were given up because another algorithm's request came.
+    """
+
+    def __init__(self, entries: Entries, sequence: Callable[[], int] | None) -> None:
+        self.tally = [0, 0]
+        self.restarts = 0
+        self._entries = entries
+        self._sequence = sequence
+
+    def decide(self, limit: Limit, identifier: str, cost: float, now: float, consume: bool = True) -> Decision:
+        algorithm, p, size, head = bind(limit)
+        rule = algorithm.rule
+        key: Hashable = (identifier, limit.name) if limit.name else identifier
+        mine = entry_class(algorithm, size)
+        entry = self._live(key, mine, now)
+        if entry is None:
+            s = [0.0] * rule.size(p)
+            rule.start(s, p, now)
+            at = now
+        else:
+            s = entry.load()
+            before = s[:head]  # put back unless the request is admitted: a denied one changes nothing, not even a rounding
+            at = now if now > s[0] else s[0]
+            rule.refresh(s, p, at)
+        left = rule.available(s, p, at)
+        late = at - now
+        allowed = left >= cost
+        retry_after = 0.0
+        if allowed and consume:
+            rule.charge(s, p, cost, at)
+            left = rule.available(s, p, at)
+        reset_after = rule.fresh_after(s, p, at) + late
+        if allowed and consume:
+            if entry is None:
+                entry = mine(now)
+                self._entries.insert(identifier, key, entry, now)
+            entry.request_count += 1
+            self._keep(key, entry, s, limit, at, now + reset_after)
+        else:
+            if not allowed:
+                retry_after = rule.retry_after(s, p, cost, at) + late
+            if entry is not None:
+                s[:head] = before
+                if not allowed:
+                    retry_after = long_enough(rule, s, p, head, cost, now, retry_after)
+        decision = Decision(allowed, left if left > 0.0 else 0.0, retry_after, reset_after, limit)
+        if self._sequence is not None:
+            decision.sequence = self._sequence()
+        return decision
+
+    def decide_several(self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Decision:
+        cost = check_cost(cost)
+        work = []
+        allowed = True
+        for limit in limits:
+            algorithm, p, size, head = bind(limit)
+            rule = algorithm.rule
+            key: Hashable = (identifier, limit.name) if limit.name else identifier
+            entry = self._live(key, entry_class(algorithm, size), now)
+            if entry is None:
+                s = [0.0] * rule.size(p)
+                before = s
+                rule.start(s, p, now)
+                at = now
+            else:
+                s = entry.load()
+                before = s[:head]
+                at = max(now, s[0])
+                rule.refresh(s, p, at)
+            left = rule.available(s, p, at)
+            allowed = allowed and left >= cost
+            work.append((limit, bind(limit), key, entry, s, before, at, left))
+        decisions = []
+        for limit, (algorithm, p, size, head), key, entry, s, before, at, left in work:
+            rule = algorithm.rule
+            if allowed and consume:
+                rule.charge(s, p, cost, at)
+                left = rule.available(s, p, at)
+            reset_after = rule.fresh_after(s, p, at) + (at - now)
+            if allowed and consume:
+                kept = entry or entry_class(algorithm, size)(now)
+                if self._entries.by_key.get(key) is not kept:  # new, or it had to make room for another of these limits
+                    self._entries.insert(identifier, key, kept, now)
+                kept.request_count += 1
+                self._keep(key, kept, s, limit, at, now + reset_after)
+            elif entry is not None:
+                s[:head] = before
+            decisions.append(Decision(allowed, max(left, 0.0), 0.0, reset_after, limit))
+        if allowed:
+            deciding = min(decisions, key=lambda decision: decision.remaining)
+        else:
+            held = [
+                (bound.algorithm.rule, None if entry is None else s, bound.params, bound.head)
+                for _, bound, _, entry, s, _, _, _ in work
+            ]
+            retry_after, last = until_all_admit(held, cost, now)
+            deciding = decisions[last]
+            deciding.retry_after = retry_after
+        if self._sequence is not None:
+            deciding.sequence = self._sequence()
+        return deciding
+
+    def _live(self, key: Hashable, mine: type[Entry], now: float) -> Entry | None:
+        """The entry that a decision goes on from, if there is one."""
+        self.tally[0] += 1
+        entry = self._entries.by_key.get(key)
+        if entry is not None:
+            self._entries.touch(key)
+            assert isinstance(entry, Entry)
+            if entry.__class__ is mine and entry.expires_at > now:
+                return entry
+            self.give_up(entry, now)
+        self.tally[1] += 1
+        return None
+
+    def give_up(self, entry: Entry, now: float) -> None:
+        """Note that an entry is not gone on from: its time is over, or it is another algorithm's."""
+        if entry.expires_at > now:
+            self.restarts += 1
+
+    def _keep(self, key: Hashable, entry: Entry, s: list[float], limit: Limit, at: float, fresh_at: float) -> None:
+        """Keep a state that was written at `at` and is as good as new at `fresh_at`."""
+        entry.store(s)
+        entry.limit = limit
+        entry.last_accessed = at
+        entry.expires_at = fresh_at + EXPIRY_MARGIN
+        self._entries.written(key, entry, at)
+
+    def learn(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
+        """`observe` at once; the limits are those that learn."""
+        for limit in limits:
+            algorithm, p, size, _ = bind(limit)
+            rule = algorithm.feedback
+            assert rule is not None
+            key: Hashable = (identifier, limit.name) if limit.name else identifier
+            mine = entry_class(algorithm, size)
+            entry = self._live(key, mine, now)
+            if entry is None:
+                entry = mine(now)
+                self._entries.insert(identifier, key, entry, now)
+                s = [0.0] * rule.size(p)
+                rule.start(s, p, now)
+            else:
+                s = entry.load()
+            at = max(now, s[0])
+            rule.refresh(s, p, at)
+            rule.observe(s, p, score, at)
+            self._keep(key, entry, s, limit, at, at + rule.fresh_after(s, p, at))
+
+    def apply(self, charge: Charge) -> Entry:
+        """Apply one charge at once; the entry it went into."""
+        limit = charge.limit
+        algorithm, p, size, _ = bind(limit)
+        rule = algorithm.rule
+        key: Hashable = (charge.identifier, limit.name) if limit.name else charge.identifier
+        first = charge.entries[0][0]
+        mine = entry_class(algorithm, size)
+        entry = self._live(key, mine, first)
+        if entry is None:
+            entry = mine(first)
+            self._entries.insert(charge.identifier, key, entry, first)
+            s = [0.0] * rule.size(p)
+            rule.start(s, p, first)
+        else:
+            s = entry.load()
+        marks = entry.described().watermarks
+        entries, marks[charge.node] = unseen(charge, marks.get(charge.node))
+        for time, cost, requests in entries:
+            if time > s[0]:
+                rule.refresh(s, p, time)
+            rule.charge(s, p, cost, time)
+            entry.request_count += requests
+        at = max(charge.entries[-1][0], s[0])
+        self._keep(key, entry, s, limit, at, at + rule.fresh_after(s, p, at))
+        return entry

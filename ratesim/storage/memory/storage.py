@@ -1,0 +1,312 @@
+"""`MemoryStorage`: state in the memory of this process. The fastest backend, the L1 of the hybrid, and what decides at the
+end of every simulated network.
+
+The decisions themselves are synchronous (`decide`, `apply`): nothing is awaited between reading a state and writing it, so
+they are atomic on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from typing import Self
+
+from ratesim.algorithms import bind
+from ratesim.algorithms import get as algorithms_get
+from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
+from ratesim.runtime import AsyncioRuntime, Runtime, Task
+from ratesim.state import RateLimitState
+from ratesim.storage.base import (
+    DEFAULT_TTL,
+    Charge,
+    RateLimitStorage,
+    Request,
+    StorageHealth,
+    StorageStats,
+    check_window,
+    learning,
+)
+from ratesim.storage.config import MemoryStorageConfig
+from ratesim.storage.memory.compiled_decider import Decide, decider
+from ratesim.storage.memory.entry import FEW, Counter, Entry, entry_class
+from ratesim.storage.memory.entry_table import Entries
+from ratesim.storage.memory.persistence import COUNTER, Keeper, upkeep
+from ratesim.storage.memory.rule_evaluator import ByRule
+
+__all__ = ["MemoryStorage"]
+
+MOST_LIMITS = 4096  # whose deciding functions are kept
+
+
+class MemoryStorage(RateLimitStorage):
+    """State in a dict of this process, bounded by `max_entries`.
+
+    sequence: numbers the decisions of several storages in the order in which they are taken (a simulation passes one).
+    """
+
+    def __init__(
+        self,
+        config: MemoryStorageConfig | None = None,
+        runtime: Runtime | None = None,
+        sequence: Callable[[], int] | None = None,
+    ) -> None:
+        self.config = config or MemoryStorageConfig()
+        self.runtime = runtime or AsyncioRuntime()
+        self._sequence = sequence
+        self._time = self.runtime.time
+        self._entries = Entries(self.config)
+        self._rules = ByRule(self._entries, sequence)
+        self._shared = self.config.thread_safe and self.runtime.realtime
+        self._lock: AbstractContextManager[object] = threading.RLock() if self._shared else nullcontext()
+        self._deciders: dict[Limit, Decide] = {}
+        self.recovered = ""  # what `open` found on the disk
+        self._upkeep: Task | None = None
+
+    @property
+    def entries(self) -> OrderedDict[Hashable, Entry | Counter]:
+        """The entries themselves, by identifier, or (identifier, name). Other threads may be changing them."""
+        return self._entries.by_key
+
+    async def open(self) -> Self:
+        """Read back what was persisted, and start what runs in the background.
+
+        Config when another process has the directory; StorageError or Serialization, which name the file, when what is there
+        is damaged: it is left as it is.
+        """
+        if self._upkeep is not None:
+            return self
+        if self.config.persist_to_disk is not None:
+            keeper = Keeper(self.config, self._entries, self._lock)
+            self.recovered = keeper.recover(self)
+            self._entries.keeper = keeper
+            self._deciders.clear()  # those made before write to no journal
+        self._upkeep = self.runtime.spawn(upkeep(self, self._entries.keeper))
+        return self
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    async def acquire(
+        self,
+        identifier: str,
+        limit: Limits,
+        cost: float = 1.0,
+        now: float | None = None,
+        session: str | None = None,
+    ) -> Decision:
+        if type(limit) is Limit and cost == 1.0 and (decide := self._deciders.get(limit)) is not None:
+            return decide(identifier, 1.0, self._time() if now is None else now)
+        return self.decide(identifier, limit, cost, self._time() if now is None else now)
+
+    async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
+        return self.decide(identifier, limit, cost, self._time() if now is None else now, False)
+
+    async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
+        """Each request in turn; what they write goes to the journal, if there is one, in one piece."""
+        time = self._time()
+        keeper = self._entries.keeper
+        with nullcontext() if keeper is None else self._lock, nullcontext() if keeper is None else keeper.together():
+            return [self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
+
+    def decide(self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True) -> Decision:
+        """The decision at `now`, taken at once. consume=False only looks."""
+        if type(limit) is not Limit:
+            with self._lock:
+                return self._rules.decide_several(identifier, as_limits(limit), cost, now, consume)
+        if cost != 1.0:
+            cost = check_cost(cost)
+        if not consume:
+            return self._by_rule(limit, identifier, cost, now, False)
+        decide = self._deciders.get(limit)
+        return (decide or self._decider(limit))(identifier, cost, now)
+
+    def _by_rule(self, limit: Limit, identifier: str, cost: float, now: float, consume: bool = True) -> Decision:
+        with self._lock:
+            return self._rules.decide(limit, identifier, cost, now, consume)
+
+    def _decider(self, limit: Limit) -> Decide:
+        """What decides this limit: written out for its algorithm where that pays, else by its rule."""
+        algorithm, p, size, _ = bind(limit)
+        if size is not None and size > FEW:
+            decide: Decide = partial(self._by_rule, limit)
+        else:
+            lock = self._lock if self._shared else None
+            make = decider(algorithm, size, len(p), bool(limit.name), lock is not None)
+            decide = make(
+                limit, algorithm.rule, p, self._entries, lock, self._rules, entry_class(algorithm, size), self._sequence
+            )
+        if len(self._deciders) >= MOST_LIMITS:
+            self._deciders.clear()
+        self._deciders[limit] = decide
+        return decide
+
+    def deciding(self, limit: Limit) -> Decide:
+        """The function that decides this limit, for who asks often. It holds until the storage is opened or closed."""
+        return self._deciders.get(limit) or self._decider(limit)
+
+    def tell_evicted(self, tell: Callable[[Hashable], None]) -> None:
+        """Have the key of each entry that is evicted told, right after that."""
+        self._entries.evicted = tell
+
+    async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        self.learn(identifier, learning(limit, score), score, self.runtime.time() if now is None else now)
+
+    def learn(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
+        """`observe` at once; the limits are those that learn."""
+        with self._lock:
+            self._rules.learn(identifier, limits, score, now)
+
+    async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
+        with self._lock:
+            return [self._rules.apply(charge).export() for charge in charges]
+
+    def apply(self, charge: Charge) -> Entry:
+        """Apply one charge at once; the entry it went into."""
+        with self._lock:
+            return self._rules.apply(charge)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    async def reset(self, identifier: str) -> None:
+        self.forget(identifier)
+
+    def forget(self, identifier: str) -> None:
+        """`reset` at once."""
+        with self._lock:
+            for key in self._entries.of(identifier):
+                self._entries.remove(key)
+
+    def forget_one(self, key: Hashable) -> None:
+        """Drop one entry, if it is there."""
+        with self._lock:
+            if key in self._entries.by_key:
+                self._entries.remove(key)
+
+    async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
+        with self._lock:
+            entry = self.entry(identifier, name)
+            return None if entry is None else entry.export()
+
+    def entry(self, identifier: str, name: str = "", now: float | None = None) -> Entry | None:
+        """The live entry itself, without touching it."""
+        entry = self.entries.get((identifier, name) if name else identifier)
+        if entry is None or entry.expires_at <= (self.runtime.time() if now is None else now):
+            return None
+        assert isinstance(entry, Entry)
+        return entry
+
+    async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
+        self.put(identifier, state, self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl), name)
+
+    def put(self, identifier: str, state: RateLimitState, expires_at: float, name: str = "") -> Entry:
+        """`set_state` at once, until a given time."""
+        values = state.algorithm_data.values()
+        algorithm = algorithms_get(state.algorithm_data.algorithm)
+        entry = entry_class(algorithm, None if algorithm.growing else len(values))(state.created_at)
+        entry.store(algorithm.working(values))
+        entry.limit = None
+        entry.last_accessed = state.last_accessed
+        entry.request_count = state.request_count
+        if state.metadata or state.watermarks:
+            entry.described().metadata = dict(state.metadata)
+            entry.described().watermarks = dict(state.watermarks)
+        entry.expires_at = expires_at
+        key: Hashable = (identifier, name) if name else identifier
+        now = self.runtime.time()
+        with self._lock:
+            self._entries.insert(identifier, key, entry, now)
+            self._entries.written(key, entry, now)
+        return entry
+
+    async def increment(self, identifier: str, amount: int, window: float) -> int:
+        check_window(amount, window)
+        return self.count(identifier, amount, window)
+
+    def count(self, identifier: str, amount: int, window: float) -> int:
+        """`increment` at once."""
+        now = self.runtime.time()
+        with self._lock:
+            counter = self.entries.get((identifier, COUNTER))
+            if not isinstance(counter, Counter) or counter.expires_at <= now:
+                counter = Counter(now + window)
+            counter.count += amount
+            self._put_counter(identifier, counter, now)
+            return counter.count
+
+    def put_count(self, identifier: str, count: int, expires_at: float) -> None:
+        """Put a counter in place of what is there."""
+        counter = Counter(expires_at)
+        counter.count = count
+        with self._lock:
+            self._put_counter(identifier, counter, self.runtime.time())
+
+    def _put_counter(self, identifier: str, counter: Counter, now: float) -> None:
+        key = (identifier, COUNTER)
+        self._entries.insert(identifier, key, counter, now)
+        if self._entries.keeper is not None:
+            self._entries.keeper.wrote(key)
+
+    # -- upkeep -------------------------------------------------------------------------------------------------------
+
+    async def health_check(self) -> StorageHealth:
+        keeper = self._entries.keeper
+        refusal = "" if keeper is None else keeper.journal.refusal
+        return StorageHealth(not refusal, 0.0, f"the journal {refusal}" if refusal else "in this process")
+
+    async def close(self) -> None:
+        """Stop what runs in the background and let the disk go, synced; the states stay readable."""
+        task, self._upkeep = self._upkeep, None
+        with self._lock:
+            keeper, self._entries.keeper = self._entries.keeper, None
+            self._deciders.clear()  # they may write to the journal
+        try:
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        finally:
+            if keeper is not None:
+                keeper.journal.close()
+
+    def keys(self) -> list[Hashable]:
+        """The keys of all entries, as of now."""
+        with self._lock:
+            return list(self.entries)
+
+    async def cleanup_expired(self) -> int:
+        return self.drop_expired(self.keys(), self.runtime.time())
+
+    def drop_expired(self, keys: Iterable[Hashable], now: float) -> int:
+        """Drop those of these entries that have expired by `now`; returns how many."""
+        with self._lock:
+            return self._entries.drop_expired(keys, now)
+
+    def keep_to_limit(self) -> None:
+        """Count the bytes anew, where they are limited, and make room when they are too many."""
+        with self._lock:
+            self._entries.measure(self.runtime.time())
+
+    async def get_stats(self) -> StorageStats:
+        return self.stats()
+
+    def stats(self, walk: bool = True) -> StorageStats:
+        """`get_stats` at once. walk: over the entries for their bytes, where no memory_limit has them counted, which takes a
+        second for a million; else they are 0."""
+        with self._lock:
+            entries, (operations, misses) = self._entries, self._rules.tally
+            return StorageStats(
+                entries=len(entries),
+                bytes=entries.bytes if walk or self.config.memory_limit is not None else 0,
+                operations=operations,
+                hits=operations - misses,
+                misses=misses,
+                evictions=entries.evictions,
+                memory_evictions=entries.for_memory,
+                harmful_evictions=entries.harmful,
+                cost_forgotten=entries.forgotten,
+                expirations=entries.expired,
+                restarts=self._rules.restarts,
+            )

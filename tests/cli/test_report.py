@@ -1,0 +1,169 @@
+"""The report: whole or not at all, self-contained, the verdict first, and nothing from a log gets to act in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from ratesim.pages.recommendation.build import OutputError, ReportFailed, check_out, notebooks, report
+from ratesim.recommendation.investigate.study import FILES
+from ratesim.simulation.scenario.scenario import Scenario
+
+LINE = '10.0.0.{} - - [17/May/2015:10:05:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def tiny(folder: Path, **more) -> Scenario:
+    log = folder / "access.log"
+    if not log.exists():
+        log.write_text(EVIL + "\n" + "".join(LINE.format(i % 3, i // 6) for i in range(300)))
+    asked = {"name": EVIL, "replications": 2, "workload": {"log": str(log)}, "limit": {"rate": "20/minute"}}
+    candidates = [
+        {"name": "memory", "storage": "memory://"},
+        {"name": "redis", "storage": "redis://localhost"},
+        {"name": "hybrid", "storage": "hybrid+redis://localhost?consistency=eventual&sync_interval=0.1"},
+    ]
+    return Scenario.of({**asked, "candidates": candidates, "deployment": {"nodes": 2}, **more})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    out = folder / "new" / "out"
+    seen = []
+    chosen = report(tiny(folder), out, live=False, progress=lambda done, total, what: seen.append((done, total)))
+    return out, chosen, seen
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_every_file_is_there_and_nothing_else(made):
+    out, chosen, _ = made
+    names = {"report.html", "report.ipynb", "recommendation.json", "recommendation.md", *FILES}
+    assert {entry.name for entry in out.iterdir()} == names | {"scenario.toml", "profile.json", "prices.toml", *chosen.files}
+    assert [entry.name for entry in out.parent.iterdir()] == ["out"]
+    assert json.loads((out / "recommendation.json").read_text())["choice"] == chosen.choice
+    assert (pd.read_parquet(out / "results.parquet")["stage"] == "in full").sum() == 6
+
+
+def test_the_page_loads_nothing_and_runs_nothing(made):
+    text = (made[0] / "report.html").read_text("utf-8")
+    page = Page(text)
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "iframe", "object", "embed", "img", "base"}
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "xlink:href", "action", "srcset"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith(("#", "data:")), (tag, value)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "recommend(study)" not in text  # no code cells
+
+
+def test_the_page_is_smaller_than_two_megabytes(made):
+    assert (made[0] / "report.html").stat().st_size < 2_000_000
+
+
+def test_the_verdict_is_the_first_that_is_said_and_the_lost_line_follows(made):
+    words = " ".join(Page((made[0] / "report.html").read_text("utf-8")).words)
+    verdict = words.index(made[1].verdict)
+    assert verdict < words.index("1 of 301 lines of access.log did not parse") < words.rindex("Traffic")
+    assert EVIL in words  # shown as text, and test_the_page_loads_nothing finds no such element
+
+
+def test_the_figure_says_what_it_shows_to_who_cannot_see_it(made):
+    figures = [attributes for tag, attributes in Page((made[0] / "report.html").read_text()).tags if tag == "svg"]
+    assert len(figures) == 1
+    assert figures[0]["role"] == "img"
+    assert "hybrid" in figures[0]["aria-label"]
+
+
+def test_progress_ends_where_it_said_it_would(made):
+    seen = made[2]
+    assert seen[-1][0] == seen[-1][1]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_the_scenario_beside_the_report_asks_the_same_again(made):
+    out = made[0]
+    again = Scenario.load(out / "scenario.toml")
+    assert again.model_dump() == tiny(out.parent.parent).model_dump()
+    assert "../../access.log" in (out / "scenario.toml").read_text()
+
+
+def test_a_failing_notebook_keeps_what_it_showed_names_the_cell_and_leaves_the_last_report(tmp_path):
+    broken = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "p"}}
+    )
+    broken.cells = [
+        nbformat.v4.new_code_cell("print('so far')"),
+        nbformat.v4.new_code_cell("raise ValueError('no more')"),
+    ]
+    nbformat.write(broken, tmp_path / "broken.ipynb")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.html").write_text("the last one")
+    with pytest.raises(ReportFailed, match=r"cell 3 \(raise .*\): ValueError: no more; .*out\.failed\.ipynb"):
+        report(tiny(tmp_path), out, live=False, notebook=tmp_path / "broken.ipynb")
+    assert "so far" in (tmp_path / "out.failed.ipynb").read_text()
+    assert [entry.name for entry in out.iterdir()] == ["report.html"]
+    assert (out / "report.html").read_text() == "the last one"
+    names = sorted(entry.name for entry in tmp_path.iterdir())
+    assert names == ["access.log", "broken.ipynb", "out", "out.failed.ipynb", "out.runs"]  # for the next attempt
+
+
+def test_a_report_that_was_stopped_keeps_its_runs_beside_it_until_it_is_there(tmp_path):
+    def interrupt(done, total, what):
+        if "redis, seed" in what:
+            raise KeyboardInterrupt
+
+    scenario = tiny(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        report(scenario, tmp_path / "out", live=False, processes=1, progress=interrupt)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["access.log", "out.runs"]
+    told = []
+    report(scenario, tmp_path / "out", live=False, processes=1, progress=lambda done, total, what: told.append(what))
+    assert next(what for what in told if ", seed" in what).startswith("hybrid")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["access.log", "out"]
+
+
+def test_a_study_that_fails_leaves_no_directory(tmp_path):
+    scenario = tiny(tmp_path, workload={"log": str(tmp_path / "missing.log")})
+    with pytest.raises(ValueError, match=r"missing\.log"):
+        report(scenario, tmp_path / "a" / "b" / "out", live=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["access.log"]
+
+
+def test_a_file_is_no_place_for_a_report(tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OutputError, match="file"):
+            check_out(out)
+
+
+def test_the_notebook_is_thin_and_without_outputs():
+    notebook = nbformat.read(notebooks() / "recommendation.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) <= 12
+    assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == [code[0]]
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 12
+        assert cell.outputs == []
+        assert cell.execution_count is None

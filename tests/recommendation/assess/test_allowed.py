@@ -1,0 +1,76 @@
+"""Backends that may not be used: how a scenario says it, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ratesim.cli.options import Mistake, scenario_of
+from ratesim.recommendation.assess.assessment import allowance, uses
+from ratesim.simulation.scenario.scenario import Requirements, Scenario, ScenarioError
+
+EVERYTHING = ("memory", "redis", "postgres", "hybrid")
+
+
+@pytest.mark.parametrize(
+    ("storage", "needed"),
+    [
+        ("memory://", ("memory",)),
+        ("rediss://h", ("redis",)),
+        ("postgresql://h", ("postgres",)),
+        ("hybrid+redis://h?consistency=lease", ("hybrid", "redis")),
+        ("hybrid+postgresql://h", ("hybrid", "postgres")),
+    ],
+)
+def test_a_hybrid_needs_itself_and_what_is_behind_it(storage: str, needed: tuple[str, ...]) -> None:
+    assert uses(storage) == needed
+    without = [kind for kind in EVERYTHING if kind != needed[-1]]
+    for barred in (without, [kind for kind in EVERYTHING if kind != needed[0]]):
+        check = allowance(storage, barred)
+        assert check is not None
+        assert (check.verdict, check.requirement, check.margin) == ("fails", "allowed", None)
+    assert allowance(storage, EVERYTHING) is None, "where everything may be used there is nothing to say"
+    met = allowance(storage, needed)
+    assert met is not None
+    assert met.verdict == "passes"
+
+
+def test_what_is_missing_is_said_in_words() -> None:
+    check = allowance("hybrid+redis://h", ["memory", "postgres"])
+    assert check is not None
+    assert check.evidence == "needs a hybrid and Redis"
+    assert check.required == "without Redis and a hybrid, as required"
+    met = allowance("memory://", ["memory", "postgres", "hybrid"])
+    assert met is not None
+    assert met.measured == "without Redis"
+
+
+def test_all_are_allowed_unless_a_scenario_says_otherwise() -> None:
+    text = '[workload]\nrequests_per_second = 1\n[limit]\nrate = "1/second"\n[requirements]\n'
+    assert Scenario.parse(text).requirements.allowed == EVERYTHING == Requirements().allowed
+    some = Scenario.parse(f'{text}allowed = ["memory", "postgres"]')
+    assert some.requirements.allowed == ("memory", "postgres")
+    assert Scenario.parse(some.to_toml()) == some
+    for wrong in ('["mysql"]', "[]", '"memory"'):
+        with pytest.raises(ScenarioError, match=r"requirements\.allowed"):
+            Scenario.parse(f"{text}allowed = {wrong}")
+
+
+def asked(**given: Any) -> dict[str, Any]:
+    """Every option of a question, those that are given and None."""
+    names = "scenario log workload limit algorithm key format time time_unit cost busiest speed scale nodes routing network"
+    names += " rtt loss p99 max_over_admission persistence without seed replications"
+    return dict.fromkeys(names.split()) | given
+
+
+def test_an_option_takes_backends_from_those_that_the_scenario_allows() -> None:
+    recipe = {"workload": ["requests_per_second=9"], "limit": "9/minute"}
+    assert scenario_of(asked(**recipe)).requirements.allowed == EVERYTHING
+    assert scenario_of(asked(**recipe, without=["redis", "hybrid"])).requirements.allowed == ("memory", "postgres")
+    fewer = scenario_of(asked(scenario="situations/no-redis", without=["hybrid"]))
+    assert fewer.requirements.allowed == ("memory", "postgres")
+    with pytest.raises(Mistake, match="--without 'mysql': known are memory, redis, postgres, hybrid"):
+        scenario_of(asked(**recipe, without=["mysql"]))
+    with pytest.raises(Mistake, match="no backend is left"):
+        scenario_of(asked(**recipe, without=list(EVERYTHING)))

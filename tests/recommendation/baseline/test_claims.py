@@ -1,0 +1,166 @@
+"""The sketch's claims, beside a study's figures: only what a figure can show is called true or false."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import msgspec
+import pandas as pd
+import pytest
+
+from ratesim import run
+from ratesim.recommendation.baseline.claim_checks import MEASURES
+from ratesim.recommendation.baseline.claims import CLAIMS, Claimed, claims
+from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.simulation.validation.live_replay import live_row
+
+STORAGE = {"memory": "memory://", "redis": "redis://localhost", "postgres": "postgresql://localhost"}
+STORAGE["hybrid"] = "hybrid+redis://localhost?consistency=eventual&write=write_back&sync_interval=0.1"
+STORAGE["strong"] = "hybrid+redis://localhost?consistency=strong&write=write_through"
+NO_ROWS = pd.DataFrame({name: [] for name in ("backend", "candidate", "storage", "routing")})
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return Profile.load()
+
+
+def row(name, backend=None, **figures):
+    usual = {"latency_p50": 1e-3, "over_admission": 0.0, "false_denial": 0.0, "l2_operations_per_request": 1.0}
+    usual |= {"l2_busy_per_request": 5e-5, "bytes_per_key": 300.0, "routing": "round_robin", "storage": STORAGE[name]}
+    return {"candidate": name, "backend": backend or name, **usual, **figures}
+
+
+def live(**p50):
+    columns = {"candidate": [], "latency_p50": [], "latency_p99": []}
+    rows = [{"candidate": name, "latency_p50": value, "latency_p99": 2 * value} for name, value in p50.items()]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns)
+
+
+def about(found: tuple[Claimed, ...], backend: str, measure: str) -> Claimed:
+    (one,) = [each for each in found if (each.backend, each.measure) == (backend, measure)]
+    return one
+
+
+ROWS = [
+    row("memory", latency_p50=3e-6, over_admission=0.2, l2_operations_per_request=0.0, l2_busy_per_request=0.0),
+    row("redis"),
+    row("postgres", latency_p50=2e-3, l2_busy_per_request=4e-4),
+    row("hybrid", latency_p50=4e-6, over_admission=0.004, bytes_per_key=700.0),
+    row("strong", "hybrid", latency_p50=1.1e-3),
+]
+LIVE = {"memory": 4e-6, "redis": 5e-4, "postgres": 9e-4}
+
+
+def test_there_are_lists_of_both_kinds_for_all_four_backends():
+    kinds = {(claim.backend, claim.kind) for claim in CLAIMS}
+    assert len(kinds) == 8
+    assert len(CLAIMS) == 34  # 8 lines each in the sketch, and one more for Redis and PostgreSQL
+
+
+def test_a_claim_names_its_figure_or_says_why_there_is_none():
+    for claim in CLAIMS:
+        assert bool(claim.measure) != bool(claim.why), claim
+        assert not claim.measure or (claim.backend, claim.measure) in MEASURES
+    assert len(MEASURES) == len([claim for claim in CLAIMS if claim.measure])
+
+
+def test_what_no_figure_shows_is_not_measured(profile):
+    for each in claims(pd.DataFrame(ROWS), live(**LIVE), profile):
+        if not each.measure:
+            assert (each.measured, each.holds) == ("", "not measured")
+            assert each.why
+
+
+def test_a_latency_is_held_against_the_median_measured_live(profile):
+    found = claims(pd.DataFrame(ROWS), live(**LIVE), profile)
+    holds = {backend: about(found, backend, "latency_p50").holds for backend in LIVE}
+    assert holds == {"memory": "yes", "redis": "yes", "postgres": "no"}
+    assert about(found, "postgres", "latency_p50").why == "it is faster, at the median"
+    assert about(found, "redis", "latency_p50").measured.startswith("p50 0.5 ms, p99 1 ms live, on one machine; p50 ")
+
+
+@pytest.mark.parametrize(("p50", "holds"), [(9e-5, "no"), (1e-4, "yes"), (9.99e-4, "yes"), (1e-3, "no")])
+def test_the_bounds_are_the_sketchs(profile, p50, holds):
+    assert about(claims(pd.DataFrame(ROWS), live(redis=p50), profile), "redis", "latency_p50").holds == holds
+
+
+def test_what_was_not_replayed_or_not_answered_live_is_not_measured(profile):
+    for replayed in (live(), live(redis=math.nan)):
+        each = about(claims(pd.DataFrame(ROWS), replayed, profile), "redis", "latency_p50")
+        assert each.holds == "not measured"
+        assert each.measured.startswith("p50 ")  # the profile's, which is no live figure
+
+
+def test_memory_that_is_not_shared_is_seen_by_what_it_admits_too_much(profile):
+    found = about(claims(pd.DataFrame(ROWS), live(), profile), "memory", "over_admission")
+    assert (found.measured, found.holds) == ("over-admission 20 %, where routing does not go by key", "yes")
+    sticky = pd.DataFrame([row("memory", routing="sticky", over_admission=0.0)])
+    assert about(claims(sticky, live(), profile), "memory", "over_admission").holds == "not measured"
+    nothing = pd.DataFrame([row("memory", over_admission=0.0)])
+    assert about(claims(nothing, live(), profile), "memory", "over_admission").holds == "not measured"
+
+
+def test_a_redis_that_decides_otherwise_than_one_limiter_is_not_atomic(profile):
+    found = claims(pd.DataFrame(ROWS), live(), profile)
+    assert about(found, "redis", "false_denial").holds == about(found, "redis", "over_admission").holds == "yes"
+    off = claims(pd.DataFrame([row("redis", false_denial=1e-9)]), live(), profile)
+    assert about(off, "redis", "false_denial").holds == "no"
+
+
+def test_postgres_is_held_against_redis(profile):
+    found = claims(pd.DataFrame(ROWS), live(), profile)
+    assert about(found, "postgres", "l2_busy_per_request").holds == "yes"
+    assert about(found, "postgres", "concurrency").holds == "yes"
+    alone = claims(pd.DataFrame(ROWS[2:3]), live(), profile)
+    assert about(alone, "postgres", "l2_busy_per_request").holds == "not measured"
+    assert about(alone, "postgres", "concurrency").holds == "not measured"
+
+
+def test_of_the_hybrids_only_those_that_decide_on_a_view_may_disagree(profile):
+    found = claims(pd.DataFrame(ROWS), live(), profile)
+    assert about(found, "hybrid", "over_admission").measured.startswith("over-admission 0.4 %")
+    assert about(found, "hybrid", "over_admission").holds == "yes"
+    assert about(found, "hybrid", "over_admission by policy").holds == "yes"
+    assert about(found, "hybrid", "bytes_per_key").holds == "yes"
+    strict = claims(pd.DataFrame([row("strong", "hybrid")]), live(), profile)
+    assert about(strict, "hybrid", "over_admission").holds == "not measured"
+
+
+def test_a_hybrid_is_as_fast_as_memory_when_the_fastest_is(profile):
+    assert about(claims(pd.DataFrame(ROWS), live(), profile), "hybrid", "latency_p50").holds == "yes"
+    slow = pd.DataFrame([*ROWS[:3], ROWS[4]])
+    assert about(claims(slow, live(), profile), "hybrid", "latency_p50").holds == "no"
+
+
+def test_a_claim_is_json(profile):
+    told = msgspec.json.decode(msgspec.json.encode(claims(pd.DataFrame(ROWS), live(**LIVE), profile)))
+    assert {each["backend"] for each in told} == {"memory", "redis", "postgres", "hybrid"}
+    assert set(told[0]) == {"backend", "kind", "claim", "measure", "measured", "holds", "why"}
+
+
+def test_a_study_without_candidates_measures_nothing(profile):
+    found = claims(NO_ROWS, live(), profile)
+    assert len(found) == len(CLAIMS)
+    assert {each.holds for each in found} == {"not measured"}
+
+
+def test_a_real_run_has_every_figure(profile):
+    scenario = Scenario.of(
+        {
+            "workload": {"requests_per_second": 200.0, "duration": 5, "keys": 5},
+            "limit": {"rate": "100/minute"},
+            "deployment": {"nodes": 4},
+        }
+    )
+    named = [Candidate(name=name, storage=storage) for name, storage in STORAGE.items()]
+    results = pd.DataFrame([run(scenario, candidate, profile=profile).row() for candidate in named])
+    replayed = pd.DataFrame([asyncio.run(asyncio.to_thread(live_row, scenario, named[0], scenario.trace(), None, 200))])
+    found = claims(results, replayed, profile)
+    missing = [each for each in found if each.measure and not each.measured]
+    assert missing == []
+    assert about(found, "memory", "over_admission").holds == "yes"
+    assert about(found, "redis", "false_denial").holds == "yes"
+    assert about(found, "postgres", "concurrency").measured.startswith("about ")

@@ -1,0 +1,81 @@
+"""What a pipeline is told: met, not met, or too thin to tell."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from test_recommendation import REDIS, assessed, rows
+
+from ratesim.recommendation.assess.pareto import best
+from ratesim.recommendation.decide.check import IN_FORCE, check, joined
+from ratesim.recommendation.decide.verdict import Confidence
+from ratesim.simulation.scenario.scenario import Candidate
+
+SHAKY = rows("redis", [1.8e-3, 2.0e-3, 2.1e-3], 0.0, 60e-6)
+
+
+def told(*tables, level="high", binds=True, whole=(), **requirements):
+    found = assessed(*tables, **requirements)
+    chosen = best(found)
+    return check(
+        SimpleNamespace(
+            assessments=found,
+            choice=chosen.candidate if chosen else None,
+            verdict="No candidate meets all requirements.",
+            confidence=Confidence(level, "Why."),
+            requirements=requirements,
+            binds=binds,
+            binding="The limit hardly ever binds.",
+            whole=assessed(*whole, **requirements) if whole else (),
+        )
+    )
+
+
+def in_force(table):
+    return [{**row, "candidate": IN_FORCE} for row in table]
+
+
+def test_a_configuration_that_meets_the_requirements_ends_with_0():
+    found = told(REDIS, in_force(REDIS), p99="2ms", max_over_admission="1%")
+    assert found.status == 0
+    assert found.sentence.startswith("The configuration in force meets the requirements: p99 1.05 ms (2 ms allowed)")
+
+
+def test_one_that_no_longer_does_ends_with_1_though_another_would():
+    slow = in_force(rows("redis", [5e-3] * 3, 0.0, 60e-6))
+    found = told(REDIS, slow, p99="2ms")
+    assert found.status == 1
+    assert "no longer meets the requirements: it misses only p99" in found.sentence
+
+
+def test_evidence_that_does_not_carry_a_verdict_ends_with_3():
+    assert told(in_force(SHAKY), p99="2ms").status == 3
+    assert told(in_force(REDIS), level="too thin", p99="2ms").status == 3
+    assert told(in_force(REDIS), binds=False, max_over_admission="1%").status == 3
+    assert told(in_force(REDIS), binds=False, p99="2ms").status == 0  # a latency needs no limit that binds
+
+
+def test_one_that_holds_on_a_part_and_not_on_all_of_the_traffic_ends_with_1():
+    found = told(in_force(REDIS), whole=[in_force(rows("redis", [5e-3]))], p99="2ms")
+    assert found.status == 1
+    assert "does not hold on all of the traffic: it misses only p99" in found.sentence
+
+
+def test_nobody_is_compared_with_what_is_in_force_already():
+    def candidate(name, storage, **more):
+        return Candidate(name=name, storage=storage, **more)
+
+    current = candidate(IN_FORCE, "redis://localhost?pool_size=20")
+    others = [
+        candidate("in force", "memory://"),  # of an earlier check
+        candidate("the same", "redis://h?pool_size=20"),
+        candidate("smaller", "redis://h?pool_size=10"),
+        candidate("another rule", "redis://h?pool_size=20", algorithm="gcra"),
+    ]
+    assert [each.name for each in joined(current, others)] == [IN_FORCE, "smaller", "another rule"]
+
+
+@pytest.mark.parametrize(("p99", "status"), [("2ms", 0), ("0.5ms", 1)])
+def test_where_none_is_named_the_choice_is_checked(p99, status):
+    assert told(REDIS, p99=p99).status == status

@@ -1,0 +1,116 @@
+"""Two recommendations, and what of their difference is noise."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from ratesim.recommendation.decide.diff import DifferenceError, difference, load, text
+
+
+def figure(mean, half=0.0, seeds=3):
+    return {"mean": mean, "low": max(mean - half, 0.0), "high": mean + half, "seeds": seeds}
+
+
+def candidate(name, p99, half=0.0, over=0.0, verdict="passes", cost=60.0):
+    checks = [{"requirement": "p99", "verdict": verdict}]
+    none = figure(0.0)
+    return {
+        "candidate": name,
+        "p99": figure(p99, half),
+        "over_admission": figure(over),
+        "false_denial": none,
+        "checks": checks,
+        "cost": cost,
+    }
+
+
+BEFORE = {
+    "version": 1,
+    "scenario": "shop",
+    "limit": "10/minute, gcra",
+    "currency": "USD",
+    "deployment": {"nodes": 8},
+    "traffic": {"requests": 1000.0},
+    "requirements": {"p99": 0.002, "persistence": "none"},
+    "choice": "redis",
+    "assessments": [candidate("redis", 1.0e-3, 0.1e-3), candidate("memory", 3e-6, over=0.2, verdict="fails")],
+}
+
+
+def changed(**of_redis):
+    after = copy.deepcopy(BEFORE)
+    after["assessments"][0] |= of_redis
+    return after
+
+
+def test_the_same_twice_differs_in_nothing():
+    found = difference(BEFORE, BEFORE)
+    assert not found.moved
+    assert text(found) == "The choice is still redis.\nNo figure moved."
+
+
+@pytest.mark.parametrize(("mean", "noise"), [(1.1e-3, True), (1.14e-3, True), (1.15e-3, False)])
+def test_a_figure_within_the_interval_of_a_difference_is_noise(mean, noise):
+    (move,) = difference(BEFORE, changed(p99=figure(mean, 0.1e-3))).moves  # sqrt(2) * 0.1 ms apart at most
+    assert (move.what, move.noise) == ("p99", noise)
+
+
+def test_of_one_seed_nothing_is_known_to_have_moved():
+    (move,) = difference(BEFORE, changed(p99=figure(9e-3, 0.0, seeds=1))).moves
+    assert move.noise
+
+
+def test_an_exact_figure_that_changes_at_all_has_moved():
+    (move,) = difference(BEFORE, changed(over_admission=figure(1e-9))).moves
+    assert not move.noise
+    assert (move.before, move.after) == ("exactly 0", "less than 0.001 %")
+
+
+def test_another_choice_a_verdict_a_cost_and_what_was_asked_are_told():
+    after = changed(checks=[{"requirement": "p99", "verdict": "fails"}], cost=90.0)
+    after |= {"choice": "postgres", "requirements": {"p99": 0.001, "persistence": "none"}}
+    after["assessments"].append(candidate("postgres", 2e-3))
+    found = difference(BEFORE, after)
+    assert found.moved
+    said = text(found).splitlines()
+    assert said[0] == "The choice moved: redis before, postgres after."
+    assert "Asked otherwise: required p99: 0.002 before, 0.001 after." in said
+    assert "Only in the second: postgres." in said
+    assert "redis: verdict moved, from passes to fails." in said
+    assert "redis: cost moved, from 60.00 USD a month to 90.00 USD a month." in said
+
+
+def test_costs_in_another_currency_are_not_compared_and_other_nodes_are_told():
+    found = difference(BEFORE, changed(cost=9000.0) | {"currency": "JPY", "deployment": {"nodes": 3}})
+    assert found.moves == ()
+    assert found.asked == ("currency: USD before, JPY after", "nodes: 8 before, 3 after")
+
+
+def test_a_candidate_that_gives_no_answer_any_more_has_moved():
+    gone = {"mean": None, "low": None, "high": None, "seeds": 3}
+    (move,) = difference(BEFORE, changed(p99=gone)).moves
+    assert not move.noise
+    assert move.after == "none"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "is no recommendation"),
+        ('{"choice": null}', "is no recommendation"),
+        (json.dumps(BEFORE | {"version": 99}), "has version 99, and this is 1"),
+        (json.dumps({key: value for key, value in BEFORE.items() if key != "traffic"}), "lacks 'traffic'"),
+        (json.dumps(BEFORE | {"assessments": [{"candidate": "redis"}]}), "lacks 'p99'"),
+    ],
+)
+def test_a_file_that_is_none_is_named(tmp_path, content, said):
+    file = tmp_path / "recommendation.json"
+    file.write_text(content)
+    with pytest.raises(DifferenceError, match=f"recommendation.json: {said}"):
+        load(file)
+    with pytest.raises(DifferenceError, match="cannot be read"):
+        load(tmp_path / "missing.json")

@@ -1,0 +1,54 @@
+"""recommendation.json is what its published schema says, and the schema is what is written."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from ratesim import Scenario, recommend
+from ratesim.recommendation import Recommendation
+from ratesim.recommendation.decide.json_schema import text
+from ratesim.recommendation.investigate.study import study
+
+PUBLISHED = Path(__file__).parents[3] / "docs" / "recommendation.schema.json"
+
+
+@pytest.fixture(scope="module")
+def made() -> Recommendation:
+    asked = Scenario.of(
+        {
+            "workload": {"requests_per_second": 50, "keys": 5, "duration": 5},
+            "limit": {"rate": "5/second"},
+            "requirements": {"p99": "5ms", "max_over_admission": "1%"},
+            "candidates": [{"name": "redis", "storage": "redis://h"}, {"name": "memory", "storage": "memory://"}],
+            "replications": 2,
+        }
+    )
+    return recommend(study(asked, live=False, processes=1))
+
+
+def validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text("utf-8")))
+
+
+def test_the_published_schema_is_that_of_what_is_written() -> None:
+    assert PUBLISHED.read_text("utf-8") == text(), "write ratesim.recommendation.decide.json_schema.text() to docs/"
+    validator().check_schema(json.loads(text()))
+
+
+def test_a_recommendation_keeps_to_it_also_where_a_number_is_not_finite(made: Recommendation) -> None:
+    validator().validate(json.loads(made.to_json()))
+    endless = replace(made, assessments=(replace(made.assessments[0], bytes_per_key=math.nan), *made.assessments[1:]))
+    validator().validate(json.loads(endless.to_json()))
+
+
+def test_what_is_no_recommendation_does_not(made: Recommendation) -> None:
+    told = json.loads(made.to_json())
+    for wrong in (told | {"choice": 3}, {key: value for key, value in told.items() if key != "verdict"}):
+        with pytest.raises(jsonschema.ValidationError):
+            validator().validate(wrong)

@@ -1,0 +1,166 @@
+"""A study: an investigation of all candidates, kept, found again, and never made twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ratesim import Scenario, recommend, sweep
+from ratesim.recommendation.investigate import study as study_module
+from ratesim.recommendation.investigate.study import FILES, Study, study
+
+CANDIDATES = [
+    {"name": "memory", "storage": "memory://"},
+    {"name": "redis", "storage": "redis://h"},
+    {"name": "eventual", "storage": "hybrid+redis://h?sync_interval=0.1"},
+]
+
+
+def scenario(rate: str = "5/second", **more: object) -> Scenario:
+    return Scenario.of(
+        {
+            "workload": {"requests_per_second": 100.0, "keys": 20, "duration": 3.0},
+            "limit": {"rate": rate},
+            "deployment": {"nodes": 4},
+            "replications": 2,
+            "candidates": CANDIDATES,
+            **more,
+        }
+    )
+
+
+def made(asked: Scenario | None = None, **how: object) -> Study:
+    return study(asked or scenario(), **{"live": False, "beyond": False, "processes": 1, **how})  # type: ignore[arg-type]
+
+
+def test_its_numbers_are_those_of_a_sweep_whoever_makes_them() -> None:
+    alone, together = (made(processes=processes).evidence for processes in (1, 2))
+    pd.testing.assert_frame_equal(together.results, alone.results, check_exact=True)
+    assert together.harms == alone.harms
+    swept = sweep(scenario(), processes=1).drop(columns="partial")
+    pd.testing.assert_frame_equal(alone.results[list(swept.columns)], swept, check_exact=True)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_one_that_was_stopped_goes_on_from_where_it_was(processes: int, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if "seed" in what and (named := what.split(";")[0]) not in seen:
+            seen.append(named)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(runs=tmp_path, processes=processes, progress=interrupt)
+    kept = len(list((tmp_path / "parts").glob("*.parquet")))
+    assert kept >= 4
+    again = made(runs=tmp_path)
+    whole = made()
+    pd.testing.assert_frame_equal(again.evidence.results, whole.evidence.results, check_exact=True)
+
+
+def test_what_was_kept_is_not_run_again(tmp_path: Path) -> None:
+    made(runs=tmp_path)
+    told: list[str] = []
+    made(runs=tmp_path, progress=lambda done, total, what: told.append(what))
+    assert [what for what in told if "seed" in what] == []
+
+
+def test_a_finished_one_is_found_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = made(out=tmp_path, beyond=True)
+    monkeypatch.setattr(Scenario, "trace", lambda *_: pytest.fail("nothing is read again"))
+    found = made(out=tmp_path, beyond=True)
+    for name in ("results", "screened"):
+        mine, its = getattr(found.evidence, name), getattr(first.evidence, name)
+        pd.testing.assert_frame_equal(mine, its, check_exact=True)
+    for name in ("harms", "headroom", "flips", "parts"):
+        assert getattr(found.evidence, name) == getattr(first.evidence, name)
+    assert (found.binding, found.summary, found.origin) == (first.binding, first.summary, first.origin)
+    assert recommend(found).to_json() == recommend(first).to_json()
+    assert {entry.name for entry in tmp_path.iterdir()} == set(FILES)
+
+
+def test_what_another_version_kept_or_half_of_it_is_made_again(tmp_path: Path) -> None:
+    whole = made(out=tmp_path)
+    file = tmp_path / "study.json"
+    kept = json.loads(file.read_text())
+    del kept["evidence"]["harms"][0]["fault"]
+    for text in (json.dumps(kept), json.dumps({"question": kept["question"]}), file.read_text()[:100]):
+        file.write_text(text)
+        again = made(out=tmp_path)
+        pd.testing.assert_frame_equal(again.evidence.results, whole.evidence.results, check_exact=True)
+
+
+def test_a_store_that_never_answers_is_a_finding_and_no_failure() -> None:
+    from ratesim.pages.recommendation import cells, detail_cells
+
+    cut_off = scenario(faults=[{"kind": "partition", "start": 0, "duration": 60}], candidates=CANDIDATES[1:2])
+    found = made(cut_off, beyond=True)
+    chosen = recommend(found)
+    assert chosen.choice is None
+    assert "of the requests get no decision" in chosen.nearest[0].reason
+    for page in (cells.verdict(found, chosen), cells.tradeoff(found, chosen), detail_cells.faults(chosen)):
+        assert "nan" not in page.data.lower().replace("nano", "")
+
+
+def test_another_question_in_the_same_place_is_answered_anew(tmp_path: Path) -> None:
+    made(out=tmp_path)
+    other = made(scenario("6/second"), out=tmp_path)
+    pd.testing.assert_frame_equal(other.evidence.results, made(scenario("6/second")).evidence.results, check_exact=True)
+    assert json.loads((tmp_path / "study.json").read_text())["binding"] == other.binding
+
+
+def test_another_requirement_asks_for_another_answer_and_makes_no_run_again(tmp_path: Path) -> None:
+    made(out=tmp_path)
+    told: list[str] = []
+    strict = scenario(requirements={"max_over_admission": 0})
+    made(strict, out=tmp_path, progress=lambda done, total, what: told.append(what))
+    assert [what for what in told if "seed" in what] == []
+
+
+def test_progress_goes_up_and_ends_at_its_end() -> None:
+    told: list[tuple[int, int]] = []
+    made(progress=lambda done, total, what: told.append((done, total)))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1][0] == told[-1][1]
+
+
+def test_more_replications_are_run_where_one_is_too_close_to_call() -> None:
+    p99 = made().evidence.results.query("candidate == 'redis'")["latency_p99"]
+    middle = float(p99.mean())
+    close = scenario(requirements={"p99": middle, "persistence": "session"})
+    found = made(close).evidence.results
+    counts = found.groupby("candidate").size()
+    assert counts["redis"] > 2
+    assert counts["memory"] == 2  # it is not what the choice hangs on
+
+
+def test_traffic_that_is_long_is_cut_and_the_choice_is_tried_on_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ratesim.recommendation.investigate import plan
+
+    monkeypatch.setattr(plan, "FULL", 100)
+    long = scenario(workload={"requests_per_second": 100.0, "keys": 20, "duration": 20.0})
+    found = made(long)
+    assert found.evidence.results["requests"].max() < 500
+    assert found.evidence.whole["requests"].tolist() == [int(found.summary["requests"])]
+    chosen = recommend(found)
+    assert [each.candidate for each in chosen.whole] == [chosen.choice]
+
+
+def test_what_was_measured_live_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = scenario().model_copy(update={"candidates": scenario().candidates[:1]})
+    measured = [0]
+
+    def measure(*_: object) -> dict[str, object]:
+        measured[0] += 1
+        return {"candidate": "memory", "p50": 1e-5 * measured[0]}
+
+    monkeypatch.setattr(study_module, "live_row", measure)
+    first = made(asked, out=tmp_path, runs=tmp_path / "runs", live=True)
+    again = made(asked, out=tmp_path, live=True)
+    resumed = made(asked, runs=tmp_path / "runs", live=True)
+    assert first.live["p50"].tolist() == again.live["p50"].tolist() == resumed.live["p50"].tolist() == [1e-5]

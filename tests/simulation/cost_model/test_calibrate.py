@@ -1,0 +1,245 @@
+"""Calibration: the fits find what made the numbers, a profile round-trips, a measured server is left as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psycopg
+import pytest
+import redis
+
+from ratesim.errors import Config, ConnectionFailed
+from ratesim.servers import Server
+from ratesim.simulation.cost_model import calibrate as calibration
+from ratesim.simulation.cost_model import target_server as opening
+from ratesim.simulation.cost_model.calibrate import calibrate
+from ratesim.simulation.cost_model.cost_fit import fit_client, fit_line, mean_of, measure, spread
+from ratesim.simulation.cost_model.profile import QUANTILES, Backend, Cost, Profile, measured, slower
+from ratesim.simulation.cost_model.target_server import target
+
+SHIPPED = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
+
+
+@pytest.mark.parametrize(("fixed", "item"), [(60e-6, 30e-6), (400e-6, 5e-6), (1e-6, 90e-6)])
+def test_a_line_through_batches_gives_the_fixed_and_the_item_cost(fixed: float, item: float) -> None:
+    sizes = (1, 8, 64)
+    exact = fit_line(sizes, [fixed + size * item for size in sizes])
+    assert exact == pytest.approx((fixed, item), rel=1e-6)
+    rng = np.random.default_rng(1)
+    noisy = [(fixed + size * item) * rng.lognormal(0.0, 0.01) for size in sizes]
+    assert sum(fit_line(sizes, noisy)) == pytest.approx(fixed + item, rel=0.05)
+
+
+def test_a_cost_is_never_negative() -> None:
+    fixed, item = fit_line((1, 8, 64), [10e-6, 88e-6, 712e-6])  # the best line would begin below zero
+    assert 0 < fixed <= 1e-7
+    assert item == pytest.approx(11e-6, rel=0.1)
+    fixed, item = fit_line((1, 64), [20e-6, 10e-6])
+    assert 0 < item <= 1e-7
+    assert 10e-6 <= fixed <= 20e-6
+
+
+def test_the_clients_shares_come_from_runs_that_differ_in_operations_by_batch() -> None:
+    rng = np.random.default_rng(2)
+    operations = np.full(12, 3000.0)
+    batches = operations / np.repeat([1.0, 2.0, 10.0, 60.0], 3)
+    seconds = (120e-6 * batches + 60e-6 * operations) * rng.lognormal(0.0, 0.02, 12)
+    assert fit_client(batches, operations, seconds) == pytest.approx((120e-6, 60e-6), rel=0.05)
+
+
+def test_the_spread_of_a_lognormal_is_that_of_its_sample() -> None:
+    samples = np.random.default_rng(3).lognormal(-9.0, 0.4, 200_000)
+    factors = spread(samples)
+    assert factors[QUANTILES.index(0.5)] == 1.0
+    assert factors[QUANTILES.index(0.95)] == pytest.approx(np.exp(0.4 * 1.6449), rel=0.02)
+    cost = Cost(fixed=float(np.median(samples)), factors=factors)
+    drawn = [cost.of(1, uniform) for uniform in np.random.default_rng(4).random(20_000)]
+    for quantile in (0.25, 0.5, 0.9, 0.95, 0.99):
+        assert np.quantile(drawn, quantile) == pytest.approx(np.quantile(samples, quantile), rel=0.05)
+
+
+def test_the_mean_of_factors_is_that_of_what_is_drawn_from_them() -> None:
+    factors = spread(np.random.default_rng(5).lognormal(0.0, 0.8, 50_000))
+    drawn = [Cost(fixed=1.0, factors=factors).of(1, uniform) for uniform in np.random.default_rng(6).random(50_000)]
+    assert mean_of(factors) == pytest.approx(np.mean(drawn), rel=0.03)
+
+
+def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
+    cost = Cost(fixed=1e-4, item=2e-5, factors=spread(np.arange(1.0, 10.0)))
+    backend = Backend(
+        client_cpu=3e-4,
+        fixed=1e-4,
+        item=1e-5,
+        client=cost,
+        operations={"get": cost},
+        speedup={1: 1.0, 4: 2.5},
+        commit=cost,
+        locks=True,
+        round_trip=5e-5,
+    )
+    profile = Profile(machine="m", measured="2026-01-01", versions={}, backends={"postgres": backend}, round_trip=4e-4)
+    path = tmp_path / "deep" / "profile.json"
+    profile.save(path)
+    read = Profile.load(path)
+    assert msgspec.structs.replace(read, source="shipped") == profile
+    assert read.source == str(path)
+    assert [entry.name for entry in path.parent.iterdir()] == ["profile.json"]
+    assert read.round_trip is not None
+    assert measured(read.round_trip, read.round_trip_factors).delay(0.5) == pytest.approx(2e-4)
+
+
+def test_operations_have_costs_of_their_own_and_others_cost_what_an_acquire_does() -> None:
+    backend = Backend(client_cpu=1e-4, fixed=1e-4, item=1e-5, operations={"get": Cost(fixed=3e-5, item=1e-6)})
+    assert backend.service(10, 0.5, "get") == pytest.approx(4e-5)
+    assert backend.service(10, 0.5) == backend.service(10, 0.5, "increment") == pytest.approx(2e-4)
+
+
+def test_a_profile_from_before_the_client_was_taken_apart_still_serves(tmp_path: Path) -> None:
+    old = {
+        "machine": "m",
+        "measured": "2025-01-01",
+        "versions": {},
+        "backends": {"redis": {"client_cpu": 2e-4, "fixed": 4e-5, "item": 3e-5, "concurrency": 1}},
+    }
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old))
+    backend = Profile.load(path).backends["redis"]
+    assert backend.cpu(1) == 2e-4
+    assert backend.cpu(10) == pytest.approx(2e-3)
+    assert backend.commit is None
+    assert Profile.load(path).round_trip is None
+
+
+async def test_measuring_takes_a_real_redis_apart(valkey_server: Server) -> None:
+    async with target(valkey_server.url) as opened:
+        backend = await measure(opened.target, 1, 0.2)
+    assert backend.client is not None
+    # A batch costs more than one request, and less than as many alone: on both sides they have a share in common.
+    for one, many in ((backend.service(1, 0.5), backend.service(64, 0.5)), (backend.cpu(1), backend.cpu(64))):
+        assert one < many < 64 * one
+    # A read is measured by itself. Which of the two is faster is not asserted: it would be a race on a busy machine.
+    assert backend.service(1, 0.5, "get") not in (0.0, backend.service(1, 0.5))
+    assert mean_of(backend.factors) == pytest.approx(1.0)
+    assert list(backend.factors) == sorted(backend.factors)
+    explained = backend.client_cpu + backend.round_trip + backend.fixed + backend.item
+    assert explained + backend.residual == pytest.approx(backend.latency_p50)
+
+
+async def test_measuring_tells_the_commit_of_postgres_from_its_service(postgres_server: Server) -> None:
+    async with target(postgres_server.url) as opened:
+        backend = await measure(opened.target, 1, 0.1)
+    assert backend.commit is not None
+    assert backend.commit.of(1) > 0
+    assert backend.locks
+    assert backend.speedup[1] == 1.0
+    assert backend.concurrency == max(1, round(max(backend.speedup.values())))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure little: what is tested is what stays behind."""
+
+    async def little(measured: object) -> Backend:
+        return await measure(measured, 1, 0.1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(calibration, "measure", little)
+    monkeypatch.setattr(calibration, "_memory", lambda: Backend(client_cpu=3e-6))
+    monkeypatch.setattr(calibration, "SIZED_KEYS", 200)
+    monkeypatch.setattr(opening, "CONNECTIONS", (1, 2))
+
+
+def keys_of(url: str) -> set[bytes]:
+    with redis.Redis.from_url(url) as client:
+        return set(client.scan_iter())
+
+
+def objects_of(url: str) -> set[tuple[str, str]]:
+    """Every schema, table and function of the database."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT 'schema', nspname::text FROM pg_namespace WHERE nspname NOT LIKE 'pg_%'"
+            " UNION ALL SELECT 'table', oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'i', 'S')"
+            " UNION ALL SELECT 'function', oid::regprocedure::text FROM pg_proc"
+        )
+        return {(row[0], row[1]) for row in found}
+
+
+def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path, short: None) -> None:
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.set("theirs", "untouched")
+        before = keys_of(valkey_server.url)
+        profile = calibrate(tmp_path / "p.json", url=valkey_server.url)
+        assert keys_of(valkey_server.url) == before
+        assert client.get("theirs") == b"untouched"
+        client.delete("theirs")
+    assert "valkey" in profile.versions["redis"]
+    assert profile.round_trip == profile.backends["redis"].round_trip
+    # The other backend is the one that was there, and says where it was measured.
+    assert profile.backends["postgres"].machine
+    assert profile.backends["postgres"].machine in profile.describe()
+
+
+def test_a_users_postgres_is_left_as_it_was(postgres_server: Server, tmp_path: Path, short: None) -> None:
+    before = objects_of(postgres_server.url)
+    profile = calibrate(tmp_path / "p.json", url=postgres_server.url, rtt=4e-4)
+    assert objects_of(postgres_server.url) == before
+    assert "postgres" in profile.versions["postgres"]
+    assert profile.round_trip == 4e-4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
+@pytest.mark.parametrize("kind", ["redis", "postgres"])
+def test_a_calibration_that_is_interrupted_leaves_nothing(
+    kind: str, valkey_server: Server, postgres_server: Server, tmp_path: Path
+) -> None:
+    url = valkey_server.url if kind == "redis" else postgres_server.url
+    seen = keys_of if kind == "redis" else objects_of
+    before = seen(url)
+    code = (
+        "import sys; from pathlib import Path; from ratesim.simulation import calibrate as c;"
+        "from ratesim.simulation.cost_model.profile import Backend;"
+        "c._memory = lambda: Backend(client_cpu=3e-6);"
+        f"c.calibrate(Path({str(tmp_path / 'p.json')!r}), url={url!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=dict(os.environ))
+    ends = time.monotonic() + 60
+    while seen(url) == before and process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert seen(url) != before  # it is in the middle of it
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert seen(url) == before
+    assert not (tmp_path / "p.json").exists()
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: Path, short: None) -> None:
+    for url in ("redis://:secret@127.0.0.1:1/0", "postgresql://me:secret@127.0.0.1:1/db"):
+        with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:1") as raised:
+            calibrate(tmp_path / "p.json", url=url)
+        assert "secret" not in str(raised.value)
+    with pytest.raises(Config, match="memory"):
+        calibrate(tmp_path / "p.json", url="memory://")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slower_server_takes_longer_for_all_that_it_does_and_its_clients_do_not() -> None:
+    shipped = Profile.load(Path(str(SHIPPED)))
+    for name in ("redis", "postgres"):
+        before, after = shipped.backends[name], slower(shipped, name, 3.0).backends[name]
+        for operation in ("acquire", *before.operations):
+            assert after.service(7, 0.9, operation) == pytest.approx(3.0 * before.service(7, 0.9, operation))
+        assert after.cpu(7) == before.cpu(7)
+    flushed = msgspec.structs.replace(shipped.backends["postgres"], commit=Cost(fixed=1e-3, item=1e-5))
+    late = slower(msgspec.structs.replace(shipped, backends={"postgres": flushed}), "postgres", 3.0)
+    assert late.backends["postgres"].commit == Cost(fixed=3e-3, item=pytest.approx(3e-5))
+    assert slower(shipped, "postgres", 3.0).backends["redis"] == shipped.backends["redis"]

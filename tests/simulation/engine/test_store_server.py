@@ -1,0 +1,86 @@
+"""What keeps a batch waiting at a server."""
+
+from __future__ import annotations
+
+import pytest
+import simpy
+
+from ratesim.limit import Limit
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.cost_model.profile import Backend, Cost
+from ratesim.simulation.engine.remote_storage import ModelBacking
+from ratesim.simulation.engine.store_server import ASLEEP, GroupCommit, RowLocks, Server, changes, wrote
+from ratesim.simulation.network.wire_size import Metered, wire_of
+from ratesim.storage import MemoryStorage, StorageURL
+from ratesim.storage.remote.operations import Acquire, Get
+
+LIMIT = Limit(1.0, 60.0)
+
+
+def test_who_comes_during_a_flush_shares_the_next_one() -> None:
+    commit = GroupCommit()
+    assert commit.take(0.0, 1.0) == 1.0
+    assert [commit.take(at, 1.0) for at in (0.1, 0.5, 0.9)] == [2.0, 2.0, 2.0]
+    assert commit.take(1.5, 1.0) == 3.0, "the shared flush is under way: it began at 1"
+    assert commit.take(9.0, 1.0) == 10.0, "nothing to wait for"
+
+
+def test_a_row_is_had_in_the_order_in_which_it_was_asked_for() -> None:
+    runtime = SimRuntime(simpy.Environment())
+    locks, told = RowLocks(runtime), []
+
+    async def transaction(name: str, rows: list[str], seconds: float) -> None:
+        mine, earlier = locks.queue(rows)
+        for each in earlier:
+            await each
+        await runtime.sleep(seconds)
+        locks.release(rows, mine)
+        told.append((name, runtime.time()))
+
+    for name, rows, seconds in (
+        ("first", ["a", "b"], 1.0),
+        ("second", ["b"], 1.0),
+        ("other", ["c"], 0.5),
+        ("third", ["b"], 1.0),
+    ):
+        runtime.spawn(transaction(name, rows, seconds))
+    runtime.env.run()
+    assert told == [("other", 0.5), ("first", 1.0), ("second", 2.0), ("third", 3.0)]
+    assert locks.queue(["a", "b", "c"])[1] == [], "nothing is left behind"
+
+
+def server(**costs: object) -> tuple[SimRuntime, Server]:
+    runtime = SimRuntime(simpy.Environment(), 1.7e9)
+    meter = Metered(ModelBacking(MemoryStorage(runtime=runtime)), wire_of(StorageURL.parse("redis://h")))
+    return runtime, Server(meter, Backend(client_cpu=1e-4, **costs), runtime)  # type: ignore[arg-type]
+
+
+def test_a_server_that_slept_takes_longer_and_one_at_work_does_not() -> None:
+    _, slow = server(wake=1e-3)
+    assert slow.take(1.0, 1e-4) == pytest.approx(1.0 + 1.1e-3)
+    assert slow.take(1.0011, 1e-4) == pytest.approx(1.0012)
+    assert slow.take(1.0012 + ASLEEP / 2, 1e-4) == pytest.approx(1.0013 + ASLEEP / 2 + 0.5e-3)
+
+
+@pytest.mark.parametrize("costs", [{}, {"speedup": {1: 1.0, 2: 2.0}}], ids=["station", "cores"])
+def test_what_is_not_done_when_the_server_goes_down_was_not_done(costs: dict[str, object]) -> None:
+    runtime, lost = server(**costs)
+    done = []
+
+    async def ask(outage: float) -> None:
+        done.append(await lost.spend(1.0, outage))
+
+    runtime.spawn(ask(0.5))
+    runtime.env.run()
+    runtime.spawn(ask(99.0))
+    runtime.env.run()
+    assert done == [False, True]
+
+
+def test_only_what_is_admitted_reaches_the_disk() -> None:
+    _, about = server(commit=Cost(fixed=1e-3), locks=True)
+    asked = Acquire("a", (LIMIT,), 1.0, 1.7e9, True)
+    answers = [about.meter.execute([asked])[0] for _ in range(2)]
+    assert [wrote(asked, answer) for answer in answers] == [True, False]
+    assert not changes(Get("a", "", 1.7e9))
+    assert not changes(Acquire("a", (LIMIT,), 1.0, 1.7e9, False))

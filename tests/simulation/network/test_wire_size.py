@@ -1,0 +1,151 @@
+"""Bytes on the wire, held against what real servers were sent and answered."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from ratesim.limit import Limit
+from ratesim.servers import Server
+from ratesim.simulation.network.wire_size import Metered, Wire, wire_of
+from ratesim.storage import StorageURL
+from ratesim.storage.base import Charge
+from ratesim.storage.postgres import PostgresDriver
+from ratesim.storage.redis import RedisDriver
+from ratesim.storage.remote.operations import Acquire, Apply, Driver, Get, Operation, Reset
+
+TABLE = f"wire_{uuid.uuid4().hex[:8]}"
+NOW = 1_700_000_000.123456
+
+
+class Meter:
+    """Bytes that went through to a server, and back."""
+
+    sent = answered = 0
+
+
+@asynccontextmanager
+async def metered(server: Server) -> AsyncIterator[tuple[str, Meter]]:
+    """A URL that leads to a server, and what went through."""
+    meter, under_way = Meter(), set[asyncio.Task[object]]()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, field: str) -> None:
+        while data := await reader.read(65536):
+            setattr(meter, field, getattr(meter, field) + len(data))
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        under_way.add(task)
+        there, to = await connected(server)
+        await asyncio.gather(pump(reader, to, "sent"), pump(there, writer, "answered"))
+
+    between = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = between.sockets[0].getsockname()[1]
+    if server.kind == "postgres":
+        database = conninfo_to_dict(server.url)
+        url = f"postgresql://{database['user']}@127.0.0.1:{port}/{database['dbname']}?sslmode=disable&table_name={TABLE}"
+    else:
+        url = f"redis://127.0.0.1:{port}?key_prefix={TABLE}:"
+    try:
+        yield url, meter
+    finally:
+        between.close()
+        await asyncio.gather(*under_way)
+
+
+async def connected(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if server.kind == "postgres":
+        at = conninfo_to_dict(server.url)
+        host, port = str(at["host"]), int(at.get("port", 5432) or 5432)
+        return await (
+            asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+            if host.startswith("/")
+            else asyncio.open_connection(host, port)
+        )
+    url = urlsplit(server.url)
+    return await asyncio.open_connection(url.hostname, url.port)
+
+
+async def compared(driver: Driver, meter: Meter, wire: Wire, batch: Sequence[Operation]) -> tuple[int, int, int, int]:
+    """Sent and answered, as measured and as counted, of a batch that the server has seen before."""
+    await driver.execute(batch)
+    await asyncio.sleep(0.02)
+    sent, answered = meter.sent, meter.answered
+    answers = await driver.execute(batch)
+    await asyncio.sleep(0.02)
+    return meter.sent - sent, meter.answered - answered, wire.sent(batch), wire.answered(batch, answers)
+
+
+def batches(algorithm: str) -> list[list[Operation]]:
+    limit = Limit(100, 60.0, algorithm)
+    keys = [f"user:{i}" for i in range(12)]
+
+    def charge(key: str) -> Apply:
+        return Apply(Charge(key, limit, "node-1", 1_700_000_000_000_001, 0.0, ((NOW, 3.0, 2), (NOW + 1, 0.1, 1))))
+
+    return [
+        [Acquire(keys[0], (limit,), 1.0, NOW, True)],
+        [Acquire(key, (limit,), 1.0, NOW, True) for key in keys],
+        [Get("nobody", "", NOW)],
+        [charge(keys[0])],
+        [charge(key) for key in keys],
+        [Get(key, "", NOW) for key in keys],
+    ]
+
+
+@pytest.mark.parametrize("algorithm", ["token_bucket", "sliding_window", "sliding_log"])
+@pytest.mark.parametrize("backend", ["redis", "postgres"])
+async def test_bytes_are_those_that_real_servers_send_and_receive(
+    backend: str, algorithm: str, request: pytest.FixtureRequest
+) -> None:
+    server: Server = request.getfixturevalue("valkey_server" if backend == "redis" else "postgres_server")
+    async with metered(server) as (through, meter):
+        url = StorageURL.parse(through)
+        driver = RedisDriver(url.config) if backend == "redis" else PostgresDriver(url.config)
+        wire = wire_of(url)
+        try:
+            for batch in batches(algorithm):
+                sent, answered, counted_sent, counted_answered = await compared(driver, meter, wire, batch)
+                assert counted_sent == sent > 0, batch[0]
+                assert counted_answered == pytest.approx(answered, rel=0.03), batch[0]
+            await driver.execute([Reset(f"user:{i}") for i in range(12)])
+        finally:
+            await driver.close()
+
+
+class Letters:
+    """Says that an operation is as long as its identifier, and its answer one byte."""
+
+    def sent(self, batch: Sequence[Operation]) -> int:
+        return sum(len(operation.identifier) for operation in batch if isinstance(operation, Get))
+
+    def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
+        return len(answers)
+
+
+class Mute:
+    def execute(self, batch: Sequence[Operation]) -> list[object]:
+        return [None] * len(batch)
+
+
+def test_what_is_not_measured_is_as_long_as_what_is() -> None:
+    meter = Metered(Mute(), Letters())
+    for i in range(10_000):
+        meter.execute([Get("a" * (5 + i % 3), "", NOW)] * (1 + i % 2))
+    assert meter.bytes_from_store == 15_000
+    assert meter.bytes_to_store == pytest.approx(15_000 * 6, rel=0.01)
+
+
+def test_a_memory_has_no_wire() -> None:
+    with pytest.raises(TypeError, match="memory"):
+        wire_of(StorageURL.parse("memory://"))

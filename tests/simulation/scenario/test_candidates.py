@@ -1,0 +1,70 @@
+"""The catalogue: everything that differs, nothing twice."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from ratesim import Scenario
+from ratesim.simulation.scenario.candidates import INTERVALS, catalogue
+from ratesim.storage import StorageURL, config
+
+DOCS = Path(__file__).parents[3] / "docs" / "hybrid.md"
+
+
+def asked(nodes: int = 8, **more: object) -> Scenario:
+    return Scenario.of(
+        {
+            "workload": {"requests_per_second": 10},
+            "limit": {"rate": "10/minute"},
+            "deployment": {"nodes": nodes},
+            **more,
+        }
+    )
+
+
+def hybrids(store: str) -> list[config.HybridStorageConfig]:
+    parsed = [StorageURL.parse(each.storage) for each in catalogue(asked()) if each.storage.startswith(f"hybrid+{store}")]
+    return [each.hybrid for each in parsed if each.hybrid is not None]
+
+
+def test_every_candidate_has_a_name_and_a_storage_of_its_own() -> None:
+    found = catalogue(asked())
+    assert len({each.name for each in found}) == len(found)
+    assert len({(each.storage, each.routing) for each in found}) == len(found)
+
+
+def test_all_of_the_36_combinations_that_differ_are_there_and_no_two_that_coincide() -> None:
+    letters = {}
+    for line in re.findall(r"^\| (write_\w+) \| (\w+) \| (\w) \| (\w) \| (\w) \|$", DOCS.read_text("utf-8"), re.MULTILINE):
+        write, read, *of = line
+        for consistency, letter in zip(("strong", "eventual", "session"), of, strict=True):
+            letters[consistency, write, read] = letter
+    assert len(letters) == 36
+    seen = {(each.consistency, each.write, each.read) for each in hybrids("redis") if each.consistency != "lease"}
+    assert sorted(letters[each] for each in seen) == sorted(set(letters.values()))
+
+
+def test_intervals_go_from_10_ms_to_10_s() -> None:
+    common = [each for each in hybrids("redis") if each.consistency == "eventual" and each.write == "write_back"]
+    assert {each.sync_interval for each in common} == set(INTERVALS) == {0.01, 0.1, 1.0, 10.0}
+    assert {each.l1_ttl for each in common if each.read == "cache_aside"} == {*INTERVALS, 300.0}  # and long views
+
+
+@pytest.mark.parametrize("store", ["redis", "postgresql"])
+def test_every_consistency_competes_over_every_store(store: str) -> None:
+    assert {each.consistency for each in hybrids(store)} == set(get_args(config.Consistency))
+
+
+def test_a_single_node_has_no_routing_to_choose_and_a_scenario_may_name_its_own() -> None:
+    assert "memory, sticky" not in {each.name for each in catalogue(asked(nodes=1))}
+    own = asked(candidates=[{"name": "mine", "storage": "memory://"}])
+    assert [each.name for each in catalogue(own)] == ["mine"]
+
+
+def test_none_of_them_is_refused_by_the_storage_it_names() -> None:
+    for each in catalogue(asked()):
+        StorageURL.parse(each.storage)

@@ -1,0 +1,149 @@
+"""What logs with named fields (csv, JSON lines) share: how columns of values become times, costs and keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress, repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from traffic.expression import Expression
+from traffic.formats.field_selection import Wish, joined
+from traffic.formats.rows import Rows, Unfit, checked_cost, printable
+from traffic.formats.status import TOO_MANY, Statuses, hashable, status_field
+from traffic.timestamps import NAMES, Stamps, numbers
+
+ALL = "all"
+NOBODY = "-"
+TIME_NAMES = ("time", "timestamp", "@timestamp", "ts", "datetime")
+SHOWN = 20
+
+
+def time_field(wish: Wish, known: Iterable[str]) -> str | None:
+    """The field of the time: the one wished, or else the first that is called as times usually are, in any case."""
+    if wish.time is not None:
+        return wish.time
+    lower = {name.lower(): name for name in known}
+    return next((lower[name] for name in TIME_NAMES if name in lower), None)
+
+
+class Fields:
+    """The fields of one log that are wished for, and what becomes of their values.
+
+    A line without a readable time, or in which a field of the cost is empty or no number, is no request and reported.
+    An empty field of the key is "-", as in an access log, and without a key there is one, "all". A line that was answered
+    429 is a request without a cost, too: a log may only tell what was taken.
+    Raises Unfit if no field can be the time, and ExpressionError if the cost is no expression.
+    """
+
+    def __init__(self, wish: Wish, known: Sequence[str]) -> None:
+        time = time_field(wish, known)
+        if time is None:
+            raise Unfit(f"none of its fields is called as times are; name one with time=; {listed(known)}")
+        self.known = known
+        self.time = time
+        self.key = wish.key_fields(known)
+        self.cost: Expression | None = None
+        if wish.cost is not None:
+            self.cost = Expression.column(wish.cost) if wish.cost in known else Expression.parse(wish.cost)
+        self.status = status_field(wish.status, known)
+        costs = self.cost.names if self.cost else ()
+        self.wished = tuple(dict.fromkeys((time, *costs, *self.key, *filter(None, [wish.status]))))
+        self.needed = tuple(dict.fromkeys((*self.wished, *filter(None, [self.status]))))
+        self._statuses = Statuses()
+        self._needs_status = wish.status is not None
+        self._stamps = Stamps(wish.time_unit)
+        self._guessed = wish.time_unit is None
+        self._unseen = set(self.key)
+
+    def check(self, present: Iterable[str], names: Iterable[str]) -> None:
+        """Raise Unfit, naming the field and those known, if one of `names` is wished for and not `present`."""
+        there = set(present)
+        for name in names:
+            if name not in there:
+                costs = self.cost is not None and name in self.cost.names
+                use = "time" if name == self.time else "key" if name in self.key else "cost" if costs else "status"
+                raise Unfit(f"has no field {name!r} for the {use}; {listed(self.known)}")
+
+    def add(self, columns: Mapping[str, Sequence[Any]], lines: Sequence[str], line: NDArray[np.int64], rows: Rows) -> None:
+        """Add a request for each row of the columns (one for each of `needed`) to `rows`, or report its line."""
+        time = self._stamps.seconds(columns[self.time])
+        good = np.isfinite(time)
+        status = self._codes(columns, len(time))
+        refused = status == TOO_MANY
+        unsaid = np.zeros(len(time), np.bool_)  # refused, and without a cost
+        terms = {}
+        for name in self.cost.names if self.cost else ():
+            terms[name] = numbers(columns[name])
+            for row in np.flatnonzero(np.isnan(terms[name])).tolist():
+                if not _says_nan(columns[name][row]):
+                    unsaid[row] = refused[row]
+                    good[row] &= refused[row]
+        for text in compress(lines, ~good):
+            rows.skip(text)
+        n = int(np.count_nonzero(good))
+        if not n:
+            return
+        cost = None
+        if self.cost:
+            said = good & ~unsaid
+            known = {name: term[said] for name, term in terms.items()}
+            cost = np.full(len(time), np.nan)
+            cost[said] = checked_cost(self.cost(known, int(np.count_nonzero(said))), line[said])
+            cost = cost[good]
+        rows.add(time[good], self._keys(columns, good, n), cost=cost, status=status[good])
+
+    def close(self, rows: Rows) -> None:
+        """Note what was guessed. Raises Unfit if a field of the key was empty in every line."""
+        if rows.parsed and self._unseen:
+            missing = next(name for name in self.key if name in self._unseen)
+            raise Unfit(f"has nothing in the field {missing!r} of the key in any line; {listed(self.known)}")
+        if rows.parsed and self._needs_status:
+            raise Unfit(f"has no status (100 to 999) in the field {self.status!r} in any line; {listed(self.known)}")
+        if self._guessed and self._stamps.unit in ("ms", "us", "ns"):
+            rows.notes.append(f"time taken for {NAMES[self._stamps.unit]} by its size")
+
+    def _codes(self, columns: Mapping[str, Sequence[Any]], n: int) -> NDArray[np.uint16]:
+        if self.status is None:
+            return np.zeros(n, np.uint16)
+        codes = self._statuses.numbers(hashable(columns[self.status]), n)
+        self._needs_status &= not codes.any()
+        return codes
+
+    def _keys(self, columns: Mapping[str, Sequence[Any]], good: NDArray[np.bool_], n: int) -> Iterable[str]:
+        if not self.key:
+            return repeat(ALL, n)
+        spelled = []
+        for name in self.key:
+            values = list(map(_spelled, compress(columns[name], good)))
+            if name in self._unseen and any(value != NOBODY for value in values):
+                self._unseen.discard(name)
+            spelled.append(values)
+        return joined(spelled)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names of the fields, the first 20 of many, safe to print."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"its fields are {', '.join(map(printable, names[:SHOWN]))}{more}"
+
+
+def _says_nan(value: Any) -> bool:
+    """Whether this, which was read as nan, is meant to be: text that is no number is not."""
+    try:
+        float(value)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _spelled(value: Any) -> str:
+    """A value as a name: text as it is, nothing as "-", numbers and the rest as JSON spells them."""
+    if value is None or value == "":
+        return NOBODY
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    # JSON can spell halves of a character, which no file could hold.
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
