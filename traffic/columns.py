@@ -1,13 +1,30 @@
-"""What a column of a trace may hold: its type, or a TraceError that names the column."""
+"""The columns of a trace, and what each may hold: its type, or a TraceError that names the column."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from traffic.provenance import TraceError
+
+
+class Columns(NamedTuple):
+    """Requests in order of time, as the columns of a `Trace`, all of the same length."""
+
+    time: NDArray[np.float64]
+    key: NDArray[np.int64]
+    cost: NDArray[np.float64]
+    session: NDArray[np.int64]
+    endpoint: NDArray[np.int32]
+    status: NDArray[np.uint16] | None
+    keys: tuple[str, ...]
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first request to the last."""
+        return float(self.time[-1] - self.time[0]) if len(self.time) else 0.0
 
 
 def _column(name: str, values: ArrayLike, n: int | None) -> NDArray[Any]:

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import math
 from itertools import count, islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from traffic.trace import Trace
+from traffic.columns import Columns
 
-__all__ = ["concentrated", "superposed"]
+__all__ = ["concentrate_keys", "superpose"]
 
 Ints = NDArray[np.int64]
 
 
-def superposed(trace: Trace, k: float, rng: np.random.Generator, head: int | None = None) -> Trace:
-    """See `Trace.scale`; k > 0, and the trace has requests."""
-    n, m, copies = len(trace), len(trace.keys), math.ceil(k)
+def superpose(trace: Columns, k: float, rng: np.random.Generator, head: int | None = None) -> dict[str, Any]:
+    """The columns of `Trace.scale`, by name, in order of time; k > 0, and the trace has requests."""
+    n, m, copies = len(trace.time), len(trace.keys), math.ceil(k)
     shifts = np.concatenate(([0.0], rng.uniform(0.0, trace.duration, copies - 1)))
     kept = None  # of the last copy, where it is not whole
     if k < copies:
@@ -51,25 +52,22 @@ def superposed(trace: Trace, k: float, rng: np.random.Generator, head: int | Non
         asking, code = np.unique(code, return_inverse=True)
         numbers = ["", *(f"#{suffix}" for suffix in suffixes)]
         names = [trace.keys[each % m] + numbers[each // m] for each in asking.tolist()]
-    origin = trace.origin.noted(f"scale {k:.10g}")
-    return Trace(
-        time,
-        code,
-        names,
-        cost=trace.cost[row],
-        session=session[row] + copy * stride,
-        endpoint=trace.endpoint[row],
-        endpoints=trace.endpoints,
-        status=None if trace.status is None else trace.status[row],
-        origin=origin if head is None else origin.noted(f"the first {head} requests"),
-    )
+    return {
+        "time": time,
+        "key": code,
+        "keys": names,
+        "cost": trace.cost[row],
+        "session": session[row] + copy * stride,
+        "endpoint": trace.endpoint[row],
+        "status": None if trace.status is None else trace.status[row],
+    }
 
 
-def concentrated(trace: Trace, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+def concentrate_keys(trace: Columns, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
     """The column `key` of `Trace.concentrate`; the trace has requests."""
     counts = np.bincount(trace.key, minlength=len(trace.keys))
     top = int(np.argmax(counts))
-    missing, counts[top] = share * len(trace) - counts[top], 0
+    missing, counts[top] = share * len(trace.time) - counts[top], 0
     into = np.arange(len(trace.keys))
     into[_some(counts, max(missing, 0.0), rng)] = top
     return into[trace.key]
@@ -88,10 +86,10 @@ def _some(counts: Ints, wanted: float, rng: np.random.Generator) -> NDArray[np.b
     return chosen
 
 
-def _within(trace: Trace, shifts: NDArray[np.float64], until: float) -> tuple[Ints, Ints]:
+def _within(trace: Columns, shifts: NDArray[np.float64], until: float) -> tuple[Ints, Ints]:
     """Copy and row of all requests that are due at most `until` seconds after the first one, and of some others, in the
     order of copies and rows."""
-    n, duration = len(trace), trace.duration
+    n, duration = len(trace.time), trace.duration
     first, last = np.zeros((len(shifts), 2), np.int64), np.zeros((len(shifts), 2), np.int64)
     if until >= duration / 2.0:
         last[:, 0] = n
@@ -108,7 +106,7 @@ def _within(trace: Trace, shifts: NDArray[np.float64], until: float) -> tuple[In
     return np.repeat(np.arange(len(shifts)), size.reshape(-1, 2).sum(axis=1)), row
 
 
-def _shifted(trace: Trace, shifts: NDArray[np.float64], copy: Ints, row: Ints) -> NDArray[np.float64]:
+def _shifted(trace: Columns, shifts: NDArray[np.float64], copy: Ints, row: Ints) -> NDArray[np.float64]:
     """When they are due. The first copy stays as it is, to the bit."""
     time, first = trace.time[row], trace.time[0]
     if not trace.duration:
@@ -117,12 +115,12 @@ def _shifted(trace: Trace, shifts: NDArray[np.float64], copy: Ints, row: Ints) -
     return moved
 
 
-def _sessions(trace: Trace, copies: int) -> tuple[Ints, int]:
+def _sessions(trace: Columns, copies: int) -> tuple[Ints, int]:
     """Sessions of the first copy, and by how much those of the next are higher, so that none are equal."""
     session = trace.session
     stride = max(len(trace.keys), int(session.max()) - int(session.min()) + 1)
     if int(session.max()) + (copies - 1) * stride > np.iinfo(np.int64).max:
-        return np.unique(session, return_inverse=True)[1], len(trace)
+        return np.unique(session, return_inverse=True)[1], len(trace.time)
     return session, stride
 
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from traffic.columns import check_names, codes, indices, integers, reals
+from traffic.columns import Columns, check_names, codes, indices, integers, reals
 from traffic.provenance import Origin, TraceError
+from traffic.resample import concentrate_keys, superpose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,9 +201,8 @@ class Trace:
         if k == 1 or not len(self):
             same = self._with(f"scale {k:g}")
             return same if head is None else same.head(head)
-        from traffic.resample import superposed
-
-        return superposed(self, k, rng, head)
+        scaled = self._with(f"scale {k:.10g}", **superpose(self._columns(), k, rng, head))
+        return scaled if head is None else scaled._with(f"the first {head} requests")
 
     def concentrate(self, share: float, rng: np.random.Generator) -> Trace:
         """The same requests, more of them of one key: others, in a random order, are merged into the busiest one until it
@@ -210,9 +210,7 @@ class Trace:
         already, nothing changes."""
         if not 0 < share <= 1:
             raise TraceError(f"concentrate: share must be above 0 and at most 1, got {share:g}")
-        from traffic.resample import concentrated
-
-        key = concentrated(self, share, rng) if len(self) else self.key
+        key = concentrate_keys(self._columns(), share, rng) if len(self) else self.key
         return self._with(f"concentrated to a share of {share:g}", key=key)
 
     def in_sessions(self, k: int, rng: np.random.Generator) -> Trace:
@@ -264,6 +262,9 @@ class Trace:
 
     def _fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+    def _columns(self) -> Columns:
+        return Columns(self.time, self.key, self.cost, self.session, self.endpoint, self.status, self.keys)
 
     def _with(self, note: str, **changed: Any) -> Trace:
         return Trace(**{**self._fields(), **changed, "origin": self.origin.noted(note)})

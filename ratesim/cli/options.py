@@ -212,7 +212,7 @@ def in_force(path: Path, scenario: Scenario) -> Candidate:
     """The configuration of a storage.toml, as one that competes. Raises what reading it raises, and Mistake where it limits
     something else than the scenario, or is for another number of nodes."""
     from ratesim.recommendation.configuration import Configured
-    from ratesim.recommendation.decide.check import IN_FORCE
+    from ratesim.recommendation.current import CURRENT
     from ratesim.simulation.scenario.scenario import Candidate
     from ratesim.storage.urls import anywhere
 
@@ -226,7 +226,7 @@ def in_force(path: Path, scenario: Scenario) -> Candidate:
             limits = " and what is asked is ".join(f"{each.rate} by {each.algorithm}" for each in (found.limit, asked))
             raise Mistake(f"--current {path}: limits {limits}; check what is in force")
     return Candidate.model_validate(
-        {"name": IN_FORCE, "storage": anywhere(found.storage), "routing": found.routing, "algorithm": algorithm}
+        {"name": CURRENT, "storage": anywhere(found.storage), "routing": found.routing, "algorithm": algorithm}
     )
 
 

@@ -45,7 +45,7 @@ from ratesim.cli.options import (
 from ratesim.formatting import harmless, seconds, share
 
 if TYPE_CHECKING:
-    from ratesim.recommendation import Recommendation
+    from ratesim.recommendation.decide.recommendation import Recommendation
 
 
 @app.command()
@@ -163,7 +163,7 @@ def recommend(
     """Print the recommendation and a small table; simulated only, and no files are written."""
     asked = dict(locals())
     question = scenario_of(asked)
-    from ratesim.recommendation.decide.recommendation import recommend as choose
+    from ratesim.recommendation import recommend as choose
     from ratesim.recommendation.investigate.study import study
 
     with bar() as progress:

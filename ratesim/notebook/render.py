@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-__all__ = ["render"]
+from ratesim.formatting import harmless
+
+__all__ = ["anchor", "heading", "render"]
 
 
 def render(executed: Path, name: str) -> str:
@@ -12,16 +15,24 @@ def render(executed: Path, name: str) -> str:
     import nbformat
     from nbconvert import HTMLExporter
 
-    from ratesim.formatting import harmless
-    from ratesim.pages.html import anchor, heading
-
     exporter = HTMLExporter(
         template_name="report",
-        extra_template_basedirs=[str(Path(__file__).resolve().parent.parent / "templates")],
-        exclude_anchor_links=True,
+        extra_template_basedirs=[str(Path(__file__).resolve().parent / "templates")],
+        excludeanchor_links=True,
     )
     exporter.register_filter("anchor", anchor)
     exporter.register_filter("heading", heading)
     notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
     body, _ = exporter.from_notebook_node(notebook, resources={"title": f"ratesim: {harmless(name)}"})
     return str(body)
+
+
+def heading(markdown: str) -> str:
+    """The title with which a cell begins a part of the page, without its signs; empty where it begins none."""
+    first = markdown.partition("\n")[0]
+    return first.removeprefix("## ").replace("`", "").strip() if first.startswith("## ") else ""
+
+
+def anchor(title: str) -> str:
+    """By what a link on the page names the part with this title."""
+    return "-".join(re.findall(r"[a-z0-9]+", title.lower()))

@@ -1,11 +1,10 @@
 """Pieces of a page, as HTML: escaped texts, tables that scroll by themselves, figures with what a screen reader says.
 
-`templates/report/` is the page that they become parts of.
+`ratesim/notebook/templates/report/` is the page that they become parts of.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,7 +16,7 @@ from ratesim.pages.style import to_svg
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["HTML", "anchor", "details", "escaped", "heading", "html_table", "shown", "small"]
+__all__ = ["HTML", "details", "escaped", "html_table", "shown", "small"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,17 +62,6 @@ def html_table(
 def details(summary: str, inside: str) -> str:
     """HTML that is folded under a line, which opens it. On paper it lies open."""
     return f'<details class="more"><summary>{escaped(summary)}</summary>{inside}</details>'
-
-
-def heading(markdown: str) -> str:
-    """The title with which a cell begins a part of the page, without its signs; empty where it begins none."""
-    first = markdown.partition("\n")[0]
-    return first.removeprefix("## ").replace("`", "").strip() if first.startswith("## ") else ""
-
-
-def anchor(title: str) -> str:
-    """By what a link on the page names the part with this title."""
-    return "-".join(re.findall(r"[a-z0-9]+", title.lower()))
 
 
 def _head(name: str) -> str:

@@ -12,7 +12,8 @@ import vendor_axe
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ratesim.pages.html import anchor, details, heading, html_table, shown
+from ratesim.notebook.render import anchor, heading
+from ratesim.pages.html import details, html_table, shown
 from ratesim.pages.recommendation.build import render
 from ratesim.pages.style import to_svg
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ratesim.recommendation import Recommendation, recommend
+from ratesim.recommendation import recommend
 from ratesim.recommendation.assess.assessment import Assessment, persistence
+from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.investigate.study import study
 from ratesim.simulation.analysis.limit_pressure import binding
 from ratesim.simulation.cost_model.profile import Profile

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
-from conftest import Clock, make
+from every_backend import Clock, make
 
 from ratesim import Limit
 from ratesim.algorithms import names

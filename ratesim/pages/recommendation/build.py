@@ -51,10 +51,10 @@ def report(
     ships. Other files in `out` stay. Until the report is there its runs are kept in a directory beside it, `out`.runs: one
     that was stopped goes on from there. Raises OutputError, ReportFailed, and what `study` raises.
     """
+    from ratesim.recommendation import recommend
     from ratesim.recommendation.assess.prices import Prices
-    from ratesim.recommendation.decide.check import joined
+    from ratesim.recommendation.current import with_current
     from ratesim.recommendation.decide.markdown import markdown
-    from ratesim.recommendation.decide.recommendation import recommend
     from ratesim.recommendation.investigate.study import FILES, study
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.experiments.result_store import discard
@@ -80,7 +80,7 @@ def report(
             tell(done, total, "rendering the report" if done == of else what)
 
         if current is not None:
-            scenario = scenario.model_copy(update={"candidates": joined(current, catalogue(scenario))})
+            scenario = scenario.model_copy(update={"candidates": with_current(current, catalogue(scenario))})
         finished = study(
             scenario, out=work, runs=runs, profile=profile, prices=prices, live=live, processes=processes, progress=told
         )

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.rejections import misses
-from ratesim.storage.urls import StorageURL, anywhere
+from ratesim.recommendation.current import CURRENT
+from ratesim.recommendation.decide.recommendation import Recommendation
 
-if TYPE_CHECKING:
-    from ratesim.recommendation.decide.recommendation import Recommendation
-    from ratesim.simulation.scenario.scenario import Candidate
-
-__all__ = ["IN_FORCE", "Checked", "check", "joined"]
-
-IN_FORCE = "in force"  # the name under which the present configuration competes
+__all__ = ["Checked", "check"]
 
 Status = Literal[0, 1, 3]
 
@@ -29,22 +23,10 @@ class Checked:
     sentence: str
 
 
-def joined(current: Candidate, others: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """What is in force, and the others but one that is the same, or that was in force at an earlier check."""
-
-    def same(each: Candidate) -> bool:
-        if each.name == current.name:
-            return True
-        mine, its = (StorageURL.parse(anywhere(storage)) for storage in (current.storage, each.storage))
-        return mine == its and each.algorithm == current.algorithm and each.routing in (current.routing, None)
-
-    return (current, *(each for each in others if not same(each)))
-
-
 def check(recommendation: Recommendation) -> Checked:
     """Of the candidate `in force`, or where none was named of the choice. Where the limit denies nobody, an over-admission
     cannot be seen, so that too is thin."""
-    current = next((each for each in recommendation.assessments if each.candidate == IN_FORCE), None)
+    current = next((each for each in recommendation.assessments if each.candidate == CURRENT), None)
     if current is None:
         if recommendation.choice is None:
             thin = recommendation.confidence.level == "too thin"
@@ -54,7 +36,7 @@ def check(recommendation: Recommendation) -> Checked:
 
 
 def _checked(current: Assessment, recommendation: Recommendation) -> Checked:
-    name = current.candidate if current.candidate != IN_FORCE else "The configuration in force"
+    name = current.candidate if current.candidate != CURRENT else "The configuration in force"
     if current.fails:
         chosen = f" {recommendation.verdict}" if recommendation.choice != current.candidate else ""
         return Checked(1, f"{name} no longer meets the requirements: it {misses(current)}.{chosen}")

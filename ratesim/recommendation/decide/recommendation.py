@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ratesim.recommendation.assess.assessment import Assessment
+from ratesim.recommendation.assess.capacity import Capacity, capacities
 from ratesim.recommendation.assess.pareto import best, front, rank
+from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.assess.rejections import Loser, Relaxation, misses, nearest, relaxations, why_not
-from ratesim.recommendation.baseline.rule_table import (
-    DataRequirements,
-    DeploymentType,
-    PerformanceRequirements,
-    Ruled,
-    Sketch,
-    by_rules,
-    sketch,
-)
+from ratesim.recommendation.baseline.claims import Claimed, claims
+from ratesim.recommendation.baseline.rule_table import Sketch, sketch
+from ratesim.recommendation.configuration import files
 from ratesim.recommendation.decide.verdict import (
     THIN,
     Confidence,
@@ -32,18 +28,17 @@ from ratesim.recommendation.decide.verdict import (
     numbers,
     use,
 )
+from ratesim.recommendation.investigate.fault_impact import Harm
+from ratesim.recommendation.investigate.headroom import Headroom
+from ratesim.recommendation.investigate.plan import assessed
+from ratesim.recommendation.investigate.sensitivity import Flip
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
-    from ratesim.recommendation.assess.capacity import Capacity
-    from ratesim.recommendation.baseline.claims import Claimed
-    from ratesim.recommendation.investigate.fault_impact import Harm
-    from ratesim.recommendation.investigate.headroom import Headroom
-    from ratesim.recommendation.investigate.sensitivity import Flip
     from ratesim.recommendation.investigate.study import Study
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["Recommendation", "recommend"]
+__all__ = ["Recommendation", "recommend_by_evidence"]
 
 VERSION = 1  # of the JSON: another one is raised when a field changes its meaning or goes
 
@@ -108,37 +103,8 @@ class Recommendation:
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
-@overload
-def recommend(question: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements) -> Ruled: ...
-
-
-@overload
-def recommend(question: Study | Scenario) -> Recommendation: ...
-
-
-def recommend(
-    question: Study | Scenario | PerformanceRequirements,
-    deployment: DeploymentType | None = None,
-    data: DataRequirements | None = None,
-) -> Recommendation | Ruled:
-    """What to choose: by evidence for a Study, or a Scenario, which is studied first, in simulation only (live replays do
-    not move the choice); and by the sketch's rules, at once, for requirements, a deployment and what is asked of data."""
-    if isinstance(question, PerformanceRequirements):
-        return by_rules(question, deployment or DeploymentType.CLUSTERED, data or DataRequirements())
-    from ratesim.simulation.scenario.scenario import Scenario
-
-    if isinstance(question, Scenario):
-        from ratesim.recommendation.investigate.study import study
-
-        question = study(question, live=False)
-    return _by_evidence(question)
-
-
-def _by_evidence(study: Study) -> Recommendation:
-    from ratesim.recommendation.assess.capacity import capacities
-    from ratesim.recommendation.baseline.claims import claims
-    from ratesim.recommendation.investigate.plan import assessed
-
+def recommend_by_evidence(study: Study) -> Recommendation:
+    """What the runs of a study speak for. Live replays do not move the choice."""
     scenario, evidence, currency = study.scenario, study.evidence, study.prices.currency
     ranked = sorted(assessed(evidence.results, study, evidence.harms), key=rank)
     chosen = best(ranked)
@@ -190,8 +156,6 @@ def _by_evidence(study: Study) -> Recommendation:
 
 
 def _whose(study: Study) -> str:
-    from ratesim.recommendation.assess.prices import Prices
-
     if study.prices == Prices.load():
         return f"example prices of {study.prices.date}; yours differ"
     return f"your prices of {study.prices.date}"
@@ -199,8 +163,6 @@ def _whose(study: Study) -> str:
 
 def _losers(study: Study, ranked: Sequence[Assessment], chosen: Assessment | None) -> tuple[Loser, ...]:
     """The contenders first, then those that did not get so far, by what they were on the small part."""
-    from ratesim.recommendation.investigate.plan import assessed
-
     currency = study.prices.currency
     found = [Loser(each.candidate, why_not(each, chosen, currency)) for each in ranked if each is not chosen]
     small = {each.candidate: each for each in assessed(study.evidence.screened, study)}
@@ -226,8 +188,6 @@ def _limit(scenario: Scenario) -> str:
 
 
 def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
-    from ratesim.recommendation.configuration import files
-
     sizes = study.profile.backends[StorageURL.parse(chosen.storage).backend].bytes_per_key
     per_key = sizes.get(chosen.algorithm, math.nan)
     return files(study.scenario.limited(chosen.algorithm), chosen.storage, chosen.routing, per_key, verdict)

@@ -19,7 +19,7 @@ import pandas as pd
 from ratesim.recommendation.assess.assessment import Assessment, assess
 from ratesim.recommendation.assess.capacity import capacities
 from ratesim.recommendation.assess.pareto import best, rank
-from ratesim.recommendation.decide.check import IN_FORCE
+from ratesim.recommendation.current import CURRENT
 from ratesim.recommendation.investigate.fault_impact import Harm, harm, setting
 from ratesim.recommendation.investigate.headroom import Headroom, headroom
 from ratesim.recommendation.investigate.sampling import busiest, thinned
@@ -112,7 +112,7 @@ def investigate(asked: Asked) -> Inquiry[Evidence]:
         load, flips = yield from _beyond(asked, chosen, name, rivals)
     whole = pd.DataFrame(columns=results.columns)
     if full.workload != scenario.workload:
-        tried = [each for each in contenders if each.name in (chosen.name, IN_FORCE)]
+        tried = [each for each in contenders if each.name in (chosen.name, CURRENT)]
         rows = yield jobs_of(scenario, tried, [scenario.seed], None, asked.profile)
         whole = _table(rows, (each.name for each in tried))
     parts = {"screening": _part(small, asked), "in full": _part(full, asked), "faults": _part(place.scenario, asked)}
@@ -183,7 +183,7 @@ def _unsure(assessments: Sequence[Assessment]) -> list[str]:
     """Those that fail nothing for sure, and would be chosen if they passed, or are in force."""
     chosen = best(assessments)
     close = [each for each in assessments if not each.passes and not each.fails]
-    return [each.candidate for each in close if chosen is None or each.candidate == IN_FORCE or rank(each) < rank(chosen)]
+    return [each.candidate for each in close if chosen is None or each.candidate == CURRENT or rank(each) < rank(chosen)]
 
 
 def _contenders(asked: Asked, screened: Sequence[Assessment]) -> list[Candidate]:
@@ -212,8 +212,8 @@ def _varied(contenders: Sequence[Candidate], algorithms: Sequence[str]) -> list[
 
 
 def _kind(each: Assessment) -> tuple[str, str, str]:
-    if each.candidate == IN_FORCE:  # competes whatever it is
-        return IN_FORCE, "", ""
+    if each.candidate == CURRENT:  # competes whatever it is
+        return CURRENT, "", ""
     hybrid = StorageURL.parse(each.storage).hybrid
     return each.backend, "" if hybrid is None else hybrid.consistency, each.routing if each.backend == "memory" else ""
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratesim.progress import SLICES, Progress, carry_on
+from ratesim.progress import Progress
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.engine.cluster import Deployment
 from ratesim.simulation.engine.dispatcher import Sending
+from ratesim.simulation.engine.event_loop import SLICES, carry_on
 from ratesim.simulation.engine.fault_events import unfold
 from ratesim.simulation.engine.fault_timeline import Timeline
 from ratesim.simulation.engine.outcome_columns import Answers, Outcome

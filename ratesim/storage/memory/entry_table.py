@@ -5,22 +5,32 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Protocol
 
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.eviction import POLICIES, EvictionPolicy
 from ratesim.storage.memory.entry import Counter, Entry, Listed
-from ratesim.storage.memory.persistence import Keeper
 from ratesim.storage.memory.size_estimator import Footprint, estimated
 
-__all__ = ["Entries"]
+__all__ = ["ChangeLog", "Entries"]
+
+
+class ChangeLog(Protocol):
+    """Records every change of an entry, such as a journal on disk."""
+
+    def wrote(self, key: Hashable) -> None:
+        """Record that the entry of this key was written."""
+
+    def dropped(self, key: Hashable) -> None:
+        """Record that the entry of this key is gone."""
 
 
 class Entries:
     """At most `max_entries`, of `memory_limit` bytes together; the eviction policy chooses who goes.
 
-    by_key: the entries themselves, by identifier, or (identifier, name). keeper: told of every change, where there is one;
-    evicted: of the key of each that is evicted.
+    by_key: the entries themselves, by identifier, or (identifier, name). change_log: records every change, where there is
+    one. evicted: called with the key of each entry that is evicted.
     Not safe for threads: who uses it holds the storage's lock.
     """
 
@@ -31,7 +41,7 @@ class Entries:
         self._policy: EvictionPolicy | None = None if policy == "LRU" else POLICIES[policy](config.max_entries)
         self.touch = self.by_key.move_to_end if self._policy is None else self._policy.touch
         self.charged: Callable[[Hashable, float, float], None] | None = getattr(self._policy, "charged", None)
-        self.keeper: Keeper | None = None
+        self.change_log: ChangeLog | None = None
         self.evicted: Callable[[Hashable], None] | None = None
         self.evictions = self.harmful = self.for_memory = self.expired = 0
         self.forgotten = 0.0  # cost
@@ -70,11 +80,11 @@ class Entries:
         self.by_key[key] = entry
 
     def written(self, key: Hashable, entry: Entry, now: float) -> None:
-        """An entry was written: tell the policy what is in it, if it wants to know, and the keeper, if there is one."""
+        """An entry was written: tell the policy what is in it, if it wants to know, and the change log, if there is one."""
         if self.charged is not None:
             self.charged(key, entry.expires_at - EXPIRY_MARGIN, entry.forgets(now))
-        if self.keeper is not None:
-            self.keeper.wrote(key)
+        if self.change_log is not None:
+            self.change_log.wrote(key)
         if isinstance(entry, Listed) and len(entry.state) != entry.length:
             self.grew(entry, len(entry.state), now)
 
@@ -95,8 +105,8 @@ class Entries:
     def _gone(self, key: Hashable, entry: Entry | Counter) -> None:
         if self._footprint is not None:
             self._footprint.removed(key, entry)
-        if self.keeper is not None:
-            self.keeper.dropped(key)
+        if self.change_log is not None:
+            self.change_log.dropped(key)
         if isinstance(key, tuple):
             keys = self._named[key[0]]
             keys.discard(key)
@@ -153,7 +163,7 @@ class Entries:
             if forgotten > 0.0:
                 self.harmful += 1
                 self.forgotten += forgotten
-        if self._footprint is not None or self.keeper is not None or key.__class__ is tuple:
+        if self._footprint is not None or self.change_log is not None or key.__class__ is tuple:
             self._gone(key, entry)
         if self.evicted is not None:
             self.evicted(key)

@@ -19,7 +19,7 @@ from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Runtime, Task
-from ratesim.state import RateLimitState
+from ratesim.state import RateLimitState, decode
 from ratesim.storage.base import (
     DEFAULT_TTL,
     Charge,
@@ -31,10 +31,11 @@ from ratesim.storage.base import (
     learning,
 )
 from ratesim.storage.config import MemoryStorageConfig
+from ratesim.storage.journal import Put
 from ratesim.storage.memory.compiled_decider import Decide, decider
 from ratesim.storage.memory.entry import FEW, Counter, Entry, entry_class
 from ratesim.storage.memory.entry_table import Entries
-from ratesim.storage.memory.persistence import COUNTER, Keeper, upkeep
+from ratesim.storage.memory.persistence import COUNTER, Keeper, beside, slices
 from ratesim.storage.memory.rule_evaluator import ByRule
 
 __all__ = ["MemoryStorage"]
@@ -64,6 +65,7 @@ class MemoryStorage(RateLimitStorage):
         self._lock: AbstractContextManager[object] = threading.RLock() if self._shared else nullcontext()
         self._deciders: dict[Limit, Decide] = {}
         self.recovered = ""  # what `open` found on the disk
+        self._keeper: Keeper | None = None
         self._upkeep: Task | None = None
 
     @property
@@ -81,11 +83,23 @@ class MemoryStorage(RateLimitStorage):
             return self
         if self.config.persist_to_disk is not None:
             keeper = Keeper(self.config, self._entries, self._lock)
-            self.recovered = keeper.recover(self)
-            self._entries.keeper = keeper
+            self._recover(keeper)
+            self._keeper = self._entries.change_log = keeper
             self._deciders.clear()  # those made before write to no journal
-        self._upkeep = self.runtime.spawn(upkeep(self, self._entries.keeper))
+        self._upkeep = self.runtime.spawn(self._maintain())
         return self
+
+    def _recover(self, keeper: Keeper) -> None:
+        """Open the journal and put back what was there. Times to live go on where they were."""
+        found = keeper.journal.open()
+        for record in found.records:
+            if isinstance(record, Put):
+                self.put(record.identifier, decode(record.state), record.expires_at, record.name)
+            else:
+                self.put_count(record.identifier, record.count, record.expires_at)
+        self.recovered = f"{found.entries} entries recovered"
+        if found.cut_bytes:
+            self.recovered += f"; a torn end of {found.cut_bytes} bytes was cut off"
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -107,7 +121,7 @@ class MemoryStorage(RateLimitStorage):
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
         """Each request in turn; what they write goes to the journal, if there is one, in one piece."""
         time = self._time()
-        keeper = self._entries.keeper
+        keeper = self._keeper
         with nullcontext() if keeper is None else self._lock, nullcontext() if keeper is None else keeper.together():
             return [self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
 
@@ -246,13 +260,13 @@ class MemoryStorage(RateLimitStorage):
     def _put_counter(self, identifier: str, counter: Counter, now: float) -> None:
         key = (identifier, COUNTER)
         self._entries.insert(identifier, key, counter, now)
-        if self._entries.keeper is not None:
-            self._entries.keeper.wrote(key)
+        if self._entries.change_log is not None:
+            self._entries.change_log.wrote(key)
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def health_check(self) -> StorageHealth:
-        keeper = self._entries.keeper
+        keeper = self._keeper
         refusal = "" if keeper is None else keeper.journal.refusal
         return StorageHealth(not refusal, 0.0, f"the journal {refusal}" if refusal else "in this process")
 
@@ -260,7 +274,7 @@ class MemoryStorage(RateLimitStorage):
         """Stop what runs in the background and let the disk go, synced; the states stay readable."""
         task, self._upkeep = self._upkeep, None
         with self._lock:
-            keeper, self._entries.keeper = self._entries.keeper, None
+            keeper, self._keeper, self._entries.change_log = self._keeper, None, None
             self._deciders.clear()  # they may write to the journal
         try:
             if task is not None:
@@ -270,6 +284,30 @@ class MemoryStorage(RateLimitStorage):
         finally:
             if keeper is not None:
                 keeper.journal.close()
+
+    async def _maintain(self) -> None:
+        """Sync and compact the journal, and drop expired entries, each in its interval.
+
+        All of it happens in slices, so that no decision waits for more than one of them.
+        """
+        config, runtime, keeper = self.config, self.runtime, self._keeper
+        sync_at = runtime.time() + config.fsync_interval
+        clean_at = runtime.time() + config.cleanup_interval
+        while True:
+            due = min(sync_at if keeper else clean_at, clean_at)
+            await runtime.sleep(due - runtime.time())
+            now = runtime.time()
+            if keeper is not None and now >= sync_at:
+                await beside(runtime, keeper.journal.sync)
+                if keeper.journal.needs_snapshot:
+                    await keeper.snapshot(runtime)
+                sync_at = runtime.time() + config.fsync_interval
+            if now >= clean_at:
+                for keys in slices(self.keys()):  # copied, 8 bytes each: entries come and go meanwhile
+                    self.drop_expired(keys, now)
+                    await runtime.sleep(0)
+                self.keep_to_limit()
+                clean_at = runtime.time() + config.cleanup_interval
 
     def keys(self) -> list[Hashable]:
         """The keys of all entries, as of now."""

@@ -8,7 +8,8 @@ import pytest
 from test_recommendation import REDIS, assessed, rows
 
 from ratesim.recommendation.assess.pareto import best
-from ratesim.recommendation.decide.check import IN_FORCE, check, joined
+from ratesim.recommendation.current import CURRENT
+from ratesim.recommendation.decide.check import check, joined
 from ratesim.recommendation.decide.verdict import Confidence
 from ratesim.simulation.scenario.scenario import Candidate
 
@@ -33,7 +34,7 @@ def told(*tables, level="high", binds=True, whole=(), **requirements):
 
 
 def in_force(table):
-    return [{**row, "candidate": IN_FORCE} for row in table]
+    return [{**row, "candidate": CURRENT} for row in table]
 
 
 def test_a_configuration_that_meets_the_requirements_ends_with_0():
@@ -66,14 +67,14 @@ def test_nobody_is_compared_with_what_is_in_force_already():
     def candidate(name, storage, **more):
         return Candidate(name=name, storage=storage, **more)
 
-    current = candidate(IN_FORCE, "redis://localhost?pool_size=20")
+    current = candidate(CURRENT, "redis://localhost?pool_size=20")
     others = [
         candidate("in force", "memory://"),  # of an earlier check
         candidate("the same", "redis://h?pool_size=20"),
         candidate("smaller", "redis://h?pool_size=10"),
         candidate("another rule", "redis://h?pool_size=20", algorithm="gcra"),
     ]
-    assert [each.name for each in joined(current, others)] == [IN_FORCE, "smaller", "another rule"]
+    assert [each.name for each in joined(current, others)] == [CURRENT, "smaller", "another rule"]
 
 
 @pytest.mark.parametrize(("p99", "status"), [("2ms", 0), ("0.5ms", 1)])

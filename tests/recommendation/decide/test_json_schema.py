@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from ratesim import Scenario, recommend
-from ratesim.recommendation import Recommendation
 from ratesim.recommendation.decide.json_schema import text
+from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.investigate.study import study
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "recommendation.schema.json"

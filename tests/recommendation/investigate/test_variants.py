@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from ratesim import Scenario, recommend
-from ratesim.recommendation import Recommendation
+from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.investigate.study import study
 from ratesim.simulation.scenario.scenario import ScenarioError
 

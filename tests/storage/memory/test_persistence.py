@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simpy
-from conftest import Clock
+from every_backend import Clock
 
 from ratesim import Limit
 from ratesim.algorithms import names

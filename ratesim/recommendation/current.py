@@ -1,0 +1,27 @@
+"""The configuration that is in force today, as one of the candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ratesim.storage.urls import StorageURL, anywhere
+
+if TYPE_CHECKING:
+    from ratesim.simulation.scenario.scenario import Candidate
+
+__all__ = ["CURRENT", "with_current"]
+
+CURRENT = "in force"  # the name under which it competes
+
+
+def with_current(current: Candidate, others: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """The configuration in force, then the others, without one that is the same or was in force at an earlier check."""
+
+    def same(each: Candidate) -> bool:
+        if each.name == current.name:
+            return True
+        mine, its = (StorageURL.parse(anywhere(storage)) for storage in (current.storage, each.storage))
+        return mine == its and each.algorithm == current.algorithm and each.routing in (current.routing, None)
+
+    return (current, *(each for each in others if not same(each)))

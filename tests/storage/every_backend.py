@@ -1,0 +1,69 @@
+"""Every backend, made by its name, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import uuid
+
+import fakeredis
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ratesim.runtime import AsyncioRuntime
+from ratesim.storage import (
+    HybridStorage,
+    HybridStorageConfig,
+    MemoryStorage,
+    PostgresStorage,
+    PostgresStorageConfig,
+    RateLimitStorage,
+    RedisStorage,
+    RedisStorageConfig,
+)
+from ratesim.storage.prometheus import MeteredStorage
+
+HYBRIDS = {
+    "hybrid-strong": HybridStorageConfig(consistency="strong", write="write_through"),
+    "hybrid-eventual": HybridStorageConfig(consistency="eventual", write="write_through"),
+    "hybrid-around": HybridStorageConfig(consistency="eventual", write="write_around"),
+    "hybrid-through": HybridStorageConfig(consistency="eventual", write="write_through", read="read_through"),
+}
+BACKENDS = ["memory", "metered", "fakeredis", "redis", "postgres", *HYBRIDS, "hybrid-postgres"]
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitStorage:
+    runtime = AsyncioRuntime(clock)
+    tag = uuid.uuid4().hex[:12]
+    if name == "memory":
+        return MemoryStorage(runtime=runtime)
+    if name == "metered":
+        return MeteredStorage(MemoryStorage(runtime=runtime), CollectorRegistry())
+    if name in ("postgres", "hybrid-postgres"):
+        url = request.getfixturevalue("postgres_server").url
+        postgres = PostgresStorage(PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4), runtime)
+        if name == "postgres":
+            return postgres
+        through = HybridStorageConfig(consistency="eventual", write="write_through")
+        return HybridStorage(postgres, through, runtime, np.random.default_rng(1))
+    if name == "fakeredis":
+        connection = fakeredis.FakeAsyncRedis(server_type="valkey", protocol=2)
+        return RedisStorage(RedisStorageConfig(key_prefix=f"{tag}:", min_ttl=60.0), runtime, connection)
+    redis = RedisStorage(
+        RedisStorageConfig(
+            url=request.getfixturevalue("valkey_server").url, key_prefix=f"{tag}:", min_ttl=60.0, pool_size=4
+        ),
+        runtime,
+    )
+    if name == "redis":
+        return redis
+    return HybridStorage(redis, HYBRIDS[name], runtime, np.random.default_rng(1))
