@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratesim.limit import Decision, InvalidLimit, Limit
+from ratesim.limit import Decision, InvalidLimitError, Limit
 
 if TYPE_CHECKING:
     from ratesim.recommendation import recommend
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.experiments.sweep import sweep
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["Decision", "InvalidLimit", "Limit", "Scenario", "recommend", "run", "sweep"]
+__all__ = ["Decision", "InvalidLimitError", "Limit", "Scenario", "recommend", "run", "sweep"]
 
 __version__ = "0.1.0"
 

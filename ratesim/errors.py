@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["Capacity", "Config", "ConnectionFailed", "Serialization", "StorageError", "Timeout"]
+__all__ = [
+    "CapacityError",
+    "ConfigurationError",
+    "SerializationError",
+    "StorageConnectionError",
+    "StorageError",
+    "StorageTimeoutError",
+]
 
 
 class StorageError(Exception):
     """Something went wrong in a storage."""
 
 
-class ConnectionFailed(StorageError):
+class StorageConnectionError(StorageError):
     """The server was not reached, or the connection broke.
 
     sent: whether the request may have reached the server, and so may have been carried out.
@@ -20,17 +27,17 @@ class ConnectionFailed(StorageError):
         self.sent = sent
 
 
-class Timeout(StorageError):
+class StorageTimeoutError(StorageError):
     """No answer in time; whether the request was carried out is unknown."""
 
 
-class Serialization(StorageError):
+class SerializationError(StorageError):
     """A state that cannot be read: unknown version, damaged bytes, missing fields."""
 
 
-class Capacity(StorageError):
+class CapacityError(StorageError):
     """A bound was reached: queue full, entry too large."""
 
 
-class Config(StorageError):
+class ConfigurationError(StorageError):
     """An option, or a set of them, that makes no sense; the message names it and what is known."""

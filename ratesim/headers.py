@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from ratesim.limit import Decision, InvalidLimit, Limit, Limits, as_limits
+from ratesim.limit import Decision, InvalidLimitError, Limit, Limits, as_limits
 
 __all__ = ["rate_limit_headers"]
 
@@ -56,14 +56,16 @@ def rate_limit_headers(decision: Decision, limits: Limits | None = None, now: fl
 
     What does not fit in 15 digits: r is cut to them; t, w, Retry-After and Reset are left out (more than 31 million years).
 
-    Raises InvalidLimit when the limit that decided is not among `limits`, or two limits have one name (no name means
+    Raises InvalidLimitError when the limit that decided is not among `limits`, or two limits have one name (no name means
     "default"); ValueError for a `now` that is negative or not finite.
     """
     policies = as_limits(decision.limit if limits is None else limits)
     if decision.limit not in policies:
-        raise InvalidLimit(f"the limit that decided, {decision.limit} named {decision.limit.name!r}, is not among `limits`")
+        raise InvalidLimitError(
+            f"the limit that decided, {decision.limit} named {decision.limit.name!r}, is not among `limits`"
+        )
     if {"", UNNAMED} <= {limit.name for limit in policies}:
-        raise InvalidLimit(f"a limit without a name is called {UNNAMED!r} in headers, and another limit has that name")
+        raise InvalidLimitError(f"a limit without a name is called {UNNAMED!r} in headers, and another limit has that name")
     if now is not None and not 0.0 <= now < math.inf:
         raise ValueError(f"now {now!r}: must be seconds since the epoch")
 

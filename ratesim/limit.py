@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-__all__ = ["Decision", "InvalidLimit", "Limit", "Limits", "as_limits"]
+__all__ = ["Decision", "InvalidLimitError", "Limit", "Limits", "as_limits"]
 
 # Bounds that keep every twin (Python, Lua, SQL) clear of under- and overflow; cost may also be 0.
 SMALLEST, LARGEST = 1e-6, 1e12
@@ -42,7 +42,7 @@ _PATTERN = re.compile(
 _NAME = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
-class InvalidLimit(ValueError):
+class InvalidLimitError(ValueError):
     """A limit that cannot be: says which part, and what would be right."""
 
 
@@ -56,7 +56,7 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
     name: tells several limits of one identifier apart; letters, digits, "_" and "-", at most 64.
     options: what else the algorithm takes, as a mapping or pairs (sliding_window: `buckets`).
 
-    Raises InvalidLimit, naming the field.
+    Raises InvalidLimitError, naming the field.
     """
 
     rate: float
@@ -73,7 +73,7 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
         if self.burst is not None:
             force(self, "burst", _number("burst", self.burst))
         if not _NAME.fullmatch(self.name):
-            raise InvalidLimit(
+            raise InvalidLimitError(
                 f"name {self.name!r}: use letters, digits, '_' and '-', at most 64 of them, so that it can be a field name"
             )
         pairs = self.options.items() if isinstance(self.options, Mapping) else self.options
@@ -91,11 +91,11 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
         """Read "100/minute", "10 per 5 seconds", "2.5/s". Other arguments are the fields of `Limit`."""
         match = _PATTERN.fullmatch(text)
         if match is None:
-            raise InvalidLimit(f"limit {text!r}: write RATE/PERIOD, such as 100/minute or '10 per 5 seconds'")
+            raise InvalidLimitError(f"limit {text!r}: write RATE/PERIOD, such as 100/minute or '10 per 5 seconds'")
         unit = match["unit"].lower()
         unit = _ABBREVIATIONS.get(unit, unit.removesuffix("s"))
         if unit not in _UNITS:
-            raise InvalidLimit(f"limit {text!r}: unknown unit {match['unit']!r}; known are {', '.join(_UNITS)}")
+            raise InvalidLimitError(f"limit {text!r}: unknown unit {match['unit']!r}; known are {', '.join(_UNITS)}")
         period = _UNITS[unit] * float(match["count"] or 1)
         return cls(float(match["rate"]), period, algorithm, burst, name, tuple(options.items()))
 
@@ -138,29 +138,29 @@ Limits = Limit | Iterable[Limit]
 def as_limits(limits: Limits) -> tuple[Limit, ...]:
     """One limit or several as a tuple in a fixed order (by name), so that two callers never lock in different orders.
 
-    Raises InvalidLimit when there is none, or when two share a name: they would share a state.
+    Raises InvalidLimitError when there is none, or when two share a name: they would share a state.
     """
     if isinstance(limits, Limit):
         return (limits,)
     several = tuple(sorted(limits, key=lambda limit: limit.name))
     if not several:
-        raise InvalidLimit("no limit given")
+        raise InvalidLimitError("no limit given")
     for left, right in itertools.pairwise(several):
         if left.name == right.name:
-            raise InvalidLimit(f"two limits share the name {left.name!r}; give each a name of its own")
+            raise InvalidLimitError(f"two limits share the name {left.name!r}; give each a name of its own")
     return several
 
 
 def check_cost(cost: float) -> float:
-    """The cost as a float; InvalidLimit unless it is 0 or within 1e-6 to 1e12."""
+    """The cost as a float; InvalidLimitError unless it is 0 or within 1e-6 to 1e12."""
     if cost == 0 or SMALLEST <= cost <= LARGEST:
         return float(cost)
-    raise InvalidLimit(f"cost {cost!r}: must be 0, or between {SMALLEST:g} and {LARGEST:g}")
+    raise InvalidLimitError(f"cost {cost!r}: must be 0, or between {SMALLEST:g} and {LARGEST:g}")
 
 
 def _number(field: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise InvalidLimit(f"{field} {value!r}: must be a number")
+        raise InvalidLimitError(f"{field} {value!r}: must be a number")
     if not SMALLEST <= value <= LARGEST:
-        raise InvalidLimit(f"{field} {value!r}: must be between {SMALLEST:g} and {LARGEST:g}")
+        raise InvalidLimitError(f"{field} {value!r}: must be between {SMALLEST:g} and {LARGEST:g}")
     return float(value)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 
-__all__ = ["STATIC", "Pace", "Progress", "shown", "silent"]
+__all__ = ["STATIC", "Progress", "Throughput", "no_progress", "progress_bar"]
 
 Progress = Callable[[int, int, str], None]
 """Told what is done, of how much in all, and a line about it."""
@@ -19,19 +19,19 @@ STATIC = "RATESIM_STATIC"  # set in the environment of a notebook whose outputs 
 OFTEN, SELDOM = 0.1, 1.0  # seconds between two lines of a bar, in a terminal and elsewhere, where every line stays
 
 
-def silent(done: int, total: int, what: str) -> None:
+def no_progress(done: int, total: int, what: str) -> None:
     """Shows nothing."""
 
 
 @contextmanager
-def shown(progress: Progress | bool | None) -> Iterator[Progress]:
+def progress_bar(progress: Progress | bool | None) -> Iterator[Progress]:
     """What to tell progress to: a function as it is, for True a bar (in a notebook a widget, if it has them), or nothing.
     In a notebook that becomes a page no bar is shown."""
     if callable(progress):
         yield progress
         return
     if not progress or os.environ.get(STATIC):
-        yield silent
+        yield no_progress
         return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")  # a notebook without widgets gets a bar of text
@@ -56,7 +56,7 @@ def shown(progress: Progress | bool | None) -> Iterator[Progress]:
         yield tell
 
 
-class Pace:
+class Throughput:
     """How fast requests are simulated, on the average since it was made. clock: in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:

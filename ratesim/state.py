@@ -10,8 +10,8 @@ import math
 import msgspec
 
 from ratesim import algorithms
-from ratesim.errors import Serialization
-from ratesim.limit import InvalidLimit
+from ratesim.errors import SerializationError
+from ratesim.limit import InvalidLimitError
 
 __all__ = ["AlgorithmData", "RateLimitState", "Watermark", "decode", "encode"]
 
@@ -26,28 +26,28 @@ class AlgorithmData(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, algorithm: str, values: list[float]) -> AlgorithmData:
-        """A stored flat state; Serialization when there is no such algorithm, or it has no state of that length."""
+        """A stored flat state; SerializationError when there is no such algorithm, or it has no state of that length."""
         try:
             return cls(algorithm, algorithms.get(algorithm).named(values))
-        except InvalidLimit as error:
-            raise Serialization(f"state of an {error}") from error
+        except InvalidLimitError as error:
+            raise SerializationError(f"state of an {error}") from error
         except ValueError as error:
-            raise Serialization(f"state of {algorithm}: {error}") from error
+            raise SerializationError(f"state of {algorithm}: {error}") from error
 
     def values(self) -> list[float]:
-        """The flat state as it is stored; Serialization when it is no state of a known algorithm."""
+        """The flat state as it is stored; SerializationError when it is no state of a known algorithm."""
         try:
             algorithm = algorithms.get(self.algorithm)
             values = algorithm.flat(self.fields)
             if not all(map(math.isfinite, values)):
                 raise ValueError("a field is not a finite number")
             algorithm.working(values)
-        except InvalidLimit as error:
-            raise Serialization(f"state of an {error}") from error
+        except InvalidLimitError as error:
+            raise SerializationError(f"state of an {error}") from error
         except KeyError as error:
-            raise Serialization(f"state of {self.algorithm}: field {error} is missing") from error
+            raise SerializationError(f"state of {self.algorithm}: field {error} is missing") from error
         except (TypeError, ValueError) as error:
-            raise Serialization(f"state of {self.algorithm}: {error}") from error
+            raise SerializationError(f"state of {self.algorithm}: {error}") from error
         return values
 
 
@@ -86,15 +86,15 @@ def encode(state: RateLimitState) -> bytes:
 
 
 def decode(data: bytes) -> RateLimitState:
-    """The inverse of `encode`; Serialization for an unknown version or damaged bytes."""
+    """The inverse of `encode`; SerializationError for an unknown version or damaged bytes."""
     if not data:
-        raise Serialization("state: no bytes")
+        raise SerializationError("state: no bytes")
     if data[0] != VERSION:
-        raise Serialization(f"state: version {data[0]} is unknown; this is version {VERSION}")
+        raise SerializationError(f"state: version {data[0]} is unknown; this is version {VERSION}")
     try:
         state = _decoder.decode(memoryview(data)[1:])
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-        raise Serialization(f"state: damaged bytes ({error})") from error
+        raise SerializationError(f"state: damaged bytes ({error})") from error
     state.algorithm_data.values()
     return state
 

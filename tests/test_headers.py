@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratesim.headers import rate_limit_headers
-from ratesim.limit import Decision, InvalidLimit, Limit
+from ratesim.limit import Decision, InvalidLimitError, Limit
 from ratesim.storage import MemoryStorage
 
 BUCKETS = ("token_bucket", "leaky_bucket", "gcra")
@@ -118,13 +118,13 @@ def test_of_several_limits_all_are_policies_and_the_one_that_decided_is_the_serv
 
 
 def test_the_limit_that_decided_has_to_be_among_the_limits() -> None:
-    with pytest.raises(InvalidLimit, match="'b', is not among"):
+    with pytest.raises(InvalidLimitError, match="'b', is not among"):
         rate_limit_headers(allowed(Limit(1, 1, name="b"), 1, 0), [Limit(1, 1, name="a")])
 
 
 def test_a_nameless_limit_and_one_named_default_cannot_be_told_apart() -> None:
     nameless, default = Limit(10, 1), Limit(1000, 86400, name="default")
-    with pytest.raises(InvalidLimit, match="default"):
+    with pytest.raises(InvalidLimitError, match="default"):
         rate_limit_headers(allowed(nameless, 1, 0), [nameless, default])
     assert rate_limit_headers(allowed(default, 1, 0), default)["RateLimit"] == '"default";r=1'
 

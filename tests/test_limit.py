@@ -6,7 +6,7 @@ import pytest
 
 from ratesim import Limit
 from ratesim.algorithms import bind
-from ratesim.limit import InvalidLimit, as_limits
+from ratesim.limit import InvalidLimitError, as_limits
 
 
 @pytest.mark.parametrize(
@@ -39,28 +39,28 @@ def test_a_limit_is_read_as_people_write_it(text: str, rate: float, period: floa
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused_with_the_remedy(text: str, says: str) -> None:
-    with pytest.raises(InvalidLimit, match=says):
+    with pytest.raises(InvalidLimitError, match=says):
         Limit.parse(text)
 
 
 def test_burst_belongs_to_buckets() -> None:
     assert bind(Limit.parse("10/second", "token_bucket", burst=30)).params == (30.0, 10.0)
-    with pytest.raises(InvalidLimit, match="burst"):
+    with pytest.raises(InvalidLimitError, match="burst"):
         bind(Limit.parse("10/second", "sliding_window", burst=30))
 
 
 def test_an_option_that_the_algorithm_does_not_take_is_named_with_the_known_ones() -> None:
     assert bind(Limit.parse("10/second", "sliding_window", buckets=5)).params == (10.0, 0.2, 5.0)
-    with pytest.raises(InvalidLimit, match=r"bucket'.*known: buckets"):
+    with pytest.raises(InvalidLimitError, match=r"bucket'.*known: buckets"):
         bind(Limit.parse("10/second", "sliding_window", bucket=5))
-    with pytest.raises(InvalidLimit, match="whole number"):
+    with pytest.raises(InvalidLimitError, match="whole number"):
         bind(Limit.parse("10/second", "sliding_window", buckets=1.5))
-    with pytest.raises(InvalidLimit, match="known are adaptive"):
+    with pytest.raises(InvalidLimitError, match="known are adaptive"):
         bind(Limit.parse("10/second", "leaky"))
 
 
 def test_two_limits_may_not_share_a_name() -> None:
-    with pytest.raises(InvalidLimit, match="share the name"):
+    with pytest.raises(InvalidLimitError, match="share the name"):
         as_limits([Limit(1, 1), Limit(2, 2)])
 
 

@@ -1,4 +1,4 @@
-"""The wire format of a state: what is not one is a Serialization error, whatever the bytes."""
+"""The wire format of a state: what is not one is a SerializationError error, whatever the bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratesim import Limit, algorithms
-from ratesim.errors import Serialization
+from ratesim.errors import SerializationError
 from ratesim.state import VERSION, AlgorithmData, RateLimitState, Watermark, decode, encode
 from ratesim.storage import MemoryStorage
 
@@ -21,9 +21,9 @@ def state_of(algorithm: str) -> RateLimitState:
     memory = MemoryStorage()
     limit = Limit(10, 60.0, algorithm)
     for step in range(9):
-        memory.decide("user", limit, 0.7, NOW + step)
+        memory.acquire_nowait("user", limit, 0.7, NOW + step)
     entry = memory.entries["user"]
-    origin = entry.described()  # type: ignore[union-attr]
+    origin = entry.details()  # type: ignore[union-attr]
     origin.metadata, origin.watermarks = {"plan": "free"}, {"node": Watermark(3, 4.5)}
     return entry.export()  # type: ignore[union-attr]
 
@@ -42,9 +42,9 @@ def test_a_state_comes_back_as_it_was(algorithm: str) -> None:
 def test_every_cut_is_refused(algorithm: str) -> None:
     data = encode(STATES[algorithm])
     for length in range(len(data)):
-        with pytest.raises(Serialization):
+        with pytest.raises(SerializationError):
             decode(data[:length])
-    with pytest.raises(Serialization):
+    with pytest.raises(SerializationError):
         decode(data + b"\0")
 
 
@@ -67,19 +67,19 @@ def test_any_bytes_are_refused_or_a_state(data: bytes) -> None:
 
 
 def accepted(data: bytes) -> None:
-    """Decodes to a state that any storage takes and decides on, or raises Serialization and nothing else."""
+    """Decodes to a state that any storage takes and decides on, or raises SerializationError and nothing else."""
     try:
         state = decode(data)
-    except Serialization:
+    except SerializationError:
         return
     memory = MemoryStorage()
-    memory.put("user", state, math.inf)
-    decision = memory.decide("user", Limit(10, 60.0, state.algorithm_data.algorithm), 1.0, NOW + 10)
+    memory.set_state_nowait("user", state, math.inf)
+    decision = memory.acquire_nowait("user", Limit(10, 60.0, state.algorithm_data.algorithm), 1.0, NOW + 10)
     assert not math.isnan(decision.remaining)
 
 
 def test_another_version_is_refused_by_its_number() -> None:
-    with pytest.raises(Serialization, match="version 7 is unknown"):
+    with pytest.raises(SerializationError, match="version 7 is unknown"):
         decode(b"\x07" + encode(STATES["gcra"])[1:])
 
 
@@ -97,8 +97,8 @@ def test_another_version_is_refused_by_its_number() -> None:
     ],
 )
 def test_what_is_no_state_says_why(algorithm: str, fields: dict[str, float | list[float]], message: str) -> None:
-    with pytest.raises(Serialization, match=message):
+    with pytest.raises(SerializationError, match=message):
         AlgorithmData(algorithm, fields).values()
     data = msgspec.msgpack.encode(RateLimitState(AlgorithmData(algorithm, fields), NOW, NOW))
-    with pytest.raises(Serialization, match=message):
+    with pytest.raises(SerializationError, match=message):
         decode(bytes((VERSION,)) + data)

@@ -3,22 +3,22 @@
 from traffic.arrivals import MMPP, EdgeHerd, OnOff, Poisson, Steady
 from traffic.chunks import LogError
 from traffic.clients import open_loop
-from traffic.closed_loop import Clients, ClosedLoop, Constant, Exponential, Retrying
+from traffic.closed_loop import ClosedLoopClients, Constant, Exponential, ReactiveClients, RetryingClients
 from traffic.costs import Lognormal
 from traffic.keys import Churning, HotKey, InTurn, Uniform, Zipf
 from traffic.live_replay import replay
 from traffic.logs import read_log
 from traffic.nonstationary import Diurnal, FlashCrowd
-from traffic.provenance import Origin, TraceError
-from traffic.recorder import Asked
-from traffic.retry import AtOnce, Backoff, HonourRetryAfter
+from traffic.provenance import Provenance, TraceError
+from traffic.recorder import RequestLog
+from traffic.retry import ExponentialBackoff, ImmediateRetry, RespectRetryAfter
 from traffic.trace import Trace
 from traffic.workload import PerKey, Workload
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
     # a batch of requests
     "Trace",
-    "Origin",
+    "Provenance",
     "TraceError",
     # read from a log
     "read_log",
@@ -43,13 +43,13 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "open_loop",
     "replay",
     # by clients that react to their answers
-    "Clients",
-    "Asked",
-    "ClosedLoop",
+    "ReactiveClients",
+    "RequestLog",
+    "ClosedLoopClients",
     "Exponential",
     "Constant",
-    "Retrying",
-    "AtOnce",
-    "Backoff",
-    "HonourRetryAfter",
+    "RetryingClients",
+    "ImmediateRetry",
+    "ExponentialBackoff",
+    "RespectRetryAfter",
 ]

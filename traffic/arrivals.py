@@ -137,7 +137,7 @@ class EdgeHerd:
         edges = edges[(edges >= first) & (edges <= last)][:, None]
         ahead = edges - self.spread * (1.0 - rng.random((len(edges), early)))
         behind = edges + self.spread * rng.random((len(edges), self.size - early))
-        # Within float's grain of an edge a sum may round to the wrong side of it.
+        # Within float's time_resolution of an edge a sum may round to the wrong side of it.
         herd = np.hstack([np.minimum(ahead, np.nextafter(edges, -np.inf)), behind])
         times: NDArray[np.float64] = np.sort(herd, axis=1).ravel()
         return times.clip(start, end)

@@ -1,7 +1,7 @@
 """Clients that react: what they ask depends on what they were answered. Users who wait for an answer and think, and
 clients who come again after a denial.
 
-All are `Clients`. They are given what drives them (a `Runtime`, simulated or real), what they call (`ask`) and a
+All are `ReactiveClients`. They are given what drives them (a `Runtime`, simulated or real), what they call (`ask`) and a
 generator for their draws, and return the record of what they asked, which fills while they run:
 
     asked = ClosedLoop(users=50, think=Exponential(2.0), duration=60.0).start(runtime, ask, rng)
@@ -30,15 +30,24 @@ import numpy as np
 from traffic.clients import Runtime, open_loop
 from traffic.distributions import Draws
 from traffic.keys import Uniform
-from traffic.provenance import Origin
-from traffic.recorder import Asked
+from traffic.provenance import Provenance
+from traffic.recorder import RequestLog
 from traffic.retry import Retry
 from traffic.trace import Trace
 
-__all__ = ["Answer", "Ask", "Clients", "ClosedLoop", "Constant", "Exponential", "Retrying", "Think"]
+__all__ = [
+    "ClosedLoopClients",
+    "Constant",
+    "Exponential",
+    "ReactiveClients",
+    "Response",
+    "RetryingClients",
+    "SendFn",
+    "Think",
+]
 
 
-class Answer(Protocol):
+class Response(Protocol):
     """What an `ask` comes to. retry_after: seconds until asking again may help, inf for never; read when denied."""
 
     @property
@@ -48,20 +57,20 @@ class Answer(Protocol):
     def retry_after(self) -> float: ...
 
 
-class Ask(Protocol):
+class SendFn(Protocol):
     """Asks for `cost` on behalf of a key, an index into the clients' `keys`; attempt counts from 1."""
 
-    def __call__(self, key: int, cost: float, session: int, attempt: int, /) -> Awaitable[Answer]: ...
+    def __call__(self, key: int, cost: float, session: int, attempt: int, /) -> Awaitable[Response]: ...
 
 
-class Clients(Protocol):
+class ReactiveClients(Protocol):
     """Clients that react, all those of one run."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The names of all keys that may ask."""
 
-    def start(self, runtime: Runtime, ask: Ask, rng: np.random.Generator) -> Asked:
+    def start(self, runtime: Runtime, ask: SendFn, rng: np.random.Generator) -> RequestLog:
         """Spawn the clients and return, at once, the record of what they ask. Draws from rng only here."""
 
 
@@ -108,7 +117,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedLoop:
+class ClosedLoopClients:
     """Users who ask, wait for the answer, think, and ask again, for `duration` seconds: a load that a slow server slows.
 
     A denial is an answer, too; with a `retry` policy it is first tried again. Nothing is asked from the end on.
@@ -137,9 +146,9 @@ class ClosedLoop:
     def keys(self) -> tuple[str, ...]:
         return Uniform(self.tenants or self.users).names()
 
-    def start(self, runtime: Runtime, ask: Ask, rng: np.random.Generator) -> Asked:
+    def start(self, runtime: Runtime, ask: SendFn, rng: np.random.Generator) -> RequestLog:
         keys = self.keys
-        asked = Asked(keys, Origin(source=repr(self)))
+        asked = RequestLog(keys, Provenance(source=repr(self)))
         asking = _Asking(runtime, ask, asked, self.retry, Draws.of(rng), runtime.time() + self.duration)
         requests = count()
         for user in range(self.users):
@@ -158,7 +167,7 @@ class ClosedLoop:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrying:
+class RetryingClients:
     """The requests of a trace, each at its time whatever became of others, and again as `retry` says when denied.
 
     The first attempt at row i is made as in an open loop (`open_loop`); `Asked.request` is i for all attempts at it.
@@ -171,9 +180,9 @@ class Retrying:
     def keys(self) -> tuple[str, ...]:
         return self.trace.keys
 
-    def start(self, runtime: Runtime, ask: Ask, rng: np.random.Generator) -> Asked:
+    def start(self, runtime: Runtime, ask: SendFn, rng: np.random.Generator) -> RequestLog:
         trace = self.trace
-        asked = Asked(trace.keys, trace.origin.noted(f"denied requests asked again: {self.retry}"))
+        asked = RequestLog(trace.keys, trace.provenance.noted(f"denied requests asked again: {self.retry}"))
         asking = _Asking(runtime, ask, asked, self.retry, Draws.of(rng))
 
         async def send(i: int) -> None:
@@ -188,8 +197,8 @@ class _Asking:
     """How every client of a run asks: keeps the record, and comes again as the policy says, before the end."""
 
     runtime: Runtime
-    ask: Ask
-    asked: Asked
+    ask: SendFn
+    asked: RequestLog
     retry: Retry | None
     draws: Draws
     end: float = math.inf

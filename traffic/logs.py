@@ -8,8 +8,8 @@ from os import fspath
 from traffic.chunks import FilePath, LogError, Progress, text_blocks
 from traffic.expression import ExpressionError
 from traffic.formats import READERS, SUFFIXES
-from traffic.formats.field_selection import Wish
-from traffic.formats.rows import Rows, Unfit
+from traffic.formats.field_selection import FieldSelection
+from traffic.formats.rows import FormatMismatchError, Rows
 from traffic.timestamps import TIME_UNITS, TimeUnit
 from traffic.trace import Trace
 
@@ -67,7 +67,7 @@ def read_log(
         raise LogError(f"{path}: unknown format {format!r}; the formats known are {', '.join(READERS)}")
     if time_unit is not None and time_unit not in TIME_UNITS:
         raise LogError(f"{path}: unknown time_unit {time_unit!r}; the units known are {', '.join(TIME_UNITS)}")
-    wish = Wish(key, time, time_unit, cost, status)
+    wish = FieldSelection(key, time, time_unit, cost, status)
     blocks = (_split(block) for block in text_blocks(path, max_bytes, progress))
     rows = Rows()
     for first in blocks:
@@ -90,7 +90,7 @@ def read_log(
         if not rows.parsed:
             raise _nothing_parsed(path, rows, f"none of its {rows.skipped} lines is a request in format {name}")
         return rows.trace(str(path))
-    except Unfit as error:
+    except FormatMismatchError as error:
         raise LogError(f"{path}: {error}") from error
     except ExpressionError as error:
         raise LogError(f"{path}: cost: {error}") from error
@@ -103,7 +103,7 @@ def _split(block: str) -> list[str]:
     return lines
 
 
-def _sniff(path: FilePath, lines: list[str], wish: Wish) -> str:
+def _sniff(path: FilePath, lines: list[str], wish: FieldSelection) -> str:
     """The name of the format that understands most of the first lines; if none does, by the file's name."""
     sample = lines[:SNIFFED_LINES]
     understood = {name: sum(map(reader(wish).recognises, sample)) for name, reader in READERS.items()}

@@ -10,7 +10,7 @@ class TraceError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """The history of a trace: what it was read or made from, what was lost, and what was done to it since.
 
     `lines` are the non-blank lines of the source, `parsed + skipped` of them; a trace that was not read from
@@ -26,6 +26,6 @@ class Origin:
     examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def noted(self, note: str) -> Origin:
+    def noted(self, note: str) -> Provenance:
         """The same history with one more note."""
         return replace(self, notes=(*self.notes, note))

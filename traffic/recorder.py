@@ -8,21 +8,21 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from traffic.provenance import Origin
+from traffic.provenance import Provenance
 from traffic.trace import Trace
 
-__all__ = ["Asked"]
+__all__ = ["RequestLog"]
 
 
-class Asked:
+class RequestLog:
     """Requests by row, from 0, in the order in which they were made; grows while clients run. 48 bytes each.
 
     The columns are copies, of as many rows as there are when they are asked for.
     """
 
-    def __init__(self, keys: Iterable[str], origin: Origin | None = None) -> None:
+    def __init__(self, keys: Iterable[str], provenance: Provenance | None = None) -> None:
         self.keys = tuple(keys)
-        self.origin = origin or Origin()
+        self.provenance = provenance or Provenance()
         self._time, self._cost = array("d"), array("d")
         self._key, self._session, self._attempt, self._request = array("q"), array("q"), array("q"), array("q")
 
@@ -60,5 +60,5 @@ class Asked:
             self.keys,
             cost=np.array(self._cost, np.float64),
             session=np.array(self._session, np.int64),
-            origin=self.origin,
+            provenance=self.provenance,
         )

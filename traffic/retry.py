@@ -1,6 +1,6 @@
 """What a client does when it is denied: policies that say how long it waits before it asks again, or that it gives up.
 
-A new policy is one class with `wait`; `Retrying` and `ClosedLoop` take any.
+A new policy is one class with `wait`; `RetryingClients` and `ClosedLoopClients` take any.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["AtOnce", "Backoff", "HonourRetryAfter", "Retry"]
+__all__ = ["ExponentialBackoff", "ImmediateRetry", "RespectRetryAfter", "Retry"]
 
 
 class Retry(Protocol):
@@ -24,7 +24,7 @@ class Retry(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AtOnce:
+class ImmediateRetry:
     """Ask again at once, `max_attempts` times in all: the client without manners."""
 
     max_attempts: int = 3
@@ -37,7 +37,7 @@ class AtOnce:
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
+class ExponentialBackoff:
     """Wait a random time up to min(cap, base * 2**(attempt - 1)) seconds, whatever the denial said.
 
     Exponential backoff with full jitter: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
@@ -62,7 +62,7 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
-class HonourRetryAfter:
+class RespectRetryAfter:
     """Wait as long as the denial says, and up to `spread` seconds more at random; give up if it says never.
 
     Without a spread, all who were denied in one window come back at one instant.
@@ -72,9 +72,9 @@ class HonourRetryAfter:
     spread: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_attempts("HonourRetryAfter", self.max_attempts)
+        _check_attempts("RespectRetryAfter", self.max_attempts)
         if not (math.isfinite(self.spread) and self.spread >= 0):
-            raise ValueError(f"HonourRetryAfter: spread must be a finite number of seconds >= 0, got {self.spread:g}")
+            raise ValueError(f"RespectRetryAfter: spread must be a finite number of seconds >= 0, got {self.spread:g}")
 
     def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
         if attempt >= self.max_attempts or not math.isfinite(retry_after):

@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from traffic.provenance import Origin, TraceError
+from traffic.provenance import Provenance, TraceError
 
 FilePath = str | PathLike[str]
 Fields = dict[str, Any]
@@ -134,7 +134,7 @@ def _table(fields: Fields) -> pa.Table:
 
 
 def _metadata(fields: Fields) -> bytes:
-    rest = {"keys": fields["keys"], "endpoints": fields["endpoints"], "origin": asdict(fields["origin"])}
+    rest = {"keys": fields["keys"], "endpoints": fields["endpoints"], "provenance": asdict(fields["provenance"])}
     return json.dumps({"version": VERSION, **rest}).encode("ascii")
 
 
@@ -146,13 +146,13 @@ def _fields(path: FilePath, table: pa.Table, metadata: bytes | None) -> Fields:
         version = rest.pop("version")
         if version != VERSION:
             raise TraceError(f"{path}: has version {version} of the format, this program reads {VERSION}")
-        origin: Fields = {n: tuple(v) if isinstance(v, list) else v for n, v in rest["origin"].items()}
+        provenance: Fields = {n: tuple(v) if isinstance(v, list) else v for n, v in rest["provenance"].items()}
         fields: Fields = {name: tuple(rest[name]) for name in ("keys", "endpoints")}
         fields |= {name: table[name].to_numpy() for name in ("time", "cost", "session")}
         fields |= {name: table[name].to_numpy() for name in OPTIONAL if name in table.column_names}
         fields |= {"key": _codes(table["key"], fields["keys"])}
         fields |= {"endpoint": _codes(table["endpoint"], fields["endpoints"])}
-        return {**fields, "origin": Origin(**origin)}
+        return {**fields, "provenance": Provenance(**provenance)}
     except json.JSONDecodeError as error:
         raise TraceError(f"{path}: is damaged: its list of names is cut") from error
     except (KeyError, TypeError, AttributeError) as error:

@@ -23,7 +23,7 @@ FINER_FROM: tuple[tuple[float, TimeUnit], ...] = ((1e17, "ns"), (1e14, "us"), (1
 NAMES: dict[TimeUnit, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
-class Stamps:
+class TimestampParser:
     """Reads one log's stamps, block by block. `unit` is None until there was a stamp to decide by."""
 
     def __init__(self, unit: TimeUnit | None = None) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from traffic.columns import Columns, check_names, codes, indices, integers, reals
-from traffic.provenance import Origin, TraceError
+from traffic.provenance import Provenance, TraceError
 from traffic.resample import concentrate_keys, superpose
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Trace:
     status: NDArray[np.uint16] | None
     keys: tuple[str, ...]
     endpoints: tuple[str, ...]
-    origin: Origin
+    provenance: Provenance
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Trace:
         endpoint: ArrayLike | None = None,
         endpoints: Iterable[str] = ("-",),
         status: ArrayLike | None = None,
-        origin: Origin | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         names, places = tuple(keys), tuple(endpoints)
         check_names("keys", names)
@@ -85,12 +85,12 @@ class Trace:
             columns["status"] = codes("status", status, n)
         if n and columns["cost"].min() < 0:
             raise TraceError(f"cost: must be >= 0, got {columns['cost'].min():g}")
-        origin = origin or Origin()
+        provenance = provenance or Provenance()
         late = int(np.count_nonzero(times < np.maximum.accumulate(times)))
         if late:
             order = np.argsort(times, kind="stable")
             columns = {name: column[order] for name, column in columns.items()}
-            origin = origin.noted(f"time out of order: {late} rows sorted")
+            provenance = provenance.noted(f"time out of order: {late} rows sorted")
         for name, column in columns.items():
             view = column.view()
             view.flags.writeable = False
@@ -99,14 +99,14 @@ class Trace:
             object.__setattr__(self, "status", None)
         object.__setattr__(self, "keys", names)
         object.__setattr__(self, "endpoints", places)
-        object.__setattr__(self, "origin", origin)
+        object.__setattr__(self, "provenance", provenance)
 
     def __len__(self) -> int:
         return len(self.time)
 
     def __repr__(self) -> str:
         size = f"{len(self)} requests, {len(self.keys)} keys, {self.duration:g} s"
-        return f"Trace({size}, from {self.origin.source})"
+        return f"Trace({size}, from {self.provenance.source})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trace):
@@ -267,7 +267,7 @@ class Trace:
         return Columns(self.time, self.key, self.cost, self.session, self.endpoint, self.status, self.keys)
 
     def _with(self, note: str, **changed: Any) -> Trace:
-        return Trace(**{**self._fields(), **changed, "origin": self.origin.noted(note)})
+        return Trace(**{**self._fields(), **changed, "provenance": self.provenance.noted(note)})
 
     def only(self, wanted: NDArray[np.bool_], note: str) -> Trace:
         """The requests that are wanted, shape (len(self),); the note says which those are."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from traffic.arrivals import Arrivals
 from traffic.keys import Keys, Uniform
-from traffic.provenance import Origin
+from traffic.provenance import Provenance
 from traffic.trace import Trace
 
 
@@ -45,7 +45,7 @@ class Workload:
         time = self.arrivals.times(self.duration, rng, self.start)
         key = self.keys.draw(len(time), rng)
         cost = self.cost if isinstance(self.cost, int | float) else self.cost.draw(len(time), rng)
-        return Trace(time, key, self.keys.names(), cost=cost, origin=Origin(source=repr(self)))
+        return Trace(time, key, self.keys.names(), cost=cost, provenance=Provenance(source=repr(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +70,4 @@ class PerKey:
         order = np.argsort(time, kind="stable")
         key = np.repeat(np.arange(self.n), [len(each) for each in times])[order]
         cost = self.cost if isinstance(self.cost, int | float) else self.cost.draw(len(time), rng)
-        return Trace(time[order], key, names, cost=cost, origin=Origin(source=repr(self)))
+        return Trace(time[order], key, names, cost=cost, provenance=Provenance(source=repr(self)))

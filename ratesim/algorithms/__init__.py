@@ -16,7 +16,7 @@ from ratesim.algorithms import (
     token_bucket,
 )
 from ratesim.algorithms.rule import Algorithm, Params, Rule, State
-from ratesim.limit import InvalidLimit, Limit
+from ratesim.limit import InvalidLimitError, Limit
 
 __all__ = ["Algorithm", "Bound", "Params", "Rule", "State", "bind", "get", "names", "register"]
 
@@ -49,7 +49,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Algorithm:
-    """The algorithm of that name; InvalidLimit, naming the known ones, when there is none."""
+    """The algorithm of that name; InvalidLimitError, naming the known ones, when there is none."""
     if name not in _REGISTRY:
         for found in entry_points(group="ratesim.algorithms", name=name):
             algorithm = Algorithm.from_module(found.load())
@@ -59,7 +59,7 @@ def get(name: str) -> Algorithm:
     try:
         return _REGISTRY[name]
     except KeyError:
-        raise InvalidLimit(f"unknown algorithm {name!r}; known are {', '.join(names())}") from None
+        raise InvalidLimitError(f"unknown algorithm {name!r}; known are {', '.join(names())}") from None
 
 
 class Bound(NamedTuple):
@@ -76,16 +76,16 @@ class Bound(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def bind(limit: Limit) -> Bound:
-    """The limit's algorithm and parameters; InvalidLimit when the algorithm does not take what the limit says."""
+    """The limit's algorithm and parameters; InvalidLimitError when the algorithm does not take what the limit says."""
     algorithm = get(limit.algorithm)
     rule = algorithm.rule
     if limit.burst is not None and not rule.BURST:
-        raise InvalidLimit(f"burst: {algorithm.name} has none; it belongs to the bucket algorithms")
+        raise InvalidLimitError(f"burst: {algorithm.name} has none; it belongs to the bucket algorithms")
     for option, _ in limit.options:
         if option not in rule.OPTIONS:
             known = ", ".join(rule.OPTIONS) or "none"
-            raise InvalidLimit(f"unknown option {option!r} for {algorithm.name}; known: {known}")
+            raise InvalidLimitError(f"unknown option {option!r} for {algorithm.name}; known: {known}")
     p = tuple(map(float, rule.params(limit)))
-    if algorithm.growing is not None:
-        return Bound(algorithm, p, None, algorithm.growing.HEAD)
+    if algorithm.variable_size is not None:
+        return Bound(algorithm, p, None, algorithm.variable_size.HEAD)
     return Bound(algorithm, p, rule.size(p), None)

@@ -87,7 +87,7 @@ function rule.retry_after(s, p, cost, now)
   return math.huge
 end
 
-function rule.fresh_after(s, p, now)
+function rule.reset_after(s, p, now)
   if s[3] ~= clamped(p, p[1]) or s[4] ~= 1 or s[5] > 0 then return math.max(s[2] + HISTORY * p[2] - now, 0) end
   if s[6] > 0 then return s[1] + 2 * p[2] - now end
   if s[7] > 0 then return s[1] + p[2] - now end

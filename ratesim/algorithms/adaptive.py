@@ -14,7 +14,7 @@ from __future__ import annotations
 from math import ceil, floor, inf
 
 from ratesim.algorithms.rule import Params, State
-from ratesim.limit import LARGEST, SMALLEST, InvalidLimit, Limit
+from ratesim.limit import LARGEST, SMALLEST, InvalidLimitError, Limit
 
 FIELDS = (
     "window_start",
@@ -50,14 +50,16 @@ def params(limit: Limit) -> Params:
     values |= dict(limit.options)
     for name in ("raise_above", "cut_below", "used_share", "increase", "decrease", "weight"):
         if values[name] != 0.0 and not SMALLEST <= values[name] <= 1.0:
-            raise InvalidLimit(f"{name} {values[name]:g}: must be 0, or from {SMALLEST:g} to 1")
+            raise InvalidLimitError(f"{name} {values[name]:g}: must be 0, or from {SMALLEST:g} to 1")
     if not SMALLEST / 10.0 <= values["min_rate"] <= values["max_rate"] <= LARGEST:
-        raise InvalidLimit(
+        raise InvalidLimitError(
             f"min_rate {values['min_rate']:g}, max_rate {values['max_rate']:g}: "
             f"must be in this order, from {SMALLEST / 10.0:g} to {LARGEST:g}"
         )
     if values["cut_below"] > values["raise_above"]:
-        raise InvalidLimit(f"cut_below {values['cut_below']:g}: must not be above raise_above {values['raise_above']:g}")
+        raise InvalidLimitError(
+            f"cut_below {values['cut_below']:g}: must not be above raise_above {values['raise_above']:g}"
+        )
     return (
         limit.rate,
         limit.period,
@@ -167,7 +169,7 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     return inf
 
 
-def fresh_after(s: State, p: Params, now: float) -> float:
+def reset_after(s: State, p: Params, now: float) -> float:
     if s[CURRENT] != clamped(p, p[RATE]) or s[SCORE] != 1.0 or s[OBSERVATIONS] > 0.0:
         return max(s[USED_AT] + HISTORY * p[PERIOD] - now, 0.0)
     if s[COUNT] > 0.0:
@@ -177,5 +179,5 @@ def fresh_after(s: State, p: Params, now: float) -> float:
     return 0.0
 
 
-def grain(p: Params) -> float:
+def time_resolution(p: Params) -> float:
     return p[PERIOD]

@@ -128,7 +128,7 @@ BEGIN
   RETURN 'Infinity';
 END $$;
 
-CREATE OR REPLACE FUNCTION ratesim_adaptive_fresh_after(s float8[], p float8[], now float8) RETURNS float8
+CREATE OR REPLACE FUNCTION ratesim_adaptive_reset_after(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
   IF s[3] <> least(greatest(p[1], p[3]), p[4]) OR s[4] <> 1 OR s[5] > 0 THEN

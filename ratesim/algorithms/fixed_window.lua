@@ -32,7 +32,7 @@ function rule.retry_after(s, p, cost, now)
   return s[1] + p[2] - now
 end
 
-function rule.fresh_after(s, p, now)
+function rule.reset_after(s, p, now)
   if s[2] == 0 then return 0 end
   return s[1] + p[2] - now
 end

@@ -59,11 +59,11 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     return s[START] + p[PERIOD] - now
 
 
-def fresh_after(s: State, p: Params, now: float) -> float:
+def reset_after(s: State, p: Params, now: float) -> float:
     if s[COUNT] == 0.0:
         return 0.0
     return s[START] + p[PERIOD] - now
 
 
-def grain(p: Params) -> float:
+def time_resolution(p: Params) -> float:
     return p[PERIOD]

@@ -65,9 +65,9 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     return s[BACKLOG] - (p[BUCKET] - cost) * p[INTERVAL]
 
 
-def fresh_after(s: State, p: Params, now: float) -> float:
+def reset_after(s: State, p: Params, now: float) -> float:
     return s[BACKLOG]
 
 
-def grain(p: Params) -> float:
+def time_resolution(p: Params) -> float:
     return inf

@@ -49,7 +49,7 @@ BEGIN
   RETURN s[2] - (p[1] - cost) * p[2];
 END $$;
 
-CREATE OR REPLACE FUNCTION ratesim_gcra_fresh_after(s float8[], p float8[], now float8) RETURNS float8
+CREATE OR REPLACE FUNCTION ratesim_gcra_reset_after(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
   RETURN s[2];

@@ -32,6 +32,6 @@ function rule.retry_after(s, p, cost, now)
   return (s[2] - (p[1] - cost)) / p[2]
 end
 
-function rule.fresh_after(s, p, now) return s[2] / p[2] end
+function rule.reset_after(s, p, now) return s[2] / p[2] end
 
 return rule

@@ -62,9 +62,9 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     return (s[VOLUME] - (p[BUCKET] - cost)) / p[LEAK]
 
 
-def fresh_after(s: State, p: Params, now: float) -> float:
+def reset_after(s: State, p: Params, now: float) -> float:
     return s[VOLUME] / p[LEAK]
 
 
-def grain(p: Params) -> float:
+def time_resolution(p: Params) -> float:
     return inf

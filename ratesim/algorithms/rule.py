@@ -37,7 +37,7 @@ class Rule(Protocol):
     BURST: bool  # whether it takes `burst`
 
     def params(self, limit: Limit) -> Params:
-        """The parameters; raises InvalidLimit for options that make no sense."""
+        """The parameters; raises InvalidLimitError for options that make no sense."""
 
     def size(self, p: Params) -> int:
         """Floats in a fresh state."""
@@ -57,24 +57,24 @@ class Rule(Protocol):
     def retry_after(self, s: State, p: Params, cost: float, now: float) -> float:
         """Seconds until `cost`, denied now, could be admitted, but for rounding; inf if never."""
 
-    def fresh_after(self, s: State, p: Params, now: float) -> float:
+    def reset_after(self, s: State, p: Params, now: float) -> float:
         """Seconds until s decides like a fresh state."""
 
-    def grain(self, p: Params) -> float:
+    def time_resolution(self, p: Params) -> float:
         """Seconds: charges whose times share a multiple of this may be merged into one without changing any decision.
 
         inf where the time of a late charge does not matter; 0 where only charges of the same time may be merged.
         """
 
 
-class Feedback(Rule, Protocol):
+class AdaptiveRule(Rule, Protocol):
     """A rule that learns how the service behind the limit is doing."""
 
     def observe(self, s: State, p: Params, score: float, now: float) -> None:
         """Take in a score from 0 (failing) to 1 (fine)."""
 
 
-class Growing(Rule, Protocol):
+class VariableSizeRule(Rule, Protocol):
     """A rule whose state has no fixed length: it works on a ring with room to spare and is stored without it."""
 
     HEAD: int  # how many leading floats `refresh` may write; the rest only `charge` does
@@ -100,12 +100,12 @@ class Algorithm:
     rule: Rule
     lua: str = field(repr=False)
     sql: str = field(repr=False)
-    feedback: Feedback | None = field(init=False, repr=False)
-    growing: Growing | None = field(init=False, repr=False)
+    feedback: AdaptiveRule | None = field(init=False, repr=False)
+    variable_size: VariableSizeRule | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check()
-        for kind, sign in (("feedback", "observe"), ("growing", "grow")):
+        for kind, sign in (("feedback", "observe"), ("variable_size", "grow")):
             object.__setattr__(self, kind, self.rule if hasattr(self.rule, sign) else None)
 
     @classmethod
@@ -162,8 +162,8 @@ class Algorithm:
 
     def stored(self, s: State) -> list[float]:
         """A working state as it is stored."""
-        return list(s) if self.growing is None else self.growing.stored(s)
+        return list(s) if self.variable_size is None else self.variable_size.stored(s)
 
     def working(self, values: list[float]) -> list[float]:
         """The inverse of `stored`; ValueError for what cannot be a state."""
-        return values if self.growing is None else self.growing.working(values)
+        return values if self.variable_size is None else self.variable_size.working(values)

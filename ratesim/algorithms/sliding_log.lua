@@ -52,7 +52,7 @@ function rule.retry_after(s, p, cost, now)
   return 0
 end
 
-function rule.fresh_after(s, p, now)
+function rule.reset_after(s, p, now)
   if #s == 2 then return 0 end
   return s[#s - 1] + p[2] - now
 end

@@ -138,7 +138,7 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     return 0.0
 
 
-def fresh_after(s: State, p: Params, now: float) -> float:
+def reset_after(s: State, p: Params, now: float) -> float:
     if s[COUNT] == 0.0:
         return 0.0
     newest = int(s[END]) - 2
@@ -147,7 +147,7 @@ def fresh_after(s: State, p: Params, now: float) -> float:
     return s[newest] + p[PERIOD] - now
 
 
-def grain(p: Params) -> float:
+def time_resolution(p: Params) -> float:
     return 0.0
 
 

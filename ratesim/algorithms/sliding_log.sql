@@ -70,7 +70,7 @@ BEGIN
   RETURN 0;
 END $$;
 
-CREATE OR REPLACE FUNCTION ratesim_sliding_log_fresh_after(s float8[], p float8[], now float8) RETURNS float8
+CREATE OR REPLACE FUNCTION ratesim_sliding_log_reset_after(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
   IF cardinality(s) = 2 THEN

@@ -59,7 +59,7 @@ function rule.retry_after(s, p, cost, now)
   return s[1] + (oldest - 1) * p[2] - now
 end
 
-function rule.fresh_after(s, p, now)
+function rule.reset_after(s, p, now)
   local oldest = p[3] + 2
   for i = 2, oldest do
     if s[i] > 0 then return s[1] + (oldest + 1 - i) * p[2] - now end

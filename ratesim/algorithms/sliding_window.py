@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import ceil, floor, inf
 
 from ratesim.algorithms.rule import Params, State
-from ratesim.limit import InvalidLimit, Limit
+from ratesim.limit import InvalidLimitError, Limit
 
 FIELDS = ("window_start", "counts[]")  # counts: newest first, buckets + 1 of them
 OPTIONS: dict[str, float | None] = {"buckets": 1.0}
@@ -25,7 +25,7 @@ MOST_BUCKETS = 1000
 def params(limit: Limit) -> Params:
     buckets = dict(limit.options).get("buckets", 1.0)
     if buckets != floor(buckets) or not 1 <= buckets <= MOST_BUCKETS:
-        raise InvalidLimit(f"buckets {buckets:g}: must be a whole number from 1 to {MOST_BUCKETS}")
+        raise InvalidLimitError(f"buckets {buckets:g}: must be a whole number from 1 to {MOST_BUCKETS}")
     return (limit.rate, limit.period / buckets, buckets)
 
 
@@ -99,7 +99,7 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     return s[START] + oldest * p[WIDTH] - now
 
 
-def fresh_after(s: State, p: Params, now: float) -> float:
+def reset_after(s: State, p: Params, now: float) -> float:
     oldest = len(s) - 1
     for i in range(NEWEST, oldest + 1):
         if s[i] > 0.0:
@@ -107,5 +107,5 @@ def fresh_after(s: State, p: Params, now: float) -> float:
     return 0.0
 
 
-def grain(p: Params) -> float:
+def time_resolution(p: Params) -> float:
     return p[WIDTH]

@@ -96,7 +96,7 @@ BEGIN
   RETURN s[1] + (oldest - 1) * p[2] - now;
 END $$;
 
-CREATE OR REPLACE FUNCTION ratesim_sliding_window_fresh_after(s float8[], p float8[], now float8) RETURNS float8
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_reset_after(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   oldest int := p[3]::int + 2;

@@ -27,6 +27,6 @@ function rule.retry_after(s, p, cost, now)
   return (cost - s[2]) / p[2]
 end
 
-function rule.fresh_after(s, p, now) return (p[1] - s[2]) / p[2] end
+function rule.reset_after(s, p, now) return (p[1] - s[2]) / p[2] end
 
 return rule

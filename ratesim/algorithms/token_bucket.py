@@ -52,9 +52,9 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
     return (cost - s[TOKENS]) / p[REFILL]
 
 
-def fresh_after(s: State, p: Params, now: float) -> float:
+def reset_after(s: State, p: Params, now: float) -> float:
     return (p[BUCKET] - s[TOKENS]) / p[REFILL]
 
 
-def grain(p: Params) -> float:
+def time_resolution(p: Params) -> float:
     return inf

@@ -43,7 +43,7 @@ BEGIN
   RETURN (cost - s[2]) / p[2];
 END $$;
 
-CREATE OR REPLACE FUNCTION ratesim_token_bucket_fresh_after(s float8[], p float8[], now float8) RETURNS float8
+CREATE OR REPLACE FUNCTION ratesim_token_bucket_reset_after(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
   RETURN (p[1] - s[2]) / p[2];

@@ -6,12 +6,12 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Ask", "Peer", "installed", "peers"]
+__all__ = ["Ask", "Competitor", "competitors", "installed"]
 
 Ask = Callable[[str], object]
 
 
-class Peer(NamedTuple):
+class Competitor(NamedTuple):
     """make: a new limiter of 100 a minute in memory, as a function that asks for one request of a user."""
 
     name: str
@@ -23,16 +23,16 @@ def installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("limits", "throttled", "pyrate_limiter"))
 
 
-def peers(keys: int) -> dict[str, list[Peer]]:
+def competitors(keys: int) -> dict[str, list[Competitor]]:
     """By our algorithm's name, the peers that have it, each with room for `keys` users."""
-    found: dict[str, list[Peer]] = {}
+    found: dict[str, list[Competitor]] = {}
     for source in (_limits, _throttled, _pyrate):
         for algorithm, peer in source(keys):
             found.setdefault(algorithm, []).append(peer)
     return found
 
 
-def _limits(keys: int) -> list[tuple[str, Peer]]:
+def _limits(keys: int) -> list[tuple[str, Competitor]]:
     import limits
     import limits.storage
     import limits.strategies
@@ -45,7 +45,7 @@ def _limits(keys: int) -> list[tuple[str, Peer]]:
 
     strategies = limits.strategies
     return [
-        (algorithm, Peer("limits", lambda strategy=strategy: make(strategy)))  # type: ignore[misc]
+        (algorithm, Competitor("limits", lambda strategy=strategy: make(strategy)))  # type: ignore[misc]
         for algorithm, strategy in (
             ("fixed_window", strategies.FixedWindowRateLimiter),
             ("sliding_window", strategies.SlidingWindowCounterRateLimiter),
@@ -54,7 +54,7 @@ def _limits(keys: int) -> list[tuple[str, Peer]]:
     ]
 
 
-def _throttled(keys: int) -> list[tuple[str, Peer]]:
+def _throttled(keys: int) -> list[tuple[str, Competitor]]:
     import throttled
 
     def make(kind: str) -> Ask:
@@ -63,7 +63,7 @@ def _throttled(keys: int) -> list[tuple[str, Peer]]:
         return limit
 
     return [
-        (algorithm, Peer("throttled-py", lambda kind=kind: make(kind)))  # type: ignore[misc]
+        (algorithm, Competitor("throttled-py", lambda kind=kind: make(kind)))  # type: ignore[misc]
         for algorithm, kind in (
             ("fixed_window", "fixed_window"),
             ("sliding_window", "sliding_window"),
@@ -74,7 +74,7 @@ def _throttled(keys: int) -> list[tuple[str, Peer]]:
     ]
 
 
-def _pyrate(keys: int) -> list[tuple[str, Peer]]:
+def _pyrate(keys: int) -> list[tuple[str, Competitor]]:
     import pyrate_limiter as pyrate
 
     rates = [pyrate.Rate(100, pyrate.Duration.MINUTE)]
@@ -106,6 +106,6 @@ def _pyrate(keys: int) -> list[tuple[str, Peer]]:
         "token_bucket": lambda: pyrate.StateBucket(rates, pyrate.TokenBucket()),
     }
     return [
-        (algorithm, Peer("pyrate-limiter", lambda bucket=bucket: make(bucket)))  # type: ignore[misc]
+        (algorithm, Competitor("pyrate-limiter", lambda bucket=bucket: make(bucket)))  # type: ignore[misc]
         for algorithm, bucket in buckets.items()
     ]

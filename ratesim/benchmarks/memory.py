@@ -15,7 +15,7 @@ from math import inf
 import numpy as np
 
 from ratesim.algorithms import names
-from ratesim.benchmarks.competitors import Ask, Peer, installed, peers
+from ratesim.benchmarks.competitors import Ask, Competitor, competitors, installed
 from ratesim.limit import Limit
 from ratesim.storage import MemoryStorage, MemoryStorageConfig
 from traffic import Zipf
@@ -63,7 +63,7 @@ def _ask_all(ask: Ask, users: Iterable[str]) -> None:
 def _rates() -> list[str]:
     rng = np.random.default_rng(1)
     users = [f"user:{key}" for key in Zipf(KEYS, 1.0).draw(DECISIONS, rng).tolist()]
-    others = peers(KEYS) if installed() else {}
+    others = competitors(KEYS) if installed() else {}
     lines = [f"MemoryStorage.acquire, {DECISIONS:,} decisions over {KEYS:,} zipf keys, 100/minute; decisions/s"]
     for algorithm in names():
         limit = Limit(100, 60.0, algorithm)
@@ -115,17 +115,17 @@ def _bytes() -> list[str]:
     lines = ["bytes per key, asked once, without the names (tracemalloc)"]
     for keys, algorithms in ((MANY, ("token_bucket",)), (MANY // 10, names())):
         users = [f"user:{key}" for key in range(keys)]
-        others = peers(keys) if installed() else {}
+        others = competitors(keys) if installed() else {}
         lines.append(f"  {keys:,} keys")
         for algorithm in algorithms:
             limit = Limit(100, 60.0, algorithm)
 
             def make(limit: Limit = limit, keys: int = keys) -> Ask:
-                decide = MemoryStorage(MemoryStorageConfig(max_entries=keys)).decide
+                decide = MemoryStorage(MemoryStorageConfig(max_entries=keys)).acquire_nowait
                 clock = count()
                 return lambda user: decide(user, limit, 1.0, 1.7e9 + next(clock) * 1e-4)
 
-            sizes = {each.name: _size(each.make, users) for each in (Peer("", make), *others.get(algorithm, ()))}
+            sizes = {each.name: _size(each.make, users) for each in (Competitor("", make), *others.get(algorithm, ()))}
             ours = sizes.pop("")
             beside = ", ".join(f"{name} {size:,.0f}" for name, size in sizes.items())
             lines.append(f"    {algorithm:<16} {ours:>8,.0f}   {beside}".rstrip())
@@ -153,7 +153,7 @@ def _many_keys() -> list[str]:
         "ratesim": {keys: partial(_acquire_all, storage, limit) for keys, storage in storages.items()}
     }
     if installed():
-        made = {keys: {peer.name: peer.make() for peer in peers(keys)["token_bucket"]} for keys in users}
+        made = {keys: {peer.name: peer.make() for peer in competitors(keys)["token_bucket"]} for keys in users}
         for name in made[FEW]:
             asking[name] = {keys: partial(_ask_all, made[keys][name]) for keys in users}
     for ask in asking.values():

@@ -14,8 +14,8 @@ import typer
 
 from ratesim.cli import calibrate_commands, notebook_commands, recommend_commands, simulate_commands  # noqa: F401 - they register
 from ratesim.cli.app import app
-from ratesim.cli.options import Mistake
-from ratesim.formatting import harmless
+from ratesim.cli.options import UsageError
+from ratesim.formatting import escape_control_chars
 
 __all__ = ["main"]
 
@@ -25,36 +25,46 @@ SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: an error of ours, which is no answer
 def _expected() -> tuple[type[Exception], ...]:
     """The errors that are somebody's input, or the world: their messages name the thing and the remedy."""
     from ratesim.errors import StorageError
-    from ratesim.limit import InvalidLimit
-    from ratesim.notebook import NotebookError, NotebookFailed
-    from ratesim.pages.recommendation.build import OutputError, ReportFailed
+    from ratesim.limit import InvalidLimitError
+    from ratesim.notebook import NotebookError, NotebookExecutionError
+    from ratesim.pages.recommendation.build import OutputError, ReportError
     from ratesim.recommendation.assess.prices import PriceError
-    from ratesim.recommendation.decide.diff import DifferenceError
+    from ratesim.recommendation.decide.diff import DiffError
     from ratesim.servers import ServerError
-    from ratesim.simulation.experiments.adaptive import InquiryError
+    from ratesim.simulation.experiments.adaptive import RunFailedError
     from ratesim.simulation.experiments.executors import ClusterError
-    from ratesim.simulation.experiments.result_store import KeptError
+    from ratesim.simulation.experiments.result_store import ResultStoreError
     from ratesim.simulation.experiments.sweep import SweepError
     from ratesim.simulation.scenario.scenario import ScenarioError
     from traffic import LogError, TraceError
 
-    ours = (Mistake, InvalidLimit, LogError, TraceError, ScenarioError, OutputError, ReportFailed, ServerError, StorageError)
+    ours = (
+        UsageError,
+        InvalidLimitError,
+        LogError,
+        TraceError,
+        ScenarioError,
+        OutputError,
+        ReportError,
+        ServerError,
+        StorageError,
+    )
     return (
         *ours,
         NotebookError,
-        NotebookFailed,
+        NotebookExecutionError,
         ClusterError,
-        KeptError,
+        ResultStoreError,
         SweepError,
-        DifferenceError,
-        InquiryError,
+        DiffError,
+        RunFailedError,
         PriceError,
         OSError,
     )
 
 
 def _complain(message: str) -> None:
-    print(f"ratesim: {harmless(' '.join(message.split()))}", file=sys.stderr)
+    print(f"ratesim: {escape_control_chars(' '.join(message.split()))}", file=sys.stderr)
 
 
 def main() -> None:
@@ -81,7 +91,11 @@ def main() -> None:
             sys.exit(SOFTWARE)
         _complain(str(error) or name)
         failed = (
-            SOFTWARE if name in ("InquiryError", "ReportFailed") else 1 if name in ("NotebookFailed", "SweepError") else 2
+            SOFTWARE
+            if name in ("RunFailedError", "ReportError")
+            else 1
+            if name in ("NotebookExecutionError", "SweepError")
+            else 2
         )
         sys.exit(failed)
     if status == 130:  # how typer reports a Ctrl-C

@@ -41,7 +41,7 @@ def prices_of(path: Path | None) -> Prices | None:
 @contextmanager
 def bar() -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on stderr, as the `progress` that ratesim's functions take."""
-    from ratesim.progress import shown
+    from ratesim.progress import progress_bar
 
-    with shown(True) as tell:
+    with progress_bar(True) as tell:
         yield tell

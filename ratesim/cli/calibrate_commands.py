@@ -9,9 +9,9 @@ import typer
 
 from ratesim.cli.app import app, bar
 from ratesim.cli.options import (
-    Mistake,
+    UsageError,
 )
-from ratesim.formatting import seconds
+from ratesim.formatting import format_seconds
 
 if TYPE_CHECKING:
     pass
@@ -36,15 +36,18 @@ def calibrate(
     from ratesim.simulation.scenario.scenario import seconds as of_text
 
     if out is not None and out.is_dir():
-        raise Mistake(f"--out {out}: is a directory; name a file")
+        raise UsageError(f"--out {out}: is a directory; name a file")
     try:
         there_and_back = None if rtt is None else float(of_text(rtt))
     except ValueError as error:
-        raise Mistake(f"--rtt: {error}") from error
+        raise UsageError(f"--rtt: {error}") from error
     with bar() as progress:
         profile = measure(out, progress, url, there_and_back)
     for name, backend in profile.backends.items():
-        print(f"{name:<10} p50 {seconds(backend.latency_p50)}, p99 {seconds(backend.latency_p99)}  {backend.server}")
+        print(
+            f"{name:<10} p50 {format_seconds(backend.latency_p50)}, p99 {format_seconds(backend.latency_p99)}  "
+            f"{backend.server}"
+        )
     print(f"stored in {out or stored_path()}")
 
 
@@ -60,7 +63,7 @@ def validate(
     from ratesim.simulation.validation.validate import validate as compare
 
     if out is not None and out.is_dir():
-        raise Mistake(f"--out {out}: is a directory; name a file")
+        raise UsageError(f"--out {out}: is a directory; name a file")
     waits = queueing_theory.markdown()
     print(waits)
     with bar() as progress:

@@ -16,7 +16,7 @@ import typer
 
 from ratesim.cli.app import app, bar
 from ratesim.cli.options import (
-    Pairs,
+    KeyValueCommand,
     ParameterOption,
     pairs_of,
 )
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     pass
 
 
-@app.command(cls=Pairs)
+@app.command(cls=KeyValueCommand)
 def notebook(
     name: Annotated[str | None, typer.Argument(help="Which; without it they are listed.")] = None,
     parameter: ParameterOption = None,
@@ -40,7 +40,7 @@ def notebook(
 
     A notebook that fails leaves NAME.failed.ipynb, with what it showed until then, and no page.
     """
-    from ratesim.notebook import find, given, make, parameters_of, questions
+    from ratesim.notebook import build, find, given, parameters_of, questions
 
     if name is None:
         for listed, question in questions().items():
@@ -54,7 +54,7 @@ def notebook(
             print(f"{each.name:<18}{json.dumps(each.default, ensure_ascii=False):<22}{each.comment}".rstrip())
         return
     with bar() as progress:
-        made = make(name, values, out, progress)
+        made = build(name, values, out, progress)
     print(made.page)
 
 

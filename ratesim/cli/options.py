@@ -118,11 +118,11 @@ ParameterOption = Annotated[
 ]
 
 
-class Mistake(ValueError):
+class UsageError(ValueError):
     """Options that make no sense together: one line with the remedy."""
 
 
-class Pairs(TyperCommand):
+class KeyValueCommand(TyperCommand):
     """A command whose option `-p` takes a key and a value, as papermill's does. typer knows no such option that may be
     repeated, so the two come as one text; `pairs_of` takes it apart."""
 
@@ -133,17 +133,17 @@ class Pairs(TyperCommand):
             if word == "-p":
                 key, value = next(rest, None), next(rest, None)
                 if key is None or value is None or "=" in key:
-                    raise Mistake(f"-p {key or ''}: write a key and a value, such as -p limit 10/second")
+                    raise UsageError(f"-p {key or ''}: write a key and a value, such as -p limit 10/second")
                 joined.append(f"{key}={value}")
         return super().parse_args(ctx, joined)
 
 
 def pairs_of(texts: list[str]) -> list[tuple[str, str]]:
-    """Keys and values, as `Pairs` joined them."""
+    """Keys and values, as `KeyValueCommand` joined them."""
     return [(key, value) for key, _, value in (text.partition("=") for text in texts)]
 
 
-def scenario_of(asked: dict[str, Any]) -> Scenario:
+def scenario_from_options(asked: dict[str, Any]) -> Scenario:
     """The scenario of the options: that of --scenario, or one for --log, with what else was given in its place."""
     from ratesim.limit import Limit
     from ratesim.simulation.network.links import PRESETS
@@ -151,14 +151,14 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
 
     recipe = asked["workload"] or ()
     if asked["log"] is None and asked["scenario"] is None and not recipe:
-        raise Mistake("what shall be studied? Give --log FILE with --limit RATE, or --scenario quickstart")
+        raise UsageError("what shall be studied? Give --log FILE with --limit RATE, or --scenario quickstart")
     if asked["log"] is not None and asked["scenario"] is not None:
-        raise Mistake("--log and --scenario: give one of them; a scenario names its own log")
+        raise UsageError("--log and --scenario: give one of them; a scenario names its own log")
     if asked["scenario"] is not None:
         data = Scenario.load(asked["scenario"]).model_dump(exclude_none=True)
     else:
         if asked["limit"] is None:
-            raise Mistake("--limit is missing: say what is allowed, such as --limit 100/minute")
+            raise UsageError("--limit is missing: say what is allowed, such as --limit 100/minute")
         data = {"name": "recipe", "workload": {}, "limit": {}}
     if asked["log"] is not None:
         log = Path(asked["log"]).absolute()
@@ -167,7 +167,7 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
     for text in recipe:
         field, equals, value = text.partition("=")
         if not equals or not field:
-            raise Mistake(f"--workload {text!r}: write FIELD=VALUE such as requests_per_second=200")
+            raise UsageError(f"--workload {text!r}: write FIELD=VALUE such as requests_per_second=200")
         data["workload"][field] = float(value) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", value) else value
     places = {
         "limit": ("limit", "rate"),
@@ -204,27 +204,27 @@ def scenario_of(asked: dict[str, Any]) -> Scenario:
         Limit.parse(asked["limit"])  # its own message is plainer than the scenario's
     scenario = Scenario.of(data, asked["scenario"] or "options")
     if scenario.deployment.network not in PRESETS:
-        raise Mistake(f"network {scenario.deployment.network!r}: known are {', '.join(PRESETS)}")
+        raise UsageError(f"network {scenario.deployment.network!r}: known are {', '.join(PRESETS)}")
     return scenario
 
 
-def in_force(path: Path, scenario: Scenario) -> Candidate:
+def current_candidate(path: Path, scenario: Scenario) -> Candidate:
     """The configuration of a storage.toml, as one that competes. Raises what reading it raises, and Mistake where it limits
     something else than the scenario, or is for another number of nodes."""
-    from ratesim.recommendation.configuration import Configured
+    from ratesim.recommendation.configuration import StorageConfiguration
     from ratesim.recommendation.current import CURRENT
     from ratesim.simulation.scenario.scenario import Candidate
     from ratesim.storage.urls import anywhere
 
-    found, asked, algorithm = Configured.load(path), scenario.limit, None
+    found, asked, algorithm = StorageConfiguration.load(path), scenario.limit, None
     nodes = scenario.deployment.nodes
     if found.nodes not in (None, nodes):
-        raise Mistake(f"--current {path}: is for {found.nodes} nodes, and what is asked is for {nodes}; give --nodes")
+        raise UsageError(f"--current {path}: is for {found.nodes} nodes, and what is asked is for {nodes}; give --nodes")
     if found.limit is not None and found.limit.limit() != asked.limit():
         algorithm = found.limit.algorithm
         if algorithm not in asked.variants or found.limit.limit() != asked.by(algorithm).limit():
             limits = " and what is asked is ".join(f"{each.rate} by {each.algorithm}" for each in (found.limit, asked))
-            raise Mistake(f"--current {path}: limits {limits}; check what is in force")
+            raise UsageError(f"--current {path}: limits {limits}; check what is in force")
     return Candidate.model_validate(
         {"name": CURRENT, "storage": anywhere(found.storage), "routing": found.routing, "algorithm": algorithm}
     )
@@ -237,14 +237,14 @@ def _without(barred: list[str], data: dict[str, Any]) -> list[str]:
     known = Requirements().allowed
     for each in barred:
         if each not in known:
-            raise Mistake(f"--without {each!r}: known are {', '.join(known)}")
+            raise UsageError(f"--without {each!r}: known are {', '.join(known)}")
     left = [each for each in data.get("requirements", {}).get("allowed", known) if each not in barred]
     if not left:
-        raise Mistake("--without: no backend is left")
+        raise UsageError("--without: no backend is left")
     return left
 
 
-def at_distance(name: str, rtt: str | None) -> Scenario:
+def with_round_trip(name: str, rtt: str | None) -> Scenario:
     """A scenario by its name or file, with the round trip to its servers that was given."""
     from ratesim.simulation.scenario.scenario import Scenario
 

@@ -39,10 +39,10 @@ from ratesim.cli.options import (
     TimeUnitOption,
     WithoutOption,
     WorkloadOption,
-    in_force,
-    scenario_of,
+    current_candidate,
+    scenario_from_options,
 )
-from ratesim.formatting import harmless, seconds, share
+from ratesim.formatting import escape_control_chars, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from ratesim.recommendation.decide.recommendation import Recommendation
@@ -102,28 +102,28 @@ def report(
     ratesim report --scenario scenario.toml --out reports/weekly --check --current storage.toml
     """
     asked = dict(locals())
-    from ratesim.pages.recommendation.build import check_out
+    from ratesim.pages.recommendation.build import ensure_writable
     from ratesim.pages.recommendation.build import report as make
     from ratesim.recommendation.decide.check import check as judge
 
-    check_out(out)
-    question = scenario_of(asked)
+    ensure_writable(out)
+    question = scenario_from_options(asked)
     with bar() as progress:
         recommendation = make(
             question,
             out,
             profile=profile_of(profile),
             prices=prices_of(prices),
-            current=in_force(current, question) if current else None,
+            current=current_candidate(current, question) if current else None,
             live=live,
             processes=processes,
             progress=progress,
         )
-    print(harmless(recommendation.verdict))
+    print(escape_control_chars(recommendation.verdict))
     print(out / "report.html")
     if check:
         checked = judge(recommendation)
-        print(harmless(checked.sentence))
+        print(escape_control_chars(checked.sentence))
         raise typer.Exit(checked.status)
 
 
@@ -162,7 +162,7 @@ def recommend(
 ) -> None:
     """Print the recommendation and a small table; simulated only, and no files are written."""
     asked = dict(locals())
-    question = scenario_of(asked)
+    question = scenario_from_options(asked)
     from ratesim.recommendation import recommend as choose
     from ratesim.recommendation.investigate.study import study
 
@@ -176,15 +176,15 @@ def recommend(
             progress=progress,
         )
     chosen = choose(finished)
-    print(harmless(chosen.verdict))
+    print(escape_control_chars(chosen.verdict))
     for line in (chosen.confidence.sentence, f"But: {chosen.caveat}", *(each.sentence for each in chosen.relaxations)):
-        print(harmless(line))
+        print(escape_control_chars(line))
     print()
-    print("\n".join(map(harmless, _small_table(chosen).splitlines())))
-    origin = finished.origin
+    print("\n".join(map(escape_control_chars, _small_table(chosen).splitlines())))
+    origin = finished.provenance
     if origin.skipped:
         print(f"\n{origin.skipped:,} of {origin.lines:,} lines did not parse; the first of them:")
-        print("\n".join(f"  {harmless(line)}" for line in origin.examples))
+        print("\n".join(f"  {escape_control_chars(line)}" for line in origin.examples))
 
 
 def _small_table(chosen: Recommendation) -> str:
@@ -194,7 +194,13 @@ def _small_table(chosen: Recommendation) -> str:
         missed = ", ".join(check.label for check in each.missed)
         cost = f"{each.cost:,.2f} {chosen.currency}"
         rows.append(
-            (each.candidate, seconds(each.p99.mean), share(each.over_admission.mean), cost, state or f"misses {missed}")
+            (
+                each.candidate,
+                format_seconds(each.p99.mean),
+                format_percent(each.over_admission.mean),
+                cost,
+                state or f"misses {missed}",
+            )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows)
@@ -209,9 +215,9 @@ def diff(
 
     Exits with 0 when nothing but noise moved, with 1 when something did, with 2 on bad input.
     """
-    from ratesim.recommendation.decide.diff import difference, load, text
+    from ratesim.recommendation.decide.diff import diff, load, text
 
     files = [path / "recommendation.json" if path.is_dir() else path for path in (before, after)]
-    found = difference(*map(load, files))
+    found = diff(*map(load, files))
     print(text(found))
-    raise typer.Exit(int(found.moved))
+    raise typer.Exit(int(found.has_changed))

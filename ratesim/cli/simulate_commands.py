@@ -11,7 +11,6 @@ from ratesim.cli.app import app, profile_of
 from ratesim.cli.options import (
     CandidatesOption,
     FidelityOption,
-    Mistake,
     ProcessesOption,
     ProfileOption,
     ReplicationsOption,
@@ -20,10 +19,11 @@ from ratesim.cli.options import (
     SeedOption,
     SeedsOption,
     UntilOption,
+    UsageError,
     VariedOption,
-    at_distance,
+    with_round_trip,
 )
-from ratesim.formatting import figure, harmless
+from ratesim.formatting import escape_control_chars, format_metric
 
 if TYPE_CHECKING:
     from ratesim.simulation.engine.backends import Fidelity
@@ -53,10 +53,10 @@ def run(
     and what it writes on a server of yours is removed.
     """
     if decisions is not None and (decisions.suffix != ".parquet" or decisions.is_dir() or not decisions.parent.is_dir()):
-        raise Mistake(f"--decisions {decisions}: name a .parquet file in a directory that is there")
+        raise UsageError(f"--decisions {decisions}: name a .parquet file in a directory that is there")
     from ratesim.simulation.engine.run import run as simulate
 
-    question = at_distance(scenario, rtt)
+    question = with_round_trip(scenario, rtt)
     chosen = _candidate(question, candidate)
     result = simulate(
         question,
@@ -69,7 +69,7 @@ def run(
     )
     decided_by = f"{result.fidelity}: {result.server}" if result.server else result.fidelity
     for name, value in (result.row() | {"fidelity": decided_by}).items():
-        print(f"{name:<32}{figure(name, value)}")
+        print(f"{name:<32}{format_metric(name, value)}")
     if decisions is not None:
         result.decisions().to_parquet(decisions)
         print(f"{'decisions':<32}{decisions}")
@@ -78,16 +78,18 @@ def run(
 
 
 def _candidate(question: Scenario, name: str) -> Candidate:
-    from ratesim.simulation.scenario.candidates import catalogue
+    from ratesim.simulation.scenario.candidates import default_candidates
     from ratesim.simulation.scenario.scenario import Candidate
     from ratesim.storage import StorageURL
 
     if "://" in name:
         StorageURL.parse(name)
         return Candidate(name="asked", storage=name)
-    known = {each.name: each for each in catalogue(question)}
+    known = {each.name: each for each in default_candidates(question)}
     if name not in known:
-        raise Mistake(f"candidate {harmless(name)!r}: known are {', '.join(map(repr, known))}, or give a storage URL")
+        raise UsageError(
+            f"candidate {escape_control_chars(name)!r}: known are {', '.join(map(repr, known))}, or give a storage URL"
+        )
     return known[name]
 
 
@@ -117,9 +119,9 @@ def sweep(
     from ratesim.simulation.scenario.grid import seeds_of
 
     check_target(out)
-    question = at_distance(scenario, rtt)
+    question = with_round_trip(scenario, rtt)
     if replications is not None and (seeds is not None or until is not None):
-        raise Mistake("--replications, --seeds, --until: give one of them")
+        raise UsageError("--replications, --seeds, --until: give one of them")
     chosen = [_candidate(question, name) for name in candidate or ()]
     chosen = [
         each.model_copy(update={"name": f"asked {i}"}) if each.name == "asked" else each for i, each in enumerate(chosen)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratesim.cli.options import Mistake
-from ratesim.formatting import harmless, share
+from ratesim.cli.options import UsageError
+from ratesim.formatting import escape_control_chars, format_percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +24,9 @@ ENDINGS = (".parquet", ".csv")
 def check_target(out: Path) -> None:
     """Mistake for what can hold no table."""
     if out.suffix and out.suffix not in ENDINGS:
-        raise Mistake(f"--out {out}: end the name in .parquet or .csv, or name a directory")
+        raise UsageError(f"--out {out}: end the name in .parquet or .csv, or name a directory")
     if (out.suffix and out.is_dir()) or (not out.suffix and out.is_file()) or not out.absolute().parent.is_dir():
-        raise Mistake(f"--out {out}: name a file, or a directory, in a directory that exists")
+        raise UsageError(f"--out {out}: name a file, or a directory, in a directory that exists")
 
 
 def sweep_into(
@@ -46,7 +46,7 @@ def sweep_into(
     """Run it, and write the table. A file's runs are kept beside it until they are all done. Returns the last lines to
     print, and whether it was interrupted."""
     from ratesim.simulation.experiments.replicate import replicate
-    from ratesim.simulation.experiments.result_store import discard
+    from ratesim.simulation.experiments.result_store import delete
     from ratesim.simulation.experiments.sweep import sweep
     from ratesim.simulation.scenario.grid import grid_of
 
@@ -60,7 +60,7 @@ def sweep_into(
         )  # fmt: skip
     else:
         if seeds is not None:
-            raise Mistake("--until and --seeds: give one of them; how many seeds are needed is what --until finds out")
+            raise UsageError("--until and --seeds: give one of them; how many seeds are needed is what --until finds out")
         replicated = replicate(
             question, candidates, share=_share(until), budget=budget, grid=grid, profile=profile, processes=processes,
             scheduler=scheduler, out=folder, progress=progress,
@@ -71,7 +71,7 @@ def sweep_into(
     if out.suffix:
         _write(results, out)
         if not partial:
-            discard(folder)
+            delete(folder)
     marked = ", marked partial; the same command goes on from there" if partial else ""
     return f"{said}{len(results)} rows in {where}{marked}", partial
 
@@ -82,7 +82,9 @@ def _share(text: str) -> float:
     try:
         return float(read(text))
     except ValueError as error:
-        raise Mistake(f"--until {harmless(text)}: {error}; of a threshold, such as {share(0.1)}") from error
+        raise UsageError(
+            f"--until {escape_control_chars(text)}: {error}; of a threshold, such as {format_percent(0.1)}"
+        ) from error
 
 
 def _write(results: pd.DataFrame, out: Path) -> None:

@@ -1,9 +1,9 @@
 """Notebooks: which there are, executed with parameters as data, and rendered to one page."""
 
-from ratesim.notebook.build import Made, make
+from ratesim.notebook.build import BuiltPage, build
 from ratesim.notebook.catalogue import NotebookError, Parameter, Value, find, given, notebooks, parameters_of, questions
-from ratesim.notebook.execute import NotebookFailed, execute
-from ratesim.notebook.output_dir import OutputError, check_out, workshop
+from ratesim.notebook.execute import NotebookExecutionError, execute
+from ratesim.notebook.output_dir import OutputError, ensure_writable, staging_directory
 from ratesim.notebook.render import render
 
 __all__ = [  # noqa: RUF022 - in the order in which they are needed
@@ -16,11 +16,11 @@ __all__ = [  # noqa: RUF022 - in the order in which they are needed
     "given",
     "execute",
     "render",
-    "make",
-    "Made",
-    "check_out",
-    "workshop",
+    "build",
+    "BuiltPage",
+    "ensure_writable",
+    "staging_directory",
     "NotebookError",
-    "NotebookFailed",
+    "NotebookExecutionError",
     "OutputError",
 ]

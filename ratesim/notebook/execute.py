@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ratesim.notebook.catalogue import Value, literally
-from ratesim.progress import STATIC, Progress, silent
+from ratesim.progress import STATIC, Progress, no_progress
 
-__all__ = ["NotebookFailed", "execute"]
+__all__ = ["NotebookExecutionError", "execute"]
 
 
-class NotebookFailed(RuntimeError):
+class NotebookExecutionError(RuntimeError):
     """A notebook that did not get to its end: one line that names the cell and the error."""
 
 
@@ -31,8 +31,8 @@ def execute(
 ) -> None:
     """Execute the notebook `source` into the file `target`; relative paths in it count from `folder`.
 
-    What it shows is static: no widgets, no bars. progress: told of the cells. Raises NotebookFailed; then `target` has what
-    it showed until then. Raises TypeError for parameters that are no plain values.
+    What it shows is static: no widgets, no bars. progress: told of the cells. Raises NotebookExecutionError; then
+    `target` has what it showed until then. Raises TypeError for parameters that are no plain values.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -40,7 +40,7 @@ def execute(
     _check(parameters)
     cells = json.loads(source.read_text("utf-8"))["cells"]
     total = len(cells) + bool(parameters)
-    tell, at = progress or silent, _Place()
+    tell, at = progress or no_progress, _Place()
 
     def begun(cell: Any, cell_index: int) -> None:
         at.index, at.source = cell_index, cell.source
@@ -62,13 +62,15 @@ def execute(
             if error.ename == "KeyboardInterrupt":  # a terminal sends Ctrl-C to the kernel as well
                 raise KeyboardInterrupt from error
             what = str(error.evalue).strip().splitlines() or [""]
-            raise NotebookFailed(f"{_named(error.cell_index, error.source)}: {error.ename}: {what[0]}") from error
+            raise NotebookExecutionError(f"{_named(error.cell_index, error.source)}: {error.ename}: {what[0]}") from error
         except RuntimeError as error:  # nbclient's
             where = "before its first cell" if at.index < 0 else _named(at.index, at.source)
-            raise NotebookFailed(f"{where}: its process ended ({error}); was there enough memory?") from error
+            raise NotebookExecutionError(f"{where}: its process ended ({error}); was there enough memory?") from error
     _forget_places(target)
     if at.index < total - 1:
-        raise NotebookFailed(f"{_named(at.index, at.source)}: it ended the process, and the cells after it did not run")
+        raise NotebookExecutionError(
+            f"{_named(at.index, at.source)}: it ended the process, and the cells after it did not run"
+        )
     tell(total, total, "done")
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["OutputError", "check_out", "workshop"]
+__all__ = ["OutputError", "ensure_writable", "staging_directory"]
 
 
 class OutputError(ValueError):
     """A place where nothing can be written: one line that names it and the remedy."""
 
 
-def check_out(out: Path) -> None:
+def ensure_writable(out: Path) -> None:
     """Raise OutputError where `out` is no directory, nor can become one."""
     try:
         if out.exists() and not out.is_dir():
@@ -30,7 +30,7 @@ def check_out(out: Path) -> None:
 
 
 @contextmanager
-def workshop(out: Path) -> Iterator[Path]:
+def staging_directory(out: Path) -> Iterator[Path]:
     """A temporary directory beside `out`. Directories made above `out` go again if nothing came of it."""
     made = [folder for folder in out.parents if not folder.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ratesim.formatting import harmless
+from ratesim.formatting import escape_control_chars
 
 __all__ = ["anchor", "heading", "render"]
 
@@ -23,7 +23,7 @@ def render(executed: Path, name: str) -> str:
     exporter.register_filter("anchor", anchor)
     exporter.register_filter("heading", heading)
     notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
-    body, _ = exporter.from_notebook_node(notebook, resources={"title": f"ratesim: {harmless(name)}"})
+    body, _ = exporter.from_notebook_node(notebook, resources={"title": f"ratesim: {escape_control_chars(name)}"})
     return str(body)
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import harmless
+from ratesim.formatting import escape_control_chars
 from ratesim.pages.style import to_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["HTML", "details", "escaped", "html_table", "shown", "small"]
+__all__ = ["HTML", "details", "escape_html", "figure_html", "html_table", "small_print"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,15 +32,15 @@ class HTML:
         return f"HTML of {len(self.data):,} characters"
 
 
-def shown(figure: tuple[Figure, str], caption: str) -> HTML:
+def figure_html(figure: tuple[Figure, str], caption: str) -> HTML:
     """A figure and its alt text, with a caption."""
     drawn, alt = figure
-    return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escaped(caption)}</figcaption></figure>')
+    return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escape_html(caption)}</figcaption></figure>')
 
 
-def small(text: str) -> str:
+def small_print(text: str) -> str:
     """A paragraph in small print."""
-    return f"<p class='small'>{escaped(text)}</p>"
+    return f"<p class='small'>{escape_html(text)}</p>"
 
 
 def html_table(
@@ -53,19 +53,19 @@ def html_table(
     """
     top = f"<thead><tr>{''.join(map(_head, head))}</tr></thead>" if header else ""
     body = "".join(f"<tr>{_about(row[0])}{''.join(map(_cell, row[1:]))}</tr>" for row in rows)
-    said = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    said = f"<caption>{escape_html(caption)}</caption>" if caption else ""
     name = caption or label or f"Table: {', '.join(filter(None, head))}".removesuffix(": ")
-    box = f'<div class="box" role="region" aria-label="{escaped(name)}" tabindex="0">'
+    box = f'<div class="box" role="region" aria-label="{escape_html(name)}" tabindex="0">'
     return HTML(f"{box}<table>{said}{top}<tbody>{body}</tbody></table></div>")
 
 
 def details(summary: str, inside: str) -> str:
     """HTML that is folded under a line, which opens it. On paper it lies open."""
-    return f'<details class="more"><summary>{escaped(summary)}</summary>{inside}</details>'
+    return f'<details class="more"><summary>{escape_html(summary)}</summary>{inside}</details>'
 
 
 def _head(name: str) -> str:
-    return f'<th scope="col">{escaped(name)}</th>' if name else "<td></td>"
+    return f'<th scope="col">{escape_html(name)}</th>' if name else "<td></td>"
 
 
 def _about(cell: str) -> str:
@@ -77,7 +77,7 @@ def _cell(cell: str) -> str:
     return f'<td class="n">{cell}</td>' if len(cell) <= 14 else f"<td>{cell}</td>"
 
 
-def escaped(text: object, lines: bool = False) -> str:
+def escape_html(text: object, lines: bool = False) -> str:
     said = str(text)
-    safe = "\n".join(map(harmless, said.splitlines())) if lines else harmless(said)
+    safe = "\n".join(map(escape_control_chars, said.splitlines())) if lines else escape_control_chars(said)
     return escape(safe, quote=True)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ratesim.pages.html import HTML, escaped
+from ratesim.pages.html import HTML, escape_html
 from ratesim.progress import STATIC
 
-__all__ = ["Knob", "Knobs", "knobs"]
+__all__ = ["Choice", "InteractiveFigure", "interactive"]
 
 
 @dataclass(frozen=True)
-class Knob:
+class Choice:
     """label: what people call it. choices: its values, in order. start: the one that is shown first; it joins the choices
     where it is none of them. said: how a value reads."""
 
@@ -33,13 +33,13 @@ class Knob:
         return [(self.said(value), value) for value in values]
 
 
-class Knobs:
+class InteractiveFigure:
     """What a notebook shows: in a live front end controls and a picture, elsewhere the picture of what the knobs start with.
 
     The first picture is computed when it is made, so that a function that fails makes its cell fail.
     """
 
-    def __init__(self, function: Callable[..., HTML], given: dict[str, Knob]) -> None:
+    def __init__(self, function: Callable[..., HTML], given: dict[str, Choice]) -> None:
         self._function = function
         self._knobs = given
         self._seen: dict[tuple[Any, ...], HTML] = {}
@@ -77,7 +77,7 @@ class Knobs:
                 picture.value = self._picture({name: control.value for name, control in self.controls.items()}).data
             except Exception as error:
                 # A front end shows nobody what a callback raises.
-                state.value = escaped(f"{type(error).__name__}: {error}")
+                state.value = escape_html(f"{type(error).__name__}: {error}")
                 raise
             state.value = ""
 
@@ -101,6 +101,6 @@ class Knobs:
         return f"HTML of {len(self.data):,} characters"
 
 
-def knobs(function: Callable[..., HTML], **given: Knob) -> Knobs:
+def interactive(function: Callable[..., HTML], **given: Choice) -> InteractiveFigure:
     """A picture with knobs. function: makes it from a value of each knob, by name; it should take a second, not a minute."""
-    return Knobs(function, given)
+    return InteractiveFigure(function, given)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-__all__ = ["command"]
+__all__ = ["repro_command"]
 
 
-def command(name: str, **parameters: Any) -> str:
+def repro_command(name: str, **parameters: Any) -> str:
     """`ratesim notebook` with these parameters, quoted for a shell."""
     return shlex.join(
         ["ratesim", "notebook", name, *(part for key in parameters for part in ("-p", key, _said(parameters[key])))]

@@ -11,10 +11,10 @@ from typing import Any
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.scenario.scenario import Scenario, ScenarioError
 
-__all__ = ["asked"]
+__all__ = ["scenario_from_parameters"]
 
 
-def asked(
+def scenario_from_parameters(
     scenario: str = "quickstart",
     log: str = "",
     key: str = "",

@@ -12,8 +12,8 @@ from ratesim.recommendation.baseline.rule_table import (
     DataRequirements,
     DeploymentType,
     PerformanceRequirements,
-    Ruled,
-    by_rules,
+    RuleResult,
+    recommend_by_rules,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["DataRequirements", "DeploymentType", "PerformanceRequirements", "rec
 
 
 @overload
-def recommend(question: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements) -> Ruled: ...
+def recommend(question: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements) -> RuleResult: ...
 
 
 @overload
@@ -36,7 +36,7 @@ def recommend(
     question: Study | Scenario | PerformanceRequirements,
     deployment: DeploymentType | None = None,
     data: DataRequirements | None = None,
-) -> Recommendation | Ruled:
+) -> Recommendation | RuleResult:
     """Recommend a storage: by evidence for a study or a scenario, at once by rules for requirements.
 
     Parameters
@@ -53,7 +53,7 @@ def recommend(
         The second one for `PerformanceRequirements`.
     """
     if isinstance(question, PerformanceRequirements):
-        return by_rules(question, deployment or DeploymentType.CLUSTERED, data or DataRequirements())
+        return recommend_by_rules(question, deployment or DeploymentType.CLUSTERED, data or DataRequirements())
     from ratesim.recommendation.decide.recommendation import recommend_by_evidence
     from ratesim.simulation.scenario.scenario import Scenario
 

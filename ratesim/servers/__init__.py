@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
-from ratesim.servers.supervisor import Account, Keeper, ServerError
+from ratesim.servers.supervisor import Account, ProcessSupervisor, ServerError
 
 if TYPE_CHECKING:
     import redis
@@ -98,7 +98,7 @@ def valkey(*, persistence: bool = False) -> Iterator[Server]:
     if url := os.environ.get("RATESIM_REDIS_URL"):
         yield _existing_redis(url)
     elif program := _valkey_program():
-        with Keeper("valkey", stop=signal.SIGTERM) as keeper:
+        with ProcessSupervisor("valkey", stop=signal.SIGTERM) as keeper:
             node = _start_valkey(keeper, program, "valkey", DURABLE if persistence else VOLATILE)
             url = f"redis://127.0.0.1:{node.port}/0"
             yield Server(url, "valkey", node.version, embedded=True, pids=(node.pid,))
@@ -124,7 +124,7 @@ def valkey_cluster(nodes: int = 3) -> Iterator[Server]:
     program = _valkey_program()
     if program is None:
         raise _not_installed("Valkey cluster", "RATESIM_REDIS_URL (redis+cluster://…)")
-    with Keeper("valkey-cluster", stop=signal.SIGTERM) as keeper:
+    with ProcessSupervisor("valkey-cluster", stop=signal.SIGTERM) as keeper:
         options = [*VOLATILE, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"]
         members = [_start_valkey(keeper, program, f"node-{number}", options) for number in range(nodes)]
         _form_cluster(keeper, members)
@@ -149,7 +149,7 @@ def postgres() -> Iterator[Server]:
     if programs is None:
         raise _not_installed("PostgreSQL", "RATESIM_POSTGRES_URL")
     account = _postgres_account()
-    with Keeper("postgres", stop=signal.SIGINT, parent=_socket_parent(account), account=account) as keeper:
+    with ProcessSupervisor("postgres", stop=signal.SIGINT, parent=_socket_parent(account), account=account) as keeper:
         if account is not None and not _may_run(programs / "postgres", account):
             programs = _copy_programs(programs, keeper.directory / "programs")
         pid = keeper.start([str(programs / "initdb"), *INITDB_OPTIONS], "initdb.log")
@@ -229,7 +229,7 @@ class _Node(NamedTuple):
     version: str
 
 
-def _start_valkey(keeper: Keeper, program: Path, name: str, options: list[str]) -> _Node:
+def _start_valkey(keeper: ProcessSupervisor, program: Path, name: str, options: list[str]) -> _Node:
     """Start one Valkey in a subdirectory of its own and wait until it answers."""
     (keeper.home / name).mkdir()
     command = [str(program), "--bind", "127.0.0.1", "--dir", name, *options]
@@ -242,7 +242,7 @@ def _start_valkey(keeper: Keeper, program: Path, name: str, options: list[str]) 
     return _start_on_ports(keeper, command, name, *_free_ports(2))
 
 
-def _start_on_ports(keeper: Keeper, command: list[str], name: str, port: int, bus: int) -> _Node:
+def _start_on_ports(keeper: ProcessSupervisor, command: list[str], name: str, port: int, bus: int) -> _Node:
     log = f"{name}.log"
     pid = keeper.start([*command, "--port", str(port), "--cluster-port", str(bus)], log)
     version = keeper.wait_for("Valkey", lambda: _version_at(port, pid), log=log, pid=pid)
@@ -288,7 +288,7 @@ def _valkey_version(about: dict[str, Any]) -> str:
     return str(about.get("valkey_version", about["redis_version"]))
 
 
-def _form_cluster(keeper: Keeper, members: list[_Node]) -> None:
+def _form_cluster(keeper: ProcessSupervisor, members: list[_Node]) -> None:
     """Give each member its share of the slots, introduce them, and wait until all agree."""
     import redis
 

@@ -87,7 +87,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     )
 
 
-class Keeper:
+class ProcessSupervisor:
     """The parent's handle on a keeper process and on the directory that it owns.
 
     Use it as a context manager: on exit the servers are stopped and the directory is gone. `name` becomes
@@ -133,7 +133,7 @@ class Keeper:
             self.close()
             raise
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> ProcessSupervisor:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,13 @@
 """Where the state of a rate limiter lives: one interface, four backends."""
 
-from ratesim.errors import Capacity, Config, ConnectionFailed, Serialization, StorageError, Timeout
+from ratesim.errors import (
+    CapacityError,
+    ConfigurationError,
+    SerializationError,
+    StorageConnectionError,
+    StorageError,
+    StorageTimeoutError,
+)
 from ratesim.storage.base import Charge, RateLimitStorage, Request, StorageHealth, StorageStats
 from ratesim.storage.config import (
     HybridStorageConfig,
@@ -36,9 +43,9 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "SyncStats",
     # what can go wrong
     "StorageError",
-    "ConnectionFailed",
-    "Timeout",
-    "Serialization",
-    "Capacity",
-    "Config",
+    "StorageConnectionError",
+    "StorageTimeoutError",
+    "SerializationError",
+    "CapacityError",
+    "ConfigurationError",
 ]

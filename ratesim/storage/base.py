@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from ratesim.algorithms import bind
-from ratesim.limit import Decision, InvalidLimit, Limit, Limits, as_limits
+from ratesim.limit import Decision, InvalidLimitError, Limit, Limits, as_limits
 from ratesim.runtime import Runtime
 from ratesim.state import RateLimitState
 
@@ -89,7 +89,7 @@ class RateLimitStorage(ABC):
     """Where the state of a rate limiter lives.
 
     Time is an argument: `now` (seconds since the epoch) comes from the caller, or from the storage's runtime. State belongs
-    to (identifier, limit.name). Errors are StorageError and its kinds; InvalidLimit for a limit or cost that cannot be.
+    to (identifier, limit.name). Errors are StorageError and its kinds; InvalidLimitError for a limit or cost that cannot be.
     Use it as an async context manager, or call `open` and `close`.
     """
 
@@ -147,7 +147,7 @@ class RateLimitStorage(ABC):
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
         """Tell how the service behind the limit is doing, from 0 (failing) to 1 (fine), to the limits that learn from it.
 
-        InvalidLimit when none of the limits does, or the score is out of range.
+        InvalidLimitError when none of the limits does, or the score is out of range.
         """
 
     @abstractmethod
@@ -180,17 +180,17 @@ class RateLimitStorage(ABC):
 
 
 def check_window(amount: int, window: float) -> None:
-    """InvalidLimit for an `increment` that makes no sense."""
+    """InvalidLimitError for an `increment` that makes no sense."""
     if amount < 0 or not 0 < window < 1e12:
-        raise InvalidLimit(f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0")
+        raise InvalidLimitError(f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0")
 
 
 def learning(limit: Limits, score: float) -> tuple[Limit, ...]:
-    """The limits that take a score; InvalidLimit for a score out of range, and when none of the limits learns."""
+    """The limits that take a score; InvalidLimitError for a score out of range, and when none of the limits learns."""
     if not 0.0 <= score <= 1.0:
-        raise InvalidLimit(f"score {score!r}: must be from 0 (failing) to 1 (fine)")
+        raise InvalidLimitError(f"score {score!r}: must be from 0 (failing) to 1 (fine)")
     limits = as_limits(limit)
     taking = tuple(each for each in limits if bind(each).algorithm.feedback is not None)
     if not taking:
-        raise InvalidLimit(f"{', '.join(each.algorithm for each in limits)}: does not learn from scores; adaptive does")
+        raise InvalidLimitError(f"{', '.join(each.algorithm for each in limits)}: does not learn from scores; adaptive does")
     return taking

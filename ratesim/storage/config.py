@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from ratesim.errors import Config
+from ratesim.errors import ConfigurationError
 from ratesim.storage.eviction import POLICIES
 
 __all__ = [
@@ -125,9 +125,9 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if "{" in self.key_prefix or "}" in self.key_prefix:
-            raise Config(f"key_prefix {self.key_prefix!r}: braces would change the key's slot on a cluster")
+            raise ConfigurationError(f"key_prefix {self.key_prefix!r}: braces would change the key's slot on a cluster")
         if not 0 <= self.min_ttl <= 1e9:
-            raise Config(f"min_ttl {self.min_ttl!r}: must be between 0 and 1e9 seconds")
+            raise ConfigurationError(f"min_ttl {self.min_ttl!r}: must be between 0 and 1e9 seconds")
 
 
 class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.table_name):
-            raise Config(
+            raise ConfigurationError(
                 f"table_name {self.table_name!r}: use lower-case letters, digits and '_', at most 40, not a digit first"
             )
         one_of(
@@ -168,17 +168,18 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     write: how consumption reaches L2: write_through (awaited), write_back (what is dirty, at every sync_interval),
         write_behind (a bounded queue, in batches) or write_around (awaited, and L1 forgets its view).
     read: where the view comes from: cache_aside (L1 while it is younger than l1_ttl, else L2), read_through (L2, for every
-        decision) or refresh_ahead (cache_aside, and after refresh_after it is read again in the background).
+        decision) or refresh_ahead (cache_aside, and after rereset_after it is read again in the background).
     sync: what a flush carries: deltas, which L2 adds up, or the state, which overwrites what the other nodes wrote.
     sync_interval: seconds between the flushes of write_back, and between the tries of a flush that failed.
     sync_jitter: share of the interval by which a node's phase is shifted at random; 0 puts all nodes in phase.
     flush_batch: keys in one flush at most. linger: seconds that write_behind waits for a batch to fill.
     queue_size: admitted requests that may wait in the queue of write_behind. queue_full: what the next one does: wait for
         room, as long as max_wait, or drop at once. What found no room is dropped and counted.
-    l1_ttl: seconds after which L1 reads a key from L2 again. refresh_after: seconds, of refresh_ahead.
+    l1_ttl: seconds after which L1 reads a key from L2 again. rereset_after: seconds, of refresh_ahead.
     max_entries, memory_limit, eviction_policy: of L1, as in MemoryStorageConfig.
     max_wait: seconds that a request waits for L2 at most.
-    when_away: what to answer while L2 cannot be reached and L1 cannot decide alone: fail_open (admit what L1 knows no reason
+    on_store_failure: what to answer while L2 cannot be reached and L1 cannot decide alone: fail_open (admit what L1
+    knows no reason
         against), fail_closed (nothing) or local (this node's share of the limit, 1 / nodes).
     nodes: how many share the limit; for `local`, and for the size of leases.
     lease_ttl: seconds of a node's own rate that a lease is for, and after which it gives back what it has not spent.
@@ -197,12 +198,12 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     queue_size: int = 10_000
     queue_full: WhenFull = "wait"
     l1_ttl: float = 300.0
-    refresh_after: float = 60.0
+    rereset_after: float = 60.0
     max_entries: int = 1_000_000
     memory_limit: int | None = None
     eviction_policy: str = "LRU"
     max_wait: float = 5.0
-    when_away: WhenAway = "fail_open"
+    on_store_failure: WhenAway = "fail_open"
     nodes: int = 1
     lease_ttl: float = 1.0
     clock_tolerance: float = 0.01
@@ -214,32 +215,32 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         one_of("read", self.read, get_args(ReadPolicy))
         one_of("sync", self.sync, get_args(Sync))
         one_of("queue_full", self.queue_full, get_args(WhenFull))
-        one_of("when_away", self.when_away, get_args(WhenAway))
+        one_of("on_store_failure", self.on_store_failure, get_args(WhenAway))
         one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
-        for name in ("sync_interval", "linger", "l1_ttl", "refresh_after", "max_wait", "lease_ttl"):
+        for name in ("sync_interval", "linger", "l1_ttl", "rereset_after", "max_wait", "lease_ttl"):
             above_zero(name, getattr(self, name))
         for name in ("flush_batch", "queue_size", "max_entries", "nodes"):
             at_least(name, getattr(self, name), 1)
         if self.memory_limit is not None:
             at_least("memory_limit", self.memory_limit, LEAST_MEMORY)
         if not 0 <= self.sync_jitter <= 1:
-            raise Config(f"sync_jitter {self.sync_jitter!r}: must be between 0 and 1")
+            raise ConfigurationError(f"sync_jitter {self.sync_jitter!r}: must be between 0 and 1")
         if not 0 <= self.clock_tolerance < 1e9:
-            raise Config(f"clock_tolerance {self.clock_tolerance!r}: must be a number of seconds, at least 0")
+            raise ConfigurationError(f"clock_tolerance {self.clock_tolerance!r}: must be a number of seconds, at least 0")
         if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", self.node):
-            raise Config(f"node {self.node!r}: use letters, digits, '_' and '-', at most 64 of them")
+            raise ConfigurationError(f"node {self.node!r}: use letters, digits, '_' and '-', at most 64 of them")
 
 
 def at_least(name: str, value: int, least: int) -> None:
     if value < least:
-        raise Config(f"{name} {value!r}: must be at least {least}")
+        raise ConfigurationError(f"{name} {value!r}: must be at least {least}")
 
 
 def above_zero(name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise Config(f"{name} {value!r}: must be a number of seconds above 0")
+        raise ConfigurationError(f"{name} {value!r}: must be a number of seconds above 0")
 
 
 def one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
     if value not in known:
-        raise Config(f"{name} {value!r}: known are {', '.join(map(str, known))}")
+        raise ConfigurationError(f"{name} {value!r}: known are {', '.join(map(str, known))}")

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from ratesim.state import Watermark
 from ratesim.storage.base import Charge
 
-__all__ = ["consumed_after", "unseen"]
+__all__ = ["total_consumed", "undelivered_part"]
 
 
-def unseen(charge: Charge, known: Watermark | None) -> tuple[list[tuple[float, float, int]], Watermark]:
+def undelivered_part(charge: Charge, known: Watermark | None) -> tuple[list[tuple[float, float, int]], Watermark]:
     """What of a charge has not been applied yet, and the watermark after it: the rule that makes flushes count once.
 
     A watermark of a lower epoch is of a node that has forgotten it since; of a higher one, this flush is a straggler. A gap
     below the charge is consumption that the state lost (a failover to an older one): it is charged with the first entry.
     """
-    total = consumed_after(charge.before, charge.entries)
+    total = total_consumed(charge.before, charge.entries)
     if known is None or known.epoch < charge.epoch:
         return list(charge.entries), Watermark(charge.epoch, total)
     if known.epoch > charge.epoch or known.consumed >= total:
@@ -36,7 +36,7 @@ def unseen(charge: Charge, known: Watermark | None) -> tuple[list[tuple[float, f
     return entries, Watermark(charge.epoch, total)
 
 
-def consumed_after(before: float, entries: Sequence[tuple[float, float, int]]) -> float:
+def total_consumed(before: float, entries: Sequence[tuple[float, float, int]]) -> float:
     """Cumulative consumption, added up in the order that every twin uses (the built-in `sum` compensates rounding)."""
     total = 0.0
     for _, cost, _ in entries:

@@ -19,16 +19,16 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from ratesim import algorithms
 from ratesim.algorithms import Algorithm, bind
-from ratesim.errors import Capacity, Config, ConnectionFailed, StorageError, Timeout
+from ratesim.errors import CapacityError, ConfigurationError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.config import PostgresStorageConfig
-from ratesim.storage.deduplicate import consumed_after
+from ratesim.storage.deduplicate import total_consumed
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
-from ratesim.storage.remote.storage import ServedStorage
+from ratesim.storage.remote.storage import RemoteStorage
 
 __all__ = ["PostgresDriver", "PostgresStorage"]
 
@@ -53,7 +53,7 @@ CALLS = {
     "available": "(s, p, at)",
     "charge": "(s, p, cost, at)",
     "retry_after": "(s, p, cost, at)",
-    "fresh_after": "(s, p, at)",
+    "reset_after": "(s, p, at)",
     "observe": "(s, p, score, at)",
 }
 
@@ -72,7 +72,7 @@ class PostgresDriver:
         try:
             self._address = conninfo.conninfo_to_dict(config.url)
         except psycopg.Error as error:
-            raise Config(f"url {hidden(config.url)}: {hidden(_line(error))}") from None
+            raise ConfigurationError(f"url {hidden(config.url)}: {hidden(_line(error))}") from None
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._closed = False
         self._opening = asyncio.Lock()
@@ -101,10 +101,10 @@ class PostgresDriver:
     # -- connecting ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect and create what is missing; ConnectionFailed, naming the address, when there is no server."""
+        """Connect and create what is missing; StorageConnectionError, naming the address, when there is no server."""
         async with self._opening:
             if self._closed:
-                raise ConnectionFailed("the storage is closed", sent=False)
+                raise StorageConnectionError("the storage is closed", sent=False)
             if self._pool is not None:
                 return
             async with self._upkeep() as connection:
@@ -150,7 +150,7 @@ class PostgresDriver:
         except psycopg.OperationalError as error:
             raise self._unreachable(hidden(_line(error))) from None
         except psycopg.Error as error:
-            raise Config(f"url {hidden(self.config.url)}: {hidden(_line(error))}") from None
+            raise ConfigurationError(f"url {hidden(self.config.url)}: {hidden(_line(error))}") from None
         try:
             async with connection, self._translated():
                 await connection.execute(
@@ -166,8 +166,8 @@ class PostgresDriver:
         finally:
             await connection.close()
 
-    def _unreachable(self, reason: str) -> ConnectionFailed:
-        return ConnectionFailed(f"no PostgreSQL at {self.where} ({reason}): start it, or correct the url", sent=False)
+    def _unreachable(self, reason: str) -> StorageConnectionError:
+        return StorageConnectionError(f"no PostgreSQL at {self.where} ({reason}): start it, or correct the url", sent=False)
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
@@ -177,10 +177,10 @@ class PostgresDriver:
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
             raise self._unreachable(hidden(_line(error))) from None
         except psycopg.errors.QueryCanceled as error:
-            raise Timeout(f"PostgreSQL at {self.where}: {_line(error)}") from None
+            raise StorageTimeoutError(f"PostgreSQL at {self.where}: {_line(error)}") from None
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             undone = (error.sqlstate or "").startswith("40")  # rolled back, such as after a deadlock
-            raise ConnectionFailed(f"PostgreSQL at {self.where}: {hidden(_line(error))}", sent=not undone) from None
+            raise StorageConnectionError(f"PostgreSQL at {self.where}: {hidden(_line(error))}", sent=not undone) from None
         except psycopg.Error as error:
             raise StorageError(f"PostgreSQL at {self.where}: {hidden(_line(error))}") from None
 
@@ -249,7 +249,7 @@ class PostgresDriver:
         groups = _groups(sound)
         pool = self._pool
         if pool is None:
-            raise ConnectionFailed("the storage is closed", sent=False)
+            raise StorageConnectionError("the storage is closed", sent=False)
         begun = False  # whether a statement has been carried out already
         for key, group in groups:
             try:
@@ -258,7 +258,7 @@ class PostgresDriver:
                 async with self._translated(), pool.connection() as connection:
                     results = await perform(self, connection, function, group)
             except StorageError as error:
-                if not begun and isinstance(error, ConnectionFailed | Timeout):
+                if not begun and isinstance(error, StorageConnectionError | StorageTimeoutError):
                     raise
                 results = [error] * len(group)
             begun = True
@@ -313,7 +313,7 @@ class PostgresDriver:
                 [charge.node for charge in charges],
                 [charge.epoch for charge in charges],
                 [float(charge.before) for charge in charges],
-                [float(consumed_after(charge.before, charge.entries)) for charge in charges],
+                [float(total_consumed(charge.before, charge.entries)) for charge in charges],
                 [len(charge.entries) for charge in charges],
                 [float(time) for time, _, _ in entries],
                 [float(cost) for _, cost, _ in entries],
@@ -428,7 +428,7 @@ class _Noted:
         return []
 
 
-class PostgresStorage(ServedStorage):
+class PostgresStorage(RemoteStorage):
     """State in PostgreSQL, for any number of nodes. `open` creates the tables and functions that are missing."""
 
     def __init__(self, config: PostgresStorageConfig | None = None, runtime: Runtime | None = None) -> None:
@@ -522,7 +522,7 @@ def _fault(operation: Operation) -> StorageError | None:
         except UnicodeEncodeError:
             return StorageError(f"{text[:80]!r}: text of PostgreSQL cannot hold half of a surrogate pair")
     if len(identifier.encode()) > MOST_BYTES:
-        return Capacity(f"identifier {identifier[:40]!r}...: longer than the {MOST_BYTES} bytes that an index holds")
+        return CapacityError(f"identifier {identifier[:40]!r}...: longer than the {MOST_BYTES} bytes that an index holds")
     return None
 
 

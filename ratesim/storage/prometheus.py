@@ -1,6 +1,6 @@
-"""`MeteredStorage`: any storage, told to Prometheus. In nobody's way: only who imports this module pays for it.
+"""`InstrumentedStorage`: any storage, told to Prometheus. In nobody's way: only who imports this module pays for it.
 
-    storage = MeteredStorage(open_storage(url), registry)
+    storage = InstrumentedStorage(open_storage(url), registry)
 
 Names, labels and buckets of operations, durations and the hit rate are those of the design sketch; docs/metrics.md lists
 all. What is counted here is counted as it happens; what the storage itself counts is read when somebody scrapes, without
@@ -15,17 +15,17 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from ratesim.errors import Config, StorageError
+from ratesim.errors import ConfigurationError, StorageError
 from ratesim.limit import Decision, Limits
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, Request, StorageHealth, StorageStats
 from ratesim.storage.hybrid import HybridStorage
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.postgres import PostgresStorage
-from ratesim.storage.prometheus_collector import Scraped
+from ratesim.storage.prometheus_collector import StorageCollector
 from ratesim.storage.redis import RedisStorage
 
-__all__ = ["BUCKETS", "MeteredStorage"]
+__all__ = ["BUCKETS", "InstrumentedStorage"]
 
 BUCKETS = tuple(1e-4 * 2.0**k for k in range(15))  # seconds: 0.1 ms to 1.64 s
 AGES = tuple(1e-3 * 2.0**k for k in range(20))  # seconds: 1 ms to 524 s
@@ -41,7 +41,7 @@ _TYPES: dict[type[RateLimitStorage], str] = {
 T = TypeVar("T")
 
 
-class MeteredStorage(RateLimitStorage):
+class InstrumentedStorage(RateLimitStorage):
     """Passes everything on, counts it, and takes its time on the storage's own clock, which may be a simulated one.
 
     registry: the caller's. storage_type: the label; by default memory, redis, postgres or hybrid. thresholds: seconds that
@@ -65,7 +65,7 @@ class MeteredStorage(RateLimitStorage):
         self._ages = self._families.ages.labels(self.storage_type) if isinstance(storage, HybridStorage) else None
 
     def __repr__(self) -> str:
-        return f"MeteredStorage({self.storage!r})"
+        return f"InstrumentedStorage({self.storage!r})"
 
     async def _measured(self, operation: str, doing: Coroutine[Any, Any, T], items: int = 1) -> T:
         meter = self._meters.get(operation)
@@ -182,7 +182,7 @@ class _Families:
             buckets=sorted({*AGES, *self.thresholds}),
             registry=registry,
         )
-        self.scraped = Scraped()
+        self.scraped = StorageCollector()
         registry.register(self.scraped)
 
 
@@ -209,7 +209,7 @@ def _families(registry: CollectorRegistry, thresholds: Sequence[float]) -> _Fami
         known = _KNOWN[registry] = _Families(registry, thresholds)
     missing = {*thresholds} - {*known.thresholds, *BUCKETS}
     if missing:
-        raise Config(
+        raise ConfigurationError(
             f"thresholds {sorted(missing)}: give them to the first storage of this registry, which makes the buckets"
         )
     return known

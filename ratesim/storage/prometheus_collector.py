@@ -17,9 +17,9 @@ from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.hybrid import HybridStorage
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.remote.client import Client
-from ratesim.storage.remote.storage import ServedStorage
+from ratesim.storage.remote.storage import RemoteStorage
 
-__all__ = ["Scraped"]
+__all__ = ["StorageCollector"]
 
 PREFIX = "rate_limit_storage_"
 
@@ -51,7 +51,7 @@ HIT_RATE = "Share of the decisions that found their state in memory, since the s
 Series = tuple[str, str, str]  # metric, storage_type, the other label
 
 
-class Scraped(Collector):
+class StorageCollector(Collector):
     """The storages of one registry."""
 
     def __init__(self) -> None:
@@ -105,18 +105,18 @@ def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series
         yield from _memory(storage_type, storage.l1, tally.reads)
         yield ("flushes", storage_type, "arrived"), tally.flushes
         yield ("flushes", storage_type, "failed"), tally.failed_flushes
-        yield ("lost_cost", storage_type, ""), tally.lost
-        yield ("without_l2", storage_type, ""), tally.without_l2
+        yield ("lost_cost", storage_type, ""), tally.dropped_cost
+        yield ("without_l2", storage_type, ""), tally.fallback_decisions
         out = tally.borrowed - tally.spent - tally.returned - tally.forfeited
         yield ("on_lease", storage_type, ""), max(out, 0.0)
-        if isinstance(storage.l2, ServedStorage):
+        if isinstance(storage.l2, RemoteStorage):
             yield from _client(storage_type, storage.l2.client)
-    elif isinstance(storage, ServedStorage):
+    elif isinstance(storage, RemoteStorage):
         yield from _client(storage_type, storage.client)
 
 
 def _memory(storage_type: str, memory: MemoryStorage, reads: int | None) -> Iterator[tuple[Series, float]]:
-    stats = memory.stats(walk=False)
+    stats = memory.get_stats_nowait(walk=False)
     values = {
         "lookups": stats.operations,
         "misses": stats.misses if reads is None else reads,

@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ratesim import algorithms
-from ratesim.errors import Config, ConnectionFailed, Serialization, StorageError
+from ratesim.errors import ConfigurationError, SerializationError, StorageConnectionError, StorageError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
@@ -28,12 +28,12 @@ from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
-from ratesim.storage.remote.storage import ServedStorage
+from ratesim.storage.remote.storage import RemoteStorage
 
 __all__ = ["RedisDriver", "RedisStorage"]
 
 
-class RedisStorage(ServedStorage):
+class RedisStorage(RemoteStorage):
     """State in one Redis or Valkey.
 
     connection: a redis.asyncio client to use instead of one made from `config.url` (fakeredis, in tests).
@@ -77,7 +77,7 @@ class RedisDriver:
         except (redis.exceptions.ConnectionError, OSError) as error:
             # redis-py connects before it sends, and says so only in its words.
             sent = "connecting to" not in str(error)
-            raise ConnectionFailed(
+            raise StorageConnectionError(
                 f"{_address(self.config.url)}: not reachable; is the server running there?", sent=sent
             ) from error
         except redis.exceptions.RedisError as error:
@@ -211,7 +211,7 @@ def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
             protocol=2,
         )
     except ValueError as error:
-        raise Config(f"redis URL {_address(config.url)}: {error}") from error
+        raise ConfigurationError(f"redis URL {_address(config.url)}: {error}") from error
 
 
 def _command(call: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -254,10 +254,10 @@ def _prefix(name: str) -> str:
     return f"{name}." if name else ""
 
 
-def _read(raw: Any, name: str, now: float | None) -> RateLimitState | Serialization | None:
+def _read(raw: Any, name: str, now: float | None) -> RateLimitState | SerializationError | None:
     try:
         return _state(_text(raw), name, now)
-    except Serialization as error:
+    except SerializationError as error:
         return error
 
 
@@ -266,7 +266,7 @@ def _text(raw: Any) -> dict[str, str]:
     try:
         return {_str(key): _str(value) for key, value in pairs.items()}
     except UnicodeDecodeError as error:
-        raise Serialization(f"a hash that is not text: {error}") from error
+        raise SerializationError(f"a hash that is not text: {error}") from error
 
 
 def _str(value: bytes | str) -> str:
@@ -318,7 +318,7 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
             marks,
         )
     except (KeyError, ValueError, msgspec.DecodeError) as error:
-        raise Serialization(f"a state that cannot be read: {error}") from error
+        raise SerializationError(f"a state that cannot be read: {error}") from error
 
 
 def _pattern(prefix: str) -> str:

@@ -12,14 +12,16 @@ from math import ceil, inf
 
 from ratesim.algorithms.rule import Params, Rule
 
-__all__ = ["long_enough", "until_all_admit"]
+__all__ = ["exact_retry_after", "joint_retry_after"]
 
 FOREVER = 1e12  # seconds
 
 Held = tuple[Rule, list[float] | None, Params, int | None]  # a rule, its stored state or None, parameters, head
 
 
-def long_enough(rule: Rule, s: list[float], p: Params, head: int | None, cost: float, now: float, seconds: float) -> float:
+def exact_retry_after(
+    rule: Rule, s: list[float], p: Params, head: int | None, cost: float, now: float, seconds: float
+) -> float:
     """`seconds` from `now`, rounded up to a microsecond and lengthened until s admits `cost` then; inf if never.
 
     s is as it is stored, and is left so.
@@ -44,7 +46,7 @@ def long_enough(rule: Rule, s: list[float], p: Params, head: int | None, cost: f
     return inf
 
 
-def until_all_admit(held: Sequence[Held], cost: float, now: float) -> tuple[float, int]:
+def joint_retry_after(held: Sequence[Held], cost: float, now: float) -> tuple[float, int]:
     """Seconds from `now` until all of several limits admit `cost`, and the place of the one that is waited for.
 
     Not the longest of their waits: an adaptive limit that admits now may have fallen by then.
@@ -66,7 +68,7 @@ def until_all_admit(held: Sequence[Held], cost: float, now: float) -> tuple[floa
             seconds = 0.0 if enough else rule.retry_after(trial, p, cost, at) + (at - now)
             trial[:head] = before
             if not enough:
-                longest = seconds if s is None else long_enough(rule, s, p, head, cost, now, seconds)
+                longest = seconds if s is None else exact_retry_after(rule, s, p, head, cost, now, seconds)
                 last = place
                 if longest >= FOREVER:
                     break

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
-from ratesim.errors import Config
+from ratesim.errors import ConfigurationError
 from ratesim.runtime import Runtime
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.config import (
@@ -53,19 +53,19 @@ class StorageURL(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> StorageURL:
-        """Raises Config, naming what is wrong and what is known; never with a password in it."""
+        """Raises ConfigurationError, naming what is wrong and what is known; never with a password in it."""
         scheme, separator, rest = url.partition("://")
         hybrid = scheme.startswith("hybrid+")
         scheme = scheme.removeprefix("hybrid+")
         if not separator or scheme not in _BACKENDS:
             known = ", ".join([*_BACKENDS, "hybrid+redis", "hybrid+postgresql"])
-            raise Config(f"storage URL with the scheme {url.partition(':')[0][:40]!r}: known are {known}")
+            raise ConfigurationError(f"storage URL with the scheme {url.partition(':')[0][:40]!r}: known are {known}")
         backend, config = _BACKENDS[scheme]
         try:
             parts = urlsplit(f"{scheme}://{rest}")
             _ = parts.port
         except ValueError as error:
-            raise Config(f"storage URL of {scheme}: {error}") from error
+            raise ConfigurationError(f"storage URL of {scheme}: {error}") from error
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         own = _options(config) - {"url"}
         near = _options(HybridStorageConfig) if hybrid else set()
@@ -73,7 +73,7 @@ class StorageURL(NamedTuple):
         asked = [(key, value) for key, value in pairs if (key, value) not in kept]
         for key, _ in asked:
             if key not in own | near:
-                raise Config(
+                raise ConfigurationError(
                     f"unknown option {key!r} for {'hybrid+' * hybrid}{backend}; known: {', '.join(sorted(own | near))}"
                 )
         values = {key: value for key, value in asked if key in own}
@@ -93,13 +93,15 @@ class StorageURL(NamedTuple):
 def open_storage(url: str, runtime: Runtime | None = None) -> RateLimitStorage:
     """The storage that a URL describes; `async with` opens and closes it.
 
-    memory://, redis://, rediss://, postgresql://, and hybrid+ before any that has a server. Raises Config.
+    memory://, redis://, rediss://, postgresql://, and hybrid+ before any that has a server. Raises ConfigurationError.
     """
     backend, config, hybrid = StorageURL.parse(url)
     storage: RateLimitStorage
     if backend == "memory":
         if hybrid is not None:
-            raise Config("hybrid+memory: the L2 of a hybrid is shared by its nodes; use hybrid+redis or hybrid+postgresql")
+            raise ConfigurationError(
+                "hybrid+memory: the L2 of a hybrid is shared by its nodes; use hybrid+redis or hybrid+postgresql"
+            )
         storage = MemoryStorage(config, runtime)
     elif backend == "redis":
         storage = RedisStorage(config, runtime)
@@ -134,7 +136,7 @@ def _convert(config: type[msgspec.Struct], values: dict[str, str]) -> Any:
         except (ValueError, KeyError) as error:
             kind = _without_none(kind)
             name = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))
-            raise Config(f"{key} {value!r}: must be {name}") from error
+            raise ConfigurationError(f"{key} {value!r}: must be {name}") from error
     return config(**converted)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ratesim import Limit
 from ratesim.algorithms import adaptive, bind
-from ratesim.limit import InvalidLimit
+from ratesim.limit import InvalidLimitError
 from ratesim.runtime import AsyncioRuntime
 from ratesim.storage import MemoryStorage
 
@@ -38,7 +38,7 @@ async def pass_window(storage: MemoryStorage, limit: Limit, n: int, used: float,
         assert (await storage.acquire("user", limit, used, start + LATE)).allowed
     for score in scores:
         await storage.observe("user", limit, score, start + LATE)
-    entry = storage.entry("user")
+    entry = storage.live_entry("user")
     assert entry is not None
     state = list(entry.load())
     adaptive.refresh(
@@ -152,7 +152,7 @@ async def test_windows_in_which_nothing_was_admitted_stand_in_the_history_as_zer
 
 @pytest.mark.parametrize(("silence", "current"), [(16 * PERIOD - 0.25, 50.0), (16 * PERIOD, 100.0)])
 @pytest.mark.parametrize("last", ["request", "score"])
-async def test_a_limit_starts_afresh_after_sixteen_windows_of_silence(
+async def test_a_limit_starts_areset_after_sixteen_windows_of_silence(
     storage: MemoryStorage, silence: float, current: float, last: str
 ) -> None:
     await storage.observe("user", LATEST, 0.0, NOW + LATE)
@@ -175,9 +175,9 @@ async def test_a_limit_starts_afresh_after_sixteen_windows_of_silence(
 
 async def test_only_limits_that_learn_take_a_score_and_only_from_0_to_1(storage: MemoryStorage) -> None:
     for score in (-0.01, 1.01, float("nan")):
-        with pytest.raises(InvalidLimit, match="from 0 "):
+        with pytest.raises(InvalidLimitError, match="from 0 "):
             await storage.observe("user", LIMIT, score, NOW)
-    with pytest.raises(InvalidLimit, match="does not learn"):
+    with pytest.raises(InvalidLimitError, match="does not learn"):
         await storage.observe("user", Limit(100.0, PERIOD, "token_bucket"), 1.0, NOW)
     assert await storage.get_state("user") is None
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from eighth import first_hit_window as MODULE  # noqa: N812 - the one thing that a copy of this file changes
 
-from ratesim import Decision, InvalidLimit, Limit, algorithms
+from ratesim import Decision, InvalidLimitError, Limit, algorithms
 from ratesim.algorithms import Algorithm, bind, register
 from ratesim.runtime import AsyncioRuntime
 from ratesim.simulation.results.oracle import exact
@@ -249,7 +249,7 @@ def test_it_is_registered_once_and_gone_when_it_is_removed(monkeypatch: pytest.M
     bind(LIMITS[0])
     monkeypatch.delitem(algorithms._REGISTRY, NAME)
     bind.cache_clear()
-    with pytest.raises(InvalidLimit, match=f"unknown algorithm '{NAME}'; known are adaptive, "):
+    with pytest.raises(InvalidLimitError, match=f"unknown algorithm '{NAME}'; known are adaptive, "):
         bind(LIMITS[0])
 
 

@@ -27,11 +27,11 @@ def storage() -> MemoryStorage:
 
 
 def take(storage: MemoryStorage, limit: Limit, cost: float, now: float) -> None:
-    assert storage.decide("user", limit, cost, now).allowed
+    assert storage.acquire_nowait("user", limit, cost, now).allowed
 
 
 def look(storage: MemoryStorage, limit: Limit, now: float, cost: float = 1.0) -> Decision:
-    return storage.decide("user", limit, cost, now, False)
+    return storage.acquire_nowait("user", limit, cost, now, False)
 
 
 async def restarts(storage: MemoryStorage) -> int:
@@ -62,7 +62,7 @@ def test_debt_above_a_lowered_burst_is_forgiven(storage: MemoryStorage, algorith
 @pytest.mark.parametrize("algorithm", BUCKETS)
 def test_debt_that_was_merged_under_an_unchanged_burst_is_paid_back(storage: MemoryStorage, algorithm: str) -> None:
     limit = Limit(16.0, 8.0, algorithm, burst=4.0)
-    storage.apply(Charge("user", limit, "node", 1, 0.0, ((NOW, 10.0, 1),)))
+    storage.charge_nowait(Charge("user", limit, "node", 1, 0.0, ((NOW, 10.0, 1),)))
     denied = look(storage, limit, NOW, 2.0)
     assert (denied.remaining, denied.retry_after, denied.reset_after) == (0.0, 4.0, 5.0)
 
@@ -206,7 +206,7 @@ def test_looking_or_being_denied_by_other_numbers_changes_nothing(algorithm: str
         for storage in (disturbed, alone):
             take(storage, limit, 2.5, NOW + wait)
         look(disturbed, other, NOW + wait + 0.25)
-        assert not disturbed.decide("user", other, 50.0, NOW + wait + 0.25).allowed
+        assert not disturbed.acquire_nowait("user", other, 50.0, NOW + wait + 0.25).allowed
         for cost in (1.0, 9.0):
             assert look(disturbed, limit, NOW + wait + 0.5, cost) == look(alone, limit, NOW + wait + 0.5, cost)
 
@@ -220,9 +220,9 @@ def test_waiting_retry_after_is_enough_after_a_change_too(algorithm: str, data: 
     for cost, step in data.draw(st.lists(st.tuples(numbers, st.floats(0, 30)), min_size=2, max_size=8)):
         now += step
         limit = Limit(data.draw(numbers), data.draw(st.sampled_from([1.0, 7.0, 60.0])), algorithm)
-        denied = storage.decide("user", limit, cost, now)
+        denied = storage.acquire_nowait("user", limit, cost, now)
         if not denied.allowed and denied.retry_after < float("inf"):
-            assert storage.decide("user", limit, cost, now + denied.retry_after, False).allowed
+            assert storage.acquire_nowait("user", limit, cost, now + denied.retry_after, False).allowed
 
 
 @each_algorithm
@@ -232,7 +232,7 @@ async def test_a_state_belongs_to_the_identifier_and_the_name_of_its_limit(stora
     assert look(storage, named, NOW).remaining == 10.0
     take(storage, named, 1.0, NOW)
     assert (look(storage, plain, NOW).remaining, look(storage, named, NOW).remaining) == (6.0, 9.0)
-    assert storage.decide("another user", plain, 1.0, NOW, False).remaining == 10.0
+    assert storage.acquire_nowait("another user", plain, 1.0, NOW, False).remaining == 10.0
     await storage.reset("user")
     assert (look(storage, plain, NOW).remaining, look(storage, named, NOW).remaining) == (10.0, 10.0)
     assert await restarts(storage) == 0
@@ -240,10 +240,10 @@ async def test_a_state_belongs_to_the_identifier_and_the_name_of_its_limit(stora
 
 def test_a_lowered_max_rate_holds_in_the_next_window_too(storage: MemoryStorage) -> None:
     wide, narrow = Limit(100.0, 10.0, "adaptive"), Limit(10.0, 10.0, "adaptive")
-    storage.learn("user", (wide,), 1.0, NOW)
+    storage.observe_nowait("user", (wide,), 1.0, NOW)
     for later in (1.0, 10.0, 25.0):
-        assert storage.decide("user", narrow, 1.0, NOW + later, False).remaining == 20.0
+        assert storage.acquire_nowait("user", narrow, 1.0, NOW + later, False).remaining == 20.0
 
 
 def test_any_rate_has_a_default_max_rate() -> None:
-    assert MemoryStorage().decide("user", Limit(6e11, 1.0, "adaptive"), 1.0, NOW).allowed
+    assert MemoryStorage().acquire_nowait("user", Limit(6e11, 1.0, "adaptive"), 1.0, NOW).allowed

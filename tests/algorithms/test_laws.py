@@ -41,9 +41,9 @@ def greedy(limit: Limit, asked: Iterable[Ask], start: float, grid: float | None 
     now, admitted = start, []
     for step, share in asked:
         now += step
-        cost = storage.decide("user", limit, 0.0, now, False).remaining * share
+        cost = storage.acquire_nowait("user", limit, 0.0, now, False).remaining * share
         cost = cost if grid is None else math.floor(cost / grid) * grid
-        if cost >= 1e-6 and storage.decide("user", limit, cost, now).allowed:
+        if cost >= 1e-6 and storage.acquire_nowait("user", limit, cost, now).allowed:
             admitted.append((Fraction(now), Fraction(cost)))
     return admitted
 
@@ -112,7 +112,9 @@ def test_the_buckets_agree_exactly_on_dyadic_numbers(
     storages = [(MemoryStorage(), Limit(rate, period, algorithm, burst)) for algorithm in BUCKETS]
     for step, cost, consume in asked:
         now += step
-        token, leaky, gcra = (values(storage.decide("user", limit, cost, now, consume)) for storage, limit in storages)
+        token, leaky, gcra = (
+            values(storage.acquire_nowait("user", limit, cost, now, consume)) for storage, limit in storages
+        )
         assert token == leaky == gcra
 
 
@@ -124,7 +126,7 @@ def test_the_buckets_agree_elsewhere_but_for_rounding_at_the_edge(numbers: Numbe
     seconds = burst * numbers[1] / numbers[0]  # that an empty bucket takes to fill
     for step, share in asked:
         now += step * seconds
-        looked = [storage.decide("user", limit, share * burst, now, False) for storage, limit in storages]
+        looked = [storage.acquire_nowait("user", limit, share * burst, now, False) for storage, limit in storages]
         left = [decision.remaining for decision in looked]
         assert max(left) - min(left) <= ROUNDING * burst
         if len({decision.allowed for decision in looked}) == 2:
@@ -136,7 +138,7 @@ def test_the_buckets_agree_elsewhere_but_for_rounding_at_the_edge(numbers: Numbe
         assert retries[0] == retries[1] == retries[2] or max(retries) - min(retries) <= ROUNDING * seconds + 2.5e-6
         if looked[0].allowed:
             for storage, limit in storages:
-                assert storage.decide("user", limit, share * burst, now).allowed
+                assert storage.acquire_nowait("user", limit, share * burst, now).allowed
 
 
 def most_above_refill(limit: Limit, admitted: Admitted) -> Fraction:
@@ -188,7 +190,7 @@ def test_a_sliding_log_is_a_plain_list_of_what_was_admitted(
         now += step * period
         at = Fraction(max(now, last))  # time never runs backwards inside a state
         left = Fraction(rate) - sum(c for t, c in log if at < t + Fraction(period))
-        decision = storage.decide("user", limit, cost, now)
+        decision = storage.acquire_nowait("user", limit, cost, now)
         assert decision.allowed == (cost <= left)
         if decision.allowed:
             log.append((at, Fraction(cost)))
@@ -239,9 +241,9 @@ def test_a_window_never_admits_more_than_its_bound(
 def test_a_fixed_window_reaches_twice_its_rate_across_an_edge(rate: float, period: float, edge: float) -> None:
     limit, storage = Limit(rate, period, "fixed_window"), MemoryStorage()
     before = math.nextafter(edge, 0.0)
-    assert storage.decide("user", limit, rate, before).allowed
-    assert not storage.decide("user", limit, 1e-6, before).allowed
-    assert storage.decide("user", limit, rate, edge).allowed
+    assert storage.acquire_nowait("user", limit, rate, before).allowed
+    assert not storage.acquire_nowait("user", limit, 1e-6, before).allowed
+    assert storage.acquire_nowait("user", limit, rate, edge).allowed
 
 
 @pytest.mark.parametrize("k", range(1, 11))
@@ -256,9 +258,9 @@ def test_a_sliding_window_comes_as_near_to_twice_its_rate_as_one_likes(k: int) -
         first = EPOCH + late * width
         second = first + limit.period - moment * width
         storage = MemoryStorage()
-        assert storage.decide("user", limit, rate, first).allowed
-        again = storage.decide("user", limit, 1.0, second, False).remaining
-        assert storage.decide("user", limit, again, second).allowed
+        assert storage.acquire_nowait("user", limit, rate, first).allowed
+        again = storage.acquire_nowait("user", limit, 1.0, second, False).remaining
+        assert storage.acquire_nowait("user", limit, again, second).allowed
         assert rate + again == rate * (1 + late - moment) < 2 * rate
     assert rate + again > 1.99999 * rate
 
@@ -292,8 +294,8 @@ def test_a_denied_request_and_a_peek_change_no_later_decision(algorithm: str, se
         now += seconds
         if kind == "s":  # a score, where the limit learns
             for storage in (with_all, without):
-                storage.learn("user", learning, min(cost, 1.0), now)
+                storage.observe_nowait("user", learning, min(cost, 1.0), now)
             continue
-        decision = with_all.decide("user", limit, cost, now, kind == "a")
+        decision = with_all.acquire_nowait("user", limit, cost, now, kind == "a")
         if (decision.allowed and kind == "a") or not left_out:
-            assert without.decide("user", limit, cost, now, kind == "a") == decision
+            assert without.acquire_nowait("user", limit, cost, now, kind == "a") == decision

@@ -58,9 +58,9 @@ def asked(storage: MemoryStorage, limit: Limit, rows: list[Ask], now: float) -> 
     for step, share, is_cost in rows:
         now = max(now + step * limit.period, 0.0)
         if is_cost:
-            decisions.append((now, share * holds, storage.decide("user", limit, share * holds, now)))
+            decisions.append((now, share * holds, storage.acquire_nowait("user", limit, share * holds, now)))
         else:
-            storage.learn("user", (limit,), share, now)
+            storage.observe_nowait("user", (limit,), share, now)
     return decisions
 
 
@@ -75,17 +75,17 @@ def test_waiting_retry_after_is_enough_and_two_microseconds_less_is_not(
     now = decisions[-1][0] if decisions else start
     for share in data.draw(st.lists(costs, min_size=1, max_size=4)):
         cost = share * (limit.burst or limit.rate)
-        decision = storage.decide("user", limit, cost, now, False)
+        decision = storage.acquire_nowait("user", limit, cost, now, False)
         retry_after = decision.retry_after
         if decision.allowed:
             assert retry_after == 0.0
         elif retry_after == math.inf:
             for wait in (1e3, 1e6, 1e9):
-                assert not storage.decide("user", limit, cost, now + wait, False).allowed
+                assert not storage.acquire_nowait("user", limit, cost, now + wait, False).allowed
         else:
-            assert storage.decide("user", limit, cost, now + retry_after, False).allowed
+            assert storage.acquire_nowait("user", limit, cost, now + retry_after, False).allowed
             if retry_after > 2 * MICRO:
-                assert not storage.decide("user", limit, cost, now + (retry_after - 2 * MICRO), False).allowed
+                assert not storage.acquire_nowait("user", limit, cost, now + (retry_after - 2 * MICRO), False).allowed
 
 
 @each_algorithm
@@ -111,9 +111,9 @@ def test_waiting_retry_after_is_enough_for_any_numbers(
     now = decisions[-1][0] if decisions else start
     for share in filter(can_be_asked, (0.001, 0.1, 0.5, 1.0)):
         cost = share * (burst or rate)
-        decision = storage.decide("user", limit, cost, now, False)
+        decision = storage.acquire_nowait("user", limit, cost, now, False)
         if not decision.allowed and decision.retry_after < 1e12:  # what takes longer, 30,000 years, is not rounded up
-            assert storage.decide("user", limit, cost, now + decision.retry_after, False).allowed
+            assert storage.acquire_nowait("user", limit, cost, now + decision.retry_after, False).allowed
 
 
 @each_algorithm
@@ -132,12 +132,12 @@ def test_waiting_retry_after_is_enough_for_several_limits(algorithm: str, data: 
     for step, share, is_cost in data.draw(st.lists(st.tuples(steps, costs, st.booleans()), min_size=1, max_size=25)):
         now = max(now + step * limit.period, 0.0)
         if not is_cost:
-            storage.learn("user", learning, min(share, 1.0), now)
+            storage.observe_nowait("user", learning, min(share, 1.0), now)
             continue
         cost = share * limit.rate
-        decision = storage.decide("user", (limit, other), cost, now)
+        decision = storage.acquire_nowait("user", (limit, other), cost, now)
         if not decision.allowed and decision.retry_after < math.inf:
-            assert storage.decide("user", (limit, other), cost, now + decision.retry_after, False).allowed
+            assert storage.acquire_nowait("user", (limit, other), cost, now + decision.retry_after, False).allowed
 
 
 @pytest.mark.parametrize("less", [0.0, 5e-8, 5e-7, 1e-3])
@@ -146,26 +146,26 @@ def test_an_adaptive_limit_that_is_about_to_fall_says_when_it_will_have_room_aga
     16 windows after the last admitted request: half a microsecond before the end is too short a time to be named.
     """
     limit, storage, now = Limit(10.0, 10.0, "adaptive"), MemoryStorage(), 1.7e9
-    assert storage.decide("user", limit, 10.0, now).allowed
+    assert storage.acquire_nowait("user", limit, 10.0, now).allowed
     for _ in range(2):
-        storage.learn("user", (limit,), 0.0, now + 10.0)
-    assert storage.decide("user", limit, 4.0, now + 15.0).allowed
+        storage.observe_nowait("user", (limit,), 0.0, now + 10.0)
+    assert storage.acquire_nowait("user", limit, 4.0, now + 15.0).allowed
     cost = 6.0 - less
-    retry_after = storage.decide("user", limit, cost, now + 16.0).retry_after
-    assert storage.decide("user", limit, cost, now + 16.0 + retry_after, False).allowed
-    assert not storage.decide("user", limit, cost, now + 16.0 + (retry_after - 2 * MICRO), False).allowed
+    retry_after = storage.acquire_nowait("user", limit, cost, now + 16.0).retry_after
+    assert storage.acquire_nowait("user", limit, cost, now + 16.0 + retry_after, False).allowed
+    assert not storage.acquire_nowait("user", limit, cost, now + 16.0 + (retry_after - 2 * MICRO), False).allowed
 
 
 def test_several_limits_wait_for_one_that_admits_now_and_will_have_fallen_by_then() -> None:
     """The adaptive limit halves at the next window, long before the fixed window ends, and comes back after 16 windows."""
     window, adaptive = Limit(6.0, 100.0, "fixed_window", name="window"), Limit(10.0, 10.0, "adaptive", name="adaptive")
     storage, now = MemoryStorage(), 1.7e9
-    assert storage.decide("user", window, 6.0, now).allowed
-    storage.learn("user", (adaptive,), 0.0, now)
-    storage.learn("user", (adaptive,), 0.0, now)
-    assert storage.decide("user", adaptive, 6.0, now, False).allowed
-    retry_after = storage.decide("user", (window, adaptive), 6.0, now).retry_after
-    assert storage.decide("user", (window, adaptive), 6.0, now + retry_after, False).allowed
+    assert storage.acquire_nowait("user", window, 6.0, now).allowed
+    storage.observe_nowait("user", (adaptive,), 0.0, now)
+    storage.observe_nowait("user", (adaptive,), 0.0, now)
+    assert storage.acquire_nowait("user", adaptive, 6.0, now, False).allowed
+    retry_after = storage.acquire_nowait("user", (window, adaptive), 6.0, now).retry_after
+    assert storage.acquire_nowait("user", (window, adaptive), 6.0, now + retry_after, False).allowed
 
 
 @each_algorithm
@@ -174,10 +174,10 @@ def test_a_cost_above_what_a_limit_can_ever_admit_is_denied_for_ever(algorithm: 
     for begun in (False, True):
         storage = MemoryStorage()
         if begun:
-            assert storage.decide("user", limit, 4.0, 1.7e9).allowed
-        decision = storage.decide("user", limit, 10.001, 1.7e9)
+            assert storage.acquire_nowait("user", limit, 4.0, 1.7e9).allowed
+        decision = storage.acquire_nowait("user", limit, 10.001, 1.7e9)
         assert (decision.allowed, decision.retry_after) == (False, math.inf)
-        assert storage.decide("user", limit, 10.0, 1.7e9 + 120.0).allowed
+        assert storage.acquire_nowait("user", limit, 10.0, 1.7e9 + 120.0).allowed
 
 
 @each_algorithm
@@ -190,8 +190,8 @@ def test_a_state_decides_like_a_fresh_one_a_second_after_reset_after(
     kept, fresh = MemoryStorage(runtime=AsyncioRuntime(lambda: -1.0)), MemoryStorage()
     decisions = asked(kept, limit, data.draw(asks(limit)), start)
     now = decisions[-1][0] if decisions else start
-    now += kept.decide("user", limit, 0.0, now, False).reset_after + 1.0
-    entry = kept.entry("user")
+    now += kept.acquire_nowait("user", limit, 0.0, now, False).reset_after + 1.0
+    entry = kept.live_entry("user")
     if entry is not None:
         entry.expires_at = math.inf  # or it would be dropped by now, and there would be nothing to compare
     later = [(0.0, 0.001, True)]  # at once, while what is left to fade is most

@@ -17,7 +17,16 @@ from papermill.translators import PythonTranslator
 
 import ratesim.notebook.build as making
 import ratesim.notebook.catalogue as source
-from ratesim.notebook import NotebookError, NotebookFailed, OutputError, execute, given, make, notebooks, parameters_of
+from ratesim.notebook import (
+    NotebookError,
+    NotebookExecutionError,
+    OutputError,
+    build,
+    execute,
+    given,
+    notebooks,
+    parameters_of,
+)
 
 HOSTILE = [
     '"; import os; os.abort() #',
@@ -174,7 +183,7 @@ def test_hostile_texts_arrive_in_the_kernel_and_are_only_text_on_the_page(shelf)
         "HTML(f'<p>{escaped(text)}</p>')",
     )
     text = "\n".join(each for each in HOSTILE if "\ud800" not in each)
-    made = make("tiny", {"text": text}, Path("{text} out"))
+    made = build("tiny", {"text": text}, Path("{text} out"))
     printed = nbformat.read(made.executed, as_version=4).cells[4].outputs[0].text
     assert json.loads(printed) == text
     page = made.page.read_text("utf-8")
@@ -193,7 +202,7 @@ def names(folder: Path = Path("reports/tiny")) -> list[str]:
 def test_a_page_without_code_and_the_executed_notebook_are_written_and_progress_names_the_cells(shelf):
     shelf("'count is ' + str(count)")
     told = []
-    made = make("tiny", {"count": 4}, progress=lambda done, total, what: told.append((done, total, what)))
+    made = build("tiny", {"count": 4}, progress=lambda done, total, what: told.append((done, total, what)))
     assert made.page == Path("reports/tiny/tiny.html")
     assert names() == ["tiny.html", "tiny.ipynb"]
     page = made.page.read_text("utf-8")
@@ -208,21 +217,21 @@ def test_a_page_without_code_and_the_executed_notebook_are_written_and_progress_
 def test_paths_in_parameters_count_from_where_the_user_is(shelf):
     Path("mine.log").write_text("found")
     shelf("open(text).read()")
-    assert "found" in make("tiny", {"text": "mine.log"}).page.read_text()
+    assert "found" in build("tiny", {"text": "mine.log"}).page.read_text()
 
 
 def test_a_page_may_have_a_name_of_its_own(shelf):
     shelf("count")
-    make("tiny", {}, Path("there/mine.html"))
+    build("tiny", {}, Path("there/mine.html"))
     assert names(Path("there")) == ["mine.html", "mine.ipynb"]
 
 
 def test_a_failing_notebook_keeps_what_it_showed_names_the_cell_and_leaves_no_page(shelf):
     shelf("'so far'", "count + 1", "raise ValueError('no \\x1b[31mmore\\nreally')  # here", "'never'")
     with pytest.raises(
-        NotebookFailed, match=r"tiny failed in cell 6 \(raise ValueError.*# here\): ValueError: no .*more; "
+        NotebookExecutionError, match=r"tiny failed in cell 6 \(raise ValueError.*# here\): ValueError: no .*more; "
     ) as told:
-        make("tiny", {"count": 1})
+        build("tiny", {"count": 1})
     assert "\nreally" not in str(told.value)
     assert str(told.value).endswith("reports/tiny/tiny.failed.ipynb")
     assert names() == ["tiny.failed.ipynb"]
@@ -233,20 +242,20 @@ def test_a_failing_notebook_keeps_what_it_showed_names_the_cell_and_leaves_no_pa
 
 def test_the_page_of_an_earlier_run_is_not_taken_for_that_of_one_that_failed(shelf):
     shelf("1 / count")
-    make("tiny", {"count": 2})
-    with pytest.raises(NotebookFailed, match="ZeroDivisionError"):
-        make("tiny", {"count": 0})
+    build("tiny", {"count": 2})
+    with pytest.raises(NotebookExecutionError, match="ZeroDivisionError"):
+        build("tiny", {"count": 0})
     assert names() == ["tiny.earlier.html", "tiny.earlier.ipynb", "tiny.failed.ipynb"]
     assert "0.5" in Path("reports/tiny/tiny.earlier.html").read_text()
-    make("tiny", {"count": 4})
+    build("tiny", {"count": 4})
     assert names() == ["tiny.html", "tiny.ipynb"]
 
 
 @pytest.mark.parametrize("end", ["import os; os._exit(3)", "import sys; sys.exit(0)", "import sys; sys.exit('enough')"])
 def test_a_notebook_that_ends_its_process_has_failed_in_that_cell(shelf, end):
     shelf("'so far'", end, "'never'")
-    with pytest.raises(NotebookFailed, match=r"in cell 4 \(import .*\): "):
-        make("tiny", {})
+    with pytest.raises(NotebookExecutionError, match=r"in cell 4 \(import .*\): "):
+        build("tiny", {})
     assert names() == ["tiny.failed.ipynb"]
     assert "so far" in Path("reports/tiny/tiny.failed.ipynb").read_text()
 
@@ -254,10 +263,10 @@ def test_a_notebook_that_ends_its_process_has_failed_in_that_cell(shelf, end):
 def test_an_executed_notebook_does_not_overwrite_the_one_that_ships(shelf, tmp_path):
     shelf("count")
     with pytest.raises(OutputError, match="the notebook itself"):
-        make("tiny", {}, tmp_path / "notebooks")
+        build("tiny", {}, tmp_path / "notebooks")
     Path("file").write_text("")
     with pytest.raises(OutputError, match="file"):
-        make("tiny", {}, Path("file"))
+        build("tiny", {}, Path("file"))
     assert names(tmp_path / "notebooks") == ["tiny.ipynb"]
 
 
@@ -307,7 +316,7 @@ def test_a_notebook_that_fails_ends_with_one_line_and_status_1(tmp_path):
     assert failed.stdout == ""
     line = failed.stderr.replace("\r", "\n").splitlines()[-1]
     assert line.startswith(
-        "ratesim: notebook consistency failed in cell 4 (from ratesim.pages.consistency import parts): InvalidLimit"
+        "ratesim: notebook consistency failed in cell 4 (from ratesim.pages.consistency import parts): InvalidLimitError"
     )
     assert "\x1b[31m" not in failed.stderr
     assert names(tmp_path / "reports" / "consistency") == ["consistency.failed.ipynb"]

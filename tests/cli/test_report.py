@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from ratesim.pages.recommendation.build import OutputError, ReportFailed, check_out, notebooks, report
+from ratesim.pages.recommendation.build import OutputError, ReportError, ensure_writable, notebooks, report
 from ratesim.recommendation.investigate.study import FILES
 from ratesim.simulation.scenario.scenario import Scenario
 
@@ -120,7 +120,7 @@ def test_a_failing_notebook_keeps_what_it_showed_names_the_cell_and_leaves_the_l
     out = tmp_path / "out"
     out.mkdir()
     (out / "report.html").write_text("the last one")
-    with pytest.raises(ReportFailed, match=r"cell 3 \(raise .*\): ValueError: no more; .*out\.failed\.ipynb"):
+    with pytest.raises(ReportError, match=r"cell 3 \(raise .*\): ValueError: no more; .*out\.failed\.ipynb"):
         report(tiny(tmp_path), out, live=False, notebook=tmp_path / "broken.ipynb")
     assert "so far" in (tmp_path / "out.failed.ipynb").read_text()
     assert [entry.name for entry in out.iterdir()] == ["report.html"]
@@ -155,7 +155,7 @@ def test_a_file_is_no_place_for_a_report(tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OutputError, match="file"):
-            check_out(out)
+            ensure_writable(out)
 
 
 def test_the_notebook_is_thin_and_without_outputs():

@@ -9,7 +9,7 @@ import nbformat
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from ratesim.pages.html import details, html_table, shown, small
+from ratesim.pages.html import details, figure_html, html_table, small_print
 from ratesim.pages.style import COLOURS, STYLE
 
 VERDICT = """<section class="verdict">
@@ -69,8 +69,8 @@ def write(file: Path) -> None:
             '<p class="note">A limit that hardly ever binds.</p>' + NO_VERDICT + '<p class="verdict">In one paragraph.</p>'
         ),
         new_markdown_cell("## Why this one\n\nWith a [link](#why-not-the-others), *stress* and `code`."),
-        shows(table + small("Simulated over 3 seeds, 95 % intervals in small print.")),
-        shows("<h3>By number</h3>" + shown(_figure(), "One line.").data),
+        shows(table + small_print("Simulated over 3 seeds, 95 % intervals in small print.")),
+        shows("<h3>By number</h3>" + figure_html(_figure(), "One line.").data),
         new_markdown_cell("## Why not the others"),
         shows(details("All 80 that were not chosen", long)),
         shows(html_table(["", ""], [["Seeds", "1 to 3"], ["Machine", "2 cores"]], header=False, label="How").data),

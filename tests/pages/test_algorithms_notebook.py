@@ -53,7 +53,7 @@ def test_the_published_claim_stands_beside_ours(shown, found):
     said = words(shown[5])
     assert "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/" in shown[5]
     assert re.search(r"requests\s+400,000,000\s+" + f"{found.ours.requests:,}", said)
-    assert re.search(r"wrongly allowed or limited\s+0\.003 %\s+" + re.escape(cells.share(found.ours.wrong)), said)
+    assert re.search(r"wrongly allowed or limited\s+0\.003 %\s+" + re.escape(cells.format_percent(found.ours.wrong)), said)
 
 
 def test_the_same_seed_gives_the_same_decisions(found):

@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.backends import cells
-from ratesim.pages.backends.analysis import NAMES, Comparison, Seen, named
-from ratesim.pages.scenario_parameters import asked
+from ratesim.pages.backends.analysis import NAMES, BackendResult, Comparison, named
+from ratesim.pages.scenario_parameters import scenario_from_parameters
+from ratesim.simulation.analysis.limit_pressure import LimitPressure
 from ratesim.simulation.scenario.scenario import ScenarioError
 
 LINE = '10.0.0.{} - - [17/May/2015:10:{:02d}:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
@@ -54,7 +55,7 @@ def words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
 
 
-def of(found: Comparison, name: str) -> Seen:
+def of(found: Comparison, name: str) -> BackendResult:
     return next(each for each in found.seen if each.name == name)
 
 
@@ -69,7 +70,7 @@ def test_every_backend_and_every_consistency_competes(found):
 
 
 def test_one_node_has_no_use_for_sticky_routing(recipe):
-    alone = asked(str(recipe), nodes=1)
+    alone = scenario_from_parameters(str(recipe), nodes=1)
     assert [each.name for each in named(alone, NAMES)] == [name for name in NAMES if name != "memory, sticky"]
 
 
@@ -106,8 +107,8 @@ def test_a_log_takes_the_place_of_the_traffic_and_needs_a_limit(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "access.log").write_text("".join(LINE.format(i % 3, i // 60, i % 60) for i in range(300)))
     with pytest.raises(ScenarioError, match="limit: say what is allowed"):
-        asked(log="access.log")
-    scenario = asked(log="access.log", limit="5/minute", nodes=2, busiest="2m", key="endpoint")
+        scenario_from_parameters(log="access.log")
+    scenario = scenario_from_parameters(log="access.log", limit="5/minute", nodes=2, busiest="2m", key="endpoint")
     assert (scenario.name, scenario.limit.algorithm) == ("access.log", "sliding_window")
     assert (scenario.limit.rate, scenario.deployment.nodes, scenario.workload.key) == ("5/minute", 2, "endpoint")
     trace = scenario.trace()
@@ -116,17 +117,17 @@ def test_a_log_takes_the_place_of_the_traffic_and_needs_a_limit(tmp_path, monkey
 
 
 def test_what_is_not_said_stays_as_the_scenario_has_it(recipe):
-    scenario = asked(str(recipe), limit="9/minute")
+    scenario = scenario_from_parameters(str(recipe), limit="9/minute")
     assert (scenario.limit.rate, scenario.deployment.nodes, scenario.workload.keys) == ("9/minute", 4, 5)
 
 
 def test_what_cannot_be_is_refused_by_name(recipe):
     with pytest.raises(ScenarioError, match=r"network 'moon': known are loopback"):
-        asked(str(recipe), network="moon")
+        scenario_from_parameters(str(recipe), network="moon")
     with pytest.raises(ScenarioError, match="nodes"):
-        asked(str(recipe), nodes=-1)
+        scenario_from_parameters(str(recipe), nodes=-1)
     with pytest.raises(ScenarioError, match="busiest"):
-        asked(str(recipe), busiest="soon")
+        scenario_from_parameters(str(recipe), busiest="soon")
 
 
 # What the page says -----------------------------------------------------------------------------------------------------
@@ -136,9 +137,9 @@ def test_the_first_output_is_the_answer_and_says_what_the_numbers_say(shown, fou
     said = words(shown[0])
     fast = min(found.seen, key=lambda each: each.p99)
     exact = min((each for each in found.seen if each.over == 0.0), key=lambda each: each.p99)
-    assert said.lower().startswith(f"{fast.name} answers fastest, 99 % within {seconds(fast.p99)}".lower())
+    assert said.lower().startswith(f"{fast.name} answers fastest, 99 % within {format_seconds(fast.p99)}".lower())
     if fast.over:
-        assert f"admit nothing too much it is {exact.name}, {seconds(exact.p99)}" in said
+        assert f"admit nothing too much it is {exact.name}, {format_seconds(exact.p99)}" in said
     assert f"{found.requests:,} requests for 5 keys, 4/second for each" in said
 
 
@@ -146,8 +147,11 @@ def test_every_candidate_has_its_row(shown, found):
     said = words(shown[1])
     for each in found.seen:
         row = each.row
-        assert f"{each.name} {seconds(row['latency_p50'])} {seconds(row['latency_p99'])}" in said
-        assert f"{share(row['over_admission'])} {share(row['false_denial'])} {1 + row['worst_excess']:.2f} ×" in said
+        assert f"{each.name} {format_seconds(row['latency_p50'])} {format_seconds(row['latency_p99'])}" in said
+        assert (
+            f"{format_percent(row['over_admission'])} {format_percent(row['false_denial'])} {1 + row['worst_excess']:.2f} ×"
+            in said
+        )
 
 
 def test_every_figure_of_backends_can_be_read_and_heard(shown):
@@ -161,7 +165,7 @@ def test_every_figure_of_backends_can_be_read_and_heard(shown):
 
 
 def test_a_limit_that_hardly_binds_is_said_to(found):
-    loose = replace(found, binding={"exact_denied_share": 0.0, "binds": False, "suggestion": "3/second"})
+    loose = replace(found, limit_pressure=LimitPressure(0.0, False, "3/second"))
     said = words(cells.answer(loose).data)
     assert "too little to tell candidates apart by what they admit. A limit of 3/second would." in said
     assert "too little" not in words(cells.answer(found).data)
@@ -200,5 +204,5 @@ def test_names_of_a_scenario_are_text(recipe):
         assert "<img" not in html
 
 
-def _named(seen: Seen, name: str) -> Seen:
+def _named(seen: BackendResult, name: str) -> BackendResult:
     return replace(seen, name=name)

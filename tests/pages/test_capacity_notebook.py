@@ -11,7 +11,7 @@ import nbformat
 import papermill
 import pytest
 
-from ratesim.formatting import bytes_of, money
+from ratesim.formatting import format_bytes, format_money
 from ratesim.pages.capacity import cells
 from ratesim.pages.capacity.analysis import CANDIDATES, MOST_KEYS, Costed, cheapest, second_server
 from ratesim.pages.recommendation.build import notebooks
@@ -120,13 +120,13 @@ def test_the_first_output_is_the_answer_with_a_table_of_all_candidates(shown, fo
     said = words(shown[0])
     capacities = found.at()
     least = capacities[cheapest(capacities)]
-    price = money(least.price.per_month, "USD")
+    price = format_money(least.price.per_month, "USD")
     assert said.startswith(f"At {least.load.peak:,.10g} requests in the busiest second and 2,000,000 keys on 4 nodes, redis")
     assert f"costs least of those that share their state: {price} a month" in said
     for each in capacities.values():
         parts_of = (each.price.store, each.price.node_memory, each.price.node_processor, each.price.network)
-        cells = " ".join(money(part, "").strip() for part in parts_of)
-        assert f"{each.candidate} {money(each.price.per_month, 'USD')} {cells}" in said
+        cells = " ".join(format_money(part, "").strip() for part in parts_of)
+        assert f"{each.candidate} {format_money(each.price.per_month, 'USD')} {cells}" in said
     assert "memory has no server" in said
     assert f"the example that ships with ratesim, in USD, of {Prices.load().date.isoformat()}" in said
 
@@ -136,7 +136,7 @@ def test_every_need_stands_in_the_table(shown, found):
     for each in found.at().values():
         if each.store != "none":
             assert f"{each.candidate} {each.operations:,.4g} {each.connections:,} " in said
-            assert f"{bytes_of(each.store_bytes)}" in said
+            assert f"{format_bytes(each.store_bytes)}" in said
             assert f"{each.server_rate:,.0f} requests/s" in said
 
 

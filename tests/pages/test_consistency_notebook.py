@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.consistency import cells
 from ratesim.pages.consistency.analysis import POLICIES, Map, cheapest, trial
 
@@ -89,14 +89,17 @@ def test_the_first_output_is_the_answer_to_the_readers_requirements(shown, found
     assert said.lower().startswith("no policy" if chosen is None else chosen.lower())
     lease, slow = of(found, "lease"), of(found, "eventual, 1 s")
     assert f"ask {lease['operations']:.2g} times per request" in said
-    assert f"admit {share(slow['over'])} too much" in said
-    assert f"waits {seconds(of(found, 'strong')['p50'])}" in said
+    assert f"admit {format_percent(slow['over'])} too much" in said
+    assert f"waits {format_seconds(of(found, 'strong')['p50'])}" in said
 
 
 def test_every_policy_stands_in_the_table_with_what_it_costs(shown, found):
     said = words(shown[1])
     for row in found.part("policies").itertuples():
-        assert f"{row.policy} {share(row.over)} {share(row.denied)} {seconds(row.p50)} {seconds(row.p99)}" in said
+        assert (
+            f"{row.policy} {format_percent(row.over)} {format_percent(row.denied)} {format_seconds(row.p50)} "
+            f"{format_seconds(row.p99)}" in said
+        )
 
 
 def test_every_figure_of_consistency_can_be_read_and_heard(shown):
@@ -123,7 +126,7 @@ def test_the_longer_the_interval_the_more_the_busiest_key_gets(found):
     seldom, often = (trial(found.traffic, interval, found.seed) for interval in (1.0, 0.003))
     assert 1.0 <= often.times < seldom.times
     assert len(seldom.asked) == len(often.asked) > len(seldom.admitted)
-    assert f"{seconds(1.0)} at 4 nodes, the busiest key gets {seldom.times:.2f} times its limit" in turned(
+    assert f"{format_seconds(1.0)} at 4 nodes, the busiest key gets {seldom.times:.2f} times its limit" in turned(
         found, interval=1.0
     )
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from ratesim.formatting import share
+from ratesim.formatting import format_percent
 from ratesim.pages.eviction import cells
 from ratesim.pages.eviction.analysis import Standing, best, standings, verdict
 from ratesim.pages.eviction.plots import pressure
@@ -44,10 +44,12 @@ def test_the_first_output_is_the_answer_and_says_what_the_numbers_say(shown, fou
     if entries.idxmin() != choice:
         assert f"{choice} where memory is bounded, {entries.idxmin()} where only the number of entries is" in said
     for how, mean in (("entries", entries), ("bytes", memory)):
-        it = f"With equally many {how}, {mean.idxmin()} over-admits {share(mean.min())} in the mean of {CASES} cases"
+        it = (
+            f"With equally many {how}, {mean.idxmin()} over-admits {format_percent(mean.min())} in the mean of {CASES} cases"
+        )
         assert it in said
     for policy in POLICIES:
-        assert re.search(rf"{policy} {re.escape(share(entries[policy]))} \d+ ", said), policy
+        assert re.search(rf"{policy} {re.escape(format_percent(entries[policy]))} \d+ ", said), policy
 
 
 def test_every_figure_can_be_read_and_heard(shown):
@@ -75,7 +77,7 @@ def test_what_was_evicted_adds_up(shown, found):
     rows = found.bounded("entries")
     lru = rows[(rows["policy"] == "LRU") & (rows["share"] == 0.5)]
     harmless = lru["harmless"].sum() / (lru["harmless"].sum() + lru["harmful"].sum())
-    assert re.search(rf"cost forgotten by a harmful one LRU .*? {re.escape(share(harmless))} \d", words(shown[2]))
+    assert re.search(rf"cost forgotten by a harmful one LRU .*? {re.escape(format_percent(harmless))} \d", words(shown[2]))
     assert (rows["hits"] + rows["harmful"] + rows["harmless"] <= rows["requests"]).all()
 
 

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ratesim.errors import Config
-from ratesim.formatting import seconds, share
+from ratesim.errors import ConfigurationError
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.faults import cells
-from ratesim.pages.faults.analysis import NAMES, Breaking, Broken, faults_of, standard
+from ratesim.pages.faults.analysis import NAMES, FaultComparison, FaultRun, faults_of, standard
 from ratesim.simulation.scenario.scenario import ScenarioError
 
 NOTEBOOK = "faults.ipynb"
@@ -19,19 +19,19 @@ SMALL = {"nodes": 4, "requests": 30.0, "keys": 4, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def found() -> Breaking:
-    return cells.broken(**SMALL)
+def found() -> FaultComparison:
+    return cells.compare_under_faults(**SMALL)
 
 
 def words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
 
 
-def of(found: Breaking, name: str) -> Broken:
+def of(found: FaultComparison, name: str) -> FaultRun:
     return next(each for each in found.candidates if each.name == name)
 
 
-def during(found: Breaking, name: str, kind: str) -> dict:
+def during(found: FaultComparison, name: str, kind: str) -> dict:
     rows = of(found, name).phases
     return rows[rows["phase"].str.startswith(kind)].to_dict("records")[0]
 
@@ -60,8 +60,8 @@ def test_what_cannot_break_is_refused_with_what_can():
         faults_of("meteor", 1.0, 2.0, 8)
     with pytest.raises(ScenarioError, match="at 1 s for -2 s"):
         faults_of("slow", 1.0, -2.0, 8)
-    with pytest.raises(Config, match="when_away"):
-        cells.broken(when_away="panic", requests=5.0)
+    with pytest.raises(ConfigurationError, match="on_store_failure"):
+        cells.compare_under_faults(on_store_failure="panic", requests=5.0)
 
 
 # What was simulated -----------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def test_hybrids_answer_every_request_and_open_they_admit_more_than_before(found
 
 
 def test_closed_they_deny_all_and_local_they_keep_to_their_share(found):
-    closed, local = (cells.broken(**SMALL, when_away=policy) for policy in ("fail_closed", "local"))
+    closed, local = (cells.compare_under_faults(**SMALL, on_store_failure=policy) for policy in ("fail_closed", "local"))
     away = during(closed, "hybrid strong", "failover")
     assert away["denied"] == away["requests"]
     assert of(closed, "hybrid strong").over[1] == pytest.approx(0.0, abs=0.02)
@@ -118,14 +118,17 @@ def test_memory_notices_no_fault_of_a_store(found):
 def test_the_first_output_is_the_verdict_and_says_what_the_numbers_say(shown, found):
     said = words(shown[0])
     redis, postgres = of(found, "redis"), of(found, "postgres")
-    if share(redis.failed) == share(postgres.failed):
-        assert f"With redis and postgres {share(redis.failed)} of the requests during the faults get no decision" in said
+    if format_percent(redis.failed) == format_percent(postgres.failed):
+        assert (
+            f"With redis and postgres {format_percent(redis.failed)} of the requests during the faults get no decision"
+            in said
+        )
     most = max((each for each in found.candidates if each.over[1] > 1.1 * each.over[0]), key=lambda each: each.over[1])
-    assert f"{most.name} most, {share(most.over[1])} too much instead of {share(most.over[0])}" in said
+    assert f"{most.name} most, {format_percent(most.over[1])} too much instead of {format_percent(most.over[0])}" in said
     assert (
         "a failover at 10 s for 5 s, a restart of node 0 at 25 s for 5 s and a partition of node 0 at 40 s for 30 s" in said
     )
-    assert "when_away = fail_open" in said
+    assert "on_store_failure = fail_open" in said
 
 
 def test_every_phase_of_every_candidate_stands_in_the_table(shown, found):
@@ -133,7 +136,7 @@ def test_every_phase_of_every_candidate_stands_in_the_table(shown, found):
     for each in found.candidates:
         for row in each.phases.to_dict("records"):
             assert f"{row['phase']} {row['requests']:,} " in said
-            assert f"{seconds(row['latency_p50'])} {seconds(row['latency_p99'])}" in said
+            assert f"{format_seconds(row['latency_p50'])} {format_seconds(row['latency_p99'])}" in said
 
 
 def test_every_figure_of_faults_can_be_read_and_heard(shown, found):
@@ -152,14 +155,16 @@ def test_every_figure_of_faults_can_be_read_and_heard(shown, found):
 
 def test_a_turn_to_a_longer_fault_or_another_policy_shows_another_picture(found):
     knobs = cells.turn(found)
-    pictures = [knobs.turn(when_away=policy, duration=3.0).data for policy in ("fail_open", "fail_closed")]
-    assert "when_away = fail_closed" in words(pictures[1])
+    pictures = [knobs.turn(on_store_failure=policy, duration=3.0).data for policy in ("fail_open", "fail_closed")]
+    assert "on_store_failure = fail_closed" in words(pictures[1])
     assert pictures[0] != pictures[1]
     assert "for 10 s" in words(knobs.turn(duration=10.0).data)
 
 
 def test_where_nothing_fails_it_says_so():
-    calm = cells.broken(fault="slow", start=2.0, duration=2.0, nodes=2, requests=10.0, keys=2, limit="100/second")
+    calm = cells.compare_under_faults(
+        fault="slow", start=2.0, duration=2.0, nodes=2, requests=10.0, keys=2, limit="100/second"
+    )
     said = words(cells.answer(calm).data)
     assert said.startswith("Nothing changes for memory, redis, postgres, ")
     assert "answers every request, whatever breaks" in cells.over_time(calm).data
@@ -169,5 +174,6 @@ def test_where_nothing_fails_it_says_so():
 def test_the_last_line_makes_the_page_again(shown):
     line = words(shown[-1]).split(" Same ")[0]
     assert line == (
-        "ratesim notebook faults -p nodes 4 -p limit 5/second -p when_away fail_open -p requests 30 -p keys 4 -p seed 3"
+        "ratesim notebook faults -p nodes 4 -p limit 5/second -p on_store_failure fail_open -p requests 30 -p keys 4 "
+        "-p seed 3"
     )

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.limit import Limit
 from ratesim.pages.incident import advice_cells, cells
-from ratesim.pages.incident.analysis import Setting, simulated
+from ratesim.pages.incident.analysis import GatewaySetup, simulated
 from ratesim.pages.incident.rule import bends, expected, interval_for, most, operations, rule
 from ratesim.pages.incident.sources import PUBLISHED, RECORD
 
@@ -140,7 +140,7 @@ def test_one_published_number_is_fitted_and_the_other_predicted(found):
 
 
 def test_the_same_seed_gives_the_same_decisions_and_another_does_not():
-    setting = Setting(part="", limit=LIMIT, replicas=3, offered=1500.0, interval=0.05)
+    setting = GatewaySetup(part="", limit=LIMIT, replicas=3, offered=1500.0, interval=0.05)
     once, again, other = (simulated([setting], [seed], 2) for seed in (1, 1, 2))
     assert once.equals(again)
     assert once["excess"].to_list() != other["excess"].to_list()
@@ -189,7 +189,10 @@ def test_the_first_output_is_the_answer_and_says_what_the_numbers_say(shown, fou
     rows = found.beside("replicas")
     off = (rows["overshoot"] / rows["rule"] - 1.0)[rows["holds"]].abs().max()
     low, high = bends(found.limit, 8, found.offered, found.answers["same_zone"])
-    assert f"From {seconds(3 * low)} to {seconds(0.6 * high)} that is right within {share(off)} here." in said
+    assert (
+        f"From {format_seconds(3 * low)} to {format_seconds(0.6 * high)} that is right within {format_percent(off)} here."
+        in said
+    )
     assert "overshoot you can bear / ((replicas − 1) × requests per second at one replica)" in said
 
 
@@ -220,5 +223,5 @@ def test_the_page_names_every_interval_that_it_chose(shown, found):
     said = words(shown[8])
     assert said == words(advice_cells.choose(found).data)
     for row in found.beside("chosen").itertuples():
-        assert seconds(row.interval) in said
+        assert format_seconds(row.interval) in said
     assert "no interval does" in said

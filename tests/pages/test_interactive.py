@@ -5,11 +5,11 @@ from __future__ import annotations
 import nbformat
 import pytest
 
-from ratesim.formatting import seconds
+from ratesim.formatting import format_seconds
 from ratesim.notebook import execute, render
-from ratesim.pages.html import HTML, escaped
-from ratesim.pages.interactive import Knob, knobs
-from ratesim.progress import STATIC, shown
+from ratesim.pages.html import HTML, escape_html
+from ratesim.pages.interactive import Choice, interactive
+from ratesim.progress import STATIC, progress_bar
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -17,7 +17,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def counted(calls):
     def picture(nodes, interval):
         calls.append((nodes, interval))
-        return HTML(f"<p>{nodes} nodes, {seconds(interval)}</p>")
+        return HTML(f"<p>{nodes} nodes, {format_seconds(interval)}</p>")
 
     return picture
 
@@ -29,8 +29,10 @@ def calls():
 
 @pytest.fixture
 def turning(calls):
-    return knobs(
-        counted(calls), nodes=Knob("nodes", (1, 2, 8), 2), interval=Knob("interval", (0.01, 0.1, 1.0), 0.1, seconds)
+    return interactive(
+        counted(calls),
+        nodes=Choice("nodes", (1, 2, 8), 2),
+        interval=Choice("interval", (0.01, 0.1, 1.0), 0.1, format_seconds),
     )
 
 
@@ -58,7 +60,7 @@ def test_a_turn_shows_another_picture_and_turning_back_computes_nothing(turning,
 
 
 def test_where_a_knob_starts_can_be_chosen_again(calls):
-    turning = knobs(counted(calls), nodes=Knob("nodes", (1, 2, 8), 3), interval=Knob("interval", (0.1,), 0.1))
+    turning = interactive(counted(calls), nodes=Choice("nodes", (1, 2, 8), 3), interval=Choice("interval", (0.1,), 0.1))
     assert [value for _, value in turning.controls["nodes"].options] == [1, 2, 3, 8]
     assert turning.controls["nodes"].value == 3
 
@@ -69,17 +71,17 @@ def test_what_goes_wrong_while_turning_is_said_beside_the_knob():
             raise ValueError("<b>no</b>")
         return HTML("<p>fine</p>")
 
-    turning = knobs(broken, nodes=Knob("nodes", (1, 2), 1))
+    turning = interactive(broken, nodes=Choice("nodes", (1, 2), 1))
     with pytest.raises(ValueError, match="no"):
         turning.turn(nodes=2)
     controls, picture = turning.widget.children
-    assert controls.children[-1].value == escaped("ValueError: <b>no</b>")
+    assert controls.children[-1].value == escape_html("ValueError: <b>no</b>")
     assert picture.value == "<p>fine</p>"
 
 
 def test_a_function_that_fails_at_once_fails_where_it_is_called():
     with pytest.raises(ZeroDivisionError):
-        knobs(lambda nodes: HTML(str(1 / nodes)), nodes=Knob("nodes", (0, 1), 0))
+        interactive(lambda nodes: HTML(str(1 / nodes)), nodes=Choice("nodes", (0, 1), 0))
 
 
 def test_static_there_is_the_picture_and_nothing_else(turning, monkeypatch):
@@ -90,7 +92,7 @@ def test_static_there_is_the_picture_and_nothing_else(turning, monkeypatch):
 
 def test_static_no_bar_is_shown(monkeypatch, capsys):
     monkeypatch.setenv(STATIC, "1")
-    with shown(True) as tell:
+    with progress_bar(True) as tell:
         tell(1, 2, "half")
     assert capsys.readouterr() == ("", "")
 

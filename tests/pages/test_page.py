@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ratesim.notebook.render import anchor, heading
-from ratesim.pages.html import details, html_table, shown
+from ratesim.pages.html import details, figure_html, html_table
 from ratesim.pages.recommendation.build import render
 from ratesim.pages.style import to_svg
 
@@ -84,9 +84,9 @@ def test_two_figures_on_a_page_share_no_id_and_every_reference_finds_its_own():
 
 
 def test_a_figure_takes_the_focus_and_is_drawn_the_same_twice():
-    figure = shown((_drawn(2.0), 'Says "so"'), "One line.").data
+    figure = figure_html((_drawn(2.0), 'Says "so"'), "One line.").data
     assert '<svg role="img" aria-label="Says &quot;so&quot;" tabindex="0"' in figure
-    assert figure == shown((_drawn(2.0), 'Says "so"'), "One line.").data
+    assert figure == figure_html((_drawn(2.0), 'Says "so"'), "One line.").data
 
 
 @pytest.mark.parametrize(

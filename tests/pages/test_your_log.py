@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ratesim.limit import InvalidLimit, Limit
-from ratesim.pages.your_log.analysis import looked
+from ratesim.limit import InvalidLimitError, Limit
+from ratesim.pages.your_log.analysis import analyze_log
 from ratesim.pages.your_log.arrivals import arrivals, busiest, dispersion, gaps, over_time
 from ratesim.pages.your_log.limits import Trial, round_rates
-from ratesim.pages.your_log.rejections import refused
+from ratesim.pages.your_log.rejections import rejected_requests
 from ratesim.pages.your_log.skew import client, exponent, gini, skew
 from ratesim.pages.your_log.words import amount, length, limit_of, many, per, short
 from ratesim.simulation.results.oracle import exact_trace
@@ -217,24 +217,24 @@ def test_where_nothing_costs_anything_there_is_no_limit_to_suggest():
 
 def test_answers_429_are_counted_and_so_is_who_came_again():
     trace = Trace([0, 10, 69, 200, 201], [0, 0, 0, 1, 0], "ab", cost=[1, 2, 3, 4, 5], status=[429, 429, 503, 429, 200])
-    found = refused(trace, 60.0)
+    found = rejected_requests(trace, 60.0)
     assert (found.known, found.many, found.clients, found.again, found.unavailable) == (True, 3, 2, 2, 1)
     assert found.share == 0.6
     assert (found.cost, found.other_cost) == (7 / 3, 4.0)
 
 
 def test_a_log_without_answers_says_nothing_of_them():
-    assert not refused(Trace([0], [0], "a"), 60.0).known
-    assert refused(Trace([0], [0], "a", status=[200]), 60.0).many == 0
+    assert not rejected_requests(Trace([0], [0], "a"), 60.0).known
+    assert rejected_requests(Trace([0], [0], "a", status=[200]), 60.0).many == 0
 
 
 def test_what_was_answered_429_is_demand_as_all_else(tmp_path):
     lines = "".join(f"{i / 10},u,{429 if i >= 5 else 200}\n" for i in range(15))
     (tmp_path / "a.csv").write_text(f"time,user,status\n{lines}")
-    found = looked(str(tmp_path / "a.csv"), key="user")
+    found = analyze_log(str(tmp_path / "a.csv"), key="user")
     assert len(found.trace) == 15
     assert found.suggestion.effect.limit.rate == 15.0
-    assert (found.refused.many, found.refused.again) == (10, 9)
+    assert (found.rejected.many, found.rejected.again) == (10, 9)
 
 
 # How it is asked and said ----------------------------------------------------------------------------------------------
@@ -258,8 +258,8 @@ def test_what_was_answered_429_is_demand_as_all_else(tmp_path):
     ],
 )
 def test_what_cannot_be_asked_is_one_line_that_says_so(asked, problem):
-    with pytest.raises((ValueError, InvalidLimit)) as caught:
-        looked(**asked)
+    with pytest.raises((ValueError, InvalidLimitError)) as caught:
+        analyze_log(**asked)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -16,11 +16,11 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from ratesim.formatting import share
+from ratesim.formatting import format_percent
 from ratesim.pages.html import HTML
 from ratesim.pages.recommendation.build import notebooks
 from ratesim.pages.your_log import cells
-from ratesim.pages.your_log.analysis import Look, looked
+from ratesim.pages.your_log.analysis import LogAnalysis, analyze_log
 from ratesim.pages.your_log.words import limit_of
 from traffic import Poisson, Workload, Zipf
 
@@ -38,7 +38,7 @@ def executed(out: Path, **parameters: object) -> list[str]:
     return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
 
 
-def pieces(found: Look) -> list[str]:
+def pieces(found: LogAnalysis) -> list[str]:
     """The same without a kernel."""
     made: list[HTML] = [getattr(cells, name)(found) for name in CELLS]
     return [piece.data for piece in made]
@@ -54,8 +54,8 @@ def shown(tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def found() -> Look:
-    return looked()
+def found() -> LogAnalysis:
+    return analyze_log()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_first_output_is_the_suggested_limit_and_what_it_would_do(shown, fou
     assert shown[0].startswith('<p class="verdict">')
     assert words(shown[0]).startswith(
         f"{limit_of(effect.limit)} for each client: it would touch {effect.touched:,} of {effect.clients:,} clients "
-        f"({share(effect.touched_share)}) and deny {share(effect.denied_share)} of the requests."
+        f"({format_percent(effect.touched_share)}) and deny {format_percent(effect.denied_share)} of the requests."
     )
     assert 0 < effect.touched_share <= 0.01
     assert effect.denied_share <= 0.05
@@ -88,7 +88,7 @@ def test_every_period_has_its_own_suggestion_and_the_next_smaller_beside_it(show
     assert set(found.suggestions) == {1.0, 60.0, 3600.0}
     for each in found.suggestions.values():
         effect = each.effect
-        assert f"{limit_of(effect.limit)} {effect.touched} {share(effect.touched_share)} {effect.denied}" in said
+        assert f"{limit_of(effect.limit)} {effect.touched} {format_percent(effect.touched_share)} {effect.denied}" in said
 
 
 def test_what_the_log_holds_is_said_with_its_figures(shown, found):
@@ -104,7 +104,7 @@ def test_the_table_of_rates_says_who_would_be_limited_at_each(shown, found):
     said = words(shown[6])
     for ladder in found.ladders.values():
         for each in ladder:
-            assert f"{limit_of(each.limit)} {each.touched:,} {share(each.touched_share)} {each.denied:,}" in said
+            assert f"{limit_of(each.limit)} {each.touched:,} {format_percent(each.touched_share)} {each.denied:,}" in said
 
 
 def test_who_would_be_touched_is_shown_with_what_is_denied(shown, found):
@@ -133,7 +133,7 @@ def test_the_notebook_shows_what_its_parts_make(shown, found):
 
 def test_a_log_of_a_service_that_limits_says_so_first_and_replays_its_429s(log):
     rows = [("10.0.0.1", 5, second, 429 if second >= 10 else 200) for second in range(30)]
-    found = looked(log(*rows, ("10.0.0.2", 6, 0, 503)))
+    found = analyze_log(log(*rows, ("10.0.0.2", 6, 0, 503)))
     said = [words(html) for html in pieces(found)]
     told = (
         "This log already contains 20 answers 429 (65 %): the service limits. They are replayed as demand; clients that "
@@ -145,13 +145,13 @@ def test_a_log_of_a_service_that_limits_says_so_first_and_replays_its_429s(log):
     assert "Answers 503: 1 (3.2 %)" in said[5]
     assert "31 requests of 2 clients" in said[1]
     assert found.suggestion.effect.limit.rate == 30.0  # what was asked, not the 10 that were answered
-    assert found.trace.origin.notes[0] == "the service limits: 20 answers 429 (64.5 %) are replayed as demand"
+    assert found.trace.provenance.notes[0] == "the service limits: 20 answers 429 (64.5 %) are replayed as demand"
 
 
 def test_refused_requests_that_cost_less_are_pointed_out(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("time,user,tokens,status\n1,a,500,200\n2,a,300,200\n3,a,0,429\n4,a,10,429\n")
-    said = words(cells.hidden(looked(str(path), key="user", cost="tokens")).data)
+    said = words(cells.hidden(analyze_log(str(path), key="user", cost="tokens")).data)
     assert "A request answered 429 costs 5 in the mean of this log, any other 400" in said
 
 
@@ -159,7 +159,7 @@ def test_refused_requests_that_cost_less_are_pointed_out(tmp_path):
 
 
 def test_nobody_is_named_who_is_not_to_be():
-    found = looked(names=False)
+    found = analyze_log(names=False)
     page = "".join(pieces(found))
     assert "client 1" in page
     assert not [name for name in found.trace.keys if name in words(page)]
@@ -169,7 +169,7 @@ def test_nobody_is_named_who_is_not_to_be():
 
 def test_names_from_a_log_are_escaped_and_shortened(log):
     evil, long = "<script>alert(1)</script>", "x" * 300
-    page = "".join(pieces(looked(log(*[(evil, 5, 1, 200)] * 9, *[(long, 5, 2, 200)] * 9, ("\x1b[31m$x$", 5, 3, 200)))))
+    page = "".join(pieces(analyze_log(log(*[(evil, 5, 1, 200)] * 9, *[(long, 5, 2, 200)] * 9, ("\x1b[31m$x$", 5, 3, 200)))))
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert long not in page
@@ -178,7 +178,7 @@ def test_names_from_a_log_are_escaped_and_shortened(log):
 
 def test_what_was_asked_is_quoted_in_the_command_that_repeats_it(log, tmp_path):
     path = Path(log(("a", 5, 1, 200))).rename(tmp_path / "a b;<c>.log")
-    said = words(cells.reproduce(looked(str(path), key="client+endpoint", touched=0.5)).data)
+    said = words(cells.reproduce(analyze_log(str(path), key="client+endpoint", touched=0.5)).data)
     assert f"-p log '{path}' -p key client+endpoint -p touched 0.5" in said
 
 
@@ -206,7 +206,7 @@ def test_the_notebook_runs_on_tokens_that_one_key_takes(tmp_path):
     ],
 )
 def test_small_and_sudden_logs_have_a_page(log, rows, rate, algorithm):
-    found = looked(log(*rows), algorithm=algorithm)
+    found = analyze_log(log(*rows), algorithm=algorithm)
     assert all(len(html) > 20 for html in pieces(found))
     assert found.suggestion.effect.limit.rate == rate
 
@@ -216,7 +216,7 @@ def test_a_log_of_many_clients_keeps_its_page_small(tmp_path):
     rows = zip(trace.time.tolist(), trace.key.tolist(), strict=True)
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(("time,user\n" + "".join(f"{t},u{k}\n" for t, k in rows)).encode()))
-    found = looked(str(path), key="user")
+    found = analyze_log(str(path), key="user")
     assert sum(map(len, pieces(found))) < 500_000
     assert found.skew.exponent is not None
     assert found.skew.exponent.low <= 0.9 <= found.skew.exponent.high
@@ -226,7 +226,7 @@ def test_a_log_of_many_clients_keeps_its_page_small(tmp_path):
     ("parameters", "problem"),
     [
         ({"log": "nowhere.log"}, "LogError: nowhere.log: no such file; check the path"),
-        ({"period": "moon"}, "InvalidLimit: period 'moon': write second, minute, hour"),
+        ({"period": "moon"}, "InvalidLimitError: period 'moon': write second, minute, hour"),
     ],
 )
 def test_what_cannot_be_read_ends_in_one_line(tmp_path, parameters, problem):

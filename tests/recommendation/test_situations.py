@@ -22,7 +22,7 @@ from ratesim.recommendation import recommend
 from ratesim.recommendation.assess.assessment import Assessment, persistence
 from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.investigate.study import study
-from ratesim.simulation.analysis.limit_pressure import binding
+from ratesim.simulation.analysis.limit_pressure import limit_pressure
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.grid import variants
@@ -229,7 +229,7 @@ def test_what_a_novice_would_choose_fails_for_the_reason_that_is_given(name: str
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_limit_binds_so_that_there_is_something_to_get_wrong(name: str) -> None:
     asked = small(name)
-    assert binding(asked.limit.limit(), asked.trace(), asked.warmup)["binds"]
+    assert limit_pressure(asked.limit.limit(), asked.trace(), asked.warmup).is_binding
 
 
 # Where the folklore needs a second look ----------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_a_hybrid_that_reads_again_each_second_does_not_ride_out_an_outage() -> 
 def test_a_token_does_not_keep_a_limit_that_many_clients_share() -> None:
     brings = Candidate(name="session", storage=f"{NEAR.replace('eventual', 'session')}&sync_interval=1.0")
     alone, among_many = (
-        run(asked, brings, profile=PROFILE).score.over_admission
+        run(asked, brings, profile=PROFILE).accuracy.over_admission
         for asked in (variants(small("three-nodes"), {"workload.sessions": [count]})[0].scenario for count in (1, 10))
     )
     assert alone == 0 < among_many
@@ -276,7 +276,7 @@ def test_around_an_edge_only_a_fixed_window_admits_twice(algorithm: str, times: 
     herd = np.floor(result.trace.time[result.allowed] / period + 0.5).astype(int)  # the edge that is nearest
     admitted = np.bincount((herd - herd.min()) * len(result.trace.keys) + result.trace.key[result.allowed])
     assert admitted.max() == times * variant.scenario.limit.limit().rate
-    assert result.score.over_admission == 0  # each is exact by its own rule
+    assert result.accuracy.over_admission == 0  # each is exact by its own rule
 
 
 # The files and the table -------------------------------------------------------------------------------------

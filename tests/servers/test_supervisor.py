@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from ratesim.servers import supervisor
-from ratesim.servers.supervisor import Account, Keeper, ServerError
+from ratesim.servers.supervisor import Account, ProcessSupervisor, ServerError
 
 DEAF = "trap '' TERM; echo up; while :; do sleep 1; done"
 
 
 @pytest.fixture
 def keeper():
-    with Keeper("test", stop=signal.SIGTERM) as one:
+    with ProcessSupervisor("test", stop=signal.SIGTERM) as one:
         yield one
 
 
@@ -67,12 +67,12 @@ def test_a_program_that_is_not_there_is_an_error_and_the_keeper_goes_on(keeper):
 
 def test_a_parent_directory_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(ServerError, match=r"no directory for the server could be made in .*missing"):
-        Keeper("test", stop=signal.SIGTERM, parent=str(tmp_path / "missing"))
+        ProcessSupervisor("test", stop=signal.SIGTERM, parent=str(tmp_path / "missing"))
 
 
 def test_a_server_deaf_to_its_signal_is_killed(monkeypatch):
     monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.2)
-    with Keeper("test", stop=signal.SIGTERM) as keeper:
+    with ProcessSupervisor("test", stop=signal.SIGTERM) as keeper:
         pid = keeper.start(["/bin/sh", "-c", DEAF], "log")
         keeper.wait_for("sh", lambda: keeper.tail("log") or None, log="log", pid=pid)
     assert not is_alive(pid)
@@ -96,7 +96,7 @@ def test_terminating_the_keeper_itself_leaves_nothing(keeper):
 
 
 def test_killing_the_keeper_itself_leaves_nothing_either():
-    keeper = Keeper("test", stop=signal.SIGTERM)
+    keeper = ProcessSupervisor("test", stop=signal.SIGTERM)
     pid = keeper.start(["/bin/sleep", "600"], "log")
     keeper._process.kill()
     keeper._process.wait()

@@ -20,7 +20,7 @@ from ratesim.storage import (
     RedisStorage,
     RedisStorageConfig,
 )
-from ratesim.storage.prometheus import MeteredStorage
+from ratesim.storage.prometheus import InstrumentedStorage
 
 HYBRIDS = {
     "hybrid-strong": HybridStorageConfig(consistency="strong", write="write_through"),
@@ -47,7 +47,7 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
     if name == "memory":
         return MemoryStorage(runtime=runtime)
     if name == "metered":
-        return MeteredStorage(MemoryStorage(runtime=runtime), CollectorRegistry())
+        return InstrumentedStorage(MemoryStorage(runtime=runtime), CollectorRegistry())
     if name in ("postgres", "hybrid-postgres"):
         url = request.getfixturevalue("postgres_server").url
         postgres = PostgresStorage(PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4), runtime)

@@ -8,8 +8,8 @@ import math
 import pytest
 
 from ratesim import Limit
-from ratesim.errors import Serialization
-from ratesim.limit import InvalidLimit
+from ratesim.errors import SerializationError
+from ratesim.limit import InvalidLimitError
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import Charge, MemoryStorage, RateLimitStorage, Request
 
@@ -142,7 +142,7 @@ async def test_states_are_put_and_found_in_batches(storage: RateLimitStorage, cl
 
 async def test_a_damaged_state_is_refused(storage: RateLimitStorage) -> None:
     for fields in ({"window_start": 1.0}, {"window_start": 1.0, "count": math.nan}):
-        with pytest.raises(Serialization):
+        with pytest.raises(SerializationError):
             await storage.set_state("user", RateLimitState(AlgorithmData("fixed_window", fields), NOW, NOW))
 
 
@@ -208,10 +208,10 @@ async def test_scores_go_to_the_limits_that_learn(storage: RateLimitStorage) -> 
     assert state is not None
     assert state.algorithm_data.fields["performance_score"] == pytest.approx(0.85)
     assert await storage.get_state("user", "other") is None
-    with pytest.raises(InvalidLimit, match="gcra: does not learn"):
+    with pytest.raises(InvalidLimitError, match="gcra: does not learn"):
         await storage.observe("user", both[1], 0.5, NOW)
     for score in (-0.1, 1.1, math.nan):
-        with pytest.raises(InvalidLimit, match="score"):
+        with pytest.raises(InvalidLimitError, match="score"):
             await storage.observe("user", both, score, NOW)
 
 
@@ -224,13 +224,13 @@ async def test_any_identifier_will_do(storage: RateLimitStorage, identifier: str
 
 async def test_what_makes_no_sense_is_refused_before_anything_happens(storage: RateLimitStorage) -> None:
     for cost in (-1.0, math.nan, math.inf):
-        with pytest.raises(InvalidLimit):
+        with pytest.raises(InvalidLimitError):
             await storage.acquire("user", LIMIT, cost=cost, now=NOW)
-    with pytest.raises(InvalidLimit):
+    with pytest.raises(InvalidLimitError):
         await storage.acquire("user", Limit(5, 60.0, "fixed_window", burst=3), now=NOW)
-    with pytest.raises(InvalidLimit):
+    with pytest.raises(InvalidLimitError):
         await storage.acquire("user", Limit(5, 60.0, "no_such"), now=NOW)
-    with pytest.raises(InvalidLimit):
+    with pytest.raises(InvalidLimitError):
         await storage.acquire("user", (), now=NOW)
     assert await storage.get_state("user") is None
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratesim.errors import Capacity, Config, ConnectionFailed, StorageError, Timeout
+from ratesim.errors import CapacityError, ConfigurationError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server, postgres
@@ -367,7 +367,7 @@ async def test_what_postgresql_cannot_hold_fails_alone_and_says_why(server: Serv
         assert isinstance(answers[1], Decision)
         assert isinstance(answers[2], StorageError)
         assert "surrogate" in str(answers[2])
-        assert isinstance(answers[3], Capacity)
+        assert isinstance(answers[3], CapacityError)
         with pytest.raises(StorageError, match="NUL"):
             await storage.acquire("a\0b", limit)
 
@@ -378,9 +378,9 @@ async def test_what_postgresql_cannot_hold_fails_alone_and_says_why(server: Serv
 async def test_an_unreachable_server_is_one_line_that_names_it_without_its_password() -> None:
     url = "postgresql://me:hush@127.0.0.1:9/db?password=hush"
     storage = PostgresStorage(PostgresStorageConfig(url=url, connection_timeout=2.0, retries=0))
-    with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:9.*start it") as caught:
+    with pytest.raises(StorageConnectionError, match=r"127\.0\.0\.1:9.*start it") as caught:
         await storage.open()
-    with pytest.raises(ConnectionFailed) as again:
+    with pytest.raises(StorageConnectionError) as again:
         await storage.acquire("x", Limit(1, 1))
     assert not caught.value.sent
     assert not again.value.sent
@@ -396,7 +396,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
     port = mute.sockets[0].getsockname()[1]
     storage = PostgresStorage(PostgresStorageConfig(url=f"postgresql://127.0.0.1:{port}/x", connection_timeout=0.3))
     start = time.monotonic()
-    with pytest.raises(ConnectionFailed, match=f"127.0.0.1:{port}"):
+    with pytest.raises(StorageConnectionError, match=f"127.0.0.1:{port}"):
         await storage.open()
     assert time.monotonic() - start < 10  # it would say nothing for 30
     await storage.close()
@@ -419,7 +419,7 @@ def test_passwords_are_starred_out(text: str) -> None:
 
 
 def test_a_url_that_is_none_is_refused_without_its_password() -> None:
-    with pytest.raises(Config) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         PostgresStorage(PostgresStorageConfig(url="postgres//me:hush@host"))
     assert "hush" not in str(caught.value)
 
@@ -431,11 +431,11 @@ async def test_a_statement_that_waits_too_long_is_a_timeout(server: Server) -> N
             try:
                 await storage.acquire("held", limit, now=NOW)
                 break
-            except Timeout:
+            except StorageTimeoutError:
                 assert attempt < 19
         async with await psycopg.AsyncConnection.connect(server.url) as holder:
             await holder.execute("SELECT 1 FROM ratesim_state WHERE identifier = 'held' FOR UPDATE")
-            with pytest.raises(Timeout):
+            with pytest.raises(StorageTimeoutError):
                 await storage.acquire("held", limit, now=NOW)
         assert await storage.acquire("held", limit, now=NOW)
 
@@ -449,7 +449,7 @@ async def test_a_broken_connection_is_ours_and_the_next_request_finds_a_new_one(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
                 "WHERE application_name = 'ratesim' AND pid <> pg_backend_pid()"
             )
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(StorageConnectionError):
             await storage.acquire("x", limit, now=NOW)
         assert await storage.acquire("x", limit, now=NOW)
 
@@ -458,5 +458,5 @@ async def test_a_closed_storage_says_so_and_closing_twice_is_nothing_more(server
     storage = await storage_of(server).open()
     await storage.close()
     await storage.close()
-    with pytest.raises(ConnectionFailed, match="closed"):
+    with pytest.raises(StorageConnectionError, match="closed"):
         await storage.acquire("x", Limit(1, 1))

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import ratesim
 from ratesim import Limit
-from ratesim.errors import Config, ConnectionFailed, StorageError, Timeout
+from ratesim.errors import ConfigurationError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.runtime import AsyncioRuntime, SimRuntime
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import (
@@ -27,7 +27,7 @@ from ratesim.storage import (
     RedisStorageConfig,
     Request,
 )
-from ratesim.storage.prometheus import BUCKETS, MeteredStorage
+from ratesim.storage.prometheus import BUCKETS, InstrumentedStorage
 
 NAME = "rate_limit_storage_"
 LIMIT = Limit(5, 60.0, "fixed_window")
@@ -51,14 +51,14 @@ def a_redis(runtime: AsyncioRuntime, **options: object) -> RedisStorage:
 class Refusing(MemoryStorage):
     """A storage whose answers are errors."""
 
-    error: Exception = ConnectionFailed("no server")
+    error: Exception = StorageConnectionError("no server")
 
     async def acquire(self, *_, **__):
         raise self.error
 
 
 async def test_operations_are_counted_by_their_names(registry):
-    async with MeteredStorage(MemoryStorage(), registry) as storage:
+    async with InstrumentedStorage(MemoryStorage(), registry) as storage:
         for _ in range(3):
             await storage.acquire("user", LIMIT)
         await storage.peek("user", LIMIT)
@@ -70,7 +70,7 @@ async def test_operations_are_counted_by_their_names(registry):
 
 
 async def test_a_batch_is_one_call_and_as_many_operations_as_it_has_items(registry):
-    async with MeteredStorage(MemoryStorage(), registry) as storage:
+    async with InstrumentedStorage(MemoryStorage(), registry) as storage:
         await storage.acquire_many([Request("a", LIMIT), Request("b", LIMIT)])
         state = RateLimitState(AlgorithmData.of("fixed_window", [NOW, 1.0]), NOW, NOW, 1)
         await storage.batch_set([("a", state, None), ("b", state, None), ("c", state, None)])
@@ -81,7 +81,7 @@ async def test_a_batch_is_one_call_and_as_many_operations_as_it_has_items(regist
 
 
 async def test_the_buckets_are_the_sketchs(registry):
-    async with MeteredStorage(MemoryStorage(), registry) as storage:
+    async with InstrumentedStorage(MemoryStorage(), registry) as storage:
         await storage.acquire("user", LIMIT)
     assert len(BUCKETS) == 15
     assert (BUCKETS[0], BUCKETS[1], BUCKETS[14]) == (1e-4, 2e-4, pytest.approx(1.6384))
@@ -91,13 +91,13 @@ async def test_the_buckets_are_the_sketchs(registry):
 
 
 async def test_a_threshold_is_the_bound_of_a_bucket(registry):
-    storage = MeteredStorage(MemoryStorage(), registry, thresholds=(0.002,))
+    storage = InstrumentedStorage(MemoryStorage(), registry, thresholds=(0.002,))
     await storage.acquire("user", LIMIT)
     labels = {"operation": "acquire", "storage_type": "memory", "le": "0.002"}
     assert told(registry, "operation_duration_seconds_bucket", **labels) == 1
-    MeteredStorage(MemoryStorage(), registry, thresholds=(0.002, 1e-4))
-    with pytest.raises(Config, match=r"0\.003.*first storage"):
-        MeteredStorage(MemoryStorage(), registry, thresholds=(0.003,))
+    InstrumentedStorage(MemoryStorage(), registry, thresholds=(0.002, 1e-4))
+    with pytest.raises(ConfigurationError, match=r"0\.003.*first storage"):
+        InstrumentedStorage(MemoryStorage(), registry, thresholds=(0.003,))
 
 
 async def test_durations_are_those_of_simulated_time(registry):
@@ -109,7 +109,7 @@ async def test_durations_are_those_of_simulated_time(registry):
             await runtime.sleep(0.75)
             return await super().acquire(identifier, limit, cost, now, session)
 
-    storage = MeteredStorage(Slow(runtime=runtime), registry)
+    storage = InstrumentedStorage(Slow(runtime=runtime), registry)
     task = runtime.spawn(storage.acquire("user", LIMIT))
     environment.run()
     assert task.done()
@@ -117,11 +117,11 @@ async def test_durations_are_those_of_simulated_time(registry):
     assert told(registry, "operation_duration_seconds_sum", **labels) == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize("error", [ConnectionFailed("no server"), Timeout("late"), StorageError("else")])
+@pytest.mark.parametrize("error", [StorageConnectionError("no server"), StorageTimeoutError("late"), StorageError("else")])
 async def test_an_error_is_counted_by_its_kind_and_raised(registry, error):
     inner = Refusing()
     inner.error = error
-    storage = MeteredStorage(inner, registry, "broken")
+    storage = InstrumentedStorage(inner, registry, "broken")
     with pytest.raises(type(error)):
         await storage.acquire("user", LIMIT)
     labels = {"operation": "acquire", "storage_type": "broken"}
@@ -133,49 +133,49 @@ async def test_an_error_is_counted_by_its_kind_and_raised(registry, error):
 async def test_a_clock_that_was_set_back_takes_nothing_from_the_sum(registry):
     times = iter([NOW, NOW - 5.0])
     inner = Refusing(runtime=AsyncioRuntime(lambda: next(times)))
-    with pytest.raises(ConnectionFailed):
-        await MeteredStorage(inner, registry).acquire("user", LIMIT)
+    with pytest.raises(StorageConnectionError):
+        await InstrumentedStorage(inner, registry).acquire("user", LIMIT)
     labels = {"operation": "acquire", "storage_type": "memory"}
     assert told(registry, "operation_duration_seconds_sum", **labels) == 0.0
 
 
 async def test_what_a_memory_counts_is_read_when_it_is_scraped(registry):
     memory = MemoryStorage(MemoryStorageConfig(max_entries=2, memory_limit=10_000_000))
-    storage = MeteredStorage(memory, registry)
+    storage = InstrumentedStorage(memory, registry)
     level = {"storage_type": "memory", "cache_level": "l1"}
     assert told(registry, "hit_rate", **level) is None
     for user in ("a", "a", "b", "c"):  # a is not as good as new when c takes its place
         await storage.acquire(user, LIMIT)
     assert told(registry, "hit_rate", **level) == 0.25
     assert told(registry, "entries", **level) == 2
-    assert told(registry, "bytes", **level) == memory.stats().bytes > 0
+    assert told(registry, "bytes", **level) == memory.get_stats_nowait().bytes > 0
     assert told(registry, "evictions_total", **level) == 1
     assert told(registry, "harmful_evictions_total", **level) == 1
-    assert told(registry, "forgotten_cost_total", **level) == memory.stats().cost_forgotten > 0
+    assert told(registry, "forgotten_cost_total", **level) == memory.get_stats_nowait().cost_forgotten > 0
 
 
 async def test_bytes_that_nobody_counts_are_not_told_rather_than_walked_for(registry):
-    await MeteredStorage(MemoryStorage(), registry).acquire("user", LIMIT)
+    await InstrumentedStorage(MemoryStorage(), registry).acquire("user", LIMIT)
     assert told(registry, "bytes", storage_type="memory", cache_level="l1") is None
     assert told(registry, "entries", storage_type="memory", cache_level="l1") == 1
 
 
 async def test_what_a_closed_storage_counted_stays_and_what_it_held_goes(registry):
     level = {"storage_type": "memory", "cache_level": "l1"}
-    async with MeteredStorage(MemoryStorage(), registry) as first:
+    async with InstrumentedStorage(MemoryStorage(), registry) as first:
         await first.acquire("user", LIMIT)
     await first.close()
     assert told(registry, "lookups_total", **level) == 1
     assert told(registry, "entries", **level) is None
-    async with MeteredStorage(MemoryStorage(), registry) as second:
+    async with InstrumentedStorage(MemoryStorage(), registry) as second:
         await second.acquire("user", LIMIT)
         assert told(registry, "lookups_total", **level) == 2
         assert told(registry, "entries", **level) == 1
 
 
 async def test_storages_of_one_type_are_added_up_and_those_of_others_are_not(registry):
-    first, second = MeteredStorage(MemoryStorage(), registry), MeteredStorage(MemoryStorage(), registry)
-    other = MeteredStorage(MemoryStorage(), registry, "other")
+    first, second = InstrumentedStorage(MemoryStorage(), registry), InstrumentedStorage(MemoryStorage(), registry)
+    other = InstrumentedStorage(MemoryStorage(), registry, "other")
     for storage in (first, second, second, other):
         await storage.acquire("user", LIMIT)
     for kind, operations, entries in (("memory", 3, 2), ("other", 1, 1)):
@@ -185,7 +185,7 @@ async def test_storages_of_one_type_are_added_up_and_those_of_others_are_not(reg
 
 async def test_of_a_served_storage_the_client_is_told_and_the_server_not_asked(registry, clock):
     redis = a_redis(AsyncioRuntime(clock))
-    async with MeteredStorage(redis, registry) as storage:
+    async with InstrumentedStorage(redis, registry) as storage:
         await storage.acquire("user", LIMIT)
         batches = redis.client.batches
         assert told(registry, "batches_total", storage_type="redis") == batches == 1
@@ -196,20 +196,20 @@ async def test_of_a_served_storage_the_client_is_told_and_the_server_not_asked(r
 
 async def test_a_server_that_is_away_shows_in_the_errors_and_the_breaker(registry):
     config = RedisStorageConfig(url="redis://127.0.0.1:1", retries=0, breaker_failures=2, breaker_reset=60.0)
-    async with MeteredStorage(RedisStorage(config), registry) as storage:
+    async with InstrumentedStorage(RedisStorage(config), registry) as storage:
         for _ in range(3):
-            with pytest.raises(ConnectionFailed):
+            with pytest.raises(StorageConnectionError):
                 await storage.acquire("user", LIMIT)
-        labels = {"operation": "acquire", "storage_type": "redis", "kind": "ConnectionFailed"}
+        labels = {"operation": "acquire", "storage_type": "redis", "kind": "StorageConnectionError"}
         assert told(registry, "errors_total", **labels) == 3
-        assert told(registry, "client_errors_total", storage_type="redis", kind="ConnectionFailed") == 3
+        assert told(registry, "client_errors_total", storage_type="redis", kind="StorageConnectionError") == 3
         assert told(registry, "breaker_open", storage_type="redis") == 1
 
 
 async def test_a_hybrid_tells_of_both_its_levels_and_of_what_lies_between(registry, clock):
     config = HybridStorageConfig(consistency="eventual", write="write_back", sync_interval=60.0)
     hybrid = HybridStorage(a_redis(AsyncioRuntime(clock)), config, AsyncioRuntime(clock), np.random.default_rng(1))
-    async with MeteredStorage(hybrid, registry) as storage:
+    async with InstrumentedStorage(hybrid, registry) as storage:
         await storage.acquire("user", LIMIT)
         clock.now += 0.5
         for _ in range(3):
@@ -228,11 +228,11 @@ async def test_a_hybrid_tells_of_both_its_levels_and_of_what_lies_between(regist
 
 async def test_a_hybrid_without_its_store_tells_that_it_decided_alone(registry):
     away = RedisStorage(RedisStorageConfig(url="redis://127.0.0.1:1", retries=0))
-    storage = MeteredStorage(HybridStorage(away, HybridStorageConfig(consistency="strong")), registry)
+    storage = InstrumentedStorage(HybridStorage(away, HybridStorageConfig(consistency="strong")), registry)
     assert (await storage.acquire("user", LIMIT)).allowed  # fail_open
     assert told(registry, "without_l2_total", storage_type="hybrid") == 1
-    assert told(registry, "errors_total", operation="acquire", storage_type="hybrid", kind="ConnectionFailed") is None
-    assert told(registry, "client_errors_total", storage_type="hybrid", kind="ConnectionFailed") == 1
+    assert told(registry, "errors_total", operation="acquire", storage_type="hybrid", kind="StorageConnectionError") is None
+    assert told(registry, "client_errors_total", storage_type="hybrid", kind="StorageConnectionError") == 1
 
 
 async def test_it_may_be_scraped_on_another_thread_while_it_decides(registry):
@@ -246,7 +246,7 @@ async def test_it_may_be_scraped_on_another_thread_while_it_decides(registry):
             except RuntimeError as error:  # what a container says that was changed while it was walked over
                 failures.append(error)
 
-    async with MeteredStorage(hybrid, registry) as storage, MeteredStorage(MemoryStorage(), registry) as memory:
+    async with InstrumentedStorage(hybrid, registry) as storage, InstrumentedStorage(MemoryStorage(), registry) as memory:
         thread = threading.Thread(target=scrape)
         thread.start()
         try:
@@ -262,8 +262,8 @@ async def test_it_may_be_scraped_on_another_thread_while_it_decides(registry):
 
 async def test_two_registries_know_nothing_of_each_other():
     mine, yours = CollectorRegistry(), CollectorRegistry()
-    await MeteredStorage(MemoryStorage(), mine).acquire("user", LIMIT)
-    MeteredStorage(MemoryStorage(), yours)
+    await InstrumentedStorage(MemoryStorage(), mine).acquire("user", LIMIT)
+    InstrumentedStorage(MemoryStorage(), yours)
     labels = {"operation": "acquire", "storage_type": "memory"}
     assert told(mine, "operations_total", **labels) == 1
     assert told(yours, "operations_total", **labels) is None

@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from ratesim import Limit
-from ratesim.errors import Config, ConnectionFailed
+from ratesim.errors import ConfigurationError, StorageConnectionError
 from ratesim.servers import Server
 from ratesim.storage import RedisStorage, RedisStorageConfig
 
@@ -44,7 +44,7 @@ async def test_a_server_that_lost_its_scripts_is_taught_them_again(valkey_server
 async def test_an_unreachable_server_is_named_without_its_password() -> None:
     config = RedisStorageConfig(url="redis://me:secret@127.0.0.1:1/0", retries=0)
     async with RedisStorage(config) as storage:
-        with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:1") as caught:
+        with pytest.raises(StorageConnectionError, match=r"127\.0\.0\.1:1") as caught:
             await storage.acquire("user", Limit(10, 60.0), now=1.0)
         assert not (await storage.health_check()).healthy
     assert "secret" not in str(caught.value) + repr(storage)
@@ -52,5 +52,5 @@ async def test_an_unreachable_server_is_named_without_its_password() -> None:
 
 
 def test_a_prefix_with_braces_is_refused() -> None:
-    with pytest.raises(Config, match="braces"):
+    with pytest.raises(ConfigurationError, match="braces"):
         RedisStorageConfig(key_prefix="{x}:")

@@ -154,7 +154,7 @@ def test_a_twin_decides_as_the_python_rule(
         assert allowed.tolist() == [decision.allowed for decision in expected]
         assert remaining.tolist() == [decision.remaining for decision in expected]
         count("decisions", len(batch))
-        state, kept = await storage.get_state("user"), memory.entry("user")
+        state, kept = await storage.get_state("user"), memory.live_entry("user")
         assert (state is None) == (kept is None)
         if state is not None and kept is not None:
             assert state.algorithm_data == kept.export().algorithm_data

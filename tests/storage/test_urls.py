@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ratesim.errors import Config
+from ratesim.errors import ConfigurationError
 from ratesim.storage import (
     HybridStorage,
     HybridStorageConfig,
@@ -56,13 +56,13 @@ def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
     ],
 )
 async def test_what_makes_no_sense_is_named_with_what_is_known(url: str, says: str) -> None:
-    with pytest.raises(Config, match=says):
+    with pytest.raises(ConfigurationError, match=says):
         open_storage(url)
 
 
 def test_a_password_never_stands_in_an_error_or_a_repr() -> None:
     for url in ("redis://me:secret@h:port/0", "redis://me:secret@h/0?nope=1", "postgresql://me:secret@h/db?nope=1"):
-        with pytest.raises(Config) as caught:
+        with pytest.raises(ConfigurationError) as caught:
             StorageURL.parse(url)
         assert "secret" not in str(caught.value)
     for url in ("redis://me:secret@h/0", "postgresql://me:secret@h/db"):
@@ -96,12 +96,12 @@ def test_every_option_of_a_hybrid_can_be_given_in_its_url() -> None:
         "queue_size": 9,
         "queue_full": "drop",
         "l1_ttl": 30.0,
-        "refresh_after": 6.0,
+        "rereset_after": 6.0,
         "max_entries": 11,
         "memory_limit": 100_000,
         "eviction_policy": "TTL",
         "max_wait": 0.75,
-        "when_away": "local",
+        "on_store_failure": "local",
         "nodes": 5,
         "lease_ttl": 2.0,
         "clock_tolerance": 0.0625,

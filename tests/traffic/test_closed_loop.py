@@ -9,14 +9,14 @@ import pytest
 import simpy
 
 from traffic import (
-    AtOnce,
-    Backoff,
-    Clients,
-    ClosedLoop,
+    ClosedLoopClients,
     Constant,
     Exponential,
-    HonourRetryAfter,
-    Retrying,
+    ExponentialBackoff,
+    ImmediateRetry,
+    ReactiveClients,
+    RespectRetryAfter,
+    RetryingClients,
     Trace,
     closed_loop,
 )
@@ -80,7 +80,9 @@ class Limiter:
         return Answer(not self.deny(n), self.retry_after if self.deny(n) else 0.0)
 
 
-def run(clients: Clients, seed: int = 1, start: float = 0.0, **limiter: Any) -> tuple[closed_loop.Asked, Limiter]:
+def run(
+    clients: ReactiveClients, seed: int = 1, start: float = 0.0, **limiter: Any
+) -> tuple[closed_loop.RequestLog, Limiter]:
     runtime = SimPyRuntime(start)
     ask = Limiter(runtime, **limiter)
     asked = clients.start(runtime, ask, np.random.default_rng(seed))
@@ -95,16 +97,20 @@ def a_trace(times: list[float], **columns: Any) -> Trace:
 # The record
 
 
-CLIENTS: list[Clients] = [
-    ClosedLoop(users=5, think=Exponential(0.5), duration=10.0, tenants=2, cost=3.0, retry=Backoff(0.1, 1.0)),
-    ClosedLoop(users=5, think=Constant(0.5), duration=10.0),
-    Retrying(Trace([10.0, 10.0, 11.0, 13.5], [1, 0, 1, 1], "ab", cost=[1, 2, 3, 4], session=[7, 8, 7, 7]), AtOnce()),
+CLIENTS: list[ReactiveClients] = [
+    ClosedLoopClients(
+        users=5, think=Exponential(0.5), duration=10.0, tenants=2, cost=3.0, retry=ExponentialBackoff(0.1, 1.0)
+    ),
+    ClosedLoopClients(users=5, think=Constant(0.5), duration=10.0),
+    RetryingClients(
+        Trace([10.0, 10.0, 11.0, 13.5], [1, 0, 1, 1], "ab", cost=[1, 2, 3, 4], session=[7, 8, 7, 7]), ImmediateRetry()
+    ),
 ]
 
 
 @pytest.mark.parametrize("clients", CLIENTS)
 @pytest.mark.parametrize("start", [0.0, 1.7e9])
-def test_the_record_has_a_row_for_each_call_in_the_order_of_calls(clients: Clients, start: float) -> None:
+def test_the_record_has_a_row_for_each_call_in_the_order_of_calls(clients: ReactiveClients, start: float) -> None:
     asked, ask = run(clients, start=start, service=0.25, deny=lambda n: n % 3 == 0)
     trace = asked.trace()
     columns = (trace.time, trace.key, trace.cost, trace.session, asked.attempt)
@@ -115,7 +121,7 @@ def test_the_record_has_a_row_for_each_call_in_the_order_of_calls(clients: Clien
 
 
 @pytest.mark.parametrize("clients", CLIENTS)
-def test_all_attempts_at_a_request_share_its_number_and_count_from_one(clients: Clients) -> None:
+def test_all_attempts_at_a_request_share_its_number_and_count_from_one(clients: ReactiveClients) -> None:
     asked, _ = run(clients, service=0.25, deny=lambda n: n % 3 == 0)
     for request in np.unique(asked.request):
         attempts = asked.attempt[asked.request == request]
@@ -123,14 +129,14 @@ def test_all_attempts_at_a_request_share_its_number_and_count_from_one(clients: 
 
 
 @pytest.mark.parametrize("clients", CLIENTS)
-def test_the_same_seed_gives_the_same_requests_to_the_bit(clients: Clients) -> None:
+def test_the_same_seed_gives_the_same_requests_to_the_bit(clients: ReactiveClients) -> None:
     one, same = (run(clients, service=0.25, deny=lambda n: n % 3 == 0)[0].trace() for _ in range(2))
     assert one == same
 
 
 def test_the_record_can_be_read_while_it_grows() -> None:
     runtime = SimPyRuntime()
-    asked = ClosedLoop(2, Constant(1.0), 100.0).start(runtime, Limiter(runtime), np.random.default_rng(1))
+    asked = ClosedLoopClients(2, Constant(1.0), 100.0).start(runtime, Limiter(runtime), np.random.default_rng(1))
     assert len(asked.trace()) == len(asked) == 0
     runtime.env.run(until=10.0)
     early = asked.trace()
@@ -140,19 +146,19 @@ def test_the_record_can_be_read_while_it_grows() -> None:
 
 
 def test_a_clock_that_goes_back_leaves_rows_in_the_order_of_calls() -> None:
-    asked = closed_loop.Asked(["a", "b"])
+    asked = closed_loop.RequestLog(["a", "b"])
     for row, time in enumerate([5.0, 4.0, 6.0]):
         asked.add(time, row % 2, float(row), 0, 1, row)
     assert asked.trace().time.tolist() == [5.0, 5.0, 6.0]
     assert asked.trace().cost.tolist() == [0.0, 1.0, 2.0]
-    assert asked.trace().origin.notes == ()
+    assert asked.trace().provenance.notes == ()
 
 
 # Users who wait for their answer
 
 
 def test_a_user_asks_again_after_the_answer_and_a_think_time() -> None:
-    asked, _ = run(ClosedLoop(1, Constant(2.0), duration=60.0), service=0.5)
+    asked, _ = run(ClosedLoopClients(1, Constant(2.0), duration=60.0), service=0.5)
     gaps = np.diff(asked.trace().time)
     assert len(gaps) > 20
     np.testing.assert_allclose(gaps, 2.5)
@@ -166,7 +172,7 @@ def test_a_user_has_one_request_at_a_time() -> None:
         assert session not in ask.waiting
         return await ask(key, cost, session, attempt)
 
-    asked = ClosedLoop(20, Exponential(0.1), duration=30.0).start(runtime, alone, np.random.default_rng(1))
+    asked = ClosedLoopClients(20, Exponential(0.1), duration=30.0).start(runtime, alone, np.random.default_rng(1))
     runtime.env.run()
     assert len(asked) > 400
 
@@ -174,14 +180,14 @@ def test_a_user_has_one_request_at_a_time() -> None:
 @pytest.mark.parametrize("service", [0.0, 0.5, 3.0])
 def test_throughput_follows_the_interactive_response_time_law(service: float) -> None:
     users, mean, duration = 200, 1.0, 100.0
-    asked, _ = run(ClosedLoop(users, Exponential(mean), duration), service=service)
+    asked, _ = run(ClosedLoopClients(users, Exponential(mean), duration), service=service)
     # Each user is a renewal process; its variance is at most that of a Poisson process of the same rate.
     expected = users * duration / (mean + service)
     assert abs(len(asked) - expected) < 4 * math.sqrt(expected) + users * service / (mean + service)
 
 
 def test_exponential_think_times_are_exponential_and_first_ones_too() -> None:
-    asked, _ = run(ClosedLoop(100, Exponential(2.0), duration=200.0))
+    asked, _ = run(ClosedLoopClients(100, Exponential(2.0), duration=200.0))
     trace = asked.trace()
     gaps = np.concatenate([np.diff(trace.time[trace.session == user]) for user in range(100)])
     firsts = np.array([trace.time[trace.session == user][0] for user in range(100)])
@@ -193,7 +199,7 @@ def test_exponential_think_times_are_exponential_and_first_ones_too() -> None:
 
 
 def test_pollers_begin_out_of_step() -> None:
-    asked, _ = run(ClosedLoop(1000, Constant(10.0), duration=10.0))
+    asked, _ = run(ClosedLoopClients(1000, Constant(10.0), duration=10.0))
     first = asked.trace().time
     assert len(first) == 1000
     assert np.abs(first / 10.0 - (np.arange(1000) + 0.5) / 1000).max() < 1.95 / math.sqrt(1000)
@@ -201,7 +207,7 @@ def test_pollers_begin_out_of_step() -> None:
 
 def test_nothing_is_asked_from_the_end_on_and_the_simulation_does_not_outlast_the_last_answer() -> None:
     runtime = SimPyRuntime(100.0)
-    clients = ClosedLoop(50, Exponential(3.0), duration=20.0, retry=Backoff(5.0, 50.0, 10))
+    clients = ClosedLoopClients(50, Exponential(3.0), duration=20.0, retry=ExponentialBackoff(5.0, 50.0, 10))
     asked = clients.start(runtime, Limiter(runtime, service=0.5, deny=lambda n: n % 2 == 0), np.random.default_rng(1))
     runtime.env.run()
     assert asked.trace().time[-1] < 120.0
@@ -209,27 +215,27 @@ def test_nothing_is_asked_from_the_end_on_and_the_simulation_does_not_outlast_th
 
 
 def test_each_user_is_a_session_and_tenants_share_keys() -> None:
-    asked, _ = run(ClosedLoop(7, Constant(1.0), duration=5.0, tenants=3, cost=2.5))
+    asked, _ = run(ClosedLoopClients(7, Constant(1.0), duration=5.0, tenants=3, cost=2.5))
     trace = asked.trace()
     assert len(trace.keys) == 3
     assert set(trace.session.tolist()) == set(range(7))
     assert (trace.key == trace.session % 3).all()
     assert (trace.cost == 2.5).all()
-    assert run(ClosedLoop(7, Constant(1.0), 5.0))[0].trace().keys == tuple(f"key-{user}" for user in range(7))
+    assert run(ClosedLoopClients(7, Constant(1.0), 5.0))[0].trace().keys == tuple(f"key-{user}" for user in range(7))
 
 
 def test_a_denied_user_thinks_before_asking_again_unless_there_is_a_retry_policy() -> None:
-    asked, _ = run(ClosedLoop(1, Constant(2.0), duration=20.0), deny=lambda n: True)
+    asked, _ = run(ClosedLoopClients(1, Constant(2.0), duration=20.0), deny=lambda n: True)
     np.testing.assert_allclose(np.diff(asked.trace().time), 2.0)
     assert (asked.attempt == 1).all()
-    retrying, _ = run(ClosedLoop(1, Constant(2.0), duration=20.0, retry=AtOnce(3)), deny=lambda n: True)
+    retrying, _ = run(ClosedLoopClients(1, Constant(2.0), duration=20.0, retry=ImmediateRetry(3)), deny=lambda n: True)
     assert retrying.attempt.tolist() == [1, 2, 3] * (len(retrying) // 3)
     np.testing.assert_allclose(np.diff(retrying.trace().time)[:6], [0, 0, 2, 0, 0, 2], atol=1e-9)
 
 
 def test_users_have_the_same_luck_whatever_they_are_answered() -> None:
     def thoughts(service: float) -> list[list[float]]:
-        trace = run(ClosedLoop(5, Exponential(1.0), duration=100.0), service=service)[0].trace()
+        trace = run(ClosedLoopClients(5, Exponential(1.0), duration=100.0), service=service)[0].trace()
         return [(np.diff(trace.time[trace.session == user])[:20] - service).tolist() for user in range(5)]
 
     np.testing.assert_allclose(thoughts(0.0), thoughts(1.75), atol=1e-9)
@@ -249,7 +255,7 @@ def test_users_have_the_same_luck_whatever_they_are_answered() -> None:
 )
 def test_a_closed_loop_that_cannot_be_is_an_error_that_names_the_argument(wrong: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"ClosedLoop: {name}"):
-        ClosedLoop(**{"users": 3, "think": Constant(1.0), "duration": 1.0, **wrong})
+        ClosedLoopClients(**{"users": 3, "think": Constant(1.0), "duration": 1.0, **wrong})
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])
@@ -266,20 +272,22 @@ def test_think_times_are_positive_and_finite(bad: float) -> None:
 def test_every_first_attempt_is_made_at_its_time_whatever_became_of_others() -> None:
     times = [0.0, 0.5, 0.5, 3.0]
     for deny in (lambda n: False, lambda n: True):
-        asked, _ = run(Retrying(a_trace(times), Backoff(max_attempts=4)), service=10.0, deny=deny, start=100.0)
+        asked, _ = run(
+            RetryingClients(a_trace(times), ExponentialBackoff(max_attempts=4)), service=10.0, deny=deny, start=100.0
+        )
         first = asked.attempt == 1
         assert (asked.trace().time[first] - 100.0).tolist() == times
         assert asked.request[first].tolist() == [0, 1, 2, 3]
 
 
 def test_what_is_allowed_is_not_asked_again() -> None:
-    asked, _ = run(Retrying(a_trace([0.0, 1.0]), AtOnce(5)))
+    asked, _ = run(RetryingClients(a_trace([0.0, 1.0]), ImmediateRetry(5)))
     assert asked.attempt.tolist() == [1, 1]
 
 
 def test_a_retry_is_a_new_request_of_the_same_key_cost_and_session() -> None:
     trace = Trace([0.0, 1.0], [1, 0], ["a", "b"], cost=[2.0, 3.0], session=[10, 20])
-    asked, _ = run(Retrying(trace, AtOnce(3)), deny=lambda n: n in (0, 1), service=0.125)
+    asked, _ = run(RetryingClients(trace, ImmediateRetry(3)), deny=lambda n: n in (0, 1), service=0.125)
     made = asked.trace()
     assert made.time.tolist() == [0.0, 0.125, 0.25, 1.0]
     assert made.key.tolist() == [1, 1, 1, 0]
@@ -289,25 +297,27 @@ def test_a_retry_is_a_new_request_of_the_same_key_cost_and_session() -> None:
 
 
 def test_a_client_gives_up_after_the_maximum_of_attempts() -> None:
-    asked, _ = run(Retrying(a_trace([0.0, 1.0, 2.0]), AtOnce(4)), deny=lambda n: True)
+    asked, _ = run(RetryingClients(a_trace([0.0, 1.0, 2.0]), ImmediateRetry(4)), deny=lambda n: True)
     assert np.bincount(asked.request).tolist() == [4, 4, 4]
 
 
 def test_retry_after_is_waited_for_from_the_denial_on() -> None:
     asked, _ = run(
-        Retrying(a_trace([0.0]), HonourRetryAfter(3)), deny=lambda n: True, retry_after=7.5, service=0.5, start=10.0
+        RetryingClients(a_trace([0.0]), RespectRetryAfter(3)), deny=lambda n: True, retry_after=7.5, service=0.5, start=10.0
     )
     assert asked.trace().time.tolist() == [10.0, 18.0, 26.0]
 
 
 def test_who_is_told_never_does_not_come_again() -> None:
-    asked, _ = run(Retrying(a_trace([0.0]), HonourRetryAfter(3)), deny=lambda n: True, retry_after=math.inf)
+    asked, _ = run(RetryingClients(a_trace([0.0]), RespectRetryAfter(3)), deny=lambda n: True, retry_after=math.inf)
     assert len(asked) == 1
 
 
 def test_backoff_spreads_clients_over_a_range_that_doubles() -> None:
     n = 4000
-    asked, _ = run(Retrying(a_trace([0.0] * n), Backoff(base=1.0, cap=3.0, max_attempts=5)), deny=lambda n: True)
+    asked, _ = run(
+        RetryingClients(a_trace([0.0] * n), ExponentialBackoff(base=1.0, cap=3.0, max_attempts=5)), deny=lambda n: True
+    )
     made, attempt, request = asked.trace().time, asked.attempt, asked.request
     at = np.empty((6, n))
     at[attempt, request] = made
@@ -327,7 +337,7 @@ def test_waits_belong_to_the_request_and_the_attempt_not_to_the_order_of_denials
             return Answer(allowed=False)
 
         trace = a_trace(times.tolist(), session=np.arange(50))
-        asked = Retrying(trace, Backoff(max_attempts=2)).start(runtime, ask, np.random.default_rng(5))
+        asked = RetryingClients(trace, ExponentialBackoff(max_attempts=2)).start(runtime, ask, np.random.default_rng(5))
         runtime.env.run()
         made, order = asked.trace(), np.lexsort((asked.attempt, asked.request))
         return np.diff(made.time[order].reshape(50, 2), axis=1)[:, 0] - [service(i) for i in range(50)]
@@ -337,13 +347,13 @@ def test_waits_belong_to_the_request_and_the_attempt_not_to_the_order_of_denials
 
 def test_the_origin_keeps_the_history_of_the_trace() -> None:
     trace = a_trace([0.0, 1.0]).speed(2.0)
-    asked, _ = run(Retrying(trace, AtOnce(2)))
-    assert asked.trace().origin.notes == ("speed 2", "denied requests asked again: AtOnce(max_attempts=2)")
-    assert "ClosedLoop(users=3" in run(ClosedLoop(3, Constant(1.0), 1.0))[0].trace().origin.source
+    asked, _ = run(RetryingClients(trace, ImmediateRetry(2)))
+    assert asked.trace().provenance.notes == ("speed 2", "denied requests asked again: AtOnce(max_attempts=2)")
+    assert "ClosedLoop(users=3" in run(ClosedLoopClients(3, Constant(1.0), 1.0))[0].trace().provenance.source
 
 
 def test_an_empty_trace_asks_nothing() -> None:
-    asked, _ = run(Retrying(a_trace([]), AtOnce()))
+    asked, _ = run(RetryingClients(a_trace([]), ImmediateRetry()))
     assert len(asked.trace()) == 0
 
 
@@ -353,7 +363,7 @@ def test_an_exception_of_ask_ends_the_client_and_is_reported() -> None:
     async def ask(key: int, cost: float, session: int, attempt: int) -> Answer:
         raise ConnectionError("away")
 
-    asked = Retrying(a_trace([0.0]), AtOnce()).start(runtime, ask, np.random.default_rng(1))
+    asked = RetryingClients(a_trace([0.0]), ImmediateRetry()).start(runtime, ask, np.random.default_rng(1))
     with pytest.raises(ConnectionError, match="away"):
         runtime.env.run()
     assert len(asked) == 1
@@ -376,7 +386,9 @@ class AsyncioRuntime:
 async def test_the_same_clients_run_under_asyncio() -> None:
     runtime = AsyncioRuntime()
     ask = Limiter(runtime, service=0.01, deny=lambda n: n < 2)
-    asked = Retrying(a_trace([5.0, 5.01, 5.02]), Backoff(0.01, 0.01, 3)).start(runtime, ask, np.random.default_rng(1))
+    asked = RetryingClients(a_trace([5.0, 5.01, 5.02]), ExponentialBackoff(0.01, 0.01, 3)).start(
+        runtime, ask, np.random.default_rng(1)
+    )
     while any(not task.done() for task in runtime.tasks):
         await asyncio.gather(*runtime.tasks)
     assert asked.attempt.tolist().count(1) == 3

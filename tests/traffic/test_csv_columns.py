@@ -15,7 +15,7 @@ from traffic import LogError, Trace, read_log
 from traffic.chunks import BLOCK_BYTES
 from traffic.formats import READERS
 from traffic.formats.csv_columns import CSV, RECORD_CHARACTERS
-from traffic.formats.field_selection import Wish
+from traffic.formats.field_selection import FieldSelection
 from traffic.formats.rows import Rows
 
 AZURE = Path(traffic.__file__).parent / "data" / "azure_llm_code_500.csv.gz"
@@ -43,7 +43,7 @@ def test_the_real_trace_has_500_requests_of_one_key_that_cost_1093698_tokens() -
     assert (len(trace), trace.keys) == (500, ("all",))
     assert trace.cost.sum() == 1_081_658 + 12_040
     assert trace.cost[0] == 4808 + 10
-    assert (trace.origin.lines, trace.origin.skipped, trace.origin.notes) == (500, 0, ())
+    assert (trace.provenance.lines, trace.provenance.skipped, trace.provenance.notes) == (500, 0, ())
 
 
 def test_the_real_trace_keeps_its_fractions_of_a_second() -> None:
@@ -64,7 +64,7 @@ def test_a_line_becomes_a_request(file: Callable[..., Path]) -> None:
     assert trace.cost.tolist() == [5.0, 0.25, 0.0]
     assert trace.session.tolist() == trace.key.tolist()
     assert trace.endpoints == ("-",)
-    assert trace.origin.source == str(path)
+    assert trace.provenance.source == str(path)
 
 
 def test_columns_are_found_by_name_and_not_by_place(file: Callable[..., Path]) -> None:
@@ -96,20 +96,20 @@ def test_line_endings_and_a_byte_order_mark_do_not_show(
     trace = read_log(file(mark + ending.join(lines) + (ending if last else "")), key="key", cost="cost")
     assert trace.keys == ("a", "b")
     assert trace.cost.tolist() == [2.0, 4.0, 6.0]
-    assert trace.origin.skipped == 0
+    assert trace.provenance.skipped == 0
 
 
 def test_quoted_fields_hold_separators_quotes_and_line_breaks(file: Callable[..., Path]) -> None:
     text = 'time,"key"\n1,"a,b"\n"2","say ""hi"""\n3,"two\r\nlines"\n4,"three\n\nlines"\n5,5" disk\n'
     trace = read_log(file(text), key="key")
     assert names(trace) == ["a,b", 'say "hi"', "two\nlines", "three\n\nlines", '5" disk']
-    assert trace.origin.skipped == 0
+    assert trace.provenance.skipped == 0
 
 
 def test_a_quote_that_is_never_closed_costs_its_own_line(file: Callable[..., Path]) -> None:
     trace = read_log(file('time,key\n1,a\n2,"b\n3,c\n4,d\n5,"e"x\n6,f\n7,"g\n'), key="key")
     assert names(trace) == ["a", "c", "d", "f"]
-    assert trace.origin.examples == ('2,"b', '5,"e"x', '7,"g')
+    assert trace.provenance.examples == ('2,"b', '5,"e"x', '7,"g')
 
 
 def test_a_quote_that_is_never_closed_costs_its_own_line_in_a_large_file_too(file: Callable[..., Path]) -> None:
@@ -118,7 +118,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_in_a_large_file_too(fil
     text = "time,key\n" + "\n".join(lines) + "\n"
     assert len(text) > 2 * BLOCK_BYTES > RECORD_CHARACTERS
     trace = read_log(file(text), key="key")
-    assert (len(trace), trace.origin.skipped) == (29_999, 1)
+    assert (len(trace), trace.provenance.skipped) == (29_999, 1)
 
 
 TABLES = st.lists(st.tuples(st.integers(0, 9999), st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)), min_size=1)
@@ -134,7 +134,7 @@ def test_what_the_csv_module_writes_is_read_back_however_lines_are_dealt_out(
     # A line break within a field is read as a line feed.
     table = [(t, key.replace("\r", "")) for t, key in table]
     writer.writerows(table)
-    reader, rows = CSV(Wish(key="key")), Rows()
+    reader, rows = CSV(FieldSelection(key="key")), Rows()
     lines = text.getvalue().split("\n")
     for at in range(0, len(lines), size):
         reader.read(lines[at : at + size], rows)
@@ -169,13 +169,13 @@ def test_times_may_be_iso_text_and_numbers_of_any_unit(file: Callable[..., Path]
     for column in (["2023-11-14 22:13:20.5", "2023-11-15T00:13:21+02:00"], ["1700000000500", "1700000001000"]):
         trace = read_log(file("time\n" + "\n".join(column) + "\n"), format="csv")
         assert trace.time.tolist() == [1700000000.5, 1700000001.0]
-    assert trace.origin.notes == ("time taken for milliseconds by its size",)
+    assert trace.provenance.notes == ("time taken for milliseconds by its size",)
 
 
 def test_a_unit_that_is_given_is_taken_and_not_noted(file: Callable[..., Path]) -> None:
     trace = read_log(file("time\n500\n1500\n"), format="csv", time_unit="ms")
     assert trace.time.tolist() == [0.5, 1.5]
-    assert trace.origin.notes == ()
+    assert trace.provenance.notes == ()
 
 
 def test_an_unknown_unit_is_an_error_that_names_those_known(file: Callable[..., Path]) -> None:
@@ -186,7 +186,7 @@ def test_an_unknown_unit_is_an_error_that_names_those_known(file: Callable[..., 
 def test_times_out_of_order_are_sorted_and_said(file: Callable[..., Path]) -> None:
     trace = read_log(file("time,key\n3,c\n1,a\n2,b\n"), key="key")
     assert names(trace) == ["a", "b", "c"]
-    assert trace.origin.notes == ("time out of order: 2 rows sorted",)
+    assert trace.provenance.notes == ("time out of order: 2 rows sorted",)
 
 
 def test_several_columns_make_a_key_and_a_column_may_have_a_plus(file: Callable[..., Path]) -> None:
@@ -223,8 +223,8 @@ def test_a_line_without_a_time_or_cost_or_with_other_columns_is_counted_and_show
     trace = read_log(file(f"time,key,cost\n1,a,2\n{bad}\n3,c,4\n"), key="key", cost="cost")
     assert names(trace) == ["a", "c"]
     assert trace.cost.tolist() == [2.0, 4.0]
-    assert (trace.origin.lines, trace.origin.parsed, trace.origin.skipped) == (3, 2, 1)
-    assert trace.origin.examples == (bad,)
+    assert (trace.provenance.lines, trace.provenance.parsed, trace.provenance.skipped) == (3, 2, 1)
+    assert trace.provenance.examples == (bad,)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_the_registry_has_csv() -> None:
 
 
 def test_a_field_of_a_hundred_thousand_quotes_takes_linear_time() -> None:
-    reader, rows = CSV(Wish()), Rows()
+    reader, rows = CSV(FieldSelection()), Rows()
     reader.read(["time,key", *['1,"' + 'a""' * 30_000] * 3, *["1,'\"" for _ in range(1000)], "2,b"], rows)
     reader.close(rows)
     assert np.concatenate(rows._columns["time"])[-1] == 2.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from traffic import LogError, Trace, read_log
 from traffic.chunks import BLOCK_BYTES
 from traffic.formats import READERS
-from traffic.formats.field_selection import Wish
+from traffic.formats.field_selection import FieldSelection
 from traffic.formats.json_lines import JSONLines
 from traffic.formats.rows import Rows
 
@@ -38,7 +38,7 @@ def test_a_line_becomes_a_request(file: Callable[..., Path]) -> None:
     assert names(trace) == ["7", "u-8"]
     assert trace.cost.tolist() == [5.0, 0.25]
     assert trace.session.tolist() == trace.key.tolist()
-    assert trace.origin.lines == trace.origin.parsed == 2
+    assert trace.provenance.lines == trace.provenance.parsed == 2
 
 
 def test_without_a_key_there_is_one(file: Callable[..., Path]) -> None:
@@ -96,7 +96,7 @@ def test_a_field_of_the_key_may_be_missing_here_and_there(file: Callable[..., Pa
 def test_blank_lines_carriage_returns_and_a_byte_order_mark_do_not_show(file: Callable[..., Path]) -> None:
     trace = read_log(file('\ufeff{"time": 1}\r', "", "  ", '  {"time": 2}\r'))
     assert trace.time.tolist() == [1.0, 2.0]
-    assert trace.origin.skipped == 0
+    assert trace.provenance.skipped == 0
 
 
 BAD = [
@@ -113,8 +113,8 @@ def test_a_line_without_a_time_or_cost_or_that_is_no_object_is_counted_and_shown
 ) -> None:
     trace = read_log(file({"time": 1, "n": 2}, bad, {"time": 3, "n": 4}), cost="n")
     assert trace.cost.tolist() == [2.0, 4.0]
-    assert (trace.origin.lines, trace.origin.skipped) == (3, 1)
-    assert trace.origin.examples == (bad[:200],)
+    assert (trace.provenance.lines, trace.provenance.skipped) == (3, 1)
+    assert trace.provenance.examples == (bad[:200],)
 
 
 @pytest.mark.parametrize("bad", ["-1", "NaN", "Infinity", "1e999", "1" + "0" * 400, '"nan"'])
@@ -176,7 +176,7 @@ VALUES = st.recursive(
 
 @given(st.lists(VALUES, max_size=5))
 def test_whatever_the_values_every_line_is_a_request_or_reported(values: list[Any]) -> None:
-    reader, rows = JSONLines(Wish(key="b.c+a")), Rows()
+    reader, rows = JSONLines(FieldSelection(key="b.c+a")), Rows()
     lines = ['{"time": 1, "a": 1, "b": {"c": 2}}', *map(json.dumps, values)]
     reader.read(lines, rows)
     reader.close(rows)

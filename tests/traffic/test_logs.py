@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import traffic
 from traffic import LogError, Trace, read_log
 from traffic.formats import READERS
-from traffic.formats.apache import STAMPS_KEPT, Combined, Stamps
-from traffic.formats.field_selection import Wish
+from traffic.formats.apache import STAMPS_KEPT, ApacheTimestamps, Combined
+from traffic.formats.field_selection import FieldSelection
 from traffic.formats.rows import MAX_ENDPOINTS, Names, Rows, printable
 
 REAL = Path(traffic.__file__).parent / "data" / "apache_access_10k.log.gz"
@@ -68,7 +68,7 @@ def test_the_real_log_has_9999_requests_of_1753_clients(real: Trace) -> None:
 
 
 def test_the_real_log_has_one_unterminated_line_which_is_counted_and_kept(real: Trace) -> None:
-    origin = real.origin
+    origin = real.provenance
     assert (origin.lines, origin.parsed, origin.skipped) == (10_000, 9999, 1)
     assert len(origin.examples) == 1
     assert origin.examples[0].startswith('46.118.127.106 - - [20/May/2015:12:05:17 +0000] "GET /scripts/grok-py')
@@ -76,7 +76,7 @@ def test_the_real_log_has_one_unterminated_line_which_is_counted_and_kept(real: 
 
 
 def test_the_real_log_is_out_of_order_and_says_so(real: Trace) -> None:
-    assert real.origin.notes == ("time out of order: 9447 rows sorted",)
+    assert real.provenance.notes == ("time out of order: 9447 rows sorted",)
     assert (np.diff(real.time) >= 0).all()
 
 
@@ -122,12 +122,12 @@ def test_a_common_line_becomes_a_request(log: Callable[..., Path], tail: str) ->
     trace = read_log(log(line(tail=tail), line(client="::1", tail=tail)))
     assert names(trace) == ["10.0.0.1", "::1"]
     assert trace.session.tolist() == trace.key.tolist()
-    assert trace.origin.skipped == 0
+    assert trace.provenance.skipped == 0
 
 
 @pytest.mark.parametrize("tail", [AGENT + "\r", AGENT + ' "10.1.1.1" 0.003', ' "-" "say \\"hi\\" now"', ' "" ""'])
 def test_what_servers_append_or_escape_does_not_stop_a_combined_line(log: Callable[..., Path], tail: str) -> None:
-    assert read_log(log(line(tail=tail))).origin.skipped == 0
+    assert read_log(log(line(tail=tail))).provenance.skipped == 0
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_stamps_honour_their_offset(log: Callable[..., Path], stamp: str, second
 @given(st.datetimes(datetime(1000, 1, 1)), st.integers(-14 * 60, 14 * 60))
 def test_stamps_agree_with_the_calendar(moment: datetime, east: int) -> None:
     moment = moment.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=east)))
-    assert Stamps()[moment.strftime("%d/%b/%Y:%H:%M:%S %z")] == moment.timestamp()
+    assert ApacheTimestamps()[moment.strftime("%d/%b/%Y:%H:%M:%S %z")] == moment.timestamp()
 
 
 def test_stamps_that_repeat_are_remembered_but_not_for_ever() -> None:
-    reader, rows = Combined(Wish(key="client")), Rows()
+    reader, rows = Combined(FieldSelection(key="client")), Rows()
     clock = product((1, 2), range(24), range(60), range(60))
     stamps = [f"{d:02d}/May/2015:{h:02d}:{m:02d}:{s:02d} +0000" for d, h, m, s in clock]
     for first in range(0, len(stamps), 10_000):
@@ -179,13 +179,13 @@ def test_stamps_that_repeat_are_remembered_but_not_for_ever() -> None:
 def test_a_line_without_a_real_time_is_skipped_and_shown(log: Callable[..., Path], bad: str) -> None:
     trace = read_log(log(line(), line(stamp=bad), line(client="b")))
     assert names(trace) == ["10.0.0.1", "b"]
-    assert trace.origin.examples == (line(stamp=bad),)
+    assert trace.provenance.examples == (line(stamp=bad),)
 
 
 def test_lines_out_of_order_are_sorted_and_said(log: Callable[..., Path]) -> None:
     trace = read_log(log(*(line(c, stamp=f"17/May/2015:10:05:0{s} +0000") for c, s in zip("abcd", "3120", strict=True))))
     assert names(trace) == ["d", "b", "c", "a"]
-    assert trace.origin.notes == ("time out of order: 3 rows sorted",)
+    assert trace.provenance.notes == ("time out of order: 3 rows sorted",)
 
 
 @pytest.mark.parametrize("client", ["2001:db8::1", "::ffff:10.0.0.1", "host.example.com", "fe80::1%eth0", "-"])
@@ -205,7 +205,7 @@ def test_a_session_is_a_pair_of_client_and_user_agent(log: Callable[..., Path]) 
 def test_user_agents_with_escaped_quotes_are_told_apart(log: Callable[..., Path]) -> None:
     agents = ['say \\"a\\" now', 'say \\"b\\" now', "say \\\\", 'say \\"a\\" now']
     trace = read_log(log(*(line(tail=f' "-" "{agent}"') for agent in agents)))
-    assert trace.origin.skipped == 0
+    assert trace.provenance.skipped == 0
     one, two, three, four = trace.session.tolist()
     assert one == four
     assert len({one, two, three}) == 3
@@ -318,19 +318,19 @@ def test_an_access_log_has_its_own_time(log: Callable[..., Path]) -> None:
 def test_bytes_that_are_not_utf8_do_not_stop_a_line(log: Callable[..., Path]) -> None:
     trace = read_log(log(line(tail=' "-" "caf').encode() + b'\xe9\xff"', line(user="élise")), key="user")
     assert names(trace) == ["-", "élise"]
-    assert trace.origin.skipped == 0
+    assert trace.provenance.skipped == 0
 
 
 def test_very_long_lines_are_read_or_skipped_and_the_rest_is_whole(log: Callable[..., Path]) -> None:
     long = line("long", request="GET /" + "x" * 300_000)
     trace = read_log(log(line("a"), long, line("b"), "junk " * 100_000, line("c")))
     assert names(trace) == ["a", "b", "c"]
-    assert trace.origin.skipped == 2
-    assert all(len(example) == 200 for example in trace.origin.examples)
+    assert trace.provenance.skipped == 2
+    assert all(len(example) == 200 for example in trace.provenance.examples)
 
 
 def test_a_long_line_that_no_pattern_fits_takes_linear_time() -> None:
-    reader = Combined(Wish(key="client"))
+    reader = Combined(FieldSelection(key="client"))
     start = line(tail=' "-" "')
     for attack in (
         "a " * 50_000,
@@ -343,15 +343,15 @@ def test_a_long_line_that_no_pattern_fits_takes_linear_time() -> None:
 
 
 def test_blank_lines_are_nobodys_loss(log: Callable[..., Path]) -> None:
-    origin = read_log(log("", line(), "  ", "\r", line())).origin
+    origin = read_log(log("", line(), "  ", "\r", line())).provenance
     assert (origin.lines, origin.parsed, origin.skipped) == (2, 2, 0)
 
 
 def test_the_first_three_lines_that_do_not_parse_are_kept_and_safe_to_print(log: Callable[..., Path]) -> None:
     bad = ["\x1b[31mred\x07", "two\u202e\u2028", "é" * 300, "four"]
     trace = read_log(log(line(), *bad, line()))
-    assert (trace.origin.skipped, trace.origin.parsed) == (4, 2)
-    assert trace.origin.examples == ("\\x1b[31mred\\x07", "two\\u202e\\u2028", "é" * 200)
+    assert (trace.provenance.skipped, trace.provenance.parsed) == (4, 2)
+    assert trace.provenance.examples == ("\\x1b[31mred\\x07", "two\\u202e\\u2028", "é" * 200)
 
 
 @given(st.text())
@@ -389,7 +389,7 @@ def test_an_unknown_key_is_an_error_that_names_those_known(log: Callable[..., Pa
 class Words:
     """A format of the test's own: each line is a client."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: FieldSelection) -> None:
         self.wish = wish
 
     def recognises(self, line: str) -> bool:
@@ -407,7 +407,7 @@ def test_a_new_format_is_one_line_in_the_registry(log: Callable[..., Path], monk
     monkeypatch.setitem(READERS, "words", Words)
     trace = read_log(log("alice", "bob"))
     assert names(trace) == ["alice", "bob"]
-    assert trace.origin.notes == ("read to the end",)
+    assert trace.provenance.notes == ("read to the end",)
     assert names(read_log(log(line()))) == ["10.0.0.1"]
 
 

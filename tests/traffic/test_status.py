@@ -43,14 +43,14 @@ def test_an_access_log_says_what_was_answered_and_a_429_is_a_request_like_any_ot
     assert len(trace) == 4
     assert np.bincount(trace.key).tolist() == [2, 2]
     assert trace.cost.tolist() == [1.0] * 4
-    assert trace.origin.notes == ("the service limits: 2 answers 429 (50 %) are replayed as demand",)
+    assert trace.provenance.notes == ("the service limits: 2 answers 429 (50 %) are replayed as demand",)
     assert trace.summary()["answered_429"] == 2
 
 
 def test_a_log_without_429s_has_no_note_of_them(log: Callable[..., Path]) -> None:
     trace = read_log(log(LINE.format(client="a", second=1, status=503)))
     assert codes(trace) == [503]
-    assert trace.origin.notes == ()
+    assert trace.provenance.notes == ()
 
 
 def test_status_codes_stay_with_their_requests_when_lines_are_sorted(log: Callable[..., Path]) -> None:
@@ -112,8 +112,8 @@ def test_a_refused_request_without_a_cost_is_kept_at_the_mean_of_its_keys_others
     rows = ["1,a,10,200", "2,a,30,200", "3,a,,429", "4,b,6,200", "5,c,,429", "6,b,8,429"]
     trace = read_log(log("time,user,tokens,status", *rows, name="a.csv"), key="user", cost="2*tokens")
     assert trace.cost.tolist() == [20.0, 60.0, 40.0, 12.0, 92 / 3, 16.0]
-    assert trace.origin.skipped == 0
-    assert trace.origin.notes == (
+    assert trace.provenance.skipped == 0
+    assert trace.provenance.notes == (
         "the service limits: 3 answers 429 (50 %) are replayed as demand",
         "2 of them have no cost: taken to be their key's mean",
     )
@@ -121,7 +121,7 @@ def test_a_refused_request_without_a_cost_is_kept_at_the_mean_of_its_keys_others
 
 def test_a_request_that_was_not_refused_and_has_no_cost_is_no_request(log: Callable[..., Path]) -> None:
     trace = read_log(log({"time": 1, "n": 3, "status": 429}, {"time": 2, "status": 200}), cost="n")
-    assert (trace.cost.tolist(), trace.origin.skipped) == ([3.0], 1)
+    assert (trace.cost.tolist(), trace.provenance.skipped) == ([3.0], 1)
 
 
 def test_a_log_of_nothing_but_refusals_without_costs_is_an_error(log: Callable[..., Path]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic import Origin, Trace, TraceError
+from traffic import Provenance, Trace, TraceError
 
 FORMATS = ["parquet", "csv"]
 
@@ -34,7 +34,7 @@ def traces(draw: st.DrawFn) -> Trace:
         session=column(st.integers(-(2**63), 2**63 - 1)).astype(np.int64),
         endpoint=column(st.integers(0, len(endpoints) - 1)).astype(np.int64),
         endpoints=endpoints,
-        origin=Origin(draw(text), 3, 2, 1, (draw(text),), (draw(text), "scale 2")),
+        provenance=Provenance(draw(text), 3, 2, 1, (draw(text),), (draw(text), "scale 2")),
     )
 
 
@@ -50,7 +50,7 @@ def test_a_trace_comes_back_from_a_file_exactly(format: str, trace: Trace) -> No
     with tempfile.TemporaryDirectory() as folder:
         back = written(trace, Path(folder) / "trace", format)
     assert back == trace
-    assert back.origin == trace.origin
+    assert back.provenance == trace.provenance
     assert back.time.tobytes() == trace.time.tobytes()
     assert back.cost.tobytes() == trace.cost.tobytes()
 

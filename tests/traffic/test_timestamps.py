@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traffic.timestamps import Stamps, TimeUnit
+from traffic.timestamps import TimestampParser, TimeUnit
 
 MOMENT = datetime(2023, 11, 16, 18, 17, 3, tzinfo=UTC).timestamp()
 
@@ -28,7 +28,7 @@ MOMENT = datetime(2023, 11, 16, 18, 17, 3, tzinfo=UTC).timestamp()
     ],
 )
 def test_iso_8601_text_is_a_time_in_utc_unless_it_says_otherwise(text: str, seconds: float) -> None:
-    stamps = Stamps()
+    stamps = TimestampParser()
     assert stamps.seconds([text]).tolist() == [seconds]
     assert stamps.unit == "iso"
 
@@ -38,7 +38,7 @@ def test_iso_8601_text_is_a_time_in_utc_unless_it_says_otherwise(text: str, seco
 )
 def test_iso_8601_text_agrees_with_the_calendar_to_the_microsecond(moments: list[tuple[datetime, int]]) -> None:
     aware = [moment.replace(tzinfo=timezone(timedelta(minutes=east))) for moment, east in moments]
-    read = Stamps().seconds([moment.isoformat() for moment in aware])
+    read = TimestampParser().seconds([moment.isoformat() for moment in aware])
     np.testing.assert_allclose(read, [moment.timestamp() for moment in aware], rtol=0, atol=1e-6)
 
 
@@ -46,38 +46,38 @@ def test_iso_8601_text_agrees_with_the_calendar_to_the_microsecond(moments: list
 def test_the_unit_of_a_number_is_that_in_which_it_is_a_time_of_today(unit: TimeUnit, factor: int) -> None:
     moments = [1_700_000_000, 1_600_000_000, 200_000_000]
     for values in ([m * factor for m in moments], [str(m * factor) for m in moments]):
-        stamps = Stamps()
+        stamps = TimestampParser()
         assert stamps.seconds(values).tolist() == moments
         assert stamps.unit == unit
 
 
 def test_fractions_are_kept_as_finely_as_floats_can() -> None:
-    assert Stamps().seconds(["1700000000.123456"]).tolist() == [1700000000.123456]
-    assert Stamps().seconds([1700000000123456]).tolist() == [1700000000.123456]
+    assert TimestampParser().seconds(["1700000000.123456"]).tolist() == [1700000000.123456]
+    assert TimestampParser().seconds([1700000000123456]).tolist() == [1700000000.123456]
 
 
 def test_small_numbers_are_seconds_from_any_zero() -> None:
-    assert Stamps().seconds(["0", "0.5", "-3", "1e9"]).tolist() == [0.0, 0.5, -3.0, 1e9]
+    assert TimestampParser().seconds(["0", "0.5", "-3", "1e9"]).tolist() == [0.0, 0.5, -3.0, 1e9]
 
 
 def test_a_unit_that_is_given_is_not_guessed() -> None:
-    assert Stamps("ms").seconds(["0", "500", "1e12"]).tolist() == [0.0, 0.5, 1e9]
-    assert Stamps("iso").seconds(["20231116"]).tolist() == [1700092800.0]
+    assert TimestampParser("ms").seconds(["0", "500", "1e12"]).tolist() == [0.0, 0.5, 1e9]
+    assert TimestampParser("iso").seconds(["20231116"]).tolist() == [1700092800.0]
 
 
 def test_one_odd_number_does_not_move_the_others() -> None:
-    stamps = Stamps()
+    stamps = TimestampParser()
     assert stamps.seconds(["9999999999999999", "1700000000", "1700000001"])[1:].tolist() == [1700000000.0, 1700000001.0]
 
 
 def test_the_first_stamps_decide_for_the_rest() -> None:
-    stamps = Stamps()
+    stamps = TimestampParser()
     stamps.seconds(["1700000000000"])
     assert stamps.seconds(["1700000000"]).tolist() == [1700000.0]
 
 
 def test_nothing_is_decided_by_what_is_no_stamp() -> None:
-    stamps = Stamps()
+    stamps = TimestampParser()
     assert np.isnan(stamps.seconds(["", "x", "now"])).all()
     assert stamps.unit is None
     assert stamps.seconds(["1700000000"]).tolist() == [1.7e9]
@@ -89,15 +89,15 @@ def test_nothing_is_decided_by_what_is_no_stamp() -> None:
 )
 def test_what_is_no_time_is_nan(bad: object) -> None:
     for good in ("2023-11-16 18:17:03", "1700238000"):
-        times = Stamps().seconds([good, bad, good])
+        times = TimestampParser().seconds([good, bad, good])
         assert np.isnan(times).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("bad", ["inf", "-inf", "nan", 10**400, "1e400"])
 def test_a_number_that_is_not_finite_is_no_time(bad: object) -> None:
-    assert np.isnan(Stamps().seconds(["1700000000", bad, 1.5])).tolist() == [False, True, False]
+    assert np.isnan(TimestampParser().seconds(["1700000000", bad, 1.5])).tolist() == [False, True, False]
 
 
 def test_the_clock_is_never_asked() -> None:
     # Pandas reads these as the present.
-    assert np.isnan(Stamps("iso").seconds(["now", " today", "NOW"])).all()
+    assert np.isnan(TimestampParser("iso").seconds(["now", " today", "NOW"])).all()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traffic import Origin, Trace, TraceError
+from traffic import Provenance, Trace, TraceError
 
 EPOCH = 1.4e9
 
@@ -76,7 +76,7 @@ def test_rows_out_of_order_are_stably_sorted_and_counted() -> None:
     assert trace.time.tolist() == [1, 1, 2, 3, 3]
     assert trace.key.tolist() == trace.cost.tolist() == [1, 4, 2, 0, 3]
     assert trace.session.tolist() == [8, 5, 7, 9, 6]
-    assert trace.origin.notes == ("time out of order: 3 rows sorted",)
+    assert trace.provenance.notes == ("time out of order: 3 rows sorted",)
 
 
 def test_rows_with_equal_times_keep_their_order_in_a_long_trace_too() -> None:
@@ -87,7 +87,7 @@ def test_rows_with_equal_times_keep_their_order_in_a_long_trace_too() -> None:
 
 
 def test_a_trace_in_order_gets_no_note() -> None:
-    assert Trace([1, 1, 2], [0, 0, 0], ["a"]).origin.notes == ()
+    assert Trace([1, 1, 2], [0, 0, 0], ["a"]).provenance.notes == ()
 
 
 def test_a_trace_cannot_be_changed() -> None:
@@ -107,17 +107,17 @@ def test_making_a_trace_leaves_the_callers_arrays_writable() -> None:
 
 def test_traces_are_equal_if_their_requests_are() -> None:
     made = {"time": [1, 2], "key": [0, 1], "keys": ["a", "b"]}
-    assert Trace(**made) == Trace(**made, origin=Origin("elsewhere"))
+    assert Trace(**made) == Trace(**made, provenance=Provenance("elsewhere"))
     assert Trace(**made) != Trace(**{**made, "keys": ["a", "c"]})
     assert Trace(**made) != Trace(**made, cost=2.0)
     assert Trace(**made) != "a trace"
 
 
 def test_a_trace_survives_pickling_to_a_worker() -> None:
-    trace = Trace([2, 1], [0, 1], ["a", "b"], cost=[1, 2], session=[7, 8], origin=Origin("x", examples=("y",)))
+    trace = Trace([2, 1], [0, 1], ["a", "b"], cost=[1, 2], session=[7, 8], provenance=Provenance("x", examples=("y",)))
     copy = pickle.loads(pickle.dumps(trace))
     assert copy == trace
-    assert copy.origin == trace.origin
+    assert copy.origin == trace.provenance
 
 
 def test_a_request_takes_36_bytes() -> None:
@@ -183,7 +183,7 @@ def test_no_window_of_that_length_holds_more_than_the_busiest(trace: Trace, tick
     busiest = trace.busiest(seconds)
     assert len(busiest) == most
     assert busiest == trace.window(busiest.time[0], busiest.time[0] + seconds)
-    assert f"cut to the busiest {seconds:g} s" in busiest.origin.notes[-1]
+    assert f"cut to the busiest {seconds:g} s" in busiest.provenance.notes[-1]
 
 
 def test_the_earliest_of_equally_busy_windows_is_taken() -> None:
@@ -196,7 +196,7 @@ def test_speed_divides_every_gap(trace: Trace, factor: float) -> None:
     assert fast.time[0] == trace.time[0]
     np.testing.assert_allclose(np.diff(fast.time), np.diff(trace.time) / factor, atol=1e-6)
     assert fast.key.tolist() == trace.key.tolist()
-    assert fast.origin.notes == (f"speed {factor:g}",)
+    assert fast.provenance.notes == (f"speed {factor:g}",)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.inf, np.nan])
@@ -261,7 +261,7 @@ def test_a_scaled_trace_can_be_scaled_again() -> None:
     trace = Trace([1, 2, 3], [0, 1, 0], ["a", "b"]).scale(2, np.random.default_rng(0))
     twice = trace.scale(2, np.random.default_rng(1))
     assert len(set(twice.keys)) == 8
-    assert twice.origin.notes == ("scale 2", "scale 2")
+    assert twice.provenance.notes == ("scale 2", "scale 2")
 
 
 @pytest.mark.parametrize("session", [[-5, 100, 7], [-(2**62), 3 - 2**62, 2**62], [2**63 - 1, 2**63 - 2, 2**63 - 1]])
@@ -394,7 +394,7 @@ def test_a_trace_with_finer_stamps_is_not_spread() -> None:
 def test_notes_tell_what_was_done_in_order() -> None:
     rng = np.random.default_rng(0)
     trace = Trace([2, 1, 3], [0, 0, 0], ["a"]).spread(rng).scale(2, rng).speed(4).head(5)
-    assert trace.origin.notes == (
+    assert trace.provenance.notes == (
         "time out of order: 1 rows sorted",
         "one-second stamps: requests spread within their second",
         "scale 2",

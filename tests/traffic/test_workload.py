@@ -38,7 +38,7 @@ def test_costs_may_be_drawn_and_leave_times_and_keys_as_they_were() -> None:
 
 
 def test_the_origin_tells_the_recipe() -> None:
-    source = RECIPE.trace(np.random.default_rng(1)).origin.source
+    source = RECIPE.trace(np.random.default_rng(1)).provenance.source
     assert "Poisson(rate=50.0)" in source
     assert "Zipf(n=100, s=1.1)" in source
     assert "duration=20.0" in source
@@ -65,8 +65,8 @@ def test_per_key_every_key_has_a_sample_of_its_own() -> None:
     assert trace.keys == Uniform(3).names()
     assert (np.diff(trace.time) >= 0).all()
     assert set(trace.cost.tolist()) == {2.0}
-    assert trace.origin.notes == ()
-    assert "PerKey(arrivals=Poisson(rate=20.0), n=3" in trace.origin.source
+    assert trace.provenance.notes == ()
+    assert "PerKey(arrivals=Poisson(rate=20.0), n=3" in trace.provenance.source
 
 
 def test_clients_who_come_and_go_keep_out_of_step() -> None:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from traffic.formats.apache import Combined, Common
 from traffic.formats.csv_columns import CSV
-from traffic.formats.field_selection import Wish
+from traffic.formats.field_selection import FieldSelection
 from traffic.formats.json_lines import JSONLines
 from traffic.formats.rows import Reader
 
-READERS: dict[str, Callable[[Wish], Reader]] = {
+READERS: dict[str, Callable[[FieldSelection], Reader]] = {
     "combined": Combined,
     "common": Common,
     "csv": CSV,

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traffic.expression import Expression
-from traffic.formats.field_selection import Wish, joined
-from traffic.formats.rows import OTHER, Names, Rows, Unfit, checked_cost
+from traffic.formats.field_selection import FieldSelection, joined
+from traffic.formats.rows import OTHER, FormatMismatchError, Names, Rows, checked_cost
 from traffic.formats.status import Statuses
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -34,7 +34,7 @@ ANONYMOUS = "-"
 SIZE = "size"
 
 
-class Stamps(dict[str, float]):
+class ApacheTimestamps(dict[str, float]):
     """Seconds since the epoch of each stamp; nan for no time at all ("30/Feb"). Leap seconds are the next."""
 
     __slots__ = ()
@@ -67,7 +67,7 @@ class Common:
     name = "common"
     fields: tuple[str, ...] = ("client", "user", "method", "endpoint", "status", "session")
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: FieldSelection) -> None:
         self._wish = wish
         self._key = wish.key_fields(self.fields) or ("client",)
         self._cost: Expression | None = None
@@ -75,7 +75,7 @@ class Common:
         self._plain = re.compile(self._pattern(r'[^"]*+(?<!\\)')).match
         self._escaped = re.compile(self._pattern(r'[^"\\]*+(?:\\.[^"\\]*+)*+')).match
         self._groups = tuple(re.compile(self._pattern("")).groupindex)
-        self._stamps = Stamps()
+        self._stamps = ApacheTimestamps()
         self._statuses = Statuses()
         self._clients = Names()
 
@@ -100,23 +100,25 @@ class Common:
 
     def close(self, rows: Rows) -> None:
         if self._key == ("user",) and list(rows.keys) == [ANONYMOUS]:
-            raise Unfit("names no user in any line; use key='client'")
+            raise FormatMismatchError("names no user in any line; use key='client'")
 
     def _check(self) -> None:
         """Raise Unfit if the wish is none that these logs can grant."""
         if self._wish.time is not None or self._wish.time_unit is not None:
-            raise Unfit(f"is a {self.name} log, whose time is its stamp; leave time and time_unit out")
+            raise FormatMismatchError(f"is a {self.name} log, whose time is its stamp; leave time and time_unit out")
         if self._wish.status is not None:
-            raise Unfit(f"is a {self.name} log, which has its own status; leave status out")
+            raise FormatMismatchError(f"is a {self.name} log, which has its own status; leave status out")
         for field in self._key:
             if field not in self.fields:
                 known = " or ".join(self.fields)
-                raise Unfit(f"a {self.name} log has no field {field!r} to be the key; use {known}, or several joined by +")
+                raise FormatMismatchError(
+                    f"a {self.name} log has no field {field!r} to be the key; use {known}, or several joined by +"
+                )
         if self._wish.cost is not None and self._cost is None:
             cost = Expression.parse(self._wish.cost)
             for field in cost.names:
                 if field != SIZE:
-                    raise Unfit(f"a {self.name} log has no number {field!r} to be the cost; use {SIZE}")
+                    raise FormatMismatchError(f"a {self.name} log has no number {field!r} to be the cost; use {SIZE}")
             self._cost = cost
 
     def _times(self, fields: list[tuple[str, ...]]) -> NDArray[np.float64]:
@@ -184,7 +186,7 @@ class Combined(Common):
     name = "combined"
     fields = (*Common.fields, "referrer", "agent")
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: FieldSelection) -> None:
         super().__init__(wish)
         self._agents = Names()
 

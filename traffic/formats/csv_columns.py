@@ -11,9 +11,9 @@ import csv
 
 import numpy as np
 
-from traffic.formats.field_selection import Wish
-from traffic.formats.named_fields import Fields, time_field
-from traffic.formats.rows import Rows, Unfit
+from traffic.formats.field_selection import FieldSelection
+from traffic.formats.named_fields import FieldReader, time_field
+from traffic.formats.rows import FormatMismatchError, Rows
 
 SEPARATORS = ",;\t"
 # A record with line breaks in it is looked for this far.
@@ -23,12 +23,12 @@ RECORD_CHARACTERS = 1 << 16
 class CSV:
     """Reads csv files. Keys and costs are of any columns; a session is a key."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: FieldSelection) -> None:
         self._wish = wish
         self._header: list[str] | None = None
         self._separator = ","
         self._foreign = False  # its first line is no header
-        self._fields: Fields | None = None
+        self._fields: FieldReader | None = None
         self._held: list[str] = []  # the lines of a record that the next block may end
 
     def recognises(self, line: str) -> bool:
@@ -57,11 +57,11 @@ class CSV:
         self._fields.close(rows)
 
     def _begin(self, header: list[str]) -> None:
-        self._fields = Fields(self._wish, header)
+        self._fields = FieldReader(self._wish, header)
         self._fields.check(header, self._fields.needed)
         for name in self._fields.needed:
             if header.count(name) > 1:
-                raise Unfit(f"has {header.count(name)} columns called {name!r}; give them names of their own")
+                raise FormatMismatchError(f"has {header.count(name)} columns called {name!r}; give them names of their own")
 
     def _read_header(self, line: str) -> list[str]:
         line = line.removesuffix("\r")

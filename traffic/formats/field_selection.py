@@ -11,7 +11,7 @@ JOINT = "+"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class FieldSelection:
     """What `read_log` was asked for, as it was written; None leaves the choice to the format.
 
     key        a field, or several joined: "client+endpoint"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from traffic.formats.field_selection import Wish
-from traffic.formats.named_fields import Fields
+from traffic.formats.field_selection import FieldSelection
+from traffic.formats.named_fields import FieldReader
 from traffic.formats.rows import Rows
 
 # The names of fields that a complaint lists, and that are looked through for the time, are those of these many lines.
@@ -23,9 +23,9 @@ MAX_NAMES = 1000
 class JSONLines:
     """Reads JSON lines. Keys and costs are of any fields; a session is a key."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: FieldSelection) -> None:
         self._wish = wish
-        self._fields: Fields | None = None
+        self._fields: FieldReader | None = None
 
     def recognises(self, line: str) -> bool:
         return _object(line) is not None
@@ -39,7 +39,7 @@ class JSONLines:
         if not objects:
             return
         first = self._fields is None
-        self._fields = fields = self._fields or Fields(self._wish, _names(objects[:FIRST_OBJECTS]))
+        self._fields = fields = self._fields or FieldReader(self._wish, _names(objects[:FIRST_OBJECTS]))
         columns = {name: _column(name, objects) for name in fields.needed}
         if first:
             # One of the key may be rare (users who log in), and is looked for to the end.

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traffic.expression import Expression
-from traffic.formats.field_selection import Wish, joined
-from traffic.formats.rows import Rows, Unfit, checked_cost, printable
+from traffic.formats.field_selection import FieldSelection, joined
+from traffic.formats.rows import FormatMismatchError, Rows, checked_cost, printable
 from traffic.formats.status import TOO_MANY, Statuses, hashable, status_field
-from traffic.timestamps import NAMES, Stamps, numbers
+from traffic.timestamps import NAMES, TimestampParser, numbers
 
 ALL = "all"
 NOBODY = "-"
@@ -22,7 +22,7 @@ TIME_NAMES = ("time", "timestamp", "@timestamp", "ts", "datetime")
 SHOWN = 20
 
 
-def time_field(wish: Wish, known: Iterable[str]) -> str | None:
+def time_field(wish: FieldSelection, known: Iterable[str]) -> str | None:
     """The field of the time: the one wished, or else the first that is called as times usually are, in any case."""
     if wish.time is not None:
         return wish.time
@@ -30,7 +30,7 @@ def time_field(wish: Wish, known: Iterable[str]) -> str | None:
     return next((lower[name] for name in TIME_NAMES if name in lower), None)
 
 
-class Fields:
+class FieldReader:
     """The fields of one log that are wished for, and what becomes of their values.
 
     A line without a readable time, or in which a field of the cost is empty or no number, is no request and reported.
@@ -39,10 +39,10 @@ class Fields:
     Raises Unfit if no field can be the time, and ExpressionError if the cost is no expression.
     """
 
-    def __init__(self, wish: Wish, known: Sequence[str]) -> None:
+    def __init__(self, wish: FieldSelection, known: Sequence[str]) -> None:
         time = time_field(wish, known)
         if time is None:
-            raise Unfit(f"none of its fields is called as times are; name one with time=; {listed(known)}")
+            raise FormatMismatchError(f"none of its fields is called as times are; name one with time=; {listed(known)}")
         self.known = known
         self.time = time
         self.key = wish.key_fields(known)
@@ -55,7 +55,7 @@ class Fields:
         self.needed = tuple(dict.fromkeys((*self.wished, *filter(None, [self.status]))))
         self._statuses = Statuses()
         self._needs_status = wish.status is not None
-        self._stamps = Stamps(wish.time_unit)
+        self._stamps = TimestampParser(wish.time_unit)
         self._guessed = wish.time_unit is None
         self._unseen = set(self.key)
 
@@ -66,7 +66,7 @@ class Fields:
             if name not in there:
                 costs = self.cost is not None and name in self.cost.names
                 use = "time" if name == self.time else "key" if name in self.key else "cost" if costs else "status"
-                raise Unfit(f"has no field {name!r} for the {use}; {listed(self.known)}")
+                raise FormatMismatchError(f"has no field {name!r} for the {use}; {listed(self.known)}")
 
     def add(self, columns: Mapping[str, Sequence[Any]], lines: Sequence[str], line: NDArray[np.int64], rows: Rows) -> None:
         """Add a request for each row of the columns (one for each of `needed`) to `rows`, or report its line."""
@@ -100,9 +100,11 @@ class Fields:
         """Note what was guessed. Raises Unfit if a field of the key was empty in every line."""
         if rows.parsed and self._unseen:
             missing = next(name for name in self.key if name in self._unseen)
-            raise Unfit(f"has nothing in the field {missing!r} of the key in any line; {listed(self.known)}")
+            raise FormatMismatchError(f"has nothing in the field {missing!r} of the key in any line; {listed(self.known)}")
         if rows.parsed and self._needs_status:
-            raise Unfit(f"has no status (100 to 999) in the field {self.status!r} in any line; {listed(self.known)}")
+            raise FormatMismatchError(
+                f"has no status (100 to 999) in the field {self.status!r} in any line; {listed(self.known)}"
+            )
         if self._guessed and self._stamps.unit in ("ms", "us", "ns"):
             rows.notes.append(f"time taken for {NAMES[self._stamps.unit]} by its size")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traffic.formats.status import TOO_MANY
-from traffic.provenance import Origin
+from traffic.provenance import Provenance
 from traffic.trace import Trace
 
 EXAMPLES = 3
@@ -19,12 +19,12 @@ MAX_ENDPOINTS = 256
 OTHER = "other"
 
 
-class Unfit(ValueError):
+class FormatMismatchError(ValueError):
     """A log that cannot be read as wished: the message says what and the remedy, without the file's name."""
 
 
 class Reader(Protocol):
-    """Understands the lines of one format; made with what is wished of them (`Wish`). Raises Unfit."""
+    """Understands the lines of one format; made with what is wished of them (`FieldSelection`). Raises Unfit."""
 
     def recognises(self, line: str) -> bool:
         """Whether this line could be of this format; called before `read`, to choose among formats.
@@ -126,7 +126,7 @@ class Rows:
             columns["cost"] = self._whole(columns["cost"], columns["key"], refused)
         if not columns["status"].any():
             del columns["status"]
-        origin = Origin(
+        origin = Provenance(
             source=source,
             lines=self.parsed + self.skipped,
             parsed=self.parsed,
@@ -134,7 +134,7 @@ class Rows:
             examples=tuple(self.examples),
             notes=tuple(self.notes),
         )
-        return Trace(keys=self.keys, endpoints=self.endpoints, origin=origin, **columns)
+        return Trace(keys=self.keys, endpoints=self.endpoints, provenance=origin, **columns)
 
     def _whole(self, cost: NDArray[np.float64], key: NDArray[np.int64], refused: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The costs, the missing ones as the mean of what was not refused to the same key, or else to all."""
@@ -143,7 +143,7 @@ class Rows:
             return cost
         served = ~refused
         if not served.any():
-            raise Unfit("answers 429 in every line, and has no cost in some; leave the cost out")
+            raise FormatMismatchError("answers 429 in every line, and has no cost in some; leave the cost out")
         keys = len(self.keys)
         requests = np.bincount(key[served], minlength=keys)
         total = np.bincount(key[served], cost[served], minlength=keys)
@@ -157,7 +157,7 @@ def checked_cost(cost: NDArray[np.float64], line: NDArray[np.int64]) -> NDArray[
     bad = ~(np.isfinite(cost) & (cost >= 0))
     if bad.any():
         first = int(np.argmax(bad))
-        raise Unfit(f"line {line[first]}: its cost is {cost[first]:g}; a cost is a finite number >= 0")
+        raise FormatMismatchError(f"line {line[first]}: its cost is {cost[first]:g}; a cost is a finite number >= 0")
     return cost
 
 

@@ -14,9 +14,9 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ratesim.algorithms.codegen.return_to_assignment import CannotError, assigned
+from ratesim.algorithms.codegen.return_to_assignment import InlineError, returns_to_assignments
 
-__all__ = ["Layout", "written_out"]
+__all__ = ["Layout", "inline_rule"]
 
 MOST_STATEMENTS = 200  # a function that would be longer stays a call
 
@@ -26,7 +26,8 @@ Env = dict[str, ast.Constant]
 class Layout(NamedTuple):
     """Where a state is while it is decided on: its first `local` floats in the variables s0, s1, ...
 
-    ring: it has more, in the list s (`Growing`), whose own first floats stay as they are until the decision is taken.
+    ring: it has more, in the list s (`VariableSizeRule`), whose own first floats stay as they are until the decision is
+    taken.
     """
 
     local: int
@@ -37,7 +38,7 @@ class Layout(NamedTuple):
         return "".join(f"s{i}, " for i in range(self.local))
 
 
-def written_out(rule: Any, verb: str, layout: Layout, target: str | None, arguments: dict[str, str]) -> list[str]:
+def inline_rule(rule: Any, verb: str, layout: Layout, target: str | None, arguments: dict[str, str]) -> list[str]:
     """Lines that do what `target = rule.verb(s, p, **arguments)` does.
 
     The parameters are in p0, p1, ... and in the tuple p; a call that is left goes to `rule`, or to a name of `math`.
@@ -45,10 +46,10 @@ def written_out(rule: Any, verb: str, layout: Layout, target: str | None, argume
     """
     function = _functions(rule)[verb]
     try:
-        body = assigned(_writer(rule, verb, function, layout, arguments).body(function.body), target)
+        body = returns_to_assignments(_writer(rule, verb, function, layout, arguments).body(function.body), target)
         if sum(isinstance(node, ast.stmt) for each in body for node in ast.walk(each)) > MOST_STATEMENTS:
-            raise CannotError
-    except CannotError:
+            raise InlineError
+    except InlineError:
         return _called(rule, verb, layout, target, [arguments.get(each.arg, each.arg) for each in function.args.args])
     return ast.unparse(ast.fix_missing_locations(ast.Module(body, []))).splitlines()
 
@@ -108,7 +109,7 @@ class _Writer:
             return [*known, ast.While(self.expression(node.test, env), self._looped(node.body, env), [])]
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return self._done(node.value, env)
-        raise CannotError
+        raise InlineError
 
     def _assign(self, target: ast.expr, value: ast.expr, env: Env) -> list[ast.stmt]:
         if isinstance(target, ast.Name):
@@ -116,7 +117,7 @@ class _Writer:
         elif isinstance(target, ast.Subscript):
             place = self._subscript(target, env)
         else:
-            raise CannotError
+            raise InlineError
         lines = self._inlined(value, place.id, env) if isinstance(place, ast.Name) else None
         if lines is None:
             value = self.expression(value, env)
@@ -140,14 +141,16 @@ class _Writer:
             each.arg: name.id for each, name in zip(function.args.args, given, strict=True) if isinstance(name, ast.Name)
         }
         try:
-            return assigned(_writer(self._rule, function.name, function, self._layout, names).body(function.body), place)
-        except CannotError:
+            return returns_to_assignments(
+                _writer(self._rule, function.name, function, self._layout, names).body(function.body), place
+            )
+        except InlineError:
             return None
 
     def _done(self, call: ast.Call, env: Env) -> list[ast.stmt]:
         """A call of another function of the rule that changes the state."""
         if not (isinstance(call.func, ast.Name) and call.func.id in vars(self._rule)):
-            raise CannotError
+            raise InlineError
         whole = ("s", "p")
         given = [
             each if isinstance(each, ast.Name) and each.id in whole else self.expression(each, env) for each in call.args
@@ -180,7 +183,7 @@ class _Writer:
     def _for(self, node: ast.For, env: Env) -> list[ast.stmt]:
         call = node.iter
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"):
-            raise CannotError
+            raise InlineError
         assert isinstance(node.target, ast.Name)
         bounds = [self.expression(each, env) for each in call.args]
         values = [each.value for each in bounds if isinstance(each, ast.Constant) and isinstance(each.value, int)]
@@ -194,7 +197,7 @@ class _Writer:
             env[node.target.id] = ast.Constant(value)
             written += self.body(node.body, env)
             if len(written) > MOST_STATEMENTS:
-                raise CannotError
+                raise InlineError
         return written
 
     def _looped(self, statements: list[ast.stmt], env: Env) -> list[ast.stmt]:
@@ -227,7 +230,7 @@ class _Writer:
             return ast.IfExp(test, self.expression(node.body, env), self.expression(node.orelse, env))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             return self._call(node.func.id, node.args, env)
-        raise CannotError
+        raise InlineError
 
     def _name(self, name: str, env: Env) -> ast.expr:
         if name in env:
@@ -239,7 +242,7 @@ class _Writer:
             return ast.Constant(value)
         if name in vars(self._rule):
             return self._of_rule(name)
-        raise CannotError
+        raise InlineError
 
     def _of_rule(self, name: str) -> ast.expr:
         if vars(self._rule)[name] is getattr(math, name, None):
@@ -254,13 +257,13 @@ class _Writer:
                 else ast.Constant(self._layout.local)
             )
         if any(isinstance(each, ast.Name) and each.id == "s" for each in arguments):
-            raise CannotError
+            raise InlineError
         given = [ast.Name("p", ast.Load()) if _is_p(each) else self.expression(each, env) for each in arguments]
         if name in vars(self._rule):
             return ast.Call(self._of_rule(name), given, [])
         if name in {"min", "max", "int", "float", "abs"}:
             return ast.Call(ast.Name(name, ast.Load()), given, [])
-        raise CannotError
+        raise InlineError
 
     def _subscript(self, node: ast.Subscript, env: Env) -> ast.expr:
         index = self.expression(node.slice, env)
@@ -269,7 +272,7 @@ class _Writer:
         if of == "p" and known is not None and isinstance(node.ctx, ast.Load):
             return ast.Name(f"p{known}", ast.Load())
         if of != "s" or (known is not None and known < 0):
-            raise CannotError
+            raise InlineError
         if known is not None and known < self._layout.local:
             return ast.Name(f"s{known}", node.ctx)
         if self._layout.ring:
@@ -277,7 +280,7 @@ class _Writer:
         if known is None and isinstance(node.ctx, ast.Load):
             state: list[ast.expr] = [ast.Name(f"s{i}", ast.Load()) for i in range(self._layout.local)]
             return ast.Subscript(ast.Tuple(state, ast.Load()), index, ast.Load())
-        raise CannotError
+        raise InlineError
 
 
 def _is_p(node: ast.expr) -> bool:

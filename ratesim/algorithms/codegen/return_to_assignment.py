@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 
-__all__ = ["CannotError", "assigned"]
+__all__ = ["InlineError", "returns_to_assignments"]
 
 
-class CannotError(Exception):
+class InlineError(Exception):
     """Something that is not written out."""
 
 
-def assigned(body: list[ast.stmt], target: str | None) -> list[ast.stmt]:
+def returns_to_assignments(body: list[ast.stmt], target: str | None) -> list[ast.stmt]:
     """The statements, with what must not run after a return put where it does not: in the other branch of an `if`, or the
     `else` of the loop that was left.
 
@@ -25,12 +25,17 @@ def assigned(body: list[ast.stmt], target: str | None) -> list[ast.stmt]:
         if isinstance(statement, ast.If) and _returns(statement):
             yes = statement.body if _ends(statement.body) else [*statement.body, *rest]
             no = statement.orelse if _ends(statement.orelse) else [*statement.orelse, *rest]
-            return [*written, ast.If(statement.test, assigned(yes, target) or [ast.Pass()], assigned(no, target))]
+            return [
+                *written,
+                ast.If(
+                    statement.test, returns_to_assignments(yes, target) or [ast.Pass()], returns_to_assignments(no, target)
+                ),
+            ]
         if isinstance(statement, ast.For | ast.While) and _returns(statement):
             if statement.orelse or any(isinstance(each, ast.For | ast.While | ast.Break) for each in _inside(statement)):
-                raise CannotError
+                raise InlineError
             statement.body = _left(statement.body, target)
-            statement.orelse = assigned(rest, target)
+            statement.orelse = returns_to_assignments(rest, target)
             return [*written, statement]
         written.append(statement)
     return written

@@ -7,14 +7,14 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ratesim.algorithms.codegen.inline import Layout, written_out
+from ratesim.algorithms.codegen.inline import Layout, inline_rule
 
-__all__ = ["filled"]
+__all__ = ["render"]
 
 _VERB = re.compile(r"^( *)<(\w+) (\w+) now=(\w+)>$", re.MULTILINE)
 
 
-def filled(template: str, rule: Any, layout: Layout, texts: Mapping[str, str]) -> str:
+def render(template: str, rule: Any, layout: Layout, texts: Mapping[str, str]) -> str:
     """The template with its holes filled.
 
     A line `<verb target now=variable>` becomes `target = rule.verb(s, p, ..., variable)`, written out for the layout; the
@@ -23,7 +23,7 @@ def filled(template: str, rule: Any, layout: Layout, texts: Mapping[str, str]) -
 
     def lines(match: re.Match[str]) -> str:
         indent, verb, target, argument = match.groups()
-        written = written_out(rule, verb, layout, None if target == "None" else target, {"now": argument})
+        written = inline_rule(rule, verb, layout, None if target == "None" else target, {"now": argument})
         return textwrap.indent("\n".join(written or ["pass"]), indent)
 
     source = _VERB.sub(lines, template)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ratesim.algorithms import bind
-from ratesim.formatting import bytes_of, seconds, share
+from ratesim.formatting import format_bytes, format_percent, format_seconds
 from ratesim.limit import Limit
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def choices(standings: Mapping[str, Standing]) -> dict[str, list[str]]:
         choose(
             name,
             "the state must stay small: of those that hardly grow and let no burst through it is closest to an exact "
-            f"limiter, {share(smooth[name].off)} off",
+            f"limiter, {format_percent(smooth[name].off)} off",
         )
     strict = kept(standings)
     if strict:
         name = min(strict, key=lambda each: strict[each].bytes_full)
         rivals = "it alone kept to that" if len(strict) == 1 else f"the smallest of {len(strict)} that kept to that"
-        size = bytes_of(strict[name].bytes_full)
+        size = format_bytes(strict[name].bytes_full)
         choose(name, f"no period, wherever it begins, may hold more than the limit: {rivals}; a full key takes {size}")
     catching_up = {name: it for name, it in small.items() if it.worst_tenth <= BURSTS and it.after_pause > 1.05}
     if catching_up:
@@ -50,7 +50,8 @@ def choices(standings: Mapping[str, Standing]) -> dict[str, list[str]]:
         alike = f" ({listed(it.alike)} decided every request alike)" if it.alike else ""
         choose(
             name,
-            f"a client that paused may catch up: such clients got {share(it.after_pause - 1.0)} more than from an exact "
+            f"a client that paused may catch up: such clients got {format_percent(it.after_pause - 1.0)} more than "
+            "from an exact "
             f"limiter, yet never more than {it.worst_tenth:.2f} times the limit in a tenth of a period{alike}",
         )
     least = min(it.time_ratio for it in standings.values())
@@ -58,7 +59,7 @@ def choices(standings: Mapping[str, Standing]) -> dict[str, list[str]]:
     name = min(fast, key=lambda each: (round(fast[each].worst_tenth, 2), fast[each].bytes_full))
     others = [other for other in fast if other != name]
     rivals = f"; {listed(others)} took about as long" if others else ""
-    choose(name, f"a decision must cost least: {seconds(fast[name].seconds)} of processor time here{rivals}")
+    choose(name, f"a decision must cost least: {format_seconds(fast[name].seconds)} of processor time here{rivals}")
     for name in filter(_learns, standings):
         alike = listed(standings[name].alike)
         same = f"it decided every request as {alike}, in more memory" if alike else "its limit never moves"

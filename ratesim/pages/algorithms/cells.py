@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.limit import Limit
 from ratesim.pages.algorithms.analysis import TWICE, choices, kept, listed
 from ratesim.pages.algorithms.plots import (
@@ -23,9 +23,9 @@ from ratesim.pages.algorithms.plots import (
     sawtooth,
     worst_windows,
 )
-from ratesim.pages.html import HTML, escaped, html_table
-from ratesim.pages.interactive import Knob, Knobs, knobs
-from ratesim.pages.repro_command import command
+from ratesim.pages.html import HTML, escape_html, html_table
+from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
+from ratesim.pages.repro_command import repro_command
 from ratesim.pages.style import to_svg
 from ratesim.simulation.analysis.algorithm_comparison import (
     EDGE,
@@ -135,7 +135,7 @@ def answer(found: Comparison) -> HTML:
     advice = choices(standings)
     name = next(iter(advice))
     it, strict = standings[name], kept(standings)
-    said = f"{found.limit}: {name}, {share(it.off)} off an exact limiter where nobody aims at the edges"
+    said = f"{found.limit}: {name}, {format_percent(it.off)} off an exact limiter where nobody aims at the edges"
     if name not in strict:
         said += f", with up to {it.worst_period:.2f} times the limit in {period:g} s"
         if strict:
@@ -147,9 +147,12 @@ def answer(found: Comparison) -> HTML:
     reach = f"About twice the limit within some {period:g} s: {listed(twice)}. " if twice else ""
     reach += f"Within a tenth of that: {listed(sudden) or 'none'}." if twice else ""
     rows = [
-        [f"<b>{escaped(which)}</b>", "<br>".join(f"when {escaped(each)}" for each in when)] for which, when in advice.items()
+        [f"<b>{escape_html(which)}</b>", "<br>".join(f"when {escape_html(each)}" for each in when)]
+        for which, when in advice.items()
     ]
-    return HTML(f'<p class="verdict">{escaped(said)}.</p><p>{escaped(reach)}</p>{html_table(["choose", ""], rows).data}')
+    return HTML(
+        f'<p class="verdict">{escape_html(said)}.</p><p>{escape_html(reach)}</p>{html_table(["choose", ""], rows).data}'
+    )
 
 
 def edge(found: Comparison) -> HTML:
@@ -176,7 +179,7 @@ def admits(found: Comparison) -> HTML:
     for name, it in found.standings.items():
         of = found.rows[found.rows["algorithm"] == name].set_index("workload")
         cells = [f"{of['worst_period'][workload]:.2f} / {of['share'][workload]:.3f}" for workload in found.traces]
-        rows.append([escaped(name), *cells, share(it.off), escaped(", ".join(it.alike))])
+        rows.append([escape_html(name), *cells, format_percent(it.off), escape_html(", ".join(it.alike))])
     said = ", ".join(f"{name} {len(trace):,}" for name, trace in found.traces.items())
     note = (
         "Worst period: the most that one key was admitted in any period, wherever it begins, in multiples of the limit. "
@@ -188,7 +191,7 @@ def admits(found: Comparison) -> HTML:
     return HTML(figure + html_table(head, rows).data + _small(note))
 
 
-def turn(found: Comparison) -> Knobs:
+def turn(found: Comparison) -> InteractiveFigure:
     """A client that asks for three times the limit of the page: what each rule admits by another limit and burst."""
     asked, trace = found.limit, found.traces["steady overload"].window(0.0, 3.0 * found.limit.period)
 
@@ -202,10 +205,10 @@ def turn(found: Comparison) -> Knobs:
         said = f"{rate:g} per {asked.period:g} s; {BUCKET} with a burst of {burst * rate:g}; asked: 3 times {asked}."
         return _shown(after_a_pause(curves, asked.period, limit, burst), said)
 
-    return knobs(
+    return interactive(
         picture,
-        limit=Knob("limit", (0.25, 0.5, 1.0, 2.0, 4.0), 1.0, lambda times: f"{times * asked.rate:g}"),
-        burst=Knob("burst", (0.1, 0.25, 0.5, 1.0, 2.0, 5.0), 1.0, lambda times: f"{times:g} × the limit"),
+        limit=Choice("limit", (0.25, 0.5, 1.0, 2.0, 4.0), 1.0, lambda times: f"{times * asked.rate:g}"),
+        burst=Choice("burst", (0.1, 0.25, 0.5, 1.0, 2.0, 5.0), 1.0, lambda times: f"{times:g} × the limit"),
     )
 
 
@@ -213,8 +216,8 @@ def costs(found: Comparison) -> HTML:
     """Memory for each key and processor time for each decision, measured here."""
     rows = []
     for name, it in found.standings.items():
-        cells = [f"{it.bytes_once:,.0f}", f"{it.bytes_full:,.0f}", seconds(it.seconds), f"{it.time_ratio:.1f}"]
-        rows.append([escaped(name), *cells])
+        cells = [f"{it.bytes_once:,.0f}", f"{it.bytes_full:,.0f}", format_seconds(it.seconds), f"{it.time_ratio:.1f}"]
+        rows.append([escape_html(name), *cells])
     head = ["algorithm", "bytes per key, asked once", "limit used up", "processor time of a decision", "over fixed_window"]
     note = (
         f"Measured in MemoryStorage ({machine()}). Bytes: allocated, with what is kept around a state and without the "
@@ -233,27 +236,31 @@ def published(found: Comparison) -> HTML:
     rows = [
         ["requests", f"{CLAIM['requests']:,.0f}", *(f"{each.requests:,}" for each in both)],
         ["sources", f"{CLAIM['sources']:,.0f}", *(f"{each.sources:,}" for each in both)],
-        ["requests wrongly allowed or limited", share(CLAIM["wrong"]), *(share(each.wrong) for each in both)],
+        [
+            "requests wrongly allowed or limited",
+            format_percent(CLAIM["wrong"]),
+            *(format_percent(each.wrong) for each in both),
+        ],
         [
             "mean difference of estimate and true count",
-            share(CLAIM["difference"]),
-            *(share(each.difference) for each in both),
+            format_percent(CLAIM["difference"]),
+            *(format_percent(each.difference) for each in both),
         ],
         ["sources above the threshold", "not said", *(f"{each.above:,}" for each in both)],
         ["of these allowed throughout", "3, by less than 15 %", *(_missed(each) for each in both)],
         ["sources limited that never were above", "none", *(f"{each.mistaken:,}" for each in both)],
-        ["requests of sources that came within 15 % of it", "not said", *(share(each.near) for each in both)],
-        ["decided otherwise, when only admitted requests count", "", *(share(each.differing) for each in both)],
+        ["requests of sources that came within 15 % of it", "not said", *(format_percent(each.near) for each in both)],
+        ["decided otherwise, when only admitted requests count", "", *(format_percent(each.differing) for each in both)],
         ["admitted then, over what an exact log admits", "", *(f"{each.share:.4f}" for each in both)],
     ]
     claim = f'<p>The claim: <a href="{SOURCE}">J. Desgats, Cloudflare, 7 June 2017</a>.</p>'
-    table = html_table(head, [[escaped(cell) for cell in row] for row in rows]).data
+    table = html_table(head, [[escape_html(cell) for cell in row] for row in rows]).data
     figure = _shown(near_the_threshold(found.curve, CLAIM["wrong"], period), "Made traffic, all requests counted.").data
     note = (
         f"Made: zipf (s = 1), Poisson, {PERIODS} periods. Real: the Apache log that ships. Its stamps are whole seconds, "
         "spread here, and all lie in one minute of each hour: only windows shorter than that can be tried on it."
     )
-    return HTML(f"{claim}{table}<p>{escaped(_why(found))}</p>{figure}{_small(note)}")
+    return HTML(f"{claim}{table}<p>{escape_html(_why(found))}</p>{figure}{_small(note)}")
 
 
 def _why(found: Comparison) -> str:
@@ -267,19 +274,22 @@ def _why(found: Comparison) -> str:
             f"0.003 % is reached first at {first.threshold:,.0f}, which {first.above:,} of {first.sources:,} sources exceed"
         )
     return (
-        f"How far the estimate is from the count depends on how irregular the arrivals are: {share(ours.difference)} and "
-        f"{share(found.real.difference)} here, as a mean over requests; the article does not say over what its 6 % is a "
+        "How far the estimate is from the count depends on how irregular the arrivals are: "
+        f"{format_percent(ours.difference)} and "
+        f"{format_percent(found.real.difference)} here, as a mean over requests; the article does not say over what "
+        "its 6 % is a "
         "mean. How often that decides wrongly depends on the traffic once more: it can only for a source whose count is "
         f"near the threshold. Of the made traffic {reached}. The article gives neither thresholds nor how many sources came "
         "near them, so its share can be neither confirmed nor refuted elsewhere. And it speaks of a counter of all "
         "requests, as do all rows but the last two here. A limiter that counts only what it admits stays near its limit "
-        f"wherever more is asked: each decision moves those after it, and {share(ours.differing)} of the requests are "
+        f"wherever more is asked: each decision moves those after it, and {format_percent(ours.differing)} of the "
+        "requests are "
         f"decided otherwise than by an exact log, though what is admitted in all is {ours.share:.4f} of the log's."
     )
 
 
 def _missed(found: TwoWindow) -> str:
-    return f"{found.missed:,}, by at most {share(found.missed_by)}" if found.missed else "none"
+    return f"{found.missed:,}, by at most {format_percent(found.missed_by)}" if found.missed else "none"
 
 
 def learning(found: Comparison) -> HTML:
@@ -293,15 +303,15 @@ def learning(found: Comparison) -> HTML:
 
 def reproduce(found: Comparison) -> HTML:
     """What gives the same numbers again."""
-    line = command("algorithms", limit=str(found.limit), seed=found.seed)
+    line = repro_command("algorithms", limit=str(found.limit), seed=found.seed)
     same = "Same limit and seed: same decisions. Bytes and times are measured."
-    return HTML(f"<p><code>{escaped(line)}</code></p><p>{escaped(same)}</p>")
+    return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same)}</p>")
 
 
 def _shown(figure: tuple[Figure, str], caption: str) -> HTML:
     drawn, alt = figure
-    return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escaped(caption)}</figcaption></figure>')
+    return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escape_html(caption)}</figcaption></figure>')
 
 
 def _small(text: str) -> str:
-    return f"<p class='small'>{escaped(text)}</p>"
+    return f"<p class='small'>{escape_html(text)}</p>"

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from ratesim.formatting import bytes_of, share
+from ratesim.formatting import format_bytes, format_percent
 from ratesim.pages.style import INK, STYLE
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def footprint(standings: Mapping[str, Standing]) -> tuple[Figure, str]:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("bytes per key in memory (log scale): asked once (hollow), limit used up (filled)")
         axes.set_title(title, fontsize=10.5)
-    told = "; ".join(f"{name} {bytes_of(once[name])} and {bytes_of(full[name])}" for name in full)
+    told = "; ".join(f"{name} {format_bytes(once[name])} and {format_bytes(full[name])}" for name in full)
     return figure, f"{title}. Memory per key, asked once and full: {told}."
 
 
@@ -153,8 +153,8 @@ def near_the_threshold(found: Sequence[TwoWindow], published: float, period: flo
     """Share of requests decided wrongly by the two-window counter, by threshold; `published` is the share to set beside."""
     shown = sorted(found, key=lambda each: each.threshold)
     first, last = shown[0], shown[-1]
-    title = f"{share(first.wrong)} wrong with {first.above:,} sources above the threshold"
-    title += f", {share(last.wrong)} with {last.above:,}"
+    title = f"{format_percent(first.wrong)} wrong with {first.above:,} sources above the threshold"
+    title += f", {format_percent(last.wrong)} with {last.above:,}"
     title = title[0].upper() + title[1:]
     least = min([published, *(each.wrong for each in shown if each.wrong > 0)])
     lane = least / 6  # where exactly 0 is drawn
@@ -193,7 +193,7 @@ def near_the_threshold(found: Sequence[TwoWindow], published: float, period: flo
         axes.set_xlabel(f"threshold, requests per {period:g} s (log scale); beside each point: sources that exceed it")
         axes.set_ylabel("requests wrongly allowed or limited")
         axes.set_title(title, fontsize=10, x=0.0)
-    told = "; ".join(f"{each.threshold:,.0f}: {share(each.wrong)}, {each.above} sources" for each in shown)
+    told = "; ".join(f"{each.threshold:,.0f}: {format_percent(each.wrong)}, {each.above} sources" for each in shown)
     return figure, f"{title}. Threshold, wrong share, sources above: {told}."
 
 
@@ -231,7 +231,7 @@ def sawtooth(windows: pd.DataFrame, period: float) -> tuple[Figure, str]:
         axes.set_xlabel(f"time, windows of {period:g} s")
         axes.set_ylabel("requests per window")
         axes.set_title(title, fontsize=10.5, x=0.0)
-    return figure, f"{title}; {share(float(scarce['slow'].mean()))} of the answers in those windows came too late."
+    return figure, f"{title}; {format_percent(float(scarce['slow'].mean()))} of the answers in those windows came too late."
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

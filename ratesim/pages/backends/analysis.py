@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ratesim.pages.scenario_parameters import asked
-from ratesim.simulation.analysis.limit_pressure import binding
+from ratesim.pages.scenario_parameters import scenario_from_parameters
+from ratesim.simulation.analysis.limit_pressure import LimitPressure, limit_pressure
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.results.histogram import Histogram
-from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import StorageURL
 from traffic import Trace
 
-__all__ = ["NAMES", "Comparison", "Seen", "compared", "named", "seen"]
+__all__ = ["NAMES", "BackendResult", "Comparison", "compared", "named", "seen"]
 
 STICKY = "memory, sticky"  # which needs several nodes
 NAMES = (
@@ -32,7 +32,7 @@ NAMES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class BackendResult:
     """One candidate. backend: memory, redis, postgres or hybrid. row: of `RunResult.row`. latencies: seconds. node, store:
     seconds for which one request keeps its node's processor and the store busy, in the mean."""
 
@@ -67,13 +67,13 @@ class Comparison:
     keys: int
     source: str
     skipped: int
-    binding: dict[str, Any]
-    seen: tuple[Seen, ...]
+    limit_pressure: LimitPressure
+    seen: tuple[BackendResult, ...]
 
 
 def compared(seed: int = 0, **given: Any) -> Comparison:
     """All that the notebook shows. seed: the scenario's unless given. given: see `asked`."""
-    scenario = asked(**given)
+    scenario = scenario_from_parameters(**given)
     seed = seed or scenario.seed
     trace = scenario.trace(seed)
     return Comparison(
@@ -82,30 +82,32 @@ def compared(seed: int = 0, **given: Any) -> Comparison:
         seed=seed,
         requests=len(trace),
         keys=len(trace.keys),
-        source=trace.origin.source,
-        skipped=trace.origin.skipped,
-        binding=binding(scenario.limit.limit(), trace, scenario.warmup),
+        source=trace.provenance.source,
+        skipped=trace.provenance.skipped,
+        limit_pressure=limit_pressure(scenario.limit.limit(), trace, scenario.warmup),
         seen=seen(scenario, scenario.candidates or named(scenario, NAMES), seed, trace),
     )
 
 
 def named(scenario: Scenario, names: Sequence[str]) -> tuple[Candidate, ...]:
     """Those of the catalogue with these names."""
-    known = {each.name: each for each in catalogue(scenario.model_copy(update={"candidates": ()}))}
+    known = {each.name: each for each in default_candidates(scenario.model_copy(update={"candidates": ()}))}
     return tuple(known[name] for name in names if name != STICKY or scenario.deployment.nodes > 1)
 
 
-def seen(scenario: Scenario, candidates: Sequence[Candidate], seed: int, trace: Trace | None = None) -> tuple[Seen, ...]:
+def seen(
+    scenario: Scenario, candidates: Sequence[Candidate], seed: int, trace: Trace | None = None
+) -> tuple[BackendResult, ...]:
     """Each of them once, under the same requests."""
     trace = scenario.trace(seed) if trace is None else trace
     return tuple(_seen(scenario, candidate, seed, trace) for candidate in candidates)
 
 
-def _seen(scenario: Scenario, candidate: Candidate, seed: int, trace: Trace) -> Seen:
+def _seen(scenario: Scenario, candidate: Candidate, seed: int, trace: Trace) -> BackendResult:
     result = run(scenario, candidate, seed, trace=trace)
     row, url = result.row(), StorageURL.parse(candidate.storage)
-    nodes = [account.counted.served for name, account in result.stations.items() if name.startswith("node")]
-    return Seen(
+    nodes = [account.totals.served for name, account in result.stations.items() if name.startswith("node")]
+    return BackendResult(
         name=candidate.name,
         backend=url.backend if url.hybrid is None else "hybrid",
         row=row,

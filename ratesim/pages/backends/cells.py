@@ -5,14 +5,14 @@ Every figure in a sentence is worked out from what was simulated: other traffic 
 
 from __future__ import annotations
 
-from ratesim.formatting import seconds, share, span
-from ratesim.pages.backends.analysis import Comparison, Seen, compared, named, seen
+from ratesim.formatting import format_percent, format_range, format_seconds
+from ratesim.pages.backends.analysis import BackendResult, Comparison, compared, named, seen
 from ratesim.pages.backends.plots import admissions, latencies, times
-from ratesim.pages.html import HTML, escaped, html_table, shown, small
-from ratesim.pages.interactive import Knob, Knobs, knobs
-from ratesim.pages.repro_command import command
+from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
+from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
+from ratesim.pages.repro_command import repro_command
 from ratesim.pages.style import COLOURS
-from ratesim.simulation.analysis.limit_pressure import HARDLY
+from ratesim.simulation.analysis.limit_pressure import BINDING_SHARE
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.network.links import PRESETS
 
@@ -33,18 +33,19 @@ def answer(found: Comparison) -> HTML:
     """Who is fastest, who is exact, and what lies between them."""
     fast = min(found.seen, key=_fastest)
     exact = [each for each in found.seen if each.over == 0.0]
-    verdict = f"{_capital(fast.name)} answers fastest, 99 % within {seconds(fast.p99)}, and admits {_much(fast.over)}"
+    verdict = f"{_capital(fast.name)} answers fastest, 99 % within {format_seconds(fast.p99)}, and admits {_much(fast.over)}"
     if exact and fast.over:
         best = min(exact, key=_fastest)
-        verdict += f"; of the {len(exact)} that admit nothing too much it is {best.name}, {seconds(best.p99)}"
+        verdict += f"; of the {len(exact)} that admit nothing too much it is {best.name}, {format_seconds(best.p99)}"
     said = [_binds(found)]
     asking = [each for each in found.seen if each.operations > 0.0]
     if asking:
         slow = max(asking, key=_fastest)
         medians = [float(each.row["latency_p50"]) for each in asking]
         said.append(
-            f"Of those that ask a store the median is {span(min(medians), max(medians), seconds)}; {slow.name} is slowest, "
-            f"99 % within {seconds(slow.p99)}."
+            f"Of those that ask a store the median is {format_range(min(medians), max(medians), format_seconds)}; "
+            f"{slow.name} is slowest, "
+            f"99 % within {format_seconds(slow.p99)}."
         )
     hybrids = [each for each in asking if each.backend == "hybrid"]
     if hybrids:
@@ -58,13 +59,17 @@ def answer(found: Comparison) -> HTML:
                 "More than once per request is more than a store alone is asked: a node sees a key so seldom that it reads "
                 "and writes for each request."
             )
-    failed = [f"{each.name} {share(each.row['failed'] / each.row['requests'])}" for each in found.seen if each.row["failed"]]
+    failed = [
+        f"{each.name} {format_percent(each.row['failed'] / each.row['requests'])}"
+        for each in found.seen
+        if each.row["failed"]
+    ]
     if failed:
         said.append(f"Requests that got no decision: {', '.join(failed)}.")
-    return HTML(f'<p class="verdict">{escaped(verdict)}.</p>' + "".join(f"<p>{escaped(each)}</p>" for each in said))
+    return HTML(f'<p class="verdict">{escape_html(verdict)}.</p>' + "".join(f"<p>{escape_html(each)}</p>" for each in said))
 
 
-def _fastest(each: Seen) -> float:
+def _fastest(each: BackendResult) -> float:
     return each.p99
 
 
@@ -73,21 +78,21 @@ def _capital(text: str) -> str:
 
 
 def _much(over: float) -> str:
-    return f"{share(over)} too much" if over else "nothing too much"
+    return f"{format_percent(over)} too much" if over else "nothing too much"
 
 
 def _binds(found: Comparison) -> str:
     """What was asked, and whether the limit has anything to do."""
-    spec, denied = found.scenario.limit, found.binding["exact_denied_share"]
+    spec, denied = found.scenario.limit, found.limit_pressure.exact_denied_share
     said = (
         f"{found.requests:,} requests for {found.keys:,} keys, {spec.rate} for each ({spec.algorithm}), "
         f"{found.scenario.deployment.nodes} nodes, network {found.scenario.deployment.network}; an exact limiter denies "
-        f"{share(denied)}."
+        f"{format_percent(denied)}."
     )
-    if denied < HARDLY:
+    if denied < BINDING_SHARE:
         said += " That is too little to tell candidates apart by what they admit."
-        if found.binding["suggestion"]:
-            said += f" A limit of {found.binding['suggestion']} would."
+        if found.limit_pressure.suggestion:
+            said += f" A limit of {found.limit_pressure.suggestion} would."
     return said
 
 
@@ -99,46 +104,46 @@ def table(found: Comparison) -> HTML:
     for each in found.seen:
         row = each.row
         cells = [
-            seconds(row["latency_p50"]),
-            seconds(row["latency_p99"]),
-            seconds(row["latency_max"]),
-            share(row["over_admission"]),
-            share(row["false_denial"]),
+            format_seconds(row["latency_p50"]),
+            format_seconds(row["latency_p99"]),
+            format_seconds(row["latency_max"]),
+            format_percent(row["over_admission"]),
+            format_percent(row["false_denial"]),
             f"{1.0 + row['worst_excess']:.2f} ×",
             f"{row['l2_operations_per_request']:.2f}",
-            share(row["utilisation"]),
+            format_percent(row["utilisation"]),
             f"{row['bytes_to_store_per_request'] + row['bytes_from_store_per_request']:,.0f}",
             "unknown" if row["bytes_per_key"] != row["bytes_per_key"] else f"{row['bytes_per_key']:,.0f}",
         ]
         dot = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>'
-        rows.append([dot + escaped(each.name), *map(escaped, cells)])
+        rows.append([dot + escape_html(each.name), *map(escape_html, cells)])
     note = (
         "Worst window: the most that one key was admitted in a period, in multiples of what the limit permits there. Bytes "
         "per request: on the wire to the store and back. Bytes per key: in the store, and on the node that knows it."
     )
     skipped = f" {found.skipped:,} lines of the log did not parse and were left out." if found.skipped else ""
-    return HTML(html_table(head, rows).data + small(note + skipped))
+    return HTML(html_table(head, rows).data + small_print(note + skipped))
 
 
 def quick(found: Comparison) -> HTML:
     """How fast the answers are."""
-    return shown(
+    return figure_html(
         latencies(found.seen), "Simulated, one run. Colours: the backend. Requests without a decision are left out."
     )
 
 
 def correct(found: Comparison) -> HTML:
     """What is admitted too much."""
-    return shown(admissions(found.seen), "Over windows of the limit's period, summed over all keys.")
+    return figure_html(admissions(found.seen), "Over windows of the limit's period, summed over all keys.")
 
 
 def where(found: Comparison) -> HTML:
     """Where the time goes."""
     note = "Processor and store also work in the background, for nobody who waits. Memory has no store."
-    return shown(times(found.seen), note)
+    return figure_html(times(found.seen), note)
 
 
-def elsewhere(found: Comparison) -> Knobs:
+def elsewhere(found: Comparison) -> InteractiveFigure:
     """Latencies in other networks, with other numbers of nodes."""
     deployment = found.scenario.deployment
     workload = found.scenario.workload.model_copy(update={"head": min(HEAD, found.scenario.workload.head or HEAD)})
@@ -150,17 +155,17 @@ def elsewhere(found: Comparison) -> Knobs:
         result = seen(scenario, chosen, found.seed)
         told = ", ".join(f"{each.name} {_much(each.over)}" for each in result if each.over) or "none of them too much"
         caption = f"{nodes} nodes, network {network}, the first {result[0].row['requests']:,} requests. Admitted: {told}."
-        return shown(latencies(result), caption)
+        return figure_html(latencies(result), caption)
 
-    return knobs(
+    return interactive(
         turned,
-        nodes=Knob("nodes", (1, 2, 4, 8, 16, 32), deployment.nodes),
-        network=Knob("network", tuple(PRESETS), deployment.network),
+        nodes=Choice("nodes", (1, 2, 4, 8, 16, 32), deployment.nodes),
+        network=Choice("network", tuple(PRESETS), deployment.network),
     )
 
 
 def reproduce(found: Comparison) -> HTML:
     """What gives the same numbers again."""
     same = "Same parameters and the same measured costs: same numbers. "
-    line = command("backends", **found.given, seed=found.seed)
-    return HTML(f"<p><code>{escaped(line)}</code></p><p>{escaped(same + Profile.load().describe())}</p>")
+    line = repro_command("backends", **found.given, seed=found.seed)
+    return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same + Profile.load().describe())}</p>")

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.formatting import seconds, share
-from ratesim.pages.backends.analysis import Seen
+from ratesim.formatting import format_percent, format_seconds
+from ratesim.pages.backends.analysis import BackendResult
 from ratesim.pages.style import COLOURS, INK, STYLE
 
 __all__ = ["admissions", "latencies", "times"]
@@ -24,10 +24,10 @@ MARKS = ("o", "o", "|")
 NONE = 1e-5  # where "exactly 0" stands on an axis of shares
 
 
-def latencies(seen: Sequence[Seen]) -> tuple[Figure, str]:
+def latencies(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
     """The times within which half of the requests, 99 % and 99.99 % of them were answered."""
     slow, fast = max(seen, key=lambda each: each.p99), min(seen, key=lambda each: each.p99)
-    title = f"99 % of the answers: {seconds(fast.p99)} from {fast.name}, {seconds(slow.p99)} from {slow.name}"
+    title = f"99 % of the answers: {format_seconds(fast.p99)} from {fast.name}, {format_seconds(slow.p99)} from {slow.name}"
     told = []
     with mpl.rc_context(STYLE):
         figure, axes = _rows(seen, title)
@@ -37,7 +37,7 @@ def latencies(seen: Sequence[Seen]) -> tuple[Figure, str]:
             axes.plot([points[0], points[-1]], [y, y], color=colour, linewidth=1.8, zorder=2)
             for point, mark, fill in zip(points, MARKS, ("full", "none", "full"), strict=True):
                 axes.plot([point], [y], color=colour, marker=mark, markersize=6, fillstyle=fill, zorder=3)
-            told.append(f"{each.name} {', '.join(map(seconds, points))}")
+            told.append(f"{each.name} {', '.join(map(format_seconds, points))}")
         _keys(figure, {f"{100 * part:g} %": mark for part, mark in zip(SHARES, MARKS, strict=True)}, hollow="99 %")
         axes.set_xscale("log")
         _seconds(axes)
@@ -45,13 +45,13 @@ def latencies(seen: Sequence[Seen]) -> tuple[Figure, str]:
     return figure, f"{title}. Answered within, 50, 99 and 99.99 %: {'; '.join(told)}."
 
 
-def admissions(seen: Sequence[Seen]) -> tuple[Figure, str]:
+def admissions(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
     """What each admits too much, and falsely denies."""
     worst = max(seen, key=lambda each: each.over)
     exact = sum(each.over == 0.0 for each in seen)
     title = f"{exact} of {len(seen)} admit nothing too much"
     if worst.over:
-        title += f"; {worst.name} admits {share(worst.over)} too much"
+        title += f"; {worst.name} admits {format_percent(worst.over)} too much"
     with mpl.rc_context(STYLE):
         figure, axes = _rows(seen, title)
         for y, each in enumerate(seen):
@@ -66,17 +66,19 @@ def admissions(seen: Sequence[Seen]) -> tuple[Figure, str]:
         axes.xaxis.set_minor_formatter(NullFormatter())
         _keys(figure, {"admitted too much": "o", "falsely denied": "o"}, hollow="falsely denied")
         axes.set_xlabel("of what an exact limiter admits (log scale)")
-    told = "; ".join(f"{each.name} {share(each.over)} and {share(float(each.row['false_denial']))}" for each in seen)
+    told = "; ".join(
+        f"{each.name} {format_percent(each.over)} and {format_percent(float(each.row['false_denial']))}" for each in seen
+    )
     return figure, f"{title}. Admitted too much, and falsely denied: {told}."
 
 
-def times(seen: Sequence[Seen]) -> tuple[Figure, str]:
+def times(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
     """What one request takes of everybody's time: of its client's, of a node's processor, of the store."""
     waits = {each: each.latencies.mean for each in seen}
     asked = [each for each in seen if each.backend in ("redis", "postgres")]  # who does nothing in the background
     away = max(asked or seen, key=lambda each: waits[each] - each.node - each.store)
     rest = max(1.0 - (away.node + away.store) / waits[away], 0.0)
-    title = f"Of {seconds(waits[away])} for {away.name}, {share(rest)} is the way there and waiting"
+    title = f"Of {format_seconds(waits[away])} for {away.name}, {format_percent(rest)} is the way there and waiting"
     marks = {"the request waits": "o", "the node's processor works": "s", "the store works": "^"}
     told = []
     with mpl.rc_context(STYLE):
@@ -86,7 +88,7 @@ def times(seen: Sequence[Seen]) -> tuple[Figure, str]:
             for value, mark in zip(values, marks.values(), strict=True):
                 if value > 0.0:
                     axes.scatter([value], [y], s=36, marker=mark, color=COLOURS[each.backend], zorder=3)
-            told.append(f"{each.name} {', '.join(seconds(value) for value in values)}")
+            told.append(f"{each.name} {', '.join(format_seconds(value) for value in values)}")
         _keys(figure, marks, hollow="")
         axes.set_xscale("log")
         _seconds(axes)
@@ -94,7 +96,7 @@ def times(seen: Sequence[Seen]) -> tuple[Figure, str]:
     return figure, f"{title}. The request waits, its node's processor works, the store works: {'; '.join(told)}."
 
 
-def _rows(seen: Sequence[Seen], title: str) -> tuple[Figure, Axes]:
+def _rows(seen: Sequence[BackendResult], title: str) -> tuple[Figure, Axes]:
     """A figure with a row for each candidate."""
     figure = Figure(figsize=(7.2, 0.34 * len(seen) + 1.8), layout="constrained")
     axes = figure.subplots()
@@ -116,5 +118,5 @@ def _keys(figure: Figure, marks: Mapping[str, str], hollow: str) -> None:
 
 
 def _seconds(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ratesim.pages.scenario_parameters import asked
+from ratesim.pages.scenario_parameters import scenario_from_parameters
 from ratesim.recommendation.assess.capacity import Capacity, capacity, scaled
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.sweep import sweep
-from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 
 __all__ = ["CANDIDATES", "Costed", "cheapest", "costed", "second_server"]
@@ -98,12 +98,12 @@ def costed(
     if not (math.isfinite(load) and load > 0):
         raise ScenarioError(f"load {load:g}: must be a number above 0, such as 2 for twice the traffic")
     unit_prices = Prices.load(Path(prices) if prices else None)
-    wanted = asked(scenario, nodes=nodes, network=network)
+    wanted = scenario_from_parameters(scenario, nodes=nodes, network=network)
     if keys:
         wants = wanted.requirements.model_copy(update={"key_count": keys})
         wanted = wanted.model_copy(update={"requirements": wants})
     first, profile = seed or wanted.seed, Profile.load()
-    candidates = catalogue(wanted) if wanted.candidates else CANDIDATES
+    candidates = default_candidates(wanted) if wanted.candidates else CANDIDATES
     trace = wanted.trace(first)
     processes = 1 if len(trace) * seeds <= SOON else None
     results = sweep(wanted, candidates, range(first, first + seeds), profile=profile, processes=processes)

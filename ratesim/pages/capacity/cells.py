@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ratesim.formatting import bytes_of, money, share
+from ratesim.formatting import format_bytes, format_money, format_percent
 from ratesim.pages.capacity.analysis import Costed, cheapest, costed
 from ratesim.pages.capacity.plots import PARTS, by_keys, by_load, parted
-from ratesim.pages.html import HTML, escaped, html_table, shown, small
-from ratesim.pages.interactive import Knob, Knobs, knobs
-from ratesim.pages.repro_command import command
+from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
+from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
+from ratesim.pages.repro_command import repro_command
 from ratesim.pages.style import COLOURS
 from ratesim.recommendation.assess.capacity import Capacity
 
@@ -59,21 +59,21 @@ def answer(found: Costed) -> HTML:
         each = alone[0]
         said.append(
             f"{each.candidate} has no server and costs {_money(each)}; its nodes do not know of each other, and here they "
-            f"admit {share(found.over_admission(each.candidate))} too much."
+            f"admit {format_percent(found.over_admission(each.candidate))} too much."
         )
-    lines = "".join(f"<p>{escaped(each)}</p>" for each in said)
+    lines = "".join(f"<p>{escape_html(each)}</p>" for each in said)
     table = paid(capacities, lambda each: _name(found, each)).data
     note = (
         f"{_source(found)} To two significant digits; what is closer than that is noise. The busiest second is taken to be "
         "paid for all month."
     )
-    return HTML(f'<p class="verdict">{escaped(verdict)}.</p>{lines}{table}{small(note)}')
+    return HTML(f'<p class="verdict">{escape_html(verdict)}.</p>{lines}{table}{small_print(note)}')
 
 
 def paid(capacities: Mapping[str, Capacity], name: Callable[[Capacity], str]) -> HTML:
     """What each costs in a month, and its parts, with `name` (HTML) before it."""
     head = ["candidate", "in a month", "servers", "memory of the nodes", "processors of the nodes", "network"]
-    rows = [[name(each), *map(escaped, _paid(each))] for each in capacities.values()]
+    rows = [[name(each), *map(escape_html, _paid(each))] for each in capacities.values()]
     return html_table([*head, "wrong decisions"], rows, label="What each costs in a month")
 
 
@@ -99,16 +99,16 @@ def needed(
             "none" if each.server_rate is None else f"{each.server_rate:,.0f} requests/s",
             _bytes(each.store_bytes),
             _bytes(each.node_bytes),
-            f"{bytes_of(each.bytes_to_store)}/s",
-            f"{bytes_of(each.bytes_from_store)}/s",
-            share(over_admission(each.candidate)),
+            f"{format_bytes(each.bytes_to_store)}/s",
+            f"{format_bytes(each.bytes_from_store)}/s",
+            format_percent(over_admission(each.candidate)),
         ]
-        rows.append([name(each), *map(escaped, cells)])
+        rows.append([name(each), *map(escape_html, cells)])
     note = (
         "In the busiest second. Each good for: requests like these that one server carries, at the highest share of its "
         "processor that the prices allow. Too much: what is admitted beyond an exact limiter."
     )
-    return HTML(html_table(head, rows).data + small(note))
+    return HTML(html_table(head, rows).data + small_print(note))
 
 
 def growth(found: Costed) -> HTML:
@@ -117,7 +117,7 @@ def growth(found: Costed) -> HTML:
         f"{found.keys:,} keys. More load is more clients of the same kind. Were the same clients faster, hybrids would need "
         "less than this: more of what a client asks would fall into one interval."
     )
-    return shown(by_load(found), note)
+    return figure_html(by_load(found), note)
 
 
 def room(found: Costed) -> HTML:
@@ -125,58 +125,58 @@ def room(found: Costed) -> HTML:
     note = (
         f"{found.peak:,.10g} requests in the busiest second. A node may know all keys up to max_entries, and then forgets."
     )
-    return shown(by_keys(found), note)
+    return figure_html(by_keys(found), note)
 
 
-def turned(found: Costed) -> Knobs:
+def turned(found: Costed) -> InteractiveFigure:
     """What each price is made of, at another load, with other keys, and if a wrong decision costs something."""
 
     def picture(load: float, keys: int, wrong: float) -> HTML:
         told = f"{wrong:g} {found.prices.currency} for a request that should have been denied"
         caption = f"{load:g} times the traffic, {keys:,} keys, {told if wrong else 'wrong decisions cost nothing'}."
-        return shown(parted(found, found.at(load, keys, wrong)), caption)
+        return figure_html(parted(found, found.at(load, keys, wrong)), caption)
 
-    return knobs(
+    return interactive(
         picture,
-        load=Knob("load", LOADS, found.load, lambda value: f"× {value:g}"),
-        keys=Knob("keys", KEYS, found.keys, lambda value: f"{value:,}"),
-        wrong=Knob("a wrong decision", WRONG, found.prices.over_admitted_request, lambda value: f"{value:g}"),
+        load=Choice("load", LOADS, found.load, lambda value: f"× {value:g}"),
+        keys=Choice("keys", KEYS, found.keys, lambda value: f"{value:,}"),
+        wrong=Choice("a wrong decision", WRONG, found.prices.over_admitted_request, lambda value: f"{value:g}"),
     )
 
 
 def formulae() -> HTML:
     """How the figures are worked out."""
-    table = html_table(["", ""], [[escaped(name), escaped(said)] for name, said in FORMULAE], header=False)
+    table = html_table(["", ""], [[escape_html(name), escape_html(said)] for name, said in FORMULAE], header=False)
     note = (
         "A request is taken to cost as much in the busiest second as in the mean of the run, which is an upper bound. Not "
         "in it: TLS and headers, backups, people, and what the API itself does."
     )
-    return HTML(table.data + small(note))
+    return HTML(table.data + small_print(note))
 
 
 def reproduce(found: Costed) -> HTML:
     """What gives the same numbers again."""
-    line = command("capacity", **found.given, seed=found.seed, seeds=found.seeds)
+    line = repro_command("capacity", **found.given, seed=found.seed, seeds=found.seeds)
     same = "Same parameters, prices and measured costs: same numbers."
-    return HTML(f"<p><code>{escaped(line)}</code></p><p>{escaped(f'{same} {found.profile.describe()}')}</p>")
+    return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(f'{same} {found.profile.describe()}')}</p>")
 
 
 def _paid(each: Capacity) -> list[str]:
     parts = (float(getattr(each.price, part)) for part in PARTS)
-    return [_money(each), *(money(part, "").strip() for part in parts)]
+    return [_money(each), *(format_money(part, "").strip() for part in parts)]
 
 
 def _money(each: Capacity) -> str:
-    return money(each.price.per_month, each.price.currency)
+    return format_money(each.price.per_month, each.price.currency)
 
 
 def _name(found: Costed, each: Capacity) -> str:
     colour = COLOURS[found.backend(each.candidate)]
-    return f'<span class="dot" style="background:{colour}"></span>{escaped(each.candidate)}'
+    return f'<span class="dot" style="background:{colour}"></span>{escape_html(each.candidate)}'
 
 
 def _bytes(size: float | None) -> str:
-    return "unknown" if size is None else bytes_of(size) if size else "none"
+    return "unknown" if size is None else format_bytes(size) if size else "none"
 
 
 def _source(found: Costed) -> str:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.formatting import harmless, money
+from ratesim.formatting import escape_control_chars, format_money
 from ratesim.pages.capacity.analysis import Costed, cheapest, second_server
 from ratesim.pages.style import COLOURS, INK, STYLE
 from ratesim.recommendation.assess.capacity import Capacity
@@ -48,9 +48,9 @@ def by_load(found: Costed) -> tuple[Figure, str]:
     title = f"{now} costs least of all that share state, from {_number(peak)} to {_rate(rates[-1])}"
     if set(later) != {now}:
         title = f"{now} costs least at {_rate(peak)}, {later[-1]} at {_number(rates[-1])}"
-    figure = _lines(found, rates, prices, peak, harmless(title))
+    figure = _lines(found, rates, prices, peak, escape_control_chars(title))
     figure.axes[0].set_xlabel("requests in the busiest second (log scale)")
-    return figure, f"{harmless(title)}. {_told(found, rates, prices, _rate)}"
+    return figure, f"{escape_control_chars(title)}. {_told(found, rates, prices, _rate)}"
 
 
 def by_keys(found: Costed) -> tuple[Figure, str]:
@@ -62,9 +62,9 @@ def by_keys(found: Costed) -> tuple[Figure, str]:
     title = (
         f"From {second:,} keys on {name} needs a server more" if second else f"{name} costs least with {found.keys:,} keys"
     )
-    figure = _lines(found, keys, prices, found.keys, harmless(title))
+    figure = _lines(found, keys, prices, found.keys, escape_control_chars(title))
     figure.axes[0].set_xlabel("keys that must fit (log scale)")
-    return figure, f"{harmless(title)}. {_told(found, keys, prices, lambda number: f'{number:,.0f} keys')}"
+    return figure, f"{escape_control_chars(title)}. {_told(found, keys, prices, lambda number: f'{number:,.0f} keys')}"
 
 
 def parted(found: Costed, capacities: Mapping[str, Capacity]) -> tuple[Figure, str]:
@@ -73,7 +73,7 @@ def parted(found: Costed, capacities: Mapping[str, Capacity]) -> tuple[Figure, s
     most = max(PARTS, key=lambda part: float(getattr(dear.price, part)))
     share = float(getattr(dear.price, most)) / dear.price.per_month if dear.price.per_month else 0.0
     much = f"{100 * share:.0f} %" if share < 0.995 else "nearly all"
-    title = harmless(f"{dear.candidate} costs most, {much} of it for {PARTS[most][0]}")
+    title = escape_control_chars(f"{dear.candidate} costs most, {much} of it for {PARTS[most][0]}")
     told = []
     with mpl.rc_context(PLAIN):
         figure = Figure(figsize=(7.2, 0.36 * len(capacities) + 1.7), layout="constrained")
@@ -84,12 +84,12 @@ def parted(found: Costed, capacities: Mapping[str, Capacity]) -> tuple[Figure, s
                 width = float(getattr(each.price, part))
                 axes.barh(y, width, left=left, height=0.62, color=COLOURS[found.backend(name)], alpha=ink, linewidth=0)
                 left += width
-            paid = harmless(money(each.price.per_month, each.price.currency))
+            paid = escape_control_chars(format_money(each.price.per_month, each.price.currency))
             axes.annotate(paid, (left, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
-            told.append(f"{harmless(name)} {paid}")
+            told.append(f"{escape_control_chars(name)} {paid}")
         for said, ink in PARTS.values():
             axes.barh(0, 0, color=INK, alpha=ink, label=said)
-        axes.set_yticks(range(len(capacities)), [harmless(name) for name in capacities])
+        axes.set_yticks(range(len(capacities)), [escape_control_chars(name) for name in capacities])
         axes.set_ylim(len(capacities) - 0.5, -0.5)
         axes.set_xlim(0.0, 1.16 * max(dear.price.per_month, LEAST))
         axes.tick_params(axis="y", length=0)
@@ -144,7 +144,9 @@ def _labels(axes: Axes, found: Costed, ends: Mapping[str, float]) -> None:
     for i in reversed(range(len(names))):  # none above the figure
         places[i] = min(places[i], 1.0 - ROOM * (len(names) - 1 - i))
     for name, height, place in zip(names, heights, places, strict=True):
-        axes.annotate(harmless(name), (1.01, place), xycoords="axes fraction", va="center", fontsize=8.5, color=INK)
+        axes.annotate(
+            escape_control_chars(name), (1.01, place), xycoords="axes fraction", va="center", fontsize=8.5, color=INK
+        )
         colour = COLOURS[found.backend(name)]
         axes.plot([1.0, 1.01], [height, place], transform=axes.transAxes, clip_on=False, color=colour, linewidth=0.8)
 
@@ -152,12 +154,12 @@ def _labels(axes: Axes, found: Costed, ends: Mapping[str, float]) -> None:
 def _told(found: Costed, x: np.ndarray, prices: Mapping[str, Sequence[float]], said: Any) -> str:
     """The ends of every line, for who cannot see them."""
     currency = found.prices.currency
-    ends = [f"{name} {money(y[0], currency)} and {money(y[-1], currency)}" for name, y in prices.items()]
-    return harmless(f"In a month, at {said(float(x[0]))} and at {said(float(x[-1]))}: {', '.join(ends)}.")
+    ends = [f"{name} {format_money(y[0], currency)} and {format_money(y[-1], currency)}" for name, y in prices.items()]
+    return escape_control_chars(f"In a month, at {said(float(x[0]))} and at {said(float(x[-1]))}: {', '.join(ends)}.")
 
 
 def _unit(found: Costed) -> str:
-    return f"{harmless(found.prices.currency)} in a month"
+    return f"{escape_control_chars(found.prices.currency)} in a month"
 
 
 def _peak(point: Mapping[str, Capacity]) -> float:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.consistency.analysis import Map, Trial
 from ratesim.pages.style import INK, STYLE
 
@@ -57,7 +57,9 @@ def trade_off(found: Map) -> tuple[Figure, str]:
         axes.set_xlabel("operations at Redis per request")
         axes.set_ylabel("admitted too much,\n% of what an exact limiter admits (log scale)")
         axes.set_title(title, fontsize=10.5, x=0.0)
-    told = "; ".join(f"{row['policy']} {share(row['over'])} at {row['operations']:.2g}" for row in rows.to_dict("records"))
+    told = "; ".join(
+        f"{row['policy']} {format_percent(row['over'])} at {row['operations']:.2g}" for row in rows.to_dict("records")
+    )
     return figure, f"{title}. Admitted too much, at operations per request: {told}."
 
 
@@ -76,11 +78,13 @@ def latencies(found: Map) -> tuple[Figure, str]:
             axes.scatter([row["p99"]], [y], s=34, facecolor="white", edgecolor=colour, zorder=3)
         axes.set_xscale("log")
         axes.set_yticks(range(len(rows)), rows["policy"])
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("time to the answer: the median (filled) and the 99th percentile (open), log scale")
         axes.set_title(title, x=0.0)
-    told = "; ".join(f"{row['policy']} {seconds(row['p50'])}, {seconds(row['p99'])}" for row in rows.to_dict("records"))
+    told = "; ".join(
+        f"{row['policy']} {format_seconds(row['p50'])}, {format_seconds(row['p99'])}" for row in rows.to_dict("records")
+    )
     return figure, f"{title}. Median and 99th percentile: {told}."
 
 
@@ -90,7 +94,9 @@ def intervals(found: Map) -> tuple[Figure, str]:
     widest = rows[rows["nodes"] == rows["nodes"].max()]
     few, many = widest["over"].iloc[0], widest["over"].iloc[-1]
     nodes = int(widest["nodes"].iloc[0])
-    title = f"At {nodes} nodes, a hundred times the interval admits {share(many)} too much, not {share(few)}"
+    title = (
+        f"At {nodes} nodes, a hundred times the interval admits {format_percent(many)} too much, not {format_percent(few)}"
+    )
     figure, told = _pair(rows, "nodes", list(rows["policy"].unique()), title, "nodes (log scale)", log=True)
     return figure, f"{title}. Admitted too much, and operations per request, by nodes: {told}."
 
@@ -109,7 +115,7 @@ def skews(found: Map) -> tuple[Figure, str]:
 def one_window(found: Trial) -> tuple[Figure, str]:
     """What the busiest key asks and is admitted in the course of one window, over its limit."""
     rate, nodes = found.traffic.limit.rate, found.traffic.nodes
-    title = f"Synced every {seconds(found.interval)} at {nodes} node{'s' if nodes > 1 else ''}, the busiest key gets "
+    title = f"Synced every {format_seconds(found.interval)} at {nodes} node{'s' if nodes > 1 else ''}, the busiest key gets "
     title += f"{found.times:.2f} times its limit"
     most = max(1.6 * found.times, 2.0)
     with mpl.rc_context(STYLE):
@@ -149,7 +155,8 @@ def _pair(rows: pd.DataFrame, by: str, names: Sequence[str], title: str, label: 
             told.append(
                 f"{name}: "
                 + ", ".join(
-                    f"{x:g} {share(y)} {z:.2g}" for x, y, z in zip(of[by], of["over"], of["operations"], strict=True)
+                    f"{x:g} {format_percent(y)} {z:.2g}"
+                    for x, y, z in zip(of[by], of["over"], of["operations"], strict=True)
                 )
             )
         left.set_yscale("log")

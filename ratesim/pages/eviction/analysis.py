@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ratesim.formatting import share
+from ratesim.formatting import format_percent
 from ratesim.limit import Limit
 from ratesim.simulation.analysis.eviction_accuracy import (
     hit_ratio,
@@ -198,7 +198,7 @@ def points(value: float) -> str:
 
 def _evidence(found: Mapping[str, Standing], policy: str, cases: int) -> str:
     it = found[policy]
-    said = f"{policy} over-admits {share(it.mean)} in the mean of {cases} cases, least in {it.least} of them"
+    said = f"{policy} over-admits {format_percent(it.mean)} in the mean of {cases} cases, least in {it.least} of them"
     said += f" and never more than {points(it.behind)} percentage points above the least" if it.behind else ""
     others = {name: each for name, each in found.items() if name != policy}
     if not others:
@@ -209,5 +209,5 @@ def _evidence(found: Mapping[str, Standing], policy: str, cases: int) -> str:
         said += f". {often} is least in {others[often].least}, but up to {up_to} points above it elsewhere"
     second = min(others, key=lambda name: others[name].mean)
     last = max(others, key=lambda name: others[name].mean)
-    said += f". Next is {second}, {share(found[second].mean)}"
-    return said + (f", last {last}, {share(found[last].mean)}" if last != second else "")
+    said += f". Next is {second}, {format_percent(found[second].mean)}"
+    return said + (f", last {last}, {format_percent(found[last].mean)}" if last != second else "")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ratesim.formatting import bytes_of, share
+from ratesim.formatting import format_bytes, format_percent
 from ratesim.pages.eviction.analysis import (
     CACHES,
     MIDDLE,
@@ -23,8 +23,8 @@ from ratesim.pages.eviction.analysis import (
     verdict,
 )
 from ratesim.pages.eviction.plots import fates, hit_ratios, pressure, running_costs, trade
-from ratesim.pages.html import HTML, escaped, html_table
-from ratesim.pages.repro_command import command
+from ratesim.pages.html import HTML, escape_html, html_table
+from ratesim.pages.repro_command import repro_command
 from ratesim.pages.style import to_svg
 from ratesim.simulation.analysis.eviction_accuracy import PEERS
 from ratesim.simulation.cost_model.calibrate import machine
@@ -54,7 +54,7 @@ def answer(found: Comparison) -> HTML:
     fastest = min(it.decision for it in found.costs.values())
     rows = [
         [
-            f"<b>{escaped(policy)}</b>" if policy in chosen else escaped(policy),
+            f"<b>{escape_html(policy)}</b>" if policy in chosen else escape_html(policy),
             *_stands(entries[policy]),
             *_stands(memory[policy]),
             f"{found.size[policy]:,.0f}",
@@ -66,19 +66,23 @@ def answer(found: Comparison) -> HTML:
     head += ["mean over-admission, equal bytes", "least in", "above the least, at most"]
     head += ["bytes per key", "time of a decision, over the fastest"]
     names = ", ".join(each.algorithm for each in found.limits)
-    said = escaped(f"{found.limits[0]} ({names}): {first}.")
+    said = escape_html(f"{found.limits[0]} ({names}): {first}.")
     note = (
         f"Cases: {cases // len(SHARES) // len(found.limits)} workloads, each with room for {_percent(SHARES)} of the keys "
         "that are not as good as new at one time. Over-admission: what was admitted too much because a state was "
         "forgotten, over all that an exact limiter admits. One seed."
     )
     return HTML(
-        f'<p class="verdict">{said}</p><p>{escaped(". ".join(evidence))}.</p>{html_table(head, rows).data}{_small(note)}'
+        f'<p class="verdict">{said}</p><p>{escape_html(". ".join(evidence))}.</p>{html_table(head, rows).data}{_small(note)}'
     )
 
 
 def _stands(it: Standing) -> list[str]:
-    return [escaped(share(it.mean)), str(it.least), f"{points(it.behind)} points" if it.behind else "always the least"]
+    return [
+        escape_html(format_percent(it.mean)),
+        str(it.least),
+        f"{points(it.behind)} points" if it.behind else "always the least",
+    ]
 
 
 def under_pressure(found: Comparison) -> HTML:
@@ -100,11 +104,11 @@ def fate(found: Comparison) -> HTML:
         for part in SHARES:
             of = rows[(rows["policy"] == policy) & (rows["share"] == part)]
             gone = of["harmless"].sum() + of["harmful"].sum()
-            cells.append(share(of["harmless"].sum() / gone) if gone else "none went")
+            cells.append(format_percent(of["harmless"].sum() / gone) if gone else "none went")
         of = rows[rows["policy"] == policy]
         harmful = of["harmful"].sum()
         cells.append(f"{of['forgotten'].sum() / harmful:.2f}" if harmful else "none")
-        table.append([escaped(cell) for cell in (policy, *cells)])
+        table.append([escape_html(cell) for cell in (policy, *cells)])
     head = [
         "harmless, of its evictions",
         *(f"room for {_percent([part])}" for part in SHARES),
@@ -130,7 +134,7 @@ def caches(found: Comparison) -> HTML:
         leads.append(100 * (by["AdaptiveLRU"] - max(by[name] for name in rivals if name in by)))
         cells = [f"{100 * by[name]:.2f}" if name in by else "none" for name in names]
         absent += [f"{name} of {trace} ({of['room'].iloc[0]} entries)" for name in names if name not in by]
-        rows.append([escaped(trace), _percent([float(str(part))]), *cells, f"{leads[-1]:+.2f}"])
+        rows.append([escape_html(trace), _percent([float(str(part))]), *cells, f"{leads[-1]:+.2f}"])
     others = f"the best of libCacheSim's {', '.join(PEERS)} (*)" if peers else "the better of LRU and LFU"
     beside = (
         f"AdaptiveLRU is LRU with frequency taken into account: between {min(leads):+.2f} and {max(leads):+.2f} percentage "
@@ -151,7 +155,7 @@ def caches(found: Comparison) -> HTML:
     )
     note += f" None: libCacheSim cannot keep so small a cache: {', '.join(absent)}." if absent else ""
     figure = _shown(hit_ratios(hits), "Grey bar: from the worst to the best of libCacheSim's." if peers else "").data
-    return HTML(f"<p>{escaped(beside)}</p>{install}{figure}{html_table(head, rows).data}{_small(note)}")
+    return HTML(f"<p>{escape_html(beside)}</p>{install}{figure}{html_table(head, rows).data}{_small(note)}")
 
 
 def better_cache(found: Comparison) -> HTML:
@@ -174,10 +178,10 @@ def costs(found: Comparison) -> HTML:
         times = [_timed(getattr(it, name), getattr(base, name)) for name in ("touch", "insertion", "decision")]
         size = found.size[policy]
         rows.append(
-            [escaped(policy), *times, f"{size:,.0f}", f"{MEMORY / size:,.0f}", f"{found.size[found.leanest] / size:.2f}"]
+            [escape_html(policy), *times, f"{size:,.0f}", f"{MEMORY / size:,.0f}", f"{found.size[found.leanest] / size:.2f}"]
         )
     head = ["", "touch", "insertion that evicts", "decision, full store", "bytes per key"]
-    head += [f"keys in {bytes_of(MEMORY)}", f"over {found.leanest}"]
+    head += [f"keys in {format_bytes(MEMORY)}", f"over {found.leanest}"]
     note = (
         f"Measured ({machine()}) in stores of {found.entries:,} entries and {found.limits[0].algorithm}; in brackets, times "
         f"{found.leanest}. Touch and insertion: of the policy alone; some put the work of a touch off until then. Decision: "
@@ -207,9 +211,9 @@ def reproduce(found: Comparison) -> HTML:
     """What gives the same numbers again."""
     names = ",".join(each.algorithm for each in found.limits)
     sizes = {"requests": found.requests, "keys": found.keys, "entries": found.entries}
-    line = command("eviction", limit=str(found.limits[0]), algorithms=names, seed=found.seed, **sizes)
+    line = repro_command("eviction", limit=str(found.limits[0]), algorithms=names, seed=found.seed, **sizes)
     return HTML(
-        f"<p><code>{escaped(line)}</code></p><p>Same parameters: same evictions, decisions and hit ratios. Times are "
+        f"<p><code>{escape_html(line)}</code></p><p>Same parameters: same evictions, decisions and hit ratios. Times are "
         "measured and vary; bytes are measured too, but vary only with the version of Python. More algorithms and rooms: "
         "<code>make bench</code>.</p>"
     )
@@ -222,8 +226,8 @@ def _percent(parts: Sequence[float]) -> str:
 
 def _shown(figure: tuple[Figure, str], caption: str) -> HTML:
     drawn, alt = figure
-    return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escaped(caption)}</figcaption></figure>')
+    return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escape_html(caption)}</figcaption></figure>')
 
 
 def _small(text: str) -> str:
-    return f"<p class='small'>{escaped(text)}</p>"
+    return f"<p class='small'>{escape_html(text)}</p>"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ratesim.formatting import bytes_of, share
+from ratesim.formatting import format_bytes, format_percent
 from ratesim.pages.eviction.analysis import CASE, standings
 from ratesim.pages.style import INK, STYLE
 
@@ -72,7 +72,7 @@ def pressure(rows: pd.DataFrame, across: str, how: str) -> tuple[Figure, str]:
         _finish(figure, rows, title, "over-admission, % (log scale)")
     told = []
     for case, at in table.groupby(level=[0, 1], sort=False):
-        values = (f"{policy} {' '.join(share(value) for value in at[policy])}" for policy in table.columns)
+        values = (f"{policy} {' '.join(format_percent(value) for value in at[policy])}" for policy in table.columns)
         told.append(f"{_case_name(case, rows)}: {', '.join(values)}")
     shares = " ".join(f"{100 * part:g} %" for part in dict.fromkeys(rows["share"]))
     return figure, f"{title}. Over-admission at {shares}, by workload and policy. {'; '.join(told)}."
@@ -89,7 +89,8 @@ def fates(rows: pd.DataFrame) -> tuple[Figure, str]:
     forgotten, over = 100 * sums["forgotten"] / sums["exact"], 100 * sums["over"] / sums["exact"]
     taken = (over / forgotten).replace([np.inf, np.nan], 0.0)
     low, high = str(taken.idxmin()), str(taken.idxmax())
-    title = f"Of what {low} forgets {share(taken[low])} is admitted again, of what {high} does {share(taken[high])}"
+    least, most = (format_percent(taken[each]) for each in (low, high))
+    title = f"Of what {low} forgets {least} is admitted again, of what {high} does {most}"
     if low == high:
         title = "Nothing of what is forgotten is admitted again"
     names = [str(name) for name in sums.index]
@@ -181,7 +182,7 @@ def trade(rows: pd.DataFrame) -> tuple[Figure, str]:
         against += sum((a[1] > b[1]) == (a[2] > b[2]) for a, b in pairs)
         total += len(pairs)
         odd += max(points, key=lambda point: point[1])[2] > min(point[2] for point in points)
-        values = (f"{policy} {100 * hit:.1f} % and {share(over)}" for policy, hit, over in points)
+        values = (f"{policy} {100 * hit:.1f} % and {format_percent(over)}" for policy, hit, over in points)
         told.append(f"{_case_name(case, rows)}: {', '.join(values)}")
     count = len(told)
     title = f"The best cache is not the best limiter in {odd} of {count} workloads;\n"
@@ -241,7 +242,7 @@ def running_costs(
         left.set_ylim(len(costs) - 0.5, -0.5)
         left.set_xlabel(f"time, multiples of {leanest}'s (log scale):\ntouch (ring), insertion (square), decision (filled)")
         right.set_xlim(0.0, 1.75 * max(size.values()))
-        right.set_xlabel(f"bytes per key, and keys in {bytes_of(memory)}\n(grey: what {leanest} takes)")
+        right.set_xlabel(f"bytes per key, and keys in {format_bytes(memory)}\n(grey: what {leanest} takes)")
         for axes in (left, right):
             axes.tick_params(axis="y", length=0)
         _title(figure, title)

@@ -17,7 +17,7 @@ from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.faults import Fault
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 
-__all__ = ["NAMES", "Breaking", "Broken", "Setting", "broken", "faults_of", "standard"]
+__all__ = ["NAMES", "FaultComparison", "FaultRun", "FaultSetup", "compare_under_faults", "faults_of", "standard"]
 
 NAMES = (
     "memory",
@@ -34,14 +34,14 @@ BIN = 1.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """requests: per second, of all keys and nodes. when_away: what a hybrid answers without its store."""
+class FaultSetup:
+    """requests: per second, of all keys and nodes. on_store_failure: what a hybrid answers without its store."""
 
     limit: str
     requests: float
     keys: int
     nodes: int
-    when_away: str
+    on_store_failure: str
     faults: tuple[Fault, ...]
     seed: int
 
@@ -66,7 +66,7 @@ class Setting:
         (found,) = named(self.scenario(()), [name])
         if not found.storage.startswith("hybrid+"):
             return found
-        return found.model_copy(update={"storage": f"{found.storage}&when_away={self.when_away}"})
+        return found.model_copy(update={"storage": f"{found.storage}&on_store_failure={self.on_store_failure}"})
 
 
 def standard(nodes: int) -> tuple[Fault, ...]:
@@ -95,7 +95,7 @@ def faults_of(kind: str, start: float, duration: float, nodes: int) -> tuple[Fau
 
 
 @dataclass(frozen=True, eq=False)
-class Broken:
+class FaultRun:
     """One candidate. phases: of `RunResult.phases`. series: of `RunResult.series` by the second, with due: how many of the
     requests an exact limiter would have admitted. short: by what share less was admitted during the faults than was due.
     healthy, faulty: rows of `RunResult.row` without and with faults."""
@@ -129,46 +129,48 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Breaking:
+class FaultComparison:
     """given: the parameters, for reproducing."""
 
-    setting: Setting
+    setting: FaultSetup
     given: dict[str, Any]
-    candidates: tuple[Broken, ...]
+    candidates: tuple[FaultRun, ...]
 
 
-def broken(
+def compare_under_faults(
     fault: str = "",
     start: float = 10.0,
     duration: float = 30.0,
     nodes: int = 8,
     limit: str = "5/second",
-    when_away: str = "fail_open",
+    on_store_failure: str = "fail_open",
     requests: float = 60.0,
     keys: int = 10,
     seed: int = 1,
-) -> Breaking:
-    """All that the notebook shows. Raises ScenarioError, InvalidLimit and Config for what cannot be."""
+) -> FaultComparison:
+    """All that the notebook shows. Raises ScenarioError, InvalidLimitError and Config for what cannot be."""
     given = dict(locals())
     if not fault:
         del given["fault"], given["start"], given["duration"]
     faults = faults_of(fault, start, duration, nodes)
-    setting = Setting(limit=limit, requests=requests, keys=keys, nodes=nodes, when_away=when_away, faults=faults, seed=seed)
-    return Breaking(setting, given, tuple(_broken(setting, name) for name in NAMES))
+    setting = FaultSetup(
+        limit=limit, requests=requests, keys=keys, nodes=nodes, on_store_failure=on_store_failure, faults=faults, seed=seed
+    )
+    return FaultComparison(setting, given, tuple(_broken(setting, name) for name in NAMES))
 
 
-def turned(setting: Setting, names: Sequence[str], **changed: Any) -> tuple[Broken, ...]:
+def turned(setting: FaultSetup, names: Sequence[str], **changed: Any) -> tuple[FaultRun, ...]:
     """Some of them under another setting."""
     return tuple(_broken(replace(setting, **changed), name) for name in names)
 
 
-def _broken(setting: Setting, name: str) -> Broken:
+def _broken(setting: FaultSetup, name: str) -> FaultRun:
     candidate = setting.candidate(name)
     healthy = run(setting.scenario(()), candidate).row()
     result = run(setting.scenario(setting.faults), candidate)
     due = _due(result)
     series = result.series(BIN).assign(due=_binned(result, due))
-    return Broken(
+    return FaultRun(
         name=name,
         backend=str(healthy["backend"]),
         phases=result.phases(),
@@ -187,7 +189,7 @@ def _due(result: RunResult) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 def _binned(result: RunResult, due: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """How many of them in each bin of `series`, which has only bins in which something was asked."""
-    bins = np.floor((result.trace.time - result.began) / BIN).astype(np.int64)
+    bins = np.floor((result.trace.time - result.start_time) / BIN).astype(np.int64)
     counted = np.bincount(bins, due).astype(np.int64)
     return counted[np.unique(bins)]
 

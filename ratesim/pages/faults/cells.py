@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ratesim.formatting import seconds, share
-from ratesim.pages.faults.analysis import Breaking, Broken, broken, faults_of, turned
+from ratesim.formatting import format_percent, format_seconds
+from ratesim.pages.faults.analysis import FaultComparison, FaultRun, compare_under_faults, faults_of, turned
 from ratesim.pages.faults.plots import before_and_with, timeline
-from ratesim.pages.html import HTML, escaped, html_table, shown, small
-from ratesim.pages.interactive import Knob, Knobs, knobs
-from ratesim.pages.repro_command import command
+from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
+from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
+from ratesim.pages.repro_command import repro_command
 from ratesim.pages.style import COLOURS
 from ratesim.simulation.cost_model.profile import Profile
 
-__all__ = ["answer", "broken", "clients", "over_time", "reproduce", "too_much", "turn"]
+__all__ = ["answer", "clients", "compare_under_faults", "over_time", "reproduce", "too_much", "turn"]
 
 NOTABLE = 0.005  # a share of what an exact limiter admits: less is not worth a verdict
 TURNED = ("redis", "hybrid lease 1 s", "hybrid eventual 100 ms")  # what is shown while a knob is turned
@@ -27,7 +27,7 @@ POLICIES = {
 }
 
 
-def answer(found: Breaking) -> HTML:
+def answer(found: FaultComparison) -> HTML:
     """Who fails, who admits too much, and who does neither."""
     failing = sorted((each for each in found.candidates if each.faulty["failed"]), key=lambda each: -each.failed)
     leaking = sorted((each for each in found.candidates if _leaks(each)), key=lambda each: -each.over[1])
@@ -35,19 +35,22 @@ def answer(found: Breaking) -> HTML:
     spared = [each.name for each in found.candidates if each not in failing and not _leaks(each) and not _denies(each)]
     said = []
     if failing:
-        parts = _shared([(each.name, share(each.failed)) for each in failing])
+        parts = _shared([(each.name, format_percent(each.failed)) for each in failing])
         said.append(f"{parts} of the requests during the faults get no decision")
     if leaking:
         most = leaking[0]
         who = f"{len(leaking)} answer and admit" if len(leaking) > 1 else f"{most.name} answers and admits"
         which = f" {most.name} most," if len(leaking) > 1 else ""
-        said.append(f"{who} more than before,{which} {share(most.over[1])} too much instead of {share(most.over[0])}")
+        said.append(
+            f"{who} more than before,{which} {format_percent(most.over[1])} too much instead of "
+            f"{format_percent(most.over[0])}"
+        )
     if denying:
         most = denying[0]
         who = (
             f"{len(denying)} deny what is due, {most.name} most," if len(denying) > 1 else f"{most.name} denies what is due,"
         )
-        said.append(f"{who} {share(most.short)} of it during the faults")
+        said.append(f"{who} {format_percent(most.short)} of it during the faults")
     if spared:
         said.append(f"nothing changes for {_listed(spared)}")
     verdict = "; ".join(said)
@@ -55,7 +58,8 @@ def answer(found: Breaking) -> HTML:
     hybrids = [each for each in found.candidates if each.backend == "hybrid"]
     if hybrids:
         more.append(
-            f"Without their store hybrids {POLICIES[found.setting.when_away]} (when_away = {found.setting.when_away}). What "
+            f"Without their store hybrids {POLICIES[found.setting.on_store_failure]} (on_store_failure = "
+            f"{found.setting.on_store_failure}). What "
             "a store alone leaves without a decision, the service must admit or deny by itself."
         )
     late = [each for each in found.candidates if each.late]
@@ -68,20 +72,21 @@ def answer(found: Breaking) -> HTML:
     alone = next((each for each in found.candidates if each.name == "memory"), None)
     if alone is not None and alone.over[0]:
         more.append(
-            f"Memory alone notices no fault of a store, and admits {share(alone.over[0])} too much when all is well."
+            f"Memory alone notices no fault of a store, and admits {format_percent(alone.over[0])} too much when all "
+            "is well."
         )
     return HTML(
-        f'<p class="verdict">{escaped(verdict[:1].upper() + verdict[1:])}.</p>'
-        + "".join(f"<p>{escaped(each)}</p>" for each in more)
+        f'<p class="verdict">{escape_html(verdict[:1].upper() + verdict[1:])}.</p>'
+        + "".join(f"<p>{escape_html(each)}</p>" for each in more)
     )
 
 
-def _leaks(each: Broken) -> bool:
+def _leaks(each: FaultRun) -> bool:
     """Whether faults make it admit more than it does anyway: by more than a tenth, which may be chance."""
     return each.over[1] > max(1.1 * each.over[0], NOTABLE)
 
 
-def _denies(each: Broken) -> bool:
+def _denies(each: FaultRun) -> bool:
     """Whether it answers during the faults, and denies what is due."""
     return not each.faulty["failed"] and each.short > 2 * NOTABLE
 
@@ -98,7 +103,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _what(found: Breaking) -> str:
+def _what(found: FaultComparison) -> str:
     """The traffic and what breaks."""
     setting = found.setting
     told = []
@@ -113,13 +118,13 @@ def _what(found: Breaking) -> str:
     )
 
 
-def over_time(found: Breaking) -> HTML:
+def over_time(found: FaultComparison) -> HTML:
     """What became of the requests, second by second."""
     note = "Simulated, one run. Above the line: more is admitted than an exact limiter would. Shaded: a fault holds."
-    return shown(timeline(found.candidates, found.setting.faults), note)
+    return figure_html(timeline(found.candidates, found.setting.faults), note)
 
 
-def clients(found: Breaking) -> HTML:
+def clients(found: FaultComparison) -> HTML:
     """What clients saw when all was well, and during each fault."""
     head = ["candidate", "phase", "requests", "admitted", "denied", "no decision", "by nobody's decision", "median", "99 %"]
     rows = []
@@ -130,49 +135,52 @@ def clients(found: Breaking) -> HTML:
                 row["phase"],
                 f"{row['requests']:,}",
                 *(_part(row[name], row["requests"]) for name in ("admitted", "denied", "failed", "fail_open")),
-                seconds(row["latency_p50"]),
-                seconds(row["latency_p99"]),
+                format_seconds(row["latency_p50"]),
+                format_seconds(row["latency_p99"]),
             ]
-            rows.append([dot + escaped(each.name) if number == 0 else "", *map(escaped, cells)])
+            rows.append([dot + escape_html(each.name) if number == 0 else "", *map(escape_html, cells)])
     errors = [f"{each.name}: {each.faulty['errors']}" for each in found.candidates if each.faulty["errors"]]
     note = (
         "A request belongs to every fault that held when it was sent; healthy is all the rest, also what is still failing "
         "after a fault. By nobody's decision: admitted only because the store was away."
     )
     told = f" Errors: {'; '.join(errors)}." if errors else ""
-    return HTML(html_table(head, rows).data + small(note + told))
+    return HTML(html_table(head, rows).data + small_print(note + told))
 
 
 def _part(count: int, of: int) -> str:
-    return "none" if count == 0 else share(count / of)
+    return "none" if count == 0 else format_percent(count / of)
 
 
-def too_much(found: Breaking) -> HTML:
+def too_much(found: FaultComparison) -> HTML:
     """Over-admission without and with faults."""
     note = "Over the whole run, in windows of the limit's period, of the requests that got a decision."
-    return shown(before_and_with(found.candidates), note)
+    return figure_html(before_and_with(found.candidates), note)
 
 
-def turn(found: Breaking) -> Knobs:
+def turn(found: FaultComparison) -> InteractiveFigure:
     """The store is away for so long, and hybrids answer so."""
     setting = found.setting
 
-    def picture(when_away: str, duration: float) -> HTML:
+    def picture(on_store_failure: str, duration: float) -> HTML:
         faults = faults_of("partition", 5.0, duration, setting.nodes)
-        result = turned(setting, TURNED, when_away=when_away, faults=faults)
-        told = ", ".join(f"{each.name} {share(each.over[1])} (without: {share(each.over[0])})" for each in result)
-        caption = f"No node reaches the store for {duration:g} s; when_away = {when_away}. Admitted too much: {told}."
-        return shown(timeline(result, faults), caption)
+        result = turned(setting, TURNED, on_store_failure=on_store_failure, faults=faults)
+        told = ", ".join(
+            f"{each.name} {format_percent(each.over[1])} (without: {format_percent(each.over[0])})" for each in result
+        )
+        cut = f"No node reaches the store for {duration:g} s; on_store_failure = {on_store_failure}."
+        caption = f"{cut} Admitted too much: {told}."
+        return figure_html(timeline(result, faults), caption)
 
-    return knobs(
+    return interactive(
         picture,
-        when_away=Knob("without the store", tuple(POLICIES), setting.when_away),
-        duration=Knob("for", (1.0, 3.0, 10.0, 30.0), 3.0, seconds),
+        on_store_failure=Choice("without the store", tuple(POLICIES), setting.on_store_failure),
+        duration=Choice("for", (1.0, 3.0, 10.0, 30.0), 3.0, format_seconds),
     )
 
 
-def reproduce(found: Breaking) -> HTML:
+def reproduce(found: FaultComparison) -> HTML:
     """What gives the same numbers again."""
     same = "Same parameters and the same measured costs: same numbers. "
-    line = command("faults", **found.given)
-    return HTML(f"<p><code>{escaped(line)}</code></p><p>{escaped(same + Profile.load().describe())}</p>")
+    line = repro_command("faults", **found.given)
+    return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same + Profile.load().describe())}</p>")

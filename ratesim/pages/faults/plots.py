@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from ratesim.formatting import share
-from ratesim.pages.faults.analysis import Broken
+from ratesim.formatting import format_percent
+from ratesim.pages.faults.analysis import FaultRun
 from ratesim.pages.style import COLOURS, INK, STYLE
 from ratesim.simulation.scenario.faults import Fault
 
@@ -25,12 +25,12 @@ OUTCOMES = {"admitted": "#56B4E9", "denied": "#999999", "failed": "#D55E00"}
 NONE = 1e-4  # where "exactly 0" stands on an axis of shares
 
 
-def timeline(candidates: Sequence[Broken], faults: Sequence[Fault]) -> tuple[Figure, str]:
+def timeline(candidates: Sequence[FaultRun], faults: Sequence[Fault]) -> tuple[Figure, str]:
     """What became of the requests of each second, one strip for each candidate, with the faults shaded."""
     worst = max(candidates, key=lambda each: each.failed)
     none = [each.name for each in candidates if not each.faulty["failed"]]
     if worst.failed:
-        title = f"{worst.name} leaves {share(worst.failed)} of the requests during the faults without a decision"
+        title = f"{worst.name} leaves {format_percent(worst.failed)} of the requests during the faults without a decision"
         title += f"; {len(none)} of {len(candidates)} leave none" if none else ""
     else:
         title = f"Each of the {len(candidates)} answers every request, whatever breaks"
@@ -60,7 +60,7 @@ def timeline(candidates: Sequence[Broken], faults: Sequence[Fault]) -> tuple[Fig
     return figure, f"{title}. Faults: {when}. During them: {told}."
 
 
-def _strip(axes: Axes, each: Broken, faults: Sequence[Fault]) -> None:
+def _strip(axes: Axes, each: FaultRun, faults: Sequence[Fault]) -> None:
     rows = each.series
     edges = [*rows["begin"], rows["begin"].iloc[-1] + 1.0]
     axes.stackplot(
@@ -76,12 +76,12 @@ def _strip(axes: Axes, each: Broken, faults: Sequence[Fault]) -> None:
     axes.tick_params(labelsize=8)
 
 
-def before_and_with(candidates: Sequence[Broken]) -> tuple[Figure, str]:
+def before_and_with(candidates: Sequence[FaultRun]) -> tuple[Figure, str]:
     """Over-admission of each candidate, without faults and with them."""
     most = max(candidates, key=lambda each: each.over[1] - each.over[0])
     before, after = most.over
     if after > before:
-        title = f"{most.name} suffers most: {share(after)} too much with faults, {share(before)} without"
+        title = f"{most.name} suffers most: {format_percent(after)} too much with faults, {format_percent(before)} without"
     else:
         title = "No candidate admits more with faults than without"
     with mpl.rc_context(STYLE):
@@ -105,5 +105,5 @@ def before_and_with(candidates: Sequence[Broken]) -> tuple[Figure, str]:
             "admitted too much without faults (open) and with them (filled),\n% of what an exact limiter admits, log scale"
         )
         figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    told = "; ".join(f"{each.name} {share(each.over[0])} and {share(each.over[1])}" for each in candidates)
+    told = "; ".join(f"{each.name} {format_percent(each.over[0])} and {format_percent(each.over[1])}" for each in candidates)
     return figure, f"{title}. Admitted too much without and with faults: {told}."

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ratesim.formatting import seconds, share
-from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.formatting import format_percent, format_seconds
+from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.incident.analysis import ALLOWED, MIDDLE, Replay, summary
 from ratesim.pages.incident.cells import NEAR
 from ratesim.pages.incident.plots import loads
@@ -39,17 +39,20 @@ def load(found: Replay) -> HTML:
         "short ones it is one: then nothing is gathered any more, and Redis is asked as often as if it decided every "
         "request. In operations per second it is active keys × replicas / interval, as the gateway's code says, until it is "
         "all the requests there are.",
-        f"So the same interval can be long or short. At {seconds(GATEWAY)} a replica sends at most {1 / GATEWAY:g} "
+        f"So the same interval can be long or short. At {format_seconds(GATEWAY)} a replica sends at most {1 / GATEWAY:g} "
         "operations per second for one key, whatever is asked; that Redis stays idle where there is one key, as in the "
         f"gateway's measurement, is no surprise. Here it is {at(few, GATEWAY):.2g} operations per request for {few} key, "
-        f"and {at(many, GATEWAY):.2g} for the same traffic over {many} keys; at {seconds(KONG_FLOOR)}, "
+        f"and {at(many, GATEWAY):.2g} for the same traffic over {many} keys; at {format_seconds(KONG_FLOOR)}, "
         f"{at(few, KONG_FLOOR):.2g} and {at(many, KONG_FLOOR):.2g}. Kong limits consumers: for one that a node sees once "
-        f"per second {seconds(KONG_FLOOR)} is where syncing begins to save anything, and {seconds(KONG_LEAST)}, the least "
+        f"per second {format_seconds(KONG_FLOOR)} is where syncing begins to save anything, and "
+        f"{format_seconds(KONG_LEAST)}, the least "
         f"that Kong accepts, saves where a node gets more than {1 / KONG_LEAST:g} requests per second for one key.",
         "It can cost more than asking Redis for every request (Kong's sync_rate = 0): a limiter that also reads a view "
         f"which is older than the interval does {reading['operations']:.2g} operations per request at "
-        f"{seconds(reading['interval'])}, {reading['utilisation'] / always:.1f} times the load, and half of its requests "
-        f"wait {seconds(reading['latency'])} or longer for a read, as they would for a decision. With sync_rate = −1 there "
+        f"{format_seconds(reading['interval'])}, {reading['utilisation'] / always:.1f} times the load, and half of "
+        "its requests "
+        f"wait {format_seconds(reading['latency'])} or longer for a read, as they would for a decision. With "
+        "sync_rate = −1 there "
         "is no load, and the overshoot beyond the upper bend.",
     ]
     note = (
@@ -57,7 +60,7 @@ def load(found: Replay) -> HTML:
         f"when it first sees it. Right: of one Redis. {Profile.load().describe()} Where many keys share a flush, Redis' "
         "time falls before the number of operations does. Not simulated: timers and processor time of the gateway."
     )
-    return HTML(shown(loads(found), note).data + "".join(f"<p>{escaped(each)}</p>" for each in said))
+    return HTML(figure_html(loads(found), note).data + "".join(f"<p>{escape_html(each)}</p>" for each in said))
 
 
 def choose(found: Replay) -> HTML:
@@ -76,25 +79,28 @@ def choose(found: Replay) -> HTML:
                 least = expected(limit, n, found.offered, near * 1e-3, near)
                 cells = [
                     f"{n}",
-                    share(allowed),
-                    seconds(simple),
+                    format_percent(allowed),
+                    format_seconds(simple),
                     "no interval does",
                     f"at least {100 * least / limit.rate:.3g} %",
                     "",
                     "",
                     "",
                 ]
-                table.append([escaped(cell) for cell in cells])
+                table.append([escape_html(cell) for cell in cells])
                 continue
             if math.isinf(d):
                 table.append(
-                    [escaped(cell) for cell in (f"{n}", share(allowed), seconds(simple), "any does", "", "", "", "")]
+                    [
+                        escape_html(cell)
+                        for cell in (f"{n}", format_percent(allowed), format_seconds(simple), "any does", "", "", "", "")
+                    ]
                 )
                 continue
             it = chosen.loc[(n, d)]
             ratios.append(it["overshoot"] / (allowed * limit.rate))
             worst.append(it["worst"] / (allowed * limit.rate))
-            table.append(_row(n, share(allowed), seconds(simple), seconds(d), it, limit.rate))
+            table.append(_row(n, format_percent(allowed), format_seconds(simple), format_seconds(d), it, limit.rate))
         table.append(_row(n, "all", "", "never syncs", local, limit.rate))
     low, high = bends(limit, MIDDLE, found.offered, near)
     said = (
@@ -109,15 +115,16 @@ def choose(found: Replay) -> HTML:
         )
     said += (
         "Take the rate from the worst traffic that you must stand, not from the limit: the overshoot grows with what is "
-        f"asked. With {MIDDLE} replicas a d below {seconds(low)} buys nothing, one above {seconds(high)} costs nothing more."
+        f"asked. With {MIDDLE} replicas a d below {format_seconds(low)} buys nothing, one above "
+        f"{format_seconds(high)} costs nothing more."
     )
     head = ["replicas", "overshoot allowed", "d by the rule", "d with its bends", "simulated overshoot", "worst window"]
     head += ["operations per admitted request", "Redis busy"]
     note = "Overshoot in % of the limit, per window. Redis busy: over the whole run, by this one key."
-    return HTML(f"<p>{escaped(said)}</p>{html_table(head, table).data}{small(note)}")
+    return HTML(f"<p>{escape_html(said)}</p>{html_table(head, table).data}{small_print(note)}")
 
 
 def _row(n: int, allowed: str, simple: str, interval: str, it: Any, rate: float) -> list[str]:
-    measured = [share(it["overshoot"] / rate), share(max(it["worst"], 0.0) / rate)]
-    measured += [f"{it['operations'] / it['admitted']:.2g}", share(it["utilisation"])]
-    return [escaped(cell) for cell in (f"{n}", allowed, simple, interval, *measured)]
+    measured = [format_percent(it["overshoot"] / rate), format_percent(max(it["worst"], 0.0) / rate)]
+    measured += [f"{it['operations'] / it['admitted']:.2g}", format_percent(it["utilisation"])]
+    return [escape_html(cell) for cell in (f"{n}", allowed, simple, interval, *measured)]

@@ -24,7 +24,7 @@ from ratesim.simulation.results.oracle import exact
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
-__all__ = ["ALLOWED", "MIDDLE", "Replay", "Setting", "load", "replayed", "simulated", "summary"]
+__all__ = ["ALLOWED", "MIDDLE", "GatewaySetup", "Replay", "load", "replayed", "simulated", "summary"]
 
 REPLICAS = (2, 4, 8, 16)
 MIDDLE = 8  # replicas, where their number is not what is varied
@@ -37,7 +37,7 @@ NEVER = 1e6  # seconds: longer than any run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class GatewaySetup:
     """What is simulated. part: of the replay. offered: requests per second, over all keys and replicas. interval: seconds
     between syncs; 0 asks Redis for every request, inf never does. spread: whether each replica syncs in a phase of its own.
     reads: whether a view that is older than the interval is read anew when it is needed."""
@@ -120,7 +120,7 @@ class Replay:
         return pd.concat([found, pd.DataFrame(told)], axis=1)
 
 
-def simulated(settings: Iterable[Setting], seeds: Sequence[int], windows: int) -> pd.DataFrame:
+def simulated(settings: Iterable[GatewaySetup], seeds: Sequence[int], windows: int) -> pd.DataFrame:
     """One row for each setting, seed and window of the limit's period, from `windows` of them.
 
     Columns: those of Setting (rate, period and algorithm for the limit), seed, window, excess (cost admitted there less what
@@ -135,7 +135,7 @@ def simulated(settings: Iterable[Setting], seeds: Sequence[int], windows: int) -
     return pd.DataFrame(rows)
 
 
-def _rows(setting: Setting, seed: int, windows: int, result: RunResult) -> list[dict[str, Any]]:
+def _rows(setting: GatewaySetup, seed: int, windows: int, result: RunResult) -> list[dict[str, Any]]:
     trace, limit = result.trace, setting.limit
     granted = exact(limit, trace.key, trace.time, trace.cost, len(trace.keys))
     begin = math.floor(trace.time[0] / limit.period)
@@ -186,7 +186,7 @@ def replayed(
     parsed = Limit.parse(limit)
     asked = Limit(parsed.rate, parsed.period, "fixed_window")
     asks = offered * asked.rate / asked.period
-    plain = Setting(part="", limit=asked, replicas=MIDDLE, offered=asks, interval=0.0)
+    plain = GatewaySetup(part="", limit=asked, replicas=MIDDLE, offered=asks, interval=0.0)
     grid = np.geomspace(1e-3, 2.0, points) * asked.period
     intervals = [float(f"{each:.3g}") for each in grid]
     several = range(seed, seed + seeds)
@@ -223,14 +223,14 @@ def replayed(
     return Replay(asked, asks, seed, sizes, pd.concat(parts, ignore_index=True), answers)
 
 
-def _published(answer: float) -> list[Setting]:
+def _published(answer: float) -> list[GatewaySetup]:
     """The published measurement for several numbers of replicas, each with the load of which 13.1 % at 50 ms is expected."""
     limit, (first, over) = PUBLISHED_LIMIT, next(iter(PUBLISHED.items()))
     wanted = over * limit.rate
     found = []
     for n in REPLICAS:
         asks = float(brentq(lambda x, n=n: expected(limit, n, x, first, answer) - wanted, 1.2 * limit.rate, 20 * limit.rate))
-        plain = Setting(part="published", limit=limit, replicas=n, offered=round(asks), interval=first)
+        plain = GatewaySetup(part="published", limit=limit, replicas=n, offered=round(asks), interval=first)
         found += [replace(plain, interval=d) for d in PUBLISHED]
     return found
 
@@ -238,7 +238,7 @@ def _published(answer: float) -> list[Setting]:
 def load(seed: int, duration: int, offered: float = 500.0) -> pd.DataFrame:
     """Rows of `simulated` for the load on Redis: `offered` requests per second over one key or many, none denied."""
     limit = Limit(1e6, float(duration), "fixed_window")
-    plain = Setting(part="load", limit=limit, replicas=MIDDLE, offered=offered, interval=0.0)
+    plain = GatewaySetup(part="load", limit=limit, replicas=MIDDLE, offered=offered, interval=0.0)
     named = (KONG_LEAST, GATEWAY, KONG_FLOOR)
     grid = sorted({*named, *(float(f"{each:.3g}") for each in np.geomspace(2e-3, 0.25 * duration, 7))})
     settings = [replace(plain, keys=keys, interval=d) for keys in LOAD_KEYS for d in (0.0, *grid)]

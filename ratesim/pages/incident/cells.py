@@ -5,13 +5,13 @@ Every figure in a sentence is worked out from what was simulated: another limit,
 
 from __future__ import annotations
 
-from ratesim.formatting import seconds, share
-from ratesim.pages.html import HTML, escaped, html_table, shown, small
+from ratesim.formatting import format_percent, format_seconds
+from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.incident.analysis import MIDDLE, Replay, replayed
 from ratesim.pages.incident.plots import ages, debts, offers, overshoots
 from ratesim.pages.incident.rule import rule
 from ratesim.pages.incident.sources import ASSUMED, GATEWAY, KONG_FLOOR, PUBLISHED, PUBLISHED_LIMIT, RECORD
-from ratesim.pages.repro_command import command
+from ratesim.pages.repro_command import repro_command
 from ratesim.simulation.cost_model.profile import Profile
 
 __all__ = [
@@ -41,32 +41,39 @@ def answer(found: Replay) -> HTML:
     shortest, longest = middle.iloc[0], middle.iloc[-1]
     verdict = (
         "Sync interval = overshoot you can bear / ((replicas − 1) × requests per second at one replica). From "
-        f"{seconds(3 * low)} to {seconds(0.6 * high)} that is right within {share(off)} here"
+        f"{format_seconds(3 * low)} to {format_seconds(0.6 * high)} that is right within {format_percent(off)} here"
     )
     said = [
         f"Both curves are there. One key, a limit of {found.limit}, {found.offered:,.0f} per second asked of {MIDDLE} "
         f"replicas: the overshoot grows by {slope:,.0f} requests per second of interval, and the operations on Redis fall "
         "as one over the interval.",
-        f"Both bend at the same place, where a replica is asked for the key about once in an interval: {seconds(gap)} here. "
+        "Both bend at the same place, where a replica is asked for the key about once in an interval: "
+        f"{format_seconds(gap)} here. "
         "Below it a replica has nothing to flush at most ticks, and so hears nothing either. At "
-        f"{seconds(shortest['interval'])} the overshoot is still {_requests(shortest['overshoot'])} where the rule says "
-        f"{_requests(shortest['rule'])}, and {share(shortest['operations'] / shortest['admitted'])} of the admitted "
+        f"{format_seconds(shortest['interval'])} the overshoot is still {_requests(shortest['overshoot'])} where the "
+        "rule says "
+        f"{_requests(shortest['rule'])}, and {format_percent(shortest['operations'] / shortest['admitted'])} of the "
+        "admitted "
         "requests cost an operation on Redis each. Whoever needs less must ask Redis for every request.",
-        f"The overshoot bends once more at {seconds(high)}, where the window is over, or everybody's limit is used up, "
-        f"before the replicas hear of each other: {_requests(longest['overshoot'])} at {seconds(longest['interval'])}, "
+        f"The overshoot bends once more at {format_seconds(high)}, where the window is over, or everybody's limit is "
+        "used up, "
+        f"before the replicas hear of each other: {_requests(longest['overshoot'])} at "
+        f"{format_seconds(longest['interval'])}, "
         f"where the rule says {_requests(longest['rule'])}.",
-        f"Two statements seem to contradict each other: {seconds(GATEWAY)} and Redis is idle, less than "
-        f"{seconds(KONG_FLOOR)} and Redis suffers. Both are right. What counts is the requests of one key at one replica in "
-        f"an interval: in {seconds(GATEWAY)} a replica gets {found.offered / MIDDLE * GATEWAY:,.2g} requests for this key, "
-        f"and in {seconds(KONG_FLOOR)} one request of a consumer that it sees once per second.",
+        f"Two statements seem to contradict each other: {format_seconds(GATEWAY)} and Redis is idle, less than "
+        f"{format_seconds(KONG_FLOOR)} and Redis suffers. Both are right. What counts is the requests of one key at "
+        "one replica in "
+        f"an interval: in {format_seconds(GATEWAY)} a replica gets {found.offered / MIDDLE * GATEWAY:,.2g} requests "
+        "for this key, "
+        f"and in {format_seconds(KONG_FLOOR)} one request of a consumer that it sees once per second.",
     ]
-    return HTML(f'<p class="verdict">{escaped(verdict)}.</p>' + "".join(f"<p>{escaped(each)}</p>" for each in said))
+    return HTML(f'<p class="verdict">{escape_html(verdict)}.</p>' + "".join(f"<p>{escape_html(each)}</p>" for each in said))
 
 
 def record(found: Replay) -> HTML:
     """What is known, from where, and what is assumed."""
-    items = (f'<li>{escaped(what)} <a href="{where}">{escaped(name)}</a></li>' for what, name, where in RECORD)
-    return HTML(f"<ul>{''.join(items)}</ul><p>{escaped(ASSUMED)}</p>")
+    items = (f'<li>{escape_html(what)} <a href="{where}">{escape_html(name)}</a></li>' for what, name, where in RECORD)
+    return HTML(f"<ul>{''.join(items)}</ul><p>{escape_html(ASSUMED)}</p>")
 
 
 def overshoot(found: Replay) -> HTML:
@@ -78,7 +85,8 @@ def overshoot(found: Replay) -> HTML:
     wrong = " and ".join(f"{_requests((n - 1) * rate * d)} with {name} as the rate" for name, rate in others.items())
     said = (
         f"The rate in the rule is what one replica is asked, {found.offered / n:,.3g} per second for {n} replicas: at "
-        f"{seconds(d)} it says {_requests(many['rule'])} and {_requests(many['overshoot'])} were simulated; it would be "
+        f"{format_seconds(d)} it says {_requests(many['rule'])} and {_requests(many['overshoot'])} were simulated; it "
+        "would be "
         f"{wrong}. So at the same traffic the number of replicas hardly matters, (N − 1)/N: twice as many are each asked "
         "half as much. Half of a view's age is what the others have not flushed yet, half the time since this replica last "
         "heard of them."
@@ -88,7 +96,7 @@ def overshoot(found: Replay) -> HTML:
         "rule with both of its bends. At the left end each replica admits about one request more than it should; at the "
         "right end everything that is asked is admitted."
     )
-    return HTML(shown(overshoots(found), note).data + f"<p>{escaped(said)}</p>")
+    return HTML(figure_html(overshoots(found), note).data + f"<p>{escape_html(said)}</p>")
 
 
 def bent(found: Replay) -> HTML:
@@ -103,30 +111,32 @@ def bent(found: Replay) -> HTML:
             cells = [
                 f"{int(first['replicas'])}",
                 f"{first['offered'] * found.limit.period / found.limit.rate:g} ×",
-                seconds(first["replicas"] / first["offered"]),
-                seconds(first["low"]),
-                seconds(first["high"]),
+                format_seconds(first["replicas"] / first["offered"]),
+                format_seconds(first["low"]),
+                format_seconds(first["high"]),
                 f"{within.min():.2f} to {within.max():.2f}" if len(within) else "none tried",
                 f"{first['overshoot']:.1f} ({first['rule']:.1f})",
                 f"{last['overshoot']:,.0f} ({last['rule']:,.0f})",
             ]
-            table.append([escaped(cell) for cell in cells])
+            table.append([escape_html(cell) for cell in cells])
     rows = found.beside("replicas")
     head = ["replicas", "asked, over the limit", "between two requests at a replica", "lower bend", "upper bend"]
-    head += ["simulated over the rule, between them", f"at {seconds(rows['interval'].min())} (rule)"]
-    head += [f"at {seconds(rows['interval'].max())} (rule)"]
+    head += ["simulated over the rule, between them", f"at {format_seconds(rows['interval'].min())} (rule)"]
+    head += [f"at {format_seconds(rows['interval'].max())} (rule)"]
     said = (
         "Upwards, the overshoot cannot be more than what is asked beyond the limit, nor more than one limit for each other "
         "replica, whichever is less: intervals beyond that admit no more. Just below that bend the simulated overshoot is "
         "less than expected: some replicas sync in time by chance. Downwards, a replica whose requests are further apart "
         "than the interval syncs only with its own requests; and no view is younger than Redis' answer, "
-        f"{seconds(found.answers[NEAR])} here, that has to come."
+        f"{format_seconds(found.answers[NEAR])} here, that has to come."
     )
     return HTML(
-        shown(offers(found), "Lines: expected. Dashed: the rule. Points: simulated.").data
-        + f"<p>{escaped(said)}</p>"
+        figure_html(offers(found), "Lines: expected. Dashed: the rule. Points: simulated.").data
+        + f"<p>{escape_html(said)}</p>"
         + html_table(head, table).data
-        + small("Overshoot in requests per window. A bend is where the rule's line meets the least and the most overshoot.")
+        + small_print(
+            "Overshoot in requests per window. A bend is where the rule's line meets the least and the most overshoot."
+        )
     )
 
 
@@ -140,30 +150,33 @@ def published(found: Replay) -> HTML:
         by = of.set_index("interval")["overshoot"] / limit.rate
         far.append(abs(little - float(by[second])))
         cells = [f"{replicas}", f"{of['offered'].iloc[0]:,.0f}", _percent(by[first]), _percent(by[second])]
-        table.append([escaped(cell) for cell in cells])
-    table.append(["<b>published</b>", "not said", escaped(_percent(much)), escaped(_percent(little))])
+        table.append([escape_html(cell) for cell in cells])
+    table.append(["<b>published</b>", "not said", escape_html(_percent(much)), escape_html(_percent(little))])
     slope = (much - little) * limit.rate / (first - second)
     late = much * limit.rate / slope - first
     windows = found.part("published").groupby(["replicas", "interval"])["excess"]
     unsure = float((windows.std() / windows.count() ** 0.5).max()) / limit.rate
     least, most = (f"{100 * each:.1f}" for each in (min(far), max(far)))
     said = (
-        f"Whatever the number of replicas, there is a load at which {seconds(first)} gives {_percent(much)}. One number is "
-        f"fitted so, the other is predicted: {seconds(second)} should then give what the last column says, {least} to "
+        f"Whatever the number of replicas, there is a load at which {format_seconds(first)} gives {_percent(much)}. "
+        "One number is "
+        f"fitted so, the other is predicted: {format_seconds(second)} should then give what the last column says, "
+        f"{least} to "
         f"{most} percentage points from the {_percent(little)} that were published; what is simulated is uncertain by "
         f"{100 * unsure:.1f} (one standard error). Through the two published points goes one line: {slope:,.0f} requests "
-        f"per second asked of the other replicas, and views {seconds(late)} older than the "
-        f"interval. That is more than the {seconds(found.answers[NEAR])} a sync takes here. Either the replicas were many "
+        f"per second asked of the other replicas, and views {format_seconds(late)} older than the "
+        f"interval. That is more than the {format_seconds(found.answers[NEAR])} a sync takes here. Either the "
+        "replicas were many "
         "(with requests further apart, as in the last row), or a sync took milliseconds: the gateway was bound by its "
         "processors, and its next flush is timed from the end of the last. The record does not let us tell."
     )
     head = [
         "replicas",
         "asked per second, so that the first fits",
-        f"overshoot at {seconds(first)}",
-        f"at {seconds(second)}",
+        f"overshoot at {format_seconds(first)}",
+        f"at {format_seconds(second)}",
     ]
-    return HTML(f"<p>{escaped(said)}</p>{html_table(head, table).data}")
+    return HTML(f"<p>{escape_html(said)}</p>{html_table(head, table).data}")
 
 
 def paid_back(found: Replay) -> HTML:
@@ -174,13 +187,15 @@ def paid_back(found: Replay) -> HTML:
     d, n, asked = float(rows["interval"].iloc[0]), int(rows["replicas"].iloc[0]), float(rows["offered"].iloc[0])
     told = "; ".join(f"{name} {first[name]:,.0f}, then {later[name]:+,.0f} per window" for name in first.index)
     said = (
-        f"The rule is the gateway's, for fixed windows: at {seconds(d)} it says {_requests(rule(n, asked, d))}, and that "
+        f"The rule is the gateway's, for fixed windows: at {format_seconds(d)} it says "
+        f"{_requests(rule(n, asked, d))}, and that "
         "much is admitted too much in every window, since a new window knows nothing of the last. A sliding window still "
         "counts part of it in the next. A bucket is overdrawn once, and stays so: what it owes is paid back before it "
         f"admits more. First window and the mean of those after it: {told}."
     )
     return HTML(
-        shown(debts(found), f"{found.limit}, {n} replicas, {asked:,.0f} per second asked.").data + f"<p>{escaped(said)}</p>"
+        figure_html(debts(found), f"{found.limit}, {n} replicas, {asked:,.0f} per second asked.").data
+        + f"<p>{escape_html(said)}</p>"
     )
 
 
@@ -198,21 +213,23 @@ def phases(found: Replay) -> HTML:
         f"Replicas that all sync at the same moment do no worse in the mean: {means[False]:.2f} of the rule between its "
         f"bends, {means[True]:.2f} in phases of their own. The worst window was {worst[False]:.2f} and {worst[True]:.2f} "
         "times the rule. No view is older than twice the interval and the answer: what the others had not flushed when this "
-        f"replica heard of them, up to one interval, and the time since. {seconds(answer)} from Redis a sync that is due "
+        f"replica heard of them, up to one interval, and the time since. {format_seconds(answer)} from Redis a sync "
+        "that is due "
         "while another is under way waits for it, so that views are at least two answers old: at "
-        f"{seconds(far['interval'])} the overshoot is {_requests(far['overshoot'])} instead of {_requests(far['rule'])}."
+        f"{format_seconds(far['interval'])} the overshoot is {_requests(far['overshoot'])} instead of "
+        f"{_requests(far['rule'])}."
     )
     note = "Points: means. Bars: up to the worst window. Lines: expected. Dashed and dotted: once and twice the interval."
-    return HTML(shown(ages(found), note).data + f"<p>{escaped(said)}</p>")
+    return HTML(figure_html(ages(found), note).data + f"<p>{escape_html(said)}</p>")
 
 
 def reproduce(found: Replay) -> HTML:
     """What gives the same numbers again."""
     times = found.offered * found.limit.period / found.limit.rate
-    line = command("incident", limit=str(found.limit), offered=times, seed=found.seed, **found.sizes)
+    line = repro_command("incident", limit=str(found.limit), offered=times, seed=found.seed, **found.sizes)
     return HTML(
-        f"<p><code>{escaped(line)}</code></p><p>Same parameters and the same measured costs of Redis: same numbers. "
-        f"{escaped(Profile.load().describe())}</p>"
+        f"<p><code>{escape_html(line)}</code></p><p>Same parameters and the same measured costs of Redis: same numbers. "
+        f"{escape_html(Profile.load().describe())}</p>"
     )
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.algorithms.plots import ALGORITHM_COLOURS
 from ratesim.pages.incident.analysis import Replay
 from ratesim.pages.incident.rule import expected, operations
@@ -35,7 +35,7 @@ def overshoots(found: Replay) -> tuple[Figure, str]:
     rows, limit = found.beside("replicas"), found.limit
     within = rows[rows["holds"]]
     off = float((within["overshoot"] / within["rule"] - 1.0).abs().max())
-    title = f"Between its two bends the rule is off by at most {share(off)}"
+    title = f"Between its two bends the rule is off by at most {format_percent(off)}"
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.6)
         edge = np.array([rows["rule"].min() / 2, rows["rule"].max() * 2]) * 100 / limit.rate
@@ -61,7 +61,8 @@ def overshoots(found: Replay) -> tuple[Figure, str]:
     told = []
     for replicas, of in rows.groupby("replicas", sort=False):
         values = ", ".join(
-            f"{share(d)} {share(o)}" for d, o in zip(of["rule"] / limit.rate, of["overshoot"] / limit.rate, strict=True)
+            f"{format_percent(d)} {format_percent(o)}"
+            for d, o in zip(of["rule"] / limit.rate, of["overshoot"] / limit.rate, strict=True)
         )
         told.append(f"{replicas} replicas: {values}")
     return figure, f"{title}. Overshoot beside what the rule says, of the limit. {'; '.join(told)}."
@@ -96,7 +97,7 @@ def offers(found: Replay) -> tuple[Figure, str]:
         axes.set_ylabel("overshoot of a window, % of the limit (log scale)")
         axes.set_title(title, fontsize=10.5, x=0.0)
     told = "; ".join(
-        f"{float(str(offered)) * limit.period / limit.rate:g} times the limit asked: at most {share(value)}"
+        f"{float(str(offered)) * limit.period / limit.rate:g} times the limit asked: at most {format_percent(value)}"
         for offered, value in most.items()
     )
     return figure, f"{title}. {replicas} replicas; {told} of the limit."
@@ -109,7 +110,7 @@ def ages(found: Replay) -> tuple[Figure, str]:
     far = rows[rows["network"] != "same_zone"]
     near_age, far_age = (float((of["overshoot"] / of["slope"]).iloc[0]) for of in (near, far))
     away = found.answers[str(far["network"].iloc[0])]
-    title = f"{seconds(away)} from Redis no view is younger than {seconds(far_age)}, whatever the interval"
+    title = f"{format_seconds(away)} from Redis no view is younger than {format_seconds(far_age)}, whatever the interval"
     names = {
         (True, "same_zone"): "spread phases",
         (False, "same_zone"): "in phase",
@@ -145,7 +146,8 @@ def ages(found: Replay) -> tuple[Figure, str]:
     for _, of in groups:
         name = names[bool(of["spread"].iloc[0]), str(of["network"].iloc[0])]
         values = ", ".join(
-            f"{seconds(d)}: {seconds(o / s)}" for d, o, s in zip(of["interval"], of["overshoot"], of["slope"], strict=True)
+            f"{format_seconds(d)}: {format_seconds(o / s)}"
+            for d, o, s in zip(of["interval"], of["overshoot"], of["slope"], strict=True)
         )
         told.append(f"{name}: {values}")
     return figure, f"{title}. Age of the views by interval. {'; '.join(told)}."
@@ -189,7 +191,9 @@ def loads(found: Replay) -> tuple[Figure, str]:
     rates = {k: offered / replicas / k for k in keys}
     few, many = keys[0], keys[-1]
     title = "The load bends where a replica is asked once per interval:\n"
-    title += f"{seconds(1 / rates[few])} for {few} key, {seconds(1 / rates[many])} for {many} at the same traffic"
+    title += (
+        f"{format_seconds(1 / rates[few])} for {few} key, {format_seconds(1 / rates[many])} for {many} at the same traffic"
+    )
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         left, right = figure.subplots(1, 2, sharex=True)
@@ -246,7 +250,8 @@ def loads(found: Replay) -> tuple[Figure, str]:
     for k in keys:
         of = each[(each["keys"] == k) & ~each["reads"]]
         told.append(
-            f"{k} keys: " + ", ".join(f"{seconds(d)} {o:.2g}" for d, o in zip(of["interval"], of["operations"], strict=True))
+            f"{k} keys: "
+            + ", ".join(f"{format_seconds(d)} {o:.2g}" for d, o in zip(of["interval"], of["operations"], strict=True))
         )
     return figure, f"{title}. Operations per request by interval: {'; '.join(told)}.".replace("\n", " ")
 

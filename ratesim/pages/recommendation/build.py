@@ -11,7 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratesim.notebook import NotebookFailed, OutputError, Value, check_out, execute, notebooks, render, workshop
+from ratesim.notebook import (
+    NotebookExecutionError,
+    OutputError,
+    Value,
+    ensure_writable,
+    execute,
+    notebooks,
+    render,
+    staging_directory,
+)
 
 if TYPE_CHECKING:
     from ratesim.recommendation.assess.prices import Prices
@@ -19,14 +28,14 @@ if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
-__all__ = ["OutputError", "ReportFailed", "check_out", "notebooks", "render", "report"]
+__all__ = ["OutputError", "ReportError", "ensure_writable", "notebooks", "render", "report"]
 
 Progress = Callable[[int, int, str], None]
 
 READY = ("storage.toml", "open_storage.py", "alerts.yaml", "redis.conf", "postgresql.conf", "schema.sql")
 
 
-class ReportFailed(RuntimeError):
+class ReportError(RuntimeError):
     """The notebook failed: one line that names the cell, the error, and where its partial output lies."""
 
 
@@ -49,7 +58,7 @@ def report(
     profile: this machine's or the shipped one unless given. prices: the example that ships. current: what is in
     force, which then competes. processes: as many as cores. notebook: another than the one that
     ships. Other files in `out` stay. Until the report is there its runs are kept in a directory beside it, `out`.runs: one
-    that was stopped goes on from there. Raises OutputError, ReportFailed, and what `study` raises.
+    that was stopped goes on from there. Raises OutputError, ReportError, and what `study` raises.
     """
     from ratesim.recommendation import recommend
     from ratesim.recommendation.assess.prices import Prices
@@ -57,16 +66,16 @@ def report(
     from ratesim.recommendation.decide.markdown import markdown
     from ratesim.recommendation.investigate.study import FILES, study
     from ratesim.simulation.cost_model.profile import Profile
-    from ratesim.simulation.experiments.result_store import discard
-    from ratesim.simulation.scenario.candidates import catalogue
+    from ratesim.simulation.experiments.result_store import delete
+    from ratesim.simulation.scenario.candidates import default_candidates
 
-    check_out(out)
+    ensure_writable(out)
     out = Path(os.path.abspath(out))
     profile, prices = profile or Profile.load(), prices or Prices.load()
     if live:
         _reach_servers()
     runs = out.with_name(f"{out.name}.runs")
-    with workshop(out) as work:
+    with staging_directory(out) as work:
         for name in FILES:
             if (out / name).is_file():
                 shutil.copy(out / name, work / name)
@@ -80,7 +89,7 @@ def report(
             tell(done, total, "rendering the report" if done == of else what)
 
         if current is not None:
-            scenario = scenario.model_copy(update={"candidates": with_current(current, catalogue(scenario))})
+            scenario = scenario.model_copy(update={"candidates": with_current(current, default_candidates(scenario))})
         finished = study(
             scenario, out=work, runs=runs, profile=profile, prices=prices, live=live, processes=processes, progress=told
         )
@@ -103,10 +112,10 @@ def report(
         executed = work / "report.ipynb"
         try:
             execute(notebook or notebooks() / "recommendation.ipynb", executed, parameters, work)
-        except NotebookFailed as error:
+        except NotebookExecutionError as error:
             partial = out.with_name(f"{out.name}.failed.ipynb")
             shutil.copy(executed, partial)
-            raise ReportFailed(f"the report's notebook failed {error}; what it showed until then: {partial}") from error
+            raise ReportError(f"the report's notebook failed {error}; what it showed until then: {partial}") from error
         (work / "report.html").write_text(render(executed, scenario.name), "utf-8")
         out.mkdir(exist_ok=True)
         for name in READY:  # of an earlier choice
@@ -114,8 +123,8 @@ def report(
         for file in sorted(work.iterdir()):
             if file.is_file():
                 file.replace(out / file.name)
-        discard(runs / "live")
-        discard(runs)
+        delete(runs / "live")
+        delete(runs)
         tell(total, total, "done")
     return recommendation
 

@@ -1,6 +1,6 @@
 """The first half of a report, as HTML, one function for each cell: the verdict, what was asked, why, and why not the others.
 
-Everything that comes from a log or a scenario goes through `escaped`.
+Everything that comes from a log or a scenario goes through `escape_html`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import seconds, share, span
-from ratesim.pages.html import HTML, details, escaped, html_table, shown, small
+from ratesim.formatting import format_percent, format_range, format_seconds
+from ratesim.pages.html import HTML, details, escape_html, figure_html, html_table, small_print
 from ratesim.pages.recommendation.plots import latency_against_over_admission
 from ratesim.pages.style import COLOURS
 from ratesim.recommendation.decide.recommendation import Recommendation
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ratesim.recommendation.assess.assessment import Interval
     from ratesim.recommendation.investigate.study import Study
 
-__all__ = ["answer", "candidates", "losers", "setting", "tradeoff", "verdict"]
+__all__ = ["answer", "candidates", "rejected", "setting", "tradeoff", "verdict"]
 
 
 def answer(scenario: str, out: str = "", profile: str = "", prices: str = "", live: bool = True) -> Study:
@@ -45,23 +45,25 @@ def verdict(study: Study, recommendation: Recommendation) -> HTML:
     where there is no choice, what comes nearest; and lines of the log that were lost."""
     kind = "verdict" if recommendation.choice else "verdict none"
     told = "".join(
-        f"<li><b>{escaped(each.value)}</b><span>{escaped(each.what)}</span><small>{escaped(each.against)}</small></li>"
+        f"<li><b>{escape_html(each.value)}</b><span>{escape_html(each.what)}</span><small>{escape_html(each.against)}</small></li>"
         for each in recommendation.numbers
     )
     box = [
-        f'<section class="{kind}" aria-label="The verdict"><p class="choice">{escaped(recommendation.verdict)}</p>',
+        f'<section class="{kind}" aria-label="The verdict"><p class="choice">{escape_html(recommendation.verdict)}</p>',
         f'<ul class="numbers">{told}</ul>',
-        f'<p class="confidence">{escaped(recommendation.confidence.sentence)}</p>',
-        f'<p class="caveat"><b>But</b> {escaped(recommendation.caveat)}</p></section>',
+        f'<p class="confidence">{escape_html(recommendation.confidence.sentence)}</p>',
+        f'<p class="caveat"><b>But</b> {escape_html(recommendation.caveat)}</p></section>',
     ]
     return HTML("\n".join([*box, _nearest(recommendation), _skipped(study)]))
 
 
 def _nearest(recommendation: Recommendation) -> str:
-    if not recommendation.nearest:
+    if not recommendation.closest_misses:
         return ""
-    items = [f"<li><b>{escaped(each.candidate)}</b> {escaped(each.reason)}</li>" for each in recommendation.nearest]
-    relaxed = [f"<li>{escaped(each.sentence)}</li>" for each in recommendation.relaxations]
+    items = [
+        f"<li><b>{escape_html(each.candidate)}</b> {escape_html(each.reason)}</li>" for each in recommendation.closest_misses
+    ]
+    relaxed = [f"<li>{escape_html(each.sentence)}</li>" for each in recommendation.relaxations]
     would = f"<p>What would let one pass:</p><ul>{''.join(relaxed)}</ul>" if relaxed else ""
     none = "" if relaxed else "<p>No single requirement, relaxed, would let one pass: each misses more than one.</p>"
     return f"<p>The nearest:</p><ul>{''.join(items)}</ul>{would}{none}"
@@ -69,15 +71,16 @@ def _nearest(recommendation: Recommendation) -> str:
 
 def setting(study: Study) -> HTML:
     """What was asked, in a few lines: traffic, limit, deployment, requirements."""
-    scenario, origin = study.scenario, study.origin
-    denied = study.binding["exact_denied_share"]
+    scenario, origin = study.scenario, study.provenance
+    denied = study.limit_pressure.exact_denied_share
     wants = scenario.requirements
     required = [
-        f"p99 at most {seconds(wants.p99)}" if wants.p99 else "",
-        f"over-admission {'exactly 0' if wants.max_over_admission == 0 else f'at most {share(wants.max_over_admission)}'}"
+        f"p99 at most {format_seconds(wants.p99)}" if wants.p99 else "",
+        "over-admission "
+        f"{'exactly 0' if wants.max_over_admission == 0 else f'at most {format_percent(wants.max_over_admission)}'}"
         if wants.max_over_admission is not None
         else "",
-        f"false denials at most {share(wants.max_false_denial)}" if wants.max_false_denial is not None else "",
+        f"false denials at most {format_percent(wants.max_false_denial)}" if wants.max_false_denial is not None else "",
         f"{wants.persistence} persistence" if wants.persistence != "none" else "",
         f"room for {wants.key_count:,} keys",
         f"only {' and '.join(wants.allowed)}" if len(wants.allowed) < 4 else "",
@@ -86,11 +89,14 @@ def setting(study: Study) -> HTML:
     notes = f", {', '.join(origin.notes)}" if origin.notes else ""
     traffic = f"{study.summary['requests']:,.0f} requests of {study.summary['keys']:,.0f} keys, {_source(study)}{notes}"
     each = "key" if scenario.workload.key is None else scenario.workload.key
-    limit = f"{scenario.limit.rate} for each {each}, {scenario.limit.algorithm}; an exact limiter denies {share(denied)}"
+    limit = (
+        f"{scenario.limit.rate} for each {each}, "
+        f"{scenario.limit.algorithm}; an exact limiter denies {format_percent(denied)}"
+    )
     where = f"{deployment.type}, {deployment.nodes} API nodes, {deployment.routing}, network {deployment.network}"
     rows = [("Traffic", traffic), ("Limit", limit), ("Deployment", where), ("Required", ", ".join(filter(None, required)))]
     return html_table(
-        ["", ""], [[escaped(left), escaped(right)] for left, right in rows], header=False, label="What was asked"
+        ["", ""], [[escape_html(left), escape_html(right)] for left, right in rows], header=False, label="What was asked"
     )
 
 
@@ -106,24 +112,26 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
         live = measured.get(each.candidate, {})
         chosen = each.candidate == recommendation.choice
         state = "chosen" if chosen else "passes" if each.passes else "fails" if each.fails else "too close"
-        name = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>{escaped(each.candidate)}'
+        name = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>{escape_html(each.candidate)}'
         rows.append(
             [
                 f"<b>{name}</b>" if chosen else name,
                 f'<span class="{state.replace(" ", "-")}">{state}</span>',
-                _interval(each.p99, seconds),
-                _interval(each.over_admission, share),
-                _interval(each.false_denial, share),
-                escaped(f"{each.cost:,.2f} {currency}"),
-                "not tried" if each.blast is None else escaped(share(each.blast)),
+                _interval(each.p99, format_seconds),
+                _interval(each.over_admission, format_percent),
+                _interval(each.false_denial, format_percent),
+                escape_html(f"{each.cost:,.2f} {currency}"),
+                "not tried" if each.blast_radius is None else escape_html(format_percent(each.blast_radius)),
                 "yes" if each.candidate in recommendation.front else "no",
-                *[escaped(f"{1 + each.worst_excess:.2f} x the rate")] * varied,
-                _interval(each.p50, seconds),
-                seconds(live["latency_p50"]) if live else "",
-                seconds(live["latency_p99"]) if live else "",
+                *[escape_html(f"{1 + each.worst_excess:.2f} x the rate")] * varied,
+                _interval(each.p50, format_seconds),
+                format_seconds(live["latency_p50"]) if live else "",
+                format_seconds(live["latency_p99"]) if live else "",
             ]
         )
-    return HTML(html_table(head, rows, caption="The contenders").data + "".join(map(small, _notes(study, recommendation))))
+    return HTML(
+        html_table(head, rows, caption="The contenders").data + "".join(map(small_print, _notes(study, recommendation)))
+    )
 
 
 def _notes(study: Study, recommendation: Recommendation) -> list[str]:
@@ -133,7 +141,9 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
         "Blast radius: of the faults below, in the worst one, requests harmed over requests that came while it held. On the "
         "front is what no other one beats in p99, over-admission, cost, blast radius and moving parts at once.",
     ]
-    failed = [f"{each.candidate} {share(each.failed_share)}" for each in recommendation.assessments if each.failed_share]
+    failed = [
+        f"{each.candidate} {format_percent(each.failed_share)}" for each in recommendation.assessments if each.failed_share
+    ]
     if failed:
         notes.append(f"Requests without a decision, which no latency here counts: {', '.join(failed)}.")
     if len(study.live):
@@ -157,45 +167,53 @@ def tradeoff(study: Study, recommendation: Recommendation) -> HTML:
     caption = (
         f"Bars: 95 % intervals. Star: the choice. Square: sticky routing. Below the dotted line: exactly 0. Colours: {keys}."
     )
-    return shown(latency_against_over_admission(recommendation, study.scenario.requirements), caption)
+    return figure_html(latency_against_over_admission(recommendation, study.scenario.requirements), caption)
 
 
 NAMED = {"memory": "orange", "redis": "vermilion", "postgres": "blue", "hybrid": "green"}
 
 
-def losers(recommendation: Recommendation) -> HTML:
+def rejected(recommendation: Recommendation) -> HTML:
     """Why each other candidate lost: the contenders, and folded those that did not get so far."""
     tried = {each.candidate for each in recommendation.assessments}
-    near = [[escaped(each.candidate), escaped(each.reason)] for each in recommendation.losers if each.candidate in tried]
-    far = [[escaped(each.candidate), escaped(each.reason)] for each in recommendation.losers if each.candidate not in tried]
+    near = [
+        [escape_html(each.candidate), escape_html(each.reason)]
+        for each in recommendation.rejected
+        if each.candidate in tried
+    ]
+    far = [
+        [escape_html(each.candidate), escape_html(each.reason)]
+        for each in recommendation.rejected
+        if each.candidate not in tried
+    ]
     if not near and not far:
         return HTML("<p>There was no other candidate.</p>")
     parts = html_table(["candidate", "why not"], near, caption="The other contenders").data if near else ""
     if far:
         table = html_table(["candidate", "why not"], far, label="Screened out").data
-        part = escaped(recommendation.parts["screening"])
+        part = escape_html(recommendation.parts["screening"])
         what = f"{len(far)} more, looked at on a small part of the traffic only ({part})"
         parts += details(what, table)
     return HTML(parts)
 
 
 def _skipped(study: Study) -> str:
-    origin = study.origin
+    origin = study.provenance
     if not origin.skipped:
         return ""
-    lines = "".join(f"<li><code>{escaped(line)}</code></li>" for line in origin.examples[:3])
+    lines = "".join(f"<li><code>{escape_html(line)}</code></li>" for line in origin.examples[:3])
     were = "was" if origin.skipped == 1 else "were"
     said = f"{origin.skipped:,} of {origin.lines:,} lines of {_source(study)} did not parse and {were} left out"
-    return f'<div class="note"><p>{escaped(said)}; the first of them:</p><ul>{lines}</ul></div>'
+    return f'<div class="note"><p>{escape_html(said)}; the first of them:</p><ul>{lines}</ul></div>'
 
 
 def _source(study: Study) -> str:
     log = study.scenario.workload.log
-    return study.origin.source if log is None else Path(log).name
+    return study.provenance.source if log is None else Path(log).name
 
 
 def _interval(value: Interval, unit: Callable[[float], str]) -> str:
-    mean = escaped(unit(value.mean))
+    mean = escape_html(unit(value.mean))
     if value.low == value.high:
         return mean
-    return f"{mean}<br><small>{escaped(span(value.low, value.high, unit))}</small>"
+    return f"{mean}<br><small>{escape_html(format_range(value.low, value.high, unit))}</small>"

@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import seconds, share
-from ratesim.pages.html import HTML, details, escaped, html_table, small
+from ratesim.formatting import format_percent, format_seconds
+from ratesim.pages.html import HTML, details, escape_html, html_table, small_print
 from ratesim.recommendation.decide.recommendation import Recommendation
 
 if TYPE_CHECKING:
@@ -19,29 +19,31 @@ __all__ = ["cost", "faults", "method", "ready", "rules", "what_would_change"]
 
 def what_would_change(recommendation: Recommendation) -> HTML:
     """How much more load the choice bears, and which assumption would make it another."""
-    name = recommendation.choice or (recommendation.nearest[0].candidate if recommendation.nearest else "")
-    parts = [f"<h3>More load on {escaped(name)}</h3>"]
+    name = recommendation.choice or (recommendation.closest_misses[0].candidate if recommendation.closest_misses else "")
+    parts = [f"<h3>More load on {escape_html(name)}</h3>"]
     if recommendation.headroom:
         rows = [
             [
-                escaped(f"{each.requirement.replace('_', ' ')}, {each.way}"),
-                "not today" if each.meets is None else escaped(_times(each.meets)),
-                "not found" if each.fails is None else escaped(_times(each.fails)),
-                escaped(each.sentence),
+                escape_html(f"{each.requirement.replace('_', ' ')}, {each.way}"),
+                "not today" if each.meets is None else escape_html(_times(each.meets)),
+                "not found" if each.fails is None else escape_html(_times(each.fails)),
+                escape_html(each.sentence),
             ]
             for each in recommendation.headroom
         ]
         head = ["requirement, and who asks more", "met up to", "missed from", ""]
         parts.append(html_table(head, rows, caption="Load, in multiples of today's").data)
         parts.append(
-            small("Found by runs at that load: larger and larger, then between the last that met and the first that missed.")
+            small_print(
+                "Found by runs at that load: larger and larger, then between the last that met and the first that missed."
+            )
         )
     else:
         parts.append("<p>No requirement has a number that load could break.</p>")
     parts.append("<h3>Other assumptions</h3>")
     told = sorted(recommendation.flips, key=lambda each: not each.flips)  # what flips comes first
     items = "".join(
-        f"<li>{f'<b>{said}</b>' if each.flips else said}</li>" for each in told if (said := escaped(each.sentence))
+        f"<li>{f'<b>{said}</b>' if each.flips else said}</li>" for each in told if (said := escape_html(each.sentence))
     )
     parts.append(f"<ul>{items}</ul>" if items else "<p>Nothing was varied.</p>")
     return HTML("\n".join(parts))
@@ -56,20 +58,20 @@ def faults(recommendation: Recommendation) -> HTML:
     order = {each.candidate: number for number, each in enumerate(recommendation.assessments)}
     rows = [
         [
-            escaped(each.fault),
-            escaped(each.candidate),
+            escape_html(each.fault),
+            escape_html(each.candidate),
             f"{each.requests:,}" if each.requests else "none came",
-            escaped(share(each.failed_share)),
-            escaped(seconds(each.p99)),
-            escaped(f"{share(each.healthy)} → {share(each.over_admission)}"),
-            escaped(share(each.harmed)),
+            escape_html(format_percent(each.failed_share)),
+            escape_html(format_seconds(each.p99)),
+            escape_html(f"{format_percent(each.healthy)} → {format_percent(each.over_admission)}"),
+            escape_html(format_percent(each.affected_share)),
         ]
-        for each in sorted(recommendation.harms, key=lambda each: order[each.candidate])
+        for each in sorted(recommendation.fault_impacts, key=lambda each: order[each.candidate])
     ]
     head = ["fault", "candidate", "requests meanwhile", "without a decision", "p99 meanwhile", "over-admission", "harmed"]
-    mine = [row for row in rows if row[1] == escaped(recommendation.assessments[0].candidate)]
+    mine = [row for row in rows if row[1] == escape_html(recommendation.assessments[0].candidate)]
     others = [row for row in rows if row not in mine]
-    note = small(
+    note = small_print(
         f"Each fault alone, simulated on {recommendation.parts['faults']}, from when most requests come. Over-admission is "
         "of that whole part, without and with the fault. Harmed: without a decision, or decided otherwise than an exact "
         "limiter would and than it was without the fault; more than 100 % where that outlasts the fault."
@@ -93,26 +95,26 @@ def cost(study: Study, recommendation: Recommendation) -> HTML:
     ranked = {each.candidate: recommendation.capacities[each.candidate] for each in recommendation.assessments}
     over = {each.candidate: each.over_admission.mean for each in recommendation.assessments}
     said = " ".join(next(iter(ranked.values())).sentences)
-    money = paid(ranked, lambda each: escaped(each.candidate)).data
-    things = needed(ranked, lambda each: escaped(each.candidate), over.__getitem__).data
-    note = small(
+    money = paid(ranked, lambda each: escape_html(each.candidate)).data
+    things = needed(ranked, lambda each: escape_html(each.candidate), over.__getitem__).data
+    note = small_print(
         f"Unit prices in {prices.currency} of {prices.date}: {mine}. Sized for the busiest second, paid for all month."
     )
-    return HTML(f"<p>{escaped(said)}</p>{money}{note}{details('What each needs in the busiest second', things)}")
+    return HTML(f"<p>{escape_html(said)}</p>{money}{note}{details('What each needs in the busiest second', things)}")
 
 
 def rules(study: Study, recommendation: Recommendation) -> HTML:
     """What the design sketch would have chosen, and its claims beside what was measured."""
     rows = [
-        [escaped(text) for text in (each.backend, each.claim, each.measured or "nothing", each.holds, each.why)]
+        [escape_html(text) for text in (each.backend, each.claim, each.measured or "nothing", each.holds, each.why)]
         for each in recommendation.claims
     ]
     head = ["backend", "the sketch's claim", "measured", "holds", "why"]
     table = html_table(head, rows, caption="The sketch's claims beside what was measured").data
-    lead = f"<p>{escaped(recommendation.sketch.sentence)}</p>"
-    late = [f"{row['candidate']} {seconds(row['lateness_p99'])}" for row in study.live.to_dict("records")]
+    lead = f"<p>{escape_html(recommendation.baseline.sentence)}</p>"
+    late = [f"{row['candidate']} {format_seconds(row['lateness_p99'])}" for row in study.live.to_dict("records")]
     waits = "A live latency counts from when the request was due, and so contains what the sending process itself was late"
-    return HTML(lead + table + (small(f"{waits} (p99: {', '.join(late)}).") if late else ""))
+    return HTML(lead + table + (small_print(f"{waits} (p99: {', '.join(late)}).") if late else ""))
 
 
 def ready(recommendation: Recommendation) -> HTML:
@@ -120,7 +122,8 @@ def ready(recommendation: Recommendation) -> HTML:
     if not recommendation.files:
         return HTML("<p>Nothing is chosen, so there is nothing to configure.</p>")
     parts = [
-        f"<h3>{escaped(name)}</h3><pre>{escaped(text, lines=True)}</pre>" for name, text in recommendation.files.items()
+        f"<h3>{escape_html(name)}</h3><pre>{escape_html(text, lines=True)}</pre>"
+        for name, text in recommendation.files.items()
     ]
     first, *rest = parts
     return HTML(first + (details("The other files", "".join(rest)) if rest else ""))
@@ -151,11 +154,11 @@ def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
     ]
     table = html_table(
         ["", ""],
-        [[escaped(a), f"<code>{escaped(b)}</code>" if a == "Command" else escaped(b)] for a, b in rows],
+        [[escape_html(a), f"<code>{escape_html(b)}</code>" if a == "Command" else escape_html(b)] for a, b in rows],
         header=False,
         label="How to reproduce this",
     ).data
     same = "The files lie beside this report. Same seed and profile: same simulated numbers; what is measured live varies."
-    steps = "".join(f"<li>{escaped(each)}</li>" for each in stages)
-    asked = details("The scenario", f"<pre>{escaped(text, lines=True)}</pre>")
-    return HTML(f"<ol>{steps}</ol>{table}{small(same)}{asked}")
+    steps = "".join(f"<li>{escape_html(each)}</li>" for each in stages)
+    asked = details("The scenario", f"<pre>{escape_html(text, lines=True)}</pre>")
+    return HTML(f"<ol>{steps}</ol>{table}{small_print(same)}{asked}")

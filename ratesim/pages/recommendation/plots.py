@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.style import COLOURS, INK, STYLE
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def latency_against_over_admission(recommendation: Recommendation, requirements:
         axes.set_ylabel("over-admission, % of what an exact limiter admits")
         axes.set_title(_finding(recommendation))
         _labels(axes, figure, points, lane, recommendation.choice)
-    told = "; ".join(f"{each.candidate} {seconds(each.p99.mean)} and {share(each.over_admission.mean)}" for each in points)
+    told = "; ".join(
+        f"{each.candidate} {format_seconds(each.p99.mean)} and {format_percent(each.over_admission.mean)}" for each in points
+    )
     return figure, f"{_finding(recommendation)}. p99 latency and over-admission of each candidate: {told}."
 
 
@@ -68,8 +70,8 @@ def _finding(recommendation: Recommendation) -> str:
     for each in recommendation.assessments:
         if each.candidate == recommendation.choice:
             over = each.over_admission.mean
-            admits = "admits exactly what it should" if over == 0 else f"over-admits {share(over)}"
-            return f"{each.candidate} answers 99 % within {seconds(each.p99.mean)} and {admits}"
+            admits = "admits exactly what it should" if over == 0 else f"over-admits {format_percent(over)}"
+            return f"{each.candidate} answers 99 % within {format_seconds(each.p99.mean)} and {admits}"
     return "No candidate lies where the requirements want it"
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ratesim.limit import InvalidLimit, Limit
+from ratesim.limit import InvalidLimitError, Limit
 from ratesim.pages.your_log.arrivals import Arrivals, arrivals
 from ratesim.pages.your_log.limits import Effect, Suggestion, Trial
-from ratesim.pages.your_log.rejections import Refused, refused
+from ratesim.pages.your_log.rejections import RejectedRequests, rejected_requests
 from ratesim.pages.your_log.skew import Client, Skew, client, skew
 from traffic import Trace, read_log
 from traffic.timestamps import TIME_UNITS
 
-__all__ = ["Asked", "Look", "Touched", "looked"]
+__all__ = ["AffectedClients", "LogAnalysis", "LogQuestion", "analyze_log"]
 
 SHIPPED = "apache_access_10k.log.gz"
 USUAL = (1.0, 60.0, 3600.0)  # seconds: the periods that are tried beside the one asked for
@@ -26,7 +26,7 @@ SHOWN = 12  # clients in a table
 
 
 @dataclass(frozen=True)
-class Asked:
+class LogQuestion:
     """What the reader asked, as it was written. touched, denied: shares of the clients and of the requests."""
 
     log: str = ""
@@ -45,7 +45,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Touched:
+class AffectedClients:
     """A client that the suggested limit would touch, how many of its requests are denied, and its rank by requests."""
 
     client: Client
@@ -54,21 +54,21 @@ class Touched:
 
 
 @dataclass(frozen=True)
-class Look:
+class LogAnalysis:
     """period: seconds. top: the clients that ask most. suggestions: by period, seconds. touched: who is denied most by the
     suggestion for the period asked, at most twelve; median_touched, median_other: requests of the middle client of those
     touched, and of the others (0 of none)."""
 
-    asked: Asked
+    asked: LogQuestion
     trace: Trace
     period: float
     arrivals: Arrivals
     skew: Skew
-    refused: Refused
+    rejected: RejectedRequests
     top: tuple[Client, ...]
     suggestions: dict[float, Suggestion]
     ladders: dict[float, tuple[Effect, ...]]
-    touched: tuple[Touched, ...]
+    touched: tuple[AffectedClients, ...]
     touched_share: float
     median_touched: float
     median_other: float
@@ -78,7 +78,7 @@ class Look:
         return self.suggestions[self.period]
 
 
-def looked(
+def analyze_log(
     log: str = "",
     key: str = "",
     format: str = "",
@@ -92,16 +92,18 @@ def looked(
     denied: float = 0.05,
     names: bool = True,
     seed: int = 1,
-) -> Look:
+) -> LogAnalysis:
     """Read a log and work out all that the page shows; without one, the log that ships.
 
     key to status: as `traffic.read_log` takes them, "" for none. period: "minute", "10 seconds". touched, denied: the shares
     of the clients and of the requests that the suggested limit may deny at most. names: whether clients may be named. seed:
     of the places that stamps in whole seconds are given within their second.
 
-    Raises LogError, InvalidLimit or ValueError, one line that says what is wrong and the remedy.
+    Raises LogError, InvalidLimitError or ValueError, one line that says what is wrong and the remedy.
     """
-    asked = Asked(log, key, format, time, time_unit, cost, status, period, algorithm, touched, denied, bool(names), seed)
+    asked = LogQuestion(
+        log, key, format, time, time_unit, cost, status, period, algorithm, touched, denied, bool(names), seed
+    )
     seconds = _checked(asked)
     trace = _read(asked)
     spread = trace.spread(np.random.default_rng(seed))
@@ -112,13 +114,13 @@ def looked(
     limited = trial.denied(suggestions[seconds].effect.limit)
     counts = np.bincount(trace.key[limited], minlength=len(trace.keys))
     hit, other = shape.counts[counts[shape.order] > 0], shape.counts[counts[shape.order] == 0]
-    return Look(
+    return LogAnalysis(
         asked=asked,
         trace=trace,
         period=seconds,
         arrivals=arrivals(trace),
         skew=shape,
-        refused=refused(trace, seconds),
+        rejected=rejected_requests(trace, seconds),
         top=tuple(client(trace, int(each), seconds) for each in shape.order[:SHOWN]),
         suggestions=suggestions,
         ladders={each: trial.ladder(each) for each in periods},
@@ -129,7 +131,7 @@ def looked(
     )
 
 
-def _checked(asked: Asked) -> float:
+def _checked(asked: LogQuestion) -> float:
     """Seconds of the period. Raises ValueError for what cannot be asked."""
     for name in ("touched", "denied"):
         value = getattr(asked, name)
@@ -139,12 +141,12 @@ def _checked(asked: Asked) -> float:
         raise ValueError(f"time_unit {asked.time_unit!r}: use {', '.join(TIME_UNITS)}, or leave it empty")
     try:
         return Limit.parse(f"1/{asked.period}", asked.algorithm).period
-    except InvalidLimit:
+    except InvalidLimitError:
         problem = f"period {asked.period!r}: write second, minute, hour, day, week, or a number of them as in '10 seconds'"
-        raise InvalidLimit(problem) from None
+        raise InvalidLimitError(problem) from None
 
 
-def _read(asked: Asked) -> Trace:
+def _read(asked: LogQuestion) -> Trace:
     unit = next((unit for unit in TIME_UNITS if unit == asked.time_unit), None)
 
     def read(path: str | Path) -> Trace:
@@ -164,7 +166,9 @@ def _read(asked: Asked) -> Trace:
         return read(path)
 
 
-def _touched(trace: Trace, shape: Skew, denied: NDArray[np.int64], period: float) -> tuple[Touched, ...]:
+def _touched(trace: Trace, shape: Skew, denied: NDArray[np.int64], period: float) -> tuple[AffectedClients, ...]:
     ranks = np.argsort(-denied[shape.order], kind="stable")[:SHOWN]
     found = ((int(rank), int(shape.order[rank])) for rank in ranks)
-    return tuple(Touched(client(trace, key, period), int(denied[key]), rank + 1) for rank, key in found if denied[key] > 0)
+    return tuple(
+        AffectedClients(client(trace, key, period), int(denied[key]), rank + 1) for rank, key in found if denied[key] > 0
+    )

@@ -1,4 +1,4 @@
-"""What the notebook on a log shows, one function for each of its cells, all made from one look at it (`looked`).
+"""What the notebook on a log shows, one function for each of its cells, all made from one look at it (`analyze_log`).
 
 Every figure in a sentence is worked out from the log. Names in it are data from outside: escaped, shortened, and left out if
 the reader wants nobody named.
@@ -10,20 +10,20 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
-from ratesim.formatting import seconds, share
-from ratesim.pages.html import HTML, escaped, html_table, shown, small
-from ratesim.pages.your_log.analysis import SHIPPED, Asked, Look, looked
+from ratesim.formatting import format_percent, format_seconds
+from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
+from ratesim.pages.your_log.analysis import SHIPPED, LogAnalysis, LogQuestion, analyze_log
 from ratesim.pages.your_log.limits import Effect
 from ratesim.pages.your_log.plots import over_time, ranks, rungs, scales
 from ratesim.pages.your_log.skew import Client
 from ratesim.pages.your_log.words import amount, length, limit_of, many, per, short
 
 __all__ = [
+    "analyze_log",
     "answer",
     "bursts",
     "clients",
     "hidden",
-    "looked",
     "rates",
     "reproduce",
     "shape",
@@ -34,7 +34,7 @@ __all__ = [
 EFFECT = ("clients touched", "of all", "requests denied", "of all")
 
 
-def answer(found: Look) -> HTML:
+def answer(found: LogAnalysis) -> HTML:
     """The suggested limit and what it would do, how it was chosen, and what the log hides."""
     chosen, asked = found.suggestion, found.asked
     effect = chosen.effect
@@ -45,15 +45,15 @@ def answer(found: Look) -> HTML:
     if chosen.below is not None:
         rule += f"; the next smaller, {limit_of(chosen.below.limit)}, would touch {_touches(chosen.below)}"
     rows = [
-        [escaped(limit_of(each.effect.limit)), *_cells(each.effect), escaped(_below(each.below))]
+        [escape_html(limit_of(each.effect.limit)), *_cells(each.effect), escape_html(_below(each.below))]
         for each in found.suggestions.values()
     ]
     head = ["by the same rule", *EFFECT, "the next smaller would touch"]
-    first = f'<p class="verdict">{escaped(verdict)}.</p>{_note(found)}'
+    first = f'<p class="verdict">{escape_html(verdict)}.</p>{_note(found)}'
     return HTML(first + _p(f"{rule}. {_whom(found)}") + html_table(head, rows).data)
 
 
-def traffic(found: Look) -> HTML:
+def traffic(found: LogAnalysis) -> HTML:
     """What was read, and the rate over time."""
     trace, it = found.trace, found.arrivals
     said = f"{many(len(trace), 'request')} of {many(found.skew.clients, 'client')} in {_lasting(trace.duration)}. "
@@ -64,18 +64,18 @@ def traffic(found: Look) -> HTML:
         " Stamps are whole seconds: what comes within one is spread over it before a limit is tried." if it.whole else ""
     )
     caption = "Requests per second, the mean of each step."
-    caption += " Orange: what was answered 429." if found.refused.many else ""
-    return HTML(_p(f"{said}.{stamps}") + _lost(found) + shown(over_time(it), caption).data)
+    caption += " Orange: what was answered 429." if found.rejected.many else ""
+    return HTML(_p(f"{said}.{stamps}") + _lost(found) + figure_html(over_time(it), caption).data)
 
 
-def bursts(found: Look) -> HTML:
+def bursts(found: LogAnalysis) -> HTML:
     """The index of dispersion, and the gaps."""
     it = found.arrivals
     if it.gaps is None:
         return HTML(_p("One request has no gaps and no bursts."))
     gaps = (
-        f"Between one request and the next: half of the gaps are at most {seconds(it.gaps.median)}, 99 % at most "
-        f"{seconds(it.gaps.high)}, the longest is {_lasting(it.gaps.longest)}; their standard deviation is "
+        f"Between one request and the next: half of the gaps are at most {format_seconds(it.gaps.median)}, 99 % at most "
+        f"{format_seconds(it.gaps.high)}, the longest is {_lasting(it.gaps.longest)}; their standard deviation is "
         f"{amount(it.gaps.variation)} times their mean, Poisson's once."
     )
     gaps += " Of stamps in whole seconds a gap below one is not known." if it.whole else ""
@@ -86,16 +86,16 @@ def bursts(found: Look) -> HTML:
         "where they keep a pace. A limit is met by bursts as long as its period. Index of dispersion for counts: Gusella, "
         "IEEE JSAC 9(2), 1991."
     )
-    return HTML(shown(scales(it), caption).data + _p(gaps))
+    return HTML(figure_html(scales(it), caption).data + _p(gaps))
 
 
-def shape(found: Look) -> HTML:
+def shape(found: LogAnalysis) -> HTML:
     """How unequal the clients are."""
     it = found.skew
     if it.clients == 1:
         return HTML(_p("There is one client: what it asks is what a limit must hold."))
-    tops = "".join(f", the busiest {top} make {share(part)}" for top, part in it.tops.items() if top > 1)
-    said = f"The busiest client makes {share(it.tops[1])} of the requests{tops}. "
+    tops = "".join(f", the busiest {top} make {format_percent(part)}" for top, part in it.tops.items() if top > 1)
+    said = f"The busiest client makes {format_percent(it.tops[1])} of the requests{tops}. "
     said += f"Gini coefficient {it.gini:.2f}: 0 if all asked equally often, near 1 if one asked all."
     if it.exponent is None:
         said += (
@@ -109,18 +109,20 @@ def shape(found: Look) -> HTML:
             "the half of the requests that did not rank them (Piantadosi 2014), its interval widened by how far they are "
             "from the law."
         )
-    return HTML(shown(ranks(it), "Requests of a client by its rank. Line: Zipf's law, where it was fitted.").data + _p(said))
+    return HTML(
+        figure_html(ranks(it), "Requests of a client by its rank. Line: Zipf's law, where it was fitted.").data + _p(said)
+    )
 
 
-def clients(found: Look) -> HTML:
+def clients(found: LogAnalysis) -> HTML:
     """Who asks most, and how much at once."""
     rows = [[*_row(found, each, rank), *_asks(each)] for rank, each in enumerate(found.top, 1)]
     return html_table([*_head(found), "asks most"], rows)
 
 
-def hidden(found: Look) -> HTML:
+def hidden(found: LogAnalysis) -> HTML:
     """What the log says of a limit that is there already."""
-    it = found.refused
+    it = found.rejected
     if not it.known:
         return HTML(
             _p(
@@ -131,7 +133,8 @@ def hidden(found: Look) -> HTML:
     said = []
     if it.many:
         said.append(
-            f"{_limits(found)} After {it.again:,} of them ({share(it.again / it.many)}) the same client came again within a "
+            f"{_limits(found)} After {it.again:,} of them ({format_percent(it.again / it.many)}) the same client came "
+            "again within a "
             f"period ({per(found.period)}): a retry stands in the log as a request of its own."
         )
         said.append(f"Answered 429 at least once: {it.clients:,} of {many(found.skew.clients, 'client')}.")
@@ -144,31 +147,36 @@ def hidden(found: Look) -> HTML:
         said.append(f"None of {many(it.requests, 'answer')} is a 429: nothing in this log says that the service limits.")
     if it.unavailable:
         said.append(
-            f"Answers 503: {it.unavailable:,} ({share(it.unavailable / it.requests)}). nginx's limit_req gives them unless "
+            f"Answers 503: {it.unavailable:,} ({format_percent(it.unavailable / it.requests)}). nginx's limit_req "
+            "gives them unless "
             "limit_req_status is set, so they may be a limit's, too; they are replayed as demand likewise."
         )
     return HTML("".join(map(_p, said)))
 
 
-def rates(found: Look) -> HTML:
+def rates(found: LogAnalysis) -> HTML:
     """Who would be limited at which rate."""
     asked = found.asked
-    rows = [[escaped(limit_of(each.limit)), *_cells(each)] for ladder in found.ladders.values() for each in reversed(ladder)]
+    rows = [
+        [escape_html(limit_of(each.limit)), *_cells(each)] for ladder in found.ladders.values() for each in reversed(ladder)
+    ]
     caption = (
         f"Decided by an exact {asked.algorithm} in one place, over the whole log. Dashed: the suggested limit. The scale is "
         "linear up to 0.1 %."
     )
     head = ["limit for each client", *EFFECT]
     figure = rungs(found.ladders, found.suggestion, "cost" if asked.cost else "requests")
-    return HTML(shown(figure, caption).data + html_table(head, rows).data)
+    return HTML(figure_html(figure, caption).data + html_table(head, rows).data)
 
 
-def touched(found: Look) -> HTML:
+def touched(found: LogAnalysis) -> HTML:
     """Whom the suggested limit would touch, and what they look like."""
     effect = found.suggestion.effect
     if not effect.touched:
         return HTML(_p(f"{limit_of(effect.limit)} would touch nobody in this log."))
-    said = f"{_touches(effect, denies=False)} would be touched. They make {share(found.touched_share)} of the requests"
+    said = (
+        f"{_touches(effect, denies=False)} would be touched. They make {format_percent(found.touched_share)} of the requests"
+    )
     said += f", {amount(found.median_touched)} each in the middle of them"
     said += f", where the others make {amount(found.median_other)}" if found.median_other else ""
     rows = [
@@ -176,21 +184,21 @@ def touched(found: Look) -> HTML:
             *_row(found, each.client, each.rank),
             *_asks(each.client),
             f"{each.denied:,}",
-            escaped(share(each.denied / each.client.requests)),
+            escape_html(format_percent(each.denied / each.client.requests)),
         ]
         for each in found.touched
     ]
     head = [*_head(found), "asks most", "denied", "of its requests"]
     more = effect.touched - len(found.touched)
     note = f"Most denied first; {more:,} more would be touched." if more > 0 else "Most denied first."
-    return HTML(_p(f"{said}.") + html_table(head, rows).data + small(note))
+    return HTML(_p(f"{said}.") + html_table(head, rows).data + small_print(note))
 
 
-def reproduce(found: Look) -> HTML:
+def reproduce(found: LogAnalysis) -> HTML:
     """What gives the same numbers again, and what the reader may move."""
     given = [
         f"-p {each.name} {shlex.quote(str(getattr(found.asked, each.name)))}"
-        for each in fields(Asked)
+        for each in fields(LogQuestion)
         if getattr(found.asked, each.name) != each.default
     ]
     command = " ".join(["papermill notebooks/your_log.ipynb out.ipynb", *given])
@@ -200,22 +208,23 @@ def reproduce(found: Look) -> HTML:
         f"requests that the suggested limit may deny. Which storage would keep {limit_of(limit)} is the question of "
         "ratesim report --log LOG --limit LIMIT."
     )
-    return HTML(f"<p><code>{escaped(command)}</code></p>" + _p(said))
+    return HTML(f"<p><code>{escape_html(command)}</code></p>" + _p(said))
 
 
-def _limits(found: Look) -> str:
-    it = found.refused
+def _limits(found: LogAnalysis) -> str:
+    it = found.rejected
     return (
-        f"This log already contains {many(it.many, 'answer')} 429 ({share(it.share)}): the service limits. They are "
+        f"This log already contains {many(it.many, 'answer')} 429 ({format_percent(it.share)}): the service limits. "
+        "They are "
         "replayed as demand; clients that gave up or backed off are not in any log, so true demand is at least this."
     )
 
 
-def _note(found: Look) -> str:
-    return f'<p class="note">{escaped(_limits(found))}</p>' if found.refused.many else ""
+def _note(found: LogAnalysis) -> str:
+    return f'<p class="note">{escape_html(_limits(found))}</p>' if found.rejected.many else ""
 
 
-def _whom(found: Look) -> str:
+def _whom(found: LogAnalysis) -> str:
     asked = found.asked
     log = f"the log {short(Path(asked.log).name)}" if asked.log else f"the log that ships with ratesim, {SHIPPED}"
     if asked.key:
@@ -225,8 +234,8 @@ def _whom(found: Look) -> str:
     return f"Read from {log}; a client is an address."
 
 
-def _lost(found: Look) -> str:
-    origin = found.trace.origin
+def _lost(found: LogAnalysis) -> str:
+    origin = found.trace.provenance
     if not origin.skipped:
         return ""
     said = (
@@ -234,39 +243,39 @@ def _lost(found: Look) -> str:
     )
     if not found.asked.names:
         return _p(f"{said}.")
-    lines = "".join(f"<li><code>{escaped(line)}</code></li>" for line in origin.examples)
-    return f'<div class="note"><p>{escaped(said)}; the first of them:</p><ul>{lines}</ul></div>'
+    lines = "".join(f"<li><code>{escape_html(line)}</code></li>" for line in origin.examples)
+    return f'<div class="note"><p>{escape_html(said)}; the first of them:</p><ul>{lines}</ul></div>'
 
 
 def _touches(effect: Effect, denies: bool = True) -> str:
-    said = f"{effect.touched:,} of {many(effect.clients, 'client')} ({share(effect.touched_share)})"
-    return f"{said} and deny {share(effect.denied_share)} of the requests" if denies else said
+    said = f"{effect.touched:,} of {many(effect.clients, 'client')} ({format_percent(effect.touched_share)})"
+    return f"{said} and deny {format_percent(effect.denied_share)} of the requests" if denies else said
 
 
 def _below(effect: Effect | None) -> str:
-    return "none" if effect is None else f"{effect.touched:,} ({share(effect.touched_share)})"
+    return "none" if effect is None else f"{effect.touched:,} ({format_percent(effect.touched_share)})"
 
 
 def _cells(effect: Effect) -> list[str]:
-    shares = (escaped(share(effect.touched_share)), escaped(share(effect.denied_share)))
+    shares = (escape_html(format_percent(effect.touched_share)), escape_html(format_percent(effect.denied_share)))
     return [f"{effect.touched:,}", shares[0], f"{effect.denied:,}", shares[1]]
 
 
-def _bounds(asked: Asked) -> str:
+def _bounds(asked: LogQuestion) -> str:
     bounds = [
-        f"at most {share(part)} of the {whom}" if part else f"none of the {whom}"
+        f"at most {format_percent(part)} of the {whom}" if part else f"none of the {whom}"
         for part, whom in ((asked.touched, "clients"), (asked.denied, "requests"))
     ]
     return " and ".join(bounds)
 
 
-def _of_cost(found: Look) -> str:
+def _of_cost(found: LogAnalysis) -> str:
     return f" of {short(found.asked.cost)}" if found.asked.cost else ""
 
 
-def _head(found: Look) -> list[str]:
+def _head(found: LogAnalysis) -> list[str]:
     costs = ["cost", "of all"] if found.asked.cost else []
-    refused = ["answered 429"] if found.refused.many else []
+    refused = ["answered 429"] if found.rejected.many else []
     return [
         "client",
         "requests",
@@ -277,20 +286,29 @@ def _head(found: Look) -> list[str]:
     ]
 
 
-def _row(found: Look, each: Client, rank: int) -> list[str]:
+def _row(found: LogAnalysis, each: Client, rank: int) -> list[str]:
     name = short(each.name) if found.asked.names else f"client {rank}"
-    costs = [amount(each.cost), escaped(share(each.cost_share))] if found.asked.cost else []
-    refused = [f"{each.refused:,}"] if found.refused.many else []
-    return [escaped(name), f"{each.requests:,}", escaped(share(each.share)), *costs, amount(each.peak), *refused]
+    costs = [amount(each.cost), escape_html(format_percent(each.cost_share))] if found.asked.cost else []
+    refused = [f"{each.refused:,}"] if found.rejected.many else []
+    return [
+        escape_html(name),
+        f"{each.requests:,}",
+        escape_html(format_percent(each.share)),
+        *costs,
+        amount(each.peak),
+        *refused,
+    ]
 
 
 def _asks(each: Client) -> list[str]:
-    return [escaped(f"{short(each.endpoint)} ({share(each.asked_share)})" if each.endpoint != "-" else "not known")]
+    return [
+        escape_html(f"{short(each.endpoint)} ({format_percent(each.asked_share)})" if each.endpoint != "-" else "not known")
+    ]
 
 
 def _lasting(value: float) -> str:
-    return length(value) if value >= 1 else "no time" if value == 0 else seconds(value)
+    return length(value) if value >= 1 else "no time" if value == 0 else format_seconds(value)
 
 
 def _p(text: str) -> str:
-    return f"<p>{escaped(text)}</p>"
+    return f"<p>{escape_html(text)}</p>"

@@ -74,7 +74,7 @@ class Trial:
         return ~exact_trace(limit, self.trace)
 
     def effect(self, rate: float, period: float) -> Effect:
-        """Raises InvalidLimit for an algorithm that there is not, or a rate or cost out of bounds."""
+        """Raises InvalidLimitError for an algorithm that there is not, or a rate or cost out of bounds."""
         limit = Limit(rate, period, self.algorithm)
         if limit not in self._tried:
             denied = self.denied(limit)

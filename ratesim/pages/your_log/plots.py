@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.formatting import share
+from ratesim.formatting import format_percent
 from ratesim.pages.style import INK, STYLE
 from ratesim.pages.your_log.arrivals import Arrivals
 from ratesim.pages.your_log.limits import Effect, Suggestion
@@ -105,7 +105,7 @@ def scales(found: Arrivals) -> tuple[Figure, str]:
 def ranks(found: Skew) -> tuple[Figure, str]:
     """Requests by rank, and Zipf's law where it was fitted."""
     n = found.clients
-    title = f"The busiest {-(-n // 100):,} of {many(n, 'client')} make {share(found.percent)} of the requests"
+    title = f"The busiest {-(-n // 100):,} of {many(n, 'client')} make {format_percent(found.percent)} of the requests"
     chosen = np.unique(np.geomspace(1, n, MOST_POINTS).round().astype(np.int64))
     counts = found.counts[chosen - 1]
     fit = found.exponent
@@ -153,7 +153,9 @@ def rungs(ladders: Mapping[float, tuple[Effect, ...]], chosen: Suggestion, cost:
                     x, np.array(y) * 100, color=colour, marker=mark, markersize=4, linewidth=2.4 if period == own else 1.2,
                     label=f"per {per(period)}",
                 )  # fmt: skip
-            shares = ", ".join(f"{amount(e.limit.rate)} {share(e.touched_share)} {share(e.denied_share)}" for e in rows)
+            shares = ", ".join(
+                f"{amount(e.limit.rate)} {format_percent(e.touched_share)} {format_percent(e.denied_share)}" for e in rows
+            )
             told.append(f"per {per(period)}: {shares}")
         for axes, value in ((left, effect.touched_share), (right, effect.denied_share)):
             axes.axvline(effect.limit.rate, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))

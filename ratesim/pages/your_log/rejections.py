@@ -8,14 +8,14 @@ import numpy as np
 
 from traffic import Trace
 
-__all__ = ["Refused", "refused"]
+__all__ = ["RejectedRequests", "rejected_requests"]
 
 # What nginx's limit_req answers unless told otherwise, https://nginx.org/en/docs/http/ngx_http_limit_req_module.html
 UNAVAILABLE = 503
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedRequests:
     """known: whether the log says what was answered. many: answers 429, of `requests`, to `clients` clients. again: how many
     of them the same client followed by another request within a period. unavailable: answers 503. cost, other_cost: what a
     request costs in the mean that was, and was not, answered 429; 0 where there is none."""
@@ -34,19 +34,19 @@ class Refused:
         return self.many / self.requests
 
 
-def refused(trace: Trace, period: float) -> Refused:
+def rejected_requests(trace: Trace, period: float) -> RejectedRequests:
     """What was answered, of a trace with at least one request; `period` in seconds."""
     if trace.status is None:
-        return Refused(False, len(trace))
+        return RejectedRequests(False, len(trace))
     unavailable = int(np.count_nonzero(trace.status == UNAVAILABLE))
     limited = trace.status == 429
     many = int(np.count_nonzero(limited))
     if not many:
-        return Refused(True, len(trace), unavailable=unavailable)
+        return RejectedRequests(True, len(trace), unavailable=unavailable)
     rows = np.argsort(trace.key, kind="stable")  # of each client in order of time
     key, time = trace.key[rows], trace.time[rows]
     followed = limited[rows[:-1]] & (key[1:] == key[:-1]) & (time[1:] - time[:-1] < period)
-    return Refused(
+    return RejectedRequests(
         known=True,
         requests=len(trace),
         many=many,

@@ -8,7 +8,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from ratesim.formatting import seconds, share, span
+from ratesim.formatting import format_percent, format_range, format_seconds
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ratesim.simulation.scenario.scenario import Requirements
 
-__all__ = ["Assessment", "Check", "Interval", "allowance", "assess", "interval", "persistence", "uses"]
+__all__ = ["Assessment", "Check", "Interval", "allowance", "assess", "persistence", "student_interval", "uses"]
 
 Verdict = Literal["passes", "fails", "too close to call"]
 Persistence = Literal["none", "session", "durable"]
@@ -44,7 +44,7 @@ class Interval:
         """The mean, and the interval where it has a width."""
         if self.low == self.high:
             return unit(self.mean)
-        return f"{unit(self.mean)} [{span(self.low, self.high, unit)}]"
+        return f"{unit(self.mean)} [{format_range(self.low, self.high, unit)}]"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Assessment:
     bytes_per_key: float
     checks: tuple[Check, ...]
     cost: float = math.nan
-    blast: float | None = None
+    blast_radius: float | None = None
 
     @property
     def missed(self) -> tuple[Check, ...]:
@@ -121,7 +121,7 @@ class Assessment:
         return sum(check.violation for check in self.checks)
 
 
-def interval(values: Iterable[float]) -> Interval:
+def student_interval(values: Iterable[float]) -> Interval:
     """Mean and 95 % interval by Student's t; not below 0, as what is measured here cannot be. Of values that are not all
     finite there is none: after one run without any answer, or without bound, no mean is known."""
     known = [float(value) for value in values]
@@ -174,7 +174,7 @@ def assess(
 
 def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Assessment:
     first = rows.iloc[0]
-    p99, over = interval(rows["latency_p99"]), interval(rows["over_admission"])
+    p99, over = student_interval(rows["latency_p99"]), student_interval(rows["over_admission"])
     failed = float(rows["failed"].sum() / rows["requests"].sum())
     storage, routing = str(first["storage"]), str(first["routing"])
     kept = persistence(storage)
@@ -182,7 +182,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
         _latency(p99, requirements.p99, failed),
         _wrong(over, requirements.max_over_admission, "max_over_admission", "over-admission"),
     ]
-    denial = interval(rows["false_denial"])
+    denial = student_interval(rows["false_denial"])
     if requirements.max_false_denial is not None:
         checks.append(_wrong(denial, requirements.max_false_denial, "max_false_denial", "false denial"))
     checks.append(_persistence(kept, requirements.persistence))
@@ -196,7 +196,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
         storage=storage,
         algorithm=str(first["algorithm"]),
         persistence=kept,
-        p50=interval(rows["latency_p50"]),
+        p50=student_interval(rows["latency_p50"]),
         p99=p99,
         over_admission=over,
         false_denial=denial,
@@ -216,11 +216,13 @@ def _straddles(value: Interval, allowed: float) -> Verdict:
 
 
 def _latency(p99: Interval, allowed: float | None, failed: float) -> Check | None:
-    measured = f"p99 {seconds(p99.mean)}"
-    evidence = f"p99 {p99.text(seconds)}"
+    measured = f"p99 {format_seconds(p99.mean)}"
+    evidence = f"p99 {p99.text(format_seconds)}"
     if failed >= 0.01 or not math.isfinite(p99.mean):  # then the 99th percentile of all requests has no answer in it
-        said = f"{share(failed)} of the requests get no decision"
-        return Check("p99", "p99", "fails", said, said, f"{seconds(allowed)} allowed" if allowed else "99 % must", math.inf)
+        said = f"{format_percent(failed)} of the requests get no decision"
+        return Check(
+            "p99", "p99", "fails", said, said, f"{format_seconds(allowed)} allowed" if allowed else "99 % must", math.inf
+        )
     if allowed is None:
         return Check("p99", "p99", "passes", measured, evidence, "")
     return Check(
@@ -229,7 +231,7 @@ def _latency(p99: Interval, allowed: float | None, failed: float) -> Check | Non
         _straddles(p99, allowed),
         measured,
         evidence,
-        f"{seconds(allowed)} allowed",
+        f"{format_seconds(allowed)} allowed",
         max(p99.mean / allowed - 1, 0.0),
         allowed / p99.mean if p99.mean else math.inf,
     )
@@ -237,7 +239,7 @@ def _latency(p99: Interval, allowed: float | None, failed: float) -> Check | Non
 
 def _wrong(value: Interval, allowed: float | None, requirement: str, label: str) -> Check:
     """Of what an exact limiter admits, the share that is admitted beyond it, or denied without need."""
-    measured, evidence = f"{label} {share(value.mean)}", f"{label} {value.text(share)}"
+    measured, evidence = f"{label} {format_percent(value.mean)}", f"{label} {value.text(format_percent)}"
     if allowed is None:
         return Check(requirement, label, "passes", measured, evidence, "")
     if allowed == 0:  # exactly none, in every seed
@@ -246,7 +248,7 @@ def _wrong(value: Interval, allowed: float | None, requirement: str, label: str)
         return Check(requirement, label, verdict, measured, evidence, "none allowed", value.mean / NEARLY_NONE, margin)
     violation, margin = max(value.mean / allowed - 1, 0.0), allowed / value.mean if value.mean else math.inf
     verdict = _straddles(value, allowed)
-    return Check(requirement, label, verdict, measured, evidence, f"{share(allowed)} allowed", violation, margin)
+    return Check(requirement, label, verdict, measured, evidence, f"{format_percent(allowed)} allowed", violation, margin)
 
 
 def _persistence(kept: Persistence, required: Persistence) -> Check | None:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
-from ratesim.formatting import bytes_of, money, share
+from ratesim.formatting import format_bytes, format_money, format_percent
 from ratesim.recommendation.assess.prices import GB
-from ratesim.recommendation.assess.resource_needs import Needs, needs
+from ratesim.recommendation.assess.resource_needs import ResourceNeeds, resource_needs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,10 +122,10 @@ class Capacity:
         above = f", more than the {more:,} that {name} takes unless told otherwise," if self.connections > more else ""
         asked = (
             f"{load} {name} is asked for {_number(self.operations)} operations, over up to {self.connections:,} connections"
-            f"{above} with {bytes_of(self.bytes_to_store)} there and {bytes_of(self.bytes_from_store)} back."
+            f"{above} with {format_bytes(self.bytes_to_store)} there and {format_bytes(self.bytes_from_store)} back."
         )
         took, needed = self.store_processors, max(self.servers_by_processor, self.servers_by_memory)
-        busy = f"That takes {f'{took:.3g} processors' if took > 1 else f'{share(took)} of a processor'}: "
+        busy = f"That takes {f'{took:.3g} processors' if took > 1 else f'{format_percent(took)} of a processor'}: "
         if self.servers == 1:
             busy += "one server"
         elif self.servers > needed:
@@ -144,10 +144,10 @@ class Capacity:
         if self.store_bytes is None or self.node_bytes is None:
             return ("What a key takes under this algorithm was not measured, so no memory is in the price.",)
         if self.store != "none":
-            places.append(f"{bytes_of(self.store_bytes)} in {NAMES[self.store]}")
+            places.append(f"{format_bytes(self.store_bytes)} in {NAMES[self.store]}")
         if self.node_bytes:
             each = f"each of {self.nodes} nodes" if self.nodes > 1 else "the node"
-            places.append(f"up to {bytes_of(self.node_bytes)} in {each}")
+            places.append(f"up to {format_bytes(self.node_bytes)} in {each}")
         return (f"{self.keys:,} keys take {' and '.join(places)}.",)
 
     def _paid(self) -> str:
@@ -159,8 +159,8 @@ class Capacity:
             "network": price.network,
             "wrong decisions": price.wrong_decisions,
         }
-        told = [f"{name} {money(part, price.currency)}" for name, part in parts.items() if part > 0]
-        return f"In a month: {money(price.per_month, price.currency)}" + (f" ({', '.join(told)})." if told else ".")
+        told = [f"{name} {format_money(part, price.currency)}" for name, part in parts.items() if part > 0]
+        return f"In a month: {format_money(price.per_month, price.currency)}" + (f" ({', '.join(told)})." if told else ".")
 
 
 def scaled(summary: Mapping[str, float], times: float) -> dict[str, float]:
@@ -187,7 +187,7 @@ def capacity(
     """
     first, deployment = rows[0], scenario.deployment
     scenario = scenario.limited(first.get("algorithm"))
-    wanted = needs(str(first["storage"]), str(first["routing"]), scenario, profile)
+    wanted = resource_needs(str(first["storage"]), str(first["routing"]), scenario, profile)
     load = _load(rows, scenario, summary)
     operations = _mean(rows, "l2_operations_per_request") * load.peak
     busy = _mean(rows, "l2_busy_per_request")
@@ -227,7 +227,7 @@ def capacity(
 def _price(
     prices: Prices,
     scenario: Scenario,
-    wanted: Needs,
+    wanted: ResourceNeeds,
     server: Server | None,
     servers: int,
     node_processors: float,

@@ -62,4 +62,4 @@ def _dominates(one: Assessment, other: Assessment) -> bool:
 
 def _measures(each: Assessment) -> tuple[float, float, float, float, int]:
     p99 = each.p99.mean if math.isfinite(each.p99.mean) else math.inf
-    return p99, each.over_admission.mean, cost_of(each), each.blast or 0.0, parts(each)
+    return p99, each.over_admission.mean, cost_of(each), each.blast_radius or 0.0, parts(each)

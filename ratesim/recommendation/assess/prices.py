@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from ratesim.simulation.network.links import PRESETS
-from ratesim.simulation.scenario.fields import Part
+from ratesim.simulation.scenario.fields import StrictModel
 
 __all__ = ["GB", "ApiNode", "PostgresServer", "PriceError", "Prices", "RedisServer", "Replicas", "Server"]
 
@@ -31,14 +31,14 @@ class PriceError(ValueError):
     """Prices that cannot be used: one line that names the file or the key, and the remedy."""
 
 
-class ApiNode(Part):
+class ApiNode(StrictModel):
     """What a processor, and a GB of memory, of an API node cost in an hour."""
 
     processor_hour: Money
     memory_gb_hour: Money
 
 
-class Server(Part):
+class Server(StrictModel):
     """One server of a store: its size, what it costs in an hour, and how far it may be filled.
 
     processors: that are paid for. most_processor: the share of the processors that decide which may be busy. most_memory:
@@ -92,7 +92,7 @@ class PostgresServer(Server):
         return super().month(hours) + self.disk_gb * self.disk_gb_month
 
 
-class Replicas(Part):
+class Replicas(StrictModel):
     """Replicas of each server, by the type of the deployment."""
 
     single_instance: int = Field(ge=0, le=100)
@@ -100,7 +100,7 @@ class Replicas(Part):
     high_availability: int = Field(ge=0, le=100)
 
 
-class Prices(Part):
+class Prices(StrictModel):
     """All that a price is made of, in `currency`. date: of which day they are. network: what a GB costs between a node and
     the store, either way, by the presets of `ratesim.simulation.network.links`. over_admitted_request: what one request
     costs that should have been denied."""

@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ratesim.formatting import money, seconds, share
+from ratesim.formatting import format_money, format_percent, format_seconds
 from ratesim.recommendation.assess.assessment import Assessment, Check
 from ratesim.recommendation.assess.pareto import cost_of, front, parts, rank
 
-__all__ = ["Loser", "Relaxation", "misses", "nearest", "per_month", "relaxations", "why_not"]
+__all__ = ["Rejection", "Relaxation", "closest_misses", "per_month", "rejection_reason", "relaxations", "violations_text"]
 
 NEAREST = 3  # candidates shown when none passes
 
 
 @dataclass(frozen=True)
-class Loser:
+class Rejection:
     """A candidate that was not chosen, and the reason."""
 
     candidate: str
@@ -33,7 +33,7 @@ class Relaxation:
     sentence: str
 
 
-def why_not(each: Assessment, best: Assessment | None, currency: str) -> str:
+def rejection_reason(each: Assessment, best: Assessment | None, currency: str) -> str:
     """Why `each` is not `best`: the first of what it misses, what dominates it, cost, moving parts, latency."""
     if each.missed or best is None:
         worst = max(each.missed, key=lambda check: check.violation)
@@ -50,24 +50,25 @@ def why_not(each: Assessment, best: Assessment | None, currency: str) -> str:
     if len(front((each, best))) == 1:
         worse = [name for name, mine, its in _compared(each, best) if mine > its]
         return f"passes, but {best.candidate} is no worse in anything and better in {' and '.join(worse)}"
-    return f"passes at the same cost, but is slower: p99 {seconds(each.p99.mean)} against {seconds(best.p99.mean)}"
+    mine, bests = format_seconds(each.p99.mean), format_seconds(best.p99.mean)
+    return f"passes at the same cost, but is slower: p99 {mine} against {bests}"
 
 
 def per_month(each: Assessment, currency: str) -> str:
     """What it costs, as it is ranked by: to two significant digits."""
     cost = cost_of(each)
     if math.isnan(each.cost):
-        return f"{seconds(cost)} of the shared store per request" if cost else "no shared store"
-    return f"{money(cost, currency)} a month"
+        return f"{format_seconds(cost)} of the shared store per request" if cost else "no shared store"
+    return f"{format_money(cost, currency)} a month"
 
 
-def misses(each: Assessment) -> str:
+def violations_text(each: Assessment) -> str:
     """All that it misses."""
     only = "misses only" if len(each.missed) == 1 else "misses"
     return f"{only} " + " and ".join(f"{check.label}: {_against(check)}" for check in each.missed)
 
 
-def nearest(assessments: Sequence[Assessment]) -> list[Assessment]:
+def closest_misses(assessments: Sequence[Assessment]) -> list[Assessment]:
     """Those with the smallest violation, and for each requirement the best of those that miss nothing else."""
     by_violation = sorted(assessments, key=lambda each: (each.violation, rank(each)))
     chosen = by_violation[:NEAREST]
@@ -102,13 +103,13 @@ def _relaxed(each: Assessment, check: Check) -> tuple[float, str]:
     match check.requirement:
         case "p99" if math.isfinite(each.p99.high) and each.failed_share < 0.01:
             value = _up(each.p99.high)
-            return value, seconds(value)
+            return value, format_seconds(value)
         case "max_over_admission" if math.isfinite(each.over_admission.high):
             value = _up(each.over_admission.high)
-            return value, share(value)
+            return value, format_percent(value)
         case "max_false_denial" if math.isfinite(each.false_denial.high):
             value = _up(each.false_denial.high)
-            return value, share(value)
+            return value, format_percent(value)
         case "persistence":
             return 0.0, each.persistence
         case "key_count":
@@ -128,7 +129,7 @@ def _up(value: float) -> float:
 
 def _compared(each: Assessment, best: Assessment) -> list[tuple[str, float, float]]:
     pairs = [("p99", each.p99.mean, best.p99.mean), ("over-admission", each.over_admission.mean, best.over_admission.mean)]
-    pairs += [("cost", cost_of(each), cost_of(best)), ("blast radius", each.blast or 0.0, best.blast or 0.0)]
+    pairs += [("cost", cost_of(each), cost_of(best)), ("blast radius", each.blast_radius or 0.0, best.blast_radius or 0.0)]
     return [*pairs, ("moving parts", parts(each), parts(best))]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["Needs", "needs"]
+__all__ = ["ResourceNeeds", "resource_needs"]
 
 Store = Literal["redis", "postgres", "none"]
 
@@ -26,7 +26,7 @@ RECORD = {"eventual": 976.0, "session": 976.0, "lease": 80.0}
 
 
 @dataclass(frozen=True)
-class Needs:
+class ResourceNeeds:
     """store: of a shared store which, or none. concurrency: batches that it serves at once, as simulated. primaries: servers
     that the scenario cuts it into. connections: to each server, of all nodes. store_bytes, node_bytes: of all keys, in the
     store and in each node; None where it was not measured. node_seconds: processor time of a request in its node that is in
@@ -41,7 +41,7 @@ class Needs:
     node_seconds: float
 
 
-def needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> Needs:
+def resource_needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> ResourceNeeds:
     """storage: a URL. The keys are those of `requirements.key_count`; where requests of a key go to any node, each node may
     know all of them, up to its bound, and where they stay at one, each knows its part."""
     url, deployment = _parsed(storage), scenario.deployment
@@ -50,7 +50,7 @@ def needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> N
     here = keys / deployment.nodes if stays else float(keys)
     near = profile.backends["memory"].bytes_per_key.get(algorithm)
     if url.backend == "memory":
-        return Needs("none", 0, 0, 0, 0.0, _held(here, near, 0.0, url.config), 0.0)
+        return ResourceNeeds("none", 0, 0, 0, 0.0, _held(here, near, 0.0, url.config), 0.0)
     store: Store = "redis" if url.backend == "redis" else "postgres"
     backend = profile.backends[store]
     far = backend.bytes_per_key.get(algorithm)
@@ -58,12 +58,12 @@ def needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> N
     node_seconds = 0.0
     if url.hybrid is not None and url.hybrid.consistency != "strong":  # which decides in the store, and keeps nothing here
         node_bytes = _held(here, near, RECORD[url.hybrid.consistency], url.hybrid)
-        # A node's account has what it spends on its way to the store; deciding in memory comes on top (`Sending`).
+        # A node's account has what it spends on its way to the store; deciding in memory comes on top (`Dispatcher`).
         node_seconds = profile.backends["memory"].client_cpu
         if far is not None:
             far += WATERMARK[store] * (1 if stays else deployment.nodes)
     shards = deployment.shards if store == "redis" else 1
-    return Needs(
+    return ResourceNeeds(
         store=store,
         concurrency=backend.concurrency * shards,
         primaries=shards,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from ratesim.formatting import seconds, share, span
+from ratesim.formatting import format_percent, format_range, format_seconds
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ def _latency(backend: str) -> Callable[[Figures], Finding]:
 
     def measure(figures: Figures) -> Finding:
         found, alone = figures.live.get(backend), figures.profile.backends.get(backend)
-        said = [] if alone is None else [f"p50 {seconds(alone.latency_p50)} one at a time, from the profile"]
+        said = [] if alone is None else [f"p50 {format_seconds(alone.latency_p50)} one at a time, from the profile"]
         if found is None:
             return "; ".join(said), "not measured", "it was not replayed live"
         p50 = float(found["latency_p50"])
         if math.isnan(p50):
             return "; ".join(said), "not measured", "no live request was answered"
-        said.insert(0, f"p50 {seconds(p50)}, p99 {seconds(float(found['latency_p99']))} live, on one machine")
+        said.insert(0, f"p50 {format_seconds(p50)}, p99 {format_seconds(float(found['latency_p99']))} live, on one machine")
         within = least <= p50 < most
         why = "at the median" if within else f"it is {'faster' if p50 < least else 'slower'}, at the median"
         if within and backend == "memory":
@@ -79,7 +79,8 @@ def _hybrid_latency(figures: Figures) -> Finding:
     if not fast or not memory or not redis:
         return NOTHING if not fast else ("", "not measured", "memory or redis was no candidate")
     best = min(fast)
-    said = f"p50 {_range(fast, seconds)}, memory {_range(memory, seconds)}, redis {_range(redis, seconds)}, simulated"
+    parts = (("p50", fast), ("memory", memory), ("redis", redis))
+    said = ", ".join(f"{name} {_range(values, format_seconds)}" for name, values in parts) + ", simulated"
     if best < LATENCIES["memory"][1]:
         return said, "yes", "the fastest of them is as fast as memory is said to be; its persistence was not tried"
     if best < min(redis):
@@ -96,7 +97,7 @@ def _alone(figures: Figures) -> Finding:
     over = [row["over_admission"] for row in rows if row["routing"] not in ("sticky", "key_hash")]
     if not over:
         return NOTHING
-    said = f"over-admission {_range(over, share)}, where routing does not go by key"
+    said = f"over-admission {_range(over, format_percent)}, where routing does not go by key"
     if max(over) > 0:
         return said, "yes", "nodes admit what others have admitted already"
     return said, "not measured", "with one node, or a limit that does not bind, there is nothing to share"
@@ -106,7 +107,7 @@ def _shared(figures: Figures) -> Finding:
     over = figures.of("redis", "over_admission")
     if not over:
         return NOTHING
-    said = f"over-admission {_range(over, share)}"
+    said = f"over-admission {_range(over, format_percent)}"
     if max(over) == 0:
         return said, "yes", "no node admits what another has admitted already"
     return said, "no", "more is admitted than by one exact limiter"
@@ -116,7 +117,7 @@ def _atomic(figures: Figures) -> Finding:
     over, denied = figures.of("redis", "over_admission"), figures.of("redis", "false_denial")
     if not over:
         return NOTHING
-    said = f"over-admission {_range(over, share)}, false denials {_range(denied, share)}"
+    said = f"over-admission {_range(over, format_percent)}, false denials {_range(denied, format_percent)}"
     if max(over) == max(denied) == 0:
         return said, "yes", "it decides as one exact limiter would, whatever arrives at once"
     return said, "no", "it decides otherwise than one exact limiter"
@@ -126,7 +127,7 @@ def _chosen(figures: Figures) -> Finding:
     over = figures.of("hybrid", "over_admission")
     if len(over) < 2:
         return NOTHING if not over else ("", "not measured", "there was but one hybrid")
-    said = f"over-admission {_range(over, share)} among {len(over)} hybrids"
+    said = f"over-admission {_range(over, format_percent)} among {len(over)} hybrids"
     if max(over) > min(over):
         return said, "yes", "what is admitted too much follows from the policy"
     return said, "not measured", "this traffic does not tell them apart"
@@ -137,7 +138,7 @@ def _disagree(figures: Figures) -> Finding:
     rows = {name: row["over_admission"] for name, row in figures.rows.get("hybrid", {}).items() if name not in strict}
     if not rows:
         return NOTHING
-    said = f"over-admission {_range(list(rows.values()), share)}, of those that decide on their own view"
+    said = f"over-admission {_range(list(rows.values()), format_percent)}, of those that decide on their own view"
     if max(rows.values()) > 0:
         return said, "yes", "nodes decide on views that are behind"
     return said, "not measured", "with one node, or a limit that does not bind, views do not matter"
@@ -187,7 +188,7 @@ def _pooled(figures: Figures) -> Finding:
     busy = figures.of("redis", "l2_busy_per_request")
     if not busy or not min(busy) > 0:
         return NOTHING
-    said = f"{_range(busy, seconds)} of the server per request"
+    said = f"{_range(busy, format_seconds)} of the server per request"
     return (
         said,
         "not measured",
@@ -199,7 +200,7 @@ def _more_resources(figures: Figures) -> Finding:
     mine, other = figures.of("postgres", "l2_busy_per_request"), figures.of("redis", "l2_busy_per_request")
     if not mine or not other:
         return NOTHING if not mine else NO_REDIS
-    said = f"{_range(mine, seconds)} of the server per request, redis {_range(other, seconds)}"
+    said = f"{_range(mine, format_seconds)} of the server per request, redis {_range(other, format_seconds)}"
     return (said, "yes", "of the server's time") if min(mine) > max(other) else (said, "no", "of the server's time")
 
 
@@ -210,7 +211,7 @@ def _throughput(figures: Figures) -> Finding:
         return NOTHING
     places = backends["postgres"].concurrency
     most = places / max(mine)
-    said = f"about {most:,.0f} requests/s in batches as here: {places} at a time, {seconds(max(mine))} each"
+    said = f"about {most:,.0f} requests/s in batches as here: {places} at a time, {format_seconds(max(mine))} each"
     if not other or not min(other) > 0 or "redis" not in backends:
         return said, "not measured", "there was no redis to compare it with"
     theirs = backends["redis"].concurrency / max(other)
@@ -224,7 +225,7 @@ def _bytes(value: float) -> str:
 
 def _range(values: list[float], unit: Callable[[float], str]) -> str:
     low, high = min(values), max(values)
-    return unit(low) if low == high else span(low, high, unit)
+    return unit(low) if low == high else format_range(low, high, unit)
 
 
 MEASURES: dict[tuple[str, str], Callable[[Figures], Finding]] = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ratesim.simulation.cost_model.profile import Profile
 
-__all__ = ["CLAIMS", "Claim", "Claimed", "claims"]
+__all__ = ["CLAIMS", "CheckedClaim", "Claim", "claims"]
 
 Backend = Literal["memory", "redis", "postgres", "hybrid"]
 Kind = Literal["advantage", "disadvantage"]
@@ -35,7 +35,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Claimed:
+class CheckedClaim:
     """A claim beside the figures. claim, measure: of the `Claim`. measured: in words, "" where nothing was. why: how `holds`
     follows."""
 
@@ -106,11 +106,11 @@ CLAIMS = (
 )
 
 
-def claims(results: pd.DataFrame, live: pd.DataFrame, profile: Profile) -> tuple[Claimed, ...]:
+def claims(results: pd.DataFrame, live: pd.DataFrame, profile: Profile) -> tuple[CheckedClaim, ...]:
     """Every claim, in the sketch's order. results, live: as a study has them; a backend in neither is not measured."""
     figures = Figures(results, live, profile)
     found = []
     for each in CLAIMS:
         known = MEASURES[each.backend, each.measure](figures) if each.measure else ("", "not measured", each.why)
-        found.append(Claimed(each.backend, each.kind, each.text, each.measure, *known))
+        found.append(CheckedClaim(each.backend, each.kind, each.text, each.measure, *known))
     return tuple(found)

@@ -1,7 +1,7 @@
 """`StorageRecommendation`: the rule table of the design sketch, whole. It never looks at the workload, so it needs none.
 
-The first row that fits is the answer. Where a row gives something that does not keep what was asked, `Ruled.caveats` says
-so; the row stands as it is, since a report sets it beside the evidence.
+The first row that fits is the answer. Where a row gives something that does not keep what was asked,
+`RuleResult.caveats` says so; the row stands as it is, since a report sets it beside the evidence.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Deployment, Requirements
 
 __all__ = [
+    "BaselineChoice",
     "DataRequirements",
     "DeploymentType",
     "LatencyTarget",
     "PerformanceRequirements",
     "PersistenceLevel",
-    "Ruled",
-    "Sketch",
+    "RuleResult",
     "StorageConfig",
     "StorageRecommendation",
-    "asked",
-    "by_rules",
-    "sketch",
+    "baseline_choice",
+    "recommend_by_rules",
+    "to_requirements",
 ]
 
 Backend = Literal["memory", "redis", "postgres", "hybrid"]
@@ -89,7 +89,7 @@ class DataRequirements:
 
 
 @dataclass(frozen=True)
-class Ruled:
+class RuleResult:
     """What the table says.
 
     config: of the backend; of a hybrid, its own, with the default Redis as L2. url: the same as `open_storage` takes it.
@@ -188,14 +188,14 @@ class StorageRecommendation:
     @staticmethod
     def recommend_storage(
         requirements: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements
-    ) -> Ruled:
+    ) -> RuleResult:
         """The answer of the first row that fits. The last fits everything."""
         row = next(each for each in _TABLE if each.fits(requirements.latency_target, deployment, data.persistence))
         url = _PLACES[row.backend] + ("?" + urlencode(row.options) if row.options else "")
         caveats = _caveats(row.backend, url, deployment, data.persistence)
         also = f" The sketch also asks for {' and '.join(row.also_asked)}: no option here." if row.also_asked else ""
         but = f" It does not keep all that was asked: {'; '.join(caveats)}." if caveats else ""
-        return Ruled(
+        return RuleResult(
             backend=row.backend,
             config=_CONFIGS[row.backend](**dict(row.options)),
             url=url,
@@ -206,12 +206,14 @@ class StorageRecommendation:
         )
 
 
-def by_rules(performance: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements) -> Ruled:
+def recommend_by_rules(
+    performance: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements
+) -> RuleResult:
     """`StorageRecommendation.recommend_storage`: what the rule table says, without any traffic and at once."""
     return StorageRecommendation.recommend_storage(performance, deployment, data)
 
 
-def asked(
+def to_requirements(
     requirements: Requirements, deployment: Deployment
 ) -> tuple[PerformanceRequirements, DeploymentType, DataRequirements]:
     """What a scenario asks, as the table reads it. All else of a scenario it ignores, over-admission too."""
@@ -223,7 +225,7 @@ def asked(
 
 
 @dataclass(frozen=True)
-class Sketch:
+class BaselineChoice:
     """What the rule table would have chosen without looking at the workload: the backend, and the rule that fired."""
 
     backend: Backend
@@ -231,10 +233,10 @@ class Sketch:
     sentence: str = ""
 
 
-def sketch(requirements: Requirements, deployment: Deployment) -> Sketch:
+def baseline_choice(requirements: Requirements, deployment: Deployment) -> BaselineChoice:
     """The table's answer to a scenario, without its configuration."""
-    ruled = by_rules(*asked(requirements, deployment))
-    return Sketch(ruled.backend, ruled.rule)
+    ruled = recommend_by_rules(*to_requirements(requirements, deployment))
+    return BaselineChoice(ruled.backend, ruled.rule)
 
 
 def _caveats(backend: Backend, url: str, deployment: DeploymentType, wanted: PersistenceLevel) -> tuple[str, ...]:

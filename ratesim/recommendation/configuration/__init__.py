@@ -13,13 +13,13 @@ from ratesim.recommendation.configuration.alerts import alerts_yaml
 from ratesim.recommendation.configuration.postgresql_conf import postgresql_conf, schema_sql
 from ratesim.recommendation.configuration.python_line import python_line
 from ratesim.recommendation.configuration.redis_conf import redis_conf
-from ratesim.recommendation.configuration.storage_toml import Configured, storage_toml
+from ratesim.recommendation.configuration.storage_toml import StorageConfiguration, storage_toml
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["Configured", "files"]
+__all__ = ["StorageConfiguration", "files"]
 
 
 def files(

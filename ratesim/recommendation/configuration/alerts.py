@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import harmless, seconds, share
-from ratesim.recommendation.configuration.escaping import comment, quoted
+from ratesim.formatting import escape_control_chars, format_percent, format_seconds
+from ratesim.recommendation.configuration.escaping import quote_text, to_comment
 from ratesim.recommendation.configuration.storage_toml import backend_of
 from ratesim.storage import StorageURL
 
@@ -43,21 +43,22 @@ class Alert:
 def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
     """A rule file of one group. Every value stands in it as a quoted text."""
     lines = [
-        comment(title),
-        comment(
-            "Rules for Prometheus, on the metrics of ratesim.storage.prometheus.MeteredStorage; its thresholds= must be "
+        to_comment(title),
+        to_comment(
+            "Rules for Prometheus, on the metrics of ratesim.storage.prometheus.InstrumentedStorage; its thresholds= "
+            "must be "
             "those of open_storage.py, for buckets to begin where these rules compare."
         ),
         "groups:\n",
-        f"  - name: {quoted('ratesim')}\n    rules:\n",
+        f"  - name: {quote_text('ratesim')}\n    rules:\n",
     ]
     for alert in alerts(scenario, storage):
         lines.append(
-            f"      - alert: {quoted(alert.name)}\n"
-            f"        expr: {quoted(alert.expression)}\n"
-            f"        for: {quoted(alert.lasting)}\n"
+            f"      - alert: {quote_text(alert.name)}\n"
+            f"        expr: {quote_text(alert.expression)}\n"
+            f"        for: {quote_text(alert.lasting)}\n"
             "        labels:\n"
-            f"          severity: {quoted(alert.severity)}\n"
+            f"          severity: {quote_text(alert.severity)}\n"
             f"          scenario: {_text(scenario.name)}\n"
             "        annotations:\n"
             f"          summary: {_text(alert.summary)}\n"
@@ -67,7 +68,7 @@ def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
 
 
 def alerts(scenario: Scenario, storage: str) -> tuple[Alert, ...]:
-    """The rules that apply to a storage URL. Raises Config."""
+    """The rules that apply to a storage URL. Raises ConfigurationError."""
     backend, wants = backend_of(storage), scenario.requirements
     of = f'storage_type="{backend}"'
     found = [] if backend == "memory" else [_errors(of)]
@@ -84,7 +85,7 @@ def alerts(scenario: Scenario, storage: str) -> tuple[Alert, ...]:
 
 
 def thresholds(scenario: Scenario, storage: str) -> tuple[float, ...]:
-    """Seconds that quantiles are compared with: what MeteredStorage needs as its `thresholds`."""
+    """Seconds that quantiles are compared with: what InstrumentedStorage needs as its `thresholds`."""
     hybrid, p99 = StorageURL.parse(storage).hybrid, scenario.requirements.p99
     found = [] if p99 is None else [p99]
     if hybrid is not None and hybrid.consistency in ("eventual", "session"):
@@ -109,7 +110,8 @@ def _errors(of: str) -> Alert:
         "5m",
         "page",
         "Requests get no decision from the rate limiter",
-        f"More than {share(ERRORS)} of the calls to the storage end in an error. Whether they are let in is then the "
+        f"More than {format_percent(ERRORS)} of the calls to the storage end in an error. Whether they are let in is "
+        "then the "
         "application's own choice.",
     )
 
@@ -121,8 +123,9 @@ def _slow(of: str, p99: float) -> Alert:
         f"histogram_quantile(0.99, {buckets}) > {p99!r}",
         "10m",
         "page",
-        f"Decisions take longer than {seconds(p99)} at the 99th percentile",
-        f"The requirement was a p99 of {seconds(p99)}. Look at the load of the store, at its distance, and at its slow log.",
+        f"Decisions take longer than {format_seconds(p99)} at the 99th percentile",
+        f"The requirement was a p99 of {format_seconds(p99)}. Look at the load of the store, at its distance, and at "
+        "its slow log.",
     )
 
 
@@ -132,7 +135,8 @@ def _forgets(of: str, allowed: float | None) -> Alert:
         offered = _rate("operations_total", f"{of}, {ACQUIRE}", "1h")
         expression = f"{_rate('forgotten_cost_total', of, '1h')} / {offered} > {allowed!r}"
         meaning = (
-            f"At costs of 1, evictions of live states give back more than {share(allowed)} of what is asked for, which is "
+            f"At costs of 1, evictions of live states give back more than {format_percent(allowed)} of what is asked "
+            "for, which is "
             "all the over-admission that is allowed."
         )
     else:
@@ -168,7 +172,7 @@ def _between(of: str, hybrid: HybridStorageConfig, p99: float | None) -> list[Al
             "1m",
             "page",
             "Decisions are taken without the shared store",
-            f"The shared store is away or slower than max_wait, and nodes decide alone ({hybrid.when_away}).",
+            f"The shared store is away or slower than max_wait, and nodes decide alone ({hybrid.on_store_failure}).",
         )
     ]
     if hybrid.consistency in ("eventual", "session"):
@@ -211,7 +215,7 @@ def _hits(of: str, p99: float | None) -> Alert:
         f"1 - {_rate('misses_total', of, '15m')} / {_rate('lookups_total', of, '15m')} < {least!r}",
         "15m",
         "ticket",
-        f"Less than {share(least)} of the decisions are taken in memory",
+        f"Less than {format_percent(least)} of the decisions are taken in memory",
         "The others wait for the shared store. Keys come back less often than l1_ttl, or the memory is too small for them.",
     )
 
@@ -224,7 +228,7 @@ def _old(of: str, hybrid: HybridStorageConfig) -> Alert:
         f"histogram_quantile(0.99, {buckets}) > {age!r}",
         "5m",
         "page",
-        f"Nodes decide on views of the shared store that are older than {seconds(age)}",
+        f"Nodes decide on views of the shared store that are older than {format_seconds(age)}",
         "Over-admission grows with the age of views, and this is more than l1_ttl and two intervals of sync.",
     )
 
@@ -232,4 +236,4 @@ def _old(of: str, hybrid: HybridStorageConfig) -> Alert:
 def _text(text: str) -> str:
     """Quoted, and nothing in it is a template to Prometheus, which would expand what stands in double braces
     (https://prometheus.io/docs/prometheus/latest/configuration/template_reference/)."""
-    return quoted(harmless(text).replace("{{", "{ {").replace("}}", "} }"))
+    return quote_text(escape_control_chars(text).replace("{{", "{ {").replace("}}", "} }"))

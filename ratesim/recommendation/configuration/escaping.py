@@ -5,24 +5,24 @@ from __future__ import annotations
 import textwrap
 from urllib.parse import unquote_plus
 
-from ratesim.errors import Config
-from ratesim.formatting import harmless
+from ratesim.errors import ConfigurationError
+from ratesim.formatting import escape_control_chars
 
-__all__ = ["HIDDEN", "comment", "has_secret", "masked", "quoted"]
+__all__ = ["HIDDEN", "has_secret", "quote_text", "redact_url", "to_comment"]
 
 HIDDEN = "***"  # stands in the place of a password
 WIDTH = 118
 _SECRETS = {"password", "sslpassword"}
 
 
-def comment(text: str, mark: str = "#") -> str:
+def to_comment(text: str, mark: str = "#") -> str:
     """The text as lines of comment, each ending in a newline; a line break in it, or anything else that does not print, is
     shown as its escape. `mark` begins each line."""
-    lines = textwrap.wrap(harmless(text), WIDTH, break_on_hyphens=False)
+    lines = textwrap.wrap(escape_control_chars(text), WIDTH, break_on_hyphens=False)
     return "".join(f"{mark} {line}\n" for line in lines)
 
 
-def quoted(text: str) -> str:
+def quote_text(text: str) -> str:
     """The text in double quotes, as TOML, YAML and JSON read it; what does not print is escaped."""
     escapes = {'"': '\\"', "\\": "\\\\"}
     return '"' + "".join(escapes.get(letter) or _escaped(letter) for letter in text) + '"'
@@ -33,19 +33,21 @@ def _escaped(letter: str) -> str:
         return letter
     number = ord(letter)
     if 0xD800 <= number <= 0xDFFF:
-        raise Config(f"{letter!r} is half of a surrogate pair, which no file can hold")
+        raise ConfigurationError(f"{letter!r} is half of a surrogate pair, which no file can hold")
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-def masked(url: str) -> str:
-    """A storage URL without its passwords, *** in their place. Config where one may stand elsewhere: an "@" after the host
-    belongs to a password that was not percent-encoded."""
+def redact_url(url: str) -> str:
+    """A storage URL without its passwords, *** in their place.
+
+    Raises ConfigurationError for an "@" after the host: it belongs to a password that was not percent-encoded.
+    """
     scheme, separator, rest = url.partition("://")
     end = next((place for place, letter in enumerate(rest) if letter in "/?#"), len(rest))
     authority, tail = rest[:end], rest[end:]
     path, mark, query = tail.partition("?")
     if "@" in path:
-        raise Config("storage URL with an '@' after its host: percent-encode what is special in its password")
+        raise ConfigurationError("storage URL with an '@' after its host: percent-encode what is special in its password")
     user, colon, _ = authority.rpartition("@")[0].partition(":")
     if colon:
         authority = f"{user}:{HIDDEN}@{authority.rpartition('@')[2]}"
@@ -58,5 +60,5 @@ def _shown(pair: str) -> str:
 
 
 def has_secret(url: str) -> bool:
-    """Whether a password is in the URL, or `masked` has taken one out of it."""
-    return HIDDEN in masked(url)
+    """Whether a password is in the URL, or `redact_url` has taken one out of it."""
+    return HIDDEN in redact_url(url)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ratesim.recommendation.configuration.escaping import comment, masked
+from ratesim.recommendation.configuration.escaping import redact_url, to_comment
 from ratesim.storage import StorageURL
 from ratesim.storage.postgres import PostgresDriver
 
@@ -41,8 +41,8 @@ def postgresql_conf(scenario: Scenario, storage: str, bytes_per_key: float = mat
     connections = max(LEAST_CONNECTIONS, nodes * (config.pool_size + 1) + PEOPLE)
     measured = "not measured, so 512 bytes" if math.isnan(bytes_per_key) else f"{bytes_per_key:,.0f} bytes measured for one"
     parts = [
-        comment(title),
-        comment(
+        to_comment(title),
+        to_comment(
             "A fragment for PostgreSQL 14 and newer: put it into conf.d, or `include` it. The first two need a restart. "
             "Who may connect is said in pg_hba.conf."
         ),
@@ -78,7 +78,7 @@ def postgresql_conf(scenario: Scenario, storage: str, bytes_per_key: float = mat
 def schema_sql(scenario: Scenario, storage: str, title: str = "") -> str:
     """What the storage would create itself on its first use, as a script to run once in the database and schema that its
     URL names: then the application needs no right to create."""
-    config: PostgresStorageConfig = StorageURL.parse(masked(storage)).config
+    config: PostgresStorageConfig = StorageURL.parse(redact_url(storage)).config
     tables = [f'"{config.table_name}"', f'"{config.table_name}_counters"']
     tuned = ", ".join(
         [
@@ -89,8 +89,8 @@ def schema_sql(scenario: Scenario, storage: str, title: str = "") -> str:
         ]
     )
     parts = [
-        comment(title, "--"),
-        comment(
+        to_comment(title, "--"),
+        to_comment(
             f"For limits of the algorithm {scenario.limit.algorithm}. A storage that finds its tables and functions here "
             "creates none. The names of functions end in a digest of their source: run the script of a new version of "
             "ratesim beside that of the old one. Applications need no more than this, said to a role of yours:",
@@ -98,14 +98,14 @@ def schema_sql(scenario: Scenario, storage: str, title: str = "") -> str:
         )
         + f"-- GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO your_role;\n",
         PostgresDriver(config).schema(scenario.limit.algorithm),
-        comment("Dead versions are cleared away at 2 % of the table instead of 20 %, and without pauses.", "--")
+        to_comment("Dead versions are cleared away at 2 % of the table instead of 20 %, and without pauses.", "--")
         + "".join(f"ALTER TABLE {table} SET ({tuned});\n" for table in tables),
     ]
     return "\n".join(part for part in parts if part)
 
 
 def _part(reason: str, settings: str) -> str:
-    return f"{comment(reason)}{settings}\n"
+    return f"{to_comment(reason)}{settings}\n"
 
 
 def _commit(config: PostgresStorageConfig, wanted: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratesim.recommendation.configuration.alerts import thresholds
-from ratesim.recommendation.configuration.escaping import comment, has_secret, masked
+from ratesim.recommendation.configuration.escaping import has_secret, redact_url, to_comment
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Scenario
@@ -25,22 +25,22 @@ def python_line(scenario: Scenario, storage: str, title: str = "") -> str:
     arguments += [f"**{limit.options!r}"] if limit.options else []
     secret = has_secret(storage)
     url = f"os.environ[{VARIABLE!r}]" if secret else repr(storage)
-    shown = comment(f"{masked(storage)}, with its password") if secret else ""
+    shown = to_comment(f"{redact_url(storage)}, with its password") if secret else ""
     metered = "open_storage(URL), REGISTRY" + (f", thresholds={bounds!r}" if bounds else "")
-    return f"""{comment(title)}import asyncio
+    return f"""{to_comment(title)}import asyncio
 {"import os" + chr(10) if secret else ""}
 from prometheus_client import REGISTRY
 
 from ratesim import Limit
 from ratesim.storage import open_storage
-from ratesim.storage.prometheus import MeteredStorage
+from ratesim.storage.prometheus import InstrumentedStorage
 
 {shown}URL = {url}
 LIMIT = Limit.parse({", ".join(arguments)})
 
 
 async def main() -> None:
-    async with MeteredStorage({metered}) as storage:
+    async with InstrumentedStorage({metered}) as storage:
         decision = await storage.acquire("user:1", LIMIT)
         print("allowed" if decision.allowed else f"denied, again in {{decision.retry_after:.3g}} s")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import bytes_of
-from ratesim.recommendation.configuration.escaping import comment
+from ratesim.formatting import format_bytes
+from ratesim.recommendation.configuration.escaping import to_comment
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ def redis_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan
     pool = StorageURL.parse(storage).config.pool_size
     clients = nodes * (pool + 2) + PEOPLE
     parts = [
-        comment(title),
-        comment(
+        to_comment(title),
+        to_comment(
             "A fragment for Redis 7 and Valkey 8 or 9: `include` it at the end of the server's own file. Who may connect is "
             "said there: no address, password or certificate is in here."
         ),
         _part(
             f"Room for {wants.key_count:,} keys ({measured}), half as much again for tables and buffers, 64 MiB at least: "
-            f"{bytes_of(limit)}. A replica and a fork for a snapshot come on top of it in the machine.",
+            f"{format_bytes(limit)}. A replica and a fork for a snapshot come on top of it in the machine.",
             f"maxmemory {limit}",
         ),
         _eviction(wants.max_over_admission),
@@ -75,7 +75,7 @@ def redis_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan
 
 
 def _part(reason: str, directives: str) -> str:
-    return f"{comment(reason)}{directives}\n"
+    return f"{to_comment(reason)}{directives}\n"
 
 
 def _eviction(allowed: float | None) -> str:

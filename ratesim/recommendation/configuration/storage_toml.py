@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qsl, quote, urlencode
 
-from ratesim.errors import Config
-from ratesim.recommendation.configuration.escaping import comment, has_secret, masked, quoted
+from ratesim.errors import ConfigurationError
+from ratesim.recommendation.configuration.escaping import has_secret, quote_text, redact_url, to_comment
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import LimitSpec, Scenario
 
-__all__ = ["Configured", "backend_of", "storage_toml"]
+__all__ = ["StorageConfiguration", "backend_of", "storage_toml"]
 
 
 @dataclass(frozen=True)
-class Configured:
+class StorageConfiguration:
     """What a storage.toml configures; None where it does not say. storage: the URL, with all options, and *** where a
     password was hidden."""
 
@@ -43,51 +43,51 @@ class Configured:
     limit: LimitSpec | None = None
 
     @classmethod
-    def load(cls, path: str | Path) -> Configured:
+    def load(cls, path: str | Path) -> StorageConfiguration:
         """Read a file. Raises Config in one line that names the file and the key."""
         try:
             text = Path(path).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise Config(f"{path}: cannot be read: {reason}") from error
+            raise ConfigurationError(f"{path}: cannot be read: {reason}") from error
         return cls.parse(text, str(path))
 
     @classmethod
-    def parse(cls, text: str, source: str = "storage.toml") -> Configured:
+    def parse(cls, text: str, source: str = "storage.toml") -> StorageConfiguration:
         """Read TOML. Raises as `load` does."""
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise Config(f"{source}: not valid TOML: {error}") from error
+            raise ConfigurationError(f"{source}: not valid TOML: {error}") from error
         try:
             return _configured(data)
-        except Config as error:
-            raise Config(" ".join(f"{source}: {error}".split())) from error
+        except ConfigurationError as error:
+            raise ConfigurationError(" ".join(f"{source}: {error}".split())) from error
 
 
 def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = "") -> str:
     """The configuration of a candidate for a scenario; title: one sentence, as a comment. Passwords are not written."""
-    url = masked(storage)
+    url = redact_url(storage)
     backend = backend_of(storage)
     hint = "" if backend == "memory" else "  # put your host here"
     if has_secret(storage):
         hint = "  # put your host here; the password belongs in the environment, not in this file"
-    lines = [f"url = {quoted(url)}{hint}", f"backend = {quoted(backend)}"]
+    lines = [f"url = {quote_text(url)}{hint}", f"backend = {quote_text(backend)}"]
     options = _options_of(storage)
     if options:
         lines += ["", "[storage.options]  # as in the URL", *(f"{key} = {_value(value)}" for key, value in options.items())]
-    lines += ["", "[deployment]", f"routing = {quoted(routing)}", f"nodes = {scenario.deployment.nodes}"]
+    lines += ["", "[deployment]", f"routing = {quote_text(routing)}", f"nodes = {scenario.deployment.nodes}"]
     limit = scenario.limit
-    lines += ["", "[limit]", f"rate = {quoted(limit.rate)}", f"algorithm = {quoted(limit.algorithm)}"]
+    lines += ["", "[limit]", f"rate = {quote_text(limit.rate)}", f"algorithm = {quote_text(limit.algorithm)}"]
     if limit.burst is not None:
         lines.append(f"burst = {limit.burst!r}")
     if limit.options:
-        lines += ["", "[limit.options]", *(f"{quoted(key)} = {value!r}" for key, value in limit.options.items())]
-    return comment(title) + "\n[storage]\n" + "\n".join(lines) + "\n"
+        lines += ["", "[limit.options]", *(f"{quote_text(key)} = {value!r}" for key, value in limit.options.items())]
+    return to_comment(title) + "\n[storage]\n" + "\n".join(lines) + "\n"
 
 
 def backend_of(storage: str) -> str:
-    """memory, redis, postgres or hybrid. Raises Config."""
+    """memory, redis, postgres or hybrid. Raises ConfigurationError."""
     url = StorageURL.parse(storage)
     return url.backend if url.hybrid is None else "hybrid"
 
@@ -109,32 +109,32 @@ def _options_of(storage: str) -> dict[str, Any]:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return quoted(value) if isinstance(value, str) else repr(value)
+    return quote_text(value) if isinstance(value, str) else repr(value)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _configured(data: dict[str, Any]) -> Configured:
+def _configured(data: dict[str, Any]) -> StorageConfiguration:
     _known("", data, {"storage", "deployment", "limit"})
     storage = _table(data, "storage")
     if storage is None:
-        raise Config("storage: missing; write [storage] and below it url = with a storage URL in quotes")
+        raise ConfigurationError("storage: missing; write [storage] and below it url = with a storage URL in quotes")
     _known("storage.", storage, {"url", "backend", "options"})
     url = storage.get("url")
     if not isinstance(url, str):
-        raise Config("storage.url: must be a storage URL in quotes")
+        raise ConfigurationError("storage.url: must be a storage URL in quotes")
     url = _with_options(url, _table(storage, "options", "storage.") or {})
     try:
         backend = backend_of(url)
-        masked(url)
-    except Config as error:
-        raise Config(f"storage.url: {error}") from error
+        redact_url(url)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"storage.url: {error}") from error
     if storage.get("backend", backend) != backend:
-        raise Config(f"storage.backend: is {storage['backend']!r}, and the url is that of {backend}")
+        raise ConfigurationError(f"storage.backend: is {storage['backend']!r}, and the url is that of {backend}")
     deployment = _table(data, "deployment") or {}
     _known("deployment.", deployment, {"routing", "nodes"})
-    return Configured(url, _routing(deployment), _nodes(deployment), _limit(_table(data, "limit")))
+    return StorageConfiguration(url, _routing(deployment), _nodes(deployment), _limit(_table(data, "limit")))
 
 
 def _with_options(url: str, options: dict[str, Any]) -> str:
@@ -143,12 +143,12 @@ def _with_options(url: str, options: dict[str, Any]) -> str:
     more = {}
     for name, value in options.items():
         if not isinstance(value, str | int | float):
-            raise Config(f"storage.options.{name}: must be a text, a number, true or false")
+            raise ConfigurationError(f"storage.options.{name}: must be a text, a number, true or false")
         text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
         if name not in named:
             more[name] = text
         elif not _same(named[name], text):
-            raise Config(
+            raise ConfigurationError(
                 f"storage.options.{name}: is {text!r} here and {named[name]!r} in the url; make them the same, or drop one"
             )
     if not more:
@@ -174,14 +174,14 @@ def _routing(deployment: dict[str, Any]) -> str | None:
     routing = deployment.get("routing")
     known = get_args(Routing)
     if routing is not None and routing not in known:
-        raise Config(f"deployment.routing: is {routing!r}; known are {', '.join(known)}")
+        raise ConfigurationError(f"deployment.routing: is {routing!r}; known are {', '.join(known)}")
     return routing
 
 
 def _nodes(deployment: dict[str, Any]) -> int | None:
     nodes = deployment.get("nodes")
     if nodes is not None and (type(nodes) is not int or nodes < 1):
-        raise Config("deployment.nodes: must be a whole number, at least 1")
+        raise ConfigurationError("deployment.nodes: must be a whole number, at least 1")
     return nodes
 
 
@@ -190,7 +190,7 @@ def _limit(table: dict[str, Any] | None) -> LimitSpec | None:
         return None
     from pydantic import ValidationError
 
-    from ratesim.limit import InvalidLimit
+    from ratesim.limit import InvalidLimitError
     from ratesim.simulation.scenario.scenario import LimitSpec
 
     _known("limit.", table, set(LimitSpec.model_fields))
@@ -199,19 +199,19 @@ def _limit(table: dict[str, Any] | None) -> LimitSpec | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, ("limit", *first["loc"])))
-        raise Config(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
-    except InvalidLimit as error:
-        raise Config(f"limit: {error}") from error
+        raise ConfigurationError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+    except InvalidLimitError as error:
+        raise ConfigurationError(f"limit: {error}") from error
 
 
 def _table(data: dict[str, Any], name: str, within: str = "") -> dict[str, Any] | None:
     table = data.get(name)
     if table is not None and not isinstance(table, dict):
-        raise Config(f"{within}{name}: must be a table, [{within}{name}]")
+        raise ConfigurationError(f"{within}{name}: must be a table, [{within}{name}]")
     return table
 
 
 def _known(within: str, table: dict[str, Any], names: set[str]) -> None:
     for name in table:
         if name not in names:
-            raise Config(f"{within}{name}: unknown key; known here: {', '.join(sorted(names))}")
+            raise ConfigurationError(f"{within}{name}: unknown key; known here: {', '.join(sorted(names))}")

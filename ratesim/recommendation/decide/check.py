@@ -6,48 +6,50 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ratesim.recommendation.assess.assessment import Assessment
-from ratesim.recommendation.assess.rejections import misses
+from ratesim.recommendation.assess.rejections import violations_text
 from ratesim.recommendation.current import CURRENT
 from ratesim.recommendation.decide.recommendation import Recommendation
 
-__all__ = ["Checked", "check"]
+__all__ = ["CheckResult", "check"]
 
 Status = Literal[0, 1, 3]
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """status: 0 met, 1 not met, 3 the evidence is too thin to tell; as exit status. sentence: why."""
 
     status: Status
     sentence: str
 
 
-def check(recommendation: Recommendation) -> Checked:
+def check(recommendation: Recommendation) -> CheckResult:
     """Of the candidate `in force`, or where none was named of the choice. Where the limit denies nobody, an over-admission
     cannot be seen, so that too is thin."""
     current = next((each for each in recommendation.assessments if each.candidate == CURRENT), None)
     if current is None:
         if recommendation.choice is None:
             thin = recommendation.confidence.level == "too thin"
-            return Checked(3 if thin else 1, recommendation.verdict)
+            return CheckResult(3 if thin else 1, recommendation.verdict)
         current = next(each for each in recommendation.assessments if each.candidate == recommendation.choice)
     return _checked(current, recommendation)
 
 
-def _checked(current: Assessment, recommendation: Recommendation) -> Checked:
+def _checked(current: Assessment, recommendation: Recommendation) -> CheckResult:
     name = current.candidate if current.candidate != CURRENT else "The configuration in force"
     if current.fails:
         chosen = f" {recommendation.verdict}" if recommendation.choice != current.candidate else ""
-        return Checked(1, f"{name} no longer meets the requirements: it {misses(current)}.{chosen}")
+        return CheckResult(1, f"{name} no longer meets the requirements: it {violations_text(current)}.{chosen}")
     if not current.passes:
-        return Checked(3, f"{name} is too close to call: it {misses(current)}; more replications would tell.")
+        return CheckResult(3, f"{name} is too close to call: it {violations_text(current)}; more replications would tell.")
     whole = next((each for each in recommendation.whole if each.candidate == current.candidate), current)
     if not whole.passes:
-        return Checked(1 if whole.fails else 3, f"{name} does not hold on all of the traffic: it {misses(whole)}.")
+        return CheckResult(
+            1 if whole.fails else 3, f"{name} does not hold on all of the traffic: it {violations_text(whole)}."
+        )
     if recommendation.confidence.level == "too thin":
-        return Checked(3, f"The evidence is too thin. {recommendation.confidence.sentence}")
-    if not recommendation.binds and recommendation.requirements.get("max_over_admission") is not None:
-        return Checked(3, f"The evidence is too thin. {recommendation.binding}")
+        return CheckResult(3, f"The evidence is too thin. {recommendation.confidence.sentence}")
+    if not recommendation.limit_is_binding and recommendation.requirements.get("max_over_admission") is not None:
+        return CheckResult(3, f"The evidence is too thin. {recommendation.limit_pressure_note}")
     figures = ", ".join(each.measured + (f" ({each.required})" if each.required else "") for each in current.checks)
-    return Checked(0, f"{name} meets the requirements: {figures}.")
+    return CheckResult(0, f"{name} meets the requirements: {figures}.")

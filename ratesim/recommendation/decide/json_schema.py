@@ -8,15 +8,17 @@ from typing import Any, get_type_hints
 import msgspec
 
 from ratesim.recommendation.assess.capacity import Capacity
-from ratesim.recommendation.baseline.claims import Claimed
-from ratesim.recommendation.decide.recommendation import VERSION, Recommendation
-from ratesim.recommendation.investigate.fault_impact import Harm
+from ratesim.recommendation.baseline.claims import CheckedClaim
+from ratesim.recommendation.decide.recommendation import SCHEMA_VERSION, Recommendation
+from ratesim.recommendation.investigate.fault_impact import FaultImpact
 from ratesim.recommendation.investigate.headroom import Headroom
 from ratesim.recommendation.investigate.sensitivity import Flip
 
 __all__ = ["schema", "text"]
 
-LATER = {each.__name__: each for each in (Capacity, Claimed, Flip, Harm, Headroom)}  # which choice.py does not import
+LATER = {
+    each.__name__: each for each in (Capacity, CheckedClaim, Flip, FaultImpact, Headroom)
+}  # which choice.py does not import
 
 
 def schema() -> dict[str, Any]:
@@ -26,7 +28,7 @@ def schema() -> dict[str, Any]:
     _, parts = msgspec.json.schema_components([whole])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"recommendation.json of ratesim, version {VERSION}",
+        "title": f"recommendation.json of ratesim, version {SCHEMA_VERSION}",
         "$ref": "#/$defs/Recommendation",
         "$defs": {name: _with_null(part) for name, part in parts.items()},
     }

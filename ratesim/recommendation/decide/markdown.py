@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import harmless, seconds, share
+from ratesim.formatting import escape_control_chars, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from ratesim.recommendation.decide.recommendation import Recommendation
@@ -23,10 +23,10 @@ def markdown(recommendation: Recommendation) -> str:
         (
             f"**{each.candidate}**" if each.candidate == recommendation.choice else each.candidate,
             "passes" if each.passes else "fails" if each.fails else "too close",
-            seconds(each.p99.mean),
-            share(each.over_admission.mean),
+            format_seconds(each.p99.mean),
+            format_percent(each.over_admission.mean),
             f"{each.cost:,.2f} {recommendation.currency}",
-            "not tried" if each.blast is None else share(each.blast),
+            "not tried" if each.blast_radius is None else format_percent(each.blast_radius),
         )
         for each in recommendation.assessments
     ]
@@ -34,7 +34,7 @@ def markdown(recommendation: Recommendation) -> str:
     lines += [f"\n- {plain(each.sentence)}" for each in recommendation.relaxations]
     said = [each.sentence for each in recommendation.headroom] + [each.sentence for each in recommendation.flips]
     lines += _folded("What would change the answer", [f"- {plain(each)}" for each in said])
-    others = [f"- {plain(each.candidate)}: {plain(each.reason)}" for each in recommendation.losers]
+    others = [f"- {plain(each.candidate)}: {plain(each.reason)}" for each in recommendation.rejected]
     lines += _folded(f"Why not the other {len(others)}", others)
     asked = ", ".join(f"{key} {value}" for key, value in recommendation.requirements.items() if value is not None)
     lines += ["", plain(f"Scenario {recommendation.scenario}: {recommendation.limit}; {asked}.")]
@@ -52,7 +52,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def plain(text: str) -> str:
     """A text from anywhere, on one line, in which nothing means anything to Markdown or HTML, no address either."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~@&]|:(?=//)|(?<=www)\.)", r"\\\1", harmless(" ".join(text.split())))
+    return re.sub(r"([\\`*_{}\[\]<>|#~@&]|:(?=//)|(?<=www)\.)", r"\\\1", escape_control_chars(" ".join(text.split())))
 
 
 def _folded(summary: str, lines: Sequence[str]) -> list[str]:

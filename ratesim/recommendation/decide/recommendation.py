@@ -13,24 +13,31 @@ from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.capacity import Capacity, capacities
 from ratesim.recommendation.assess.pareto import best, front, rank
 from ratesim.recommendation.assess.prices import Prices
-from ratesim.recommendation.assess.rejections import Loser, Relaxation, misses, nearest, relaxations, why_not
-from ratesim.recommendation.baseline.claims import Claimed, claims
-from ratesim.recommendation.baseline.rule_table import Sketch, sketch
+from ratesim.recommendation.assess.rejections import (
+    Rejection,
+    Relaxation,
+    closest_misses,
+    rejection_reason,
+    relaxations,
+    violations_text,
+)
+from ratesim.recommendation.baseline.claims import CheckedClaim, claims
+from ratesim.recommendation.baseline.rule_table import BaselineChoice, baseline_choice
 from ratesim.recommendation.configuration import files
 from ratesim.recommendation.decide.verdict import (
     THIN,
     Confidence,
     Number,
-    binding_said,
     caveat,
     confidence,
+    limit_pressure_note,
     no_choice,
     numbers,
     use,
 )
-from ratesim.recommendation.investigate.fault_impact import Harm
+from ratesim.recommendation.investigate.fault_impact import FaultImpact
 from ratesim.recommendation.investigate.headroom import Headroom
-from ratesim.recommendation.investigate.plan import assessed
+from ratesim.recommendation.investigate.plan import assess_candidates
 from ratesim.recommendation.investigate.sensitivity import Flip
 from ratesim.storage import StorageURL
 
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recommendation", "recommend_by_evidence"]
 
-VERSION = 1  # of the JSON: another one is raised when a field changes its meaning or goes
+SCHEMA_VERSION = 2  # of the JSON: another one is raised when a field changes its meaning or goes
 
 
 @dataclass(frozen=True)
@@ -74,16 +81,16 @@ class Recommendation:
     numbers: tuple[Number, ...]
     confidence: Confidence
     caveat: str
-    binds: bool
-    binding: str
+    limit_is_binding: bool
+    limit_pressure_note: str
     assessments: tuple[Assessment, ...]
     front: tuple[str, ...]
-    losers: tuple[Loser, ...]
-    nearest: tuple[Loser, ...]
+    rejected: tuple[Rejection, ...]
+    closest_misses: tuple[Rejection, ...]
     relaxations: tuple[Relaxation, ...]
-    sketch: Sketch
-    claims: tuple[Claimed, ...]
-    harms: tuple[Harm, ...]
+    baseline: BaselineChoice
+    claims: tuple[CheckedClaim, ...]
+    fault_impacts: tuple[FaultImpact, ...]
     headroom: tuple[Headroom, ...]
     flips: tuple[Flip, ...]
     capacities: dict[str, Capacity]
@@ -91,7 +98,7 @@ class Recommendation:
     parts: dict[str, str]
     files: dict[str, str]
     currency: str
-    version: int = VERSION
+    schema_version: int = SCHEMA_VERSION
 
     @property
     def storage_toml(self) -> str:
@@ -105,18 +112,18 @@ class Recommendation:
 
 def recommend_by_evidence(study: Study) -> Recommendation:
     """What the runs of a study speak for. Live replays do not move the choice."""
-    scenario, evidence, currency = study.scenario, study.evidence, study.prices.currency
-    ranked = sorted(assessed(evidence.results, study, evidence.harms), key=rank)
+    scenario, evidence, currency = study.scenario, study.findings, study.prices.currency
+    ranked = sorted(assess_candidates(evidence.results, study, evidence.fault_impacts), key=rank)
     chosen = best(ranked)
     passing = [each for each in ranked if each.passes]
     ranked.sort(
         key=lambda each: (each is not chosen, not each.passes, each.violation if not each.passes else 0.0, rank(each))
     )
-    shown = chosen or nearest(ranked)[0]
-    whole = assessed(evidence.whole, study) if len(evidence.whole) else ()
-    binding = binding_said(scenario.limit.rate, study.binding)
+    shown = chosen or closest_misses(ranked)[0]
+    whole = assess_candidates(evidence.whole, study) if len(evidence.whole) else ()
+    binding = limit_pressure_note(scenario.limit.rate, study.limit_pressure)
     tried = next((each for each in whole if each.candidate == shown.candidate), None)
-    loose = "" if study.binding["binds"] else binding
+    loose = "" if study.limit_pressure.is_binding else binding
     verdict = use(chosen, passing, currency) if chosen else no_choice(ranked)
     requests = int(evidence.results["requests"].iloc[0])
     sure = Confidence("low", "No candidate was chosen.")
@@ -134,17 +141,19 @@ def recommend_by_evidence(study: Study) -> Recommendation:
         verdict=verdict,
         numbers=numbers(shown, currency, _whose(study)),
         confidence=sure,
-        caveat=caveat(shown, tried, evidence.headroom, evidence.harms, loose, study.profile.source),
-        binds=bool(study.binding["binds"]),
-        binding=binding,
+        caveat=caveat(shown, tried, evidence.headroom, evidence.fault_impacts, loose, study.profile.source),
+        limit_is_binding=study.limit_pressure.is_binding,
+        limit_pressure_note=binding,
         assessments=tuple(ranked),
         front=tuple(each.candidate for each in front(passing or ranked)),
-        losers=_losers(study, ranked, chosen),
-        nearest=() if chosen else tuple(Loser(each.candidate, misses(each)) for each in nearest(ranked)),
+        rejected=_rejected(study, ranked, chosen),
+        closest_misses=()
+        if chosen
+        else tuple(Rejection(each.candidate, violations_text(each)) for each in closest_misses(ranked)),
         relaxations=() if chosen else relaxations(ranked),
-        sketch=_compare(sketch(scenario.requirements, scenario.deployment), ranked, chosen, currency),
+        baseline=_compare(baseline_choice(scenario.requirements, scenario.deployment), ranked, chosen, currency),
         claims=claims(evidence.results, study.live, study.profile),
-        harms=evidence.harms,
+        fault_impacts=evidence.fault_impacts,
         headroom=evidence.headroom,
         flips=evidence.flips,
         capacities=capacities(evidence.results, scenario, study.summary, study.prices, study.profile),
@@ -161,22 +170,22 @@ def _whose(study: Study) -> str:
     return f"your prices of {study.prices.date}"
 
 
-def _losers(study: Study, ranked: Sequence[Assessment], chosen: Assessment | None) -> tuple[Loser, ...]:
+def _rejected(study: Study, ranked: Sequence[Assessment], chosen: Assessment | None) -> tuple[Rejection, ...]:
     """The contenders first, then those that did not get so far, by what they were on the small part."""
     currency = study.prices.currency
-    found = [Loser(each.candidate, why_not(each, chosen, currency)) for each in ranked if each is not chosen]
-    small = {each.candidate: each for each in assessed(study.evidence.screened, study)}
+    found = [Rejection(each.candidate, rejection_reason(each, chosen, currency)) for each in ranked if each is not chosen]
+    small = {each.candidate: each for each in assess_candidates(study.findings.screened, study)}
     then = small.get(chosen.candidate) if chosen else None
     tried = {each.candidate for each in ranked}
     for name, each in small.items():
         if name in tried:
             continue
         if each.missed:
-            found.append(Loser(name, f"on the small part: {why_not(each, None, currency)}"))
+            found.append(Rejection(name, f"on the small part: {rejection_reason(each, None, currency)}"))
         elif then is not None:
-            found.append(Loser(name, f"on the small part: {why_not(each, then, currency)}"))
+            found.append(Rejection(name, f"on the small part: {rejection_reason(each, then, currency)}"))
         else:
-            found.append(Loser(name, "on the small part: passes, but others come first"))
+            found.append(Rejection(name, "on the small part: passes, but others come first"))
     return tuple(found)
 
 
@@ -193,7 +202,7 @@ def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
     return files(study.scenario.limited(chosen.algorithm), chosen.storage, chosen.routing, per_key, verdict)
 
 
-def _compare(rule: Sketch, ranked: Sequence[Assessment], chosen: Assessment | None, currency: str) -> Sketch:
+def _compare(rule: BaselineChoice, ranked: Sequence[Assessment], chosen: Assessment | None, currency: str) -> BaselineChoice:
     said = f"The rule table of the design sketch says {rule.backend} ({rule.rule})"
     if chosen is not None and chosen.backend == rule.backend:
         return replace(rule, sentence=f"{said}, and so does the evidence.")
@@ -201,5 +210,5 @@ def _compare(rule: Sketch, ranked: Sequence[Assessment], chosen: Assessment | No
     if not tried:
         return replace(rule, sentence=f"{said}, which was not among the candidates.")
     first = min(tried, key=lambda each: (each.violation, rank(each)))
-    why = why_not(first, chosen, currency) if first.missed or chosen else "passes"
+    why = rejection_reason(first, chosen, currency) if first.missed or chosen else "passes"
     return replace(rule, sentence=f"{said}, but {first.candidate}, its best, {why}.")

@@ -5,18 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from ratesim.formatting import money, seconds, share
+from ratesim.formatting import format_money, format_percent, format_seconds
 from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.pareto import cost_of, parts
-from ratesim.recommendation.assess.rejections import misses, nearest, per_month
+from ratesim.recommendation.assess.rejections import closest_misses, per_month, violations_text
 
 if TYPE_CHECKING:
-    from ratesim.recommendation.investigate.fault_impact import Harm
+    from ratesim.recommendation.investigate.fault_impact import FaultImpact
     from ratesim.recommendation.investigate.headroom import Headroom
+    from ratesim.simulation.analysis.limit_pressure import LimitPressure
 
-__all__ = ["THIN", "Confidence", "Level", "Number", "binding_said", "caveat", "confidence", "no_choice", "numbers", "use"]
+__all__ = [
+    "THIN",
+    "Confidence",
+    "Level",
+    "Number",
+    "caveat",
+    "confidence",
+    "limit_pressure_note",
+    "no_choice",
+    "numbers",
+    "use",
+]
 
 Level = Literal["high", "fair", "low", "too thin"]
 
@@ -64,19 +76,21 @@ def no_choice(ranked: Sequence[Assessment]) -> str:
             f"No candidate meets all requirements for sure: {' and '.join(close)} {'is' if len(close) == 1 else 'are'} "
             "too close to call, and more replications would tell."
         )
-    first = nearest(ranked)[0]
-    return f"No candidate meets all requirements; the nearest is {first.candidate}, which {misses(first)}."
+    first = closest_misses(ranked)[0]
+    return f"No candidate meets all requirements; the nearest is {first.candidate}, which {violations_text(first)}."
 
 
 def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
     """p99, over-admission and cost, each beside what it must be, or where it is from (`whose`: the prices)."""
     required = {check.requirement: check.required for check in each.checks}
     return (
-        Number(seconds(each.p99.mean), "99 % of decisions within", required.get("p99") or "nothing required"),
+        Number(format_seconds(each.p99.mean), "99 % of decisions within", required.get("p99") or "nothing required"),
         Number(
-            share(each.over_admission.mean), "admitted too much", required.get("max_over_admission") or "nothing required"
+            format_percent(each.over_admission.mean),
+            "admitted too much",
+            required.get("max_over_admission") or "nothing required",
         ),
-        Number(money(cost_of(each), currency), "a month", whose),
+        Number(format_money(cost_of(each), currency), "a month", whose),
     )
 
 
@@ -109,35 +123,41 @@ def confidence(best: Assessment, others: Sequence[Assessment], currency: str, re
     return Confidence(level, said)
 
 
-def binding_said(rate: str, binding: dict[str, Any]) -> str:
+def limit_pressure_note(rate: str, pressure: LimitPressure) -> str:
     """Whether the limit tells candidates apart, where it hardly does or denies too much; else nothing."""
-    denied, suggestion = float(binding["exact_denied_share"]), binding["suggestion"]
+    denied, suggestion = pressure.exact_denied_share, pressure.suggestion
     would = f"{suggestion} would deny 5 to 30 %." if suggestion else "No limit per the same period would deny 5 to 30 %."
-    if not binding["binds"]:
-        share_denied = "nothing" if denied == 0 else f"only {share(denied)} of the requests"
+    if not pressure.is_binding:
+        share_denied = "nothing" if denied == 0 else f"only {format_percent(denied)} of the requests"
         return (
             f"The limit {rate} hardly ever binds here: an exact limiter denies {share_denied}, so the choice rests on "
             f"latency and cost alone. {would}"
         )
     if suggestion:
-        return f"An exact limiter denies {share(denied)} of the requests under {rate}. {would}"
+        return f"An exact limiter denies {format_percent(denied)} of the requests under {rate}. {would}"
     return ""
 
 
-def _harm_said(harm: Harm) -> str:
+def _harm_said(harm: FaultImpact) -> str:
     if harm.failed_share >= 0.01:
-        return f"{share(harm.failed_share)} of the {harm.requests:,} requests got no decision"
-    return f"{share(harm.harmed)} of the {harm.requests:,} requests were decided otherwise than by an exact limiter"
+        return f"{format_percent(harm.failed_share)} of the {harm.requests:,} requests got no decision"
+    share = format_percent(harm.affected_share)
+    return f"{share} of the {harm.requests:,} requests were decided otherwise than by an exact limiter"
 
 
 def caveat(
-    best: Assessment, whole: Assessment | None, load: Sequence[Headroom], harms: Sequence[Harm], binding: str, profile: str
+    best: Assessment,
+    whole: Assessment | None,
+    load: Sequence[Headroom],
+    harms: Sequence[FaultImpact],
+    binding: str,
+    profile: str,
 ) -> str:
     """The one thing that a reader must know beside the verdict. whole: the choice on all of the traffic, where the rest was
     simulated on a part. binding: that the limit hardly denies anybody, where it does not. profile: where the costs of the
     servers are from ("shipped" or a file)."""
     if whole is not None and not whole.passes:
-        return f"On all of the traffic, once, it {misses(whole)}."
+        return f"On all of the traffic, once, it {violations_text(whole)}."
     if binding:
         return binding
     if best.routing == "sticky":
@@ -148,8 +168,10 @@ def caveat(
     tight = [each for each in load if each.fails is not None and each.fails < TIGHT]
     if tight:
         return min(tight, key=lambda each: each.fails or math.inf).sentence
-    worst = max((each for each in harms if each.candidate == best.candidate), key=lambda each: each.harmed, default=None)
-    if worst is not None and worst.harmed >= 0.01:
+    worst = max(
+        (each for each in harms if each.candidate == best.candidate), key=lambda each: each.affected_share, default=None
+    )
+    if worst is not None and worst.affected_share >= 0.01:
         return f"It does not ride out every fault: in a {worst.fault}, {_harm_said(worst)}."
     if profile == "shipped":
         return "The servers' costs are those that ship with ratesim; `ratesim calibrate` measures yours."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.simulation.cost_model.profile import slower
 from ratesim.simulation.engine.cluster import round_trip
 from ratesim.storage import StorageURL
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
     from traffic import Trace
 
-__all__ = ["Assumption", "Other", "Unvaried", "assumptions"]
+__all__ = ["Alternative", "Assumption", "FixedAssumption", "assumptions"]
 
 REACH = 16.0  # times more, and less, than today
 MOST_NODES = 256
@@ -25,7 +25,7 @@ MOST_ZIPF = 4.0  # of which the first of many keys makes 92 %
 MOST_SHARE = 0.9
 
 
-class Other(NamedTuple):
+class Alternative(NamedTuple):
     """What is other in a run: fields of the scenario, as of a grid; the candidate; what the backends cost."""
 
     fields: dict[str, Any]
@@ -46,12 +46,12 @@ class Assumption:
     today: float
     low: float
     high: float
-    other: Callable[[float, Candidate], Other]
+    other: Callable[[float, Candidate], Alternative]
     whole: bool = False
 
 
 @dataclass(frozen=True)
-class Unvaried:
+class FixedAssumption:
     """A number of which no others are asked, and the reason, as a clause."""
 
     name: str
@@ -60,7 +60,7 @@ class Unvaried:
 
 def assumptions(
     scenario: Scenario, contenders: Sequence[Candidate], chosen: str | None, profile: Profile, trace: Trace
-) -> tuple[Assumption | Unvaried, ...]:
+) -> tuple[Assumption | FixedAssumption, ...]:
     """All of a scenario: the service time of each shared store, the round trip to it, skew, nodes, the sync interval of the
     chosen candidate. trace: what the scenario asks.
 
@@ -68,11 +68,11 @@ def assumptions(
     memory.
     """
     stores = sorted({store for each in contenders if (store := _store(each))})
-    found: list[Assumption | Unvaried] = [_service_time(store, profile) for store in stores]
+    found: list[Assumption | FixedAssumption] = [_service_time(store, profile) for store in stores]
     if stores:
         found.append(_round_trip(scenario, stores[0], profile))
     else:
-        found += [Unvaried(name, "no contender has a shared store") for name in ("service time", "round trip")]
+        found += [FixedAssumption(name, "no contender has a shared store") for name in ("service time", "round trip")]
     found += [_skew(scenario, profile, trace), _nodes(scenario, profile)]
     return (*found, _sync_interval(next((each for each in contenders if each.name == chosen), None), profile))
 
@@ -86,13 +86,19 @@ def _service_time(store: str, profile: Profile) -> Assumption:
     costs = profile.backends[store]
     today = costs.service(1, 0.5) + (costs.commit.of(1) if costs.commit else 0.0)
 
-    def other(value: float, candidate: Candidate) -> Other:
+    def other(value: float, candidate: Candidate) -> Alternative:
         own = _store(candidate) == store
-        return Other({}, candidate, slower(profile, store, value / today) if own else profile)
+        return Alternative({}, candidate, slower(profile, store, value / today) if own else profile)
 
     name = f"service time of {store}"
     return Assumption(
-        name, lambda value: f"a {name} of {seconds(value)}", seconds, today, today / REACH, today * REACH, other
+        name,
+        lambda value: f"a {name} of {format_seconds(value)}",
+        format_seconds,
+        today,
+        today / REACH,
+        today * REACH,
+        other,
     )
 
 
@@ -100,22 +106,28 @@ def _round_trip(scenario: Scenario, store: str, profile: Profile) -> Assumption:
     """One that is asked for has the spread that is assumed of any that is given (`network.OWN_SIGMA`), as has same_zone."""
     today = round_trip(scenario, profile, store)
 
-    def other(value: float, candidate: Candidate) -> Other:
-        return Other({"deployment.rtt": value} if _store(candidate) else {}, candidate, profile)
+    def other(value: float, candidate: Candidate) -> Alternative:
+        return Alternative({"deployment.rtt": value} if _store(candidate) else {}, candidate, profile)
 
     return Assumption(
-        "round trip", lambda rtt: f"a round trip of {seconds(rtt)}", seconds, today, today / REACH, today * REACH, other
+        "round trip",
+        lambda rtt: f"a round trip of {format_seconds(rtt)}",
+        format_seconds,
+        today,
+        today / REACH,
+        today * REACH,
+        other,
     )
 
 
 def _nodes(scenario: Scenario, profile: Profile) -> Assumption:
     today = scenario.deployment.nodes
 
-    def other(value: float, candidate: Candidate) -> Other:
+    def other(value: float, candidate: Candidate) -> Alternative:
         fields: dict[str, Any] = {"deployment.nodes": round(value)}
         if scenario.deployment.type == "single_instance":
             fields["deployment.type"] = "clustered"
-        return Other(fields, candidate, profile)
+        return Alternative(fields, candidate, profile)
 
     def said(value: float) -> str:
         return "1 node" if value == 1 else f"{value:.0f} nodes"
@@ -123,13 +135,13 @@ def _nodes(scenario: Scenario, profile: Profile) -> Assumption:
     return Assumption("nodes", said, "{:.0f}".format, today, 1, max(today, MOST_NODES), other, whole=True)
 
 
-def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | Unvaried:
+def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | FixedAssumption:
     """Of a recipe what makes its skew. Of a log, and of a recipe without any, other keys are merged into the busiest one; so
     it is varied upwards only: nothing in a log says whom a busy key would be, if it were several."""
     workload = scenario.workload
 
-    def varied(field: str) -> Callable[[float, Candidate], Other]:
-        return lambda value, candidate: Other({f"workload.{field}": value}, candidate, profile)
+    def varied(field: str) -> Callable[[float, Candidate], Alternative]:
+        return lambda value, candidate: Alternative({f"workload.{field}": value}, candidate, profile)
 
     recipe = workload.requests_per_second is not None and not workload.per_key and workload.top_share is None
     if recipe and workload.popularity == "zipf" and workload.zipf > 0:
@@ -145,40 +157,46 @@ def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | Un
         )
 
     def of_the_busiest(value: float) -> str:
-        return f"a busiest key with {share(value)} of the requests"
+        return f"a busiest key with {format_percent(value)} of the requests"
 
     if recipe and workload.popularity == "hot_key":
         assert workload.hot_share is not None
         today = workload.hot_share
         high = min(today * REACH, max(MOST_SHARE, today))
-        return Assumption("skew", of_the_busiest, share, today, today / REACH, high, varied("hot_share"))
+        return Assumption("skew", of_the_busiest, format_percent, today, today / REACH, high, varied("hot_share"))
     if workload.log is None and workload.requests_per_second is None:
-        return Unvaried("skew", "the users of a closed loop share its keys evenly")
+        return FixedAssumption("skew", "the users of a closed loop share its keys evenly")
     today = trace.summary()["top_key_share"]
     high = min(today * REACH, max(MOST_SHARE, today))
-    return Assumption("skew", of_the_busiest, share, today, today, high, varied("top_share"))
+    return Assumption("skew", of_the_busiest, format_percent, today, today, high, varied("top_share"))
 
 
-def _sync_interval(chosen: Candidate | None, profile: Profile) -> Assumption | Unvaried:
+def _sync_interval(chosen: Candidate | None, profile: Profile) -> Assumption | FixedAssumption:
     """Of the chosen candidate only: at what interval would another be better?"""
     name = "sync interval"
     if chosen is None:
-        return Unvaried(name, "no candidate is chosen")
+        return FixedAssumption(name, "no candidate is chosen")
     hybrid = StorageURL.parse(chosen.storage).hybrid
     if hybrid is None or hybrid.consistency not in ("eventual", "session") or hybrid.write != "write_back":
-        return Unvaried(name, f"{chosen.name} has none")
+        return FixedAssumption(name, f"{chosen.name} has none")
     today, options = hybrid.sync_interval, ["sync_interval"]
     if hybrid.l1_ttl == today:  # a view lives as long as the interval
         options.append("l1_ttl")
 
-    def other(value: float, candidate: Candidate) -> Other:
+    def other(value: float, candidate: Candidate) -> Alternative:
         if candidate != chosen:
-            return Other({}, candidate, profile)
+            return Alternative({}, candidate, profile)
         url = _with_options(candidate.storage, dict.fromkeys(options, f"{value:.6g}"))
-        return Other({}, candidate.model_copy(update={"storage": url}), profile)
+        return Alternative({}, candidate.model_copy(update={"storage": url}), profile)
 
     return Assumption(
-        name, lambda value: f"a {name} of {seconds(value)}", seconds, today, today / REACH, today * REACH, other
+        name,
+        lambda value: f"a {name} of {format_seconds(value)}",
+        format_seconds,
+        today,
+        today / REACH,
+        today * REACH,
+        other,
     )
 
 

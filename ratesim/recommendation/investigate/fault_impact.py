@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import share
-from ratesim.recommendation.investigate.sampling import busiest, thinned
-from ratesim.simulation.experiments.adaptive import Inquiry, Row
+from ratesim.formatting import format_percent
+from ratesim.recommendation.investigate.sampling import busiest_window, sample_keys
+from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row
 from ratesim.simulation.experiments.job import Job, jobs_of
 from ratesim.simulation.scenario.faults import Fault
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
     from traffic import Trace
 
-__all__ = ["Harm", "Setting", "harm", "setting"]
+__all__ = ["FaultImpact", "FaultTrial", "fault_impact", "plan_fault_trials"]
 
 LASTS = 30.0  # seconds, of each of the faults that are tried unless the scenario has its own
 AROUND = 4.0  # times as long is what is simulated, at least
@@ -29,7 +29,7 @@ EARLIEST = 0.2  # of that, before a fault begins
 
 
 @dataclass(frozen=True)
-class Harm:
+class FaultImpact:
     """What one fault did to one candidate.
 
     fault: in words. requests: that came while it held. failed_share: of these, without a decision. p99: seconds, of these.
@@ -45,11 +45,11 @@ class Harm:
     p99: float
     over_admission: float
     healthy: float
-    harmed: float
+    affected_share: float
 
 
 @dataclass(frozen=True)
-class Setting:
+class FaultTrial:
     """In which faults are tried. scenario: without any. faults: one by one."""
 
     scenario: Scenario
@@ -62,24 +62,24 @@ class Setting:
             "crash": "crash of the store",
             "restart": "crash of a node" if fault.nodes and len(fault.nodes) == 1 else "restart of nodes",
             "partition": "partition",
-            "lossy": f"{share(fault.loss)} of messages lost",
+            "lossy": f"{format_percent(fault.loss)} of messages lost",
             "slow": f"store {fault.factor:g} times as slow",
             "clock_skew": "clock skew",
         }[fault.kind]
         return f"{what}, {fault.duration:g} s"
 
 
-def setting(scenario: Scenario, trace: Trace, requests: int, cut: Callable[[Scenario], Trace]) -> Setting:
+def plan_fault_trials(scenario: Scenario, trace: Trace, requests: int, cut: Callable[[Scenario], Trace]) -> FaultTrial:
     """A part of the traffic with about `requests` requests, and the faults to try in it. cut: makes the trace of a scenario
     that was cut; `trace` is the whole.
 
     The scenario's own faults keep their times, so that all of its time is kept, of fewer keys. The others begin when most
     requests come, after the first fifth and the warm-up, and last 30 s, or a quarter of all the time there is."""
     if scenario.faults:
-        return Setting(thinned(scenario, trace, requests).model_copy(update={"faults": ()}), scenario.faults)
-    part = busiest(scenario, trace, requests, AROUND * LASTS)
+        return FaultTrial(sample_keys(scenario, trace, requests).model_copy(update={"faults": ()}), scenario.faults)
+    part = busiest_window(scenario, trace, requests, AROUND * LASTS)
     kept = cut(part)
-    thin = thinned(part, kept, requests)
+    thin = sample_keys(part, kept, requests)
     lasts = min(LASTS, max(kept.duration / AROUND, 1e-3))
     begins = float(kept.time[0]) + max(EARLIEST * kept.duration, part.warmup)
     ends = float(kept.time[-1]) - lasts
@@ -90,10 +90,12 @@ def setting(scenario: Scenario, trace: Trace, requests: int, cut: Callable[[Scen
         Fault(kind="restart", start=start, duration=lasts, nodes=(0,)),
         Fault(kind="partition", start=start, duration=lasts),
     )
-    return Setting(thin, chosen)
+    return FaultTrial(thin, chosen)
 
 
-def harm(candidates: Sequence[Candidate], where: Setting, profile: Profile) -> Inquiry[tuple[Harm, ...]]:
+def fault_impact(
+    candidates: Sequence[Candidate], where: FaultTrial, profile: Profile
+) -> AdaptiveRuns[tuple[FaultImpact, ...]]:
     """One for each candidate and fault."""
     seeds = [where.scenario.seed]
     asked: list[Job] = []
@@ -109,11 +111,11 @@ def harm(candidates: Sequence[Candidate], where: Setting, profile: Profile) -> I
     return tuple(found)
 
 
-def _harm(candidate: str, fault: str, healthy: Row, faulty: Row) -> Harm:
+def _harm(candidate: str, fault: str, healthy: Row, faulty: Row) -> FaultImpact:
     requests = int(faulty["faulty_requests"])
     each = faulty["asked_total"] / faulty["requests"]  # cost of one request
     wrong = max(_wrong(faulty) - _wrong(healthy), 0.0) / each if each else 0.0
-    return Harm(
+    return FaultImpact(
         candidate=candidate,
         fault=fault,
         requests=requests,
@@ -121,7 +123,7 @@ def _harm(candidate: str, fault: str, healthy: Row, faulty: Row) -> Harm:
         p99=float(faulty["faulty_latency_p99"]),
         over_admission=float(faulty["over_admission"]),
         healthy=float(healthy["over_admission"]),
-        harmed=(faulty["failed"] - healthy["failed"] + wrong) / max(requests, 1),
+        affected_share=(faulty["failed"] - healthy["failed"] + wrong) / max(requests, 1),
     )
 
 

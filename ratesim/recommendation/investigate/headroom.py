@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ratesim.formatting import seconds, share
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.recommendation.assess.assessment import Check, assess
-from ratesim.recommendation.investigate.load_growth import Growth, growths
-from ratesim.simulation.experiments.adaptive import Inquiry, Row, together
+from ratesim.recommendation.investigate.load_growth import LoadGrowth, load_growths
+from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row, gather
 from ratesim.simulation.experiments.job import Job, jobs_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["Headroom", "headroom"]
 
 STEP = 4.0  # from one load to the next while none has failed
 COLUMNS = {"p99": "latency_p99", "max_over_admission": "over_admission"}
-WORDS = {"p99": ("p99", seconds), "max_over_admission": ("over-admission", share)}
+WORDS = {"p99": ("p99", format_seconds), "max_over_admission": ("over-admission", format_percent)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def headroom(
     most: float = 4096.0,
     ratio: float = 1.1,
     seeds: int = 1,
-) -> Inquiry[tuple[Headroom, ...]]:
+) -> AdaptiveRuns[tuple[Headroom, ...]]:
     """For p99 and max_over_admission, as far as they are required, and both ways in which load grows.
 
     trace: what the scenario asks. requests: of one run, at most. most: the largest load, as a multiple of today's.
@@ -89,10 +89,10 @@ def headroom(
     named = _thresholds(scenario.requirements)
     searches = [
         _Search(growth, requirement, threshold, candidate, profile, range(scenario.seed, scenario.seed + seeds), ratio)
-        for growth in (growths(scenario, trace, requests, most) if named else ())
+        for growth in (load_growths(scenario, trace, requests, most) if named else ())
         for requirement, threshold in named.items()
     ]
-    found: list[Headroom] = yield from together(*(each.search(alone=len(searches) == 1) for each in searches))
+    found: list[Headroom] = yield from gather(*(each.search(alone=len(searches) == 1) for each in searches))
     return tuple(found)
 
 
@@ -102,7 +102,7 @@ def _thresholds(requirements: Requirements) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _LoadPoint:
     """A load, and what was seen there."""
 
     factor: float
@@ -118,7 +118,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Search:
-    growth: Growth
+    growth: LoadGrowth
     requirement: str
     threshold: float
     candidate: Candidate
@@ -126,12 +126,12 @@ class _Search:
     seeds: range
     ratio: float
 
-    def search(self, alone: bool) -> Inquiry[Headroom]:
+    def search(self, alone: bool) -> AdaptiveRuns[Headroom]:
         """alone: nobody else asks, so that two loads at a time keep two cores busy all the way."""
         ladder = self._ladder()
-        today: _Seen | None = None
-        met: _Seen | None = None
-        failed: _Seen | None = None
+        today: _LoadPoint | None = None
+        met: _LoadPoint | None = None
+        failed: _LoadPoint | None = None
         while ladder and failed is None:
             seen = yield from self._look(ladder[:2])
             ladder = ladder[2:]
@@ -155,7 +155,7 @@ class _Search:
         period = self.growth.scenario.limit.limit().period
         return [factor for factor in ladder if factor <= STEP or self.growth.covers(factor) >= period]
 
-    def _look(self, factors: Sequence[float]) -> Inquiry[list[_Seen]]:
+    def _look(self, factors: Sequence[float]) -> AdaptiveRuns[list[_LoadPoint]]:
         jobs: list[list[Job]] = []
         for factor in factors:
             grid = {field: [value] for field, value in self.growth.at(factor).items()}
@@ -164,16 +164,16 @@ class _Search:
         n = len(self.seeds)
         return [self._seen(factor, rows[n * i : n * (i + 1)]) for i, factor in enumerate(factors)]
 
-    def _seen(self, factor: float, rows: list[Row]) -> _Seen:
+    def _seen(self, factor: float, rows: list[Row]) -> _LoadPoint:
         scenario = self.growth.scenario
         (assessed,) = assess(pd.DataFrame(rows), scenario.requirements, scenario.deployment.nodes)
         check = next(each for each in assessed.checks if each.requirement == self.requirement)
         values = [row[COLUMNS[self.requirement]] for row in rows]
         mean = sum(values) / len(values)
         covered = min(row["simulated_seconds"] for row in rows)
-        return _Seen(factor, check, mean if math.isfinite(mean) else None, assessed.failed_share, covered)
+        return _LoadPoint(factor, check, mean if math.isfinite(mean) else None, assessed.failed_share, covered)
 
-    def _found(self, today: _Seen, met: _Seen | None, failed: _Seen | None) -> Headroom:
+    def _found(self, today: _LoadPoint, met: _LoadPoint | None, failed: _LoadPoint | None) -> Headroom:
         last = failed or met
         assert last is not None
         return Headroom(
@@ -191,7 +191,7 @@ class _Search:
             sentence=self._sentence(met, failed, last.covered),
         )
 
-    def _sentence(self, met: _Seen | None, failed: _Seen | None, covered: float) -> str:
+    def _sentence(self, met: _LoadPoint | None, failed: _LoadPoint | None, covered: float) -> str:
         name, unit = WORDS[self.requirement]
         allowed = "none is allowed" if self.threshold == 0.0 else f"{unit(self.threshold)} is allowed"
         said = self.growth.said
@@ -206,11 +206,11 @@ class _Search:
             text += f"({failed.check.measured}; {allowed})"
         period = self.growth.scenario.limit.limit().period
         if name == "over-admission" and covered < period:
-            text += f"; seen in {seconds(covered)} of traffic, less than the {seconds(period)} of the limit"
+            text += f"; seen in {format_seconds(covered)} of traffic, less than the {format_seconds(period)} of the limit"
         return f"{text}."
 
 
-def _factor(seen: _Seen) -> float:
+def _factor(seen: _LoadPoint) -> float:
     return seen.factor
 
 

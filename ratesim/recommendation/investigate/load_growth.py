@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ratesim.recommendation.investigate.sampling import LASTING, busiest
+from ratesim.recommendation.investigate.sampling import LASTING, busiest_window
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Scenario
     from traffic import Trace
 
-__all__ = ["Growth", "growths"]
+__all__ = ["LoadGrowth", "load_growths"]
 
 Way = Literal["more clients", "busier clients"]
 
@@ -29,7 +29,7 @@ WARM = 0.2  # of what is covered, at most
 
 
 @dataclass(frozen=True)
-class Growth:
+class LoadGrowth:
     """One way in which load grows. scenario: an excerpt of today's, which lasts `window` seconds, with `rate` requests in a
     second. requests: of one run, at most. most: the largest factor that can be looked at.
 
@@ -94,7 +94,7 @@ class Growth:
                 yield "workload.keys", round(factor * workload.keys)
 
 
-def growths(scenario: Scenario, trace: Trace, requests: int, most: float) -> tuple[Growth, ...]:
+def load_growths(scenario: Scenario, trace: Trace, requests: int, most: float) -> tuple[LoadGrowth, ...]:
     """Both ways. trace: what the scenario asks. requests: of one run, at most. most: times today's load, at most; less where
     so much cannot be made.
 
@@ -102,14 +102,14 @@ def growths(scenario: Scenario, trace: Trace, requests: int, most: float) -> tup
     rhythm, copies that are out of step would blur it; there requests and keys grow together, so that of a zipf or a hot key
     the busiest ask more often, too.
     """
-    excerpt = busiest(scenario, trace, max(1, requests // 2))
+    excerpt = busiest_window(scenario, trace, max(1, requests // 2))
     workload = excerpt.workload
     window = trace.duration if workload.busiest is None else min(trace.duration, workload.busiest / workload.speed)
     rate = (len(trace.busiest(window)) if window > 0 else len(trace)) / max(window, 1e-6)
     ways: tuple[Way, Way] = ("more clients", "busier clients")
     found = []
     for way in ways:
-        one = Growth(way, excerpt, requests, window, rate, most)
+        one = LoadGrowth(way, excerpt, requests, window, rate, most)
         highest = min([most, *(bound / max(value, 1e-9) for value, bound in _bounds(one, trace))])
         found.append(replace(one, most=max(highest, 1.0)))
     return tuple(found)
@@ -119,7 +119,7 @@ def _is_superposed(scenario: Scenario) -> bool:
     return scenario.workload.arrivals == "poisson"
 
 
-def _bounds(growth: Growth, trace: Trace) -> Iterator[tuple[float, float]]:
+def _bounds(growth: LoadGrowth, trace: Trace) -> Iterator[tuple[float, float]]:
     """What grows with the load, at today's, and what it must not exceed."""
     workload = growth.scenario.workload
     for field, value in growth.at(1.0).items():

@@ -20,11 +20,11 @@ from ratesim.recommendation.assess.assessment import Assessment, assess
 from ratesim.recommendation.assess.capacity import capacities
 from ratesim.recommendation.assess.pareto import best, rank
 from ratesim.recommendation.current import CURRENT
-from ratesim.recommendation.investigate.fault_impact import Harm, harm, setting
+from ratesim.recommendation.investigate.fault_impact import FaultImpact, fault_impact, plan_fault_trials
 from ratesim.recommendation.investigate.headroom import Headroom, headroom
-from ratesim.recommendation.investigate.sampling import busiest, thinned
+from ratesim.recommendation.investigate.sampling import busiest_window, sample_keys
 from ratesim.recommendation.investigate.sensitivity import Flip, sensitivity
-from ratesim.simulation.experiments.adaptive import Inquiry, Row, together
+from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row, gather
 from ratesim.simulation.experiments.job import Job, jobs_of
 from ratesim.storage import StorageURL
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
     from traffic import Trace
 
-__all__ = ["Asked", "Evidence", "assessed", "expected", "investigate"]
+__all__ = ["Findings", "Investigation", "assess_candidates", "estimated_requests", "investigate"]
 
 SCREENED = 1_000  # requests of the part on which all candidates are looked at
 FULL = 50_000  # requests in full: traffic that is longer is cut to its busiest
@@ -47,7 +47,7 @@ HOPELESS = 0.5  # by what share requirements are missed on the small part, for a
 REPLICATIONS = 24  # at most, of a candidate that is too close to call
 
 
-class Priced(Protocol):
+class AssessmentContext(Protocol):
     """By what results are assessed: of something that is being asked, or of a study that is finished."""
 
     @property
@@ -61,7 +61,7 @@ class Priced(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Investigation:
     """What is to be decided. trace: of the scenario. cut: makes the trace of the scenario when it was cut.
 
     summary: of the trace (`Trace.summary`), by which capacities are worked out. beyond: whether to ask also for more load
@@ -78,7 +78,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Findings:
     """What was found. screened: one row for each candidate, on the small part. results: one for each contender and seed.
     whole: of the choice, and of what is in force, on all of the traffic, where `results` are of a part; else without rows.
     parts: in words, what of the traffic was simulated, by what for."""
@@ -86,24 +86,24 @@ class Evidence:
     screened: pd.DataFrame
     results: pd.DataFrame
     whole: pd.DataFrame
-    harms: tuple[Harm, ...]
+    fault_impacts: tuple[FaultImpact, ...]
     headroom: tuple[Headroom, ...]
     flips: tuple[Flip, ...]
     parts: dict[str, str]
 
 
-def investigate(asked: Asked) -> Inquiry[Evidence]:
+def investigate(asked: Investigation) -> AdaptiveRuns[Findings]:
     """Raises what runs raise."""
     scenario, trace = asked.scenario, asked.trace
-    cut = thinned if scenario.faults else busiest
+    cut = sample_keys if scenario.faults else busiest_window
     small, full = cut(scenario, trace, SCREENED), cut(scenario, trace, FULL)
     rows = yield jobs_of(small, asked.candidates, [scenario.seed], None, asked.profile)
     screened = _table(rows, (each.name for each in asked.candidates))
-    contenders = _varied(_contenders(asked, assessed(screened, asked)), scenario.limit.variants)
+    contenders = _varied(_contenders(asked, assess_candidates(screened, asked)), scenario.limit.variants)
     results = yield from _replicated(asked, full, contenders)
-    place = setting(scenario, trace, FAULTY, asked.cut)
-    harms = yield from harm(contenders, place, asked.profile)
-    found = assessed(results, asked, harms)
+    place = plan_fault_trials(scenario, trace, FAULTY, asked.cut)
+    harms = yield from fault_impact(contenders, place, asked.profile)
+    found = assess_candidates(results, asked, harms)
     chosen, rivals = _leaders(found, contenders)
     name = chosen.name if any(each.passes for each in found) else None
     load: tuple[Headroom, ...] = ()
@@ -116,10 +116,10 @@ def investigate(asked: Asked) -> Inquiry[Evidence]:
         rows = yield jobs_of(scenario, tried, [scenario.seed], None, asked.profile)
         whole = _table(rows, (each.name for each in tried))
     parts = {"screening": _part(small, asked), "in full": _part(full, asked), "faults": _part(place.scenario, asked)}
-    return Evidence(screened, results, whole, harms, load, flips, parts)
+    return Findings(screened, results, whole, harms, load, flips, parts)
 
 
-def expected(asked: Asked) -> int:
+def estimated_requests(asked: Investigation) -> int:
     """Requests that will be simulated, about: what progress is measured by."""
     requests, names = len(asked.trace), min(len(asked.candidates), CONTENDERS)
     found = len(asked.candidates) * min(SCREENED, requests)
@@ -130,8 +130,8 @@ def expected(asked: Asked) -> int:
     return found + (requests if requests > FULL else 0)
 
 
-def assessed(
-    results: pd.DataFrame, asked: Priced, harms: Sequence[Harm] = (), scenario: Scenario | None = None
+def assess_candidates(
+    results: pd.DataFrame, asked: AssessmentContext, harms: Sequence[FaultImpact] = (), scenario: Scenario | None = None
 ) -> tuple[Assessment, ...]:
     """The candidates of a table of results, with what they cost and what faults did to them."""
     scenario = scenario or asked.scenario
@@ -140,29 +140,29 @@ def assessed(
     blasts: dict[str, float] = {}
     for each in harms:
         if each.requests:
-            blasts[each.candidate] = max(blasts.get(each.candidate, 0.0), each.harmed)
+            blasts[each.candidate] = max(blasts.get(each.candidate, 0.0), each.affected_share)
     found = assess(results, scenario.requirements, scenario.deployment.nodes, costs)
-    return tuple(replace(each, blast=blasts.get(each.candidate)) for each in found)
+    return tuple(replace(each, blast_radius=blasts.get(each.candidate)) for each in found)
 
 
 def _beyond(
-    asked: Asked, chosen: Candidate, name: str | None, rivals: Sequence[Candidate]
-) -> Inquiry[tuple[tuple[Headroom, ...], tuple[Flip, ...]]]:
+    asked: Investigation, chosen: Candidate, name: str | None, rivals: Sequence[Candidate]
+) -> AdaptiveRuns[tuple[tuple[Headroom, ...], tuple[Flip, ...]]]:
     """More load, and other assumptions. name: of the choice, None where nobody passes and `chosen` is only the nearest."""
     steady = asked.scenario.model_copy(update={"faults": ()})
 
     def choose(scenario: Scenario, rows: list[Row]) -> str | None:
-        found = best(assessed(_table(rows, (each.name for each in rivals)), asked, scenario=scenario))
+        found = best(assess_candidates(_table(rows, (each.name for each in rivals)), asked, scenario=scenario))
         return None if found is None else found.candidate
 
-    load, flips = yield from together(
+    load, flips = yield from gather(
         headroom(steady, chosen, asked.profile, asked.trace, requests=LOADED),
         sensitivity(steady, rivals, name, asked.profile, choose, asked.trace, requests=ASSUMED),
     )
     return load, flips
 
 
-def _replicated(asked: Asked, full: Scenario, contenders: Sequence[Candidate]) -> Inquiry[pd.DataFrame]:
+def _replicated(asked: Investigation, full: Scenario, contenders: Sequence[Candidate]) -> AdaptiveRuns[pd.DataFrame]:
     """Replications of all, and twice as many of those of which more might move the choice, until none does."""
     counts = dict.fromkeys((each.name for each in contenders), full.replications)
     while True:
@@ -172,7 +172,7 @@ def _replicated(asked: Asked, full: Scenario, contenders: Sequence[Candidate]) -
             jobs += jobs_of(full, [each], seeds, None, asked.profile)
         rows = yield jobs
         results = _table(rows, (job.candidate.name for job in jobs))
-        unsure = [name for name in _unsure(assessed(results, asked)) if counts[name] < REPLICATIONS]
+        unsure = [name for name in _unsure(assess_candidates(results, asked)) if counts[name] < REPLICATIONS]
         if not unsure or full.replications < 2:
             return results
         for name in unsure:
@@ -186,7 +186,7 @@ def _unsure(assessments: Sequence[Assessment]) -> list[str]:
     return [each.candidate for each in close if chosen is None or each.candidate == CURRENT or rank(each) < rank(chosen)]
 
 
-def _contenders(asked: Asked, screened: Sequence[Assessment]) -> list[Candidate]:
+def _contenders(asked: Investigation, screened: Sequence[Assessment]) -> list[Candidate]:
     """All, where they are few. Else the best of each kind, so that every kind is shown, and those of least cost that are not
     hopeless."""
     if len(asked.candidates) <= CONTENDERS:
@@ -236,7 +236,7 @@ def _table(rows: Sequence[Row], names: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame([{**row, "candidate": name} for row, name in zip(rows, names, strict=True)])
 
 
-def _part(cut: Scenario, asked: Asked) -> str:
+def _part(cut: Scenario, asked: Investigation) -> str:
     """In words, what of the traffic is left in a scenario that was cut."""
     if cut.workload == asked.scenario.workload:
         return "all of it"

@@ -1,7 +1,7 @@
 """Excerpts: a scenario whose traffic is cut, so that a first look at many candidates, or at many loads, takes no time.
 
 Two cuts, for two questions. `busiest` keeps the hardest stretch of time as it is: what a candidate meets there is what it
-would meet. `thinned` keeps all of the time and leaves out keys: what happens at some moment, such as a fault, is kept.
+would meet. `sample_keys` keeps all of the time and leaves out keys: what happens at some moment, such as a fault, is kept.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Scenario
     from traffic import Trace
 
-__all__ = ["busiest", "thinned"]
+__all__ = ["busiest_window", "sample_keys"]
 
 PERIODS = 2.0  # of the limit that an excerpt covers, if that takes no more than
 AT_MOST = 4.0  # times the requests that were asked for
 LASTING = ("poisson", "steady")  # arrivals of which any stretch is as busy as another
 
 
-def busiest(scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.0) -> Scenario:
+def busiest_window(scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.0) -> Scenario:
     """The scenario, of its busiest `requests` requests, about.
 
     trace: what the scenario asks. It covers `seconds`, and two periods of the limit, where that takes no more than four
@@ -43,7 +43,7 @@ def busiest(scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.
     return _with(plain, {"busiest": window * workload.speed}, warmup)
 
 
-def thinned(scenario: Scenario, trace: Trace, requests: int) -> Scenario:
+def sample_keys(scenario: Scenario, trace: Trace, requests: int) -> Scenario:
     """The scenario, with so few of its keys that about `requests` requests are left; with its faults."""
     if len(trace) <= requests:
         return scenario

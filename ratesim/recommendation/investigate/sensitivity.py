@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ratesim.recommendation.investigate.assumptions import Assumption, Other, Unvaried, assumptions
-from ratesim.recommendation.investigate.sampling import busiest
-from ratesim.simulation.experiments.adaptive import Inquiry, Row, together
+from ratesim.recommendation.investigate.assumptions import Alternative, Assumption, FixedAssumption, assumptions
+from ratesim.recommendation.investigate.sampling import busiest_window
+from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row, gather
 from ratesim.simulation.experiments.job import Job, jobs_of
 from ratesim.simulation.scenario.grid import variants
 
@@ -34,8 +34,8 @@ class Flip:
 
     direction: up or down; none where the assumption was not varied, and the sentence says why. today, value, keeps, looked:
     in the assumption's unit (seconds, a share, a number of nodes, an exponent). value: the smallest change that was seen to
-    flip the choice; None where none did, up to `looked`, the largest. keeps: the largest before it that was seen not to. to:
-    who is chosen there; None: nobody.
+    flip the choice; None where none did, up to `analyze_log`, the largest. keeps: the largest before it that was seen
+    not to. to: who is chosen there; None: nobody.
     """
 
     assumption: str
@@ -63,7 +63,7 @@ def sensitivity(
     requests: int = 4000,
     ratio: float = 1.2,
     seeds: int = 1,
-) -> Inquiry[tuple[Flip, ...]]:
+) -> AdaptiveRuns[tuple[Flip, ...]]:
     """What of the assumptions would change the choice, among these contenders.
 
     chosen: the name of the choice, None where nobody meets the requirements. choose: makes the choice from the rows of all
@@ -77,7 +77,7 @@ def sensitivity(
 
     Raises ScenarioError, and what `choose` raises.
     """
-    excerpt = busiest(scenario, trace, max(1, requests // 2))
+    excerpt = busiest_window(scenario, trace, max(1, requests // 2))
     window = excerpt.workload.busiest
     seen = trace if window is None else trace.busiest(window / excerpt.workload.speed)
     world = _World(excerpt, tuple(contenders), profile, choose, range(scenario.seed, scenario.seed + seeds))
@@ -86,16 +86,16 @@ def sensitivity(
     if here != chosen:
         aside = f" On the excerpt the evidence speaks for {_named(here)} today, not for {_named(chosen)}."
     found: list[Flip] = []
-    searches: list[Inquiry[Flip]] = []
+    searches: list[AdaptiveRuns[Flip]] = []
     for each in assumptions(excerpt, contenders, here, profile, seen):
-        if isinstance(each, Unvaried):
+        if isinstance(each, FixedAssumption):
             found.append(_unvaried(each))
             continue
         for up in (True, False):
             points = _coarse(each, up)
             if points:
                 searches.append(_search(world, each, up, points, here, ratio, aside))
-    flips: list[Flip] = yield from together(*searches)
+    flips: list[Flip] = yield from gather(*searches)
     return (*flips, *found)
 
 
@@ -107,12 +107,12 @@ class _World:
     choose: Choose
     seeds: range
 
-    def today(self) -> Inquiry[str | None]:
-        jobs = [job for each in self.contenders for job in self._jobs(Other({}, each, self.profile))]
+    def today(self) -> AdaptiveRuns[str | None]:
+        jobs = [job for each in self.contenders for job in self._jobs(Alternative({}, each, self.profile))]
         rows = yield jobs
         return self.choose(self.scenario, rows)
 
-    def look(self, assumption: Assumption, values: Sequence[float]) -> Inquiry[list[str | None]]:
+    def look(self, assumption: Assumption, values: Sequence[float]) -> AdaptiveRuns[list[str | None]]:
         """Who would be chosen at these values."""
         asked = [[assumption.other(value, each) for each in self.contenders] for value in values]
         jobs = [[job for other in others for job in self._jobs(other)] for others in asked]
@@ -126,14 +126,14 @@ class _World:
             rows = rows[len(own) :]
         return chosen
 
-    def _jobs(self, other: Other) -> list[Job]:
+    def _jobs(self, other: Alternative) -> list[Job]:
         grid = {field: [value] for field, value in other.fields.items()}
         return jobs_of(self.scenario, [other.candidate], self.seeds, grid, other.profile)
 
 
 def _search(
     world: _World, assumption: Assumption, up: bool, points: list[float], here: str | None, ratio: float, aside: str
-) -> Inquiry[Flip]:
+) -> AdaptiveRuns[Flip]:
     chosen = yield from world.look(assumption, points)
     keeps, value, to = assumption.today, None, None
     for point, name in zip(points, chosen, strict=True):
@@ -191,7 +191,7 @@ def _sentence(assumption: Assumption, up: bool, value: float | None, last: float
     return f"From {said} on {today} {then}." if up else f"At {said} or less {today} {then}."
 
 
-def _unvaried(each: Unvaried) -> Flip:
+def _unvaried(each: FixedAssumption) -> Flip:
     sentence = f"The {each.name} was not varied: {each.reason}."
     return Flip(each.name, "none", None, None, None, None, None, sentence)
 

@@ -19,24 +19,24 @@ import msgspec
 import pandas as pd
 
 from ratesim import servers
-from ratesim.progress import Progress, silent
+from ratesim.progress import Progress, no_progress
 from ratesim.recommendation.assess.prices import Prices
-from ratesim.recommendation.investigate.fault_impact import Harm
+from ratesim.recommendation.investigate.fault_impact import FaultImpact
 from ratesim.recommendation.investigate.headroom import Headroom
-from ratesim.recommendation.investigate.plan import Asked, Evidence, expected, investigate
+from ratesim.recommendation.investigate.plan import Findings, Investigation, estimated_requests, investigate
 from ratesim.recommendation.investigate.sensitivity import Flip
-from ratesim.simulation.analysis.limit_pressure import binding
+from ratesim.simulation.analysis.limit_pressure import LimitPressure, limit_pressure
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.cluster import backend_of
-from ratesim.simulation.experiments.adaptive import pursue
+from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.experiments.job import Job, jobs_of
-from ratesim.simulation.experiments.result_store import Kept, rows_of
-from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.experiments.result_store import ResultStore, read_rows
+from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.simulation.validation.live_replay import live_row
 from ratesim.storage import StorageURL
-from traffic import Origin, Trace
+from traffic import Provenance, Trace
 
 __all__ = ["FILES", "Study", "study"]
 
@@ -54,12 +54,12 @@ class Study:
     scenario: Scenario
     candidates: tuple[Candidate, ...]
     summary: dict[str, float]
-    origin: Origin
-    evidence: Evidence
+    provenance: Provenance
+    findings: Findings
     live: pd.DataFrame
     profile: Profile
     prices: Prices
-    binding: dict[str, Any]
+    limit_pressure: LimitPressure
     environment: dict[str, str]
 
 
@@ -80,24 +80,24 @@ def study(
     also replay on real servers. beyond: also ask for more load and under other assumptions. processes: as many as cores; the
     numbers are the same. progress: called with (done, total, what is next).
 
-    Raises InquiryError, what reading the traffic raises, and KeyboardInterrupt.
+    Raises RunFailedError, what reading the traffic raises, and KeyboardInterrupt.
     """
     profile, prices = profile or Profile.load(), prices or Prices.load()
-    candidates = catalogue(scenario)
+    candidates = default_candidates(scenario)
     jobs = jobs_of(scenario, candidates, [scenario.seed], None, profile)
     question = _question(scenario, jobs, prices, beyond)
-    tell = progress or silent
+    tell = progress or no_progress
     kept = None if out is None else _kept(out, question)
     done = 0
     if kept is None:
         tell(0, 1, "reading the traffic")
         asked = replace(_asked(scenario, candidates, profile, prices), beyond=beyond)
-        done = expected(asked)
-        found = pursue(
+        done = estimated_requests(asked)
+        found = run_adaptive(
             investigate(asked),
             processes=processes,
             out=runs,
-            known=rows_of(out / "runs.parquet") if out is not None else None,
+            known=read_rows(out / "runs.parquet") if out is not None else None,
             progress=tell,
             expected=done,
         )
@@ -105,7 +105,7 @@ def study(
         about = _about(asked)
     else:
         about, evidence = kept
-        rows, trace = rows_of(out / "runs.parquet") if out is not None else {}, None
+        rows, trace = read_rows(out / "runs.parquet") if out is not None else {}, None
     contenders = set(evidence.results["candidate"])
     replayed = _live_jobs([job for job in jobs if job.candidate.name in contenders]) if live else []
     total = done + LIVE * len(replayed)
@@ -115,17 +115,17 @@ def study(
 
     measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, out, runs, told)
     tell(total, total, "done")
-    origin = about["origin"] | {key: tuple(about["origin"][key]) for key in ("examples", "notes")}
+    provenance = about["provenance"] | {key: tuple(about["provenance"][key]) for key in ("examples", "notes")}
     finished = Study(
         scenario,
         candidates,
         about["summary"],
-        Origin(**origin),
+        Provenance(**provenance),
         evidence,
         measured,
         profile,
         prices,
-        about["binding"],
+        LimitPressure(**about["limit_pressure"]),
         about["environment"],
     )
     if out is not None:
@@ -144,23 +144,23 @@ def _question(scenario: Scenario, jobs: Sequence[Job], prices: Prices, beyond: b
     return digest.hexdigest()
 
 
-def _asked(scenario: Scenario, candidates: tuple[Candidate, ...], profile: Profile, prices: Prices) -> Asked:
+def _asked(scenario: Scenario, candidates: tuple[Candidate, ...], profile: Profile, prices: Prices) -> Investigation:
     read = None if scenario.workload.log is None else scenario.workload.read()
     trace = scenario.trace(read=read)
     summary = {key: float(value) for key, value in trace.summary().items()}
-    return Asked(scenario, candidates, profile, prices, trace, summary, lambda cut: cut.trace(read=read))
+    return Investigation(scenario, candidates, profile, prices, trace, summary, lambda cut: cut.trace(read=read))
 
 
-def _about(asked: Asked) -> dict[str, Any]:
+def _about(asked: Investigation) -> dict[str, Any]:
     return {
         "summary": dict(asked.summary),
-        "origin": asdict(asked.trace.origin),
-        "binding": binding(asked.scenario.limit.limit(), asked.trace, asked.scenario.warmup),
+        "provenance": asdict(asked.trace.provenance),
+        "limit_pressure": asdict(limit_pressure(asked.scenario.limit.limit(), asked.trace, asked.scenario.warmup)),
         "environment": _environment(),
     }
 
 
-def _kept(out: Path, question: str) -> tuple[dict[str, Any], Evidence] | None:
+def _kept(out: Path, question: str) -> tuple[dict[str, Any], Findings] | None:
     """A finished study of the same question; None where there is none, or what there is was written by another version or
     half, and is made again."""
     try:
@@ -171,29 +171,29 @@ def _kept(out: Path, question: str) -> tuple[dict[str, Any], Evidence] | None:
         tables = {}
         for stage, name in STAGES.items():
             tables[name] = results[results["stage"] == stage].drop(columns="stage").reset_index(drop=True)
-        told = about["evidence"]
-        evidence = Evidence(
+        told = about["findings"]
+        evidence = Findings(
             **tables,
-            harms=msgspec.convert(told["harms"], tuple[Harm, ...]),
+            fault_impacts=msgspec.convert(told["fault_impacts"], tuple[FaultImpact, ...]),
             headroom=msgspec.convert(told["headroom"], tuple[Headroom, ...]),
             flips=msgspec.convert(told["flips"], tuple[Flip, ...]),
             parts=told["parts"],
         )
     except (FileNotFoundError, KeyError, TypeError, ValueError, msgspec.ValidationError):  # pyarrow's are ValueErrors
         return None
-    return (about, evidence) if {"summary", "origin", "binding", "environment"} <= about.keys() else None
+    return (about, evidence) if {"summary", "provenance", "limit_pressure", "environment"} <= about.keys() else None
 
 
 def _keep(out: Path, question: str, about: dict[str, Any], found: Study, rows: dict[str, dict[str, Any]]) -> None:
-    evidence = found.evidence
+    evidence = found.findings
     tables = [getattr(evidence, name).assign(stage=stage) for stage, name in STAGES.items()]
     pd.concat([table for table in tables if len(table)], ignore_index=True).to_parquet(out / "results.parquet")
     pd.DataFrame([{"key": key, **row} for key, row in rows.items()]).to_parquet(out / "runs.parquet")
     found.live.to_parquet(out / "live.parquet")
     # Only the name: a report may travel, and where a log lay is nobody's business.
-    origin = about["origin"] | {"source": Path(about["origin"]["source"]).name}
-    told = {name: msgspec.to_builtins(getattr(evidence, name)) for name in ("harms", "headroom", "flips", "parts")}
-    whole = about | {"question": question, "origin": origin, "evidence": told}
+    provenance = about["provenance"] | {"source": Path(about["provenance"]["source"]).name}
+    told = {name: msgspec.to_builtins(getattr(evidence, name)) for name in ("fault_impacts", "headroom", "flips", "parts")}
+    whole = about | {"question": question, "provenance": provenance, "findings": told}
     (out / "study.json").write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
 
 
@@ -216,8 +216,8 @@ def _measured(
     tell: Callable[[int, str], None],
 ) -> pd.DataFrame:
     """A live row for each of these jobs; those that were measured before as they were."""
-    rows = {} if out is None else rows_of(out / "live.parquet")
-    kept = None if runs is None else Kept(runs / "live")
+    rows = {} if out is None else read_rows(out / "live.parquet")
+    kept = None if runs is None else ResultStore(runs / "live")
     with ExitStack() as stack:
         running: dict[str, servers.Server] = {}
         for done, job in enumerate(jobs):

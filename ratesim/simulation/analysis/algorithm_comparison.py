@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ratesim.algorithms import names
 from ratesim.limit import Limit
-from ratesim.simulation.results.accuracy import score
+from ratesim.simulation.results.accuracy import measure_accuracy
 from ratesim.simulation.results.oracle import exact_trace
 from ratesim.storage import MemoryStorage, MemoryStorageConfig
 from traffic import Poisson, Trace, Uniform, Workload
@@ -146,8 +146,8 @@ def compare(limit: Limit, traces: Mapping[str, Trace], algorithms: Sequence[str]
     for workload, trace in traces.items():
         for algorithm in algorithms or names():
             admitted = exact_trace(with_algorithm(limit, algorithm), trace)
-            found = score(log, trace.key, trace.time, trace.cost, admitted)
-            brief = score(tenth, trace.key, trace.time, trace.cost, admitted)
+            found = measure_accuracy(log, trace.key, trace.time, trace.cost, admitted)
+            brief = measure_accuracy(tenth, trace.key, trace.time, trace.cost, admitted)
             rows.append(
                 {
                     "workload": workload,
@@ -194,7 +194,7 @@ def measure(limit: Limit, trace: Trace, keys: int = 500, rounds: int = 5, algori
 
 
 def _timed(limit: Limit, asked: Sequence[tuple[str, float, float]]) -> float:
-    decide = MemoryStorage().decide
+    decide = MemoryStorage().acquire_nowait
     collecting = gc.isenabled()
     gc.disable()  # as timeit does: what else the process holds is not this algorithm's
     try:
@@ -216,12 +216,12 @@ def _bytes(limit: Limit, keys: int) -> tuple[float, float]:
     try:
         before = tracemalloc.get_traced_memory()[0]
         for user, name in enumerate(identifiers):
-            storage.decide(name, limit, cost, (user + 1) / (keys + 1) / requests * limit.period / 2)
+            storage.acquire_nowait(name, limit, cost, (user + 1) / (keys + 1) / requests * limit.period / 2)
         once = tracemalloc.get_traced_memory()[0] - before
         for request in range(1, requests):
             for user, name in enumerate(identifiers):
                 # A time of its own for each, as in life: one float object that all share would hide what a log takes.
-                storage.decide(name, limit, cost, (request + (user + 1) / (keys + 1)) / requests * limit.period / 2)
+                storage.acquire_nowait(name, limit, cost, (request + (user + 1) / (keys + 1)) / requests * limit.period / 2)
         full = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

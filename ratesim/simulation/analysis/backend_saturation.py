@@ -13,9 +13,9 @@ import pandas as pd
 import simpy
 
 from ratesim.algorithms import bind
-from ratesim.limit import InvalidLimit, Limit
+from ratesim.limit import InvalidLimitError, Limit
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.queueing.fifo_station import Station
+from ratesim.simulation.queueing.fifo_station import FifoStation
 from ratesim.storage.memory.storage import MemoryStorage
 from traffic import Poisson, Trace
 from traffic.clients import open_loop
@@ -41,10 +41,10 @@ def saturate(
     duration, patience: seconds.
     Returns the columns time (seconds, the end of the window), limit and capacity (requests per period), admitted (requests
     in the window), score (the mean that the limit goes by) and slow (share of the answers in it that came too late).
-    Raises InvalidLimit for a limit that does not learn, ValueError for times out of order.
+    Raises InvalidLimitError for a limit that does not learn, ValueError for times out of order.
     """
     if bind(limit).algorithm.feedback is None:
-        raise InvalidLimit(f"{limit.algorithm}: does not learn from scores; adaptive does")
+        raise InvalidLimitError(f"{limit.algorithm}: does not learn from scores; adaptive does")
     begins = [begin for begin, _ in capacity]
     if not begins or begins[0] != 0 or begins != sorted(begins):
         raise ValueError("capacity: pairs of (from when, requests/s), the first from 0 on, in order of time")
@@ -53,7 +53,7 @@ def saturate(
     env = simpy.Environment()
     runtime = SimRuntime(env)
     storage = MemoryStorage(runtime=runtime)
-    station = Station()
+    station = FifoStation()
     times = Poisson(offered).times(duration, rng)
     work = rng.exponential(1.0, len(times))  # in units of the mean service
     trace = Trace(times, np.zeros(len(times), np.int64), (WHO,))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ratesim.algorithms import Params, Rule, bind
 from ratesim.limit import Limit
-from ratesim.simulation.results.accuracy import score
+from ratesim.simulation.results.accuracy import measure_accuracy
 from ratesim.storage.eviction import POLICIES, ChargedPolicy
 from traffic import Trace, Zipf, read_log
 
@@ -41,7 +41,7 @@ Keys = NDArray[np.int64]
 class OverAdmission(NamedTuple):
     """What a bounded store did to a limit.
 
-    over_admission: `Score.over_admission`: what was admitted too much, as a share of the exact total.
+    over_admission: `Accuracy.over_admission`: what was admitted too much, as a share of the exact total.
     harmless, harmful: evictions of states that were as good as new, and of others.
     forgotten: cost that the harmful ones made available again.
     hits: requests that found their key's state. exact: cost that an exact limiter admits in all.
@@ -138,8 +138,8 @@ def over_admission(policy_name: str, limit: Limit, trace: Trace, max_entries: in
             policy.insert(key)
             states[key] = s
         if charged is not None:
-            charged(key, now + rule.fresh_after(s, p, now), _loss(rule, p, s[:], now))
-    found = score(limit, trace.key, trace.time, trace.cost, admitted)
+            charged(key, now + rule.reset_after(s, p, now), _loss(rule, p, s[:], now))
+    found = measure_accuracy(limit, trace.key, trace.time, trace.cost, admitted)
     return OverAdmission(found.over_admission, harmless, harmful, forgotten, hits, found.exact_total)
 
 
@@ -160,7 +160,7 @@ def live_keys(limit: Limit, trace: Trace) -> int:
             s[:head] = before
             continue
         rule.charge(s, p, cost, now)
-        end = now + rule.fresh_after(s, p, now)
+        end = now + rule.reset_after(s, p, now)
         steps += [(max(until.get(key, now), now), 1), (end, -1)]  # lives on from where it would have ended, or begins
         until[key] = end
     return int(np.cumsum([step for _, step in sorted(steps)]).max(initial=0))
@@ -217,6 +217,6 @@ def _fresh(rule: Rule, p: Params, now: float) -> list[float]:
 def _loss(rule: Rule, p: Params, s: list[float], now: float) -> float:
     """Cost that is available again when the state is forgotten; 0 for one as good as new. Refreshes s."""
     rule.refresh(s, p, now)
-    if rule.fresh_after(s, p, now) <= 0.0:
+    if rule.reset_after(s, p, now) <= 0.0:
         return 0.0
     return max(0.0, rule.available(_fresh(rule, p, now), p, now) - rule.available(s, p, now))

@@ -73,7 +73,7 @@ def _times(policy_name: str, limit: Limit, entries: int) -> tuple[float, float, 
                 charged(key, inf, 1.0)
 
     def decide_all(asked: Sequence[tuple[str, float]]) -> None:
-        decide = storage.decide
+        decide = storage.acquire_nowait
         for key, now in asked:
             decide(key, limit, 1.0, now)
 
@@ -90,12 +90,12 @@ def _bytes(policy_name: str, limit: Limit, entries: int) -> float:
     total = 0.0
     for size in (round(entries * 2 ** (step / 3)) for step in range(3)):
         storage = MemoryStorage(MemoryStorageConfig(max_entries=size, eviction_policy=policy_name))
-        storage.decide("first", limit, 1.0, _soon(limit, 0.0))  # what every store has once
+        storage.acquire_nowait("first", limit, 1.0, _soon(limit, 0.0))  # what every store has once
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
             for i in range(TURNS * size):
-                storage.decide(f"user:{i:08d}", limit, 1.0, _soon(limit, i / (TURNS * size)))
+                storage.acquire_nowait(f"user:{i:08d}", limit, 1.0, _soon(limit, i / (TURNS * size)))
             total += (tracemalloc.get_traced_memory()[0] - before) / size
         finally:
             tracemalloc.stop()

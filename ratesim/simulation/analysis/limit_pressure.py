@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from ratesim.limit import Limit
 from ratesim.simulation.results.oracle import exact
 from traffic import Trace
 
-__all__ = ["binding"]
+__all__ = ["LimitPressure", "limit_pressure"]
 
 BITES = (0.05, 0.30)  # share of requests that an exact limiter denies, for the limit to tell candidates apart
-HARDLY = 0.005
+BINDING_SHARE = 0.005
 
 
-def binding(limit: Limit, trace: Trace, warmup: float = 0.0) -> dict[str, Any]:
-    """Does the limit bind? Otherwise, which rate would.
+@dataclass(frozen=True)
+class LimitPressure:
+    """How often an exact limiter denies.
 
-    exact_denied_share: of the requests, by an exact limiter, from `warmup` seconds after the first on. binds: whether that
-    is enough to tell candidates apart. suggestion: a limit that would bind, None where this one does or none was found.
+    Attributes
+    ----------
+    exact_denied_share
+        Share of the requests that an exact limiter denies, after the warm-up.
+    is_binding
+        Whether that is enough to tell candidates apart.
+    suggestion
+        A limit that would bind; None where this one does, or none was found.
     """
+
+    exact_denied_share: float
+    is_binding: bool
+    suggestion: str | None
+
+
+def limit_pressure(limit: Limit, trace: Trace, warmup: float = 0.0) -> LimitPressure:
+    """Measure whether the limit binds on this trace, from `warmup` seconds after the first request; else which one would."""
     share = _denied(limit, trace, warmup)
     suggestion = None
     if not BITES[0] <= share <= BITES[1]:
         suggestion = _suggest(limit, trace, warmup)
-    return {"exact_denied_share": share, "binds": share >= HARDLY, "suggestion": suggestion}
+    return LimitPressure(share, share >= BINDING_SHARE, suggestion)
 
 
 def _denied(limit: Limit, trace: Trace, warmup: float) -> float:

@@ -21,10 +21,10 @@ import msgspec
 import numpy as np
 
 from ratesim import algorithms, servers
-from ratesim.errors import Config
+from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.cost_fit import LIMIT, heed_cancellation, measure
-from ratesim.simulation.cost_model.profile import Backend, Profile, stored_path
+from ratesim.simulation.cost_model.profile import BackendCosts, Profile, stored_path
 from ratesim.simulation.cost_model.target_server import SIZED_KEYS, Opened, target
 from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.remote.operations import Acquire
@@ -42,7 +42,8 @@ def calibrate(
 
     url: measure this Redis or PostgreSQL instead of servers started for it (those of RATESIM_REDIS_URL and
     RATESIM_POSTGRES_URL count as such); the other backend stays as the profile in use has it. rtt: seconds to the user's
-    server and back, instead of what `url` is measured to need. Raises Config or ConnectionFailed, without passwords.
+    server and back, instead of what `url` is measured to need. Raises ConfigurationError or StorageConnectionError,
+    without passwords.
     """
     path = out or stored_path()
     tell = progress or (lambda done, total, what: None)
@@ -50,7 +51,7 @@ def calibrate(
     backends = dict(base.backends) if base else {}
     kinds = [StorageURL.parse(url).backend] if url else ["redis", "postgres"]
     if "memory" in kinds:
-        raise Config("--url memory://: memory is measured without one; give a redis:// or postgresql:// URL")
+        raise ConfigurationError("--url memory://: memory is measured without one; give a redis:// or postgresql:// URL")
     where, today = machine(), datetime.datetime.now(datetime.UTC).date().isoformat()
     tell(0, 1 + len(kinds), "memory")
     backends["memory"] = _memory()
@@ -97,7 +98,7 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {platform.system()}"
 
 
-def _memory() -> Backend:
+def _memory() -> BackendCosts:
     storage = MemoryStorage()
     names = [f"user:{i % SIZED_KEYS}" for i in range(50_000)]
 
@@ -110,7 +111,7 @@ def _memory() -> Backend:
         return spent
 
     latency = np.array(asyncio.run(decide()))
-    return Backend(
+    return BackendCosts(
         client_cpu=float(np.median(latency)),
         bytes_per_key={name: _memory_bytes(name) for name in algorithms.names()},
         latency_p50=float(np.quantile(latency, 0.5)),
@@ -128,14 +129,14 @@ def _memory_bytes(algorithm: str) -> float:
     try:
         before, _ = tracemalloc.get_traced_memory()
         for i in range(10 * SIZED_KEYS):
-            storage.decide(f"user:{i}", limit, 1.0, 1.7e9)
+            storage.acquire_nowait(f"user:{i}", limit, 1.0, 1.7e9)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     return (after - before) / (10 * SIZED_KEYS)
 
 
-async def _served(url: str) -> Backend:
+async def _served(url: str) -> BackendCosts:
     async with target(url) as opened:
         sizes = {name: await _bytes(opened, name) for name in algorithms.names()}
         costs = await measure(opened.target)

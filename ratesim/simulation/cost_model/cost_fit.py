@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ratesim.limit import Limit
-from ratesim.simulation.cost_model.profile import QUANTILES, Backend, Cost
+from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Cost
 from ratesim.storage.base import Charge
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Reset
-from ratesim.storage.remote.storage import ServedStorage
+from ratesim.storage.remote.storage import RemoteStorage
 from traffic import Poisson, Trace, Workload, Zipf, replay
 
 __all__ = ["LIMIT", "Survey", "Target", "fit", "fit_client", "fit_line", "forget", "heed_cancellation", "mean_of"]
@@ -50,9 +50,9 @@ class Target:
     locks: whether it holds rows until a commit. speedup: {connections: throughput over that of one}.
     """
 
-    storage: ServedStorage
+    storage: RemoteStorage
     ping: Callable[[], Awaitable[object]]
-    durable: ServedStorage | None = None
+    durable: RemoteStorage | None = None
     account: Callable[[], Awaitable[float]] | None = None
     locks: bool = False
     speedup: dict[int, float] = field(default_factory=lambda: {1: 1.0})
@@ -71,7 +71,7 @@ class Samples:
         return self.elapsed - self.cpu
 
 
-async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> Backend:
+async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> BackendCosts:
     """Costs of `target`. A round takes about two seconds; `effort` scales that.
 
     Other work on the machine only slows, so of the rounds, spread over time, the one with the lowest median counts.
@@ -80,7 +80,7 @@ async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> Backe
     return fit(target, [await survey(target, effort) for _ in range(rounds)])
 
 
-def fit(target: Target, each: Sequence[Survey]) -> Backend:
+def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
     """The costs that surveys of a target say, each the quietest one's."""
     ping = _best([one.ping for one in each])
     acquires = {size: _best([one.acquires[size] for one in each]) for size in BATCHES}
@@ -114,7 +114,7 @@ def fit(target: Target, each: Sequence[Survey]) -> Backend:
         parts += commit.fixed
     p50, p99 = np.quantile(latency, [0.5, 0.99])
     paced = float(min(np.median(one.paced) for one in each))
-    return Backend(
+    return BackendCosts(
         client_cpu=spent,
         client=Cost(fixed=batch, item=request),
         round_trip=hop,
@@ -305,6 +305,6 @@ async def warm(target: Target) -> None:
             await _load(Target(storage, target.ping), storage.client.config.pool_size, 200)
 
 
-async def forget(storage: ServedStorage, names: Iterable[str] = ()) -> None:
+async def forget(storage: RemoteStorage, names: Iterable[str] = ()) -> None:
     """Remove every key that measuring wrote, and `names`."""
     await storage.client.submit_all([Reset(name) for name in (*(f"user:{i}" for i in range(KEYS)), *names)])

@@ -16,10 +16,10 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from ratesim.errors import Config
+from ratesim.errors import ConfigurationError
 from ratesim.simulation.network.links import Link
 
-__all__ = ["QUANTILES", "Backend", "Cost", "MeasuredLink", "Profile", "measured", "slower", "stored_path"]
+__all__ = ["QUANTILES", "BackendCosts", "Cost", "MeasuredLink", "Profile", "measured", "slower", "stored_path"]
 
 # Where the factors of a cost stand: quantiles, in this order.
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
@@ -62,7 +62,7 @@ def measured(round_trip: float, factors: tuple[float, ...], loss: float = 0.0) -
     return MeasuredLink(0.5 * round_trip, 0.0, "measured", loss, factors)
 
 
-class Backend(msgspec.Struct, frozen=True, kw_only=True):
+class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     """What a backend costs, in seconds; stations in the order in which a batch meets them.
 
     client: processor time in the client's process of a batch of n while it is busy, the tasks of its n requests included.
@@ -126,14 +126,17 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     measured: str
     versions: dict[str, str]
-    backends: dict[str, Backend]
+    backends: dict[str, BackendCosts]
     source: str = "shipped"
     round_trip: float | None = None
     round_trip_factors: tuple[float, ...] = EVEN
 
     @classmethod
     def load(cls, path: Path | None = None) -> Profile:
-        """The profile at `path`; without one that of `ratesim calibrate`, or else the shipped one. Raises Config."""
+        """The profile at `path`; without one that of `ratesim calibrate`, or else the shipped one.
+
+        Raises ConfigurationError for a file that is no profile.
+        """
         if path is None:
             path = stored_path()
             if not path.exists():
@@ -142,14 +145,14 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return cls._decode(path.read_bytes(), str(path))
         except OSError as error:
-            raise Config(f"profile {path}: cannot be read: {error.strerror}") from error
+            raise ConfigurationError(f"profile {path}: cannot be read: {error.strerror}") from error
 
     @classmethod
     def _decode(cls, data: bytes, source: str) -> Profile:
         try:
             return msgspec.structs.replace(msgspec.json.decode(data, type=cls), source=source)
         except msgspec.MsgspecError as error:
-            raise Config(f"profile {source}: {error}; run `ratesim calibrate` to make a new one") from error
+            raise ConfigurationError(f"profile {source}: {error}; run `ratesim calibrate` to make a new one") from error
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""

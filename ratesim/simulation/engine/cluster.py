@@ -10,27 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.cost_model.profile import Backend, Profile, measured
-from ratesim.simulation.engine.fault_timeline import Timeline
-from ratesim.simulation.engine.faulty_links import FailingDriver, NodeProcess, ReplicatedBacking
+from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured
+from ratesim.simulation.engine.fault_timeline import FaultTimeline
+from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
 from ratesim.simulation.engine.redis_cluster import ShardedDriver
-from ratesim.simulation.engine.remote_storage import ModelBacking, Plan, RemoteStorage, SimDriver
-from ratesim.simulation.engine.store_server import Server
+from ratesim.simulation.engine.remote_storage import ModelBackend, RandomPlan, SimDriver, SimulatedStorage
+from ratesim.simulation.engine.store_server import StoreServer
 from ratesim.simulation.network.links import PRESETS, Link, link_of
-from ratesim.simulation.network.wire_size import Backing, Metered, wire_of
-from ratesim.simulation.queueing.fifo_station import Station
-from ratesim.simulation.queueing.processor_sharing import EventLoop, TimeShared
+from ratesim.simulation.network.wire_size import Backend, MeteredBackend, wire_of
+from ratesim.simulation.queueing.fifo_station import FifoStation
+from ratesim.simulation.queueing.processor_sharing import EventLoopCPU, MultiCoreCPU
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 from traffic import Trace
 
-__all__ = ["Deployment", "backend_of", "build", "round_trip"]
+__all__ = ["Cluster", "backend_of", "build_cluster", "round_trip"]
 
 UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets nothing that a decision could need
 
 
 @dataclass
-class Deployment:
+class Cluster:
     """storages: one for each node, made by `make`. processors: the nodes' own, where there are no servers; where
     there are, they are event loops. cpu: seconds of either that a request takes beside its way to a server. servers: what
     the nodes share. remotes: the nodes' ways to them, also of nodes that are gone. plan: what requests meet on them.
@@ -38,24 +38,24 @@ class Deployment:
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
-    processors: list[Station]
-    loops: list[EventLoop]
+    processors: list[FifoStation]
+    loops: list[EventLoopCPU]
     cpu: float
-    servers: list[Server]
-    remotes: list[RemoteStorage]
-    plan: Plan | None
-    processes: list[NodeProcess] = field(default_factory=list)
+    servers: list[StoreServer]
+    remotes: list[SimulatedStorage]
+    plan: RandomPlan | None
+    processes: list[RestartingNode] = field(default_factory=list)
     _before: tuple[float, int] = (0.0, 0)  # processor seconds and operations that no figure counts
 
     @property
-    def nodes(self) -> Sequence[NodeProcess | RateLimitStorage]:
+    def nodes(self) -> Sequence[RestartingNode | RateLimitStorage]:
         """Who is asked, node by node; a restart changes what is in it."""
         return self.processes or self.storages
 
     @property
-    def stations(self) -> dict[str, Station | EventLoop | TimeShared]:
+    def stations(self) -> dict[str, FifoStation | EventLoopCPU | MultiCoreCPU]:
         """By name: "store", or "store 0" and so on where there are several, and "node 0" and so on, their processors."""
-        found: dict[str, Station | EventLoop | TimeShared] = {}
+        found: dict[str, FifoStation | EventLoopCPU | MultiCoreCPU] = {}
         for i, server in enumerate(self.servers):
             found["store" if len(self.servers) == 1 else f"store {i}"] = server.processor
         for i, processor in enumerate(self.processors):
@@ -117,13 +117,13 @@ class Deployment:
         if isinstance(old, HybridStorage):
             old.kill()
         remote = old.l2 if isinstance(old, HybridStorage) else old
-        if isinstance(remote, RemoteStorage):
+        if isinstance(remote, SimulatedStorage):
             remote.client.kill()
         self.processes[node].go_down()
         self.storages[node] = self.make(node)
 
 
-def build(
+def build_cluster(
     scenario: Scenario,
     candidate: Candidate,
     profile: Profile,
@@ -131,57 +131,57 @@ def build(
     trace: Trace | None,
     seed: int,
     sequence: Callable[[], int],
-    backing: Backing | None = None,
-) -> Deployment:
+    backing: Backend | None = None,
+) -> Cluster:
     """The nodes and servers of a candidate, at the start of a run.
 
     trace: what will be asked, where that is known. sequence: numbers the decisions. backing: what decides behind the
-    network; the fast model unless given. Raises Config or ScenarioError.
+    network; the fast model unless given. Raises ConfigurationError or ScenarioError.
     """
     url = StorageURL.parse(candidate.storage)
     nodes = range(scenario.deployment.nodes)
     near = profile.backends["memory"].client_cpu
     restarts = any(fault.kind == "restart" for fault in scenario.faults)
 
-    def processes(storages: list[RateLimitStorage]) -> list[NodeProcess]:
-        return [NodeProcess(storages, node, runtime) for node in nodes] if restarts else []
+    def processes(storages: list[RateLimitStorage]) -> list[RestartingNode]:
+        return [RestartingNode(storages, node, runtime) for node in nodes] if restarts else []
 
     if url.backend == "memory":
 
         def memory(node: int) -> RateLimitStorage:
             return MemoryStorage(url.config, runtime, sequence)
 
-        stations = [Station() for _ in nodes]
+        stations = [FifoStation() for _ in nodes]
         storages = [memory(node) for node in nodes]
-        return Deployment(storages, memory, stations, [], near, [], [], None, processes(storages))
-    costs, remotes = profile.backends[url.backend], list[RemoteStorage]()
+        return Cluster(storages, memory, stations, [], near, [], [], None, processes(storages))
+    costs, remotes = profile.backends[url.backend], list[SimulatedStorage]()
     link = _link(scenario, profile, costs)
     shards = scenario.deployment.shards if url.backend == "redis" else 1
-    plan = None if trace is None else Plan(seed, trace, link, costs)
-    loops = [EventLoop(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
+    plan = None if trace is None else RandomPlan(seed, trace, link, costs)
+    loops = [EventLoopCPU(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
     # Where no server forgets by itself, one memory is as good as many: no key is in two of them. Outages are only for the
     # fidelity `model`.
-    shared = None if outages else backing or ModelBacking(MemoryStorage(UNBOUNDED, runtime, sequence))
+    shared = None if outages else backing or ModelBackend(MemoryStorage(UNBOUNDED, runtime, sequence))
 
-    def replicated() -> Backing:
-        return ReplicatedBacking(
+    def replicated() -> Backend:
+        return ReplicatedBackend(
             lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
         )
 
     wire = wire_of(url)
-    timelines = [Timeline(scenario.befalls, shard) for shard in range(shards)]
-    servers = [Server(Metered(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
+    timelines = [FaultTimeline(scenario.befalls, shard) for shard in range(shards)]
+    servers = [StoreServer(MeteredBackend(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
-    def way(node: int, server: Server) -> SimDriver:
+    def way(node: int, server: StoreServer) -> SimDriver:
         driver = SimDriver(server, link, loops[node], runtime, seed, plan)
-        return FailingDriver(driver, node) if server.timeline.faults else driver
+        return FaultyDriver(driver, node) if server.timeline.faults else driver
 
     def remote(node: int) -> RateLimitStorage:
         ways = [way(node, server) for server in servers]
         driver = ways[0] if shards == 1 else ShardedDriver(ways, runtime, url.config.key_prefix)
-        remotes.append(RemoteStorage(driver, runtime, url.config, rngs[node], plan))
+        remotes.append(SimulatedStorage(driver, runtime, url.config, rngs[node], plan))
         if url.hybrid is None:
             return remotes[-1]
         sharing = url.hybrid.nodes if url.hybrid.nodes > 1 else len(nodes)
@@ -191,10 +191,10 @@ def build(
     decided_near = url.hybrid is not None and url.hybrid.consistency != "strong"
     storages = [remote(node) for node in nodes]
     cpu = near if decided_near else 0.0
-    return Deployment(storages, remote, [], loops, cpu, servers, remotes, plan, processes(storages))
+    return Cluster(storages, remote, [], loops, cpu, servers, remotes, plan, processes(storages))
 
 
-def _link(scenario: Scenario, profile: Profile, costs: Backend) -> Link:
+def _link(scenario: Scenario, profile: Profile, costs: BackendCosts) -> Link:
     """The network that the scenario names; without a name the user's own where it was measured. `loopback` is what was
     measured with the servers."""
     asked = scenario.deployment

@@ -1,4 +1,4 @@
-"""`Sending`: what happens to a request from the moment in which it is sent until it is answered."""
+"""`Dispatcher`: what happens to a request from the moment in which it is sent until it is answered."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.engine.cluster import Deployment
-from ratesim.simulation.engine.fault_timeline import Timeline
-from ratesim.simulation.engine.faulty_links import NodeDown
-from ratesim.simulation.engine.outcome_columns import Answers, column
+from ratesim.simulation.engine.cluster import Cluster
+from ratesim.simulation.engine.fault_timeline import FaultTimeline
+from ratesim.simulation.engine.faulty_links import NodeDownError
+from ratesim.simulation.engine.outcome_columns import OutcomeBuffer, column
 from ratesim.simulation.network.load_balancer import Router
 from ratesim.storage import HybridStorage, MemoryStorage
 from traffic import Trace
-from traffic.closed_loop import Ask
+from traffic.closed_loop import SendFn
 
-__all__ = ["Sending"]
+__all__ = ["Dispatcher"]
 
 
-class Sending:
+class Dispatcher:
     """Sends requests to the nodes of a deployment, and notes what they answer.
 
     ahead: what a node's processor takes is known beforehand; it is no part of the latencies here. warmup: seconds in which
@@ -34,20 +34,20 @@ class Sending:
     def __init__(
         self,
         limit: Limit,
-        deployment: Deployment,
+        deployment: Cluster,
         runtime: SimRuntime,
         router: Router,
-        answers: Answers,
-        timeline: Timeline | None,
+        answers: OutcomeBuffer,
+        timeline: FaultTimeline | None,
         ahead: bool,
         warmup: float,
     ) -> None:
         self._limit = limit
-        self._deployment = deployment
+        self._cluster = deployment
         self._runtime = runtime
         self._env = runtime.env
         self._router = router
-        self._answers = answers
+        self._outcome = answers
         self._timeline = timeline
         self._ahead = ahead
         self._warmup = warmup
@@ -57,8 +57,8 @@ class Sending:
         self._tokens: dict[tuple[int, str], str] | None = {} if deployment.sessions else None  # of a session, for a key
         self._whose: dict[int, tuple[int, str]] = {}  # session and key of requests under way, where there are tokens
 
-    def of_trace(self, trace: Trace, due: NDArray[np.float64]) -> tuple[Iterable[float], Callable[[], None]]:
-        """What `Calendar.expect` takes: when the requests of a trace are due, and what sends the next of them.
+    def open_loop(self, trace: Trace, due: NDArray[np.float64]) -> tuple[Iterable[float], Callable[[], None]]:
+        """What `TraceEnvironment.expect` takes: when the requests of a trace are due, and what sends the next of them.
 
         due: in seconds of simulated time, shape (len(trace),).
         """
@@ -68,9 +68,9 @@ class Sending:
         columns = (memoryview(each) for each in (trace.key, trace.cost, trace.time))  # type: ignore[arg-type]
         rows = zip(range(len(trace)), *columns, strict=True)
         sessions = memoryview(trace.session)  # type: ignore[arg-type]
-        limit, router, keys, deployment = self._limit, self._router, trace.keys, self._deployment
+        limit, router, keys, deployment = self._limit, self._router, trace.keys, self._cluster
         storages, plan, nodes = deployment.storages, deployment.plan, router.node
-        allowed, _, latency, sequence, _, view_age = self._answers
+        allowed, _, latency, sequence, _, view_age = self._outcome
         begin, answered, acquire = self._runtime.begin, self._answered, self._acquire
 
         def send() -> None:
@@ -87,7 +87,7 @@ class Sending:
             begin(storages[nodes[i]].acquire(keys[key], limit, cost, now), answered, i)
 
         loops, cpu, begun = deployment.loops, deployment.cpu, self._begun
-        at_once = [storage.at_once for storage in storages if isinstance(storage, HybridStorage)]
+        at_once = [storage.acquire_nowait for storage in storages if isinstance(storage, HybridStorage)]
 
         def send_near() -> None:
             # The same of nodes that decide by themselves, on a processor that is shared with those on their way.
@@ -105,7 +105,7 @@ class Sending:
             if view_age is not None:
                 view_age[i] = decision.view_age
 
-        decides = [storage.decide for storage in storages if isinstance(storage, MemoryStorage)]
+        decides = [storage.acquire_nowait for storage in storages if isinstance(storage, MemoryStorage)]
 
         def decide() -> None:
             # The same of memories, whose `acquire` is `decide`, and waits for nothing.
@@ -119,12 +119,12 @@ class Sending:
             return column(due), decide
         return column(due), send_plainly if cpu == 0.0 else send_near
 
-    def for_clients(self, keys: tuple[str, ...]) -> Ask:
+    def closed_loop(self, keys: tuple[str, ...]) -> SendFn:
         """What clients that react call."""
         nothing = Decision(False, 0.0, 0.0, 0.0, self._limit)  # an error is no reason to wait
 
         async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
-            i = self._answers.add()
+            i = self._outcome.add()
             self._begun.append(self._env.now)
             self._warm += self._env.now < self._warmup
             self._router.add(key, session)
@@ -145,13 +145,13 @@ class Sending:
         self, i: int, identifier: str, cost: float, now: float, session: int
     ) -> Coroutine[Any, Any, Decision] | None:
         """What becomes of a request that is sent now; None where there is no node for it. now: by the world's clock."""
-        deployment, router, timeline, start = self._deployment, self._router, self._timeline, self._env.now
+        deployment, router, timeline, start = self._cluster, self._router, self._timeline, self._env.now
         node = router.send(i)
         if timeline is not None:
-            node = router.divert(i, [each for each in range(len(deployment.nodes)) if not timeline.node_down(each, start)])
+            node = router.reroute(i, [each for each in range(len(deployment.nodes)) if not timeline.node_down(each, start)])
             if node < 0:
-                self._answers.latency[i] = 0.0
-                self._failed(i, NodeDown.__name__)
+                self._outcome.latency[i] = 0.0
+                self._failed(i, NodeDownError.__name__)
                 return None
             now += timeline.skew(node, start)
         if deployment.cpu > 0.0 and not self._ahead:
@@ -171,11 +171,11 @@ class Sending:
 
     def _answered(self, i: int, decision: Decision | None, error: Exception | None) -> None:
         """A request has its decision, or an error in the place of one."""
-        allowed, _, latency, sequence, _, view_age = self._answers
+        allowed, _, latency, sequence, _, view_age = self._outcome
         latency[i] = self._env.now - self._begun[i]
         if self._waits and decision is not None and (early := self._lost(i)) > 0.0:
             latency[i] -= early
-            decision, error = None, NodeDown("its answer was still to come")
+            decision, error = None, NodeDownError("its answer was still to come")
         if self._tokens is not None:
             whose = self._whose.pop(i)
             if decision is not None:
@@ -199,11 +199,11 @@ class Sending:
         return max(now + wait - self._timeline.next_restart(self._router.node[i], self._begun[i] + wait), 0.0)
 
     def _failed(self, i: int, kind: str) -> None:
-        errors = self._answers.errors
-        self._answers.failed[i] = True
+        errors = self._outcome.errors
+        self._outcome.failed[i] = True
         if i >= self._warm:
             errors[kind] = errors.get(kind, 0) + 1
 
     def last_answer(self) -> float:
         """When the last of all requests was answered, in simulated time; inf while one was not."""
-        return self._answers.last(self._begun)
+        return self._outcome.last(self._begun)

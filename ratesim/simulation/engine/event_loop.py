@@ -13,15 +13,15 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from ratesim.progress import Pace, Progress, shown, silent
+from ratesim.progress import Progress, Throughput, no_progress, progress_bar
 
-__all__ = ["SLICES", "carry_on"]
+__all__ = ["SLICES", "run_until_done"]
 
 SLICES = 200
 LONGEST = 20_000  # requests in a slice: a fraction of a second, so that Ctrl-C need not wait
 
 
-def carry_on(
+def run_until_done(
     env: simpy.Environment,
     due: NDArray[np.float64],
     progress: Progress | bool | None,
@@ -40,9 +40,9 @@ def carry_on(
     it between two events, after at most 20,000 of these times; a second one raises as ever. To stop and to go on changes no
     number.
     """
-    with shown(progress) as tell, _noted(interruptible) as interrupts:
-        if tell is not silent or interruptible:
-            pace, total = Pace(), len(due)
+    with progress_bar(progress) as tell, _noted(interruptible) as interrupts:
+        if tell is not no_progress or interruptible:
+            pace, total = Throughput(), len(due)
             for row in range(0, total, min(max(total // SLICES, 1), LONGEST)):
                 if due[row] > env.now:
                     env.run(float(due[row]))
@@ -55,7 +55,7 @@ def carry_on(
                 if interrupts:
                     return True
         _finish(env, float(due[-1]) if len(due) else 0.0, answered, grace)
-        if tell is not silent:
+        if tell is not no_progress:
             tell(total, total, pace.text(requests() if requests else total, env.now))
         return bool(interrupts)
 

@@ -1,22 +1,22 @@
-"""`unfold`: the faults that are moments, as they come in a run."""
+"""`inject_faults`: the faults that are moments, as they come in a run."""
 
 from __future__ import annotations
 
 from math import inf
 
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.engine.cluster import Deployment
-from ratesim.simulation.engine.fault_timeline import Timeline
-from ratesim.simulation.engine.faulty_links import ReplicatedBacking
-from ratesim.simulation.engine.store_server import Server
+from ratesim.simulation.engine.cluster import Cluster
+from ratesim.simulation.engine.fault_timeline import FaultTimeline
+from ratesim.simulation.engine.faulty_links import ReplicatedBackend
+from ratesim.simulation.engine.store_server import StoreServer
 
-__all__ = ["unfold"]
+__all__ = ["inject_faults"]
 
 
-async def unfold(timeline: Timeline, deployment: Deployment, runtime: SimRuntime) -> None:
+async def inject_faults(timeline: FaultTimeline, deployment: Cluster, runtime: SimRuntime) -> None:
     """Let the faults happen that are moments: servers and nodes that go down. The others are looked up where they matter."""
     for server in deployment.servers:
-        runtime.spawn(_befall(server, runtime))
+        runtime.spawn(_fail_server(server, runtime))
     for fault in timeline.faults:
         if fault.kind == "restart":
             await runtime.sleep(fault.start - runtime.env.now)
@@ -24,16 +24,16 @@ async def unfold(timeline: Timeline, deployment: Deployment, runtime: SimRuntime
                 deployment.restart(node)
 
 
-async def _befall(server: Server, runtime: SimRuntime) -> None:
+async def _fail_server(server: StoreServer, runtime: SimRuntime) -> None:
     """What goes down of a server."""
     outages = [fault for fault in server.timeline.faults if fault.kind in ("crash", "failover")]
     failovers = [fault for fault in outages if fault.kind == "failover"]
-    if failovers and isinstance(server.meter.backing, ReplicatedBacking):
+    if failovers and isinstance(server.meter.backing, ReplicatedBackend):
         server.meter.backing.lags(failovers[0].lag)
     for fault in outages:
         await runtime.sleep(fault.start - runtime.env.now)
         server.begin_anew(fault.start + fault.duration, fault.start)
-        assert isinstance(server.meter.backing, ReplicatedBacking)
+        assert isinstance(server.meter.backing, ReplicatedBackend)
         if fault.kind == "failover":
             server.meter.backing.fail_over()
             failovers.pop(0)

@@ -1,4 +1,4 @@
-"""`Timeline`: the faults of a scenario, and what of them holds at a moment. Times are seconds since the first request."""
+"""Which faults of a scenario hold at a moment. Times are seconds since the first request."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from math import inf
 
 from ratesim.simulation.scenario.scenario import Fault
 
-__all__ = ["Timeline"]
+__all__ = ["FaultTimeline"]
 
 
-class Timeline:
+class FaultTimeline:
     """Several faults may hold at once; those that lengthen something multiply, those that shift a clock add up.
 
     shard: the number of the server whose faults these are; without it, those of all.

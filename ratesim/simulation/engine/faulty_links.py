@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from math import inf
 from typing import Any
 
-from ratesim.errors import ConnectionFailed, StorageError
+from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import Future, SimRuntime
-from ratesim.simulation.engine.remote_storage import ModelBacking, SimDriver, carry_out, subject
+from ratesim.simulation.engine.remote_storage import ModelBackend, SimDriver, execute_operation, subject
 from ratesim.simulation.engine.store_server import changes
 from ratesim.simulation.network.links import BACK, LOST, OUT, draw
 from ratesim.storage.base import RateLimitStorage
@@ -19,14 +19,14 @@ from ratesim.storage.memory.entry import Counter
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.remote.operations import Operation
 
-__all__ = ["FailingDriver", "NodeDown", "NodeProcess", "ReplicatedBacking"]
+__all__ = ["FaultyDriver", "NodeDownError", "ReplicatedBackend", "RestartingNode"]
 
 
-class NodeDown(ConnectionFailed):
+class NodeDownError(StorageConnectionError):
     """The node that had the request went down before it answered: its caller's connection is reset."""
 
 
-class NodeProcess:
+class RestartingNode:
     """A node that restarts now and then, as its callers see it: what is under way in it then fails.
 
     storages: those of all nodes, of which each restart replaces one. What has left the node arrives and is charged all the
@@ -40,7 +40,7 @@ class NodeProcess:
         self._under_way: dict[Future[Decision], None] = {}
 
     async def acquire(self, identifier: str, limit: Limit, cost: float, now: float, session: str | None = None) -> Decision:
-        """As the node's storage, and NodeDown."""
+        """As the node's storage, and NodeDownError."""
         answer: Future[Decision] = self._runtime.future()
         self._under_way[answer] = None
         self._runtime.begin(self._carry(answer, self._storages[self._node].acquire(identifier, limit, cost, now, session)))
@@ -63,10 +63,10 @@ class NodeProcess:
         """Everybody who waits is told."""
         for answer in self._under_way:
             if not answer.done():
-                answer.set_exception(NodeDown(f"node {self._node} went down"))
+                answer.set_exception(NodeDownError(f"node {self._node} went down"))
 
 
-class FailingDriver(SimDriver):
+class FaultyDriver(SimDriver):
     """One node's way to a server, as the server's timeline has it."""
 
     def __init__(self, driver: SimDriver, node: int) -> None:
@@ -81,7 +81,7 @@ class FailingDriver(SimDriver):
         await self._travel(out, batch, "to_server")
         try:
             answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
-        except ConnectionFailed:
+        except StorageConnectionError:
             await self._travel(back, batch, "from_server")
             raise
         await self._travel(back, batch, "from_server")
@@ -91,14 +91,14 @@ class FailingDriver(SimDriver):
         env, timeline = self._runtime.env, self._timeline
         arrival = env.now
         if timeline.server_down(arrival):
-            raise ConnectionFailed("the server is down", sent=False)
+            raise StorageConnectionError("the server is down", sent=False)
         outage = timeline.next_outage(arrival)
         if not await self._server.spend(service * timeline.slowness(arrival), outage):
-            raise ConnectionFailed("the server went down")
+            raise StorageConnectionError("the server went down")
         answers = self._server.meter.execute(batch)
         await self._runtime.sleep(min(self._flushed(batch, answers), outage) - env.now)
         if env.now >= outage:  # it is done, but nobody will say so
-            raise ConnectionFailed("the server went down")
+            raise StorageConnectionError("the server went down")
         return answers
 
     async def _travel(self, seconds: float, batch: Sequence[Operation], direction: str) -> None:
@@ -113,7 +113,7 @@ class FailingDriver(SimDriver):
         await runtime.sleep(seconds)
 
 
-class ReplicatedBacking(ModelBacking):
+class ReplicatedBackend(ModelBackend):
     """A server that may go down, and a replica that takes in every change later.
 
     make: an empty store; its argument tells whether it numbers decisions, as the server's does and the replica's must not.
@@ -153,14 +153,14 @@ class ReplicatedBacking(ModelBacking):
     def _catch_up(self, now: float) -> None:
         behind = self._behind
         while behind and behind[0][0] <= now - self._lag:
-            carry_out(self._replica, behind.popleft()[1])
+            execute_operation(self._replica, behind.popleft()[1])
 
 
 def _copied(source: MemoryStorage, target: MemoryStorage) -> MemoryStorage:
     for key, entry in source.entries.items():
         identifier, name = key if isinstance(key, tuple) else (str(key), "")
         if isinstance(entry, Counter):
-            target.put_count(identifier, entry.count, entry.expires_at)
+            target.set_counter(identifier, entry.count, entry.expires_at)
         else:
-            target.put(identifier, entry.export(), entry.expires_at, name)
+            target.set_state_nowait(identifier, entry.export(), entry.expires_at, name)
     return target

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answers", "Outcome", "column"]
+__all__ = ["OutcomeBuffer", "OutcomeColumns", "column"]
 
 
-class Outcome(NamedTuple):
+class OutcomeColumns(NamedTuple):
     """The columns of `RunResult` that answers make, one row for each request."""
 
     allowed: NDArray[np.bool_]
@@ -21,13 +21,13 @@ class Outcome(NamedTuple):
     sequence: NDArray[np.int64]
     view_age: NDArray[np.float32] | None
 
-    def only(self, wanted: NDArray[np.bool_]) -> Outcome:
+    def only(self, wanted: NDArray[np.bool_]) -> OutcomeColumns:
         """Those rows."""
         age = None if self.view_age is None else self.view_age[wanted]
-        return Outcome(self.allowed[wanted], self.failed[wanted], self.latency[wanted], self.sequence[wanted], age)
+        return OutcomeColumns(self.allowed[wanted], self.failed[wanted], self.latency[wanted], self.sequence[wanted], age)
 
 
-class Answers(NamedTuple):
+class OutcomeBuffer(NamedTuple):
     """Columns that grow: 18 bytes for each request, of which Python writes one in a third of the time that numpy takes.
 
     latency: nan without an answer. errors: how many failed, by kind. view_age: see `Decision`, nan where there was none;
@@ -42,7 +42,7 @@ class Answers(NamedTuple):
     view_age: array[float] | None
 
     @classmethod
-    def of(cls, requests: int, views: bool = False) -> Answers:
+    def of(cls, requests: int, views: bool = False) -> OutcomeBuffer:
         """None of them answered yet."""
         flags = bytearray(requests), bytearray(requests)
         view_age = array("f", [nan]) * requests if views else None
@@ -67,9 +67,9 @@ class Answers(NamedTuple):
         latency = np.frombuffer(self.latency)
         return float((np.frombuffer(begun) + latency).max()) if (latency >= 0.0).all() else inf
 
-    def arrays(self) -> Outcome:
+    def arrays(self) -> OutcomeColumns:
         """The same memory as arrays; nothing can be added from then on."""
-        return Outcome(
+        return OutcomeColumns(
             np.frombuffer(self.allowed, np.bool_),
             np.frombuffer(self.failed, np.bool_),
             np.frombuffer(self.latency, np.float64),

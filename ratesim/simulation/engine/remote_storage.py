@@ -1,9 +1,9 @@
-"""`RemoteStorage`: any backing behind a modelled network and queue.
+"""`SimulatedStorage`: any backing behind a modelled network and queue.
 
-It is a `ServedStorage` like RedisStorage, with a driver that travels: a hop out, a wait and service at the server's station,
-the backing's decision at the end of the service, a hop back. Coalescing, timeouts, retries and the breaker are the client's
-own code. Backings differ in where a decision runs and never in the decision: a MemoryStorage (`ModelBacking`), or a real
-driver over fakeredis or a live server (`fidelity.LoopBacking`).
+It is a `SimulatedStorage` like RedisStorage, with a driver that travels: a hop out, a wait and service at the server's
+station, the backing's decision at the end of the service, a hop back. Coalescing, timeouts, retries and the breaker are
+the client's own code. Backings differ in where a decision runs and never in the decision: a MemoryStorage
+(`ModelBackend`), or a real driver over fakeredis or a live server (`fidelity.LoopBackend`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.cost_model.profile import QUANTILES, Backend
+from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts
 from ratesim.simulation.engine.outcome_columns import column
-from ratesim.simulation.engine.store_server import Server, changes, wrote
+from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
 from ratesim.simulation.network.links import BACK, OUT, Link, draw, draws
-from ratesim.simulation.queueing.processor_sharing import EventLoop
+from ratesim.simulation.queueing.processor_sharing import EventLoopCPU
 from ratesim.storage.base import StorageStats
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Apply, Driver, Get, Increment, Observe, Operation, Put, Reset
-from ratesim.storage.remote.storage import ServedStorage
+from ratesim.storage.remote.storage import RemoteStorage
 from traffic import Trace
 
-__all__ = ["ModelBacking", "Plan", "RemoteStorage", "SimDriver", "carry_out", "subject"]
+__all__ = ["ModelBackend", "RandomPlan", "SimDriver", "SimulatedStorage", "execute_operation", "subject"]
 
 _SERVICE, _FLUSH = 2, 6  # purposes of draws
 
@@ -36,7 +36,7 @@ _SERVICE, _FLUSH = 2, 6  # purposes of draws
 _OPERATIONS: dict[type[Operation], str] = {Get: "get", Apply: "apply"}
 
 
-class ModelBacking:
+class ModelBackend:
     """A MemoryStorage: the fast one."""
 
     def __init__(self, memory: MemoryStorage) -> None:
@@ -52,50 +52,50 @@ class ModelBacking:
 def _acquire(memory: MemoryStorage, asked: Acquire) -> object:
     limits = asked.limits
     limit = limits[0] if len(limits) == 1 else limits
-    return memory.decide(asked.identifier, limit, asked.cost, asked.now, asked.consume)
+    return memory.acquire_nowait(asked.identifier, limit, asked.cost, asked.now, asked.consume)
 
 
 def _get(memory: MemoryStorage, asked: Get) -> object:
-    entry = memory.entry(asked.identifier, asked.name, asked.now)
+    entry = memory.live_entry(asked.identifier, asked.name, asked.now)
     return None if entry is None else entry.export()
 
 
 def _put(memory: MemoryStorage, asked: Put) -> None:
-    memory.put(asked.identifier, asked.state, asked.now + asked.ttl, asked.name)
+    memory.set_state_nowait(asked.identifier, asked.state, asked.now + asked.ttl, asked.name)
 
 
-def carry_out(memory: MemoryStorage, operation: Operation) -> object:
+def execute_operation(memory: MemoryStorage, operation: Operation) -> object:
     """What a server does when it is asked for an operation."""
     return _CARRY_OUT[operation.__class__](memory, operation)
 
 
 _CARRY_OUT: dict[type[Operation], Callable[[MemoryStorage, Any], object]] = {
     Acquire: _acquire,
-    Apply: lambda memory, asked: memory.apply(asked.charge).export(),
+    Apply: lambda memory, asked: memory.charge_nowait(asked.charge).export(),
     Get: _get,
     Put: _put,
-    Observe: lambda memory, asked: memory.learn(asked.identifier, asked.limits, asked.score, asked.now),
-    Increment: lambda memory, asked: memory.count(asked.identifier, asked.amount, asked.window),
-    Reset: lambda memory, asked: memory.forget(asked.identifier),
+    Observe: lambda memory, asked: memory.observe_nowait(asked.identifier, asked.limits, asked.score, asked.now),
+    Increment: lambda memory, asked: memory.increment_nowait(asked.identifier, asked.amount, asked.window),
+    Reset: lambda memory, asked: memory.reset_nowait(asked.identifier),
 }
 
 
-class Asked(Acquire, frozen=True, gc=False):
+class TracedAcquire(Acquire, frozen=True, gc=False):
     """An acquire that knows which request of the trace it is for."""
 
     request: int
 
 
-_CARRY_OUT[Asked] = _acquire
+_CARRY_OUT[TracedAcquire] = _acquire
 
 
-class Plan:
+class RandomPlan:
     """What chance has in store for every request of a trace, on one way to one kind of server; drawn all at once.
 
     request: the row of the trace whose turn it is; who sends a request says so.
     """
 
-    def __init__(self, seed: int, trace: Trace, link: Link, costs: Backend) -> None:
+    def __init__(self, seed: int, trace: Trace, link: Link, costs: BackendCosts) -> None:
         self.request = 0
         self.out = column(link.ways(seed, trace, OUT))
         self.service = column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, costs.factors))
@@ -110,7 +110,13 @@ class SimDriver:
     """
 
     def __init__(
-        self, server: Server, link: Link, processor: EventLoop, runtime: SimRuntime, seed: int, plan: Plan | None = None
+        self,
+        server: StoreServer,
+        link: Link,
+        processor: EventLoopCPU,
+        runtime: SimRuntime,
+        seed: int,
+        plan: RandomPlan | None = None,
     ) -> None:
         self._server = server
         self._link = link
@@ -120,7 +126,7 @@ class SimDriver:
         self._plan = plan
 
     @property
-    def parts(self) -> tuple[Server, Link, EventLoop, SimRuntime, int, Plan | None]:
+    def parts(self) -> tuple[StoreServer, Link, EventLoopCPU, SimRuntime, int, RandomPlan | None]:
         """What it was made of."""
         return self._server, self._link, self._processor, self._runtime, self._seed, self._plan
 
@@ -169,7 +175,7 @@ class SimDriver:
     def _drawn(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
         """The way out, the service and the way back, in seconds."""
         first, plan, costs = batch[0], self._plan, self._server.costs
-        if plan is not None and isinstance(first, Asked):
+        if plan is not None and isinstance(first, TracedAcquire):
             row = first.request
             return plan.out[row], (costs.fixed + len(batch) * costs.item) * plan.service[row], plan.back[row]
         # By the time at which it is sent: a flush that is tried again is not lost again because it was lost before.
@@ -184,7 +190,7 @@ class SimDriver:
         """The network and the server belong to the deployment."""
 
 
-class RemoteStorage(ServedStorage):
+class SimulatedStorage(RemoteStorage):
     """A backing behind a link and a station, as one node sees it."""
 
     def __init__(
@@ -193,13 +199,13 @@ class RemoteStorage(ServedStorage):
         runtime: SimRuntime,
         config: ClientConfig,
         rng: np.random.Generator,
-        plan: Plan | None = None,
+        plan: RandomPlan | None = None,
     ) -> None:
         super().__init__(Client(driver, runtime, config, rng), runtime)
         if plan is not None:
 
             def asked(identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Acquire:
-                return Asked(identifier, limits, cost, now, consume, plan.request)
+                return TracedAcquire(identifier, limits, cost, now, consume, plan.request)
 
             self._asked = asked
 

@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 
 from ratesim.progress import Progress
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.engine.cluster import Deployment
-from ratesim.simulation.engine.dispatcher import Sending
-from ratesim.simulation.engine.event_loop import SLICES, carry_on
-from ratesim.simulation.engine.fault_events import unfold
-from ratesim.simulation.engine.fault_timeline import Timeline
-from ratesim.simulation.engine.outcome_columns import Answers, Outcome
-from ratesim.simulation.engine.trace_environment import Calendar
+from ratesim.simulation.engine.cluster import Cluster
+from ratesim.simulation.engine.dispatcher import Dispatcher
+from ratesim.simulation.engine.event_loop import SLICES, run_until_done
+from ratesim.simulation.engine.fault_events import inject_faults
+from ratesim.simulation.engine.fault_timeline import FaultTimeline
+from ratesim.simulation.engine.outcome_columns import OutcomeBuffer, OutcomeColumns
+from ratesim.simulation.engine.trace_environment import TraceEnvironment
 from ratesim.simulation.network.load_balancer import Router, Routing
-from ratesim.simulation.queueing.fifo_station import queued, stood
+from ratesim.simulation.queueing.fifo_station import lindley_waits, record_batch
 from ratesim.simulation.scenario.scenario import Scenario
-from traffic import Clients, Trace
+from traffic import ReactiveClients, Trace
 
-__all__ = ["Replayed", "replay"]
+__all__ = ["ReplayResult", "replay"]
 
 
-class Replayed(NamedTuple):
+class ReplayResult(NamedTuple):
     """trace: what was asked, warm-up and all. node: who served it. errors: how many failed, by kind, after the warm-up.
     partial: it was interrupted, and the rows are only those of the requests that had their answer by then; in_flight: how
     many had been sent and had none, after the warm-up.
     """
 
     trace: Trace
-    outcome: Outcome
+    outcome: OutcomeColumns
     node: NDArray[np.int16]
     errors: dict[str, int]
     partial: bool
@@ -45,37 +45,37 @@ class Replayed(NamedTuple):
 def replay(
     scenario: Scenario,
     routing: Routing,
-    deployment: Deployment,
-    env: Calendar,
+    deployment: Cluster,
+    env: TraceEnvironment,
     runtime: SimRuntime,
     trace: Trace,
-    clients: Clients | None,
+    clients: ReactiveClients | None,
     seed: int,
     progress: Progress | bool | None = None,
     interruptible: bool = False,
-) -> Replayed:
+) -> ReplayResult:
     """Play a trace, or clients that react (then `trace` is what they would ask unhindered), to its end, beginning now.
 
     progress, interruptible: see `run`.
     """
     known = trace.head(0) if clients else trace  # of clients that react nobody knows what they will ask
-    answers = Answers.of(len(known), deployment.views)
+    answers = OutcomeBuffer.of(len(known), deployment.views)
     router = Router(known, routing, scenario.deployment.nodes, seed)
-    timeline = Timeline(scenario.faults) if scenario.faults else None
+    timeline = FaultTimeline(scenario.faults) if scenario.faults else None
     if timeline is not None:
-        runtime.spawn(unfold(timeline, deployment, runtime))
+        runtime.spawn(inject_faults(timeline, deployment, runtime))
     # The processor's share is added to the answer rather than waited for: it saves an event for each request.
     ahead = router.known and not clients and not deployment.servers and not deployment.processes
     due = known.time - runtime.epoch
     limit = scenario.limit.limit()
-    sending = Sending(limit, deployment, runtime, router, answers, timeline, ahead, scenario.warmup)
+    sending = Dispatcher(limit, deployment, runtime, router, answers, timeline, ahead, scenario.warmup)
     if scenario.warmup > 0.0 and not ahead:
         runtime.spawn(_warm_up(scenario.warmup, deployment, runtime))
     record = None
     if clients is None:
-        env.expect(*sending.of_trace(known, due))
+        env.schedule_arrivals(*sending.open_loop(known, due))
     else:
-        record = clients.start(runtime, sending.for_clients(trace.keys), np.random.default_rng([seed, 3]))
+        record = clients.start(runtime, sending.closed_loop(trace.keys), np.random.default_rng([seed, 3]))
     # A closed loop's requests come when they come; what is known of them is how long they go on.
     shown = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
     # Nodes may still tell their store what they admitted; clients may be waiting to ask again.
@@ -83,8 +83,8 @@ def replay(
     grace = 60.0 if clients is None else max(60.0, 2.0 * longest)
     counted = (lambda: len(answers.latency)) if clients else None
     with _rest_uncounted():
-        partial = carry_on(env, shown, progress, interruptible, counted, sending.last_answer, grace)
-    env.forget()  # what it took to send them is not needed any more
+        partial = run_until_done(env, shown, progress, interruptible, counted, sending.last_answer, grace)
+    env.clear_arrivals()  # what it took to send them is not needed any more
     del sending
     asked, outcome, node = (
         known if record is None else record.trace(),
@@ -105,26 +105,26 @@ def replay(
         in_flight = int(np.isnan(outcome.latency[warm:begun]).sum())
         asked, node = asked.only(done, "of an interrupted run"), node[done]
         outcome = outcome.only(done)
-    return Replayed(asked, outcome, node, answers.errors, partial, in_flight)
+    return ReplayResult(asked, outcome, node, answers.errors, partial, in_flight)
 
 
-async def _warm_up(seconds: float, deployment: Deployment, runtime: SimRuntime) -> None:
+async def _warm_up(seconds: float, deployment: Cluster, runtime: SimRuntime) -> None:
     await runtime.sleep(seconds)
     deployment.discount(runtime.env.now)
 
 
 def _wait(
-    deployment: Deployment, due: NDArray[np.float64], node: NDArray[np.int16], outcome: Outcome, warmup: float
+    deployment: Cluster, due: NDArray[np.float64], node: NDArray[np.int16], outcome: OutcomeColumns, warmup: float
 ) -> None:
     """Add to the latencies what the requests that were answered had to wait for the processors of their nodes."""
     sent = int(np.isfinite(outcome.latency).sum())  # all were answered at once, up to where the run was interrupted
-    stay = queued(due[:sent], node[:sent], deployment.cpu)
+    stay = lindley_waits(due[:sent], node[:sent], deployment.cpu)
     outcome.latency[:sent] += stay
     warm = int(np.searchsorted(due[:sent], warmup))
-    stood(deployment.processors, due[:warm], node[:warm], deployment.cpu, stay[:warm])
+    record_batch(deployment.processors, due[:warm], node[:warm], deployment.cpu, stay[:warm])
     if warmup > 0.0:
         deployment.discount(warmup)
-    stood(deployment.processors, due[warm:sent], node[warm:sent], deployment.cpu, stay[warm:])
+    record_batch(deployment.processors, due[warm:sent], node[warm:sent], deployment.cpu, stay[warm:])
 
 
 @contextmanager

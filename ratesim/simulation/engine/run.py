@@ -11,11 +11,11 @@ from ratesim.progress import Progress
 from ratesim.runtime import SimRuntime
 from ratesim.servers import Server
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.backends import Fidelity, decided_by
-from ratesim.simulation.engine.cluster import Deployment, backend_of, build
-from ratesim.simulation.engine.replay import Replayed, replay
-from ratesim.simulation.engine.trace_environment import Calendar
-from ratesim.simulation.results.accuracy import Score, score
+from ratesim.simulation.engine.backends import Fidelity, open_backend
+from ratesim.simulation.engine.cluster import Cluster, backend_of, build_cluster
+from ratesim.simulation.engine.replay import ReplayResult, replay
+from ratesim.simulation.engine.trace_environment import TraceEnvironment
+from ratesim.simulation.results.accuracy import Accuracy, measure_accuracy
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import EPOCH, Candidate, Scenario, ScenarioError
 from ratesim.storage import StorageURL
@@ -40,9 +40,9 @@ def run(
 
     seed: of this replication, scenario.seed unless given. fidelity: what decides behind the modelled network: the `model`,
     the real scripts on fakeredis (`fake`), or a real server, in the same simulated time (`live`): `server`, or one that is
-    started for the run; see `fidelity.decided_by`. trace: the scenario's with that seed, if it was made already. progress:
+    started for the run; see `open_backend`. trace: the scenario's with that seed, if it was made already. progress:
     told of the requests and the simulated time that are done; True shows a bar. interruptible: Ctrl-C does not raise but
-    returns what was simulated so far, marked `partial`. Raises Config, ScenarioError and, `live`, ServerError.
+    returns what was simulated so far, marked `partial`. Raises ConfigurationError, ScenarioError and, `live`, ServerError.
     """
     profile, scenario = profile or Profile.load(), scenario.limited(candidate.algorithm)
     seed = scenario.seed if seed is None else seed
@@ -51,12 +51,12 @@ def run(
     trace = scenario.trace(seed) if trace is None else trace
     cut = (float(trace.time[0]) if len(trace) else EPOCH) + scenario.warmup
     clients = scenario.clients(trace)
-    env = Calendar()
+    env = TraceEnvironment()
     runtime = SimRuntime(env, float(trace.time[0]) if len(trace) else EPOCH)
     routing = candidate.routing or scenario.deployment.routing
     sequence = itertools.count(1).__next__
-    with decided_by(fidelity, scenario, candidate, sequence, server) as real:
-        deployment = build(scenario, candidate, profile, runtime, None if clients else trace, seed, sequence, real)
+    with open_backend(fidelity, scenario, candidate, sequence, server) as real:
+        deployment = build_cluster(scenario, candidate, profile, runtime, None if clients else trace, seed, sequence, real)
         played = replay(scenario, routing, deployment, env, runtime, trace, clients, seed, progress, interruptible)
     limit = scenario.limit.limit()
     counted, scored = played, _scored(limit, played, cut)
@@ -66,14 +66,14 @@ def run(
         scenario=scenario,
         candidate=candidate,
         seed=seed,
-        began=runtime.epoch,
+        start_time=runtime.epoch,
         trace=counted.trace,
         **counted.outcome._asdict(),
         node=counted.node,
-        score=scored,
+        accuracy=scored,
         errors=played.errors,
         l2_operations=deployment.operations,
-        l2_busy=deployment.busy,
+        store_busy_seconds=deployment.busy,
         concurrency=deployment.concurrency,
         bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
         partial=played.partial,
@@ -89,7 +89,7 @@ def run(
     )
 
 
-def _after(cut: float, played: Replayed) -> Replayed:
+def _after(cut: float, played: ReplayResult) -> ReplayResult:
     """What is left of it after a warm-up, the requests from `cut` on. Raises ScenarioError for nothing."""
     rows = played.trace.time >= cut
     if not rows.any():
@@ -100,7 +100,7 @@ def _after(cut: float, played: Replayed) -> Replayed:
     return played._replace(trace=trace, outcome=played.outcome.only(rows), node=played.node[rows])
 
 
-def _scored(limit: Limit, played: Replayed, cut: float) -> Score:
+def _scored(limit: Limit, played: ReplayResult, cut: float) -> Accuracy:
     """Requests that failed are left out; those that were decided without a number (no store was asked) come last."""
     trace, outcome = played.trace, played.outcome
     allowed, failed, sequence = outcome.allowed, outcome.failed, outcome.sequence
@@ -108,10 +108,10 @@ def _scored(limit: Limit, played: Replayed, cut: float) -> Score:
     columns = (trace.key, trace.time, trace.cost, allowed, order)
     if failed.any():  # else nothing is copied: it may be ten million rows
         columns = tuple(each[~failed] for each in columns)  # type: ignore[assignment]
-    return score(limit, *columns, since=cut)
+    return measure_accuracy(limit, *columns, since=cut)
 
 
-def _bytes_per_key(deployment: Deployment, candidate: Candidate, profile: Profile, algorithm: str) -> float:
+def _bytes_per_key(deployment: Cluster, candidate: Candidate, profile: Profile, algorithm: str) -> float:
     """Bytes that one key takes: in the store, and on the one node that knows it."""
     backend = backend_of(candidate)
     url = StorageURL.parse(candidate.storage)
@@ -121,7 +121,7 @@ def _bytes_per_key(deployment: Deployment, candidate: Candidate, profile: Profil
     return total
 
 
-def _store_bytes(deployment: Deployment, candidate: Candidate, profile: Profile, algorithm: str, trace: Trace) -> float:
+def _store_bytes(deployment: Cluster, candidate: Candidate, profile: Profile, algorithm: str, trace: Trace) -> float:
     """Bytes of the shared store with every key that was asked for in it; 0 without a store."""
     if not deployment.servers:
         return 0.0

@@ -7,19 +7,19 @@ from math import inf
 
 from ratesim.limit import Decision
 from ratesim.runtime import Future, SimRuntime
-from ratesim.simulation.cost_model.profile import Backend
-from ratesim.simulation.engine.fault_timeline import Timeline
-from ratesim.simulation.network.wire_size import Metered
-from ratesim.simulation.queueing.fifo_station import Station
-from ratesim.simulation.queueing.processor_sharing import TimeShared
+from ratesim.simulation.cost_model.profile import BackendCosts
+from ratesim.simulation.engine.fault_timeline import FaultTimeline
+from ratesim.simulation.network.wire_size import MeteredBackend
+from ratesim.simulation.queueing.fifo_station import FifoStation
+from ratesim.simulation.queueing.processor_sharing import MultiCoreCPU
 from ratesim.storage.remote.operations import Acquire, Get, Operation
 
-__all__ = ["GroupCommit", "RowLocks", "Server", "changes", "wrote"]
+__all__ = ["GroupCommit", "RowLocks", "StoreServer", "changes", "wrote"]
 
 ASLEEP = 0.004  # seconds without work after which a server costs all of its profile's `wake`; half of them, half of it
 
 
-class Server:
+class StoreServer:
     """meter: who decides, and the bytes of it on the wire. station: its processor, first come, first served; or cores:
     those that its processes share, and None without such.
 
@@ -27,13 +27,15 @@ class Server:
     it.
     """
 
-    def __init__(self, meter: Metered, costs: Backend, runtime: SimRuntime, timeline: Timeline | None = None) -> None:
+    def __init__(
+        self, meter: MeteredBackend, costs: BackendCosts, runtime: SimRuntime, timeline: FaultTimeline | None = None
+    ) -> None:
         self._runtime = runtime
-        self.timeline = timeline or Timeline([])
+        self.timeline = timeline or FaultTimeline([])
         self.meter = meter
         self.costs = costs
-        self.station = Station(costs.concurrency)
-        self.cores = TimeShared(runtime, costs.speedup) if len(costs.speedup) > 1 else None
+        self.station = FifoStation(costs.concurrency)
+        self.cores = MultiCoreCPU(runtime, costs.speedup) if len(costs.speedup) > 1 else None
         self.commit = None if costs.commit is None else GroupCommit()
         self.locks = RowLocks(runtime) if costs.locks else None
         # Whether whoever comes first is decided and answered first.
@@ -73,7 +75,7 @@ class Server:
         return self._awake_until <= outage
 
     @property
-    def processor(self) -> Station | TimeShared:
+    def processor(self) -> FifoStation | MultiCoreCPU:
         """Where batches are served."""
         return self.station if self.cores is None else self.cores
 

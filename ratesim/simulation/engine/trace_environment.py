@@ -1,4 +1,4 @@
-"""`Calendar`: a SimPy environment that is told the times of a trace's requests, instead of being given an event for each."""
+"""A SimPy environment that knows the arrival times of a trace, and so needs no event for each request."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import simpy
 
-__all__ = ["Calendar"]
+__all__ = ["TraceEnvironment"]
 
 
-class Calendar(simpy.Environment):
+class TraceEnvironment(simpy.Environment):
     """A SimPy environment in which something is also to be done at times that are known beforehand.
 
     An event costs its making, its place in a heap and its callbacks; the next of some times in order costs a comparison. Of
@@ -28,14 +28,14 @@ class Calendar(simpy.Environment):
         """How many events there were up to now; times are none. To be asked once, at the end: asking takes a number."""
         return next(self._eid)
 
-    def expect(self, times: Iterable[float], do: Callable[[], None]) -> None:
+    def schedule_arrivals(self, times: Iterable[float], do: Callable[[], None]) -> None:
         """Do this at each of these times: seconds, in order, none before now. They take the place of earlier ones."""
         self._times, self._do = iter(times), do
         self._due = next(self._times, inf)
 
-    def forget(self) -> None:
+    def clear_arrivals(self) -> None:
         """Expect nothing any more."""
-        self.expect((), _nothing)
+        self.schedule_arrivals((), _nothing)
 
     def peek(self) -> float:
         """When something happens next; inf if nothing does."""

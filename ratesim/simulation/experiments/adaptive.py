@@ -1,8 +1,8 @@
 """Inquiries: questions whose next run depends on what the last one found, such as a bisection.
 
 An inquiry is a generator. It yields the jobs whose rows it needs, is sent those rows, in the same order, and returns what it
-found. Inquiries are composed with `yield from`, and those that do not depend on each other with `together`, so that no core
-waits. `pursue` carries one out; it makes each run once, however many inquiries ask for it.
+found. Inquiries are composed with `yield from`, and those that do not depend on each other with `gather`, so that no core
+waits. `run_adaptive` carries one out; it makes each run once, however many inquiries ask for it.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from ratesim.progress import Pace, Progress, shown
-from ratesim.simulation.experiments.executors import Failed, here, on_processes
+from ratesim.progress import Progress, Throughput, progress_bar
+from ratesim.simulation.experiments.executors import JobFailure, run_in_processes, run_inline
 from ratesim.simulation.experiments.job import Job, forget, work
-from ratesim.simulation.experiments.result_store import Kept
+from ratesim.simulation.experiments.result_store import ResultStore
 from ratesim.simulation.scenario.scenario import ScenarioError
 
-__all__ = ["Found", "Inquiry", "InquiryError", "Row", "pursue", "together"]
+__all__ = ["AdaptiveResult", "AdaptiveRuns", "Row", "RunFailedError", "gather", "run_adaptive"]
 
 T = TypeVar("T")
 
 Row: TypeAlias = dict[str, Any]
 """What `RunResult.row` tells of a run."""
 
-Inquiry: TypeAlias = Generator[Sequence[Job], list[Row], T]
+AdaptiveRuns: TypeAlias = Generator[Sequence[Job], list[Row], T]
 
 
-class InquiryError(Exception):
+class RunFailedError(Exception):
     """A run that was needed failed: one line that names it."""
 
 
 @dataclass(frozen=True)
-class Found(Generic[T]):
+class AdaptiveResult(Generic[T]):
     """What an inquiry returned, and the rows of all runs that it asked for, by the keys of their jobs."""
 
     result: T
     rows: dict[str, Row]
 
 
-def together(*inquiries: Inquiry[Any]) -> Inquiry[list[Any]]:
+def gather(*inquiries: AdaptiveRuns[Any]) -> AdaptiveRuns[list[Any]]:
     """Several at the same time; what each returned, in their order."""
     results: list[Any] = [None] * len(inquiries)
     asked: dict[int, Sequence[Job]] = {}
@@ -66,26 +66,26 @@ def together(*inquiries: Inquiry[Any]) -> Inquiry[list[Any]]:
     return results
 
 
-def pursue(
-    inquiry: Inquiry[T],
+def run_adaptive(
+    inquiry: AdaptiveRuns[T],
     *,
     processes: int | None = None,
     out: Path | None = None,
     known: Mapping[str, Row] | None = None,
     progress: Progress | bool | None = None,
     expected: int | None = None,
-) -> Found[T]:
+) -> AdaptiveResult[T]:
     """Carry an inquiry out. processes: as many as cores; the numbers are the same. out: a directory that keeps every row as
     soon as there is one, and in which rows are found. known: rows that need not be made. progress: called with (done, asked
     for up to now, what is next), in runs, or in requests where it is said how many are `expected`, about.
 
-    Raises ScenarioError, InquiryError, KeptError, ClusterError, KeyboardInterrupt, and what the inquiry raises.
+    Raises ScenarioError, RunFailedError, ResultStoreError, ClusterError, KeyboardInterrupt, and what the inquiry raises.
     """
-    kept = None if out is None else Kept(out)
+    kept = None if out is None else ResultStore(out)
     rows: dict[str, Row] = {}
     todo: deque[Job] = deque()
     waited: set[str] = set()
-    pace, counted = Pace(), {"made": 0, "requests": 0, "live": 0, "simulated": 0.0}
+    pace, counted = Throughput(), {"made": 0, "requests": 0, "live": 0, "simulated": 0.0}
 
     def find(batch: Sequence[Job]) -> None:
         """What is known of it; the rest is to be made."""
@@ -100,7 +100,7 @@ def pursue(
                 waited.add(job.key)
                 todo.append(job)
 
-    with shown(progress) as tell, closing(inquiry):
+    with progress_bar(progress) as tell, closing(inquiry):
 
         def show(what: str) -> None:
             requests = int(max(counted["live"], counted["requests"]))
@@ -115,12 +115,12 @@ def pursue(
             if requests:
                 show("running")
 
-        def add(job: Job, row: Row | Failed) -> None:
-            if isinstance(row, Failed):
+        def add(job: Job, row: Row | JobFailure) -> None:
+            if isinstance(row, JobFailure):
                 kind, _, what = row.reason.partition(": ")
                 if kind == ScenarioError.__name__:  # what was asked cannot be run
                     raise ScenarioError(what)
-                error = InquiryError(f"{job}: {row.reason}")
+                error = RunFailedError(f"{job}: {row.reason}")
                 if row.told:
                     error.add_note(row.told)
                 raise error
@@ -140,7 +140,7 @@ def pursue(
                 find(batch)
                 if todo and workers is None:  # the queue grows as the inquiry goes on, and the workers stay
                     show("starting")
-                    workers = here(work, todo, beat) if cores == 1 else on_processes(work, todo, cores, beat)
+                    workers = run_inline(work, todo, beat) if cores == 1 else run_in_processes(work, todo, cores, beat)
                 while waited:
                     assert workers is not None
                     came = next(workers, None)
@@ -148,7 +148,7 @@ def pursue(
                     add(*came)
                 batch = inquiry.send([rows[job.key] for job in batch])
         except StopIteration as end:
-            return Found(end.value, rows)
+            return AdaptiveResult(end.value, rows)
         finally:
             if workers is not None:
                 workers.close()

@@ -1,7 +1,7 @@
 """Workers: who carries out jobs that do not depend on each other. This process, others on this machine, or a Dask cluster.
 
-Each of the three yields (job, result) as results come, in any order, and `Failed` for a job that gave none. A worker that
-dies takes no result with it: its job is done again.
+Each of the three yields (job, result) as results come, in any order, and `JobFailure` for a job that gave none. A
+worker that dies takes no result with it: its job is done again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ratesim.progress import Progress
 
-__all__ = ["ClusterError", "Failed", "Work", "here", "on_dask", "on_processes"]
+__all__ = ["ClusterError", "JobFailure", "Work", "run_in_processes", "run_inline", "run_on_dask"]
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -45,17 +45,17 @@ class ClusterError(Exception):
 
 
 @dataclass(frozen=True)
-class Failed:
+class JobFailure:
     """A job without a result. reason: one line. told: the traceback, where there is one."""
 
     reason: str
     told: str = ""
 
 
-Results: TypeAlias = Generator[tuple[J, "R | Failed"], None, None]
+Results: TypeAlias = Generator[tuple[J, "R | JobFailure"], None, None]
 
 
-def here(work: Work[J, R], jobs: Sequence[J], beat: Beat) -> Results[J, R]:
+def run_inline(work: Work[J, R], jobs: Sequence[J], beat: Beat) -> Results[J, R]:
     """One after the other, in this process. A deque of jobs may grow while results are taken, and is left empty."""
     waiting = jobs if isinstance(jobs, deque) else deque(jobs)
     while waiting:
@@ -63,7 +63,7 @@ def here(work: Work[J, R], jobs: Sequence[J], beat: Beat) -> Results[J, R]:
         yield job, _attempt(work, job, beat)
 
 
-def on_processes(work: Work[J, R], jobs: Sequence[J], processes: int, beat: Beat) -> Results[J, R]:
+def run_in_processes(work: Work[J, R], jobs: Sequence[J], processes: int, beat: Beat) -> Results[J, R]:
     """On so many processes of this machine. They end with this one, also when it is killed.
 
     A deque of jobs may grow while results are taken, and is left empty; the processes stay until no job is left.
@@ -83,18 +83,21 @@ def on_processes(work: Work[J, R], jobs: Sequence[J], processes: int, beat: Beat
                 if deaths < ALONE:
                     suspects.appendleft(job)
                 else:
-                    yield job, Failed(f"its process died each of {1 + ALONE} times, the last {ALONE} with no other job near")
+                    yield (
+                        job,
+                        JobFailure(f"its process died each of {1 + ALONE} times, the last {ALONE} with no other job near"),
+                    )
 
 
 def _together(
     work: Work[J, R], waiting: deque[J], processes: int, beat: Beat, ahead: int
-) -> Generator[tuple[J, R | Failed], None, list[J]]:
+) -> Generator[tuple[J, R | JobFailure], None, list[J]]:
     """Jobs from the left of `waiting`, until there are none or a process dies; then those that were under way.
 
     ahead: jobs that are handed out before a process is free for them, so that none waits for this one.
     """
     context = multiprocessing.get_context("spawn")  # forking a process that runs threads may deadlock
-    running: dict[Future[R | Failed], J] = {}
+    running: dict[Future[R | JobFailure], J] = {}
     with _pool(context, processes) as (pool, count):
         known = 0
         while waiting or running:
@@ -113,7 +116,7 @@ def _together(
                 done, _ = wait(running)
             for future in [future for future in running if future in done and _came_back(future)]:
                 error = future.exception()
-                yield running.pop(future), Failed(_line(error)) if error else future.result()
+                yield running.pop(future), JobFailure(_line(error)) if error else future.result()
             beat(count[_REQUESTS] - known)
             known = count[_REQUESTS]
             if not whole:
@@ -192,14 +195,14 @@ def _end_with(reader: Connection) -> None:
         os._exit(1)
 
 
-def _elsewhere(work: Work[J, R], job: J) -> R | Failed:
+def _elsewhere(work: Work[J, R], job: J) -> R | JobFailure:
     def beat(requests: int) -> None:
         _count[_REQUESTS] += requests
 
     return _attempt(work, job, beat)
 
 
-def _attempt(work: Work[J, R], job: J, beat: Beat) -> R | Failed:
+def _attempt(work: Work[J, R], job: J, beat: Beat) -> R | JobFailure:
     told = 0
 
     def progress(done: int, total: int, what: str) -> None:
@@ -210,14 +213,14 @@ def _attempt(work: Work[J, R], job: J, beat: Beat) -> R | Failed:
     try:
         return work(job, progress)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on, and it is reported by name
-        return Failed(_line(error), traceback.format_exc())
+        return JobFailure(_line(error), traceback.format_exc())
 
 
 def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def on_dask(work: Work[J, R], jobs: Sequence[J], address: str) -> Results[J, R]:
+def run_on_dask(work: Work[J, R], jobs: Sequence[J], address: str) -> Results[J, R]:
     """On the workers of an existing Dask cluster, which must have the same ratesim installed. address: its scheduler's.
 
     The cluster itself gives the job of a dead worker to another, as often as its `allowed-failures` says. Raises
@@ -241,13 +244,13 @@ def on_dask(work: Work[J, R], jobs: Sequence[J], address: str) -> Results[J, R]:
                 if future.status == "finished":
                     yield job, future.result()
                 elif future.status == "error":
-                    yield job, Failed(_line(future.exception()))
+                    yield job, JobFailure(_line(future.exception()))
                 else:
-                    yield job, Failed(f"the cluster gave it up: {future.status}")
+                    yield job, JobFailure(f"the cluster gave it up: {future.status}")
                 future.release()
         finally:
             client.cancel(list(running))
 
 
-def _quietly(work: Work[J, R], job: J) -> R | Failed:
+def _quietly(work: Work[J, R], job: J) -> R | JobFailure:
     return _attempt(work, job, lambda requests: None)

@@ -21,7 +21,7 @@ from ratesim.algorithms import get
 from ratesim.progress import Progress
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.run import run
-from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.simulation.scenario.grid import variants
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.scenario.workload import READ
@@ -96,7 +96,7 @@ def jobs_of(
     for variant in variants(scenario, grid):
         asked = variant.scenario
         log = None if asked.workload.log is None else _log_digest(asked.workload.log)
-        chosen = tuple(candidates or catalogue(asked))
+        chosen = tuple(candidates or default_candidates(asked))
         names = [candidate.name for candidate in chosen]
         for name in names:
             if names.count(name) > 1:

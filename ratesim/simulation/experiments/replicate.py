@@ -23,11 +23,11 @@ from scipy.special import stdtrit
 from ratesim.progress import Progress
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.job import Job, jobs_of
-from ratesim.simulation.experiments.sweep import Finished, carry_out
+from ratesim.simulation.experiments.sweep import JobResults, run_jobs
 from ratesim.simulation.scenario.grid import is_field
 from ratesim.simulation.scenario.scenario import Candidate, Requirements, Scenario, ScenarioError
 
-__all__ = ["Precision", "Replicated", "half_width", "paired", "replicate"]
+__all__ = ["Precision", "ReplicationResult", "half_width", "paired_differences", "replicate"]
 
 METRICS = ("latency_p99", "over_admission")
 
@@ -57,7 +57,7 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class Replicated:
+class ReplicationResult:
     """results: the table of all runs, as of `sweep`. precision: one for each candidate and metric. partial: interrupted."""
 
     results: pd.DataFrame
@@ -92,7 +92,7 @@ def replicate(
     scheduler: str | None = None,
     out: Path | None = None,
     progress: Progress | bool | None = None,
-) -> Replicated:
+) -> ReplicationResult:
     """Run every candidate until what the requirements name is known to within `share` of its threshold.
 
     share: of the threshold, for the half-width of the 95 % interval. budget: runs, of all candidates together. least:
@@ -115,7 +115,7 @@ def replicate(
     known: dict[str, dict[str, Any]] = {}
     while True:
         jobs = [job for group, count in zip(groups, counts, strict=True) for job in group.jobs(count)]
-        finished = carry_out(jobs, processes, scheduler, out, progress, known)
+        finished = run_jobs(jobs, processes, scheduler, out, progress, known)
         known = finished.rows
         precision = [group.precision(finished) for group in groups]
         granted = [0] * len(groups)
@@ -123,7 +123,7 @@ def replicate(
             more = [group.more(each) for group, each in zip(groups, precision, strict=True)]
             granted = _granted(more, budget - sum(counts))
         if not any(granted):
-            return Replicated(finished.table(), tuple(each for own in precision for each in own), finished.partial)
+            return ReplicationResult(finished.table(), tuple(each for own in precision for each in own), finished.partial)
         counts = [count + extra for count, extra in zip(counts, granted, strict=True)]
 
 
@@ -139,7 +139,7 @@ class _Group:
     def jobs(self, count: int) -> list[Job]:
         return [replace(self._first, seed=self._first.seed + k) for k in range(count)]
 
-    def precision(self, finished: Finished) -> list[Precision]:
+    def precision(self, finished: JobResults) -> list[Precision]:
         rows = [finished.rows[job.key] for job in finished.jobs if self._owns(job) and job.key in finished.rows]
         return [self._judged(metric, [row[metric] for row in rows]) for metric in self.thresholds]
 
@@ -194,7 +194,7 @@ def _granted(asked: list[int], left: int) -> list[int]:
     return granted
 
 
-def paired(results: pd.DataFrame, reference: str, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+def paired_differences(results: pd.DataFrame, reference: str, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
     """By how much each candidate differs from a reference one: metric - metric of the reference, by seed.
 
     results: of `sweep` or `replicate`. One row for each point of the grid, candidate and metric: `difference`, the mean over

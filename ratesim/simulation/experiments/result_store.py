@@ -15,16 +15,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["Kept", "KeptError", "discard", "rows_of"]
+__all__ = ["ResultStore", "ResultStoreError", "delete", "read_rows"]
 
 MANY = 256  # files that are merged into one; each takes about 15 kB, however short its row
 
 
-class KeptError(Exception):
+class ResultStoreError(Exception):
     """A file of results that cannot be read: one line that names it and the remedy."""
 
 
-class Kept:
+class ResultStore:
     """The results in a directory, which is made when there is a first one.
 
     `parts/` holds the rows of all jobs that were ever finished here, and `results.parquet` the last table. Sweeps may share
@@ -35,7 +35,7 @@ class Kept:
         self.table = folder / "results.parquet"
         self._parts = folder / "parts"
         if folder.exists() and not folder.is_dir():
-            raise KeptError(f"{folder}: is a file; name a directory for the results")
+            raise ResultStoreError(f"{folder}: is a file; name a directory for the results")
         self._rows = self._read()
 
     def __contains__(self, key: str) -> bool:
@@ -88,8 +88,8 @@ class Kept:
             path.unlink(missing_ok=True)
 
 
-def rows_of(file: Path) -> dict[str, dict[str, Any]]:
-    """The rows of a table that has a column `key`, by that; none of one that has not, or is not there. Raises KeptError."""
+def read_rows(file: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a table by its column `key`; none where there is no such column or no table. Raises ResultStoreError."""
     table = _table(file) if file.exists() else pa.table({})
     return _rows(table) if "key" in table.column_names else {}
 
@@ -98,8 +98,8 @@ def _rows(table: pa.Table) -> dict[str, dict[str, Any]]:
     return {row.pop("key"): row for row in table.to_pylist()}
 
 
-def discard(folder: Path) -> None:
-    """Remove what a `Kept` has written there, and the directory unless somebody else's files are in it."""
+def delete(folder: Path) -> None:
+    """Remove what a `ResultStore` has written there, and the directory unless somebody else's files are in it."""
     for path in [*folder.glob("parts/*.parquet"), *folder.glob("parts/.*.partial"), folder / "results.parquet"]:
         path.unlink(missing_ok=True)
     for directory in (folder / "parts", folder):
@@ -111,4 +111,4 @@ def _table(path: Path) -> pa.Table:
     try:
         return pq.ParquetFile(path).read()
     except pa.ArrowInvalid as error:
-        raise KeptError(f"{path}: is no whole parquet file; delete it, and its runs are made again") from error
+        raise ResultStoreError(f"{path}: is no whole parquet file; delete it, and its runs are made again") from error

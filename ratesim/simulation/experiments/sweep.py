@@ -13,14 +13,14 @@ from typing import Any, cast
 
 import pandas as pd
 
-from ratesim.progress import Pace, Progress, shown
+from ratesim.progress import Progress, Throughput, progress_bar
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.experiments.executors import Beat, Failed, Results, here, on_dask, on_processes
+from ratesim.simulation.experiments.executors import Beat, JobFailure, Results, run_in_processes, run_inline, run_on_dask
 from ratesim.simulation.experiments.job import Job, forget, jobs_of, work
-from ratesim.simulation.experiments.result_store import Kept
+from ratesim.simulation.experiments.result_store import ResultStore
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
-__all__ = ["Finished", "SweepError", "carry_out", "sweep", "table"]
+__all__ = ["JobResults", "SweepError", "run_jobs", "sweep", "table"]
 
 
 class SweepError(Exception):
@@ -52,26 +52,26 @@ def sweep(
     killed goes on from there. progress: as for `run`.
 
     Ctrl-C ends it with the rows that are done; then the column `partial` is true in all of them, as is `attrs["partial"]`.
-    Raises ScenarioError before anything runs, ClusterError, KeptError, and, after the others have run, SweepError.
+    Raises ScenarioError before anything runs, ClusterError, ResultStoreError, and, after the others have run, SweepError.
     """
     jobs = jobs_of(scenario, candidates, seeds, grid, profile or Profile.load())
-    return carry_out(jobs, processes, scheduler, out, progress).table()
+    return run_jobs(jobs, processes, scheduler, out, progress).table()
 
 
-class Finished:
+class JobResults:
     """What came of jobs. rows: by key. failed: those without a row, unless it was interrupted before their turn."""
 
-    def __init__(self, jobs: Sequence[Job], kept: Kept | None, known: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(self, jobs: Sequence[Job], kept: ResultStore | None, known: Mapping[str, dict[str, Any]]) -> None:
         self.jobs = jobs
         self.rows = {job.key: known[job.key] for job in jobs if job.key in known}
-        self.failed: list[tuple[Job, Failed]] = []
+        self.failed: list[tuple[Job, JobFailure]] = []
         self.partial = False
         self._kept = kept
         if kept is not None:
             self.rows |= {job.key: kept[job.key] for job in jobs if job.key in kept}
 
-    def add(self, job: Job, result: dict[str, Any] | Failed) -> None:
-        if isinstance(result, Failed):
+    def add(self, job: Job, result: dict[str, Any] | JobFailure) -> None:
+        if isinstance(result, JobFailure):
             self.failed.append((job, result))
             return
         self.rows[job.key] = result
@@ -93,22 +93,22 @@ class Finished:
         return results
 
 
-def carry_out(
+def run_jobs(
     jobs: Sequence[Job],
     processes: int | None,
     scheduler: str | None,
     out: Path | None,
     progress: Progress | bool | None,
     known: Mapping[str, dict[str, Any]] | None = None,
-) -> Finished:
+) -> JobResults:
     """Run the jobs of which there is no row yet, neither in `out` nor in `known`; see `sweep`."""
-    finished = Finished(jobs, None if out is None else Kept(out), known or {})
+    finished = JobResults(jobs, None if out is None else ResultStore(out), known or {})
     todo = list({job.key: job for job in jobs if job.key not in finished.rows}.values())
     found = len(jobs) - len(todo)
-    pace = Pace()
+    pace = Throughput()
     counted = {"requests": 0, "simulated": 0.0, "live": 0, "done": 0}
 
-    with shown(progress) as tell:
+    with progress_bar(progress) as tell:
 
         def show(what: str) -> None:
             requests = int(max(counted["live"], counted["requests"]))
@@ -126,7 +126,7 @@ def carry_out(
                 for job, result in results:
                     finished.add(job, result)
                     counted["done"] += 1
-                    if not isinstance(result, Failed):
+                    if not isinstance(result, JobFailure):
                         counted["requests"] += result["requests"]
                         counted["simulated"] += result["simulated_seconds"]
                     show(str(job))
@@ -140,9 +140,9 @@ def carry_out(
 
 def _workers(jobs: list[Job], processes: int | None, scheduler: str | None, beat: Beat) -> Results[Job, dict[str, Any]]:
     if scheduler is not None:
-        return on_dask(work, jobs, scheduler)
+        return run_on_dask(work, jobs, scheduler)
     processes = min(processes or os.cpu_count() or 1, len(jobs))
-    return here(work, jobs, beat) if processes <= 1 else on_processes(work, jobs, processes, beat)
+    return run_inline(work, jobs, beat) if processes <= 1 else run_in_processes(work, jobs, processes, beat)
 
 
 def table(jobs: Sequence[Job], rows: Mapping[str, Mapping[str, Any]], partial: bool) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ratesim.simulation.network.links import code_of
 from traffic import Trace
 
-__all__ = ["LeastOutstanding", "Router", "Routing", "holder", "route"]
+__all__ = ["LeastOutstanding", "Router", "Routing", "consistent_hash", "route"]
 
 Routing = Literal["round_robin", "random", "sticky", "key_hash", "least_outstanding"]
 
@@ -26,7 +26,7 @@ def route(trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> Nodes | 
     """The node of each request, shape (len(trace),); None where it depends on what becomes of the others.
 
     round_robin: in turn. random: any, by `seed`. sticky: a session stays where it is. key_hash: a key stays where it is, on
-    a ring (`holder`). least_outstanding: see there.
+    a ring (`consistent_hash`). least_outstanding: see there.
     """
     if routing == "round_robin":
         return np.arange(len(trace), dtype=np.int64) % nodes
@@ -35,7 +35,7 @@ def route(trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> Nodes | 
     if routing == "sticky":
         return _spread(trace.session, nodes)
     if routing == "key_hash":
-        return holder(trace.keys, range(nodes))[trace.key]
+        return consistent_hash(trace.keys, range(nodes))[trace.key]
     return None
 
 
@@ -45,7 +45,7 @@ def _spread(sessions: NDArray[np.int64], nodes: int) -> Nodes:
     return ((mixed >> np.uint64(33)) % np.uint64(nodes)).astype(np.int64)
 
 
-def holder(keys: Sequence[str], nodes: Sequence[int]) -> Nodes:
+def consistent_hash(keys: Sequence[str], nodes: Sequence[int]) -> Nodes:
     """The node that each key belongs to, of those that are there: consistent hashing (Karger et al., STOC 1997).
 
     Every node stands at 128 points of a ring, and a key belongs to the next point. So where a node goes, only its keys move,
@@ -117,7 +117,7 @@ class Router:
         elif self._routing == "sticky":
             node = int(_spread(np.array([session]), self._nodes)[0])
         elif self._routing == "key_hash":
-            node = self._heir(key, tuple(range(self._nodes)))
+            node = self._failover_node(key, tuple(range(self._nodes)))
         else:
             node = -1
         self.node.append(node)
@@ -128,7 +128,7 @@ class Router:
             self.node[i] = self._least.send()
         return self.node[i]
 
-    def divert(self, i: int, alive: Sequence[int]) -> int:
+    def reroute(self, i: int, alive: Sequence[int]) -> int:
         """The node of a request that was sent, once the balancer has seen who is there: its own if that is, else another; -1
         and nothing outstanding, if nobody is."""
         node = self.node[i]
@@ -138,16 +138,16 @@ class Router:
         if not alive:
             return -1
         hashed = self._routing == "key_hash"
-        node = self._heir(self._key[i], tuple(alive)) if hashed else alive[node % len(alive)]
+        node = self._failover_node(self._key[i], tuple(alive)) if hashed else alive[node % len(alive)]
         self.node[i] = node
         if not self.known:
             self._least.took(node)
         return node
 
-    def _heir(self, key: int, alive: tuple[int, ...]) -> int:
+    def _failover_node(self, key: int, alive: tuple[int, ...]) -> int:
         heirs = self._heirs.get(alive)
         if heirs is None:
-            heirs = self._heirs[alive] = holder(self._names, alive)
+            heirs = self._heirs[alive] = consistent_hash(self._names, alive)
         return int(heirs[key])
 
     def answered(self, i: int) -> None:

@@ -23,13 +23,13 @@ from ratesim.storage.redis import RedisDriver
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation
 from ratesim.storage.urls import StorageURL
 
-__all__ = ["Backing", "Metered", "PostgresWire", "RedisWire", "Wire", "wire_of"]
+__all__ = ["Backend", "MeteredBackend", "PostgresWire", "RedisWire", "Wire", "wire_of"]
 
 ALWAYS, SELDOM = 64, 251  # operations of a kind that are all measured, and of how many later batches one is; a prime, so
 # that no rhythm of the traffic keeps step with it
 
 
-class Backing(Protocol):
+class Backend(Protocol):
     """Decides at once, at the virtual instant at which it is asked."""
 
     def execute(self, batch: Sequence[Operation]) -> list[object]: ...
@@ -43,7 +43,7 @@ class Wire(Protocol):
     def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int: ...
 
 
-class Metered:
+class MeteredBackend:
     """A backing, and the bytes that reach it and that it answers.
 
     Batches are alike, and packing one takes longer than to simulate it: after the first 64 operations of a kind one batch
@@ -51,7 +51,7 @@ class Metered:
     storage/footprint.py).
     """
 
-    def __init__(self, backing: Backing, wire: Wire) -> None:
+    def __init__(self, backing: Backend, wire: Wire) -> None:
         self.backing = backing
         self._wire = wire
         # By the kind of a batch's first operation: batches, operations, and of the measured ones operations, bytes in, out;

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ratesim.simulation.queueing.station_stats import Account
+from ratesim.simulation.queueing.station_stats import StationStats
 
-__all__ = ["Station", "queued", "stood"]
+__all__ = ["FifoStation", "lindley_waits", "record_batch"]
 
 CHUNK = 3 * 2048  # numbers that are noted before the account takes them: 48 kB
 
 
-class Station:
+class FifoStation:
     """`concurrency` servers; arrivals must come in order of time. What happens is kept account of, and checked.
 
     account: up to a moment ago; all of it once the station is closed.
@@ -33,7 +33,7 @@ class Station:
         self._free = [0.0] * concurrency
         heapify(self._free)
         self.in_order = concurrency == 1  # whether customers leave in the order in which they came
-        self.account = Account(concurrency)
+        self.account = StationStats(concurrency)
         self._noted = array("d")  # arrival, service and end of one customer after the other
         self._note = self._noted.append
 
@@ -96,7 +96,7 @@ class Station:
             self.account.add(*np.ascontiguousarray(noted.T))
 
 
-def queued(arrival: NDArray[np.float64], queue: NDArray[np.integer[Any]], service: float) -> NDArray[np.float64]:
+def lindley_waits(arrival: NDArray[np.float64], queue: NDArray[np.integer[Any]], service: float) -> NDArray[np.float64]:
     """Seconds in the system, waiting and service, of customers that are all known: Lindley's recursion at once.
 
     arrival: in order, shape (n,). queue: which of several equal single servers each goes to. service: the same for all.
@@ -110,14 +110,14 @@ def queued(arrival: NDArray[np.float64], queue: NDArray[np.integer[Any]], servic
     return stay
 
 
-def stood(
-    stations: Sequence[Station],
+def record_batch(
+    stations: Sequence[FifoStation],
     arrival: NDArray[np.float64],
     queue: NDArray[np.integer[Any]],
     service: float,
     stay: NDArray[np.float64],
 ) -> None:
-    """Enter what `queued` found into the account of the stations that it was about."""
+    """Enter what `lindley_waits` found into the account of the stations that it was about."""
     order = np.argsort(queue, kind="stable")
     ends = np.searchsorted(queue[order], np.arange(len(stations) + 1))
     for station, first, last in zip(stations, ends[:-1].tolist(), ends[1:].tolist(), strict=True):

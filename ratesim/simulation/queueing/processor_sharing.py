@@ -20,15 +20,15 @@ import numpy as np
 import simpy
 
 from ratesim.runtime import Future, SimRuntime
-from ratesim.simulation.queueing.station_stats import SharedAccount
+from ratesim.simulation.queueing.station_stats import SharedStationStats
 
-__all__ = ["EventLoop", "Sharing", "TimeShared"]
+__all__ = ["EventLoopCPU", "MultiCoreCPU", "ProcessorSharing"]
 
 CHUNK = 2048  # who have left, before the account is told
 CLOSE = 1e-9  # seconds: who would leave so soon leaves now, since virtual time is rounded
 
 
-class Sharing(ABC):
+class ProcessorSharing(ABC):
     """The common half: who is inside, and when the first of them leaves. Subclasses say how fast virtual time goes.
 
     busy: seconds asked for. account: who was inside, up to a moment ago; all of it once this is closed.
@@ -44,7 +44,7 @@ class Sharing(ABC):
         self._alone: _Alone | None = None  # the one who is there, as long as nobody else comes
         self._count = 0
         self.busy = self._stays = self._services = 0.0
-        self.account = SharedAccount()
+        self.account = SharedStationStats()
         self._came, self._left = array("d"), array("d")  # since the account was told
 
     @property
@@ -184,7 +184,7 @@ class _Alone(NamedTuple):
     sleep: Awaitable[None]
 
 
-class EventLoop(Sharing):
+class EventLoopCPU(ProcessorSharing):
     """An asyncio process: in each turn of its event loop everybody under way takes one step.
 
     So what is under way ends in the order in which it began, large or small, after as many turns; and a turn lasts as long
@@ -206,7 +206,7 @@ class EventLoop(Sharing):
         return 1.0 / max(self._look + self._work, 1e-9)
 
 
-class TimeShared(Sharing):
+class MultiCoreCPU(ProcessorSharing):
     """Cores that an operating system shares among processes, an equal part of the time to each. Virtual time is that part.
 
     speedup: {processes: what they get done together, over what one does}; straight lines between.

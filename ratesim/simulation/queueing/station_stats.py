@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["BINS", "Account", "Bins", "Counted", "SharedAccount"]
+__all__ = ["BINS", "Bins", "SharedStationStats", "StationStats", "Totals"]
 
 BINS = 512  # at most; when time goes beyond, neighbours become one
 NARROWEST = 2.0**-10  # seconds: widths are powers of two, so that the bins of two stations fit into one another
@@ -43,9 +43,9 @@ class Bins(NamedTuple):
     peak: NDArray[np.int64]
 
 
-class Counted(NamedTuple):
+class Totals(NamedTuple):
     """What figures are made of: all that was observed, or what came after a warm-up. seconds: how long that was. customers:
-    who came, and lost, by a crash. inside, served: areas, as of an `Account`. peak: the most inside at once."""
+    who came, and lost, by a crash. inside, served: areas, as of an `StationStats`. peak: the most inside at once."""
 
     seconds: float
     customers: int
@@ -55,7 +55,7 @@ class Counted(NamedTuple):
     peak: int
 
 
-class Account:
+class StationStats:
     """Adds up what is told of a station as it goes on, in memory that does not grow.
 
     arrivals: customers. stays, services: seconds that they are inside, and served, as the station has it. lost: customers
@@ -70,7 +70,7 @@ class Account:
         self._inside, self._served = np.zeros(BINS), np.zeros(BINS)
         self._peak = np.zeros(BINS, np.int64)
         self._most = 0  # inside at once, since figures count
-        self._before = Counted(0.0, 0, 0, 0.0, 0.0, 0)
+        self._before = Totals(0.0, 0, 0, 0.0, 0.0, 0)
         self._opened = 0.0  # nobody is served before
         self._last_begin = -inf
         self._begins = self._ends = NOBODY  # of who is inside at `until`
@@ -97,10 +97,10 @@ class Account:
         return int(self._peak.max())
 
     @property
-    def counted(self) -> Counted:
+    def totals(self) -> Totals:
         """What figures are made of, until `until`."""
         seconds, customers, lost, inside, served, _ = self._before
-        return Counted(
+        return Totals(
             self.until - seconds,
             self.arrivals - customers,
             self.lost - lost,
@@ -115,7 +115,7 @@ class Account:
         self._begin_figures(len(self._ends))
 
     def _begin_figures(self, number: int) -> None:
-        self._before = Counted(self.until, self.arrivals, self.lost, self.inside, self.served, 0)
+        self._before = Totals(self.until, self.arrivals, self.lost, self.inside, self.served, 0)
         self._most = number
 
     def add(self, arrival: Times, service: Times, end: Times) -> None:
@@ -159,7 +159,7 @@ class Account:
 
         inside = rate * stay, and waiting = rate * wait.
         """
-        counted, before = self.counted, self._before
+        counted, before = self.totals, self._before
         seconds, customers = max(counted.seconds, NARROWEST), max(counted.customers, 1)
         # By the laws that were proven, the areas until then are the stays and the services until then.
         stays, services = self.stays - before.inside, self.services - before.served
@@ -237,7 +237,7 @@ class Account:
         self._peak[BINS // 2 :] = 0
 
 
-class SharedAccount(Account):
+class SharedStationStats(StationStats):
     """The same of a processor that all who are inside share: nobody waits, and it serves whenever somebody is there."""
 
     def __init__(self) -> None:
@@ -264,7 +264,7 @@ class SharedAccount(Account):
         self.until = to
 
     def discount(self, at: float) -> None:
-        """See `Account.discount`; it has been counted until then."""
+        """See `StationStats.discount`; it has been counted until then."""
         self._begin_figures(self._number)
 
     def end(self, unfinished: float) -> None:

@@ -15,7 +15,7 @@ from ratesim.limit import Limit
 from ratesim.simulation.results.jit_cache import load
 from ratesim.simulation.results.oracle import exact
 
-__all__ = ["Score", "Worst", "score"]
+__all__ = ["Accuracy", "WorstWindow", "measure_accuracy"]
 
 ROWS = 1 << 20  # that are looked at together, and as many more as the last key among them has
 
@@ -26,7 +26,7 @@ _heaviest = njit(cache=True, nogil=True)(_heaviest)
 """
 
 
-class Worst(NamedTuple):
+class WorstWindow(NamedTuple):
     """The heaviest window of a run: [start, end) in seconds since the epoch, of the key with this index."""
 
     key: int
@@ -34,7 +34,7 @@ class Worst(NamedTuple):
     end: float
 
 
-class Score(msgspec.Struct, frozen=True):
+class Accuracy(msgspec.Struct, frozen=True):
     """What a run admitted against what the oracle did. Ratios are of the oracle's total: 0/0 counts as 0, x/0 is inf.
 
     After a warm-up, totals are of the requests since its end, the cut, and so are the windows of `worst_excess`. What is
@@ -60,10 +60,10 @@ class Score(msgspec.Struct, frozen=True):
     worst_excess: float
     exact_total: float
     admitted_total: float
-    worst: Worst | None
+    worst: WorstWindow | None
 
 
-def score(
+def measure_accuracy(
     limit: Limit,
     key: ArrayLike,
     stamp: ArrayLike,
@@ -71,7 +71,7 @@ def score(
     admitted: ArrayLike,
     order: ArrayLike | None = None,
     since: float = -inf,
-) -> Score:
+) -> Accuracy:
     """Score n decisions. Requests that got no decision are no rows: leave them out.
 
     key: whole numbers from 0, dense, shape (n,).
@@ -111,7 +111,7 @@ def score(
     permitted = limit.rate
     if bind(limit).algorithm.rule.BURST:
         permitted += limit.rate if limit.burst is None else limit.burst
-    return Score(
+    return Accuracy(
         over_admission=_ratio(fsum(part.over for part in parts), exact_total),
         false_denial=_ratio(fsum(part.short for part in parts), exact_total),
         net_over_admission=_ratio(fsum(part.net for part in parts), exact_total),
@@ -132,7 +132,7 @@ class _Part(NamedTuple):
     exact: float
     admitted: float
     heaviest: float
-    worst: Worst | None
+    worst: WorstWindow | None
 
 
 def _part(
@@ -165,7 +165,7 @@ def _part(
         exact=float(cost[granted].sum()),
         admitted=float(ours.sum()),
         heaviest=heaviest,
-        worst=Worst(int(key[first]), start, start + limit.period) if first >= 0 else None,
+        worst=WorstWindow(int(key[first]), start, start + limit.period) if first >= 0 else None,
     )
 
 

@@ -24,10 +24,10 @@ from typing import Any
 
 import platformdirs
 
-__all__ = ["called_elsewhere", "jitted", "load", "sources"]
+__all__ = ["external_callees", "jit_with_callees", "load", "sources"]
 
 
-def called_elsewhere(functions: Iterable[FunctionType]) -> dict[str, FunctionType]:
+def external_callees(functions: Iterable[FunctionType]) -> dict[str, FunctionType]:
     """The Python functions of other modules that these call, and what those call, by the name under which they do."""
     own = list(functions)
     home = {function.__module__ for function in own}
@@ -52,12 +52,12 @@ def sources(functions: Iterable[FunctionType]) -> str:
 
 
 @cache
-def jitted(function: FunctionType) -> Callable[..., Any]:
+def jit_with_callees(function: FunctionType) -> Callable[..., Any]:
     """The function, compiled, with every Python function that it calls compiled as well; none may call itself."""
     import numba
 
     names = function.__code__.co_names
-    called = {name: jitted(f) for name in names if isinstance(f := function.__globals__.get(name), FunctionType)}
+    called = {name: jit_with_callees(f) for name in names if isinstance(f := function.__globals__.get(name), FunctionType)}
     again = FunctionType(function.__code__, {**function.__globals__, **called}, function.__name__, function.__defaults__)
     compiled: Callable[..., Any] = numba.njit(error_model="numpy")(again)
     return compiled

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ratesim.algorithms import Algorithm, bind
-from ratesim.limit import LARGEST, SMALLEST, InvalidLimit, Limit
-from ratesim.simulation.results.jit_cache import called_elsewhere, load, sources
+from ratesim.limit import LARGEST, SMALLEST, InvalidLimitError, Limit
+from ratesim.simulation.results.jit_cache import external_callees, load, sources
 from traffic import Trace
 
 if TYPE_CHECKING:  # in the generated module they are the algorithm's own; here they stand for any's
@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # Not compiled: called once per limit or state, or not by a loop whose states are long enough.
-_STAYS_PYTHON = ("params", "size", "grain", "grow", "longest", "stored", "working")
+_STAYS_PYTHON = ("params", "size", "time_resolution", "grow", "longest", "stored", "working")
 
 _WIDTH = 0  # in the generated module: floats that `refresh` may write, a constant, so that loops over a state unroll
 
@@ -108,8 +108,8 @@ def exact(
     Returns a bool per request; with remaining=True also the cost that would still be admitted after each, at least 0.
     Takes the memory of `keys` states, 8 bytes for each of their floats; of a sliding_log, of as many entries as the key's
     requests, or the limit and the smallest cost, allow; and of a copy of the requests.
-    Raises ValueError for shapes that differ, keys out of range and times that are not finite; InvalidLimit for costs out of
-    bounds and for a limit that its algorithm does not take.
+    Raises ValueError for shapes that differ, keys out of range and times that are not finite; InvalidLimitError for
+    costs out of bounds and for a limit that its algorithm does not take.
     """
     bound = bind(limit)
     algorithm = bound.algorithm
@@ -120,7 +120,7 @@ def exact(
         ends = np.empty(0, np.int64)
         state = np.zeros(keys * width)  # pages of keys that never come are never touched
     else:
-        assert algorithm.growing is not None
+        assert algorithm.variable_size is not None
         assert bound.head is not None
         width = bound.head
         ends = _ends(limit, key, cost, keys)
@@ -162,7 +162,7 @@ def _columns(key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int) -> tup
     if not np.isfinite(time).all():
         raise ValueError("times must be finite")
     fine = (cost == 0) | ((cost >= SMALLEST) & (cost <= LARGEST))
-    raise InvalidLimit(f"cost {cost[~fine][0]:g}: must be 0, or between {SMALLEST:g} and {LARGEST:g}")
+    raise InvalidLimitError(f"cost {cost[~fine][0]:g}: must be 0, or between {SMALLEST:g} and {LARGEST:g}")
 
 
 def _neighbours(keys: int, size: int) -> int:
@@ -188,13 +188,13 @@ def _apart(place: Ints, values: NDArray[Any]) -> NDArray[Any]:
 def _ends(limit: Limit, key: Ints, cost: Floats, keys: int) -> Ints:
     """Where each key's state ends in one long array, shape (keys + 1,), from 0."""
     algorithm, p, _, _ = bind(limit)
-    assert algorithm.growing is not None
+    assert algorithm.variable_size is not None
     some = cost > 0
     requests = np.bincount(key if some.all() else key[some], minlength=keys)
     smallest = float(cost[some].min()) if some.any() else 1.0
     lengths = np.zeros(int(requests.max(initial=0)) + 1, np.int64)  # by number of requests
     for count in np.flatnonzero(np.bincount(requests)).tolist():
-        lengths[count] = algorithm.growing.longest(p, count, smallest)
+        lengths[count] = algorithm.variable_size.longest(p, count, smallest)
     ends = np.zeros(keys + 1, np.int64)
     np.cumsum(lengths[requests], out=ends[1:])
     return ends
@@ -300,10 +300,10 @@ _LOOPS = {False: inspect.getsource(_replay), True: inspect.getsource(_replay_gro
 def compiled(algorithm: Algorithm, parameters: int, width: int) -> Any:
     """The loop around an algorithm that takes so many parameters, for states of which `refresh` may write `width` floats."""
     rule: Any = algorithm.rule
-    growing = algorithm.growing is not None
+    growing = algorithm.variable_size is not None
     source = _around(inspect.getsource(rule), parameters, width, growing)
     functions = [f for name, f in vars(rule).items() if isinstance(f, FunctionType) and name not in _STAYS_PYTHON]
-    elsewhere = called_elsewhere(f for f in functions if f.__module__ == rule.__name__)
+    elsewhere = external_callees(f for f in functions if f.__module__ == rule.__name__)
     if elsewhere:
         lines = [f"{name} = jitted({name})" for name in elsewhere if "." not in name and hasattr(rule, name)]
         marked = f"# {sources(elsewhere.values())}\n"

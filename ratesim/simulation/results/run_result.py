@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratesim.simulation.queueing.station_stats import Account
-from ratesim.simulation.results.accuracy import Score
+from ratesim.simulation.queueing.station_stats import StationStats
+from ratesim.simulation.results.accuracy import Accuracy
 from ratesim.simulation.results.histogram import Histogram
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import StorageURL
@@ -43,20 +43,20 @@ class RunResult:
     scenario: Scenario
     candidate: Candidate
     seed: int
-    began: float
+    start_time: float
     trace: Trace
     allowed: NDArray[np.bool_]
     failed: NDArray[np.bool_]
     latency: NDArray[np.float64]
     sequence: NDArray[np.int64]
     node: NDArray[np.int16]
-    score: Score
+    accuracy: Accuracy
     errors: dict[str, int]
     l2_operations: int
-    l2_busy: float
+    store_busy_seconds: float
     concurrency: int
     bytes_per_key: float
-    stations: dict[str, Account]
+    stations: dict[str, StationStats]
     bytes_to_store: int
     bytes_from_store: int
     node_bytes: NDArray[np.int64]
@@ -103,9 +103,9 @@ class RunResult:
         answered = self.latency[~self.failed]
         p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
         url = StorageURL.parse(self.candidate.storage)
-        worst = self.score.worst
-        stores = [account.counted for name, account in self.stations.items() if name.startswith("store")]
-        nodes = [account.counted for name, account in self.stations.items() if name.startswith("node")]
+        worst = self.accuracy.worst
+        stores = [account.totals for name, account in self.stations.items() if name.startswith("store")]
+        nodes = [account.totals for name, account in self.stations.items() if name.startswith("node")]
         busy = [node.served / max(self.trace.duration, 1e-9) for node in nodes]
         ages = self.ages()
         return {
@@ -123,11 +123,11 @@ class RunResult:
             "fail_open": int(self.fail_open.sum()),
             "errors": ", ".join(f"{kind} {count}" for kind, count in sorted(self.errors.items())),
             "asked_total": float(self.trace.cost.sum()),
-            "exact_total": self.score.exact_total,
-            "over_admission": self.score.over_admission,
-            "false_denial": self.score.false_denial,
-            "net_over_admission": self.score.net_over_admission,
-            "worst_excess": self.score.worst_excess,
+            "exact_total": self.accuracy.exact_total,
+            "over_admission": self.accuracy.over_admission,
+            "false_denial": self.accuracy.false_denial,
+            "net_over_admission": self.accuracy.net_over_admission,
+            "worst_excess": self.accuracy.worst_excess,
             "worst_key": self.trace.keys[worst.key] if worst else None,
             "worst_start": worst.start if worst else np.nan,
             "jain_nodes": jain(self.by_node()["requests"].to_numpy(float)),
@@ -137,8 +137,8 @@ class RunResult:
             "latency_p99": float(p99),
             "latency_max": float(longest),
             "l2_operations_per_request": self.l2_operations / requests,
-            "l2_busy_per_request": self.l2_busy / requests,
-            "utilisation": self.l2_busy / self.concurrency / max(self.trace.duration, 1e-9),
+            "l2_busy_per_request": self.store_busy_seconds / requests,
+            "utilisation": self.store_busy_seconds / self.concurrency / max(self.trace.duration, 1e-9),
             "store_waiting": float(sum((store.inside - store.served) / max(store.seconds, 1e-9) for store in stores)),
             "store_inside_max": max((store.peak for store in stores), default=0),
             "node_utilisation": float(np.mean(busy)),
@@ -169,7 +169,7 @@ class RunResult:
 
     def _during(self) -> list[NDArray[np.bool_]]:
         """For each fault, which requests were sent while it held; a crash is over when a replica has taken over."""
-        since = self.trace.time - self.began
+        since = self.trace.time - self.start_time
         return [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.befalls]
 
     def decisions(self) -> pd.DataFrame:
@@ -207,18 +207,18 @@ class RunResult:
         return Histogram.of(self.view_age[~np.isnan(self.view_age)])
 
     def queues(self) -> pd.DataFrame:
-        """One row for each station, the store and the nodes' processors; see `Account.summary`."""
+        """One row for each station, the store and the nodes' processors; see `StationStats.summary`."""
         return pd.DataFrame([{"station": name, **account.summary()} for name, account in self.stations.items()])
 
     def queue(self, station: str = "store") -> pd.DataFrame:
-        """A station over time, in bins; see `Account.series`. Raises KeyError for one that this run has not."""
+        """A station over time, in bins; see `StationStats.series`. Raises KeyError for one that this run has not."""
         return self.stations[station].series()
 
     def series(self, seconds: float) -> pd.DataFrame:
         """By bins of so many seconds: begin (seconds after the first request, that of the warm-up), offered, admitted,
         denied, failed, latency_p50, latency_p99.
         """
-        bins = np.floor((self.trace.time - self.began) / seconds).astype(np.int64)
+        bins = np.floor((self.trace.time - self.start_time) / seconds).astype(np.int64)
         table = self.decisions().groupby(bins, observed=True)
         counted = table["decision"].value_counts().unstack(fill_value=0)
         found = pd.DataFrame({"begin": counted.index * seconds, "offered": counted.sum(axis=1)}, index=counted.index)
@@ -269,7 +269,7 @@ class RunResult:
 
     def worst(self) -> pd.DataFrame:
         """The admitted requests of the window that `score.worst_excess` speaks of; of no rows when nothing was admitted."""
-        worst = self.score.worst
+        worst = self.accuracy.worst
         rows = self.decisions()
         if worst is None:
             return rows.iloc[:0]

@@ -11,7 +11,7 @@ from itertools import product
 
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
-__all__ = ["catalogue"]
+__all__ = ["default_candidates"]
 
 INTERVALS = (0.01, 0.1, 1.0, 10.0)  # seconds
 LEASES = (0.1, 1.0, 10.0)  # seconds
@@ -21,7 +21,7 @@ READS = ("cache_aside", "read_through", "refresh_ahead")
 OVER_POSTGRES = (0.1, 1.0, 10.0)
 
 
-def catalogue(scenario: Scenario) -> tuple[Candidate, ...]:
+def default_candidates(scenario: Scenario) -> tuple[Candidate, ...]:
     """The candidates of a scenario: its own, or all that make sense for its deployment."""
     if scenario.candidates:
         return scenario.candidates
@@ -92,7 +92,7 @@ def _policy(name: str, store: str, consistency: str, write: str, read: str, seco
         if read == "cache_aside":
             options["l1_ttl"] = seconds
         elif read == "refresh_ahead":
-            options |= {"refresh_after": seconds, "l1_ttl": 5.0 * seconds}  # as the sketch's 60 s and 300 s
+            options |= {"rereset_after": seconds, "l1_ttl": 5.0 * seconds}  # as the sketch's 60 s and 300 s
     return _candidate(said, store, **options)
 
 

@@ -9,13 +9,13 @@ import simpy
 from pydantic import Field, model_validator
 
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.scenario.fields import Part, Seconds
-from traffic import AtOnce, Backoff, ClosedLoop, Constant, Exponential, HonourRetryAfter, Trace
+from ratesim.simulation.scenario.fields import Seconds, StrictModel
+from traffic import ClosedLoopClients, Constant, Exponential, ExponentialBackoff, ImmediateRetry, RespectRetryAfter, Trace
 
 __all__ = ["ClientsSpec", "unhindered"]
 
 
-class ClientsSpec(Part):
+class ClientsSpec(StrictModel):
     """Clients that react to their answers. Without this, requests come at their times whatever became of others.
 
     users: a closed loop of so many, each of whom asks, waits for the answer, thinks, and asks again, for the workload's
@@ -37,23 +37,23 @@ class ClientsSpec(Part):
             raise ValueError("give `users` (a closed loop), or `retry`, or both")
         return self
 
-    def policy(self) -> AtOnce | Backoff | HonourRetryAfter | None:
+    def policy(self) -> ImmediateRetry | ExponentialBackoff | RespectRetryAfter | None:
         """What they do when they are denied."""
         if self.retry == "at_once":
-            return AtOnce(self.attempts)
+            return ImmediateRetry(self.attempts)
         if self.retry == "backoff":
-            return Backoff(max_attempts=self.attempts)
-        return HonourRetryAfter(self.attempts) if self.retry == "retry_after" else None
+            return ExponentialBackoff(max_attempts=self.attempts)
+        return RespectRetryAfter(self.attempts) if self.retry == "retry_after" else None
 
-    def loop(self, keys: int, duration: float, cost: float) -> ClosedLoop:
+    def loop(self, keys: int, duration: float, cost: float) -> ClosedLoopClients:
         """The closed loop of `users`."""
         assert self.users is not None
         think = Constant(self.think) if self.constant else Exponential(self.think)
         tenants = min(keys, self.users)
-        return ClosedLoop(self.users, think, duration, cost=cost, tenants=tenants, retry=self.policy())
+        return ClosedLoopClients(self.users, think, duration, cost=cost, tenants=tenants, retry=self.policy())
 
 
-def unhindered(clients: ClosedLoop, rng: np.random.Generator, epoch: float) -> Trace:
+def unhindered(clients: ClosedLoopClients, rng: np.random.Generator, epoch: float) -> Trace:
     """What clients would ask for if every answer came at once and was yes: the demand that a limit meets."""
 
     class Yes:

@@ -1,4 +1,4 @@
-"""`Deployment`: the part of a scenario that says where the limiter runs."""
+"""`Cluster`: the part of a scenario that says where the limiter runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.faults import Fault
-from ratesim.simulation.scenario.fields import Moment, Part, Seconds, share
+from ratesim.simulation.scenario.fields import Moment, Seconds, StrictModel, share
 
 __all__ = ["Deployment"]
 
@@ -22,7 +22,7 @@ ELECTION = 30.0
 REPLICA_LAG = 0.1
 
 
-class Deployment(Part):
+class Deployment(StrictModel):
     """Where the limiter runs: how many API nodes, who sends a request to which, how far the servers are.
 
     network: a preset (`ratesim.simulation.network.links.PRESETS`).

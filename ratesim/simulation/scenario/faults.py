@@ -6,12 +6,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ratesim.simulation.scenario.fields import Moment, Part, Seconds, share
+from ratesim.simulation.scenario.fields import Moment, Seconds, StrictModel, share
 
 __all__ = ["Fault"]
 
 
-class Fault(Part):
+class Fault(StrictModel):
     """What goes wrong, from `start` seconds after the first request on, for `duration`.
 
     kind, and what it takes:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Moment", "Part", "Seconds", "Share", "seconds", "share"]
+__all__ = ["Moment", "Seconds", "Share", "StrictModel", "seconds", "share"]
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -37,5 +37,5 @@ Moment = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=Fa
 Share = Annotated[float, BeforeValidator(share), Field(ge=0, allow_inf_nan=False)]
 
 
-class Part(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

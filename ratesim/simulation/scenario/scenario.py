@@ -16,16 +16,16 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ratesim.algorithms import bind
-from ratesim.errors import Config
-from ratesim.limit import InvalidLimit, Limit
+from ratesim.errors import ConfigurationError
+from ratesim.limit import InvalidLimitError, Limit
 from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.clients import ClientsSpec
 from ratesim.simulation.scenario.deployment import Deployment
 from ratesim.simulation.scenario.faults import Fault
-from ratesim.simulation.scenario.fields import Moment, Part, Seconds, Share, seconds, share
+from ratesim.simulation.scenario.fields import Moment, Seconds, Share, StrictModel, seconds, share
 from ratesim.simulation.scenario.workload import EPOCH, WorkloadSpec
 from ratesim.storage import StorageURL
-from traffic import Clients, Trace
+from traffic import ReactiveClients, Trace
 
 __all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
     "Scenario",
@@ -51,7 +51,7 @@ class ScenarioError(ValueError):
     """A scenario that cannot be run: one line that names the file or the key, and the remedy."""
 
 
-class Requirements(Part):
+class Requirements(StrictModel):
     """What the choice must keep. p99: seconds of one decision. persistence: what survives, of `session` the restart of an
     API node, of `durable` also that of the store. key_count: keys whose state must fit. allowed: the backends that may be
     used; a hybrid uses two, so hybrid+postgresql needs "hybrid" and "postgres"."""
@@ -64,7 +64,7 @@ class Requirements(Part):
     allowed: tuple[Kind, ...] = Field(default=get_args(Kind), min_length=1)
 
 
-class Candidate(Part):
+class Candidate(StrictModel):
     """One that competes: a storage URL (the host is that of the embedded server) and, if it needs one, a routing. algorithm:
     by which it keeps the limit's rate, with that one's defaults, instead of the scenario's."""
 
@@ -78,7 +78,7 @@ class Candidate(Part):
     def _opens(cls, url: str) -> str:
         try:
             StorageURL.parse(url)
-        except Config as error:
+        except ConfigurationError as error:
             raise ValueError(str(error)) from error
         # The host is that of the embedded server, and a scenario travels with its report.
         if "@" in url or re.search(r"[?&](user|password|passfile|sslkey|sslpassword)=", url):
@@ -86,7 +86,7 @@ class Candidate(Part):
         return url
 
 
-class LimitSpec(Part):
+class LimitSpec(StrictModel):
     """The limit; `rate` as in "10/minute". variants: other algorithms, with their defaults, by which the contenders are
     tried as well."""
 
@@ -111,7 +111,7 @@ class LimitSpec(Part):
         return Limit.parse(self.rate, self.algorithm, self.burst, "", **self.options)
 
 
-class Scenario(Part):
+class Scenario(StrictModel):
     """The whole question. `seed` begins the random draws; `replications` runs differ only in their seeds. `warmup`: seconds
     from the first request on, whose requests are decided as any others and are in no figure."""
 
@@ -175,7 +175,7 @@ class Scenario(Part):
                 known = ", ".join(_known(cls, first["loc"][:-1]))
                 what = f"unknown key; known here: {known}"
             raise ScenarioError(f"{source}: {where}: {what}") from error
-        except InvalidLimit as error:
+        except InvalidLimitError as error:
             raise ScenarioError(f"{source}: limit: {error}") from error
         if folder is None or scenario.workload.log is None:
             return scenario
@@ -208,7 +208,7 @@ class Scenario(Part):
             raise ScenarioError(f"workload: no request comes of it with seed {drawn}; make it longer, or its rate higher")
         return trace
 
-    def clients(self, trace: Trace) -> Clients | None:
+    def clients(self, trace: Trace) -> ReactiveClients | None:
         """Those who ask, where they react; `trace`: the scenario's."""
         return self.workload.reacting(trace)
 

@@ -9,12 +9,11 @@ import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from ratesim.simulation.scenario.clients import ClientsSpec, unhindered
-from ratesim.simulation.scenario.fields import Moment, Part, Seconds, share
+from ratesim.simulation.scenario.fields import Moment, Seconds, StrictModel, share
 from traffic import (
     MMPP,
     Churning,
-    Clients,
-    ClosedLoop,
+    ClosedLoopClients,
     Diurnal,
     EdgeHerd,
     FlashCrowd,
@@ -24,7 +23,8 @@ from traffic import (
     OnOff,
     PerKey,
     Poisson,
-    Retrying,
+    ReactiveClients,
+    RetryingClients,
     Steady,
     Trace,
     Uniform,
@@ -43,7 +43,7 @@ MOST_KEYS = 100_000_000
 Part01 = Annotated[float, BeforeValidator(share), Field(ge=0, le=1)]
 
 
-class WorkloadSpec(Part):
+class WorkloadSpec(StrictModel):
     """A log to replay, a recipe, or a closed loop (`clients.users`).
 
     Of a log: key (what is limited: a field, or several as "client+endpoint"; of csv and JSON lines any column, and without
@@ -209,7 +209,7 @@ class WorkloadSpec(Part):
             progress=progress,
         )
 
-    def reacting(self, trace: Trace) -> Clients | None:
+    def reacting(self, trace: Trace) -> ReactiveClients | None:
         """Those who ask, where they react; `trace`: what this makes."""
         if self.clients is None:
             return None
@@ -217,7 +217,7 @@ class WorkloadSpec(Part):
             return self._closed_loop(self.clients)
         policy = self.clients.policy()
         assert policy is not None
-        return Retrying(trace, policy)
+        return RetryingClients(trace, policy)
 
     def recipe(self) -> Workload | PerKey:
         """What a recipe says, as `traffic` has it."""
@@ -276,7 +276,7 @@ class WorkloadSpec(Part):
                 keys = InTurn(self.keys)
         return keys if self.lifetime is None else Churning(keys, self.duration / self.lifetime)
 
-    def _closed_loop(self, clients: ClientsSpec) -> ClosedLoop:
+    def _closed_loop(self, clients: ClientsSpec) -> ClosedLoopClients:
         return clients.loop(self.keys, self.duration, self._cost())
 
 

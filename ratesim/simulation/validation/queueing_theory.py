@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from ratesim.simulation.queueing.fifo_station import Station
+from ratesim.simulation.queueing.fifo_station import FifoStation
 
 __all__ = ["QUEUES", "UTILISATIONS", "Wait", "erlang_c", "markdown", "mean_wait", "simulated_wait", "waits"]
 
@@ -57,7 +57,7 @@ def mean_wait(servers: int, utilisation: float, constant: bool) -> float:
 
 def simulated_wait(servers: int, utilisation: float, constant: bool, customers: int, rng: np.random.Generator) -> float:
     """The mean wait at one station, once it has warmed up."""
-    station = Station(servers)
+    station = FifoStation(servers)
     arrivals = np.cumsum(rng.exponential(1.0 / (utilisation * servers), customers))
     services = np.ones(customers) if constant else rng.exponential(1.0, customers)
     ends = [station.take(at, service) for at, service in zip(arrivals.tolist(), services.tolist(), strict=True)]

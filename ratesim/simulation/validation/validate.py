@@ -23,13 +23,13 @@ from ratesim import servers
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.cost_fit import fit, survey, warm
-from ratesim.simulation.cost_model.profile import Backend, Profile
+from ratesim.simulation.cost_model.profile import BackendCosts, Profile
 from ratesim.simulation.cost_model.target_server import POOL, target
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.simulation.validation.comparison import Comparison, Validation
 from ratesim.storage.remote.operations import Reset
-from ratesim.storage.remote.storage import ServedStorage
+from ratesim.storage.remote.storage import RemoteStorage
 from traffic import Poisson, Trace, Workload, Zipf, replay
 from traffic.live_replay import LiveResult
 
@@ -41,7 +41,7 @@ RATE = 500  # requests/s that the limit admits of a key: the busiest keys are de
 KEYS = Zipf(1000, 1.0)
 OVERLOAD = 50_000.0  # requests/s, more than any of them serves
 OVERLOAD_REQUESTS = 8000
-NEAR = Backend(client_cpu=1e-6)  # what a decision in memory costs; no candidate here takes one
+NEAR = BackendCosts(client_cpu=1e-6)  # what a decision in memory costs; no candidate here takes one
 CANDIDATES = {
     "redis": "redis://server",
     "postgres, durable commits": "postgresql://server",
@@ -85,7 +85,7 @@ def validate(
 
 
 @dataclass
-class Seen:
+class Observation:
     """One replay: latency in seconds, throughput in requests/s, requests admitted, and how many may have changed places.
 
     Live also: cores that client and server used, seconds that a fixed piece of work took just before, and the share of the
@@ -106,8 +106,8 @@ async def _candidate(
 ) -> None:
     ends = time.monotonic() + budget
     backend = name.split(",", maxsplit=1)[0]
-    live: list[list[Seen]] = []
-    simulated: list[list[Seen]] = []
+    live: list[list[Observation]] = []
+    simulated: list[list[Observation]] = []
     residuals = []
     with _apart(server.pids):
         async with target(server.url) as opened:
@@ -139,7 +139,9 @@ async def _candidate(
     found.residual[name] = float(np.median(residuals))
 
 
-def compare(name: str, live: Sequence[Sequence[Seen]], simulated: Sequence[Sequence[Seen]]) -> list[Comparison]:
+def compare(
+    name: str, live: Sequence[Sequence[Observation]], simulated: Sequence[Sequence[Observation]]
+) -> list[Comparison]:
     """The figures of replays at saturation and at each of LOADS: those of each round, live and simulated."""
     found = [
         Comparison(
@@ -166,7 +168,7 @@ def _trace(rate: float, seconds: float) -> Trace:
     return Workload(Poisson(rate), KEYS, seconds, start=1.7e9).trace(np.random.default_rng(6))
 
 
-def _simulated(name: str, profile: Profile, trace: Trace) -> Seen:
+def _simulated(name: str, profile: Profile, trace: Trace) -> Observation:
     scenario = Scenario.of(
         {
             "workload": {"requests_per_second": 1.0},
@@ -177,10 +179,10 @@ def _simulated(name: str, profile: Profile, trace: Trace) -> Seen:
     url = CANDIDATES[name] + ("&" if "?" in CANDIDATES[name] else "?") + f"pool_size={POOL}"
     result = run(scenario, Candidate(name="validated", storage=url), 1, profile=profile, trace=trace)
     lasted = float(np.max(trace.time - trace.time[0] + result.latency))
-    return Seen(result.latency[~result.failed], len(trace) / lasted, int(result.allowed.sum()))
+    return Observation(result.latency[~result.failed], len(trace) / lasted, int(result.allowed.sum()))
 
 
-async def _live(storage: ServedStorage, trace: Trace, pids: Sequence[int]) -> Seen:
+async def _live(storage: RemoteStorage, trace: Trace, pids: Sequence[int]) -> Observation:
     limit = Limit.parse(f"{RATE}/second")
     names = [trace.keys[key] for key in trace.key.tolist()]
     costs, stamps = trace.cost.tolist(), trace.time.tolist()
@@ -193,7 +195,7 @@ async def _live(storage: ServedStorage, trace: Trace, pids: Sequence[int]) -> Se
     await storage.client.submit_all([Reset(name) for name in trace.keys])
     lasted = float(result.finished.max())
     admitted = sum(decision.allowed for decision in result.results)
-    return Seen(result.latency, len(trace) / lasted, admitted, _overtaken(trace, result), used / lasted, pace, others)
+    return Observation(result.latency, len(trace) / lasted, admitted, _overtaken(trace, result), used / lasted, pace, others)
 
 
 @contextmanager

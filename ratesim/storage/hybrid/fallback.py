@@ -1,4 +1,4 @@
-"""What answers while L2 is away and L1 cannot decide alone: `when_away`."""
+"""What answers while L2 is away and L1 cannot decide alone: `on_store_failure`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from math import inf
 
 from ratesim.limit import Decision, Limit
 from ratesim.storage.config import HybridStorageConfig
-from ratesim.storage.hybrid.replica_state import Record
+from ratesim.storage.hybrid.replica_state import ReplicaState
 
-__all__ = ["Away"]
+__all__ = ["FallbackPolicy"]
 
 AGAIN = 1.0  # seconds after which a request that was denied only because L2 is away may find it again
 
 
-class Away:
+class FallbackPolicy:
     """Decides without L2.
 
     `local` keeps a node to its share of the limit, 1 / nodes, as credit that grows at rate / nodes per period up to a share
@@ -23,10 +23,10 @@ class Away:
     """
 
     def __init__(self, config: HybridStorageConfig) -> None:
-        self.policy = config.when_away
+        self.policy = config.on_store_failure
         self._nodes = config.nodes
 
-    def admits(self, records: list[Record], cost: float, now: float) -> bool:
+    def admits(self, records: list[ReplicaState], cost: float, now: float) -> bool:
         """Whether the policy admits `cost`; with `local`, the credit for it is used."""
         if self.policy != "local":
             return self.policy == "fail_open"
@@ -36,7 +36,7 @@ class Away:
             record.credit -= cost
         return True
 
-    def _credit(self, record: Record, cost: float, now: float) -> float:
+    def _credit(self, record: ReplicaState, cost: float, now: float) -> float:
         limit = record.limit
         most = limit.rate if limit.burst is None else limit.burst
         share = most / self._nodes

@@ -31,35 +31,44 @@ from ratesim.algorithms import bind
 from ratesim.limit import Limit
 from ratesim.runtime import Future
 
-__all__ = ["SLACK", "Lease", "Terms", "terms"]
+__all__ = ["SLACK", "Lease", "LeaseTerms", "lease_terms"]
 
 SLACK = 0.01  # of a limit that is not in windows
 
 
-class Terms(NamedTuple):
-    """asked: the limit that L2 is asked with. lives: seconds that a lease lives at most; 0 where nothing is lent. grain:
-    seconds of the windows that it must not outlive, 0 where there are none."""
+class LeaseTerms(NamedTuple):
+    """On which terms quota of a limit is lent.
+
+    Attributes
+    ----------
+    asked
+        The limit that L2 is asked with.
+    lives
+        Seconds that a lease lives at most; 0 where nothing is lent.
+    time_resolution
+        Seconds of the windows that it must not outlive, 0 where there are none.
+    """
 
     asked: Limit
     lives: float
-    grain: float
+    time_resolution: float
 
 
 @lru_cache(maxsize=4096)
-def terms(limit: Limit, ttl: float) -> Terms:
+def lease_terms(limit: Limit, ttl: float) -> LeaseTerms:
     """On which terms a node may borrow of a limit: the same for every node that has the same `ttl` (seconds)."""
     algorithm, p, _, _ = bind(limit)
-    grain = algorithm.rule.grain(p)
-    if 0.0 < grain < math.inf:
-        return Terms(limit, grain, grain)
+    time_resolution = algorithm.rule.time_resolution(p)
+    if 0.0 < time_resolution < math.inf:
+        return LeaseTerms(limit, time_resolution, time_resolution)
     most = limit.rate if limit.burst is None else limit.burst
     if SLACK * most < 1.0:
-        return Terms(limit, 0.0, 0.0)
-    if grain == 0.0:
+        return LeaseTerms(limit, 0.0, 0.0)
+    if time_resolution == 0.0:
         lives = min(ttl, SLACK * limit.period)
-        return Terms(msgspec.structs.replace(limit, period=limit.period + lives), lives, 0.0)
+        return LeaseTerms(msgspec.structs.replace(limit, period=limit.period + lives), lives, 0.0)
     lives = min(ttl, SLACK * most * limit.period / limit.rate)
-    return Terms(msgspec.structs.replace(limit, burst=most - lives * limit.rate / limit.period), lives, 0.0)
+    return LeaseTerms(msgspec.structs.replace(limit, burst=most - lives * limit.rate / limit.period), lives, 0.0)
 
 
 class Lease:
@@ -104,7 +113,7 @@ class Lease:
         self.flight: Future[None] | None = None
         self.watched = False
 
-    def wanted(self, now: float, seconds: float, nodes: int) -> float:
+    def refill_amount(self, now: float, seconds: float, nodes: int) -> float:
         """Cost to borrow: what this node admits in so many seconds at its rate, and no more than a fair part of half of what
         is left (guided self-scheduling: C. Polychronopoulos and D. Kuck, IEEE Transactions on Computers C-36, 1987)."""
         since = now - self.seen_at
@@ -114,11 +123,11 @@ class Lease:
             self.spent, self.seen_at = 0.0, now
         return math.floor(min(self.rate * seconds, max(self.beyond, 0.0) / (2 * nodes)))
 
-    def has(self, cost: float, time: float) -> bool:
+    def can_spend(self, cost: float, time: float) -> bool:
         """Whether it is enough for this cost."""
         return self.left >= cost > 0.0 and time < self.ends
 
-    def hears(self, allowed: bool, cost: float, now: float, retry_after: float, quiet: float) -> None:
+    def on_grant(self, allowed: bool, cost: float, now: float, retry_after: float, quiet: float) -> None:
         """L2's answer; after a denial it is not asked again for `quiet` seconds: others may give back what they have."""
         if allowed:
             self.denied_until, self.denied = -math.inf, math.inf
@@ -126,7 +135,7 @@ class Lease:
             self.retry_at = now + retry_after
             self.denied_until, self.denied = min(self.retry_at, now + quiet), cost
 
-    def keep(self, more: float, now: float, ends: float, windows: bool) -> float:
+    def reserve(self, more: float, now: float, ends: float, windows: bool) -> float:
         """Take in what was borrowed at `now` and may be spent until `ends`; returns what is forfeited by it."""
         gone = 0.0
         if windows:

@@ -1,4 +1,4 @@
-"""`Leases`: decisions out of borrowed quota, so that a node asks L2 once for many requests and never admits too much.
+"""`LeaseManager`: decisions out of borrowed quota, so that a node asks L2 once for many requests and never admits too much.
 
 What is falsely denied is at most what is out on lease at other nodes, or was within the last `lease_ttl`.
 """
@@ -15,16 +15,16 @@ from ratesim.limit import Decision, Limit, check_cost
 from ratesim.runtime import Runtime
 from ratesim.storage.base import Charge, RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
-from ratesim.storage.hybrid.lease import Lease, terms
-from ratesim.storage.hybrid.sync_stats import Tally
+from ratesim.storage.hybrid.lease import Lease, lease_terms
+from ratesim.storage.hybrid.sync_stats import SyncCounters
 
-__all__ = ["Leases"]
+__all__ = ["LeaseManager"]
 
 SOONEST = 0.005  # seconds between two looks at what has ended
 GIVING_BACK = "~back"  # after a node's name: the stream of what it gives back, apart from what it consumes
 
 
-class Leases:
+class LeaseManager:
     """The leases of a node. Raises StorageError where L2 must be asked and is away."""
 
     def __init__(
@@ -32,13 +32,13 @@ class Leases:
         l2: RateLimitStorage,
         config: HybridStorageConfig,
         runtime: Runtime,
-        tally: Tally,
+        tally: SyncCounters,
         sequence: Callable[[], int] | None,
     ) -> None:
         self._l2 = l2
         self._config = config
         self._runtime = runtime
-        self._tally = tally
+        self._counters = tally
         self._sequence = sequence
         self._leases: dict[Hashable, Lease] = {}
         self._returns = int(runtime.time() * 1e6)  # an epoch for each return: one that is repeated counts once
@@ -53,10 +53,10 @@ class Leases:
         if lease is None or lease.limit is not limit:
             return None
         time = max(now, self._runtime.time())
-        if lease.has(cost, time):
+        if lease.can_spend(cost, time):
             lease.left -= cost
             lease.spent += cost
-            self._tally.spent += cost
+            self._counters.spent += cost
             if lease.left < 2.0 * lease.rate * lease.trip and lease.flight is None and time >= lease.denied_until:
                 self._runtime.spawn(self._ahead(lease))
             return self._numbered(Decision(True, lease.left + lease.beyond, 0.0, max(lease.fresh_at - time, 0.0), limit))
@@ -73,9 +73,9 @@ class Leases:
     async def acquire(self, identifier: str, limit: Limit, cost: float, now: float) -> Decision:
         """A decision, borrowing from L2 if it must."""
         cost = check_cost(cost)
-        terms(limit, self._config.lease_ttl)  # InvalidLimit before anything is kept
+        lease_terms(limit, self._config.lease_ttl)  # InvalidLimitError before anything is kept
         lease = self._lease(identifier, limit)
-        if lease.flight is not None and not lease.has(cost, now):
+        if lease.flight is not None and not lease.can_spend(cost, now):
             await lease.flight  # it may bring enough
         decision = self.spend(identifier, limit, cost, now)
         return await self._borrow(lease, cost, now) if decision is None else decision
@@ -102,7 +102,7 @@ class Leases:
             del self._leases[lease.key]
 
     def _forfeit(self, lease: Lease) -> None:
-        self._tally.forfeited += lease.end()
+        self._counters.forfeited += lease.end()
 
     # -- borrowing ----------------------------------------------------------------------------------------------------
 
@@ -119,14 +119,14 @@ class Leases:
                 flight.set_result(None)
         if decision.allowed:
             lease.spent += cost
-            self._tally.borrowed += cost
-            self._tally.spent += cost
+            self._counters.borrowed += cost
+            self._counters.spent += cost
             self._keep(lease, more, now)
         return decision
 
     async def _asked(self, lease: Lease, cost: float, now: float, with_slice: bool) -> tuple[Decision, float]:
         """L2's decision on the cost, and what was borrowed on top of it."""
-        asked, _, _ = terms(lease.limit, self._config.lease_ttl)
+        asked, _, _ = lease_terms(lease.limit, self._config.lease_ttl)
         begin = self._runtime.time()
         more = self._wanted(lease, now) if with_slice and cost > 0.0 else 0.0
         decision = await self._l2.acquire(lease.identifier, asked, cost + more, now)
@@ -135,27 +135,27 @@ class Leases:
             decision = await self._l2.acquire(lease.identifier, asked, cost, now)
         end = self._runtime.time()
         lease.trip, lease.beyond, lease.fresh_at = end - begin, decision.remaining, end + decision.reset_after
-        lease.hears(decision.allowed, cost, now, decision.retry_after, self._config.lease_ttl)
+        lease.on_grant(decision.allowed, cost, now, decision.retry_after, self._config.lease_ttl)
         return decision, more
 
     def _wanted(self, lease: Lease, now: float) -> float:
-        lives = terms(lease.limit, self._config.lease_ttl).lives
+        lives = lease_terms(lease.limit, self._config.lease_ttl).lives
         if lives <= 0.0 or self._ends(lease, now) <= max(now, self._runtime.time()):
             return 0.0
-        return lease.wanted(self._runtime.time(), min(self._config.lease_ttl, lives), self._config.nodes)
+        return lease.refill_amount(self._runtime.time(), min(self._config.lease_ttl, lives), self._config.nodes)
 
     def _ends(self, lease: Lease, now: float) -> float:
         """Until when what is borrowed at `now` may be spent."""
-        _, lives, grain = terms(lease.limit, self._config.lease_ttl)
-        if grain:
-            return (math.floor(now / grain) + 1.0) * grain - self._config.clock_tolerance
+        _, lives, time_resolution = lease_terms(lease.limit, self._config.lease_ttl)
+        if time_resolution:
+            return (math.floor(now / time_resolution) + 1.0) * time_resolution - self._config.clock_tolerance
         return now + lives
 
     def _keep(self, lease: Lease, more: float, now: float) -> None:
         if more > 0.0:
-            self._tally.borrowed += more
-            windows = terms(lease.limit, self._config.lease_ttl).grain > 0.0
-            self._tally.forfeited += lease.keep(more, now, self._ends(lease, now), windows)
+            self._counters.borrowed += more
+            windows = lease_terms(lease.limit, self._config.lease_ttl).time_resolution > 0.0
+            self._counters.forfeited += lease.reserve(more, now, self._ends(lease, now), windows)
             self._see_to_end(lease)
 
     async def _ahead(self, lease: Lease) -> None:
@@ -165,11 +165,11 @@ class Leases:
         if more < 1.0:
             return
         lease.flight = flight = self._runtime.future()
-        asked = terms(lease.limit, self._config.lease_ttl).asked
+        asked = lease_terms(lease.limit, self._config.lease_ttl).asked
         try:
             decision = await self._l2.acquire(lease.identifier, asked, more, now)
         except StorageError:
-            self._tally.failed_flushes += 1  # who needs it asks again, and is told
+            self._counters.failed_flushes += 1  # who needs it asks again, and is told
         else:
             lease.trip, lease.beyond = self._runtime.time() - now, decision.remaining
             if decision.allowed:
@@ -217,12 +217,12 @@ class Leases:
         charges, total, now = [], 0.0, self._runtime.time()
         for lease in leases:
             left = lease.end()
-            if left <= 0.0 or (now >= lease.ends and terms(lease.limit, self._config.lease_ttl).grain):
-                self._tally.forfeited += left
+            if left <= 0.0 or (now >= lease.ends and lease_terms(lease.limit, self._config.lease_ttl).time_resolution):
+                self._counters.forfeited += left
                 continue
             self._returns += 1
             node = self._config.node + GIVING_BACK
-            asked = terms(lease.limit, self._config.lease_ttl).asked
+            asked = lease_terms(lease.limit, self._config.lease_ttl).asked
             deltas = ((lease.first_at, -left, 0),)
             charges.append(Charge(lease.identifier, asked, node, self._returns, 0.0, deltas))
             total += left
@@ -231,9 +231,9 @@ class Leases:
         try:
             await self._l2.charge_many(charges)
         except StorageError:
-            self._tally.forfeited += total
+            self._counters.forfeited += total
         else:
-            self._tally.returned += total
+            self._counters.returned += total
 
     def forget(self, identifier: str, name: str | None = None) -> None:
         """Spend no more of what was borrowed of an identifier, or of one limit of it."""

@@ -1,4 +1,4 @@
-"""`Near`: decisions that L1 takes on its view, for consistency eventual and session."""
+"""`LocalDecider`: decisions that L1 takes on its view, for consistency eventual and session."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import Runtime
 from ratesim.storage.config import HybridStorageConfig
-from ratesim.storage.hybrid.fallback import Away
-from ratesim.storage.hybrid.read_cache import Views
-from ratesim.storage.hybrid.replica_state import Record
-from ratesim.storage.hybrid.session_token import MOST_OWN, Seen, Token, unknown
-from ratesim.storage.hybrid.sync_stats import Tally
-from ratesim.storage.hybrid.what_if import beside
-from ratesim.storage.hybrid.write_behind import Flusher
+from ratesim.storage.hybrid.fallback import FallbackPolicy
+from ratesim.storage.hybrid.read_cache import ViewCache
+from ratesim.storage.hybrid.replica_state import ReplicaState
+from ratesim.storage.hybrid.session_token import MOST_OWN, SeenVersion, SessionToken, unknown
+from ratesim.storage.hybrid.sync_stats import SyncCounters
+from ratesim.storage.hybrid.what_if import decide_with_extra
+from ratesim.storage.hybrid.write_behind import WriteBehindQueue
 from ratesim.storage.memory.storage import MemoryStorage
 
-__all__ = ["Near"]
+__all__ = ["LocalDecider"]
 
 
-class Near:
+class LocalDecider:
     """Sees to a view that may be decided on, decides, has L2 told, and gives the session its token."""
 
     def __init__(
@@ -27,19 +27,19 @@ class Near:
         l1: MemoryStorage,
         config: HybridStorageConfig,
         runtime: Runtime,
-        tally: Tally,
+        tally: SyncCounters,
         sequence: Callable[[], int] | None,
-        views: Views,
-        flusher: Flusher,
-        away: Away,
+        views: ViewCache,
+        flusher: WriteBehindQueue,
+        away: FallbackPolicy,
     ) -> None:
         self._l1 = l1
         self._config = config
         self._runtime = runtime
-        self._tally = tally
+        self._counters = tally
         self._sequence = sequence
         self._views = views
-        self._flusher = flusher
+        self._write_behind = flusher
         self._away = away
 
     async def acquire(
@@ -49,7 +49,7 @@ class Near:
         seen = self._token(identifier, session)
         records, young = await self.looked_at(identifier, limits, seen)
         if not young:
-            self._tally.without_l2 += 1
+            self._counters.fallback_decisions += 1
             if not self._away.admits(records, cost, now):
                 denied = self._numbered(self._away.decision(False, limits[0]))
                 denied.session = session or ""  # nothing was seen since
@@ -63,12 +63,12 @@ class Near:
             decision.session = await self._next_token(identifier, records, seen, spent, now, young)
         if spent and self._config.write == "write_around":
             for record in records:
-                self._views.unsee(record)
+                self._views.invalidate(record)
         return decision
 
     async def looked_at(
-        self, identifier: str, limits: tuple[Limit, ...], seen: dict[str, Seen]
-    ) -> tuple[list[Record], bool]:
+        self, identifier: str, limits: tuple[Limit, ...], seen: dict[str, SeenVersion]
+    ) -> tuple[list[ReplicaState], bool]:
         """The record of each limit, with a view that may be decided on; and whether there is one, or L2 is away."""
         while True:
             records = [self._views.record(identifier, limit) for limit in limits]
@@ -83,8 +83,8 @@ class Near:
         self,
         identifier: str,
         limits: tuple[Limit, ...],
-        records: list[Record],
-        seen: dict[str, Seen],
+        records: list[ReplicaState],
+        seen: dict[str, SeenVersion],
         cost: float,
         now: float,
     ) -> Decision:
@@ -95,10 +95,10 @@ class Near:
         ]
         told = None
         if any(lacks for _, lacks in extra):
-            allowed, told = beside(self._l1, extra, cost, now)
+            allowed, told = decide_with_extra(self._l1, extra, cost, now)
             if not allowed:
                 return self._numbered(told)
-        decision = self._l1.decide(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
+        decision = self._l1.acquire_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
         if told is not None:
             decision.remaining, decision.reset_after, decision.limit = told.remaining, told.reset_after, told.limit
         return decision
@@ -108,44 +108,44 @@ class Near:
             decision.sequence = self._sequence()
         return decision
 
-    async def _tell(self, records: Sequence[Record], now: float, cost: float) -> None:
+    async def _tell(self, records: Sequence[ReplicaState], now: float, cost: float) -> None:
         """Have L2 told of an admitted cost, as the write policy says."""
         if self._config.write == "write_behind":
-            await self._flusher.queued(records, now, cost)
+            await self._write_behind.enqueue(records, now, cost)
             return
         for record in records:
-            self._flusher.note(record, now, cost)
+            self._write_behind.note(record, now, cost)
         if self._config.write in ("write_through", "write_around"):
-            await self._flusher.through(records)
+            await self._write_behind.write_through(records)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
-    def _token(self, identifier: str, session: str | None) -> dict[str, Seen]:
+    def _token(self, identifier: str, session: str | None) -> dict[str, SeenVersion]:
         if self._config.consistency != "session" or not session:
             return {}
-        token = Token.decode(session, identifier)
+        token = SessionToken.decode(session, identifier)
         if token is None:
-            self._tally.stale_tokens += 1
+            self._counters.stale_tokens += 1
             return {}
         return token.seen
 
     async def _next_token(
         self,
         identifier: str,
-        records: Sequence[Record],
-        seen: dict[str, Seen],
+        records: Sequence[ReplicaState],
+        seen: dict[str, SeenVersion],
         cost: float,
         now: float,
         heard: bool,
     ) -> str:
         """What the session brings along next time; where it would grow too long, L2 is told first."""
-        node, nothing = self._config.node, Seen()
+        node, nothing = self._config.node, SeenVersion()
         found = {}
         for record in records:
             before = seen.get(record.limit.name, nothing)
             after = before.later(record, node, cost, now, heard)
             if len(after.own) > MOST_OWN:
-                await self._flusher.through([record])
+                await self._write_behind.write_through([record])
                 after = before.later(record, node, 0.0, now, heard)
             found[record.limit.name] = after
-        return Token.of(identifier, found).encode()
+        return SessionToken.of(identifier, found).encode()

@@ -10,10 +10,10 @@ from ratesim.limit import Limit
 from ratesim.runtime import Future
 from ratesim.state import Watermark
 from ratesim.storage.base import Charge
-from ratesim.storage.deduplicate import consumed_after
-from ratesim.storage.memory.compiled_decider import Decide
+from ratesim.storage.deduplicate import total_consumed
+from ratesim.storage.memory.compiled_decider import DecideFn
 
-__all__ = ["NOTHING_SEEN", "Delta", "Record", "Version"]
+__all__ = ["NOTHING_SEEN", "Delta", "ReplicaState", "Version"]
 
 Delta = tuple[float, float, int]  # time, cost, requests
 Version = tuple[float, int]  # of a state of L2: when it was born, its incarnation, and the requests it has taken in since
@@ -22,8 +22,8 @@ NOTHING_SEEN: Version = (0.0, 0)
 ROUNDING = 1e-15  # of a time, relative: four times what a float near it can be off
 
 
-class Record:
-    """What was admitted here travels in three steps: the open delta, into which requests of one grain of time are added;
+class ReplicaState:
+    """What was admitted here travels in three steps: the open delta, into which requests of one step of time are added;
     `pending`, those before it; `sending`, those on their way.
 
     epoch: of this node's consumption of this key. acked: cost of it that L2 has taken in. started, finished: flushes, of
@@ -42,7 +42,6 @@ class Record:
         "epoch",
         "finished",
         "flight",
-        "grain",
         "identifier",
         "key",
         "limit",
@@ -55,13 +54,14 @@ class Record:
         "since",
         "started",
         "time",
+        "time_resolution",
         "until",
         "version",
         "young_until",
     )
 
-    grain: float
-    decide: Decide
+    time_resolution: float
+    decide: DecideFn
     limit: Limit
     since: float  # the open delta: the times that it takes in, from
     until: float  # ... and before
@@ -85,14 +85,14 @@ class Record:
         self.credit, self.credit_at = 0.0, -math.inf  # of this node's share, while L2 is away
         self._open_none()
 
-    def is_for(self, limit: Limit, decide: Decide) -> None:
+    def is_for(self, limit: Limit, decide: DecideFn) -> None:
         """The limit that asks now: the same as before, or one of the same name with other numbers."""
         algorithm, p, _, _ = bind(limit)
-        self.limit, self.decide, self.grain = limit, decide, algorithm.rule.grain(p)
+        self.limit, self.decide, self.time_resolution = limit, decide, algorithm.rule.time_resolution(p)
         self.close()
 
     def note(self, now: float, cost: float) -> None:
-        """Add an admitted cost. Costs of one grain of time travel as one: which of its times they have changes nothing."""
+        """Add an admitted cost. Costs of one step of time travel as one: which of its times they have changes nothing."""
         if self.since <= now < self.until:
             self.cost += cost
             self.requests += 1
@@ -101,10 +101,10 @@ class Record:
             return
         self.close()
         self.cost, self.requests, self.time = cost, 1, now
-        if math.isinf(self.grain):
+        if math.isinf(self.time_resolution):
             self.since, self.until = -math.inf, math.inf
-        elif self.grain:
-            edge = (math.floor(now / self.grain) + 1.0) * self.grain
+        elif self.time_resolution:
+            edge = (math.floor(now / self.time_resolution) + 1.0) * self.time_resolution
             self.since, self.until = now, edge - abs(edge) * ROUNDING
         else:
             self.since, self.until = now, math.nextafter(now, math.inf)
@@ -132,7 +132,7 @@ class Record:
 
     def position(self) -> float:
         """Cost admitted here in this epoch, added up as L2 adds it up."""
-        return consumed_after(self.acked, self.unsettled())
+        return total_consumed(self.acked, self.unsettled())
 
     def take(self) -> None:
         """All that is unsent goes on its way."""
@@ -146,7 +146,7 @@ class Record:
 
     def settle(self) -> None:
         """L2 has taken in what was on its way."""
-        self.acked = consumed_after(self.acked, self.sending)
+        self.acked = total_consumed(self.acked, self.sending)
         self.sending = []
         self.finished = self.started
 

@@ -17,9 +17,9 @@ import msgspec
 
 from ratesim.limit import LARGEST, Limit
 from ratesim.state import Watermark
-from ratesim.storage.hybrid.replica_state import NOTHING_SEEN, Record, Version
+from ratesim.storage.hybrid.replica_state import NOTHING_SEEN, ReplicaState, Version
 
-__all__ = ["MOST_OWN", "Own", "Seen", "Token", "unknown"]
+__all__ = ["MOST_OWN", "OwnConsumption", "SeenVersion", "SessionToken", "unknown"]
 
 FORMAT = 1
 MOST_OWN = 64  # nodes at which a session may have consumed what L2 does not know; what comes on top is told to L2 at once
@@ -27,8 +27,8 @@ LONGEST = 16_384  # characters that are looked at
 ROUNDING = 1e-9  # relative; sums of costs may differ by it
 
 
-class Own(msgspec.Struct, frozen=True, array_like=True):
-    """The session's consumption at a node, in one grain of time: `cost` of it, the last at `time`, after which the node had
+class OwnConsumption(msgspec.Struct, frozen=True, array_like=True):
+    """The session's consumption at a node, in one step of time: `cost` of it, the last at `time`, after which the node had
     admitted `upto` of this key in that epoch."""
 
     node: str
@@ -38,38 +38,38 @@ class Own(msgspec.Struct, frozen=True, array_like=True):
     time: float
 
 
-class Seen(msgspec.Struct, frozen=True, array_like=True):
+class SeenVersion(msgspec.Struct, frozen=True, array_like=True):
     """Of one limit: the version of L2's state that the session has seen, and its own consumption that is not in there."""
 
     version: Version = NOTHING_SEEN
-    own: tuple[Own, ...] = ()
+    own: tuple[OwnConsumption, ...] = ()
 
-    def later(self, record: Record, node: str, cost: float, now: float, heard: bool) -> Seen:
+    def later(self, record: ReplicaState, node: str, cost: float, now: float, heard: bool) -> SeenVersion:
         """What the session has seen after a decision on the record's view, at which `cost` of it was admitted.
 
         heard: whether L2 could be asked, if it had to be. If so its version is what there is, also where it has gone back.
         """
         others = [each for each in self.own if not _settled(each, record, node, now)]
         if cost:
-            mine = Own(node, record.epoch, cost, record.position(), now)
+            mine = OwnConsumption(node, record.epoch, cost, record.position(), now)
             for i, each in enumerate(others):
-                if (each.node, each.epoch) == (node, record.epoch) and _one_grain(each.time, now, record.grain):
-                    mine = Own(node, record.epoch, each.cost + cost, mine.upto, max(each.time, now))
+                if (each.node, each.epoch) == (node, record.epoch) and _same_step(each.time, now, record.time_resolution):
+                    mine = OwnConsumption(node, record.epoch, each.cost + cost, mine.upto, max(each.time, now))
                     del others[i]
                     break
             others.append(mine)
-        return Seen(record.version if heard else max(self.version, record.version), tuple(others))
+        return SeenVersion(record.version if heard else max(self.version, record.version), tuple(others))
 
 
-class Token(msgspec.Struct, frozen=True, array_like=True):
+class SessionToken(msgspec.Struct, frozen=True, array_like=True):
     """By the name of each limit, what was seen of it. whose: a hash of the identifier."""
 
     format: int
     whose: int
-    seen: dict[str, Seen]
+    seen: dict[str, SeenVersion]
 
     @classmethod
-    def of(cls, identifier: str, seen: dict[str, Seen]) -> Token:
+    def of(cls, identifier: str, seen: dict[str, SeenVersion]) -> SessionToken:
         return cls(FORMAT, zlib.crc32(identifier.encode()), seen)
 
     def encode(self) -> str:
@@ -78,7 +78,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         return urlsafe_b64encode(zlib.crc32(data).to_bytes(4, "big") + data).rstrip(b"=").decode("ascii")
 
     @classmethod
-    def decode(cls, text: str, identifier: str) -> Token | None:
+    def decode(cls, text: str, identifier: str) -> SessionToken | None:
         """None for what is no token of this identifier."""
         if len(text) > LONGEST:
             return None
@@ -95,10 +95,10 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Token)
+_decoder = msgspec.msgpack.Decoder(SessionToken)
 
 
-def unknown(seen: Seen, record: Record, node: str, now: float) -> list[tuple[float, float]]:
+def unknown(seen: SeenVersion, record: ReplicaState, node: str, now: float) -> list[tuple[float, float]]:
     """(time, cost) of the session's own consumption that the record's view lacks.
 
     Above L2's watermark of a node nothing of it is in the view, so what lies there is never counted twice; and at most that
@@ -112,7 +112,7 @@ def unknown(seen: Seen, record: Record, node: str, now: float) -> list[tuple[flo
     return sorted(found)
 
 
-def _above(own: Own, marks: dict[str, Watermark]) -> float:
+def _above(own: OwnConsumption, marks: dict[str, Watermark]) -> float:
     """What of it is above the watermark of its node."""
     mark = marks.get(own.node)
     if mark is None or mark.epoch < own.epoch:
@@ -122,14 +122,14 @@ def _above(own: Own, marks: dict[str, Watermark]) -> float:
     return min(own.cost, max(own.upto - mark.consumed, 0.0))
 
 
-def _settled(own: Own, record: Record, node: str, now: float) -> bool:
+def _settled(own: OwnConsumption, record: ReplicaState, node: str, now: float) -> bool:
     """Whether every node that has seen what this one has seen knows it, or it is too old to matter."""
     if _here(own, record, node):
         return own.upto <= record.acked * (1 + ROUNDING)
     return now - own.time > _memory(record.limit) or _above(own, record.marks) <= own.upto * ROUNDING
 
 
-def _here(own: Own, record: Record, node: str) -> bool:
+def _here(own: OwnConsumption, record: ReplicaState, node: str) -> bool:
     """Whether it is of this node as it is now, whose view has it anyway."""
     return own.node == node and own.epoch == record.epoch
 
@@ -140,11 +140,16 @@ def _memory(limit: Limit) -> float:
     return limit.period * max(2.0, burst / limit.rate)
 
 
-def _one_grain(a: float, b: float, grain: float) -> bool:
-    # Where every time counts (grain 0), the later one is taken for both: stricter, by what lies between two flushes.
-    return math.isinf(grain) or grain == 0.0 or math.floor(a / grain) == math.floor(b / grain)
+def _same_step(a: float, b: float, time_resolution: float) -> bool:
+    # Where every time counts (a resolution of 0), the later one is taken for both. That is stricter by what lies between
+    # two flushes.
+    return (
+        math.isinf(time_resolution)
+        or time_resolution == 0.0
+        or math.floor(a / time_resolution) == math.floor(b / time_resolution)
+    )
 
 
-def _sane(seen: Seen) -> bool:
+def _sane(seen: SeenVersion) -> bool:
     numbers = [seen.version[0], *(number for own in seen.own for number in (own.cost, own.upto, own.time))]
     return len(seen.own) <= MOST_OWN and all(0.0 <= number <= LARGEST for number in numbers)

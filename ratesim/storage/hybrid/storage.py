@@ -9,21 +9,21 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from ratesim.errors import ConnectionFailed, StorageError, Timeout
+from ratesim.errors import StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, learning
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
-from ratesim.storage.hybrid.fallback import Away
-from ratesim.storage.hybrid.lease import terms
-from ratesim.storage.hybrid.lease_manager import Leases
-from ratesim.storage.hybrid.local_decisions import Near
-from ratesim.storage.hybrid.read_cache import Views
-from ratesim.storage.hybrid.sync_stats import SyncStats, Tally
-from ratesim.storage.hybrid.write_behind import Flusher
+from ratesim.storage.hybrid.fallback import FallbackPolicy
+from ratesim.storage.hybrid.lease import lease_terms
+from ratesim.storage.hybrid.lease_manager import LeaseManager
+from ratesim.storage.hybrid.local_decisions import LocalDecider
+from ratesim.storage.hybrid.read_cache import ViewCache
+from ratesim.storage.hybrid.sync_stats import SyncCounters, SyncStats
+from ratesim.storage.hybrid.write_behind import WriteBehindQueue
 from ratesim.storage.memory.storage import MemoryStorage
-from ratesim.storage.remote.storage import ServedStorage
+from ratesim.storage.remote.storage import RemoteStorage
 
 __all__ = ["HybridStorage"]
 
@@ -54,12 +54,14 @@ class HybridStorage(RateLimitStorage):
         )
         self.l1 = MemoryStorage(near, self.runtime, sequence)
         self.l2 = l2
-        self.tally = Tally()
-        self._views = Views(self.l1, l2, config, self.runtime, self.tally)
-        self._flusher = Flusher(self.l1, l2, config, self.runtime, self.tally, rng, self._views)
-        self._leases = Leases(l2, config, self.runtime, self.tally, sequence)
-        self._away = Away(config)
-        self._near = Near(self.l1, config, self.runtime, self.tally, sequence, self._views, self._flusher, self._away)
+        self.tally = SyncCounters()
+        self._views = ViewCache(self.l1, l2, config, self.runtime, self.tally)
+        self._write_behind = WriteBehindQueue(self.l1, l2, config, self.runtime, self.tally, rng, self._views)
+        self._leases = LeaseManager(l2, config, self.runtime, self.tally, sequence)
+        self._fallback = FallbackPolicy(config)
+        self._local = LocalDecider(
+            self.l1, config, self.runtime, self.tally, sequence, self._views, self._write_behind, self._fallback
+        )
         self._closed = False
         # What every request reads, at hand.
         self._time = self.runtime.time
@@ -82,7 +84,7 @@ class HybridStorage(RateLimitStorage):
     ) -> Decision:
         if now is None:
             now = self._time()
-        decision = self.at_once(identifier, limit, cost, now)
+        decision = self.acquire_nowait(identifier, limit, cost, now)
         if decision is not None:
             return decision
         limits = as_limits(limit)
@@ -90,9 +92,9 @@ class HybridStorage(RateLimitStorage):
             return await self._heard(self.l2.acquire(identifier, limits, cost, now), identifier, limits, cost, now)
         if self.config.consistency == "lease":
             return await self._on_lease(identifier, limits, cost, now)
-        return await self._near.acquire(identifier, limits, check_cost(cost), now, session)
+        return await self._local.acquire(identifier, limits, check_cost(cost), now, session)
 
-    def at_once(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision | None:
+    def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision | None:
         """`acquire` in the common case: the view is young, nothing is waited for, and who is told is told later. None in any
         other, and then nothing was done."""
         if not self._at_once or limit.__class__ is not Limit:
@@ -113,7 +115,7 @@ class HybridStorage(RateLimitStorage):
                 if now > record.time:
                     record.time = now
             else:
-                self._flusher.note(record, now, cost)
+                self._write_behind.note(record, now, cost)
         return decision
 
     # -- where L2 decides ---------------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class HybridStorage(RateLimitStorage):
         return decision
 
     def _on_terms(self, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        return tuple(terms(each, self.config.lease_ttl).asked for each in limits)
+        return tuple(lease_terms(each, self.config.lease_ttl).asked for each in limits)
 
     async def _heard(
         self, asking: Awaitable[Decision], identifier: str, limits: tuple[Limit, ...], cost: float, now: float
@@ -141,22 +143,22 @@ class HybridStorage(RateLimitStorage):
         try:
             return await self.runtime.timeout(asking, self.config.max_wait)
         except TimeoutError:
-            failure = Timeout(f"no answer of L2 within {self.config.max_wait:g} s")
+            failure = StorageTimeoutError(f"no answer of L2 within {self.config.max_wait:g} s")
         except StorageError as error:
             failure = error
-        return self._without_l2(identifier, limits, check_cost(cost), now, failure)
+        return self._fall_back(identifier, limits, check_cost(cost), now, failure)
 
-    def _without_l2(
+    def _fall_back(
         self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, failure: StorageError
     ) -> Decision:
         """The policy's answer. What it admits reaches L2 later, unless L2 may have charged the request already."""
-        self.tally.without_l2 += 1
+        self.tally.fallback_decisions += 1
         records = [self._views.record(identifier, each) for each in limits]
-        allowed = self._away.admits(records, cost, now)
-        if allowed and cost and isinstance(failure, ConnectionFailed) and not failure.sent:
+        allowed = self._fallback.admits(records, cost, now)
+        if allowed and cost and isinstance(failure, StorageConnectionError) and not failure.sent:
             for record in records:
-                self._flusher.note(record, now, cost)
-        return self._away.decision(allowed, limits[0])
+                self._write_behind.note(record, now, cost)
+        return self._fallback.decision(allowed, limits[0])
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
         now = self.runtime.time() if now is None else now
@@ -165,10 +167,10 @@ class HybridStorage(RateLimitStorage):
             return await self.l2.peek(identifier, limits, cost, now)
         if self.config.consistency == "lease":
             return await self.l2.peek(identifier, self._on_terms(limits), cost, now)
-        _, young = await self._near.looked_at(identifier, limits, {})
-        if not young and self._away.policy == "fail_closed":
-            return self._away.decision(False, limits[0])
-        return self.l1.decide(identifier, limits[0] if len(limits) == 1 else limits, cost, now, consume=False)
+        _, young = await self._local.looked_at(identifier, limits, {})
+        if not young and self._fallback.policy == "fail_closed":
+            return self._fallback.decision(False, limits[0])
+        return self.l1.acquire_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now, consume=False)
 
     # -- the rest of the interface ------------------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ class HybridStorage(RateLimitStorage):
     def _drop(self, identifier: str, name: str | None = None) -> None:
         self._leases.forget(identifier, name)
         for record in self._views.of(identifier, name):
-            self._flusher.forget(record)
+            self._write_behind.forget(record)
             self._views.forget(record)
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
@@ -189,7 +191,7 @@ class HybridStorage(RateLimitStorage):
         if record is None or self.config.consistency not in ("eventual", "session"):
             return await self.l2.get_state(identifier, name)
         if not await self._views.ready(record):
-            raise ConnectionFailed("L2 is away, and the view of it is too old", sent=False)
+            raise StorageConnectionError("L2 is away, and the view of it is too old", sent=False)
         return await self.l1.get_state(identifier, name)
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
@@ -206,14 +208,14 @@ class HybridStorage(RateLimitStorage):
         limits = learning(limit, score)
         await self.l2.observe(identifier, limits, score, now)
         seen = tuple(each for each in limits if self._views.find(identifier, each.name) is not None)
-        self.l1.learn(identifier, seen, score, now)
+        self.l1.observe_nowait(identifier, seen, score, now)
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         states = await self.l2.charge_many(charges)
         for charge, state in zip(charges, states, strict=True):
             record = self._views.find(charge.identifier, charge.limit.name)
             if record is not None:
-                self._views.see(record, state)
+                self._views.store(record, state)
         return states
 
     async def health_check(self) -> StorageHealth:
@@ -245,31 +247,35 @@ class HybridStorage(RateLimitStorage):
 
     def sync_stats(self) -> SyncStats:
         """What lies between L1 and L2."""
-        unflushed, requests = self._flusher.unflushed()
-        counts = {name: getattr(self.tally, name) for name in Tally.__slots__}
-        breaker = self.l2.client.breaker if isinstance(self.l2, ServedStorage) else ""
+        unflushed, requests = self._write_behind.unflushed()
+        counts = {name: getattr(self.tally, name) for name in SyncCounters.__slots__}
+        breaker = self.l2.client.breaker if isinstance(self.l2, RemoteStorage) else ""
         return SyncStats(
-            **counts, unflushed=unflushed, unflushed_requests=requests, on_lease=self._leases.out(), breaker=breaker
+            **counts,
+            unflushed=unflushed,
+            unflushed_requests=requests,
+            leased_outstanding=self._leases.out(),
+            breaker=breaker,
         )
 
     async def flush(self) -> bool:
         """Send all that is unsent now; whether L2 took it in."""
-        return await self._flusher.flush_all()
+        return await self._write_behind.flush_all()
 
     def kill(self) -> None:
         """Stop at once, as a crash of the process would: what was not flushed is lost (`sync_stats().lost`)."""
         self._closed = True
-        self._flusher.kill()
+        self._write_behind.kill()
         self._leases.kill()
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self._flusher.stop()
-        flushed = await self._flusher.flush_all()
+        self._write_behind.stop()
+        flushed = await self._write_behind.flush_all()
         await self._leases.close()
-        lost = self._flusher.unflushed()[0]
+        lost = self._write_behind.unflushed()[0]
         await self.l2.close()
         if not flushed:
             raise StorageError(f"closed while L2 was away: {lost:g} of consumption was not flushed")

@@ -1,4 +1,4 @@
-"""`Tally`: what a hybrid has done, counted as it happens; `SyncStats`: that, as it is told."""
+"""`SyncCounters`: what a hybrid has done, counted as it happens; `SyncStats`: that, as it is told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-__all__ = ["SyncStats", "Tally"]
+__all__ = ["SyncCounters", "SyncStats"]
 
 
 class SyncStats(msgspec.Struct, frozen=True):
@@ -31,20 +31,20 @@ class SyncStats(msgspec.Struct, frozen=True):
     flush_seconds: float
     unflushed: float
     unflushed_requests: int
-    lost: float
-    lost_requests: int
-    without_l2: int
+    dropped_cost: float
+    dropped_requests: int
+    fallback_decisions: int
     stale_tokens: int
     borrowed: float
     spent: float
     returned: float
     forfeited: float
-    on_lease: float
+    leased_outstanding: float
     breaker: str
 
 
 @dataclass(slots=True)
-class Tally:
+class SyncCounters:
     """The counts of `SyncStats`."""
 
     reads: int = 0
@@ -54,9 +54,9 @@ class Tally:
     flushed: int = 0
     largest_flush: int = 0
     flush_seconds: float = 0.0
-    lost: float = 0.0
-    lost_requests: int = 0
-    without_l2: int = 0
+    dropped_cost: float = 0.0
+    dropped_requests: int = 0
+    fallback_decisions: int = 0
     stale_tokens: int = 0
     borrowed: float = 0.0
     spent: float = 0.0

@@ -7,25 +7,25 @@ from typing import NamedTuple
 
 from ratesim.algorithms import bind
 from ratesim.limit import Decision
-from ratesim.storage.hybrid.replica_state import Record
+from ratesim.storage.hybrid.replica_state import ReplicaState
 from ratesim.storage.memory.storage import MemoryStorage
-from ratesim.storage.retry_after import long_enough
+from ratesim.storage.retry_after import exact_retry_after
 
-__all__ = ["beside"]
+__all__ = ["decide_with_extra"]
 
 
 class _Copy(NamedTuple):
     """left: cost that is available. wait: seconds until the cost asked for is; 0 where it is now."""
 
-    record: Record
+    record: ReplicaState
     left: float
     wait: float
     fresh: float
 
 
-def beside(
+def decide_with_extra(
     l1: MemoryStorage,
-    several: Sequence[tuple[Record, list[tuple[float, float]]]],
+    several: Sequence[tuple[ReplicaState, list[tuple[float, float]]]],
     cost: float,
     now: float,
 ) -> tuple[bool, Decision]:
@@ -42,10 +42,10 @@ def beside(
     return False, Decision(False, max(longest.left, 0.0), longest.wait, longest.fresh, longest.record.limit)
 
 
-def _on_a_copy(l1: MemoryStorage, record: Record, extra: list[tuple[float, float]], cost: float, now: float) -> _Copy:
+def _on_a_copy(l1: MemoryStorage, record: ReplicaState, extra: list[tuple[float, float]], cost: float, now: float) -> _Copy:
     algorithm, p, _, head = bind(record.limit)
     rule = algorithm.rule
-    entry = l1.entry(record.identifier, record.limit.name, now)
+    entry = l1.live_entry(record.identifier, record.limit.name, now)
     if entry is None or entry.algorithm.name != algorithm.name:
         s = [0.0] * rule.size(p)
         rule.start(s, p, min([now, *(time for time, _ in extra)]))
@@ -58,8 +58,8 @@ def _on_a_copy(l1: MemoryStorage, record: Record, extra: list[tuple[float, float
     kept = list(s)
     at = max(now, s[0])
     rule.refresh(s, p, at)
-    left, fresh = rule.available(s, p, at), rule.fresh_after(s, p, at) + (at - now)
+    left, fresh = rule.available(s, p, at), rule.reset_after(s, p, at) + (at - now)
     wait = 0.0
     if left < cost:
-        wait = long_enough(rule, kept, p, head, cost, now, rule.retry_after(s, p, cost, at) + (at - now))
+        wait = exact_retry_after(rule, kept, p, head, cost, now, rule.retry_after(s, p, cost, at) + (at - now))
     return _Copy(record, left, wait, fresh)

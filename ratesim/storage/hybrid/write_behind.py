@@ -1,7 +1,8 @@
-"""`Flusher`: how what was admitted here reaches L2, under every write policy.
+"""`WriteBehindQueue`: how what was admitted here reaches L2, under every write policy.
 
 What travels is consumption, never a state (unless sync is `state`, which shows what is lost by it). A flush says what (node,
-epoch) had consumed before it, so one that is repeated, overtaken or sent again counts once (`unseen` in charging.py).
+epoch) had consumed before it, so one that is repeated, overtaken or sent again counts once (`undelivered_part` in
+charging.py).
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from ratesim.runtime import Future, Runtime, Task
 from ratesim.state import RateLimitState
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
-from ratesim.storage.hybrid.read_cache import Views
-from ratesim.storage.hybrid.replica_state import Record
-from ratesim.storage.hybrid.sync_stats import Tally
+from ratesim.storage.hybrid.read_cache import ViewCache
+from ratesim.storage.hybrid.replica_state import ReplicaState
+from ratesim.storage.hybrid.sync_stats import SyncCounters
 from ratesim.storage.memory.storage import MemoryStorage
 
-__all__ = ["Flusher"]
+__all__ = ["WriteBehindQueue"]
 
 
-class Flusher:
+class WriteBehindQueue:
     """Knows which records have something unsent, oldest first, and sends it.
 
     waiting: admitted requests that L2 may not know, under write_behind, which bounds their number.
@@ -38,18 +39,18 @@ class Flusher:
         l2: RateLimitStorage,
         config: HybridStorageConfig,
         runtime: Runtime,
-        tally: Tally,
+        tally: SyncCounters,
         rng: np.random.Generator | None,
-        views: Views,
+        views: ViewCache,
     ) -> None:
-        self.dirty: dict[Record, None] = {}
+        self.dirty: dict[ReplicaState, None] = {}
         self.waiting = 0
         self._views = views
         self._l1 = l1
         self._l2 = l2
         self._config = config
         self._runtime = runtime
-        self._tally = tally
+        self._counters = tally
         draw = 0.0 if config.sync_jitter == 0 else float((rng or np.random.default_rng()).random())
         self._phase = draw * config.sync_jitter * config.sync_interval
         self._worker: Task | None = None
@@ -59,7 +60,7 @@ class Flusher:
 
     # -- what was admitted --------------------------------------------------------------------------------------------
 
-    def note(self, record: Record, now: float, cost: float) -> None:
+    def note(self, record: ReplicaState, now: float, cost: float) -> None:
         """Note an admitted cost; it is sent when the policy says so."""
         if self._closed:  # a request that was under way when the node ended
             self._lose(cost, 1)
@@ -71,7 +72,7 @@ class Flusher:
                 self._relieve(next(iter(self.dirty)))
             self._is_dirty(record)
 
-    def _relieve(self, oldest: Record) -> None:
+    def _relieve(self, oldest: ReplicaState) -> None:
         # What is dirty may outlive its view in L1, but not without bound: the oldest is flushed before its time, and lost
         # when L2 does not take it.
         if len(self.dirty) >= 2 * self._config.max_entries:
@@ -79,19 +80,19 @@ class Flusher:
         else:
             self._runtime.spawn(self._catch_up(oldest))
 
-    def _is_dirty(self, record: Record) -> None:
+    def _is_dirty(self, record: ReplicaState) -> None:
         record.dirty = True
         self.dirty[record] = None
         self.wake()
 
-    def forget(self, record: Record) -> None:
+    def forget(self, record: ReplicaState) -> None:
         """What it has not sent is not to be sent."""
         if record.dirty:
             record.dirty = False
             del self.dirty[record]
             self._leave(record.drop()[1])
 
-    def _give_up(self, record: Record) -> None:
+    def _give_up(self, record: ReplicaState) -> None:
         cost, requests = record.drop()
         self._lose(cost, requests)
         self._leave(requests)
@@ -99,10 +100,10 @@ class Flusher:
         del self.dirty[record]
 
     def _lose(self, cost: float, requests: int) -> None:
-        self._tally.lost += cost
-        self._tally.lost_requests += requests
+        self._counters.dropped_cost += cost
+        self._counters.dropped_requests += requests
 
-    async def queued(self, records: Sequence[Record], now: float, cost: float) -> None:
+    async def enqueue(self, records: Sequence[ReplicaState], now: float, cost: float) -> None:
         """Note an admitted cost where the queue has room for it; else wait for some, or drop it."""
         if self.waiting >= self._config.queue_size and not await self._has_room():
             self._lose(cost * len(records), len(records))
@@ -164,7 +165,7 @@ class Flusher:
         now, interval = self._runtime.time(), self._config.sync_interval
         return math.floor((now - self._phase) / interval + 1.0) * interval + self._phase - now
 
-    async def through(self, records: Sequence[Record]) -> bool:
+    async def write_through(self, records: Sequence[ReplicaState]) -> bool:
         """Wait until L2 has taken in all that these records had noted, for `max_wait` seconds at most; whether it has.
 
         What it has not is sent in the background.
@@ -177,7 +178,7 @@ class Flusher:
             self.wake()
         return arrived
 
-    async def _through(self, records: Sequence[Record]) -> bool:
+    async def _through(self, records: Sequence[ReplicaState]) -> bool:
         for record, wanted in [(record, record.started + 1) for record in records]:
             while record.finished < wanted and (record.unsent() or record.sending):
                 if record.flight is not None:
@@ -186,20 +187,20 @@ class Flusher:
                     return False
         return True
 
-    def _landed(self, record: Record) -> None:
+    def _landed(self, record: ReplicaState) -> None:
         """A read is over, during which a flush was due: a view that is read often must not stay unflushed."""
         if record.overdue:
             record.overdue = False
             if not self._closed:
                 self._runtime.spawn(self._catch_up(record))
 
-    async def _catch_up(self, record: Record) -> None:
+    async def _catch_up(self, record: ReplicaState) -> None:
         if not await self.flush([record]):
             self.wake()
 
     # -- sending it ---------------------------------------------------------------------------------------------------
 
-    async def flush(self, records: Iterable[Record]) -> bool:
+    async def flush(self, records: Iterable[ReplicaState]) -> bool:
         """Send what is unsent of these records, `flush_batch` of them at a time; whether L2 took it in.
 
         After one failure the rest stays where it is: a server that comes back is not met by all at once.
@@ -223,7 +224,7 @@ class Flusher:
                 return False
         return True
 
-    async def _send(self, batch: Sequence[Record]) -> bool:
+    async def _send(self, batch: Sequence[ReplicaState]) -> bool:
         begin = self._runtime.time()
         flight: Future[None] = self._runtime.future()
         for record in batch:
@@ -235,10 +236,10 @@ class Flusher:
         try:
             await (self._send_states(batch) if self._config.sync == "state" else self._send_deltas(batch))
         except StorageError:
-            self._tally.failed_flushes += 1
+            self._counters.failed_flushes += 1
             return False
         else:
-            self._tally.flushed_in(len(batch), self._runtime.time() - begin)
+            self._counters.flushed_in(len(batch), self._runtime.time() - begin)
             return True
         finally:
             for record in batch:
@@ -250,13 +251,13 @@ class Flusher:
                         self.dirty[record] = None
             flight.set_result(None)
 
-    async def _send_deltas(self, batch: Sequence[Record]) -> None:
+    async def _send_deltas(self, batch: Sequence[ReplicaState]) -> None:
         node = self._config.node
         states = await self._l2.charge_many([record.charge(node) for record in batch])
         for record, state in zip(batch, states, strict=True):
             self._settled(record, state)
 
-    async def _send_states(self, batch: Sequence[Record]) -> None:
+    async def _send_states(self, batch: Sequence[ReplicaState]) -> None:
         """As the sketch does: L1's state overwrites L2's, and with it what the others have written since it was read."""
         for record in batch:
             state = await self._l1.get_state(record.identifier, record.limit.name)
@@ -264,12 +265,12 @@ class Flusher:
                 await self._l2.set_state(record.identifier, state, None, record.limit.name)
             self._settled(record, None)
 
-    def _settled(self, record: Record, state: RateLimitState | None) -> None:
+    def _settled(self, record: ReplicaState, state: RateLimitState | None) -> None:
         requests = sum(requests for _, _, requests in record.sending)
         record.settle()
         self._leave(requests)
         if state is not None:
-            self._views.see(record, state)
+            self._views.store(record, state)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Protocol
 
-from ratesim.errors import Capacity, Config, StorageError
+from ratesim.errors import CapacityError, ConfigurationError, StorageError
 
 __all__ = ["File", "FileLayer", "Lock", "RealFiles", "create_whole", "disk_error"]
 
@@ -23,7 +23,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def disk_error(path: Path, error: OSError) -> StorageError:
     """What to raise instead of the OSError: Capacity when there is no room, StorageError otherwise; both name the path."""
-    kind = Capacity if error.errno in _FULL else StorageError
+    kind = CapacityError if error.errno in _FULL else StorageError
     return kind(f"{path}: {error.strerror or error}")
 
 
@@ -58,7 +58,7 @@ class FileLayer(Protocol):
         """Make it, with its parents, if it is not there; open to this user only."""
 
     def lock(self, path: Path) -> Lock:
-        """Config when another holds it, in this process or in another one."""
+        """ConfigurationError when another holds it, in this process or in another one."""
 
     def names(self, directory: Path) -> list[str]: ...
 
@@ -131,7 +131,7 @@ class RealLock:
 
     def __init__(self, path: Path) -> None:
         if sys.platform == "win32":
-            raise Config(f"{path}: a journal needs file locks as POSIX systems have them")
+            raise ConfigurationError(f"{path}: a journal needs file locks as POSIX systems have them")
         import fcntl
 
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -143,7 +143,7 @@ class RealLock:
         except BlockingIOError as error:
             holder = os.read(self._descriptor, 20).decode(errors="replace") or "that is starting or ending"
             os.close(self._descriptor)
-            raise Config(f"{path.parent}: in use by process {holder}; a journal has one writer") from error
+            raise ConfigurationError(f"{path.parent}: in use by process {holder}; a journal has one writer") from error
         except OSError:
             os.close(self._descriptor)
             raise

@@ -53,8 +53,9 @@ class Journal:
     def open(self) -> Recovered:
         """Recover what is there and be ready to append.
 
-        Config when another process, or another journal, has the directory open; StorageError or Serialization, naming file
-        and offset, when something is missing, damaged or of another version: then every file is left as it is.
+        ConfigurationError when another process, or another journal, has the directory open; StorageError or
+        SerializationError, naming file and offset, when something is missing, damaged or of another version: then every
+        file is left as it is.
         """
         if self._lock is not None:
             raise StorageError(f"{self.directory}: this journal is open already")
@@ -114,8 +115,8 @@ class Journal:
     def append(self, records: Sequence[Record]) -> None:
         """Keep these, in this order; with `always`, one fsync for all of them.
 
-        Serialization for a record that cannot be written, and then none is. Capacity when the disk is full, StorageError for
-        another error of it: then, whatever of them was written, the journal refuses to go on.
+        SerializationError for a record that cannot be written, and then none is. Capacity when the disk is full,
+        StorageError for another error of it: then, whatever of them was written, the journal refuses to go on.
         """
         with self._appending:
             log = self._log

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import msgspec
 
-from ratesim.errors import Serialization
+from ratesim.errors import SerializationError
 
 __all__ = ["HEADER_SIZE", "Count", "Drop", "End", "Forget", "Frame", "Header", "Put", "Record"]
 
@@ -88,13 +88,13 @@ class Header(NamedTuple):
 
     @classmethod
     def decode(cls, kind: str, data: bytes) -> Header:
-        """Serialization when the file is no such file, of an unknown version, or its header is damaged."""
+        """SerializationError when the file is no such file, of an unknown version, or its header is damaged."""
         if data[:7] != MAGIC[kind]:
-            raise Serialization(f"offset 0: no {kind} of a journal")
+            raise SerializationError(f"offset 0: no {kind} of a journal")
         if len(data) > 7 and data[7] != VERSION:
-            raise Serialization(f"offset 7: version {data[7]} is unknown; this is version {VERSION}")
+            raise SerializationError(f"offset 7: version {data[7]} is unknown; this is version {VERSION}")
         if len(data) < HEADER_SIZE or _CRC.unpack_from(data, _HEADER.size) != (crc32(data[: _HEADER.size]),):
-            raise Serialization("offset 0: the header is damaged")
+            raise SerializationError("offset 0: the header is damaged")
         _, _, generation, marker, before, boot = _HEADER.unpack_from(data)
         return cls(kind, generation, marker, before, boot)
 
@@ -108,12 +108,12 @@ class Frame(NamedTuple):
 
     @staticmethod
     def encode(record: Record | End, marker: bytes, synced: int, offset: int) -> bytes:
-        """The bytes of a record that will lie at `offset`; Serialization when it cannot be written."""
+        """The bytes of a record that will lie at `offset`; SerializationError when it cannot be written."""
         try:
             payload = _encode(record)
             body = _FRAME.pack(marker, len(payload), synced) + payload
         except (struct.error, ValueError, OverflowError, TypeError) as error:
-            raise Serialization(f"record of {getattr(record, 'identifier', 'a snapshot')!r}: {error}") from error
+            raise SerializationError(f"record of {getattr(record, 'identifier', 'a snapshot')!r}: {error}") from error
         return body + _CRC.pack(crc32(body, offset & 0xFFFFFFFF))
 
     @classmethod
@@ -142,8 +142,8 @@ class Frame(NamedTuple):
             offset = data.find(marker, offset + 1 if frame is None else frame.end)
 
     def decode(self) -> Record | End:
-        """Serialization when the payload is no record of this version."""
+        """SerializationError when the payload is no record of this version."""
         try:
             return _decoder.decode(self.payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Serialization(f"offset {self.end - len(self.payload) - _CRC.size}: no record ({error})") from error
+            raise SerializationError(f"offset {self.end - len(self.payload) - _CRC.size}: no record ({error})") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from ratesim.errors import Serialization, StorageError
+from ratesim.errors import SerializationError, StorageError
 from ratesim.storage.journal.files import FileLayer
 from ratesim.storage.journal.records import HEADER_SIZE, Count, Drop, End, Forget, Frame, Header, Put
 
@@ -116,7 +116,9 @@ class _Merge:
 
 
 def read_directory(files: FileLayer, directory: Path) -> Contents:
-    """What the directory holds; StorageError or Serialization, with the file and the offset, for what is missing, damaged or
+    """What the directory holds.
+
+    StorageError or SerializationError, with the file and the offset, for what is missing, damaged or
     of an unknown version. OSError of the disk."""
     try:
         layout = Layout.of(files.names(directory))
@@ -139,7 +141,7 @@ def read_directory(files: FileLayer, directory: Path) -> Contents:
         with _Naming(path):
             header = _header("log", data, number)
             if good is not None and header.before != good:
-                raise Serialization(f"offset 0: follows a log of {header.before} bytes, and the one before has {good}")
+                raise SerializationError(f"offset 0: follows a log of {header.before} bytes, and the one before has {good}")
             good, lost = _read_log(data, header, merge, number == layout.logs[-1], files.boot())
         contents = contents._replace(
             log=header,
@@ -152,7 +154,7 @@ def read_directory(files: FileLayer, directory: Path) -> Contents:
 
 
 class _Naming:
-    """Puts the file's path before the message of a Serialization."""
+    """Puts the file's path before the message of a SerializationError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -160,14 +162,14 @@ class _Naming:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, Serialization):
-            raise Serialization(f"{self._path}: {error}; the file is left as it is") from error
+        if isinstance(error, SerializationError):
+            raise SerializationError(f"{self._path}: {error}; the file is left as it is") from error
 
 
 def _header(kind: str, data: bytes, number: int) -> Header:
     header = Header.decode(kind, data)
     if header.generation != number:
-        raise Serialization(f"offset 0: this is {kind}-{header.generation}")
+        raise SerializationError(f"offset 0: this is {kind}-{header.generation}")
     return header
 
 
@@ -187,13 +189,13 @@ def _read_snapshot(data: bytes, number: int, merge: _Merge) -> None:
         record = frame.decode()
         if isinstance(record, End):
             if record.count != count or record.checksum != crc32(memoryview(data)[:offset]):
-                raise Serialization(f"offset {offset}: {count} records, and not the {record.count} that were written")
+                raise SerializationError(f"offset {offset}: {count} records, and not the {record.count} that were written")
             if frame.end != len(data):
-                raise Serialization(f"offset {frame.end}: something follows the end")
+                raise SerializationError(f"offset {frame.end}: something follows the end")
             return
         merge.add(record)
         count, offset = count + 1, frame.end
-    raise Serialization(f"offset {offset}: damaged, or cut, after {count} records")
+    raise SerializationError(f"offset {offset}: damaged, or cut, after {count} records")
 
 
 def _read_log(data: bytes, header: Header, merge: _Merge, last: bool, boot: bytes) -> tuple[int, int]:
@@ -202,16 +204,16 @@ def _read_log(data: bytes, header: Header, merge: _Merge, last: bool, boot: byte
     for frame in _frames(data, header.marker):
         record = frame.decode()
         if isinstance(record, End):
-            raise Serialization(f"offset {offset}: the end of a snapshot in a log")
+            raise SerializationError(f"offset {offset}: the end of a snapshot in a log")
         merge.add(record)
         offset = frame.end
     if offset == len(data):
         return offset, 0
     if not last:
-        raise Serialization(f"offset {offset}: damaged, or cut, and a later log follows")
+        raise SerializationError(f"offset {offset}: damaged, or cut, and a later log follows")
     # Without a restart of the machine only the very last write can be cut: there is no hole that a crash could have left.
     restarted = header.boot != boot or not any(boot)
     after = list(Frame.search(data, offset + 1, header.marker))
     if any(frame.synced > offset or not restarted for frame in after):
-        raise Serialization(f"offset {offset}: a damaged record, followed by {len(after)} that are not")
+        raise SerializationError(f"offset {offset}: a damaged record, followed by {len(after)} that are not")
     return offset, 1 + len(after)

@@ -67,7 +67,7 @@ for i, w in ipairs(work) do
     w.rule.charge(w.s, w.p, cost, w.at)
     w.left = w.rule.available(w.s, w.p, w.at)
   end
-  w.reset_after = w.rule.fresh_after(w.s, w.p, w.at) + (w.at - now)
+  w.reset_after = w.rule.reset_after(w.s, w.p, w.at) + (w.at - now)
   if allowed and consume then
     store(key, w.prefix, w.algorithm, w.s, w.at, now + w.reset_after + margin, w.born)
     redis.call('HINCRBY', key, w.prefix .. 'request_count', 1)

@@ -1,4 +1,4 @@
--- Apply consumption decided elsewhere, once however often it is sent (the rule: `unseen` in ratesim/storage/deduplicate.py).
+-- Apply consumption decided elsewhere, once however often it is sent (the rule: `undelivered_part` in ratesim/storage/deduplicate.py).
 -- KEYS: the identifier's hash. ARGV: field prefix, algorithm, least time to live, expiry margin, node, epoch, before, number
 -- of parameters, parameters, then time, cost, requests of each entry. Answers HGETALL of the hash.
 local key, prefix, algorithm = KEYS[1], ARGV[1], ARGV[2]
@@ -57,7 +57,7 @@ for _, entry in ipairs(due) do
   requests = requests + entry.requests
 end
 local at = math.max(entries[#entries].time, s[1])
-local fresh = rule.fresh_after(s, p, at)
+local fresh = rule.reset_after(s, p, at)
 store(key, prefix, algorithm, s, at, at + fresh + margin, born)
 redis.call('HSET', key, field, number(new_epoch) .. ' ' .. number(new_consumed))
 redis.call('HINCRBY', key, prefix .. 'request_count', requests)

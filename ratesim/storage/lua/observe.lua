@@ -9,7 +9,7 @@ while position <= #ARGV do
   local w
   w, position = opened(key, position, now)
   w.rule.observe(w.s, w.p, score, w.at)
-  local fresh = w.rule.fresh_after(w.s, w.p, w.at)
+  local fresh = w.rule.reset_after(w.s, w.p, w.at)
   store(key, w.prefix, w.algorithm, w.s, w.at, w.at + fresh + margin, w.born)
   keep(key, fresh + margin, least)
 end

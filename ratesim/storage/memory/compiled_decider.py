@@ -12,14 +12,14 @@ from typing import Any
 
 from ratesim.algorithms import Algorithm
 from ratesim.algorithms.codegen.inline import Layout
-from ratesim.algorithms.codegen.template import filled
+from ratesim.algorithms.codegen.template import render
 from ratesim.limit import Decision
 from ratesim.storage.base import EXPIRY_MARGIN
-from ratesim.storage.retry_after import FOREVER, long_enough
+from ratesim.storage.retry_after import FOREVER, exact_retry_after
 
-__all__ = ["Decide", "decider"]
+__all__ = ["DecideFn", "compile_decider"]
 
-Decide = Callable[[str, float, float], Decision]
+DecideFn = Callable[[str, float, float], Decision]
 """(identifier, cost, now) -> Decision"""
 
 # <verb ...> stands for the lines of the rule's function. The state is in s0, s1, ... (and s, where it grows) and goes back
@@ -30,7 +30,7 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
     size = rule.size(p)
     name = limit.name
     get, touch, insert, grew, charged = entries.by_key.get, entries.touch, entries.insert, entries.grew, entries.charged
-    wrote = None if entries.keeper is None else entries.keeper.wrote
+    wrote = None if entries.change_log is None else entries.change_log.wrote
     tally, give_up = rules.tally, rules.give_up
     fresh = [0.0] * size
     rule.start(fresh, p, 0.0)
@@ -60,7 +60,7 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
             if left >= cost:
                 <charge None now=at>
                 <available left now=at>
-                <fresh_after fresh now=at>
+                <reset_after fresh now=at>
                 fresh = fresh + (at - now)
                 if entry is None:
                     entry = mine(now)
@@ -77,7 +77,7 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
                 {grow}
                 decision = Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
             else:
-                <fresh_after fresh now=at>
+                <reset_after fresh now=at>
                 fresh = fresh + (at - now)
                 <retry_after wait now=at>
                 wait = wait + (at - now)
@@ -94,7 +94,7 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
                     if again >= cost:
                         wait = micros / 1e6
                     else:
-                        wait = long_enough(rule, entry.load(), p, head, cost, now, wait)
+                        wait = exact_retry_after(rule, entry.load(), p, head, cost, now, wait)
                 decision = Decision(False, left if left > 0.0 else 0.0, wait, fresh, limit)
             if sequence is not None:
                 decision.sequence = sequence()
@@ -106,12 +106,14 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
 
 
 @lru_cache(maxsize=256)
-def decider(algorithm: Algorithm, size: int | None, parameters: int, named: bool, locked: bool) -> Callable[..., Decide]:
+def compile_decider(
+    algorithm: Algorithm, size: int | None, parameters: int, named: bool, locked: bool
+) -> Callable[..., DecideFn]:
     """Makes the deciding function of a limit: see the template for what it takes.
 
     size: None for a state that grows. locked: whether it takes a lock, since other threads may decide meanwhile.
     """
-    growing = algorithm.growing
+    growing = algorithm.variable_size
     layout = Layout(growing.HEAD, True) if growing is not None else Layout(size or 0)
     local = range(layout.local)
 
@@ -137,9 +139,9 @@ def decider(algorithm: Algorithm, size: int | None, parameters: int, named: bool
         "EXPIRY_MARGIN": EXPIRY_MARGIN,
         "FOREVER": FOREVER,
         "head": None if growing is None else growing.HEAD,
-        "long_enough": long_enough,
+        "exact_retry_after": exact_retry_after,
     }
-    source = filled(_TEMPLATE, algorithm.rule, layout, texts)
+    source = render(_TEMPLATE, algorithm.rule, layout, texts)
     exec(compile(source, f"<deciding by {algorithm.name}>", "exec"), namespace)  # noqa: S102 - the package's own source
-    made: Callable[..., Decide] = namespace["decider"]
+    made: Callable[..., DecideFn] = namespace["decider"]
     return made

@@ -13,17 +13,17 @@ from typing import Any
 
 from ratesim.algorithms import Algorithm, bind
 from ratesim.algorithms.codegen.inline import Layout
-from ratesim.algorithms.codegen.template import filled
+from ratesim.algorithms.codegen.template import render
 from ratesim.limit import Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN
 
-__all__ = ["FEW", "Counter", "Entry", "Listed", "entry_class"]
+__all__ = ["FEW", "Counter", "Entry", "ListEntry", "entry_class"]
 
 FEW = 6  # floats in slots of their own; longer states are lists
 
 
-class Origin:
+class EntryDetails:
     """What few entries have: who has been merged into them, and what a person attached."""
 
     __slots__ = ("created_at", "metadata", "watermarks")
@@ -48,7 +48,7 @@ class Entry:
     length = 0
 
     def __init__(self, created_at: float) -> None:
-        self.origin: float | Origin = created_at
+        self.origin: float | EntryDetails = created_at
         self.request_count = 0
 
     def load(self) -> list[float]:
@@ -59,19 +59,19 @@ class Entry:
         """Keep a working state."""
         raise TypeError("an entry belongs to an algorithm: entry_class makes its class")
 
-    def described(self) -> Origin:
+    def details(self) -> EntryDetails:
         """The origin, for something to be noted in it."""
-        if not isinstance(self.origin, Origin):
-            self.origin = Origin(self.origin)
+        if not isinstance(self.origin, EntryDetails):
+            self.origin = EntryDetails(self.origin)
         return self.origin
 
-    def forgets(self, now: float) -> float:
+    def loss_if_evicted(self, now: float) -> float:
         """The cost that would be available again if this were forgotten at `now`; 0 when that changes no decision."""
         raise TypeError("an entry belongs to an algorithm: entry_class makes its class")
 
     def export(self) -> RateLimitState:
         """The entry as it travels."""
-        origin = self.origin if isinstance(self.origin, Origin) else Origin(self.origin)
+        origin = self.origin if isinstance(self.origin, EntryDetails) else EntryDetails(self.origin)
         return RateLimitState(
             AlgorithmData.of(self.algorithm.name, self.algorithm.stored(self.load())),
             micro(origin.created_at),
@@ -82,7 +82,7 @@ class Entry:
         )
 
 
-class Listed(Entry):
+class ListEntry(Entry):
     """An entry whose state is a list. length: floats in it, as the storage last took note."""
 
     __slots__ = ("length", "state")
@@ -98,7 +98,7 @@ class Listed(Entry):
     def store(self, s: list[float]) -> None:
         self.state = s
 
-    def forgets(self, now: float) -> float:
+    def loss_if_evicted(self, now: float) -> float:
         if self.limit is None or self.expires_at - EXPIRY_MARGIN <= now:
             return 0.0
         _, p, _, _ = bind(self.limit)
@@ -122,7 +122,7 @@ class Counter:
         self.count = 0
         self.expires_at = expires_at
 
-    def forgets(self, now: float) -> float:
+    def loss_if_evicted(self, now: float) -> float:
         """A counter belongs to no limit, so nobody knows what forgetting it admits."""
         return 0.0
 
@@ -157,14 +157,14 @@ def entry_class(algorithm: Algorithm, size: int | None) -> type[Entry]:
     """The class of the algorithm's entries whose state has `size` floats; None: a state that grows."""
     name = f"{algorithm.name}_{size}"
     if size is None or size > FEW:
-        return type(name, (Listed,), {"__slots__": (), "algorithm": algorithm})
+        return type(name, (ListEntry,), {"__slots__": (), "algorithm": algorithm})
     texts = {
         "name": name,
         "slots": "".join(f'"s{i}", ' for i in range(size)),
         "values": ", ".join(f"self.s{i}" for i in range(size)),
         "load": "; ".join(f"s{i} = self.s{i}" for i in range(size)),
     }
-    source = filled(_IN_SLOTS, algorithm.rule, Layout(size), texts)
+    source = render(_IN_SLOTS, algorithm.rule, Layout(size), texts)
     used = sorted(set(re.findall(r"\bp(\d+)\b", source)))
     source = source.replace("{parameters}", "; ".join(f"p{i} = p[{i}]" for i in used))
     beside = {"Entry": Entry, "EXPIRY_MARGIN": EXPIRY_MARGIN, "bind": bind, "rule": algorithm.rule, "__name__": __name__}

@@ -1,4 +1,4 @@
-"""`Entries`: what a MemoryStorage holds, within its bounds: who comes, who goes, and what was lost by it."""
+"""`EntryTable`: what a MemoryStorage holds, within its bounds: who comes, who goes, and what was lost by it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Protocol
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.eviction import POLICIES, EvictionPolicy
-from ratesim.storage.memory.entry import Counter, Entry, Listed
-from ratesim.storage.memory.size_estimator import Footprint, estimated
+from ratesim.storage.memory.entry import Counter, Entry, ListEntry
+from ratesim.storage.memory.size_estimator import SizeEstimator, estimate_bytes
 
-__all__ = ["ChangeLog", "Entries"]
+__all__ = ["ChangeLog", "EntryTable"]
 
 
 class ChangeLog(Protocol):
@@ -26,7 +26,7 @@ class ChangeLog(Protocol):
         """Record that the entry of this key is gone."""
 
 
-class Entries:
+class EntryTable:
     """At most `max_entries`, of `memory_limit` bytes together; the eviction policy chooses who goes.
 
     by_key: the entries themselves, by identifier, or (identifier, name). change_log: records every change, where there is
@@ -44,11 +44,11 @@ class Entries:
         self.change_log: ChangeLog | None = None
         self.evicted: Callable[[Hashable], None] | None = None
         self.evictions = self.harmful = self.for_memory = self.expired = 0
-        self.forgotten = 0.0  # cost
+        self.cost_forgotten = 0.0  # cost
         self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
         self._room = config.max_entries
         self._limit = config.memory_limit
-        self._footprint = None if self._limit is None else Footprint(self.by_key, self._beside)
+        self._size_estimator = None if self._limit is None else SizeEstimator(self.by_key, self._overhead_bytes)
 
     def __len__(self) -> int:
         return len(self.by_key)
@@ -65,34 +65,34 @@ class Entries:
         if old is None:
             while len(self.by_key) >= self._room:
                 self._evict(now)
-            if self._footprint is not None:
+            if self._size_estimator is not None:
                 self._shrink(now)
-                self._footprint.added(key, entry)
+                self._size_estimator.added(key, entry)
             if self._policy is not None:
                 self._policy.insert(key)
             if key is not identifier:
                 self._named.setdefault(identifier, set()).add(key)
         else:
             self.touch(key)
-            if self._footprint is not None and old is not entry:
-                self._footprint.removed(key, old)
-                self._footprint.added(key, entry)
+            if self._size_estimator is not None and old is not entry:
+                self._size_estimator.removed(key, old)
+                self._size_estimator.added(key, entry)
         self.by_key[key] = entry
 
     def written(self, key: Hashable, entry: Entry, now: float) -> None:
         """An entry was written: tell the policy what is in it, if it wants to know, and the change log, if there is one."""
         if self.charged is not None:
-            self.charged(key, entry.expires_at - EXPIRY_MARGIN, entry.forgets(now))
+            self.charged(key, entry.expires_at - EXPIRY_MARGIN, entry.loss_if_evicted(now))
         if self.change_log is not None:
             self.change_log.wrote(key)
-        if isinstance(entry, Listed) and len(entry.state) != entry.length:
+        if isinstance(entry, ListEntry) and len(entry.state) != entry.length:
             self.grew(entry, len(entry.state), now)
 
-    def grew(self, entry: Listed, floats: int, now: float) -> None:
+    def grew(self, entry: ListEntry, floats: int, now: float) -> None:
         """The list in an entry that is there has `floats` floats now."""
         more, entry.length = floats - entry.length, floats
-        if self._footprint is not None:
-            self._footprint.resized(more)
+        if self._size_estimator is not None:
+            self._size_estimator.resized(more)
         self._shrink(now)
 
     def remove(self, key: Hashable) -> None:
@@ -103,8 +103,8 @@ class Entries:
         self._gone(key, entry)
 
     def _gone(self, key: Hashable, entry: Entry | Counter) -> None:
-        if self._footprint is not None:
-            self._footprint.removed(key, entry)
+        if self._size_estimator is not None:
+            self._size_estimator.removed(key, entry)
         if self.change_log is not None:
             self.change_log.dropped(key)
         if isinstance(key, tuple):
@@ -123,16 +123,20 @@ class Entries:
 
     def measure(self, now: float) -> None:
         """Count the bytes anew, and make room when they are too many."""
-        if self._footprint is not None:
-            self._footprint.measure()
+        if self._size_estimator is not None:
+            self._size_estimator.measure()
         self._shrink(now)
 
     @property
     def bytes(self) -> int:
         """What all of it takes, names and order included, within 10 % of what tracemalloc sees."""
-        return estimated(self.by_key) + self._beside() if self._footprint is None else self._footprint.bytes
+        return (
+            estimate_bytes(self.by_key) + self._overhead_bytes()
+            if self._size_estimator is None
+            else self._size_estimator.bytes
+        )
 
-    def _beside(self) -> int:
+    def _overhead_bytes(self) -> int:
         """The bytes that the policy and the names take."""
         size = 0 if self._policy is None else self._policy.bytes()
         if self._named:
@@ -142,9 +146,9 @@ class Entries:
 
     def _shrink(self, now: float) -> None:
         """Evict until the bytes fit."""
-        if self._footprint is None or self._limit is None:
+        if self._size_estimator is None or self._limit is None:
             return
-        while self.by_key and self._footprint.bytes > self._limit:
+        while self.by_key and self._size_estimator.bytes > self._limit:
             self._evict(now)
             self.for_memory += 1
 
@@ -159,11 +163,11 @@ class Entries:
         if entry.limit is None:
             self.harmful += entry.expires_at > now
         else:
-            forgotten = entry.forgets(now)
+            forgotten = entry.loss_if_evicted(now)
             if forgotten > 0.0:
                 self.harmful += 1
-                self.forgotten += forgotten
-        if self._footprint is not None or self.change_log is not None or key.__class__ is tuple:
+                self.cost_forgotten += forgotten
+        if self._size_estimator is not None or self.change_log is not None or key.__class__ is tuple:
             self._gone(key, entry)
         if self.evicted is not None:
             self.evicted(key)

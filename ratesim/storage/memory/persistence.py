@@ -7,29 +7,29 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from ratesim.errors import Serialization
+from ratesim.errors import SerializationError
 from ratesim.runtime import Runtime
 from ratesim.state import encode
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.journal import Count, Drop, Journal, Put, Record
 from ratesim.storage.memory.entry import Counter, Entry
-from ratesim.storage.memory.entry_table import Entries
+from ratesim.storage.memory.entry_table import EntryTable
 
-__all__ = ["COUNTER", "Keeper", "beside", "slices"]
+__all__ = ["COUNTER", "JournalWriter", "run_blocking", "slices"]
 
 COUNTER = ":counter"  # the name under which an identifier's counter lies; no limit can have it
 SLICE = 1000  # entries looked at, or written, at once: about a millisecond
 
 
-class Keeper:
+class JournalWriter:
     """Writes what happens to entries to a journal."""
 
-    def __init__(self, config: MemoryStorageConfig, entries: Entries, lock: AbstractContextManager[object]) -> None:
+    def __init__(self, config: MemoryStorageConfig, entries: EntryTable, lock: AbstractContextManager[object]) -> None:
         assert config.persist_to_disk is not None
         self.journal = Journal(Path(config.persist_to_disk), config.fsync)
         self._entries = entries
         self._lock = lock
-        self._together: list[Record] | None = None
+        self._batch: list[Record] | None = None
 
     def wrote(self, key: Hashable) -> None:
         """An entry was written."""
@@ -41,19 +41,19 @@ class Keeper:
         self._append(Drop(identifier, None if name == COUNTER else name))
 
     def _append(self, record: Record) -> None:
-        if self._together is None:
+        if self._batch is None:
             self.journal.append([record])
         else:
-            self._together.append(record)
+            self._batch.append(record)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def batch(self) -> Iterator[None]:
         """What happens meanwhile is appended at the end, with one fsync for all of it. The caller holds the lock."""
-        self._together = []
+        self._batch = []
         try:
             yield
         finally:
-            records, self._together = self._together, None
+            records, self._batch = self._batch, None
             if records:
                 self.journal.append(records)
 
@@ -68,7 +68,7 @@ class Keeper:
                     records = [_record(key, entry) for key, entry in found if entry is not None]
                 writer.write(records)
                 await runtime.sleep(0)
-            await beside(runtime, writer.commit)
+            await run_blocking(runtime, writer.commit)
 
 
 def _split(key: Hashable) -> tuple[str, str]:
@@ -82,7 +82,7 @@ def _record(key: Hashable, entry: Entry | Counter) -> Put | Count:
     try:
         return Put(identifier, name, encode(entry.export()), entry.expires_at)
     except UnicodeEncodeError as error:
-        raise Serialization(f"{identifier[:80]!r}: half of a surrogate pair cannot be kept on disk") from error
+        raise SerializationError(f"{identifier[:80]!r}: half of a surrogate pair cannot be kept on disk") from error
 
 
 def slices(keys: list[Hashable]) -> Iterator[list[Hashable]]:
@@ -90,7 +90,7 @@ def slices(keys: list[Hashable]) -> Iterator[list[Hashable]]:
         yield keys[start : start + SLICE]
 
 
-def beside(runtime: Runtime, work: Callable[[], None]) -> Awaitable[None]:
+def run_blocking(runtime: Runtime, work: Callable[[], None]) -> Awaitable[None]:
     """Run what waits for the disk on a thread, where the clock is the world's."""
 
     async def at_once() -> None:

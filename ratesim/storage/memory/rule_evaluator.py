@@ -1,7 +1,7 @@
-"""`ByRule`: what a MemoryStorage does by calling the functions of a rule: decide, learn from a score, merge what was decided
-elsewhere, for any algorithm and any number of limits.
+"""Evaluates a rule on the entry table: decides, learns from a score, and merges what was decided elsewhere.
 
-The most frequent of these, one limit and a small state, is written out in `deciding`, and does the same to the bit.
+It takes any algorithm and any number of limits. `compiled_decider` has the most frequent case, one limit and a small state, as
+one function that does the same to the bit.
 """
 
 from __future__ import annotations
@@ -11,22 +11,26 @@ from collections.abc import Callable, Hashable
 from ratesim.algorithms import bind
 from ratesim.limit import Decision, Limit, check_cost
 from ratesim.storage.base import EXPIRY_MARGIN, Charge
-from ratesim.storage.deduplicate import unseen
+from ratesim.storage.deduplicate import undelivered_part
 from ratesim.storage.memory.entry import Entry, entry_class
-from ratesim.storage.memory.entry_table import Entries
-from ratesim.storage.retry_after import long_enough, until_all_admit
+from ratesim.storage.memory.entry_table import EntryTable
+from ratesim.storage.retry_after import exact_retry_after, joint_retry_after
 
-__all__ = ["ByRule"]
+__all__ = ["RuleEvaluator"]
 
 
-class ByRule:
-    """Works on entries; who calls it holds the storage's lock.
+class RuleEvaluator:
+    """Evaluates a rule on the entry table. The caller must hold the storage lock.
 
-    tally: decisions, and those that found no state; a list, which the written out functions share. restarts: states that
-    were given up because another algorithm's request came.
+    Attributes
+    ----------
+    tally
+        [decisions, misses], a mutable list that is shared with the compiled deciders.
+    restarts
+        States that were given up because another algorithm's request came.
     """
 
-    def __init__(self, entries: Entries, sequence: Callable[[], int] | None) -> None:
+    def __init__(self, entries: EntryTable, sequence: Callable[[], int] | None) -> None:
         self.tally = [0, 0]
         self.restarts = 0
         self._entries = entries
@@ -54,7 +58,7 @@ class ByRule:
         if allowed and consume:
             rule.charge(s, p, cost, at)
             left = rule.available(s, p, at)
-        reset_after = rule.fresh_after(s, p, at) + late
+        reset_after = rule.reset_after(s, p, at) + late
         if allowed and consume:
             if entry is None:
                 entry = mine(now)
@@ -67,7 +71,7 @@ class ByRule:
             if entry is not None:
                 s[:head] = before
                 if not allowed:
-                    retry_after = long_enough(rule, s, p, head, cost, now, retry_after)
+                    retry_after = exact_retry_after(rule, s, p, head, cost, now, retry_after)
         decision = Decision(allowed, left if left > 0.0 else 0.0, retry_after, reset_after, limit)
         if self._sequence is not None:
             decision.sequence = self._sequence()
@@ -101,7 +105,7 @@ class ByRule:
             if allowed and consume:
                 rule.charge(s, p, cost, at)
                 left = rule.available(s, p, at)
-            reset_after = rule.fresh_after(s, p, at) + (at - now)
+            reset_after = rule.reset_after(s, p, at) + (at - now)
             if allowed and consume:
                 kept = entry or entry_class(algorithm, size)(now)
                 if self._entries.by_key.get(key) is not kept:  # new, or it had to make room for another of these limits
@@ -118,7 +122,7 @@ class ByRule:
                 (bound.algorithm.rule, None if entry is None else s, bound.params, bound.head)
                 for _, bound, _, entry, s, _, _, _ in work
             ]
-            retry_after, last = until_all_admit(held, cost, now)
+            retry_after, last = joint_retry_after(held, cost, now)
             deciding = decisions[last]
             deciding.retry_after = retry_after
         if self._sequence is not None:
@@ -151,7 +155,7 @@ class ByRule:
         entry.expires_at = fresh_at + EXPIRY_MARGIN
         self._entries.written(key, entry, at)
 
-    def learn(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
+    def observe(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
         """`observe` at once; the limits are those that learn."""
         for limit in limits:
             algorithm, p, size, _ = bind(limit)
@@ -170,7 +174,7 @@ class ByRule:
             at = max(now, s[0])
             rule.refresh(s, p, at)
             rule.observe(s, p, score, at)
-            self._keep(key, entry, s, limit, at, at + rule.fresh_after(s, p, at))
+            self._keep(key, entry, s, limit, at, at + rule.reset_after(s, p, at))
 
     def apply(self, charge: Charge) -> Entry:
         """Apply one charge at once; the entry it went into."""
@@ -188,13 +192,13 @@ class ByRule:
             rule.start(s, p, first)
         else:
             s = entry.load()
-        marks = entry.described().watermarks
-        entries, marks[charge.node] = unseen(charge, marks.get(charge.node))
+        marks = entry.details().watermarks
+        entries, marks[charge.node] = undelivered_part(charge, marks.get(charge.node))
         for time, cost, requests in entries:
             if time > s[0]:
                 rule.refresh(s, p, time)
             rule.charge(s, p, cost, time)
             entry.request_count += requests
         at = max(charge.entries[-1][0], s[0])
-        self._keep(key, entry, s, limit, at, at + rule.fresh_after(s, p, at))
+        self._keep(key, entry, s, limit, at, at + rule.reset_after(s, p, at))
         return entry

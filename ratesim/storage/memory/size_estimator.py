@@ -8,14 +8,14 @@ from itertools import islice
 
 from ratesim.storage.memory.entry import FEW, Counter, Entry
 
-__all__ = ["Footprint", "estimated"]
+__all__ = ["SizeEstimator", "estimate_bytes"]
 
 SAMPLE = 128  # entries, of which the bytes are counted one by one
 EVERY = 512  # changes, after which they are counted again
 PER_FLOAT = 20  # bytes that a float in a list is first taken to need: its place, and an object for every other one
 
 
-class Footprint:
+class SizeEstimator:
     """Tracks a size of every entry that is known at once, and measures a sample to learn how far that is off.
 
     The tracked size counts objects, names and the lengths of lists; the sample tells what the numbers in them take, of which
@@ -81,7 +81,7 @@ class Footprint:
             self.measure()
 
 
-def estimated(entries: Mapping[Hashable, Entry | Counter]) -> int:
+def estimate_bytes(entries: Mapping[Hashable, Entry | Counter]) -> int:
     """The bytes of entries that nobody tracked, from 1000 of them, evenly spread in their order."""
     step = max(len(entries) // 1000, 1)
     counted = [counted_bytes(key, entry) for key, entry in islice(entries.items(), None, None, step)]

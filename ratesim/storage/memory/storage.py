@@ -32,11 +32,11 @@ from ratesim.storage.base import (
 )
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.journal import Put
-from ratesim.storage.memory.compiled_decider import Decide, decider
+from ratesim.storage.memory.compiled_decider import DecideFn, compile_decider
 from ratesim.storage.memory.entry import FEW, Counter, Entry, entry_class
-from ratesim.storage.memory.entry_table import Entries
-from ratesim.storage.memory.persistence import COUNTER, Keeper, beside, slices
-from ratesim.storage.memory.rule_evaluator import ByRule
+from ratesim.storage.memory.entry_table import EntryTable
+from ratesim.storage.memory.persistence import COUNTER, JournalWriter, run_blocking, slices
+from ratesim.storage.memory.rule_evaluator import RuleEvaluator
 
 __all__ = ["MemoryStorage"]
 
@@ -59,13 +59,13 @@ class MemoryStorage(RateLimitStorage):
         self.runtime = runtime or AsyncioRuntime()
         self._sequence = sequence
         self._time = self.runtime.time
-        self._entries = Entries(self.config)
-        self._rules = ByRule(self._entries, sequence)
+        self._entries = EntryTable(self.config)
+        self._rules = RuleEvaluator(self._entries, sequence)
         self._shared = self.config.thread_safe and self.runtime.realtime
         self._lock: AbstractContextManager[object] = threading.RLock() if self._shared else nullcontext()
-        self._deciders: dict[Limit, Decide] = {}
+        self._deciders: dict[Limit, DecideFn] = {}
         self.recovered = ""  # what `open` found on the disk
-        self._keeper: Keeper | None = None
+        self._journal_writer: JournalWriter | None = None
         self._upkeep: Task | None = None
 
     @property
@@ -76,27 +76,27 @@ class MemoryStorage(RateLimitStorage):
     async def open(self) -> Self:
         """Read back what was persisted, and start what runs in the background.
 
-        Config when another process has the directory; StorageError or Serialization, which name the file, when what is there
-        is damaged: it is left as it is.
+        ConfigurationError when another process has the directory; StorageError or SerializationError, which name the
+        file, when what is there is damaged: it is left as it is.
         """
         if self._upkeep is not None:
             return self
         if self.config.persist_to_disk is not None:
-            keeper = Keeper(self.config, self._entries, self._lock)
+            keeper = JournalWriter(self.config, self._entries, self._lock)
             self._recover(keeper)
-            self._keeper = self._entries.change_log = keeper
+            self._journal_writer = self._entries.change_log = keeper
             self._deciders.clear()  # those made before write to no journal
         self._upkeep = self.runtime.spawn(self._maintain())
         return self
 
-    def _recover(self, keeper: Keeper) -> None:
+    def _recover(self, keeper: JournalWriter) -> None:
         """Open the journal and put back what was there. Times to live go on where they were."""
         found = keeper.journal.open()
         for record in found.records:
             if isinstance(record, Put):
-                self.put(record.identifier, decode(record.state), record.expires_at, record.name)
+                self.set_state_nowait(record.identifier, decode(record.state), record.expires_at, record.name)
             else:
-                self.put_count(record.identifier, record.count, record.expires_at)
+                self.set_counter(record.identifier, record.count, record.expires_at)
         self.recovered = f"{found.entries} entries recovered"
         if found.cut_bytes:
             self.recovered += f"; a torn end of {found.cut_bytes} bytes was cut off"
@@ -113,19 +113,19 @@ class MemoryStorage(RateLimitStorage):
     ) -> Decision:
         if type(limit) is Limit and cost == 1.0 and (decide := self._deciders.get(limit)) is not None:
             return decide(identifier, 1.0, self._time() if now is None else now)
-        return self.decide(identifier, limit, cost, self._time() if now is None else now)
+        return self.acquire_nowait(identifier, limit, cost, self._time() if now is None else now)
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
-        return self.decide(identifier, limit, cost, self._time() if now is None else now, False)
+        return self.acquire_nowait(identifier, limit, cost, self._time() if now is None else now, False)
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
         """Each request in turn; what they write goes to the journal, if there is one, in one piece."""
         time = self._time()
-        keeper = self._keeper
-        with nullcontext() if keeper is None else self._lock, nullcontext() if keeper is None else keeper.together():
-            return [self.decide(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
+        keeper = self._journal_writer
+        with nullcontext() if keeper is None else self._lock, nullcontext() if keeper is None else keeper.batch():
+            return [self.acquire_nowait(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
 
-    def decide(self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True) -> Decision:
+    def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True) -> Decision:
         """The decision at `now`, taken at once. consume=False only looks."""
         if type(limit) is not Limit:
             with self._lock:
@@ -133,22 +133,22 @@ class MemoryStorage(RateLimitStorage):
         if cost != 1.0:
             cost = check_cost(cost)
         if not consume:
-            return self._by_rule(limit, identifier, cost, now, False)
+            return self._evaluate_rule(limit, identifier, cost, now, False)
         decide = self._deciders.get(limit)
-        return (decide or self._decider(limit))(identifier, cost, now)
+        return (decide or self._compile_decider(limit))(identifier, cost, now)
 
-    def _by_rule(self, limit: Limit, identifier: str, cost: float, now: float, consume: bool = True) -> Decision:
+    def _evaluate_rule(self, limit: Limit, identifier: str, cost: float, now: float, consume: bool = True) -> Decision:
         with self._lock:
             return self._rules.decide(limit, identifier, cost, now, consume)
 
-    def _decider(self, limit: Limit) -> Decide:
+    def _compile_decider(self, limit: Limit) -> DecideFn:
         """What decides this limit: written out for its algorithm where that pays, else by its rule."""
         algorithm, p, size, _ = bind(limit)
         if size is not None and size > FEW:
-            decide: Decide = partial(self._by_rule, limit)
+            decide: DecideFn = partial(self._evaluate_rule, limit)
         else:
             lock = self._lock if self._shared else None
-            make = decider(algorithm, size, len(p), bool(limit.name), lock is not None)
+            make = compile_decider(algorithm, size, len(p), bool(limit.name), lock is not None)
             decide = make(
                 limit, algorithm.rule, p, self._entries, lock, self._rules, entry_class(algorithm, size), self._sequence
             )
@@ -157,27 +157,27 @@ class MemoryStorage(RateLimitStorage):
         self._deciders[limit] = decide
         return decide
 
-    def deciding(self, limit: Limit) -> Decide:
+    def decider(self, limit: Limit) -> DecideFn:
         """The function that decides this limit, for who asks often. It holds until the storage is opened or closed."""
-        return self._deciders.get(limit) or self._decider(limit)
+        return self._deciders.get(limit) or self._compile_decider(limit)
 
-    def tell_evicted(self, tell: Callable[[Hashable], None]) -> None:
+    def on_eviction(self, tell: Callable[[Hashable], None]) -> None:
         """Have the key of each entry that is evicted told, right after that."""
         self._entries.evicted = tell
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
-        self.learn(identifier, learning(limit, score), score, self.runtime.time() if now is None else now)
+        self.observe_nowait(identifier, learning(limit, score), score, self.runtime.time() if now is None else now)
 
-    def learn(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
+    def observe_nowait(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
         """`observe` at once; the limits are those that learn."""
         with self._lock:
-            self._rules.learn(identifier, limits, score, now)
+            self._rules.observe(identifier, limits, score, now)
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         with self._lock:
             return [self._rules.apply(charge).export() for charge in charges]
 
-    def apply(self, charge: Charge) -> Entry:
+    def charge_nowait(self, charge: Charge) -> Entry:
         """Apply one charge at once; the entry it went into."""
         with self._lock:
             return self._rules.apply(charge)
@@ -185,15 +185,15 @@ class MemoryStorage(RateLimitStorage):
     # -- state --------------------------------------------------------------------------------------------------------
 
     async def reset(self, identifier: str) -> None:
-        self.forget(identifier)
+        self.reset_nowait(identifier)
 
-    def forget(self, identifier: str) -> None:
+    def reset_nowait(self, identifier: str) -> None:
         """`reset` at once."""
         with self._lock:
             for key in self._entries.of(identifier):
                 self._entries.remove(key)
 
-    def forget_one(self, key: Hashable) -> None:
+    def remove_entry(self, key: Hashable) -> None:
         """Drop one entry, if it is there."""
         with self._lock:
             if key in self._entries.by_key:
@@ -201,10 +201,10 @@ class MemoryStorage(RateLimitStorage):
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
         with self._lock:
-            entry = self.entry(identifier, name)
+            entry = self.live_entry(identifier, name)
             return None if entry is None else entry.export()
 
-    def entry(self, identifier: str, name: str = "", now: float | None = None) -> Entry | None:
+    def live_entry(self, identifier: str, name: str = "", now: float | None = None) -> Entry | None:
         """The live entry itself, without touching it."""
         entry = self.entries.get((identifier, name) if name else identifier)
         if entry is None or entry.expires_at <= (self.runtime.time() if now is None else now):
@@ -213,20 +213,20 @@ class MemoryStorage(RateLimitStorage):
         return entry
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
-        self.put(identifier, state, self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl), name)
+        self.set_state_nowait(identifier, state, self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl), name)
 
-    def put(self, identifier: str, state: RateLimitState, expires_at: float, name: str = "") -> Entry:
+    def set_state_nowait(self, identifier: str, state: RateLimitState, expires_at: float, name: str = "") -> Entry:
         """`set_state` at once, until a given time."""
         values = state.algorithm_data.values()
         algorithm = algorithms_get(state.algorithm_data.algorithm)
-        entry = entry_class(algorithm, None if algorithm.growing else len(values))(state.created_at)
+        entry = entry_class(algorithm, None if algorithm.variable_size else len(values))(state.created_at)
         entry.store(algorithm.working(values))
         entry.limit = None
         entry.last_accessed = state.last_accessed
         entry.request_count = state.request_count
         if state.metadata or state.watermarks:
-            entry.described().metadata = dict(state.metadata)
-            entry.described().watermarks = dict(state.watermarks)
+            entry.details().metadata = dict(state.metadata)
+            entry.details().watermarks = dict(state.watermarks)
         entry.expires_at = expires_at
         key: Hashable = (identifier, name) if name else identifier
         now = self.runtime.time()
@@ -237,9 +237,9 @@ class MemoryStorage(RateLimitStorage):
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
         check_window(amount, window)
-        return self.count(identifier, amount, window)
+        return self.increment_nowait(identifier, amount, window)
 
-    def count(self, identifier: str, amount: int, window: float) -> int:
+    def increment_nowait(self, identifier: str, amount: int, window: float) -> int:
         """`increment` at once."""
         now = self.runtime.time()
         with self._lock:
@@ -250,7 +250,7 @@ class MemoryStorage(RateLimitStorage):
             self._put_counter(identifier, counter, now)
             return counter.count
 
-    def put_count(self, identifier: str, count: int, expires_at: float) -> None:
+    def set_counter(self, identifier: str, count: int, expires_at: float) -> None:
         """Put a counter in place of what is there."""
         counter = Counter(expires_at)
         counter.count = count
@@ -266,7 +266,7 @@ class MemoryStorage(RateLimitStorage):
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def health_check(self) -> StorageHealth:
-        keeper = self._keeper
+        keeper = self._journal_writer
         refusal = "" if keeper is None else keeper.journal.refusal
         return StorageHealth(not refusal, 0.0, f"the journal {refusal}" if refusal else "in this process")
 
@@ -274,7 +274,7 @@ class MemoryStorage(RateLimitStorage):
         """Stop what runs in the background and let the disk go, synced; the states stay readable."""
         task, self._upkeep = self._upkeep, None
         with self._lock:
-            keeper, self._keeper, self._entries.change_log = self._keeper, None, None
+            keeper, self._journal_writer, self._entries.change_log = self._journal_writer, None, None
             self._deciders.clear()  # they may write to the journal
         try:
             if task is not None:
@@ -290,7 +290,7 @@ class MemoryStorage(RateLimitStorage):
 
         All of it happens in slices, so that no decision waits for more than one of them.
         """
-        config, runtime, keeper = self.config, self.runtime, self._keeper
+        config, runtime, keeper = self.config, self.runtime, self._journal_writer
         sync_at = runtime.time() + config.fsync_interval
         clean_at = runtime.time() + config.cleanup_interval
         while True:
@@ -298,7 +298,7 @@ class MemoryStorage(RateLimitStorage):
             await runtime.sleep(due - runtime.time())
             now = runtime.time()
             if keeper is not None and now >= sync_at:
-                await beside(runtime, keeper.journal.sync)
+                await run_blocking(runtime, keeper.journal.sync)
                 if keeper.journal.needs_snapshot:
                     await keeper.snapshot(runtime)
                 sync_at = runtime.time() + config.fsync_interval
@@ -328,9 +328,9 @@ class MemoryStorage(RateLimitStorage):
             self._entries.measure(self.runtime.time())
 
     async def get_stats(self) -> StorageStats:
-        return self.stats()
+        return self.get_stats_nowait()
 
-    def stats(self, walk: bool = True) -> StorageStats:
+    def get_stats_nowait(self, walk: bool = True) -> StorageStats:
         """`get_stats` at once. walk: over the entries for their bytes, where no memory_limit has them counted, which takes a
         second for a million; else they are 0."""
         with self._lock:
@@ -344,7 +344,7 @@ class MemoryStorage(RateLimitStorage):
                 evictions=entries.evictions,
                 memory_evictions=entries.for_memory,
                 harmful_evictions=entries.harmful,
-                cost_forgotten=entries.forgotten,
+                cost_forgotten=entries.cost_forgotten,
                 expirations=entries.expired,
                 restarts=self._rules.restarts,
             )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ratesim.errors import Capacity, ConnectionFailed, StorageError, Timeout
+from ratesim.errors import CapacityError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.runtime import Future, Runtime
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.remote.operations import Driver, Operation
@@ -50,7 +50,7 @@ class Client:
         waiting, self._waiting = self._waiting, deque()
         for _, future in waiting:
             if not future.done():
-                future.set_exception(ConnectionFailed("its process is gone", sent=False))
+                future.set_exception(StorageConnectionError("its process is gone", sent=False))
 
     @property
     def breaker(self) -> str:
@@ -69,7 +69,7 @@ class Client:
                 self._release()
             return _raise_or_return(answers[0])
         if len(self._waiting) >= self.config.max_waiting:
-            raise self._count(Capacity(f"{len(self._waiting)} operations wait for a connection already"))
+            raise self._count(CapacityError(f"{len(self._waiting)} operations wait for a connection already"))
         future: Future[Any] = self.runtime.future()
         self._waiting.append((operation, future))
         return await future
@@ -138,16 +138,16 @@ class Client:
         attempt = 0
         while True:
             if self._failures and self.breaker == "open":
-                raise self._count(ConnectionFailed("the circuit breaker is open", sent=False))
+                raise self._count(StorageConnectionError("the circuit breaker is open", sent=False))
             try:
                 self.batches += 1
                 answers = await self.runtime.timeout(self.driver.execute(batch), self._timeout)
             except TimeoutError:
-                failure: StorageError = Timeout(
+                failure: StorageError = StorageTimeoutError(
                     f"no answer within {self._timeout:g} s; raise command_timeout, or look at the server"
                 )
                 sent = True
-            except ConnectionFailed as error:
+            except StorageConnectionError as error:
                 failure = error
                 sent = error.sent
             else:
@@ -174,7 +174,7 @@ class _Gone:
     """The driver of a process that is no more."""
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
-        raise ConnectionFailed("its process is gone", sent=False)
+        raise StorageConnectionError("its process is gone", sent=False)
 
     async def close(self) -> None:
         """It holds nothing."""

@@ -90,7 +90,7 @@ class Driver(Protocol):
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
         """Carry out a batch; the answers in the same order, an operation that failed alone answers its StorageError.
 
-        Raises ConnectionFailed, or another StorageError, when the batch as a whole failed.
+        Raises StorageConnectionError, or another StorageError, when the batch as a whole failed.
         """
 
     async def close(self) -> None:

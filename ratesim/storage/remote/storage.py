@@ -1,4 +1,4 @@
-"""`ServedStorage`: a storage whose state lives in a server, reached through a client and a driver.
+"""`SimulatedStorage`: a storage whose state lives in a server, reached through a client and a driver.
 
 Redis, PostgreSQL and the simulated remote storage are this class with a driver each, so what the client does to a request
 is the same code in a simulation and live.
@@ -18,12 +18,12 @@ from ratesim.storage.base import DEFAULT_TTL, Charge, RateLimitStorage, Request,
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Put, Reset
 
-__all__ = ["ServedStorage"]
+__all__ = ["RemoteStorage"]
 
 MOST_LIMITS = 4096  # that are remembered as checked
 
 
-class ServedStorage(RateLimitStorage):
+class RemoteStorage(RateLimitStorage):
     """Turns the storage interface into operations for a client."""
 
     def __init__(self, client: Client, runtime: Runtime) -> None:

@@ -108,7 +108,7 @@ BEGIN
         s := {{charge}};
         room := {{available}};
       END IF;
-      fresh := {{fresh_after}} + (at - now);
+      fresh := {{reset_after}} + (at - now);
       IF allowed AND consume AND lives[i] THEN
         UPDATE {{table}} AS t SET state = s, request_count = t.request_count + 1,
             last_accessed = to_timestamp(at), expires_at = ratesim_until(now + fresh + {{margin}})

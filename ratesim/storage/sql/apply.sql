@@ -1,4 +1,4 @@
--- Applies consumption decided elsewhere, in turn: MemoryStorage.apply and `unseen` for each charge. The caller sorts the
+-- Applies consumption decided elsewhere, in turn: MemoryStorage.apply and `undelivered_part` for each charge. The caller sorts the
 -- charges by identifier and limit. Entries of charge k: the next counts[k] of times, costs and requests.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], names text[], params float8[], lengths int[], sizes int[],
@@ -91,7 +91,7 @@ BEGIN
         request_count = CASE WHEN live THEN t.request_count ELSE 0 END + merged,
         created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(times[e + 1]) END,
         last_accessed = to_timestamp(at),
-        expires_at = ratesim_until(at + {{fresh_after}} + {{margin}})
+        expires_at = ratesim_until(at + {{reset_after}} + {{margin}})
       WHERE t.identifier = identifiers[k] AND t.name = names[k];
     ord := k;
     SELECT {{columns}} INTO {{outputs}} FROM {{table}} AS t

@@ -51,7 +51,7 @@ BEGIN
           request_count = CASE WHEN live THEN t.request_count ELSE 0 END,
           created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(now) END,
           last_accessed = to_timestamp(at),
-          expires_at = ratesim_until(at + {{fresh_after}} + {{margin}})
+          expires_at = ratesim_until(at + {{reset_after}} + {{margin}})
         WHERE t.identifier = identifiers[k] AND t.name = names[i];
     END LOOP;
   END LOOP;

@@ -38,7 +38,7 @@ BEGIN
   RETURN s[1] + p[2] - now;
 END $$;
 
-CREATE OR REPLACE FUNCTION ratesim_first_hit_window_fresh_after(s float8[], p float8[], now float8) RETURNS float8
+CREATE OR REPLACE FUNCTION ratesim_first_hit_window_reset_after(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
   IF s[2] = 0 THEN

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ratesim.cli.options import Mistake, scenario_of
+from ratesim.cli.options import UsageError, scenario_from_options
 from ratesim.recommendation.assess.assessment import allowance, uses
 from ratesim.simulation.scenario.scenario import Requirements, Scenario, ScenarioError
 
@@ -66,11 +66,11 @@ def asked(**given: Any) -> dict[str, Any]:
 
 def test_an_option_takes_backends_from_those_that_the_scenario_allows() -> None:
     recipe = {"workload": ["requests_per_second=9"], "limit": "9/minute"}
-    assert scenario_of(asked(**recipe)).requirements.allowed == EVERYTHING
-    assert scenario_of(asked(**recipe, without=["redis", "hybrid"])).requirements.allowed == ("memory", "postgres")
-    fewer = scenario_of(asked(scenario="situations/no-redis", without=["hybrid"]))
+    assert scenario_from_options(asked(**recipe)).requirements.allowed == EVERYTHING
+    assert scenario_from_options(asked(**recipe, without=["redis", "hybrid"])).requirements.allowed == ("memory", "postgres")
+    fewer = scenario_from_options(asked(scenario="situations/no-redis", without=["hybrid"]))
     assert fewer.requirements.allowed == ("memory", "postgres")
-    with pytest.raises(Mistake, match="--without 'mysql': known are memory, redis, postgres, hybrid"):
-        scenario_of(asked(**recipe, without=["mysql"]))
-    with pytest.raises(Mistake, match="no backend is left"):
-        scenario_of(asked(**recipe, without=list(EVERYTHING)))
+    with pytest.raises(UsageError, match="--without 'mysql': known are memory, redis, postgres, hybrid"):
+        scenario_from_options(asked(**recipe, without=["mysql"]))
+    with pytest.raises(UsageError, match="no backend is left"):
+        scenario_from_options(asked(**recipe, without=list(EVERYTHING)))

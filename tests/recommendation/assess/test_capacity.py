@@ -12,7 +12,7 @@ import pytest
 from ratesim.recommendation.assess.capacity import Capacity, capacities, capacity, scaled
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.assess.resource_needs import RECORD, WATERMARK
-from ratesim.simulation.cost_model.profile import Backend, Cost, Profile
+from ratesim.simulation.cost_model.profile import BackendCosts, Cost, Profile
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from traffic import Trace
@@ -23,9 +23,9 @@ PROFILE = Profile(
     measured="2026-11-28",
     versions={},
     backends={
-        "memory": Backend(client_cpu=4e-6, bytes_per_key={"sliding_window": 400.0}),
-        "redis": Backend(client_cpu=3e-4, concurrency=1, bytes_per_key={"sliding_window": 300.0}),
-        "postgres": Backend(client_cpu=4e-4, concurrency=2, bytes_per_key={"sliding_window": 500.0}),
+        "memory": BackendCosts(client_cpu=4e-6, bytes_per_key={"sliding_window": 400.0}),
+        "redis": BackendCosts(client_cpu=3e-4, concurrency=1, bytes_per_key={"sliding_window": 300.0}),
+        "postgres": BackendCosts(client_cpu=4e-4, concurrency=2, bytes_per_key={"sliding_window": 500.0}),
     },
 )
 SUMMARY = {"requests": 10_000, "duration": 100.0, "mean_rate": 100.0, "peak_rate": 1000.0}
@@ -310,7 +310,7 @@ MEASURED = Profile(
     measured="2026-11-28",
     versions={},
     backends=PROFILE.backends
-    | {"redis": Backend(client_cpu=1e-4, client=Cost(item=1e-4), fixed=4e-5, item=4e-5, concurrency=1)},
+    | {"redis": BackendCosts(client_cpu=1e-4, client=Cost(item=1e-4), fixed=4e-5, item=4e-5, concurrency=1)},
 )
 
 

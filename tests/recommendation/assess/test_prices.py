@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from ratesim.formatting import money
+from ratesim.formatting import format_money
 from ratesim.recommendation.assess.prices import PriceError, Prices
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.scenario.deployment import Deployment
@@ -106,7 +106,7 @@ def test_the_file_stays_small():
 
 
 def test_an_amount_is_said_to_two_significant_digits():
-    assert [money(value, "USD") for value in (0.0, 0.001, 0.0149, 43.8, 1288.0, 1.5e6)] == [
+    assert [format_money(value, "USD") for value in (0.0, 0.001, 0.0149, 43.8, 1288.0, 1.5e6)] == [
         "0 USD",
         "less than 0.01 USD",
         "0.015 USD",
@@ -114,4 +114,4 @@ def test_an_amount_is_said_to_two_significant_digits():
         "1,300 USD",
         "1,500,000 USD",
     ]
-    assert money(float("nan"), "USD") == "unknown"
+    assert format_money(float("nan"), "USD") == "unknown"

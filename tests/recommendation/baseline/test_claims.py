@@ -11,7 +11,7 @@ import pytest
 
 from ratesim import run
 from ratesim.recommendation.baseline.claim_checks import MEASURES
-from ratesim.recommendation.baseline.claims import CLAIMS, Claimed, claims
+from ratesim.recommendation.baseline.claims import CLAIMS, CheckedClaim, claims
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.simulation.validation.live_replay import live_row
@@ -39,7 +39,7 @@ def live(**p50):
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns)
 
 
-def about(found: tuple[Claimed, ...], backend: str, measure: str) -> Claimed:
+def about(found: tuple[CheckedClaim, ...], backend: str, measure: str) -> CheckedClaim:
     (one,) = [each for each in found if (each.backend, each.measure) == (backend, measure)]
     return one
 

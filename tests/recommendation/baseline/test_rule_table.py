@@ -17,11 +17,11 @@ from ratesim.recommendation.baseline.rule_table import (
     LatencyTarget,
     PerformanceRequirements,
     PersistenceLevel,
-    Ruled,
+    RuleResult,
     StorageRecommendation,
-    asked,
-    by_rules,
-    sketch,
+    baseline_choice,
+    recommend_by_rules,
+    to_requirements,
 )
 from ratesim.simulation.scenario.scenario import Deployment, Requirements
 from ratesim.storage import (
@@ -36,11 +36,11 @@ from ratesim.storage import (
 QUESTIONS = list(itertools.product(LatencyTarget, DeploymentType, PersistenceLevel))
 
 
-def ruled(latency: LatencyTarget, deployment: DeploymentType, persistence: PersistenceLevel) -> Ruled:
-    return by_rules(PerformanceRequirements(latency), deployment, DataRequirements(persistence))
+def ruled(latency: LatencyTarget, deployment: DeploymentType, persistence: PersistenceLevel) -> RuleResult:
+    return recommend_by_rules(PerformanceRequirements(latency), deployment, DataRequirements(persistence))
 
 
-def by_name(latency: str, deployment: str, persistence: str) -> Ruled:
+def by_name(latency: str, deployment: str, persistence: str) -> RuleResult:
     return ruled(LatencyTarget[latency], DeploymentType(deployment), PersistenceLevel(persistence))
 
 
@@ -144,13 +144,13 @@ def test_an_answer_says_what_it_does_not_keep():
 
 def test_a_scenario_asks_by_its_p99_its_type_and_its_persistence():
     requirements = Requirements(p99="0.9ms", persistence="durable", max_over_admission="1%")
-    question = asked(requirements, Deployment(type="high_availability"))
+    question = to_requirements(requirements, Deployment(type="high_availability"))
     assert question == (
         PerformanceRequirements(LatencyTarget.SUB_MILLISECOND),
         DeploymentType.HIGH_AVAILABILITY,
         DataRequirements(PersistenceLevel.DURABLE),
     )
-    short = sketch(requirements, Deployment(type="high_availability"))
+    short = baseline_choice(requirements, Deployment(type="high_availability"))
     assert (short.backend, short.rule) == ("memory", StorageRecommendation.recommend_storage(*question).rule)
 
 

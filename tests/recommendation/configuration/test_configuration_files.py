@@ -11,8 +11,8 @@ from configuring import HYBRID, LEASE, MEMORY, POSTGRES, REDIS, STORAGES, a_scen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratesim.errors import Config
-from ratesim.recommendation.configuration import Configured, files
+from ratesim.errors import ConfigurationError
+from ratesim.recommendation.configuration import StorageConfiguration, files
 
 EVIL = [
     "a\nappendonly no\n",
@@ -93,7 +93,7 @@ def test_a_rate_with_a_line_break_stays_a_value(storage):
     found = files(a_scenario(rate="10/minute\n"), storage, "sticky", 300.0)
     for name, text in found.items():
         assert meant(name, text) == meant(name, PLAIN[storage][name]), name
-    assert Configured.parse(found["storage.toml"]).limit.rate == "10/minute\n"
+    assert StorageConfiguration.parse(found["storage.toml"]).limit.rate == "10/minute\n"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_host_and_an_option_with_line_breaks_and_quotes_stay_values(storage):
     found = files(a_scenario(), storage, "sticky", 300.0)
     assert meant("redis.conf", found["redis.conf"]) == meant("redis.conf", PLAIN[REDIS]["redis.conf"])
     assert meant("open_storage.py", found["open_storage.py"]) == meant("open_storage.py", PLAIN[REDIS]["open_storage.py"])
-    assert Configured.parse(found["storage.toml"]).storage == storage
+    assert StorageConfiguration.parse(found["storage.toml"]).storage == storage
 
 
 SECRETS = [
@@ -128,14 +128,14 @@ def test_no_file_holds_a_password(storage, shown):
     found = files(a_scenario(), storage, "sticky", 300.0)
     for name, text in found.items():
         assert "hunter2" not in text, name
-    assert Configured.parse(found["storage.toml"]).storage == shown
+    assert StorageConfiguration.parse(found["storage.toml"]).storage == shown
     assert "password belongs in the environment" in found["storage.toml"]
     assert "os.environ" in found["open_storage.py"]
 
 
 def test_a_url_without_a_password_is_written_as_it_is():
     found = files(a_scenario(), "redis://user@h", "sticky")
-    assert Configured.parse(found["storage.toml"]).storage == "redis://user@h"
+    assert StorageConfiguration.parse(found["storage.toml"]).storage == "redis://user@h"
     assert "password" not in found["storage.toml"]
     assert "os.environ" not in found["open_storage.py"]
 
@@ -144,6 +144,6 @@ def test_a_url_without_a_password_is_written_as_it_is():
     "storage", ["redis://user:12/hunter2@h", "redis://user:1#hunter2@h", "redis://user:1/0?x=hunter2@h"]
 )
 def test_a_password_that_cannot_be_told_apart_is_refused_without_saying_it(storage):
-    with pytest.raises(Config) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         files(a_scenario(), storage, "sticky")
     assert "hunter2" not in str(caught.value)

@@ -10,10 +10,10 @@ from configuring import STORAGES, a_scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratesim.errors import Config
-from ratesim.recommendation.configuration import Configured
+from ratesim.errors import ConfigurationError
+from ratesim.recommendation.configuration import StorageConfiguration
 from ratesim.recommendation.configuration.storage_toml import backend_of, storage_toml
-from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.storage import StorageURL, open_storage
 
 ODD = [
@@ -25,11 +25,11 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("storage", [*STORAGES, *ODD, *(each.storage for each in catalogue(a_scenario()))])
+@pytest.mark.parametrize("storage", [*STORAGES, *ODD, *(each.storage for each in default_candidates(a_scenario()))])
 def test_what_is_written_is_read_back(storage):
     scenario = a_scenario()
-    found = Configured.parse(storage_toml(scenario, storage, "sticky", "Use it."))
-    assert found == Configured(storage, "sticky", scenario.deployment.nodes, scenario.limit)
+    found = StorageConfiguration.parse(storage_toml(scenario, storage, "sticky", "Use it."))
+    assert found == StorageConfiguration(storage, "sticky", scenario.deployment.nodes, scenario.limit)
     assert StorageURL.parse(found.storage) == StorageURL.parse(storage)
 
 
@@ -47,13 +47,13 @@ def test_options_are_values_of_their_types():
 def test_a_url_alone_is_enough(tmp_path):
     file = tmp_path / "storage.toml"
     file.write_text('[storage]\nurl = "redis://localhost"\n')
-    assert Configured.load(file) == Configured("redis://localhost")
+    assert StorageConfiguration.load(file) == StorageConfiguration("redis://localhost")
 
 
 def test_options_that_the_url_has_not_are_added_to_it():
     text = '[storage]\nurl = "hybrid+redis://h:1/0?read=cache_aside"\n[storage.options]\n'
     text += 'consistency = "strong"\nsync_interval = 0.5\nread = "cache_aside"\nkey_prefix = "a&b=c"\n'
-    url = StorageURL.parse(Configured.parse(text).storage)
+    url = StorageURL.parse(StorageConfiguration.parse(text).storage)
     assert (url.hybrid.consistency, url.hybrid.sync_interval, url.config.key_prefix) == ("strong", 0.5, "a&b=c")
     assert url.config.url == "redis://h:1/0"
 
@@ -62,10 +62,10 @@ def test_options_that_the_url_has_not_are_added_to_it():
 def test_an_option_may_stand_twice_if_it_says_the_same(written, same):
     text = f'[storage]\nurl = "memory://?thread_safe={written}"\n[storage.options]\nthread_safe = true\n'
     if same:
-        assert Configured.parse(text).storage == f"memory://?thread_safe={written}"
+        assert StorageConfiguration.parse(text).storage == f"memory://?thread_safe={written}"
     else:
-        with pytest.raises(Config, match=r"storage\.options\.thread_safe: is 'true' here and '\w+' in the url"):
-            Configured.parse(text)
+        with pytest.raises(ConfigurationError, match=r"storage\.options\.thread_safe: is 'true' here and '\w+' in the url"):
+            StorageConfiguration.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_an_option_may_stand_twice_if_it_says_the_same(written, same):
 def test_what_is_wrong_is_said_in_one_line_that_names_the_key(tmp_path, text, told):
     file = tmp_path / "storage.toml"
     file.write_text(text)
-    with pytest.raises(Config) as caught:
-        Configured.load(file)
+    with pytest.raises(ConfigurationError) as caught:
+        StorageConfiguration.load(file)
     message = str(caught.value)
     assert message.startswith(f"{file}: {told}")
     assert "\n" not in message
@@ -113,15 +113,15 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_key(tmp_path, text, to
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(Config, match=r"nowhere\.toml: cannot be read: No such file"):
-        Configured.load(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml: cannot be read: No such file"):
+        StorageConfiguration.load(tmp_path / "nowhere.toml")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(Config, match="binary: cannot be read: it is not UTF-8 text"):
-        Configured.load(tmp_path / "binary")
+    with pytest.raises(ConfigurationError, match="binary: cannot be read: it is not UTF-8 text"):
+        StorageConfiguration.load(tmp_path / "binary")
 
 
 async def test_what_was_read_opens():
-    found = Configured.parse(storage_toml(a_scenario(), STORAGES[0], "sticky"))
+    found = StorageConfiguration.parse(storage_toml(a_scenario(), STORAGES[0], "sticky"))
     assert backend_of(found.storage) == "memory"
     async with open_storage(found.storage) as storage:
         assert (await storage.acquire("user", found.limit.limit())).allowed
@@ -133,4 +133,4 @@ def test_no_text_gets_out_of_its_place(title, name, prefix):
     storage = f"redis://localhost?key_prefix={quote(prefix)}"
     written = storage_toml(a_scenario(name=name), storage, "sticky", title)
     assert set(tomllib.loads(written)) == {"storage", "deployment", "limit"}
-    assert Configured.parse(written).storage == storage
+    assert StorageConfiguration.parse(written).storage == storage

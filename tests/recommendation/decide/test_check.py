@@ -8,8 +8,8 @@ import pytest
 from test_recommendation import REDIS, assessed, rows
 
 from ratesim.recommendation.assess.pareto import best
-from ratesim.recommendation.current import CURRENT
-from ratesim.recommendation.decide.check import check, joined
+from ratesim.recommendation.current import CURRENT, with_current
+from ratesim.recommendation.decide.check import check
 from ratesim.recommendation.decide.verdict import Confidence
 from ratesim.simulation.scenario.scenario import Candidate
 
@@ -74,7 +74,7 @@ def test_nobody_is_compared_with_what_is_in_force_already():
         candidate("smaller", "redis://h?pool_size=10"),
         candidate("another rule", "redis://h?pool_size=20", algorithm="gcra"),
     ]
-    assert [each.name for each in joined(current, others)] == [CURRENT, "smaller", "another rule"]
+    assert [each.name for each in with_current(current, others)] == [CURRENT, "smaller", "another rule"]
 
 
 @pytest.mark.parametrize(("p99", "status"), [("2ms", 0), ("0.5ms", 1)])

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from ratesim.recommendation.decide.diff import DifferenceError, difference, load, text
+from ratesim.recommendation.decide.diff import DiffError, diff, load, text
 
 
 def figure(mean, half=0.0, seeds=3):
@@ -28,7 +28,7 @@ def candidate(name, p99, half=0.0, over=0.0, verdict="passes", cost=60.0):
 
 
 BEFORE = {
-    "version": 1,
+    "schema_version": 2,
     "scenario": "shop",
     "limit": "10/minute, gcra",
     "currency": "USD",
@@ -47,24 +47,24 @@ def changed(**of_redis):
 
 
 def test_the_same_twice_differs_in_nothing():
-    found = difference(BEFORE, BEFORE)
-    assert not found.moved
+    found = diff(BEFORE, BEFORE)
+    assert not found.has_changed
     assert text(found) == "The choice is still redis.\nNo figure moved."
 
 
 @pytest.mark.parametrize(("mean", "noise"), [(1.1e-3, True), (1.14e-3, True), (1.15e-3, False)])
 def test_a_figure_within_the_interval_of_a_difference_is_noise(mean, noise):
-    (move,) = difference(BEFORE, changed(p99=figure(mean, 0.1e-3))).moves  # sqrt(2) * 0.1 ms apart at most
+    (move,) = diff(BEFORE, changed(p99=figure(mean, 0.1e-3))).changes  # sqrt(2) * 0.1 ms apart at most
     assert (move.what, move.noise) == ("p99", noise)
 
 
 def test_of_one_seed_nothing_is_known_to_have_moved():
-    (move,) = difference(BEFORE, changed(p99=figure(9e-3, 0.0, seeds=1))).moves
+    (move,) = diff(BEFORE, changed(p99=figure(9e-3, 0.0, seeds=1))).changes
     assert move.noise
 
 
 def test_an_exact_figure_that_changes_at_all_has_moved():
-    (move,) = difference(BEFORE, changed(over_admission=figure(1e-9))).moves
+    (move,) = diff(BEFORE, changed(over_admission=figure(1e-9))).changes
     assert not move.noise
     assert (move.before, move.after) == ("exactly 0", "less than 0.001 %")
 
@@ -73,8 +73,8 @@ def test_another_choice_a_verdict_a_cost_and_what_was_asked_are_told():
     after = changed(checks=[{"requirement": "p99", "verdict": "fails"}], cost=90.0)
     after |= {"choice": "postgres", "requirements": {"p99": 0.001, "persistence": "none"}}
     after["assessments"].append(candidate("postgres", 2e-3))
-    found = difference(BEFORE, after)
-    assert found.moved
+    found = diff(BEFORE, after)
+    assert found.has_changed
     said = text(found).splitlines()
     assert said[0] == "The choice moved: redis before, postgres after."
     assert "Asked otherwise: required p99: 0.002 before, 0.001 after." in said
@@ -84,14 +84,14 @@ def test_another_choice_a_verdict_a_cost_and_what_was_asked_are_told():
 
 
 def test_costs_in_another_currency_are_not_compared_and_other_nodes_are_told():
-    found = difference(BEFORE, changed(cost=9000.0) | {"currency": "JPY", "deployment": {"nodes": 3}})
-    assert found.moves == ()
+    found = diff(BEFORE, changed(cost=9000.0) | {"currency": "JPY", "deployment": {"nodes": 3}})
+    assert found.changes == ()
     assert found.asked == ("currency: USD before, JPY after", "nodes: 8 before, 3 after")
 
 
 def test_a_candidate_that_gives_no_answer_any_more_has_moved():
     gone = {"mean": None, "low": None, "high": None, "seeds": 3}
-    (move,) = difference(BEFORE, changed(p99=gone)).moves
+    (move,) = diff(BEFORE, changed(p99=gone)).changes
     assert not move.noise
     assert move.after == "none"
 
@@ -102,7 +102,7 @@ def test_a_candidate_that_gives_no_answer_any_more_has_moved():
         ("{", "is no JSON"),
         ("[]", "is no recommendation"),
         ('{"choice": null}', "is no recommendation"),
-        (json.dumps(BEFORE | {"version": 99}), "has version 99, and this is 1"),
+        (json.dumps(BEFORE | {"schema_version": 99}), "has version 99, and this is 2"),
         (json.dumps({key: value for key, value in BEFORE.items() if key != "traffic"}), "lacks 'traffic'"),
         (json.dumps(BEFORE | {"assessments": [{"candidate": "redis"}]}), "lacks 'p99'"),
     ],
@@ -110,7 +110,7 @@ def test_a_candidate_that_gives_no_answer_any_more_has_moved():
 def test_a_file_that_is_none_is_named(tmp_path, content, said):
     file = tmp_path / "recommendation.json"
     file.write_text(content)
-    with pytest.raises(DifferenceError, match=f"recommendation.json: {said}"):
+    with pytest.raises(DiffError, match=f"recommendation.json: {said}"):
         load(file)
-    with pytest.raises(DifferenceError, match="cannot be read"):
+    with pytest.raises(DiffError, match="cannot be read"):
         load(tmp_path / "missing.json")

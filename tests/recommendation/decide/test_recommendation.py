@@ -8,19 +8,20 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from ratesim.formatting import harmless, seconds, share
+from ratesim.formatting import escape_control_chars, format_percent, format_seconds
 from ratesim.recommendation import recommend
-from ratesim.recommendation.assess.assessment import assess, interval, persistence
+from ratesim.recommendation.assess.assessment import assess, persistence, student_interval
 from ratesim.recommendation.assess.pareto import best, front, rank
-from ratesim.recommendation.assess.rejections import misses, nearest, relaxations, why_not
+from ratesim.recommendation.assess.rejections import closest_misses, rejection_reason, relaxations, violations_text
 from ratesim.recommendation.baseline.rule_table import (
     DataRequirements,
     DeploymentType,
     LatencyTarget,
     PerformanceRequirements,
 )
-from ratesim.recommendation.decide.verdict import binding_said, caveat, confidence, no_choice, use
-from ratesim.recommendation.investigate.fault_impact import Harm
+from ratesim.recommendation.decide.verdict import caveat, confidence, limit_pressure_note, no_choice, use
+from ratesim.recommendation.investigate.fault_impact import FaultImpact
+from ratesim.simulation.analysis.limit_pressure import LimitPressure
 from ratesim.simulation.scenario.scenario import Requirements
 
 STORAGE = {"memory": "memory://", "redis": "redis://localhost", "postgres": "postgresql://localhost"}
@@ -75,7 +76,7 @@ def chosen(*tables, **asked):
 
 def reasons(*tables, **asked):
     found = assessed(*tables, **asked)
-    return {each.candidate: why_not(each, best(found), "USD") for each in found if each is not best(found)}
+    return {each.candidate: rejection_reason(each, best(found), "USD") for each in found if each is not best(found)}
 
 
 def test_of_those_that_pass_the_one_that_loads_the_store_least_is_chosen():
@@ -116,7 +117,7 @@ def test_an_impossible_pair_says_so_and_shows_the_nearest():
     found = assessed(*ALL, max_over_admission=0, p99="0.05ms")
     assert best(found) is None
     assert no_choice(found).startswith("No candidate meets all requirements; the nearest is hybrid")
-    alone = {each.candidate: misses(each) for each in nearest(found)}
+    alone = {each.candidate: violations_text(each) for each in closest_misses(found)}
     assert alone["memory"].startswith("misses only over-admission")
     assert alone["redis"].startswith("misses only p99: p99 1.05 ms")
 
@@ -203,12 +204,12 @@ def test_memory_of_too_few_bytes_for_the_keys_fails():
 
 
 def test_a_limit_that_hardly_binds_is_said():
-    loose = binding_said("10/minute", {"exact_denied_share": 0.0002, "binds": False, "suggestion": "5/minute"})
+    loose = limit_pressure_note("10/minute", LimitPressure(0.0002, False, "5/minute"))
     assert loose.startswith(
         "The limit 10/minute hardly ever binds here: an exact limiter denies only 0.02 % of the requests"
     )
     assert loose.endswith("5/minute would deny 5 to 30 %.")
-    assert binding_said("10/minute", {"exact_denied_share": 0.17, "binds": True, "suggestion": None}) == ""
+    assert limit_pressure_note("10/minute", LimitPressure(0.17, True, None)) == ""
 
 
 def test_confidence_follows_the_margin_and_thin_evidence_is_called_thin():
@@ -248,8 +249,8 @@ def test_the_caveat_is_the_one_thing_that_matters_most():
     (redis,) = assessed(REDIS, p99="2ms")
     (sticky,) = assessed(rows("memory", [3e-6] * 3, 0.0, routing="sticky"))
     (slow,) = assessed(rows("redis", [5e-3]), p99="2ms")
-    down = Harm("redis", "partition, 30 s", 83, 1.0, 1.0, 0.0, 0.0, 1.0)
-    wrong = Harm("redis", "failover of the store, 30 s", 496, 0.0, 1e-3, 0.3, 0.0, 0.29)
+    down = FaultImpact("redis", "partition, 30 s", 83, 1.0, 1.0, 0.0, 0.0, 1.0)
+    wrong = FaultImpact("redis", "failover of the store, 30 s", 496, 0.0, 1e-3, 0.3, 0.0, 0.29)
     assert caveat(redis, slow, (), (down,), "It hardly binds.", "shipped").startswith(
         "On all of the traffic, once, it misses"
     )
@@ -263,21 +264,21 @@ def test_the_caveat_is_the_one_thing_that_matters_most():
 
 
 def test_an_interval_is_students_and_not_below_zero():
-    known = interval([1.0, 2.0, 3.0])  # mean 2, standard error 1/sqrt(3), t(2) = 4.303
+    known = student_interval([1.0, 2.0, 3.0])  # mean 2, standard error 1/sqrt(3), t(2) = 4.303
     assert known.mean == 2.0
     assert known.high == pytest.approx(2 + 4.303 / math.sqrt(3))
     assert known.low == 0.0
-    assert interval([2.0]).low == interval([2.0]).high == 2.0
-    many = interval([0.0, 2.0] * 50)  # t(99) = 1.984
+    assert student_interval([2.0]).low == student_interval([2.0]).high == 2.0
+    many = student_interval([0.0, 2.0] * 50)  # t(99) = 1.984
     assert many.high - 1 == pytest.approx(1.984 * math.sqrt(100 / 99) / 10, rel=1e-3)
 
 
 def test_an_interval_of_what_is_not_finite_has_no_width():
     for values, mean in (([1.0, math.inf, 2.0], math.inf), ([1.0, math.nan], math.nan)):
-        known = interval(values)
+        known = student_interval(values)
         assert known.mean == pytest.approx(mean, nan_ok=True)
         assert known.seeds == len(values)
-    assert interval([math.inf, math.inf]).text(share) == "without bound"
+    assert student_interval([math.inf, math.inf]).text(format_percent) == "without bound"
 
 
 def test_a_candidate_that_admits_without_bound_fails_and_no_relaxation_helps():
@@ -288,11 +289,11 @@ def test_a_candidate_that_admits_without_bound_fails_and_no_relaxation_helps():
 
 
 def test_only_a_zero_reads_as_exactly_zero():
-    assert share(0.0) == "exactly 0"
-    assert share(1e-9) == "less than 0.001 %"
-    assert [share(0.01), share(0.2)] == ["1 %", "20 %"]
-    assert [seconds(3e-6), seconds(5.2e-4), seconds(1.5)] == ["3 µs", "0.52 ms", "1.5 s"]
+    assert format_percent(0.0) == "exactly 0"
+    assert format_percent(1e-9) == "less than 0.001 %"
+    assert [format_percent(0.01), format_percent(0.2)] == ["1 %", "20 %"]
+    assert [format_seconds(3e-6), format_seconds(5.2e-4), format_seconds(1.5)] == ["3 µs", "0.52 ms", "1.5 s"]
 
 
 def test_control_characters_do_not_reach_a_terminal():
-    assert harmless("a\x1b[31m\u202eb é") == "a\\x1b[31m\\u202eb é"
+    assert escape_control_chars("a\x1b[31m\u202eb é") == "a\\x1b[31m\\u202eb é"

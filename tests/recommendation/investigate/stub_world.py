@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ratesim import Scenario
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.run import run
-from ratesim.simulation.experiments.adaptive import Inquiry, Row
+from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row
 from ratesim.simulation.experiments.job import Job
 from ratesim.simulation.scenario.scenario import Candidate
 from ratesim.storage import StorageURL
@@ -17,7 +17,7 @@ from ratesim.storage import StorageURL
 T = TypeVar("T")
 
 
-def answered(inquiry: Inquiry[T], world: Callable[[Job], dict[str, Any]]) -> tuple[T, list[Job]]:
+def answered(inquiry: AdaptiveRuns[T], world: Callable[[Job], dict[str, Any]]) -> tuple[T, list[Job]]:
     """What it returns where runs give these figures, and the jobs that it asked for, each once."""
     asked: dict[str, Job] = {}
     try:

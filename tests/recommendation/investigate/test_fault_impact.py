@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ratesim import Scenario
-from ratesim.recommendation.investigate.fault_impact import Harm, harm, setting
+from ratesim.recommendation.investigate.fault_impact import FaultImpact, fault_impact, plan_fault_trials
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.experiments.adaptive import pursue
+from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.scenario.scenario import Candidate
 
 CANDIDATES = [
@@ -29,10 +29,10 @@ def scenario(**more: object) -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def harms() -> dict[tuple[str, str], Harm]:
+def harms() -> dict[tuple[str, str], FaultImpact]:
     asked = scenario()
-    where = setting(asked, asked.trace(), 3000, lambda cut: cut.trace())
-    found = pursue(harm(CANDIDATES, where, Profile.load()), processes=1).result
+    where = plan_fault_trials(asked, asked.trace(), 3000, lambda cut: cut.trace())
+    found = run_adaptive(fault_impact(CANDIDATES, where, Profile.load()), processes=1).result
     return {(each.candidate, each.fault): each for each in found}
 
 
@@ -40,7 +40,7 @@ def test_a_failover_a_node_and_a_partition_are_tried_unless_the_scenario_has_its
     faults = {fault for _, fault in harms}
     assert faults == {"failover of the store, 30 s", "crash of a node, 30 s", "partition, 30 s"}
     own = scenario(faults=[{"kind": "slow", "start": 50, "duration": 10, "factor": 100}])
-    where = setting(own, own.trace(), 1000, lambda cut: cut.trace())
+    where = plan_fault_trials(own, own.trace(), 1000, lambda cut: cut.trace())
     assert [where.named(each) for each in where.faults] == ["store 100 times as slow, 10 s"]
     assert where.faults[0].start == 50
     assert where.scenario.faults == ()
@@ -73,18 +73,18 @@ def test_the_faults_come_when_most_requests_do() -> None:
             "fade": 1,
         }
     )
-    where = setting(rush, rush.trace(), 100_000, lambda cut: cut.trace())
+    where = plan_fault_trials(rush, rush.trace(), 100_000, lambda cut: cut.trace())
     assert all(280 < each.start < 310 for each in where.faults)
     assert all(each.duration == 30.0 for each in where.faults)
 
 
 def test_faults_come_after_the_warm_up() -> None:
     late = scenario(warmup=120)
-    where = setting(late, late.trace(), 100_000, lambda cut: cut.trace())
+    where = plan_fault_trials(late, late.trace(), 100_000, lambda cut: cut.trace())
     assert all(each.start >= where.scenario.warmup > 0 for each in where.faults)
 
 
 def test_traffic_that_is_shorter_than_a_fault_has_shorter_ones() -> None:
     short = scenario(workload={"requests_per_second": 100, "keys": 5, "duration": 4})
-    where = setting(short, short.trace(), 1000, lambda cut: cut.trace())
+    where = plan_fault_trials(short, short.trace(), 1000, lambda cut: cut.trace())
     assert all(each.duration == pytest.approx(1.0, abs=0.05) for each in where.faults)

@@ -11,9 +11,9 @@ from stub_world import answered
 
 from ratesim import Scenario
 from ratesim.recommendation.investigate.headroom import Headroom, headroom
-from ratesim.recommendation.investigate.load_growth import growths
+from ratesim.recommendation.investigate.load_growth import load_growths
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.experiments.adaptive import pursue
+from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.experiments.job import Job
 from ratesim.simulation.scenario.grid import variants
 from ratesim.simulation.scenario.scenario import Candidate
@@ -204,7 +204,7 @@ IN_BURSTS: dict[str, dict[str, Any]] = {
 
 def at_loads(workload: dict[str, Any], requests: int) -> Iterator[tuple[str, dict[float, Trace]]]:
     asked = scenario(workload)
-    for growth in growths(asked, asked.trace(), requests, 64.0):
+    for growth in load_growths(asked, asked.trace(), requests, 64.0):
         traces = {}
         for factor in (1.0, 16.0, 64.0):
             (variant,) = variants(growth.scenario, {field: [value] for field, value in growth.at(factor).items()})
@@ -241,7 +241,7 @@ def test_more_clients_have_more_keys_and_busier_ones_the_same(workload: dict[str
 
 def test_a_warm_up_leaves_most_of_every_excerpt() -> None:
     asked = Scenario.of({"workload": RECIPE, "limit": {"rate": "10/second"}, "warmup": "10s"})
-    for growth in growths(asked, asked.trace(), 1000, 64.0):
+    for growth in load_growths(asked, asked.trace(), 1000, 64.0):
         for factor in (1.0, 8.0, 64.0):
             (variant,) = variants(growth.scenario, {field: [value] for field, value in growth.at(factor).items()})
             assert 0 < variant.scenario.warmup <= 0.25 * variant.scenario.trace().duration
@@ -251,7 +251,7 @@ def test_a_real_store_has_less_headroom_than_it_is_idle() -> None:
     """The p99 has left its bound before the store is busy all the time, as that of any queue."""
     asked = scenario({"requests_per_second": 1000, "keys": 200, "duration": "10s"}, p99="3ms", max_over_admission=0)
     inquiry = headroom(asked, REDIS, PROFILE, asked.trace(), requests=1500, ratio=1.3)
-    result = pursue(inquiry, processes=1)
+    result = run_adaptive(inquiry, processes=1)
     today = next(row for row in result.rows.values() if row["simulated_seconds"] > 0.5)
     by = {(each.requirement, each.way): each for each in result.result}
     for way in ("more clients", "busier clients"):
@@ -262,7 +262,7 @@ def test_a_real_store_has_less_headroom_than_it_is_idle() -> None:
         assert p99.fails <= 1.3 * p99.meets
         assert by["max_over_admission", way].fails is None  # one server decides for all, however many ask
 
-    again = pursue(
+    again = run_adaptive(
         headroom(asked, REDIS, PROFILE, asked.trace(), requests=1500, ratio=1.3),
         processes=1,
         known=result.rows,

@@ -12,7 +12,7 @@ from ratesim import Scenario
 from ratesim.recommendation.assess.assessment import assess
 from ratesim.recommendation.investigate.sensitivity import Flip, sensitivity
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.experiments.adaptive import Row, pursue
+from ratesim.simulation.experiments.adaptive import Row, run_adaptive
 from ratesim.simulation.experiments.job import Job
 from ratesim.simulation.scenario.scenario import Candidate
 from ratesim.storage import StorageURL
@@ -265,7 +265,7 @@ def test_a_real_choice_has_real_flips() -> None:
 
     def ask(**options: Any) -> Any:
         inquiry = sensitivity(asked, contenders, "redis", PROFILE, cheapest, asked.trace(), requests=300)
-        return pursue(inquiry, processes=1, **options)
+        return run_adaptive(inquiry, processes=1, **options)
 
     result = ask()
     by = {(each.assumption, each.direction): each for each in result.result}

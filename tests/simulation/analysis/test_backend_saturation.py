@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ratesim.limit import InvalidLimit, Limit
+from ratesim.limit import InvalidLimitError, Limit
 from ratesim.simulation.analysis.backend_saturation import saturate
 
 LIMIT = Limit(100, 1.0, "adaptive")
@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    with pytest.raises(InvalidLimit, match="gcra: does not learn"):
+    with pytest.raises(InvalidLimitError, match="gcra: does not learn"):
         saturate(Limit(100, 1.0, "gcra"), 200.0, [(0, 80.0)], 1.0, np.random.default_rng(1))
     for capacity in ([], [(1, 80.0)], [(0, 80.0), (5, 10.0), (3, 20.0)]):
         with pytest.raises(ValueError, match="capacity"):

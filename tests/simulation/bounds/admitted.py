@@ -21,7 +21,7 @@ from ratesim import Limit, Scenario, run
 from ratesim.algorithms import bind
 from ratesim.simulation.cost_model import profile
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.remote_storage import RemoteStorage
+from ratesim.simulation.engine.remote_storage import SimulatedStorage
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import EPOCH, Candidate
 from traffic import Trace
@@ -138,9 +138,9 @@ def trips() -> Iterator[list[float]]:
     taken: list[float] = []
 
     def timed(name: str) -> Any:
-        original = getattr(RemoteStorage, name)
+        original = getattr(SimulatedStorage, name)
 
-        async def method(self: RemoteStorage, *arguments: Any, **options: Any) -> Any:
+        async def method(self: SimulatedStorage, *arguments: Any, **options: Any) -> Any:
             start = self.runtime.time()
             answer = await original(self, *arguments, **options)
             taken.append(self.runtime.time() - start)
@@ -150,7 +150,7 @@ def trips() -> Iterator[list[float]]:
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("get_state", "charge_many"):
-            patch.setattr(RemoteStorage, name, timed(name))
+            patch.setattr(SimulatedStorage, name, timed(name))
         yield taken
 
 

@@ -99,7 +99,7 @@ def test_when_all_are_asked_for_what_is_left_within_a_seconds_each_gives_it() ->
     late = time >= EPOCH + 4.0
     bound = of_all_but_the_smallest(time[late], cost[late], result.node[rows][late], age(result, max(taken)))
     assert bound < (nodes - 1) * limit.rate / 2, "not because each node's own limit ends it"
-    comes_near("views a seconds old", result.score.over_admission * result.score.exact_total, bound)
+    comes_near("views a seconds old", result.accuracy.over_admission * result.accuracy.exact_total, bound)
 
 
 def of_nodes(times: list[tuple[float, int, float]]) -> Trace:
@@ -130,7 +130,7 @@ def test_what_one_node_admits_may_be_unknown_to_another_for_almost_a_seconds(
     interval: float, ttl: float, bound: str
 ) -> None:
     result, trip, missed = made_to_miss(interval, ttl)
-    assert result.score.over_admission * result.score.exact_total == 50.0, "all that node 1 admitted"
+    assert result.accuracy.over_admission * result.accuracy.exact_total == 50.0, "all that node 1 admitted"
     comes_near(f"age of a view, {bound}", missed, age(result, trip))
 
 
@@ -190,7 +190,7 @@ def test_who_flushes_right_before_another_knows_nothing_of_it_for_two_intervals(
             result = play(
                 trace, f"hybrid+redis://h?sync_interval={interval}&sync_jitter=0", limit, 2, routing="sticky", seed=seed
             )
-        extra = result.score.over_admission * result.score.exact_total
+        extra = result.accuracy.over_admission * result.accuracy.exact_total
         unknown = result.trace.time[result.allowed & (result.node == 1)][-int(extra) :].min() if extra else np.inf
         missed.append((EPOCH + last - unknown, 2 * interval + max(taken)))
     comes_near("own flushes only", *max(missed))
@@ -206,7 +206,7 @@ def test_a_fixed_window_repeats_what_it_admits_too_much_and_a_bucket_pays_it_bac
         limit = Limit(64.0, PERIOD, algorithm)
         flood = asked(np.arange(0.0, 8 * PERIOD, 1 / 64))
         result = play(flood, "hybrid+redis://h?sync_interval=1&l1_ttl=1", limit, 4)
-        net[algorithm] = result.score.net_over_admission * result.score.exact_total
+        net[algorithm] = result.accuracy.net_over_admission * result.accuracy.exact_total
         rows, time, cost = next(by_key(result))
         first = time < EPOCH + PERIOD
         extra = of_all_but_the_smallest(time[first], cost[first], result.node[rows][first], 2.1)
@@ -218,7 +218,7 @@ def test_reading_more_often_never_keeps_a_node_from_telling_what_it_admitted() -
     """A view that is read again as soon as it is there: 70 ms there and back, at most 1 ms old."""
     flood, limit = asked(np.arange(0.0, 6.0, 1 / 512)), Limit(1000.0, 64.0, "fixed_window")
     slow, fast = (
-        play(flood, f"hybrid+redis://h?sync_interval=0.2&l1_ttl={ttl}", limit, 2, network="cross_region").score
+        play(flood, f"hybrid+redis://h?sync_interval=0.2&l1_ttl={ttl}", limit, 2, network="cross_region").accuracy
         for ttl in (0.2, 0.001)
     )
     assert fast.over_admission <= slow.over_admission < 0.1

@@ -57,7 +57,7 @@ def test_one_exact_store_decides_as_the_oracle_and_keeps_its_algorithm_s_bound(a
     order = np.argsort(result.sequence)
     granted = exact(limit, trace.key[order], trace.time[order], trace.cost[order], len(trace.keys))
     assert np.array_equal(result.allowed[order], granted)
-    assert (result.score.over_admission, result.score.false_denial) == (0.0, 0.0)
+    assert (result.accuracy.over_admission, result.accuracy.false_denial) == (0.0, 0.0)
     late = overtaken(result)
     for _, time, cost in by_key(result):
         for admitted, bound in against_its_bound(limit, time, cost, late):
@@ -118,7 +118,7 @@ def test_requests_that_overtake_each_other_on_their_way_widen_a_window_by_their_
     result = play(trace, "redis://h", limit, 8, network="mobile_edge")
     _, time, cost = next(by_key(result))
     assert heaviest(time, cost, PERIOD) > limit.rate >= heaviest(time, cost, PERIOD - overtaken(result))
-    assert result.score.over_admission == 0.0
+    assert result.accuracy.over_admission == 0.0
 
 
 # -- clocks ----------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_clocks_that_differ_by_e_shift_a_window_by_e_and_give_a_bucket_e_seconds
         for admitted, bound in against_its_bound(limit, time, cost, behind + ahead + late):
             assert admitted <= bound * (1 + ROUNDING)
     if algorithm == "fixed_window":
-        extra = result.score.over_admission * result.score.exact_total
+        extra = result.accuracy.over_admission * result.accuracy.exact_total
         assert extra <= near_edges(result, behind, ahead + late) * (1 + ROUNDING)
 
 
@@ -183,6 +183,6 @@ def test_a_node_whose_clock_is_ahead_opens_the_next_window_early() -> None:
     skew = {"kind": "clock_skew", "start": 0, "duration": 60, "nodes": [0], "offset": e}
     # Before 3 s node 0 is not behind an edge, as it is 2 s ahead of windows of 8.
     result = play(asked(time), "redis://h", limit, 2, skew)
-    extra = result.score.over_admission * result.score.exact_total
+    extra = result.accuracy.over_admission * result.accuracy.exact_total
     comes_near("clock skew", extra, near_edges(result, 0.0, e + overtaken(result)))
     assert result.trace.time[0] == EPOCH + 1.0

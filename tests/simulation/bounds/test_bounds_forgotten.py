@@ -27,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratesim import Limit
-from ratesim.simulation.results.accuracy import Score, score
+from ratesim.simulation.results.accuracy import Accuracy, measure_accuracy
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import EPOCH
 from ratesim.storage import MemoryStorage, MemoryStorageConfig
@@ -47,9 +47,9 @@ def test_n_memories_that_share_nothing_admit_at_most_n_times_what_one_would(algo
     nodes = data.draw(st.integers(1, 6))
     limit = data.draw(limits(algorithm))
     result = play(data.draw(traffic()), "memory://", limit, nodes, routing=data.draw(routings))
-    assert result.score.net_over_admission <= (nodes - 1) * (1 + ROUNDING)
+    assert result.accuracy.net_over_admission <= (nodes - 1) * (1 + ROUNDING)
     if algorithm == "fixed_window":
-        assert result.score.over_admission <= nodes - 1
+        assert result.accuracy.over_admission <= nodes - 1
     for _, time, cost in by_key(result):
         for admitted, bound in against_its_bound(limit, time, cost, limiters=nodes):
             assert admitted <= bound * (1 + ROUNDING)
@@ -59,17 +59,17 @@ def test_n_memories_that_share_nothing_admit_at_most_n_times_what_one_would(algo
 def test_a_flood_dealt_out_in_turn_gets_the_limit_of_every_memory(algorithm: str) -> None:
     limit = Limit(20.0, PERIOD, algorithm)
     result = play(asked(np.arange(0.0, 2 * PERIOD, 1 / 256)), "memory://", limit, NODES)
-    comes_near("no sharing", result.score.net_over_admission, NODES - 1)
+    comes_near("no sharing", result.accuracy.net_over_admission, NODES - 1)
 
 
 # -- evictions --------------------------------------------------------------------------------------------------------
 
 
-def decided(trace: Trace, limit: Limit, places: int, policy: str) -> tuple[Score, StorageStats]:
+def decided(trace: Trace, limit: Limit, places: int, policy: str) -> tuple[Accuracy, StorageStats]:
     storage = MemoryStorage(MemoryStorageConfig(max_entries=places, eviction_policy=policy))
     rows = zip(trace.key.tolist(), trace.time.tolist(), trace.cost.tolist(), strict=True)
-    allowed = [storage.decide(trace.keys[key], limit, cost, now).allowed for key, now, cost in rows]
-    return score(limit, trace.key, trace.time, trace.cost, allowed), asyncio.run(storage.get_stats())
+    allowed = [storage.acquire_nowait(trace.keys[key], limit, cost, now).allowed for key, now, cost in rows]
+    return measure_accuracy(limit, trace.key, trace.time, trace.cost, allowed), asyncio.run(storage.get_stats())
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -131,7 +131,7 @@ def test_a_failover_gives_back_at_most_what_was_admitted_within_the_lag(algorith
         for admitted, bound in against_its_bound(limit, time, cost, late):
             assert admitted <= (bound + lost(result, int(result.trace.key[rows[0]]))) * (1 + ROUNDING)
     if algorithm == "fixed_window":
-        assert result.score.over_admission * result.score.exact_total <= lost(result) * (1 + ROUNDING)
+        assert result.accuracy.over_admission * result.accuracy.exact_total <= lost(result) * (1 + ROUNDING)
 
 
 @pytest.mark.parametrize("kind", ["failover", "crash"])
@@ -143,4 +143,4 @@ def test_what_is_admitted_right_before_a_failover_is_admitted_again(kind: str) -
     fault = {"kind": kind, "start": start, "duration": 0.5, **({"lag": lag} if kind == "failover" else {})}
     result = play(asked(np.concatenate([early, rest, after])), "redis://h", limit, NODES, fault)
     assert result.trace.time[0] == EPOCH
-    comes_near(kind, result.score.over_admission * result.score.exact_total, lost(result))
+    comes_near(kind, result.accuracy.over_admission * result.accuracy.exact_total, lost(result))

@@ -30,13 +30,13 @@ def test_nodes_that_are_cut_off_and_fail_open_each_give_the_whole_limit() -> Non
     limit = Limit(20.0, PERIOD, "fixed_window")
     flood, cut = asked(np.arange(0.0, 2 * PERIOD, 1 / 256)), {**CUT, "start": 0.0, "duration": 60.0}
     result = play(flood, "hybrid+redis://h?sync_interval=0.5&l1_ttl=0.5", limit, 8, cut)
-    comes_near("cut off, fail_open", result.score.over_admission, 7)
+    comes_near("cut off, fail_open", result.accuracy.over_admission, 7)
 
 
 @generated
 @given(data=st.data())
 def test_nodes_that_are_cut_off_and_fail_closed_admit_nothing_once_their_views_are_too_old(data: st.DataObject) -> None:
-    result, trip = data.draw(eventual("fixed_window", CUT, when_away="fail_closed", command_timeout="0.5"))
+    result, trip = data.draw(eventual("fixed_window", CUT, on_store_failure="fail_closed", command_timeout="0.5"))
     hybrid = StorageURL.parse(result.candidate.storage).hybrid
     assert hybrid is not None
     since = result.trace.time - result.trace.time[0]
@@ -56,7 +56,7 @@ def test_strong_nodes_that_fail_open_admit_too_much_at_most_what_they_admitted_w
     result = play(data.draw(traffic()), "hybrid+redis://h?consistency=strong", limit, nodes, cut)
     blind = result.allowed & (result.sequence == 0)
     extra = float(result.trace.cost[blind].sum())
-    assert result.score.net_over_admission * result.score.exact_total <= extra * (1 + ROUNDING)
+    assert result.accuracy.net_over_admission * result.accuracy.exact_total <= extra * (1 + ROUNDING)
 
 
 def test_strong_nodes_that_fail_open_admit_all_that_is_asked_while_they_are_cut_off() -> None:
@@ -64,4 +64,4 @@ def test_strong_nodes_that_fail_open_admit_all_that_is_asked_while_they_are_cut_
     flood = asked(np.concatenate([np.linspace(0.0, 0.5, 30), np.linspace(1.5, 7.0, 1000)]))
     result = play(flood, "hybrid+redis://h?consistency=strong", limit, 4, CUT)
     blind = result.allowed & (result.sequence == 0)
-    comes_near("strong, fail_open", result.score.over_admission * result.score.exact_total, float(blind.sum()))
+    comes_near("strong, fail_open", result.accuracy.over_admission * result.accuracy.exact_total, float(blind.sum()))

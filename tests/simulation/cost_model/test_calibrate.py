@@ -17,13 +17,13 @@ import psycopg
 import pytest
 import redis
 
-from ratesim.errors import Config, ConnectionFailed
+from ratesim.errors import ConfigurationError, StorageConnectionError
 from ratesim.servers import Server
 from ratesim.simulation.cost_model import calibrate as calibration
 from ratesim.simulation.cost_model import target_server as opening
 from ratesim.simulation.cost_model.calibrate import calibrate
 from ratesim.simulation.cost_model.cost_fit import fit_client, fit_line, mean_of, measure, spread
-from ratesim.simulation.cost_model.profile import QUANTILES, Backend, Cost, Profile, measured, slower
+from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Cost, Profile, measured, slower
 from ratesim.simulation.cost_model.target_server import target
 
 SHIPPED = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
@@ -75,7 +75,7 @@ def test_the_mean_of_factors_is_that_of_what_is_drawn_from_them() -> None:
 
 def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
     cost = Cost(fixed=1e-4, item=2e-5, factors=spread(np.arange(1.0, 10.0)))
-    backend = Backend(
+    backend = BackendCosts(
         client_cpu=3e-4,
         fixed=1e-4,
         item=1e-5,
@@ -98,7 +98,7 @@ def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_operations_have_costs_of_their_own_and_others_cost_what_an_acquire_does() -> None:
-    backend = Backend(client_cpu=1e-4, fixed=1e-4, item=1e-5, operations={"get": Cost(fixed=3e-5, item=1e-6)})
+    backend = BackendCosts(client_cpu=1e-4, fixed=1e-4, item=1e-5, operations={"get": Cost(fixed=3e-5, item=1e-6)})
     assert backend.service(10, 0.5, "get") == pytest.approx(4e-5)
     assert backend.service(10, 0.5) == backend.service(10, 0.5, "increment") == pytest.approx(2e-4)
 
@@ -148,11 +148,11 @@ async def test_measuring_tells_the_commit_of_postgres_from_its_service(postgres_
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure little: what is tested is what stays behind."""
 
-    async def little(measured: object) -> Backend:
+    async def little(measured: object) -> BackendCosts:
         return await measure(measured, 1, 0.1)  # type: ignore[arg-type]
 
     monkeypatch.setattr(calibration, "measure", little)
-    monkeypatch.setattr(calibration, "_memory", lambda: Backend(client_cpu=3e-6))
+    monkeypatch.setattr(calibration, "_memory", lambda: BackendCosts(client_cpu=3e-6))
     monkeypatch.setattr(calibration, "SIZED_KEYS", 200)
     monkeypatch.setattr(opening, "CONNECTIONS", (1, 2))
 
@@ -224,10 +224,10 @@ def test_a_calibration_that_is_interrupted_leaves_nothing(
 
 def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: Path, short: None) -> None:
     for url in ("redis://:secret@127.0.0.1:1/0", "postgresql://me:secret@127.0.0.1:1/db"):
-        with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:1") as raised:
+        with pytest.raises(StorageConnectionError, match=r"127\.0\.0\.1:1") as raised:
             calibrate(tmp_path / "p.json", url=url)
         assert "secret" not in str(raised.value)
-    with pytest.raises(Config, match="memory"):
+    with pytest.raises(ConfigurationError, match="memory"):
         calibrate(tmp_path / "p.json", url="memory://")
     assert list(tmp_path.iterdir()) == []
 

@@ -26,16 +26,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratesim import Scenario, algorithms, run, servers
-from ratesim.errors import ConnectionFailed, StorageError
+from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
 from ratesim.servers import Server, ServerError
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.backends import LoopBacking
-from ratesim.simulation.engine.remote_storage import ModelBacking, subject
+from ratesim.simulation.engine.backends import LoopBackend
+from ratesim.simulation.engine.remote_storage import ModelBackend, subject
 from ratesim.simulation.results.oracle import exact
 from ratesim.simulation.results.run_result import RunResult
-from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.simulation.scenario.scenario import EPOCH, Candidate, ScenarioError
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage.config import RedisStorageConfig
@@ -126,7 +126,7 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Heard]:
         heard = Heard()
         return heard
 
-    for backing in (ModelBacking, LoopBacking):
+    for backing in (ModelBackend, LoopBackend):
         monkeypatch.setattr(backing, "execute", overheard(backing.execute))
     return begin
 
@@ -203,10 +203,10 @@ def test_a_state_that_ends_while_it_is_asked_for_is_still_there_when_it_was_aske
     state = RateLimitState(AlgorithmData("fixed_window", {"window_start": EPOCH, "count": 3.0}), EPOCH, EPOCH)
     late = MemoryStorage(runtime=SimRuntime(simpy.Environment(), EPOCH + 5.0))
     fake = RedisDriver(RedisStorageConfig(min_ttl=60.0), fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer(), protocol=2))
-    real = LoopBacking(fake, lambda: 1, "fakeredis")
+    real = LoopBackend(fake, lambda: 1, "fakeredis")
     asked = [Get("a", "", EPOCH + 0.5), Get("a", "", EPOCH + 1.5)]
     try:
-        for backing in (ModelBacking(late), real):
+        for backing in (ModelBackend(late), real):
             backing.execute([Put("a", "", state, EPOCH, 1.0)])
             assert backing.execute(asked) == [state, None]
     finally:
@@ -293,13 +293,13 @@ def test_a_linearizable_store_on_any_number_of_nodes_decides_as_the_oracle(
     assert (np.diff(result.sequence[order]) > 0).all()
     oracle = exact(asked.limit.limit(), trace.key[order], trace.time[order], trace.cost[order], len(trace.keys))
     assert result.allowed[order].tolist() == oracle.tolist()
-    assert (result.score.over_admission, result.score.false_denial) == (0.0, 0.0)
+    assert (result.accuracy.over_admission, result.accuracy.false_denial) == (0.0, 0.0)
 
 
 def test_write_through_is_not_linearizable_on_several_nodes(profile: Profile) -> None:
     candidate = Candidate(name="c", storage=STORAGES["write-through over redis"])
     busy = scenario(workload={"requests_per_second": 5000.0, "duration": 1.0}, deployment={"network": "cross_region"})
-    assert run(busy, candidate, profile=profile).score.over_admission > 0.0
+    assert run(busy, candidate, profile=profile).accuracy.over_admission > 0.0
 
 
 # -- nothing else matters ----------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_a_run_is_equal_to_itself_in_another_process_with_another_hash_seed() ->
     here: dict[str, Any] = {}
     exec(DIGESTS, here)
     expected = here["digests"]()
-    assert len(expected) == len(catalogue(scenario())) + 2
+    assert len(expected) == len(default_candidates(scenario())) + 2
     for seed in ("1", "2"):
         found = subprocess.run(
             [sys.executable, "-c", f"{DIGESTS}\nprint(digests())"],
@@ -482,10 +482,12 @@ class Troubled:
         self.closed = True
 
 
-@pytest.mark.parametrize("trouble", [ConnectionFailed("gone"), TimeoutError(), StorageError("odd"), [StorageError("full")]])
+@pytest.mark.parametrize(
+    "trouble", [StorageConnectionError("gone"), TimeoutError(), StorageError("odd"), [StorageError("full")]]
+)
 def test_an_error_of_a_real_server_is_never_taken_for_one_of_the_scenario(trouble: Any) -> None:
     driver = Troubled(trouble)
-    backing = LoopBacking(driver, lambda: 1, "valkey 9.9")
+    backing = LoopBackend(driver, lambda: 1, "valkey 9.9")
     with pytest.raises(ServerError, match=r"^valkey 9\.9: "):
         backing.execute([Reset("a")])
     backing.close()
@@ -500,7 +502,7 @@ def test_it_ends_the_run_also_where_a_hybrid_would_do_without_its_server(
 
     async def breaking(driver: RedisDriver, batch: Any) -> list[object]:
         if next(left, None) is None:
-            raise ConnectionFailed("it broke")
+            raise StorageConnectionError("it broke")
         return await sound(driver, batch)
 
     monkeypatch.setattr(RedisDriver, "execute", breaking)

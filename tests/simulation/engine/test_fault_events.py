@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ratesim import Scenario, run
-from ratesim.simulation.engine.fault_timeline import Timeline
+from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, Fault, ScenarioError
 
@@ -48,13 +48,13 @@ def test_a_server_that_is_down_answers_nobody_and_then_everybody_again() -> None
     assert failed[during(result, 5.1, 7.0)].all()
     assert not failed[during(result, 0, 4.9)].any()
     assert not failed[during(result, 10.0, 20.0)].any()
-    assert set(result.errors) <= {"ConnectionFailed", "Timeout"}
-    assert result.errors["ConnectionFailed"] > 0
+    assert set(result.errors) <= {"StorageConnectionError", "StorageTimeoutError"}
+    assert result.errors["StorageConnectionError"] > 0
 
 
 def test_a_crash_forgets_and_one_that_keeps_its_memory_does_not() -> None:
-    assert played({**CRASH, "keeps_memory": True}).score.over_admission == 0.0
-    assert played(CRASH).score.over_admission > 0.05
+    assert played({**CRASH, "keeps_memory": True}).accuracy.over_admission == 0.0
+    assert played(CRASH).accuracy.over_admission > 0.05
 
 
 def test_before_the_first_fault_nothing_is_different() -> None:
@@ -66,7 +66,9 @@ def test_before_the_first_fault_nothing_is_different() -> None:
 
 def test_a_failover_loses_what_the_replica_had_not_taken_in() -> None:
     over = [
-        played({"kind": "failover", "start": 5, "duration": 0.5, "lag": lag}, rate="200 per 20 seconds").score.over_admission
+        played(
+            {"kind": "failover", "start": 5, "duration": 0.5, "lag": lag}, rate="200 per 20 seconds"
+        ).accuracy.over_admission
         for lag in (0.0, 0.5, 4.0)
     ]
     assert over[0] == 0.0
@@ -75,7 +77,7 @@ def test_a_failover_loses_what_the_replica_had_not_taken_in() -> None:
 
 def test_a_second_failover_goes_on_from_the_first() -> None:
     twice = [{"kind": "failover", "start": start, "duration": 0.2, "lag": 0.0} for start in (4, 9)]
-    assert played(*twice).score.over_admission == 0.0
+    assert played(*twice).accuracy.over_admission == 0.0
 
 
 REPLICATED = {"type": "high_availability", "election": "500ms", "replica_lag": "1s"}
@@ -87,8 +89,8 @@ def test_where_a_replica_takes_over_a_crash_is_a_failover_as_long_as_the_electio
     over, said = played(crash, deployment=REPLICATED, storage="redis://h"), played(failover)
     for column in ("allowed", "failed", "latency"):
         assert np.array_equal(getattr(over, column), getattr(said, column))
-    assert over.score == said.score
-    assert over.score.over_admission > 0.0, "the last second is lost"
+    assert over.accuracy == said.accuracy
+    assert over.accuracy.over_admission > 0.0, "the last second is lost"
     alone = played(crash)
     assert alone.failed.sum() > 10 * over.failed.sum()
     phases = over.phases().set_index("phase")
@@ -107,16 +109,16 @@ def test_a_failover_by_hand_keeps_its_own_numbers_before_a_crash_and_after() -> 
     by_hand = [{"kind": "failover", "start": start, "duration": 0.2, "lag": 0.0} for start in (3, 12)]
     crash = {"kind": "crash", "start": 7, "duration": 60}
     at_once = {**REPLICATED, "replica_lag": 0.0}
-    assert played(*by_hand, crash, deployment=at_once).score.over_admission == 0.0
-    assert played(*by_hand, crash, deployment=REPLICATED).score.over_admission > 0.0
-    assert played(*by_hand, deployment=REPLICATED).score.over_admission == 0.0
+    assert played(*by_hand, crash, deployment=at_once).accuracy.over_admission == 0.0
+    assert played(*by_hand, crash, deployment=REPLICATED).accuracy.over_admission > 0.0
+    assert played(*by_hand, deployment=REPLICATED).accuracy.over_admission == 0.0
 
 
 def test_a_second_crash_is_taken_over_as_well() -> None:
     crashes = [{"kind": "crash", "start": start, "duration": 60} for start in (4, 9)]
     at_once = {**REPLICATED, "replica_lag": 0.0}
     result = played(*crashes, deployment=at_once)
-    assert result.score.over_admission == 0.0
+    assert result.accuracy.over_admission == 0.0
     assert not result.failed[during(result, 14, 20)].any()
 
 
@@ -139,25 +141,25 @@ def test_a_partition_cuts_its_nodes_off_and_no_others() -> None:
     assert result.failed[cut].all()
     assert not result.failed[result.node != 1].any()
     assert not result.failed[during(result, 13, 20)].any()
-    assert "Timeout" in result.errors
+    assert "StorageTimeoutError" in result.errors
 
 
 def test_an_answer_that_is_lost_was_charged_all_the_same() -> None:
     one_way = {"kind": "partition", "start": 0, "duration": 20, "nodes": [0], "direction": "from_server"}
-    assert played(one_way).score.false_denial > 0.02  # until the breaker opens
-    assert played({**one_way, "direction": "to_server"}).score.false_denial == 0.0
+    assert played(one_way).accuracy.false_denial > 0.02  # until the breaker opens
+    assert played({**one_way, "direction": "to_server"}).accuracy.false_denial == 0.0
 
 
 def test_a_hybrid_goes_on_while_its_l2_is_away() -> None:
     cut = {"kind": "partition", "start": 2, "duration": 10}
     hybrid = played(cut, storage="hybrid+redis://h?sync_interval=0.1")
     assert not hybrid.failed.any()
-    assert hybrid.score.over_admission > played(storage="hybrid+redis://h?sync_interval=0.1").score.over_admission
+    assert hybrid.accuracy.over_admission > played(storage="hybrid+redis://h?sync_interval=0.1").accuracy.over_admission
 
 
 def test_what_is_admitted_because_the_store_is_away_is_told_apart() -> None:
     crash = {"kind": "crash", "start": 5, "duration": 3, "keeps_memory": True}
-    strong = "hybrid+redis://h?consistency=strong&command_timeout=0.05&retries=0&breaker_reset=0.1&when_away="
+    strong = "hybrid+redis://h?consistency=strong&command_timeout=0.05&retries=0&breaker_reset=0.1&on_store_failure="
     generous = played(crash, storage=strong + "fail_open")
     phases = generous.phases().set_index("phase")
     assert phases["fail_open"]["crash at 5 s"] > 0.9 * phases["requests"]["crash at 5 s"]
@@ -180,7 +182,7 @@ def test_a_message_that_is_lost_is_sent_again_and_comes_later() -> None:
     assert 0.05 < slow[during(result, 5, 15)].mean() < 0.15, "5 % on each of two ways"
     assert not slow[during(result, 0, 4.9)].any()
     assert result.failed.sum() == 0
-    assert result.score.over_admission == 0.0
+    assert result.accuracy.over_admission == 0.0
 
 
 def test_a_node_that_restarts_forgets_and_its_requests_go_elsewhere_meanwhile() -> None:
@@ -189,7 +191,7 @@ def test_a_node_that_restarts_forgets_and_its_requests_go_elsewhere_meanwhile() 
     assert not (result.node[during(result, 5, 10)] == 2).any()
     assert (result.node[during(result, 10, 20)] == 2).any()
     assert not result.failed.any()
-    assert result.score.over_admission > 0.0
+    assert result.accuracy.over_admission > 0.0
     healthy = played(storage="memory://", routing="key_hash")
     elsewhere = healthy.node != 2
     assert np.array_equal(healthy.node[elsewhere], result.node[elsewhere]), "only its own keys move"
@@ -208,7 +210,7 @@ def test_a_request_under_way_in_a_node_that_restarts_fails_at_that_moment(storag
     under_way = (healthy.node == 1) & (since < 10) & (since + healthy.latency > 10)
     assert under_way.sum() >= 3
     assert np.array_equal(result.failed, under_way)
-    assert result.errors == {"NodeDown": int(under_way.sum())}
+    assert result.errors == {"NodeDownError": int(under_way.sum())}
     assert result.latency[under_way] == pytest.approx(10 - since[under_way])
     assert not result.allowed[under_way].any()
 
@@ -217,10 +219,10 @@ def test_what_the_store_charged_for_a_request_that_was_lost_with_its_node_stays_
     asked = {"storage": PATIENT, "requests_per_second": 4.0, "keys": 1, "rate": "60 per hour", "deployment": FAR}
     restart = {"kind": "restart", "start": 10, "duration": 2}
     result = played(restart, **asked)
-    lost = result.errors["NodeDown"] - int(during(result, 10, 12).sum())  # the others came while nobody was there
+    lost = result.errors["NodeDownError"] - int(during(result, 10, 12).sum())  # the others came while nobody was there
     assert lost >= 3
     assert int(result.allowed.sum()) == 60 - lost
-    assert result.score.false_denial > 0.0
+    assert result.accuracy.false_denial > 0.0
 
 
 def test_what_waits_in_a_node_that_restarts_is_never_sent() -> None:
@@ -229,7 +231,7 @@ def test_what_waits_in_a_node_that_restarts_is_never_sent() -> None:
     restart = {"kind": "restart", "start": 10, "duration": 60}
     result = played(restart, **asked)
     assert result.l2_operations < during(result, 0, 10).sum() - 10
-    assert int(result.allowed.sum()) + result.errors["NodeDown"] == len(result.trace)
+    assert int(result.allowed.sum()) + result.errors["NodeDownError"] == len(result.trace)
 
 
 def test_an_answer_that_waits_for_its_node_s_processor_is_lost_with_it() -> None:
@@ -255,25 +257,25 @@ def test_users_whose_node_restarts_ask_again_at_once_and_not_when_they_would_hav
         ),
         Candidate(name="c", storage=PATIENT),
     )
-    assert result.errors["NodeDown"] >= 15
-    assert during(result, 3.0, 3.1).sum() >= result.errors["NodeDown"]
+    assert result.errors["NodeDownError"] >= 15
+    assert during(result, 3.0, 3.1).sum() >= result.errors["NodeDownError"]
 
 
 def test_where_no_node_is_left_requests_fail_and_say_why() -> None:
     result = played({"kind": "restart", "start": 5, "duration": 5}, storage="memory://", routing="least_outstanding")
-    assert result.errors == {"NodeDown": int(during(result, 5, 10).sum())}
+    assert result.errors == {"NodeDownError": int(during(result, 5, 10).sum())}
 
 
 def test_a_hybrid_s_node_loses_what_it_had_not_flushed_and_begins_a_new_epoch() -> None:
     result = played({"kind": "restart", "start": 5, "duration": 1}, storage="hybrid+redis://h?sync_interval=30")
     flushed = played({"kind": "restart", "start": 5, "duration": 1}, storage="hybrid+redis://h?sync_interval=0.05")
-    assert result.score.over_admission > flushed.score.over_admission
+    assert result.accuracy.over_admission > flushed.accuracy.over_admission
 
 
 def test_a_clock_that_is_ahead_moves_its_windows() -> None:
     def over(offset: float, drift: float = 0.0) -> float:
         skew = {"kind": "clock_skew", "start": 0, "duration": 60, "nodes": [0, 1], "offset": offset, "drift": drift}
-        return played(skew, rate="30 per 10 seconds", duration=30.0).score.over_admission
+        return played(skew, rate="30 per 10 seconds", duration=30.0).accuracy.over_admission
 
     assert over(0.0) == 0.0
     assert over(5.0) > 0.01
@@ -303,7 +305,7 @@ def test_any_mix_at_once_runs_to_its_end_and_twice_alike() -> None:
 
 
 def test_what_holds_multiplies_or_adds_up() -> None:
-    timeline = Timeline(
+    timeline = FaultTimeline(
         [
             Fault(kind="slow", start=1, duration=4, factor=3),
             Fault(kind="slow", start=2, duration=1, factor=5),

@@ -136,7 +136,7 @@ def test_errors_are_told_by_kind_and_a_crash_in_the_account_of_the_store() -> No
     result = played([0.0, 1.0, 1.5, 4.0], "redis://h", nodes=1, faults=[{"kind": "crash", "start": "1s", "duration": "2s"}])
     row = result.row()
     assert row["failed"] == 2
-    assert row["errors"] == "ConnectionFailed 2"
+    assert row["errors"] == "StorageConnectionError 2"
     store = result.queues().set_index("station").loc["store"]
     assert store["customers"] == 2, "who comes while it is down is refused"
 

@@ -27,7 +27,7 @@ def test_clients_that_ask_again_at_once_ask_more_and_get_no_more() -> None:
     pushy = played({**OPEN, "clients": {"retry": "at_once", "attempts": 4}})
     denied = len(patient.trace) - int(patient.allowed.sum())
     assert len(pushy.trace) > len(patient.trace) + 2 * denied
-    assert pushy.score.over_admission == 0.0
+    assert pushy.accuracy.over_admission == 0.0
     assert int(pushy.allowed.sum()) == int(patient.allowed.sum())
 
 
@@ -66,7 +66,7 @@ def test_every_routing_knows_clients_that_nobody_knew_before(routing: str) -> No
     assert set(result.node) == {0, 1, 2, 3} if routing != "key_hash" else len(set(result.node)) > 1
     assert len(result.trace.keys) == 10
     if routing == "key_hash":
-        assert result.score.over_admission == 0.0
+        assert result.accuracy.over_admission == 0.0
 
 
 def test_the_same_seed_asks_the_same_and_another_something_else() -> None:

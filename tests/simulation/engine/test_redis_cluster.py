@@ -11,7 +11,7 @@ import simpy
 from redis.crc import key_slot
 
 from ratesim import Scenario, run
-from ratesim.errors import ConnectionFailed
+from ratesim.errors import StorageConnectionError
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.redis_cluster import SLOTS, ShardedDriver, shard_of
@@ -49,7 +49,7 @@ class Primary:
         self.batches.append(len(batch))
         await self.runtime.sleep(self.seconds)
         if self.down:
-            raise ConnectionFailed("down", sent=False)
+            raise StorageConnectionError("down", sent=False)
         return [(self.number, operation.identifier) for operation in batch if isinstance(operation, Get)]
 
     async def close(self) -> None: ...
@@ -65,7 +65,7 @@ def asked(names: Sequence[str], down: int | None = None) -> tuple[list[object] |
     async def ask() -> None:
         try:
             came.append(await driver.execute([Get(name, "", 0.0) for name in names]))
-        except ConnectionFailed as error:
+        except StorageConnectionError as error:
             came.append(error)
 
     runtime.spawn(ask())
@@ -92,9 +92,9 @@ def test_a_primary_that_is_down_fails_its_own_keys_and_no_others() -> None:
     answers, _, _ = asked(NAMES, down=1)
     assert isinstance(answers, list)
     for name, answer in zip(NAMES, answers, strict=True):
-        assert isinstance(answer, ConnectionFailed) == (name in OF[1])
+        assert isinstance(answer, StorageConnectionError) == (name in OF[1])
     alone, _, _ = asked(OF[1], down=1)
-    assert isinstance(alone, ConnectionFailed)
+    assert isinstance(alone, StorageConnectionError)
     assert not alone.sent, "so that the client may try again"
 
 
@@ -118,7 +118,7 @@ def owner(result: RunResult) -> np.ndarray:
 
 def test_a_cluster_decides_as_exactly_as_one_server() -> None:
     one, three = played(1), played(3)
-    assert three.score.over_admission == three.score.false_denial == 0.0
+    assert three.accuracy.over_admission == three.accuracy.false_denial == 0.0
     assert three.allowed.mean() == pytest.approx(one.allowed.mean(), abs=0.01)
     assert three.l2_operations == one.l2_operations == len(one.trace)
 
@@ -127,7 +127,7 @@ def test_batches_that_waited_are_split_between_primaries() -> None:
     # 2,000 requests/s of a node over one connection of half a millisecond: some wait, and go together to several primaries.
     crowded = played(3, storage="redis://h?pool_size=1", requests_per_second=8000.0, duration=1.0, keys=500)
     assert not crowded.failed.any()
-    assert crowded.score.over_admission == 0.0
+    assert crowded.accuracy.over_admission == 0.0
 
 
 def test_three_primaries_serve_what_is_too_much_for_one() -> None:
@@ -148,14 +148,14 @@ def test_a_crash_of_one_primary_fails_and_forgets_its_keys_alone() -> None:
     down, struck = (since >= 4.1) & (since < 5.9), owner(result) == 1
     assert result.failed[down & struck].all()
     assert not result.failed[~struck].any()
-    excess = result.score.over_admission
-    assert 0.0 < excess < 0.6 * played(3, {**crash, "shard": None}).score.over_admission
-    assert played(3, {**crash, "keeps_memory": True}).score.over_admission == 0.0
+    excess = result.accuracy.over_admission
+    assert 0.0 < excess < 0.6 * played(3, {**crash, "shard": None}).accuracy.over_admission
+    assert played(3, {**crash, "keeps_memory": True}).accuracy.over_admission == 0.0
 
 
 def test_a_failover_of_one_primary_loses_what_its_replica_had_not_taken_in() -> None:
     over = [
-        played(3, {"kind": "failover", "start": 4, "duration": 0.1, "lag": lag, "shard": 2}).score.over_admission
+        played(3, {"kind": "failover", "start": 4, "duration": 0.1, "lag": lag, "shard": 2}).accuracy.over_admission
         for lag in (0.0, 2.0)
     ]
     assert over[0] == 0.0 < over[1]
@@ -172,8 +172,8 @@ def test_a_slow_primary_slows_its_keys_alone() -> None:
 
 def test_a_hybrid_flushes_to_every_primary() -> None:
     hybrid = "hybrid+redis://h?sync_interval=0.1"
-    assert played(3, storage=hybrid).score.over_admission == pytest.approx(
-        played(1, storage=hybrid).score.over_admission, abs=0.02
+    assert played(3, storage=hybrid).accuracy.over_admission == pytest.approx(
+        played(1, storage=hybrid).accuracy.over_admission, abs=0.02
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ratesim import Scenario, run, sweep
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.simulation.scenario.scenario import Candidate
 
 
@@ -36,33 +36,33 @@ def profile() -> Profile:
 def test_a_linearizable_store_on_many_nodes_never_over_admits(algorithm: str, storage: str, profile: Profile) -> None:
     asked = scenario(limit={"rate": "50 per 5 seconds", "algorithm": algorithm})
     result = run(asked, Candidate(name="c", storage=storage), profile=profile)
-    assert result.score.over_admission == 0.0
-    assert result.score.false_denial == 0.0
+    assert result.accuracy.over_admission == 0.0
+    assert result.accuracy.false_denial == 0.0
     assert 0 < result.allowed.sum() < len(result.allowed)
 
 
 def test_memory_on_one_node_decides_as_the_oracle(profile: Profile) -> None:
     asked = scenario(deployment={"nodes": 1})
     result = run(asked, Candidate(name="c", storage="memory://"), profile=profile)
-    assert result.score.over_admission == result.score.false_denial == 0.0
+    assert result.accuracy.over_admission == result.accuracy.false_denial == 0.0
 
 
 def test_shared_nothing_over_admits_up_to_the_number_of_nodes(profile: Profile) -> None:
     result = run(scenario(), Candidate(name="c", storage="memory://"), profile=profile)
-    assert 0.2 < result.score.over_admission <= 7.0
+    assert 0.2 < result.accuracy.over_admission <= 7.0
 
 
 def test_sticky_sessions_keep_a_limit_by_session_exact(profile: Profile) -> None:
     result = run(scenario(), Candidate(name="c", storage="memory://", routing="sticky"), profile=profile)
-    assert result.score.over_admission == 0.0
+    assert result.accuracy.over_admission == 0.0
 
 
 def test_eventual_lies_between_and_a_shorter_interval_is_closer(profile: Profile) -> None:
     over = []
     for interval in (0.01, 0.1, 1.0):
         storage = f"hybrid+redis://h?sync_interval={interval}&l1_ttl={interval}"
-        over.append(run(scenario(), Candidate(name="c", storage=storage), profile=profile).score.over_admission)
-    memory = run(scenario(), Candidate(name="c", storage="memory://"), profile=profile).score.over_admission
+        over.append(run(scenario(), Candidate(name="c", storage=storage), profile=profile).accuracy.over_admission)
+    memory = run(scenario(), Candidate(name="c", storage="memory://"), profile=profile).accuracy.over_admission
     assert 0.0 < over[0] < over[1] < over[2] < memory
 
 
@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(profile: Prof
 
 def test_processes_change_nothing(profile: Profile) -> None:
     asked = scenario(workload={"duration": 2.0})
-    candidates = catalogue(asked)[:3]
+    candidates = default_candidates(asked)[:3]
     alone = sweep(asked, candidates, [1, 2], profile=profile, processes=1)
     together = sweep(asked, candidates, [1, 2], profile=profile, processes=2)
     assert alone.equals(together)

@@ -7,10 +7,10 @@ import simpy
 
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.cost_model.profile import Backend, Cost
-from ratesim.simulation.engine.remote_storage import ModelBacking
-from ratesim.simulation.engine.store_server import ASLEEP, GroupCommit, RowLocks, Server, changes, wrote
-from ratesim.simulation.network.wire_size import Metered, wire_of
+from ratesim.simulation.cost_model.profile import BackendCosts, Cost
+from ratesim.simulation.engine.remote_storage import ModelBackend
+from ratesim.simulation.engine.store_server import ASLEEP, GroupCommit, RowLocks, StoreServer, changes, wrote
+from ratesim.simulation.network.wire_size import MeteredBackend, wire_of
 from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.remote.operations import Acquire, Get
 
@@ -49,10 +49,10 @@ def test_a_row_is_had_in_the_order_in_which_it_was_asked_for() -> None:
     assert locks.queue(["a", "b", "c"])[1] == [], "nothing is left behind"
 
 
-def server(**costs: object) -> tuple[SimRuntime, Server]:
+def server(**costs: object) -> tuple[SimRuntime, StoreServer]:
     runtime = SimRuntime(simpy.Environment(), 1.7e9)
-    meter = Metered(ModelBacking(MemoryStorage(runtime=runtime)), wire_of(StorageURL.parse("redis://h")))
-    return runtime, Server(meter, Backend(client_cpu=1e-4, **costs), runtime)  # type: ignore[arg-type]
+    meter = MeteredBackend(ModelBackend(MemoryStorage(runtime=runtime)), wire_of(StorageURL.parse("redis://h")))
+    return runtime, StoreServer(meter, BackendCosts(client_cpu=1e-4, **costs), runtime)  # type: ignore[arg-type]
 
 
 def test_a_server_that_slept_takes_longer_and_one_at_work_does_not() -> None:

@@ -7,12 +7,14 @@ from math import inf
 import pytest
 import simpy
 
-from ratesim.simulation.engine.trace_environment import Calendar
+from ratesim.simulation.engine.trace_environment import TraceEnvironment
 
 
-def seen(times: list[float], events: list[float], until: float | None = None) -> tuple[list[tuple[str, float]], Calendar]:
-    env, found = Calendar(), list[tuple[str, float]]()
-    env.expect(times, lambda: found.append(("time", env.now)))
+def seen(
+    times: list[float], events: list[float], until: float | None = None
+) -> tuple[list[tuple[str, float]], TraceEnvironment]:
+    env, found = TraceEnvironment(), list[tuple[str, float]]()
+    env.schedule_arrivals(times, lambda: found.append(("time", env.now)))
     for at in events:
         env.timeout(at).callbacks.append(lambda _: found.append(("event", env.now)))
     env.run(until)
@@ -47,18 +49,18 @@ def test_it_stops_where_it_is_told_to_and_goes_on() -> None:
 
 
 def test_what_is_done_at_a_time_may_ask_for_events() -> None:
-    env, found = Calendar(), list[float]()
+    env, found = TraceEnvironment(), list[float]()
 
     def ask() -> None:
         env.timeout(0.25).callbacks.append(lambda _: found.append(env.now))
 
-    env.expect([1.0, 1.1], ask)
+    env.schedule_arrivals([1.0, 1.1], ask)
     env.run()
     assert found == [1.25, 1.35]
 
 
 def test_an_event_that_failed_ends_the_run_as_in_simpy() -> None:
-    env = Calendar()
-    env.expect([1.0], lambda: simpy.Event(env).fail(KeyError("lost")))
+    env = TraceEnvironment()
+    env.schedule_arrivals([1.0], lambda: simpy.Event(env).fail(KeyError("lost")))
     with pytest.raises(KeyError, match="lost"):
         env.run()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ratesim import Limit, Scenario, run, sweep
-from ratesim.simulation.results.accuracy import score
+from ratesim.simulation.results.accuracy import measure_accuracy
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
 
@@ -85,7 +85,7 @@ def test_clients_that_react_have_one_too() -> None:
     loop = {"workload": {"clients": {"users": 20, "think": 0.1}, "duration": 10.0}}
     cut = played("redis://h", "5s", **loop)
     assert 0 < len(cut.trace) < 0.6 * len(played("redis://h", **loop).trace)
-    assert (cut.trace.time - cut.began).min() >= 5.0
+    assert (cut.trace.time - cut.start_time).min() >= 5.0
 
 
 def test_one_that_outlasts_the_requests_is_refused() -> None:
@@ -100,7 +100,7 @@ def test_one_that_outlasts_the_requests_is_refused() -> None:
 
 
 def scored(stamps: list[float], admitted: list[bool], since: float) -> object:
-    return score(FIXED, np.zeros(len(stamps), np.int64), stamps, np.ones(len(stamps)), admitted, since=since)
+    return measure_accuracy(FIXED, np.zeros(len(stamps), np.int64), stamps, np.ones(len(stamps)), admitted, since=since)
 
 
 def test_what_was_admitted_too_much_before_the_cut_is_not_counted_after_it() -> None:

@@ -16,7 +16,7 @@ from ratesim.simulation.cost_model import profile as profile_module
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments import sweep as sweep_module
 from ratesim.simulation.experiments.job import Job
-from ratesim.simulation.experiments.replicate import half_width, paired, replicate
+from ratesim.simulation.experiments.replicate import half_width, paired_differences, replicate
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
 
 A, B = (Candidate(name=name, storage=f"redis://{name}") for name in ("a", "b"))
@@ -166,7 +166,7 @@ def test_common_draws_make_a_difference_known_better_than_its_parts() -> None:
     eventual = Candidate(name="eventual", storage="hybrid+redis://h?sync_interval=0.2")
     grid = {"deployment.network": ["cross_zone", "same_zone"]}
     results = sweep_module.sweep(scenario(), [central, eventual], range(1, 9), grid=grid, profile=shipped, processes=1)
-    apart = paired(results, "central", ["latency_p99"])
+    apart = paired_differences(results, "central", ["latency_p99"])
     assert apart["deployment.network"].tolist() == grid["deployment.network"]
     assert apart["candidate"].tolist() == ["eventual", "eventual"]
     first = apart.iloc[0]
@@ -183,7 +183,7 @@ def test_paired_differences_are_those_of_equal_seeds() -> None:
         for name, shift in (("slow", 1.0), ("plain", 0.0))
         for seed, noise in ((1, 0.01), (2, -0.01), (3, 0.0))
     ] + [{"candidate": "slow", "seed": 4, "latency_p99": 999.0, "over_admission": 0.0}]
-    apart = paired(pd.DataFrame(rows), "plain").set_index("metric")
+    apart = paired_differences(pd.DataFrame(rows), "plain").set_index("metric")
     late = apart.loc["latency_p99"]
     assert late["seeds"] == 3
     assert late["difference"] == pytest.approx(1.0)
@@ -191,4 +191,4 @@ def test_paired_differences_are_those_of_equal_seeds() -> None:
     assert bool(late["differs"])
     assert not bool(apart.loc["over_admission", "differs"])
     with pytest.raises(ValueError, match="reference 'fast': candidates here are 'slow', 'plain'"):
-        paired(pd.DataFrame(rows), "fast")
+        paired_differences(pd.DataFrame(rows), "fast")

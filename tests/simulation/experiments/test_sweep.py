@@ -22,9 +22,9 @@ from ratesim import progress as progress_module
 from ratesim.simulation.cost_model import profile as profile_module
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments import result_store as kept_module
-from ratesim.simulation.experiments.executors import ClusterError, Failed, on_processes
+from ratesim.simulation.experiments.executors import ClusterError, JobFailure, run_in_processes
 from ratesim.simulation.experiments.job import _sources, jobs_of
-from ratesim.simulation.experiments.result_store import Kept, KeptError
+from ratesim.simulation.experiments.result_store import ResultStore, ResultStoreError
 from ratesim.simulation.experiments.sweep import SweepError
 from ratesim.simulation.scenario.grid import grid_of, seeds_of, variants
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
@@ -275,11 +275,11 @@ def test_a_process_that_is_killed_loses_nothing(expected: pd.DataFrame, profile:
 def test_a_job_that_kills_its_process_fails_by_name_and_its_neighbours_do_not() -> None:
     from dying_jobs import square_or_die
 
-    results = dict(on_processes(square_or_die, range(7), 2, lambda requests: None))
+    results = dict(run_in_processes(square_or_die, range(7), 2, lambda requests: None))
     assert {job: results[job] for job in (0, 1, 2, 5, 6)} == {0: 0, 1: 1, 2: 4, 5: 25, 6: 36}
-    assert isinstance(results[3], Failed)
+    assert isinstance(results[3], JobFailure)
     assert "its process died" in results[3].reason
-    assert isinstance(results[4], Failed)
+    assert isinstance(results[4], JobFailure)
     assert results[4].reason == "ValueError: four is not a number"
 
 
@@ -414,35 +414,35 @@ def test_kept_rows_come_back_to_the_bit_however_often_they_are_merged(
     monkeypatch.setattr(kept_module, "MANY", 4)
     rng = np.random.default_rng(1)
     rows = {f"{i:064x}": {"a": float(rng.normal()), "b": i, "c": float("inf"), "d": f"x{i}", "e": i > 5} for i in range(11)}
-    kept = Kept(tmp_path)
+    kept = ResultStore(tmp_path)
     for name, row in rows.items():
         kept.add(name, row)
     assert len(list((tmp_path / "parts").glob("*"))) < 4
-    again = Kept(tmp_path)
+    again = ResultStore(tmp_path)
     assert {name: again[name] for name in rows} == rows
     assert "f" * 64 not in again
 
 
 def test_two_sweeps_may_share_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_module, "MANY", 3)
-    one, other = Kept(tmp_path), Kept(tmp_path)
+    one, other = ResultStore(tmp_path), ResultStore(tmp_path)
     for i in range(12):
         (one if i % 2 else other).add(f"{i:064x}", {"a": i})
-    again = Kept(tmp_path)
+    again = ResultStore(tmp_path)
     assert [again[f"{i:064x}"] for i in range(12)] == [{"a": i} for i in range(12)]
 
 
 def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path) -> None:
-    Kept(tmp_path).add("0" * 64, {"a": 1})
+    ResultStore(tmp_path).add("0" * 64, {"a": 1})
     (tmp_path / "parts" / f"{'1' * 64}.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(KeptError, match=r"1111\.parquet: is no whole parquet file; delete it"):
-        Kept(tmp_path)
+    with pytest.raises(ResultStoreError, match=r"1111\.parquet: is no whole parquet file; delete it"):
+        ResultStore(tmp_path)
 
 
 def test_nothing_is_left_where_nothing_could_run(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ratesim.simulation.experiments.executors.CONNECT", 0.5)
     (tmp_path / "file").write_text("")
-    with pytest.raises(KeptError, match="file: is a file; name a directory"):
+    with pytest.raises(ResultStoreError, match="file: is a file; name a directory"):
         sweep(scenario(), [REDIS], profile=profile, processes=1, out=tmp_path / "file")
     with pytest.raises(ClusterError):
         sweep(scenario(), [REDIS], profile=profile, scheduler="tcp://127.0.0.1:1", out=tmp_path / "out")
@@ -539,13 +539,13 @@ def test_ctrl_c_during_a_run_at_the_command_line_prints_what_it_has(tmp_path: Pa
 
 
 def test_a_bar_is_shown_where_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_module.shown(True) as tell:
+    with progress_module.progress_bar(True) as tell:
         tell(1, 4, "a quarter")
     assert "1/4" in capsys.readouterr().err
-    with progress_module.shown(None) as tell:
+    with progress_module.progress_bar(None) as tell:
         tell(1, 4, "a quarter")
     assert capsys.readouterr().err == ""
-    with progress_module.shown(True) as tell:
+    with progress_module.progress_bar(True) as tell:
         for done in range(1000):
             tell(done, 1000, f"step {done}")
         tell(1000, 1000, "the end")
@@ -553,4 +553,4 @@ def test_a_bar_is_shown_where_one_is_asked_for(capsys: pytest.CaptureFixture[str
     assert lines.count("step") < 100, "a log is not filled with every step"
     assert "the end" in lines
     ticks = iter([10.0, 12.0])
-    assert progress_module.Pace(lambda: next(ticks)).text(5000, 90.0) == "2,500 requests/s, 90 s simulated"
+    assert progress_module.Throughput(lambda: next(ticks)).text(5000, 90.0) == "2,500 requests/s, 90 s simulated"

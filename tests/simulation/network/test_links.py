@@ -114,4 +114,4 @@ def test_a_flush_that_is_tried_again_is_not_lost_again_because_it_was_lost_befor
     }
     hybrid = Candidate(name="c", storage="hybrid+redis://h?sync_interval=0.1")
     # An eighth of the flushes takes longer than the client waits for. Where the same ones did so for ever, it was 15 %.
-    assert run(Scenario.of(data), hybrid).score.over_admission < 0.08
+    assert run(Scenario.of(data), hybrid).accuracy.over_admission < 0.08

@@ -7,7 +7,7 @@ import pytest
 
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.run import run
-from ratesim.simulation.network.load_balancer import LeastOutstanding, Router, holder, route
+from ratesim.simulation.network.load_balancer import LeastOutstanding, Router, consistent_hash, route
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from traffic import Trace
 
@@ -44,7 +44,7 @@ def test_a_key_stays_where_it_is_and_a_session_too() -> None:
 
 
 def test_a_node_that_goes_takes_only_its_own_keys_with_it() -> None:
-    before, after = holder(KEYS, range(10)), holder(KEYS, [node for node in range(10) if node != 4])
+    before, after = consistent_hash(KEYS, range(10)), consistent_hash(KEYS, [node for node in range(10) if node != 4])
     moved = before != after
     assert np.array_equal(moved, before == 4)
     heirs = np.bincount(after[moved], minlength=10)
@@ -52,14 +52,14 @@ def test_a_node_that_goes_takes_only_its_own_keys_with_it() -> None:
 
 
 def test_a_node_that_comes_takes_of_each_its_share() -> None:
-    before, after = holder(KEYS, range(9)), holder(KEYS, range(10))
+    before, after = consistent_hash(KEYS, range(9)), consistent_hash(KEYS, range(10))
     moved = before != after
     assert (after[moved] == 9).all()
     assert 0.05 < moved.mean() < 0.15
 
 
 def test_the_ring_is_even_to_what_its_points_allow() -> None:
-    counts = np.bincount(holder(KEYS, range(20)), minlength=20)
+    counts = np.bincount(consistent_hash(KEYS, range(20)), minlength=20)
     assert counts.min() > 0.7 * 1000
     assert counts.max() < 1.35 * 1000
 
@@ -92,7 +92,7 @@ def test_memory_behind_a_key_hash_is_exact_and_behind_a_round_robin_it_is_not() 
         }
     )
     over = {
-        routing: run(scenario, Candidate(name=routing, storage="memory://", routing=routing)).score.over_admission  # type: ignore[arg-type]
+        routing: run(scenario, Candidate(name=routing, storage="memory://", routing=routing)).accuracy.over_admission  # type: ignore[arg-type]
         for routing in ("key_hash", "round_robin", "random", "least_outstanding")
     }
     assert over["key_hash"] == 0.0

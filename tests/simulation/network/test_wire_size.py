@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ratesim.limit import Limit
 from ratesim.servers import Server
-from ratesim.simulation.network.wire_size import Metered, Wire, wire_of
+from ratesim.simulation.network.wire_size import MeteredBackend, Wire, wire_of
 from ratesim.storage import StorageURL
 from ratesim.storage.base import Charge
 from ratesim.storage.postgres import PostgresDriver
@@ -139,7 +139,7 @@ class Mute:
 
 
 def test_what_is_not_measured_is_as_long_as_what_is() -> None:
-    meter = Metered(Mute(), Letters())
+    meter = MeteredBackend(Mute(), Letters())
     for i in range(10_000):
         meter.execute([Get("a" * (5 + i % 3), "", NOW)] * (1 + i % 2))
     assert meter.bytes_from_store == 15_000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ratesim.simulation.network.links import PRESETS, draw, draws
-from ratesim.simulation.queueing.fifo_station import Station, queued
+from ratesim.simulation.queueing.fifo_station import FifoStation, lindley_waits
 from ratesim.simulation.validation.queueing_theory import QUEUES, UTILISATIONS, erlang_c, mean_wait, waits
 from traffic import Trace
 
@@ -14,7 +14,7 @@ from traffic import Trace
 def test_little_s_law_is_an_identity_of_comings_and_goings() -> None:
     """With the partial stays of those who are still inside at the end; counted here once more, beside the account."""
     rng = np.random.default_rng(7)
-    station = Station(4)
+    station = FifoStation(4)
     arrivals = np.cumsum(rng.exponential(0.28, 5000))
     ends = np.array([station.take(at, float(rng.exponential(1.0))) for at in arrivals.tolist()])
     end = arrivals[-1]
@@ -46,7 +46,7 @@ def test_erlang_s_formula_is_that_of_one_server_for_one_server() -> None:
 
 
 def test_two_servers_serve_two_at_once() -> None:
-    station = Station(2)
+    station = FifoStation(2)
     assert [station.take(0.0, 1.0) for _ in range(4)] == [1.0, 1.0, 2.0, 2.0]
     assert station.busy == 4.0
 
@@ -68,14 +68,14 @@ def test_the_median_of_a_link_is_its_median() -> None:
 def test_a_queue_that_is_known_beforehand_takes_as_long_as_one_that_is_met_step_by_step() -> None:
     rng = np.random.default_rng(3)
     arrival, queue = np.cumsum(rng.exponential(0.3, 2000)), rng.integers(0, 3, 2000)
-    stations = [Station() for _ in range(3)]
+    stations = [FifoStation() for _ in range(3)]
     met = [stations[which].take(at, 0.7) - at for at, which in zip(arrival.tolist(), queue.tolist(), strict=True)]
-    assert queued(arrival, queue, 0.7) == pytest.approx(met, abs=1e-9)
+    assert lindley_waits(arrival, queue, 0.7) == pytest.approx(met, abs=1e-9)
 
 
 def test_several_servers_may_finish_out_of_order_and_one_does_not() -> None:
-    assert Station(1).in_order
-    assert not Station(2).in_order
+    assert FifoStation(1).in_order
+    assert not FifoStation(2).in_order
 
 
 def test_draws_of_a_whole_trace_are_those_of_its_requests() -> None:

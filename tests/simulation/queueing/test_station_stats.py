@@ -10,12 +10,12 @@ import pytest
 
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.run import run
-from ratesim.simulation.queueing.fifo_station import Station, queued, stood
+from ratesim.simulation.queueing.fifo_station import FifoStation, lindley_waits, record_batch
 from ratesim.simulation.queueing.station_stats import BINS
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
 
-def of(station: Station, customers: list[tuple[float, float]], until: float = inf) -> Station:
+def of(station: FifoStation, customers: list[tuple[float, float]], until: float = inf) -> FifoStation:
     for arrival, service in customers:
         station.take(arrival, service)
     station.close(until)
@@ -24,7 +24,7 @@ def of(station: Station, customers: list[tuple[float, float]], until: float = in
 
 def test_an_account_by_hand() -> None:
     """Two come at 0 s and 1 s and need 2 s each: one is inside for 2 s, the other waits 1 s of his 3 s."""
-    account = of(Station(), [(0.0, 2.0), (1.0, 2.0)]).account
+    account = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)]).account
     assert (account.arrivals, account.until, account.inside, account.served) == (2, 4.0, 5.0, 4.0)
     assert (account.stays, account.services, account.peak) == (5.0, 4.0, 2)
     width, inside, served, peak = account.bins
@@ -35,12 +35,12 @@ def test_an_account_by_hand() -> None:
 
 
 def test_who_is_still_inside_at_the_end_counts_for_as_long_as_he_was_there() -> None:
-    account = of(Station(), [(0.0, 2.0), (1.0, 2.0)], until=3.0).account
+    account = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)], until=3.0).account
     assert (account.inside, account.stays, account.served, account.services) == (4.0, 4.0, 3.0, 3.0)
 
 
 def test_a_crash_ends_the_stays_of_those_inside() -> None:
-    station = Station()
+    station = FifoStation()
     station.take(0.0, 2.0)
     station.take(0.5, 2.0)
     station.begin_anew(10.0, down=1.0)
@@ -59,7 +59,7 @@ def test_the_books_of_many_customers_balance_whatever_the_station() -> None:
         n = 30_000
         gaps = rng.exponential(1.0 / servers, n) * np.repeat(rng.choice([0.2, 1.5, 50.0], 30), n // 30)
         arrival, service = np.cumsum(gaps), rng.exponential(1.0, n) * (rng.random(n) < 0.9)
-        station = Station(servers)
+        station = FifoStation(servers)
         ends = np.array([station.take(a, s) for a, s in zip(arrival.tolist(), service.tolist(), strict=True)])
         until = float(arrival[-1])
         station.close(until)
@@ -78,8 +78,8 @@ def test_the_books_of_many_customers_balance_whatever_the_station() -> None:
 def test_customers_that_were_known_beforehand_are_accounted_for_as_those_that_came_one_by_one() -> None:
     rng = np.random.default_rng(3)
     arrival, queue = np.cumsum(rng.exponential(0.3, 20_000)), rng.integers(0, 3, 20_000)
-    together, met = [Station() for _ in range(4)], [Station() for _ in range(4)]
-    stood(together, arrival, queue, 0.7, queued(arrival, queue, 0.7))
+    together, met = [FifoStation() for _ in range(4)], [FifoStation() for _ in range(4)]
+    record_batch(together, arrival, queue, 0.7, lindley_waits(arrival, queue, 0.7))
     for at, which in zip(arrival.tolist(), queue.tolist(), strict=True):
         met[which].take(at, 0.7)
     for one, other in zip(together, met, strict=True):
@@ -95,13 +95,13 @@ def test_short_services_after_a_long_time_are_no_defect() -> None:
     """A microsecond each, over a month: an end is rounded to a ten-thousandth of the service."""
     rng = np.random.default_rng(2)
     arrival = np.sort(rng.uniform(0.0, 30 * 86400.0, 20_000))
-    station = of(Station(), [(at, 1e-6) for at in arrival.tolist()])
+    station = of(FifoStation(), [(at, 1e-6) for at in arrival.tolist()])
     assert station.account.inside == pytest.approx(0.02, rel=1e-3)
     with pytest.raises(AssertionError):
         of(Slow(), [(at, 1e-4) for at in arrival.tolist()])
 
 
-class Forgetful(Station):
+class Forgetful(FifoStation):
     """Serves everybody at once."""
 
     def take(self, arrival: float, service: float) -> float:
@@ -110,7 +110,7 @@ class Forgetful(Station):
         return end
 
 
-class Lazy(Station):
+class Lazy(FifoStation):
     """Rests a little after each customer, whoever waits."""
 
     def take(self, arrival: float, service: float) -> float:
@@ -119,7 +119,7 @@ class Lazy(Station):
         return end
 
 
-class Hasty(Station):
+class Hasty(FifoStation):
     """Lets the customer who came last go first, now and then."""
 
     def take(self, arrival: float, service: float) -> float:
@@ -130,7 +130,7 @@ class Hasty(Station):
         return end
 
 
-class Slow(Station):
+class Slow(FifoStation):
     """Keeps its customers longer than they need, and says nothing."""
 
     def take(self, arrival: float, service: float) -> float:
@@ -141,17 +141,17 @@ class Slow(Station):
 
 @pytest.mark.parametrize("defective", [Forgetful, Lazy, Hasty, Slow])
 @pytest.mark.parametrize("servers", [1, 3])
-def test_a_station_that_is_no_queue_is_found_out(defective: type[Station], servers: int) -> None:
+def test_a_station_that_is_no_queue_is_found_out(defective: type[FifoStation], servers: int) -> None:
     rng = np.random.default_rng(1)
     arrival = np.cumsum(rng.exponential(1.0 / servers, 200)).tolist()
     customers = list(zip(arrival, rng.exponential(0.8, 200).tolist(), strict=True))
-    of(Station(servers), customers)
+    of(FifoStation(servers), customers)
     with pytest.raises(AssertionError, match=r"Work conservation|before one who came earlier"):
         of(defective(servers), customers)
 
 
 def test_a_lost_entry_breaks_little_s_law() -> None:
-    station = of(Station(), [(0.0, 2.0), (1.0, 2.0)], until=3.0)
+    station = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)], until=3.0)
     station.account.stays -= 1.0
     with pytest.raises(AssertionError, match="Little's law"):
         station.close(3.0)
@@ -159,7 +159,7 @@ def test_a_lost_entry_breaks_little_s_law() -> None:
 
 def test_a_customer_out_of_order_is_refused() -> None:
     with pytest.raises(AssertionError, match="in order of time"):
-        of(Station(), [(1.0, 1.0), (0.5, 1.0)])
+        of(FifoStation(), [(1.0, 1.0), (0.5, 1.0)])
 
 
 @pytest.mark.parametrize("storage", ["memory://", "redis://h", "postgresql://h"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
-from ratesim.simulation.results.accuracy import Worst, score
+from ratesim.simulation.results.accuracy import WorstWindow, measure_accuracy
 from ratesim.storage.memory.storage import MemoryStorage
 
 ALGORITHMS = ["fixed_window", "sliding_window", "token_bucket"]
@@ -48,13 +48,13 @@ def test_the_score_is_what_its_definition_says(limit: Limit, rows: list[Row]) ->
     keys: dict[int, float] = defaultdict(float)
     exact_total = 0.0
     for key, stamp, cost, admitted, _ in sorted(rows, key=lambda row: row[4]):
-        granted = storage.decide(str(key), limit, cost, stamp).allowed
+        granted = storage.acquire_nowait(str(key), limit, cost, stamp).allowed
         exact_total += cost * granted
         for sums, where in ((windows, (key, floor(stamp / limit.period))), (keys, key)):
             sums[where] += cost * (admitted - granted)  # type: ignore[index]
     # Every heaviest window can be moved until it begins at a request.
     loads = {
-        Worst(key, start, start + limit.period): sum(
+        WorstWindow(key, start, start + limit.period): sum(
             other[2] for other in rows if other[0] == key and other[3] and 0 <= other[1] - start < limit.period
         )
         for key, start, _, admitted, _ in rows
@@ -64,7 +64,7 @@ def test_the_score_is_what_its_definition_says(limit: Limit, rows: list[Row]) ->
     if limit.algorithm == "token_bucket":
         permitted += limit.rate if limit.burst is None else limit.burst
 
-    found = score(limit, *columns(rows), order=[row[4] for row in rows])
+    found = measure_accuracy(limit, *columns(rows), order=[row[4] for row in rows])
     # Sums in another order round differently, so what is left of zero may be some 1e-15 over a tiny total.
     near = {"rel": 1e-9, "abs": 1e-9}
     assert found.exact_total == pytest.approx(exact_total, **near)
@@ -100,20 +100,20 @@ def test_a_linearizable_store_scores_exactly_zero_in_whatever_order_it_decides(a
     storage, limit = MemoryStorage(), Limit(20.0, 3.0, algorithm)
     admitted, sequence = np.zeros(len(key), bool), np.zeros(len(key), int)
     for number, row in enumerate(order):
-        admitted[row] = storage.decide(str(key[row]), limit, float(cost[row]), float(stamp[row])).allowed
+        admitted[row] = storage.acquire_nowait(str(key[row]), limit, float(cost[row]), float(stamp[row])).allowed
         sequence[row] = number
-    found = score(limit, key, stamp, cost, admitted, sequence)
+    found = measure_accuracy(limit, key, stamp, cost, admitted, sequence)
     assert (found.over_admission, found.false_denial, found.net_over_admission) == (0.0, 0.0, 0.0)
     assert found.exact_total == pytest.approx(found.admitted_total)
     assert 0 < admitted.sum() < len(key)
-    assert score(limit, key, stamp, cost, admitted).over_admission > 0  # the order was no decoration
+    assert measure_accuracy(limit, key, stamp, cost, admitted).over_admission > 0  # the order was no decoration
 
 
 def test_the_order_breaks_ties_by_row() -> None:
     limit = Limit(1.0, 10.0, "fixed_window")
-    found = score(limit, [0, 0], [1, 1], [1, 1], [True, False], order=[5, 5])
+    found = measure_accuracy(limit, [0, 0], [1, 1], [1, 1], [True, False], order=[5, 5])
     assert (found.over_admission, found.false_denial) == (0.0, 0.0)
-    assert score(limit, [0, 0], [1, 1], [1, 1], [True, False], order=[5, 4]).exact_total == 1.0
+    assert measure_accuracy(limit, [0, 0], [1, 1], [1, 1], [True, False], order=[5, 4]).exact_total == 1.0
 
 
 def test_eight_memories_that_share_nothing_admit_eight_times_the_limit() -> None:
@@ -122,12 +122,12 @@ def test_eight_memories_that_share_nothing_admit_eight_times_the_limit() -> None
     limit = Limit(2.0, 10.0, "fixed_window")
     memories = [MemoryStorage() for _ in range(8)]
     stamp = 100.0 + np.arange(40) / 10.0
-    admitted = [memories[i % 8].decide("a", limit, 1.0, float(stamp[i])).allowed for i in range(40)]
-    found = score(limit, np.zeros(40, int), stamp, np.ones(40), admitted)
+    admitted = [memories[i % 8].acquire_nowait("a", limit, 1.0, float(stamp[i])).allowed for i in range(40)]
+    found = measure_accuracy(limit, np.zeros(40, int), stamp, np.ones(40), admitted)
     assert (found.exact_total, found.admitted_total) == (2.0, 16.0)
     assert (found.over_admission, found.net_over_admission, found.false_denial) == (7.0, 7.0, 0.0)
     assert found.worst_excess == 7.0
-    assert found.worst == Worst(0, 100.0, 110.0)
+    assert found.worst == WorstWindow(0, 100.0, 110.0)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -135,8 +135,10 @@ def test_memories_that_share_nothing_over_admit(algorithm: str) -> None:
     key, stamp, cost = traffic(3)
     limit = Limit(10.0, 3.0, algorithm)
     memories = [MemoryStorage() for _ in range(8)]
-    admitted = [memories[i % 8].decide(str(key[i]), limit, float(cost[i]), float(stamp[i])).allowed for i in range(len(key))]
-    found = score(limit, key, stamp, cost, admitted)
+    admitted = [
+        memories[i % 8].acquire_nowait(str(key[i]), limit, float(cost[i]), float(stamp[i])).allowed for i in range(len(key))
+    ]
+    found = measure_accuracy(limit, key, stamp, cost, admitted)
     assert found.over_admission > 1
     assert found.worst_excess > 1
     assert found.admitted_total <= 8 * len(set(key)) * 10.0 * (20 / 3.0 + 2)  # never beyond 8 times the limit
@@ -145,48 +147,48 @@ def test_memories_that_share_nothing_over_admit(algorithm: str) -> None:
 def test_an_exact_fixed_window_reaches_twice_the_rate_across_an_edge() -> None:
     limit = Limit(3.0, 10.0, "fixed_window")
     stamp = [9.0, 9.25, 9.5, 10.0, 10.5, 18.5]
-    found = score(limit, [4] * 6, stamp, [1] * 6, [True, True, True, True, True, True])
+    found = measure_accuracy(limit, [4] * 6, stamp, [1] * 6, [True, True, True, True, True, True])
     assert found.over_admission == 0
     assert found.worst_excess == 1.0  # six within [9, 19)
-    assert found.worst == Worst(4, 9.0, 19.0)
+    assert found.worst == WorstWindow(4, 9.0, 19.0)
 
 
 def test_the_worst_window_is_half_open() -> None:
     limit = Limit(1.0, 10.0, "fixed_window")
-    assert score(limit, [0, 0], [5.0, 15.0], [1, 1], [True, True]).worst_excess == 0.0
-    assert score(limit, [0, 0], [5.0, np.nextafter(15.0, 0)], [1, 1], [True, True]).worst_excess == 1.0
+    assert measure_accuracy(limit, [0, 0], [5.0, 15.0], [1, 1], [True, True]).worst_excess == 0.0
+    assert measure_accuracy(limit, [0, 0], [5.0, np.nextafter(15.0, 0)], [1, 1], [True, True]).worst_excess == 1.0
 
 
 def test_a_bucket_is_permitted_its_burst_and_a_period_of_refill() -> None:
     limit = Limit(4.0, 10.0, "token_bucket", burst=6.0)
     assert bind(limit).algorithm.rule.BURST
-    assert score(limit, [0], [5.0], [5.0], [True]).worst_excess == -0.5
+    assert measure_accuracy(limit, [0], [5.0], [5.0], [True]).worst_excess == -0.5
 
 
 def test_a_debt_paid_back_later_is_over_admitted_but_not_net() -> None:
     limit = Limit(1.0, 10.0, "fixed_window")
-    found = score(limit, [0, 0, 0], [1.0, 2.0, 11.0], [1, 1, 1], [True, True, False])
+    found = measure_accuracy(limit, [0, 0, 0], [1.0, 2.0, 11.0], [1, 1, 1], [True, True, False])
     assert (found.over_admission, found.false_denial, found.net_over_admission) == (0.5, 0.5, 0.0)
 
 
 def test_runs_without_admissions_have_a_score_as_well() -> None:
     limit = Limit(1.0, 10.0, "fixed_window")
-    empty = score(limit, [], [], [], [])
+    empty = measure_accuracy(limit, [], [], [], [])
     assert (empty.over_admission, empty.false_denial, empty.worst_excess, empty.worst) == (
         0.0,
         0.0,
         -1.0,
         None,
     )
-    refused = score(limit, [0], [1.0], [1.0], [False])
+    refused = measure_accuracy(limit, [0], [1.0], [1.0], [False])
     assert (refused.false_denial, refused.worst_excess, refused.worst) == (1.0, -1.0, None)
-    impossible = score(limit, [0], [1.0], [5.0], [True])  # the oracle admits nothing: x/0
+    impossible = measure_accuracy(limit, [0], [1.0], [5.0], [True])  # the oracle admits nothing: x/0
     assert (impossible.over_admission, impossible.exact_total, impossible.worst_excess) == (inf, 0.0, 4.0)
 
 
 def test_columns_of_other_lengths_are_refused() -> None:
     limit = Limit(1.0, 10.0, "fixed_window")
     with pytest.raises(ValueError, match="admitted needs the shape"):
-        score(limit, [0, 0], [1, 2], [1, 1], [True])
+        measure_accuracy(limit, [0, 0], [1, 2], [1, 1], [True])
     with pytest.raises(ValueError, match="order needs the shape"):
-        score(limit, [0, 0], [1, 2], [1, 1], [True, True], order=[0])
+        measure_accuracy(limit, [0, 0], [1, 2], [1, 1], [True, True], order=[0])

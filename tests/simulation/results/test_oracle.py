@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ratesim import algorithms
 from ratesim.algorithms import Algorithm, token_bucket
-from ratesim.limit import InvalidLimit, Limit
+from ratesim.limit import InvalidLimitError, Limit
 from ratesim.simulation.results import jit_cache, oracle
 from ratesim.simulation.results.oracle import exact
 from ratesim.storage.memory.storage import MemoryStorage
@@ -57,7 +57,7 @@ def requests(draw: st.DrawFn, limit: Limit) -> list[Row]:
 
 def in_memory(limit: Limit, rows: list[Row]) -> tuple[list[bool], list[float]]:
     storage = MemoryStorage()
-    decisions = [storage.decide(str(key), limit, cost, now) for key, now, cost in rows]
+    decisions = [storage.acquire_nowait(str(key), limit, cost, now) for key, now, cost in rows]
     return [d.allowed for d in decisions], [d.remaining for d in decisions]
 
 
@@ -158,9 +158,9 @@ def test_what_is_no_run_is_refused() -> None:
         with pytest.raises(ValueError, match="finite"):
             exact(limit, [0], [time], [1], 2)
     for cost in (-1.0, 1e-7, 1e13, np.nan):
-        with pytest.raises(InvalidLimit, match="cost"):
+        with pytest.raises(InvalidLimitError, match="cost"):
             exact(limit, [0], [0], [cost], 2)
-    with pytest.raises(InvalidLimit, match="burst"):
+    with pytest.raises(InvalidLimitError, match="burst"):
         exact(Limit(1.0, 1.0, "fixed_window", burst=2.0), [0], [0], [1], 2)
 
 
@@ -213,7 +213,7 @@ def test_an_edited_algorithm_never_meets_what_was_compiled_of_the_old_one(
 
 CALLER = """
 from double import doubled
-from ratesim.algorithms.token_bucket import FIELDS, OPTIONS, BURST, params, size, grain
+from ratesim.algorithms.token_bucket import FIELDS, OPTIONS, BURST, params, size, time_resolution
 
 def start(s, p, now):
     s[0] = now
@@ -231,7 +231,7 @@ def charge(s, p, cost, now):
 def retry_after(s, p, cost, now):
     return 1.0
 
-def fresh_after(s, p, now):
+def reset_after(s, p, now):
     return 1.0
 """
 

@@ -46,7 +46,7 @@ def test_the_series_has_every_request_in_its_bin(result: RunResult) -> None:
 def test_nodes_and_keys_have_their_shares(result: RunResult) -> None:
     nodes, keys = result.by_node(), result.by_key()
     assert nodes["requests"].sum() == keys["requests"].sum() == len(result.trace)
-    assert nodes["admitted"].sum() == keys["admitted"].sum() == result.score.admitted_total
+    assert nodes["admitted"].sum() == keys["admitted"].sum() == result.accuracy.admitted_total
     assert jain(nodes["requests"].to_numpy(float)) > 0.99, "round robin is fair"
     assert jain(keys["requests"].to_numpy(float)) < 0.7, "zipf is not"
 
@@ -54,7 +54,7 @@ def test_nodes_and_keys_have_their_shares(result: RunResult) -> None:
 def test_the_worst_window_can_be_looked_at(result: RunResult) -> None:
     worst = result.worst()
     limit = result.scenario.limit.limit()
-    assert worst["cost"].sum() == pytest.approx((1 + result.score.worst_excess) * limit.rate)
+    assert worst["cost"].sum() == pytest.approx((1 + result.accuracy.worst_excess) * limit.rate)
     assert worst["key"].nunique() == 1
     assert worst["time"].max() - worst["time"].min() < limit.period
 

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from ratesim import Scenario
-from ratesim.simulation.scenario.candidates import INTERVALS, catalogue
+from ratesim.simulation.scenario.candidates import INTERVALS, default_candidates
 from ratesim.storage import StorageURL, config
 
 DOCS = Path(__file__).parents[3] / "docs" / "hybrid.md"
@@ -27,12 +27,14 @@ def asked(nodes: int = 8, **more: object) -> Scenario:
 
 
 def hybrids(store: str) -> list[config.HybridStorageConfig]:
-    parsed = [StorageURL.parse(each.storage) for each in catalogue(asked()) if each.storage.startswith(f"hybrid+{store}")]
+    parsed = [
+        StorageURL.parse(each.storage) for each in default_candidates(asked()) if each.storage.startswith(f"hybrid+{store}")
+    ]
     return [each.hybrid for each in parsed if each.hybrid is not None]
 
 
 def test_every_candidate_has_a_name_and_a_storage_of_its_own() -> None:
-    found = catalogue(asked())
+    found = default_candidates(asked())
     assert len({each.name for each in found}) == len(found)
     assert len({(each.storage, each.routing) for each in found}) == len(found)
 
@@ -60,11 +62,11 @@ def test_every_consistency_competes_over_every_store(store: str) -> None:
 
 
 def test_a_single_node_has_no_routing_to_choose_and_a_scenario_may_name_its_own() -> None:
-    assert "memory, sticky" not in {each.name for each in catalogue(asked(nodes=1))}
+    assert "memory, sticky" not in {each.name for each in default_candidates(asked(nodes=1))}
     own = asked(candidates=[{"name": "mine", "storage": "memory://"}])
-    assert [each.name for each in catalogue(own)] == ["mine"]
+    assert [each.name for each in default_candidates(own)] == ["mine"]
 
 
 def test_none_of_them_is_refused_by_the_storage_it_names() -> None:
-    for each in catalogue(asked()):
+    for each in default_candidates(asked()):
         StorageURL.parse(each.storage)

@@ -78,10 +78,10 @@ def test_what_ships_is_named_by_its_place() -> None:
 
 
 def test_the_quickstarts_limit_bites() -> None:
-    from ratesim.simulation.analysis.limit_pressure import binding
+    from ratesim.simulation.analysis.limit_pressure import limit_pressure
 
     scenario = Scenario.load("quickstart")
-    assert 0.05 <= binding(scenario.limit.limit(), scenario.trace())["exact_denied_share"] <= 0.30
+    assert 0.05 <= limit_pressure(scenario.limit.limit(), scenario.trace()).exact_denied_share <= 0.30
 
 
 def test_a_candidate_that_cannot_be_opened_is_refused_before_anything_runs() -> None:

@@ -170,7 +170,7 @@ def test_a_scenario_may_name_the_column_of_the_answers_and_replays_its_429s(tmp_
     trace = WorkloadSpec(log=str(tmp_path / "a.csv"), status="answer", speed=2.0).trace(np.random.default_rng(0))
     assert trace.status is not None
     assert trace.status.tolist() == [200, 429]
-    assert trace.origin.notes[0] == "the service limits: 1 answers 429 (50 %) are replayed as demand"
+    assert trace.provenance.notes[0] == "the service limits: 1 answers 429 (50 %) are replayed as demand"
     with pytest.raises(ValueError, match="status"):
         WorkloadSpec(requests_per_second=1.0, status="answer")
 
@@ -191,7 +191,7 @@ def test_what_a_sticky_balancer_keeps_together_is_a_client_and_not_a_key() -> No
 
     sticky = Candidate(name="memory, sticky", storage="memory://", routing="sticky")
     over = [
-        run(scenario(f"requests_per_second = 20\nkeys = 3{more}"), sticky).score.over_admission
+        run(scenario(f"requests_per_second = 20\nkeys = 3{more}"), sticky).accuracy.over_admission
         for more in ("", "\nsessions = 4")
     ]
     assert over[0] == 0 < over[1]

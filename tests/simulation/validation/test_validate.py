@@ -15,14 +15,14 @@ import pytest
 
 from ratesim.simulation.validation import validate as validation
 from ratesim.simulation.validation.comparison import Comparison, Validation
-from ratesim.simulation.validation.validate import LOADS, Seen, compare, validate
+from ratesim.simulation.validation.validate import LOADS, Observation, compare, validate
 
 
 def compared(simulated: float = 1e-3, admitted: int = 500, swapped: int = 0) -> list[Comparison]:
     """Three replays at saturation and at each load, all live ones alike: 1 ms, 500 admitted."""
-    live = Seen(np.full(100, 1e-3), 1000.0, 500, swapped)
+    live = Observation(np.full(100, 1e-3), 1000.0, 500, swapped)
     loads = 1 + len(LOADS)
-    return compare("redis", [[live] * 3] * loads, [[Seen(np.full(100, simulated), 1000.0, admitted)] * 3] * loads)
+    return compare("redis", [[live] * 3] * loads, [[Observation(np.full(100, simulated), 1000.0, admitted)] * 3] * loads)
 
 
 def test_a_simulation_that_says_what_was_seen_is_within() -> None:

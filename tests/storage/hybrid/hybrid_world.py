@@ -9,7 +9,7 @@ import numpy as np
 import simpy
 
 from ratesim import Limit
-from ratesim.errors import ConnectionFailed, Timeout
+from ratesim.errors import StorageConnectionError, StorageTimeoutError
 from ratesim.runtime import SimRuntime
 from ratesim.state import RateLimitState
 from ratesim.storage import Charge, HybridStorage, HybridStorageConfig, MemoryStorage
@@ -33,7 +33,7 @@ class Shared(MemoryStorage):
     async def _travel(self) -> None:
         await self.runtime.sleep(1e6 if self.silent else self.delay)
         if self.away:
-            raise ConnectionFailed("away", sent=self.sent)
+            raise StorageConnectionError("away", sent=self.sent)
 
     async def acquire(self, *arguments: Any, **options: Any) -> Any:
         await self._travel()
@@ -58,12 +58,12 @@ class Shared(MemoryStorage):
         self.flushes += 1
         states = await super().charge_many(charges)
         if self.lose_answer:
-            raise Timeout("the answer was lost")
+            raise StorageTimeoutError("the answer was lost")
         return states
 
     def left(self, identifier: str = "user", limit: Limit = LIMIT, now: float = EPOCH) -> float:
         """Cost that is left there, asked on the spot."""
-        return self.decide(identifier, limit, 0, now, False).remaining
+        return self.acquire_nowait(identifier, limit, 0, now, False).remaining
 
 
 class World:

@@ -45,12 +45,15 @@ def test_nodes_that_flushed_everything_end_in_the_state_of_one_that_saw_all() ->
                 await world.runtime.sleep(float(rng.exponential(0.05)))
                 now = world.runtime.time()
                 cost = float(rng.integers(1, 4))
-                one.decide("user", limit, cost, now)
+                one.acquire_nowait("user", limit, cost, now)
                 assert (await world.nodes[int(rng.integers(3))].acquire("user", limit, cost, now)).allowed
 
         world.play(main)
         now = world.runtime.time()
-        merged, alone = world.l2.decide("user", limit, 0, now, False), one.decide("user", limit, 0, now, False)
+        merged, alone = (
+            world.l2.acquire_nowait("user", limit, 0, now, False),
+            one.acquire_nowait("user", limit, 0, now, False),
+        )
         assert merged.remaining == pytest.approx(alone.remaining, abs=1e-9)
 
 
@@ -67,9 +70,9 @@ def test_a_flush_whose_answer_was_lost_counts_once() -> None:
         world.l2.lose_answer = False
 
     world.play(main)
-    assert world.l2.decide("user", LIMIT, 0, EPOCH, False).remaining == 5
+    assert world.l2.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining == 5
     assert node.sync_stats().failed_flushes > 1
-    assert node.l1.decide("user", LIMIT, 0, EPOCH, False).remaining == 5
+    assert node.l1.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining == 5
 
 
 def test_what_could_not_be_flushed_is_flushed_when_l2_is_back() -> None:
@@ -85,7 +88,7 @@ def test_what_could_not_be_flushed_is_flushed_when_l2_is_back() -> None:
         await world.runtime.sleep(1.0)
         world.l2.away = False
         await world.runtime.sleep(0.5)
-        return world.l2.decide("user", LIMIT, 0, EPOCH, False).remaining
+        return world.l2.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining
 
     assert world.play(main) == 2
 
@@ -96,7 +99,7 @@ def test_write_through_waits_until_l2_knows() -> None:
 
     async def main() -> float:
         await a.acquire("user", LIMIT, 4)
-        return world.l2.decide("user", LIMIT, 0, EPOCH, False).remaining
+        return world.l2.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining
 
     assert world.play(main) == 6
 
@@ -111,10 +114,10 @@ def test_strong_nodes_admit_exactly_the_limit() -> None:
     assert world.play(main) == 10
 
 
-@pytest.mark.parametrize(("when_away", "allowed"), [("fail_open", True), ("fail_closed", False)])
+@pytest.mark.parametrize(("on_store_failure", "allowed"), [("fail_open", True), ("fail_closed", False)])
 @pytest.mark.parametrize("consistency", ["strong", "eventual"])
-def test_without_l2_the_policy_answers(when_away: str, allowed: bool, consistency: str) -> None:
-    world = World(nodes=1, when_away=when_away, consistency=consistency)
+def test_without_l2_the_policy_answers(on_store_failure: str, allowed: bool, consistency: str) -> None:
+    world = World(nodes=1, on_store_failure=on_store_failure, consistency=consistency)
     world.l2.away = True
 
     async def main() -> bool:
@@ -159,7 +162,7 @@ def test_many_requests_of_a_window_travel_as_one_entry() -> None:
 
     world.play(main)
     assert world.l2.charged == 1
-    entry = world.l2.entry("user")
+    entry = world.l2.live_entry("user")
     assert entry is not None
     assert entry.request_count == 9
 
@@ -179,4 +182,4 @@ def test_closing_flushes_and_says_what_it_could_not() -> None:
         return "nothing"
 
     assert "2 of consumption was not flushed" in world.play(main)
-    assert world.l2.decide("user", LIMIT, 0, EPOCH, False).remaining == 8
+    assert world.l2.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining == 8

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ratesim import Limit
 from ratesim.storage import config
-from ratesim.storage.hybrid.session_token import Token
+from ratesim.storage.hybrid.session_token import SessionToken
 
 HISTORIES = int(os.environ.get("RATESIM_HISTORIES", "200"))
 KEYS = ("a", "b", "c")
@@ -51,12 +51,12 @@ class Histories(RuleBasedStateMachine):
             consistency=consistency,
             write=write,
             read=read,
-            when_away="fail_closed" if self.far else away,  # alone, such a node counts nothing
+            on_store_failure="fail_closed" if self.far else away,  # alone, such a node counts nothing
             queue_full=full,
             queue_size=QUEUE,
             sync_jitter=jitter,
             l1_ttl=ttl,
-            refresh_after=0.5,
+            rereset_after=0.5,
             flush_batch=2,
             max_wait=0.4,
             lease_ttl=0.5,
@@ -107,10 +107,10 @@ class Histories(RuleBasedStateMachine):
 
     def is_later(self, key: str, before: str | None, after: str) -> None:
         """A session never sees a state of L2 that is older than what it has seen, unless L2 itself went back."""
-        seen = Token.decode(after, key)
+        seen = SessionToken.decode(after, key)
         assert seen is not None
         if before is not None and not self.went_back:
-            earlier = Token.decode(before, key)
+            earlier = SessionToken.decode(before, key)
             assert earlier is not None
             assert seen.seen["few"].version >= earlier.seen["few"].version
 
@@ -142,14 +142,14 @@ class Histories(RuleBasedStateMachine):
             (key, name): entry.export()
             for key in KEYS
             for name in ("", "few")
-            if (entry := self.world.l2.entry(key, name, EPOCH)) is not None
+            if (entry := self.world.l2.live_entry(key, name, EPOCH)) is not None
         }
 
     @precondition(lambda self: self.older)
     @rule()
     def l2_fails_over(self) -> None:
         for (key, name), state in self.older.items():
-            self.world.l2.put(key, state, EPOCH + PERIOD, name)
+            self.world.l2.set_state_nowait(key, state, EPOCH + PERIOD, name)
         self.went_back = True
 
     # -- what always holds ----------------------------------------------------------------------------------------------
@@ -163,11 +163,11 @@ class Histories(RuleBasedStateMachine):
     def a_session_admits_at_most_its_limit(self) -> None:
         tokens = self.world.options["consistency"] == "session"
         whole = not (self.went_back or self.died or self.lost())
-        if tokens and whole and self.world.options["when_away"] == "fail_closed":
+        if tokens and whole and self.world.options["on_store_failure"] == "fail_closed":
             assert all(cost <= FEW.rate for cost in self.in_session.values())
 
     def lost(self) -> float:
-        return sum(node.sync_stats().lost for node in self.ever)
+        return sum(node.sync_stats().dropped_cost for node in self.ever)
 
     def teardown(self) -> None:
         """All is well again and nothing is under way any more: L2 knows what was admitted, once."""
@@ -197,7 +197,7 @@ class Histories(RuleBasedStateMachine):
         assert all(node.sync_stats().unflushed == 0 for node in self.world.nodes)
 
     def below(self, key: str) -> float:
-        entry = self.world.l2.entry(key, "few", EPOCH)
+        entry = self.world.l2.live_entry(key, "few", EPOCH)
         return 0.0 if entry is None else FEW.rate - entry.load()[1]
 
 

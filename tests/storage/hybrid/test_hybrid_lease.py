@@ -9,7 +9,7 @@ from hybrid_world import EPOCH, World
 from ratesim import Limit
 from ratesim.algorithms import bind
 from ratesim.storage import MemoryStorage
-from ratesim.storage.hybrid.lease import SLACK, terms
+from ratesim.storage.hybrid.lease import SLACK, lease_terms
 
 WINDOWS = ["fixed_window", "sliding_window", "adaptive"]
 ALL = [*WINDOWS, "sliding_log", "token_bucket", "leaky_bucket", "gcra"]
@@ -41,7 +41,7 @@ def played(
 def is_legal(limit: Limit, times: list[float]) -> bool:
     """Whether an exact limiter that is asked only for what was admitted, in the order of time, admits all of it."""
     exact = MemoryStorage()
-    return all(exact.decide("user", limit, 1.0, at, True).allowed for at in sorted(times))
+    return all(exact.acquire_nowait("user", limit, 1.0, at, True).allowed for at in sorted(times))
 
 
 @pytest.mark.parametrize("algorithm", ALL)
@@ -55,7 +55,7 @@ def test_what_is_admitted_out_of_leases_an_exact_limiter_would_have_admitted(alg
         assert is_legal(limit, admitted)
         # What an exact limiter of the same requests would have given, but for the slack and what was out at the edges.
         exact = MemoryStorage()
-        wanted = sum(exact.decide("user", limit, 1.0, at, True).allowed for at, _ in sorted(found))
+        wanted = sum(exact.acquire_nowait("user", limit, 1.0, at, True).allowed for at, _ in sorted(found))
         assert len(admitted) >= wanted * (1 - 3 * SLACK)
 
 
@@ -81,7 +81,7 @@ def test_what_is_falsely_denied_is_at_most_what_was_out_on_lease(seed: int) -> N
                 await world.runtime.sleep(float(rng.exponential(1 / rate)))
                 asked += 1
                 admitted += (await world.nodes[busy].acquire("user", limit)).allowed
-                most_out = max(most_out, sum(node.sync_stats().on_lease for node in world.nodes))
+                most_out = max(most_out, sum(node.sync_stats().leased_outstanding for node in world.nodes))
 
     world.play(main)
     assert asked > 500
@@ -131,7 +131,7 @@ def test_what_is_not_spent_is_given_back(algorithm: str) -> None:
     assert world.l2.left(limit=limit, now=world.runtime.time()) == pytest.approx(10_000 - admitted)
     for node in world.nodes:
         stats = node.sync_stats()
-        assert stats.on_lease == 0
+        assert stats.leased_outstanding == 0
         assert stats.forfeited == 0
         assert stats.borrowed == stats.spent + stats.returned
 
@@ -146,7 +146,7 @@ def test_closing_gives_everything_back_and_dying_forfeits_it_until_the_window_is
             for node in world.nodes:
                 await node.acquire("user", limit)
             await world.runtime.sleep(0.01)
-        spent.extend(node.sync_stats().on_lease for node in world.nodes)
+        spent.extend(node.sync_stats().leased_outstanding for node in world.nodes)
         await world.nodes[0].close()
         world.restart(1)
 
@@ -166,14 +166,14 @@ def test_a_return_that_is_late_never_gives_a_later_window_anything(algorithm: st
         for _ in range(300):
             await node.acquire("user", limit)
             await world.runtime.sleep(0.01)
-        assert node.sync_stats().on_lease > 0
+        assert node.sync_stats().leased_outstanding > 0
         world.l2.delay = 30.0
         await world.runtime.sleep(25.0)
-        world.l2.decide("user", limit, 1.0, world.runtime.time(), True)
+        world.l2.acquire_nowait("user", limit, 1.0, world.runtime.time(), True)
 
     world.play(main)
     assert world.l2.left(limit=limit, now=world.runtime.time()) <= 1000
-    entry = world.l2.entry("user", now=EPOCH)
+    entry = world.l2.live_entry("user", now=EPOCH)
     assert entry is not None
     assert min(entry.load()[1:]) >= 0
 
@@ -200,18 +200,20 @@ def test_a_lease_ends_before_its_window_by_the_tolerance_of_the_clocks() -> None
 
 def test_a_limit_that_is_too_small_to_lend_of_asks_l2_for_every_request() -> None:
     limit = Limit(20, 60.0, "token_bucket")
-    assert terms(limit, 1.0).asked == limit
+    assert lease_terms(limit, 1.0).asked == limit
     world = World(nodes=4, consistency="lease")
     found = played(world, limit, 2.0, 60.0)
     exact = MemoryStorage()
-    assert [allowed for _, allowed in found] == [exact.decide("user", limit, 1.0, at, True).allowed for at, _ in found]
+    assert [allowed for _, allowed in found] == [
+        exact.acquire_nowait("user", limit, 1.0, at, True).allowed for at, _ in found
+    ]
 
 
 @pytest.mark.parametrize("algorithm", ["token_bucket", "leaky_bucket", "gcra", "sliding_log"])
 def test_l2_is_asked_with_a_limit_that_is_stricter_by_what_a_lease_may_be_late(algorithm: str) -> None:
     limit = Limit(1000, 10.0, algorithm)
-    asked, lives, grain = terms(limit, 1.0)
-    assert grain == 0.0
+    asked, lives, time_resolution = lease_terms(limit, 1.0)
+    assert time_resolution == 0.0
     assert 0 < lives <= SLACK * 10.0
     if algorithm == "sliding_log":
         assert asked.period == limit.period + lives

@@ -81,7 +81,7 @@ def test_a_full_queue_makes_requests_wait_for_room() -> None:
     assert waited[:3] == [0.0] * 3
     assert waited[3] == pytest.approx(0.501, abs=1e-3)
     assert world.l2.left(limit=PLENTY) == PLENTY.rate - 5
-    assert world.nodes[0].sync_stats().lost == 0
+    assert world.nodes[0].sync_stats().dropped_cost == 0
 
 
 def test_a_full_queue_that_drops_says_what_was_lost() -> None:
@@ -95,7 +95,7 @@ def test_a_full_queue_that_drops_says_what_was_lost() -> None:
 
     world.play(main)
     stats = world.nodes[0].sync_stats()
-    assert (stats.lost, stats.lost_requests) == (4, 2)
+    assert (stats.dropped_cost, stats.dropped_requests) == (4, 2)
     assert world.l2.left(limit=PLENTY) == PLENTY.rate - 6
 
 
@@ -114,7 +114,7 @@ def test_what_waits_for_room_longer_than_max_wait_is_dropped_and_counted() -> No
         return waited
 
     assert world.play(main) == pytest.approx(0.2)
-    assert world.nodes[0].sync_stats().lost == 1
+    assert world.nodes[0].sync_stats().dropped_cost == 1
 
 
 def test_a_write_that_l2_does_not_answer_is_given_up_after_max_wait_and_arrives_later() -> None:
@@ -174,7 +174,7 @@ def test_read_through_asks_l2_for_every_decision() -> None:
 
 
 def test_refresh_ahead_reads_a_view_again_before_it_is_too_old_and_nobody_waits() -> None:
-    world = World(nodes=2, read="refresh_ahead", refresh_after=60.0, l1_ttl=300.0)
+    world = World(nodes=2, read="refresh_ahead", rereset_after=60.0, l1_ttl=300.0)
     a, b = world.nodes
 
     async def main() -> list[float]:
@@ -194,7 +194,9 @@ def test_refresh_ahead_reads_a_view_again_before_it_is_too_old_and_nobody_waits(
 
 
 def test_a_refresh_that_fails_is_tried_again_and_the_view_goes_on_until_it_is_too_old() -> None:
-    world = World(nodes=1, read="refresh_ahead", refresh_after=1.0, l1_ttl=10.0, max_wait=0.5, when_away="fail_closed")
+    world = World(
+        nodes=1, read="refresh_ahead", rereset_after=1.0, l1_ttl=10.0, max_wait=0.5, on_store_failure="fail_closed"
+    )
 
     async def main() -> list[bool]:
         node = world.nodes[0]
@@ -248,7 +250,7 @@ def test_dirty_keys_beyond_what_l1_holds_are_lost_only_while_l2_is_away_and_coun
         world.l2.away = False
 
     world.play(main)
-    lost = world.nodes[0].sync_stats().lost
+    lost = world.nodes[0].sync_stats().dropped_cost
     assert lost > 0
     assert sum(10 - world.l2.left(f"user {k}") for k in range(7)) == 7 * 2 - lost
 
@@ -264,7 +266,7 @@ def test_a_node_that_dies_loses_at_most_what_it_had_not_flushed_and_says_how_muc
         await world.runtime.sleep(0.2)
         await world.nodes[0].acquire("user", LIMIT, 2)
         old = world.restart(0)
-        assert (old.sync_stats().lost, old.sync_stats().lost_requests) == (2, 1)
+        assert (old.sync_stats().dropped_cost, old.sync_stats().dropped_requests) == (2, 1)
         await world.nodes[0].acquire("user", LIMIT, 1)
         await world.runtime.sleep(0.2)
         return (await world.nodes[0].peek("user", LIMIT)).remaining
@@ -300,7 +302,7 @@ def test_what_l2_lost_in_a_failover_comes_back_with_the_next_flush() -> None:
         assert older is not None
         await node.acquire("user", LIMIT, 4)
         await world.runtime.sleep(0.2)
-        world.l2.put("user", older, EPOCH + 3600)
+        world.l2.set_state_nowait("user", older, EPOCH + 3600)
         await node.acquire("user", LIMIT, 1)
         await world.runtime.sleep(0.2)
 

@@ -6,7 +6,7 @@ import pytest
 from hybrid_world import LIMIT, World
 
 from ratesim import Limit
-from ratesim.storage.hybrid.session_token import MOST_OWN, Own, Seen, Token
+from ratesim.storage.hybrid.session_token import MOST_OWN, OwnConsumption, SeenVersion, SessionToken
 
 WRITES = ["write_through", "write_back", "write_behind", "write_around"]
 READS = ["cache_aside", "read_through", "refresh_ahead"]
@@ -105,7 +105,7 @@ def test_a_token_holds_only_what_l2_does_not_know_and_that_of_few_nodes() -> Non
 
 
 def test_a_session_that_is_denied_for_want_of_l2_keeps_its_token() -> None:
-    world = World(nodes=2, consistency="session", sync_interval=1e4, when_away="fail_closed")
+    world = World(nodes=2, consistency="session", sync_interval=1e4, on_store_failure="fail_closed")
     a, b = world.nodes
 
     async def main() -> list[float]:
@@ -173,8 +173,8 @@ def test_a_forged_token_hurts_nobody_but_its_session() -> None:
     node = world.nodes[0]
 
     async def main() -> list[float]:
-        own = Own("nobody", 1, 1e9, 1e9, world.runtime.time())
-        forged = Token.of("user", {"": Seen((1e9, 10**9), (own,))}).encode()
+        own = OwnConsumption("nobody", 1, 1e9, 1e9, world.runtime.time())
+        forged = SessionToken.of("user", {"": SeenVersion((1e9, 10**9), (own,))}).encode()
         denied = await node.acquire("user", LIMIT, session=forged)
         assert not denied.allowed
         return [(await node.acquire("user", LIMIT, 0)).remaining]
@@ -183,9 +183,11 @@ def test_a_forged_token_hurts_nobody_but_its_session() -> None:
 
 
 def test_a_token_comes_back_as_it_was() -> None:
-    token = Token.of("user", {"": Seen((1.5, 7), (Own("n0", 3, 1.0, 2.0, 3.0),)), "fast": Seen()})
-    assert Token.decode(token.encode(), "user") == token
-    assert Token.decode(token.encode(), "another") is None
+    token = SessionToken.of(
+        "user", {"": SeenVersion((1.5, 7), (OwnConsumption("n0", 3, 1.0, 2.0, 3.0),)), "fast": SeenVersion()}
+    )
+    assert SessionToken.decode(token.encode(), "user") == token
+    assert SessionToken.decode(token.encode(), "another") is None
 
 
 def test_of_several_limits_each_has_its_own_part_of_the_token() -> None:

@@ -29,9 +29,9 @@ def admitted(world: World, limit: Limit, seconds: float, gap: float = 0.5) -> li
 
 
 @pytest.mark.parametrize("consistency", ["strong", "eventual", "session", "lease"])
-@pytest.mark.parametrize(("when_away", "all_of_them"), [("fail_open", True), ("fail_closed", False)])
-def test_it_fails_open_or_closed(consistency: str, when_away: str, all_of_them: bool) -> None:
-    world = World(nodes=1, consistency=consistency, when_away=when_away)
+@pytest.mark.parametrize(("on_store_failure", "all_of_them"), [("fail_open", True), ("fail_closed", False)])
+def test_it_fails_open_or_closed(consistency: str, on_store_failure: str, all_of_them: bool) -> None:
+    world = World(nodes=1, consistency=consistency, on_store_failure=on_store_failure)
     assert admitted(world, PLENTY, 10.0) == [20 if all_of_them else 0]
 
 
@@ -39,7 +39,7 @@ def test_it_fails_open_or_closed(consistency: str, when_away: str, all_of_them: 
 @pytest.mark.parametrize("algorithm", ["fixed_window", "token_bucket"])
 def test_local_keeps_each_node_to_its_share(consistency: str, algorithm: str) -> None:
     """4 nodes, 40 per minute: 10 at once and 10 a minute each."""
-    world = World(nodes=4, consistency=consistency, when_away="local")
+    world = World(nodes=4, consistency=consistency, on_store_failure="local")
     counts = admitted(world, Limit(40, 60.0, algorithm), 300.0)
     assert all(10 <= count <= 10 + 10 * 5 for count in counts)
     assert sum(counts) >= 0.8 * 40 * 5
@@ -47,13 +47,13 @@ def test_local_keeps_each_node_to_its_share(consistency: str, algorithm: str) ->
 
 def test_a_share_that_is_less_than_a_request_still_admits_now_and_then() -> None:
     """8 nodes, 2 per minute: a request every four minutes each."""
-    world = World(nodes=8, consistency="strong", when_away="local")
+    world = World(nodes=8, consistency="strong", on_store_failure="local")
     counts = admitted(world, Limit(2, 60.0, "fixed_window"), 3600.0, gap=1.0)
     assert all(14 <= count <= 15 for count in counts)
 
 
 def test_a_cost_above_the_whole_limit_is_not_saved_up_for() -> None:
-    world = World(nodes=2, consistency="strong", when_away="local")
+    world = World(nodes=2, consistency="strong", on_store_failure="local")
     world.l2.away = True
 
     async def main() -> bool:
@@ -99,7 +99,7 @@ def test_what_a_strong_node_admits_alone_reaches_l2_later_unless_it_may_have_alr
 
 
 def test_a_node_that_fails_closed_goes_on_while_its_view_is_young() -> None:
-    world = World(nodes=1, when_away="fail_closed", l1_ttl=5.0)
+    world = World(nodes=1, on_store_failure="fail_closed", l1_ttl=5.0)
 
     async def main() -> list[bool]:
         node = world.nodes[0]
@@ -116,7 +116,7 @@ def test_a_node_that_fails_closed_goes_on_while_its_view_is_young() -> None:
 
 
 def test_denied_for_want_of_l2_says_when_to_try_again() -> None:
-    world = World(nodes=1, consistency="strong", when_away="fail_closed")
+    world = World(nodes=1, consistency="strong", on_store_failure="fail_closed")
     world.l2.away = True
 
     async def main() -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ratesim.errors import Config
+from ratesim.errors import ConfigurationError
 
 SECTOR = 64  # bytes; smaller than a disk's, so that small records span several
 
@@ -105,7 +105,7 @@ class CrashingFiles:
 
     def lock(self, path: Path) -> CrashingLock:
         if self._holder is not None:
-            raise Config(f"{path}: in use")
+            raise ConfigurationError(f"{path}: in use")
         self._holder = CrashingLock(self, self._marked)
         self._marked = True
         return self._holder

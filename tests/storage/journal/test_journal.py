@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from crashing_files import CrashingFiles
 
-from ratesim.errors import Capacity, Config, Serialization, StorageError
+from ratesim.errors import CapacityError, ConfigurationError, SerializationError, StorageError
 from ratesim.storage.journal import Count, Drop, Forget, Journal, Put, RealFiles, Record
 from ratesim.storage.journal.records import HEADER_SIZE, Frame, Header
 
@@ -180,7 +180,7 @@ def test_files_of_others_in_the_directory_are_left_alone(tmp_path: Path) -> None
 def test_a_second_opener_is_refused_until_the_first_has_closed(tmp_path: Path) -> None:
     first, second = Journal(tmp_path), Journal(tmp_path)
     first.open()
-    with pytest.raises(Config, match=r"in use by process \d+; a journal has one writer"):
+    with pytest.raises(ConfigurationError, match=r"in use by process \d+; a journal has one writer"):
         second.open()
     first.append([A])
     first.close()
@@ -408,7 +408,7 @@ def test_a_full_disk_is_capacity_and_nothing_more_is_taken_until_it_is_opened_ag
     journal.open()
     journal.append([A])
     files.room = 50
-    with pytest.raises(Capacity, match="disk/log-0: No space left on device"):
+    with pytest.raises(CapacityError, match="disk/log-0: No space left on device"):
         journal.append([B])
     files.room = None
     for attempt in (lambda: journal.append([C]), journal.sync, journal.begin_snapshot):
@@ -427,7 +427,7 @@ def test_a_snapshot_that_does_not_fit_leaves_the_journal_working() -> None:
     journal.append([A, B])
     for room in range(0, 200, 10):
         files.room = room
-        with pytest.raises(Capacity, match=r"disk/(log|snapshot)-\d+\.new: No space left"):
+        with pytest.raises(CapacityError, match=r"disk/(log|snapshot)-\d+\.new: No space left"):
             journal.snapshot([A, B])
         files.room = None
         journal.append([B])
@@ -455,7 +455,9 @@ def test_after_a_failed_fsync_nothing_is_pretended_and_what_is_recovered_is_writ
     assert list(Journal(Path("disk"), files=files).open().records) == [*answered, C]
 
 
-@pytest.mark.parametrize(("code", "kind"), [(errno.ENOSPC, Capacity), (errno.EDQUOT, Capacity), (errno.EIO, StorageError)])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.ENOSPC, CapacityError), (errno.EDQUOT, CapacityError), (errno.EIO, StorageError)]
+)
 def test_a_real_disks_errors_are_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[StorageError]
 ) -> None:
@@ -484,7 +486,7 @@ def test_a_record_that_cannot_be_written_is_refused_with_its_batch_and_the_journ
 ) -> None:
     journal = Journal(tmp_path)
     journal.open()
-    with pytest.raises(Serialization, match=r"record of"):
+    with pytest.raises(SerializationError, match=r"record of"):
         journal.append([A, record])
     journal.append([B])
     journal.close()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ratesim import Limit, algorithms
-from ratesim.algorithms.codegen.inline import Layout, written_out
+from ratesim.algorithms.codegen.inline import Layout, inline_rule
 from ratesim.storage import MemoryStorage
-from ratesim.storage.memory.compiled_decider import decider
+from ratesim.storage.memory.compiled_decider import compile_decider
 from ratesim.storage.memory.entry import FEW
 
 NOW = 1_700_000_000.0
@@ -35,8 +35,8 @@ def test_what_is_written_out_decides_as_the_rule(limit: Limit) -> None:
         if step % 50 == 0:
             now = float(np.nextafter((now // 9.0 + 1) * 9.0, rng.choice([-np.inf, np.inf])))
         cost, user = float(rng.choice([0.0, 0.3, 1.0, 1.0, 6.0, 20.0])), f"user {rng.integers(3)}"
-        assert fast.decide(user, limit, cost, now) == plain._by_rule(limit, user, cost, now)
-        left, right = fast.entry(user, limit.name), plain.entry(user, limit.name)
+        assert fast.acquire_nowait(user, limit, cost, now) == plain._evaluate_rule(limit, user, cost, now)
+        left, right = fast.live_entry(user, limit.name), plain.live_entry(user, limit.name)
         assert (left is None) == (right is None)
         if left is not None and right is not None:
             assert left.export() == right.export()
@@ -49,12 +49,12 @@ def test_a_small_state_is_decided_without_a_call_of_its_rule(algorithm: str) -> 
     bound = algorithms.bind(Limit(7, 9.0, algorithm))
     assert bound.size is not None
     assert bound.size <= FEW
-    for verb, target in (("available", "left"), ("fresh_after", "fresh"), ("retry_after", "wait")):
-        lines = written_out(bound.algorithm.rule, verb, Layout(bound.size), target, {"now": "at"})
+    for verb, target in (("available", "left"), ("reset_after", "fresh"), ("retry_after", "wait")):
+        lines = inline_rule(bound.algorithm.rule, verb, Layout(bound.size), target, {"now": "at"})
         assert f"rule.{verb}" not in "\n".join(lines)
-    refreshed = "\n".join(written_out(bound.algorithm.rule, "refresh", Layout(bound.size), None, {"now": "at"}))
+    refreshed = "\n".join(inline_rule(bound.algorithm.rule, "refresh", Layout(bound.size), None, {"now": "at"}))
     assert "rule.refresh" not in refreshed
-    assert len({decider(bound.algorithm, bound.size, len(bound.params), False, True) for _ in range(3)}) == 1
+    assert len({compile_decider(bound.algorithm, bound.size, len(bound.params), False, True) for _ in range(3)}) == 1
 
 
 def rule_of(tmp_path, text: str) -> types.ModuleType:
@@ -114,7 +114,7 @@ def helped(s, p, now):
 def test_control_flow_keeps_its_meaning(tmp_path, verb: str) -> None:
     rule = rule_of(tmp_path, AWKWARD)
     target = None if verb == "moving" else "x"
-    source = "\n".join(written_out(rule, verb, Layout(3), target, {"now": "at"}))
+    source = "\n".join(inline_rule(rule, verb, Layout(3), target, {"now": "at"}))
     for at in (0.5, 3.5, 4.5, 5.5, 6.5, 7.0):
         for state in ([1.0, 2.0, 3.0], [2.5, 6.0, 0.0], [9.0, 9.0, 9.0]):
             s = list(state)

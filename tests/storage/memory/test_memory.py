@@ -24,25 +24,25 @@ def full(entries: int, policy: str = "LRU") -> MemoryStorage:
 async def test_the_least_recently_used_goes_first_and_a_denied_request_or_a_look_is_a_use() -> None:
     storage, limit = full(3), Limit(1, 60.0, "fixed_window")
     for user in "abc":
-        storage.decide(user, limit, 1.0, NOW)
-    assert not storage.decide("a", limit, 1.0, NOW).allowed
-    storage.decide("b", limit, 1.0, NOW, False)
-    storage.decide("d", limit, 1.0, NOW)
-    assert [user for user in "abcd" if storage.entry(user) is None] == ["c"]
-    storage.decide("e", limit, 1.0, NOW)
-    assert [user for user in "abde" if storage.entry(user) is None] == ["a"]
+        storage.acquire_nowait(user, limit, 1.0, NOW)
+    assert not storage.acquire_nowait("a", limit, 1.0, NOW).allowed
+    storage.acquire_nowait("b", limit, 1.0, NOW, False)
+    storage.acquire_nowait("d", limit, 1.0, NOW)
+    assert [user for user in "abcd" if storage.live_entry(user) is None] == ["c"]
+    storage.acquire_nowait("e", limit, 1.0, NOW)
+    assert [user for user in "abde" if storage.live_entry(user) is None] == ["a"]
 
 
 @pytest.mark.parametrize("algorithm", names())
 async def test_an_eviction_is_harmless_once_the_state_is_as_good_as_new(algorithm: str) -> None:
     storage, limit = full(1), Limit(8, 4.0, algorithm)
-    storage.decide("first", limit, 6.0, NOW)
-    reset_after = storage.decide("first", limit, 0.0, NOW).reset_after
-    storage.decide("second", limit, 5.0, NOW)  # forgets 6 that count still
+    storage.acquire_nowait("first", limit, 6.0, NOW)
+    reset_after = storage.acquire_nowait("first", limit, 0.0, NOW).reset_after
+    storage.acquire_nowait("second", limit, 5.0, NOW)  # forgets 6 that count still
     stats = await storage.get_stats()
     assert (stats.evictions, stats.harmful_evictions) == (1, 1)
     assert stats.cost_forgotten == pytest.approx(6.0)
-    storage.decide("third", limit, 1.0, NOW + 1.01 * reset_after)
+    storage.acquire_nowait("third", limit, 1.0, NOW + 1.01 * reset_after)
     stats = await storage.get_stats()
     assert (stats.evictions, stats.harmful_evictions) == (2, 1)
     assert stats.cost_forgotten == pytest.approx(6.0)
@@ -56,9 +56,9 @@ async def test_what_a_full_store_forgets_is_what_it_admits_too_much(policy: str,
     rng = np.random.default_rng(2)
     for step in range(3000):
         user = int(rng.integers(30))
-        admitted[user] += storage.decide(str(user), limit, 1.0, NOW + step * 1e-3).allowed
+        admitted[user] += storage.acquire_nowait(str(user), limit, 1.0, NOW + step * 1e-3).allowed
     stats = await storage.get_stats()
-    held = sum(5 - storage.decide(str(user), limit, 0.0, NOW + 4, False).remaining for user in range(30))
+    held = sum(5 - storage.acquire_nowait(str(user), limit, 0.0, NOW + 4, False).remaining for user in range(30))
     assert stats.entries == 10
     assert stats.harmful_evictions > 20
     assert sum(admitted.values()) == held + stats.cost_forgotten
@@ -74,16 +74,16 @@ async def test_a_counter_and_a_state_that_was_put_there_count_as_harmful_while_t
 async def test_merged_charges_are_forgotten_like_admitted_ones() -> None:
     storage, limit = full(1), Limit(5, 60.0, "token_bucket")
     await storage.charge_many([Charge("user", limit, "node", 1, 0.0, ((NOW, 2.0, 2),))])
-    storage.decide("other", limit, 1.0, NOW)
+    storage.acquire_nowait("other", limit, 1.0, NOW)
     assert (await storage.get_stats()).cost_forgotten == 2.0
 
 
 async def test_hits_and_misses_add_up_to_the_decisions() -> None:
     storage, limit = full(100), Limit(2, 60.0, "gcra")
     for user in "aabbc":
-        storage.decide(user, limit, 1.0, NOW)
-    storage.decide("a", (limit, Limit(9, 9.0, "sliding_log", name="log")), 1.0, NOW)
-    storage.decide("z", limit, 1.0, NOW, False)
+        storage.acquire_nowait(user, limit, 1.0, NOW)
+    storage.acquire_nowait("a", (limit, Limit(9, 9.0, "sliding_log", name="log")), 1.0, NOW)
+    storage.acquire_nowait("z", limit, 1.0, NOW, False)
     stats = await storage.get_stats()
     assert (stats.operations, stats.hits, stats.misses) == (8, 3, 5)
     assert stats.entries == 3
@@ -104,17 +104,17 @@ async def test_whatever_is_done_to_it_a_store_holds_what_it_should(policy: str) 
             case 1:
                 await storage.increment(user, 1, 5.0)
             case 2:
-                state = storage.entry(user, limit.name)
+                state = storage.live_entry(user, limit.name)
                 if state is not None:
                     await storage.set_state("copy", state.export(), 5.0, limit.name)
             case 3:
-                storage.decide(user, limits[:3], 1.0, now)
+                storage.acquire_nowait(user, limits[:3], 1.0, now)
             case 4:
-                storage.learn(user, (limits[0],), 0.5, now)
+                storage.observe_nowait(user, (limits[0],), 0.5, now)
             case 5:
                 await storage.charge_many([Charge(user, limit, "node", 1, 0.0, ((now, 0.5, 1),))])
             case _:
-                storage.decide(user, limit, float(rng.choice([0.0, 1.0, 9.0])), now)
+                storage.acquire_nowait(user, limit, float(rng.choice([0.0, 1.0, 9.0])), now)
         assert len(storage.entries) <= 20
     for user in [*(f"user {i}" for i in range(12)), "copy"]:
         await storage.reset(user)
@@ -127,7 +127,7 @@ async def test_bytes_are_what_the_memory_allocator_says_to_a_tenth(algorithm: st
     limit, keys = Limit(20, 60.0, algorithm), 5_000
     rng = np.random.default_rng(1)
     storage = MemoryStorage(MemoryStorageConfig(max_entries=keys))
-    storage.decide("warm", limit, 1.0, NOW)
+    storage.acquire_nowait("warm", limit, 1.0, NOW)
     await storage.reset("warm")
     tracemalloc.start()
     try:
@@ -135,7 +135,7 @@ async def test_bytes_are_what_the_memory_allocator_says_to_a_tenth(algorithm: st
         for key in range(keys):
             user = f"user {key}"
             for step in range(int(rng.integers(1, 8))):
-                storage.decide(user, limit, 1.0, NOW + key * 1e-3 + step * 0.1)
+                storage.acquire_nowait(user, limit, 1.0, NOW + key * 1e-3 + step * 0.1)
         seen = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

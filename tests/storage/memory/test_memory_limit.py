@@ -11,7 +11,7 @@ import pytest
 
 from ratesim import Limit
 from ratesim.algorithms import names
-from ratesim.errors import Config
+from ratesim.errors import ConfigurationError
 from ratesim.runtime import AsyncioRuntime
 from ratesim.storage import MemoryStorage, MemoryStorageConfig, open_storage
 from ratesim.storage.eviction import POLICIES
@@ -40,7 +40,7 @@ def hold(storage: MemoryStorage, limit: Limit, requests: int, seed: int = 1) -> 
     """Zipf keys: a few ask often, and their logs grow long."""
     rng = np.random.default_rng(seed)
     for request, key in enumerate((rng.zipf(1.3, requests) % 20_000).tolist()):
-        storage.decide(f"user {key}", limit, 1.0, NOW + request * 1e-3)
+        storage.acquire_nowait(f"user {key}", limit, 1.0, NOW + request * 1e-3)
 
 
 @pytest.mark.usefixtures("traced")
@@ -79,7 +79,7 @@ async def test_names_and_counters_count_too() -> None:
     before = allocated()
     storage = limited(1_000_000)
     for key in range(5_000):
-        storage.decide(f"user {key}", limits, 1.0, NOW + key * 1e-3)
+        storage.acquire_nowait(f"user {key}", limits, 1.0, NOW + key * 1e-3)
         await storage.increment(f"user {key}", 1, 60.0)
     seen = allocated() - before
     assert seen < 1.1 * 1_000_000
@@ -89,10 +89,10 @@ async def test_names_and_counters_count_too() -> None:
 async def test_a_log_that_grows_makes_others_go() -> None:
     storage, limit = limited(200_000), Limit(1e6, 60.0, "sliding_log")
     for key in range(300):
-        storage.decide(f"user {key}", limit, 1.0, NOW)
+        storage.acquire_nowait(f"user {key}", limit, 1.0, NOW)
     held = len(storage.entries)
     for request in range(3_000):
-        storage.decide("busy", limit, 1.0, NOW + request * 1e-3)
+        storage.acquire_nowait("busy", limit, 1.0, NOW + request * 1e-3)
     assert len(storage.entries) < held
     assert "busy" in storage.entries
     assert (await storage.get_stats()).bytes < 220_000
@@ -101,7 +101,7 @@ async def test_a_log_that_grows_makes_others_go() -> None:
 async def test_what_is_larger_than_the_limit_alone_is_decided_and_forgotten() -> None:
     storage, limit = limited(4096), Limit(1e6, 60.0, "sliding_log")
     for request in range(2_000):
-        assert storage.decide("busy", limit, 1.0, NOW + request * 1e-3).allowed
+        assert storage.acquire_nowait("busy", limit, 1.0, NOW + request * 1e-3).allowed
     assert (await storage.get_stats()).harmful_evictions > 0
 
 
@@ -115,5 +115,5 @@ async def test_both_bounds_hold() -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "1000"])
 def test_a_limit_that_holds_nothing_is_refused(value: str) -> None:
-    with pytest.raises(Config, match="memory_limit"):
+    with pytest.raises(ConfigurationError, match="memory_limit"):
         open_storage(f"memory://?memory_limit={value}")

@@ -15,8 +15,8 @@ from every_backend import Clock
 
 from ratesim import Limit
 from ratesim.algorithms import names
-from ratesim.errors import Capacity, Config, StorageError
-from ratesim.limit import InvalidLimit
+from ratesim.errors import CapacityError, ConfigurationError, StorageError
+from ratesim.limit import InvalidLimitError
 from ratesim.runtime import AsyncioRuntime, SimRuntime
 from ratesim.storage import Charge, MemoryStorage, MemoryStorageConfig, Request, open_storage
 from ratesim.storage.journal import File
@@ -49,12 +49,12 @@ async def test_decisions_go_on_after_every_restart(tmp_path: Path, clock: Clock,
                 clock.now += float(rng.exponential(0.5))
                 cost = float(rng.choice([0.5, 1.0, 1.7]))
                 both = (limit, Limit(9, 20.0, "gcra", name="other")) if rng.random() < 0.3 else limit
-                expected = stayed.decide("user", both, cost, clock.now)
+                expected = stayed.acquire_nowait("user", both, cost, clock.now)
                 assert await kept.acquire("user", both, cost) == expected
                 if algorithm == "adaptive":
                     await kept.observe("user", limit, 0.7)
                     await stayed.observe("user", limit, 0.7, clock.now)
-        left, right = kept.entry("user", "named"), stayed.entries.get(("user", "named"))
+        left, right = kept.live_entry("user", "named"), stayed.entries.get(("user", "named"))
         if left is not None:
             assert left.export() == right.export()  # type: ignore[union-attr]
 
@@ -91,7 +91,7 @@ async def test_files_are_private_and_a_directory_has_one_owner(tmp_path: Path, c
     async with storage(path, clock) as kept:
         await kept.acquire("user", Limit(5, 60.0))
         assert modes(tmp_path) == {0o700, 0o600}
-        with pytest.raises(Config, match="kept"):
+        with pytest.raises(ConfigurationError, match="kept"):
             await storage(path, clock).open()
     async with storage(path, clock):
         pass
@@ -126,7 +126,7 @@ async def test_the_background_sweeps_what_has_expired_and_compacts_the_log(tmp_p
         await asyncio.sleep(0.05)
         assert sum(sizes(tmp_path).values()) < before / 2
     async with storage(tmp_path, clock) as kept:
-        entry = kept.entry("hot")
+        entry = kept.live_entry("hot")
         assert entry is not None
         assert entry.request_count == 9000
 
@@ -208,7 +208,7 @@ async def test_a_batch_is_synced_once(tmp_path: Path, clock: Clock) -> None:
         assert log.syncs == 1
         await kept.acquire("user 0", Limit(50, 60.0))
         assert log.syncs == 2
-        with pytest.raises(InvalidLimit):
+        with pytest.raises(InvalidLimitError):
             await kept.acquire_many([Request("decided", Limit(5, 60.0)), Request("wrong", Limit(5, 60.0), cost=-1.0)])
     async with storage(tmp_path, clock) as kept:
         assert {f"user {number}" for number in range(7)} | {"decided"} == set(kept.entries)
@@ -218,7 +218,7 @@ async def test_a_disk_that_failed_shows_in_the_health_and_nothing_is_answered(tm
     async with storage(tmp_path, clock) as kept:
         assert (await kept.health_check()).healthy
         watch(kept).full = True
-        with pytest.raises(Capacity):
+        with pytest.raises(CapacityError):
             await kept.acquire("user", Limit(5, 60.0))
         with pytest.raises(StorageError, match="opened again"):
             await kept.acquire("user", Limit(5, 60.0))

@@ -89,7 +89,7 @@ def test_whatever_threads_do_a_full_store_stays_whole(policy: str) -> None:
 
     in_threads(use)
     for user in range(30):
-        storage.forget(f"user {user}")
+        storage.reset_nowait(f"user {user}")
     assert not storage.entries
     assert storage._entries._named == {}
 

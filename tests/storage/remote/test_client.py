@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import simpy
 
-from ratesim.errors import Capacity, ConnectionFailed, StorageError, Timeout
+from ratesim.errors import CapacityError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.runtime import SimRuntime
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.remote.client import Client
@@ -85,37 +85,37 @@ def test_a_queue_that_is_full_says_so() -> None:
     bench = Bench(pool_size=1, max_waiting=2)
     answers = bench.ask(*[(0.0, get(name)) for name in "abcd"])
     assert answers[:3] == ["a", "b", "c"]
-    assert isinstance(answers[3], Capacity)
+    assert isinstance(answers[3], CapacityError)
 
 
 def test_a_slow_answer_is_given_up() -> None:
     bench = Bench(seconds=5.0, command_timeout=0.1, retries=0)
-    assert isinstance(bench.ask((0.0, get("a")))[0], Timeout)
+    assert isinstance(bench.ask((0.0, get("a")))[0], StorageTimeoutError)
 
 
 def test_what_may_be_repeated_is_tried_again() -> None:
-    bench = Bench(script=[ConnectionFailed("x"), ConnectionFailed("x")], retries=2)
+    bench = Bench(script=[StorageConnectionError("x"), StorageConnectionError("x")], retries=2)
     assert bench.ask((0.0, get("a"))) == ["a"]
     assert len(bench.driver.batches) == 3
 
 
 def test_an_acquire_that_may_have_been_carried_out_is_not_repeated() -> None:
-    bench = Bench(script=[ConnectionFailed("x", sent=True)])
-    assert isinstance(bench.ask((0.0, acquire("a")))[0], ConnectionFailed)
+    bench = Bench(script=[StorageConnectionError("x", sent=True)])
+    assert isinstance(bench.ask((0.0, acquire("a")))[0], StorageConnectionError)
     assert len(bench.driver.batches) == 1
 
 
 def test_an_acquire_that_was_never_sent_is_repeated() -> None:
-    bench = Bench(script=[ConnectionFailed("x", sent=False)])
+    bench = Bench(script=[StorageConnectionError("x", sent=False)])
     assert bench.ask((0.0, acquire("a"))) == ["a"]
 
 
 def test_a_server_that_keeps_failing_is_left_alone_and_then_probed() -> None:
-    failures = [ConnectionFailed("x")] * 3
+    failures = [StorageConnectionError("x")] * 3
     bench = Bench(script=failures, retries=0, breaker_failures=3, breaker_reset=1.0, pool_size=1)
     asked = [(0.1 * k, get(str(k))) for k in range(6)] + [(2.0, get("probe")), (2.1, get("after"))]
     answers = bench.ask(*asked)
-    assert all(isinstance(answer, ConnectionFailed) for answer in answers[:6])
+    assert all(isinstance(answer, StorageConnectionError) for answer in answers[:6])
     assert answers[6:] == ["probe", "after"]
     assert [batch[0] for batch in bench.driver.batches] == ["0", "1", "2", "probe", "after"]
     assert bench.client.breaker == "closed"
