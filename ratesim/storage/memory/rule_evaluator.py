@@ -1,7 +1,7 @@
 """Evaluates a rule on the entry table: decides, learns from a score, and merges what was decided elsewhere.
 
-It takes any algorithm and any number of limits. `compiled_decider` has the most frequent case, one limit and a small state, as
-one function that does the same to the bit.
+It takes any algorithm and any number of limits. `compiled_decider` has the most frequent case, one limit and a small state,
+as one function that does the same to the bit.
 """
 
 from __future__ import annotations
