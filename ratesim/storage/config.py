@@ -168,14 +168,14 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     write: how consumption reaches L2: write_through (awaited), write_back (what is dirty, at every sync_interval),
         write_behind (a bounded queue, in batches) or write_around (awaited, and L1 forgets its view).
     read: where the view comes from: cache_aside (L1 while it is younger than l1_ttl, else L2), read_through (L2, for every
-        decision) or refresh_ahead (cache_aside, and after rereset_after it is read again in the background).
+        decision) or refresh_ahead (cache_aside, and after refresh_after it is read again in the background).
     sync: what a flush carries: deltas, which L2 adds up, or the state, which overwrites what the other nodes wrote.
     sync_interval: seconds between the flushes of write_back, and between the tries of a flush that failed.
     sync_jitter: share of the interval by which a node's phase is shifted at random; 0 puts all nodes in phase.
     flush_batch: keys in one flush at most. linger: seconds that write_behind waits for a batch to fill.
     queue_size: admitted requests that may wait in the queue of write_behind. queue_full: what the next one does: wait for
         room, as long as max_wait, or drop at once. What found no room is dropped and counted.
-    l1_ttl: seconds after which L1 reads a key from L2 again. rereset_after: seconds, of refresh_ahead.
+    l1_ttl: seconds after which L1 reads a key from L2 again. refresh_after: seconds, of refresh_ahead.
     max_entries, memory_limit, eviction_policy: of L1, as in MemoryStorageConfig.
     max_wait: seconds that a request waits for L2 at most.
     on_store_failure: what to answer while L2 cannot be reached and L1 cannot decide alone: fail_open (admit what L1
@@ -198,7 +198,7 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     queue_size: int = 10_000
     queue_full: WhenFull = "wait"
     l1_ttl: float = 300.0
-    rereset_after: float = 60.0
+    refresh_after: float = 60.0
     max_entries: int = 1_000_000
     memory_limit: int | None = None
     eviction_policy: str = "LRU"
@@ -217,7 +217,7 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         one_of("queue_full", self.queue_full, get_args(WhenFull))
         one_of("on_store_failure", self.on_store_failure, get_args(WhenAway))
         one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
-        for name in ("sync_interval", "linger", "l1_ttl", "rereset_after", "max_wait", "lease_ttl"):
+        for name in ("sync_interval", "linger", "l1_ttl", "refresh_after", "max_wait", "lease_ttl"):
             above_zero(name, getattr(self, name))
         for name in ("flush_batch", "queue_size", "max_entries", "nodes"):
             at_least(name, getattr(self, name), 1)

@@ -96,7 +96,7 @@ def test_every_option_of_a_hybrid_can_be_given_in_its_url() -> None:
         "queue_size": 9,
         "queue_full": "drop",
         "l1_ttl": 30.0,
-        "rereset_after": 6.0,
+        "refresh_after": 6.0,
         "max_entries": 11,
         "memory_limit": 100_000,
         "eviction_policy": "TTL",

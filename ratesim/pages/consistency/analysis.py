@@ -53,7 +53,7 @@ POLICIES = (
     Policy.hybrid("write-around", "eventual", "&write=write_around&l1_ttl=0.1"),
     Policy.hybrid("write-behind", "eventual", "&write=write_behind&l1_ttl=0.1"),
     Policy.hybrid("read-through", "eventual", "&read=read_through&sync_interval=0.1"),
-    Policy.hybrid("refresh-ahead", "eventual", "&read=refresh_ahead&rereset_after=0.1&l1_ttl=1&sync_interval=0.1"),
+    Policy.hybrid("refresh-ahead", "eventual", "&read=refresh_ahead&refresh_after=0.1&l1_ttl=1&sync_interval=0.1"),
     *map(Policy.eventual, INTERVALS),
 )
 

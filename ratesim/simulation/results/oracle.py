@@ -43,7 +43,7 @@ MOST_PARTS = 512  # into how many parts the requests are dealt at once: each is 
 _FRAME = """
 import numpy as np
 from numba import njit, types
-from ratesim.simulation.results.jit_cache import jitted
+from ratesim.simulation.results.jit_cache import jit_with_callees
 
 _WIDTH = {width}
 
@@ -305,7 +305,7 @@ def compiled(algorithm: Algorithm, parameters: int, width: int) -> Any:
     functions = [f for name, f in vars(rule).items() if isinstance(f, FunctionType) and name not in _STAYS_PYTHON]
     elsewhere = external_callees(f for f in functions if f.__module__ == rule.__name__)
     if elsewhere:
-        lines = [f"{name} = jitted({name})" for name in elsewhere if "." not in name and hasattr(rule, name)]
+        lines = [f"{name} = jit_with_callees({name})" for name in elsewhere if "." not in name and hasattr(rule, name)]
         marked = f"# {sources(elsewhere.values())}\n"
         source = source.replace("# elsewhere\n", marked + "\n".join(lines) + "\n")
     module = load(algorithm.name, source)

@@ -43,7 +43,7 @@ class ViewCache:
         self._counters = tally
         self._epoch = int(runtime.time() * 1e6)  # above every epoch of an earlier life of this node
         young = {"cache_aside": config.l1_ttl, "read_through": 0.0}.get(
-            config.read, min(config.rereset_after, config.l1_ttl)
+            config.read, min(config.refresh_after, config.l1_ttl)
         )
         self._young = young
         l1.on_eviction(self._evicted)

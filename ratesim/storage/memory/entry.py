@@ -137,7 +137,7 @@ class {name}(Entry):
     def store(self, s):
         {values}, = s
 
-    def forgets(self, now):
+    def loss_if_evicted(self, now):
         if self.limit is None or self.expires_at - EXPIRY_MARGIN <= now:
             return 0.0
         p = bind(self.limit).params

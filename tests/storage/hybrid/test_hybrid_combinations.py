@@ -23,7 +23,7 @@ LIMIT = Limit(9, 20.0, "sliding_window")
 def behaviour(consistency: str, write: str, read: str) -> tuple[object, ...]:
     """What two nodes answer to the same requests, when, and what they ask of L2: all that anybody can see of a policy."""
     world = World(
-        nodes=2, consistency=consistency, write=write, read=read, rereset_after=3.0, l1_ttl=12.0, sync_interval=0.7
+        nodes=2, consistency=consistency, write=write, read=read, refresh_after=3.0, l1_ttl=12.0, sync_interval=0.7
     )
     rng, seen = np.random.default_rng(5), []
 

@@ -56,7 +56,7 @@ class Histories(RuleBasedStateMachine):
             queue_size=QUEUE,
             sync_jitter=jitter,
             l1_ttl=ttl,
-            rereset_after=0.5,
+            refresh_after=0.5,
             flush_batch=2,
             max_wait=0.4,
             lease_ttl=0.5,

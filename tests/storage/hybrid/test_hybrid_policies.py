@@ -174,7 +174,7 @@ def test_read_through_asks_l2_for_every_decision() -> None:
 
 
 def test_refresh_ahead_reads_a_view_again_before_it_is_too_old_and_nobody_waits() -> None:
-    world = World(nodes=2, read="refresh_ahead", rereset_after=60.0, l1_ttl=300.0)
+    world = World(nodes=2, read="refresh_ahead", refresh_after=60.0, l1_ttl=300.0)
     a, b = world.nodes
 
     async def main() -> list[float]:
@@ -195,7 +195,7 @@ def test_refresh_ahead_reads_a_view_again_before_it_is_too_old_and_nobody_waits(
 
 def test_a_refresh_that_fails_is_tried_again_and_the_view_goes_on_until_it_is_too_old() -> None:
     world = World(
-        nodes=1, read="refresh_ahead", rereset_after=1.0, l1_ttl=10.0, max_wait=0.5, on_store_failure="fail_closed"
+        nodes=1, read="refresh_ahead", refresh_after=1.0, l1_ttl=10.0, max_wait=0.5, on_store_failure="fail_closed"
     )
 
     async def main() -> list[bool]:
