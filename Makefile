@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report picture test differential histories lab bench calibrate lint format clean
+.PHONY: help report picture test differential histories lab bench calibrate lint docs format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,10 +37,15 @@ bench: .venv/.installed-bench  ## measure ratesim beside other limiters
 calibrate: .venv/.installed  ## measure the storages on this machine, for the simulation to use
 	$(BIN)/ratesim calibrate
 
-lint: .venv/.installed  ## style, formatting and types
+lint: .venv/.installed  ## style, formatting, types, the order of imports, and pages that are generated
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python docs/write_modules.py --check
+
+docs: .venv/.installed  ## write docs/modules.md from the docstrings
+	$(BIN)/python docs/write_modules.py
 
 format: .venv/.installed  ## repair what lint can repair itself
 	$(BIN)/ruff check --fix-only
