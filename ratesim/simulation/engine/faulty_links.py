@@ -13,7 +13,8 @@ from ratesim.limit import Decision, Limit
 from ratesim.runtime import Future, SimRuntime
 from ratesim.simulation.engine.remote_storage import ModelBackend, SimDriver, execute_operation, subject
 from ratesim.simulation.engine.store_server import changes
-from ratesim.simulation.network.links import BACK, LOST, OUT, draw
+from ratesim.simulation.network.counter_rng import draw
+from ratesim.simulation.network.links import BACK, LOST, OUT
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.memory.entry import Counter
 from ratesim.storage.memory.storage import MemoryStorage

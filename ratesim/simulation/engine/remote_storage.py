@@ -18,7 +18,8 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts
 from ratesim.simulation.engine.outcome_columns import column
 from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
-from ratesim.simulation.network.links import BACK, OUT, Link, draw, draws
+from ratesim.simulation.network.counter_rng import draw, draws
+from ratesim.simulation.network.links import BACK, OUT, Link
 from ratesim.simulation.queueing.processor_sharing import EventLoopCPU
 from ratesim.storage.base import StorageStats
 from ratesim.storage.config import ClientConfig

@@ -3,15 +3,11 @@
 A message is one TCP segment. A segment that is lost is sent again after a timeout, so a loss is a delay: of a request that
 waits for its answer, nothing follows that would tell the sender earlier. A tail loss probe does not either: with one packet
 in flight Linux waits two round trips and 200 ms for it (commit bb4d991a28cc, "tcp: adjust tail loss probe timeout", 2017).
-
-A draw belongs to (seed, request, purpose), not to the order of events, so candidates that are compared share them.
 """
 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -19,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from ratesim.simulation.network.counter_rng import draw, draws
 from traffic import Trace
 
-__all__ = ["BACK", "LOST", "OUT", "PRESETS", "Link", "code_of", "draw", "draws", "link_of"]
+__all__ = ["BACK", "LOST", "OUT", "PRESETS", "Link", "link_of"]
 
 _NORMAL = NormalDist()
-_MASK = (1 << 64) - 1
 
 OUT, BACK = 1, 3  # purposes of draws: how long a message to the server, and one from it, is on its way
 LOST = {OUT: 4, BACK: 5}  # and how often it is lost
@@ -149,34 +145,3 @@ def link_of(network: str, rtt: float | None = None, loss: float | None = None) -
     if rtt is not None:
         link = Link(rtt / 2, OWN_SIGMA, f"a round trip of {rtt:g} s, as it was given; spread assumed", link.loss)
     return link if loss is None else replace(link, loss=loss)
-
-
-def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
-    """A uniform number in (0, 1) that belongs to these arguments alone (splitmix64: Steele, Lea, Flood, OOPSLA 2014)."""
-    bits: int = struct.unpack("<Q", struct.pack("<d", now))[0]
-    x = (code_of(identifier) * 0x9E3779B97F4A7C15 + bits) & _MASK
-    x = (x ^ (seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F)) & _MASK
-    for _ in range(2):
-        x = (x + 0x9E3779B97F4A7C15) & _MASK
-        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-        x ^= x >> 31
-    return ((x >> 11) + 0.5) / (1 << 53)
-
-
-def draws(seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
-    """`draw` for every request of a trace, shape (len(trace),); the same numbers to the bit."""
-    codes = np.array([code_of(name) for name in trace.keys], np.uint64)
-    x = codes[trace.key] * np.uint64(0x9E3779B97F4A7C15) + trace.time.view(np.uint64)
-    x ^= np.uint64((seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F) & _MASK)
-    for _ in range(2):
-        x += np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
-    return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
-
-
-def code_of(identifier: str) -> int:
-    """A number that belongs to a name, the same in every process."""
-    return zlib.crc32(identifier.encode("utf-8", "surrogatepass"))

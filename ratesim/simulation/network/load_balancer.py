@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ratesim.simulation.network.links import code_of
+from ratesim.simulation.network.counter_rng import code_of
 from traffic import Trace
 
 __all__ = ["LeastOutstanding", "Router", "Routing", "consistent_hash", "route"]

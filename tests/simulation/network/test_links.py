@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ratesim import Scenario, run
-from ratesim.simulation.network.links import BACK, OUT, PRESETS, Link, draw, link_of
+from ratesim.simulation.network.counter_rng import draw
+from ratesim.simulation.network.links import BACK, OUT, PRESETS, Link, link_of
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
 from traffic import Trace
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ratesim.simulation.network.links import PRESETS, draw, draws
+from ratesim.simulation.network.counter_rng import draw, draws
+from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.queueing.fifo_station import FifoStation, lindley_waits
 from ratesim.simulation.validation.queueing_theory import QUEUES, UTILISATIONS, erlang_c, mean_wait, waits
 from traffic import Trace

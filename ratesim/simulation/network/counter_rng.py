@@ -1,0 +1,50 @@
+"""Uniform random numbers that are functions of their arguments: a counter-based generator.
+
+A draw belongs to (seed, request, purpose), not to the order of events. Candidates that are compared therefore share their
+draws. The mixing function is splitmix64 (Steele, Lea, Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from traffic import Trace
+
+__all__ = ["code_of", "draw", "draws"]
+
+_MASK = (1 << 64) - 1
+
+
+def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
+    """A uniform number in (0, 1) that belongs to these arguments alone (splitmix64: Steele, Lea, Flood, OOPSLA 2014)."""
+    bits: int = struct.unpack("<Q", struct.pack("<d", now))[0]
+    x = (code_of(identifier) * 0x9E3779B97F4A7C15 + bits) & _MASK
+    x = (x ^ (seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F)) & _MASK
+    for _ in range(2):
+        x = (x + 0x9E3779B97F4A7C15) & _MASK
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+        x ^= x >> 31
+    return ((x >> 11) + 0.5) / (1 << 53)
+
+
+def draws(seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
+    """`draw` for every request of a trace, shape (len(trace),); the same numbers to the bit."""
+    codes = np.array([code_of(name) for name in trace.keys], np.uint64)
+    x = codes[trace.key] * np.uint64(0x9E3779B97F4A7C15) + trace.time.view(np.uint64)
+    x ^= np.uint64((seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F) & _MASK)
+    for _ in range(2):
+        x += np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
+
+
+def code_of(identifier: str) -> int:
+    """A number that belongs to a name, the same in every process."""
+    return zlib.crc32(identifier.encode("utf-8", "surrogatepass"))
