@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ratesim._lazy import lazy_exports
 from ratesim.limit import Decision, InvalidLimitError, Limit
 
 if TYPE_CHECKING:
@@ -17,18 +18,12 @@ __all__ = ["Decision", "InvalidLimitError", "Limit", "Scenario", "recommend", "r
 __version__ = "0.1.0"
 
 # The laboratory brings pandas and SimPy with it; a service that only limits should not wait for them.
-_LAZY = {
-    "Scenario": "ratesim.simulation.scenario.scenario",
-    "recommend": "ratesim.recommendation",
-    "run": "ratesim.simulation.engine.run",
-    "sweep": "ratesim.simulation.experiments.sweep",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
-    return value
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Scenario": "ratesim.simulation.scenario.scenario",
+        "recommend": "ratesim.recommendation",
+        "run": "ratesim.simulation.engine.run",
+        "sweep": "ratesim.simulation.experiments.sweep",
+    },
+)

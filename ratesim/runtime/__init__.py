@@ -6,8 +6,9 @@ def` run on SimPy. So storages, clients and background tasks are written once, a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ratesim._lazy import lazy_exports
 from ratesim.runtime.asyncio_runtime import AsyncioRuntime
 from ratesim.runtime.base import Future, Runtime, Task
 from ratesim.runtime.primitives import Event, Queue
@@ -17,12 +18,5 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncioRuntime", "Event", "Future", "Queue", "Runtime", "SimRuntime", "Task"]
 
-
-def __getattr__(name: str) -> Any:
-    # A service that only limits, and a rule that only looks up, should not wait for SimPy.
-    if name != "SimRuntime":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ratesim.runtime.simpy_runtime import SimRuntime
-
-    globals()[name] = SimRuntime
-    return SimRuntime
+# A service that only limits, and a rule that only looks up, should not wait for SimPy.
+__getattr__ = lazy_exports(__name__, {"SimRuntime": "ratesim.runtime.simpy_runtime"})
