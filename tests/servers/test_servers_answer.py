@@ -15,8 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from ratesim import servers
-from ratesim.servers import ServerError, all_servers, postgres, valkey, valkey_cluster
+from ratesim.servers import ServerError, all_servers, postgres, postgres_server, valkey, valkey_cluster, valkey_server
 
 
 def test_valkey_answers(python):
@@ -193,9 +192,9 @@ def test_a_wheel_in_a_home_closed_to_others_serves(python):
 
 def test_a_port_taken_meanwhile_is_not_mistaken_for_ours(monkeypatch):
     with valkey() as first:
-        free_ports = servers._free_ports
+        free_ports = valkey_server._free_ports
         offers = [[urlsplit(first.url).port, free_ports(1)[0]], free_ports(2)]
-        monkeypatch.setattr(servers, "_free_ports", lambda count: offers.pop(0))
+        monkeypatch.setattr(valkey_server, "_free_ports", lambda count: offers.pop(0))
         with valkey() as second:
             assert offers == []
             assert second.url != first.url
@@ -207,18 +206,18 @@ def test_ports_that_stay_taken_are_an_error(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        monkeypatch.setattr(servers, "_free_ports", lambda count: [taken.getsockname()[1]] * count)
+        monkeypatch.setattr(valkey_server, "_free_ports", lambda count: [taken.getsockname()[1]] * count)
         with pytest.raises(ServerError, match="Address already in use"), valkey():
             pass
 
 
 def test_a_server_that_does_not_start_shows_the_end_of_its_log(monkeypatch):
-    monkeypatch.setattr(servers, "POSTGRES_SETTINGS", {"no_such_setting": "1"})
+    monkeypatch.setattr(postgres_server, "POSTGRES_SETTINGS", {"no_such_setting": "1"})
     with pytest.raises(ServerError, match=r"PostgreSQL ended with status 1.*\n.*no_such_setting"), postgres():
         pass
 
 
 def test_a_cluster_that_does_not_form_is_an_error(monkeypatch):
-    monkeypatch.setattr(servers, "SLOTS", 20_000)
+    monkeypatch.setattr(valkey_server, "SLOTS", 20_000)
     with pytest.raises(ServerError, match=r"the Valkey cluster did not form: .*slot"), valkey_cluster():
         pass

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from ratesim import servers
-from ratesim.servers import ServerError, postgres, valkey, valkey_cluster
+from ratesim.servers import ServerError, existing, postgres, valkey, valkey_cluster, wheels
 
 REDIS, POSTGRES = "RATESIM_REDIS_URL", "RATESIM_POSTGRES_URL"
 
@@ -99,7 +99,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch):
 def test_a_server_that_does_not_answer_is_one_line_without_the_password(
     monkeypatch, closed_port, mute_port, start, variable, url
 ):
-    monkeypatch.setattr(servers, "CHECK_SECONDS", 1)
+    monkeypatch.setattr(existing, "CHECK_SECONDS", 1)
     monkeypatch.setenv(variable, url.format(closed=closed_port, mute=mute_port))
     with pytest.raises(ServerError) as caught, start():
         pass
@@ -128,7 +128,7 @@ def test_a_server_shows_its_url_without_the_password():
 
 
 def test_without_the_wheel_a_fakeredis_serves_and_says_so(monkeypatch):
-    monkeypatch.setattr(servers, "_newest", lambda package, pattern: None)
+    monkeypatch.setattr(wheels, "newest_program", lambda package, pattern: None)
     with valkey() as server:
         assert (server.kind, server.embedded, server.pids) == ("fakeredis", True, ())
         assert server.version == importlib.metadata.version("fakeredis")
@@ -140,22 +140,22 @@ def test_without_the_wheel_a_fakeredis_serves_and_says_so(monkeypatch):
 
 @pytest.mark.parametrize(("start", "variable"), [(postgres, POSTGRES), (valkey_cluster, REDIS)])
 def test_without_the_wheel_the_remedy_is_named(monkeypatch, start, variable):
-    monkeypatch.setattr(servers, "_newest", lambda package, pattern: None)
+    monkeypatch.setattr(wheels, "newest_program", lambda package, pattern: None)
     with pytest.raises(ServerError, match=rf'pip install "ratesim\[embedded\]", .*{variable}'), start():
         pass
 
 
 def test_a_wheel_that_is_not_installed_has_no_program():
-    assert servers._newest("no_such_wheel", "*") is None
+    assert wheels.newest_program("no_such_wheel", "*") is None
 
 
 def test_a_wheel_without_its_program_is_an_error():
     with pytest.raises(ServerError, match="pip install --force-reinstall redis"):
-        servers._newest("redis", "no-such-program")
+        wheels.newest_program("redis", "no-such-program")
 
 
 def test_the_newest_of_several_programs_is_chosen(tmp_path, monkeypatch):
     for release in ("pginstall", "pginstall9", "pginstall18"):
         (tmp_path / "some_wheel" / release).mkdir(parents=True)
     monkeypatch.syspath_prepend(tmp_path)
-    assert servers._newest("some_wheel", "pginstall*") == tmp_path / "some_wheel" / "pginstall18"
+    assert wheels.newest_program("some_wheel", "pginstall*") == tmp_path / "some_wheel" / "pginstall18"

@@ -1,0 +1,90 @@
+"""Servers that are already there, named by RATESIM_REDIS_URL or RATESIM_POSTGRES_URL, and the probes of any server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+from ratesim.servers.server import Server, redact_passwords
+from ratesim.servers.supervisor import ServerError
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = [
+    "CHECK_SECONDS",
+    "existing_postgres",
+    "existing_redis",
+    "postgres_version",
+    "redis_client",
+    "server_info",
+    "valkey_version",
+]
+
+CHECK_SECONDS = 3  # how long a server that is already there may take to answer
+
+
+def existing_redis(url: str) -> Server:
+    import redis
+
+    plain = _with_options(url.replace("+cluster:", ":", 1), lambda name: name.startswith("ssl_"))
+    try:
+        with redis_client(plain, CHECK_SECONDS) as client:
+            about = server_info(client)
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise _unreachable("RATESIM_REDIS_URL", url, error) from None
+    name = "valkey" if about.get("server_name") == "valkey" else "redis"
+    clustered = "cluster" in (about.get("server_mode"), about.get("redis_mode"))
+    return Server(url, f"{name}-cluster" if clustered else name, valkey_version(about), embedded=False)
+
+
+def existing_postgres(url: str) -> Server:
+    import psycopg
+
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    try:
+        return Server(url, "postgres", postgres_version(_with_options(url, known.__contains__)), embedded=False)
+    except psycopg.Error as error:
+        raise _unreachable("RATESIM_POSTGRES_URL", url, error) from None
+
+
+def _with_options(url: str, known: Callable[[str], bool]) -> str:
+    """`url` with those query parameters that the driver knows; `open_storage` takes more."""
+    base, _, query = url.partition("?")
+    kept = [(name, value) for name, value in parse_qsl(query) if known(name)]
+    return f"{base}?{urlencode(kept, safe='/')}" if kept else base
+
+
+def _unreachable(variable: str, url: str, error: Exception) -> ServerError:
+    reason = redact_passwords(" ".join(str(error).split())).removesuffix(".")
+    return ServerError(
+        f"{variable}: no usable server at {redact_passwords(url)} ({reason}): "
+        "start it, correct the variable, or unset it to use an embedded server"
+    )
+
+
+def redis_client(url: str, seconds: float) -> redis.Redis:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0))
+
+
+def server_info(client: redis.Redis) -> dict[str, Any]:
+    about: dict[str, Any] = client.info("server")
+    return about
+
+
+def valkey_version(about: dict[str, Any]) -> str:
+    # To old clients a Valkey of any version is Redis 7.2.4.
+    return str(about.get("valkey_version", about["redis_version"]))
+
+
+def postgres_version(url: str) -> str:
+    """The version of the server at `url`."""
+    import psycopg
+
+    with psycopg.connect(url, connect_timeout=CHECK_SECONDS) as connection:
+        return connection.info.parameter_status("server_version") or "unknown"

