@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from ratesim._lazy import lazy_exports
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Decision", "InvalidLimitError", "Limit", "Scenario", "recommend", "run", "sweep"]
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the application configures logging
 
 # The laboratory brings pandas and SimPy with it; a service that only limits should not wait for them.
 __getattr__ = lazy_exports(

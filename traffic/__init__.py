@@ -1,5 +1,7 @@
 """Where requests come from: traces, read from logs or made from recipes, and the clients that send them."""
 
+import logging
+
 from traffic.arrivals import MMPP, EdgeHerd, OnOff, Poisson, Steady
 from traffic.chunks import LogError
 from traffic.clients import open_loop
@@ -53,3 +55,5 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "ExponentialBackoff",
     "RespectRetryAfter",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the application configures logging

@@ -12,11 +12,12 @@ from ratesim._lazy import lazy_exports
 from ratesim.runtime.asyncio_runtime import AsyncioRuntime
 from ratesim.runtime.base import Future, Runtime, Task
 from ratesim.runtime.primitives import Event, Queue
+from ratesim.runtime.supervision import Supervisor
 
 if TYPE_CHECKING:
     from ratesim.runtime.simpy_runtime import SimRuntime
 
-__all__ = ["AsyncioRuntime", "Event", "Future", "Queue", "Runtime", "SimRuntime", "Task"]
+__all__ = ["AsyncioRuntime", "Event", "Future", "Queue", "Runtime", "SimRuntime", "Supervisor", "Task"]
 
 # A service that only limits, and a rule that only looks up, should not wait for SimPy.
 __getattr__ = lazy_exports(__name__, {"SimRuntime": "ratesim.runtime.simpy_runtime"})

@@ -57,7 +57,10 @@ class Charge(msgspec.Struct, frozen=True):
 
 
 class StorageHealth(msgspec.Struct, frozen=True):
-    """healthy, the seconds one round trip took, and what to know about it."""
+    """Whether a storage works; false also while the last round of one of its background tasks failed.
+
+    healthy; latency: seconds one round trip took; detail: what to know about it, as which background task failed and how.
+    """
 
     healthy: bool
     latency: float
@@ -69,6 +72,7 @@ class StorageStats(msgspec.Struct, frozen=True):
 
     memory_evictions: those that memory_limit was the reason of. harmful_evictions: those of a state that was not as good as
     new; cost_forgotten: what they gave back. restarts: states given up because another algorithm's request came.
+    background_failures: rounds of background tasks that ended in an error.
     """
 
     entries: int
@@ -82,6 +86,7 @@ class StorageStats(msgspec.Struct, frozen=True):
     cost_forgotten: float = 0.0
     expirations: int = 0
     restarts: int = 0
+    background_failures: int = 0
     errors: dict[str, int] = {}
 
 

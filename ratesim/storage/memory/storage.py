@@ -8,6 +8,7 @@ they are atomic on one event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -18,7 +19,7 @@ from typing import Self
 from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
-from ratesim.runtime import AsyncioRuntime, Runtime, Task
+from ratesim.runtime import AsyncioRuntime, Runtime, Supervisor, Task
 from ratesim.state import RateLimitState, decode
 from ratesim.storage.base import (
     DEFAULT_TTL,
@@ -39,6 +40,8 @@ from ratesim.storage.memory.persistence import COUNTER, JournalWriter, run_block
 from ratesim.storage.memory.rule_evaluator import RuleEvaluator
 
 __all__ = ["MemoryStorage"]
+
+logger = logging.getLogger(__name__)
 
 MOST_LIMITS = 4096  # whose deciding functions are kept
 
@@ -66,7 +69,8 @@ class MemoryStorage(RateLimitStorage):
         self._deciders: dict[Limit, DecideFn] = {}
         self.recovered = ""  # what `open` found on the disk
         self._journal_writer: JournalWriter | None = None
-        self._upkeep: Task | None = None
+        self.supervisor = Supervisor(self.runtime, logger)
+        self._upkeep: list[Task] = []
 
     @property
     def entries(self) -> OrderedDict[Hashable, Entry | Counter]:
@@ -79,14 +83,17 @@ class MemoryStorage(RateLimitStorage):
         ConfigurationError when another process has the directory; StorageError or SerializationError, which name the
         file, when what is there is damaged: it is left as it is.
         """
-        if self._upkeep is not None:
+        if self._upkeep:
             return self
         if self.config.persist_to_disk is not None:
             keeper = JournalWriter(self.config, self._entries, self._lock)
             self._recover(keeper)
             self._journal_writer = self._entries.change_log = keeper
             self._deciders.clear()  # those made before write to no journal
-        self._upkeep = self.runtime.spawn(self._maintain())
+        config, every = self.config, self.supervisor.every
+        self._upkeep = [self.runtime.spawn(every(config.cleanup_interval, "cleanup", self._drop_all_expired))]
+        if self._journal_writer is not None:
+            self._upkeep.append(self.runtime.spawn(every(config.fsync_interval, "journal sync", self._sync_journal)))
         return self
 
     def _recover(self, keeper: JournalWriter) -> None:
@@ -268,46 +275,41 @@ class MemoryStorage(RateLimitStorage):
     async def health_check(self) -> StorageHealth:
         keeper = self._journal_writer
         refusal = "" if keeper is None else keeper.journal.refusal
-        return StorageHealth(not refusal, 0.0, f"the journal {refusal}" if refusal else "in this process")
+        problems = [f"the journal {refusal}"] if refusal else []
+        if self.supervisor.problems:
+            problems.append(self.supervisor.problems)
+        return StorageHealth(not problems, 0.0, "; ".join(problems) or "in this process")
 
     async def close(self) -> None:
         """Stop what runs in the background and let the disk go, synced; the states stay readable."""
-        task, self._upkeep = self._upkeep, None
+        tasks, self._upkeep = self._upkeep, []
         with self._lock:
             keeper, self._journal_writer, self._entries.change_log = self._journal_writer, None, None
             self._deciders.clear()  # they may write to the journal
         try:
-            if task is not None:
+            for task in tasks:
                 task.cancel()
+            for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
         finally:
             if keeper is not None:
                 keeper.journal.close()
 
-    async def _maintain(self) -> None:
-        """Sync and compact the journal, and drop expired entries, each in its interval.
+    async def _sync_journal(self) -> None:
+        keeper = self._journal_writer
+        assert keeper is not None
+        await run_blocking(self.runtime, keeper.journal.sync)
+        if keeper.journal.needs_snapshot:
+            await self.supervisor.attempt("journal snapshot", keeper.snapshot, self.runtime)
 
-        All of it happens in slices, so that no decision waits for more than one of them.
-        """
-        config, runtime, keeper = self.config, self.runtime, self._journal_writer
-        sync_at = runtime.time() + config.fsync_interval
-        clean_at = runtime.time() + config.cleanup_interval
-        while True:
-            due = min(sync_at if keeper else clean_at, clean_at)
-            await runtime.sleep(due - runtime.time())
-            now = runtime.time()
-            if keeper is not None and now >= sync_at:
-                await run_blocking(runtime, keeper.journal.sync)
-                if keeper.journal.needs_snapshot:
-                    await keeper.snapshot(runtime)
-                sync_at = runtime.time() + config.fsync_interval
-            if now >= clean_at:
-                for keys in slices(self.keys()):  # copied, 8 bytes each: entries come and go meanwhile
-                    self.drop_expired(keys, now)
-                    await runtime.sleep(0)
-                self.keep_to_limit()
-                clean_at = runtime.time() + config.cleanup_interval
+    async def _drop_all_expired(self) -> None:
+        """Drop expired entries in slices, so that no decision waits for more than one of them."""
+        now = self.runtime.time()
+        for keys in slices(self.keys()):  # copied, 8 bytes each: entries come and go meanwhile
+            self.drop_expired(keys, now)
+            await self.runtime.sleep(0)
+        self.keep_to_limit()
 
     def keys(self) -> list[Hashable]:
         """The keys of all entries, as of now."""
@@ -347,4 +349,5 @@ class MemoryStorage(RateLimitStorage):
                 cost_forgotten=entries.cost_forgotten,
                 expirations=entries.expired,
                 restarts=self._rules.restarts,
+                background_failures=self.supervisor.failures,
             )

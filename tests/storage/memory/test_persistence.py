@@ -193,7 +193,7 @@ class Watched:
 
 
 def watch(kept: MemoryStorage) -> Watched:
-    keeper = kept._entries.keeper
+    keeper = kept._entries.change_log
     assert keeper is not None
     assert keeper.journal._log is not None
     watched = keeper.journal._log = Watched(keeper.journal._log)
@@ -242,3 +242,27 @@ async def test_the_sweep_runs_in_simulated_time_too() -> None:
     env.run(until=11.0)
     assert len(swept.entries) == 0
     assert (await swept.get_stats()).expirations == 2500
+
+
+async def test_a_failed_snapshot_is_shown_and_the_upkeep_goes_on(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storage(tmp_path, clock, fsync_interval=0.01) as kept:
+        writer = kept._journal_writer
+        assert writer is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(type(writer.journal), "needs_snapshot", True)
+            patch.setattr(writer, "snapshot", refused)
+            while (await kept.get_stats()).background_failures < 2:
+                await kept.runtime.sleep(0.005)
+            health = await kept.health_check()
+            assert not health.healthy
+            assert "journal snapshot" in health.detail
+            assert "No space left" in health.detail
+        monkeypatch.setattr(type(writer.journal), "needs_snapshot", True)
+        while not (await kept.health_check()).healthy:
+            await kept.runtime.sleep(0.005)
+
+
+async def refused(_: object) -> None:
+    raise OSError(28, "No space left on device")
