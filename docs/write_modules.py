@@ -1,7 +1,7 @@
 """Writes docs/modules.md: every package and module with the first line of its docstring.
 
-    python docs/write_modules.py          writes it (`make docs`)
-    python docs/write_modules.py --check  exits with 1 where it is stale (`make lint`)
+python docs/write_modules.py          writes it (`make docs`)
+python docs/write_modules.py --check  exits with 1 where it is stale (`make lint`)
 """
 
 from __future__ import annotations

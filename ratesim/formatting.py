@@ -76,7 +76,7 @@ def format_metric(name: str, value: object) -> str:
         return f"{value:,.0f} s"
     if name.startswith(("latency", "view_age")) or "busy" in name:
         return format_seconds(value)
-    if name.endswith(("admission", "denial", "excess")) or "utilisation" in name:
+    if name.endswith(("admission", "denial", "excess")) or "utilization" in name:
         return format_percent(value)
     return f"{value:.3f}" if name == "worst_start" else f"{value:.10g}" if value.is_integer() else f"{value:.4g}"
 

@@ -169,7 +169,7 @@ def test_notebooks_are_kept_without_outputs():
                 assert cell["execution_count"] is None, path.name
 
 
-def test_the_licence_is_the_declared_one():
+def test_the_license_is_the_declared_one():
     assert PYPROJECT["project"]["license"] == "Apache-2.0"
     text = (ROOT / "LICENSE").read_text()
     assert "Version 2.0, January 2004" in text

@@ -1,4 +1,8 @@
-"""Where requests come from: traces, read from logs or made from recipes, and the clients that send them."""
+"""Requests: traces, read from logs or made from recipes, and the clients that send them.
+
+The package knows nothing of rate limiting. A `Trace` is a batch of requests as columns; clients send it in simulated or in
+real time.
+"""
 
 import logging
 

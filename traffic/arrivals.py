@@ -1,4 +1,4 @@
-"""When requests come: arrival processes, each a small class that draws times.
+"""Arrival processes: each is a small class that draws the times of requests.
 
 A new process is one class with `times`; `Workload` takes any.
 """
@@ -17,16 +17,35 @@ class Arrivals(Protocol):
     """An arrival process."""
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
-        """Ascending arrival times in [start, start + duration], seconds; how many there are is drawn too."""
+        """Draw arrival times, and how many there are.
+
+        Parameters
+        ----------
+        duration : float
+            Seconds.
+        rng : numpy.random.Generator
+            The source of all draws.
+        start : float
+            The clock's time at the beginning, in seconds.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Ascending times in [start, start + duration], seconds.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Poisson:
-    """Independent arrivals at `rate` requests/s: what many clients who know nothing of each other add up to.
+    """Independent arrivals at `rate` requests/s: the sum of many clients that know nothing of each other.
 
-    The number in T seconds is Poisson distributed with mean rate * T and, given the number, the times are
-    uniform and independent (Ross, Introduction to Probability Models, section 5.3: "conditional distribution
-    of the arrival times").
+    The number in T seconds is Poisson distributed with mean rate * T. Given the number, the times are uniform and
+    independent (Ross, Introduction to Probability Models, section 5.3: "conditional distribution of the arrival times").
+
+    Attributes
+    ----------
+    rate : float
+        Mean rate in requests/s.
     """
 
     rate: float
@@ -35,13 +54,20 @@ class Poisson:
         _positive("Poisson", "rate", self.rate)
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        """Draw the number of arrivals, then their times."""
         _positive("Poisson", "duration", duration)
         return start + np.sort(rng.uniform(0.0, duration, rng.poisson(self.rate * duration)))
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """Arrivals exactly 1 / rate seconds apart, the first at the start: no bursts at all. Draws nothing."""
+    """Arrivals exactly 1 / rate seconds apart, the first at the start; no bursts and no randomness.
+
+    Attributes
+    ----------
+    rate : float
+        Requests/s.
+    """
 
     rate: float
 
@@ -49,6 +75,7 @@ class Steady:
         _positive("Steady", "rate", self.rate)
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        """Compute the times; draws nothing."""
         _positive("Steady", "duration", duration)
         times = np.arange(math.ceil(self.rate * duration)) / self.rate
         return start + times[times < duration]  # rate * duration may round up to one too many
@@ -56,12 +83,18 @@ class Steady:
 
 @dataclass(frozen=True, slots=True)
 class OnOff:
-    """Poisson arrivals at `rate` requests/s while on, none while off; phases are exponential, `on` and `off` seconds long
-    in the mean.
+    """Poisson arrivals while on, none while off; the lengths of both phases are exponential.
 
-    Begins in the long run: on with probability on / (on + off), which is also the share of `rate` that comes in the mean.
-    An interrupted Poisson process (A. Kuczura, The Interrupted Poisson Process as an Overflow Process, Bell System
-    Technical Journal 52, 1973). Clients who come and go, each at times of their own, are a `PerKey` of it.
+    The process begins in its stationary state: on with probability on / (on + off), which is also the mean share of `rate`.
+    It is an interrupted Poisson process (A. Kuczura, The Interrupted Poisson Process as an Overflow Process, Bell System
+    Technical Journal 52, 1973). Clients that come and go at times of their own are a `PerKey` of it.
+
+    Attributes
+    ----------
+    rate : float
+        Requests/s while on.
+    on, off : float
+        Mean length of a phase, in seconds.
     """
 
     rate: float
@@ -73,18 +106,25 @@ class OnOff:
             _positive("OnOff", name, getattr(self, name))
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        """Draw the phases, and the arrivals in each."""
         _positive("OnOff", "duration", duration)
         return start + _in_turns((self.rate, 0.0), (self.on, self.off), duration, rng)
 
 
 @dataclass(frozen=True, slots=True)
 class MMPP:
-    """Poisson arrivals at `quiet` requests/s, and at `busy` requests/s in bursts; phases are exponential, `quiet_for` and
-    `busy_for` seconds long in the mean. Begins in the long run.
+    """A Markov-modulated Poisson process of two states, quiet and busy, each of exponential length.
 
-    A Markov-modulated Poisson process of two states, with rate (quiet * quiet_for + busy * busy_for) / (quiet_for +
-    busy_for) in the mean. It fits the mean, the variance and the correlation in time of bursty traffic (H. Heffes, D. M.
-    Lucantoni, A Markov Modulated Characterization of Packetized Voice and Data Traffic, IEEE JSAC 4, 1986).
+    The process begins in its stationary state. Its mean rate is (quiet * quiet_for + busy * busy_for) / (quiet_for +
+    busy_for). It fits the mean, the variance and the correlation in time of bursty traffic (H. Heffes, D. M. Lucantoni, A
+    Markov Modulated Characterization of Packetized Voice and Data Traffic, IEEE JSAC 4, 1986).
+
+    Attributes
+    ----------
+    quiet, busy : float
+        Rate in each state, in requests/s.
+    quiet_for, busy_for : float
+        Mean length of a stay in each state, in seconds.
     """
 
     quiet: float
@@ -97,19 +137,31 @@ class MMPP:
             _positive("MMPP", name, getattr(self, name))
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        """Draw the stays in each state, and the arrivals in each stay."""
         _positive("MMPP", "duration", duration)
         return start + _in_turns((self.busy, self.quiet), (self.busy_for, self.quiet_for), duration, rng)
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeHerd:
-    """`size` requests at every edge of a window of `period` seconds, within `spread` seconds of it, and none between.
+    """Requests that crowd around the edges of windows of `period` seconds, with none between.
 
     Edges are the multiples of `period` on the clock of the times, where windows that are aligned to the epoch begin. The
-    share `before` of a herd (rounded to whole requests) comes in [edge - spread, edge), the rest in [edge, edge +
-    spread), uniformly: 0, the default, is cron jobs and pollers who all wake on the minute, 0.5 somebody who knows that a
-    fixed window admits its limit twice around an edge. Edges of which the herd would not fit between the start and
-    the end are left out. With `InTurn(n)` for keys every one of n keys asks size / n times at every edge.
+    share `before` of a herd, rounded to whole requests, comes in [edge - spread, edge). The rest comes in [edge, edge +
+    spread). Both are uniform. An edge is left out if its herd does not fit between the start and the end. With `InTurn(n)`
+    for keys, each of n keys sends size / n requests at every edge.
+
+    Attributes
+    ----------
+    period : float
+        Length of a window, in seconds.
+    size : int
+        Requests at each edge.
+    spread : float
+        Seconds on either side of an edge, at most half a period.
+    before : float
+        Share of a herd that comes before its edge. 0 models cron jobs and pollers that all wake on the minute; 0.5 models a
+        client that exploits the double limit of a fixed window around an edge.
     """
 
     period: float
@@ -128,6 +180,7 @@ class EdgeHerd:
             raise ValueError(f"EdgeHerd: before must be a share from 0 to 1, got {self.before:g}")
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        """Draw the herd of every edge that fits between the start and the end."""
         _positive("EdgeHerd", "duration", duration)
         early = round(self.before * self.size)
         end = start + duration
@@ -146,7 +199,7 @@ class EdgeHerd:
 def _in_turns(
     rates: tuple[float, float], stays: tuple[float, float], duration: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Poisson arrivals at one rate and the other by turns; `stays`: the mean of each turn, in the long run."""
+    """Draw Poisson arrivals of two states in turn; `stays` are the mean lengths, and the first state is stationary."""
     turn, at = int(rng.random() >= stays[0] / (stays[0] + stays[1])), 0.0
     times = [np.empty(0)]
     while at < duration:

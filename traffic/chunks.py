@@ -1,7 +1,7 @@
-"""A log file, plain, gzip or zstd, as blocks of whole lines of text, with bounds on what it may cost to read.
+"""A log file, plain, gzip or zstd, as blocks of whole lines of text, within bounds of memory and size.
 
-Compression is recognised by the file's first bytes and inflated as it is read: whatever the file claims or
-hides, some tens of megabytes are in memory at a time, and reading stops at `max_bytes` of inflated text.
+Compression is recognized by the file's first bytes, and inflated while the file is read. Whatever the file claims, only some
+tens of megabytes are in memory at a time. Reading stops at `max_bytes` of inflated text.
 """
 
 from __future__ import annotations
@@ -26,15 +26,33 @@ LINE_BYTES = BLOCK_BYTES
 
 
 class LogError(ValueError):
-    """A log that cannot be read: the message is one line that names the file and the remedy."""
+    """A log that cannot be read.
+
+    The message is one line that names the file and the remedy.
+    """
 
 
 def text_blocks(path: FilePath, max_bytes: int, progress: Progress | None = None) -> Iterator[str]:
-    """Yield the file's text, about 128 KiB at a time, each block ending where a line ends.
+    """Yield the file's text in blocks of about 128 KiB, each ending at the end of a line.
 
-    `progress` is told bytes read and bytes in all, both of the file as it is stored. Bytes that are not
-    UTF-8 come out as backslash escapes, which keeps different names different. Raises LogError if the file
-    cannot be opened, is damaged or cut short, or inflates to more than `max_bytes`.
+    Parameters
+    ----------
+    path : FilePath
+        The file.
+    max_bytes : int
+        Upper bound on the inflated size of a compressed file, in bytes.
+    progress : Progress, optional
+        Called with the bytes read and all bytes, both of the file as it is stored.
+
+    Yields
+    ------
+    str
+        Text. Bytes that are not UTF-8 become backslash escapes, so that different names stay different.
+
+    Raises
+    ------
+    LogError
+        If the file cannot be opened, is damaged or cut short, or inflates to more than `max_bytes`.
     """
     try:
         with open(path, "rb") as file:

@@ -1,6 +1,6 @@
 """Clients: coroutines that send the requests of a trace, in simulated or in real time.
 
-What they call (`send`) and what drives them (a runtime) are arguments, so the same coroutine runs as a SimPy
+The function that they call (`send`) and the runtime that drives them are arguments. So the same coroutine runs as a SimPy
 process and under asyncio.
 """
 
@@ -18,22 +18,33 @@ ROWS_AT_A_TIME = 1 << 16
 
 
 class Runtime(Protocol):
-    """What drives a client: a clock in seconds, a way to wait, a way to start something meanwhile."""
+    """What a client needs of its runtime: a clock, a way to wait, and a way to start a task."""
 
-    def time(self) -> float: ...
+    def time(self) -> float:
+        """Return the time in seconds."""
 
-    def sleep(self, seconds: float, /) -> Awaitable[Any]: ...
+    def sleep(self, seconds: float, /) -> Awaitable[Any]:
+        """Wait for so many seconds."""
 
-    def spawn(self, coroutine: Coroutine[Any, Any, Any], /) -> Any: ...
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], /) -> Any:
+        """Start a coroutine as a task of its own."""
 
 
 async def open_loop(trace: Trace, send: Send, runtime: Runtime) -> None:
-    """Send every request at its time, whatever became of those before: an open loop, the load of strangers.
+    """Send every request at its time, whatever became of those before: an open loop.
 
-    The trace's first request is due now, by the runtime's clock, and every other one as long after it as in
-    the trace. `send(i)` is spawned for row i, in order, and never waited for; requests due at one instant
-    share one sleep. Returns when the last one has been spawned. A send that fails is reported by the runtime
-    that runs it.
+    The trace's first request is due now, by the runtime's clock. Every other request is due as long after it as in the
+    trace. Requests due at one instant share one sleep. The function returns when the last request has been spawned. The
+    runtime reports a send that fails.
+
+    Parameters
+    ----------
+    trace : Trace
+        The requests.
+    send : Send
+        `send(i)` is spawned for row i, in order, and never waited for.
+    runtime : Runtime
+        The clock and the tasks.
     """
     start = reached = runtime.time()
     for first in range(0, len(trace), ROWS_AT_A_TIME):

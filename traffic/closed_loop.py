@@ -1,20 +1,19 @@
-"""Clients that react: what they ask depends on what they were answered. Users who wait for an answer and think, and
-clients who come again after a denial.
+"""Clients that react to their answers: closed-loop users, and clients that retry after a denial.
 
-All are `ReactiveClients`. They are given what drives them (a `Runtime`, simulated or real), what they call (`ask`) and a
-generator for their draws, and return the record of what they asked, which fills while they run:
+All are `ReactiveClients`. They get a `Runtime` (simulated or real), a function to call (`ask`) and a generator for their
+draws. They return the log of their requests, which fills while they run:
 
-    asked = ClosedLoop(users=50, think=Exponential(2.0), duration=60.0).start(runtime, ask, rng)
-    env.run()                     # or whatever runs the runtime
-    trace = asked.trace()         # every attempt is a request of its own
+    log = ClosedLoopClients(users=50, think=Exponential(2.0), duration=60.0).start(runtime, ask, rng)
+    env.run()                   # or whatever runs the runtime
+    trace = log.trace()         # every attempt is a request of its own
 
-`ask(key, cost, session, attempt)` is awaited for every attempt; its answer has `allowed` and `retry_after`, as a
-decision of a rate limiter has. Call number n of it (from 0) is row n of the record, so that an ask which counts its
-calls and keeps its answers can have them scored against the trace. What cannot be answered (a server that is away) is for
-`ask` to turn into an answer: an exception ends the client that asked, and is reported by the runtime.
+`ask(key, cost, session, attempt)` is awaited for every attempt. Its answer has `allowed` and `retry_after`, as the decision
+of a rate limiter has. Call number n of it (from 0) is row n of the log, so that an `ask` that counts its calls and keeps its
+answers can have them scored against the trace. `ask` must turn a failure, such as a server that is down, into an answer. An
+exception ends the client, and the runtime reports it.
 
-Draws belong to the user or the request and to the attempt, not to the order of events: candidates that are
-compared with the same seed meet the same clients.
+Draws belong to the user or the request and to the attempt, not to the order of events. So candidates that are compared with
+the same seed meet the same clients.
 """
 
 from __future__ import annotations
@@ -48,45 +47,48 @@ __all__ = [
 
 
 class Response(Protocol):
-    """What an `ask` comes to. retry_after: seconds until asking again may help, inf for never; read when denied."""
+    """The answer to one attempt."""
 
     @property
-    def allowed(self) -> bool: ...
+    def allowed(self) -> bool:
+        """Whether the request was admitted."""
 
     @property
-    def retry_after(self) -> float: ...
+    def retry_after(self) -> float:
+        """Seconds until a retry may succeed, inf for never; read only after a denial."""
 
 
 class SendFn(Protocol):
-    """Asks for `cost` on behalf of a key, an index into the clients' `keys`; attempt counts from 1."""
+    """Sends a request of `cost` for a key, an index into the clients' `keys`; attempts count from 1."""
 
-    def __call__(self, key: int, cost: float, session: int, attempt: int, /) -> Awaitable[Response]: ...
+    def __call__(self, key: int, cost: float, session: int, attempt: int, /) -> Awaitable[Response]:
+        """Send one attempt, and wait for its answer."""
 
 
 class ReactiveClients(Protocol):
-    """Clients that react, all those of one run."""
+    """All clients of one run, which react to their answers."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The names of all keys that may ask."""
+        """The names of all keys that may occur."""
 
     def start(self, runtime: Runtime, ask: SendFn, rng: np.random.Generator) -> RequestLog:
-        """Spawn the clients and return, at once, the record of what they ask. Draws from rng only here."""
+        """Spawn the clients, and return the log of their requests at once; `rng` is used only here."""
 
 
 class Think(Protocol):
     """A distribution of the time between an answer and the user's next request."""
 
     def seconds(self, uniform: float) -> float:
-        """A think time, seconds, from a uniform number in (0, 1)."""
+        """Map a uniform number in (0, 1) to a think time in seconds."""
 
     def first(self, uniform: float) -> float:
-        """How long until a user who is seen at some moment of thinking asks, seconds."""
+        """Map a uniform number in (0, 1) to the rest of the think time of a user observed at a random moment, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """Think times that are exponential with this mean, seconds: at every moment a user may be about to ask."""
+    """Exponential think times with this mean in seconds, which have no memory."""
 
     mean: float
 
@@ -94,15 +96,17 @@ class Exponential:
         _positive("Exponential", "mean", self.mean)
 
     def seconds(self, uniform: float) -> float:
+        """Invert the exponential distribution."""
         return -self.mean * math.log(uniform)
 
     def first(self, uniform: float) -> float:
+        """Equal `seconds`, because the distribution has no memory."""
         return self.seconds(uniform)  # it has no memory
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Think times of exactly so many seconds: pollers. They begin out of step."""
+    """Think times of exactly so many seconds: pollers, which begin out of step."""
 
     think: float
 
@@ -110,20 +114,37 @@ class Constant:
         _positive("Constant", "think", self.think)
 
     def seconds(self, uniform: float) -> float:
+        """Return the think time."""
         return self.think
 
     def first(self, uniform: float) -> float:
+        """Spread the first requests over one think time."""
         return self.think * uniform
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoopClients:
-    """Users who ask, wait for the answer, think, and ask again, for `duration` seconds: a load that a slow server slows.
+    """Users that send, wait for the answer, think, and send again: a load that a slow server slows down.
 
-    A denial is an answer, too; with a `retry` policy it is first tried again. Nothing is asked from the end on.
-    Each user is a session and, unless there are fewer `tenants`, a key; user u belongs to tenant u modulo `tenants`.
-    All begin in thought. N users who think Z seconds in the mean and are answered in R ask N / (R + Z) times a second
-    (the interactive response time law: Lazowska et al., Quantitative System Performance, 1984, section 3.5).
+    A denial is an answer, too; with a `retry` policy it is retried first. Nothing is sent after the end. Each user is a
+    session and, unless there are fewer `tenants`, a key; user u belongs to tenant u modulo `tenants`. All users begin in
+    thought. N users that think for Z seconds and are answered in R, both in the mean, send N / (R + Z) requests/s (the
+    interactive response time law: Lazowska et al., Quantitative System Performance, 1984, section 3.5).
+
+    Attributes
+    ----------
+    users : int
+        Number of users.
+    think : Think
+        The distribution of think times.
+    duration : float
+        Seconds.
+    cost : float
+        Cost of each request.
+    tenants : int or None
+        Number of keys; None for as many as users.
+    retry : Retry or None
+        Policy after a denial; None to think at once.
     """
 
     users: int
@@ -144,9 +165,11 @@ class ClosedLoopClients:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The names of the tenants."""
         return Uniform(self.tenants or self.users).names()
 
     def start(self, runtime: Runtime, ask: SendFn, rng: np.random.Generator) -> RequestLog:
+        """Spawn one task for each user."""
         keys = self.keys
         asked = RequestLog(keys, Provenance(source=repr(self)))
         asking = _Asking(runtime, ask, asked, self.retry, Draws.of(rng), runtime.time() + self.duration)
@@ -168,9 +191,16 @@ class ClosedLoopClients:
 
 @dataclass(frozen=True, slots=True)
 class RetryingClients:
-    """The requests of a trace, each at its time whatever became of others, and again as `retry` says when denied.
+    """The requests of a trace, each at its time, and again as `retry` says when denied.
 
-    The first attempt at row i is made as in an open loop (`open_loop`); `Asked.request` is i for all attempts at it.
+    The first attempt at row i is made as in an open loop (`open_loop`). `RequestLog.request` is i for all attempts at row i.
+
+    Attributes
+    ----------
+    trace : Trace
+        The first attempts.
+    retry : Retry
+        Policy after a denial.
     """
 
     trace: Trace
@@ -178,9 +208,11 @@ class RetryingClients:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The keys of the trace."""
         return self.trace.keys
 
     def start(self, runtime: Runtime, ask: SendFn, rng: np.random.Generator) -> RequestLog:
+        """Spawn the open loop of first attempts."""
         trace = self.trace
         asked = RequestLog(trace.keys, trace.provenance.noted(f"denied requests asked again: {self.retry}"))
         asking = _Asking(runtime, ask, asked, self.retry, Draws.of(rng))
@@ -194,7 +226,7 @@ class RetryingClients:
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """How every client of a run asks: keeps the record, and comes again as the policy says, before the end."""
+    """Shared by the clients of a run: sends, logs, and retries as the policy says, before the end."""
 
     runtime: Runtime
     ask: SendFn
@@ -207,7 +239,7 @@ class _Asking:
         return self.runtime.time() + wait < self.end
 
     async def until_allowed(self, key: int, cost: float, session: int, request: int, purpose: tuple[int, ...]) -> None:
-        """Ask, and again while denied; draw by `purpose` and the attempt."""
+        """Send, and again while denied; draws belong to `purpose` and the attempt."""
         for attempt in count(1):
             self.asked.add(self.runtime.time(), key, cost, session, attempt, request)
             answer = await self.ask(key, cost, session, attempt)

@@ -1,4 +1,4 @@
-"""The columns of a trace, and what each may hold: its type, or a TraceError that names the column."""
+"""The columns of a trace, checked: each function returns the column in its type, or raises a TraceError that names it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from traffic.provenance import TraceError
 
 
 class Columns(NamedTuple):
-    """Requests in order of time, as the columns of a `Trace`, all of the same length."""
+    """The columns of a `Trace`, in order of time, all of the same length."""
 
     time: NDArray[np.float64]
     key: NDArray[np.int64]
@@ -39,6 +39,7 @@ def _column(name: str, values: ArrayLike, n: int | None) -> NDArray[Any]:
 
 
 def reals(name: str, values: ArrayLike, n: int | None) -> NDArray[np.float64]:
+    """Return finite numbers as float64, of length n if n is given."""
     column = _column(name, values, n).astype(np.float64, copy=False)
     if not np.isfinite(column).all():
         raise TraceError(f"{name}: row {int(np.argmin(np.isfinite(column)))} is not a finite number")
@@ -46,6 +47,7 @@ def reals(name: str, values: ArrayLike, n: int | None) -> NDArray[np.float64]:
 
 
 def integers(name: str, values: ArrayLike, n: int) -> NDArray[np.int64]:
+    """Return n whole numbers as int64."""
     column = _column(name, values, n)
     if n and column.dtype.kind == "f":
         raise TraceError(f"{name}: must be whole numbers, got {column.dtype}")
@@ -53,6 +55,7 @@ def integers(name: str, values: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def indices(name: str, values: ArrayLike, n: int, names: int) -> NDArray[np.int64]:
+    """Return n indices into `names` names as int64."""
     column = integers(name, values, n)
     if n and not 0 <= column.min() <= column.max() < names:
         raise TraceError(f"{name}: must be an index into {names} names, got {column.min()} to {column.max()}")
@@ -60,6 +63,7 @@ def indices(name: str, values: ArrayLike, n: int, names: int) -> NDArray[np.int6
 
 
 def codes(name: str, values: ArrayLike, n: int) -> NDArray[np.uint16]:
+    """Return n status codes, from 100 to 999 or 0 for none, as uint16."""
     column = integers(name, values, n)
     bad = (column != 0) & ((column < 100) | (column > 999))
     if bad.any():
@@ -68,6 +72,7 @@ def codes(name: str, values: ArrayLike, n: int) -> NDArray[np.uint16]:
 
 
 def check_names(column: str, names: tuple[str, ...]) -> None:
+    """Raise TraceError unless the names are distinct texts."""
     if not all(isinstance(name, str) for name in names):
         raise TraceError(f"{column}: names must be text")
     if len(set(names)) != len(names):

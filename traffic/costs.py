@@ -1,4 +1,4 @@
-"""What a request costs: distributions of costs, each a small class that draws them.
+"""Distributions of the cost of a request: each is a small class that draws costs.
 
 A new distribution is one class with `draw`; `Workload` takes any.
 """
@@ -16,9 +16,17 @@ __all__ = ["Lognormal"]
 
 @dataclass(frozen=True, slots=True)
 class Lognormal:
-    """Costs with this mean, sigma the standard deviation of their logarithm: most are below the mean, few are far above.
+    """Lognormal costs: most are below the mean, few are far above.
 
-    Sizes of requests and answers are such, prompts in tokens among them; a sigma of 1 has its 99th percentile at 6.2 means.
+    Sizes of requests and answers are lognormal, prompts in tokens among them. With a sigma of 1 the 99th percentile is 6.2
+    times the mean.
+
+    Attributes
+    ----------
+    mean : float
+        Mean cost.
+    sigma : float
+        Standard deviation of the logarithm of the cost.
     """
 
     mean: float
@@ -31,4 +39,5 @@ class Lognormal:
                 raise ValueError(f"Lognormal: {name} must be a positive finite number, got {value:g}")
 
     def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw the costs of `size` independent requests."""
         return rng.lognormal(math.log(self.mean) - self.sigma**2 / 2, self.sigma, size)

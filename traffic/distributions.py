@@ -1,7 +1,7 @@
-"""Random numbers that belong to what they are for (this user's third pause), not to the order in which they are drawn.
+"""Random numbers that belong to their purpose (this user's third pause), not to the order in which they are drawn.
 
-Clients that react draw while a simulation runs, in an order that depends on the answers. So that two simulations of
-the same clients give each of them the same luck, a draw is a hash of what it is for and of a seed.
+Clients that react draw while a simulation runs, in an order that depends on the answers. A draw is therefore a hash of its
+purpose and a seed. So two simulations of the same clients give each client the same luck.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Draws:
 
     @classmethod
     def of(cls, rng: np.random.Generator) -> Draws:
-        """With a seed drawn from a generator; all that is drawn from it."""
+        """Draw a seed from a generator; it is the only draw from it."""
         return cls(int(rng.integers(1 << 64, dtype=np.uint64)))
 
     def uniform(self, *purpose: int) -> float:
-        """A uniform number in (0, 1) for these whole numbers alone.
+        """Return a uniform number in (0, 1) that depends on these whole numbers alone.
 
-        Each is mixed in by a step of splitmix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators,
-        OOPSLA 2014; its increment is the golden ratio of 2**64).
+        Each number is mixed in by a step of splitmix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number
+        Generators, OOPSLA 2014; its increment is the golden ratio of 2**64).
         """
         x = self.seed
         for number in purpose:

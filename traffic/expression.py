@@ -1,7 +1,7 @@
-"""An Expression is arithmetic over columns of numbers, as a person writes it: `ContextTokens + 3 * GeneratedTokens`.
+"""Arithmetic over columns of numbers, as a person writes it: `ContextTokens + 3 * GeneratedTokens`.
 
-It is read by Python's own parser and kept only if it consists of names, numbers, + - * / and parentheses; it is
-evaluated by numpy, node by node. Nothing of it is ever executed as Python.
+Python's own parser reads the text. It is kept only if it consists of names, numbers, + - * / and parentheses. numpy
+evaluates it, node by node. Nothing of it is ever executed as Python.
 """
 
 from __future__ import annotations
@@ -35,15 +35,18 @@ REMEDY = "use names of columns, numbers, + - * / and parentheses"
 
 
 class ExpressionError(ValueError):
-    """Text that is no arithmetic over columns: the message is one line that quotes it."""
+    """Text that is no arithmetic over columns.
+
+    The message is one line that quotes it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
     """Arithmetic over the columns in `names`, in order of appearance.
 
-    A dotted name, "usage.tokens", is the name of a column like any other. Make one with `parse`, or with `column`
-    for a column whose name is no Python name.
+    A dotted name, "usage.tokens", is the name of a column like any other. Make one with `parse`, or with `column` for a
+    column whose name is no Python name.
     """
 
     text: str
@@ -52,7 +55,10 @@ class Expression:
 
     @classmethod
     def parse(cls, text: str) -> Expression:
-        """Read an expression. Raises ExpressionError if it is anything but names, numbers, + - * / and ( )."""
+        """Read an expression.
+
+        Raises ExpressionError for anything but names, numbers, + - * / and parentheses.
+        """
         if len(text) > MAX_CHARACTERS:
             raise ExpressionError(f"an expression of {len(text)} characters is too long; use {MAX_CHARACTERS} at most")
         if not ALLOWED.fullmatch(text):
@@ -70,13 +76,24 @@ class Expression:
 
     @classmethod
     def column(cls, name: str) -> Expression:
-        """The column of this name, whatever characters are in it."""
+        """Make the expression of one column, whatever characters are in its name."""
         return cls(name, (name,), ast.Name(name))
 
     def __call__(self, columns: Mapping[str, Column], n: int) -> Column:
-        """The value in each of n rows; `columns` has one of length n for each of `names`.
+        """Evaluate the expression in each of n rows.
 
-        Follows IEEE 754: a division by zero gives an infinity or nan, which is the caller's to refuse.
+        Parameters
+        ----------
+        columns : Mapping[str, Column]
+            A column of length n for each of `names`.
+        n : int
+            Number of rows.
+
+        Returns
+        -------
+        Column
+            The values, shape (n,). They follow IEEE 754: a division by zero gives an infinity or nan, which the caller
+            refuses.
         """
         with np.errstate(all="ignore"):
             value = np.asarray(_value(self._root, columns), np.float64)

@@ -1,10 +1,9 @@
 """Live replay of a trace against something real under asyncio, free of coordinated omission.
 
-A load generator that waits for a slow answer before it sends the next request measures only as many slow
-answers as it has connections: it coordinates with the server to omit the rest (Gil Tene, "How NOT to Measure
-Latency", 2013). Here requests are sent when the trace says, and latency counts from when a request *should*
-have been sent: what a client who asks at that moment would see, including the time that the replayer itself
-kept it waiting.
+A load generator that waits for a slow answer before it sends the next request measures only as many slow answers as it has
+connections. It coordinates with the server to omit the rest (Gil Tene, "How NOT to Measure Latency", 2013). Here requests
+are sent when the trace says. Latency counts from the moment at which a request *should* have been sent: the latency that a
+client at that moment would see, including the time for which the replayer itself kept it waiting.
 """
 
 from __future__ import annotations
@@ -32,12 +31,28 @@ BURST = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveResult:
-    """What a replay saw, one entry per row of the trace. Times are seconds since it began, by perf_counter.
+    """The outcome of a replay, one entry per row of the trace.
 
-    intended   when the request was due         started   when `send` began        finished   when it ended
-    results    what `send` returned, or the exception that it raised               failed     whether it
-    raised errors     how many requests raised what, by the exception's type name
-    held_back  how many requests were due while `max_in_flight` others were under way, and so started late
+    Times are seconds since the replay began, by perf_counter.
+
+    Attributes
+    ----------
+    intended : NDArray[np.float64]
+        When each request was due.
+    started : NDArray[np.float64]
+        When `send` began.
+    finished : NDArray[np.float64]
+        When `send` ended.
+    results : list
+        The return value of `send`, or the exception that it raised.
+    failed : NDArray[np.bool_]
+        Whether `send` raised.
+    errors : dict[str, int]
+        Number of failed requests by the exception's type name.
+    held_back : int
+        Requests that were due while `max_in_flight` others were under way, and therefore started late.
+    max_in_flight : int
+        The bound on requests under way.
     """
 
     intended: NDArray[np.float64]
@@ -51,20 +66,20 @@ class LiveResult:
 
     @property
     def latency(self) -> NDArray[np.float64]:
-        """Seconds from the intended start to the end: what a client sees."""
+        """Seconds from the intended start to the end: the latency that a client sees."""
         return self.finished - self.intended
 
     @property
     def service(self) -> NDArray[np.float64]:
-        """Seconds from the actual start to the end: what a coordinated generator would report."""
+        """Seconds from the actual start to the end: the latency that a coordinated generator would report."""
         return self.finished - self.started
 
     @property
     def lateness(self) -> dict[str, float]:
-        """How late requests were sent, seconds: quantiles p50, p99 and the max.
+        """Give the quantiles p50 and p99 and the maximum of how late requests were sent, in seconds.
 
-        The drift of the replayer itself. Where it is not small beside `latency`, the replayer was too slow
-        (or `max_in_flight` too small) and the latencies are its own.
+        It is the drift of the replayer itself. If it is not small beside `latency`, the replayer was too slow (or
+        `max_in_flight` too small), and the latencies are its own.
         """
         late = self.started - self.intended
         if not len(late):
@@ -81,12 +96,34 @@ async def replay(
     max_in_flight: int = 10_000,
     progress: Callable[[int, int], None] | None = None,
 ) -> LiveResult:
-    """Call `send(i)` for every row i when due, `speed` times as fast as in the trace; wait for all to end.
+    """Call `send(i)` for every row i when it is due, and wait for all calls to end.
 
-    No request waits for another, up to `max_in_flight` at a time; one that is due beyond that starts when a
-    place is free, its latency still counted from when it was due, and `held_back` counts it. An exception of
-    `send` is a result; cancelling the replay cancels what is under way. `progress(done, in_all)` is called
-    after every request. Raises ValueError if speed or max_in_flight is not positive.
+    No request waits for another, up to `max_in_flight` at a time. A request that is due beyond that starts when a place is
+    free. Its latency still counts from the moment when it was due, and `held_back` counts it. Canceling the replay cancels
+    the requests under way.
+
+    Parameters
+    ----------
+    trace : Trace
+        The requests.
+    send : Send
+        Sends row i. An exception that it raises is a result.
+    speed : float
+        How many times as fast as in the trace.
+    max_in_flight : int
+        Bound on requests under way.
+    progress : Callable[[int, int], None], optional
+        Called with the number done and the number of all, after every request.
+
+    Returns
+    -------
+    LiveResult
+        Times and results by row.
+
+    Raises
+    ------
+    ValueError
+        If speed or max_in_flight is not positive.
     """
     if not (np.isfinite(speed) and speed > 0):
         raise ValueError(f"speed must be a positive finite number, got {speed:g}")
@@ -109,7 +146,7 @@ async def replay(
         try:
             results[i] = await send(i)
         # What the system under test does is a result, also that it cancels itself. If it is the replay that
-        # is cancelled, this task ends here and the task group raises on.
+        # is canceled, this task ends here and the task group raises on.
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             results[i], failed[i] = error, True
             errors[type(error).__name__] += 1

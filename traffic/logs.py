@@ -1,4 +1,4 @@
-"""`read_log` turns a log on disk into a Trace: access logs, csv, JSON lines, any registered format; plain, gzip or zstd."""
+"""`read_log` turns a log on disk into a `Trace`: access logs, csv, JSON lines; plain, gzip or zstd."""
 
 from __future__ import annotations
 
@@ -31,43 +31,62 @@ def read_log(
     max_bytes: int = 8 << 30,
     progress: Progress | None = None,
 ) -> Trace:
-    """Read a log.
+    """Read a log as a trace of one request per line that parses.
 
-    key        what a limit counts: a field, or several joined ("client+endpoint"). Of an access log "client" (the
-               host; the default), "user", "method", "endpoint" (the path without its query), "status", "session", and
-               of a combined one also "referrer" and "agent"; of a csv file any column; of JSON lines any field, also by
-               a path ("user.id"). Without one, csv and JSON lines have the single key "all"
-    format     a name in READERS; None chooses the one that understands most of the first lines, or goes by the
-               file's name
-    time       the column or field of the time in csv and JSON lines; None takes one called time, timestamp,
-               @timestamp, ts or datetime, in any case
-    time_unit  what it holds: "s", "ms", "us" or "ns" since the epoch, or "iso" (ISO 8601 text, in UTC if it names no
-               offset); None decides by the first lines: text, or the unit by which times from 1973 on are plausible
-    cost       what a request takes from the limit: a column or field, or + - * / over several and numbers, such as
-               "ContextTokens+GeneratedTokens"; of an access log "size" (bytes answered). None is 1 each
-    status     the column or field in csv and JSON lines of what was answered (429 and so on); None takes one called status,
-               status_code or code, in any case; access logs have their own
-    max_bytes  refuse a compressed log that inflates to more; a plain one may have any size
-    progress   called now and then with (bytes done, bytes in all) of the file as it is stored
+    Times are as stamped (whole seconds in access logs, see `Trace.spread`), with their offsets applied. Lines out of order
+    are sorted. Endpoints of access logs are "METHOD /first-segment"; after the first 256 distinct ones every further one is
+    "other". Sessions are pairs of client and user agent in a combined log, clients in a common one, and keys elsewhere. The
+    provenance counts lines (without the header of a csv file), keeps the first three that did not parse, and notes what was
+    done. Lines of csv and JSON lines do not parse if their time, or a field of the cost, is missing or unreadable. An empty
+    field of the key is "-". Every request is demand, whatever its answer: a request that was answered 429 is in the trace
+    like any other. The provenance notes how many there are. A 429 without a cost gets the mean cost of its key's requests
+    that were not refused.
 
-    The trace has one request per line that parses, time as stamped (whole seconds in access logs, offset honoured;
-    see `Trace.spread`); out-of-order lines are sorted. Endpoints of access logs are "METHOD /first-segment";
-    after the first 256 distinct ones every further one is "other". Sessions are the reader's business: pairs
-    of client and user agent in a combined log, clients in a common one, keys elsewhere. `origin` counts lines (not the
-    header of a csv file), keeps the first three that did not parse, and says what was done. Lines of csv and JSON lines
-    do not parse if their time, or a field of the cost, is missing or unreadable; an empty field of the key is "-".
-    Every request is demand, whatever was answered: one that was answered 429 is in the trace like any other, `origin` notes
-    how many there are, and where it has no cost it gets the mean of those of its key that were not refused.
+    Parameters
+    ----------
+    path : FilePath
+        The log.
+    key : str, optional
+        The field that a limit counts by, or several joined ("client+endpoint"). Of an access log: "client" (the host; the
+        default), "user", "method", "endpoint" (the path without its query), "status", "session", and of a combined one also
+        "referrer" and "agent". Of a csv file any column; of JSON lines any field, also by a path ("user.id"). Without one,
+        csv and JSON lines have the single key "all".
+    format : str, optional
+        A name in READERS. None chooses the format that understands most of the first lines, or goes by the file's name.
+    time : str, optional
+        The column or field of the time in csv and JSON lines. None takes one called time, timestamp, @timestamp, ts or
+        datetime, in any case.
+    time_unit : {"s", "ms", "us", "ns", "iso"}, optional
+        The unit of the time since the epoch, or "iso" (ISO 8601 text, in UTC if it names no offset). None decides by the
+        first lines: text, or the unit by which times from 1973 on are plausible.
+    cost : str, optional
+        The cost of a request: a column or field, or + - * / over several and numbers, such as
+        "ContextTokens+GeneratedTokens"; of an access log "size" (bytes answered). None is 1 each.
+    status : str, optional
+        The column or field of the status code (429 and so on) in csv and JSON lines. None takes one called status,
+        status_code or code, in any case. Access logs have their own.
+    max_bytes : int
+        Refuse a compressed log that inflates to more bytes. A plain log may have any size.
+    progress : Progress, optional
+        Called now and then with the bytes done and all bytes of the file as it is stored.
 
-    Raises LogError, one line that names the file and the remedy, if the log cannot be opened, is empty, damaged or
-    too large, has no line that parses or not the fields asked for (it names those known), or, with the number of
-    the line, if a cost is negative or not finite.
+    Returns
+    -------
+    Trace
+        The requests, sorted by time.
+
+    Raises
+    ------
+    LogError
+        If the log cannot be opened, is empty, damaged or too large, has no line that parses, or lacks a field that was asked
+        for (it names the known ones); or, with the number of the line, if a cost is negative or not finite. The message is
+        one line that names the file and the remedy.
     """
     if format is not None and format not in READERS:
         raise LogError(f"{path}: unknown format {format!r}; the formats known are {', '.join(READERS)}")
     if time_unit is not None and time_unit not in TIME_UNITS:
         raise LogError(f"{path}: unknown time_unit {time_unit!r}; the units known are {', '.join(TIME_UNITS)}")
-    wish = FieldSelection(key, time, time_unit, cost, status)
+    selection = FieldSelection(key, time, time_unit, cost, status)
     blocks = (_split(block) for block in text_blocks(path, max_bytes, progress))
     rows = Rows()
     for first in blocks:
@@ -78,8 +97,8 @@ def read_log(
         rows.line += len(first)
     else:
         raise LogError(f"{path}: is empty; name a log that has lines")
-    name = format or _sniff(path, first, wish)
-    reader = READERS[name](wish)
+    name = format or _sniff(path, first, selection)
+    reader = READERS[name](selection)
     try:
         for lines in chain([first], blocks):
             reader.read(lines, rows)
@@ -103,10 +122,10 @@ def _split(block: str) -> list[str]:
     return lines
 
 
-def _sniff(path: FilePath, lines: list[str], wish: FieldSelection) -> str:
-    """The name of the format that understands most of the first lines; if none does, by the file's name."""
+def _sniff(path: FilePath, lines: list[str], selection: FieldSelection) -> str:
+    """Choose the format that understands most of the first lines; if none does, go by the file's name."""
     sample = lines[:SNIFFED_LINES]
-    understood = {name: sum(map(reader(wish).recognises, sample)) for name, reader in READERS.items()}
+    understood = {name: sum(map(reader(selection).recognizes, sample)) for name, reader in READERS.items()}
     name = max(understood, key=understood.__getitem__)
     if not understood[name]:
         plain = fspath(path).removesuffix(".gz").removesuffix(".zst")

@@ -1,8 +1,8 @@
-"""When requests come where their rate follows the clock: arrival processes (see `arrivals.py`) of a day, and of a crowd.
+"""Arrival processes whose rate follows the clock: a day, and a flash crowd (see `arrivals.py` for the others).
 
-Both are Poisson processes with a rate that varies, drawn by thinning: candidates come at the highest rate, and each stays
-with the probability rate / highest (P. A. W. Lewis, G. S. Shedler, Simulation of Nonhomogeneous Poisson Processes by
-Thinning, Naval Research Logistics Quarterly 26, 1979). Their clock begins at the start, wherever that is.
+Both are non-homogeneous Poisson processes, drawn by thinning. Candidates come at the highest rate, and each stays with the
+probability rate / highest (P. A. W. Lewis, G. S. Shedler, Simulation of Nonhomogeneous Poisson Processes by Thinning, Naval
+Research Logistics Quarterly 26, 1979). Their clock begins at the start of the workload.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ __all__ = ["Diurnal", "FlashCrowd"]
 
 @dataclass(frozen=True, slots=True)
 class Diurnal:
-    """Night and day: `rate` * (1 - amplitude * cos(2 pi t / day)) requests/s, so it begins at its lowest.
+    """Night and day: `rate` * (1 - amplitude * cos(2 pi t / day)) requests/s, which begins at its lowest.
 
-    rate: the mean over whole days. amplitude: a share from 0 to 1; of 0.5 the day's highest rate is three times its lowest.
-    day: seconds.
+    Attributes
+    ----------
+    rate : float
+        Mean over whole days, in requests/s.
+    amplitude : float
+        A share from 0 to 1. With 0.5 the day's highest rate is three times its lowest.
+    day : float
+        Length of the day, in seconds.
     """
 
     rate: float
@@ -37,6 +43,8 @@ class Diurnal:
             raise ValueError(f"Diurnal: amplitude must be a share from 0 to 1, got {self.amplitude:g}")
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        """Draw candidates at the highest rate, and thin them."""
+
         def share(t: NDArray[np.float64]) -> NDArray[np.float64]:
             return (1.0 - self.amplitude * np.cos(2.0 * math.pi * t / self.day)) / (1.0 + self.amplitude)
 
@@ -45,11 +53,21 @@ class Diurnal:
 
 @dataclass(frozen=True, slots=True)
 class FlashCrowd:
-    """`rate` requests/s, until a crowd comes `at` seconds after the start that asks `surge` times as often in all.
+    """A steady rate until a crowd comes that raises it `surge` times.
 
-    It grows in a straight line for `ramp` seconds, stays for `hold` and fades in a straight line for `fade`: the three
-    phases of I. Ari, B. Hong, E. L. Miller, S. A. Brandt, D. D. E. Long, Managing Flash Crowds on the Internet (MASCOTS
-    2003).
+    The crowd grows linearly for `ramp` seconds, stays for `hold` and fades linearly for `fade`: the three phases of I. Ari,
+    B. Hong, E. L. Miller, S. A. Brandt, D. D. E. Long, Managing Flash Crowds on the Internet (MASCOTS 2003).
+
+    Attributes
+    ----------
+    rate : float
+        Requests/s without the crowd.
+    surge : float
+        The peak rate as a multiple of `rate`.
+    at : float
+        Seconds from the start until the crowd comes.
+    ramp, hold, fade : float
+        Length of each phase, in seconds.
     """
 
     rate: float
@@ -67,6 +85,7 @@ class FlashCrowd:
             raise ValueError(f"FlashCrowd: at must be a finite number of seconds >= 0, got {self.at:g}")
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
+        """Draw candidates at the peak rate, and thin them."""
         turns = np.cumsum([self.at, self.ramp, self.hold, self.fade])
 
         def share(t: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Where a trace comes from, and what is wrong with one that cannot be."""
+"""The history of a trace, and the error of a trace that cannot be made."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ from dataclasses import dataclass, replace
 
 
 class TraceError(ValueError):
-    """A trace that cannot be: the message is one line that names the column, the argument or the file."""
+    """A trace that cannot be made.
+
+    The message is one line that names the column, the argument or the file.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The history of a trace: what it was read or made from, what was lost, and what was done to it since.
+    """The history of a trace: its source, the lines that were lost, and the operations since.
 
-    `lines` are the non-blank lines of the source, `parsed + skipped` of them; a trace that was not read from
-    a file has none. `examples` are the first three lines that did not parse, at most 200 characters each and
-    safe to print. `notes` are short phrases in the order in which things were done ("cut to ...", "speed 4",
-    "scale 8").
+    Attributes
+    ----------
+    source : str
+        The file, or the recipe.
+    lines : int
+        Non-blank lines of the source, `parsed + skipped`; 0 for a trace that was not read from a file.
+    parsed, skipped : int
+        Lines that became requests, and lines that did not.
+    examples : tuple[str, ...]
+        The first three lines that did not parse, at most 200 characters each and safe to print.
+    notes : tuple[str, ...]
+        Short phrases in the order of the operations ("cut to ...", "speed 4", "scale 8").
     """
 
     source: str = "memory"
@@ -27,5 +38,5 @@ class Provenance:
     notes: tuple[str, ...] = ()
 
     def noted(self, note: str) -> Provenance:
-        """The same history with one more note."""
+        """Return the same history with one more note."""
         return replace(self, notes=(*self.notes, note))

@@ -1,4 +1,4 @@
-"""Asked is the record of requests that were made while something ran, in the order in which they were made."""
+"""`RequestLog`: the requests that were made while something ran, in the order in which they were made."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["RequestLog"]
 
 
 class RequestLog:
-    """Requests by row, from 0, in the order in which they were made; grows while clients run. 48 bytes each.
+    """Requests by row, from 0, in the order in which they were made; 48 bytes each.
 
-    The columns are copies, of as many rows as there are when they are asked for.
+    The log grows while clients run. Its columns are copies of the rows at the moment of access.
     """
 
     def __init__(self, keys: Iterable[str], provenance: Provenance | None = None) -> None:
@@ -27,7 +27,23 @@ class RequestLog:
         self._key, self._session, self._attempt, self._request = array("q"), array("q"), array("q"), array("q")
 
     def add(self, time: float, key: int, cost: float, session: int, attempt: int, request: int) -> None:
-        """One request: time in seconds by the runtime's clock; see the columns for the rest."""
+        """Add one request.
+
+        Parameters
+        ----------
+        time : float
+            Seconds by the runtime's clock.
+        key : int
+            Index into the keys.
+        cost : float
+            Cost of the request.
+        session : int
+            Session of the request.
+        attempt : int
+            Number of the attempt, from 1.
+        request : int
+            Number that all attempts at one request share.
+        """
         self._time.append(time)
         self._key.append(key)
         self._cost.append(cost)
@@ -40,18 +56,18 @@ class RequestLog:
 
     @property
     def attempt(self) -> NDArray[np.int64]:
-        """How often what a row wants has been asked for, this time included: 1 is the first attempt."""
+        """Number of the attempt in each row; 1 is the first."""
         return np.array(self._attempt, np.int64)
 
     @property
     def request(self) -> NDArray[np.int64]:
-        """What a row wants, as a number that all attempts at it share."""
+        """Number that all attempts at one request share."""
         return np.array(self._request, np.int64)
 
     def trace(self) -> Trace:
-        """All rows, in order, as a Trace: row i of it is row i here. Keys, costs and sessions are what was asked with.
+        """Make a trace of all rows, in order: row i of the trace is row i of the log.
 
-        Times that went back, as the clock of a real machine may, are held at the latest before them.
+        Times that went back, as the clock of a real machine may, are held at the latest time before them.
         """
         time = np.array(self._time, np.float64)
         return Trace(

@@ -1,6 +1,6 @@
-"""More clients of the same kind, or fewer, or clients that are less alike: other traces made from one, by its keys.
+"""Resampling of a trace by its keys: more clients of the same kind, fewer, or clients that are less alike.
 
-`Trace.scale` and `Trace.concentrate` are how these are called.
+`Trace.scale` and `Trace.concentrate` are the public interface.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 
 
 def superpose(trace: Columns, k: float, rng: np.random.Generator, head: int | None = None) -> dict[str, Any]:
-    """The columns of `Trace.scale`, by name, in order of time; k > 0, and the trace has requests."""
+    """Return the columns of `Trace.scale` by name, in order of time; needs k > 0 and a trace with requests."""
     n, m, copies = len(trace.time), len(trace.keys), math.ceil(k)
     shifts = np.concatenate(([0.0], rng.uniform(0.0, trace.duration, copies - 1)))
     kept = None  # of the last copy, where it is not whole
@@ -64,7 +64,7 @@ def superpose(trace: Columns, k: float, rng: np.random.Generator, head: int | No
 
 
 def concentrate_keys(trace: Columns, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The column `key` of `Trace.concentrate`; the trace has requests."""
+    """Return the column `key` of `Trace.concentrate`; the trace must have requests."""
     counts = np.bincount(trace.key, minlength=len(trace.keys))
     top = int(np.argmax(counts))
     missing, counts[top] = share * len(trace.time) - counts[top], 0
@@ -74,7 +74,7 @@ def concentrate_keys(trace: Columns, share: float, rng: np.random.Generator) -> 
 
 
 def _some(counts: Ints, wanted: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which of the keys: in a random order, each that leaves no more than `wanted` requests in all."""
+    """Choose keys: in a random order, each that leaves no more than `wanted` requests in all."""
     chosen = np.zeros(len(counts), bool)
     order = rng.permutation(len(counts))
     while len(order := order[counts[order] <= wanted]):
@@ -87,8 +87,10 @@ def _some(counts: Ints, wanted: float, rng: np.random.Generator) -> NDArray[np.b
 
 
 def _within(trace: Columns, shifts: NDArray[np.float64], until: float) -> tuple[Ints, Ints]:
-    """Copy and row of all requests that are due at most `until` seconds after the first one, and of some others, in the
-    order of copies and rows."""
+    """Find the copy and row of all requests due at most `until` seconds after the first one.
+
+    Some later ones may be among them. The result is in the order of copies and rows.
+    """
     n, duration = len(trace.time), trace.duration
     first, last = np.zeros((len(shifts), 2), np.int64), np.zeros((len(shifts), 2), np.int64)
     if until >= duration / 2.0:
@@ -107,7 +109,7 @@ def _within(trace: Columns, shifts: NDArray[np.float64], until: float) -> tuple[
 
 
 def _shifted(trace: Columns, shifts: NDArray[np.float64], copy: Ints, row: Ints) -> NDArray[np.float64]:
-    """When they are due. The first copy stays as it is, to the bit."""
+    """Give the times at which they are due; the first copy stays as it is, to the bit."""
     time, first = trace.time[row], trace.time[0]
     if not trace.duration:
         return time
@@ -116,7 +118,7 @@ def _shifted(trace: Columns, shifts: NDArray[np.float64], copy: Ints, row: Ints)
 
 
 def _sessions(trace: Columns, copies: int) -> tuple[Ints, int]:
-    """Sessions of the first copy, and by how much those of the next are higher, so that none are equal."""
+    """Give the sessions of the first copy, and the offset of each further copy, so that none are equal."""
     session = trace.session
     stride = max(len(trace.keys), int(session.max()) - int(session.min()) + 1)
     if int(session.max()) + (copies - 1) * stride > np.iinfo(np.int64).max:
@@ -125,7 +127,7 @@ def _sessions(trace: Columns, copies: int) -> tuple[Ints, int]:
 
 
 def _suffixes(keys: tuple[str, ...], wanted: int) -> list[int]:
-    """From 2 on, those that make no name already there ("a#2" may be a client of its own)."""
+    """Count from 2 on, without the numbers that make an existing name ("a#2" may be a client of its own)."""
     taken, there = set(keys), set()
     for name in keys:
         key, mark, number = name.rpartition("#")

@@ -1,4 +1,4 @@
-"""What a client does when it is denied: policies that say how long it waits before it asks again, or that it gives up.
+"""Retry policies: how long a client waits after a denial before it tries again, or that it gives up.
 
 A new policy is one class with `wait`; `RetryingClients` and `ClosedLoopClients` take any.
 """
@@ -13,19 +13,30 @@ __all__ = ["ExponentialBackoff", "ImmediateRetry", "RespectRetryAfter", "Retry"]
 
 
 class Retry(Protocol):
-    """A policy of asking again."""
+    """A retry policy."""
 
     def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
-        """Seconds until the next attempt, >= 0; None to give up.
+        """Give the seconds until the next attempt.
 
-        attempt: how often was asked, from 1. retry_after: what the denial said, seconds, inf for never. uniform: a
-        random number in (0, 1), another one for each attempt.
+        Parameters
+        ----------
+        attempt : int
+            Number of attempts so far, from 1.
+        retry_after : float
+            Seconds that the denial named; inf for never.
+        uniform : float
+            A random number in (0, 1), another one for each attempt.
+
+        Returns
+        -------
+        float or None
+            Seconds >= 0; None to give up.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ImmediateRetry:
-    """Ask again at once, `max_attempts` times in all: the client without manners."""
+    """Retry at once, `max_attempts` times in all: an impolite client."""
 
     max_attempts: int = 3
 
@@ -33,6 +44,7 @@ class ImmediateRetry:
         _check_attempts("AtOnce", self.max_attempts)
 
     def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
+        """Wait 0 s."""
         return 0.0 if attempt < self.max_attempts else None
 
 
@@ -41,6 +53,15 @@ class ExponentialBackoff:
     """Wait a random time up to min(cap, base * 2**(attempt - 1)) seconds, whatever the denial said.
 
     Exponential backoff with full jitter: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015.
+
+    Attributes
+    ----------
+    base : float
+        Longest first wait, in seconds.
+    cap : float
+        Longest wait, in seconds.
+    max_attempts : int
+        Attempts in all.
     """
 
     base: float = 0.1
@@ -55,6 +76,7 @@ class ExponentialBackoff:
                 raise ValueError(f"Backoff: {name} must be a positive finite number of seconds, got {value:g}")
 
     def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
+        """Scale the attempt's longest wait by `uniform`."""
         if attempt >= self.max_attempts:
             return None
         # From 2**1000 on the cap has long been reached, and floats end soon after.
@@ -65,7 +87,14 @@ class ExponentialBackoff:
 class RespectRetryAfter:
     """Wait as long as the denial says, and up to `spread` seconds more at random; give up if it says never.
 
-    Without a spread, all who were denied in one window come back at one instant.
+    Without a spread, all clients that were denied in one window come back at one instant.
+
+    Attributes
+    ----------
+    max_attempts : int
+        Attempts in all.
+    spread : float
+        Longest extra wait, in seconds.
     """
 
     max_attempts: int = 5
@@ -77,6 +106,7 @@ class RespectRetryAfter:
             raise ValueError(f"RespectRetryAfter: spread must be a finite number of seconds >= 0, got {self.spread:g}")
 
     def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
+        """Add a share `uniform` of the spread to `retry_after`."""
         if attempt >= self.max_attempts or not math.isfinite(retry_after):
             return None
         return max(0.0, retry_after) + self.spread * uniform

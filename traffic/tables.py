@@ -1,9 +1,8 @@
-"""The columns of a trace as a pandas frame, a parquet file and a csv file, and back, without a bit lost.
+"""The columns of a trace as a pandas frame, a parquet file and a csv file, and back, without loss of a bit.
 
-Rows spell out the names of keys and endpoints, so any other tool can read them. What rows cannot carry
-(names that no row uses, the order of names, the origin) travels as JSON: in the parquet schema's metadata,
-or in a comment line that comes first in the csv file. Knows columns, not Trace, so that trace.py needs
-pandas and pyarrow only when it is asked.
+Rows spell out the names of keys and endpoints, so that any other tool can read them. The rest (names that no row uses, the
+order of names, the provenance) travels as JSON: in the parquet schema's metadata, or in a comment line that comes first in
+the csv file. This module knows columns, not `Trace`, so that trace.py loads pandas and pyarrow only on use.
 """
 
 from __future__ import annotations
@@ -43,7 +42,10 @@ FOOTER_BYTES = 2**31 - 1
 
 
 def frame(fields: Fields) -> pd.DataFrame:
-    """One row per request: time, key, cost, session, endpoint, status if known; key and endpoint are categorical."""
+    """Make a frame of one row per request: time, key, cost, session, endpoint, and status if known.
+
+    Key and endpoint are categorical.
+    """
     answered = {} if fields["status"] is None else {"status": fields["status"]}
     return pd.DataFrame(
         {
@@ -62,13 +64,13 @@ def _categories(codes: NDArray[np.integer[Any]], names: tuple[str, ...]) -> pd.C
 
 
 def write_parquet(path: FilePath, fields: Fields) -> None:
-    """Write the fields of a trace; column types float64, dictionary of string, int64."""
+    """Write the fields of a trace; column types are float64, dictionary of string, and int64."""
     table = _table(fields).replace_schema_metadata({METADATA: _metadata(fields)})
     pq.write_table(table, path, compression="zstd")
 
 
 def read_parquet(path: FilePath) -> Fields:
-    """The fields that `write_parquet` was given. Raises TraceError, naming the file."""
+    """Read the fields that `write_parquet` wrote; raises TraceError, naming the file."""
     try:
         table = pq.read_table(
             path,
@@ -95,7 +97,7 @@ def write_csv(path: FilePath, fields: Fields) -> None:
 
 
 def read_csv(path: FilePath) -> Fields:
-    """The fields that `write_csv` was given. Raises TraceError, naming the file."""
+    """Read the fields that `write_csv` wrote; raises TraceError, naming the file."""
     columns = COLUMNS | OPTIONAL
     types = {name: pa.dictionary(pa.int32(), type_) if type_ == pa.string() else type_ for name, type_ in columns.items()}
     try:
@@ -160,7 +162,7 @@ def _fields(path: FilePath, table: pa.Table, metadata: bytes | None) -> Fields:
 
 
 def _codes(column: pa.ChunkedArray, names: tuple[str, ...]) -> NDArray[np.int64]:
-    """Index of each row's name in `names`; looks a name up once per file, not once per row."""
+    """Give the index of each row's name in `names`; a name is looked up once per file, not once per row."""
     if not column.num_chunks:
         return np.zeros(0, np.int64)
     spelled = pa.array(names, pa.string())

@@ -1,7 +1,7 @@
-"""A column of stamps as seconds since the epoch: numbers in any usual unit, or ISO 8601 text.
+"""Timestamps as seconds since the epoch: numbers in any usual unit, or ISO 8601 text.
 
-Whether a column holds numbers, and of which unit, is decided once, by most of the first stamps seen: in one log
-the stamps are alike, and a single odd one must not move the others.
+The first timestamps decide by majority whether a column holds numbers, and of which unit. In one log the timestamps are
+alike, and a single odd one must not change the others.
 """
 
 from __future__ import annotations
@@ -24,16 +24,29 @@ NAMES: dict[TimeUnit, str] = {"s": "seconds", "ms": "milliseconds", "us": "micro
 
 
 class TimestampParser:
-    """Reads one log's stamps, block by block. `unit` is None until there was a stamp to decide by."""
+    """Reads one log's timestamps, block by block.
+
+    `unit` is None until the first timestamp has decided it.
+    """
 
     def __init__(self, unit: TimeUnit | None = None) -> None:
         self.unit = unit
 
     def seconds(self, values: Sequence[Any]) -> Seconds:
-        """Seconds since the epoch of each stamp, nan where there is none.
+        """Convert timestamps to seconds since the epoch; nan where there is none.
 
-        Values are text, int or float. A fraction of a second is kept as finely as float64 can: 238 ns in our days.
-        Text without an offset is in UTC. As in POSIX there are no leap seconds: "23:59:60" is no time.
+        A fraction of a second is kept as finely as float64 can: 238 ns at today's epoch. Text without an offset is in UTC.
+        As in POSIX there are no leap seconds: "23:59:60" is no time.
+
+        Parameters
+        ----------
+        values : Sequence[Any]
+            Text, int or float.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Seconds, of the same length.
         """
         if self.unit is None:
             numbers_ = numbers(values)
@@ -54,7 +67,7 @@ class TimestampParser:
 
 
 def numbers(values: Sequence[Any]) -> Seconds:
-    """Each value (text, int or float) as a float64; nan for what is no number, and for "nan"."""
+    """Convert each value (text, int or float) to a float64; nan for text that is no number, and for "nan"."""
     n = len(values)
     try:
         return np.fromiter(map(float, values), np.float64, n)

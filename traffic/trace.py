@@ -1,8 +1,8 @@
-"""A Trace is a batch of requests as columns of numbers: who asked, when, how much, of what.
+"""`Trace`: a batch of requests as columns of numbers (time, key, cost, session, endpoint, status).
 
-Everything that makes requests (a log reader, a workload) ends in a Trace and everything that serves them (a
-simulation, a live replay, an oracle) starts from one. Columns instead of request objects keep ten million
-requests at 36 bytes each, 38 where a log says what was answered.
+Everything that makes requests (a log reader, a workload) ends in a Trace. Everything that serves them (a simulation, a live
+replay, an oracle) starts from one. Columns instead of request objects keep ten million requests at 36 bytes each, or 38
+where a log has status codes.
 """
 
 from __future__ import annotations
@@ -28,20 +28,35 @@ FilePath = str | PathLike[str]
 
 @dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
 class Trace:
-    """Requests in order of time. All columns have length n, are read-only and, where types allow, not copied;
-    methods return new traces.
+    """Requests in order of time, as read-only columns of length n.
 
-    time      float64, seconds since the Unix epoch (or any other zero), never decreasing
-    key       int64, index into `keys`: whom a limit counts; `keys` may name some that never ask
-    cost      float64, >= 0: what the request takes from the limit
-    session   int64, opaque: requests with equal numbers belong together; by default the key
-    endpoint  int32, index into `endpoints`: what was asked for
-    status    uint16, what was answered (HTTP), 0 where a request has none; None if no request has one, as in a recipe
+    Columns are not copied where types allow. Methods return new traces. Rows out of order are sorted, equal times keep their
+    order, and a note in the provenance counts them. Two traces are equal if their requests are, whatever their provenance.
 
-    Rows that come out of order are sorted (equal times keep their order) and a note in `origin` says how
-    many. Raises TraceError, naming the column, if lengths differ, a number is not finite, a cost is
-    negative, an index is out of range or two names are equal. Two traces are equal if their requests are,
-    whatever their origin.
+    Attributes
+    ----------
+    time : NDArray[np.float64]
+        Seconds since the Unix epoch (or any other zero), never decreasing.
+    key : NDArray[np.int64]
+        Index into `keys`: the client that a limit counts. `keys` may have names that no row uses.
+    cost : NDArray[np.float64]
+        Cost of the request, >= 0.
+    session : NDArray[np.int64]
+        Requests with equal numbers belong to one session; by default the key.
+    endpoint : NDArray[np.int32]
+        Index into `endpoints`.
+    status : NDArray[np.uint16] or None
+        HTTP status code of the answer, 0 where a request has none; None if no request has one, as in a recipe.
+    keys, endpoints : tuple[str, ...]
+        The names.
+    provenance : Provenance
+        The source and the operations since.
+
+    Raises
+    ------
+    TraceError
+        Names the column if lengths differ, a number is not finite, a cost is negative, an index is out of range or two names
+        are equal.
     """
 
     time: NDArray[np.float64]
@@ -123,16 +138,21 @@ class Trace:
 
     @property
     def rate(self) -> float:
-        """Mean requests/s: gaps per second, (n - 1) / duration, which does not count the fence post twice."""
+        """Mean rate in requests/s: (n - 1) / duration, because n requests have n - 1 gaps."""
         if len(self) < 2:
             return 0.0
         return (len(self) - 1) / self.duration if self.duration else math.inf
 
     def summary(self) -> dict[str, float]:
-        """What a reader asks first. Rates in requests/s, the peak in the busiest 1 s; shares of requests.
+        """Give the figures that describe a trace.
 
-        `keys` counts those that ask at least once; `top_percent_share` belongs to the busiest 1 % of them
-        (at least one). Where the answers are known, `answered_429` is how many requests were refused.
+        Returns
+        -------
+        dict[str, float]
+            `requests`; `keys`, those with at least one request; `duration` in seconds; `mean_rate` and `peak_rate` in
+            requests/s, the peak in the busiest 1 s; `top_key_share` and `top_percent_share`, shares of requests of the
+            busiest key and of the busiest 1 % of keys (at least one). Where status codes are known, `answered_429` counts
+            the refused requests.
         """
         counts = np.sort(np.bincount(self.key))[::-1] if len(self) else np.zeros(0, np.int64)
         counts = counts[counts > 0]
@@ -150,33 +170,32 @@ class Trace:
         }
 
     def head(self, n: int) -> Trace:
-        """The first n requests."""
+        """Return the first n requests."""
         if n < 0:
             raise TraceError(f"head: n must be >= 0, got {n}")
         return self._rows(slice(0, n), f"the first {n} requests")
 
     def window(self, start: float, end: float) -> Trace:
-        """The requests with start <= time < end, both in seconds on the trace's own clock."""
+        """Return the requests with start <= time < end, both in seconds on the trace's own clock."""
         first, last = np.searchsorted(self.time, (start, end))
         return self._rows(slice(int(first), int(last)), f"cut to {start:.17g} <= time < {end:.17g}")
 
     def busiest(self, seconds: float) -> Trace:
-        """The window [t, t + seconds) with the most requests; the earliest of several equal ones."""
+        """Return the window [t, t + seconds) with the most requests; the earliest of several equal ones."""
         first, size = self._busiest(_positive("busiest: seconds", seconds))
         return self._rows(slice(first, first + size), f"cut to the busiest {seconds:g} s ({size} of {len(self)} requests)")
 
     def speed(self, factor: float) -> Trace:
-        """The same requests `factor` times as fast: every gap is divided by it; the first request stays."""
+        """Divide every gap by `factor`; the first request keeps its time."""
         _positive("speed: factor", factor)
         first = self.time[:1]
         return self._with(f"speed {factor:g}", time=first + (self.time - first) / factor)
 
     def spread(self, rng: np.random.Generator) -> Trace:
-        """Spread requests that are stamped in whole seconds uniformly over their second, keeping their order.
+        """Spread requests stamped in whole seconds uniformly over their second, keeping their order.
 
-        Logs have one-second stamps: replayed as they are, a second's requests all arrive at its first
-        instant. A trace with any other stamp is returned as it is. Spread before `scale`, whose shifts are
-        not whole seconds.
+        Logs have one-second timestamps. Replayed as they are, all requests of a second arrive at its first instant. A trace
+        with any other timestamp is returned as it is. Call `spread` before `scale`, whose shifts are not whole seconds.
         """
         if not len(self) or np.any(self.time != np.floor(self.time)):
             return self
@@ -187,13 +206,30 @@ class Trace:
     def scale(self, k: float, rng: np.random.Generator, head: int | None = None) -> Trace:
         """Superpose k copies, so that the load grows k-fold while each client keeps its own rhythm.
 
-        The first copy stays as it is. Every other one is shifted by a uniform random time, wrapped around
-        the trace's duration, and asks under keys (and sessions) of its own: "key#2", "key#3" ... Where k is
-        not whole, only some keys are in the last copy: in a random order, as many as make about that share
-        of the requests; of a k below 1, in the only one.
+        The first copy stays as it is. Every other copy is shifted by a uniform random time, wrapped around the trace's
+        duration, and has keys (and sessions) of its own: "key#2", "key#3" and so on. For a k that is not whole, the last
+        copy has only some keys: in a random order, as many as make about that share of the requests. For a k below 1 that
+        copy is the only one.
 
-        head: only the first so many requests; the others are never made, and of a k that is not 1 only keys
-        that ask are named, since a thousand copies may have more names than there is room for.
+        Parameters
+        ----------
+        k : float
+            Factor of the load, > 0.
+        rng : numpy.random.Generator
+            Draws the shifts and the order of keys.
+        head : int, optional
+            Only the first `head` requests. Later requests are not generated. For k != 1 only keys that occur are named,
+            which bounds memory for large k.
+
+        Returns
+        -------
+        Trace
+            The scaled trace.
+
+        Raises
+        ------
+        TraceError
+            If k is not positive or `head` is negative.
         """
         _positive("scale: k", k)
         if head is not None and head < 0:
@@ -205,48 +241,56 @@ class Trace:
         return scaled if head is None else scaled._with(f"the first {head} requests")
 
     def concentrate(self, share: float, rng: np.random.Generator) -> Trace:
-        """The same requests, more of them of one key: others, in a random order, are merged into the busiest one until it
-        makes about `share` of all requests. As many come at the same times, of sessions as before. Where it makes more
-        already, nothing changes."""
+        """Merge keys into the busiest one until it makes about `share` of all requests.
+
+        The merged keys are taken in a random order. Times and sessions stay. A trace whose busiest key makes more already
+        does not change.
+        """
         if not 0 < share <= 1:
             raise TraceError(f"concentrate: share must be above 0 and at most 1, got {share:g}")
         key = concentrate_keys(self._columns(), share, rng) if len(self) else self.key
         return self._with(f"concentrated to a share of {share:g}", key=key)
 
     def in_sessions(self, k: int, rng: np.random.Generator) -> Trace:
-        """The same requests, those of each key dealt out at random to k sessions of its own: a key that is many clients."""
+        """Deal the requests of each key out at random to k sessions of its own: a key that is many clients."""
         if k < 1:
             raise TraceError(f"in_sessions: k must be a whole number >= 1, got {k}")
         return self._with(f"{k} sessions for each key", session=self.key * k + rng.integers(0, k, len(self)))
 
     def to_frame(self) -> pd.DataFrame:
-        """A pandas frame, one row per request; key and endpoint are categories that share the names."""
+        """Make a pandas frame of one row per request; key and endpoint are categories that share the names."""
         from traffic import tables
 
         return tables.frame(self._fields())
 
     def to_parquet(self, path: FilePath) -> None:
-        """Write a parquet file, names spelled out; `from_parquet` gives this trace back exactly."""
+        """Write a parquet file with names spelled out; `from_parquet` restores this trace exactly."""
         from traffic import tables
 
         tables.write_parquet(path, self._fields())
 
     @classmethod
     def from_parquet(cls, path: FilePath) -> Trace:
-        """The trace that `to_parquet` wrote. Raises TraceError if the file is missing or something else."""
+        """Read the trace that `to_parquet` wrote.
+
+        Raises TraceError if the file is missing or something else.
+        """
         from traffic import tables
 
         return cls(**tables.read_parquet(path))
 
     def to_csv(self, path: FilePath) -> None:
-        """Write a csv file: one comment line with the names and the origin, a header, one row per request."""
+        """Write a csv file: a comment line with the names and the provenance, a header, and one row per request."""
         from traffic import tables
 
         tables.write_csv(path, self._fields())
 
     @classmethod
     def from_csv(cls, path: FilePath) -> Trace:
-        """The trace that `to_csv` wrote. Raises TraceError if the file is missing or something else."""
+        """Read the trace that `to_csv` wrote.
+
+        Raises TraceError if the file is missing or something else.
+        """
         from traffic import tables
 
         return cls(**tables.read_csv(path))
@@ -270,7 +314,15 @@ class Trace:
         return Trace(**{**self._fields(), **changed, "provenance": self.provenance.noted(note)})
 
     def only(self, wanted: NDArray[np.bool_], note: str) -> Trace:
-        """The requests that are wanted, shape (len(self),); the note says which those are."""
+        """Return the requests selected by a mask of shape (len(self),).
+
+        Parameters
+        ----------
+        wanted : NDArray[np.bool_]
+            The mask.
+        note : str
+            Describes the selection in the provenance.
+        """
         if wanted.shape != (len(self),):
             raise TraceError(f"only: wanted needs the shape ({len(self)},), not {wanted.shape}")
         return self._rows(wanted, note)

@@ -1,6 +1,6 @@
-"""A Workload is a recipe for requests: arrivals x keys x cost for some seconds; a seed makes it a Trace.
+"""Recipes for requests: a `Workload` is arrivals x keys x cost for some seconds, and a seed makes it a `Trace`.
 
-A PerKey is one in which every key has arrivals of its own.
+In a `PerKey` every key has arrivals of its own.
 """
 
 from __future__ import annotations
@@ -18,17 +18,28 @@ from traffic.trace import Trace
 
 
 class Costs(Protocol):
-    """A distribution of what a request costs."""
+    """A distribution of the cost of a request."""
 
     def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """The costs of `size` independent requests, all >= 0."""
+        """Draw the costs of `size` independent requests, all >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Requests for `duration` seconds from `start` (seconds since the epoch, or any zero).
+    """Requests of one stream, dealt out to keys.
 
-    `cost` is what every request costs, or a distribution of it.
+    Attributes
+    ----------
+    arrivals : Arrivals
+        Draws the times.
+    keys : Keys
+        Draws the keys.
+    duration : float
+        Seconds.
+    cost : float or Costs
+        Cost of every request, or a distribution of it.
+    start : float
+        Seconds since the epoch, or any zero.
     """
 
     arrivals: Arrivals
@@ -38,7 +49,7 @@ class Workload:
     start: float = 0.0
 
     def trace(self, rng: np.random.Generator) -> Trace:
-        """One sample. Times are drawn first, then keys, then costs: changing a part leaves those before it.
+        """Draw one sample: times first, then keys, then costs, so that changing a part leaves the earlier ones.
 
         Raises TraceError if the parts do not make a trace (a negative cost, an index without a name).
         """
@@ -50,10 +61,23 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class PerKey:
-    """Requests of n keys, each of which has its own independent sample of `arrivals`, superposed.
+    """Requests of n keys, each with its own independent sample of `arrivals`, superposed.
 
-    Where `Workload` deals one stream out to keys, so that none has a rhythm, here each keeps its own: clients who
-    come and go are a PerKey of `OnOff`. `duration`, `cost` and `start` as there.
+    `Workload` deals one stream out to keys, so that no key has a rhythm. Here each key keeps its own: clients that come and
+    go are a PerKey of `OnOff`.
+
+    Attributes
+    ----------
+    arrivals : Arrivals
+        Draws the times of each key.
+    n : int
+        Number of keys.
+    duration : float
+        Seconds.
+    cost : float or Costs
+        Cost of every request, or a distribution of it.
+    start : float
+        Seconds since the epoch, or any zero.
     """
 
     arrivals: Arrivals
@@ -63,7 +87,7 @@ class PerKey:
     start: float = 0.0
 
     def trace(self, rng: np.random.Generator) -> Trace:
-        """One sample. Times are drawn first, key by key, then costs by time. Raises TraceError as Workload does."""
+        """Draw one sample: times key by key, then costs by time; raises TraceError as `Workload.trace` does."""
         names = Uniform(self.n).names()
         times = [self.arrivals.times(self.duration, rng, self.start) for _ in names]
         time = np.concatenate(times)

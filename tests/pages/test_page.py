@@ -148,7 +148,7 @@ def test_a_page_with_many_figures_is_one_file_of_less_than_two_megabytes(consist
 # What is kept in the repository -----------------------------------------------------------------------------------------
 
 
-def test_axe_is_the_one_that_the_script_brings_with_its_licence():
+def test_axe_is_the_one_that_the_script_brings_with_its_license():
     files = vendor_axe.TARGET
     assert {file.name for file in files.iterdir()} == set(vendor_axe.FILES)
     script = (files / "axe.min.js").read_bytes()

@@ -262,8 +262,8 @@ def test_a_division_by_zero_is_an_error_that_names_the_line(file: Callable[..., 
     ("wish", "use", "name"),
     [
         ({"time": "when"}, "time", "when"),
-        ({"key": "colour"}, "key", "colour"),
-        ({"key": "user+colour"}, "key", "colour"),
+        ({"key": "color"}, "key", "color"),
+        ({"key": "user+color"}, "key", "color"),
         ({"cost": "tokens"}, "cost", "tokens"),
         ({"cost": "a+tokens*2"}, "cost", "tokens"),
     ],
@@ -280,7 +280,7 @@ def test_a_missing_column_is_an_error_that_names_it_and_those_known(
 def test_of_many_columns_the_first_twenty_are_named_and_safe_to_print(file: Callable[..., Path]) -> None:
     path = file("time," + ",".join(f"\x1bc{i}" for i in range(30)) + "\n")
     with pytest.raises(LogError, match=r"\\x1bc18 and 11 more$") as caught:
-        read_log(path, key="colour")
+        read_log(path, key="color")
     assert str(caught.value).isprintable()
 
 

@@ -23,7 +23,7 @@ def test_a_seed_comes_from_the_generator_and_nothing_else_does() -> None:
     assert rng.random() == twin.random()
 
 
-def test_draws_for_neighbouring_purposes_are_uniform_and_independent() -> None:
+def test_draws_for_neighboring_purposes_are_uniform_and_independent() -> None:
     draws = Draws(0)  # the weakest seed
     grid = np.array([[draws.uniform(user, turn) for turn in range(100)] for user in range(100)])
     assert len(np.unique(grid)) == 10_000

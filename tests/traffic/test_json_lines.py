@@ -130,8 +130,8 @@ def test_a_cost_that_is_negative_or_not_finite_is_an_error_that_names_the_line(f
         ({"time": "when"}, "has no field 'when' for the time"),
         ({"cost": "tokens"}, "has no field 'tokens' for the cost"),
         ({"cost": "a.b+a.c"}, "has no field 'a.c' for the cost"),
-        ({"key": "colour"}, "has nothing in the field 'colour' of the key in any line"),
-        ({"key": "user+colour"}, "has nothing in the field 'colour' of the key in any line"),
+        ({"key": "color"}, "has nothing in the field 'color' of the key in any line"),
+        ({"key": "user+color"}, "has nothing in the field 'color' of the key in any line"),
     ],
 )
 def test_a_missing_field_is_an_error_that_names_it_and_those_known(

@@ -119,14 +119,14 @@ async def test_a_request_that_cancels_itself_is_an_error_and_frees_its_place() -
 
 
 async def test_cancelling_the_replay_cancels_what_is_under_way() -> None:
-    started, cancelled = asyncio.Event(), []
+    started, canceled = asyncio.Event(), []
 
     async def send(i: int) -> None:
         started.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            cancelled.append(i)
+            canceled.append(i)
             raise
 
     task = asyncio.create_task(replay(a_trace([0.0, 0.0, 3600.0]), send))
@@ -135,7 +135,7 @@ async def test_cancelling_the_replay_cancels_what_is_under_way() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert sorted(cancelled) == [0, 1]
+    assert sorted(canceled) == [0, 1]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

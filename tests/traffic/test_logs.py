@@ -140,7 +140,7 @@ def test_what_servers_append_or_escape_does_not_stop_a_combined_line(log: Callab
         ("31/Dec/2016:23:59:60 +0000", 1483228800),
     ],
 )
-def test_stamps_honour_their_offset(log: Callable[..., Path], stamp: str, seconds: float) -> None:
+def test_stamps_honor_their_offset(log: Callable[..., Path], stamp: str, seconds: float) -> None:
     assert read_log(log(line(stamp=stamp))).time.tolist() == [seconds]
 
 
@@ -339,7 +339,7 @@ def test_a_long_line_that_no_pattern_fits_takes_linear_time() -> None:
         start + "\\a" * 50_000,
         start + '\\"' * 50_000,
     ):
-        assert not reader.recognises(attack)
+        assert not reader.recognizes(attack)
 
 
 def test_blank_lines_are_nobodys_loss(log: Callable[..., Path]) -> None:
@@ -382,8 +382,8 @@ def test_an_unknown_format_is_an_error_that_names_those_known(log: Callable[...,
 
 
 def test_an_unknown_key_is_an_error_that_names_those_known(log: Callable[..., Path]) -> None:
-    with pytest.raises(LogError, match=r"no field 'colour' to be the key; use client or user or method or endpoint or"):
-        read_log(log(line()), key="colour")
+    with pytest.raises(LogError, match=r"no field 'color' to be the key; use client or user or method or endpoint or"):
+        read_log(log(line()), key="color")
 
 
 class Words:
@@ -392,7 +392,7 @@ class Words:
     def __init__(self, wish: FieldSelection) -> None:
         self.wish = wish
 
-    def recognises(self, line: str) -> bool:
+    def recognizes(self, line: str) -> bool:
         return line.isalpha()
 
     def read(self, lines: list[str], rows: Rows) -> None:

@@ -49,12 +49,12 @@ def test_backoff_doubles_its_range_up_to_the_cap_and_waits_anywhere_in_it() -> N
         ]
 
 
-def test_retry_after_is_honoured_and_a_spread_comes_on_top() -> None:
+def test_retry_after_is_honored_and_a_spread_comes_on_top() -> None:
     assert RespectRetryAfter().wait(1, 7.5, 0.5) == 7.5
     assert RespectRetryAfter(spread=4.0).wait(1, 7.5, 0.25) == 8.5
 
 
-def test_a_client_who_honours_retry_after_gives_up_where_it_says_never() -> None:
+def test_a_client_who_honors_retry_after_gives_up_where_it_says_never() -> None:
     assert RespectRetryAfter().wait(1, math.inf, 0.5) is None
 
 

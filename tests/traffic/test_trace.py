@@ -28,7 +28,7 @@ def rows(trace: Trace) -> Counter[tuple[Any, ...]]:
 
 
 def circular_gaps(times: np.ndarray, duration: float) -> np.ndarray:
-    """Sorted gaps between neighbours on a circle of that circumference."""
+    """Sorted gaps between neighbors on a circle of that circumference."""
     around = np.sort(np.mod(times, duration))
     return np.sort(np.diff(around, append=around[0] + duration))
 

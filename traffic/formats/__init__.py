@@ -1,7 +1,7 @@
-"""The formats of logs that can be read: one small reader each, and the registry that names them.
+"""The readable log formats: one small reader each, and the registry that names them.
 
-A new format is one file beside this one and one line below. The order is the order in which a log's first
-lines are tried; of formats that understand equally many of them, the first wins.
+A new format is one file beside this one and one line below. The first lines of a log are tried in the registry's order; of
+formats that understand equally many of them, the first wins.
 """
 
 from __future__ import annotations
@@ -22,4 +22,4 @@ READERS: dict[str, Callable[[FieldSelection], Reader]] = {
 }
 
 SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-"""What a log is by its name, where its lines do not say."""
+"""The format of a file name's suffix, used if no line of the log is recognized."""

@@ -2,9 +2,8 @@
 
     client ident user [17/May/2015:10:05:03 +0000] "GET /a/b?c=d HTTP/1.1" 200 1234 "referrer" "user agent"
 
-https://httpd.apache.org/docs/2.4/logs.html#accesslog. Fields that follow are ignored (response times are
-often appended). A line that was cut, so that a quote is not closed, does not parse: what it asked may be
-missing.
+https://httpd.apache.org/docs/2.4/logs.html#accesslog. Further fields are ignored (response times are often appended). A line
+that was cut, so that a quote is not closed, does not parse, because part of its request may be missing.
 """
 
 from __future__ import annotations
@@ -35,7 +34,10 @@ SIZE = "size"
 
 
 class ApacheTimestamps(dict[str, float]):
-    """Seconds since the epoch of each stamp; nan for no time at all ("30/Feb"). Leap seconds are the next."""
+    """Seconds since the epoch of each timestamp.
+
+    A time that does not exist ("30/Feb") is nan. A leap second is the second after it.
+    """
 
     __slots__ = ()
 
@@ -58,18 +60,19 @@ def _seconds(stamp: str) -> float:
 
 
 class Common:
-    """Reads common logs. A session is a client, an endpoint the method and the first segment of the path.
+    """Reads common logs.
 
-    As a key, "endpoint" is the whole path without its query. What stands as "-" is the key "-". `size`, the bytes
-    of the answer, may be the cost or part of it; "-" is 0.
+    A session is a client. An endpoint is the method and the first segment of the path; as a key, "endpoint" is the whole
+    path without its query. A field that stands as "-" is the key "-". `size`, the bytes of the answer, may be the cost or
+    part of it; a size of "-" is 0.
     """
 
     name = "common"
     fields: tuple[str, ...] = ("client", "user", "method", "endpoint", "status", "session")
 
-    def __init__(self, wish: FieldSelection) -> None:
-        self._wish = wish
-        self._key = wish.key_fields(self.fields) or ("client",)
+    def __init__(self, selection: FieldSelection) -> None:
+        self._selection = selection
+        self._key = selection.key_fields(self.fields) or ("client",)
         self._cost: Expression | None = None
         # Nearly no line has a quote inside a quoted field, and without one the cheaper pattern does.
         self._plain = re.compile(self._pattern(r'[^"]*+(?<!\\)')).match
@@ -79,10 +82,12 @@ class Common:
         self._statuses = Statuses()
         self._clients = Names()
 
-    def recognises(self, line: str) -> bool:
+    def recognizes(self, line: str) -> bool:
+        """Tell whether the line matches the format's pattern."""
         return self._escaped(line) is not None
 
     def read(self, lines: list[str], rows: Rows) -> None:
+        """Add a request for each line that matches and has an existing time."""
         self._check()
         plain, escaped = self._plain, self._escaped
         found = [plain(line) or escaped(line) for line in lines]
@@ -99,14 +104,15 @@ class Common:
             self._add(time, columns, self._costs(columns, found, rows), rows)
 
     def close(self, rows: Rows) -> None:
+        """Raise FormatMismatchError if the key is the user and no line names one."""
         if self._key == ("user",) and list(rows.keys) == [ANONYMOUS]:
             raise FormatMismatchError("names no user in any line; use key='client'")
 
     def _check(self) -> None:
-        """Raise Unfit if the wish is none that these logs can grant."""
-        if self._wish.time is not None or self._wish.time_unit is not None:
+        """Raise FormatMismatchError if the selection is none that these logs can grant."""
+        if self._selection.time is not None or self._selection.time_unit is not None:
             raise FormatMismatchError(f"is a {self.name} log, whose time is its stamp; leave time and time_unit out")
-        if self._wish.status is not None:
+        if self._selection.status is not None:
             raise FormatMismatchError(f"is a {self.name} log, which has its own status; leave status out")
         for field in self._key:
             if field not in self.fields:
@@ -114,8 +120,8 @@ class Common:
                 raise FormatMismatchError(
                     f"a {self.name} log has no field {field!r} to be the key; use {known}, or several joined by +"
                 )
-        if self._wish.cost is not None and self._cost is None:
-            cost = Expression.parse(self._wish.cost)
+        if self._selection.cost is not None and self._cost is None:
+            cost = Expression.parse(self._selection.cost)
             for field in cost.names:
                 if field != SIZE:
                     raise FormatMismatchError(f"a {self.name} log has no number {field!r} to be the cost; use {SIZE}")
@@ -153,8 +159,8 @@ class Common:
         return self._clients.numbers(columns["client"], n)
 
     def _captured(self) -> set[str]:
-        """The parts of a line that are needed."""
-        return {"stamp", "client", "place", "status", *self._key, *((SIZE,) if self._wish.cost is not None else ())}
+        """Give the parts of a line that are needed."""
+        return {"stamp", "client", "place", "status", *self._key, *((SIZE,) if self._selection.cost is not None else ())}
 
     def _pattern(self, quoted: str) -> str:
         """One line, given the pattern of a quoted field's inside. Possessive, so it never backtracks."""
@@ -179,15 +185,15 @@ class Common:
 class Combined(Common):
     """Reads combined logs. A session is a distinct pair of client and user agent.
 
-    The pair stands in for a browser session, which logs do not have: it tells people behind one address
-    apart if their browsers differ, and joins the visits of one person.
+    The pair stands in for a browser session, which logs do not have. It tells people behind one address apart if their
+    browsers differ, and joins the visits of one person.
     """
 
     name = "combined"
     fields = (*Common.fields, "referrer", "agent")
 
-    def __init__(self, wish: FieldSelection) -> None:
-        super().__init__(wish)
+    def __init__(self, selection: FieldSelection) -> None:
+        super().__init__(selection)
         self._agents = Names()
 
     def _column(self, field: str, columns: dict[str, tuple[str, ...]]) -> Sequence[str]:

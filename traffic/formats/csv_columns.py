@@ -23,24 +23,26 @@ RECORD_CHARACTERS = 1 << 16
 class CSV:
     """Reads csv files. Keys and costs are of any columns; a session is a key."""
 
-    def __init__(self, wish: FieldSelection) -> None:
-        self._wish = wish
+    def __init__(self, selection: FieldSelection) -> None:
+        self._selection = selection
         self._header: list[str] | None = None
         self._separator = ","
         self._foreign = False  # its first line is no header
         self._fields: FieldReader | None = None
         self._held: list[str] = []  # the lines of a record that the next block may end
 
-    def recognises(self, line: str) -> bool:
+    def recognizes(self, line: str) -> bool:
+        """Tell whether the line fits the header, which is the first line that is not blank."""
         if not line.strip() or self._foreign:
             return False
         if self._header is None:
             header = self._read_header(line)
-            self._foreign = time_field(self._wish, header) not in header
+            self._foreign = time_field(self._selection, header) not in header
             return not self._foreign
         return self._parse(line.removesuffix("\r")) is not None
 
     def read(self, lines: list[str], rows: Rows) -> None:
+        """Add a request for each record; a record that the next block may end is held back."""
         first = rows.line
         if self._fields is None:
             blank = next((i for i, line in enumerate(lines) if line.strip()), None)
@@ -51,13 +53,14 @@ class CSV:
         self._take(lines, first, rows, last=False)
 
     def close(self, rows: Rows) -> None:
+        """Add or report the records that were held back."""
         if self._fields is None:
             return
         self._take([], rows.line, rows, last=True)
         self._fields.close(rows)
 
     def _begin(self, header: list[str]) -> None:
-        self._fields = FieldReader(self._wish, header)
+        self._fields = FieldReader(self._selection, header)
         self._fields.check(header, self._fields.needed)
         for name in self._fields.needed:
             if header.count(name) > 1:
@@ -103,7 +106,7 @@ class CSV:
             self._fields.add(columns, texts, np.array(numbers), rows)
 
     def _parse(self, text: str) -> list[str] | None:
-        """The fields of a whole record; None if it has another number of them than the header."""
+        """Split a whole record into its fields; None if the header has another number of fields."""
         assert self._header is not None
         values = _split(text, self._separator)
         return values if values is not None and len(values) == len(self._header) else None

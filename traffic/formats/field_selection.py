@@ -1,4 +1,4 @@
-"""A Wish says what of a log's lines is to become the key, the time, the cost and the status of its requests."""
+"""`FieldSelection`: the fields of a log that become the key, time, cost and status of its requests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ JOINT = "+"
 
 @dataclass(frozen=True, slots=True)
 class FieldSelection:
-    """What `read_log` was asked for, as it was written; None leaves the choice to the format.
+    """The fields that `read_log` was asked for, as the caller wrote them; None leaves the choice to the format.
 
-    key        a field, or several joined: "client+endpoint"
-    time       the field that holds the time
-    time_unit  what it holds: seconds, milli-, micro- or nanoseconds since the epoch, or ISO 8601 text
-    cost       a field, or arithmetic over several (`traffic.expression`)
-    status     the field that holds what was answered
+    Attributes
+    ----------
+    key : str or None
+        A field, or several joined: "client+endpoint".
+    time : str or None
+        The field that holds the time.
+    time_unit : {"s", "ms", "us", "ns", "iso"} or None
+        The unit of the time: seconds, milli-, micro- or nanoseconds since the epoch, or ISO 8601 text.
+    cost : str or None
+        A field, or arithmetic over several (`traffic.expression`).
+    status : str or None
+        The field that holds the status of the answer.
     """
 
     key: str | None = None
@@ -28,7 +35,7 @@ class FieldSelection:
     status: str | None = None
 
     def key_fields(self, known: Collection[str]) -> tuple[str, ...]:
-        """The fields that make the key, none if none was wished. A field may have a plus in its own name."""
+        """Split the key into its fields; none without a key. A field may have a plus in its own name."""
         if self.key is None:
             return ()
         if self.key in known:
@@ -37,9 +44,9 @@ class FieldSelection:
 
 
 def joined(columns: Sequence[Sequence[str]]) -> Iterable[str]:
-    """One name for each row of the columns: the one value, or the values with a plus between.
+    """Join the values of each row to one name, with a plus between them.
 
-    Different rows keep different names: a plus inside a value becomes backslash plus, a backslash two.
+    Different rows keep different names: a plus inside a value becomes backslash plus, a backslash becomes two.
     """
     if len(columns) == 1:
         return columns[0]

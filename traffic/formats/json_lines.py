@@ -23,14 +23,16 @@ MAX_NAMES = 1000
 class JSONLines:
     """Reads JSON lines. Keys and costs are of any fields; a session is a key."""
 
-    def __init__(self, wish: FieldSelection) -> None:
-        self._wish = wish
+    def __init__(self, selection: FieldSelection) -> None:
+        self._selection = selection
         self._fields: FieldReader | None = None
 
-    def recognises(self, line: str) -> bool:
+    def recognizes(self, line: str) -> bool:
+        """Tell whether the line is a JSON object."""
         return _object(line) is not None
 
     def read(self, lines: list[str], rows: Rows) -> None:
+        """Add a request for each object; report every other line."""
         parsed = [_object(line) for line in lines]
         objects = [value for value in parsed if value is not None]
         for line, value in zip(lines, parsed, strict=True):
@@ -39,16 +41,17 @@ class JSONLines:
         if not objects:
             return
         first = self._fields is None
-        self._fields = fields = self._fields or FieldReader(self._wish, _names(objects[:FIRST_OBJECTS]))
+        self._fields = fields = self._fields or FieldReader(self._selection, _names(objects[:FIRST_OBJECTS]))
         columns = {name: _column(name, objects) for name in fields.needed}
         if first:
             # One of the key may be rare (users who log in), and is looked for to the end.
             present = [name for name, values in columns.items() if any(value is not None for value in values)]
-            fields.check(present, (name for name in fields.wished if name == fields.time or name not in fields.key))
+            fields.check(present, (name for name in fields.selected if name == fields.time or name not in fields.key))
         read = [i for i, value in enumerate(parsed) if value is not None]
         fields.add(columns, [lines[i] for i in read], np.array(read) + rows.line, rows)
 
     def close(self, rows: Rows) -> None:
+        """Close the fields; nothing is held back."""
         if self._fields is not None:
             self._fields.close(rows)
 
@@ -64,7 +67,7 @@ def _object(line: str) -> dict[str, Any] | None:
 
 
 def _column(name: str, objects: Sequence[dict[str, Any]]) -> list[Any]:
-    """The field of each object; None where it has none, and booleans as text, since they are not numbers."""
+    """Give the field of each object; None where it has none, and booleans as text, since they are not numbers."""
     values = [value[name] if name in value else _found(name, value) for value in objects]
     return [str(value).lower() if isinstance(value, bool) else value for value in values]
 
@@ -78,7 +81,7 @@ def _found(path: str, value: Any) -> Any:
 
 
 def _names(objects: Sequence[dict[str, Any]]) -> list[str]:
-    """The paths of all fields, in order of appearance; those of an object inside stand in its place."""
+    """List the paths of all fields, in order of appearance; those of an inner object stand in its place."""
     names: dict[str, None] = {}
     left = [("", value) for value in reversed(objects)]
     while left and len(names) < MAX_NAMES:

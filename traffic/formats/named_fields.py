@@ -1,4 +1,4 @@
-"""What logs with named fields (csv, JSON lines) share: how columns of values become times, costs and keys."""
+"""Shared by logs with named fields (csv, JSON lines): columns of values become times, costs and keys."""
 
 from __future__ import annotations
 
@@ -22,45 +22,51 @@ TIME_NAMES = ("time", "timestamp", "@timestamp", "ts", "datetime")
 SHOWN = 20
 
 
-def time_field(wish: FieldSelection, known: Iterable[str]) -> str | None:
-    """The field of the time: the one wished, or else the first that is called as times usually are, in any case."""
-    if wish.time is not None:
-        return wish.time
+def time_field(selection: FieldSelection, known: Iterable[str]) -> str | None:
+    """Choose the field of the time: the selected one, or else the first with a usual name of times, in any case."""
+    if selection.time is not None:
+        return selection.time
     lower = {name.lower(): name for name in known}
     return next((lower[name] for name in TIME_NAMES if name in lower), None)
 
 
 class FieldReader:
-    """The fields of one log that are wished for, and what becomes of their values.
+    """Turns the selected fields of one log into requests.
 
-    A line without a readable time, or in which a field of the cost is empty or no number, is no request and reported.
-    An empty field of the key is "-", as in an access log, and without a key there is one, "all". A line that was answered
-    429 is a request without a cost, too: a log may only tell what was taken.
-    Raises Unfit if no field can be the time, and ExpressionError if the cost is no expression.
+    A line is no request, and is reported, if its time is unreadable or a field of its cost is empty or no number. A line
+    that was answered 429 is a request even without a cost, because a log may tell only the cost that was taken. An empty
+    field of the key is "-", as in an access log. Without a key field all requests have the key "all".
+
+    Raises
+    ------
+    FormatMismatchError
+        If no field can be the time.
+    ExpressionError
+        If the cost is no expression.
     """
 
-    def __init__(self, wish: FieldSelection, known: Sequence[str]) -> None:
-        time = time_field(wish, known)
+    def __init__(self, selection: FieldSelection, known: Sequence[str]) -> None:
+        time = time_field(selection, known)
         if time is None:
             raise FormatMismatchError(f"none of its fields is called as times are; name one with time=; {listed(known)}")
         self.known = known
         self.time = time
-        self.key = wish.key_fields(known)
+        self.key = selection.key_fields(known)
         self.cost: Expression | None = None
-        if wish.cost is not None:
-            self.cost = Expression.column(wish.cost) if wish.cost in known else Expression.parse(wish.cost)
-        self.status = status_field(wish.status, known)
+        if selection.cost is not None:
+            self.cost = Expression.column(selection.cost) if selection.cost in known else Expression.parse(selection.cost)
+        self.status = status_field(selection.status, known)
         costs = self.cost.names if self.cost else ()
-        self.wished = tuple(dict.fromkeys((time, *costs, *self.key, *filter(None, [wish.status]))))
-        self.needed = tuple(dict.fromkeys((*self.wished, *filter(None, [self.status]))))
+        self.selected = tuple(dict.fromkeys((time, *costs, *self.key, *filter(None, [selection.status]))))
+        self.needed = tuple(dict.fromkeys((*self.selected, *filter(None, [self.status]))))
         self._statuses = Statuses()
-        self._needs_status = wish.status is not None
-        self._stamps = TimestampParser(wish.time_unit)
-        self._guessed = wish.time_unit is None
+        self._needs_status = selection.status is not None
+        self._stamps = TimestampParser(selection.time_unit)
+        self._guessed = selection.time_unit is None
         self._unseen = set(self.key)
 
     def check(self, present: Iterable[str], names: Iterable[str]) -> None:
-        """Raise Unfit, naming the field and those known, if one of `names` is wished for and not `present`."""
+        """Raise FormatMismatchError if one of `names` is not `present`; it names the field and the known ones."""
         there = set(present)
         for name in names:
             if name not in there:
@@ -69,7 +75,19 @@ class FieldReader:
                 raise FormatMismatchError(f"has no field {name!r} for the {use}; {listed(self.known)}")
 
     def add(self, columns: Mapping[str, Sequence[Any]], lines: Sequence[str], line: NDArray[np.int64], rows: Rows) -> None:
-        """Add a request for each row of the columns (one for each of `needed`) to `rows`, or report its line."""
+        """Add a request for each row of the columns to `rows`, or report the row's line.
+
+        Parameters
+        ----------
+        columns : Mapping[str, Sequence[Any]]
+            One column for each name in `needed`, each of length n.
+        lines : Sequence[str]
+            The text of each row.
+        line : NDArray[np.int64]
+            The number of each row's line in the file, shape (n,).
+        rows : Rows
+            Collects the requests.
+        """
         time = self._stamps.seconds(columns[self.time])
         good = np.isfinite(time)
         status = self._codes(columns, len(time))
@@ -97,7 +115,11 @@ class FieldReader:
         rows.add(time[good], self._keys(columns, good, n), cost=cost, status=status[good])
 
     def close(self, rows: Rows) -> None:
-        """Note what was guessed. Raises Unfit if a field of the key was empty in every line."""
+        """Note the guessed time unit.
+
+        Raises FormatMismatchError if a field of the key was empty in every line, or the selected status field held no
+        status.
+        """
         if rows.parsed and self._unseen:
             missing = next(name for name in self.key if name in self._unseen)
             raise FormatMismatchError(f"has nothing in the field {missing!r} of the key in any line; {listed(self.known)}")
@@ -128,7 +150,7 @@ class FieldReader:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The names of the fields, the first 20 of many, safe to print."""
+    """List the names of the fields, at most the first 20, safe to print."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"its fields are {', '.join(map(printable, names[:SHOWN]))}{more}"
 
@@ -143,7 +165,7 @@ def _says_nan(value: Any) -> bool:
 
 
 def _spelled(value: Any) -> str:
-    """A value as a name: text as it is, nothing as "-", numbers and the rest as JSON spells them."""
+    """Spell a value as a name: text as it is, nothing as "-", numbers and the rest as in JSON."""
     if value is None or value == "":
         return NOBODY
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

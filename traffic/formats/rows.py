@@ -1,4 +1,4 @@
-"""What the readers of log formats share: the lines they are given and the rows they make of them."""
+"""Shared by the readers of log formats: the interface of a reader, and the rows that it fills."""
 
 from __future__ import annotations
 
@@ -20,32 +20,45 @@ OTHER = "other"
 
 
 class FormatMismatchError(ValueError):
-    """A log that cannot be read as wished: the message says what and the remedy, without the file's name."""
+    """A log that does not fit the field selection.
+
+    The message names the mismatch and the remedy, without the file's name.
+    """
 
 
 class Reader(Protocol):
-    """Understands the lines of one format; made with what is wished of them (`FieldSelection`). Raises Unfit."""
+    """The reader of one log format.
 
-    def recognises(self, line: str) -> bool:
-        """Whether this line could be of this format; called before `read`, to choose among formats.
+    A reader is made with a `FieldSelection`. It raises FormatMismatchError if the log cannot satisfy the selection.
+    """
 
-        A reader that is asked is asked from the first line on, in order, and never reads.
+    def recognizes(self, line: str) -> bool:
+        """Tell whether a line could be of this format.
+
+        It is called before `read`, to choose among formats. Lines come from the first one on, in order. A reader that
+        recognizes lines is never used to read them.
         """
 
     def read(self, lines: list[str], rows: Rows) -> None:
-        """Add the lines that parse to `rows` and report the others to it.
+        """Add the lines that parse to `rows`, and report the others to it.
 
-        Lines come in the file's order, without their line feeds; the first of them is number `rows.line`.
+        Parameters
+        ----------
+        lines : list[str]
+            Lines in the file's order, without their line feeds. The first one has the number `rows.line`.
+        rows : Rows
+            Collects the requests.
         """
 
     def close(self, rows: Rows) -> None:
-        """Add or report what was held back; called once, after the last line."""
+        """Add or report the lines that were held back; called once, after the last line."""
 
 
 class Names(dict[str, int]):
-    """Names numbered in order of first appearance: `names[name]` is its number, a new one if it is new.
+    """Names numbered in order of first appearance.
 
-    After `limit` names every further one gets the number of "other".
+    `names[name]` is the number of a name, a new number for a new name. After `limit` names, every further name gets the
+    number of "other".
     """
 
     __slots__ = ("limit",)
@@ -62,12 +75,12 @@ class Names(dict[str, int]):
         return number
 
     def numbers(self, names: Iterable[str], n: int) -> NDArray[np.int64]:
-        """The number of each of the n names."""
+        """Give the number of each of the n names."""
         return np.fromiter(map(self.__getitem__, names), np.int64, n)
 
 
 class Rows:
-    """Collects requests and the lines that were none, block by block, as arrays; ends as a Trace."""
+    """Collects requests and lines that did not parse, block by block, as arrays; ends as a `Trace`."""
 
     def __init__(self) -> None:
         self.keys = Names()
@@ -90,10 +103,23 @@ class Rows:
         cost: NDArray[np.float64] | None = None,
         status: NDArray[np.uint16] | None = None,
     ) -> None:
-        """Add n requests: time in seconds since the epoch; session, any number that equal sessions share.
+        """Add n requests.
 
-        Without endpoints all are "-", without sessions they are the keys, without costs all are 1. A status of 0 is none.
-        A request that was answered 429 may have the cost nan: the log does not say what it would have taken.
+        Parameters
+        ----------
+        time : NDArray[np.float64]
+            Seconds since the epoch, shape (n,).
+        keys : Iterable[str]
+            The n names of keys.
+        endpoints : Iterable[str], optional
+            The n names of endpoints; all are "-" without them.
+        session : NDArray[np.int64], optional
+            Shape (n,). Equal numbers mean equal sessions. Without them the keys are the sessions.
+        cost : NDArray[np.float64], optional
+            Shape (n,); all are 1 without them. The cost of a request answered 429 may be nan, because the log does not
+            tell it.
+        status : NDArray[np.uint16], optional
+            HTTP status codes, shape (n,); 0 is none.
         """
         n = len(time)
         self.parsed += n
@@ -107,14 +133,17 @@ class Rows:
         self._columns["status"].append(np.zeros(n, np.uint16) if status is None else status)
 
     def skip(self, line: str) -> None:
-        """Report a line that did not parse. Blank lines are nobody's loss and not counted."""
+        """Report a line that did not parse; blank lines are not counted."""
         if line.strip():
             self.skipped += 1
             if len(self.examples) < EXAMPLES:
                 self.examples.append(printable(line))
 
     def trace(self, source: str) -> Trace:
-        """All requests, sorted by time; sessions are renumbered densely. Notes what was answered 429."""
+        """Make the trace of all requests, sorted by time.
+
+        Sessions are renumbered densely. A note in the provenance counts the requests that were answered 429.
+        """
         columns: dict[str, NDArray[Any]] = {name: np.concatenate(blocks) for name, blocks in self._columns.items()}
         self._columns.clear()
         columns["session"] = np.unique(columns["session"], return_inverse=True)[1]
@@ -137,7 +166,7 @@ class Rows:
         return Trace(keys=self.keys, endpoints=self.endpoints, provenance=origin, **columns)
 
     def _whole(self, cost: NDArray[np.float64], key: NDArray[np.int64], refused: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The costs, the missing ones as the mean of what was not refused to the same key, or else to all."""
+        """Replace missing costs by the mean of the key's requests that were not refused, or else of all of those."""
         missing = np.isnan(cost)
         if not missing.any():
             return cost
@@ -153,7 +182,10 @@ class Rows:
 
 
 def checked_cost(cost: NDArray[np.float64], line: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The costs; raises Unfit, naming the line (their numbers are in `line`), if one is negative or not finite."""
+    """Return the costs if each is finite and not negative.
+
+    Raises FormatMismatchError, naming the line by its number in `line`, otherwise.
+    """
     bad = ~(np.isfinite(cost) & (cost >= 0))
     if bad.any():
         first = int(np.argmax(bad))
@@ -162,7 +194,7 @@ def checked_cost(cost: NDArray[np.float64], line: NDArray[np.int64]) -> NDArray[
 
 
 def printable(line: str) -> str:
-    """The line's first 200 characters with everything a terminal might obey spelled as a backslash escape."""
+    """Return the line's first 200 characters; those that a terminal might obey become backslash escapes."""
     start = line[:EXAMPLE_CHARACTERS]
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in start)
     return shown[:EXAMPLE_CHARACTERS]

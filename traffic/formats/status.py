@@ -1,7 +1,7 @@
-"""What the service answered: the status code of a line, as a number; 0 where a line has none.
+"""Status codes of log lines as numbers; 0 for a line without one.
 
-A log of a service that limits holds its answers 429 (https://www.rfc-editor.org/rfc/rfc6585#section-4), and they are what
-is left in it of the demand that was refused.
+A log of a service that limits holds its answers 429 (https://www.rfc-editor.org/rfc/rfc6585#section-4). They are the trace
+of the demand that was refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VALUES_KEPT = 10_000
 
 
 class Statuses(dict[Any, int]):
-    """The code that each value spells: a number from 100 to 999, as text or not, else 0."""
+    """The code of each value: a number from 100 to 999, given as text or as a number, else 0."""
 
     __slots__ = ()
 
@@ -30,20 +30,20 @@ class Statuses(dict[Any, int]):
         return code
 
     def numbers(self, values: Iterable[Any], n: int) -> NDArray[np.uint16]:
-        """The code of each of the n values."""
+        """Give the code of each of the n values."""
         return np.fromiter(map(self.__getitem__, values), np.uint16, n)
 
 
-def status_field(wished: str | None, known: Sequence[str]) -> str | None:
-    """The field of the status: the one wished, or else the only one that is called as statuses usually are, in any case."""
-    if wished is not None:
-        return wished
+def status_field(selected: str | None, known: Sequence[str]) -> str | None:
+    """Choose the field of the status: the selected one, or else the only one with a usual name of statuses, in any case."""
+    if selected is not None:
+        return selected
     lower = [name.lower() for name in known]
     return next((known[lower.index(name)] for name in STATUS_NAMES if lower.count(name) == 1), None)
 
 
 def hashable(values: Sequence[Any]) -> list[Any]:
-    """The values, lists and objects (which are no status) as None."""
+    """Replace lists and objects, which are never a status, by None."""
     return [None if isinstance(value, list | dict) else value for value in values]
 
 

@@ -34,7 +34,7 @@ from ratesim.simulation.analysis.algorithm_comparison import (
     compare,
     measure,
     request_cost,
-    summarise,
+    summarize,
     workloads,
 )
 from ratesim.simulation.analysis.backend_saturation import saturate
@@ -69,7 +69,7 @@ LOG_LIMIT = (10.0, 10.0)  # requests, seconds: all stamps of the shipped log lie
 
 @dataclass(frozen=True)
 class Comparison:
-    """rows: of `compare`. standings: of `summarise`. ours: the two-window counter over made traffic at the limit; curve: the
+    """rows: of `compare`. standings: of `summarize`. ours: the two-window counter over made traffic at the limit; curve: the
     same at other thresholds; real: over the log that ships. adaptive: of `saturate` for the limit `learner`, where an answer
     is bad after `patience` seconds."""
 
@@ -114,7 +114,7 @@ def compared(limit: str, seed: int = 1, keys: int = 500, requests: int = 2_000_0
         seed=seed,
         traces=traces,
         rows=rows,
-        standings=summarise(rows, measured),
+        standings=summarize(rows, measured),
         ours=ours,
         curve=tuple(curve),
         real=real,

@@ -111,7 +111,7 @@ def table(found: Comparison) -> HTML:
             format_percent(row["false_denial"]),
             f"{1.0 + row['worst_excess']:.2f} ×",
             f"{row['l2_operations_per_request']:.2f}",
-            format_percent(row["utilisation"]),
+            format_percent(row["utilization"]),
             f"{row['bytes_to_store_per_request'] + row['bytes_from_store_per_request']:,.0f}",
             "unknown" if row["bytes_per_key"] != row["bytes_per_key"] else f"{row['bytes_per_key']:,.0f}",
         ]

@@ -24,7 +24,7 @@ WRONG = (0.0, 0.0001, 0.001, 0.01, 0.1)  # of the currency, for a request
 
 FORMULAE = (
     ("operations/s at the store", "operations per request, simulated × requests in the busiest second"),
-    ("processors of the store", "seconds of it per request × requests in the busiest second (utilisation law, U = X S)"),
+    ("processors of the store", "seconds of it per request × requests in the busiest second (utilization law, U = X S)"),
     ("connections to a server", "nodes × pool_size of the storage's URL"),
     (
         "memory of the store",

@@ -145,7 +145,7 @@ def _row(part: str, policy: Policy, traffic: Traffic, seed: int) -> dict[str, An
         "p50": row["latency_p50"],
         "p99": row["latency_p99"],
         "operations": row["l2_operations_per_request"],
-        "busy": row["utilisation"],
+        "busy": row["utilization"],
         "age": row["view_age_p99"],
         "all": row["admitted"] / row["requests"],
     }

@@ -25,7 +25,7 @@ def load(found: Replay) -> HTML:
     rows = found.part("load")
     synced = rows[rows["interval"] > 0.0]
     replicas, offered = int(rows["replicas"].iloc[0]), float(rows["offered"].iloc[0])
-    always = float(rows[rows["interval"] == 0.0]["utilisation"].mean())
+    always = float(rows[rows["interval"] == 0.0]["utilization"].mean())
     reading = synced[synced["reads"]].iloc[0]
     few, many = int(synced["keys"].min()), int(synced["keys"].max())
 
@@ -49,7 +49,7 @@ def load(found: Replay) -> HTML:
         f"that Kong accepts, saves where a node gets more than {1 / KONG_LEAST:g} requests per second for one key.",
         "It can cost more than asking Redis for every request (Kong's sync_rate = 0): a limiter that also reads a view "
         f"which is older than the interval does {reading['operations']:.2g} operations per request at "
-        f"{format_seconds(reading['interval'])}, {reading['utilisation'] / always:.1f} times the load, and half of "
+        f"{format_seconds(reading['interval'])}, {reading['utilization'] / always:.1f} times the load, and half of "
         "its requests "
         f"wait {format_seconds(reading['latency'])} or longer for a read, as they would for a decision. With "
         "sync_rate = −1 there "
@@ -126,5 +126,5 @@ def choose(found: Replay) -> HTML:
 
 def _row(n: int, allowed: str, simple: str, interval: str, it: Any, rate: float) -> list[str]:
     measured = [format_percent(it["overshoot"] / rate), format_percent(max(it["worst"], 0.0) / rate)]
-    measured += [f"{it['operations'] / it['admitted']:.2g}", format_percent(it["utilisation"])]
+    measured += [f"{it['operations'] / it['admitted']:.2g}", format_percent(it["utilization"])]
     return [escape_html(cell) for cell in (f"{n}", allowed, simple, interval, *measured)]

@@ -124,7 +124,7 @@ def simulated(settings: Iterable[GatewaySetup], seeds: Sequence[int], windows: i
     """One row for each setting, seed and window of the limit's period, from `windows` of them.
 
     Columns: those of Setting (rate, period and algorithm for the limit), seed, window, excess (cost admitted there less what
-    an exact limiter would have admitted), and of the whole run operations and admitted (both per request), utilisation (of
+    an exact limiter would have admitted), and of the whole run operations and admitted (both per request), utilization (of
     Redis) and latency (median, seconds).
     """
     rows: list[dict[str, Any]] = []
@@ -149,7 +149,7 @@ def _rows(setting: GatewaySetup, seed: int, windows: int, result: RunResult) -> 
     whole = {
         "operations": row["l2_operations_per_request"],
         "admitted": row["admitted"] / row["requests"],
-        "utilisation": row["utilisation"],
+        "utilization": row["utilization"],
         "latency": row["latency_p50"],
     }
     return [named | {"window": i, "excess": float(excess[i])} | whole for i in range(windows)]
@@ -157,14 +157,14 @@ def _rows(setting: GatewaySetup, seed: int, windows: int, result: RunResult) -> 
 
 def summary(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """One row for each value of `by`: overshoot (mean of the excess above 0), worst (the most of any window), and the means
-    of operations, admitted and utilisation."""
+    of operations, admitted and utilization."""
     above = rows.assign(overshoot=rows["excess"].clip(lower=0.0), worst=rows["excess"])
     found = above.groupby(list(by), sort=False).agg(
         overshoot=("overshoot", "mean"),
         worst=("worst", "max"),
         operations=("operations", "mean"),
         admitted=("admitted", "mean"),
-        utilisation=("utilisation", "mean"),
+        utilization=("utilization", "mean"),
     )
     return found.reset_index()
 

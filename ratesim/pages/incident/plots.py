@@ -203,13 +203,13 @@ def loads(found: Replay) -> tuple[Figure, str]:
             of = each[(each["keys"] == k) & ~each["reads"]]
             left.plot(fine, [operations(rates[k], d) for d in fine], color=colour, linewidth=1.1)
             _points(left, of["interval"], of["operations"], colour, mark)
-            right.plot(of["interval"], 100 * of["utilisation"], color=colour, linewidth=1.1)
-            _points(right, of["interval"], 100 * of["utilisation"], colour, mark)
+            right.plot(of["interval"], 100 * of["utilization"], color=colour, linewidth=1.1)
+            _points(right, of["interval"], 100 * of["utilization"], colour, mark)
             handles.append(_key(f"{k} key{'s' if k > 1 else ''}, {rates[k]:.3g}/s each at a replica", colour, mark))
         reading = each[each["reads"]]
         k = _int(reading["keys"].iloc[0])
         colour = COLOURS[1:][keys.index(k)]
-        for axes, value in ((left, reading["operations"]), (right, 100 * reading["utilisation"])):
+        for axes, value in ((left, reading["operations"]), (right, 100 * reading["utilization"])):
             axes.plot(reading["interval"], value, color=colour, linewidth=1.0, linestyle=DASHED)
             axes.scatter(reading["interval"], value, s=20, facecolor="white", edgecolor=colour, zorder=3)
         handles.append(
@@ -225,7 +225,7 @@ def loads(found: Replay) -> tuple[Figure, str]:
             )
         )
         left.axhline(1.0, color=INK, linewidth=1.0, linestyle=DOTTED)
-        right.axhline(100 * float(always["utilisation"].mean()), color=INK, linewidth=1.0, linestyle=DOTTED)
+        right.axhline(100 * float(always["utilization"].mean()), color=INK, linewidth=1.0, linestyle=DOTTED)
         handles.append(Line2D([], [], color=INK, linewidth=1.0, linestyle=DOTTED, label="Redis asked for every request"))
         for axes in (left, right):
             axes.set(xscale="log", yscale="log")

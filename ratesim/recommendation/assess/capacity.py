@@ -1,7 +1,7 @@
 """What a candidate needs at the scenario's peak, and what that costs in a month. Pure arithmetic on the rows of its runs.
 
 A run tells what one request takes in the mean: operations and seconds of the store, seconds of its node, bytes. Times
-requests per second that gives what is busy and what travels (the utilisation law, U = X S: P. J. Denning and J. P. Buzen,
+requests per second that gives what is busy and what travels (the utilization law, U = X S: P. J. Denning and J. P. Buzen,
 The operational analysis of queueing network models, ACM Computing Surveys 10, 1978).
 
 Machines are sized for the busiest second, and paid for all month; what is paid by use (network, wrong decisions) goes with
@@ -71,7 +71,7 @@ class Capacity:
     store: redis, postgres, or none. operations: that the store is asked for, per second. connections: that the nodes may
     hold to each server, nodes x pool_size. bytes_to_store, bytes_from_store: per second, the payload of TCP.
 
-    store_processors: seconds per second for which the store's processors are busy. store_utilisation: as a share of those
+    store_processors: seconds per second for which the store's processors are busy. store_utilization: as a share of those
     that the simulated store has. node_processors: the same seconds of all nodes together.
 
     store_bytes, node_bytes: memory of all keys in the store, and in each node at most; None where it was not measured what a
@@ -96,7 +96,7 @@ class Capacity:
     bytes_to_store: float
     bytes_from_store: float
     store_processors: float
-    store_utilisation: float
+    store_utilization: float
     node_processors: float
     store_bytes: float | None
     node_bytes: float | None
@@ -210,7 +210,7 @@ def capacity(
         bytes_to_store=sent * load.peak,
         bytes_from_store=answered * load.peak,
         store_processors=busy * load.peak,
-        store_utilisation=busy * load.peak / wanted.concurrency if server else 0.0,
+        store_utilization=busy * load.peak / wanted.concurrency if server else 0.0,
         node_processors=node * load.peak,
         store_bytes=wanted.store_bytes,
         node_bytes=wanted.node_bytes,
@@ -280,8 +280,8 @@ def _mean(rows: Sequence[Mapping[Any, Any]], name: str) -> float:
 
 
 def _node_seconds(row: Mapping[Any, Any], nodes: int) -> float:
-    """Processor seconds of its node that a request takes: `node_utilisation` is the mean of all nodes over the run."""
-    return float(row["node_utilisation"]) * nodes * max(float(row["simulated_seconds"]), 1e-9) / float(row["requests"])
+    """Processor seconds of its node that a request takes: `node_utilization` is the mean of all nodes over the run."""
+    return float(row["node_utilization"]) * nodes * max(float(row["simulated_seconds"]), 1e-9) / float(row["requests"])
 
 
 def _over_admitted(row: Mapping[Any, Any]) -> float:

@@ -1,7 +1,7 @@
 """The algorithms side by side under one limit: what each admits of traffic that tells them apart, and what each costs.
 
 Workloads are made from the limit and a seed, each is decided by every algorithm exactly (`oracle.py`) and scored against a
-sliding log; memory and time are measured on a `MemoryStorage`. `summarise` says of each algorithm what is worst, and what
+sliding log; memory and time are measured on a `MemoryStorage`. `summarize` says of each algorithm what is worst, and what
 it costs.
 """
 
@@ -26,7 +26,7 @@ from ratesim.simulation.results.oracle import exact_trace
 from ratesim.storage import MemoryStorage, MemoryStorageConfig
 from traffic import Poisson, Trace, Uniform, Workload
 
-__all__ = ["WORKLOADS", "Standing", "admitted_around", "compare", "measure", "request_cost", "summarise", "workloads"]
+__all__ = ["WORKLOADS", "Standing", "admitted_around", "compare", "measure", "request_cost", "summarize", "workloads"]
 
 Rng = np.random.Generator
 
@@ -250,7 +250,7 @@ class Standing:
     time_ratio: float
 
 
-def summarise(rows: pd.DataFrame, measured: pd.DataFrame) -> dict[str, Standing]:
+def summarize(rows: pd.DataFrame, measured: pd.DataFrame) -> dict[str, Standing]:
     """By algorithm, from the rows of `compare` and those of `measure`."""
     digests: dict[str, tuple[str, ...]] = {}
     for row in rows.to_dict("records"):

@@ -107,7 +107,7 @@ PRESETS = {
     "same_zone": Link(
         250e-6,
         0.25,
-        "0.5 ms round trip within a data centre: J. Dean, Designs, Lessons and Advice (LADIS 2009); measured on EC2: 0.26 "
+        "0.5 ms round trip within a data center: J. Dean, Designs, Lessons and Advice (LADIS 2009); measured on EC2: 0.26 "
         "to 0.41 ms (O. Solomianik, Network Latency Inside And Across Amazon EC2 Availability Zones, 2009, "
         "https://orensol.com/2009/05/24/network-latency-inside-and-across-amazon-ec2-availability-zones/) and 0.45 ms "
         "(Three Latency Anomalies, 2010, https://amistrongeryet.blogspot.com/2010/04/three-latency-anomalies.html)",

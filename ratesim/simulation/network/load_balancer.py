@@ -40,7 +40,7 @@ def route(trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> Nodes | 
 
 
 def _spread(sessions: NDArray[np.int64], nodes: int) -> Nodes:
-    """Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighbouring sessions part ways."""
+    """Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighboring sessions part ways."""
     mixed = (sessions.astype(np.uint64) + np.uint64(1)) * GOLDEN
     return ((mixed >> np.uint64(33)) % np.uint64(nodes)).astype(np.int64)
 
@@ -58,7 +58,7 @@ def consistent_hash(keys: Sequence[str], nodes: Sequence[int]) -> Nodes:
 
 
 def _mixed(codes: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:
-    """CRCs spread over 64 bits (the finaliser of splitmix64), so that neighbours part ways."""
+    """CRCs spread over 64 bits (the finalizer of splitmix64), so that neighbors part ways."""
     x = codes.astype(np.uint64) * GOLDEN
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

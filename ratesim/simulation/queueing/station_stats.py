@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 __all__ = ["BINS", "Bins", "SharedStationStats", "StationStats", "Totals"]
 
-BINS = 512  # at most; when time goes beyond, neighbours become one
+BINS = 512  # at most; when time goes beyond, neighbors become one
 NARROWEST = 2.0**-10  # seconds: widths are powers of two, so that the bins of two stations fit into one another
 CLOSE = 1e-9  # of what is compared, and seconds: numbers that are this close are the same
 
@@ -154,7 +154,7 @@ class StationStats:
         self._check()
 
     def summary(self) -> dict[str, float]:
-        """Over what is `counted`, `seconds`: servers, customers, lost (by crashes); utilisation, of all servers; inside
+        """Over what is `counted`, `seconds`: servers, customers, lost (by crashes); utilization, of all servers; inside
         and waiting, the mean numbers, and inside_max; rate, customers in a second; stay and wait, a customer's mean seconds.
 
         inside = rate * stay, and waiting = rate * wait.
@@ -168,7 +168,7 @@ class StationStats:
             "customers": counted.customers,
             "lost": counted.lost,
             "seconds": counted.seconds,
-            "utilisation": counted.served / self.concurrency / seconds,
+            "utilization": counted.served / self.concurrency / seconds,
             "inside": counted.inside / seconds,
             "waiting": (counted.inside - counted.served) / seconds,
             "inside_max": counted.peak,
@@ -178,14 +178,14 @@ class StationStats:
         }
 
     def series(self) -> pd.DataFrame:
-        """The same in bins, a warm-up included: begin and end in seconds of simulated time, utilisation, inside, waiting,
+        """The same in bins, a warm-up included: begin and end in seconds of simulated time, utilization, inside, waiting,
         inside_max.
         """
         width, inside, served, peak = self.bins
         begin = np.arange(len(inside)) * width
         end = np.minimum(begin + width, max(self.until, NARROWEST))
         lengths = np.where(end > begin, end - begin, np.inf)  # one that is about to begin holds nothing
-        columns = {"utilisation": served / self.concurrency, "inside": inside, "waiting": inside - served}
+        columns = {"utilization": served / self.concurrency, "inside": inside, "waiting": inside - served}
         means = {name: area / lengths for name, area in columns.items()}
         return pd.DataFrame({"begin": begin, "end": end, **means, "inside_max": peak})
 

@@ -35,7 +35,7 @@ _STAYS_PYTHON = ("params", "size", "time_resolution", "grow", "longest", "stored
 
 _WIDTH = 0  # in the generated module: floats that `refresh` may write, a constant, so that loops over a state unroll
 
-# Requests of neighbouring keys are decided together, so many keys at a time that their states stay in the processor's cache.
+# Requests of neighboring keys are decided together, so many keys at a time that their states stay in the processor's cache.
 # Measured over a million keys: 27 instead of 50 ns a decision for token_bucket, 78 instead of 191 for sliding_log.
 NEAR_BYTES = 1 << 18
 MOST_PARTS = 512  # into how many parts the requests are dealt at once: each is a place in memory that is written to
@@ -130,7 +130,7 @@ def exact(
     started = np.zeros(keys, np.bool_)
     rows: tuple[Any, ...] = (key, time, cost)
     place = None
-    bits = _neighbours(keys, state.nbytes)
+    bits = _neighbors(keys, state.nbytes)
     if keys > 1 << bits:
         *columns, place = _together(key, time, cost, keys, bits)
         rows = tuple(columns)
@@ -165,14 +165,14 @@ def _columns(key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int) -> tup
     raise InvalidLimitError(f"cost {cost[~fine][0]:g}: must be 0, or between {SMALLEST:g} and {LARGEST:g}")
 
 
-def _neighbours(keys: int, size: int) -> int:
+def _neighbors(keys: int, size: int) -> int:
     """The logarithm to base 2 of how many keys are decided together, when the states of all take `size` bytes."""
     together = max(NEAR_BYTES * keys / max(size, 1), keys / MOST_PARTS, 1.0)
     return ceil(log2(together))
 
 
 def _together(key: Ints, time: Floats, cost: Floats, keys: int, bits: int) -> tuple[Ints, Floats, Floats, Ints]:
-    """The requests, those of 2**bits neighbouring keys one after another; and the row that each was in."""
+    """The requests, those of 2**bits neighboring keys one after another; and the row that each was in."""
     columns = np.empty_like(key), np.empty_like(time), np.empty_like(cost), np.empty(len(key), np.int64)
     _loops()._gather(key, time, cost, np.zeros((keys >> bits) + 2, np.int64), bits, *columns)
     return columns

@@ -90,7 +90,7 @@ class RunResult:
         requests are admitted, denied or failed; in_flight come on top. fail_open: of the admitted, those that nobody
         decided, because the store was away. errors: how many of which kind, as text. worst_key, worst_start: where
         worst_excess was, as a time since the epoch. jain_nodes, jain_keys: how even the shares are, of requests by node and
-        of admitted cost by key. utilisation: of the store, over the time of the trace; node_utilisation and _max: of the
+        of admitted cost by key. utilization: of the store, over the time of the trace; node_utilization and _max: of the
         nodes' processors, the mean and the busiest. store_waiting: the mean number of batches that wait in the store;
         store_inside_max, node_inside_max: the most that waited or were served at once. bytes_per_key: as measured for one;
         node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago the store was last heard of, at
@@ -138,11 +138,11 @@ class RunResult:
             "latency_max": float(longest),
             "l2_operations_per_request": self.l2_operations / requests,
             "l2_busy_per_request": self.store_busy_seconds / requests,
-            "utilisation": self.store_busy_seconds / self.concurrency / max(self.trace.duration, 1e-9),
+            "utilization": self.store_busy_seconds / self.concurrency / max(self.trace.duration, 1e-9),
             "store_waiting": float(sum((store.inside - store.served) / max(store.seconds, 1e-9) for store in stores)),
             "store_inside_max": max((store.peak for store in stores), default=0),
-            "node_utilisation": float(np.mean(busy)),
-            "node_utilisation_max": max(busy),
+            "node_utilization": float(np.mean(busy)),
+            "node_utilization_max": max(busy),
             "node_inside_max": max(node.peak for node in nodes),
             "bytes_to_store_per_request": self.bytes_to_store / requests,
             "bytes_from_store_per_request": self.bytes_from_store / requests,

@@ -13,20 +13,20 @@ from scipy.special import stdtrit
 
 from ratesim.simulation.queueing.fifo_station import FifoStation
 
-__all__ = ["QUEUES", "UTILISATIONS", "Wait", "erlang_c", "markdown", "mean_wait", "simulated_wait", "waits"]
+__all__ = ["QUEUES", "UTILIZATIONS", "Wait", "erlang_c", "markdown", "mean_wait", "simulated_wait", "waits"]
 
 QUEUES = {"M/M/1": (1, False), "M/D/1": (1, True), "M/M/4": (4, False)}  # servers, and whether services are equal
-UTILISATIONS = (0.3, 0.7, 0.9)
+UTILIZATIONS = (0.3, 0.7, 0.9)
 REPLICATIONS = 20
 CUSTOMERS = 20_000  # in each, and three times as many where waits are long
 
 
 @dataclass(frozen=True)
 class Wait:
-    """A queue at a utilisation: the mean wait in simulation, half of its 99 % interval over replications, and by theory."""
+    """A queue at a utilization: the mean wait in simulation, half of its 99 % interval over replications, and by theory."""
 
     queue: str
-    utilisation: float
+    utilization: float
     simulated: float
     half_width: float
     theory: float
@@ -49,40 +49,40 @@ def erlang_c(servers: int, load: float) -> float:
     return 1.0 / (1.0 + (1.0 - load / servers) * (total - 1.0))
 
 
-def mean_wait(servers: int, utilisation: float, constant: bool) -> float:
+def mean_wait(servers: int, utilization: float, constant: bool) -> float:
     """By Erlang; half of it where services are equal, which for one server is Pollaczek's and Khinchine's."""
-    wait = erlang_c(servers, utilisation * servers) / (servers * (1.0 - utilisation))
+    wait = erlang_c(servers, utilization * servers) / (servers * (1.0 - utilization))
     return wait / 2.0 if constant else wait
 
 
-def simulated_wait(servers: int, utilisation: float, constant: bool, customers: int, rng: np.random.Generator) -> float:
+def simulated_wait(servers: int, utilization: float, constant: bool, customers: int, rng: np.random.Generator) -> float:
     """The mean wait at one station, once it has warmed up."""
     station = FifoStation(servers)
-    arrivals = np.cumsum(rng.exponential(1.0 / (utilisation * servers), customers))
+    arrivals = np.cumsum(rng.exponential(1.0 / (utilization * servers), customers))
     services = np.ones(customers) if constant else rng.exponential(1.0, customers)
     ends = [station.take(at, service) for at, service in zip(arrivals.tolist(), services.tolist(), strict=True)]
     station.close(float("inf"))
     return float((np.array(ends) - arrivals - services)[customers // 10 :].mean())
 
 
-def waits(queue: str, utilisation: float, seed: int = 7) -> Wait:
+def waits(queue: str, utilization: float, seed: int = 7) -> Wait:
     """One of QUEUES."""
     servers, constant = QUEUES[queue]
     rng = np.random.default_rng(seed)
-    customers = CUSTOMERS if utilisation < 0.9 else 3 * CUSTOMERS
-    means = [simulated_wait(servers, utilisation, constant, customers, rng) for _ in range(REPLICATIONS)]
+    customers = CUSTOMERS if utilization < 0.9 else 3 * CUSTOMERS
+    means = [simulated_wait(servers, utilization, constant, customers, rng) for _ in range(REPLICATIONS)]
     half = float(stdtrit(REPLICATIONS - 1, 0.995) * np.std(means, ddof=1) / REPLICATIONS**0.5)
-    return Wait(queue, utilisation, float(np.mean(means)), half, mean_wait(servers, utilisation, constant))
+    return Wait(queue, utilization, float(np.mean(means)), half, mean_wait(servers, utilization, constant))
 
 
 def markdown() -> str:
-    """All of QUEUES at all of UTILISATIONS, as a table. Takes some seconds."""
+    """All of QUEUES at all of UTILIZATIONS, as a table. Takes some seconds."""
     lines = [
-        "| queue | utilisation | mean wait simulated, 99 % interval | by theory |",
+        "| queue | utilization | mean wait simulated, 99 % interval | by theory |",
         "|---|---|---:|---:|",
     ]
     for queue in QUEUES:
-        for utilisation in UTILISATIONS:
-            wait = waits(queue, utilisation)
-            lines.append(f"| {queue} | {utilisation:g} | {wait.simulated:.4f} ± {wait.half_width:.4f} | {wait.theory:.4f} |")
+        for utilization in UTILIZATIONS:
+            wait = waits(queue, utilization)
+            lines.append(f"| {queue} | {utilization:g} | {wait.simulated:.4f} ± {wait.half_width:.4f} | {wait.theory:.4f} |")
     return "\n".join(lines) + "\n"

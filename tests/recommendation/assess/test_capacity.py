@@ -67,7 +67,7 @@ def row(storage: str = "redis://localhost", **changes) -> dict:
         "l2_busy_per_request": 0.0 if local else 8e-5,
         "bytes_to_store_per_request": 0.0 if local else 200.0,
         "bytes_from_store_per_request": 0.0 if local else 50.0,
-        "node_utilisation": 0.0025,
+        "node_utilization": 0.0025,
         "over_admission": 0.0,
         "exact_total": 8000.0,
         "asked_total": 10_000.0,
@@ -86,14 +86,14 @@ def test_the_store_is_sized_for_the_busiest_second():
     assert (found.load.peak, found.load.mean) == (1000.0, 100.0)
     assert found.operations == 1000.0
     assert found.store_processors == pytest.approx(1000 * 8e-5)
-    assert found.store_utilisation == pytest.approx(0.08)
+    assert found.store_utilization == pytest.approx(0.08)
     assert (found.bytes_to_store, found.bytes_from_store) == (200_000.0, 50_000.0)
 
 
-def test_utilisation_is_of_what_the_store_serves_at_once():
-    assert of("postgresql://localhost").store_utilisation == pytest.approx(0.08 / 2)
+def test_utilization_is_of_what_the_store_serves_at_once():
+    assert of("postgresql://localhost").store_utilization == pytest.approx(0.08 / 2)
     cluster = scenario(deployment={"shards": 4})
-    assert of(asked=cluster).store_utilisation == pytest.approx(0.08 / 4)
+    assert of(asked=cluster).store_utilization == pytest.approx(0.08 / 4)
     assert of("postgresql://localhost", cluster).servers == 1  # only a Redis is cut into shards
 
 

@@ -258,7 +258,7 @@ def test_a_real_store_has_less_headroom_than_it_is_idle() -> None:
         p99 = by["p99", way]
         assert p99.meets is not None
         assert p99.fails is not None
-        assert 1.0 <= p99.meets < 1.0 / today["utilisation"]
+        assert 1.0 <= p99.meets < 1.0 / today["utilization"]
         assert p99.fails <= 1.3 * p99.meets
         assert by["max_over_admission", way].fails is None  # one server decides for all, however many ask
 

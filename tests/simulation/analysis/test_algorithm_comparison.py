@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ratesim.algorithms import names
 from ratesim.limit import Limit
-from ratesim.simulation.analysis.algorithm_comparison import WORKLOADS, compare, measure, summarise, workloads
+from ratesim.simulation.analysis.algorithm_comparison import WORKLOADS, compare, measure, summarize, workloads
 from ratesim.simulation.analysis.two_window_error import crowd, two_window
 from ratesim.simulation.results.oracle import exact_trace
 from traffic import Trace
@@ -100,8 +100,8 @@ def test_equal_digests_are_equal_decisions(traces, rows):
             assert same == np.array_equal(decided[name], decided[other]), (workload, name, other)
 
 
-def test_what_is_summarised_is_the_worst_and_says_who_decides_alike(traces, rows):
-    found = summarise(rows, measure(LIMIT, traces["one hot key"].head(200), keys=30, rounds=1))
+def test_what_is_summarized_is_the_worst_and_says_who_decides_alike(traces, rows):
+    found = summarize(rows, measure(LIMIT, traces["one hot key"].head(200), keys=30, rounds=1))
     assert set(found) == set(names())
     for name, standing in found.items():
         assert standing.worst_period == rows[rows["algorithm"] == name]["worst_period"].max()

@@ -46,7 +46,7 @@ def test_queues_of_nodes() -> None:
     assert nodes.index.tolist() == ["node 0", "node 1"]
     assert nodes["customers"].tolist() == [2, 2]
     assert nodes["seconds"].tolist() == pytest.approx([1.0, 2.5])
-    assert nodes["utilisation"].tolist() == pytest.approx([1.0, 0.4])
+    assert nodes["utilization"].tolist() == pytest.approx([1.0, 0.4])
     assert nodes["inside"].tolist() == pytest.approx([0.5 + 0.75, 0.4])
     assert nodes["wait"].tolist() == pytest.approx([0.125, 0.0])
     assert nodes["inside_max"].tolist() == [2, 1]
@@ -56,7 +56,7 @@ def test_queues_of_nodes() -> None:
     assert ((series["end"] - series["begin"]) * series["waiting"]).sum() == pytest.approx(0.25)
     assert series.loc[series["begin"] < 0.24, "inside_max"].max() == 1
     row = result.row()
-    assert row["node_utilisation"] == pytest.approx(1.0 / 2.0)
+    assert row["node_utilization"] == pytest.approx(1.0 / 2.0)
     assert row["node_inside_max"] == 2
     assert (row["store_waiting"], row["store_inside_max"]) == (0.0, 0)
     with pytest.raises(KeyError):

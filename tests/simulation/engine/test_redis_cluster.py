@@ -138,7 +138,7 @@ def test_three_primaries_serve_what_is_too_much_for_one() -> None:
     load = {"requests_per_second": rate, "duration": 0.5, "keys": 3000, "popularity": "uniform"}
     one, three = (played(shards, storage=storage, nodes=60, **load) for shards in (1, 3))
     assert np.quantile(one.latency, 0.9) > 0.05 > 10 * np.quantile(three.latency, 0.9)
-    assert three.row()["utilisation"] == pytest.approx(1.35 / 3, rel=0.2)
+    assert three.row()["utilization"] == pytest.approx(1.35 / 3, rel=0.2)
 
 
 def test_a_crash_of_one_primary_fails_and_forgets_its_keys_alone() -> None:

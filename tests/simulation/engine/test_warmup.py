@@ -50,7 +50,7 @@ def test_no_figure_holds_anything_of_it(storage: str) -> None:
     share = len(cut.trace) / len(whole.trace)
     for column in ("l2_operations", "bytes_to_store", "bytes_from_store", "l2_busy"):
         assert getattr(cut, column) == pytest.approx(share * getattr(whole, column), rel=0.2)
-    for column in ("utilisation", "node_utilisation", "l2_busy_per_request"):
+    for column in ("utilization", "node_utilization", "l2_busy_per_request"):
         assert row[column] == pytest.approx(all_of_it[column], rel=0.2)
     queues, rest = whole.queues(), cut.queues()
     assert rest["customers"].sum() == pytest.approx(share * queues["customers"].sum(), rel=0.4)

@@ -272,7 +272,7 @@ def test_a_process_that_is_killed_loses_nothing(expected: pd.DataFrame, profile:
 
 
 @posix
-def test_a_job_that_kills_its_process_fails_by_name_and_its_neighbours_do_not() -> None:
+def test_a_job_that_kills_its_process_fails_by_name_and_its_neighbors_do_not() -> None:
     from dying_jobs import square_or_die
 
     results = dict(run_in_processes(square_or_die, range(7), 2, lambda requests: None))

@@ -8,7 +8,7 @@ import pytest
 from ratesim.simulation.network.counter_rng import draw, draws
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.queueing.fifo_station import FifoStation, lindley_waits
-from ratesim.simulation.validation.queueing_theory import QUEUES, UTILISATIONS, erlang_c, mean_wait, waits
+from ratesim.simulation.validation.queueing_theory import QUEUES, UTILIZATIONS, erlang_c, mean_wait, waits
 from traffic import Trace
 
 
@@ -27,10 +27,10 @@ def test_little_s_law_is_an_identity_of_comings_and_goings() -> None:
     assert area == pytest.approx(inside.sum(), rel=1e-9)
 
 
-@pytest.mark.parametrize("utilisation", UTILISATIONS)
+@pytest.mark.parametrize("utilization", UTILIZATIONS)
 @pytest.mark.parametrize("queue", QUEUES)
-def test_waits_are_those_of_queueing_theory(queue: str, utilisation: float) -> None:
-    wait = waits(queue, utilisation)
+def test_waits_are_those_of_queueing_theory(queue: str, utilization: float) -> None:
+    wait = waits(queue, utilization)
     assert wait.agrees, wait
     assert wait.half_width < 0.1 * wait.theory, "the interval is narrow enough to mean something"
 

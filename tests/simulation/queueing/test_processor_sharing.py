@@ -39,18 +39,18 @@ def stays(
 
 
 @pytest.mark.parametrize("constant", [False, True], ids=["exponential", "constant"])
-@pytest.mark.parametrize("utilisation", [0.3, 0.7, 0.9])
-def test_a_mean_stay_is_service_over_what_is_idle_whatever_the_services_are(utilisation: float, constant: bool) -> None:
+@pytest.mark.parametrize("utilization", [0.3, 0.7, 0.9])
+def test_a_mean_stay_is_service_over_what_is_idle_whatever_the_services_are(utilization: float, constant: bool) -> None:
     """1 / (1 - rho): Kleinrock, 1967; that only the mean of the services counts: Sakata, Noguchi and Oizumi, 1971."""
     rng, means = np.random.default_rng(11), []
-    customers = 8000 if utilisation == 0.9 else 2500
+    customers = 8000 if utilization == 0.9 else 2500
     for _ in range(REPLICATIONS):
-        arrivals = np.cumsum(rng.exponential(1.0 / utilisation, customers)).tolist()
+        arrivals = np.cumsum(rng.exponential(1.0 / utilization, customers)).tolist()
         needs = [1.0] * customers if constant else rng.exponential(1.0, customers).tolist()
         means.append(np.mean(stays(lambda runtime: MultiCoreCPU(runtime, {1: 1.0}), arrivals, needs)[customers // 10 :]))
     half = T_99 * np.std(means, ddof=1) / REPLICATIONS**0.5
-    assert abs(np.mean(means) - 1.0 / (1.0 - utilisation)) < half
-    assert half < 0.25 / (1.0 - utilisation), "the interval is narrow enough to mean something"
+    assert abs(np.mean(means) - 1.0 / (1.0 - utilization)) < half
+    assert half < 0.25 / (1.0 - utilization), "the interval is narrow enough to mean something"
 
 
 def test_an_event_loop_of_equals_shares_equally() -> None:
