@@ -1,7 +1,7 @@
-"""A decision as HTTP response headers: what a client is told about its limit.
+"""A decision as HTTP response headers, from which a client learns about its limit.
 
     RateLimit-Policy: "burst";q=10;w=1, "daily";q=1000;w=86400      the limits in force
-    RateLimit: "burst";r=0;t=1                                      what is left of the one that decided
+    RateLimit: "burst";r=0;t=1                                      the rest of the limit that decided
     Retry-After: 1                                                  only when denied
     X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset     the older trio, when the time is given
 
@@ -30,34 +30,51 @@ UNNAMED = "default"  # the draft identifies a policy by its name, so a limit wit
 
 
 def rate_limit_headers(decision: Decision, limits: Limits | None = None, now: float | None = None) -> dict[str, str]:
-    """The header fields that tell a client of `decision`, by name; field values are ASCII.
+    r"""Make the header fields of a decision, by name; their values are ASCII.
 
-    limits: all that are in force, the one that decided among them; by default that one alone. Give what was given to
-        `acquire`: each becomes a policy, in the order of their names, so that the field stays the same over responses.
-    now: the time of the decision, seconds since the epoch. Without it there is no X-RateLimit-*, whose Reset needs it.
+    Parameters
+    ----------
+    decision : Decision
+        The decision.
+    limits : Limit or iterable of Limit, optional
+        All limits in force, the one that decided among them; by default that one alone. Pass the limits of the `acquire`:
+        each becomes a policy, in the order of their names, so that the field stays the same over responses.
+    now : float, optional
+        Time of the decision in seconds since the epoch. Without it there is no X-RateLimit-*, because Reset needs it.
 
-    RateLimit-Policy: q is the cost that the untouched limit admits at once, w the seconds in which as much comes back.
-    That is rate and period, except for a bucket with a burst of its own: there q is the burst and w = period * burst / rate.
-    So q/w is never above the sustained rate, and r never above q; with q = rate, a smaller burst would be told of more than
-    passes at once, and a larger one have more left than its quota. For `adaptive` q is the configured rate, since a policy
-    is to stay the same; where the limit has moved to shows in r alone, which may exceed q. q is 0 where no request of cost 1
-    ever passes. w is at least 1, for the draft has no fractions of a second.
+    Returns
+    -------
+    dict[str, str]
+        The fields below.
 
-    RateLimit: r is what is left, on a denial too: lighter requests may still pass. t is the time for which r has to last:
-    until the request that was denied could pass, otherwise until the limit is untouched again, but at most one window (w
-    before rounding). Revision -10 called t the time until there is more quota, of which this is an upper bound unless
-    `adaptive` cuts its limit. An untouched limit has nothing to wait for, and no t. r/t is not held down to q/w, because the
-    limit does admit r at once; a service that cannot take that should add a limit with a shorter period (section 8.5).
+    Raises
+    ------
+    InvalidLimitError
+        If the limit that decided is not among `limits`, or two limits have one name (no name means "default").
+    ValueError
+        If `now` is negative or not finite.
 
-    Retry-After: there when denied, and the same as t, since the draft wants it not earlier. A request that costs more
-    than the limit can ever admit (retry_after is inf) has none: whatever it said, the retry would be denied again.
+    Notes ----- **RateLimit-Policy.** q is the cost that an untouched limit admits at once. w is the time in seconds in which
+    as much comes back. They are rate and period, except for a bucket with a burst of its own: there q is the burst and w =
+    period * burst / rate. So q/w is never above the sustained rate, and r never above q. With q = rate, a smaller burst
+    would be announced as more than passes at once, and a larger one would have more left than its quota. For `adaptive` q is
+    the configured rate, since a policy is to stay the same; its current limit shows in r alone, which may exceed q. q is 0
+    where no request of cost 1 ever passes. w is at least 1, because the draft has no fractions of a second.
 
-    X-RateLimit-*: q, r, and the second in which t has passed. For fixed_window that is the end of the window, as at GitHub.
+    **RateLimit.** r is the cost that is left, on a denial too, because lighter requests may still pass. t is the time in
+    seconds for which r has to last. After a denial it lasts until the denied request could pass. Otherwise it lasts until
+    the limit is untouched again, but at most one window (w before rounding). Revision -10 defined t as the time until there
+    is more quota, of which this is an upper bound unless `adaptive` cuts its limit. An untouched limit has nothing to wait
+    for, and no t. r/t is not held down to q/w, because the limit does admit r at once. A service that cannot take that
+    should add a limit with a shorter period (section 8.5).
 
-    What does not fit in 15 digits: r is cut to them; t, w, Retry-After and Reset are left out (more than 31 million years).
+    **Retry-After.** Present when denied, and equal to t, because the draft wants it not earlier. A request that costs more
+    than the limit can ever admit (retry_after is inf) has none, because every retry would be denied again.
 
-    Raises InvalidLimitError when the limit that decided is not among `limits`, or two limits have one name (no name means
-    "default"); ValueError for a `now` that is negative or not finite.
+    **X-RateLimit-\*.** q, r, and the second in which t has passed. For fixed_window that is the end of the window, as at
+    GitHub.
+
+    **More than 15 digits.** r is cut to 15 digits. t, w, Retry-After and Reset are left out (more than 31 million years).
     """
     policies = as_limits(decision.limit if limits is None else limits)
     if decision.limit not in policies:
@@ -87,7 +104,7 @@ def rate_limit_headers(decision: Decision, limits: Limits | None = None, now: fl
 
 
 def _effective_window(decision: Decision) -> float:
-    """Seconds for which `remaining` has to last; finite."""
+    """Give the seconds for which `remaining` has to last; finite."""
     if not decision.allowed and decision.retry_after < math.inf:
         return decision.retry_after
     # Some rules remember for long (adaptive: 16 periods) what does not keep a client waiting: a window is enough.
@@ -95,7 +112,7 @@ def _effective_window(decision: Decision) -> float:
 
 
 def _quota(limit: Limit) -> tuple[int, float]:
-    """The cost that an untouched limit admits at once, rounded down, and the seconds in which as much grows back."""
+    """Give the cost that an untouched limit admits at once, rounded down, and the seconds in which as much grows back."""
     if limit.burst is None or limit.burst == limit.rate:  # where rate * period / rate might not give period
         return math.floor(limit.rate), limit.period
     return math.floor(limit.burst), limit.period * limit.burst / limit.rate
@@ -107,12 +124,12 @@ def _policy(limit: Limit) -> str:
 
 
 def _whole(seconds: float | Fraction) -> int | None:
-    """Rounded up; None when that has more than 15 digits."""
+    """Round up; None for more than 15 digits."""
     return math.ceil(seconds) if seconds <= LARGEST_INTEGER else None
 
 
 def _item(limit: Limit, **parameters: int | None) -> str:
-    """A Structured Field Item: a String with Integer parameters, without those that are None.
+    """Format a Structured Field Item: a String with Integer parameters, without those that are None.
 
     Quotes are enough: a name has letters, digits, "_" and "-" only (`Limit`), nothing that a String would have to escape.
     """

@@ -1,6 +1,6 @@
-"""What is limited, and what was decided: `Limit` and `Decision`.
+"""`Limit` and `Decision`: a limit that is to be kept, and the answer to a request.
 
-A limit is a value: how much cost is admitted per period, by which algorithm. It knows no algorithm's rules; those are
+A limit is a value: how much cost is admitted per period, by which algorithm. It knows no algorithm's rules. Those are
 checked where the limit meets its algorithm (`ratesim.algorithms.bind`).
 """
 
@@ -49,14 +49,25 @@ class InvalidLimitError(ValueError):
 class Limit(msgspec.Struct, frozen=True, cache_hash=True):
     """At most `rate` units of cost per `period` seconds.
 
-    rate: cost admitted per period, 1e-6 to 1e12.
-    period: seconds, 1e-6 to 1e12.
-    algorithm: a registered name (`ratesim.algorithms.names()`).
-    burst: cost that may be admitted at once; bucket algorithms only, where it defaults to `rate`.
-    name: tells several limits of one identifier apart; letters, digits, "_" and "-", at most 64.
-    options: what else the algorithm takes, as a mapping or pairs (sliding_window: `buckets`).
+    Attributes
+    ----------
+    rate : float
+        Cost admitted per period, 1e-6 to 1e12.
+    period : float
+        Seconds, 1e-6 to 1e12.
+    algorithm : str
+        A registered name (`ratesim.algorithms.names()`).
+    burst : float or None
+        Cost that may be admitted at once; bucket algorithms only, where it defaults to `rate`.
+    name : str
+        Tells several limits of one identifier apart; letters, digits, "_" and "-", at most 64.
+    options : Mapping[str, float] or tuple[tuple[str, float], ...]
+        Further parameters of the algorithm (sliding_window: `buckets`).
 
-    Raises InvalidLimitError, naming the field.
+    Raises
+    ------
+    InvalidLimitError
+        Names the field that is wrong.
     """
 
     rate: float
@@ -88,7 +99,20 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
         name: str = "",
         **options: float,
     ) -> Limit:
-        """Read "100/minute", "10 per 5 seconds", "2.5/s". Other arguments are the fields of `Limit`."""
+        """Read "100/minute", "10 per 5 seconds" or "2.5/s".
+
+        Parameters
+        ----------
+        text : str
+            Rate and period.
+        algorithm, burst, name, **options
+            The fields of `Limit`.
+
+        Raises
+        ------
+        InvalidLimitError
+            If the text is no rate, or a field is wrong.
+        """
         match = _PATTERN.fullmatch(text)
         if match is None:
             raise InvalidLimitError(f"limit {text!r}: write RATE/PERIOD, such as 100/minute or '10 per 5 seconds'")
@@ -107,16 +131,26 @@ class Limit(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class Decision(msgspec.Struct, gc=False):
-    """What an `acquire` or `peek` answered.
+    """The answer to an `acquire` or a `peek`.
 
-    allowed: whether the cost was (or, for a peek, would be) admitted.
-    remaining: cost that would still be admitted now, at least 0.
-    retry_after: seconds until the same cost could be admitted, rounded up to a microsecond; 0 when allowed, inf when never.
-    reset_after: seconds until the state is as good as new, if nobody else comes.
-    limit: the one that decided: of several, the one that denied for longest, or that has least left.
-    sequence: the position in the order of decisions, where somebody numbers them (a simulation does), else 0.
-    view_age: seconds since the shared store was last heard of, where a memory before it decided (HybridStorage), else 0.
-    session: the token that the session's next request brings along, where consistency is `session`, else "".
+    Attributes
+    ----------
+    allowed : bool
+        Whether the cost was (or, for a peek, would be) admitted.
+    remaining : float
+        Cost that would still be admitted now, at least 0.
+    retry_after : float
+        Seconds until the same cost could be admitted, rounded up to a microsecond; 0 when allowed, inf for never.
+    reset_after : float
+        Seconds until the state decides like a new one, without further requests.
+    limit : Limit
+        The limit that decided: of several, the one that denied for longest, or that has least left.
+    sequence : int
+        Position in the order of decisions in a simulation; 0 elsewhere.
+    view_age : float
+        Seconds since the shared store was last heard of, if a local memory decided (HybridStorage); else 0.
+    session : str
+        Token for the session's next request, if the consistency is `session`; else "".
     """
 
     allowed: bool
@@ -136,9 +170,14 @@ Limits = Limit | Iterable[Limit]
 
 
 def as_limits(limits: Limits) -> tuple[Limit, ...]:
-    """One limit or several as a tuple in a fixed order (by name), so that two callers never lock in different orders.
+    """Return one limit or several as a tuple in a fixed order, by name.
 
-    Raises InvalidLimitError when there is none, or when two share a name: they would share a state.
+    With a fixed order two callers never lock in different orders.
+
+    Raises
+    ------
+    InvalidLimitError
+        If there is no limit, or two share a name and so would share a state.
     """
     if isinstance(limits, Limit):
         return (limits,)
@@ -152,7 +191,7 @@ def as_limits(limits: Limits) -> tuple[Limit, ...]:
 
 
 def check_cost(cost: float) -> float:
-    """The cost as a float; InvalidLimitError unless it is 0 or within 1e-6 to 1e12."""
+    """Return the cost as a float; InvalidLimitError unless it is 0 or within 1e-6 to 1e12."""
     if cost == 0 or SMALLEST <= cost <= LARGEST:
         return float(cost)
     raise InvalidLimitError(f"cost {cost!r}: must be 0, or between {SMALLEST:g} and {LARGEST:g}")

@@ -1,4 +1,7 @@
-"""Progress: what is shown of a simulation while it goes on. It reads the clock to say how fast, and decides nothing."""
+"""Progress of a simulation while it runs: the callback, a bar, and the throughput.
+
+It reads the clock to say how fast a simulation is, and decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,31 @@ from math import inf
 __all__ = ["STATIC", "Progress", "Throughput", "no_progress", "progress_bar"]
 
 Progress = Callable[[int, int, str], None]
-"""Told what is done, of how much in all, and a line about it."""
+"""Called with the amount done, the amount in all, and a line of text about it."""
 
 STATIC = "RATESIM_STATIC"  # set in the environment of a notebook whose outputs nobody can answer: no bars, no widgets
 OFTEN, SELDOM = 0.1, 1.0  # seconds between two lines of a bar, in a terminal and elsewhere, where every line stays
 
 
 def no_progress(done: int, total: int, what: str) -> None:
-    """Shows nothing."""
+    """Ignore progress."""
 
 
 @contextmanager
 def progress_bar(progress: Progress | bool | None) -> Iterator[Progress]:
-    """What to tell progress to: a function as it is, for True a bar (in a notebook a widget, if it has them), or nothing.
-    In a notebook that becomes a page no bar is shown."""
+    """Give the callback that shows progress.
+
+    Parameters
+    ----------
+    progress : Progress, bool or None
+        A callback is given back. True shows a bar (in a notebook a widget, if it has them). Anything else shows nothing. In
+        a notebook that becomes a page no bar is shown.
+
+    Yields
+    ------
+    Progress
+        The callback.
+    """
     if callable(progress):
         yield progress
         return
@@ -40,14 +54,14 @@ def progress_bar(progress: Progress | bool | None) -> Iterator[Progress]:
         total=1, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed}<{remaining} {postfix}", leave=False
     ) as bar:
         often = OFTEN if sys.stderr.isatty() else SELDOM
-        said = -inf
+        shown = -inf
 
         def tell(done: int, total: int, what: str) -> None:
-            nonlocal said
+            nonlocal shown
             now = time.monotonic()
-            if now - said < often and done < total:
+            if now - shown < often and done < total:
                 return
-            said = now
+            shown = now
             if bar.total != total:
                 bar.total = total
             bar.n = done
@@ -57,13 +71,27 @@ def progress_bar(progress: Progress | bool | None) -> Iterator[Progress]:
 
 
 class Throughput:
-    """How fast requests are simulated, on the average since it was made. clock: in seconds."""
+    """The average speed of a simulation since this object was made.
+
+    Parameters
+    ----------
+    clock : Callable[[], float]
+        Seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._began = clock()
 
     def text(self, requests: int, simulated: float) -> str:
-        """requests: since it was made. simulated: seconds."""
+        """Format the speed.
+
+        Parameters
+        ----------
+        requests : int
+            Requests simulated since the object was made.
+        simulated : float
+            Simulated seconds.
+        """
         rate = requests / max(self._clock() - self._began, 1e-9)
         return f"{rate:,.0f} requests/s, {simulated:,.0f} s simulated"

@@ -1,6 +1,6 @@
 """`RateLimitState`: the portable state of one limit of one identifier, and its wire format.
 
-What `get_state` returns from one backend, `set_state` puts into any other, and the next decisions are identical.
+A state that `get_state` returns from one backend can be put into any other by `set_state`. The next decisions are identical.
 """
 
 from __future__ import annotations
@@ -19,14 +19,25 @@ VERSION = 1
 
 
 class AlgorithmData(msgspec.Struct, frozen=True):
-    """The floats of an algorithm by field name, such as {"last_refill": 1.7e9, "tokens": 3.0} of a token_bucket."""
+    """The floats of an algorithm by field name, such as {"last_refill": 1.7e9, "tokens": 3.0} of a token_bucket.
+
+    Attributes
+    ----------
+    algorithm : str
+        A registered name.
+    fields : dict[str, float | list[float]]
+        Values by field name.
+    """
 
     algorithm: str
     fields: dict[str, float | list[float]]
 
     @classmethod
     def of(cls, algorithm: str, values: list[float]) -> AlgorithmData:
-        """A stored flat state; SerializationError when there is no such algorithm, or it has no state of that length."""
+        """Name the floats of a stored flat state.
+
+        Raises SerializationError if there is no such algorithm, or it has no state of that length.
+        """
         try:
             return cls(algorithm, algorithms.get(algorithm).named(values))
         except InvalidLimitError as error:
@@ -35,7 +46,7 @@ class AlgorithmData(msgspec.Struct, frozen=True):
             raise SerializationError(f"state of {algorithm}: {error}") from error
 
     def values(self) -> list[float]:
-        """The flat state as it is stored; SerializationError when it is no state of a known algorithm."""
+        """Return the flat state as it is stored; SerializationError if it is no state of a known algorithm."""
         try:
             algorithm = algorithms.get(self.algorithm)
             values = algorithm.flat(self.fields)
@@ -52,7 +63,15 @@ class AlgorithmData(msgspec.Struct, frozen=True):
 
 
 class Watermark(msgspec.Struct, frozen=True, array_like=True):
-    """How much of a node's consumption a state has taken in: all up to `consumed`, of the node's `epoch`."""
+    """The part of a node's consumption that a state contains.
+
+    Attributes
+    ----------
+    epoch : int
+        The node's epoch.
+    consumed : float
+        The cumulative consumption of that epoch up to which everything is contained.
+    """
 
     epoch: int
     consumed: float
@@ -61,11 +80,18 @@ class Watermark(msgspec.Struct, frozen=True, array_like=True):
 class RateLimitState(msgspec.Struct, frozen=True):
     """State of one limit of one identifier.
 
-    algorithm_data: what the algorithm keeps.
-    created_at, last_accessed: seconds since the epoch, to the microsecond.
-    request_count: requests admitted or merged since the state began.
-    metadata: whatever a person wants to attach.
-    watermarks: by node, what `charge_many` has already applied (a flush that is repeated counts once).
+    Attributes
+    ----------
+    algorithm_data : AlgorithmData
+        The floats of the algorithm.
+    created_at, last_accessed : float
+        Seconds since the epoch, to the microsecond.
+    request_count : int
+        Requests admitted or merged since the state began.
+    metadata : dict[str, str]
+        Free text of the caller.
+    watermarks : dict[str, Watermark]
+        By node, the consumption that `charge_many` has already applied, so that a repeated flush counts once.
     """
 
     algorithm_data: AlgorithmData
@@ -81,12 +107,12 @@ _decoder = msgspec.msgpack.Decoder(RateLimitState)
 
 
 def encode(state: RateLimitState) -> bytes:
-    """A version byte, then MessagePack."""
+    """Serialize a state: a version byte, then MessagePack."""
     return bytes((VERSION,)) + _encoder.encode(state)
 
 
 def decode(data: bytes) -> RateLimitState:
-    """The inverse of `encode`; SerializationError for an unknown version or damaged bytes."""
+    """Invert `encode`; SerializationError for an unknown version or damaged bytes."""
     if not data:
         raise SerializationError("state: no bytes")
     if data[0] != VERSION:
@@ -100,5 +126,5 @@ def decode(data: bytes) -> RateLimitState:
 
 
 def micro(seconds: float) -> float:
-    """A time to the microsecond, which is what every backend keeps of it."""
+    """Round a time to the microsecond, the resolution that every backend stores."""
     return round(seconds, 6)

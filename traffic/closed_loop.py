@@ -214,7 +214,7 @@ class RetryingClients:
     def start(self, runtime: Runtime, ask: SendFn, rng: np.random.Generator) -> RequestLog:
         """Spawn the open loop of first attempts."""
         trace = self.trace
-        asked = RequestLog(trace.keys, trace.provenance.noted(f"denied requests asked again: {self.retry}"))
+        asked = RequestLog(trace.keys, trace.provenance.noted(f"denied requests retried: {self.retry}"))
         asking = _Asking(runtime, ask, asked, self.retry, Draws.of(rng))
 
         async def send(i: int) -> None:

@@ -41,7 +41,7 @@ class ImmediateRetry:
     max_attempts: int = 3
 
     def __post_init__(self) -> None:
-        _check_attempts("AtOnce", self.max_attempts)
+        _check_attempts("ImmediateRetry", self.max_attempts)
 
     def wait(self, attempt: int, retry_after: float, uniform: float) -> float | None:
         """Wait 0 s."""
@@ -69,7 +69,7 @@ class ExponentialBackoff:
     max_attempts: int = 5
 
     def __post_init__(self) -> None:
-        _check_attempts("Backoff", self.max_attempts)
+        _check_attempts("ExponentialBackoff", self.max_attempts)
         for name in ("base", "cap"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

@@ -1,4 +1,8 @@
-"""The registry: every algorithm by name, each one rule with three twins (Python, Lua, SQL) that decide alike to the bit."""
+"""The registry of algorithms: each is one rule with three twins (Python, Lua, SQL) that decide alike to the bit.
+
+`get` finds an algorithm by its name, `bind` joins a limit to its algorithm, and `register` adds one. The contract of a rule
+is in `rule.py`.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +28,10 @@ _REGISTRY: dict[str, Algorithm] = {}
 
 
 def register(algorithm: Algorithm) -> None:
-    """Add an algorithm; ValueError when its name is taken.
+    """Add an algorithm; ValueError if its name is taken.
 
-    A package that is installed need not call this: an entry point of the group "ratesim.algorithms", whose name is the
-    algorithm's and whose object is its module, is registered when it is first asked for.
+    An installed package need not call this. An entry point of the group "ratesim.algorithms", whose name is the algorithm's
+    and whose object is its module, is registered when its name is first looked up.
     """
     if algorithm.name in _REGISTRY:
         raise ValueError(f"an algorithm named {algorithm.name!r} is registered already")
@@ -44,12 +48,12 @@ register(Algorithm.from_module(token_bucket))
 
 
 def names() -> tuple[str, ...]:
-    """The names that `get` knows, sorted."""
+    """Return the names that `get` knows, sorted."""
     return tuple(sorted({*_REGISTRY, *entry_points(group="ratesim.algorithms").names}))
 
 
 def get(name: str) -> Algorithm:
-    """The algorithm of that name; InvalidLimitError, naming the known ones, when there is none."""
+    """Return the algorithm of that name; InvalidLimitError, naming the known ones, if there is none."""
     if name not in _REGISTRY:
         for found in entry_points(group="ratesim.algorithms", name=name):
             algorithm = Algorithm.from_module(found.load())
@@ -63,9 +67,18 @@ def get(name: str) -> Algorithm:
 
 
 class Bound(NamedTuple):
-    """A limit that has met its algorithm.
+    """A limit joined to its algorithm.
 
-    size: floats in every state; None where that varies. head: how many leading floats `refresh` may write; None: all.
+    Attributes
+    ----------
+    algorithm : Algorithm
+        The algorithm.
+    params : Params
+        The limit's parameters.
+    size : int or None
+        Floats in every state; None if that varies.
+    head : int or None
+        Number of leading floats that `refresh` may write; None for all.
     """
 
     algorithm: Algorithm
@@ -76,7 +89,7 @@ class Bound(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def bind(limit: Limit) -> Bound:
-    """The limit's algorithm and parameters; InvalidLimitError when the algorithm does not take what the limit says."""
+    """Join a limit to its algorithm; InvalidLimitError if the algorithm does not accept the limit."""
     algorithm = get(limit.algorithm)
     rule = algorithm.rule
     if limit.burst is not None and not rule.BURST:

@@ -8,10 +8,10 @@ local function window(p, now)
   return start
 end
 
-local function clamped(p, limit) return math.min(math.max(limit, p[3]), p[4]) end
+local function clamp(p, limit) return math.min(math.max(limit, p[3]), p[4]) end
 
-local function moved(s, p)
-  local limit = clamped(p, s[3])
+local function adjusted_limit(s, p)
+  local limit = clamp(p, s[3])
   if s[5] > 0 then
     if s[4] >= p[5] then
       if s[6] >= p[7] * limit then limit = limit + p[8] end
@@ -19,7 +19,7 @@ local function moved(s, p)
       limit = limit * p[9]
     end
   end
-  return clamped(p, limit)
+  return clamp(p, limit)
 end
 
 function rule.size(p) return 6 + HISTORY end
@@ -27,7 +27,7 @@ function rule.size(p) return 6 + HISTORY end
 function rule.start(s, p, now)
   s[1] = window(p, now)
   s[2] = now
-  s[3] = clamped(p, p[1])
+  s[3] = clamp(p, p[1])
   s[4] = 1
   s[5] = 0
   s[6] = 0
@@ -40,7 +40,7 @@ function rule.refresh(s, p, now)
   elseif now >= s[1] + p[2] then
     local newest = window(p, now)
     local steps = math.min(math.max(math.floor((newest - s[1]) / p[2] + 0.5), 1), HISTORY)
-    s[3] = moved(s, p)
+    s[3] = adjusted_limit(s, p)
     for i = HISTORY - 1, 0, -1 do
       if i >= steps then s[7 + i] = s[7 + i - steps] else s[7 + i] = 0 end
     end
@@ -49,7 +49,7 @@ function rule.refresh(s, p, now)
     s[5] = 0
     s[6] = 0
   else
-    s[3] = clamped(p, s[3])
+    s[3] = clamp(p, s[3])
   end
 end
 
@@ -80,15 +80,15 @@ end
 function rule.retry_after(s, p, cost, now)
   local room = s[3] - s[6]
   if room > cost then return s[1] + (1 - (room - cost) / s[7]) * p[2] - now end
-  local limit = moved(s, p)
+  local limit = adjusted_limit(s, p)
   if limit - s[6] >= cost then return s[1] + p[2] - now end
   if limit >= cost then return s[1] + (2 - (limit - cost) / s[6]) * p[2] - now end
-  if cost <= clamped(p, p[1]) then return s[2] + HISTORY * p[2] - now end
+  if cost <= clamp(p, p[1]) then return s[2] + HISTORY * p[2] - now end
   return math.huge
 end
 
 function rule.reset_after(s, p, now)
-  if s[3] ~= clamped(p, p[1]) or s[4] ~= 1 or s[5] > 0 then return math.max(s[2] + HISTORY * p[2] - now, 0) end
+  if s[3] ~= clamp(p, p[1]) or s[4] ~= 1 or s[5] > 0 then return math.max(s[2] + HISTORY * p[2] - now, 0) end
   if s[6] > 0 then return s[1] + 2 * p[2] - now end
   if s[7] > 0 then return s[1] + p[2] - now end
   return 0

@@ -1,12 +1,13 @@
 """Adaptive: a two-window counter whose limit moves with the health of the service behind it.
 
-Additive increase, multiplicative decrease, the rule by which TCP shares a line (Chiu and Jain, "Analysis of the increase
-and decrease algorithms for congestion avoidance in computer networks", Computer Networks and ISDN Systems 17, 1989, pages
-1-14). `observe` takes scores from 0 (failing) to 1 (fine) into an exponentially weighted mean. When a window ends in which
-something was observed: a mean of at least `raise_above`, with at least `used_share` of the limit used, raises the limit by
-`increase` x rate; a mean below `cut_below` multiplies it by `decrease`. It stays between min_rate and max_rate.
+Additive increase, multiplicative decrease, the rule by which TCP shares a line (Chiu and Jain, "Analysis of the increase and
+decrease algorithms for congestion avoidance in computer networks", Computer Networks and ISDN Systems 17, 1989, pages 1-14).
+`observe` takes scores from 0 (failing) to 1 (fine) into an exponentially weighted mean. The limit moves when a window with
+at least one observation ends. A mean of at least `raise_above`, with at least `used_share` of the limit used, raises the
+limit by `increase` x rate. A mean below `cut_below` multiplies it by `decrease`. The limit stays between min_rate and
+max_rate.
 
-After HISTORY windows without an admitted request or a score nothing that is known is recent, and the state starts afresh.
+After HISTORY windows without an admitted request or a score, no knowledge is recent, and the state starts afresh.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ NOTHING = 1e-9  # of a score
 
 
 def params(limit: Limit) -> Params:
+    """Return the parameters; the bounds default to a tenth and twice the rate."""
     values = {"min_rate": limit.rate / 10.0, "max_rate": min(2.0 * limit.rate, LARGEST)}
     values |= {name: value for name, value in OPTIONS.items() if value is not None}
     values |= dict(limit.options)
@@ -75,10 +77,12 @@ def params(limit: Limit) -> Params:
 
 
 def size(p: Params) -> int:
+    """Return the number of floats in a fresh state."""
     return PAST + HISTORY
 
 
 def window(p: Params, now: float) -> float:
+    """Return the start of the window at `now`."""
     start = floor(now / p[PERIOD]) * p[PERIOD]
     if start > now or now >= start + p[PERIOD]:
         return now  # on an edge, and rounding has put it on the wrong side
@@ -86,9 +90,10 @@ def window(p: Params, now: float) -> float:
 
 
 def start(s: State, p: Params, now: float) -> None:
+    """Make s a fresh state at `now`."""
     s[START] = window(p, now)
     s[USED_AT] = now
-    s[CURRENT] = clamped(p, p[RATE])
+    s[CURRENT] = clamp(p, p[RATE])
     s[SCORE] = 1.0
     s[OBSERVATIONS] = 0.0
     s[COUNT] = 0.0
@@ -96,29 +101,31 @@ def start(s: State, p: Params, now: float) -> None:
         s[i] = 0.0
 
 
-def clamped(p: Params, limit: float) -> float:
+def clamp(p: Params, limit: float) -> float:
+    """Return the limit within its bounds."""
     return min(max(limit, p[LOWEST]), p[HIGHEST])
 
 
-def moved(s: State, p: Params) -> float:
-    """The limit after the current window."""
-    limit = clamped(p, s[CURRENT])
+def adjusted_limit(s: State, p: Params) -> float:
+    """Return the limit after the current window."""
+    limit = clamp(p, s[CURRENT])
     if s[OBSERVATIONS] > 0.0:
         if s[SCORE] >= p[FINE]:
             if s[COUNT] >= p[BUSY] * limit:
                 limit = limit + p[STEP]
         elif s[SCORE] < p[POOR]:
             limit = limit * p[CUT]
-    return clamped(p, limit)
+    return clamp(p, limit)
 
 
 def refresh(s: State, p: Params, now: float) -> None:
+    """Roll the windows, and move the limit at the end of one."""
     if now >= s[USED_AT] + HISTORY * p[PERIOD]:
         start(s, p, now)
     elif now >= s[START] + p[PERIOD]:
         newest = window(p, now)
         steps = int(min(max(floor((newest - s[START]) / p[PERIOD] + 0.5), 1.0), HISTORY))
-        s[CURRENT] = moved(s, p)
+        s[CURRENT] = adjusted_limit(s, p)
         for i in range(HISTORY - 1, -1, -1):
             s[PAST + i] = s[PAST + i - steps] if i >= steps else 0.0
         s[PAST + steps - 1] = s[COUNT]
@@ -126,10 +133,11 @@ def refresh(s: State, p: Params, now: float) -> None:
         s[OBSERVATIONS] = 0.0
         s[COUNT] = 0.0
     else:
-        s[CURRENT] = clamped(p, s[CURRENT])
+        s[CURRENT] = clamp(p, s[CURRENT])
 
 
 def available(s: State, p: Params, now: float) -> float:
+    """Return the cost that would be admitted now."""
     used = s[COUNT]
     share = 1.0 - (now - s[START]) / p[PERIOD]
     if share > 0.0:
@@ -138,6 +146,7 @@ def available(s: State, p: Params, now: float) -> float:
 
 
 def charge(s: State, p: Params, cost: float, now: float) -> None:
+    """Count the cost in its window."""
     s[USED_AT] = max(s[USED_AT], now)
     if now >= s[START]:
         s[COUNT] = s[COUNT] + cost
@@ -148,6 +157,7 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
 
 
 def observe(s: State, p: Params, score: float, now: float) -> None:
+    """Take a score into the exponentially weighted mean."""
     s[USED_AT] = max(s[USED_AT], now)
     gap = score - s[SCORE]
     if gap <= -NOTHING or gap >= NOTHING:  # what is less would underflow in the end, which PostgreSQL refuses
@@ -156,21 +166,23 @@ def observe(s: State, p: Params, score: float, now: float) -> None:
 
 
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:
+    """Return the seconds until `cost` fits; inf for never."""
     room = s[CURRENT] - s[COUNT]
     if room > cost:  # in this window, when enough of the one before has faded
         return s[START] + (1.0 - (room - cost) / s[PAST]) * p[PERIOD] - now
-    limit = moved(s, p)
+    limit = adjusted_limit(s, p)
     if limit - s[COUNT] >= cost:
         return s[START] + p[PERIOD] - now
     if limit >= cost:  # in the next, when enough of this one has faded
         return s[START] + (2.0 - (limit - cost) / s[COUNT]) * p[PERIOD] - now
-    if cost <= clamped(p, p[RATE]):  # not before the state starts afresh
+    if cost <= clamp(p, p[RATE]):  # not before the state starts afresh
         return s[USED_AT] + HISTORY * p[PERIOD] - now
     return inf
 
 
 def reset_after(s: State, p: Params, now: float) -> float:
-    if s[CURRENT] != clamped(p, p[RATE]) or s[SCORE] != 1.0 or s[OBSERVATIONS] > 0.0:
+    """Return the seconds until s decides like a fresh state."""
+    if s[CURRENT] != clamp(p, p[RATE]) or s[SCORE] != 1.0 or s[OBSERVATIONS] > 0.0:
         return max(s[USED_AT] + HISTORY * p[PERIOD] - now, 0.0)
     if s[COUNT] > 0.0:
         return s[START] + 2.0 * p[PERIOD] - now
@@ -180,4 +192,5 @@ def reset_after(s: State, p: Params, now: float) -> float:
 
 
 def time_resolution(p: Params) -> float:
+    """Return the width of a window: only the window of a charge matters."""
     return p[PERIOD]

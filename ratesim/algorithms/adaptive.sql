@@ -10,7 +10,7 @@ BEGIN
   RETURN start;
 END $$;
 
-CREATE OR REPLACE FUNCTION ratesim_adaptive_moved(s float8[], p float8[]) RETURNS float8
+CREATE OR REPLACE FUNCTION ratesim_adaptive_adjusted_limit(s float8[], p float8[]) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   moving float8 := least(greatest(s[3], p[3]), p[4]);
@@ -46,7 +46,7 @@ BEGIN
   IF now >= s[1] + p[2] THEN
     newest := ratesim_adaptive_window(p, now);
     steps := least(greatest(floor((newest - s[1]) / p[2] + 0.5), 1), 16)::int;
-    s[3] := ratesim_adaptive_moved(s, p);
+    s[3] := ratesim_adaptive_adjusted_limit(s, p);
     FOR i IN REVERSE 15..0 LOOP
       IF i >= steps THEN
         s[7 + i] := s[7 + i - steps];
@@ -115,7 +115,7 @@ BEGIN
   IF room > cost THEN
     RETURN s[1] + (1 - (room - cost) / s[7]) * p[2] - now;
   END IF;
-  moving := ratesim_adaptive_moved(s, p);
+  moving := ratesim_adaptive_adjusted_limit(s, p);
   IF moving - s[6] >= cost THEN
     RETURN s[1] + p[2] - now;
   END IF;

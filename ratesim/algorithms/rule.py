@@ -1,11 +1,11 @@
-"""The shape of a rule: what every algorithm module offers.
+"""The contract of an algorithm module.
 
 A state `s` is a flat, mutable sequence of floats; s[0] is always the state's own time, in seconds since the epoch. The
-parameters `p` are a flat tuple of floats made from a `Limit`. The functions are plain arithmetic on both, so that the same
-source runs interpreted, compiled by numba, and has line-by-line twins in Lua and SQL which give the same bits.
+parameters `p` are a flat tuple of floats made from a `Limit`. The functions are plain arithmetic on both. So the same source
+runs interpreted and compiled by numba, and has line-by-line twins in Lua and SQL that give the same bits.
 
-Who calls them keeps two promises: `now` is never before s[0] (a decision that comes with an earlier time is taken at the
-state's own), except for `charge`, which is told of late consumption at its own time; and `refresh` came first.
+The caller keeps two promises. `now` is never before s[0]: a decision with an earlier time is taken at the state's own time.
+The exception is `charge`, which gets late consumption with its own time. And `refresh` is called first.
 """
 
 from __future__ import annotations
@@ -30,71 +30,105 @@ Params = tuple[float, ...]
 
 
 class Rule(Protocol):
-    """The functions of an algorithm module (`ratesim/algorithms/token_bucket.py` is a good first one to read)."""
+    """The functions of an algorithm module (`ratesim/algorithms/token_bucket.py` is a good first one to read).
+
+    Attributes
+    ----------
+    FIELDS : tuple[str, ...]
+        Names of the floats of a stored state.
+    OPTIONS : dict[str, float | None]
+        Defaults of the options of a limit.
+    BURST : bool
+        Whether a limit may have a burst of its own.
+    """
 
     FIELDS: tuple[str, ...]  # what each float of the state is; a last name that ends in "[]" stands for all the rest
     OPTIONS: dict[str, float | None]  # the limit options it takes beyond rate, period and burst; None: depends on the rate
     BURST: bool  # whether it takes `burst`
 
     def params(self, limit: Limit) -> Params:
-        """The parameters; raises InvalidLimitError for options that make no sense."""
+        """Return the parameters; raise InvalidLimitError for options that make no sense."""
 
     def size(self, p: Params) -> int:
-        """Floats in a fresh state."""
+        """Return the number of floats in a fresh state."""
 
     def start(self, s: State, p: Params, now: float) -> None:
         """Make s a fresh state."""
 
     def refresh(self, s: State, p: Params, now: float) -> None:
-        """Bring s forward to `now`: refill, leak, roll windows. Also clamps a state that an earlier, larger limit left."""
+        """Bring s forward to `now`: refill, leak, roll windows.
+
+        It also clamps a state that an earlier, larger limit left.
+        """
 
     def available(self, s: State, p: Params, now: float) -> float:
-        """Cost that would be admitted now; negative after an overdraft."""
+        """Return the cost that would be admitted now; negative after an overdraft."""
 
     def charge(self, s: State, p: Params, cost: float, now: float) -> None:
-        """Consume, even more than is available: merging what other nodes admitted may overdraw."""
+        """Consume, even more than is available: merging the consumption of other nodes may overdraw."""
 
     def retry_after(self, s: State, p: Params, cost: float, now: float) -> float:
-        """Seconds until `cost`, denied now, could be admitted, but for rounding; inf if never."""
+        """Return the seconds until `cost`, denied now, could be admitted, but for rounding; inf for never."""
 
     def reset_after(self, s: State, p: Params, now: float) -> float:
-        """Seconds until s decides like a fresh state."""
+        """Return the seconds until s decides like a fresh state."""
 
     def time_resolution(self, p: Params) -> float:
-        """Seconds: charges whose times share a multiple of this may be merged into one without changing any decision.
+        """Return the resolution of charge times, in seconds.
 
-        inf where the time of a late charge does not matter; 0 where only charges of the same time may be merged.
+        Charges whose times share a multiple of it may be merged into one without changing any decision. It is inf where the
+        time of a late charge does not matter, and 0 where only charges of the same time may be merged.
         """
 
 
 class AdaptiveRule(Rule, Protocol):
-    """A rule that learns how the service behind the limit is doing."""
+    """A rule that adapts to the health of the service behind the limit."""
 
     def observe(self, s: State, p: Params, score: float, now: float) -> None:
         """Take in a score from 0 (failing) to 1 (fine)."""
 
 
 class VariableSizeRule(Rule, Protocol):
-    """A rule whose state has no fixed length: it works on a ring with room to spare and is stored without it."""
+    """A rule whose state has no fixed length.
+
+    It works on a ring with room to spare, and is stored without the room.
+    """
 
     HEAD: int  # how many leading floats `refresh` may write; the rest only `charge` does
 
     def grow(self, s: State) -> None:
-        """Make room for more; `charge` calls it when s is full. Not compiled: there every state is long enough."""
+        """Make room for more; `charge` calls it when s is full.
+
+        It is not compiled, because compiled code gets states that are long enough.
+        """
 
     def longest(self, p: Params, requests: int, smallest: float) -> int:
-        """Floats that a state never outgrows, given so many requests that cost `smallest` or more each."""
+        """Return the number of floats that a state never outgrows, given so many requests of at least cost `smallest`."""
 
     def stored(self, s: State) -> list[float]:
-        """The state as FIELDS describe it."""
+        """Return the state as FIELDS describe it."""
 
     def working(self, values: list[float]) -> list[float]:
-        """The inverse of `stored`; ValueError for what cannot be a state."""
+        """Invert `stored`; ValueError for values that cannot be a state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A registered rule with its three twins. feedback, growing: the rule again, where it is one of those kinds."""
+    """A registered rule with its three twins.
+
+    Attributes
+    ----------
+    name : str
+        The registered name.
+    rule : Rule
+        The Python twin.
+    lua, sql : str
+        Sources of the other twins.
+    feedback : AdaptiveRule or None
+        The rule again, if it is adaptive.
+    variable_size : VariableSizeRule or None
+        The rule again, if its states vary in size.
+    """
 
     name: str
     rule: Rule
@@ -119,7 +153,7 @@ class Algorithm:
         return cls(name, cast(Any, module), lua, sql)
 
     def _check(self) -> None:
-        """ValueError, naming what is wrong, for what would fail later, in one of the twins or in all."""
+        """Raise ValueError for a defect that would fail later, in one of the twins or in all."""
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"algorithm {self.name!r}: name it with at most 34 of a-z, 0-9 and _, a letter first")
         wanted = [name for name in vars(Rule) if not name.startswith("_")] + [*Rule.__annotations__]
@@ -138,7 +172,7 @@ class Algorithm:
             raise ValueError(f"algorithm {self.name}: its Lua twin does not end in `return rule`")
 
     def named(self, values: list[float]) -> dict[str, float | list[float]]:
-        """A stored state by field name, which is how people read it; ValueError when its length is wrong."""
+        """Name the floats of a stored state; ValueError if its length is wrong."""
         *fixed, last = self.rule.FIELDS
         if not last.endswith("[]"):
             return dict(zip(self.rule.FIELDS, values, strict=True))
@@ -146,7 +180,7 @@ class Algorithm:
         return {**dict(zip(fixed, values[:head], strict=True)), last.removesuffix("[]"): values[head:]}
 
     def flat(self, named: dict[str, float | list[float]]) -> list[float]:
-        """The inverse of `named`; KeyError for a field that is missing, ValueError for one that should not be there."""
+        """Invert `named`; KeyError for a missing field, ValueError for an unknown one."""
         values: list[float] = []
         for name in self.rule.FIELDS:
             value = named[name.removesuffix("[]")]
@@ -161,9 +195,9 @@ class Algorithm:
         return values
 
     def stored(self, s: State) -> list[float]:
-        """A working state as it is stored."""
+        """Return a working state as it is stored."""
         return list(s) if self.variable_size is None else self.variable_size.stored(s)
 
     def working(self, values: list[float]) -> list[float]:
-        """The inverse of `stored`; ValueError for what cannot be a state."""
+        """Invert `stored`; ValueError for values that cannot be a state."""
         return values if self.variable_size is None else self.variable_size.working(values)

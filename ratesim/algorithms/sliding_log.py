@@ -1,10 +1,10 @@
 """Sliding log: exact. An entry at t counts while now < t + period; never more than `rate` in any window of `period`.
 
-Its price is memory: one entry for each admitted time within the period. What the entries add up to is kept as a running
-sum, so a decision costs the same however long the log is; the sum is rounded once for each cost that comes or goes, begins
-anew whenever the log is empty, and is exact for whole costs.
+Its price is memory: one entry for each admitted time within the period. The sum of the entries is kept as a running sum, so
+a decision costs the same however long the log is. The sum is rounded once for each cost that comes or goes, begins anew
+whenever the log is empty, and is exact for whole costs.
 
-In memory the log is a ring, so that `refresh` moves its beginning and writes no entry; it is stored as pairs of time and
+In memory the log is a ring, so that `refresh` moves its beginning and writes no entry. It is stored as pairs of time and
 cost, oldest first. Costs of the same time share an entry; a cost of 0 leaves none.
 """
 
@@ -29,19 +29,23 @@ ROOM = 4  # entries in a fresh state
 
 
 def params(limit: Limit) -> Params:
+    """Return the parameters of the limit."""
     return (limit.rate, limit.period)
 
 
 def size(p: Params) -> int:
+    """Return the number of floats in a fresh state."""
     return RING + 2 * ROOM
 
 
 def longest(p: Params, requests: int, smallest: float) -> int:
+    """Return the length of a ring for the most entries that can count at once."""
     entries = min(float(requests), p[RATE] / smallest + 2.0) if smallest > 0.0 else 0.0
     return RING + 2 * max(int(entries), 1)
 
 
 def start(s: State, p: Params, now: float) -> None:
+    """Make s a fresh state at `now`."""
     s[LAST] = now
     s[USED] = 0.0
     s[FIRST] = RING
@@ -50,6 +54,7 @@ def start(s: State, p: Params, now: float) -> None:
 
 
 def refresh(s: State, p: Params, now: float) -> None:
+    """Drop the entries that no longer count."""
     s[LAST] = now
     count = int(s[COUNT])
     if count == 0:
@@ -70,10 +75,12 @@ def refresh(s: State, p: Params, now: float) -> None:
 
 
 def available(s: State, p: Params, now: float) -> float:
+    """Return the cost that would be admitted now."""
     return p[RATE] - s[USED]
 
 
 def charge(s: State, p: Params, cost: float, now: float) -> None:
+    """Log the cost at its time."""
     if cost == 0.0 or now + p[PERIOD] <= s[LAST]:  # nothing to remember, or gone already
         return
     s[USED] = s[USED] + cost
@@ -81,7 +88,7 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
     count = int(s[COUNT])
     newest = end - 2 if end > RING else len(s) - 2
     if count > 0 and now <= s[newest]:
-        enter(s, cost, now)
+        insert_late(s, cost, now)
         return
     if RING + 2 * count == len(s):
         grow(s)
@@ -93,7 +100,7 @@ def charge(s: State, p: Params, cost: float, now: float) -> None:
     s[COUNT] = count + 1
 
 
-def enter(s: State, cost: float, now: float) -> None:
+def insert_late(s: State, cost: float, now: float) -> None:
     """Put a cost into the log whose time is not after the newest entry's."""
     count = int(s[COUNT])
     place = int(s[END])
@@ -124,6 +131,7 @@ def enter(s: State, cost: float, now: float) -> None:
 
 
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:
+    """Return the seconds until `cost` fits; inf for never."""
     if cost > p[RATE]:
         return inf
     place = int(s[FIRST])
@@ -139,6 +147,7 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
 
 
 def reset_after(s: State, p: Params, now: float) -> float:
+    """Return the seconds until s decides like a fresh state."""
     if s[COUNT] == 0.0:
         return 0.0
     newest = int(s[END]) - 2
@@ -148,10 +157,12 @@ def reset_after(s: State, p: Params, now: float) -> float:
 
 
 def time_resolution(p: Params) -> float:
+    """Return 0: every time matters."""
     return 0.0
 
 
 def grow(s: State) -> None:
+    """Copy the ring into one with more room."""
     entries = stored(s)[2:]
     room = max(len(entries), 2 * ROOM)
     s[RING:] = entries + [0.0] * room
@@ -160,6 +171,7 @@ def grow(s: State) -> None:
 
 
 def stored(s: State) -> list[float]:
+    """Return time, sum, and the entries from oldest to newest."""
     first, count = int(s[FIRST]), int(s[COUNT])
     end = first + 2 * count
     entries = [*s[first:end], *s[RING : RING + max(end - len(s), 0)]]
@@ -167,6 +179,7 @@ def stored(s: State) -> list[float]:
 
 
 def working(values: list[float]) -> list[float]:
+    """Return the ring of a stored log; ValueError if its times are out of order or unpaired."""
     entries = values[2:]
     if len(entries) % 2:
         raise ValueError("the log holds a time without a cost")

@@ -1,7 +1,7 @@
 """Sliding window counter: full sub-windows plus the linear share of the oldest.
 
-The period is cut into `buckets` sub-windows, aligned to multiples of their width; the state counts the current one and the
-`buckets` before it. What the oldest counted is taken to be spread evenly over it. With buckets=1, the default, this is the
+The period is cut into `buckets` sub-windows, aligned to multiples of their width. The state counts the current one and the
+`buckets` before it. The count of the oldest is taken to be spread evenly over it. With buckets=1, the default, this is the
 two-window counter used at the edge by content delivery networks. It keeps the limit in any period * (1 - 1/buckets).
 """
 
@@ -23,6 +23,7 @@ MOST_BUCKETS = 1000
 
 
 def params(limit: Limit) -> Params:
+    """Return the parameters of the limit."""
     buckets = dict(limit.options).get("buckets", 1.0)
     if buckets != floor(buckets) or not 1 <= buckets <= MOST_BUCKETS:
         raise InvalidLimitError(f"buckets {buckets:g}: must be a whole number from 1 to {MOST_BUCKETS}")
@@ -30,10 +31,12 @@ def params(limit: Limit) -> Params:
 
 
 def size(p: Params) -> int:
+    """Return the number of floats in a fresh state."""
     return int(p[BUCKETS]) + 2
 
 
 def window(p: Params, now: float) -> float:
+    """Return the start of the window at `now`."""
     start = floor(now / p[WIDTH]) * p[WIDTH]
     if start > now or now >= start + p[WIDTH]:
         return now  # on an edge, and rounding has put it on the wrong side
@@ -41,12 +44,14 @@ def window(p: Params, now: float) -> float:
 
 
 def start(s: State, p: Params, now: float) -> None:
+    """Make s a fresh state at `now`."""
     s[START] = window(p, now)
     for i in range(NEWEST, len(s)):
         s[i] = 0.0
 
 
 def refresh(s: State, p: Params, now: float) -> None:
+    """Roll the sub-windows."""
     if now >= s[START] + p[WIDTH]:
         newest = window(p, now)
         oldest = len(s) - 1
@@ -58,6 +63,7 @@ def refresh(s: State, p: Params, now: float) -> None:
 
 
 def available(s: State, p: Params, now: float) -> float:
+    """Return the cost that would be admitted now."""
     oldest = len(s) - 1
     used = s[NEWEST]
     for i in range(NEWEST + 1, oldest):
@@ -69,20 +75,22 @@ def available(s: State, p: Params, now: float) -> float:
 
 
 def charge(s: State, p: Params, cost: float, now: float) -> None:
+    """Count the cost in its sub-window."""
     if now >= s[START]:
         s[NEWEST] = s[NEWEST] + cost
     else:
-        enter(s, p, cost, now)
+        charge_late(s, p, cost, now)
 
 
-def enter(s: State, p: Params, cost: float, now: float) -> None:
-    """Charge late: the cost belongs to an earlier sub-window, or to none that still counts."""
+def charge_late(s: State, p: Params, cost: float, now: float) -> None:
+    """Charge an earlier sub-window, or none if it no longer counts."""
     steps = ceil((s[START] - now) / p[WIDTH])
     if NEWEST + steps < len(s):
         s[NEWEST + int(steps)] = s[NEWEST + int(steps)] + cost
 
 
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:
+    """Return the seconds until `cost` fits; inf for never."""
     if cost > p[RATE]:
         return inf
     oldest = len(s) - 1
@@ -100,6 +108,7 @@ def retry_after(s: State, p: Params, cost: float, now: float) -> float:
 
 
 def reset_after(s: State, p: Params, now: float) -> float:
+    """Return the seconds until s decides like a fresh state."""
     oldest = len(s) - 1
     for i in range(NEWEST, oldest + 1):
         if s[i] > 0.0:
@@ -108,4 +117,5 @@ def reset_after(s: State, p: Params, now: float) -> float:
 
 
 def time_resolution(p: Params) -> float:
+    """Return the width of a sub-window: only the sub-window of a charge matters."""
     return p[WIDTH]

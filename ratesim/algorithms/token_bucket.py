@@ -16,19 +16,23 @@ BUCKET, REFILL = 0, 1  # in the parameters: capacity, tokens per second
 
 
 def params(limit: Limit) -> Params:
+    """Return the parameters of the limit."""
     return (limit.rate if limit.burst is None else limit.burst, limit.rate / limit.period)
 
 
 def size(p: Params) -> int:
+    """Return the number of floats in a fresh state."""
     return 2
 
 
 def start(s: State, p: Params, now: float) -> None:
+    """Make s a fresh state at `now`."""
     s[LAST] = now
     s[TOKENS] = p[BUCKET]
 
 
 def refresh(s: State, p: Params, now: float) -> None:
+    """Refill the tokens of the time that has passed."""
     tokens = s[TOKENS]
     if now > s[LAST]:
         tokens = tokens + (now - s[LAST]) * p[REFILL]
@@ -39,22 +43,27 @@ def refresh(s: State, p: Params, now: float) -> None:
 
 
 def available(s: State, p: Params, now: float) -> float:
+    """Return the cost that would be admitted now."""
     return s[TOKENS]
 
 
 def charge(s: State, p: Params, cost: float, now: float) -> None:
+    """Take the cost in tokens."""
     s[TOKENS] = s[TOKENS] - cost
 
 
 def retry_after(s: State, p: Params, cost: float, now: float) -> float:
+    """Return the seconds until `cost` fits; inf for never."""
     if cost > p[BUCKET]:
         return inf
     return (cost - s[TOKENS]) / p[REFILL]
 
 
 def reset_after(s: State, p: Params, now: float) -> float:
+    """Return the seconds until s decides like a fresh state."""
     return (p[BUCKET] - s[TOKENS]) / p[REFILL]
 
 
 def time_resolution(p: Params) -> float:
+    """Return inf: the time of a late charge does not matter."""
     return inf

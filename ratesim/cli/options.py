@@ -214,7 +214,7 @@ def current_candidate(path: Path, scenario: Scenario) -> Candidate:
     from ratesim.recommendation.configuration import StorageConfiguration
     from ratesim.recommendation.current import CURRENT
     from ratesim.simulation.scenario.scenario import Candidate
-    from ratesim.storage.urls import anywhere
+    from ratesim.storage.urls import localhost_url
 
     found, asked, algorithm = StorageConfiguration.load(path), scenario.limit, None
     nodes = scenario.deployment.nodes
@@ -226,7 +226,7 @@ def current_candidate(path: Path, scenario: Scenario) -> Candidate:
             limits = " and what is asked is ".join(f"{each.rate} by {each.algorithm}" for each in (found.limit, asked))
             raise UsageError(f"--current {path}: limits {limits}; check what is in force")
     return Candidate.model_validate(
-        {"name": CURRENT, "storage": anywhere(found.storage), "routing": found.routing, "algorithm": algorithm}
+        {"name": CURRENT, "storage": localhost_url(found.storage), "routing": found.routing, "algorithm": algorithm}
     )
 
 

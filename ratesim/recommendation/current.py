@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ratesim.storage.urls import StorageURL, anywhere
+from ratesim.storage.urls import StorageURL, localhost_url
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate
@@ -21,7 +21,7 @@ def with_current(current: Candidate, others: Iterable[Candidate]) -> tuple[Candi
     def same(each: Candidate) -> bool:
         if each.name == current.name:
             return True
-        mine, its = (StorageURL.parse(anywhere(storage)) for storage in (current.storage, each.storage))
+        mine, its = (StorageURL.parse(localhost_url(storage)) for storage in (current.storage, each.storage))
         return mine == its and each.algorithm == current.algorithm and each.routing in (current.routing, None)
 
     return (current, *(each for each in others if not same(each)))

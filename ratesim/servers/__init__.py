@@ -3,11 +3,10 @@
     with valkey() as server:
         async with open_storage(server.url) as storage: ...
 
-Their programs come in the wheels of ``ratesim[embedded]``. Each server runs in a directory of its own (mode
-0700) and listens on loopback or a unix socket only. It is stopped and its directory removed when the block
-is left, and also when this process is killed: `ratesim.servers.supervisor` says how. Where ``RATESIM_REDIS_URL`` or
-``RATESIM_POSTGRES_URL`` names a server that is already there, that one is used, and nothing is started or
-stopped.
+Their programs come in the wheels of ``ratesim[embedded]``. Each server runs in a directory of its own (mode 0700) and
+listens on loopback or a unix socket only. When the block is left, the server is stopped and its directory removed. The same
+happens when this process is killed (`ratesim.servers.supervisor` explains how). Where ``RATESIM_REDIS_URL`` or
+``RATESIM_POSTGRES_URL`` names a running server, that one is used, and nothing is started or stopped.
 """
 
 from __future__ import annotations
@@ -25,6 +24,6 @@ __all__ = ["Server", "ServerError", "all_servers", "postgres", "valkey", "valkey
 
 @contextmanager
 def all_servers() -> Iterator[dict[str, Server]]:
-    """One server for each kind of storage that needs one: "redis" and "postgres"."""
+    """Start one server for each kind of storage that needs one: "redis" and "postgres"."""
     with valkey() as redis_server, postgres() as postgres_server:
         yield {"redis": redis_server, "postgres": postgres_server}

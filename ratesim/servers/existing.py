@@ -26,6 +26,7 @@ CHECK_SECONDS = 3  # how long a server that is already there may take to answer
 
 
 def existing_redis(url: str) -> Server:
+    """Describe the server that RATESIM_REDIS_URL names; ServerError if it does not answer."""
     import redis
 
     plain = _with_options(url.replace("+cluster:", ":", 1), lambda name: name.startswith("ssl_"))
@@ -40,6 +41,7 @@ def existing_redis(url: str) -> Server:
 
 
 def existing_postgres(url: str) -> Server:
+    """Describe the server that RATESIM_POSTGRES_URL names; ServerError if it does not answer."""
     import psycopg
 
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
@@ -50,7 +52,7 @@ def existing_postgres(url: str) -> Server:
 
 
 def _with_options(url: str, known: Callable[[str], bool]) -> str:
-    """`url` with those query parameters that the driver knows; `open_storage` takes more."""
+    """Drop the query parameters that the driver does not know; `open_storage` takes more."""
     base, _, query = url.partition("?")
     kept = [(name, value) for name, value in parse_qsl(query) if known(name)]
     return f"{base}?{urlencode(kept, safe='/')}" if kept else base
@@ -65,6 +67,7 @@ def _unreachable(variable: str, url: str, error: Exception) -> ServerError:
 
 
 def redis_client(url: str, seconds: float) -> redis.Redis:
+    """Make a client without retries, with a timeout in seconds."""
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -73,17 +76,19 @@ def redis_client(url: str, seconds: float) -> redis.Redis:
 
 
 def server_info(client: redis.Redis) -> dict[str, Any]:
+    """Ask the server for the section "server" of INFO."""
     about: dict[str, Any] = client.info("server")
     return about
 
 
 def valkey_version(about: dict[str, Any]) -> str:
+    """Find the version in that section."""
     # To old clients a Valkey of any version is Redis 7.2.4.
     return str(about.get("valkey_version", about["redis_version"]))
 
 
 def postgres_version(url: str) -> str:
-    """The version of the server at `url`."""
+    """Ask the server at `url` for its version."""
     import psycopg
 
     with psycopg.connect(url, connect_timeout=CHECK_SECONDS) as connection:

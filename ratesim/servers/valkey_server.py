@@ -28,13 +28,20 @@ DURABLE = ["--appendonly", "yes"]  # synced every second; snapshots stay at Valk
 
 @contextmanager
 def valkey(*, persistence: bool = False) -> Iterator[Server]:
-    """A Valkey on a free port of loopback, without a password, or the server that RATESIM_REDIS_URL names.
+    """Start a Valkey on a free port of loopback, without a password, or use the server that RATESIM_REDIS_URL names.
 
-    `persistence` switches on what a durable deployment pays for: the append-only file, synced every second,
-    and snapshots; a server that is already there keeps its own settings. Without a Valkey wheel a fakeredis
-    answers from a thread, and `kind` says so.
+    Without a Valkey wheel a fakeredis answers from a thread, and `kind` tells so.
 
-    Raises ServerError where no server starts, or none answers at RATESIM_REDIS_URL.
+    Parameters
+    ----------
+    persistence : bool
+        Switches on the costs of a durable deployment: the append-only file, synced every second, and snapshots. A running
+        server that is used keeps its own settings.
+
+    Raises
+    ------
+    ServerError
+        If no server starts, or none answers at RATESIM_REDIS_URL.
     """
     if url := os.environ.get("RATESIM_REDIS_URL"):
         yield existing_redis(url)
@@ -50,11 +57,14 @@ def valkey(*, persistence: bool = False) -> Iterator[Server]:
 
 @contextmanager
 def valkey_cluster(nodes: int = 3) -> Iterator[Server]:
-    """A Valkey cluster of `nodes` primaries on loopback that share the 16384 slots evenly, without replicas.
+    """Start a Valkey cluster of `nodes` primaries on loopback that share the 16384 slots evenly, without replicas.
 
     The URL names the first node. RATESIM_REDIS_URL is used where it names a cluster (``redis+cluster://``).
 
-    Raises ServerError where the cluster does not form, or there is no Valkey wheel: fakeredis has no cluster.
+    Raises
+    ------
+    ServerError
+        If the cluster does not form, or there is no Valkey wheel: fakeredis has no cluster.
     """
     if nodes < 1:
         raise ValueError(f"a cluster has at least one node, not {nodes}")
@@ -102,7 +112,7 @@ def _start_on_ports(supervisor: ProcessSupervisor, command: list[str], name: str
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on at the moment."""
+    """Find ports of loopback that nothing listens on at the moment."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -111,7 +121,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _version_at(port: int, pid: int) -> str | None:
-    """The version of process `pid` once it answers on `port`, and not another server that was there first."""
+    """Give the version of process `pid` once it answers on `port`, and not another server that was there first."""
     import redis
 
     try:

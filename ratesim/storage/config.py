@@ -23,9 +23,9 @@ Consistency = Literal["strong", "eventual", "session", "lease"]
 WritePolicy = Literal["write_through", "write_back", "write_behind", "write_around"]
 ReadPolicy = Literal["cache_aside", "read_through", "refresh_ahead"]
 Sync = Literal["deltas", "state"]
-WhenFull = Literal["wait", "drop"]
+QueueFullPolicy = Literal["wait", "drop"]
 Fsync = Literal["always", "interval", "never"]
-WhenAway = Literal["fail_open", "fail_closed", "local"]
+StoreFailurePolicy = Literal["fail_open", "fail_closed", "local"]
 
 LEAST_MEMORY = 4096  # bytes
 
@@ -55,13 +55,13 @@ class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     thread_safe: bool = True
 
     def __post_init__(self) -> None:
-        at_least("max_entries", self.max_entries, 1)
+        require_at_least("max_entries", self.max_entries, 1)
         if self.memory_limit is not None:
-            at_least("memory_limit", self.memory_limit, LEAST_MEMORY)
-        one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
-        one_of("fsync", self.fsync, get_args(Fsync))
-        above_zero("cleanup_interval", self.cleanup_interval)
-        above_zero("fsync_interval", self.fsync_interval)
+            require_at_least("memory_limit", self.memory_limit, LEAST_MEMORY)
+        require_one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
+        require_one_of("fsync", self.fsync, get_args(Fsync))
+        require_positive("cleanup_interval", self.cleanup_interval)
+        require_positive("fsync_interval", self.fsync_interval)
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,10 +92,10 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("pool_size", "max_batch", "max_waiting", "breaker_failures"):
-            at_least(name, getattr(self, name), 1)
-        at_least("retries", self.retries, 0)
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("retries", self.retries, 0)
         for name in ("connection_timeout", "command_timeout", "retry_base", "retry_cap", "breaker_reset"):
-            above_zero(name, getattr(self, name))
+            require_positive(name, getattr(self, name))
 
 
 class _ServerConfig(ClientConfig, frozen=True, kw_only=True):
@@ -152,12 +152,12 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"table_name {self.table_name!r}: use lower-case letters, digits and '_', at most 40, not a digit first"
             )
-        one_of(
+        require_one_of(
             "synchronous_commit",
             self.synchronous_commit,
             ("on", "off", "local", "remote_write", "remote_apply"),
         )
-        at_least("cleanup_batch_size", self.cleanup_batch_size, 1)
+        require_at_least("cleanup_batch_size", self.cleanup_batch_size, 1)
 
 
 class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,33 +196,33 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     flush_batch: int = 512
     linger: float = 0.005
     queue_size: int = 10_000
-    queue_full: WhenFull = "wait"
+    queue_full: QueueFullPolicy = "wait"
     l1_ttl: float = 300.0
     refresh_after: float = 60.0
     max_entries: int = 1_000_000
     memory_limit: int | None = None
     eviction_policy: str = "LRU"
     max_wait: float = 5.0
-    on_store_failure: WhenAway = "fail_open"
+    on_store_failure: StoreFailurePolicy = "fail_open"
     nodes: int = 1
     lease_ttl: float = 1.0
     clock_tolerance: float = 0.01
     node: str = ""
 
     def __post_init__(self) -> None:
-        one_of("consistency", self.consistency, get_args(Consistency))
-        one_of("write", self.write, get_args(WritePolicy))
-        one_of("read", self.read, get_args(ReadPolicy))
-        one_of("sync", self.sync, get_args(Sync))
-        one_of("queue_full", self.queue_full, get_args(WhenFull))
-        one_of("on_store_failure", self.on_store_failure, get_args(WhenAway))
-        one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
+        require_one_of("consistency", self.consistency, get_args(Consistency))
+        require_one_of("write", self.write, get_args(WritePolicy))
+        require_one_of("read", self.read, get_args(ReadPolicy))
+        require_one_of("sync", self.sync, get_args(Sync))
+        require_one_of("queue_full", self.queue_full, get_args(QueueFullPolicy))
+        require_one_of("on_store_failure", self.on_store_failure, get_args(StoreFailurePolicy))
+        require_one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
         for name in ("sync_interval", "linger", "l1_ttl", "refresh_after", "max_wait", "lease_ttl"):
-            above_zero(name, getattr(self, name))
+            require_positive(name, getattr(self, name))
         for name in ("flush_batch", "queue_size", "max_entries", "nodes"):
-            at_least(name, getattr(self, name), 1)
+            require_at_least(name, getattr(self, name), 1)
         if self.memory_limit is not None:
-            at_least("memory_limit", self.memory_limit, LEAST_MEMORY)
+            require_at_least("memory_limit", self.memory_limit, LEAST_MEMORY)
         if not 0 <= self.sync_jitter <= 1:
             raise ConfigurationError(f"sync_jitter {self.sync_jitter!r}: must be between 0 and 1")
         if not 0 <= self.clock_tolerance < 1e9:
@@ -231,16 +231,16 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"node {self.node!r}: use letters, digits, '_' and '-', at most 64 of them")
 
 
-def at_least(name: str, value: int, least: int) -> None:
+def require_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ConfigurationError(f"{name} {value!r}: must be at least {least}")
 
 
-def above_zero(name: str, value: float) -> None:
+def require_positive(name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
         raise ConfigurationError(f"{name} {value!r}: must be a number of seconds above 0")
 
 
-def one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
+def require_one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
     if value not in known:
         raise ConfigurationError(f"{name} {value!r}: known are {', '.join(map(str, known))}")

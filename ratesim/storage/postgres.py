@@ -72,7 +72,7 @@ class PostgresDriver:
         try:
             self._address = conninfo.conninfo_to_dict(config.url)
         except psycopg.Error as error:
-            raise ConfigurationError(f"url {hidden(config.url)}: {hidden(_line(error))}") from None
+            raise ConfigurationError(f"url {redact_passwords(config.url)}: {redact_passwords(_line(error))}") from None
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._closed = False
         self._opening = asyncio.Lock()
@@ -91,7 +91,7 @@ class PostgresDriver:
         self._cleanup = [self._sql("cleanup", rows=self._fill[rows]) for rows in ("table", "counters")]
 
     def __repr__(self) -> str:
-        return f"PostgresDriver({hidden(self.config.url)!r}, table_name={self.config.table_name!r})"
+        return f"PostgresDriver({redact_passwords(self.config.url)!r}, table_name={self.config.table_name!r})"
 
     @property
     def where(self) -> str:
@@ -148,11 +148,11 @@ class PostgresDriver:
             reason = f"no connection within {self.config.connection_timeout:g} s"
             raise self._unreachable(reason) from None
         except psycopg.OperationalError as error:
-            raise self._unreachable(hidden(_line(error))) from None
+            raise self._unreachable(redact_passwords(_line(error))) from None
         except psycopg.Error as error:
-            raise ConfigurationError(f"url {hidden(self.config.url)}: {hidden(_line(error))}") from None
+            raise ConfigurationError(f"url {redact_passwords(self.config.url)}: {redact_passwords(_line(error))}") from None
         try:
-            async with connection, self._translated():
+            async with connection, self._translate_errors():
                 await connection.execute(
                     "SELECT set_config('statement_timeout', %s, false), set_config('synchronize_seqscans', 'off', false)",
                     [str(round(UPKEEP_SECONDS * 1e3))],
@@ -170,19 +170,21 @@ class PostgresDriver:
         return StorageConnectionError(f"no PostgreSQL at {self.where} ({reason}): start it, or correct the url", sent=False)
 
     @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
+    async def _translate_errors(self) -> AsyncIterator[None]:
         """The driver's errors as ours."""
         try:
             yield
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
-            raise self._unreachable(hidden(_line(error))) from None
+            raise self._unreachable(redact_passwords(_line(error))) from None
         except psycopg.errors.QueryCanceled as error:
             raise StorageTimeoutError(f"PostgreSQL at {self.where}: {_line(error)}") from None
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             undone = (error.sqlstate or "").startswith("40")  # rolled back, such as after a deadlock
-            raise StorageConnectionError(f"PostgreSQL at {self.where}: {hidden(_line(error))}", sent=not undone) from None
+            raise StorageConnectionError(
+                f"PostgreSQL at {self.where}: {redact_passwords(_line(error))}", sent=not undone
+            ) from None
         except psycopg.Error as error:
-            raise StorageError(f"PostgreSQL at {self.where}: {hidden(_line(error))}") from None
+            raise StorageError(f"PostgreSQL at {self.where}: {redact_passwords(_line(error))}") from None
 
     async def close(self) -> None:
         self._closed = True
@@ -255,7 +257,7 @@ class PostgresDriver:
             try:
                 template, perform = _PERFORM[key[0]]
                 function = await self._function(template, key[1]) if template else ""
-                async with self._translated(), pool.connection() as connection:
+                async with self._translate_errors(), pool.connection() as connection:
                     results = await perform(self, connection, function, group)
             except StorageError as error:
                 if not begun and isinstance(error, StorageConnectionError | StorageTimeoutError):
@@ -381,7 +383,7 @@ class PostgresDriver:
         """Of each statement that a batch is sent as, its parameters; nothing is sent."""
         noted: list[list[Any]] = []
         for key, group in _groups(list(enumerate(batch))):
-            carrying_out = _PERFORM[key[0]][1](self, _Noted(noted), "", group)
+            carrying_out = _PERFORM[key[0]][1](self, _RecordingConnection(noted), "", group)
             with suppress(StopIteration):  # a coroutine that never waits
                 carrying_out.send(None)
         return noted
@@ -414,7 +416,7 @@ class PostgresDriver:
             return entries, size
 
 
-class _Noted:
+class _RecordingConnection:
     """Stands for a connection, and its cursor, where only what would be sent is asked for."""
 
     def __init__(self, parameters: list[list[Any]]) -> None:
@@ -438,7 +440,7 @@ class PostgresStorage(RemoteStorage):
         super().__init__(Client(self.driver, runtime, self.config), runtime)
 
     def __repr__(self) -> str:
-        return f"PostgresStorage({hidden(self.config.url)!r}, table_name={self.config.table_name!r})"
+        return f"PostgresStorage({redact_passwords(self.config.url)!r}, table_name={self.config.table_name!r})"
 
     async def open(self) -> Self:
         await self.driver.open()
@@ -452,7 +454,7 @@ class PostgresStorage(RemoteStorage):
         return StorageStats(entries, size, operations=self.client.operations, errors=dict(self.client.errors))
 
 
-def hidden(text: str) -> str:
+def redact_passwords(text: str) -> str:
     """`text` with the passwords of URLs and connection strings in it starred out."""
     text = re.sub(r"(//[^:@/\s]*):[^\s]*@", r"\1:***@", text)
     return re.sub(r"(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", r"\1***", text)

@@ -27,7 +27,7 @@ from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.postgres import PostgresStorage
 from ratesim.storage.redis import RedisStorage
 
-__all__ = ["StorageURL", "anywhere", "open_storage"]
+__all__ = ["StorageURL", "localhost_url", "open_storage"]
 
 _BACKENDS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "memory": ("memory", MemoryStorageConfig),
@@ -110,7 +110,7 @@ def open_storage(url: str, runtime: Runtime | None = None) -> RateLimitStorage:
     return storage if hybrid is None else HybridStorage(storage, hybrid, runtime)
 
 
-def anywhere(url: str) -> str:
+def localhost_url(url: str) -> str:
     """The same storage with the same options, of a server on localhost: without a host, and without anything secret.
 
     Raises Config for a URL that opens nothing."""

@@ -348,8 +348,8 @@ def test_waits_belong_to_the_request_and_the_attempt_not_to_the_order_of_denials
 def test_the_origin_keeps_the_history_of_the_trace() -> None:
     trace = a_trace([0.0, 1.0]).speed(2.0)
     asked, _ = run(RetryingClients(trace, ImmediateRetry(2)))
-    assert asked.trace().provenance.notes == ("speed 2", "denied requests asked again: AtOnce(max_attempts=2)")
-    assert "ClosedLoop(users=3" in run(ClosedLoopClients(3, Constant(1.0), 1.0))[0].trace().provenance.source
+    assert asked.trace().provenance.notes == ("speed 2", "denied requests retried: ImmediateRetry(max_attempts=2)")
+    assert "ClosedLoopClients(users=3" in run(ClosedLoopClients(3, Constant(1.0), 1.0))[0].trace().provenance.source
 
 
 def test_an_empty_trace_asks_nothing() -> None:

@@ -117,7 +117,7 @@ def test_a_trace_survives_pickling_to_a_worker() -> None:
     trace = Trace([2, 1], [0, 1], ["a", "b"], cost=[1, 2], session=[7, 8], provenance=Provenance("x", examples=("y",)))
     copy = pickle.loads(pickle.dumps(trace))
     assert copy == trace
-    assert copy.origin == trace.provenance
+    assert copy.provenance == trace.provenance
 
 
 def test_a_request_takes_36_bytes() -> None:

@@ -1,9 +1,9 @@
-"""The functions of a rule as lines of Python, for one layout of the state: no call, and few subscripts.
+"""Inlining: the functions of a rule as lines of Python for one layout of the state, without calls and with few subscripts.
 
-A call costs Python more than the arithmetic of most rules. So the function that takes a decision in memory is assembled,
-once for each algorithm and layout of its state, from the rule's own source: `s[TOKENS]` becomes a local variable s1,
-`p[REFILL]` becomes p1, loops over a state of fixed size are unrolled, a `return` becomes an assignment. What cannot be
-written out that way stays a call. The operations and their order are the source's, so the decision is the same to the bit.
+A call costs Python more than the arithmetic of most rules. The function that decides in memory is therefore assembled once
+for each algorithm and layout of its state, from the rule's own source. `s[TOKENS]` becomes a local variable s1, `p[REFILL]`
+becomes p1, loops over a state of fixed size are unrolled, and a `return` becomes an assignment. Code that cannot be inlined
+stays a call. The operations and their order are the source's, so the decision is the same to the bit.
 """
 
 from __future__ import annotations
@@ -24,10 +24,15 @@ Env = dict[str, ast.Constant]
 
 
 class Layout(NamedTuple):
-    """Where a state is while it is decided on: its first `local` floats in the variables s0, s1, ...
+    """The place of a state during a decision.
 
-    ring: it has more, in the list s (`VariableSizeRule`), whose own first floats stay as they are until the decision is
-    taken.
+    Attributes
+    ----------
+    local : int
+        The state's first `local` floats are in the variables s0, s1, ...
+    ring : bool
+        Whether the state has more floats, in the list s (`VariableSizeRule`). The list's own first floats stay as they are
+        until the decision is taken.
     """
 
     local: int
@@ -35,14 +40,27 @@ class Layout(NamedTuple):
 
     @property
     def variables(self) -> str:
+        """The local variables, as the text of a tuple."""
         return "".join(f"s{i}, " for i in range(self.local))
 
 
 def inline_rule(rule: Any, verb: str, layout: Layout, target: str | None, arguments: dict[str, str]) -> list[str]:
-    """Lines that do what `target = rule.verb(s, p, **arguments)` does.
+    """Write `target = rule.verb(s, p, **arguments)` out as lines.
 
-    The parameters are in p0, p1, ... and in the tuple p; a call that is left goes to `rule`, or to a name of `math`.
-    arguments: by the function's parameter, the variable that holds it.
+    The parameters are in p0, p1, ... and in the tuple p. A remaining call goes to `rule`, or to a name of `math`.
+
+    Parameters
+    ----------
+    rule : module
+        The rule.
+    verb : str
+        Name of the function.
+    layout : Layout
+        The place of the state.
+    target : str or None
+        The variable to assign.
+    arguments : dict[str, str]
+        By the function's parameter, the variable that holds it.
     """
     function = _functions(rule)[verb]
     try:
@@ -61,7 +79,7 @@ def _functions(rule: Any) -> dict[str, ast.FunctionDef]:
 
 
 def _called(rule: Any, verb: str, layout: Layout, target: str | None, given: list[str]) -> list[str]:
-    """A call, of a list that the variables are put into and taken from again."""
+    """Write a call on a list, into which the variables are put and from which they are taken again."""
     call = f"{f'{target} = ' if target else ''}rule.{verb}({', '.join(given)})"
     if not layout.ring:
         return [f"s = [{layout.variables}]", call, f"{layout.variables} = s"]
@@ -76,7 +94,7 @@ def _writer(rule: Any, verb: str, function: ast.FunctionDef, layout: Layout, arg
 
 
 class _Writer:
-    """Writes statements out: constants are folded, loops over known ranges unrolled, names given their place."""
+    """Writes statements out: folds constants, unrolls loops over known ranges, and replaces names by their places."""
 
     def __init__(self, rule: Any, layout: Layout, names: dict[str, str]) -> None:
         self._rule = rule
@@ -85,6 +103,7 @@ class _Writer:
         self._looping = False  # then no value is known before it is used
 
     def body(self, statements: list[ast.stmt], env: Env | None = None) -> list[ast.stmt]:
+        """Write the statements out one after the other, with the constants known so far in `env`."""
         env = {} if env is None else env
         written: list[ast.stmt] = []
         for statement in statements:
@@ -130,7 +149,7 @@ class _Writer:
         return lines
 
     def _inlined(self, value: ast.expr, place: str, env: Env) -> list[ast.stmt] | None:
-        """What assigns to `place` what a function of the rule returns that is told no state; None when it is not that."""
+        """Write the assignment to `place` of a call of a rule's function that takes no state; None for any other value."""
         if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name)) or value.keywords:
             return None
         function = _functions(self._rule).get(value.func.id)
@@ -148,7 +167,7 @@ class _Writer:
             return None
 
     def _done(self, call: ast.Call, env: Env) -> list[ast.stmt]:
-        """A call of another function of the rule that changes the state."""
+        """Write a call of another function of the rule that changes the state."""
         if not (isinstance(call.func, ast.Name) and call.func.id in vars(self._rule)):
             raise InlineError
         whole = ("s", "p")
@@ -158,7 +177,7 @@ class _Writer:
         return ast.parse("\n".join(_called(self._rule, call.func.id, self._layout, None, [*map(ast.unparse, given)]))).body
 
     def _given(self, node: ast.AST, env: Env) -> list[ast.stmt]:
-        """What a branch or a loop assigns has a value of its own afterwards: before it the known value must stand there."""
+        """Write the known values of the variables that a branch or a loop assigns, which are unknown afterwards."""
         changed = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
         return [
             ast.Assign([ast.Name(self._names[name], ast.Store())], env.pop(name)) for name in sorted(changed & env.keys())
@@ -207,7 +226,7 @@ class _Writer:
         return written
 
     def expression(self, node: ast.expr, env: Env) -> ast.expr:
-        """The expression with names in their places and constants folded."""
+        """Write the expression with names in their places and constants folded."""
         if isinstance(node, ast.Constant):
             return node
         if isinstance(node, ast.Name):
@@ -292,7 +311,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _folded(node: ast.expr) -> ast.expr:
-    """The value, where all that goes into it is a whole number that is known; floats are left as the source has them."""
+    """Fold an expression of known whole numbers; floats are left as the source has them."""
     parts = [each for each in ast.walk(node) if isinstance(each, ast.Name | ast.Attribute | ast.Call)]
     if parts or any(isinstance(each, ast.Constant) and not isinstance(each.value, int) for each in ast.walk(node)):
         return node

@@ -1,4 +1,4 @@
-"""Statements of a function as statements in the middle of another: every `return x` becomes `target = x`."""
+"""The statements of a function for use inside another one: every `return x` becomes `target = x`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ __all__ = ["InlineError", "returns_to_assignments"]
 
 
 class InlineError(Exception):
-    """Something that is not written out."""
+    """Code that cannot be inlined."""
 
 
 def returns_to_assignments(body: list[ast.stmt], target: str | None) -> list[ast.stmt]:
-    """The statements, with what must not run after a return put where it does not: in the other branch of an `if`, or the
-    `else` of the loop that was left.
+    """Replace returns by assignments.
 
-    target: the variable to assign; None where nothing is returned. CannotError for a loop that is left in two ways.
+    A statement that must not run after a return moves: into the other branch of an `if`, or into the `else` of the loop that
+    was left.
+
+    Parameters
+    ----------
+    body : list[ast.stmt]
+        The statements.
+    target : str or None
+        The variable to assign; None where nothing is returned.
+
+    Raises
+    ------
+    InlineError
+        For a loop that is left in two ways.
     """
     written: list[ast.stmt] = []
     for place, statement in enumerate(body):
@@ -48,7 +60,7 @@ def _assign(statement: ast.Return, target: str | None) -> list[ast.stmt]:
 
 
 def _left(body: list[ast.stmt], target: str | None) -> list[ast.stmt]:
-    """The body of a loop that is left where it returned."""
+    """Replace the returns of a loop's body by an assignment and a break."""
     written: list[ast.stmt] = []
     for statement in body:
         if isinstance(statement, ast.Return):
@@ -68,7 +80,7 @@ def _returns(node: ast.stmt) -> bool:
 
 
 def _ends(body: list[ast.stmt]) -> bool:
-    """Whether every way through returns."""
+    """Tell whether every path returns."""
     if not body:
         return False
     last = body[-1]

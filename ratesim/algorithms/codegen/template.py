@@ -1,4 +1,4 @@
-"""Templates of functions around a rule: where they say `<refresh None now=at>`, its lines are written out."""
+"""Templates of functions around a rule: a line `<refresh None now=at>` is replaced by the rule's own lines."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _VERB = re.compile(r"^( *)<(\w+) (\w+) now=(\w+)>$", re.MULTILINE)
 
 
 def render(template: str, rule: Any, layout: Layout, texts: Mapping[str, str]) -> str:
-    """The template with its holes filled.
+    """Fill the holes of a template.
 
-    A line `<verb target now=variable>` becomes `target = rule.verb(s, p, ..., variable)`, written out for the layout; the
+    A line `<verb target now=variable>` becomes `target = rule.verb(s, p, ..., variable)`, written out for the layout. The
     target None is for a function that returns nothing. `{name}` becomes texts[name].
     """
 

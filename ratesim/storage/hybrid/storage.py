@@ -13,7 +13,7 @@ from ratesim.errors import StorageConnectionError, StorageError, StorageTimeoutE
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.state import RateLimitState
-from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, learning
+from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
 from ratesim.storage.hybrid.fallback import FallbackPolicy
 from ratesim.storage.hybrid.lease import lease_terms
@@ -205,7 +205,7 @@ class HybridStorage(RateLimitStorage):
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
         """Goes to L2, where the limit moves. A view that this node has of it learns the same, until it is next replaced."""
         now = self.runtime.time() if now is None else now
-        limits = learning(limit, score)
+        limits = adaptive_limits(limit, score)
         await self.l2.observe(identifier, limits, score, now)
         seen = tuple(each for each in limits if self._views.find(identifier, each.name) is not None)
         self.l1.observe_nowait(identifier, seen, score, now)

@@ -28,8 +28,8 @@ from ratesim.storage.base import (
     Request,
     StorageHealth,
     StorageStats,
+    adaptive_limits,
     check_window,
-    learning,
 )
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.journal import Put
@@ -173,7 +173,7 @@ class MemoryStorage(RateLimitStorage):
         self._entries.evicted = tell
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
-        self.observe_nowait(identifier, learning(limit, score), score, self.runtime.time() if now is None else now)
+        self.observe_nowait(identifier, adaptive_limits(limit, score), score, self.runtime.time() if now is None else now)
 
     def observe_nowait(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
         """`observe` at once; the limits are those that learn."""

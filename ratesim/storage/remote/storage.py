@@ -14,7 +14,7 @@ from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import Runtime
 from ratesim.state import RateLimitState
-from ratesim.storage.base import DEFAULT_TTL, Charge, RateLimitStorage, Request, StorageHealth, check_window, learning
+from ratesim.storage.base import DEFAULT_TTL, Charge, RateLimitStorage, Request, StorageHealth, adaptive_limits, check_window
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Put, Reset
 
@@ -72,7 +72,7 @@ class RemoteStorage(RateLimitStorage):
         return limits
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
-        limits = learning(limit, score)
+        limits = adaptive_limits(limit, score)
         await self.client.submit(Observe(identifier, limits, float(score), self.runtime.time() if now is None else now))
 
     async def reset(self, identifier: str) -> None:

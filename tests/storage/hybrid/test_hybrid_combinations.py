@@ -67,6 +67,13 @@ def test_a_lease_and_a_strong_node_have_nothing_to_write_or_read() -> None:
 
 def test_every_policy_has_its_sentence() -> None:
     text = DOCS.read_text("utf-8")
-    policies = (config.Consistency, config.WritePolicy, config.ReadPolicy, config.WhenAway, config.Sync, config.WhenFull)
+    policies = (
+        config.Consistency,
+        config.WritePolicy,
+        config.ReadPolicy,
+        config.StoreFailurePolicy,
+        config.Sync,
+        config.QueueFullPolicy,
+    )
     for name in {name for each in policies for name in get_args(each)}:
         assert re.search(rf"^\| `{name}` \| .*[a-z]", text, re.MULTILINE), f"docs/hybrid.md says nothing of {name}"

@@ -38,8 +38,8 @@ class Histories(RuleBasedStateMachine):
         consistency=st.sampled_from(["eventual", "eventual", "session", "session", "lease", "strong"]),
         write=st.sampled_from(get_args(config.WritePolicy)),
         read=st.sampled_from(get_args(config.ReadPolicy)),
-        away=st.sampled_from(get_args(config.WhenAway)),
-        full=st.sampled_from(get_args(config.WhenFull)),
+        away=st.sampled_from(get_args(config.StoreFailurePolicy)),
+        full=st.sampled_from(get_args(config.QueueFullPolicy)),
         jitter=st.sampled_from([0.0, 1.0]),
         ttl=st.sampled_from([0.3, 2.0, 300.0]),
     )
