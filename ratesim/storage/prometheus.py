@@ -1,10 +1,10 @@
-"""`InstrumentedStorage`: any storage, told to Prometheus. In nobody's way: only who imports this module pays for it.
+"""`InstrumentedStorage`: any storage with Prometheus metrics.
 
     storage = InstrumentedStorage(open_storage(url), registry)
 
-Names, labels and buckets of operations, durations and the hit rate are those of the design sketch; docs/metrics.md lists
-all. What is counted here is counted as it happens; what the storage itself counts is read when somebody scrapes, without
-asking a server. Several storages may share a registry: what is of one type is then added up.
+docs/metrics.md lists all metrics. Calls are counted here as they happen; the counts of the storage itself are read at a
+scrape, without asking a server. Several storages may share a registry: the metrics of one type are then added up. Nothing
+else imports this module, so that a service without metrics does not load the client library.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["BUCKETS", "InstrumentedStorage"]
 
 BUCKETS = tuple(1e-4 * 2.0**k for k in range(15))  # seconds: 0.1 ms to 1.64 s
 AGES = tuple(1e-3 * 2.0**k for k in range(20))  # seconds: 1 ms to 524 s
-NEVER = 2 * AGES[-1]  # seconds, for a store that was never heard of: an infinite sum would say nothing ever after
+NEVER = 2 * AGES[-1]  # seconds, observed where the store has never answered: an infinite sum would stay infinite
 
 _TYPES: dict[type[RateLimitStorage], str] = {
     MemoryStorage: "memory",
@@ -42,11 +42,24 @@ T = TypeVar("T")
 
 
 class InstrumentedStorage(RateLimitStorage):
-    """Passes everything on, counts it, and takes its time on the storage's own clock, which may be a simulated one.
+    """Passes every call on, counts it, and measures its duration on the storage's own clock, which may be simulated.
 
-    registry: the caller's. storage_type: the label; by default memory, redis, postgres or hybrid. thresholds: seconds that
-    become bounds of buckets too, of durations and of ages, so that a quantile which is compared with one of them is on the
-    right side of it; those of the first storage hold for a whole registry.
+    Parameters
+    ----------
+    storage
+        The storage that answers; closed with this one.
+    registry
+        The caller's registry.
+    storage_type
+        The label; by default memory, redis, postgres or hybrid.
+    thresholds
+        Seconds that become bounds of buckets of durations and view ages, so that a quantile is on the right side of a
+        threshold with which it is compared. The thresholds of the first storage hold for the whole registry.
+
+    Raises
+    ------
+    ConfigurationError
+        A threshold is no bound of a bucket, because an earlier storage of the registry did not name it.
     """
 
     def __init__(
@@ -60,26 +73,26 @@ class InstrumentedStorage(RateLimitStorage):
         self.runtime = storage.runtime
         self.storage_type = storage_type or _type_of(storage)
         self._families = _families(registry, thresholds)
-        self._families.scraped.add(self.storage_type, storage)
+        self._families.collector.add(self.storage_type, storage)
         self._meters: dict[str, _Meter] = {}
         self._ages = self._families.ages.labels(self.storage_type) if isinstance(storage, HybridStorage) else None
 
     def __repr__(self) -> str:
         return f"InstrumentedStorage({self.storage!r})"
 
-    async def _measured(self, operation: str, doing: Coroutine[Any, Any, T], items: int = 1) -> T:
+    async def _measure(self, operation: str, call: Coroutine[Any, Any, T], items: int = 1) -> T:
         meter = self._meters.get(operation)
         if meter is None:
             meter = self._meters[operation] = _Meter(self._families, operation, self.storage_type)
         start = self.runtime.time()
         try:
-            return await doing
+            return await call
         except StorageError as error:
             meter.failed(error)
             raise
         finally:
             meter.operations.inc(items)
-            # A clock that was set back in between must not make the sum of durations fall.
+            # A clock that was set back meanwhile must not make the sum of durations fall.
             meter.durations.observe(max(self.runtime.time() - start, 0.0))
 
     async def open(self) -> Self:
@@ -94,60 +107,60 @@ class InstrumentedStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
-        decision = await self._measured("acquire", self.storage.acquire(identifier, limit, cost, now, session))
+        decision = await self._measure("acquire", self.storage.acquire(identifier, limit, cost, now, session))
         if self._ages is not None:
             self._ages.observe(min(decision.view_age, NEVER))
         return decision
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
-        decisions = await self._measured("acquire_many", self.storage.acquire_many(requests), len(requests))
+        decisions = await self._measure("acquire_many", self.storage.acquire_many(requests), len(requests))
         if self._ages is not None:
             for decision in decisions:
                 self._ages.observe(min(decision.view_age, NEVER))
         return decisions
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
-        return await self._measured("peek", self.storage.peek(identifier, limit, cost, now))
+        return await self._measure("peek", self.storage.peek(identifier, limit, cost, now))
 
     async def reset(self, identifier: str) -> None:
-        await self._measured("reset", self.storage.reset(identifier))
+        await self._measure("reset", self.storage.reset(identifier))
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
-        return await self._measured("get_state", self.storage.get_state(identifier, name))
+        return await self._measure("get_state", self.storage.get_state(identifier, name))
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
-        await self._measured("set_state", self.storage.set_state(identifier, state, ttl, name))
+        await self._measure("set_state", self.storage.set_state(identifier, state, ttl, name))
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
-        return await self._measured("batch_get", self.storage.batch_get(identifiers), len(identifiers))
+        return await self._measure("batch_get", self.storage.batch_get(identifiers), len(identifiers))
 
     async def batch_set(self, operations: Sequence[tuple[str, RateLimitState, float | None]]) -> None:
-        await self._measured("batch_set", self.storage.batch_set(operations), len(operations))
+        await self._measure("batch_set", self.storage.batch_set(operations), len(operations))
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
-        return await self._measured("increment", self.storage.increment(identifier, amount, window))
+        return await self._measure("increment", self.storage.increment(identifier, amount, window))
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
-        await self._measured("observe", self.storage.observe(identifier, limit, score, now))
+        await self._measure("observe", self.storage.observe(identifier, limit, score, now))
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
-        return await self._measured("charge_many", self.storage.charge_many(charges), len(charges))
+        return await self._measure("charge_many", self.storage.charge_many(charges), len(charges))
 
     async def health_check(self) -> StorageHealth:
-        return await self._measured("health_check", self.storage.health_check())
+        return await self._measure("health_check", self.storage.health_check())
 
     async def cleanup_expired(self) -> int:
-        return await self._measured("cleanup_expired", self.storage.cleanup_expired())
+        return await self._measure("cleanup_expired", self.storage.cleanup_expired())
 
     async def get_stats(self) -> StorageStats:
         return await self.storage.get_stats()
 
     async def close(self) -> None:
-        """Close the storage. What it counted stays in the registry, since a counter must not fall."""
+        """Close the storage. Its counts stay in the registry, since a counter must not fall."""
         try:
             await self.storage.close()
         finally:
-            self._families.scraped.closed(self.storage_type, self.storage)
+            self._families.collector.remove(self.storage_type, self.storage)
 
 
 class _Families:
@@ -158,7 +171,7 @@ class _Families:
         self.thresholds = tuple(thresholds)
         self.operations = Counter(
             "rate_limit_storage_operations_total",
-            "Operations asked of the storage, each item of a batch counted",
+            "Operations requested of the storage, each item of a batch counted",
             labels,
             registry=registry,
         )
@@ -177,17 +190,17 @@ class _Families:
         )
         self.ages = Histogram(
             "rate_limit_storage_view_age_seconds",
-            "Seconds since the shared store was last heard of, at each decision of a hybrid",
+            "Seconds since the last answer of the shared store, at each decision of a hybrid",
             ("storage_type",),
             buckets=sorted({*AGES, *self.thresholds}),
             registry=registry,
         )
-        self.scraped = StorageCollector()
-        registry.register(self.scraped)
+        self.collector = StorageCollector()
+        registry.register(self.collector)
 
 
 class _Meter:
-    """The metrics of one operation, found once."""
+    """The labeled metrics of one operation."""
 
     def __init__(self, families: _Families, operation: str, storage_type: str) -> None:
         self.operations = families.operations.labels(operation, storage_type)
@@ -203,7 +216,7 @@ _KNOWN: WeakKeyDictionary[CollectorRegistry, _Families] = WeakKeyDictionary()
 
 
 def _families(registry: CollectorRegistry, thresholds: Sequence[float]) -> _Families:
-    """Those of the registry, made for the first storage that asks. Config for thresholds that came too late."""
+    """Return the metrics of a registry, made for its first storage."""
     known = _KNOWN.get(registry)
     if known is None:
         known = _KNOWN[registry] = _Families(registry, thresholds)

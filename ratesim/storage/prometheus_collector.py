@@ -1,7 +1,7 @@
-"""What storages count themselves, as a collector of Prometheus: read at once when somebody scrapes, from this process alone.
+"""`StorageCollector`: a Prometheus collector of the counts that storages keep themselves.
 
-A scrape asks no server: how many keys are there is not worth a walk over all of them every fifteen seconds. It may come on
-another thread.
+A scrape reads this process alone and asks no server: the number of keys there is not worth a walk over all of them every
+fifteen seconds. It may come on another thread.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ __all__ = ["StorageCollector"]
 
 PREFIX = "rate_limit_storage_"
 
-# Of each metric its help, and what label it has beside storage_type. Counters only ever grow.
+# The help text of each metric, and its label beside storage_type. A counter only grows.
 COUNTERS = {
     "lookups": ("Decisions that looked for a state in memory", "cache_level"),
-    "misses": ("Those that found none there; in a hybrid, states read from the shared store", "cache_level"),
+    "misses": ("Decisions that found no state there; in a hybrid, states read from the shared store", "cache_level"),
     "evictions": ("Entries that a full memory forgot", "cache_level"),
-    "harmful_evictions": ("Those of a state that was not as good as new", "cache_level"),
+    "harmful_evictions": ("Evictions of a state that was not as good as new", "cache_level"),
     "forgotten_cost": ("Cost that evictions gave back", "cache_level"),
-    "expirations": ("Entries that were dropped because their time was over", "cache_level"),
-    "batches": ("Batches sent to a server, the tries after a failure included", ""),
+    "expirations": ("Entries that were dropped because they had expired", "cache_level"),
+    "background_failures": ("Rounds of a background task that ended in an error; the task goes on", "task"),
+    "batches": ("Batches sent to a server, retries included", ""),
     "client_errors": (
         "Batches that a server did not answer well, by kind of error, and requests that were not sent",
         "kind",
     ),
     "flushes": ("Batches of consumption that a hybrid sent to its shared store", "result"),
-    "lost_cost": ("Cost that was admitted and that the shared store will never hear of", ""),
+    "lost_cost": ("Admitted cost that the shared store will never know of", ""),
     "without_l2": ("Decisions that a hybrid took while its shared store was away", ""),
 }
 GAUGES = {
     "entries": ("Entries in memory", "cache_level"),
-    "bytes": ("Bytes that they take, where memory_limit has them counted", "cache_level"),
+    "bytes": ("Bytes of these entries, where memory_limit has them counted", "cache_level"),
     "breaker_open": ("Clients whose circuit breaker is not closed", ""),
     "on_lease": ("Cost that is borrowed from the shared store and not yet spent or given back", ""),
 }
@@ -52,7 +53,7 @@ Series = tuple[str, str, str]  # metric, storage_type, the other label
 
 
 class StorageCollector(Collector):
-    """The storages of one registry."""
+    """Collects the counts of the storages of one registry. Counts of closed storages stay, since a counter must not fall."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,11 +61,12 @@ class StorageCollector(Collector):
         self._past: dict[Series, float] = defaultdict(float)  # counters of storages that are closed
 
     def add(self, storage_type: str, storage: RateLimitStorage) -> None:
+        """Collect from a storage from now on."""
         with self._lock:
             self._open.append((storage_type, storage))
 
-    def closed(self, storage_type: str, storage: RateLimitStorage) -> None:
-        """The storage goes, its counts stay. Calling it twice does nothing more."""
+    def remove(self, storage_type: str, storage: RateLimitStorage) -> None:
+        """Read a storage for the last time. Calling it twice does nothing more."""
         with self._lock:
             for each in self._open:
                 if each[1] is storage:
@@ -75,6 +77,7 @@ class StorageCollector(Collector):
                     return
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Yield the metric families of a scrape."""
         with self._lock:
             totals = defaultdict(float, self._past)
             for storage_type, storage in self._open:
@@ -97,17 +100,19 @@ class StorageCollector(Collector):
 
 
 def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series, float]]:
-    """What is at hand in this process."""
+    if isinstance(storage, MemoryStorage | HybridStorage):
+        for task, status in list(storage.supervisor.tasks.items()):  # a copy: the loop's thread may be adding a task
+            yield ("background_failures", storage_type, task), status.failures
     if isinstance(storage, MemoryStorage):
         yield from _memory(storage_type, storage, None)
     elif isinstance(storage, HybridStorage):
-        tally = storage.tally
-        yield from _memory(storage_type, storage.l1, tally.reads)
-        yield ("flushes", storage_type, "arrived"), tally.flushes
-        yield ("flushes", storage_type, "failed"), tally.failed_flushes
-        yield ("lost_cost", storage_type, ""), tally.dropped_cost
-        yield ("without_l2", storage_type, ""), tally.fallback_decisions
-        out = tally.borrowed - tally.spent - tally.returned - tally.forfeited
+        counters = storage.counters
+        yield from _memory(storage_type, storage.l1, counters.reads)
+        yield ("flushes", storage_type, "arrived"), counters.flushes
+        yield ("flushes", storage_type, "failed"), counters.failed_flushes
+        yield ("lost_cost", storage_type, ""), counters.dropped_cost
+        yield ("without_l2", storage_type, ""), counters.fallback_decisions
+        out = counters.borrowed - counters.spent - counters.returned - counters.forfeited
         yield ("on_lease", storage_type, ""), max(out, 0.0)
         if isinstance(storage.l2, RemoteStorage):
             yield from _client(storage_type, storage.l2.client)

@@ -31,7 +31,7 @@ def take(storage: MemoryStorage, limit: Limit, cost: float, now: float) -> None:
 
 
 def look(storage: MemoryStorage, limit: Limit, now: float, cost: float = 1.0) -> Decision:
-    return storage.acquire_nowait("user", limit, cost, now, False)
+    return storage.peek_nowait("user", limit, cost, now)
 
 
 async def restarts(storage: MemoryStorage) -> int:
@@ -222,7 +222,7 @@ def test_waiting_retry_after_is_enough_after_a_change_too(algorithm: str, data: 
         limit = Limit(data.draw(numbers), data.draw(st.sampled_from([1.0, 7.0, 60.0])), algorithm)
         denied = storage.acquire_nowait("user", limit, cost, now)
         if not denied.allowed and denied.retry_after < float("inf"):
-            assert storage.acquire_nowait("user", limit, cost, now + denied.retry_after, False).allowed
+            assert storage.peek_nowait("user", limit, cost, now + denied.retry_after).allowed
 
 
 @each_algorithm
@@ -232,7 +232,7 @@ async def test_a_state_belongs_to_the_identifier_and_the_name_of_its_limit(stora
     assert look(storage, named, NOW).remaining == 10.0
     take(storage, named, 1.0, NOW)
     assert (look(storage, plain, NOW).remaining, look(storage, named, NOW).remaining) == (6.0, 9.0)
-    assert storage.acquire_nowait("another user", plain, 1.0, NOW, False).remaining == 10.0
+    assert storage.peek_nowait("another user", plain, 1.0, NOW).remaining == 10.0
     await storage.reset("user")
     assert (look(storage, plain, NOW).remaining, look(storage, named, NOW).remaining) == (10.0, 10.0)
     assert await restarts(storage) == 0
@@ -242,7 +242,7 @@ def test_a_lowered_max_rate_holds_in_the_next_window_too(storage: MemoryStorage)
     wide, narrow = Limit(100.0, 10.0, "adaptive"), Limit(10.0, 10.0, "adaptive")
     storage.observe_nowait("user", (wide,), 1.0, NOW)
     for later in (1.0, 10.0, 25.0):
-        assert storage.acquire_nowait("user", narrow, 1.0, NOW + later, False).remaining == 20.0
+        assert storage.peek_nowait("user", narrow, 1.0, NOW + later).remaining == 20.0
 
 
 def test_any_rate_has_a_default_max_rate() -> None:

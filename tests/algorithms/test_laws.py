@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from operator import attrgetter
 
 import pytest
 from hypothesis import given, settings
@@ -41,7 +42,7 @@ def greedy(limit: Limit, asked: Iterable[Ask], start: float, grid: float | None 
     now, admitted = start, []
     for step, share in asked:
         now += step
-        cost = storage.acquire_nowait("user", limit, 0.0, now, False).remaining * share
+        cost = storage.peek_nowait("user", limit, 0.0, now).remaining * share
         cost = cost if grid is None else math.floor(cost / grid) * grid
         if cost >= 1e-6 and storage.acquire_nowait("user", limit, cost, now).allowed:
             admitted.append((Fraction(now), Fraction(cost)))
@@ -113,7 +114,8 @@ def test_the_buckets_agree_exactly_on_dyadic_numbers(
     for step, cost, consume in asked:
         now += step
         token, leaky, gcra = (
-            values(storage.acquire_nowait("user", limit, cost, now, consume)) for storage, limit in storages
+            values((storage.acquire_nowait if consume else storage.peek_nowait)("user", limit, cost, now))
+            for storage, limit in storages
         )
         assert token == leaky == gcra
 
@@ -126,7 +128,7 @@ def test_the_buckets_agree_elsewhere_but_for_rounding_at_the_edge(numbers: Numbe
     seconds = burst * numbers[1] / numbers[0]  # that an empty bucket takes to fill
     for step, share in asked:
         now += step * seconds
-        looked = [storage.acquire_nowait("user", limit, share * burst, now, False) for storage, limit in storages]
+        looked = [storage.peek_nowait("user", limit, share * burst, now) for storage, limit in storages]
         left = [decision.remaining for decision in looked]
         assert max(left) - min(left) <= ROUNDING * burst
         if len({decision.allowed for decision in looked}) == 2:
@@ -259,7 +261,7 @@ def test_a_sliding_window_comes_as_near_to_twice_its_rate_as_one_likes(k: int) -
         second = first + limit.period - moment * width
         storage = MemoryStorage()
         assert storage.acquire_nowait("user", limit, rate, first).allowed
-        again = storage.acquire_nowait("user", limit, 1.0, second, False).remaining
+        again = storage.peek_nowait("user", limit, 1.0, second).remaining
         assert storage.acquire_nowait("user", limit, again, second).allowed
         assert rate + again == rate * (1 + late - moment) < 2 * rate
     assert rate + again > 1.99999 * rate
@@ -296,6 +298,7 @@ def test_a_denied_request_and_a_peek_change_no_later_decision(algorithm: str, se
             for storage in (with_all, without):
                 storage.observe_nowait("user", learning, min(cost, 1.0), now)
             continue
-        decision = with_all.acquire_nowait("user", limit, cost, now, kind == "a")
+        verb = attrgetter("acquire_nowait" if kind == "a" else "peek_nowait")
+        decision = verb(with_all)("user", limit, cost, now)
         if (decision.allowed and kind == "a") or not left_out:
-            assert without.acquire_nowait("user", limit, cost, now, kind == "a") == decision
+            assert verb(without)("user", limit, cost, now) == decision

@@ -75,17 +75,17 @@ def test_waiting_retry_after_is_enough_and_two_microseconds_less_is_not(
     now = decisions[-1][0] if decisions else start
     for share in data.draw(st.lists(costs, min_size=1, max_size=4)):
         cost = share * (limit.burst or limit.rate)
-        decision = storage.acquire_nowait("user", limit, cost, now, False)
+        decision = storage.peek_nowait("user", limit, cost, now)
         retry_after = decision.retry_after
         if decision.allowed:
             assert retry_after == 0.0
         elif retry_after == math.inf:
             for wait in (1e3, 1e6, 1e9):
-                assert not storage.acquire_nowait("user", limit, cost, now + wait, False).allowed
+                assert not storage.peek_nowait("user", limit, cost, now + wait).allowed
         else:
-            assert storage.acquire_nowait("user", limit, cost, now + retry_after, False).allowed
+            assert storage.peek_nowait("user", limit, cost, now + retry_after).allowed
             if retry_after > 2 * MICRO:
-                assert not storage.acquire_nowait("user", limit, cost, now + (retry_after - 2 * MICRO), False).allowed
+                assert not storage.peek_nowait("user", limit, cost, now + (retry_after - 2 * MICRO)).allowed
 
 
 @each_algorithm
@@ -111,9 +111,9 @@ def test_waiting_retry_after_is_enough_for_any_numbers(
     now = decisions[-1][0] if decisions else start
     for share in filter(can_be_asked, (0.001, 0.1, 0.5, 1.0)):
         cost = share * (burst or rate)
-        decision = storage.acquire_nowait("user", limit, cost, now, False)
+        decision = storage.peek_nowait("user", limit, cost, now)
         if not decision.allowed and decision.retry_after < 1e12:  # what takes longer, 30,000 years, is not rounded up
-            assert storage.acquire_nowait("user", limit, cost, now + decision.retry_after, False).allowed
+            assert storage.peek_nowait("user", limit, cost, now + decision.retry_after).allowed
 
 
 @each_algorithm
@@ -137,7 +137,7 @@ def test_waiting_retry_after_is_enough_for_several_limits(algorithm: str, data: 
         cost = share * limit.rate
         decision = storage.acquire_nowait("user", (limit, other), cost, now)
         if not decision.allowed and decision.retry_after < math.inf:
-            assert storage.acquire_nowait("user", (limit, other), cost, now + decision.retry_after, False).allowed
+            assert storage.peek_nowait("user", (limit, other), cost, now + decision.retry_after).allowed
 
 
 @pytest.mark.parametrize("less", [0.0, 5e-8, 5e-7, 1e-3])
@@ -152,8 +152,8 @@ def test_an_adaptive_limit_that_is_about_to_fall_says_when_it_will_have_room_aga
     assert storage.acquire_nowait("user", limit, 4.0, now + 15.0).allowed
     cost = 6.0 - less
     retry_after = storage.acquire_nowait("user", limit, cost, now + 16.0).retry_after
-    assert storage.acquire_nowait("user", limit, cost, now + 16.0 + retry_after, False).allowed
-    assert not storage.acquire_nowait("user", limit, cost, now + 16.0 + (retry_after - 2 * MICRO), False).allowed
+    assert storage.peek_nowait("user", limit, cost, now + 16.0 + retry_after).allowed
+    assert not storage.peek_nowait("user", limit, cost, now + 16.0 + (retry_after - 2 * MICRO)).allowed
 
 
 def test_several_limits_wait_for_one_that_admits_now_and_will_have_fallen_by_then() -> None:
@@ -163,9 +163,9 @@ def test_several_limits_wait_for_one_that_admits_now_and_will_have_fallen_by_the
     assert storage.acquire_nowait("user", window, 6.0, now).allowed
     storage.observe_nowait("user", (adaptive,), 0.0, now)
     storage.observe_nowait("user", (adaptive,), 0.0, now)
-    assert storage.acquire_nowait("user", adaptive, 6.0, now, False).allowed
+    assert storage.peek_nowait("user", adaptive, 6.0, now).allowed
     retry_after = storage.acquire_nowait("user", (window, adaptive), 6.0, now).retry_after
-    assert storage.acquire_nowait("user", (window, adaptive), 6.0, now + retry_after, False).allowed
+    assert storage.peek_nowait("user", (window, adaptive), 6.0, now + retry_after).allowed
 
 
 @each_algorithm
@@ -190,7 +190,7 @@ def test_a_state_decides_like_a_fresh_one_a_second_after_reset_after(
     kept, fresh = MemoryStorage(runtime=AsyncioRuntime(lambda: -1.0)), MemoryStorage()
     decisions = asked(kept, limit, data.draw(asks(limit)), start)
     now = decisions[-1][0] if decisions else start
-    now += kept.acquire_nowait("user", limit, 0.0, now, False).reset_after + 1.0
+    now += kept.peek_nowait("user", limit, 0.0, now).reset_after + 1.0
     entry = kept.live_entry("user")
     if entry is not None:
         entry.expires_at = math.inf  # or it would be dropped by now, and there would be nothing to compare

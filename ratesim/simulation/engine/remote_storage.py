@@ -53,7 +53,8 @@ class ModelBackend:
 def _acquire(memory: MemoryStorage, asked: Acquire) -> object:
     limits = asked.limits
     limit = limits[0] if len(limits) == 1 else limits
-    return memory.acquire_nowait(asked.identifier, limit, asked.cost, asked.now, asked.consume)
+    decide = memory.acquire_nowait if asked.consume else memory.peek_nowait
+    return decide(asked.identifier, limit, asked.cost, asked.now)
 
 
 def _get(memory: MemoryStorage, asked: Get) -> object:

@@ -1,8 +1,7 @@
-"""Memory (L1) before a shared storage (L2): every policy, in docs/hybrid.md.
+"""Memory (L1) before a shared storage (L2), with every policy of docs/hybrid.md.
 
-`storage` is the interface. `near` decides in L1: `record` is what a node knows of one limit beside its view in L1, `views`
-keeps the views, `flushing` tells L2 what was consumed, `session` makes and reads tokens, `beside` decides on what only a
-session knows. `leases` borrow quota (`lease`: on which terms), `away` answers without L2, `tally` counts.
+`storage` holds the interface and composes the parts that decide, read, write and lend, which are private to this package.
+`SyncStats` reports what happened between L1 and L2.
 """
 
 from ratesim.storage.hybrid.storage import HybridStorage

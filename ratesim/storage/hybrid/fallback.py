@@ -1,4 +1,4 @@
-"""What answers while L2 is away and L1 cannot decide alone: `on_store_failure`."""
+"""`FallbackPolicy`: decisions while L2 is away and L1 cannot decide alone (`on_store_failure`)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from ratesim.storage.hybrid.replica_state import ReplicaState
 
 __all__ = ["FallbackPolicy"]
 
-AGAIN = 1.0  # seconds after which a request that was denied only because L2 is away may find it again
+RETRY_AFTER = 1.0  # seconds; answered to a request that is denied only because L2 is away
 
 
 class FallbackPolicy:
-    """Decides without L2.
+    """Decides without L2, as `on_store_failure` says.
+
+    `fail_open` admits every request, `fail_closed` none.
 
     `local` keeps a node to its share of the limit, 1 / nodes, as credit that grows at rate / nodes per period up to a share
-    of the burst, and so admits at most twice its share in a period and its share in the long run. The share is kept
-    fractional: where it is less than a request costs, credit is saved up until it is enough, so that a small share still
-    admits now and then.
+    of the burst. A node therefore admits at most twice its share in a period, and its share in the long run. The share is
+    fractional: where it is less than the cost of a request, credit accumulates until it is enough, so that a small share
+    still admits now and then.
+
+    Parameters
+    ----------
+    config
+        `on_store_failure` and `nodes` are read.
     """
 
     def __init__(self, config: HybridStorageConfig) -> None:
@@ -27,7 +34,7 @@ class FallbackPolicy:
         self._nodes = config.nodes
 
     def admits(self, records: list[ReplicaState], cost: float, now: float) -> bool:
-        """Whether the policy admits `cost`; with `local`, the credit for it is used."""
+        """Return whether the policy admits `cost`; with `local`, its credit is used up."""
         if self.policy != "local":
             return self.policy == "fail_open"
         if not all(self._credit(record, cost, now) >= cost for record in records):
@@ -50,5 +57,5 @@ class FallbackPolicy:
 
     @staticmethod
     def decision(allowed: bool, limit: Limit) -> Decision:
-        """What a node can say of a limit of which it knows nothing."""
-        return Decision(allowed, 0.0, 0.0 if allowed else AGAIN, AGAIN, limit)
+        """Return the decision on a limit of whose state nothing is known."""
+        return Decision(allowed, 0.0, 0.0 if allowed else RETRY_AFTER, RETRY_AFTER, limit)

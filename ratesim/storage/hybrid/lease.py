@@ -1,20 +1,20 @@
-"""`Lease`: quota that a node has borrowed of one limit of one identifier; and how long that may be spent.
+"""`Lease`: quota that a node has borrowed of one limit of one identifier, and the terms on which it is lent.
 
-A lease is an ordinary `acquire` of many units at L2, which counts them as spent at once. That admits nothing too much as
-long as spending them later is as good as having spent them then:
+A lease is an ordinary `acquire` of many units at L2, which counts them as spent at once. This admits no more than the limit
+as long as spending a unit later is equivalent to spending it when it was borrowed. Let d be the lifetime of a lease.
 
-- Windows (fixed_window, sliding_window, adaptive): which time of a window a cost has changes no decision, so a lease may be
-  spent until the edge of the (sub-)window that it was borrowed in, less the clock tolerance.
-- Buckets: what is admitted in a time t was borrowed in t + d, d being how long a lease lives. A bucket of burst - rate * d /
-  period admits at most burst + rate * t / period in that; so L2 is asked with this burst.
-- Logs: a window of period + d that holds the limit holds every window of `period` of what is spent up to d late; so L2 is
-  asked with this period.
+- Windows (fixed_window, sliding_window, adaptive): the time of a cost within a window changes no decision. A lease may
+  therefore be spent until the edge of the (sub-)window in which it was borrowed, less the clock tolerance.
+- Buckets: cost that is admitted in a time t was borrowed in t + d. A bucket with a burst of burst - rate * d / period admits
+  at most burst + rate * t / period in that time. L2 is therefore asked with this burst.
+- Logs: if every window of period + d holds the limit, every window of `period` holds it for cost that is spent up to d late.
+  L2 is therefore asked with this period.
 
-What is not spent is given back: a charge of less than nothing at the time at which it was first borrowed. In a window, L2
-takes it off that window, or off nothing when that is gone. A bucket takes it in, up to its burst. In a log it makes up for
-entries that are not older, so it is not gone after them. None of that leaves more than if it had never been borrowed.
+Unspent quota is given back as a negative charge at the time at which it was first borrowed. L2 takes it off that window, or
+off nothing when the window is gone. A bucket takes it in, up to its burst. In a log it cancels entries that are not older,
+so it does not outlast them. None of these leaves more than if the quota had never been borrowed.
 
-d is at most `SLACK` of the time in which the limit comes back, so the stricter limit denies at most that share of it. Where
+d is at most `SLACK` of the time in which the limit refills, so the stricter limit denies at most that share of it. Where
 that share is less than one request, nothing is lent: every request asks L2, with the limit as it is.
 """
 
@@ -37,26 +37,26 @@ SLACK = 0.01  # of a limit that is not in windows
 
 
 class LeaseTerms(NamedTuple):
-    """On which terms quota of a limit is lent.
+    """The terms on which quota of a limit is lent.
 
     Attributes
     ----------
-    asked
-        The limit that L2 is asked with.
-    lives
+    limit
+        The limit with which L2 is asked.
+    lifetime
         Seconds that a lease lives at most; 0 where nothing is lent.
     time_resolution
         Seconds of the windows that it must not outlive, 0 where there are none.
     """
 
-    asked: Limit
-    lives: float
+    limit: Limit
+    lifetime: float
     time_resolution: float
 
 
 @lru_cache(maxsize=4096)
 def lease_terms(limit: Limit, ttl: float) -> LeaseTerms:
-    """On which terms a node may borrow of a limit: the same for every node that has the same `ttl` (seconds)."""
+    """Return the terms on which a node may borrow of a limit; equal for all nodes with the same `ttl` (seconds)."""
     algorithm, p, _, _ = bind(limit)
     time_resolution = algorithm.rule.time_resolution(p)
     if 0.0 < time_resolution < math.inf:
@@ -65,19 +65,45 @@ def lease_terms(limit: Limit, ttl: float) -> LeaseTerms:
     if SLACK * most < 1.0:
         return LeaseTerms(limit, 0.0, 0.0)
     if time_resolution == 0.0:
-        lives = min(ttl, SLACK * limit.period)
-        return LeaseTerms(msgspec.structs.replace(limit, period=limit.period + lives), lives, 0.0)
-    lives = min(ttl, SLACK * most * limit.period / limit.rate)
-    return LeaseTerms(msgspec.structs.replace(limit, burst=most - lives * limit.rate / limit.period), lives, 0.0)
+        lifetime = min(ttl, SLACK * limit.period)
+        return LeaseTerms(msgspec.structs.replace(limit, period=limit.period + lifetime), lifetime, 0.0)
+    lifetime = min(ttl, SLACK * most * limit.period / limit.rate)
+    burst = most - lifetime * limit.rate / limit.period
+    return LeaseTerms(msgspec.structs.replace(limit, burst=burst), lifetime, 0.0)
 
 
 class Lease:
-    """left: cost that may still be spent, until `ends`. first_at, borrowed_at: when L2 was first and last asked for it.
+    """The quota that a node has borrowed of one limit of one identifier.
 
-    rate: the node's own, cost per second, as of `seen_at`; spent: cost since then. beyond: what L2 had left when it was last
-    heard of. denied: cost that L2 has denied; it is not asked again before denied_until, and will not admit it before
-    retry_at. trip: seconds that L2 took to answer. flight: done when the borrowing that is under way is over.
-    watched: whether somebody will end it.
+    Parameters
+    ----------
+    identifier, key, limit
+        The limit, and the key of the lease.
+    now
+        The time, seconds since the epoch.
+
+    Attributes
+    ----------
+    left
+        Cost that may still be spent, until `ends`.
+    first_at, borrowed_at
+        When the cost that is left was first and last borrowed.
+    rate
+        Cost per second that this node spends, as of `seen_at`.
+    spent
+        Cost since `seen_at`.
+    beyond
+        Cost that L2 had left when it last answered.
+    fresh_at
+        When the limit will be reset, by L2's last answer.
+    denied
+        Cost that L2 has denied. It is not asked again before `denied_until`, and will not admit it before `retry_at`.
+    trip
+        Seconds that L2 took to answer.
+    flight
+        Done when the borrowing that is under way is over.
+    watched
+        Whether the lease is queued for being ended.
     """
 
     __slots__ = (
@@ -114,21 +140,27 @@ class Lease:
         self.watched = False
 
     def refill_amount(self, now: float, seconds: float, nodes: int) -> float:
-        """Cost to borrow: what this node admits in so many seconds at its rate, and no more than a fair part of half of what
-        is left (guided self-scheduling: C. Polychronopoulos and D. Kuck, IEEE Transactions on Computers C-36, 1987)."""
+        """Return the cost to borrow.
+
+        It is the cost that this node admits in `seconds` at its rate, and at most a fair part of half of what L2 has left
+        (guided self-scheduling: C. Polychronopoulos and D. Kuck, IEEE Transactions on Computers C-36, 1987).
+        """
         since = now - self.seen_at
         if since > 0.0:
-            kept = math.exp(-since / seconds)
-            self.rate = kept * self.rate + (1.0 - kept) * self.spent / since
+            weight = math.exp(-since / seconds)
+            self.rate = weight * self.rate + (1.0 - weight) * self.spent / since
             self.spent, self.seen_at = 0.0, now
         return math.floor(min(self.rate * seconds, max(self.beyond, 0.0) / (2 * nodes)))
 
     def can_spend(self, cost: float, time: float) -> bool:
-        """Whether it is enough for this cost."""
+        """Return whether the lease covers this cost at that time."""
         return self.left >= cost > 0.0 and time < self.ends
 
     def on_grant(self, allowed: bool, cost: float, now: float, retry_after: float, quiet: float) -> None:
-        """L2's answer; after a denial it is not asked again for `quiet` seconds: others may give back what they have."""
+        """Note L2's answer.
+
+        After a denial L2 is not asked again for `quiet` seconds, since other nodes may give back their leases meanwhile.
+        """
         if allowed:
             self.denied_until, self.denied = -math.inf, math.inf
         else:
@@ -136,7 +168,7 @@ class Lease:
             self.denied_until, self.denied = min(self.retry_at, now + quiet), cost
 
     def reserve(self, more: float, now: float, ends: float, windows: bool) -> float:
-        """Take in what was borrowed at `now` and may be spent until `ends`; returns what is forfeited by it."""
+        """Add quota that was borrowed at `now` and may be spent until `ends`; returns the cost that is forfeited by it."""
         gone = 0.0
         if windows:
             if ends < self.ends:  # of a window that is over for this node
@@ -144,7 +176,7 @@ class Lease:
             if ends > self.ends:
                 gone = self.end()
         elif self.left:
-            ends = min(ends, self.ends)  # all of it ends with what was borrowed first
+            ends = min(ends, self.ends)  # all of it ends with the quota that was borrowed first
         if not self.left:
             self.first_at = now
         self.left += more
@@ -152,6 +184,6 @@ class Lease:
         return gone
 
     def end(self) -> float:
-        """Spend no more of it; what was left."""
+        """End the lease; returns the cost that was left."""
         left, self.left = self.left, 0.0
         return left

@@ -1,18 +1,20 @@
-"""`LeaseManager`: decisions out of borrowed quota, so that a node asks L2 once for many requests and never admits too much.
+"""`LeaseManager`: decisions on borrowed quota. A node asks L2 once for many requests, and never admits too much.
 
-What is falsely denied is at most what is out on lease at other nodes, or was within the last `lease_ttl`.
+The cost that is falsely denied is at most the cost that is, or within the last `lease_ttl` was, out on lease at other nodes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
 
 from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limit, check_cost
-from ratesim.runtime import Runtime
+from ratesim.runtime import Runtime, Supervisor
+from ratesim.runtime.supervision import ONE_OFF_SHOWN
 from ratesim.storage.base import Charge, RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
 from ratesim.storage.hybrid.lease import Lease, lease_terms
@@ -20,35 +22,56 @@ from ratesim.storage.hybrid.sync_stats import SyncCounters
 
 __all__ = ["LeaseManager"]
 
-SOONEST = 0.005  # seconds between two looks at what has ended
-GIVING_BACK = "~back"  # after a node's name: the stream of what it gives back, apart from what it consumes
+SOONEST = 0.005  # seconds between two looks for leases that have ended
+RETURNS_SUFFIX = "~back"  # of the node's name in returns, which are a stream apart from its consumption
 
 
 class LeaseManager:
-    """The leases of a node. Raises StorageError where L2 must be asked and is away."""
+    """The leases of a node.
+
+    Two background tasks are supervised: "lease renewal", which borrows the next slice early, and "lease return", which
+    gives back what was not spent in time.
+
+    Parameters
+    ----------
+    l2
+        The shared storage, which lends.
+    config
+        `lease_ttl`, `clock_tolerance`, `nodes` and `max_entries` are read.
+    runtime
+        Time and tasks.
+    counters
+        Counts the cost of leases.
+    supervisor
+        Runs the background tasks.
+    sequence
+        Numbers decisions, as in MemoryStorage.
+    """
 
     def __init__(
         self,
         l2: RateLimitStorage,
         config: HybridStorageConfig,
         runtime: Runtime,
-        tally: SyncCounters,
+        counters: SyncCounters,
+        supervisor: Supervisor,
         sequence: Callable[[], int] | None,
     ) -> None:
         self._l2 = l2
         self._config = config
         self._runtime = runtime
-        self._counters = tally
+        self._counters = counters
+        self._supervisor = supervisor
         self._sequence = sequence
         self._leases: dict[Hashable, Lease] = {}
-        self._returns = int(runtime.time() * 1e6)  # an epoch for each return: one that is repeated counts once
-        self._due: list[tuple[float, int, Lease]] = []  # a heap: when to look whether a lease is over
+        self._returns = int(runtime.time() * 1e6)  # an epoch for each return, so that a repeated one counts once
+        self._due: list[tuple[float, int, Lease]] = []  # a heap, by the time to look whether a lease has ended
         self._count = count()
         self._ending = False
         self._closed = False
 
     def spend(self, identifier: str, limit: Limit, cost: float, now: float) -> Decision | None:
-        """A decision that needs no L2, if there can be one."""
+        """Decide without L2; None where only L2 can decide."""
         lease = self._leases.get((identifier, limit.name) if limit.name else identifier)
         if lease is None or lease.limit is not limit:
             return None
@@ -58,7 +81,7 @@ class LeaseManager:
             lease.spent += cost
             self._counters.spent += cost
             if lease.left < 2.0 * lease.rate * lease.trip and lease.flight is None and time >= lease.denied_until:
-                self._runtime.spawn(self._ahead(lease))
+                self._supervisor.start("lease renewal", self._renew, lease)
             return self._numbered(Decision(True, lease.left + lease.beyond, 0.0, max(lease.fresh_at - time, 0.0), limit))
         if now < lease.denied_until and cost >= lease.denied:
             fresh = max(lease.fresh_at - now, 0.0)
@@ -71,7 +94,15 @@ class LeaseManager:
         return decision
 
     async def acquire(self, identifier: str, limit: Limit, cost: float, now: float) -> Decision:
-        """A decision, borrowing from L2 if it must."""
+        """Decide, borrowing from L2 if necessary.
+
+        Raises
+        ------
+        StorageError
+            L2 must be asked and does not answer.
+        InvalidLimitError
+            The limit or the cost is invalid.
+        """
         cost = check_cost(cost)
         lease_terms(limit, self._config.lease_ttl)  # InvalidLimitError before anything is kept
         lease = self._lease(identifier, limit)
@@ -107,12 +138,12 @@ class LeaseManager:
     # -- borrowing ----------------------------------------------------------------------------------------------------
 
     async def _borrow(self, lease: Lease, cost: float, now: float) -> Decision:
-        """Ask L2 for `cost`, and for a slice on top unless somebody does already."""
+        """Ask L2 for `cost`, and for a slice on top unless a slice is being borrowed already."""
         flight = None
         if lease.flight is None:
             lease.flight = flight = self._runtime.future()
         try:
-            decision, more = await self._asked(lease, cost, now, flight is not None)
+            decision, more = await self._ask_l2(lease, cost, now, flight is not None)
         finally:
             if flight is not None:
                 lease.flight = None
@@ -124,52 +155,53 @@ class LeaseManager:
             self._keep(lease, more, now)
         return decision
 
-    async def _asked(self, lease: Lease, cost: float, now: float, with_slice: bool) -> tuple[Decision, float]:
-        """L2's decision on the cost, and what was borrowed on top of it."""
-        asked, _, _ = lease_terms(lease.limit, self._config.lease_ttl)
+    async def _ask_l2(self, lease: Lease, cost: float, now: float, with_slice: bool) -> tuple[Decision, float]:
+        """Return L2's decision on the cost, and the cost that was borrowed on top of it."""
+        leased, _, _ = lease_terms(lease.limit, self._config.lease_ttl)
         begin = self._runtime.time()
-        more = self._wanted(lease, now) if with_slice and cost > 0.0 else 0.0
-        decision = await self._l2.acquire(lease.identifier, asked, cost + more, now)
+        more = self._slice_size(lease, now) if with_slice and cost > 0.0 else 0.0
+        decision = await self._l2.acquire(lease.identifier, leased, cost + more, now)
         if not decision.allowed and more:
             more = 0.0
-            decision = await self._l2.acquire(lease.identifier, asked, cost, now)
+            decision = await self._l2.acquire(lease.identifier, leased, cost, now)
         end = self._runtime.time()
         lease.trip, lease.beyond, lease.fresh_at = end - begin, decision.remaining, end + decision.reset_after
         lease.on_grant(decision.allowed, cost, now, decision.retry_after, self._config.lease_ttl)
         return decision, more
 
-    def _wanted(self, lease: Lease, now: float) -> float:
-        lives = lease_terms(lease.limit, self._config.lease_ttl).lives
-        if lives <= 0.0 or self._ends(lease, now) <= max(now, self._runtime.time()):
+    def _slice_size(self, lease: Lease, now: float) -> float:
+        lifetime = lease_terms(lease.limit, self._config.lease_ttl).lifetime
+        if lifetime <= 0.0 or self._ends(lease, now) <= max(now, self._runtime.time()):
             return 0.0
-        return lease.refill_amount(self._runtime.time(), min(self._config.lease_ttl, lives), self._config.nodes)
+        return lease.refill_amount(self._runtime.time(), min(self._config.lease_ttl, lifetime), self._config.nodes)
 
     def _ends(self, lease: Lease, now: float) -> float:
-        """Until when what is borrowed at `now` may be spent."""
-        _, lives, time_resolution = lease_terms(lease.limit, self._config.lease_ttl)
+        """Return the time until which quota borrowed at `now` may be spent."""
+        _, lifetime, time_resolution = lease_terms(lease.limit, self._config.lease_ttl)
         if time_resolution:
             return (math.floor(now / time_resolution) + 1.0) * time_resolution - self._config.clock_tolerance
-        return now + lives
+        return now + lifetime
 
     def _keep(self, lease: Lease, more: float, now: float) -> None:
         if more > 0.0:
             self._counters.borrowed += more
             windows = lease_terms(lease.limit, self._config.lease_ttl).time_resolution > 0.0
             self._counters.forfeited += lease.reserve(more, now, self._ends(lease, now), windows)
-            self._see_to_end(lease)
+            self._watch(lease)
 
-    async def _ahead(self, lease: Lease) -> None:
+    async def _renew(self, lease: Lease) -> None:
         """Borrow the next slice before the last one is spent."""
         now = self._runtime.time()
-        more = 0.0 if self._closed or lease.flight is not None else self._wanted(lease, now)
+        more = 0.0 if self._closed or lease.flight is not None else self._slice_size(lease, now)
         if more < 1.0:
             return
         lease.flight = flight = self._runtime.future()
-        asked = lease_terms(lease.limit, self._config.lease_ttl).asked
+        leased = lease_terms(lease.limit, self._config.lease_ttl).limit
         try:
-            decision = await self._l2.acquire(lease.identifier, asked, more, now)
+            decision = await self._l2.acquire(lease.identifier, leased, more, now)
         except StorageError:
-            self._counters.failed_flushes += 1  # who needs it asks again, and is told
+            self._counters.failed_flushes += 1  # a request that needs the quota asks again, and gets the error
+            raise
         else:
             lease.trip, lease.beyond = self._runtime.time() - now, decision.remaining
             if decision.allowed:
@@ -180,39 +212,47 @@ class LeaseManager:
 
     # -- giving back --------------------------------------------------------------------------------------------------
 
-    def _see_to_end(self, lease: Lease) -> None:
+    def _watch(self, lease: Lease) -> None:
         if not lease.watched:
             lease.watched = True
-            heappush(self._due, (self._over(lease), next(self._count), lease))
+            heappush(self._due, (self._return_time(lease), next(self._count), lease))
         if not self._ending and not self._closed:
             self._ending = True
             self._runtime.spawn(self._end_leases())
 
-    def _over(self, lease: Lease) -> float:
-        """When it ends, spent or not."""
+    def _return_time(self, lease: Lease) -> float:
+        """Return the time at which a lease ends, spent or not."""
         return min(lease.ends, lease.borrowed_at + self._config.lease_ttl)
 
     async def _end_leases(self) -> None:
-        """End what was not spent in time, as long as something is out."""
+        """End leases in time while any is out."""
         while self._due and not self._closed:
-            now = self._runtime.time()
-            over = []
-            while self._due and self._due[0][0] <= now:
-                lease = heappop(self._due)[2]
-                if lease.left > 0.0 and self._over(lease) > now:  # more was borrowed since
-                    heappush(self._due, (self._over(lease), next(self._count), lease))
-                else:
-                    lease.watched = False
-                    over.append(lease)
-            await self.give_back(over)
+            await self._supervisor.attempt("lease return", self._return_due, shown=ONE_OFF_SHOWN)
             if self._due:
                 await self._runtime.sleep(max(self._due[0][0] - self._runtime.time(), SOONEST))
         self._ending = False
 
-    async def give_back(self, leases: list[Lease]) -> None:
-        """End these leases: L2 takes back what is left of them, unless their window is over; then it is forfeited.
+    async def _return_due(self) -> None:
+        now = self._runtime.time()
+        over = []
+        while self._due and self._due[0][0] <= now:
+            lease = heappop(self._due)[2]
+            if lease.left > 0.0 and self._return_time(lease) > now:  # more was borrowed since
+                heappush(self._due, (self._return_time(lease), next(self._count), lease))
+            else:
+                lease.watched = False
+                over.append(lease)
+        await self.give_back(over)
 
-        It travels as a flush does, so one that is repeated counts once; one that is lost is forfeited.
+    async def give_back(self, leases: list[Lease]) -> None:
+        """End these leases and give their rest back to L2, or forfeit it where their window is over.
+
+        A return travels as a flush does: one that is repeated counts once.
+
+        Raises
+        ------
+        StorageError
+            L2 does not answer. What was to be given back is forfeited then.
         """
         charges, total, now = [], 0.0, self._runtime.time()
         for lease in leases:
@@ -221,38 +261,40 @@ class LeaseManager:
                 self._counters.forfeited += left
                 continue
             self._returns += 1
-            node = self._config.node + GIVING_BACK
-            asked = lease_terms(lease.limit, self._config.lease_ttl).asked
+            node = self._config.node + RETURNS_SUFFIX
+            leased = lease_terms(lease.limit, self._config.lease_ttl).limit
             deltas = ((lease.first_at, -left, 0),)
-            charges.append(Charge(lease.identifier, asked, node, self._returns, 0.0, deltas))
+            charges.append(Charge(lease.identifier, leased, node, self._returns, 0.0, deltas))
             total += left
         if not charges:
             return
         try:
             await self._l2.charge_many(charges)
-        except StorageError:
+        except Exception:
             self._counters.forfeited += total
+            raise
         else:
             self._counters.returned += total
 
     def forget(self, identifier: str, name: str | None = None) -> None:
-        """Spend no more of what was borrowed of an identifier, or of one limit of it."""
+        """Forfeit the leases of an identifier, or the one of that name."""
         for lease in [each for each in self._leases.values() if each.identifier == identifier]:
             if name in (None, lease.limit.name):
                 self._forfeit(lease)
                 del self._leases[lease.key]
 
-    def out(self) -> float:
-        """Cost that is out on lease at this node."""
+    def outstanding(self) -> float:
+        """Return the cost that is out on lease at this node."""
         return math.fsum(lease.left for lease in self._leases.values())
 
     async def close(self) -> None:
-        """Give all of it back."""
+        """Give all leases back; they are forfeited where L2 does not answer."""
         self._closed = True
-        await self.give_back(list(self._leases.values()))
+        with suppress(StorageError):  # counted as forfeited
+            await self.give_back(list(self._leases.values()))
 
     def kill(self) -> None:
-        """Stop at once: what is out on lease is forfeited."""
+        """Stop at once and forfeit all leases."""
         self._closed = True
         for lease in self._leases.values():
             self._forfeit(lease)

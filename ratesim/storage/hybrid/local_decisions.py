@@ -1,4 +1,4 @@
-"""`LocalDecider`: decisions that L1 takes on its view, for consistency eventual and session."""
+"""`LocalDecider`: decisions on L1's view, for consistency eventual and session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ratesim.storage.config import HybridStorageConfig
 from ratesim.storage.hybrid.fallback import FallbackPolicy
 from ratesim.storage.hybrid.read_cache import ViewCache
 from ratesim.storage.hybrid.replica_state import ReplicaState
-from ratesim.storage.hybrid.session_token import MOST_OWN, SeenVersion, SessionToken, unknown
+from ratesim.storage.hybrid.session_token import MAX_OWN, SeenVersion, SessionToken, missing_consumption
 from ratesim.storage.hybrid.sync_stats import SyncCounters
 from ratesim.storage.hybrid.what_if import decide_with_extra
 from ratesim.storage.hybrid.write_behind import WriteBehindQueue
@@ -20,66 +20,92 @@ __all__ = ["LocalDecider"]
 
 
 class LocalDecider:
-    """Sees to a view that may be decided on, decides, has L2 told, and gives the session its token."""
+    """Makes eventual and session decisions on the local view.
+
+    A decision refreshes the view if it is stale, decides, queues the write to L2, and issues the session token.
+    """
 
     def __init__(
         self,
         l1: MemoryStorage,
         config: HybridStorageConfig,
         runtime: Runtime,
-        tally: SyncCounters,
+        counters: SyncCounters,
         sequence: Callable[[], int] | None,
         views: ViewCache,
-        flusher: WriteBehindQueue,
-        away: FallbackPolicy,
+        write_behind: WriteBehindQueue,
+        fallback: FallbackPolicy,
     ) -> None:
         self._l1 = l1
         self._config = config
         self._runtime = runtime
-        self._counters = tally
+        self._counters = counters
         self._sequence = sequence
         self._views = views
-        self._write_behind = flusher
-        self._away = away
+        self._write_behind = write_behind
+        self._fallback = fallback
 
     async def acquire(
         self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, session: str | None
     ) -> Decision:
-        """A decision on L1's view, and what follows from it."""
-        seen = self._token(identifier, session)
-        records, young = await self.looked_at(identifier, limits, seen)
-        if not young:
+        """Decide on L1's view, queue the write to L2, and issue the session token.
+
+        Parameters
+        ----------
+        identifier, limits, cost, now
+            As of `RateLimitStorage.acquire`.
+        session
+            The token that the session brings along, if any.
+        """
+        seen = self._read_token(identifier, session)
+        records, fresh = await self.fresh_records(identifier, limits, seen)
+        if not fresh:
             self._counters.fallback_decisions += 1
-            if not self._away.admits(records, cost, now):
-                denied = self._numbered(self._away.decision(False, limits[0]))
+            if not self._fallback.admits(records, cost, now):
+                denied = self._numbered(self._fallback.decision(False, limits[0]))
                 denied.session = session or ""  # nothing was seen since
                 return denied
-        decision = self._decided(identifier, limits, records, seen, cost, now)
+        decision = self._decide(identifier, limits, records, seen, cost, now)
         decision.view_age = self._runtime.time() - min(record.read_at for record in records)
         spent = cost if decision.allowed else 0.0
         if spent:
-            await self._tell(records, now, spent)
+            await self._write(records, now, spent)
         if self._config.consistency == "session":
-            decision.session = await self._next_token(identifier, records, seen, spent, now, young)
+            decision.session = await self._next_token(identifier, records, seen, spent, now, fresh)
         if spent and self._config.write == "write_around":
             for record in records:
                 self._views.invalidate(record)
         return decision
 
-    async def looked_at(
+    async def fresh_records(
         self, identifier: str, limits: tuple[Limit, ...], seen: dict[str, SeenVersion]
     ) -> tuple[list[ReplicaState], bool]:
-        """The record of each limit, with a view that may be decided on; and whether there is one, or L2 is away."""
+        """Return the record of each limit, its view refreshed if it is stale.
+
+        Parameters
+        ----------
+        identifier, limits
+            As of `RateLimitStorage.acquire`.
+        seen
+            The versions that the session has seen, by the name of the limit.
+
+        Returns
+        -------
+        list of ReplicaState
+            One record for each limit.
+        bool
+            Whether all views are fit to decide on; False where one is stale and L2 does not answer.
+        """
         while True:
             records = [self._views.record(identifier, limit) for limit in limits]
-            young = True
+            fresh = True
             for record in records:
-                young = await self._views.ready(record, seen.get(record.limit.name)) and young
+                fresh = await self._views.ready(record, seen.get(record.limit.name)) and fresh
             if all(self._views.records.get(record.key) is record for record in records):
-                return records, young
-            # Another request made L1 forget one of them meanwhile.
+                return records, fresh
+            # Another request made L1 evict one of them meanwhile.
 
-    def _decided(
+    def _decide(
         self,
         identifier: str,
         limits: tuple[Limit, ...],
@@ -90,17 +116,18 @@ class LocalDecider:
     ) -> Decision:
         node = self._config.node
         extra = [
-            (record, unknown(seen[record.limit.name], record, node, now) if record.limit.name in seen else [])
+            (record, missing_consumption(seen[record.limit.name], record, node, now) if record.limit.name in seen else [])
             for record in records
         ]
-        told = None
-        if any(lacks for _, lacks in extra):
-            allowed, told = decide_with_extra(self._l1, extra, cost, now)
+        stricter = None
+        if any(missing for _, missing in extra):
+            allowed, stricter = decide_with_extra(self._l1, extra, cost, now)
             if not allowed:
-                return self._numbered(told)
+                return self._numbered(stricter)
         decision = self._l1.acquire_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
-        if told is not None:
-            decision.remaining, decision.reset_after, decision.limit = told.remaining, told.reset_after, told.limit
+        if stricter is not None:
+            decision.remaining, decision.reset_after = stricter.remaining, stricter.reset_after
+            decision.limit = stricter.limit
         return decision
 
     def _numbered(self, decision: Decision) -> Decision:
@@ -108,8 +135,8 @@ class LocalDecider:
             decision.sequence = self._sequence()
         return decision
 
-    async def _tell(self, records: Sequence[ReplicaState], now: float, cost: float) -> None:
-        """Have L2 told of an admitted cost, as the write policy says."""
+    async def _write(self, records: Sequence[ReplicaState], now: float, cost: float) -> None:
+        """Write an admitted cost to L2 as the write policy says."""
         if self._config.write == "write_behind":
             await self._write_behind.enqueue(records, now, cost)
             return
@@ -120,7 +147,7 @@ class LocalDecider:
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
-    def _token(self, identifier: str, session: str | None) -> dict[str, SeenVersion]:
+    def _read_token(self, identifier: str, session: str | None) -> dict[str, SeenVersion]:
         if self._config.consistency != "session" or not session:
             return {}
         token = SessionToken.decode(session, identifier)
@@ -136,16 +163,16 @@ class LocalDecider:
         seen: dict[str, SeenVersion],
         cost: float,
         now: float,
-        heard: bool,
+        fresh: bool,
     ) -> str:
-        """What the session brings along next time; where it would grow too long, L2 is told first."""
+        """Return the session's next token; where it would grow too long, its consumption is written to L2 first."""
         node, nothing = self._config.node, SeenVersion()
         found = {}
         for record in records:
             before = seen.get(record.limit.name, nothing)
-            after = before.later(record, node, cost, now, heard)
-            if len(after.own) > MOST_OWN:
+            after = before.after_decision(record, node, cost, now, fresh)
+            if len(after.own) > MAX_OWN:
                 await self._write_behind.write_through([record])
-                after = before.later(record, node, 0.0, now, heard)
+                after = before.after_decision(record, node, 0.0, now, fresh)
             found[record.limit.name] = after
-        return SessionToken.of(identifier, found).encode()
+        return SessionToken.for_identifier(identifier, found).encode()

@@ -1,4 +1,4 @@
-"""`ViewCache`: what a node has last seen of L2, and has consumed since, of every limit that it decides."""
+"""`ViewCache`: for each limit that a node decides, the last state seen of L2 and the consumption since."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator
 from ratesim.algorithms import bind
 from ratesim.errors import StorageError
 from ratesim.limit import Limit
-from ratesim.runtime import Runtime
+from ratesim.runtime import Runtime, Supervisor
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage.base import EXPIRY_MARGIN, RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
@@ -21,9 +21,29 @@ __all__ = ["ViewCache"]
 
 
 class ViewCache:
-    """The records, and their views in L1. A record goes when L1 evicts its view, or with it when that has expired.
+    """The records of a node and their views in L1.
 
-    landed: told when a read of a record is over.
+    A record is dropped when L1 evicts its view, or with the view when that has expired.
+
+    Parameters
+    ----------
+    l1, l2
+        The node's memory, which holds the views, and the shared storage, which is read.
+    config
+        The policies; that of reading is applied here.
+    runtime
+        Time and tasks.
+    counters
+        Counts reads and refreshes.
+    supervisor
+        Runs the refreshes in the background.
+
+    Attributes
+    ----------
+    records
+        The records by identifier, or (identifier, name) for a named limit.
+    on_read_done
+        Called with a record when a read of it is over.
     """
 
     def __init__(
@@ -32,26 +52,26 @@ class ViewCache:
         l2: RateLimitStorage,
         config: HybridStorageConfig,
         runtime: Runtime,
-        tally: SyncCounters,
+        counters: SyncCounters,
+        supervisor: Supervisor,
     ) -> None:
         self.records: dict[Hashable, ReplicaState] = {}
-        self.landed: Callable[[ReplicaState], None] = _nobody
+        self.on_read_done: Callable[[ReplicaState], None] = _ignore
         self._l1 = l1
         self._l2 = l2
         self._config = config
         self._runtime = runtime
-        self._counters = tally
+        self._counters = counters
+        self._supervisor = supervisor
         self._epoch = int(runtime.time() * 1e6)  # above every epoch of an earlier life of this node
-        young = {"cache_aside": config.l1_ttl, "read_through": 0.0}.get(
-            config.read, min(config.refresh_after, config.l1_ttl)
-        )
-        self._young = young
-        l1.on_eviction(self._evicted)
+        refresh_after = min(config.refresh_after, config.l1_ttl)
+        self._fresh_for = {"cache_aside": config.l1_ttl, "read_through": 0.0}.get(config.read, refresh_after)
+        l1.on_eviction(self._on_eviction)
 
     # -- records ------------------------------------------------------------------------------------------------------
 
     def record(self, identifier: str, limit: Limit) -> ReplicaState:
-        """The record of a limit that asks now."""
+        """Return the record of a limit that is being decided, made where there is none."""
         key: Hashable = (identifier, limit.name) if limit.name else identifier
         record = self.records.get(key)
         if record is None:
@@ -60,26 +80,27 @@ class ViewCache:
             decide = self._l1.decider(limit)  # InvalidLimitError before anything is kept
             self._epoch += 1
             record = self.records[key] = ReplicaState(identifier, key, self._epoch)
-            record.is_for(limit, decide)
+            record.bind(limit, decide)
         elif record.limit is not limit:
-            record.is_for(limit, self._l1.decider(limit))
+            record.bind(limit, self._l1.decider(limit))
         return record
 
     def of(self, identifier: str, name: str | None = None) -> Iterator[ReplicaState]:
-        """The records of an identifier, or the one of that name."""
+        """Yield the records of an identifier, or the one of that name."""
         for record in list(self.records.values()):
             if record.identifier == identifier and name in (None, record.limit.name):
                 yield record
 
     def find(self, identifier: str, name: str) -> ReplicaState | None:
+        """Return the record of a limit by its name, if there is one."""
         return self.records.get((identifier, name) if name else identifier)
 
     def forget(self, record: ReplicaState) -> None:
-        """As if it had never been asked for."""
+        """Drop a record."""
         self.records.pop(record.key, None)
 
     def forget_expired(self) -> None:
-        """Records whose views L1 has dropped go as well."""
+        """Drop idle records whose views L1 has dropped."""
         for key in [key for key, record in self.records.items() if key not in self._l1.entries and _idle(record)]:
             del self.records[key]
 
@@ -89,7 +110,7 @@ class ViewCache:
         for key in [key for key, record in self.records.items() if _idle(record)][:room]:
             del self.records[key]
 
-    def _evicted(self, key: Hashable) -> None:
+    def _on_eviction(self, key: Hashable) -> None:
         record = self.records.get(key)
         if record is None:
             return
@@ -101,8 +122,13 @@ class ViewCache:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def ready(self, record: ReplicaState, seen: SeenVersion | None = None) -> bool:
-        """See to it that the view may be decided on: young enough, and no older than what a session has seen. False when L2
-        is away and it is not."""
+        """Make a view fit to decide on: young enough, and no older than a session has seen; reads L2 if it must.
+
+        Returns
+        -------
+        bool
+            False where the view is not fit and L2 does not answer.
+        """
         now = self._runtime.time()
         if now >= record.young_until:
             if self._config.read == "refresh_ahead" and now - record.read_at < self._config.l1_ttl:
@@ -111,50 +137,72 @@ class ViewCache:
                 return False
         if seen is None or seen.version <= record.version:
             return True
-        # What is under way may have left L2 before the session had seen that; what is asked now has not. If that is older
-        # still, L2 itself has gone back.
+        # A read that is under way may have left L2 before that version was there; one that starts now has not. If its
+        # answer is older still, L2 itself has gone back.
         return await self.patient_read(record) and (seen.version <= record.version or await self.patient_read(record))
 
     async def patient_read(self, record: ReplicaState) -> bool:
-        """`read`, for `max_wait` seconds at most."""
+        """`read`, but give up after `max_wait` seconds."""
         try:
             return await self._runtime.timeout(self.read(record), self._config.max_wait)
         except TimeoutError:
             return False
 
     async def read(self, record: ReplicaState) -> bool:
-        """Bring L2's state into the view, or wait for what is under way already; whether L2 was heard of since."""
-        asked = self._runtime.time()
+        """Read L2's state into the view, or wait for the read or flush that is under way.
+
+        Returns
+        -------
+        bool
+            Whether L2 has answered since the call.
+        """
+        begin = self._runtime.time()
         if record.flight is not None:
             await record.flight
-            return record.read_at >= asked
+            return record.read_at >= begin
+        return await self._fetch(record) is None
+
+    async def _fetch(self, record: ReplicaState) -> StorageError | None:
+        """Read L2's state into the view; returns the error where L2 does not answer."""
         record.flight = flight = self._runtime.future()
         try:
             state = await self._l2.get_state(record.identifier, record.limit.name)
-        except StorageError:
-            return False
+        except StorageError as error:
+            return error
         else:
             self._counters.reads += 1
             self.store(record, state)
-            return True
+            return None
         finally:
             record.flight = None
             flight.set_result(None)
-            self.landed(record)
+            self.on_read_done(record)
 
     def _refresh(self, record: ReplicaState, now: float) -> None:
         # Until the answer is there, or is overdue, requests go on with the view that there is.
         record.young_until = min(record.read_at + self._config.l1_ttl, now + self._config.max_wait)
         if record.flight is None:
             self._counters.refreshes += 1
-            self._runtime.spawn(self.read(record))
+            self._supervisor.start("refresh", self._fetch_in_background, record)
 
-    # -- seeing -------------------------------------------------------------------------------------------------------
+    async def _fetch_in_background(self, record: ReplicaState) -> None:
+        if record.flight is None and (error := await self._fetch(record)) is not None:
+            raise error
+
+    # -- the view -----------------------------------------------------------------------------------------------------
 
     def store(self, record: ReplicaState, state: RateLimitState | None) -> None:
-        """L1's view becomes what L2 says plus what L2 does not know yet."""
+        """Replace L1's view by L2's state and the consumption that L2 may not know.
+
+        Parameters
+        ----------
+        record
+            The record of the limit.
+        state
+            L2's answer; None where it has no state.
+        """
         record.read_at = now = self._runtime.time()
-        record.young_until = now + self._young
+        record.young_until = now + self._fresh_for
         unsettled = record.unsettled()
         algorithm, p, _, _ = bind(record.limit)
         rule = algorithm.rule
@@ -190,5 +238,5 @@ def _idle(record: ReplicaState) -> bool:
     return not record.dirty and not record.sending and record.flight is None
 
 
-def _nobody(_: ReplicaState) -> None:
-    """Nobody has to be told."""
+def _ignore(_: ReplicaState) -> None:
+    """Do nothing when a read is over."""

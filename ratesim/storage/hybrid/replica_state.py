@@ -1,4 +1,4 @@
-"""`Record`: what a node knows of one limit of one identifier, beside the view that L1 has of it."""
+"""`ReplicaState`: what a node knows of one limit of one identifier, beside the view of it in L1."""
 
 from __future__ import annotations
 
@@ -16,20 +16,45 @@ from ratesim.storage.memory.compiled_decider import DecideFn
 __all__ = ["NOTHING_SEEN", "Delta", "ReplicaState", "Version"]
 
 Delta = tuple[float, float, int]  # time, cost, requests
-Version = tuple[float, int]  # of a state of L2: when it was born, its incarnation, and the requests it has taken in since
+Version = tuple[float, int]  # of a state of L2: its creation time, and the requests it has taken in since
 
 NOTHING_SEEN: Version = (0.0, 0)
 ROUNDING = 1e-15  # of a time, relative: four times what a float near it can be off
 
 
 class ReplicaState:
-    """What was admitted here travels in three steps: the open delta, into which requests of one step of time are added;
-    `pending`, those before it; `sending`, those on their way.
+    """The unsent consumption of one key at this node, and the last state seen of it in L2.
 
-    epoch: of this node's consumption of this key. acked: cost of it that L2 has taken in. started, finished: flushes, of
-    which the latter has succeeded. flight: done when what is under way to L2 is over: one read or flush at a time.
-    overdue: a flush was due during a read. read_at: when L2 was last heard of; young_until: when that is too long ago to
-    decide on without looking further. version, marks: of the state that L2 had then.
+    Admitted cost passes three stages: the open delta, to which requests of one step of time are added; `pending`, the closed
+    deltas before it; `sending`, the deltas of the flush that is under way.
+
+    Parameters
+    ----------
+    identifier
+        Whose limit it is.
+    key
+        The key of its view in L1.
+    epoch
+        The epoch of this node's consumption of the key.
+
+    Attributes
+    ----------
+    acked
+        Cost of the epoch that L2 has taken in.
+    started, finished
+        The number of the last flush that was started, and of the last one that succeeded.
+    flight
+        Done when the read or flush that is under way is over; there is one at a time.
+    overdue
+        Whether a flush was due during a read.
+    read_at
+        When L2 last answered, seconds since the epoch.
+    young_until
+        Until when the view may be decided on without a look at its age.
+    version, marks
+        Version and watermarks of the state that L2 had then.
+    credit, credit_at
+        Cost of this node's share that may be admitted while L2 is away, and the time as of which that holds.
     """
 
     __slots__ = (
@@ -63,9 +88,9 @@ class ReplicaState:
     time_resolution: float
     decide: DecideFn
     limit: Limit
-    since: float  # the open delta: the times that it takes in, from
-    until: float  # ... and before
-    time: float  # ... the last of them
+    since: float  # the open delta takes in times from here
+    until: float  # ... and before this one
+    time: float  # ... the last time in it
     cost: float
     requests: int
 
@@ -82,17 +107,20 @@ class ReplicaState:
         self.read_at = self.young_until = -math.inf
         self.version = NOTHING_SEEN
         self.marks: dict[str, Watermark] = {}
-        self.credit, self.credit_at = 0.0, -math.inf  # of this node's share, while L2 is away
-        self._open_none()
+        self.credit, self.credit_at = 0.0, -math.inf
+        self._reset_delta()
 
-    def is_for(self, limit: Limit, decide: DecideFn) -> None:
-        """The limit that asks now: the same as before, or one of the same name with other numbers."""
+    def bind(self, limit: Limit, decide: DecideFn) -> None:
+        """Set the limit: the same as before, or one of the same name with other numbers."""
         algorithm, p, _, _ = bind(limit)
         self.limit, self.decide, self.time_resolution = limit, decide, algorithm.rule.time_resolution(p)
         self.close()
 
     def note(self, now: float, cost: float) -> None:
-        """Add an admitted cost. Costs of one step of time travel as one: which of its times they have changes nothing."""
+        """Add an admitted cost.
+
+        Costs of one step of time travel as one delta, since decisions do not depend on the times within a step.
+        """
         if self.since <= now < self.until:
             self.cost += cost
             self.requests += 1
@@ -110,52 +138,52 @@ class ReplicaState:
             self.since, self.until = now, math.nextafter(now, math.inf)
 
     def close(self) -> None:
-        """What comes next is a delta of its own."""
+        """Close the open delta."""
         if self.requests:
             self.pending.append((self.time, self.cost, self.requests))
-            self._open_none()
+            self._reset_delta()
 
-    def _open_none(self) -> None:
+    def _reset_delta(self) -> None:
         self.since = self.until = math.inf
         self.time = self.cost = 0.0
         self.requests = 0
 
     def unsent(self) -> bool:
-        """Whether something was admitted that is not on its way."""
+        """Return whether any consumption is not being sent."""
         return self.requests > 0 or bool(self.pending)
 
     def unsettled(self) -> list[Delta]:
-        """All that L2 may not know, in the order in which it was admitted."""
+        """Return the deltas that L2 may not know, in the order of admission."""
         if not self.requests:
             return self.sending + self.pending
         return [*self.sending, *self.pending, (self.time, self.cost, self.requests)]
 
     def position(self) -> float:
-        """Cost admitted here in this epoch, added up as L2 adds it up."""
+        """Return the cost admitted here in this epoch, summed in L2's order."""
         return total_consumed(self.acked, self.unsettled())
 
     def take(self) -> None:
-        """All that is unsent goes on its way."""
+        """Move all unsent deltas to `sending`."""
         self.close()
         self.sending, self.pending = self.pending, []
         self.started += 1
 
     def put_back(self) -> None:
-        """It did not arrive, or nobody knows: it is sent again, and counts once."""
+        """Move `sending` back after a failure. It is sent again, and counts once even if it had arrived."""
         self.pending, self.sending = self.sending + self.pending, []
 
     def settle(self) -> None:
-        """L2 has taken in what was on its way."""
+        """Note that L2 has taken in `sending`."""
         self.acked = total_consumed(self.acked, self.sending)
         self.sending = []
         self.finished = self.started
 
     def drop(self) -> tuple[float, int]:
-        """Forget what is unsent; its cost and requests."""
+        """Discard the unsent deltas; returns their cost and requests."""
         self.close()
         lost, self.pending = self.pending, []
         return math.fsum(cost for _, cost, _ in lost), sum(requests for _, _, requests in lost)
 
     def charge(self, node: str) -> Charge:
-        """What is on its way, as it travels."""
+        """Return `sending` as the charge that travels to L2."""
         return Charge(self.identifier, self.limit, node, self.epoch, self.acked, tuple(self.sending))

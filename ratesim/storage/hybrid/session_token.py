@@ -1,9 +1,9 @@
-"""What travels with a session: how much of L2 it has seen, and what of its own consumption L2 may not know yet.
+"""`SessionToken`: the version of L2's state that a session has seen, and its own consumption that L2 may not know yet.
 
-A token is for one session and one identifier. It is opaque, bounded (`MOST_OWN`) and not secret. One that is damaged, of
-another identifier or of another version is ignored and counted: that is no more than dropping it, which a client can do
-anyway. One that is forged can only make its own session stricter, or cost a read of L2, since what it says is never kept:
-it is charged to a copy of the view, for one decision.
+A token is for one session and one identifier. It is opaque, bounded (`MAX_OWN`) and not secret. A token that is damaged, or
+of another identifier or format, is ignored and counted; a client gains no more by that than by dropping the token. A forged
+token can only make its own session stricter or cost a read of L2, because its content is never stored: it is charged to a
+copy of the view, for one decision.
 """
 
 from __future__ import annotations
@@ -19,17 +19,28 @@ from ratesim.limit import LARGEST, Limit
 from ratesim.state import Watermark
 from ratesim.storage.hybrid.replica_state import NOTHING_SEEN, ReplicaState, Version
 
-__all__ = ["MOST_OWN", "OwnConsumption", "SeenVersion", "SessionToken", "unknown"]
+__all__ = ["MAX_OWN", "OwnConsumption", "SeenVersion", "SessionToken", "missing_consumption"]
 
 FORMAT = 1
-MOST_OWN = 64  # nodes at which a session may have consumed what L2 does not know; what comes on top is told to L2 at once
-LONGEST = 16_384  # characters that are looked at
+MAX_OWN = 64  # entries of own consumption in a token; beyond that it is written to L2 at once
+MAX_LENGTH = 16_384  # characters; a longer text is no token
 ROUNDING = 1e-9  # relative; sums of costs may differ by it
 
 
 class OwnConsumption(msgspec.Struct, frozen=True, array_like=True):
-    """The session's consumption at a node, in one step of time: `cost` of it, the last at `time`, after which the node had
-    admitted `upto` of this key in that epoch."""
+    """The session's consumption at one node in one step of time.
+
+    Attributes
+    ----------
+    node, epoch
+        The node, and its epoch for the key.
+    cost
+        The consumed cost.
+    upto
+        Cost that the node had admitted of the key in this epoch after the last of these requests.
+    time
+        Time of the last of them, seconds since the epoch.
+    """
 
     node: str
     epoch: int
@@ -39,15 +50,27 @@ class OwnConsumption(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SeenVersion(msgspec.Struct, frozen=True, array_like=True):
-    """Of one limit: the version of L2's state that the session has seen, and its own consumption that is not in there."""
+    """The version of a limit's state in L2 that a session has seen, and its own consumption that is not in that state."""
 
     version: Version = NOTHING_SEEN
     own: tuple[OwnConsumption, ...] = ()
 
-    def later(self, record: ReplicaState, node: str, cost: float, now: float, heard: bool) -> SeenVersion:
-        """What the session has seen after a decision on the record's view, at which `cost` of it was admitted.
+    def after_decision(self, record: ReplicaState, node: str, cost: float, now: float, fresh: bool) -> SeenVersion:
+        """Return what the session has seen after a decision on a view.
 
-        heard: whether L2 could be asked, if it had to be. If so its version is what there is, also where it has gone back.
+        Parameters
+        ----------
+        record
+            The record whose view was decided on.
+        node
+            This node.
+        cost
+            The admitted cost, 0 after a denial.
+        now
+            Time of the decision, seconds since the epoch.
+        fresh
+            Whether the view was fit to decide on. Its version then replaces the one seen before, also a later one, since L2
+            may have gone back.
         """
         others = [each for each in self.own if not _settled(each, record, node, now)]
         if cost:
@@ -58,29 +81,40 @@ class SeenVersion(msgspec.Struct, frozen=True, array_like=True):
                     del others[i]
                     break
             others.append(mine)
-        return SeenVersion(record.version if heard else max(self.version, record.version), tuple(others))
+        return SeenVersion(record.version if fresh else max(self.version, record.version), tuple(others))
 
 
 class SessionToken(msgspec.Struct, frozen=True, array_like=True):
-    """By the name of each limit, what was seen of it. whose: a hash of the identifier."""
+    """A session's token for one identifier.
+
+    Attributes
+    ----------
+    format
+        Version of this format.
+    identifier_hash
+        CRC-32 of the identifier.
+    seen
+        The version seen of each limit, by the name of the limit.
+    """
 
     format: int
-    whose: int
+    identifier_hash: int
     seen: dict[str, SeenVersion]
 
     @classmethod
-    def of(cls, identifier: str, seen: dict[str, SeenVersion]) -> SessionToken:
+    def for_identifier(cls, identifier: str, seen: dict[str, SeenVersion]) -> SessionToken:
+        """Make the token of an identifier."""
         return cls(FORMAT, zlib.crc32(identifier.encode()), seen)
 
     def encode(self) -> str:
-        """As it travels: letters, digits, "_" and "-"."""
+        """Encode as text of letters, digits, "_" and "-", with a checksum."""
         data = _encoder.encode(self)
         return urlsafe_b64encode(zlib.crc32(data).to_bytes(4, "big") + data).rstrip(b"=").decode("ascii")
 
     @classmethod
     def decode(cls, text: str, identifier: str) -> SessionToken | None:
-        """None for what is no token of this identifier."""
-        if len(text) > LONGEST:
+        """Decode a text; None where it is no token of this identifier."""
+        if len(text) > MAX_LENGTH:
             return None
         try:
             data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
@@ -89,60 +123,77 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True):
             token = _decoder.decode(data[4:])
         except (binascii.Error, UnicodeError, msgspec.DecodeError, RecursionError):
             return None
-        whose = zlib.crc32(identifier.encode())
-        right = token.format == FORMAT and token.whose == whose and all(map(_sane, token.seen.values()))
-        return token if right else None
+        if token.format != FORMAT or token.identifier_hash != zlib.crc32(identifier.encode()):
+            return None
+        return token if all(map(_is_valid, token.seen.values())) else None
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(SessionToken)
 
 
-def unknown(seen: SeenVersion, record: ReplicaState, node: str, now: float) -> list[tuple[float, float]]:
-    """(time, cost) of the session's own consumption that the record's view lacks.
+def missing_consumption(seen: SeenVersion, record: ReplicaState, node: str, now: float) -> list[tuple[float, float]]:
+    """Find the session's own consumption that a view lacks.
 
-    Above L2's watermark of a node nothing of it is in the view, so what lies there is never counted twice; and at most that
-    much of the session's own lies there.
+    The view holds nothing of a node above L2's watermark of that node. Consumption above it is therefore never counted
+    twice, and the session's own part of it is at most all of it.
+
+    Parameters
+    ----------
+    seen
+        What the session has seen of the limit.
+    record
+        The record with the view.
+    node
+        This node.
+    now
+        The time, seconds since the epoch.
+
+    Returns
+    -------
+    list of (float, float)
+        Time and cost, in the order of time.
     """
     found = []
     for own in seen.own:
-        cost = 0.0 if _settled(own, record, node, now) or _here(own, record, node) else _above(own, record.marks)
+        known = _settled(own, record, node, now) or _is_local(own, record, node)
+        cost = 0.0 if known else _above_watermark(own, record.marks)
         if cost > 0.0:
             found.append((own.time, cost))
     return sorted(found)
 
 
-def _above(own: OwnConsumption, marks: dict[str, Watermark]) -> float:
-    """What of it is above the watermark of its node."""
+def _above_watermark(own: OwnConsumption, marks: dict[str, Watermark]) -> float:
+    """Return the cost that is above the watermark of its node."""
     mark = marks.get(own.node)
     if mark is None or mark.epoch < own.epoch:
         return own.cost
-    if mark.epoch > own.epoch:  # the node has forgotten that epoch, and flushed it before unless it died
+    if mark.epoch > own.epoch:  # the node has begun a new epoch, and flushed the former unless it died
         return 0.0
     return min(own.cost, max(own.upto - mark.consumed, 0.0))
 
 
 def _settled(own: OwnConsumption, record: ReplicaState, node: str, now: float) -> bool:
-    """Whether every node that has seen what this one has seen knows it, or it is too old to matter."""
-    if _here(own, record, node):
+    """Return whether every node that has seen this version knows it, or it is too old to matter."""
+    if _is_local(own, record, node):
         return own.upto <= record.acked * (1 + ROUNDING)
-    return now - own.time > _memory(record.limit) or _above(own, record.marks) <= own.upto * ROUNDING
+    return now - own.time > _horizon(record.limit) or _above_watermark(own, record.marks) <= own.upto * ROUNDING
 
 
-def _here(own: OwnConsumption, record: ReplicaState, node: str) -> bool:
-    """Whether it is of this node as it is now, whose view has it anyway."""
+def _is_local(own: OwnConsumption, record: ReplicaState, node: str) -> bool:
+    """Return whether it is of this node's present epoch, whose view has it anyway."""
     return own.node == node and own.epoch == record.epoch
 
 
-def _memory(limit: Limit) -> float:
-    """Seconds after which no algorithm remembers a consumption."""
+def _horizon(limit: Limit) -> float:
+    """Return the seconds after which a consumption affects no algorithm's decisions."""
     burst = limit.rate if limit.burst is None else limit.burst
     return limit.period * max(2.0, burst / limit.rate)
 
 
 def _same_step(a: float, b: float, time_resolution: float) -> bool:
-    # Where every time counts (a resolution of 0), the later one is taken for both. That is stricter by what lies between
-    # two flushes.
+    # Where every time counts (a resolution of 0), the later time is used for both. That is stricter by the time between two
+    # flushes.
     return (
         math.isinf(time_resolution)
         or time_resolution == 0.0
@@ -150,6 +201,6 @@ def _same_step(a: float, b: float, time_resolution: float) -> bool:
     )
 
 
-def _sane(seen: SeenVersion) -> bool:
+def _is_valid(seen: SeenVersion) -> bool:
     numbers = [seen.version[0], *(number for own in seen.own for number in (own.cost, own.upto, own.time))]
-    return len(seen.own) <= MOST_OWN and all(0.0 <= number <= LARGEST for number in numbers)
+    return len(seen.own) <= MAX_OWN and all(0.0 <= number <= LARGEST for number in numbers)

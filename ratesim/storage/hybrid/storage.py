@@ -1,7 +1,8 @@
-"""`HybridStorage`: who decides (consistency), on a view from where (read), and how L2 hears of it (write)."""
+"""`HybridStorage`: memory before a shared storage, by a policy for deciding, reading and writing each."""
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
@@ -11,7 +12,7 @@ import numpy as np
 
 from ratesim.errors import StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
-from ratesim.runtime import AsyncioRuntime, Runtime
+from ratesim.runtime import AsyncioRuntime, Runtime, Supervisor
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
@@ -27,12 +28,36 @@ from ratesim.storage.remote.storage import RemoteStorage
 
 __all__ = ["HybridStorage"]
 
+logger = logging.getLogger(__name__)
+
 
 class HybridStorage(RateLimitStorage):
-    """L1 and L2 under one roof.
+    """A node's memory (L1) before a storage that the nodes share (L2).
 
-    l2: the shared storage; closed with this one.
-    rng: draws the phase of the flushes. sequence: as in MemoryStorage.
+    Three policies of the configuration are independent: `consistency` (where a request is decided), `read` (where L1's view
+    comes from) and `write` (how admitted cost reaches L2). docs/hybrid.md states what each guarantees.
+
+    Parameters
+    ----------
+    l2
+        The shared storage; closed with this one.
+    config
+        The policies.
+    runtime
+        Time and tasks; by default the running asyncio loop.
+    rng
+        Draws the phase of the flushes.
+    sequence
+        Numbers decisions, as in MemoryStorage.
+
+    Attributes
+    ----------
+    l1
+        The memory that holds the views.
+    counters
+        The counts of `sync_stats`.
+    supervisor
+        The background tasks: flush, refresh, lease renewal and lease return.
     """
 
     def __init__(
@@ -46,29 +71,31 @@ class HybridStorage(RateLimitStorage):
         config = config or HybridStorageConfig()
         self.config = config = msgspec.structs.replace(config, node=config.node or uuid.uuid4().hex)
         self.runtime = runtime or AsyncioRuntime()
-        near = MemoryStorageConfig(
+        l1_config = MemoryStorageConfig(
             max_entries=config.max_entries,
             memory_limit=config.memory_limit,
             eviction_policy=config.eviction_policy,
             thread_safe=False,
         )
-        self.l1 = MemoryStorage(near, self.runtime, sequence)
+        self.l1 = MemoryStorage(l1_config, self.runtime, sequence)
         self.l2 = l2
-        self.tally = SyncCounters()
-        self._views = ViewCache(self.l1, l2, config, self.runtime, self.tally)
-        self._write_behind = WriteBehindQueue(self.l1, l2, config, self.runtime, self.tally, rng, self._views)
-        self._leases = LeaseManager(l2, config, self.runtime, self.tally, sequence)
+        self.counters = counters = SyncCounters()
+        self.supervisor = supervisor = Supervisor(self.runtime, logger)
+        self._views = ViewCache(self.l1, l2, config, self.runtime, counters, supervisor)
+        self._write_behind = WriteBehindQueue(self.l1, l2, config, self.runtime, counters, supervisor, rng, self._views)
+        self._leases = LeaseManager(l2, config, self.runtime, counters, supervisor, sequence)
         self._fallback = FallbackPolicy(config)
         self._local = LocalDecider(
-            self.l1, config, self.runtime, self.tally, sequence, self._views, self._write_behind, self._fallback
+            self.l1, config, self.runtime, counters, sequence, self._views, self._write_behind, self._fallback
         )
         self._closed = False
-        # What every request reads, at hand.
+        # Attributes of attributes that every request reads.
         self._time = self.runtime.time
         self._records = self._views.records
-        self._at_once = config.consistency == "eventual" and config.write == "write_back"
+        self._may_decide_nowait = config.consistency == "eventual" and config.write == "write_back"
 
     async def open(self) -> Self:
+        """Open L2. Background tasks start when there is something for them to do."""
         await self.l2.open()
         return self
 
@@ -89,15 +116,35 @@ class HybridStorage(RateLimitStorage):
             return decision
         limits = as_limits(limit)
         if self.config.consistency == "strong":
-            return await self._heard(self.l2.acquire(identifier, limits, cost, now), identifier, limits, cost, now)
+            return await self._answer_or_fall_back(
+                self.l2.acquire(identifier, limits, cost, now), identifier, limits, cost, now
+            )
         if self.config.consistency == "lease":
-            return await self._on_lease(identifier, limits, cost, now)
+            return await self._spend_lease(identifier, limits, cost, now)
         return await self._local.acquire(identifier, limits, check_cost(cost), now, session)
 
     def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision | None:
-        """`acquire` in the common case: the view is young, nothing is waited for, and who is told is told later. None in any
-        other, and then nothing was done."""
-        if not self._at_once or limit.__class__ is not Limit:
+        """Decide at once on a fresh view, where the policies let the node decide alone and write to L2 later.
+
+        Parameters
+        ----------
+        identifier, limit, cost
+            As of `acquire`.
+        now
+            The time of the request, seconds since the epoch.
+
+        Returns
+        -------
+        Decision or None
+            None where `acquire` would have to wait: for a read of L2, for L2's own decision, or for a write; and where
+            several limits apply. Nothing has changed then, and the caller awaits `acquire` instead.
+
+        Raises
+        ------
+        InvalidLimitError
+            The cost is invalid.
+        """
+        if not self._may_decide_nowait or limit.__class__ is not Limit:
             return None
         name = limit.name
         record = self._records.get((identifier, name) if name else identifier)
@@ -120,28 +167,29 @@ class HybridStorage(RateLimitStorage):
 
     # -- where L2 decides ---------------------------------------------------------------------------------------------
 
-    async def _on_lease(self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float) -> Decision:
+    async def _spend_lease(self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float) -> Decision:
         if len(limits) == 1:
             decision = self._leases.spend(identifier, limits[0], cost, now)
             if decision is None:
-                asking = self._leases.acquire(identifier, limits[0], cost, now)
-                decision = await self._heard(asking, identifier, self._on_terms(limits), cost, now)
-        else:  # all admit or none is charged, which only L2 can say; on the terms that leases have
-            asked = self._on_terms(limits)
-            decision = await self._heard(self.l2.acquire(identifier, asked, cost, now), identifier, asked, cost, now)
+                answer = self._leases.acquire(identifier, limits[0], cost, now)
+                decision = await self._answer_or_fall_back(answer, identifier, self._leased_limits(limits), cost, now)
+        else:  # all admit or none is charged, which only L2 can decide; with the limits that leases are borrowed of
+            leased = self._leased_limits(limits)
+            answer = self.l2.acquire(identifier, leased, cost, now)
+            decision = await self._answer_or_fall_back(answer, identifier, leased, cost, now)
         decision.limit = next(each for each in limits if each.name == decision.limit.name)
         return decision
 
-    def _on_terms(self, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        return tuple(lease_terms(each, self.config.lease_ttl).asked for each in limits)
+    def _leased_limits(self, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+        return tuple(lease_terms(each, self.config.lease_ttl).limit for each in limits)
 
-    async def _heard(
-        self, asking: Awaitable[Decision], identifier: str, limits: tuple[Limit, ...], cost: float, now: float
+    async def _answer_or_fall_back(
+        self, answer: Awaitable[Decision], identifier: str, limits: tuple[Limit, ...], cost: float, now: float
     ) -> Decision:
-        """L2's decision, or the policy's where it does not answer in time."""
+        """Return L2's decision, or the fallback policy's where L2 does not answer in time."""
         failure: StorageError
         try:
-            return await self.runtime.timeout(asking, self.config.max_wait)
+            return await self.runtime.timeout(answer, self.config.max_wait)
         except TimeoutError:
             failure = StorageTimeoutError(f"no answer of L2 within {self.config.max_wait:g} s")
         except StorageError as error:
@@ -151,8 +199,11 @@ class HybridStorage(RateLimitStorage):
     def _fall_back(
         self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, failure: StorageError
     ) -> Decision:
-        """The policy's answer. What it admits reaches L2 later, unless L2 may have charged the request already."""
-        self.tally.fallback_decisions += 1
+        """Decide by the fallback policy.
+
+        Cost that it admits is written to L2 later, unless L2 may have charged the request already.
+        """
+        self.counters.fallback_decisions += 1
         records = [self._views.record(identifier, each) for each in limits]
         allowed = self._fallback.admits(records, cost, now)
         if allowed and cost and isinstance(failure, StorageConnectionError) and not failure.sent:
@@ -166,11 +217,11 @@ class HybridStorage(RateLimitStorage):
         if self.config.consistency == "strong":
             return await self.l2.peek(identifier, limits, cost, now)
         if self.config.consistency == "lease":
-            return await self.l2.peek(identifier, self._on_terms(limits), cost, now)
-        _, young = await self._local.looked_at(identifier, limits, {})
-        if not young and self._fallback.policy == "fail_closed":
+            return await self.l2.peek(identifier, self._leased_limits(limits), cost, now)
+        _, fresh = await self._local.fresh_records(identifier, limits, {})
+        if not fresh and self._fallback.policy == "fail_closed":
             return self._fallback.decision(False, limits[0])
-        return self.l1.acquire_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now, consume=False)
+        return self.l1.peek_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
 
     # -- the rest of the interface ------------------------------------------------------------------------------------
 
@@ -186,7 +237,7 @@ class HybridStorage(RateLimitStorage):
             self._views.forget(record)
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
-        """The view and what is unflushed, where L1 decides and has been asked; else L2's state."""
+        """Return the view with the unflushed consumption where L1 decides the limit, else L2's state."""
         record = self._views.find(identifier, name)
         if record is None or self.config.consistency not in ("eventual", "session"):
             return await self.l2.get_state(identifier, name)
@@ -203,7 +254,7 @@ class HybridStorage(RateLimitStorage):
         return await self.l2.increment(identifier, amount, window)
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
-        """Goes to L2, where the limit moves. A view that this node has of it learns the same, until it is next replaced."""
+        """Pass a score to L2, where the limit adapts; this node's view adapts alike until L2's state replaces it."""
         now = self.runtime.time() if now is None else now
         limits = adaptive_limits(limit, score)
         await self.l2.observe(identifier, limits, score, now)
@@ -219,7 +270,11 @@ class HybridStorage(RateLimitStorage):
         return states
 
     async def health_check(self) -> StorageHealth:
-        return await self.l2.health_check()
+        """Check L2; unhealthy also while the last round of a background task failed."""
+        health, problems = await self.l2.health_check(), self.supervisor.problems
+        if not problems:
+            return health
+        return StorageHealth(False, health.latency, f"{health.detail}; {problems}" if health.detail else problems)
 
     async def cleanup_expired(self) -> int:
         dropped = await self.l1.cleanup_expired()
@@ -227,48 +282,57 @@ class HybridStorage(RateLimitStorage):
         return dropped + await self.l2.cleanup_expired()
 
     async def get_stats(self) -> StorageStats:
-        """Entries and bytes of L1 with the errors of L2; hits are decisions that needed no read of L2."""
-        near, far = await self.l1.get_stats(), await self.l2.get_stats()
-        reads = self.tally.reads
+        """Return entries and bytes of L1 with the errors of L2; hits are decisions that needed no read of L2."""
+        l1, l2 = await self.l1.get_stats(), await self.l2.get_stats()
+        reads = self.counters.reads
         return StorageStats(
-            entries=near.entries,
-            bytes=near.bytes,
-            operations=far.operations,
-            hits=max(near.operations - reads, 0),
+            entries=l1.entries,
+            bytes=l1.bytes,
+            operations=l2.operations,
+            hits=max(l1.operations - reads, 0),
             misses=reads,
-            evictions=near.evictions,
-            memory_evictions=near.memory_evictions,
-            harmful_evictions=near.harmful_evictions,
-            cost_forgotten=near.cost_forgotten,
-            expirations=near.expirations,
-            restarts=near.restarts,
-            errors=far.errors,
+            evictions=l1.evictions,
+            memory_evictions=l1.memory_evictions,
+            harmful_evictions=l1.harmful_evictions,
+            cost_forgotten=l1.cost_forgotten,
+            expirations=l1.expirations,
+            restarts=l1.restarts,
+            background_failures=self.supervisor.failures + l1.background_failures + l2.background_failures,
+            errors=l2.errors,
         )
 
     def sync_stats(self) -> SyncStats:
-        """What lies between L1 and L2."""
+        """Return the statistics of the synchronization between L1 and L2."""
         unflushed, requests = self._write_behind.unflushed()
-        counts = {name: getattr(self.tally, name) for name in SyncCounters.__slots__}
+        counts = {name: getattr(self.counters, name) for name in SyncCounters.__slots__}
         breaker = self.l2.client.breaker if isinstance(self.l2, RemoteStorage) else ""
         return SyncStats(
             **counts,
             unflushed=unflushed,
             unflushed_requests=requests,
-            leased_outstanding=self._leases.out(),
+            leased_outstanding=self._leases.outstanding(),
             breaker=breaker,
+            background_failures=self.supervisor.failures,
         )
 
     async def flush(self) -> bool:
-        """Send all that is unsent now; whether L2 took it in."""
+        """Send all unsent consumption now; returns whether L2 has taken it in."""
         return await self._write_behind.flush_all()
 
     def kill(self) -> None:
-        """Stop at once, as a crash of the process would: what was not flushed is lost (`sync_stats().lost`)."""
+        """Stop at once, as a crash of the process would; `sync_stats().dropped_cost` counts what was not flushed."""
         self._closed = True
         self._write_behind.kill()
         self._leases.kill()
 
     async def close(self) -> None:
+        """Flush, give leases back, and close L2.
+
+        Raises
+        ------
+        StorageError
+            L2 is away, and consumption was not flushed.
+        """
         if self._closed:
             return
         self._closed = True

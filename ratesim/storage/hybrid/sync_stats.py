@@ -1,4 +1,4 @@
-"""`SyncCounters`: what a hybrid has done, counted as it happens; `SyncStats`: that, as it is told."""
+"""`SyncCounters` and `SyncStats`: synchronization statistics of a hybrid storage."""
 
 from __future__ import annotations
 
@@ -10,16 +10,41 @@ __all__ = ["SyncCounters", "SyncStats"]
 
 
 class SyncStats(msgspec.Struct, frozen=True):
-    """What lies between L1 and L2; counts since the storage was made, the rest as of now.
+    """Synchronization statistics of a hybrid storage.
 
-    reads: states read from L2; refreshes: how many of them were asked for in the background.
-    flushes, failed_flushes: batches of deltas that arrived, or of which nobody knows. flushed: keys in the former, of which
-    largest_flush in one. flush_seconds: how long the former took, all together.
-    unflushed, unflushed_requests: cost and requests admitted here that L2 may not know. lost: cost that L2 will never hear
-    of (the queue was full, or the node was killed); lost_requests: how many.
-    without_l2: decisions taken while L2 was away. stale_tokens: session tokens that could not be read.
-    borrowed, spent, returned, forfeited: cost, of leases; on_lease: borrowed and not yet one of the others.
-    breaker: of the client to L2 (closed, open, half-open); "" where L2 has none.
+    Counters are cumulative since construction. `unflushed`, `unflushed_requests`, `leased_outstanding` and `breaker` are
+    current values.
+
+    Attributes
+    ----------
+    reads
+        States read from L2.
+    refreshes
+        Reads that were started in the background.
+    flushes, failed_flushes
+        Batches of deltas that arrived, and batches whose arrival is unknown.
+    flushed
+        Keys in the batches that arrived.
+    largest_flush
+        Keys in the largest of them.
+    flush_seconds
+        Seconds that these batches took, in sum.
+    unflushed, unflushed_requests
+        Cost and requests admitted here that L2 may not know.
+    dropped_cost, dropped_requests
+        Cost and requests of which L2 will never hear: the queue was full, or the node was killed.
+    fallback_decisions
+        Decisions taken while L2 was away.
+    stale_tokens
+        Session tokens that could not be read.
+    borrowed, spent, returned, forfeited
+        Cost of leases.
+    leased_outstanding
+        Borrowed cost that is none of the other three yet.
+    breaker
+        The circuit breaker of the client to L2 (closed, open, half-open); "" where L2 has none.
+    background_failures
+        Rounds of background tasks (flush, refresh, lease renewal, lease return) that ended in an error.
     """
 
     reads: int
@@ -41,6 +66,7 @@ class SyncStats(msgspec.Struct, frozen=True):
     forfeited: float
     leased_outstanding: float
     breaker: str
+    background_failures: int = 0
 
 
 @dataclass(slots=True)
@@ -63,8 +89,8 @@ class SyncCounters:
     returned: float = 0.0
     forfeited: float = 0.0
 
-    def flushed_in(self, keys: int, seconds: float) -> None:
-        """A flush of so many keys has arrived."""
+    def count_flush(self, keys: int, seconds: float) -> None:
+        """Count a flush of so many keys that has arrived after so many seconds."""
         self.flushes += 1
         self.flushed += keys
         self.largest_flush = max(self.largest_flush, keys)

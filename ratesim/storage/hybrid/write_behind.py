@@ -1,8 +1,8 @@
-"""`WriteBehindQueue`: how what was admitted here reaches L2, under every write policy.
+"""`WriteBehindQueue`: how consumption that was admitted at this node reaches L2, under every write policy.
 
-What travels is consumption, never a state (unless sync is `state`, which shows what is lost by it). A flush says what (node,
-epoch) had consumed before it, so one that is repeated, overtaken or sent again counts once (`undelivered_part` in
-charging.py).
+Consumption travels, not state, unless `sync` is `state`, which shows the loss that this causes. A flush states what
+(node, epoch) had consumed before it. A flush that is repeated, overtaken or sent again therefore counts once
+(`undelivered_part` in deduplicate.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 
 from ratesim.errors import StorageError
-from ratesim.runtime import Future, Runtime, Task
+from ratesim.runtime import Future, Runtime, Supervisor, Task
 from ratesim.state import RateLimitState
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
@@ -26,11 +26,38 @@ from ratesim.storage.memory.storage import MemoryStorage
 
 __all__ = ["WriteBehindQueue"]
 
+FLUSH = "flush"  # the name of the background task
+
 
 class WriteBehindQueue:
-    """Knows which records have something unsent, oldest first, and sends it.
+    """Sends unsent consumption to L2, the oldest record first.
 
-    waiting: admitted requests that L2 may not know, under write_behind, which bounds their number.
+    The worker that flushes in the background is supervised as "flush": a failed round is counted and shown, and the
+    consumption is sent again in a later one.
+
+    Parameters
+    ----------
+    l1, l2
+        The node's memory, and the shared storage.
+    config
+        The policies; those of writing are read here.
+    runtime
+        Time and tasks.
+    counters
+        Counts flushes and dropped cost.
+    supervisor
+        Runs the flushes in the background.
+    rng
+        Draws the phase of the flushes where `sync_jitter` asks for one.
+    views
+        The records, whose views take in the states that L2 answers.
+
+    Attributes
+    ----------
+    dirty
+        The records with unsent consumption, in the order in which they became dirty.
+    waiting
+        Admitted requests that L2 may not know; write_behind bounds their number.
     """
 
     def __init__(
@@ -39,7 +66,8 @@ class WriteBehindQueue:
         l2: RateLimitStorage,
         config: HybridStorageConfig,
         runtime: Runtime,
-        tally: SyncCounters,
+        counters: SyncCounters,
+        supervisor: Supervisor,
         rng: np.random.Generator | None,
         views: ViewCache,
     ) -> None:
@@ -50,63 +78,68 @@ class WriteBehindQueue:
         self._l2 = l2
         self._config = config
         self._runtime = runtime
-        self._counters = tally
+        self._counters = counters
+        self._supervisor = supervisor
         draw = 0.0 if config.sync_jitter == 0 else float((rng or np.random.default_rng()).random())
         self._phase = draw * config.sync_jitter * config.sync_interval
         self._worker: Task | None = None
-        self._room: deque[Future[None]] = deque()  # who waits for room in the queue
+        self._room: deque[Future[None]] = deque()  # requests that wait for room in the queue
         self._closed = False
-        views.landed = self._landed
+        views.on_read_done = self._on_read_done
 
-    # -- what was admitted --------------------------------------------------------------------------------------------
+    # -- the queue ----------------------------------------------------------------------------------------------------
 
     def note(self, record: ReplicaState, now: float, cost: float) -> None:
-        """Note an admitted cost; it is sent when the policy says so."""
+        """Note an admitted cost; the write policy decides when it is sent."""
         if self._closed:  # a request that was under way when the node ended
-            self._lose(cost, 1)
+            self._count_dropped(cost, 1)
             return
         record.note(now, cost)
         self.waiting += 1
         if not record.dirty:
             if len(self.dirty) >= self._config.max_entries:
-                self._relieve(next(iter(self.dirty)))
-            self._is_dirty(record)
+                self._make_room(next(iter(self.dirty)))
+            self._mark_dirty(record)
+            self.wake()
 
-    def _relieve(self, oldest: ReplicaState) -> None:
-        # What is dirty may outlive its view in L1, but not without bound: the oldest is flushed before its time, and lost
-        # when L2 does not take it.
+    def _make_room(self, oldest: ReplicaState) -> None:
+        # A dirty record may outlive its view in L1, but their number is bounded: the oldest is flushed before its time,
+        # and dropped when L2 does not take it.
         if len(self.dirty) >= 2 * self._config.max_entries:
-            self._give_up(oldest)
+            self._count_dropped(*self._discard(oldest))
         else:
-            self._runtime.spawn(self._catch_up(oldest))
+            self._runtime.spawn(self._flush_soon(oldest))
 
-    def _is_dirty(self, record: ReplicaState) -> None:
-        record.dirty = True
-        self.dirty[record] = None
-        self.wake()
+    def _mark_dirty(self, record: ReplicaState) -> None:
+        if not record.dirty:
+            record.dirty = True
+            self.dirty[record] = None
 
-    def forget(self, record: ReplicaState) -> None:
-        """What it has not sent is not to be sent."""
+    def _mark_clean(self, record: ReplicaState) -> None:
         if record.dirty:
             record.dirty = False
             del self.dirty[record]
-            self._leave(record.drop()[1])
 
-    def _give_up(self, record: ReplicaState) -> None:
+    def forget(self, record: ReplicaState) -> None:
+        """Discard the unsent consumption of a record."""
+        if record.dirty:
+            self._discard(record)
+
+    def _discard(self, record: ReplicaState) -> tuple[float, int]:
+        """Discard what is unsent; returns its cost and requests."""
         cost, requests = record.drop()
-        self._lose(cost, requests)
+        self._mark_clean(record)
         self._leave(requests)
-        record.dirty = False
-        del self.dirty[record]
+        return cost, requests
 
-    def _lose(self, cost: float, requests: int) -> None:
+    def _count_dropped(self, cost: float, requests: int) -> None:
         self._counters.dropped_cost += cost
         self._counters.dropped_requests += requests
 
     async def enqueue(self, records: Sequence[ReplicaState], now: float, cost: float) -> None:
-        """Note an admitted cost where the queue has room for it; else wait for some, or drop it."""
+        """Note an admitted cost where the queue has room for it; else wait for room, or drop it."""
         if self.waiting >= self._config.queue_size and not await self._has_room():
-            self._lose(cost * len(records), len(records))
+            self._count_dropped(cost * len(records), len(records))
             return
         for record in records:
             self.note(record, now, cost)
@@ -115,19 +148,19 @@ class WriteBehindQueue:
         if self._config.queue_full == "drop":
             return False
         try:
-            await self._runtime.timeout(self._turn(), self._config.max_wait)
+            await self._runtime.timeout(self._wait_for_room(), self._config.max_wait)
         except TimeoutError:
             return False
         return True
 
-    async def _turn(self) -> None:
+    async def _wait_for_room(self) -> None:
         while self.waiting >= self._config.queue_size:
             future: Future[None] = self._runtime.future()
             self._room.append(future)
             await future
 
     def _leave(self, requests: int) -> None:
-        """So many requests have left the queue."""
+        """Let waiting requests in after so many have left the queue."""
         if self._config.write != "write_behind":
             return
         self.waiting -= requests
@@ -136,49 +169,59 @@ class WriteBehindQueue:
             if not future.done():
                 future.set_result(None)
 
-    # -- when it is sent ----------------------------------------------------------------------------------------------
+    # -- the worker ---------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Have somebody see to what is dirty."""
+        """Start the worker that flushes dirty records, unless it runs."""
         if self._worker is None and not self._closed:
             behind = self._config.write == "write_behind"
-            self._worker = self._runtime.spawn(self._in_batches() if behind else self._at_ticks())
+            self._worker = self._runtime.spawn(self._flush_in_batches() if behind else self._flush_at_ticks())
 
-    async def _at_ticks(self) -> None:
-        """Flush at every tick for as long as something is dirty. Ticks are multiples of the interval, plus the phase."""
+    async def _flush_at_ticks(self) -> None:
+        """Flush at every tick while a record is dirty. Ticks are multiples of the interval, plus the phase."""
         while self.dirty:
             await self._runtime.sleep(self._until_tick())
-            await self.flush(list(self.dirty))
-        self._worker = None
+            await self._supervisor.attempt(FLUSH, self._flush, list(self.dirty))
+        self._end_worker()
 
-    async def _in_batches(self) -> None:
-        """Flush as soon as a batch is full, or its first has lingered; after a failure, at the next tick."""
+    async def _flush_in_batches(self) -> None:
+        """Flush when a batch is full or its first record has lingered; after a failure, at the next tick."""
         while self.dirty:
             if len(self.dirty) < self._config.flush_batch:
                 await self._runtime.sleep(self._config.linger)
             batch = list(islice(self.dirty, self._config.flush_batch))
-            if not await self.flush(batch):
+            if not await self._supervisor.attempt(FLUSH, self._flush, batch):
                 await self._runtime.sleep(self._until_tick())
+        self._end_worker()
+
+    def _end_worker(self) -> None:
+        """End the worker, with nothing left to flush: whatever failed before has been sent or forgotten since."""
         self._worker = None
+        self._supervisor.succeeded(FLUSH)
 
     def _until_tick(self) -> float:
         now, interval = self._runtime.time(), self._config.sync_interval
         return math.floor((now - self._phase) / interval + 1.0) * interval + self._phase - now
 
     async def write_through(self, records: Sequence[ReplicaState]) -> bool:
-        """Wait until L2 has taken in all that these records had noted, for `max_wait` seconds at most; whether it has.
+        """Wait until L2 has taken in all that these records had noted, for `max_wait` seconds at most.
 
-        What it has not is sent in the background.
+        The rest is sent in the background.
+
+        Returns
+        -------
+        bool
+            Whether L2 has taken in all of it.
         """
         try:
-            arrived = await self._runtime.timeout(self._through(records), self._config.max_wait)
+            arrived = await self._runtime.timeout(self._deliver(records), self._config.max_wait)
         except TimeoutError:
             arrived = False
         if not arrived:
             self.wake()
         return arrived
 
-    async def _through(self, records: Sequence[ReplicaState]) -> bool:
+    async def _deliver(self, records: Sequence[ReplicaState]) -> bool:
         for record, wanted in [(record, record.started + 1) for record in records]:
             while record.finished < wanted and (record.unsent() or record.sending):
                 if record.flight is not None:
@@ -187,68 +230,74 @@ class WriteBehindQueue:
                     return False
         return True
 
-    def _landed(self, record: ReplicaState) -> None:
-        """A read is over, during which a flush was due: a view that is read often must not stay unflushed."""
+    def _on_read_done(self, record: ReplicaState) -> None:
+        """Flush a record that was being read when its flush was due: one that is read often must not stay unflushed."""
         if record.overdue:
             record.overdue = False
             if not self._closed:
-                self._runtime.spawn(self._catch_up(record))
+                self._runtime.spawn(self._flush_soon(record))
 
-    async def _catch_up(self, record: ReplicaState) -> None:
-        if not await self.flush([record]):
+    async def _flush_soon(self, record: ReplicaState) -> None:
+        if not await self._supervisor.attempt(FLUSH, self._flush, [record]):
             self.wake()
 
-    # -- sending it ---------------------------------------------------------------------------------------------------
+    # -- sending ------------------------------------------------------------------------------------------------------
 
     async def flush(self, records: Iterable[ReplicaState]) -> bool:
-        """Send what is unsent of these records, `flush_batch` of them at a time; whether L2 took it in.
+        """Send what is unsent of these records, `flush_batch` of them at a time.
 
-        After one failure the rest stays where it is: a server that comes back is not met by all at once.
+        After one failure the rest stays unsent, so that a server that comes back does not get all of it at once.
+
+        Returns
+        -------
+        bool
+            Whether L2 has taken in all of it.
         """
-        flying = []
+        try:
+            await self._flush(records)
+        except StorageError:
+            return False
+        return True
+
+    async def _flush(self, records: Iterable[ReplicaState]) -> None:
+        """`flush`, with L2's error raised."""
+        ready = []
         for record in records:
             if record.unsent():
                 if record.flight is None:
-                    flying.append(record)
+                    ready.append(record)
                 else:
                     record.overdue = not record.sending
-            elif record.dirty and not record.sending:
-                record.dirty = False
-                del self.dirty[record]
+            elif not record.sending:
+                self._mark_clean(record)
         size = self._config.flush_batch
-        for first in range(0, len(flying), size):
-            batch = flying[first : first + size]
+        for first in range(0, len(ready), size):
+            batch = ready[first : first + size]
             if first:  # the first batch took a while: a read or a flush of these may be under way now
                 batch = [record for record in batch if record.flight is None and record.unsent()]
-            if batch and not await self._send(batch):
-                return False
-        return True
+            if batch:
+                await self._send(batch)
 
-    async def _send(self, batch: Sequence[ReplicaState]) -> bool:
+    async def _send(self, batch: Sequence[ReplicaState]) -> None:
         begin = self._runtime.time()
         flight: Future[None] = self._runtime.future()
         for record in batch:
             record.flight = flight
             record.take()
-            if record.dirty:
-                record.dirty = False
-                del self.dirty[record]
+            self._mark_clean(record)
         try:
             await (self._send_states(batch) if self._config.sync == "state" else self._send_deltas(batch))
         except StorageError:
             self._counters.failed_flushes += 1
-            return False
+            raise
         else:
-            self._counters.flushed_in(len(batch), self._runtime.time() - begin)
-            return True
+            self._counters.count_flush(len(batch), self._runtime.time() - begin)
         finally:
             for record in batch:
                 record.flight = None
                 if record.sending:
                     record.put_back()
-                    if not record.dirty:
-                        record.dirty = True
-                        self.dirty[record] = None
+                    self._mark_dirty(record)
             flight.set_result(None)
 
     async def _send_deltas(self, batch: Sequence[ReplicaState]) -> None:
@@ -258,7 +307,7 @@ class WriteBehindQueue:
             self._settled(record, state)
 
     async def _send_states(self, batch: Sequence[ReplicaState]) -> None:
-        """As the sketch does: L1's state overwrites L2's, and with it what the others have written since it was read."""
+        """Overwrite L2's states with L1's, and with them what other nodes have written since they were read."""
         for record in batch:
             state = await self._l1.get_state(record.identifier, record.limit.name)
             if state is not None:
@@ -275,27 +324,27 @@ class WriteBehindQueue:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def unflushed(self) -> tuple[float, int]:
-        """Cost and requests of all that L2 may not know."""
+        """Return cost and requests of all consumption that L2 may not know."""
         several = {*self._views.records.values(), *self.dirty}
         deltas = [delta for record in several for delta in record.unsettled()]
         return math.fsum(cost for _, cost, _ in deltas), sum(requests for _, _, requests in deltas)
 
     async def flush_all(self) -> bool:
-        """Send all that is unsent now; whether L2 took it in."""
+        """Send all that is unsent now; returns whether L2 has taken it in."""
         for record in list(self.dirty):
             while record.flight is not None:
                 await record.flight
         return await self.flush(list(self.dirty))
 
     def stop(self) -> None:
-        """Nothing is sent in the background any more."""
+        """Stop sending in the background."""
         self._closed = True
         if self._worker is not None:
             self._worker.cancel()
 
     def kill(self) -> None:
-        """Stop at once: what was not flushed is lost. What is on its way may still arrive, so this is the most."""
+        """Stop at once and count all that is unflushed as dropped; what is on its way may still arrive."""
         self.stop()
-        self._lose(*self.unflushed())
+        self._count_dropped(*self.unflushed())
         for record in list(self.dirty):
             self.forget(record)

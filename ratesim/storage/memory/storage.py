@@ -123,7 +123,7 @@ class MemoryStorage(RateLimitStorage):
         return self.acquire_nowait(identifier, limit, cost, self._time() if now is None else now)
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
-        return self.acquire_nowait(identifier, limit, cost, self._time() if now is None else now, False)
+        return self.peek_nowait(identifier, limit, cost, self._time() if now is None else now)
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
         """Each request in turn; what they write goes to the journal, if there is one, in one piece."""
@@ -132,17 +132,30 @@ class MemoryStorage(RateLimitStorage):
         with nullcontext() if keeper is None else self._lock, nullcontext() if keeper is None else keeper.batch():
             return [self.acquire_nowait(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
 
-    def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float, consume: bool = True) -> Decision:
-        """The decision at `now`, taken at once. consume=False only looks."""
+    def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
+        """`acquire` at once: nothing is awaited between reading a state and writing it.
+
+        Parameters
+        ----------
+        identifier, limit, cost
+            As of `acquire`.
+        now
+            The time of the request, seconds since the epoch.
+        """
         if type(limit) is not Limit:
             with self._lock:
-                return self._rules.decide_several(identifier, as_limits(limit), cost, now, consume)
+                return self._rules.decide_several(identifier, as_limits(limit), cost, now, True)
         if cost != 1.0:
             cost = check_cost(cost)
-        if not consume:
-            return self._evaluate_rule(limit, identifier, cost, now, False)
         decide = self._deciders.get(limit)
         return (decide or self._compile_decider(limit))(identifier, cost, now)
+
+    def peek_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
+        """`peek` at once; parameters as of `acquire_nowait`."""
+        if type(limit) is not Limit:
+            with self._lock:
+                return self._rules.decide_several(identifier, as_limits(limit), cost, now, False)
+        return self._evaluate_rule(limit, identifier, check_cost(cost), now, False)
 
     def _evaluate_rule(self, limit: Limit, identifier: str, cost: float, now: float, consume: bool = True) -> Decision:
         with self._lock:

@@ -63,7 +63,7 @@ class Shared(MemoryStorage):
 
     def left(self, identifier: str = "user", limit: Limit = LIMIT, now: float = EPOCH) -> float:
         """Cost that is left there, asked on the spot."""
-        return self.acquire_nowait(identifier, limit, 0, now, False).remaining
+        return self.peek_nowait(identifier, limit, 0, now).remaining
 
 
 class World:

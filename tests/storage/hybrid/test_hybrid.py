@@ -51,8 +51,8 @@ def test_nodes_that_flushed_everything_end_in_the_state_of_one_that_saw_all() ->
         world.play(main)
         now = world.runtime.time()
         merged, alone = (
-            world.l2.acquire_nowait("user", limit, 0, now, False),
-            one.acquire_nowait("user", limit, 0, now, False),
+            world.l2.peek_nowait("user", limit, 0, now),
+            one.peek_nowait("user", limit, 0, now),
         )
         assert merged.remaining == pytest.approx(alone.remaining, abs=1e-9)
 
@@ -70,9 +70,9 @@ def test_a_flush_whose_answer_was_lost_counts_once() -> None:
         world.l2.lose_answer = False
 
     world.play(main)
-    assert world.l2.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining == 5
+    assert world.l2.peek_nowait("user", LIMIT, 0, EPOCH).remaining == 5
     assert node.sync_stats().failed_flushes > 1
-    assert node.l1.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining == 5
+    assert node.l1.peek_nowait("user", LIMIT, 0, EPOCH).remaining == 5
 
 
 def test_what_could_not_be_flushed_is_flushed_when_l2_is_back() -> None:
@@ -88,7 +88,7 @@ def test_what_could_not_be_flushed_is_flushed_when_l2_is_back() -> None:
         await world.runtime.sleep(1.0)
         world.l2.away = False
         await world.runtime.sleep(0.5)
-        return world.l2.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining
+        return world.l2.peek_nowait("user", LIMIT, 0, EPOCH).remaining
 
     assert world.play(main) == 2
 
@@ -99,7 +99,7 @@ def test_write_through_waits_until_l2_knows() -> None:
 
     async def main() -> float:
         await a.acquire("user", LIMIT, 4)
-        return world.l2.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining
+        return world.l2.peek_nowait("user", LIMIT, 0, EPOCH).remaining
 
     assert world.play(main) == 6
 
@@ -182,4 +182,4 @@ def test_closing_flushes_and_says_what_it_could_not() -> None:
         return "nothing"
 
     assert "2 of consumption was not flushed" in world.play(main)
-    assert world.l2.acquire_nowait("user", LIMIT, 0, EPOCH, False).remaining == 8
+    assert world.l2.peek_nowait("user", LIMIT, 0, EPOCH).remaining == 8

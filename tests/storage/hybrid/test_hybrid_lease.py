@@ -41,7 +41,7 @@ def played(
 def is_legal(limit: Limit, times: list[float]) -> bool:
     """Whether an exact limiter that is asked only for what was admitted, in the order of time, admits all of it."""
     exact = MemoryStorage()
-    return all(exact.acquire_nowait("user", limit, 1.0, at, True).allowed for at in sorted(times))
+    return all(exact.acquire_nowait("user", limit, 1.0, at).allowed for at in sorted(times))
 
 
 @pytest.mark.parametrize("algorithm", ALL)
@@ -55,7 +55,7 @@ def test_what_is_admitted_out_of_leases_an_exact_limiter_would_have_admitted(alg
         assert is_legal(limit, admitted)
         # What an exact limiter of the same requests would have given, but for the slack and what was out at the edges.
         exact = MemoryStorage()
-        wanted = sum(exact.acquire_nowait("user", limit, 1.0, at, True).allowed for at, _ in sorted(found))
+        wanted = sum(exact.acquire_nowait("user", limit, 1.0, at).allowed for at, _ in sorted(found))
         assert len(admitted) >= wanted * (1 - 3 * SLACK)
 
 
@@ -169,7 +169,7 @@ def test_a_return_that_is_late_never_gives_a_later_window_anything(algorithm: st
         assert node.sync_stats().leased_outstanding > 0
         world.l2.delay = 30.0
         await world.runtime.sleep(25.0)
-        world.l2.acquire_nowait("user", limit, 1.0, world.runtime.time(), True)
+        world.l2.acquire_nowait("user", limit, 1.0, world.runtime.time())
 
     world.play(main)
     assert world.l2.left(limit=limit, now=world.runtime.time()) <= 1000
@@ -200,13 +200,11 @@ def test_a_lease_ends_before_its_window_by_the_tolerance_of_the_clocks() -> None
 
 def test_a_limit_that_is_too_small_to_lend_of_asks_l2_for_every_request() -> None:
     limit = Limit(20, 60.0, "token_bucket")
-    assert lease_terms(limit, 1.0).asked == limit
+    assert lease_terms(limit, 1.0).limit == limit
     world = World(nodes=4, consistency="lease")
     found = played(world, limit, 2.0, 60.0)
     exact = MemoryStorage()
-    assert [allowed for _, allowed in found] == [
-        exact.acquire_nowait("user", limit, 1.0, at, True).allowed for at, _ in found
-    ]
+    assert [allowed for _, allowed in found] == [exact.acquire_nowait("user", limit, 1.0, at).allowed for at, _ in found]
 
 
 @pytest.mark.parametrize("algorithm", ["token_bucket", "leaky_bucket", "gcra", "sliding_log"])

@@ -6,7 +6,7 @@ import pytest
 from hybrid_world import LIMIT, World
 
 from ratesim import Limit
-from ratesim.storage.hybrid.session_token import MOST_OWN, OwnConsumption, SeenVersion, SessionToken
+from ratesim.storage.hybrid.session_token import MAX_OWN, OwnConsumption, SeenVersion, SessionToken
 
 WRITES = ["write_through", "write_back", "write_behind", "write_around"]
 READS = ["cache_aside", "read_through", "refresh_ahead"]
@@ -80,7 +80,7 @@ def test_what_a_session_consumed_is_charged_to_no_one_else() -> None:
 
 
 def test_a_token_holds_only_what_l2_does_not_know_and_that_of_few_nodes() -> None:
-    nodes = MOST_OWN + 6
+    nodes = MAX_OWN + 6
     world = World(nodes=nodes, consistency="session", sync_interval=1000.0)
     limit = Limit(nodes * 2, 1e5, "fixed_window")
     sizes: list[int] = []
@@ -174,7 +174,7 @@ def test_a_forged_token_hurts_nobody_but_its_session() -> None:
 
     async def main() -> list[float]:
         own = OwnConsumption("nobody", 1, 1e9, 1e9, world.runtime.time())
-        forged = SessionToken.of("user", {"": SeenVersion((1e9, 10**9), (own,))}).encode()
+        forged = SessionToken.for_identifier("user", {"": SeenVersion((1e9, 10**9), (own,))}).encode()
         denied = await node.acquire("user", LIMIT, session=forged)
         assert not denied.allowed
         return [(await node.acquire("user", LIMIT, 0)).remaining]
@@ -183,7 +183,7 @@ def test_a_forged_token_hurts_nobody_but_its_session() -> None:
 
 
 def test_a_token_comes_back_as_it_was() -> None:
-    token = SessionToken.of(
+    token = SessionToken.for_identifier(
         "user", {"": SeenVersion((1.5, 7), (OwnConsumption("n0", 3, 1.0, 2.0, 3.0),)), "fast": SeenVersion()}
     )
     assert SessionToken.decode(token.encode(), "user") == token

@@ -26,7 +26,7 @@ async def test_the_least_recently_used_goes_first_and_a_denied_request_or_a_look
     for user in "abc":
         storage.acquire_nowait(user, limit, 1.0, NOW)
     assert not storage.acquire_nowait("a", limit, 1.0, NOW).allowed
-    storage.acquire_nowait("b", limit, 1.0, NOW, False)
+    storage.peek_nowait("b", limit, 1.0, NOW)
     storage.acquire_nowait("d", limit, 1.0, NOW)
     assert [user for user in "abcd" if storage.live_entry(user) is None] == ["c"]
     storage.acquire_nowait("e", limit, 1.0, NOW)
@@ -58,7 +58,7 @@ async def test_what_a_full_store_forgets_is_what_it_admits_too_much(policy: str,
         user = int(rng.integers(30))
         admitted[user] += storage.acquire_nowait(str(user), limit, 1.0, NOW + step * 1e-3).allowed
     stats = await storage.get_stats()
-    held = sum(5 - storage.acquire_nowait(str(user), limit, 0.0, NOW + 4, False).remaining for user in range(30))
+    held = sum(5 - storage.peek_nowait(str(user), limit, 0.0, NOW + 4).remaining for user in range(30))
     assert stats.entries == 10
     assert stats.harmful_evictions > 20
     assert sum(admitted.values()) == held + stats.cost_forgotten
@@ -83,7 +83,7 @@ async def test_hits_and_misses_add_up_to_the_decisions() -> None:
     for user in "aabbc":
         storage.acquire_nowait(user, limit, 1.0, NOW)
     storage.acquire_nowait("a", (limit, Limit(9, 9.0, "sliding_log", name="log")), 1.0, NOW)
-    storage.acquire_nowait("z", limit, 1.0, NOW, False)
+    storage.peek_nowait("z", limit, 1.0, NOW)
     stats = await storage.get_stats()
     assert (stats.operations, stats.hits, stats.misses) == (8, 3, 5)
     assert stats.entries == 3
