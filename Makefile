@@ -3,8 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# A process for each core, four at most: each starts servers of its own. The tests of a file stay together.
+PYTEST = $(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help report picture test differential histories lab bench calibrate lint docs format clean
+.PHONY: help report picture quick test nightly lab bench calibrate lint docs format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -15,18 +18,14 @@ report: .venv/.installed  ## replay, simulate and recommend: reports/quickstart/
 picture: .venv/.installed  ## the README's picture, of the report that `make report` wrote
 	$(BIN)/python tests/pages/picture.py reports/quickstart/report.html docs/report.png
 
-test: .venv/.installed  ## everything that must hold
-	$(BIN)/pytest
+quick: .venv/.installed  ## the unit tests, with few examples: no server, no notebook, no browser
+	$(PYTEST) -m "unit and not slow and not nightly" --hypothesis-profile=dev
 
-differential: .venv/.installed  ## hold the twins of every algorithm against each other, a million operations on each server
-	$(BIN)/pytest -q -s tests/storage/test_twins.py
+test: .venv/.installed  ## everything that must hold before a merge
+	$(PYTEST) -m "not nightly"
 
-differential: export RATESIM_EXAMPLES := 8000
-
-histories: .venv/.installed  ## hold the hybrid through ten thousand random histories of faults
-	$(BIN)/pytest -q tests/storage/hybrid/test_hybrid_histories.py
-
-histories: export RATESIM_HISTORIES := 10000
+nightly: .venv/.installed  ## every test at full size: a million operations on each twin, ten thousand histories of faults
+	$(PYTEST) --hypothesis-profile=nightly
 
 lab: .venv/.installed  ## JupyterLab on the notebooks, with servers running
 	$(BIN)/ratesim lab

@@ -1,12 +1,66 @@
-"""Real servers, started once for a whole test run."""
+"""What every test shares: the kind that it is of, how many examples it tries, and the servers of its process.
+
+Kinds are markers (pyproject.toml explains each) and follow from the fixtures that a test asks for. Whatever needs neither a
+server, nor a kernel, nor a browser is `unit`. Tests are marked `slow` and `nightly` where they stand. The levels are commands
+of the Makefile: `make quick` runs what is `unit` and not `slow`, `make test` all but `nightly`, `make nightly` everything.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ratesim import servers
+
+# A profile is chosen with --hypothesis-profile; `ci` holds where none is. Its examples are always the same ones, so that a
+# failure is due to a change. `examples.examples` scales what a test asks for.
+common = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("dev", max_examples=25, derandomize=True, **common)
+settings.register_profile("ci", max_examples=100, derandomize=True, **common)
+settings.register_profile("nightly", max_examples=1000, derandomize=False, print_blob=True, **common)
+settings.load_profile("ci")
+
+# The kind of a test that has one of these fixtures, or one of the parametrized ones with a backend that is a server.
+KIND_BY_FIXTURE = {
+    "chrome": "browser",
+    "program": "browser",
+    "execute_here": "notebooks",
+    "shelf": "notebooks",
+    "valkey_server": "servers",
+    "postgres_server": "servers",
+    "server": "servers",
+    "backends": "servers",
+    "_no_existing_servers": "servers",  # every test in tests/servers
+}
+FIXTURES_OF_BACKENDS = ("storage", "against")
+WITH_SERVER = ("redis", "valkey", "postgres", "hybrid")
+KINDS = ("browser", "notebooks", "servers", "unit")  # the longest first: two processes then end together
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its kinds, and begin with the files that take longest."""
+    rank: dict[object, int] = {}
+    for item in items:
+        for kind in sorted(kinds(item)):
+            item.add_marker(kind)
+        own = min(KINDS.index(kind) for kind in KINDS if item.get_closest_marker(kind))
+        rank[item.path] = min(own, rank.get(item.path, own))
+    items.sort(key=lambda item: rank[item.path])
+
+
+def kinds(item: pytest.Item) -> set[str]:
+    """The kinds that follow from the fixtures of a test; those that it is marked with stay."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    found = {kind for fixture, kind in KIND_BY_FIXTURE.items() if fixture in fixtures}
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    backends = [str(parameters.get(fixture, "")) for fixture in FIXTURES_OF_BACKENDS]
+    if any(backend.startswith(WITH_SERVER) and "://" not in backend for backend in backends):
+        found.add("servers")
+    marked = {kind for kind in KINDS if item.get_closest_marker(kind)}
+    return found if found | marked else {"unit"}
 
 
 @pytest.fixture(scope="session")

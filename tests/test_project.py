@@ -192,7 +192,7 @@ def test_make_alone_lists_every_target():
 
 
 @pytest.mark.parametrize(
-    "target", ["report", "picture", "test", "differential", "histories", "lab", "bench", "calibrate", "lint", "format"]
+    "target", ["report", "picture", "quick", "test", "nightly", "lab", "bench", "calibrate", "lint", "format"]
 )
 def test_a_target_installs_before_it_runs(target, tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
@@ -241,17 +241,19 @@ def test_the_workflow_runs_ci_and_keeps_the_report():
     assert oldest in job["strategy"]["matrix"]["python"]
 
 
-def test_the_twins_are_held_against_each_other_every_night():
+def test_every_test_runs_at_full_size_every_night():
     assert set(NIGHTLY[True]) == {"schedule", "workflow_dispatch"}
     (job,) = NIGHTLY["jobs"].values()
-    assert job["steps"][-1]["run"] == "make differential"
-    assert re.search(r"^differential: export RATESIM_EXAMPLES := \d{4}", MAKEFILE, re.MULTILINE)
+    assert job["steps"][-1]["run"] == "make nightly"
 
 
-def test_the_hybrid_goes_through_ten_thousand_histories_every_night():
-    (job,) = NIGHTLY["jobs"].values()
-    assert {"run": "make histories"} in job["steps"]
-    assert re.search(r"^histories: export RATESIM_HISTORIES := 10000$", MAKEFILE, re.MULTILINE)
+def test_each_level_holds_what_the_one_below_it_does():
+    level = dict(re.findall(r"^(quick|test|nightly): .*\n\t\$\(PYTEST\) *(.*)$", MAKEFILE, re.MULTILINE))
+    assert level == {
+        "quick": '-m "unit and not slow and not nightly" --hypothesis-profile=dev',
+        "test": '-m "not nightly"',
+        "nightly": "--hypothesis-profile=nightly",
+    }
 
 
 def test_the_decision_is_checked_weekly_and_on_demand_and_takes_what_is_typed_as_data():

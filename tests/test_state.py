@@ -6,6 +6,7 @@ import math
 
 import msgspec
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +49,7 @@ def test_every_cut_is_refused(algorithm: str) -> None:
         decode(data + b"\0")
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000))
 @given(
     st.sampled_from(sorted(STATES)), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5)
 )
@@ -59,7 +60,7 @@ def test_damaged_bytes_are_refused_or_still_a_state(algorithm: str, damage: list
     accepted(bytes(data))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000))
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_a_state(data: bytes) -> None:
     accepted(data)

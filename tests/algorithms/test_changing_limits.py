@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,7 +77,7 @@ def test_a_bucket_that_grows_is_not_filled_by_it(storage: MemoryStorage, algorit
     assert look(storage, large, NOW + 1.0).remaining == before + 2.0
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100))
 @given(
     st.integers(1, 64).map(lambda n: n / 4),
     st.integers(1, 64).map(lambda n: n / 4),
@@ -212,7 +213,7 @@ def test_looking_or_being_denied_by_other_numbers_changes_nothing(algorithm: str
 
 
 @each_algorithm
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_waiting_retry_after_is_enough_after_a_change_too(algorithm: str, data: st.DataObject) -> None:
     storage, now = MemoryStorage(), NOW

@@ -13,6 +13,7 @@ from fractions import Fraction
 from operator import attrgetter
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ ROUNDING = 1e-12
 BLUR = 4
 EPOCH = 1.7e9  # even, so that what is aligned to powers of two up to 2**8 s begins there
 
-laws = settings(max_examples=120, deadline=None, derandomize=True)
+laws = settings(max_examples=examples(120))
 
 Numbers = tuple[float, float, float | None]  # rate, period and burst of a bucket
 Ask = tuple[float, float]  # seconds since the one before, and a cost
@@ -280,7 +281,7 @@ def any_limit(draw: st.DrawFn, algorithm: str, name: str = "") -> Limit:
 
 @pytest.mark.parametrize("several", [False, True], ids=["one limit", "several"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@settings(laws, max_examples=60)
+@settings(laws, max_examples=examples(60))
 @given(data=st.data())
 def test_a_denied_request_and_a_peek_change_no_later_decision(algorithm: str, several: bool, data: st.DataObject) -> None:
     limit: Limit | tuple[Limit, ...] = data.draw(any_limit(algorithm))

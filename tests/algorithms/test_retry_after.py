@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ ALGORITHMS = (*BUCKETS, "adaptive", "fixed_window", "sliding_log", "sliding_wind
 MICRO = 1e-6
 
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-laws = settings(max_examples=100, deadline=None, derandomize=True)
+laws = settings(max_examples=examples(100))
 
 # Seconds since the one before and a cost or a score, as shares of the period and of what the limit holds; cost or score.
 Ask = tuple[float, float, bool]

@@ -7,24 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
+from calling import command, process, refused
 
 NO_DASK = importlib.util.find_spec("distributed") is None
 LINE = '10.0.0.{} - - [17/May/2015:10:05:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
-
-
-def command(*arguments, environment=None, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "ratesim", *map(str, arguments)],
-        env={**os.environ, **(environment or {})},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 @pytest.fixture
@@ -32,18 +21,6 @@ def log(tmp_path):
     path = tmp_path / "access.log"
     path.write_text("".join(LINE.format(i % 3, i // 5) for i in range(100)))
     return path
-
-
-def refused(result, *said):
-    """One line on stderr after the progress bar's, status 2, no traceback."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.replace("\r", "\n").splitlines() if line.startswith("ratesim: ")]
-    assert len(lines) == 1, result.stderr
-    assert result.stderr.endswith(lines[0] + "\n")
-    for part in said:
-        assert part in lines[0]
-    return lines[0]
 
 
 def test_a_log_that_cannot_be_used_is_refused(tmp_path):
@@ -127,7 +104,7 @@ def test_what_is_missing_is_asked_for(log, tmp_path):
 
 
 def test_help_teaches_each_command():
-    told = command("--help")
+    told = process("--help")
     assert told.returncode == 0
     for name in ("report", "recommend", "run", "sweep", "notebook", "calibrate", "bench", "lab", "servers"):
         assert f"\n  {name} " in told.stdout
@@ -180,16 +157,16 @@ def test_a_recipe_may_be_asked_for_without_a_file(tmp_path):
     assert p50[1] - p50[0] == pytest.approx(0.0799, rel=0.1)
 
 
+@pytest.mark.servers
 def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path):
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         [sys.executable, "-m", "ratesim", "servers"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout.readline().startswith("export RATESIM_REDIS_URL=")
-    assert process.stdout.readline().startswith("export RATESIM_POSTGRES_URL=")
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert running.stdout.readline().startswith("export RATESIM_REDIS_URL=")
+    assert running.stdout.readline().startswith("export RATESIM_POSTGRES_URL=")
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 130
     assert said.endswith("ratesim: interrupted\n")
     assert "Traceback" not in said
 
@@ -213,11 +190,12 @@ def test_run_says_what_decided_and_the_fidelities_print_the_same_figures(recipe)
     refused(command("run", "redis", "--scenario", recipe, "--fidelity", "real"), "real", "model, fake, live")
 
 
+@pytest.mark.servers
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
 def test_ctrl_c_in_a_live_run_prints_what_there_is_and_leaves_no_server(recipe, tmp_path):
     place = tmp_path / "place"
     place.mkdir()
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         [sys.executable, "-m", "ratesim", "run", "redis", "--scenario", str(recipe), "--fidelity", "live"],
         env={name: value for name, value in os.environ.items() if name != "RATESIM_REDIS_URL"} | {"TMPDIR": str(place)},
         stdout=subprocess.PIPE,
@@ -226,13 +204,13 @@ def test_ctrl_c_in_a_live_run_prints_what_there_is_and_leaves_no_server(recipe, 
     )
     shown = b""
     while b"2%|" not in shown:  # the run is on its way
-        shown += process.stderr.read1()
-        assert process.poll() is None, shown
+        shown += running.stderr.read1()
+        assert running.poll() is None, shown
     (server,) = place.iterdir()
     assert "valkey" in server.name
-    os.killpg(process.pid, signal.SIGINT)  # the terminal signals the whole foreground group
-    printed, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    os.killpg(running.pid, signal.SIGINT)  # the terminal signals the whole foreground group
+    printed, said = running.communicate(timeout=60)
+    assert running.returncode == 130
     assert b"partial                         True\nfidelity                        live: valkey" in printed
     assert said.endswith(b"ratesim: interrupted\n")
     assert b"Traceback" not in said
@@ -240,7 +218,7 @@ def test_ctrl_c_in_a_live_run_prints_what_there_is_and_leaves_no_server(recipe, 
 
 
 def test_a_number_that_is_none_is_refused(tmp_path):
-    refused(command("run", "memory", "--seed", "-1"), "seed -1: must be 0 or more")
+    refused(process("run", "memory", "--seed", "-1"), "seed -1: must be 0 or more")
     asked = ("recommend", "--limit", "9/minute", "--workload", "requests_per_second=1..2")
     refused(command(*asked), "workload.requests_per_second", "valid number")
 

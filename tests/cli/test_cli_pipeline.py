@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cli import command, refused
+from calling import command, refused
+
+pytestmark = pytest.mark.notebooks
 
 ASKED = """
 replications = 2

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from calling import command
+from examples import examples
 from hypothesis import given as for_any
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -39,12 +39,6 @@ HOSTILE = [
     "\x00\ud800",
     "?",
 ]
-
-
-def command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ratesim", "notebook", *map(str, arguments)], cwd=cwd, capture_output=True, text=True
-    )
 
 
 def notebook(
@@ -137,7 +131,7 @@ def test_an_unknown_parameter_and_one_that_stands_twice_are_refused(known):
         given([("count", "1"), ("count", "2")], known)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @for_any(text=st.one_of(st.text(st.characters()), st.sampled_from(HOSTILE), st.text("\"'\\\n%!?{}#\u2028\x85 \t")))
 def test_any_text_arrives_as_it_was_and_nothing_else_is_executed(text):
     code = PythonTranslator.codify({"text": text, "after": "end"})
@@ -147,7 +141,7 @@ def test_any_text_arrives_as_it_was_and_nothing_else_is_executed(text):
     assert {name: value for name, value in seen.items() if name != "__builtins__"} == {"text": text, "after": "end"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @for_any(value=st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.none()))
 def test_any_other_value_arrives_as_it_was(value):
     seen: dict[str, object] = {"__builtins__": {"float": float}}
@@ -274,14 +268,14 @@ def test_an_executed_notebook_does_not_overwrite_the_one_that_ships(shelf, tmp_p
 
 
 def test_without_a_name_every_notebook_is_listed_with_its_question():
-    listed = command()
+    listed = command("notebook")
     assert listed.returncode == 0
     for path in notebooks().glob("*.ipynb"):
         assert any(line.startswith(f"{path.stem} ") and line.endswith("?") for line in listed.stdout.splitlines())
 
 
 def test_its_parameters_are_listed_with_defaults_and_comments():
-    listed = command("consistency", "--parameters")
+    listed = command("notebook", "consistency", "--parameters")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == [
         each.name for each in parameters_of(notebooks() / "consistency.ipynb")
     ]
@@ -301,7 +295,7 @@ def test_its_parameters_are_listed_with_defaults_and_comments():
 )
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, arguments, said):
     (tmp_path / "file").write_text("")
-    refused = command(*arguments, cwd=tmp_path)
+    refused = command("notebook", *arguments, cwd=tmp_path)
     assert refused.returncode == 2
     assert said in refused.stderr
     assert "\x1b]" not in refused.stderr
@@ -310,8 +304,9 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, arguments, said):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.notebooks
 def test_a_notebook_that_fails_ends_with_one_line_and_status_1(tmp_path):
-    failed = command("consistency", "-p", "limit", "a\x1b[31m\nb", "-p", "seed", "2", cwd=tmp_path)
+    failed = command("notebook", "consistency", "-p", "limit", "a\x1b[31m\nb", "-p", "seed", "2", cwd=tmp_path)
     assert failed.returncode == 1
     assert failed.stdout == ""
     line = failed.stderr.replace("\r", "\n").splitlines()[-1]

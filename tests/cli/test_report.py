@@ -15,6 +15,8 @@ from ratesim.pages.recommendation.build import OutputError, ReportError, ensure_
 from ratesim.recommendation.investigate.study import FILES
 from ratesim.simulation.scenario.scenario import Scenario
 
+pytestmark = pytest.mark.notebooks
+
 LINE = '10.0.0.{} - - [17/May/2015:10:05:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 

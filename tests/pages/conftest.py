@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
+from outputs import html_of
 
 from ratesim.notebook import execute, notebooks
 
@@ -40,6 +40,4 @@ def executed(request: pytest.FixtureRequest, execute_here: Callable[..., Path]) 
 @pytest.fixture(scope="module")
 def shown(executed: Path) -> list[str]:
     """What each of its code cells shows, as HTML, and nothing that needs a kernel or a script."""
-    outputs = [output for cell in nbformat.read(executed, as_version=4).cells for output in cell.get("outputs", ())]
-    assert {kind for output in outputs if "data" in output for kind in output.data} == {"text/html", "text/plain"}
-    return [output.data["text/html"] for output in outputs if "data" in output]
+    return html_of(executed)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 from xml.etree import ElementTree
 
-import nbformat
-import papermill
 import pytest
 
 from ratesim.formatting import format_bytes, format_money
 from ratesim.pages.capacity import cells
 from ratesim.pages.capacity.analysis import CANDIDATES, MOST_KEYS, Costed, cheapest, second_server
-from ratesim.pages.recommendation.build import notebooks
 from ratesim.recommendation.assess.prices import PriceError, Prices
 from ratesim.simulation.scenario.scenario import ScenarioError
 
@@ -47,14 +45,8 @@ def asked(tmp_path_factory) -> dict:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory, asked) -> list[str]:
-    """What each code cell shows, as HTML."""
-    out = tmp_path_factory.mktemp("capacity") / "out.ipynb"
-    papermill.execute_notebook(
-        str(notebooks() / NOTEBOOK), str(out), parameters=asked, kernel_name="python3", progress_bar=False
-    )
-    cells = nbformat.read(out, as_version=4).cells
-    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+def executed(asked, execute_here) -> Path:
+    return execute_here(NOTEBOOK, asked)
 
 
 @pytest.fixture(scope="module")

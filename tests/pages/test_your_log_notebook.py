@@ -10,32 +10,22 @@ from importlib import resources
 from pathlib import Path
 from xml.etree import ElementTree
 
-import nbformat
 import numpy as np
-import papermill
 import pytest
-from papermill.exceptions import PapermillExecutionError
+from outputs import html_of
 
 from ratesim.formatting import format_percent
+from ratesim.notebook import NotebookExecutionError
 from ratesim.pages.html import HTML
-from ratesim.pages.recommendation.build import notebooks
 from ratesim.pages.your_log import cells
 from ratesim.pages.your_log.analysis import LogAnalysis, analyze_log
 from ratesim.pages.your_log.words import limit_of
 from traffic import Poisson, Workload, Zipf
 
 NOTEBOOK = "your_log.ipynb"
+SMALL: dict[str, object] = {}  # the log that ships is small
 CELLS = ("answer", "traffic", "bursts", "shape", "clients", "hidden", "rates", "touched", "reproduce")
 LINE = '{client} - - [17/May/2015:10:{minute:02d}:{second:02d} +0000] "GET {path} HTTP/1.1" {status} 5 "-" "x"\n'
-
-
-def executed(out: Path, **parameters: object) -> list[str]:
-    """What each code cell shows, as HTML."""
-    papermill.execute_notebook(
-        str(notebooks() / NOTEBOOK), str(out), parameters=parameters, kernel_name="python3", progress_bar=False
-    )
-    cells = nbformat.read(out, as_version=4).cells
-    return [output.data["text/html"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
 
 
 def pieces(found: LogAnalysis) -> list[str]:
@@ -46,11 +36,6 @@ def pieces(found: LogAnalysis) -> list[str]:
 
 def words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL))).split())
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory) -> list[str]:
-    return executed(tmp_path_factory.mktemp("your_log") / "out.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +170,10 @@ def test_what_was_asked_is_quoted_in_the_command_that_repeats_it(log, tmp_path):
 # Logs of every kind ----------------------------------------------------------------------------------------------------
 
 
-def test_the_notebook_runs_on_tokens_that_one_key_takes(tmp_path):
+def test_the_notebook_runs_on_tokens_that_one_key_takes(execute_here):
     path = resources.files("traffic") / "data" / "azure_llm_code_500.csv.gz"
     cost = "ContextTokens+GeneratedTokens"
-    shown = [words(html) for html in executed(tmp_path / "out.ipynb", log=str(path), time="TIMESTAMP", cost=cost)]
+    shown = [words(html) for html in html_of(execute_here(NOTEBOOK, {"log": str(path), "time": "TIMESTAMP", "cost": cost}))]
     assert shown[0].startswith(f"1000000/minute of {cost} for the one client: it would deny nothing that this log holds.")
     assert "no key was named, so all requests are one client's" in shown[0]
     assert "all 500 100 % 1,093,698 100 %" in shown[4]
@@ -229,7 +214,6 @@ def test_a_log_of_many_clients_keeps_its_page_small(tmp_path):
         ({"period": "moon"}, "InvalidLimitError: period 'moon': write second, minute, hour"),
     ],
 )
-def test_what_cannot_be_read_ends_in_one_line(tmp_path, parameters, problem):
-    with pytest.raises(PapermillExecutionError) as caught:
-        executed(tmp_path / "out.ipynb", **parameters)
-    assert str(caught.value).strip().splitlines()[-1].startswith(problem)
+def test_what_cannot_be_read_ends_in_one_line(execute_here, parameters, problem):
+    with pytest.raises(NotebookExecutionError, match=f": {re.escape(problem)}"):
+        execute_here(NOTEBOOK, parameters)

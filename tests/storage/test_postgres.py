@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ LIMITS = (
 STEPS = (0.0, 0.0, 1e-6, 0.1, 1 / 3, 0.5, 1.0, 7.0, 10.0, 60.0, 61.000001, 4000.0, -0.25, -3.0, -70.0)
 COSTS = (1.0, 1.0, 1.0, 0.0, 0.1, 1 / 3, 2.5, 4.0, 1e-6, 100.0)
 serial = itertools.count()
-many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

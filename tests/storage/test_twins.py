@@ -1,20 +1,20 @@
 """Every twin of an algorithm decides as the Python rule does, to the bit: numba, Lua on fakeredis, Lua on a real Valkey, SQL
 on a real PostgreSQL.
 
-RATESIM_EXAMPLES sets the number of examples. The default compares more than 20 thousand operations; `make differential` asks
-for more than a million, which takes an hour.
+`make test` compares more than 20 thousand operations on each backend; `make nightly` (or `--hypothesis-profile=nightly`)
+more than a million, which takes an hour.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Awaitable, Callable, Iterator
 
 import fakeredis
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ from ratesim.storage import (
     Request,
 )
 
-EXAMPLES = int(os.environ.get("RATESIM_EXAMPLES", "200"))
+EXAMPLES = examples(200, nightly=8000)
 ALGORITHMS = ("adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket")
 NOW = 1_700_000_000.0
 
@@ -128,8 +128,6 @@ def count(what: str, operations: int) -> None:
 
 alike = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def written(trace: Trace, path: Path, format: str) -> Trace:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(trace=traces())
 def test_a_trace_comes_back_from_a_file_exactly(format: str, trace: Trace) -> None:
     with tempfile.TemporaryDirectory() as folder:

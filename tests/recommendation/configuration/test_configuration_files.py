@@ -8,6 +8,7 @@ import tomllib
 import pytest
 import yaml
 from configuring import HYBRID, LEASE, MEMORY, POSTGRES, REDIS, STORAGES, a_scenario, directives_of, settings_of
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,7 +83,7 @@ def test_a_name_and_a_title_add_nothing_to_any_file(storage, evil):
     hold_the_same(a_scenario(name=evil), storage, evil)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(text=st.text(max_size=300), storage=st.sampled_from(STORAGES))
 def test_no_text_at_all_adds_anything_to_any_file(text, storage):
     hold_the_same(a_scenario(name=text), storage, text)

@@ -17,6 +17,7 @@ from ratesim.recommendation.configuration.postgresql_conf import postgresql_conf
 from ratesim.storage import Charge, PostgresStorage, PostgresStorageConfig
 
 
+@pytest.mark.servers
 def test_a_server_starts_with_it_and_has_every_setting():
     fragment = postgresql_conf(a_scenario(persistence="durable"), POSTGRES, 400.0, "Use it.")
     settings = settings_of(fragment)

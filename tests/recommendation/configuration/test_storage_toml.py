@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 from configuring import STORAGES, a_scenario
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,7 +128,7 @@ async def test_what_was_read_opens():
         assert (await storage.acquire("user", found.limit.limit())).allowed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(title=st.text(), name=st.text(), prefix=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="{}")))
 def test_no_text_gets_out_of_its_place(title, name, prefix):
     storage = f"redis://localhost?key_prefix={quote(prefix)}"

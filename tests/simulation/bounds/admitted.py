@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ ROUNDING = 1e-9
 SHIPPED = Profile.load(Path(profile.__file__).parent / "profiles" / "shipped.json")
 DOCS = Path(__file__).parents[3] / "docs" / "bounds.md"
 
-generated = settings(max_examples=40, deadline=None, derandomize=True)
+generated = settings(max_examples=examples(40))
 
 
 def play(

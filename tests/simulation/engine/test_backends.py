@@ -22,6 +22,7 @@ import psycopg
 import pytest
 import redis
 import simpy
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -263,7 +264,7 @@ def traces(draw: st.DrawFn) -> Trace:
 
 
 @pytest.mark.parametrize("algorithm", algorithms.names())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     data=st.data(),
     competitor=st.sampled_from(LINEARIZABLE),

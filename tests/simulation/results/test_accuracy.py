@@ -3,6 +3,7 @@ from math import floor, inf
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else inf
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(LIMITS, ROWS)
 def test_the_score_is_what_its_definition_says(limit: Limit, rows: list[Row]) -> None:
     storage = MemoryStorage()

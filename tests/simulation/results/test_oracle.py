@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +67,7 @@ def columns(rows: list[Row]) -> tuple[Any, Any, Any]:
     return np.array(key, np.int64), np.array(time, np.float64), np.array(cost, np.float64)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(st.data())
 def test_the_oracle_decides_what_memory_decides_to_the_bit(data: st.DataObject) -> None:
     limit = data.draw(LIMITS)

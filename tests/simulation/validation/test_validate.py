@@ -81,6 +81,7 @@ def test_requests_that_overtake_each_other_are_counted_by_key() -> None:
     assert validation._overtaken(trace, result) == 1
 
 
+@pytest.mark.servers
 def test_live_and_simulated_admit_the_same(tmp_path: Path) -> None:
     out = tmp_path / "table.md"
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
@@ -93,6 +94,7 @@ def test_live_and_simulated_admit_the_same(tmp_path: Path) -> None:
     assert cores is None or os.sched_getaffinity(0) == cores
 
 
+@pytest.mark.servers
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
 def test_ctrl_c_stops_the_server_and_ends(tmp_path: Path) -> None:
     code = "from ratesim.simulation.validation.validate import validate; validate(candidates=['redis'])"

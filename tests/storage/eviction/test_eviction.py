@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +71,7 @@ def test_a_request_costs_the_same_with_thirty_times_the_entries(name: str) -> No
 ticks = st.integers(0, 2**48 - 1) | st.integers(0, 300)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200))
 @given(st.lists(st.tuples(st.sampled_from(["add", "discard"]), st.integers(0, 9), ticks), max_size=100))
 def test_a_schedule_finds_the_earliest_and_in_it_the_first_to_come(steps: list[tuple[str, int, int]]) -> None:
     schedule = Schedule()
@@ -87,7 +88,7 @@ def test_a_schedule_finds_the_earliest_and_in_it_the_first_to_come(steps: list[t
             assert schedule.first(earliest) == next(each for each, at in model.items() if at == earliest)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=examples(500))
 @given(st.floats(0, 1e10), st.floats(0, 1e10))
 def test_a_tick_is_never_late_and_early_by_a_thirty_second_of_the_time_left_at_most(time: float, now: float) -> None:
     at = tick_of(time, now) / 1024

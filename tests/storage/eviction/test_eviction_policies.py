@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def run(policy: EvictionPolicy, asked: list[int], room: int = ROOM) -> tuple[int
     return hits, gone
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300))
 @given(keys)
 def test_lru_forgets_the_least_recently_used(asked: list[int]) -> None:
     order: OrderedDict[int, None] = OrderedDict()
@@ -57,7 +58,7 @@ def test_lru_forgets_the_least_recently_used(asked: list[int]) -> None:
     assert run(POLICIES["LRU"](ROOM), asked)[1] == gone
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300))
 @given(keys)
 def test_lfu_forgets_the_least_often_used_and_of_equals_the_least_recently(asked: list[int]) -> None:
     uses: dict[int, int] = {}
@@ -93,14 +94,14 @@ def test_ttl_forgets_what_is_soonest_as_good_as_new_but_for_its_coarseness() -> 
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100))
 @given(asked=keys)
 def test_the_same_requests_and_seed_forget_the_same(name: str, asked: list[int]) -> None:
     assert run(POLICIES[name](ROOM, 5), asked) == run(POLICIES[name](ROOM, 5), asked)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100))
 @given(asked=keys, dropped=st.lists(st.integers(0, 20), max_size=50))
 def test_what_was_removed_is_never_a_victim(name: str, asked: list[int], dropped: list[int]) -> None:
     policy = POLICIES[name](ROOM)
@@ -151,7 +152,7 @@ def test_the_demand_of_an_entry_is_its_uses_each_halved_with_every_half_life() -
     assert 2.0 ** (used_at(1, *times).far - 300.0 / FAR) == pytest.approx(demand)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200))
 @given(
     st.lists(
         st.tuples(st.sampled_from(["add", "raise", "drop", "tidy"]), st.integers(0, 9), st.integers(-3, 40)), max_size=99

@@ -1,14 +1,14 @@
 """Random histories of a hybrid in simulated time: policies, faults and interleavings, and what holds through all of them.
 
-RATESIM_HISTORIES sets their number: 200 unless given, 10 thousand in `make histories`, every night.
+200 of them in `make test`, 10 thousand in `make nightly` or with `--hypothesis-profile=nightly`.
 """
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from typing import Any, get_args
 
+from examples import examples
 from hybrid_world import EPOCH, World
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ from ratesim import Limit
 from ratesim.storage import config
 from ratesim.storage.hybrid.session_token import SessionToken
 
-HISTORIES = int(os.environ.get("RATESIM_HISTORIES", "200"))
+HISTORIES = examples(200, nightly=10_000)
 KEYS = ("a", "b", "c")
 NODES = 3
 PERIOD = 1e9  # seconds: no window ends while a history lasts
@@ -204,8 +204,6 @@ class Histories(RuleBasedStateMachine):
 Histories.TestCase.settings = settings(
     max_examples=HISTORIES,
     stateful_step_count=25,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
 TestHistories = Histories.TestCase

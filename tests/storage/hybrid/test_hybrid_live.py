@@ -121,7 +121,7 @@ def simulated(interval: float, seed: int) -> np.ndarray:
     return over(admitted)
 
 
-@pytest.mark.slow
+@pytest.mark.servers
 def test_live_and_simulated_admit_as_much_too_much_within_the_interval_of_the_seeds() -> None:
     with servers.valkey() as server:
         options = f"consistency=eventual&write=write_back&key_prefix=t{uuid.uuid4().hex[:8]}:&min_ttl=60&pool_size=2"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from crashing_files import CrashingFiles, Stopped
+from examples import examples
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -237,9 +238,8 @@ def machine(policy: str) -> Any:
     kind = type(f"Failures_{policy}", (Failures,), {"fsync": policy})
     case = kind.TestCase
     case.settings = settings(
-        max_examples=200,
+        max_examples=examples(200),
         stateful_step_count=40,
-        deadline=None,
         phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
