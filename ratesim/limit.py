@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from ratesim.errors import RatesimError
+
 __all__ = ["Decision", "InvalidLimitError", "Limit", "Limits", "as_limits"]
 
 # Bounds that keep every twin (Python, Lua, SQL) clear of under- and overflow; cost may also be 0.
@@ -42,7 +44,7 @@ _PATTERN = re.compile(
 _NAME = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
-class InvalidLimitError(ValueError):
+class InvalidLimitError(RatesimError, ValueError):
     """A limit that cannot be: says which part, and what would be right."""
 
 

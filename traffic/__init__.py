@@ -15,7 +15,7 @@ from traffic.keys import Churning, HotKey, InTurn, Uniform, Zipf
 from traffic.live_replay import replay
 from traffic.logs import read_log
 from traffic.nonstationary import Diurnal, FlashCrowd
-from traffic.provenance import Provenance, TraceError
+from traffic.provenance import Provenance, TraceError, TrafficError
 from traffic.recorder import RequestLog
 from traffic.retry import ExponentialBackoff, ImmediateRetry, RespectRetryAfter
 from traffic.trace import Trace
@@ -26,6 +26,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Trace",
     "Provenance",
     "TraceError",
+    "TrafficError",
     # read from a log
     "read_log",
     "LogError",

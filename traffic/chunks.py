@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from os import PathLike, fstat
 from typing import IO, Any, NamedTuple
 
+from traffic.provenance import TrafficError
+
 FilePath = str | PathLike[str]
 Progress = Callable[[int, int], None]
 
@@ -25,11 +27,8 @@ ZSTD_PIECE_BYTES = 1 << 9
 LINE_BYTES = BLOCK_BYTES
 
 
-class LogError(ValueError):
-    """A log that cannot be read.
-
-    The message is one line that names the file and the remedy.
-    """
+class LogError(TrafficError):
+    """A log cannot be read. The message names the file and the remedy."""
 
 
 def text_blocks(path: FilePath, max_bytes: int, progress: Progress | None = None) -> Iterator[str]:

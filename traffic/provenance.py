@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 
-class TraceError(ValueError):
-    """A trace that cannot be made.
+class TrafficError(ValueError):
+    """The base of the errors of `traffic`. The message is one line that names the cause and the remedy."""
 
-    The message is one line that names the column, the argument or the file.
-    """
+
+class TraceError(TrafficError):
+    """A trace is invalid. The message names the column, the argument or the file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The command line, `ratesim`: one function for each command.
 
-Bad input ends in one line on stderr that names the thing and the remedy, and exit status 2. What a command needs is imported
-when it runs, so that `ratesim --help` does not wait for it.
+An error ends in one line on stderr that names the cause and the remedy, and in the exit status of its class. A command
+imports its modules when it runs, so that `ratesim --help` does not wait for them.
 """
 
 from __future__ import annotations
@@ -14,93 +14,53 @@ import typer
 
 from ratesim.cli import calibrate_commands, notebook_commands, recommend_commands, simulate_commands  # noqa: F401 - they register
 from ratesim.cli.app import app
-from ratesim.cli.options import UsageError
+from ratesim.errors import RatesimError
 from ratesim.formatting import escape_control_chars
 
 __all__ = ["main"]
 
-SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: an error of ours, which is no answer of --check or diff
-
-
-def _expected() -> tuple[type[Exception], ...]:
-    """The errors that are somebody's input, or the world: their messages name the thing and the remedy."""
-    from ratesim.errors import StorageError
-    from ratesim.limit import InvalidLimitError
-    from ratesim.notebook import NotebookError, NotebookExecutionError
-    from ratesim.pages.recommendation.build import OutputError, ReportError
-    from ratesim.recommendation.assess.prices import PriceError
-    from ratesim.recommendation.decide.diff import DiffError
-    from ratesim.servers import ServerError
-    from ratesim.simulation.experiments.adaptive import RunFailedError
-    from ratesim.simulation.experiments.executors import ClusterError
-    from ratesim.simulation.experiments.result_store import ResultStoreError
-    from ratesim.simulation.experiments.sweep import SweepError
-    from ratesim.simulation.scenario.scenario import ScenarioError
-    from traffic import LogError, TraceError
-
-    ours = (
-        UsageError,
-        InvalidLimitError,
-        LogError,
-        TraceError,
-        ScenarioError,
-        OutputError,
-        ReportError,
-        ServerError,
-        StorageError,
-    )
-    return (
-        *ours,
-        NotebookError,
-        NotebookExecutionError,
-        ClusterError,
-        ResultStoreError,
-        SweepError,
-        DiffError,
-        RunFailedError,
-        PriceError,
-        OSError,
-    )
-
-
-def _complain(message: str) -> None:
-    print(f"ratesim: {escape_control_chars(' '.join(message.split()))}", file=sys.stderr)
+INTERRUPTED = 130  # as a shell tells an end by SIGINT
+DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
 
 def main() -> None:
-    """The console script: run a command, and turn what went wrong into one line and an exit status."""
+    """Run a command as the console script does. An error becomes one line on stderr and an exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers are stopped
-    command = typer.main.get_command(app)
     try:
-        status = command.main(prog_name="ratesim", standalone_mode=False)
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it ends with a status that is nobody's answer
-        name = type(error).__name__
-        if hasattr(error, "format_message"):  # click's: an unknown command or option, a value of the wrong type
-            said = error.format_message()
-            if said:
-                _complain(f"{said.rstrip('.')}; see `ratesim --help`" if name != "NoArgsIsHelpError" else said)
-            sys.exit(2)
-        if name == "Abort":
-            _complain("interrupted")
-            sys.exit(130)
-        if not isinstance(error, _expected()):
-            traceback.print_exc()
-            sys.exit(SOFTWARE)
-        _complain(str(error) or name)
-        failed = (
-            SOFTWARE
-            if name in ("RunFailedError", "ReportError")
-            else 1
-            if name in ("NotebookExecutionError", "SweepError")
-            else 2
-        )
-        sys.exit(failed)
-    if status == 130:  # how typer reports a Ctrl-C
+        status = typer.main.get_command(app).main(prog_name="ratesim", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except RatesimError as error:
+        _complain(error)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - a defect, too, must end with a status that is no answer of --check or diff
+        sys.exit(_exit_code(error))
+    if status == INTERRUPTED:  # typer returns it for a Ctrl-C
         _complain("interrupted")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _exit_code(error: Exception) -> int:
+    """Report an error that is not a `RatesimError`."""
+    from traffic import TrafficError  # here, because it brings numpy
+
+    if hasattr(error, "format_message"):  # typer's: an unknown command or option, or a value of the wrong type
+        message = error.format_message()
+        if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help
+            print(message, file=sys.stderr)
+        elif message:
+            _complain(f"{message.rstrip('.')}; see `ratesim --help`")
+    elif isinstance(error, TrafficError | OSError):
+        _complain(error)
+    else:
+        traceback.print_exc()
+        return DEFECT
+    return RatesimError.exit_code
+
+
+def _complain(about: str | Exception) -> None:
+    message = str(about) or type(about).__name__
+    print(f"ratesim: {escape_control_chars(' '.join(message.split()))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

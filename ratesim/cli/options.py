@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from ratesim.algorithms import names
+from ratesim.errors import RatesimError
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
@@ -118,7 +119,7 @@ ParameterOption = Annotated[
 ]
 
 
-class UsageError(ValueError):
+class UsageError(RatesimError, ValueError):
     """Options that make no sense together: one line with the remedy."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from ratesim.errors import RatesimError
 from ratesim.notebook.output_dir import OutputError
 
 __all__ = ["NotebookError", "Parameter", "Value", "find", "given", "literally", "notebooks", "parameters_of", "questions"]
@@ -20,7 +21,7 @@ Value: TypeAlias = str | bool | int | float | None
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
-class NotebookError(ValueError):
+class NotebookError(RatesimError, ValueError):
     """A notebook or a parameter that is not there, or a value that does not fit: one line that says what is known."""
 
 

@@ -12,14 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ratesim.errors import RatesimError
 from ratesim.notebook.catalogue import Value, literally
 from ratesim.progress import STATIC, Progress, no_progress
 
 __all__ = ["NotebookExecutionError", "execute"]
 
 
-class NotebookExecutionError(RuntimeError):
+class NotebookExecutionError(RatesimError):
     """A notebook that did not get to its end: one line that names the cell and the error."""
+
+    exit_code = 1
 
 
 def execute(

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ratesim.errors import RatesimError
+
 __all__ = ["OutputError", "ensure_writable", "staging_directory"]
 
 
-class OutputError(ValueError):
+class OutputError(RatesimError, ValueError):
     """A place where nothing can be written: one line that names it and the remedy."""
 
 

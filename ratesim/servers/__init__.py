@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ratesim.errors import ServerError
 from ratesim.servers.postgres_server import postgres
 from ratesim.servers.server import Server
-from ratesim.servers.supervisor import ServerError
 from ratesim.servers.valkey_server import valkey, valkey_cluster
 
 __all__ = ["Server", "ServerError", "all_servers", "postgres", "valkey", "valkey_cluster"]

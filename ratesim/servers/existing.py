@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
+from ratesim.errors import ServerError
 from ratesim.servers.server import Server, redact_passwords
-from ratesim.servers.supervisor import ServerError
 
 if TYPE_CHECKING:
     import redis

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
+from ratesim.errors import ServerError
 from ratesim.servers import wheels
 from ratesim.servers.existing import existing_postgres, postgres_version
 from ratesim.servers.server import Server
-from ratesim.servers.supervisor import Account, ProcessSupervisor, ServerError
+from ratesim.servers.supervisor import Account, ProcessSupervisor
 
 __all__ = ["postgres"]
 

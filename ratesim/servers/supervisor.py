@@ -23,6 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
+if __name__ != "__main__":  # the script is isolated and has the standard library only; it raises no error of ours
+    from ratesim.errors import ServerError
+
 START_SECONDS = 60.0  # how long a server may take to answer: much longer than it does, for a busy machine
 POLL_SECONDS = 0.01
 LOG_LINES = 15
@@ -36,13 +39,6 @@ ENVIRONMENT = {
 
 
 Answer = TypeVar("Answer")
-
-
-class ServerError(RuntimeError):
-    """A server could not be found, started, reached or stopped.
-
-    The text names it and the remedy.
-    """
 
 
 class Account(NamedTuple):

@@ -12,10 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from ratesim.errors import ServerError
 from ratesim.servers import wheels
 from ratesim.servers.existing import CHECK_SECONDS, existing_redis, redis_client, server_info, valkey_version
 from ratesim.servers.server import Server
-from ratesim.servers.supervisor import ProcessSupervisor, ServerError
+from ratesim.servers.supervisor import ProcessSupervisor
 
 __all__ = ["valkey", "valkey_cluster"]
 

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from ratesim.servers.supervisor import ServerError
+from ratesim.errors import ServerError
 
 __all__ = ["newest_program", "not_installed"]
 

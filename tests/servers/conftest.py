@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+import ratesim.errors
 from ratesim.servers import supervisor
 
 ACCOUNTS = ["as the caller", "as nobody"] if os.geteuid() == 0 else ["as the caller"]
@@ -108,6 +109,7 @@ def open_python() -> Iterator[tuple[str, str]]:
             _copy_distribution(wheel, home / "site")
         (home / "site" / "ratesim").mkdir()
         (home / "site" / "ratesim" / "__init__.py").touch()
+        shutil.copy2(ratesim.errors.__file__, home / "site" / "ratesim")
         shutil.copytree(Path(supervisor.__file__).parent, home / "site" / "ratesim" / "servers")
         for item in (home, *home.rglob("*")):
             item.chmod(item.stat().st_mode | (0o555 if item.is_dir() or item.stat().st_mode & 0o100 else 0o444))

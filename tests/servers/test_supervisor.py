@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ratesim.servers import supervisor
-from ratesim.servers.supervisor import Account, ProcessSupervisor, ServerError
+from ratesim.servers import ServerError, supervisor
+from ratesim.servers.supervisor import Account, ProcessSupervisor
 
 DEAF = "trap '' TERM; echo up; while :; do sleep 1; done"
 

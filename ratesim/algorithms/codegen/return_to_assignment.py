@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 
+from ratesim.errors import RatesimError
+
 __all__ = ["InlineError", "returns_to_assignments"]
 
 
-class InlineError(Exception):
+class InlineError(RatesimError):
     """Code that cannot be inlined."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ratesim.errors import RatesimError
 from ratesim.notebook import (
     NotebookExecutionError,
     OutputError,
@@ -35,8 +36,10 @@ Progress = Callable[[int, int, str], None]
 READY = ("storage.toml", "open_storage.py", "alerts.yaml", "redis.conf", "postgresql.conf", "schema.sql")
 
 
-class ReportError(RuntimeError):
+class ReportError(RatesimError):
     """The notebook failed: one line that names the cell, the error, and where its partial output lies."""
+
+    exit_code = 70
 
 
 def report(

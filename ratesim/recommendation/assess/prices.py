@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from ratesim.errors import RatesimError
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.scenario.fields import StrictModel
 
@@ -27,7 +28,7 @@ Size = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Most = Annotated[float, Field(gt=0, le=1)]
 
 
-class PriceError(ValueError):
+class PriceError(RatesimError, ValueError):
     """Prices that cannot be used: one line that names the file or the key, and the remedy."""
 
 

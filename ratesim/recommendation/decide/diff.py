@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ratesim.errors import RatesimError
 from ratesim.formatting import escape_control_chars, format_percent, format_seconds
 from ratesim.recommendation.decide.recommendation import SCHEMA_VERSION
 
@@ -26,7 +27,7 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
 COST = 0.05  # share by which a cost may differ and still read the same in two digits
 
 
-class DiffError(ValueError):
+class DiffError(RatesimError, ValueError):
     """A file that is no recommendation: one line that names it and the remedy."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from ratesim.errors import RatesimError
 from ratesim.progress import Progress, Throughput, progress_bar
 from ratesim.simulation.experiments.executors import JobFailure, run_in_processes, run_inline
 from ratesim.simulation.experiments.job import Job, forget, work
@@ -31,8 +32,10 @@ Row: TypeAlias = dict[str, Any]
 AdaptiveRuns: TypeAlias = Generator[Sequence[Job], list[Row], T]
 
 
-class RunFailedError(Exception):
+class RunFailedError(RatesimError):
     """A run that was needed failed: one line that names it."""
+
+    exit_code = 70
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from typing import Any, TypeAlias, TypeVar
 
+from ratesim.errors import RatesimError
 from ratesim.progress import Progress
 
 __all__ = ["ClusterError", "JobFailure", "Work", "run_in_processes", "run_inline", "run_on_dask"]
@@ -40,7 +41,7 @@ BEAT = 0.5  # seconds between two looks at how far the workers are
 CONNECT = 10.0  # seconds that a scheduler has to answer
 
 
-class ClusterError(Exception):
+class ClusterError(RatesimError):
     """No worker could be had: one line with the remedy."""
 
 

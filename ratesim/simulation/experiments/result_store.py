@@ -15,12 +15,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ratesim.errors import RatesimError
+
 __all__ = ["ResultStore", "ResultStoreError", "delete", "read_rows"]
 
 MANY = 256  # files that are merged into one; each takes about 15 kB, however short its row
 
 
-class ResultStoreError(Exception):
+class ResultStoreError(RatesimError):
     """A file of results that cannot be read: one line that names it and the remedy."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from ratesim.errors import RatesimError
 from ratesim.progress import Progress, Throughput, progress_bar
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.executors import Beat, JobFailure, Results, run_in_processes, run_inline, run_on_dask
@@ -23,8 +24,10 @@ from ratesim.simulation.scenario.scenario import Candidate, Scenario
 __all__ = ["JobResults", "SweepError", "run_jobs", "sweep", "table"]
 
 
-class SweepError(Exception):
+class SweepError(RatesimError):
     """Some runs failed; the message names them. results: the table of the others."""
+
+    exit_code = 1
 
     def __init__(self, message: str, results: pd.DataFrame) -> None:
         super().__init__(message)

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ratesim.algorithms import bind
-from ratesim.errors import ConfigurationError
+from ratesim.errors import ConfigurationError, RatesimError
 from ratesim.limit import InvalidLimitError, Limit
 from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.clients import ClientsSpec
@@ -47,7 +47,7 @@ Persistence = Literal["none", "session", "durable"]
 Kind = Literal["memory", "redis", "postgres", "hybrid"]
 
 
-class ScenarioError(ValueError):
+class ScenarioError(RatesimError, ValueError):
     """A scenario that cannot be run: one line that names the file or the key, and the remedy."""
 
 
