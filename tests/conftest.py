@@ -1,8 +1,8 @@
 """What every test shares: the kind that it is of, how many examples it tries, and the servers of its process.
 
 Kinds are markers (pyproject.toml explains each) and follow from the fixtures that a test asks for. Whatever needs neither a
-server, nor a kernel, nor a browser is `unit`. Tests are marked `slow` and `nightly` where they stand. The levels are commands
-of the Makefile: `make quick` runs what is `unit` and not `slow`, `make test` all but `nightly`, `make nightly` everything.
+server, nor a kernel, nor a browser is `unit`. `slow` and `nightly` stand where a test does. The levels are commands of
+the Makefile: `make quick` runs what is `unit` and not `slow`, `make test` all but `nightly`, `make nightly` everything.
 """
 
 from __future__ import annotations

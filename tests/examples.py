@@ -32,4 +32,6 @@ def examples(usual: int, nightly: int | None = None) -> int:
 
 def sample(values: Iterable[Any], usual: Container[Any]) -> list[Any]:
     """Parametrize a test with all values, of which `make test` tries only the usual ones."""
-    return [value if value in usual else pytest.param(value, marks=pytest.mark.nightly) for value in values]
+    nightly = pytest.mark.nightly
+    split = [(value, value if isinstance(value, tuple) else (value,)) for value in values]
+    return [value if value in usual else pytest.param(*parts, marks=nightly) for value, parts in split]

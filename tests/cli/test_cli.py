@@ -126,6 +126,7 @@ def test_run_prints_figures_with_their_units_and_writes_every_decision(tmp_path)
     assert decisions["view_age"].max() > 0.0
 
 
+@pytest.mark.slow
 def test_recommend_prints_the_sentence_a_table_and_the_lines_that_did_not_parse(log, tmp_path):
     log.write_text("\x1b[2J broken\n" + log.read_text())
     result = command("recommend", "--log", log, "--limit", "5/minute", "--replications", "1", "--max-over-admission", "0")
@@ -145,10 +146,12 @@ def test_a_backend_may_be_left_out(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_recipe_may_be_asked_for_without_a_file(tmp_path):
     recipe = ["requests_per_second=20", "arrivals=on_off", "on=2s", "off=2s", "keys=5", "duration=10s", "cost=2"]
     options = [part for each in recipe for part in ("--workload", each)]
-    result = command("recommend", *options, "--limit", "9/minute", "--rtt", "0.4ms", "--loss", "0.1%", cwd=tmp_path)
+    network = ("--rtt", "0.4ms", "--loss", "0.1%", "--without", "hybrid")
+    result = command("recommend", *options, "--limit", "9/minute", *network, "--replications", 1, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     refused(command("recommend", *options, "--workload", "hold=2s", "--limit", "9/minute"), "hold belongs to", "flash_crowd")
     near, far = (command("run", "redis", "--rtt", rtt, cwd=tmp_path) for rtt in ("0.1ms", "80ms"))

@@ -17,6 +17,8 @@ from ratesim.pages.scenario_parameters import scenario_from_parameters
 from ratesim.simulation.analysis.limit_pressure import LimitPressure
 from ratesim.simulation.scenario.scenario import ScenarioError
 
+pytestmark = pytest.mark.slow  # whole analyses
+
 LINE = '10.0.0.{} - - [17/May/2015:10:{:02d}:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
 RECIPE = """
 name = "<script>alert(1)</script>"

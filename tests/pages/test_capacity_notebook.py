@@ -16,6 +16,8 @@ from ratesim.pages.capacity.analysis import CANDIDATES, MOST_KEYS, Costed, cheap
 from ratesim.recommendation.assess.prices import PriceError, Prices
 from ratesim.simulation.scenario.scenario import ScenarioError
 
+pytestmark = pytest.mark.slow  # whole analyses
+
 SCENARIO = """
 name = "small"
 

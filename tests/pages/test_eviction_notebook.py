@@ -17,6 +17,8 @@ from ratesim.pages.eviction.plots import pressure
 from ratesim.simulation.analysis.eviction_accuracy import PEERS
 from ratesim.storage.eviction import POLICIES
 
+pytestmark = pytest.mark.slow  # whole analyses
+
 SMALL = {"limit": "5/minute", "algorithms": "token_bucket,fixed_window", "seed": 3, "requests": 1_200, "keys": 120}
 SMALL["entries"] = 200
 NOTEBOOK = "eviction.ipynb"

@@ -14,6 +14,8 @@ from ratesim.pages.faults import cells
 from ratesim.pages.faults.analysis import NAMES, FaultComparison, FaultRun, faults_of, standard
 from ratesim.simulation.scenario.scenario import ScenarioError
 
+pytestmark = pytest.mark.slow  # whole analyses
+
 NOTEBOOK = "faults.ipynb"
 SMALL = {"nodes": 4, "requests": 30.0, "keys": 4, "seed": 3}
 

@@ -17,6 +17,8 @@ from ratesim.pages.incident.analysis import GatewaySetup, simulated
 from ratesim.pages.incident.rule import bends, expected, interval_for, most, operations, rule
 from ratesim.pages.incident.sources import PUBLISHED, RECORD
 
+pytestmark = pytest.mark.slow  # whole analyses
+
 SMALL = {"limit": "200/second", "offered": 3.0, "seed": 3, "seeds": 1, "windows": 2, "points": 5, "load_seconds": 2}
 NOTEBOOK = "incident.ipynb"
 LIMIT = Limit(1000.0, 1.0, "fixed_window")

@@ -22,6 +22,8 @@ from ratesim.pages.your_log.analysis import LogAnalysis, analyze_log
 from ratesim.pages.your_log.words import limit_of
 from traffic import Poisson, Workload, Zipf
 
+pytestmark = pytest.mark.slow  # whole analyses
+
 NOTEBOOK = "your_log.ipynb"
 SMALL: dict[str, object] = {}  # the log that ships is small
 CELLS = ("answer", "traffic", "bursts", "shape", "clients", "hidden", "rates", "touched", "reproduce")

@@ -210,6 +210,7 @@ def test_there_are_twelve_and_each_has_an_answer() -> None:
     assert names == set(EXPECTED) == set(SMALL) == {name for name, _, _ in WRONG}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_what_is_recommended_is_what_experts_agree_on(name: str) -> None:
     recommendation = recommended(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import sample
 
 from ratesim import Scenario, recommend
 from ratesim.recommendation.assess.assessment import assess
@@ -74,8 +75,9 @@ def half(question: dict[str, Any], which: int, folder: Path) -> Scenario:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUESTIONS)
-@pytest.mark.parametrize("seen", [0, 1])
+@pytest.mark.parametrize("seen", sample([0, 1], [0]))
 def test_what_is_chosen_on_one_half_holds_on_the_other(name: str, seen: int, tmp_path: Path) -> None:
     question = QUESTIONS[name]
     chosen = recommend(study(half(question, seen, tmp_path), live=False, beyond=False, processes=1))

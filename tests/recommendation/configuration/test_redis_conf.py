@@ -17,6 +17,7 @@ NOW = 1_700_000_000.0
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no", "save": ""}
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("storage", "requirements"),
     [(REDIS, {}), (HYBRID, {"persistence": "session", "max_over_admission": 0}), (REDIS, {"persistence": "durable"})],
@@ -71,6 +72,7 @@ async def filled(url: str, keys: int) -> float:
         return stats.bytes / stats.entries
 
 
+@pytest.mark.servers
 async def test_the_headroom_covers_what_is_not_counted_in_a_key():
     keys = 40_000
     with valkey_with(redis_conf(a_scenario(key_count=keys), REDIS, 300.0)) as url, redis.Redis.from_url(url) as client:
@@ -82,6 +84,7 @@ async def test_the_headroom_covers_what_is_not_counted_in_a_key():
         assert client.info("stats")["evicted_keys"] == 0
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("allowed", [0, "1%"])
 async def test_a_full_server_refuses_or_evicts_as_was_decided(allowed):
     scenario = a_scenario(max_over_admission=allowed)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from examples import sample
 
 from ratesim import Scenario, recommend, sweep
 from ratesim.recommendation.investigate import study as study_module
@@ -37,6 +38,7 @@ def made(asked: Scenario | None = None, **how: object) -> Study:
     return study(asked or scenario(), **{"live": False, "beyond": False, "processes": 1, **how})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_its_numbers_are_those_of_a_sweep_whoever_makes_them() -> None:
     alone, together = (made(processes=processes).findings for processes in (1, 2))
     pd.testing.assert_frame_equal(together.results, alone.results, check_exact=True)
@@ -45,7 +47,8 @@ def test_its_numbers_are_those_of_a_sweep_whoever_makes_them() -> None:
     pd.testing.assert_frame_equal(alone.results[list(swept.columns)], swept, check_exact=True)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", sample([1, 2], [2]))
 def test_one_that_was_stopped_goes_on_from_where_it_was(processes: int, tmp_path: Path) -> None:
     seen: list[str] = []
 
@@ -71,6 +74,7 @@ def test_what_was_kept_is_not_run_again(tmp_path: Path) -> None:
     assert [what for what in told if "seed" in what] == []
 
 
+@pytest.mark.slow
 def test_a_finished_one_is_found_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = made(out=tmp_path, beyond=True)
     monkeypatch.setattr(Scenario, "trace", lambda *_: pytest.fail("nothing is read again"))
@@ -85,6 +89,7 @@ def test_a_finished_one_is_found_and_not_made_again(tmp_path: Path, monkeypatch:
     assert {entry.name for entry in tmp_path.iterdir()} == set(FILES)
 
 
+@pytest.mark.slow
 def test_what_another_version_kept_or_half_of_it_is_made_again(tmp_path: Path) -> None:
     whole = made(out=tmp_path)
     file = tmp_path / "study.json"
@@ -130,6 +135,7 @@ def test_progress_goes_up_and_ends_at_its_end() -> None:
     assert told[-1][0] == told[-1][1]
 
 
+@pytest.mark.slow
 def test_more_replications_are_run_where_one_is_too_close_to_call() -> None:
     p99 = made().findings.results.query("candidate == 'redis'")["latency_p99"]
     middle = float(p99.mean())
@@ -140,6 +146,7 @@ def test_more_replications_are_run_where_one_is_too_close_to_call() -> None:
     assert counts["memory"] == 2  # it is not what the choice hangs on
 
 
+@pytest.mark.slow
 def test_traffic_that_is_long_is_cut_and_the_choice_is_tried_on_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from ratesim.recommendation.investigate import plan
 

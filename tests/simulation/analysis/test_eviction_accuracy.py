@@ -88,6 +88,7 @@ def test_limit_aware_evicts_nothing_live_while_there_is_something_free(algorithm
     assert over_admission("LimitAware", limit, trace, 51)[1:4] == (949, 0, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("share", [0.05, 0.2])
 @pytest.mark.parametrize("name", ["zipf 0.8", "zipf 1.2"])

@@ -38,7 +38,7 @@ ROUNDING = 1e-9
 SHIPPED = Profile.load(Path(profile.__file__).parent / "profiles" / "shipped.json")
 DOCS = Path(__file__).parents[3] / "docs" / "bounds.md"
 
-generated = settings(max_examples=examples(40))
+generated = settings(max_examples=examples(20))
 
 
 def play(

@@ -23,8 +23,7 @@ from admitted import (
     routings,
     traffic,
 )
-from examples import examples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ratesim import Limit
@@ -74,7 +73,7 @@ def decided(trace: Trace, limit: Limit, places: int, policy: str) -> tuple[Accur
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(generated, max_examples=examples(40))
+@generated
 @given(data=st.data())
 def test_what_is_admitted_too_much_was_forgotten(policy: str, data: st.DataObject) -> None:
     """A bucket's forgotten cost is a fraction where requests are whole, so each harmful eviction may round up by one."""

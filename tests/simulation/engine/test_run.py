@@ -81,6 +81,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(profile: Prof
     assert first.row() != run(scenario(), candidate, 6, profile=profile).row()
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(profile: Profile) -> None:
     asked = scenario(workload={"duration": 2.0})
     candidates = default_candidates(asked)[:3]

@@ -193,6 +193,7 @@ def test_the_code_version_knows_every_module_that_a_run_imports() -> None:
 # Whoever runs it ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_table_that_one_makes(
     expected: pd.DataFrame, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +205,7 @@ def test_two_processes_make_the_table_that_one_makes(
     pd.testing.assert_frame_equal(again, expected, check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_makes_the_same_table_and_outlives_a_worker(
     expected: pd.DataFrame, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +258,7 @@ def children() -> list[int]:
     return [int(child.pid or 0) for child in multiprocessing.active_children()]
 
 
+@pytest.mark.slow
 @posix
 def test_a_process_that_is_killed_loses_nothing(expected: pd.DataFrame, profile: Profile) -> None:
     killed: list[int] = []
@@ -271,6 +274,7 @@ def test_a_process_that_is_killed_loses_nothing(expected: pd.DataFrame, profile:
     assert children() == []
 
 
+@pytest.mark.slow
 @posix
 def test_a_job_that_kills_its_process_fails_by_name_and_its_neighbors_do_not() -> None:
     from dying_jobs import square_or_die
@@ -283,6 +287,7 @@ def test_a_job_that_kills_its_process_fails_by_name_and_its_neighbors_do_not() -
     assert results[4].reason == "ValueError: four is not a number"
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -321,6 +326,7 @@ def gone(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.slow
 @posix
 def test_a_sweep_that_was_killed_goes_on_to_the_same_table(tmp_path: Path) -> None:
     asked = scenario().model_copy(update={"candidates": (REDIS, EVENTUAL, MEMORY)})
@@ -355,6 +361,7 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_table(tmp_path: Path) -> No
     pd.testing.assert_frame_equal(pd.read_parquet(out / "results.parquet"), whole, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_keeps_what_is_done_marked_as_partial(
     processes: int, expected: pd.DataFrame, profile: Profile, tmp_path: Path
@@ -374,6 +381,7 @@ def test_ctrl_c_keeps_what_is_done_marked_as_partial(
     pd.testing.assert_frame_equal(whole, expected, check_exact=True)
 
 
+@pytest.mark.slow
 @posix
 def test_ctrl_c_at_the_command_line_ends_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     asked = scenario(workload={"duration": 20.0}).model_copy(update={"candidates": (REDIS, MEMORY, EVENTUAL)})
@@ -520,6 +528,7 @@ def test_clients_that_react_are_watched_and_interrupted_too(profile: Profile) ->
     assert 0.4 * len(watched.trace) < len(part.trace) < 0.6 * len(watched.trace)
 
 
+@pytest.mark.slow
 @posix
 def test_ctrl_c_during_a_run_at_the_command_line_prints_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "asked.toml").write_text(scenario(workload={"duration": 3000.0}).to_toml())

@@ -38,6 +38,7 @@ def stays(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constant", [False, True], ids=["exponential", "constant"])
 @pytest.mark.parametrize("utilization", [0.3, 0.7, 0.9])
 def test_a_mean_stay_is_service_over_what_is_idle_whatever_the_services_are(utilization: float, constant: bool) -> None:

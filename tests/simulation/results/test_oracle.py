@@ -275,6 +275,7 @@ print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
 
+@pytest.mark.slow
 def test_another_process_finds_what_this_one_compiled(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     environment.update(HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path), LOCALAPPDATA=str(tmp_path))

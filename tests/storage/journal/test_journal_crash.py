@@ -317,6 +317,7 @@ def serve(directory: Path, policy: str, numbers: memoryview) -> None:
         print("started" if line == "start\n" else status, flush=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "kills"), [("never", 67), ("interval", 67), ("always", 66)])
 def test_a_writer_killed_at_random_moments_always_comes_back_with_everything_acknowledged(
     tmp_path: Path, policy: str, kills: int

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from examples import sample
 
 from ratesim import Limit
 from ratesim.algorithms import names
@@ -44,7 +45,8 @@ def hold(storage: MemoryStorage, limit: Limit, requests: int, seed: int = 1) -> 
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("algorithm", names())
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", sample(names(), ["sliding_log", "token_bucket"]))
 async def test_entries_take_the_memory_they_may_and_no_more(algorithm: str) -> None:
     limit, memory = Limit(100, 60.0, algorithm), 1_000_000
     hold(limited(memory), limit, 100)  # what is made once
@@ -59,7 +61,8 @@ async def test_entries_take_the_memory_they_may_and_no_more(algorithm: str) -> N
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", sample(POLICIES, ["LimitAware"]))
 async def test_what_a_policy_keeps_counts_too(policy: str) -> None:
     limit, memory = Limit(10, 60.0, "token_bucket"), 500_000
     hold(limited(memory, policy), limit, 100)
@@ -73,6 +76,7 @@ async def test_what_a_policy_keeps_counts_too(policy: str) -> None:
     assert seen < 1.1 * memory
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced")
 async def test_names_and_counters_count_too() -> None:
     limits = tuple(Limit(10, 60.0, "token_bucket", name=name) for name in ("minute", "hour"))
