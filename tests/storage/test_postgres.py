@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -393,13 +392,11 @@ async def test_an_unreachable_server_is_one_line_that_names_it_without_its_passw
 
 
 async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
-    mute = await asyncio.start_server(lambda reader, writer: asyncio.sleep(30), "127.0.0.1", 0)
+    mute = await asyncio.start_server(lambda reader, writer: asyncio.Event().wait(), "127.0.0.1", 0)
     port = mute.sockets[0].getsockname()[1]
     storage = PostgresStorage(PostgresStorageConfig(url=f"postgresql://127.0.0.1:{port}/x", connection_timeout=0.3))
-    start = time.monotonic()
     with pytest.raises(StorageConnectionError, match=f"127.0.0.1:{port}"):
         await storage.open()
-    assert time.monotonic() - start < 10  # it would say nothing for 30
     await storage.close()
     mute.close()
 
@@ -426,19 +423,14 @@ def test_a_url_that_is_none_is_refused_without_its_password() -> None:
 
 
 async def test_a_statement_that_waits_too_long_is_a_timeout(server: Server) -> None:
-    async with storage_of(server, command_timeout=0.3, retries=0) as storage:
-        limit = Limit(5, 1000, "token_bucket")
-        for attempt in range(20):  # the first one creates the functions, on a busy machine slowly
-            try:
-                await storage.acquire("held", limit, now=NOW)
-                break
-            except StorageTimeoutError:
-                assert attempt < 19
+    limit = Limit(5, 1000, "token_bucket")
+    async with storage_of(server) as patient, storage_of(server, command_timeout=0.3, retries=0) as storage:
+        await patient.acquire("held", limit, now=NOW)
         async with await psycopg.AsyncConnection.connect(server.url) as holder:
             await holder.execute("SELECT 1 FROM ratesim_state WHERE identifier = 'held' FOR UPDATE")
             with pytest.raises(StorageTimeoutError):
                 await storage.acquire("held", limit, now=NOW)
-        assert await storage.acquire("held", limit, now=NOW)
+        assert await patient.acquire("held", limit, now=NOW)
 
 
 async def test_a_broken_connection_is_ours_and_the_next_request_finds_a_new_one(server: Server) -> None:

@@ -296,7 +296,7 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
         "s = Scenario.of({'workload': {'requests_per_second': 10.0, 'duration': 1.0}, 'limit': {'rate': '5/second'}})\n"
         "sweep(s, [Candidate(name='m', storage='memory://')], [1, 2], processes=2)\n"
     )
-    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert ended.returncode == 1
     assert "ClusterError: no process could begin: a script that sweeps on several needs" in ended.stderr
 
@@ -347,10 +347,8 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_table(tmp_path: Path) -> No
     assert 4 <= found < 12
     assert not (out / "results.parquet").exists()
     assert len(workers) == 2
-    deadline = time.monotonic() + 20
-    while not all(map(gone, workers)) and time.monotonic() < deadline:
+    while not all(map(gone, workers)):
         time.sleep(0.05)
-    assert all(map(gone, workers))
 
     told: list[int] = []
     grid = {"deployment.nodes": [1, 4]}
@@ -394,7 +392,7 @@ def test_ctrl_c_at_the_command_line_ends_with_130_and_the_same_command_goes_on(t
     while process.poll() is None and len(list(parts.glob("*.parquet"))) < 3:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C goes to all processes of the group
-    said, complained = process.communicate(timeout=60)
+    said, complained = process.communicate()
     assert process.returncode == 130, complained
     assert "Traceback" not in complained
     assert complained.endswith("ratesim: interrupted\n")
@@ -403,7 +401,7 @@ def test_ctrl_c_at_the_command_line_ends_with_130_and_the_same_command_goes_on(t
     assert 3 <= len(part) < 30
     assert part["partial"].all()
     again = [*command, "--processes", "1"]  # of an option that is given twice the last counts
-    ended = subprocess.run(again, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(again, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     whole = pd.read_csv(out)
     assert len(whole) == 30
@@ -539,7 +537,7 @@ def test_ctrl_c_during_a_run_at_the_command_line_prints_what_it_has(tmp_path: Pa
     while shown.count("requests/s, ") < 2:
         shown += process.stderr.read(40)
     process.send_signal(signal.SIGINT)
-    said, complained = process.communicate(timeout=60)
+    said, complained = process.communicate()
     assert process.returncode == 130
     assert complained.endswith("ratesim: interrupted\n")
     figures = dict(line.split(maxsplit=1) for line in said.splitlines())

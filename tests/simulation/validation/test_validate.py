@@ -101,15 +101,12 @@ def test_ctrl_c_stops_the_server_and_ends(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
     )
-    ends = time.monotonic() + 60
-    while not list(tmp_path.glob("ratesim-valkey-*")) and process.poll() is None and time.monotonic() < ends:
+    while not list(tmp_path.glob("ratesim-valkey-*")):
+        assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in said
-    ends = time.monotonic() + 20
-    while list(tmp_path.iterdir()) and time.monotonic() < ends:
+    while list(tmp_path.iterdir()):  # its supervisor removes what is left
         time.sleep(0.05)
-    assert list(tmp_path.iterdir()) == []
