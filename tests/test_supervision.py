@@ -67,7 +67,7 @@ async def until(runtime: Runtime, rounds: Rounds, count: int) -> None:
 
 def test_a_failed_round_is_shown_and_counted_and_the_task_goes_on(drive: Callable[[Main], Any]) -> None:
     async def main(runtime: Runtime) -> None:
-        supervisor, rounds = Supervisor(runtime, LOGGER), Rounds(None, OSError(28, "No space left"))
+        supervisor, rounds = Supervisor(runtime, LOGGER, "sync", "refresh"), Rounds(None, OSError(28, "No space left"))
         task = runtime.spawn(supervisor.every(0.02, "sync", rounds))
         await until(runtime, rounds, 1)
         assert (supervisor.failures, supervisor.problems) == (0, "")
@@ -88,7 +88,7 @@ def test_a_failed_round_is_shown_and_counted_and_the_task_goes_on(drive: Callabl
 
 def test_canceling_ends_a_task(drive: Callable[[Main], Any]) -> None:
     async def main(runtime: Runtime) -> None:
-        supervisor, rounds = Supervisor(runtime, LOGGER), Rounds(StorageError("away"))
+        supervisor, rounds = Supervisor(runtime, LOGGER, "sync", "refresh"), Rounds(StorageError("away"))
         task = runtime.spawn(supervisor.every(0.01, "sync", rounds))
         await until(runtime, rounds, 2)
         task.cancel()
@@ -104,7 +104,7 @@ def test_canceling_ends_a_task(drive: Callable[[Main], Any]) -> None:
 
 def test_canceling_ends_a_task_within_a_round(drive: Callable[[Main], Any]) -> None:
     async def main(runtime: Runtime) -> None:
-        supervisor = Supervisor(runtime, LOGGER)
+        supervisor = Supervisor(runtime, LOGGER, "sync", "refresh")
 
         async def endless() -> None:
             await runtime.sleep(1e4)
@@ -121,7 +121,7 @@ def test_canceling_ends_a_task_within_a_round(drive: Callable[[Main], Any]) -> N
 
 def test_a_defect_ends_a_simulation_and_no_service() -> None:
     async def main(runtime: Runtime) -> int:
-        supervisor, rounds = Supervisor(runtime, LOGGER), Rounds(KeyError("a defect"))
+        supervisor, rounds = Supervisor(runtime, LOGGER, "sync", "refresh"), Rounds(KeyError("a defect"))
         task = runtime.spawn(supervisor.every(0.01, "sync", rounds))
         await until(runtime, rounds, 2)
         task.cancel()
@@ -136,7 +136,7 @@ def simulated(rounds: Rounds, seconds: float, interval: float) -> tuple[Supervis
     """The times of the rounds in simulated time."""
     env = simpy.Environment()
     runtime = SimRuntime(env)
-    supervisor, times = Supervisor(runtime, LOGGER), []
+    supervisor, times = Supervisor(runtime, LOGGER, "sync", "refresh"), []
 
     async def timed() -> None:
         times.append(env.now)
@@ -159,7 +159,7 @@ def test_an_interval_beyond_the_cap_stays() -> None:
 
 def test_the_failure_of_a_task_that_nothing_repeats_is_shown_for_a_while() -> None:
     async def main(runtime: Runtime) -> None:
-        supervisor = Supervisor(runtime, LOGGER)
+        supervisor = Supervisor(runtime, LOGGER, "sync", "refresh")
         await supervisor.start("refresh", Rounds(StorageError("away")))
         assert "refresh failed" in supervisor.problems
         await runtime.sleep(11.0)
@@ -183,7 +183,7 @@ class Clock(AsyncioRuntime):
 async def test_failures_are_logged_once_in_a_while_for_each_kind(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "ratesim")
     runtime = Clock()
-    supervisor = Supervisor(runtime, LOGGER)
+    supervisor = Supervisor(runtime, LOGGER, "sync", "refresh")
     for _ in range(1000):
         await supervisor.attempt("sync", Rounds(OSError("no disk")))
         runtime.now += 0.05

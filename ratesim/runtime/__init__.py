@@ -1,7 +1,7 @@
-"""What drives async code. The same coroutines run on asyncio, in real time, and on SimPy, in simulated time.
+"""The runtimes on which coroutines run: asyncio in real time, and SimPy in simulated time.
 
-A SimPy process is a generator, and a coroutine is one underneath: an awaitable that yields a SimPy event makes any `async
-def` run on SimPy. So storages, clients and background tasks are written once, against the few verbs of `Runtime`.
+A SimPy process is a generator, and a coroutine is built on one: an awaitable that yields a SimPy event makes any `async def`
+run on SimPy. Storages, clients and background tasks are therefore written once, against the few verbs of `Runtime`.
 """
 
 from __future__ import annotations

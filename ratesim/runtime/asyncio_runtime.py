@@ -1,4 +1,4 @@
-"""`AsyncioRuntime`: real time."""
+"""`AsyncioRuntime`: real time, on the running asyncio loop."""
 
 from __future__ import annotations
 
@@ -15,29 +15,40 @@ T = TypeVar("T")
 
 
 class AsyncioRuntime(Runtime):
-    """The running asyncio loop. `clock` gives the time: the world's, unless a test brings its own."""
+    """Runs on the running asyncio loop.
+
+    Parameters
+    ----------
+    clock
+        Returns the time, seconds since the epoch. A test may pass its own.
+    """
 
     realtime = True
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self.time = clock  # type: ignore[method-assign]  # no call around a call: every decision reads it
+        self.time = clock  # type: ignore[method-assign]  # read by every decision: spares a call
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop keeps only weak references
 
     def time(self) -> float:
+        """Return the time of the clock."""
         raise TypeError("a clock was given")
 
     async def sleep(self, seconds: float) -> None:
+        """Wait for `seconds` of real time."""
         await asyncio.sleep(max(seconds, 0.0))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
+        """Run a coroutine as a task of the loop, which is kept until it ends."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
+        """Await with a deadline."""
         async with asyncio.timeout(seconds):
             return await awaitable
 
     def future(self) -> Future[Any]:
+        """Return a new asyncio future."""
         return cast("Future[Any]", asyncio.get_running_loop().create_future())

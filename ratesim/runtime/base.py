@@ -1,4 +1,4 @@
-"""`Runtime`: what drives async code. The verbs that storages, clients and background tasks are written against."""
+"""`Runtime`: the verbs with which storages, clients and background tasks are written."""
 
 from __future__ import annotations
 
@@ -12,43 +12,70 @@ T = TypeVar("T")
 
 
 class Future(Protocol[T]):
-    """A value that is yet to come; several may await it."""
+    """A value that is set later; several coroutines may await it."""
 
-    def set_result(self, value: T) -> None: ...
-    def set_exception(self, error: BaseException) -> None: ...
-    def done(self) -> bool: ...
+    def set_result(self, value: T) -> None:
+        """Set the value, once."""
+
+    def set_exception(self, error: BaseException) -> None:
+        """Set an error, which is raised where the future is awaited."""
+
+    def done(self) -> bool:
+        """Return whether a value or an error was set."""
+
     def __await__(self) -> Generator[Any, Any, T]: ...
 
 
 class Task(Protocol):
-    """A spawned coroutine; awaiting it gives its result or raises its error."""
+    """A spawned coroutine; awaiting it returns its result or raises its error."""
 
-    def cancel(self) -> object: ...
-    def done(self) -> bool: ...
+    def cancel(self) -> object:
+        """Raise CancelledError where the coroutine waits."""
+
+    def done(self) -> bool:
+        """Return whether the coroutine has ended."""
+
     def __await__(self) -> Generator[Any, Any, Any]: ...
 
 
 class Runtime(ABC):
-    """Time, sleep, spawn, timeout and futures. `realtime` tells whether its clock is the world's."""
+    """Time, sleep, tasks, timeouts and futures.
+
+    Attributes
+    ----------
+    realtime
+        Whether the clock is that of the real world.
+    """
 
     realtime: bool
 
     @abstractmethod
     def time(self) -> float:
-        """Now, in seconds since the epoch."""
+        """Return the time, seconds since the epoch."""
 
     @abstractmethod
     def sleep(self, seconds: float) -> Awaitable[None]:
-        """Wait; at once when seconds <= 0."""
+        """Wait for some seconds; returns at once when they are <= 0."""
 
     @abstractmethod
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
-        """Run a coroutine beside the caller."""
+        """Run a coroutine concurrently with the caller."""
 
     @abstractmethod
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
-        """What is awaited gives; TimeoutError, and it is cancelled, when it takes longer."""
+        """Await something for some seconds at most.
+
+        Returns
+        -------
+        T
+            The result of the awaitable.
+
+        Raises
+        ------
+        TimeoutError
+            It takes longer; it is canceled then.
+        """
 
     @abstractmethod
     def future(self) -> Future[Any]:
-        """A new future of this runtime."""
+        """Return a new future of this runtime."""

@@ -1,4 +1,4 @@
-"""`Event` and `Queue`, written once for every runtime."""
+"""`Event` and `Queue` for every runtime."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ T = TypeVar("T")
 
 
 class Event:
-    """A flag to wait for."""
+    """A flag that coroutines can wait for.
+
+    Parameters
+    ----------
+    runtime
+        The runtime of the coroutines.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -21,9 +27,11 @@ class Event:
         self._waiting: list[Future[None]] = []
 
     def is_set(self) -> bool:
+        """Return whether the flag is set."""
         return self._set
 
     def set(self) -> None:
+        """Set the flag, and resume the coroutines that wait for it."""
         self._set = True
         waiting, self._waiting = self._waiting, []
         for future in waiting:
@@ -31,9 +39,11 @@ class Event:
                 future.set_result(None)
 
     def clear(self) -> None:
+        """Clear the flag."""
         self._set = False
 
     async def wait(self) -> None:
+        """Wait until the flag is set."""
         if not self._set:
             future = self._runtime.future()
             self._waiting.append(future)
@@ -41,7 +51,15 @@ class Event:
 
 
 class Queue(Generic[T]):
-    """First in, first out, with at most `capacity` items."""
+    """A bounded queue, first in first out.
+
+    Parameters
+    ----------
+    runtime
+        The runtime of the coroutines.
+    capacity
+        The number of items at most.
+    """
 
     def __init__(self, runtime: Runtime, capacity: int) -> None:
         self._runtime = runtime
@@ -55,19 +73,19 @@ class Queue(Generic[T]):
     async def put(self, item: T) -> None:
         """Add an item, waiting while the queue is full."""
         while len(self._items) >= self._capacity:
-            await self._change()
+            await self._wait_for_change()
         self._items.append(item)
         self._notify()
 
     async def get(self) -> T:
         """Take the oldest item, waiting while there is none."""
         while not self._items:
-            await self._change()
+            await self._wait_for_change()
         item = self._items.popleft()
         self._notify()
         return item
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
         future = self._runtime.future()
         self._changed.append(future)
         await future

@@ -1,9 +1,9 @@
 """`SimRuntime`: simulated time. Coroutines run on the events of a SimPy environment.
 
-A SimPy process costs two events beside those that it waits for, its start and its end, and a deadline one more. A request is
-a coroutine that waits two or three times, so these would be half of a simulation. Here a task is started, and told of a
-future, in the turn that is running, in the order in which that was asked for, as an asyncio loop would; and all deadlines of
-one length share one event.
+A SimPy process costs two events more than it waits for, its start and its end, and a deadline costs a third. A request is
+a coroutine that waits two or three times, so these events would be half of a simulation. Here a task is started, and resumed
+by a future, within the running turn, in the order of the calls, as an asyncio loop does. All deadlines of one length share
+one event.
 """
 
 from __future__ import annotations
@@ -25,30 +25,45 @@ T = TypeVar("T")
 
 Then = Callable[[Any, Any, "Exception | None"], None]
 
-CLOSE = 1e-9  # seconds: times that are this close are the same
+TIME_TOLERANCE = 1e-9  # seconds; times that are this close are equal
 
 
 class SimRuntime(Runtime):
-    """A SimPy environment. Its clock starts at `epoch` seconds when the environment stands at 0."""
+    """Runs on a SimPy environment.
+
+    Parameters
+    ----------
+    env
+        The environment.
+    epoch
+        The time when the environment's clock is at 0, seconds since the epoch.
+
+    Attributes
+    ----------
+    current
+        The task whose turn it is.
+    """
 
     realtime = False
 
     def __init__(self, env: simpy.Environment, epoch: float = 0.0) -> None:
         self.env = env
         self.epoch = epoch
-        self.current: _SimTask | None = None  # the task whose turn it is
-        self._turn: deque[tuple[Callable[[Any], None], Any]] = deque()  # what is still to be done in this turn
+        self.current: _SimTask | None = None
+        self._turn: deque[tuple[Callable[[Any], None], Any]] = deque()  # calls to come in this turn
         self._running = False
         self._deadlines: dict[float, _Deadlines] = {}
 
     def time(self) -> float:
+        """Return the simulated time, seconds since the epoch."""
         return self.epoch + self.env.now
 
     def sleep(self, seconds: float) -> Awaitable[None]:
+        """Wait for `seconds` of simulated time; needs no event when they are <= 0."""
         return _Sleep(self.env, seconds) if seconds > 0 else _NOTHING
 
     def put_off(self, sleep: Awaitable[None], future: Future[None]) -> None:
-        """Whoever awaits a sleep that is not over awaits a future instead."""
+        """Let the tasks that await a sleep which is not over await a future instead."""
         assert isinstance(sleep, _Sleep)
         assert isinstance(future, _SimFuture)
         for wake in sleep.callbacks:
@@ -57,14 +72,22 @@ class SimRuntime(Runtime):
         sleep.callbacks.clear()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
+        """Run a coroutine as a task, which starts in this turn."""
         task = _SimTask(self, coroutine)
-        self.soon(task.start, None)
+        self.call_soon(task.start, None)
         return task
 
     def begin(self, coroutine: Coroutine[Any, Any, Any], then: Then | None = None, argument: Any = None) -> None:
-        """Run a coroutine at once, as far as it comes without waiting; if it waits, it goes on as a task.
+        """Run a coroutine at once until it first waits; it goes on as a task then.
 
-        then: called when it is over with `argument`, its result and the error that it raised; one of these is None.
+        Parameters
+        ----------
+        coroutine
+            The coroutine.
+        then
+            Called at its end with `argument`, its result and the error that it raised; the one that does not apply is None.
+        argument
+            Passed to `then`.
         """
         task = _SimTask(self, coroutine, then, argument)
         if self._running:
@@ -74,11 +97,12 @@ class SimRuntime(Runtime):
         try:
             task.go_on(coroutine.send, None)
             if self._turn:
-                self._rest()
+                self._run_calls()
         finally:
             self._running = False
 
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
+        """Await with a deadline. Must be called from within a task."""
         task = self.current
         if task is None:
             if asyncio.iscoroutine(awaitable):
@@ -98,33 +122,34 @@ class SimRuntime(Runtime):
             deadline.task = None
 
     def future(self) -> Future[Any]:
+        """Return a new future."""
         return _SimFuture(self)
 
-    def soon(self, do: Callable[[Any], None], argument: Any) -> None:
-        """Have something done in this turn, after what was asked for before."""
-        self._turn.append((do, argument))
+    def call_soon(self, call: Callable[[Any], None], argument: Any) -> None:
+        """Call a function in this turn, after the calls that were requested before."""
+        self._turn.append((call, argument))
         if not self._running:
             simpy.Timeout(self.env, 0.0).callbacks.append(lambda _: self.run(_nothing))
 
-    def run(self, do: Callable[..., None], *arguments: Any) -> None:
-        """A turn: this, and all that it asks for."""
+    def run(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Run a turn: a call, and all calls that it requests."""
         self._running = True
         try:
-            do(*arguments)
+            call(*arguments)
             if self._turn:
-                self._rest()
+                self._run_calls()
         finally:
             self._running = False
 
-    def _rest(self) -> None:
+    def _run_calls(self) -> None:
         turn = self._turn
         while turn:
-            do, argument = turn.popleft()
-            do(argument)
+            call, argument = turn.popleft()
+            call(argument)
 
 
 class _SimTask:
-    """A coroutine on its way. It waits for one thing at a time; whoever else wakes it is too late."""
+    """A running coroutine. It waits for one thing at a time and ignores a late wake-up by another."""
 
     __slots__ = ("_argument", "_awaited", "_coroutine", "_future", "_result", "_runtime", "_then")
 
@@ -140,7 +165,7 @@ class _SimTask:
         self._argument = argument
         self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
         self._awaited: simpy.Event | _SimFuture | None = None
-        self._future: _SimFuture | None = None  # made when somebody waits for the task
+        self._future: _SimFuture | None = None  # made when the task is first awaited
         self._result: Any = None
 
     def start(self, _: Any) -> None:
@@ -151,11 +176,11 @@ class _SimTask:
         return self.throw(asyncio.CancelledError())
 
     def throw(self, error: BaseException) -> bool:
-        """Raise an error where the coroutine waits; False when it is done."""
+        """Raise an error where the coroutine waits; returns False when it has ended."""
         if self._coroutine is None:
             return False
         self._awaited = None
-        self._runtime.soon(self._raise, error)
+        self._runtime.call_soon(self._raise, error)
         return True
 
     def _raise(self, error: BaseException) -> None:
@@ -173,8 +198,8 @@ class _SimTask:
                 self._future.set_result(self._result)
         return self._future.__await__()
 
-    def happened(self, event: simpy.Event) -> None:
-        """A SimPy event: the turn of this task, and of all that it wakes."""
+    def on_event(self, event: simpy.Event) -> None:
+        """Run the turn of this task, and of all that it wakes, after a SimPy event."""
         if event is not self._awaited:
             return
         coroutine = self._coroutine
@@ -189,13 +214,13 @@ class _SimTask:
         self._awaited = future
         future.waiting.append(self)
 
-    def told(self, future: _SimFuture) -> None:
-        """A future is done; the coroutine reads it itself."""
+    def on_future(self, future: _SimFuture) -> None:
+        """Resume after a future; the coroutine reads its value itself."""
         if future is self._awaited and self._coroutine is not None:
             self.go_on(self._coroutine.send, None)
 
     def go_on(self, resume: Callable[[Any], Any], argument: Any) -> None:
-        """Let the coroutine run until it waits again or ends."""
+        """Run the coroutine until it waits again or ends."""
         runtime = self._runtime
         before, runtime.current = runtime.current, self
         try:
@@ -207,14 +232,14 @@ class _SimTask:
             self._result = stop.value
             if self._future is not None:
                 self._future.set_result(stop.value)
-        except BaseException as error:  # noqa: BLE001 - raised to those who wait, or here
+        except BaseException as error:  # noqa: BLE001 - raised where the task is awaited, or here
             self._coroutine = None
             self._fail(error)
         else:
             if awaited.__class__ is _SimFuture:
                 awaited.waiting.append(self)
             else:
-                awaited.callbacks.append(self.happened)
+                awaited.callbacks.append(self.on_event)
         finally:
             runtime.current = before
 
@@ -227,7 +252,7 @@ class _SimTask:
             self._future = _SimFuture(self._runtime)
             self._future.set_exception(error)
         else:
-            raise error  # nobody waits for it: it ends the simulation
+            raise error  # the task is not awaited: the error ends the simulation
 
 
 class _SimFuture:
@@ -253,7 +278,7 @@ class _SimFuture:
             raise RuntimeError("the future is done already")
         self._done = True
         for task in self.waiting:
-            self._runtime.soon(task.told, self)
+            self._runtime.call_soon(task.on_future, self)
         self.waiting.clear()
 
     def done(self) -> bool:
@@ -268,7 +293,7 @@ class _SimFuture:
 
 
 class _Sleep(simpy.Event):
-    """A SimPy timeout that can be awaited, made in half the time."""
+    """A SimPy timeout that can be awaited, made in half the time that `simpy.Timeout` needs."""
 
     _ok = True
     _value = None
@@ -283,7 +308,7 @@ class _Sleep(simpy.Event):
 
 
 class _Nothing:
-    """Await nothing."""
+    """An awaitable that does not wait."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         return
@@ -298,14 +323,14 @@ def _nothing() -> None:
 
 
 class _ExpiredError(BaseException):
-    """A deadline has passed. Only `timeout` catches it: no clean-up on the way may take it for its own failure."""
+    """A deadline has passed. Only `timeout` catches it, and no handler of `Exception` on the way."""
 
     def __init__(self, deadline: _Deadline) -> None:
         self.deadline = deadline
 
 
 class _Deadline:
-    """task: who must be done by then; None when it is."""
+    """A time by which a task must be done; `task` is None when it is."""
 
     __slots__ = ("at", "task")
 
@@ -315,34 +340,34 @@ class _Deadline:
 
 
 class _Deadlines:
-    """All deadlines that are `seconds` away when they are set, so that the first set is the first to pass."""
+    """All deadlines that are `seconds` away when they are set: the first that is set is the first to pass."""
 
     def __init__(self, runtime: SimRuntime, seconds: float) -> None:
         self._runtime = runtime
         self._seconds = seconds
         self._all: deque[_Deadline] = deque()
-        self._armed = False
+        self._scheduled = False
 
     def add(self, task: _SimTask) -> _Deadline:
         deadline = _Deadline(task, self._runtime.env.now + self._seconds)
         self._all.append(deadline)
-        if not self._armed:
-            self._arm(self._seconds)
+        if not self._scheduled:
+            self._schedule(self._seconds)
         return deadline
 
-    def _arm(self, seconds: float) -> None:
-        self._armed = True
+    def _schedule(self, seconds: float) -> None:
+        self._scheduled = True
         event = simpy.Timeout(self._runtime.env, max(seconds, 0.0))
         cast("list[Callable[[simpy.Event], None]]", event.callbacks).append(lambda _: self._runtime.run(self._pass))
 
     def _pass(self) -> None:
-        self._armed = False
+        self._scheduled = False
         waiting, now = self._all, self._runtime.env.now
         while waiting:
             deadline = waiting[0]
             if deadline.task is not None:
-                if deadline.at > now + CLOSE:
-                    self._arm(deadline.at - now)
+                if deadline.at > now + TIME_TOLERANCE:
+                    self._schedule(deadline.at - now)
                     return
                 deadline.task.throw(_ExpiredError(deadline))
             waiting.popleft()

@@ -65,22 +65,24 @@ class Supervisor:
         The runtime on which the tasks run.
     logger
         The logger of the component's package.
+    *tasks
+        The names of the tasks.
 
     Attributes
     ----------
     tasks
-        The status of each task that has ever failed, by its name.
+        The status of each task by its name.
     """
 
-    def __init__(self, runtime: Runtime, logger: logging.Logger) -> None:
-        self.tasks: dict[str, TaskStatus] = {}
+    def __init__(self, runtime: Runtime, logger: logging.Logger, *tasks: str) -> None:
+        self.tasks = {name: TaskStatus() for name in tasks}
         self._runtime = runtime
         self._logger = logger
 
     @property
     def failures(self) -> int:
         """Failed rounds of all tasks since the start."""
-        return sum(status.failures for status in list(self.tasks.values()))
+        return sum(status.failures for status in self.tasks.values())
 
     @property
     def problems(self) -> str:
@@ -89,7 +91,7 @@ class Supervisor:
         return "; ".join(
             f"{name} failed {status.consecutive} times in a row, last at "
             f"{datetime.fromtimestamp(status.failed_at, UTC):%Y-%m-%dT%H:%M:%SZ} ({status.error})"
-            for name, status in list(self.tasks.items())
+            for name, status in self.tasks.items()
             if status.consecutive and now < status.shown_until
         )
 
@@ -134,20 +136,19 @@ class Supervisor:
                 raise
             self._failed(name, error, shown)
             return False
-        if self.tasks:
-            self.succeeded(name)
+        self.succeeded(name)
         return True
 
     def succeeded(self, name: str) -> None:
         """Note a good round, or that the task has nothing left to do."""
-        status = self.tasks.get(name)
-        if status is not None and status.consecutive:
+        status = self.tasks[name]
+        if status.consecutive:
             if status.announced:
                 self._log(logging.INFO, "%s works again after %d failed rounds", name, status.consecutive)
             status.consecutive, status.announced = 0, False
 
     def _failed(self, name: str, error: Exception, shown: float) -> None:
-        status = self.tasks.setdefault(name, TaskStatus())
+        status = self.tasks[name]
         now, kind = self._runtime.time(), type(error).__name__
         status.failures += 1
         status.consecutive += 1

@@ -96,6 +96,7 @@ class InstrumentedStorage(RateLimitStorage):
             meter.durations.observe(max(self.runtime.time() - start, 0.0))
 
     async def open(self) -> Self:
+        """Open the storage."""
         await self.storage.open()
         return self
 
@@ -107,12 +108,14 @@ class InstrumentedStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
+        """Acquire, and observe the age of a hybrid's view."""
         decision = await self._measure("acquire", self.storage.acquire(identifier, limit, cost, now, session))
         if self._ages is not None:
             self._ages.observe(min(decision.view_age, NEVER))
         return decision
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
+        """Acquire several; each counts as an operation, and all as one call."""
         decisions = await self._measure("acquire_many", self.storage.acquire_many(requests), len(requests))
         if self._ages is not None:
             for decision in decisions:
@@ -120,39 +123,51 @@ class InstrumentedStorage(RateLimitStorage):
         return decisions
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
+        """Measure `peek`."""
         return await self._measure("peek", self.storage.peek(identifier, limit, cost, now))
 
     async def reset(self, identifier: str) -> None:
+        """Measure `reset`."""
         await self._measure("reset", self.storage.reset(identifier))
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
+        """Measure `get_state`."""
         return await self._measure("get_state", self.storage.get_state(identifier, name))
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
+        """Measure `set_state`."""
         await self._measure("set_state", self.storage.set_state(identifier, state, ttl, name))
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
+        """Measure `batch_get`."""
         return await self._measure("batch_get", self.storage.batch_get(identifiers), len(identifiers))
 
     async def batch_set(self, operations: Sequence[tuple[str, RateLimitState, float | None]]) -> None:
+        """Measure `batch_set`."""
         await self._measure("batch_set", self.storage.batch_set(operations), len(operations))
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
+        """Measure `increment`."""
         return await self._measure("increment", self.storage.increment(identifier, amount, window))
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        """Measure `observe`."""
         await self._measure("observe", self.storage.observe(identifier, limit, score, now))
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
+        """Measure `charge_many`."""
         return await self._measure("charge_many", self.storage.charge_many(charges), len(charges))
 
     async def health_check(self) -> StorageHealth:
+        """Measure `health_check`."""
         return await self._measure("health_check", self.storage.health_check())
 
     async def cleanup_expired(self) -> int:
+        """Measure `cleanup_expired`."""
         return await self._measure("cleanup_expired", self.storage.cleanup_expired())
 
     async def get_stats(self) -> StorageStats:
+        """Return the storage's statistics; not measured."""
         return await self.storage.get_stats()
 
     async def close(self) -> None:

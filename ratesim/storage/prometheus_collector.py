@@ -101,7 +101,7 @@ class StorageCollector(Collector):
 
 def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series, float]]:
     if isinstance(storage, MemoryStorage | HybridStorage):
-        for task, status in list(storage.supervisor.tasks.items()):  # a copy: the loop's thread may be adding a task
+        for task, status in storage.supervisor.tasks.items():
             yield ("background_failures", storage_type, task), status.failures
     if isinstance(storage, MemoryStorage):
         yield from _memory(storage_type, storage, None)

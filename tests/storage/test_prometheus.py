@@ -279,3 +279,43 @@ def test_who_does_not_use_it_does_not_import_it():
         cwd=Path(ratesim.__file__).parent.parent,
     )
     assert run.stdout == "False\n"
+
+
+async def test_failures_in_the_background_are_counted_by_task_and_make_the_storage_unhealthy(registry, monkeypatch):
+    monkeypatch.setattr(MemoryStorage, "keep_to_limit", refuse)
+    storage = MemoryStorage(MemoryStorageConfig(cleanup_interval=0.005))
+    labels = {"storage_type": "memory", "task": "cleanup"}
+    async with InstrumentedStorage(storage, registry) as instrumented:
+        while not told(registry, "background_failures_total", **labels):
+            await storage.runtime.sleep(0.005)
+        assert not (await instrumented.health_check()).healthy
+        assert (await instrumented.get_stats()).background_failures >= 1
+    failures = (await storage.get_stats()).background_failures
+    assert told(registry, "background_failures_total", **labels) == failures  # it stays when the storage is closed
+
+
+def refuse(_):
+    raise MemoryError("no room to count")
+
+
+async def test_neither_health_nor_logs_hold_a_password(registry, caplog):
+    caplog.set_level("DEBUG", "ratesim")
+    config = RedisStorageConfig(
+        url="redis://user:hunter2@127.0.0.1:1", retries=0, breaker_failures=1, breaker_reset=0.01, command_timeout=2.0
+    )
+    l2 = RedisStorage(config)
+    options = {"sync_interval": 0.01, "sync_jitter": 0.0, "on_store_failure": "fail_open", "max_wait": 2.0}
+    storage = HybridStorage(l2, HybridStorageConfig(**options))
+    await storage.acquire("user", LIMIT)
+    while not told_of_failure(storage):
+        await storage.runtime.sleep(0.005)
+    health = await storage.health_check()
+    assert not health.healthy
+    assert {record.name for record in caplog.records} >= {"ratesim.storage.hybrid.storage", "ratesim.storage.remote.client"}
+    assert "hunter2" not in health.detail + caplog.text
+    storage.kill()
+    await l2.close()
+
+
+def told_of_failure(storage: HybridStorage) -> bool:
+    return "flush failed" in storage.supervisor.problems

@@ -75,7 +75,7 @@ def alerts(scenario: Scenario, storage: str) -> tuple[Alert, ...]:
     if wants.p99 is not None:
         found.append(_slow(of, wants.p99))
     if backend in ("memory", "hybrid"):
-        found.append(_forgets(of, wants.max_over_admission))
+        found += [_forgets(of, wants.max_over_admission), _background(of)]
     if backend != "memory":
         found.append(_breaker(of))
     hybrid = StorageURL.parse(storage).hybrid
@@ -149,6 +149,17 @@ def _forgets(of: str, allowed: float | None) -> Alert:
         "ticket",
         "The memory of the rate limiter is full and forgets live keys",
         f"{meaning} Raise max_entries or memory_limit.",
+    )
+
+
+def _background(of: str) -> Alert:
+    return Alert(
+        "RateLimitStorageBackgroundFails",
+        f"sum by (task) (increase(rate_limit_storage_background_failures_total{{{of}}}[10m])) > 0",
+        "5m",
+        "ticket",
+        "A background task of the storage fails again and again",
+        "The task goes on, and its label names it; the health check and the log of the storage name the error.",
     )
 
 

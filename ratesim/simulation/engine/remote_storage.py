@@ -209,7 +209,7 @@ class SimulatedStorage(RemoteStorage):
             def asked(identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Acquire:
                 return TracedAcquire(identifier, limits, cost, now, consume, plan.request)
 
-            self._asked = asked
+            self._make_acquire = asked
 
     async def cleanup_expired(self) -> int:
         """Expiry belongs to the backing, which drops nothing a decision could need."""

@@ -22,6 +22,8 @@ from ratesim.storage.hybrid.sync_stats import SyncCounters
 
 __all__ = ["LeaseManager"]
 
+RENEWAL, RETURN = "lease renewal", "lease return"  # the names of the background tasks
+
 SOONEST = 0.005  # seconds between two looks for leases that have ended
 RETURNS_SUFFIX = "~back"  # of the node's name in returns, which are a stream apart from its consumption
 
@@ -81,7 +83,7 @@ class LeaseManager:
             lease.spent += cost
             self._counters.spent += cost
             if lease.left < 2.0 * lease.rate * lease.trip and lease.flight is None and time >= lease.denied_until:
-                self._supervisor.start("lease renewal", self._renew, lease)
+                self._supervisor.start(RENEWAL, self._renew, lease)
             return self._numbered(Decision(True, lease.left + lease.beyond, 0.0, max(lease.fresh_at - time, 0.0), limit))
         if now < lease.denied_until and cost >= lease.denied:
             fresh = max(lease.fresh_at - now, 0.0)
@@ -227,7 +229,7 @@ class LeaseManager:
     async def _end_leases(self) -> None:
         """End leases in time while any is out."""
         while self._due and not self._closed:
-            await self._supervisor.attempt("lease return", self._return_due, shown=ONE_OFF_SHOWN)
+            await self._supervisor.attempt(RETURN, self._return_due, shown=ONE_OFF_SHOWN)
             if self._due:
                 await self._runtime.sleep(max(self._due[0][0] - self._runtime.time(), SOONEST))
         self._ending = False

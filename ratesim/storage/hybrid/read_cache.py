@@ -19,6 +19,8 @@ from ratesim.storage.memory.storage import MemoryStorage
 
 __all__ = ["ViewCache"]
 
+REFRESH = "refresh"  # the name of the background task
+
 
 class ViewCache:
     """The records of a node and their views in L1.
@@ -183,7 +185,7 @@ class ViewCache:
         record.young_until = min(record.read_at + self._config.l1_ttl, now + self._config.max_wait)
         if record.flight is None:
             self._counters.refreshes += 1
-            self._supervisor.start("refresh", self._fetch_in_background, record)
+            self._supervisor.start(REFRESH, self._fetch_in_background, record)
 
     async def _fetch_in_background(self, record: ReplicaState) -> None:
         if record.flight is None and (error := await self._fetch(record)) is not None:

@@ -18,11 +18,11 @@ from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, Storag
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
 from ratesim.storage.hybrid.fallback import FallbackPolicy
 from ratesim.storage.hybrid.lease import lease_terms
-from ratesim.storage.hybrid.lease_manager import LeaseManager
+from ratesim.storage.hybrid.lease_manager import RENEWAL, RETURN, LeaseManager
 from ratesim.storage.hybrid.local_decisions import LocalDecider
-from ratesim.storage.hybrid.read_cache import ViewCache
+from ratesim.storage.hybrid.read_cache import REFRESH, ViewCache
 from ratesim.storage.hybrid.sync_stats import SyncCounters, SyncStats
-from ratesim.storage.hybrid.write_behind import WriteBehindQueue
+from ratesim.storage.hybrid.write_behind import FLUSH, WriteBehindQueue
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.remote.storage import RemoteStorage
 
@@ -80,7 +80,7 @@ class HybridStorage(RateLimitStorage):
         self.l1 = MemoryStorage(l1_config, self.runtime, sequence)
         self.l2 = l2
         self.counters = counters = SyncCounters()
-        self.supervisor = supervisor = Supervisor(self.runtime, logger)
+        self.supervisor = supervisor = Supervisor(self.runtime, logger, FLUSH, REFRESH, RENEWAL, RETURN)
         self._views = ViewCache(self.l1, l2, config, self.runtime, counters, supervisor)
         self._write_behind = WriteBehindQueue(self.l1, l2, config, self.runtime, counters, supervisor, rng, self._views)
         self._leases = LeaseManager(l2, config, self.runtime, counters, supervisor, sequence)
@@ -109,6 +109,7 @@ class HybridStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
+        """Decide by the consistency policy, in L1, in L2 or on a lease."""
         if now is None:
             now = self._time()
         decision = self.acquire_nowait(identifier, limit, cost, now)
@@ -212,6 +213,7 @@ class HybridStorage(RateLimitStorage):
         return self._fallback.decision(allowed, limits[0])
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
+        """Answer what `acquire` would, on the view or in L2 as the consistency policy says."""
         now = self.runtime.time() if now is None else now
         limits = as_limits(limit)
         if self.config.consistency == "strong":
@@ -226,6 +228,7 @@ class HybridStorage(RateLimitStorage):
     # -- the rest of the interface ------------------------------------------------------------------------------------
 
     async def reset(self, identifier: str) -> None:
+        """Drop the identifier in L2 and at this node, its unsent consumption and leases included."""
         self._drop(identifier)
         await self.l2.reset(identifier)
         await self.l1.reset(identifier)
@@ -246,11 +249,13 @@ class HybridStorage(RateLimitStorage):
         return await self.l1.get_state(identifier, name)
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
+        """Replace the state in L2 and at this node; unsent consumption of it is dropped."""
         self._drop(identifier, name)
         await self.l2.set_state(identifier, state, ttl, name)
         await self.l1.set_state(identifier, state, ttl, name)
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
+        """Add to a counter in L2."""
         return await self.l2.increment(identifier, amount, window)
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
@@ -262,6 +267,7 @@ class HybridStorage(RateLimitStorage):
         self.l1.observe_nowait(identifier, seen, score, now)
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
+        """Apply charges in L2, and update the views of this node."""
         states = await self.l2.charge_many(charges)
         for charge, state in zip(charges, states, strict=True):
             record = self._views.find(charge.identifier, charge.limit.name)
@@ -277,6 +283,7 @@ class HybridStorage(RateLimitStorage):
         return StorageHealth(False, health.latency, f"{health.detail}; {problems}" if health.detail else problems)
 
     async def cleanup_expired(self) -> int:
+        """Drop expired entries of L1 and L2."""
         dropped = await self.l1.cleanup_expired()
         self._views.forget_expired()
         return dropped + await self.l2.cleanup_expired()

@@ -43,6 +43,7 @@ __all__ = ["MemoryStorage"]
 
 logger = logging.getLogger(__name__)
 
+CLEANUP, SYNC, SNAPSHOT = "cleanup", "journal sync", "journal snapshot"  # the names of the background tasks
 MOST_LIMITS = 4096  # whose deciding functions are kept
 
 
@@ -69,7 +70,9 @@ class MemoryStorage(RateLimitStorage):
         self._deciders: dict[Limit, DecideFn] = {}
         self.recovered = ""  # what `open` found on the disk
         self._journal_writer: JournalWriter | None = None
-        self.supervisor = Supervisor(self.runtime, logger)
+        self.supervisor = Supervisor(
+            self.runtime, logger, CLEANUP, *((SYNC, SNAPSHOT) if self.config.persist_to_disk else ())
+        )
         self._upkeep: list[Task] = []
 
     @property
@@ -91,9 +94,9 @@ class MemoryStorage(RateLimitStorage):
             self._journal_writer = self._entries.change_log = keeper
             self._deciders.clear()  # those made before write to no journal
         config, every = self.config, self.supervisor.every
-        self._upkeep = [self.runtime.spawn(every(config.cleanup_interval, "cleanup", self._drop_all_expired))]
+        self._upkeep = [self.runtime.spawn(every(config.cleanup_interval, CLEANUP, self._drop_all_expired))]
         if self._journal_writer is not None:
-            self._upkeep.append(self.runtime.spawn(every(config.fsync_interval, "journal sync", self._sync_journal)))
+            self._upkeep.append(self.runtime.spawn(every(config.fsync_interval, SYNC, self._sync_journal)))
         return self
 
     def _recover(self, keeper: JournalWriter) -> None:
@@ -314,7 +317,7 @@ class MemoryStorage(RateLimitStorage):
         assert keeper is not None
         await run_blocking(self.runtime, keeper.journal.sync)
         if keeper.journal.needs_snapshot:
-            await self.supervisor.attempt("journal snapshot", keeper.snapshot, self.runtime)
+            await self.supervisor.attempt(SNAPSHOT, keeper.snapshot, self.runtime)
 
     async def _drop_all_expired(self) -> None:
         """Drop expired entries in slices, so that no decision waits for more than one of them."""

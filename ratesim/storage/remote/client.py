@@ -1,12 +1,13 @@
-"""`Client`: what sits between a decision and a server. One layer over any driver, live or simulated.
+"""`Client`: coalescing, timeouts, retries and a circuit breaker over any driver, live or simulated.
 
-It sends at once while a connection is free. While all are busy, operations wait and then travel together (coalescing); a
-batch that takes too long is given up (timeout); what may be repeated is tried again with backoff and jitter (retry); and a
-server that keeps failing is left alone for a while (circuit breaker).
+An operation is sent at once while a connection is free. While all connections are busy, operations wait and then travel
+together (coalescing). A batch that takes too long is given up (timeout). Operations that may be repeated are tried again
+with backoff and jitter (retry). A server that keeps failing is left alone for a while (circuit breaker).
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -20,13 +21,36 @@ from ratesim.storage.remote.operations import Driver, Operation
 
 __all__ = ["Client"]
 
+logger = logging.getLogger(__name__)
+
 # Of 1, 2, 3, 5 and 10, the best at all loads in simulation: 1 is a tenth faster at 60 % of what the client can carry, and
 # needs four times as long at 85 %; live, the batches of 1 are seen as well (128, 70, 1, 1, 1, 1, 1, 1, 1, 1, 128, ...).
 SHARES = 3
 
 
 class Client:
-    """Sends operations through a driver. `rng` draws the jitter of retries."""
+    """Sends operations through a driver.
+
+    Parameters
+    ----------
+    driver
+        Carries out batches.
+    runtime
+        Time and tasks.
+    config
+        Connections, batches, timeouts, retries and the breaker.
+    rng
+        Draws the jitter of retries.
+
+    Attributes
+    ----------
+    operations
+        Operations sent.
+    batches
+        Batches sent, retries included.
+    errors
+        Failed batches and operations that were not sent, by the class of the error.
+    """
 
     def __init__(
         self, driver: Driver, runtime: Runtime, config: ClientConfig, rng: np.random.Generator | None = None
@@ -45,22 +69,30 @@ class Client:
         self._open_until = 0.0
 
     def kill(self) -> None:
-        """Stop at once, as a crash of the process would: what was sent is sent, and nothing else will be."""
-        self.driver = _Gone()
+        """Stop at once, as a crash of the process would: nothing is sent any more."""
+        self.driver = _DeadDriver()
         waiting, self._waiting = self._waiting, deque()
         for _, future in waiting:
             if not future.done():
-                future.set_exception(StorageConnectionError("its process is gone", sent=False))
+                future.set_exception(StorageConnectionError("its process was killed", sent=False))
 
     @property
     def breaker(self) -> str:
-        """closed (all is well), open (nothing is sent) or half-open (the next operation probes)."""
+        """The circuit breaker: closed (normal), open (nothing is sent) or half-open (the next operation probes)."""
         if self._failures < self.config.breaker_failures:
             return "closed"
         return "open" if self.runtime.time() < self._open_until else "half-open"
 
     async def submit(self, operation: Operation) -> Any:
-        """The answer to one operation."""
+        """Send one operation and return its answer.
+
+        Raises
+        ------
+        CapacityError
+            `max_waiting` operations wait already.
+        StorageError
+            The server did not answer, or answered an error.
+        """
         if self._free and not self._waiting:
             self._free -= 1
             try:
@@ -75,12 +107,18 @@ class Client:
         return await future
 
     async def submit_all(self, operations: Sequence[Operation]) -> list[Any]:
-        """The answers to several operations, sent in as few batches as `max_batch` allows, in order."""
+        """Send several operations in as few batches as `max_batch` allows; returns their answers in order.
+
+        Raises
+        ------
+        StorageError
+            Of the first operation that failed.
+        """
         answers: list[Any] = []
         for first in range(0, len(operations), self.config.max_batch):
             batch = operations[first : first + self.config.max_batch]
             while not self._free:
-                await self._turn()
+                await self._wait_for_connection()
             self._free -= 1
             try:
                 answers += await self._send(batch)
@@ -88,14 +126,14 @@ class Client:
                 self._release()
         return [_raise_or_return(answer) for answer in answers]
 
-    async def _turn(self) -> None:
-        # Wait for a connection by queueing behind everybody else; an operation of no effect marks the place.
+    async def _wait_for_connection(self) -> None:
+        # Wait in the queue of operations; an operation of no effect marks the place.
         future: Future[Any] = self.runtime.future()
-        self._waiting.append((_TURN, future))
+        self._waiting.append((_PLACE, future))
         await future
 
     def _release(self) -> None:
-        while self._waiting and self._waiting[0][0] is _TURN:
+        while self._waiting and self._waiting[0][0] is _PLACE:
             _, future = self._waiting.popleft()
             if not future.done():
                 self._free += 1
@@ -104,13 +142,13 @@ class Client:
         if not self._waiting:
             self._free += 1
             return
-        # A connection takes a share of what waits. If the first to be free took all, it would be away for long, the others
-        # would carry one operation each, and most of the time would go to the fixed cost of small batches.
+        # A connection takes a share of the waiting operations. If the first free one took all, it would be busy for long,
+        # the others would carry one operation each, and most of the time would go to the fixed cost of small batches.
         share = min(self.config.max_batch, -(-len(self._waiting) // min(self.config.pool_size, SHARES)))
         batch: list[tuple[Operation, Future[Any]]] = []
-        while self._waiting and len(batch) < share and self._waiting[0][0] is not _TURN:
+        while self._waiting and len(batch) < share and self._waiting[0][0] is not _PLACE:
             operation, future = self._waiting.popleft()
-            if not future.done():  # done already: whoever waited was cancelled
+            if not future.done():  # done already: the caller was canceled
                 batch.append((operation, future))
         if batch:
             self.runtime.spawn(self._send_waiting(batch))
@@ -118,7 +156,7 @@ class Client:
             self._free += 1
 
     async def _send_waiting(self, batch: list[tuple[Operation, Future[Any]]]) -> None:
-        # Whatever happens, everybody who waits is told: an error that is not a storage's is a defect, and theirs to see.
+        # Every waiting caller gets an answer or an error. An error that is no StorageError is a defect, raised to them.
         try:
             answers = await self._send([operation for operation, _ in batch])
         except Exception as error:  # noqa: BLE001
@@ -151,18 +189,29 @@ class Client:
                 failure = error
                 sent = error.sent
             else:
-                self._failures = 0
+                if self._failures:
+                    self._on_recovery()
                 return answers
-            again = not sent or all(operation.repeatable for operation in batch)
-            self._failures += 1
-            if self._failures >= self.config.breaker_failures:
-                self._open_until = self.runtime.time() + self.config.breaker_reset
-            self._count(failure)
-            if not again or attempt >= self.config.retries:
+            repeatable = not sent or all(operation.repeatable for operation in batch)
+            self._on_failure(failure)
+            if not repeatable or attempt >= self.config.retries:
                 raise failure
             longest = min(self.config.retry_cap, self.config.retry_base * 2.0**attempt)
             await self.runtime.sleep(float(self._rng.random()) * longest)
             attempt += 1
+
+    def _on_failure(self, error: StorageError) -> None:
+        self._failures += 1
+        if self._failures == self.config.breaker_failures and self.runtime.realtime:
+            logger.warning("circuit breaker opened after %d failures in a row: %s", self._failures, error)
+        if self._failures >= self.config.breaker_failures:
+            self._open_until = self.runtime.time() + self.config.breaker_reset
+        self._count(error)
+
+    def _on_recovery(self) -> None:
+        if self._failures >= self.config.breaker_failures and self.runtime.realtime:
+            logger.info("circuit breaker closed after %d failures in a row", self._failures)
+        self._failures = 0
 
     def _count(self, error: StorageError) -> StorageError:
         kind = type(error).__name__
@@ -170,17 +219,17 @@ class Client:
         return error
 
 
-class _Gone:
-    """The driver of a process that is no more."""
+class _DeadDriver:
+    """The driver of a process that was killed."""
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
-        raise StorageConnectionError("its process is gone", sent=False)
+        raise StorageConnectionError("its process was killed", sent=False)
 
     async def close(self) -> None:
-        """It holds nothing."""
+        """Do nothing: no connection is held."""
 
 
-_TURN = Operation()
+_PLACE = Operation()
 
 
 def _raise_or_return(answer: Any) -> Any:

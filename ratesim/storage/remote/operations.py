@@ -1,4 +1,4 @@
-"""What a client asks of a server: the operations that travel in a batch from `Client` to a `Driver`."""
+"""The operations that travel in batches from a `Client` to a `Driver`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ __all__ = ["Acquire", "Apply", "Driver", "Get", "Increment", "Observe", "Operati
 
 
 class Operation(msgspec.Struct, frozen=True, gc=False):
-    """`repeatable`: carrying it out twice means the same as once, so a client may try again after a timeout."""
+    """A request to a server.
+
+    Attributes
+    ----------
+    repeatable
+        Whether carrying it out twice has the effect of once, so that a client may try again after a timeout.
+    """
 
     repeatable: ClassVar[bool] = True
 
 
 class Acquire(Operation, frozen=True, gc=False):
-    """Answers a Decision. consume=False peeks."""
+    """Acquire a cost, or peek where `consume` is False; answers a Decision."""
 
     repeatable: ClassVar[bool] = False
 
@@ -33,7 +39,7 @@ class Acquire(Operation, frozen=True, gc=False):
 
 
 class Observe(Operation, frozen=True, gc=False):
-    """Answers None. The limits are those that learn."""
+    """Pass a score to the limits, all of which adapt to scores; answers None."""
 
     repeatable: ClassVar[bool] = False
 
@@ -44,13 +50,13 @@ class Observe(Operation, frozen=True, gc=False):
 
 
 class Apply(Operation, frozen=True, gc=False):
-    """Answers the merged RateLimitState."""
+    """Apply a charge; answers the merged RateLimitState."""
 
     charge: Charge
 
 
 class Get(Operation, frozen=True, gc=False):
-    """Answers a RateLimitState, or None."""
+    """Read a state; answers a RateLimitState, or None."""
 
     identifier: str
     name: str
@@ -58,7 +64,7 @@ class Get(Operation, frozen=True, gc=False):
 
 
 class Put(Operation, frozen=True, gc=False):
-    """Answers None."""
+    """Replace a state; answers None."""
 
     identifier: str
     name: str
@@ -68,7 +74,7 @@ class Put(Operation, frozen=True, gc=False):
 
 
 class Increment(Operation, frozen=True, gc=False):
-    """Answers the count."""
+    """Add to a counter; answers the count."""
 
     repeatable: ClassVar[bool] = False
 
@@ -79,19 +85,27 @@ class Increment(Operation, frozen=True, gc=False):
 
 
 class Reset(Operation, frozen=True, gc=False):
-    """Answers None."""
+    """Drop all states and counters of an identifier; answers None."""
 
     identifier: str
 
 
 class Driver(Protocol):
-    """The one verb that a server must offer. Live it is redis-py or psycopg; simulated, a network and a queue."""
+    """The interface of a server: live it is implemented by redis-py or psycopg, simulated by a network and a queue."""
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
-        """Carry out a batch; the answers in the same order, an operation that failed alone answers its StorageError.
+        """Carry out a batch.
 
-        Raises StorageConnectionError, or another StorageError, when the batch as a whole failed.
+        Returns
+        -------
+        list of object
+            The answers in the order of the batch; of an operation that failed alone, its StorageError.
+
+        Raises
+        ------
+        StorageError
+            The batch as a whole failed; a StorageConnectionError where the server was not reached.
         """
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""

@@ -1,7 +1,7 @@
-"""`SimulatedStorage`: a storage whose state lives in a server, reached through a client and a driver.
+"""`RemoteStorage`: a storage whose state lives in a server, reached through a client and a driver.
 
-Redis, PostgreSQL and the simulated remote storage are this class with a driver each, so what the client does to a request
-is the same code in a simulation and live.
+Redis, PostgreSQL and the simulated storage are this class with a driver each, so a simulation and a service run the same
+client code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,19 @@ from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Ob
 
 __all__ = ["RemoteStorage"]
 
-MOST_LIMITS = 4096  # that are remembered as checked
+MAX_CHECKED = 4096  # limits that are remembered as checked
 
 
 class RemoteStorage(RateLimitStorage):
-    """Turns the storage interface into operations for a client."""
+    """Turns the verbs of a storage into operations for a client.
+
+    Parameters
+    ----------
+    client
+        Sends the operations.
+    runtime
+        The clock of requests that bring no time.
+    """
 
     def __init__(self, client: Client, runtime: Runtime) -> None:
         self.client = client
@@ -40,17 +48,19 @@ class RemoteStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Coroutine[Any, Any, Decision]:
-        # No coroutine of its own: it would be a twentieth of a simulated request.
+        """Acquire at the server. It is no coroutine function: another coroutine costs 1/20 of a simulated request."""
         return self.client.submit(self._acquire(identifier, limit, cost, now, True))
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
+        """Acquire several in as few batches as possible; the decisions are in order."""
         return await self.client.submit_all([self._acquire(r.identifier, r.limit, r.cost, r.now, True) for r in requests])
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
+        """Peek at the server."""
         decision: Decision = await self.client.submit(self._acquire(identifier, limit, cost, now, False))
         return decision
 
-    _asked: Callable[[str, tuple[Limit, ...], float, float, bool], Acquire] = staticmethod(Acquire)
+    _make_acquire: Callable[[str, tuple[Limit, ...], float, float, bool], Acquire] = staticmethod(Acquire)
 
     def _acquire(self, identifier: str, limit: Limits, cost: float, now: float | None, consume: bool) -> Acquire:
         limits = self._checked.get(limit) if type(limit) is Limit else None
@@ -58,40 +68,46 @@ class RemoteStorage(RateLimitStorage):
             limits = self._check(limit)
         if cost != 1.0:
             cost = check_cost(cost)
-        return self._asked(identifier, limits, cost, self.runtime.time() if now is None else now, consume)
+        return self._make_acquire(identifier, limits, cost, self.runtime.time() if now is None else now, consume)
 
     def _check(self, limit: Limits) -> tuple[Limit, ...]:
-        """The limits as a tuple; one that makes no sense is the caller's error, before anything is sent."""
+        """Return the limits as a tuple; InvalidLimitError for an invalid one, before anything is sent."""
         limits = as_limits(limit)
         for each in limits:
             bind(each)
         if type(limit) is Limit:
-            if len(self._checked) >= MOST_LIMITS:
+            if len(self._checked) >= MAX_CHECKED:
                 self._checked.clear()
             self._checked[limit] = limits
         return limits
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        """Pass a score to the limits that adapt, at the server."""
         limits = adaptive_limits(limit, score)
         await self.client.submit(Observe(identifier, limits, float(score), self.runtime.time() if now is None else now))
 
     async def reset(self, identifier: str) -> None:
+        """Drop the identifier at the server."""
         await self.client.submit(Reset(identifier))
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
+        """Read a state from the server."""
         state: RateLimitState | None = await self.client.submit(Get(identifier, name, self.runtime.time()))
         return state
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
-        state.algorithm_data.values()  # damaged states are refused here, not stored
+        """Replace a state at the server."""
+        state.algorithm_data.values()  # raises SerializationError for a damaged state, before it is stored
         await self.client.submit(Put(identifier, name, state, self.runtime.time(), DEFAULT_TTL if ttl is None else ttl))
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
+        """Read several states in as few batches as possible."""
         now = self.runtime.time()
         states = await self.client.submit_all([Get(identifier, "", now) for identifier in identifiers])
         return list(zip(identifiers, states, strict=True))
 
     async def batch_set(self, operations: Sequence[tuple[str, RateLimitState, float | None]]) -> None:
+        """Replace several states in as few batches as possible."""
         now = self.runtime.time()
         for _, state, _ in operations:
             state.algorithm_data.values()
@@ -100,14 +116,17 @@ class RemoteStorage(RateLimitStorage):
         )
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
+        """Add to a counter at the server."""
         check_window(amount, window)
         count: int = await self.client.submit(Increment(identifier, amount, window, self.runtime.time()))
         return count
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
+        """Apply several charges in as few batches as possible."""
         return await self.client.submit_all([Apply(charge) for charge in charges])
 
     async def health_check(self) -> StorageHealth:
+        """Read a state that does not exist, and measure the round trip."""
         start = self.runtime.time()
         try:
             await self.client.submit(Get("ratesim:health", "", start))
@@ -116,9 +135,11 @@ class RemoteStorage(RateLimitStorage):
         return StorageHealth(True, self.runtime.time() - start)
 
     async def open(self) -> Self:
+        """Do nothing; connections are opened on first use."""
         return self
 
     async def close(self) -> None:
+        """Close the connections."""
         if not self._closed:
             self._closed = True
             await self.client.driver.close()

@@ -146,16 +146,17 @@ def test_where_a_decision_cannot_wait_for_the_store_one_in_a_hundred_may():
 @pytest.mark.parametrize(
     ("storage", "only"),
     [
-        (MEMORY, {"Slow", "Forgets"}),
+        (MEMORY, {"Slow", "Forgets", "BackgroundFails"}),
         (REDIS, {"Errors", "Slow", "BreakerOpen"}),
         (POSTGRES, {"Errors", "Slow", "BreakerOpen"}),
-        (LEASE, {"Errors", "Slow", "Forgets", "BreakerOpen", "Alone"}),
+        (LEASE, {"Errors", "Slow", "Forgets", "BackgroundFails", "BreakerOpen", "Alone"}),
         (
             HYBRID,
             {
                 "Errors",
                 "Slow",
                 "Forgets",
+                "BackgroundFails",
                 "BreakerOpen",
                 "Alone",
                 "MissesOften",
