@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Ask", "Competitor", "competitors", "installed"]
+__all__ = ["Ask", "Competitor", "competitors", "is_installed"]
 
 Ask = Callable[[str], object]
 
@@ -18,7 +18,7 @@ class Competitor(NamedTuple):
     make: Callable[[], Ask]
 
 
-def installed() -> bool:
+def is_installed() -> bool:
     """Whether the peers are here."""
     return all(importlib.util.find_spec(name) for name in ("limits", "throttled", "pyrate_limiter"))
 

@@ -16,7 +16,7 @@ from ratesim.runtime import AsyncioRuntime, Runtime, SimRuntime
 from ratesim.state import RateLimitState
 from ratesim.storage import Charge, HybridStorage, HybridStorageConfig, MemoryStorage, MemoryStorageConfig, RateLimitStorage
 
-__all__ = ["gathered", "operations_per_request", "section", "speed"]
+__all__ = ["decision_rates", "expected_flushes", "operations_per_request", "section"]
 
 ROUNDS = 7
 REQUESTS = 20_000
@@ -35,22 +35,22 @@ def section() -> list[str]:
     ]
     for algorithm in ALGORITHMS:
         for simulated in (False, True):
-            near, hybrid = speed(algorithm, simulated)
+            near, hybrid = decision_rates(algorithm, simulated)
             runtime = "simpy" if simulated else "asyncio"
             lines.append(f"  {algorithm:<16}  {runtime:<9}  {near:>10,.0f}  {hybrid:>10,.0f}  {hybrid / near:>6.2f}")
     lines += ["", "hybrid, operations at L2 per request, m Poisson requests of a key at a node and interval"]
     lines.append("  " + "  ".join([f"{'m':>6}", f"{'measured':>9}", "(1 - e^-m) / m"]))
     for m in PER_INTERVAL:
-        lines.append(f"  {m:>6g}  {operations_per_request(m):>9.4f}  {gathered(m):>14.4f}")
+        lines.append(f"  {m:>6g}  {operations_per_request(m):>9.4f}  {expected_flushes(m):>14.4f}")
     return lines
 
 
-def gathered(m: float) -> float:
+def expected_flushes(m: float) -> float:
     """Flushes per request where all of an interval travel together: an interval has one unless it has no request."""
     return -math.expm1(-m) / m
 
 
-def speed(algorithm: str, simulated: bool) -> tuple[float, float]:
+def decision_rates(algorithm: str, simulated: bool) -> tuple[float, float]:
     """Decisions per second of memory and of a hybrid before it, in turns, so that both meet the same noise."""
     limit, keys = Limit(1e9, 60.0, algorithm), [f"key {i}" for i in range(KEYS)]
     runtime: Runtime = SimRuntime(simpy.Environment(), EPOCH) if simulated else AsyncioRuntime()
@@ -82,7 +82,7 @@ def speed(algorithm: str, simulated: bool) -> tuple[float, float]:
     return near, far
 
 
-class _Counting(MemoryStorage):
+class _CountingStorage(MemoryStorage):
     """An L2 that counts what it is asked."""
 
     operations = 0
@@ -95,7 +95,7 @@ class _Counting(MemoryStorage):
 def operations_per_request(m: float, requests: int = 20_000, seed: int = 1) -> float:
     """Operations at L2 per request, simulated, reads of a key's first view left out."""
     runtime = SimRuntime(simpy.Environment(), EPOCH)
-    l2 = _Counting(runtime=runtime)
+    l2 = _CountingStorage(runtime=runtime)
     config = HybridStorageConfig(sync_interval=1.0, l1_ttl=1e9)
     hybrid, limit = HybridStorage(l2, config, runtime, np.random.default_rng(seed)), Limit(1e9, 1e6, "fixed_window")
     gaps = np.random.default_rng([seed, 1]).exponential(1.0 / m, requests).tolist()

@@ -15,7 +15,7 @@ from math import inf
 import numpy as np
 
 from ratesim.algorithms import names
-from ratesim.benchmarks.competitors import Ask, Competitor, competitors, installed
+from ratesim.benchmarks.competitors import Ask, Competitor, competitors, is_installed
 from ratesim.limit import Limit
 from ratesim.storage import MemoryStorage, MemoryStorageConfig
 from traffic import Zipf
@@ -63,7 +63,7 @@ def _ask_all(ask: Ask, users: Iterable[str]) -> None:
 def _rates() -> list[str]:
     rng = np.random.default_rng(1)
     users = [f"user:{key}" for key in Zipf(KEYS, 1.0).draw(DECISIONS, rng).tolist()]
-    others = competitors(KEYS) if installed() else {}
+    others = competitors(KEYS) if is_installed() else {}
     lines = [f"MemoryStorage.acquire, {DECISIONS:,} decisions over {KEYS:,} zipf keys, 100/minute; decisions/s"]
     for algorithm in names():
         limit = Limit(100, 60.0, algorithm)
@@ -115,7 +115,7 @@ def _bytes() -> list[str]:
     lines = ["bytes per key, asked once, without the names (tracemalloc)"]
     for keys, algorithms in ((MANY, ("token_bucket",)), (MANY // 10, names())):
         users = [f"user:{key}" for key in range(keys)]
-        others = competitors(keys) if installed() else {}
+        others = competitors(keys) if is_installed() else {}
         lines.append(f"  {keys:,} keys")
         for algorithm in algorithms:
             limit = Limit(100, 60.0, algorithm)
@@ -152,7 +152,7 @@ def _many_keys() -> list[str]:
     asking: dict[str, dict[int, Callable[[Sequence[str]], object]]] = {
         "ratesim": {keys: partial(_acquire_all, storage, limit) for keys, storage in storages.items()}
     }
-    if installed():
+    if is_installed():
         made = {keys: {peer.name: peer.make() for peer in competitors(keys)["token_bucket"]} for keys in users}
         for name in made[FEW]:
             asking[name] = {keys: partial(_ask_all, made[keys][name]) for keys in users}

@@ -51,7 +51,7 @@ print((time.process_time() - start) / len(trace), peak / (2**30 if sys.platform 
 """
 
 
-def scenario_of(requests: int, nodes: int, rate: float) -> Scenario:
+def poisson_scenario(requests: int, nodes: int, rate: float) -> Scenario:
     """Poisson arrivals of `rate` requests/s on 1000 zipf keys, of which a limit denies some."""
     return Scenario.of(
         {
@@ -110,7 +110,7 @@ def _speed() -> list[str]:
 
 
 def _played(rate: float) -> tuple[Scenario, Trace]:
-    scenario = scenario_of(1_000_000, 8, rate)
+    scenario = poisson_scenario(1_000_000, 8, rate)
     return scenario, scenario.trace()
 
 
@@ -150,7 +150,7 @@ def _bare_acquires(scenario: Scenario, trace: Trace) -> None:
 
 
 def _workers() -> list[str]:
-    scenario = scenario_of(200_000, 8, PER_SECOND)
+    scenario = poisson_scenario(200_000, 8, PER_SECOND)
     ratios, seeds = [], range(8)
     for _ in range(ROUNDS):
         took = []

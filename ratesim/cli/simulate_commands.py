@@ -116,7 +116,7 @@ def sweep(
     sweeps as well.
     """
     from ratesim.cli.sweep_output import check_target, sweep_into
-    from ratesim.simulation.scenario.grid import seeds_of
+    from ratesim.simulation.scenario.grid import parse_seeds
 
     check_target(out)
     question = with_round_trip(scenario, rtt)
@@ -131,7 +131,7 @@ def sweep(
         out,
         question,
         chosen or None,
-        seeds=seeds_of(seeds) if seeds is not None else runs,
+        seeds=parse_seeds(seeds) if seeds is not None else runs,
         varied=varied or (),
         until=until,
         budget=budget,

@@ -48,10 +48,10 @@ def sweep_into(
     from ratesim.simulation.experiments.replicate import replicate
     from ratesim.simulation.experiments.result_store import delete
     from ratesim.simulation.experiments.sweep import sweep
-    from ratesim.simulation.scenario.grid import grid_of
+    from ratesim.simulation.scenario.grid import parse_grid
 
     folder = out.with_name(f"{out.name}.runs") if out.suffix else out
-    grid = grid_of(varied)
+    grid = parse_grid(varied)
     said = ""
     if until is None:
         results = sweep(

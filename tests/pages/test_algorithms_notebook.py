@@ -10,7 +10,7 @@ import pytest
 from ratesim.algorithms import names
 from ratesim.pages.algorithms import cells
 from ratesim.pages.algorithms.analysis import choices
-from ratesim.simulation.analysis.algorithm_comparison import Standing
+from ratesim.simulation.analysis.algorithm_comparison import AlgorithmSummary
 
 SMALL = {"limit": "20/minute", "seed": 3, "keys": 30, "requests": 20_000, "sources": 2_000}
 NOTEBOOK = "algorithms.ipynb"
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_decisions(found):
 
 def standing(**changed):
     plain = {"worst_period": 2.0, "worst_tenth": 1.0, "off": 0.1, "after_pause": 1.0, "alike": (), "bytes_once": 300.0}
-    return Standing(**{**plain, "bytes_full": 300.0, "seconds": 2e-6, "time_ratio": 1.0, **changed})
+    return AlgorithmSummary(**{**plain, "bytes_full": 300.0, "seconds": 2e-6, "time_ratio": 1.0, **changed})
 
 
 def test_the_advice_follows_the_numbers_and_not_the_names():

@@ -10,7 +10,7 @@ from ratesim.formatting import format_bytes, format_percent, format_seconds
 from ratesim.limit import Limit
 
 if TYPE_CHECKING:
-    from ratesim.simulation.analysis.algorithm_comparison import Standing
+    from ratesim.simulation.analysis.algorithm_comparison import AlgorithmSummary
 
 __all__ = ["TWICE", "choices", "kept", "listed"]
 
@@ -21,7 +21,7 @@ AS_FAST = 1.15  # times the least: what is measured of a decision varies by as m
 TWICE = 1.9
 
 
-def choices(standings: Mapping[str, Standing]) -> dict[str, list[str]]:
+def choices(standings: Mapping[str, AlgorithmSummary]) -> dict[str, list[str]]:
     """For each algorithm that is worth choosing, the best first, when; worked out from the numbers."""
     found: dict[str, list[str]] = {}
 
@@ -67,7 +67,7 @@ def choices(standings: Mapping[str, Standing]) -> dict[str, list[str]]:
     return found
 
 
-def kept(standings: Mapping[str, Standing]) -> dict[str, Standing]:
+def kept(standings: Mapping[str, AlgorithmSummary]) -> dict[str, AlgorithmSummary]:
     """Those that never admitted more than the limit in any period."""
     return {name: it for name, it in standings.items() if it.worst_period <= KEPT}
 

@@ -29,7 +29,7 @@ from ratesim.pages.repro_command import repro_command
 from ratesim.pages.style import to_svg
 from ratesim.simulation.analysis.algorithm_comparison import (
     EDGE,
-    Standing,
+    AlgorithmSummary,
     admitted_around,
     compare,
     measure,
@@ -77,7 +77,7 @@ class Comparison:
     seed: int
     traces: dict[str, Trace]
     rows: pd.DataFrame
-    standings: dict[str, Standing]
+    standings: dict[str, AlgorithmSummary]
     ours: TwoWindow
     curve: tuple[TwoWindow, ...]
     real: TwoWindow

@@ -22,7 +22,7 @@ from ratesim.pages.style import INK, STYLE
 
 if TYPE_CHECKING:
     from ratesim.limit import Limit
-    from ratesim.simulation.analysis.algorithm_comparison import Standing
+    from ratesim.simulation.analysis.algorithm_comparison import AlgorithmSummary
     from ratesim.simulation.analysis.two_window_error import TwoWindow
 
 __all__ = [
@@ -106,7 +106,7 @@ def after_a_pause(curves: Mapping[str, Curve], period: float, limit: float, burs
     return figure, f"{title}, a burst being {burst:g} times the limit. Admitted in three periods: {told}."
 
 
-def worst_windows(standings: Mapping[str, Standing], limit: Limit) -> tuple[Figure, str]:
+def worst_windows(standings: Mapping[str, AlgorithmSummary], limit: Limit) -> tuple[Figure, str]:
     """The most that each algorithm admitted one key in a tenth of a period and in a period, multiples of the limit."""
     tenth = {name: each.worst_tenth for name, each in standings.items()}
     whole = {name: each.worst_period for name, each in standings.items()}
@@ -128,7 +128,7 @@ def worst_windows(standings: Mapping[str, Standing], limit: Limit) -> tuple[Figu
     return figure, f"{title}. Worst tenth of a period and worst period, multiples of the limit: {told}."
 
 
-def footprint(standings: Mapping[str, Standing]) -> tuple[Figure, str]:
+def footprint(standings: Mapping[str, AlgorithmSummary]) -> tuple[Figure, str]:
     """Bytes for each key, when it has asked once and when its limit is used up."""
     once = {name: each.bytes_once for name, each in standings.items()}
     full = {name: each.bytes_full for name, each in standings.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from ratesim.formatting import format_percent, format_seconds
-from ratesim.simulation.cost_model.profile import slower
+from ratesim.simulation.cost_model.profile import with_slower_server
 from ratesim.simulation.engine.cluster import round_trip
 from ratesim.storage import StorageURL
 
@@ -88,7 +88,7 @@ def _service_time(store: str, profile: Profile) -> Assumption:
 
     def other(value: float, candidate: Candidate) -> Alternative:
         own = _store(candidate) == store
-        return Alternative({}, candidate, slower(profile, store, value / today) if own else profile)
+        return Alternative({}, candidate, with_slower_server(profile, store, value / today) if own else profile)
 
     name = f"service time of {store}"
     return Assumption(

@@ -26,7 +26,16 @@ from ratesim.simulation.results.oracle import exact_trace
 from ratesim.storage import MemoryStorage, MemoryStorageConfig
 from traffic import Poisson, Trace, Uniform, Workload
 
-__all__ = ["WORKLOADS", "Standing", "admitted_around", "compare", "measure", "request_cost", "summarize", "workloads"]
+__all__ = [
+    "WORKLOADS",
+    "AlgorithmSummary",
+    "admitted_around",
+    "compare",
+    "measure",
+    "request_cost",
+    "summarize",
+    "workloads",
+]
 
 Rng = np.random.Generator
 
@@ -229,7 +238,7 @@ def _bytes(limit: Limit, keys: int) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AlgorithmSummary:
     """What an algorithm comes to, over all workloads.
 
     worst_period, worst_tenth: as in `compare`, of the workload in which they are greatest.
@@ -250,7 +259,7 @@ class Standing:
     time_ratio: float
 
 
-def summarize(rows: pd.DataFrame, measured: pd.DataFrame) -> dict[str, Standing]:
+def summarize(rows: pd.DataFrame, measured: pd.DataFrame) -> dict[str, AlgorithmSummary]:
     """By algorithm, from the rows of `compare` and those of `measure`."""
     digests: dict[str, tuple[str, ...]] = {}
     for row in rows.to_dict("records"):
@@ -260,7 +269,7 @@ def summarize(rows: pd.DataFrame, measured: pd.DataFrame) -> dict[str, Standing]
         name = str(cost.pop("algorithm"))
         of = rows[rows["algorithm"] == name]
         usual = of[~of["workload"].isin(ADVERSARIAL)]
-        found[name] = Standing(
+        found[name] = AlgorithmSummary(
             worst_period=float(of["worst_period"].max()),
             worst_tenth=float(of["worst_tenth"].max()),
             off=float((usual["over_admission"] + usual["false_denial"]).mean()),

@@ -68,7 +68,7 @@ def saturate(
             return
         admitted += 1
         came = env.now
-        await runtime.sleep(station.take(came, work[row] / able(came)) - came)
+        await runtime.sleep(station.serve(came, work[row] / able(came)) - came)
         late = env.now - came > patience
         answers += 1
         slow += late

@@ -1,7 +1,7 @@
-"""Calibration: measure what the backends cost here, and store it as a profile for the simulation.
+"""Calibration: measures the costs of the backends on this machine, and stores them as a profile for the simulation.
 
-On servers started for it, or on the user's own (`target.py` leaves those as they were). What is measured, and how, is in
-`costs.py`.
+It uses servers started for it, or the user's own (`target_server.py` leaves those as they were). The measurements are
+described in `cost_fit.py`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 from ratesim import algorithms, servers
 from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
-from ratesim.simulation.cost_model.cost_fit import LIMIT, heed_cancellation, measure
+from ratesim.simulation.cost_model.cost_fit import LIMIT, measure, raise_if_canceled
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile, stored_path
-from ratesim.simulation.cost_model.target_server import SIZED_KEYS, Opened, target
+from ratesim.simulation.cost_model.target_server import SIZED_KEYS, Opened, open_target
 from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.remote.operations import Acquire
 
@@ -37,13 +37,29 @@ Progress = Callable[[int, int, str], None]
 def calibrate(
     out: Path | None = None, progress: Progress | None = None, url: str | None = None, rtt: float | None = None
 ) -> Profile:
-    """Measure memory, Redis and PostgreSQL here (about 30 seconds), and write the profile to `out`, or where the simulation
-    looks for it.
+    """Measure memory, Redis and PostgreSQL on this machine (about 30 seconds), and write the profile.
 
-    url: measure this Redis or PostgreSQL instead of servers started for it (those of RATESIM_REDIS_URL and
-    RATESIM_POSTGRES_URL count as such); the other backend stays as the profile in use has it. rtt: seconds to the user's
-    server and back, instead of what `url` is measured to need. Raises ConfigurationError or StorageConnectionError,
-    without passwords.
+    Parameters
+    ----------
+    out : Path, optional
+        File of the profile; by default the one that the simulation looks for.
+    progress : Progress, optional
+        Callback.
+    url : str, optional
+        Measure this Redis or PostgreSQL instead of servers started for it. The servers of RATESIM_REDIS_URL and
+        RATESIM_POSTGRES_URL count as such. The other backend stays as the profile in use has it.
+    rtt : float, optional
+        Round trip to the user's server in seconds, instead of the measured one of `url`.
+
+    Returns
+    -------
+    Profile
+        The new profile.
+
+    Raises
+    ------
+    ConfigurationError, StorageConnectionError
+        If the server cannot be measured; without passwords.
     """
     path = out or stored_path()
     tell = progress or (lambda done, total, what: None)
@@ -89,7 +105,7 @@ def calibrate(
 
 
 def machine() -> str:
-    """The processor and its cores; no name that would tell whose machine it is."""
+    """Describe the processor and its cores, without a name that would identify the machine."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -121,7 +137,7 @@ def _memory() -> BackendCosts:
 
 
 def _memory_bytes(algorithm: str) -> float:
-    """Bytes of memory that a key takes, its name included, as tracemalloc sees it."""
+    """Measure the bytes of memory that a key takes, its name included, as tracemalloc sees it."""
     limit = Limit(1e6, 60.0, algorithm)
     storage = MemoryStorage()
     gc.collect()
@@ -137,19 +153,19 @@ def _memory_bytes(algorithm: str) -> float:
 
 
 async def _served(url: str) -> BackendCosts:
-    async with target(url) as opened:
+    async with open_target(url) as opened:
         sizes = {name: await _bytes(opened, name) for name in algorithms.names()}
         costs = await measure(opened.target)
     return msgspec.structs.replace(costs, bytes_per_key=sizes, server=opened.server)
 
 
 async def _bytes(opened: Opened, algorithm: str) -> float:
-    """Bytes that the server keeps of one key, its name included."""
+    """Measure the bytes that the server keeps of one key, its name included."""
     storage, limit = opened.target.storage, Limit(1e6, 60.0, algorithm)
     names = [f"{algorithm}:{i}" for i in range(SIZED_KEYS)]
     before = await opened.size([])
     for first in range(0, SIZED_KEYS, 100):
-        heed_cancellation()
+        raise_if_canceled()
         batch = [Acquire(name, (limit,), 1.0, time.time(), True) for name in names[first : first + 100]]
         await storage.client.driver.execute(batch)
     return (await opened.size(names) - before) / SIZED_KEYS

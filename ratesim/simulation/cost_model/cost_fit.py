@@ -1,13 +1,13 @@
-"""The costs of one served backend, measured through the code that serves live, and taken apart.
+"""The costs of one served backend, measured through the production code, and split into parts.
 
-What the client's processor spends, the way to the server, the server's service and its commit are measured each in a way
-that the others do not enter:
+The client's processor time, the way to the server, the server's service and its commit are each measured in a way that the
+others do not enter:
 
-- client: processor time of this process while requests queue for it, at several depths; the depth decides how many travel
+- client: processor time of this process while requests queue for it, at several depths. The depth decides how many travel
   in a batch, so least squares over (batches, operations) give the share of each.
 - way: a request without work (PING, an empty query), less processor time here and there.
 - service: the server's own account of its processor time under the same loads, where it keeps one and nobody else is being
-  served; otherwise the wait of a batch less the way, with batches of several sizes instead of loads.
+  served. Otherwise it is the wait of a batch less the way, with batches of several sizes instead of loads.
 - commit: the same decisions with and without waiting for the disk, in turns.
 """
 
@@ -29,8 +29,8 @@ from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Re
 from ratesim.storage.remote.storage import RemoteStorage
 from traffic import Poisson, Trace, Workload, Zipf, replay
 
-__all__ = ["LIMIT", "Survey", "Target", "fit", "fit_client", "fit_line", "forget", "heed_cancellation", "mean_of"]
-__all__ += ["measure", "spread", "survey", "warm"]
+__all__ = ["LIMIT", "Survey", "Target", "delete_keys", "fit", "fit_client", "fit_line", "mean_of", "raise_if_canceled"]
+__all__ += ["measure", "spread", "survey", "warm_up"]
 
 LIMIT = Limit(1e6, 60.0)
 BATCHES = (1, 8, 64)
@@ -44,10 +44,21 @@ LEAST = 1e-7  # seconds: no cost is taken for less
 class Target:
     """A server to be measured.
 
-    storage: without waiting for the disk, where the server can do so. durable: the same server and waiting, or None.
-    ping: a request without work. account: the processor seconds that the server has spent so far; None where it keeps no
-    account, or others are being served too.
-    locks: whether it holds rows until a commit. speedup: {connections: throughput over that of one}.
+    Attributes
+    ----------
+    storage : RemoteStorage
+        The server without waiting for the disk, if it can do so.
+    ping : Callable
+        Sends a request without work.
+    durable : RemoteStorage or None
+        The same server with waiting for the disk.
+    account : Callable or None
+        Returns the processor seconds that the server has spent so far. None where it keeps no account, or others are being
+        served too.
+    locks : bool
+        Whether it holds rows until a commit.
+    speedup : dict[int, float]
+        Throughput of so many connections over that of one.
     """
 
     storage: RemoteStorage
@@ -60,7 +71,17 @@ class Target:
 
 @dataclass
 class Samples:
-    """Seconds, one entry for each batch: elapsed, and of it this process's processor time. busy: the server's, by batch."""
+    """Measured batches.
+
+    Attributes
+    ----------
+    elapsed : NDArray[np.float64]
+        Seconds of each batch.
+    cpu : NDArray[np.float64]
+        The part that is processor time of this process, in seconds.
+    busy : float or None
+        The server's processor seconds per batch.
+    """
 
     elapsed: NDArray[np.float64]
     cpu: NDArray[np.float64]
@@ -68,20 +89,30 @@ class Samples:
 
     @property
     def wait(self) -> NDArray[np.float64]:
+        """Seconds of each batch that are not this process's processor time."""
         return self.elapsed - self.cpu
 
 
 async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> BackendCosts:
-    """Costs of `target`. A round takes about two seconds; `effort` scales that.
+    """Measure the costs of `target`.
 
-    Other work on the machine only slows, so of the rounds, spread over time, the one with the lowest median counts.
+    Other work on the machine only slows it. So of the rounds, spread over time, the one with the lowest median counts.
+
+    Parameters
+    ----------
+    target : Target
+        The server.
+    rounds : int
+        Number of rounds, each of about two seconds.
+    effort : float
+        Scales the length of a round.
     """
-    await warm(target)
+    await warm_up(target)
     return fit(target, [await survey(target, effort) for _ in range(rounds)])
 
 
 def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
-    """The costs that surveys of a target say, each the quietest one's."""
+    """Fit the costs to the surveys of a target, each to the quietest one."""
     ping = _best([one.ping for one in each])
     acquires = {size: _best([one.acquires[size] for one in each]) for size in BATCHES}
     # Reading and writing are the server's part of an empty request. On one machine the rest is nearly nothing, because the
@@ -135,23 +166,29 @@ def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
 
 
 def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
-    """(fixed, item) of the line seconds = fixed + size * item with the least relative squared error; none below LEAST."""
+    """Fit the line seconds = fixed + size * item by the least relative squared error.
+
+    Returns
+    -------
+    tuple[float, float]
+        (fixed, item), in seconds, neither below LEAST.
+    """
     return _shares(np.ones(len(sizes)), np.asarray(sizes, float), np.asarray(seconds, float))
 
 
 def fit_client(batches: ArrayLike, operations: ArrayLike, seconds: ArrayLike) -> tuple[float, float]:
-    """(of a batch, of an operation): the shares in the processor seconds of runs that differ in operations by batch."""
+    """Split the processor seconds of runs that differ in operations per batch into (of a batch, of an operation)."""
     return _shares(np.asarray(batches, float), np.asarray(operations, float), np.asarray(seconds, float))
 
 
 def spread(samples: ArrayLike) -> tuple[float, ...]:
-    """The samples' quantiles at QUANTILES as multiples of their median."""
+    """Return the samples' quantiles at QUANTILES as multiples of their median."""
     values = np.asarray(samples, float)
     return tuple(float(factor) for factor in np.quantile(values, QUANTILES) / np.median(values))
 
 
 def mean_of(factors: Sequence[float]) -> float:
-    """The mean of a cost's factor: the area under the straight lines between its quantiles."""
+    """Return the mean of a cost's factor: the area under the straight lines between its quantiles."""
     heights, widths = np.array([*factors, factors[-1]]), np.diff([*QUANTILES, 1.0])
     return float(widths @ (heights[:-1] + heights[1:]) / 2)
 
@@ -179,7 +216,7 @@ def _best(rounds: Sequence[Samples]) -> Samples:
 
 @dataclass
 class Survey:
-    """What one round saw."""
+    """The measurements of one round."""
 
     ping: Samples
     acquires: dict[int, Samples]
@@ -191,7 +228,7 @@ class Survey:
 
 
 async def survey(target: Target, effort: float = 1.0) -> Survey:
-    """One round of all that is measured, about two seconds; `effort` scales that."""
+    """Take all measurements of one round, about two seconds; `effort` scales that."""
     driver = target.storage.client.driver
     many = max(round(300 * effort), 20)
     acquires = {
@@ -228,11 +265,11 @@ async def survey(target: Target, effort: float = 1.0) -> Survey:
 
 
 async def _samples(target: Target, calls: Sequence[Callable[[], Awaitable[object]]]) -> Samples:
-    """One call after the other."""
+    """Time one call after the other."""
     elapsed, cpu = [], []
     before = await target.account() if target.account else 0.0
     for call in calls:
-        heed_cancellation()
+        raise_if_canceled()
         start, used = time.perf_counter(), time.process_time()
         await call()
         elapsed.append(time.perf_counter() - start)
@@ -242,8 +279,10 @@ async def _samples(target: Target, calls: Sequence[Callable[[], Awaitable[object
 
 
 async def _load(target: Target, in_flight: int, requests: int) -> tuple[int, int, float, float]:
-    """Batches, operations, processor seconds here and the server's (nan where it keeps no account) of requests that are all
-    due at once, `in_flight` of them at a time."""
+    """Measure requests that are all due at once, `in_flight` of them at a time.
+
+    Returns batches, operations, and processor seconds here and of the server (nan where it keeps no account).
+    """
     storage, account = target.storage, target.account or _unknown
     client = storage.client
     trace = Trace(np.zeros(requests), np.zeros(requests, np.int64), ["everybody"])
@@ -256,9 +295,12 @@ async def _load(target: Target, in_flight: int, requests: int) -> tuple[int, int
     return client.batches - batches, client.operations - operations, spent, await account() - served
 
 
-def heed_cancellation() -> None:
-    """Raise the CancelledError that may have been lost: before Python 3.12, asyncio.wait_for returns instead when what it
-    waits for ends in the same moment (python/cpython#86296), and redis-py sends through it. Ctrl-C would be overheard."""
+def raise_if_canceled() -> None:
+    """Raise the CancelledError that may have been lost, so that Ctrl-C is not ignored.
+
+    Before Python 3.12, asyncio.wait_for returns instead of raising when the awaited task ends in the same moment
+    (python/cpython#86296), and redis-py sends through it.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
@@ -274,7 +316,7 @@ _epochs = itertools.count(time.time_ns())
 def _batches(
     execute: Callable[[Sequence[Operation]], Awaitable[object]], name: str, size: int, times: int
 ) -> list[Callable[[], Awaitable[object]]]:
-    """Calls that send a batch of one operation each, over the keys in turn."""
+    """Make calls that send a batch of one operation each, over the keys in turn."""
     return [lambda k=k: execute([_operation(name, k * size + j) for j in range(size)]) for k in range(times)]  # type: ignore[misc]
 
 
@@ -295,8 +337,8 @@ def _name(i: int) -> str:
     return f"user:{_RANKS[i % len(_RANKS)]}"
 
 
-async def warm(target: Target) -> None:
-    """Connect, teach the server its scripts or functions, and give every key a state."""
+async def warm_up(target: Target) -> None:
+    """Connect, load the server's scripts or functions, and give every key a state."""
     for storage in (target.storage, target.durable):
         if storage is not None:
             for name in ("acquire", "get", "apply"):
@@ -305,6 +347,6 @@ async def warm(target: Target) -> None:
             await _load(Target(storage, target.ping), storage.client.config.pool_size, 200)
 
 
-async def forget(storage: RemoteStorage, names: Iterable[str] = ()) -> None:
-    """Remove every key that measuring wrote, and `names`."""
+async def delete_keys(storage: RemoteStorage, names: Iterable[str] = ()) -> None:
+    """Remove every key that the measurement wrote, and `names`."""
     await storage.client.submit_all([Reset(name) for name in (*(f"user:{i}" for i in range(KEYS)), *names)])

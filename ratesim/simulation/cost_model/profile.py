@@ -1,6 +1,6 @@
-"""A profile: what the backends cost on a machine that was measured. It names the machine, the versions and the date.
+"""A profile: the costs of the backends on a measured machine, with the machine, the versions and the date.
 
-The one that ships with the package serves until `ratesim calibrate` stores one of this machine.
+The profile that ships with the package serves until `ratesim calibrate` stores one of this machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from ratesim.errors import ConfigurationError
 from ratesim.simulation.network.links import Link
 
-__all__ = ["QUANTILES", "BackendCosts", "Cost", "MeasuredLink", "Profile", "measured", "slower", "stored_path"]
+__all__ = [
+    "QUANTILES",
+    "BackendCosts",
+    "Cost",
+    "MeasuredLink",
+    "Profile",
+    "measured_link",
+    "stored_path",
+    "with_slower_server",
+]
 
 # Where the factors of a cost stand: quantiles, in this order.
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
@@ -27,12 +36,18 @@ EVEN = (1.0,) * len(QUANTILES)
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds that a batch of n takes: fixed + n * item, spread by `factors`.
+    """The seconds of a batch of n: fixed + n * item, spread by `factors`.
 
-    factors: the quantiles at QUANTILES as multiples of that, which is the median or, where a server accounts for its
-    processor time, the mean; with straight lines between them. Quantiles and not a
-    lognormal: what was measured is skewed to the right with a thin left side, and a lognormal through its p50 and p95
-    misses its p99.
+    Quantiles describe the spread, and not a lognormal. The measurements are skewed to the right with a thin left side, and a
+    lognormal through their p50 and p95 misses their p99.
+
+    Attributes
+    ----------
+    fixed, item : float
+        Seconds of a batch, and of each operation in it.
+    factors : tuple[float, ...]
+        The quantiles at QUANTILES as multiples of that, linear between them. The reference is the median or, where a server
+        accounts for its processor time, the mean.
     """
 
     fixed: float = 0.0
@@ -40,47 +55,70 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     factors: tuple[float, ...] = EVEN
 
     def of(self, items: int, uniform: float = 0.5) -> float:
-        """Seconds for a batch of `items` at a quantile in (0, 1)."""
+        """Return the seconds of a batch of `items` at a quantile in (0, 1)."""
         return (self.fixed + items * self.item) * _factor(self.factors, uniform)
 
 
 @dataclass(frozen=True)
 class MeasuredLink(Link):
-    """A link whose delays were measured. factors: their quantiles at QUANTILES as multiples of the median."""
+    """A link whose delays were measured.
+
+    Attributes
+    ----------
+    factors : tuple[float, ...]
+        The quantiles of the delay at QUANTILES as multiples of the median.
+    """
 
     factors: tuple[float, ...] = EVEN
 
     def delay(self, uniform: float) -> float:
+        """Return the delay at a quantile in (0, 1), in seconds."""
         return self.median * _factor(self.factors, uniform)
 
     def delays(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the same for many quantiles."""
         return self.median * np.interp(uniform, QUANTILES, self.factors)
 
 
-def measured(round_trip: float, factors: tuple[float, ...], loss: float = 0.0) -> MeasuredLink:
-    """The link of a round trip that was measured, in seconds."""
+def measured_link(round_trip: float, factors: tuple[float, ...], loss: float = 0.0) -> MeasuredLink:
+    """Make the link of a measured round trip, in seconds."""
     return MeasuredLink(0.5 * round_trip, 0.0, "measured", loss, factors)
 
 
 class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backend costs, in seconds; stations in the order in which a batch meets them.
+    """The costs of a backend in seconds; stations in the order in which a batch meets them.
 
-    client: processor time in the client's process of a batch of n while it is busy, the tasks of its n requests included.
-        None in a profile from before it was measured: see `cpu`.
-    round_trip, round_trip_factors: a request without work there and back, less the server's share; its quantiles.
-    fixed, item, factors: an `acquire` of a batch of n keeps one of the server's `concurrency` places busy for
-        fixed + n * item, spread like a `Cost`.
-    operations: the same of other operations by name (get, apply); what is missing costs what an acquire costs.
-    speedup: {connections: throughput over that of one}, where it was measured; `concurrency` is its maximum, rounded.
-    commit: the write-ahead log's flush, one at a time for the whole server: who comes during a flush shares the next one
-        (group commit). None where an answer waits for no disk.
-    locks: whether a decision holds the row of its key until its commit, so that batches with a key in common take turns.
-    wake: what a request takes longer that finds client and server asleep (a paced one less one back to back, medians).
-
-    client_cpu: processor time of one decision, one at a time, so with falling asleep and waking up.
-    latency_p50, latency_p99: of one decision, one at a time, for comparison; the simulation does not use them.
-    residual: latency_p50 less client_cpu, round_trip, the service and the commit of one: what the parts leave unexplained.
-    bytes_per_key: by algorithm, measured. server, machine, measured: what and where; "" for the profile's own.
+    Attributes
+    ----------
+    client : Cost or None
+        Processor time in the client's process of a batch of n while it is busy, the tasks of its n requests included. None
+        in a profile from before it was measured, see `cpu`.
+    round_trip, round_trip_factors : float, tuple[float, ...]
+        A request without work there and back, less the server's share, and its quantiles.
+    fixed, item, factors
+        An `acquire` of a batch of n keeps one of the server's `concurrency` places busy for fixed + n * item, spread like a
+        `Cost`.
+    operations : dict[str, Cost]
+        The same for other operations by name (get, apply); a missing one costs as much as an acquire.
+    speedup : dict[int, float]
+        Throughput of so many connections over that of one, where it was measured; `concurrency` is its maximum, rounded.
+    commit : Cost or None
+        The write-ahead log's flush, one at a time for the whole server. A commit that comes during a flush shares the next
+        one (group commit). None where an answer waits for no disk.
+    locks : bool
+        Whether a decision holds the row of its key until its commit, so that batches with a key in common take turns.
+    wake : float
+        Extra time of a request that finds client and server asleep (a paced one less one back to back, medians).
+    client_cpu : float
+        Processor time of one decision, one at a time, so with falling asleep and waking up.
+    latency_p50, latency_p99 : float
+        Latency of one decision, one at a time, for comparison; the simulation does not use them.
+    residual : float
+        latency_p50 less client_cpu, round_trip, the service and the commit of one: the part that is not explained.
+    bytes_per_key : dict[str, float]
+        Measured bytes of a key by algorithm.
+    server, machine, measured : str
+        The server, the machine and the date; "" for the profile's own.
     """
 
     client_cpu: float
@@ -105,22 +143,34 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     measured: str = ""
 
     def service(self, items: int, uniform: float, operation: str = "acquire") -> float:
-        """Service time of a batch at a quantile in (0, 1)."""
+        """Return the service time of a batch at a quantile in (0, 1)."""
         other = self.operations.get(operation)
         if other is not None:
             return other.of(items, uniform)
         return (self.fixed + items * self.item) * _factor(self.factors, uniform)
 
     def cpu(self, items: int) -> float:
-        """Processor time in the client's process of a batch, its requests included."""
+        """Return the processor time in the client's process of a batch, its requests included."""
         return items * self.client_cpu if self.client is None else self.client.of(items)
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """The backends of one machine. `source`: "shipped", or the path it was read from.
+    """The backends of one machine.
 
-    round_trip: seconds to the user's own server and back, stated (`--rtt`) or measured (`--url`); None where neither was
-    given. round_trip_factors: its quantiles.
+    Attributes
+    ----------
+    machine, measured : str
+        The machine, and the date.
+    versions : dict[str, str]
+        Versions of the software.
+    backends : dict[str, BackendCosts]
+        Costs by backend.
+    source : str
+        "shipped", or the path that it was read from.
+    round_trip : float or None
+        Seconds to the user's own server and back, stated (`--rtt`) or measured (`--url`); None where neither was given.
+    round_trip_factors : tuple[float, ...]
+        Its quantiles.
     """
 
     machine: str
@@ -133,7 +183,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, path: Path | None = None) -> Profile:
-        """The profile at `path`; without one that of `ratesim calibrate`, or else the shipped one.
+        """Read the profile at `path`; without a path that of `ratesim calibrate`, or else the shipped one.
 
         Raises ConfigurationError for a file that is no profile.
         """
@@ -155,7 +205,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"profile {source}: {error}; run `ratesim calibrate` to make a new one") from error
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the profile, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, source="shipped")), indent=2)
         partial = path.with_suffix(".partial")
@@ -163,16 +213,19 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         partial.replace(path)
 
     def describe(self) -> str:
-        """One sentence on where the numbers come from."""
+        """Describe in one sentence where the numbers come from."""
         origin = "the profile shipped with ratesim" if self.source == "shipped" else f"the profile {Path(self.source).name}"
         elsewhere = [f"{name} on {each.machine} on {each.measured}" for name, each in self.backends.items() if each.machine]
         rest = f" ({', '.join(elsewhere)})" if elsewhere else ""
         return f"Service times are from {origin}, measured on {self.machine} on {self.measured}{rest}."
 
 
-def slower(profile: Profile, backend: str, factor: float) -> Profile:
-    """The profile with a server of that backend that takes `factor` times as long for all that it does: services of every
-    operation and, where answers wait for it, the commit. What the clients need for themselves stays as it is."""
+def with_slower_server(profile: Profile, backend: str, factor: float) -> Profile:
+    """Return the profile with a server of that backend that takes `factor` times as long for all its work.
+
+    The services of every operation and, where answers wait for it, the commit are slower. The clients' own costs stay as
+    they are.
+    """
     costs = profile.backends[backend]
 
     def longer(cost: Cost) -> Cost:
@@ -189,7 +242,7 @@ def slower(profile: Profile, backend: str, factor: float) -> Profile:
 
 
 def stored_path() -> Path:
-    """Where `ratesim calibrate` puts its profile; RATESIM_PROFILE names another place."""
+    """Return the path at which `ratesim calibrate` stores its profile; RATESIM_PROFILE names another."""
     return Path(os.environ.get("RATESIM_PROFILE") or platformdirs.user_data_path("ratesim") / "profile.json")
 
 

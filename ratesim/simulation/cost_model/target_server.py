@@ -1,7 +1,8 @@
 """A server opened to be measured: Redis or PostgreSQL, one started for it or the user's own.
 
-What is written lies under a prefix, or in a schema, that is made up for it, and is removed on leaving, also after an error
-or Ctrl-C. A Redis keeps the scripts in its cache: that holds no data, and only SCRIPT FLUSH would empty it, for everybody.
+Everything that is written lies under a prefix, or in a schema, that is made up for it. It is removed on leaving, also after
+an error or Ctrl-C. A Redis keeps the scripts in its cache: that holds no data, and only SCRIPT FLUSH would empty it, for
+everybody.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import redis.asyncio
 
 from ratesim import algorithms
 from ratesim.errors import StorageConnectionError, StorageError
-from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, forget, heed_cancellation
+from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, delete_keys, raise_if_canceled
 from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
 
-__all__ = ["POOL", "SIZED_KEYS", "Opened", "target"]
+__all__ = ["POOL", "SIZED_KEYS", "Opened", "open_target"]
 
 POOL = 10
 PATIENCE = 10.0  # seconds for a batch: a slow machine is measured, not given up
@@ -35,7 +36,17 @@ IDLE = 0.02  # processor seconds by second that a server without others may spen
 
 @dataclass
 class Opened:
-    """A server ready to be measured. size: bytes that it keeps under these names. server: what it is, and its version."""
+    """A server ready to be measured.
+
+    Attributes
+    ----------
+    target : Target
+        The server.
+    size : Callable[[list[str]], Awaitable[float]]
+        Returns the bytes that it keeps under these names.
+    server : str
+        Its kind and version.
+    """
 
     target: Target
     size: Callable[[list[str]], Awaitable[float]]
@@ -43,12 +54,12 @@ class Opened:
 
 
 @asynccontextmanager
-async def target(url: str) -> AsyncIterator[Opened]:
-    """Open a Redis or PostgreSQL to be measured; on leaving, whatever was written is gone."""
+async def open_target(url: str) -> AsyncIterator[Opened]:
+    """Open a Redis or PostgreSQL to be measured; on leaving, everything that was written is gone."""
     parsed = StorageURL.parse(url)
     async with _redis(parsed.config) if parsed.backend == "redis" else _postgres(parsed.config) as opened:
         yield opened
-        heed_cancellation()
+        raise_if_canceled()
 
 
 @asynccontextmanager
@@ -88,14 +99,14 @@ async def _redis(config: Any) -> AsyncIterator[Opened]:
         yield Opened(Target(storage, bare.ping, account=account if alone else None), size, name)
     finally:
         try:
-            await forget(storage, (f"{name}:{i}" for name in algorithms.names() for i in range(SIZED_KEYS)))
+            await delete_keys(storage, (f"{name}:{i}" for name in algorithms.names() for i in range(SIZED_KEYS)))
         finally:
             await storage.close()
             await bare.aclose()
 
 
 async def _alone(account: Callable[[], Awaitable[float]]) -> bool:
-    """Whether the server keeps an account, and nobody else is being served."""
+    """Tell whether the server keeps an account, and nobody else is being served."""
     try:
         before = await account()
     except (redis.exceptions.ResponseError, KeyError):  # a stand-in, such as fakeredis
@@ -149,8 +160,11 @@ async def _postgres(config: Any) -> AsyncIterator[Opened]:
 
 
 async def _speedup(url: str, schema: str) -> dict[int, float]:
-    """Decisions by second of some connections over those of one. Each loops inside the server, on keys of its own and
-    without waiting for the disk, so neither the client nor a row's lock is in the way."""
+    """Measure decisions per second of some connections over those of one.
+
+    Each connection loops inside the server, on keys of its own and without waiting for the disk. So neither the client nor a
+    row's lock is in the way.
+    """
     import psycopg
     from psycopg import sql
 

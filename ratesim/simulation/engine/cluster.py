@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured
+from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured_link
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
 from ratesim.simulation.engine.redis_cluster import ShardedDriver
 from ratesim.simulation.engine.remote_storage import ModelBackend, RandomPlan, SimDriver, SimulatedStorage
 from ratesim.simulation.engine.store_server import StoreServer
-from ratesim.simulation.network.links import PRESETS, Link, link_of
-from ratesim.simulation.network.wire_size import Backend, MeteredBackend, wire_of
+from ratesim.simulation.network.links import PRESETS, Link, preset_link
+from ratesim.simulation.network.wire_size import Backend, MeteredBackend, wire_protocol
 from ratesim.simulation.queueing.fifo_station import FifoStation
 from ratesim.simulation.queueing.processor_sharing import EventLoopCPU, MultiCoreCPU
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
@@ -107,9 +107,9 @@ class Cluster:
         before = self._before
         self._before = before[0] + self.busy, before[1] + self.operations
         for station in self.stations.values():
-            station.discount(at)
+            station.end_warmup(at)
         for server in self.servers:
-            server.meter.discount()
+            server.meter.end_warmup()
 
     def restart(self, node: int) -> None:
         """The process of a node ends at once, with what it had in memory and under way, and another begins."""
@@ -169,8 +169,8 @@ def build_cluster(
             lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
         )
 
-    wire = wire_of(url)
-    timelines = [FaultTimeline(scenario.befalls, shard) for shard in range(shards)]
+    wire = wire_protocol(url)
+    timelines = [FaultTimeline(scenario.effective_faults, shard) for shard in range(shards)]
     servers = [StoreServer(MeteredBackend(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
     rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
 
@@ -200,13 +200,13 @@ def _link(scenario: Scenario, profile: Profile, costs: BackendCosts) -> Link:
     asked = scenario.deployment
     if asked.network not in PRESETS:
         raise ScenarioError(f"deployment.network {asked.network!r}: known are {', '.join(PRESETS)}")
-    link = link_of(asked.network, asked.rtt, asked.loss)
+    link = preset_link(asked.network, asked.rtt, asked.loss)
     if asked.rtt is not None:
         return link
     if profile.round_trip is not None and "network" not in asked.model_fields_set:
-        return measured(profile.round_trip, profile.round_trip_factors, link.loss)
+        return measured_link(profile.round_trip, profile.round_trip_factors, link.loss)
     if asked.network == "loopback" and costs.round_trip > 0.0:
-        return measured(costs.round_trip, costs.round_trip_factors, link.loss)
+        return measured_link(costs.round_trip, costs.round_trip_factors, link.loss)
     return link
 
 

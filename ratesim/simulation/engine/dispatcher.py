@@ -158,7 +158,7 @@ class Dispatcher:
             if deployment.loops:  # shared with those that are on their way to the server
                 wait = deployment.cpu * (1 + deployment.loops[node].inside)
             else:
-                wait = deployment.processors[node].take(start, deployment.cpu) - start
+                wait = deployment.processors[node].serve(start, deployment.cpu) - start
             self._begun[i] = start - wait
             if deployment.processes:
                 self._waits[i] = wait
@@ -190,7 +190,7 @@ class Dispatcher:
         elif error is not None:
             raise error
         if not self._router.known:
-            self._router.answered(i)
+            self._router.record_answer(i)
 
     def _lost(self, i: int) -> float:
         """How long before its answer has come through the processor's queue its node goes down; 0 where it does not."""

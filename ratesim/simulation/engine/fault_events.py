@@ -28,15 +28,15 @@ async def _fail_server(server: StoreServer, runtime: SimRuntime) -> None:
     """What goes down of a server."""
     outages = [fault for fault in server.timeline.faults if fault.kind in ("crash", "failover")]
     failovers = [fault for fault in outages if fault.kind == "failover"]
-    if failovers and isinstance(server.meter.backing, ReplicatedBackend):
-        server.meter.backing.lags(failovers[0].lag)
+    if failovers and isinstance(server.meter.backend, ReplicatedBackend):
+        server.meter.backend.lags(failovers[0].lag)
     for fault in outages:
         await runtime.sleep(fault.start - runtime.env.now)
         server.begin_anew(fault.start + fault.duration, fault.start)
-        assert isinstance(server.meter.backing, ReplicatedBackend)
+        assert isinstance(server.meter.backend, ReplicatedBackend)
         if fault.kind == "failover":
-            server.meter.backing.fail_over()
+            server.meter.backend.fail_over()
             failovers.pop(0)
-            server.meter.backing.lags(failovers[0].lag if failovers else inf)
+            server.meter.backend.lags(failovers[0].lag if failovers else inf)
         elif not fault.keeps_memory:
-            server.meter.backing.lose_memory()
+            server.meter.backend.lose_memory()

@@ -110,7 +110,9 @@ class FaultyDriver(SimDriver):
         if loss > 0.0:
             # By the time at which it is sent: who tries again is not lost again because it was lost before.
             uniform = draw(self._seed, subject(batch[0])[0], now, LOST[OUT if direction == "to_server" else BACK])
-            seconds += self._link.resent(uniform, loss) - self._link.resent(uniform)  # its own losses are in `seconds`
+            seconds += self._link.retransmission_delay(uniform, loss) - self._link.retransmission_delay(
+                uniform
+            )  # its own losses are in `seconds`
         await runtime.sleep(seconds)
 
 

@@ -99,9 +99,9 @@ class RandomPlan:
 
     def __init__(self, seed: int, trace: Trace, link: Link, costs: BackendCosts) -> None:
         self.request = 0
-        self.out = column(link.ways(seed, trace, OUT))
+        self.out = column(link.transit_times(seed, trace, OUT))
         self.service = column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, costs.factors))
-        self.back = column(link.ways(seed, trace, BACK))
+        self.back = column(link.transit_times(seed, trace, BACK))
 
 
 class SimDriver:
@@ -182,7 +182,7 @@ class SimDriver:
             return plan.out[row], (costs.fixed + len(batch) * costs.item) * plan.service[row], plan.back[row]
         # By the time at which it is sent: a flush that is tried again is not lost again because it was lost before.
         identifier, now = subject(first)[0], self._runtime.time()
-        seed, way = self._seed, self._link.way
+        seed, way = self._seed, self._link.transit_time
         service = costs.service(
             len(batch), draw(seed, identifier, now, _SERVICE), _OPERATIONS.get(first.__class__, "acquire")
         )

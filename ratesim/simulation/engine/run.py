@@ -78,7 +78,7 @@ def run(
         bytes_per_key=_bytes_per_key(deployment, candidate, profile, limit.algorithm),
         partial=played.partial,
         in_flight=played.in_flight,
-        stations={name: station.account for name, station in deployment.stations.items()},
+        stations={name: station.stats for name, station in deployment.stations.items()},
         bytes_to_store=sum(server.meter.bytes_to_store for server in deployment.servers),
         bytes_from_store=sum(server.meter.bytes_from_store for server in deployment.servers),
         node_bytes=deployment.memory(runtime),

@@ -58,7 +58,7 @@ class StoreServer:
         """When a batch that comes to the station at `arrival` leaves it."""
         if arrival > self._awake_until:
             service = self.woken(arrival, service)
-        end = self.station.take(arrival, service)
+        end = self.station.serve(arrival, service)
         if end > self._awake_until:
             self._awake_until = end
         return end
@@ -81,7 +81,7 @@ class StoreServer:
 
     def begin_anew(self, at: float, down: float) -> None:
         """It went down at `down`, and is there again at `at`."""
-        self.station.begin_anew(at, down)
+        self.station.restart(at, down)
         if self.commit is not None:
             self.commit = GroupCommit()
 

@@ -14,15 +14,27 @@ from numpy.typing import NDArray
 
 from traffic import Trace
 
-__all__ = ["code_of", "draw", "draws"]
+__all__ = ["draw", "draws", "name_hash"]
 
 _MASK = (1 << 64) - 1
 
 
 def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
-    """A uniform number in (0, 1) that belongs to these arguments alone (splitmix64: Steele, Lea, Flood, OOPSLA 2014)."""
+    """Return a uniform number in (0, 1) that belongs to these arguments alone.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the run.
+    identifier : str
+        Key of the request.
+    now : float
+        Time of the request, in seconds.
+    purpose : int
+        Purpose of the draw; different purposes give independent numbers.
+    """
     bits: int = struct.unpack("<Q", struct.pack("<d", now))[0]
-    x = (code_of(identifier) * 0x9E3779B97F4A7C15 + bits) & _MASK
+    x = (name_hash(identifier) * 0x9E3779B97F4A7C15 + bits) & _MASK
     x = (x ^ (seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F)) & _MASK
     for _ in range(2):
         x = (x + 0x9E3779B97F4A7C15) & _MASK
@@ -33,8 +45,8 @@ def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
 
 
 def draws(seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
-    """`draw` for every request of a trace, shape (len(trace),); the same numbers to the bit."""
-    codes = np.array([code_of(name) for name in trace.keys], np.uint64)
+    """Return `draw` for every request of a trace, shape (len(trace),); the same numbers to the bit."""
+    codes = np.array([name_hash(name) for name in trace.keys], np.uint64)
     x = codes[trace.key] * np.uint64(0x9E3779B97F4A7C15) + trace.time.view(np.uint64)
     x ^= np.uint64((seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F) & _MASK)
     for _ in range(2):
@@ -45,6 +57,6 @@ def draws(seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
     return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
 
 
-def code_of(identifier: str) -> int:
-    """A number that belongs to a name, the same in every process."""
+def name_hash(identifier: str) -> int:
+    """Return a number that belongs to a name, the same in every process."""
     return zlib.crc32(identifier.encode("utf-8", "surrogatepass"))

@@ -1,8 +1,8 @@
-"""Networks: presets of one-way delay between an API node and a server, and the draws that give each message its own.
+"""Links: presets of the one-way delay between an API node and a server, and the delay and loss of each message.
 
-A message is one TCP segment. A segment that is lost is sent again after a timeout, so a loss is a delay: of a request that
-waits for its answer, nothing follows that would tell the sender earlier. A tail loss probe does not either: with one packet
-in flight Linux waits two round trips and 200 ms for it (commit bb4d991a28cc, "tcp: adjust tail loss probe timeout", 2017).
+A message is one TCP segment. A lost segment is sent again after a timeout, so a loss is a delay: a request that waits for
+its answer is followed by nothing that would tell the sender earlier. A tail loss probe does not either: with one packet in
+flight Linux waits two round trips and 200 ms for it (commit bb4d991a28cc, "tcp: adjust tail loss probe timeout", 2017).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from ratesim.simulation.network.counter_rng import draw, draws
 from traffic import Trace
 
-__all__ = ["BACK", "LOST", "OUT", "PRESETS", "Link", "link_of"]
+__all__ = ["BACK", "LOST", "OUT", "PRESETS", "Link", "preset_link"]
 
 _NORMAL = NormalDist()
 
@@ -33,9 +33,18 @@ RTO_MIN, RTO_MAX, RETRANSMISSIONS = 0.2, 120.0, 15
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One-way delay, lognormal: `median` seconds, `sigma` the standard deviation of its logarithm.
+    """A link with lognormal one-way delay and independent losses.
 
-    loss: the probability that a message is lost on its way, each time it is sent, whatever became of others.
+    Attributes
+    ----------
+    median : float
+        Median delay, in seconds.
+    sigma : float
+        Standard deviation of the logarithm of the delay.
+    source : str
+        Where the numbers come from.
+    loss : float
+        Probability that a message is lost, independently each time it is sent.
     """
 
     median: float
@@ -45,22 +54,29 @@ class Link:
 
     @property
     def rto(self) -> float:
-        """Seconds until a message that is lost is sent again for the first time."""
+        """Retransmission timeout: seconds until a lost message is sent again for the first time."""
         return 2.0 * self.median + RTO_MIN
 
     def delay(self, uniform: float) -> float:
-        """The delay at a quantile in (0, 1), in seconds; of a message that arrives at once."""
+        """Return the delay at a quantile in (0, 1), in seconds, of a message that is not lost."""
         return self.median * math.exp(self.sigma * _NORMAL.inv_cdf(uniform))
 
     def delays(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same of many, but for rounding."""
+        """Return the same for many quantiles, but for rounding."""
         return np.asarray(self.median * np.exp(self.sigma * ndtri(uniform)), np.float64)
 
-    def resent(self, uniform: float, more: float = 0.0) -> float:
-        """Seconds that losses add, of a uniform number in (0, 1): rto * (2**k - 1) if the message is lost k times, which has
-        the probability loss**k * (1 - loss), as long as RTO_MAX and RETRANSMISSIONS are far.
+    def retransmission_delay(self, uniform: float, more: float = 0.0) -> float:
+        """Return the seconds that losses add.
 
-        more: a further probability of loss, independent of the link's own.
+        A message that is lost k times is delayed by rto * (2**k - 1). The probability of that is loss**k * (1 - loss), as
+        long as RTO_MAX and RETRANSMISSIONS are far.
+
+        Parameters
+        ----------
+        uniform : float
+            A uniform number in (0, 1).
+        more : float
+            A further probability of loss, independent of the link's own.
         """
         loss = self._lost(more)
         still, wait, seconds = loss, self.rto, 0.0
@@ -71,8 +87,8 @@ class Link:
             still, wait = still * loss, min(2.0 * wait, RTO_MAX)
         return seconds
 
-    def resends(self, uniform: NDArray[np.float64], more: float = 0.0) -> NDArray[np.float64]:
-        """The same of many, to the bit."""
+    def retransmission_delays(self, uniform: NDArray[np.float64], more: float = 0.0) -> NDArray[np.float64]:
+        """Return the same for many uniform numbers, to the bit."""
         loss = self._lost(more)
         still, wait, seconds = loss, self.rto, np.zeros(len(uniform))
         for _ in range(RETRANSMISSIONS):
@@ -86,15 +102,15 @@ class Link:
     def _lost(self, more: float) -> float:
         return 1.0 - (1.0 - self.loss) * (1.0 - more) if more else self.loss
 
-    def way(self, seed: int, identifier: str, now: float, purpose: int) -> float:
-        """How long a message is on its way, losses included, in seconds. purpose: OUT or BACK."""
+    def transit_time(self, seed: int, identifier: str, now: float, purpose: int) -> float:
+        """Return the transit time of a message in seconds, losses included; `purpose` is OUT or BACK."""
         seconds = self.delay(draw(seed, identifier, now, purpose))
-        return seconds + self.resent(draw(seed, identifier, now, LOST[purpose])) if self.loss else seconds
+        return seconds + self.retransmission_delay(draw(seed, identifier, now, LOST[purpose])) if self.loss else seconds
 
-    def ways(self, seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
-        """The same for every request of a trace, shape (len(trace),)."""
+    def transit_times(self, seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
+        """Return the same for every request of a trace, shape (len(trace),)."""
         seconds = self.delays(draws(seed, trace, purpose))
-        return seconds + self.resends(draws(seed, trace, LOST[purpose])) if self.loss else seconds
+        return seconds + self.retransmission_delays(draws(seed, trace, LOST[purpose])) if self.loss else seconds
 
 
 # Medians are half of a round trip; web pages as they were stored when they were looked up in 2026. Spreads are assumed: a
@@ -139,8 +155,23 @@ PRESETS = {
 OWN_SIGMA = 0.25
 
 
-def link_of(network: str, rtt: float | None = None, loss: float | None = None) -> Link:
-    """The link of a preset; `rtt`, seconds there and back, and `loss` take the place of its own. Raises KeyError."""
+def preset_link(network: str, rtt: float | None = None, loss: float | None = None) -> Link:
+    """Return the link of a preset.
+
+    Parameters
+    ----------
+    network : str
+        A name in PRESETS.
+    rtt : float, optional
+        Round trip in seconds, instead of the preset's.
+    loss : float, optional
+        Probability of loss, instead of the preset's.
+
+    Raises
+    ------
+    KeyError
+        If there is no such preset.
+    """
     link = PRESETS[network]
     if rtt is not None:
         link = Link(rtt / 2, OWN_SIGMA, f"a round trip of {rtt:g} s, as it was given; spread assumed", link.loss)

@@ -1,4 +1,4 @@
-"""Routing: which API node a request goes to. What a load balancer in front of them does."""
+"""Load balancing: which API node a request goes to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ratesim.simulation.network.counter_rng import code_of
+from ratesim.simulation.network.counter_rng import name_hash
 from traffic import Trace
 
 __all__ = ["LeastOutstanding", "Router", "Routing", "consistent_hash", "route"]
@@ -23,10 +23,24 @@ Nodes = NDArray[np.int64]
 
 
 def route(trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> Nodes | None:
-    """The node of each request, shape (len(trace),); None where it depends on what becomes of the others.
+    """Return the node of each request, or None if it depends on the answers to other requests.
 
-    round_robin: in turn. random: any, by `seed`. sticky: a session stays where it is. key_hash: a key stays where it is, on
-    a ring (`consistent_hash`). least_outstanding: see there.
+    Parameters
+    ----------
+    trace : Trace
+        The requests.
+    routing : Routing
+        round_robin: in turn. random: any node, by `seed`. sticky: a session stays on its node. key_hash: a key stays on its
+        node, on a ring (`consistent_hash`). least_outstanding: see `LeastOutstanding`.
+    nodes : int
+        Number of nodes.
+    seed : int
+        Seed of the random routing.
+
+    Returns
+    -------
+    Nodes or None
+        Shape (len(trace),); None for least_outstanding.
     """
     if routing == "round_robin":
         return np.arange(len(trace), dtype=np.int64) % nodes
@@ -40,25 +54,25 @@ def route(trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> Nodes | 
 
 
 def _spread(sessions: NDArray[np.int64], nodes: int) -> Nodes:
-    """Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): neighboring sessions part ways."""
+    """Spread sessions by Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4), so that neighbors part ways."""
     mixed = (sessions.astype(np.uint64) + np.uint64(1)) * GOLDEN
     return ((mixed >> np.uint64(33)) % np.uint64(nodes)).astype(np.int64)
 
 
 def consistent_hash(keys: Sequence[str], nodes: Sequence[int]) -> Nodes:
-    """The node that each key belongs to, of those that are there: consistent hashing (Karger et al., STOC 1997).
+    """Assign each key to one of the nodes by consistent hashing (Karger et al., STOC 1997).
 
-    Every node stands at 128 points of a ring, and a key belongs to the next point. So where a node goes, only its keys move,
-    to all of the others, and where one comes, it takes of each its share.
+    Every node stands at 128 points of a ring, and a key belongs to the next point. So if a node leaves, only its keys move,
+    to all other nodes. A node that joins takes its share from each other node.
     """
-    points = np.array([_mixed(np.array([code_of(f"node {node}, point {i}")]))[0] for node in nodes for i in range(POINTS)])
+    points = np.array([_mixed(np.array([name_hash(f"node {node}, point {i}")]))[0] for node in nodes for i in range(POINTS)])
     order = np.argsort(points, kind="stable")
-    at = np.searchsorted(points[order], _mixed(np.array([code_of(key) for key in keys], np.uint64)))
+    at = np.searchsorted(points[order], _mixed(np.array([name_hash(key) for key in keys], np.uint64)))
     return np.repeat(np.asarray(nodes, np.int64), POINTS)[order[at % len(order)]]
 
 
 def _mixed(codes: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:
-    """CRCs spread over 64 bits (the finalizer of splitmix64), so that neighbors part ways."""
+    """Spread CRCs over 64 bits (the finalizer of splitmix64), so that neighbors part ways."""
     x = codes.astype(np.uint64) * GOLDEN
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -66,14 +80,14 @@ def _mixed(codes: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:
 
 
 class LeastOutstanding:
-    """Each request goes to the node with the fewest that are not answered yet; of several, to the next in turn."""
+    """Sends each request to the node with the fewest unanswered requests; of several, to the next in turn."""
 
     def __init__(self, nodes: int) -> None:
         self._outstanding = [0] * nodes
         self._next = 0
 
     def send(self) -> int:
-        """The node for a request that comes now."""
+        """Choose the node of a request that comes now, and count it."""
         outstanding, first = self._outstanding, self._next
         least = min(outstanding)
         node: int = next(i for i in (*range(first, len(outstanding)), *range(first)) if outstanding[i] == least)
@@ -81,20 +95,24 @@ class LeastOutstanding:
         outstanding[node] += 1
         return node
 
-    def took(self, node: int) -> None:
-        """A request was sent to this node for another reason."""
+    def record_sent(self, node: int) -> None:
+        """Count a request that was sent to this node for another reason."""
         self._outstanding[node] += 1
 
-    def answered(self, node: int) -> None:
-        """A request that this node had is answered, or given up."""
+    def record_answer(self, node: int) -> None:
+        """Count a request of this node as answered, or given up."""
         self._outstanding[node] -= 1
 
 
 class Router:
-    """Sends requests on their way, by any routing: those of a trace, or (of an empty one) those that are added.
+    """Routes requests by any policy: those of a trace, or (with an empty trace) requests that are added.
 
-    known: whether every request's node is known before it is sent. node: of each request, by row; -1 before it is sent. It
-    takes 2 bytes: nodes are 1000 at most.
+    Attributes
+    ----------
+    known : bool
+        Whether every request's node is known before it is sent.
+    node : array of int16
+        Node of each request, by row; -1 before it is sent. It takes 2 bytes, because nodes are 1000 at most.
     """
 
     def __init__(self, trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> None:
@@ -108,7 +126,7 @@ class Router:
         self._rng = np.random.default_rng([seed, 2])
 
     def add(self, key: int, session: int) -> None:
-        """One more request, in the next row."""
+        """Add one more request, in the next row."""
         self._key.append(key)
         if self._routing == "round_robin":
             node = len(self.node) % self._nodes
@@ -123,25 +141,28 @@ class Router:
         self.node.append(node)
 
     def send(self, i: int) -> int:
-        """The node of the request in row i, which comes now."""
+        """Choose the node of the request in row i, which comes now."""
         if not self.known:
             self.node[i] = self._least.send()
         return self.node[i]
 
     def reroute(self, i: int, alive: Sequence[int]) -> int:
-        """The node of a request that was sent, once the balancer has seen who is there: its own if that is, else another; -1
-        and nothing outstanding, if nobody is."""
+        """Choose another node for a request once the balancer knows which nodes are alive.
+
+        A request stays on its node if that is alive. If no node is, the result is -1, and the request is no longer
+        outstanding.
+        """
         node = self.node[i]
         if node in alive:
             return node
-        self.answered(i)
+        self.record_answer(i)
         if not alive:
             return -1
         hashed = self._routing == "key_hash"
         node = self._failover_node(self._key[i], tuple(alive)) if hashed else alive[node % len(alive)]
         self.node[i] = node
         if not self.known:
-            self._least.took(node)
+            self._least.record_sent(node)
         return node
 
     def _failover_node(self, key: int, alive: tuple[int, ...]) -> int:
@@ -150,6 +171,7 @@ class Router:
             heirs = self._heirs[alive] = consistent_hash(self._names, alive)
         return int(heirs[key])
 
-    def answered(self, i: int) -> None:
+    def record_answer(self, i: int) -> None:
+        """Count the request in row i as answered."""
         if not self.known:
-            self._least.answered(self.node[i])
+            self._least.record_answer(self.node[i])

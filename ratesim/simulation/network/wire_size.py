@@ -1,9 +1,9 @@
-"""Bytes on the wire: how long what travels between the nodes and their store is, in the store's own protocol.
+"""Bytes on the wire: the size of the messages between the nodes and their store, in the store's own protocol.
 
-What is sent is packed by the drivers' own encoders. What is answered is put together here as the servers do it: RESP2
+Requests are packed by the drivers' own encoders. Answers are put together here as the servers do it: RESP2
 (redis.io/docs/latest/develop/reference/protocol-spec) and PostgreSQL's protocol 3.0 ("Message Formats" in its manual).
-Counted is the payload of TCP, on connections that are open, to a server that knows the scripts or statements: no headers, no
-TLS. A test holds both sides against what real servers sent and received.
+The count is the payload of TCP, on open connections, to a server that knows the scripts or statements: no headers, no TLS. A
+test compares both directions with the bytes that real servers received and sent.
 """
 
 from __future__ import annotations
@@ -23,43 +23,47 @@ from ratesim.storage.redis import RedisDriver
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation
 from ratesim.storage.urls import StorageURL
 
-__all__ = ["Backend", "MeteredBackend", "PostgresWire", "RedisWire", "Wire", "wire_of"]
+__all__ = ["Backend", "MeteredBackend", "PostgresWire", "RedisWire", "Wire", "wire_protocol"]
 
 ALWAYS, SELDOM = 64, 251  # operations of a kind that are all measured, and of how many later batches one is; a prime, so
 # that no rhythm of the traffic keeps step with it
 
 
 class Backend(Protocol):
-    """Decides at once, at the virtual instant at which it is asked."""
+    """A backend that decides at the virtual instant of the call."""
 
-    def execute(self, batch: Sequence[Operation]) -> list[object]: ...
+    def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """Execute a batch, and return its answers."""
 
 
 class Wire(Protocol):
-    """Bytes of a batch on its way to the store, and of the answers to it."""
+    """The sizes of messages in one protocol."""
 
-    def sent(self, batch: Sequence[Operation]) -> int: ...
+    def sent(self, batch: Sequence[Operation]) -> int:
+        """Return the bytes of a batch on its way to the store."""
 
-    def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int: ...
+    def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
+        """Return the bytes of the answers to a batch."""
 
 
 class MeteredBackend:
-    """A backing, and the bytes that reach it and that it answers.
+    """A backend, with a count of the bytes that reach it and that it answers.
 
-    Batches are alike, and packing one takes longer than to simulate it: after the first 64 operations of a kind one batch
-    in 251 is packed, and the others are taken to need as much for each operation (a ratio estimate, as in
-    storage/footprint.py).
+    Batches are alike, and packing one takes longer than simulating it. After the first 64 operations of a kind one batch in
+    251 is packed. The others are taken to need as many bytes per operation (a ratio estimate, as in
+    `storage/memory/size_estimator.py`).
     """
 
     def __init__(self, backing: Backend, wire: Wire) -> None:
-        self.backing = backing
+        self.backend = backing
         self._wire = wire
         # By the kind of a batch's first operation: batches, operations, and of the measured ones operations, bytes in, out;
         # and the operations that no figure counts.
         self._kinds: dict[type[Operation], list[int]] = {}
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
-        answers = self.backing.execute(batch)
+        """Execute a batch, and count its bytes."""
+        answers = self.backend.execute(batch)
         kind = self._kinds.get(batch[0].__class__)
         if kind is None:
             kind = self._kinds[batch[0].__class__] = [0, 0, 0, 0, 0, 0]
@@ -71,24 +75,24 @@ class MeteredBackend:
             kind[4] += self._wire.answered(batch, answers)
         return answers
 
-    def discount(self) -> None:
-        """Figures count from now on."""
+    def end_warmup(self) -> None:
+        """Count from now on."""
         for kind in self._kinds.values():
             kind[5] = kind[1]
 
     @property
     def bytes_to_store(self) -> int:
-        """That reached the store."""
+        """Bytes that reached the store."""
         return round(sum((kind[1] - kind[5]) * kind[3] / kind[2] for kind in self._kinds.values()))
 
     @property
     def bytes_from_store(self) -> int:
-        """That the store answered."""
+        """Bytes that the store answered."""
         return round(sum((kind[1] - kind[5]) * kind[4] / kind[2] for kind in self._kinds.values()))
 
 
-def wire_of(url: StorageURL) -> Wire:
-    """The protocol of a store; TypeError for memory, which has none."""
+def wire_protocol(url: StorageURL) -> Wire:
+    """Return the protocol of a store; TypeError for memory, which has none."""
     if url.backend == "redis":
         return RedisWire(RedisDriver(url.config))
     if url.backend == "postgres":
@@ -97,16 +101,18 @@ def wire_of(url: StorageURL) -> Wire:
 
 
 class RedisWire:
-    """One pipeline of commands."""
+    """RESP2: one pipeline of commands."""
 
     def __init__(self, driver: RedisDriver) -> None:
         self._driver = driver
         self._packer = redis.asyncio.Connection()  # is never connected
 
     def sent(self, batch: Sequence[Operation]) -> int:
+        """Pack the commands with the driver's encoder."""
         return sum(len(part) for command in self._driver.commands(batch) for part in self._packer.pack_command(*command))
 
     def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
+        """Add up the answers of all operations."""
         return sum(map(_resp, batch, answers))
 
 
@@ -126,7 +132,7 @@ def _bulk(text: str) -> int:
 
 
 def _hash(state: RateLimitState, name: str) -> list[str]:
-    """Fields and values of a state as the scripts write them (lua/record.lua); when it expires is about as long as now."""
+    """List fields and values of a state as the scripts write them (lua/record.lua); the expiry is about as long as now."""
     prefix = f"{name}." if name else ""
     numbers: dict[str, float | list[float]] = {"last_accessed": state.last_accessed, "expires_at": state.last_accessed}
     numbers |= state.algorithm_data.fields | {"created_at": state.created_at, "request_count": state.request_count}
@@ -140,13 +146,14 @@ def _hash(state: RateLimitState, name: str) -> list[str]:
 
 
 class PostgresWire:
-    """Statements that the server has prepared: Bind, Describe, Execute and Sync each."""
+    """PostgreSQL's protocol 3.0, for prepared statements: Bind, Describe, Execute and Sync each."""
 
     def __init__(self, driver: PostgresDriver) -> None:
         self._driver = driver
         self._adapter = Transformer()
 
     def sent(self, batch: Sequence[Operation]) -> int:
+        """Add up the parameters of all statements."""
         total = 0
         for parameters in self._driver.parameters(batch):
             texts = self._adapter.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
@@ -156,6 +163,7 @@ class PostgresWire:
         return total
 
     def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
+        """Add up the rows and the descriptions of all statements."""
         total = 0
         rows = [_columns(operation, answer) for operation, answer in zip(batch, answers, strict=True)]
         for names in {names for names, _ in rows}:  # a statement each, nearly: see _groups in storage/postgres.py
@@ -168,7 +176,7 @@ class PostgresWire:
 
 
 def _columns(operation: Operation, answer: object) -> tuple[tuple[str, ...], list[str]]:
-    """The names of a statement's columns, and the row of one operation but for its number; empty where there is none."""
+    """Give the names of a statement's columns, and the row of one operation but for its number; empty without one."""
     if isinstance(operation, Acquire):
         names: tuple[str, ...] = ("ord", "allowed", "decider", "remaining", "retry_after", "reset_after")
         if not isinstance(answer, Decision):

@@ -1,7 +1,7 @@
-"""A station: a queue in front of one or more equal servers, first come, first served.
+"""A FIFO station: a queue in front of one or more equal servers, first come, first served.
 
-No event is needed for the queue: Lindley's recursion gives the end of a service when it is asked for, free = max(arrival,
-free) + service (D. V. Lindley, The theory of queues with a single server, 1952).
+The queue needs no event. Lindley's recursion gives the end of a service when it is asked for: free = max(arrival, free) +
+service (D. V. Lindley, The theory of queues with a single server, 1952).
 """
 
 from __future__ import annotations
@@ -22,47 +22,55 @@ CHUNK = 3 * 2048  # numbers that are noted before the account takes them: 48 kB
 
 
 class FifoStation:
-    """`concurrency` servers; arrivals must come in order of time. What happens is kept account of, and checked.
+    """A queue in front of `concurrency` servers; arrivals must come in order of time.
 
-    account: up to a moment ago; all of it once the station is closed.
+    Attributes
+    ----------
+    stats : StationStats
+        Statistics up to a moment ago; complete once the station is closed. They are checked for consistency.
     """
 
-    __slots__ = ("_free", "_note", "_noted", "account", "in_order")
+    __slots__ = ("_free", "_note", "_noted", "in_order", "stats")
 
     def __init__(self, concurrency: int = 1) -> None:
         self._free = [0.0] * concurrency
         heapify(self._free)
         self.in_order = concurrency == 1  # whether customers leave in the order in which they came
-        self.account = StationStats(concurrency)
+        self.stats = StationStats(concurrency)
         self._noted = array("d")  # arrival, service and end of one customer after the other
         self._note = self._noted.append
 
     @property
     def busy(self) -> float:
-        """Server-seconds that were asked for, but for what a crash made idle."""
-        return self.account.services + float(np.array(self._noted[1::3]).sum())
+        """Server-seconds that were asked for, without those that a crash made idle."""
+        return self.stats.services + float(np.array(self._noted[1::3]).sum())
 
     @property
     def served(self) -> int:
-        """Customers."""
-        return self.account.arrivals + len(self._noted) // 3
+        """Number of customers."""
+        return self.stats.arrivals + len(self._noted) // 3
 
-    def begin_anew(self, at: float, down: float | None = None) -> None:
-        """Nobody waits or is served any more, and nobody will be before `at`.
+    def restart(self, at: float, down: float | None = None) -> None:
+        """Send all customers away, and serve nobody before `at`.
 
-        down: since when; without it, since the last one came.
+        Parameters
+        ----------
+        at : float
+            The time at which the station serves again, in seconds.
+        down : float, optional
+            The time since which it is down; by default the last arrival.
         """
         self._settle()
         self._free = [at] * len(self._free)
-        self.account.begin_anew(self.account.until if down is None else down, at)
+        self.stats.restart(self.stats.until if down is None else down, at)
 
-    def discount(self, at: float) -> None:
-        """Figures count from now, `at`, on."""
+    def end_warmup(self, at: float) -> None:
+        """Count figures from now, `at`, on."""
         self._settle()
-        self.account.discount(at)
+        self.stats.end_warmup(at)
 
-    def take(self, arrival: float, service: float) -> float:
-        """The time at which a customer who comes at `arrival` and needs `service` seconds leaves."""
+    def serve(self, arrival: float, service: float) -> float:
+        """Return the departure time of a customer that comes at `arrival` and needs `service` seconds."""
         free = self._free[0]
         end = (free if free > arrival else arrival) + service
         if self.in_order:
@@ -77,30 +85,60 @@ class FifoStation:
             self._settle()
         return end
 
-    def took(self, arrival: NDArray[np.float64], service: float, stay: NDArray[np.float64], rows: NDArray[np.int64]) -> None:
-        """Customers who came in the order of these rows and were here for so long; the station was not asked about them."""
+    def record(
+        self, arrival: NDArray[np.float64], service: float, stay: NDArray[np.float64], rows: NDArray[np.int64]
+    ) -> None:
+        """Record customers whose stays were computed elsewhere.
+
+        Parameters
+        ----------
+        arrival : NDArray[np.float64]
+            Arrival times of all customers, in seconds.
+        service : float
+            Service time of each, in seconds.
+        stay : NDArray[np.float64]
+            Time in the system of all customers, in seconds.
+        rows : NDArray[np.int64]
+            This station's customers, in the order in which they came.
+        """
         self._settle()
         for first in range(0, len(rows), CHUNK):
             some = rows[first : first + CHUNK]
-            self.account.add(arrival[some], np.full(len(some), service), arrival[some] + stay[some])
+            self.stats.add(arrival[some], np.full(len(some), service), arrival[some] + stay[some])
 
     def close(self, at: float) -> None:
-        """The observation ends at `at`; for inf, when the last one leaves. AssertionError where the station was no queue."""
+        """End the observation at `at`; for inf, when the last customer leaves.
+
+        Raises AssertionError if the station was no queue.
+        """
         self._settle()
-        self.account.close(at)
+        self.stats.close(at)
 
     def _settle(self) -> None:
         if self._noted:
             noted = np.array(self._noted).reshape(-1, 3)
             del self._noted[:]
-            self.account.add(*np.ascontiguousarray(noted.T))
+            self.stats.add(*np.ascontiguousarray(noted.T))
 
 
 def lindley_waits(arrival: NDArray[np.float64], queue: NDArray[np.integer[Any]], service: float) -> NDArray[np.float64]:
-    """Seconds in the system, waiting and service, of customers that are all known: Lindley's recursion at once.
+    """Compute the time in the system of customers that are all known, by Lindley's recursion at once.
 
-    arrival: in order, shape (n,). queue: which of several equal single servers each goes to. service: the same for all.
     The k-th customer of a queue leaves at service + the maximum over j <= k of arrival[j] + (k - j) * service.
+
+    Parameters
+    ----------
+    arrival : NDArray[np.float64]
+        Arrival times in order, shape (n,), seconds.
+    queue : NDArray[np.integer]
+        The one of several equal single servers that each customer goes to, shape (n,).
+    service : float
+        Service time, the same for all, in seconds.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Seconds in the system, waiting and service, shape (n,).
     """
     order = np.argsort(queue, kind="stable")
     stay = np.empty(len(arrival))
@@ -117,8 +155,8 @@ def record_batch(
     service: float,
     stay: NDArray[np.float64],
 ) -> None:
-    """Enter what `lindley_waits` found into the account of the stations that it was about."""
+    """Enter the result of `lindley_waits` into the statistics of its stations."""
     order = np.argsort(queue, kind="stable")
     ends = np.searchsorted(queue[order], np.arange(len(stations) + 1))
     for station, first, last in zip(stations, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-        station.took(arrival, service, stay, order[first:last])
+        station.record(arrival, service, stay, order[first:last])

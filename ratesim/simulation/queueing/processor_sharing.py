@@ -1,8 +1,8 @@
-"""Processors that all who are there share: an asyncio process among its tasks, an operating system among processes.
+"""Processor sharing: an asyncio process among its tasks, an operating system among its processes.
 
-Both are followed in virtual time: what each of those inside has been given since the beginning. Who comes at virtual time v
-and needs s of it leaves at v + s, however many come and go meanwhile; so it takes no more than an event for each who leaves
-(L. Kleinrock, Time-shared systems: a theoretical treatment, JACM 14, 1967).
+Both are followed in virtual time, which is the service that each customer inside has received since the beginning. A
+customer that comes at virtual time v and needs s of it leaves at v + s, however many come and go meanwhile. So it takes no
+more than one event for each departure (L. Kleinrock, Time-shared systems: a theoretical treatment, JACM 14, 1967).
 """
 
 from __future__ import annotations
@@ -29,9 +29,16 @@ CLOSE = 1e-9  # seconds: who would leave so soon leaves now, since virtual time 
 
 
 class ProcessorSharing(ABC):
-    """The common half: who is inside, and when the first of them leaves. Subclasses say how fast virtual time goes.
+    """A shared processor: the customers inside, and the next departure.
 
-    busy: seconds asked for. account: who was inside, up to a moment ago; all of it once this is closed.
+    Subclasses define how fast virtual time passes.
+
+    Attributes
+    ----------
+    busy : float
+        Seconds of work that were asked for.
+    stats : SharedStationStats
+        Statistics up to a moment ago; complete once the processor is closed.
     """
 
     def __init__(self, runtime: SimRuntime) -> None:
@@ -41,44 +48,47 @@ class ProcessorSharing(ABC):
         self._work = 0.0  # seconds that those inside need, all together
         self._inside: list[_Customer] = []
         self._wakes = inf  # the earliest time at which an event is set to see who leaves
-        self._alone: _Alone | None = None  # the one who is there, as long as nobody else comes
+        self._alone: _SoleCustomer | None = None  # the one who is there, as long as nobody else comes
         self._count = 0
         self.busy = self._stays = self._services = 0.0
-        self.account = SharedStationStats()
+        self.stats = SharedStationStats()
         self._came, self._left = array("d"), array("d")  # since the account was told
 
     @property
     def inside(self) -> int:
-        """How many are there."""
+        """Number of customers inside."""
         if self._alone is None and not self._inside:
             return 0
         self._go_to(self._runtime.env.now)
         return len(self._inside) + (self._alone is not None)
 
     def close(self, at: float) -> None:
-        """The observation ends at `at`; for inf, when nothing happens any more. AssertionError where Little's law fails."""
+        """End the observation at `at`; for inf, when nothing happens any more.
+
+        Raises AssertionError if Little's law fails.
+        """
         self._go_to(self._runtime.env.now if at == inf else at)
         self._settle(self._at)
         unfinished = sum(self._at - each.came for each in self._inside)
-        self.account.end(unfinished + (0.0 if self._alone is None else self._at - self._alone.came))
+        self.stats.end(unfinished + (0.0 if self._alone is None else self._at - self._alone.came))
 
-    def discount(self, at: float) -> None:
-        """Figures count from now, `at`, on."""
+    def end_warmup(self, at: float) -> None:
+        """Count figures from now, `at`, on."""
         self._go_to(at)
         self._settle(at)
-        self.account.discount(at)
+        self.stats.end_warmup(at)
 
     def _settle(self, to: float) -> None:
-        self.account.pass_by(to, np.array(self._came), np.array(self._left), self._stays, self._services)
+        self.stats.advance(to, np.array(self._came), np.array(self._left), self._stays, self._services)
         del self._came[:], self._left[:]
         self._stays = self._services = 0.0
 
     @abstractmethod
     def _pace(self, many: int) -> float:
-        """Virtual time by second, with so many inside."""
+        """Return the virtual time per second with so many customers inside."""
 
     def _enter(self, seconds: float, needs: float, after: float) -> Awaitable[None]:
-        """Done `after` seconds after somebody has left who comes now, asks for `seconds` and needs so much virtual time."""
+        """Add a customer that asks for `seconds` and needs so much virtual time; done `after` seconds after it has left."""
         now = self._runtime.env.now
         alone = self._alone
         if alone is not None or self._inside:
@@ -91,7 +101,7 @@ class ProcessorSharing(ABC):
             self._work = seconds
             left = now + needs / self._pace(1)
             sleep = self._runtime.sleep(left - now + after)
-            self._alone = _Alone(left, now, seconds, needs, after, sleep)
+            self._alone = _SoleCustomer(left, now, seconds, needs, after, sleep)
             self._at = now
             return sleep
         if alone is not None:
@@ -130,7 +140,7 @@ class ProcessorSharing(ABC):
             self._settle(left)
 
     def _set(self, now: float) -> None:
-        """See to it that there is an event when the first will leave; a set one that is too early looks again."""
+        """Schedule an event for the next departure; an event that is too early schedules another."""
         at = now + max((self._inside[0].leaves - self._virtual) / self._pace(len(self._inside)), 0.0)
         if at < self._wakes:
             self._wakes = at
@@ -162,7 +172,7 @@ class ProcessorSharing(ABC):
 
 
 class _Customer(NamedTuple):
-    """leaves: in virtual time. came, seconds, after: see `_enter`. done: whom to tell."""
+    """A customer: `leaves` in virtual time; `done` is to be resolved; for the others see `_enter`."""
 
     leaves: float
     number: int
@@ -172,9 +182,11 @@ class _Customer(NamedTuple):
     done: Future[None]
 
 
-class _Alone(NamedTuple):
-    """left: when it will have left, if nobody comes. needs: its virtual time, from 0 on. sleep: until it has left, and what
-    is after."""
+class _SoleCustomer(NamedTuple):
+    """The only customer inside.
+
+    It has left at `left` if nobody comes. It needs virtual time from 0 on, and sleeps until `after` is over.
+    """
 
     left: float
     came: float
@@ -185,13 +197,16 @@ class _Alone(NamedTuple):
 
 
 class EventLoopCPU(ProcessorSharing):
-    """An asyncio process: in each turn of its event loop everybody under way takes one step.
+    """An asyncio process: in each turn of its event loop every task under way takes one step.
 
-    So what is under way ends in the order in which it began, large or small, after as many turns; and a turn lasts as long
-    as the steps of all and one look for news together. With short turns all get through the same fraction of their work:
-    d(fraction)/dt = 1 / (look + the sum of what those under way need). Virtual time is that fraction.
+    So tasks end in the order in which they began, large or small, after equally many turns. A turn lasts as long as the
+    steps of all tasks and one look for news together. With short turns all tasks get through the same fraction of their
+    work: d(fraction)/dt = 1 / (look + the sum of the needs of the tasks under way). Virtual time is that fraction.
 
-    look: seconds that a customer who is alone takes longer than each of many, since all looks for news are its own.
+    Parameters
+    ----------
+    look : float
+        Seconds that a sole customer takes longer than each of many, because every look for news is its own.
     """
 
     def __init__(self, runtime: SimRuntime, look: float = 0.0) -> None:
@@ -199,7 +214,7 @@ class EventLoopCPU(ProcessorSharing):
         self._look = look
 
     def spend(self, seconds: float, after: float = 0.0) -> Awaitable[None]:
-        """To be awaited: done `after` seconds after `seconds` of work are done."""
+        """Wait until `after` seconds after `seconds` of work are done."""
         return self._enter(seconds, 1.0, after)
 
     def _pace(self, many: int) -> float:
@@ -207,9 +222,12 @@ class EventLoopCPU(ProcessorSharing):
 
 
 class MultiCoreCPU(ProcessorSharing):
-    """Cores that an operating system shares among processes, an equal part of the time to each. Virtual time is that part.
+    """Cores that an operating system shares equally among processes; virtual time is the share of each.
 
-    speedup: {processes: what they get done together, over what one does}; straight lines between.
+    Parameters
+    ----------
+    speedup : dict[int, float]
+        The combined speed of so many processes over that of one; linear between the entries.
     """
 
     def __init__(self, runtime: SimRuntime, speedup: dict[int, float]) -> None:
@@ -221,7 +239,7 @@ class MultiCoreCPU(ProcessorSharing):
         self._shares = [0.0, *(speed / n for n, speed in enumerate(speeds[1:], 1))]
 
     def spend(self, seconds: float, after: float = 0.0) -> Awaitable[None]:
-        """To be awaited: done `after` seconds after `seconds` of a core's time were given."""
+        """Wait until `after` seconds after `seconds` of a core's time were given."""
         return self._enter(seconds, seconds, after)
 
     def _pace(self, many: int) -> float:

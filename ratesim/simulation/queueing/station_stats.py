@@ -1,14 +1,14 @@
-"""The account of a station: how many are inside and how many are served, over time, and the proof that it is a queue.
+"""Statistics of a station: how many customers are inside and served, over time, and the proof that it is a queue.
 
-What a station says of its customers (who came when, needs how long, leaves when) is held against the number inside, N(t),
+The station reports its customers: arrival, service time and departure. These are compared with the number inside, N(t),
 which is counted from comings and goings alone. A queue with c servers in which nobody waits while a server is free serves
 min(N(t), c) at any time. So two areas are known in two ways each:
 
 - under N(t): the sum of the stays, waiting and service. That is Little's law, L = lambda W, with the partial stays of those
   who are still inside when the observation ends (J. D. C. Little, A proof for the queuing formula L = lambda W, 1961). It
-  holds of any stays, so it proves that the books are right, and that the mean number and the mean stay belong together;
-- under min(N(t), c): the seconds of service that customers asked for. That holds of no station that serves more than c at
-  once, or lets somebody wait beside a free server, or keeps a customer longer or less than he needs.
+  holds for any stays. So it proves that the books are right, and that the mean number and the mean stay belong together;
+- under min(N(t), c): the seconds of service that customers asked for. It fails for a station that serves more than c at
+  once, or lets somebody wait beside a free server, or keeps a customer longer or less than needed.
 """
 
 from __future__ import annotations
@@ -32,9 +32,16 @@ NOBODY: Times = np.empty(0)
 
 
 class Bins(NamedTuple):
-    """What was inside, over time. Bin i is [i * width, (i + 1) * width) seconds of simulated time.
+    """The number inside over time; bin i is [i * width, (i + 1) * width) seconds of simulated time.
 
-    inside, served: seconds that customers spent here, waiting or served, and served alone. peak: the most inside at once.
+    Attributes
+    ----------
+    width : float
+        Seconds.
+    inside, served : NDArray[np.float64]
+        Seconds that customers spent inside, waiting or served, and served alone, by bin.
+    peak : NDArray[np.int64]
+        The most customers inside at once, by bin.
     """
 
     width: float
@@ -44,8 +51,19 @@ class Bins(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What figures are made of: all that was observed, or what came after a warm-up. seconds: how long that was. customers:
-    who came, and lost, by a crash. inside, served: areas, as of an `StationStats`. peak: the most inside at once."""
+    """The totals of an observation, or of its part after a warm-up.
+
+    Attributes
+    ----------
+    seconds : float
+        Length of the observation.
+    customers, lost : int
+        Customers that came, and those that a crash sent away.
+    inside, served : float
+        Areas, as in `StationStats`.
+    peak : int
+        The most customers inside at once.
+    """
 
     seconds: float
     customers: int
@@ -56,10 +74,16 @@ class Totals(NamedTuple):
 
 
 class StationStats:
-    """Adds up what is told of a station as it goes on, in memory that does not grow.
+    """Statistics of a station as it goes on, in memory that does not grow.
 
-    arrivals: customers. stays, services: seconds that they are inside, and served, as the station has it. lost: customers
-    that a crash sent away. until: how far the number inside is counted.
+    Attributes
+    ----------
+    arrivals, lost : int
+        Customers, and those that a crash sent away.
+    stays, services : float
+        Seconds inside, and of service, as the station reports them.
+    until : float
+        The time up to which the number inside is counted.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -77,28 +101,28 @@ class StationStats:
 
     @property
     def bins(self) -> Bins:
-        """Up to `until`; the last one may not be over."""
+        """The number inside over time, up to `until`; the last bin may not be over."""
         n = min(int(self.until / self._width) + 1, BINS)
         return Bins(self._width, self._inside[:n], self._served[:n], self._peak[:n])
 
     @property
     def inside(self) -> float:
-        """The area under the number inside, counted from comings and goings: customer-seconds until `until`."""
+        """Area under the number inside, counted from comings and goings: customer-seconds until `until`."""
         return float(self._inside.sum())
 
     @property
     def served(self) -> float:
-        """The area under the number that a queue serves when so many are inside: server-seconds until `until`."""
+        """Area under the number that a queue serves with so many inside: server-seconds until `until`."""
         return float(self._served.sum())
 
     @property
     def peak(self) -> int:
-        """The most that were inside at once."""
+        """The most customers that were inside at once."""
         return int(self._peak.max())
 
     @property
     def totals(self) -> Totals:
-        """What figures are made of, until `until`."""
+        """Return the totals that figures are made of, until `until`."""
         seconds, customers, lost, inside, served, _ = self._before
         return Totals(
             self.until - seconds,
@@ -109,8 +133,11 @@ class StationStats:
             self._most,
         )
 
-    def discount(self, at: float) -> None:
-        """What was until `at` is in no figure, only in the proof. Nobody who came later has been added yet."""
+    def end_warmup(self, at: float) -> None:
+        """Leave everything until `at` out of all figures, but not out of the proof.
+
+        No customer that came later may have been added yet.
+        """
         self._advance(max(at, self.until))
         self._begin_figures(len(self._ends))
 
@@ -119,7 +146,10 @@ class StationStats:
         self._most = number
 
     def add(self, arrival: Times, service: Times, end: Times) -> None:
-        """Customers in the order in which they came, none before those of earlier calls. AssertionError: see `close`."""
+        """Add customers in the order in which they came, none before those of earlier calls.
+
+        Raises AssertionError as `close` does.
+        """
         begin = end - service
         close = _close(end)
         if arrival[0] < self.until or (arrival[1:] < arrival[:-1]).any():
@@ -137,27 +167,31 @@ class StationStats:
         self._advance(float(arrival[-1]), arrival, begin, end)
         self._check()
 
-    def begin_anew(self, down: float, at: float) -> None:
-        """Whoever was inside left at `down`, and nobody is served before `at`."""
+    def restart(self, down: float, at: float) -> None:
+        """Let everybody inside leave at `down`, and serve nobody before `at`."""
         self._advance(max(down, self.until))
         self.lost += len(self._ends)
         self._leave()
         self._opened, self._last_begin = at, -inf
 
     def close(self, at: float) -> None:
-        """The observation ends: at `at`, or for inf when the last one leaves.
+        """End the observation at `at`, or for inf when the last customer leaves.
 
-        AssertionError where Little's law does not hold, or the station was no queue.
+        Raises AssertionError if Little's law does not hold, or the station was no queue.
         """
         self._advance(max(at, self.until) if at < inf else max(float(self._ends.max(initial=0.0)), self.until))
         self._leave()
         self._check()
 
     def summary(self) -> dict[str, float]:
-        """Over what is `counted`, `seconds`: servers, customers, lost (by crashes); utilization, of all servers; inside
-        and waiting, the mean numbers, and inside_max; rate, customers in a second; stay and wait, a customer's mean seconds.
+        """Summarize the observation without the warm-up.
 
-        inside = rate * stay, and waiting = rate * wait.
+        Returns
+        -------
+        dict[str, float]
+            `seconds` of observation; servers; customers; lost (by crashes); utilization of all servers; inside and waiting,
+            mean numbers; inside_max; rate, customers per second; stay and wait, mean seconds of a customer. inside = rate *
+            stay, and waiting = rate * wait.
         """
         counted, before = self.totals, self._before
         seconds, customers = max(counted.seconds, NARROWEST), max(counted.customers, 1)
@@ -178,8 +212,12 @@ class StationStats:
         }
 
     def series(self) -> pd.DataFrame:
-        """The same in bins, a warm-up included: begin and end in seconds of simulated time, utilization, inside, waiting,
-        inside_max.
+        """Return the same in bins, a warm-up included.
+
+        Returns
+        -------
+        pandas.DataFrame
+            begin and end in seconds of simulated time, utilization, inside, waiting, inside_max.
         """
         width, inside, served, peak = self.bins
         begin = np.arange(len(inside)) * width
@@ -201,7 +239,7 @@ class StationStats:
                 raise AssertionError(f"{law} {area} s, but by their own ends and services it is {said} s")
 
     def _rest(self) -> tuple[float, float]:
-        """What of the stays, and of the services, of those who are inside is still to come."""
+        """Give the part of the stays, and of the services, of the customers inside that is still to come."""
         rest = self._ends - self.until
         return float(rest.sum()), float(np.minimum(rest, self._ends - self._begins).sum())
 
@@ -212,7 +250,7 @@ class StationStats:
         self._begins = self._ends = NOBODY
 
     def _advance(self, to: float, arrival: Times = NOBODY, begin: Times = NOBODY, end: Times = NOBODY) -> None:
-        """Count until `to`; who came meanwhile is given."""
+        """Count until `to`, with the customers that came meanwhile."""
         while to >= BINS * self._width:
             self._widen()
         first = int(self.until / self._width)
@@ -238,14 +276,24 @@ class StationStats:
 
 
 class SharedStationStats(StationStats):
-    """The same of a processor that all who are inside share: nobody waits, and it serves whenever somebody is there."""
+    """Statistics of a shared processor: nobody waits, and it serves whenever somebody is inside."""
 
     def __init__(self) -> None:
         super().__init__(1)
         self._number = 0
 
-    def pass_by(self, to: float, come: Times, go: Times, stays: float, services: float) -> None:
-        """Count until `to`; who came and who went meanwhile is given, and the stays and services of those who went."""
+    def advance(self, to: float, come: Times, go: Times, stays: float, services: float) -> None:
+        """Count until `to`.
+
+        Parameters
+        ----------
+        to : float
+            Time in seconds.
+        come, go : NDArray[np.float64]
+            Times of arrivals and departures since the last call.
+        stays, services : float
+            Seconds of stay and of service of those that left.
+        """
         while to >= BINS * self._width:
             self._widen()
         first = int(self.until / self._width)
@@ -263,12 +311,15 @@ class SharedStationStats(StationStats):
         self.services += services
         self.until = to
 
-    def discount(self, at: float) -> None:
-        """See `StationStats.discount`; it has been counted until then."""
+    def end_warmup(self, at: float) -> None:
+        """Leave everything until `at` out of all figures; it has been counted until then."""
         self._begin_figures(self._number)
 
     def end(self, unfinished: float) -> None:
-        """The observation is over; `unfinished`: the stays so far of those who are inside. AssertionError: see `close`."""
+        """End the observation; `unfinished` is the sum of the stays so far of the customers inside.
+
+        Raises AssertionError as `close` does.
+        """
         self.stays += unfinished
         rounded = self.arrivals * float(np.spacing(self.until))
         if not abs(self.inside - self.stays) <= CLOSE * (1.0 + self.inside) + 4.0 * rounded:
@@ -279,10 +330,10 @@ class SharedStationStats(StationStats):
 def _areas(
     edges: Times, to: float, number: int, come: Times, go: Times, servers: int
 ) -> tuple[Times, Times, NDArray[np.int64]]:
-    """Between edges, the areas under a number that begins with `number` and changes as these come and go, and under the
-    lesser of it and `servers`; and its peak.
+    """Give, by bin, the area under a number, the area under the lesser of it and `servers`, and its peak.
 
-    edges: ascending; the last bin ends at `to`. Who goes in the moment in which another comes makes room for him.
+    The number begins with `number` and changes as these come and go. Edges ascend; the last bin ends at `to`. A customer
+    that goes in the moment in which another comes makes room for it.
     """
     times = np.concatenate([edges, go, come])
     steps = np.ones(len(times), np.int64)
@@ -300,5 +351,5 @@ def _areas(
 
 
 def _close(times: Times) -> float:
-    """Seconds that the same time may be apart: more, where floating-point numbers are further apart."""
+    """Give the seconds that the same time may be apart; more where floating-point numbers are further apart."""
     return CLOSE + 4.0 * float(np.spacing(np.abs(times).max()))

@@ -1,4 +1,4 @@
-"""The score of a run: how far what it admitted is from what an exact limiter in one place would have admitted."""
+"""The accuracy of a run: how far its admissions are from those of an exact limiter in one place."""
 
 from __future__ import annotations
 
@@ -35,23 +35,30 @@ class WorstWindow(NamedTuple):
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """What a run admitted against what the oracle did. Ratios are of the oracle's total: 0/0 counts as 0, x/0 is inf.
+    """The admissions of a run compared with the oracle's.
 
-    After a warm-up, totals are of the requests since its end, the cut, and so are the windows of `worst_excess`. What is
-    counted of a window (or a whole run) of a key that straddles the cut is by how much its surplus, or its shortage, has
-    grown since, as a whole: a denial that makes up for what was admitted too much before the cut is no false one, and what
-    was too much already is not counted again.
+    Ratios are of the oracle's total; 0/0 counts as 0, x/0 is inf. After a warm-up, totals and the windows of `worst_excess`
+    cover only the requests since its end. For a window (or a whole run) that straddles the warm-up boundary, only the growth
+    of its surplus or shortage after the boundary counts. So a denial that makes up for a surplus before the boundary is no
+    false one, and an old surplus is not counted again.
 
-    over_admission: cost admitted beyond the oracle's, summed over keys and windows [i * period, (i + 1) * period) since the
-        epoch in which it is more.
-    false_denial: cost admitted short of the oracle's, summed over those in which it is less.
-    net_over_admission: as over_admission, but with each key's whole run as one window: a bucket that overdraws pays back
-        later.
-    worst_excess: the largest cost admitted within any window of length `period`, wherever it begins, of any key, over what
-        the limit permits there (rate; burst + rate for a bucket), minus 1: 0.5 is half too much, -1 that nothing was
-        admitted. Above 0 need not be anybody's fault: an exact fixed window reaches 1 across an edge.
-    exact_total, admitted_total: cost.
-    worst: where worst_excess was; None when no cost was admitted.
+    Attributes
+    ----------
+    over_admission : float
+        Cost admitted beyond the oracle's, summed over keys and windows [i * period, (i + 1) * period) since the epoch in
+        which it is more.
+    false_denial : float
+        Cost admitted short of the oracle's, summed over those in which it is less.
+    net_over_admission : float
+        As over_admission, but with each key's whole run as one window: a bucket that overdraws pays back later.
+    worst_excess : float
+        The largest cost admitted within any window of length `period`, wherever it begins, of any key, over the cost that
+        the limit permits there (rate; burst + rate for a bucket), minus 1. 0.5 is half too much, -1 that nothing was
+        admitted. A value above 0 need not be a fault: an exact fixed window reaches 1 across an edge.
+    exact_total, admitted_total : float
+        Cost.
+    worst : WorstWindow or None
+        The window of worst_excess; None if no cost was admitted.
     """
 
     over_admission: float
@@ -72,17 +79,35 @@ def measure_accuracy(
     order: ArrayLike | None = None,
     since: float = -inf,
 ) -> Accuracy:
-    """Score n decisions. Requests that got no decision are no rows: leave them out.
+    """Compare n decisions with those of the oracle. Requests without a decision are no rows: leave them out.
 
-    key: whole numbers from 0, dense, shape (n,).
-    stamp: the true time that each request's decision was asked for, seconds since the epoch, shape (n,).
-    cost: 0, or 1e-6 to 1e12, shape (n,).
-    admitted: bool, shape (n,).
-    order: sequence numbers, shape (n,): the request with the least was decided first, equal ones in the order of their
-        rows. None: all in the order of their rows.
-    since: the end of the warm-up, seconds since the epoch; what was asked before is decided by the oracle as well, and not
-        counted.
-    Raises what `exact` raises, and ValueError for shapes that differ.
+    Parameters
+    ----------
+    limit : Limit
+        The limit.
+    key : ArrayLike
+        Whole numbers from 0, dense, shape (n,).
+    stamp : ArrayLike
+        The true time at which each decision was requested, seconds since the epoch, shape (n,).
+    cost : ArrayLike
+        0, or 1e-6 to 1e12, shape (n,).
+    admitted : ArrayLike
+        Booleans, shape (n,).
+    order : ArrayLike, optional
+        Sequence numbers, shape (n,). The request with the least was decided first, equal ones in the order of their rows.
+        Without them all were decided in the order of their rows.
+    since : float
+        End of the warm-up, seconds since the epoch. The oracle decides earlier requests as well, but they are not counted.
+
+    Returns
+    -------
+    Accuracy
+        The comparison.
+
+    Raises
+    ------
+    ValueError, InvalidLimitError
+        As `exact` does, and ValueError for shapes that differ.
     """
     key, stamp, cost = np.asarray(key), np.asarray(stamp, np.float64), np.asarray(cost, np.float64)
     admitted = np.asarray(admitted, np.bool_)
@@ -123,8 +148,11 @@ def measure_accuracy(
 
 
 class _Part(NamedTuple):
-    """The costs of some keys: beyond and short of the oracle's by window, beyond by key; the oracle's, ours, the heaviest
-    window's, and that window."""
+    """The costs of some keys.
+
+    Beyond and short of the oracle's by window, beyond by key; the oracle's, the run's, the heaviest window's, and that
+    window.
+    """
 
     over: float
     short: float
@@ -144,7 +172,7 @@ def _part(
     granted: NDArray[np.bool_],
     since: float,
 ) -> _Part:
-    """Of rows that are sorted by key, then stamp."""
+    """Compare rows that are sorted by key, then time."""
     # Row by row, where equal decisions cancel exactly, before anything is summed and rounded.
     surplus = np.where(admitted, cost, 0.0) - np.where(granted, cost, 0.0)
     early = np.where(stamp < since, surplus, 0.0)
@@ -174,7 +202,7 @@ def _sums(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> NDArray[np.
 
 
 def _grown(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
-    """By how much what is above 0 is more after than before, all together, where it is more."""
+    """Sum the growth, from before to after, of the parts above 0, where it is positive."""
     more = np.maximum(after, 0.0) - np.maximum(before, 0.0)
     return float(more[more > 0].sum())
 

@@ -1,8 +1,8 @@
-"""`Histogram`: how often which value was seen, with a fixed relative precision, in memory that does not depend on how many.
+"""`Histogram`: counts of values with a fixed relative precision, in memory that does not depend on their number.
 
-The buckets are those of an HDR histogram (G. Tene, hdrhistogram.org): every power of two is cut into 1024 equal parts, so
-that a value is known to one part in 2048. Here a bucket is the leading bits of the float itself, sign, exponent and ten of
-the fraction. So no range is chosen beforehand, and numpy finds the buckets of a million values in 30 ms; the package
+The buckets are those of an HDR histogram (G. Tene, hdrhistogram.org). Every power of two is cut into 1024 equal parts, so
+that a value is known to one part in 2048. Here a bucket is the leading bits of the float itself: sign, exponent and ten of
+the fraction. So no range is chosen beforehand, and numpy finds the buckets of a million values in 30 ms. The package
 hdrhistogram takes them one by one from Python, in 1.6 s.
 """
 
@@ -25,14 +25,22 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Histogram:
-    """bucket: those that were hit, ascending; count: how often. Both of shape (n,), int64."""
+    """A histogram of numbers from 0 to inf.
+
+    Attributes
+    ----------
+    bucket : NDArray[np.int64]
+        The buckets that were hit, ascending, shape (n,).
+    count : NDArray[np.int64]
+        The number of values in each, shape (n,).
+    """
 
     bucket: NDArray[np.int64]
     count: NDArray[np.int64]
 
     @classmethod
     def of(cls, values: ArrayLike) -> Self:
-        """The histogram of numbers from 0 to inf. Raises ValueError for others."""
+        """Make the histogram of numbers from 0 to inf; ValueError for others."""
         values = np.asarray(values, np.float64)
         found = cls(np.empty(0, np.int64), np.empty(0, np.int64))
         for first in range(0, len(values), _CHUNK):
@@ -43,18 +51,21 @@ class Histogram:
         return found
 
     def __add__(self, other: Self) -> Self:
-        """Of the values of both."""
+        """Return the histogram of the values of both."""
         bucket, place = np.unique(np.concatenate([self.bucket, other.bucket]), return_inverse=True)
         count = np.zeros(len(bucket), np.int64)
         np.add.at(count, place, np.concatenate([self.count, other.count]))
         return type(self)(bucket, count)
 
     def __len__(self) -> int:
-        """How many values."""
+        """Return the number of values."""
         return int(self.count.sum())
 
     def quantile(self, share: float) -> float:
-        """The least value that at least this share of them does not exceed, to 1 in 2048; nan of none. 0: the least."""
+        """Return the least value that at least this share of the values does not exceed, to 1 in 2048.
+
+        It is nan without values; a share of 0 gives the least value.
+        """
         if not len(self):
             return float("nan")
         rank = min(max(int(np.ceil(share * len(self) - 1e-9)), 1), len(self))
@@ -62,11 +73,17 @@ class Histogram:
 
     @property
     def mean(self) -> float:
-        """To 1 in 2048; nan of none."""
+        """Mean of the values, to 1 in 2048; nan without values."""
         return float((self._middle() * self.count).sum() / len(self)) if len(self) else float("nan")
 
     def table(self) -> pd.DataFrame:
-        """One row for each bucket that was hit: low, high (values in [low, high)), count, share (of all, up to high)."""
+        """Return one row for each bucket that was hit.
+
+        Returns
+        -------
+        pandas.DataFrame
+            low, high (values in [low, high)), count, share (of all values, up to high).
+        """
         low, high = _edge(self.bucket), _edge(np.minimum(self.bucket + 1, _INF))
         return pd.DataFrame(
             {"low": low, "high": high, "count": self.count, "share": np.cumsum(self.count) / max(len(self), 1)}

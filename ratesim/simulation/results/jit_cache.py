@@ -1,8 +1,8 @@
-"""What numba compiles of ours: generated modules, kept on disk, whose name holds a hash of all that they are made of.
+"""Generated modules for numba, kept on disk, whose name holds a hash of everything that they are made of.
 
 numba's own cache notices an edited file, but not an edited function that is called from another one. So an algorithm and the
-loop around it are one generated file, named by a hash of its text and of the text of every module that it calls functions
-of: what is edited gets another name, and never meets what was compiled of the old one.
+loop around it are one generated file. Its name is a hash of its text and of the text of every module that it calls functions
+of. Edited code therefore gets another name, and never meets the compiled code of the old one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["external_callees", "jit_with_callees", "load", "sources"]
 
 
 def external_callees(functions: Iterable[FunctionType]) -> dict[str, FunctionType]:
-    """The Python functions of other modules that these call, and what those call, by the name under which they do."""
+    """Find the Python functions of other modules that these call, and the functions that those call, by the name in use."""
     own = list(functions)
     home = {function.__module__ for function in own}
     found: dict[str, FunctionType] = {}
@@ -46,14 +46,14 @@ def external_callees(functions: Iterable[FunctionType]) -> dict[str, FunctionTyp
 
 
 def sources(functions: Iterable[FunctionType]) -> str:
-    """A hash of the text of the modules that these functions are written in."""
+    """Hash the text of the modules that these functions are written in."""
     modules = {function.__module__: inspect.getsource(sys.modules[function.__module__]) for function in functions}
     return hashlib.sha256(repr(sorted(modules.items())).encode()).hexdigest()
 
 
 @cache
 def jit_with_callees(function: FunctionType) -> Callable[..., Any]:
-    """The function, compiled, with every Python function that it calls compiled as well; none may call itself."""
+    """Compile the function and every Python function that it calls; none may call itself."""
     import numba
 
     names = function.__code__.co_names
@@ -65,9 +65,9 @@ def jit_with_callees(function: FunctionType) -> Callable[..., Any]:
 
 @lru_cache(maxsize=64)
 def load(name: str, source: str) -> ModuleType:
-    """A module made of `source`, kept as a file in the user's cache directory.
+    """Make a module of `source`, kept as a file in the user's cache directory; `name` becomes a part of the file's name.
 
-    numba's `cache=True` keeps what it compiles beside it, for the next process. name: a part of the file's name.
+    numba's `cache=True` keeps the compiled code beside it, for the next process.
     """
     import numba  # here, because it takes a second and not everyone who simulates scores
 
@@ -91,7 +91,7 @@ def load(name: str, source: str) -> ModuleType:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: other processes may be reading."""
+    """Write whole or not at all, because other processes may be reading."""
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
     try:
         with open(handle, "w", encoding="utf-8") as file:
@@ -108,7 +108,7 @@ def _directory() -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether code can be kept there: a directory that we can write to and nobody else can."""
+    """Tell whether code can be kept there: a directory that we can write to and nobody else can."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()

@@ -1,7 +1,7 @@
 """The oracle: an exact limiter in one place with no delay, over a whole run at once.
 
-It decides what `MemoryStorage.decide` would, to the bit, some hundred times faster: the source of the algorithm's own
-module is copied, with a loop around it, into one generated module, and numba compiles that (`compiled.py`).
+It decides as `MemoryStorage` does, to the bit, some hundred times faster. The source of the algorithm's own module is
+copied, with a loop around it, into one generated module, and numba compiles that (`jit_cache.py`).
 """
 
 from __future__ import annotations
@@ -100,16 +100,37 @@ def exact(
 def exact(
     limit: Limit, key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int, remaining: bool = False
 ) -> Bools | tuple[Bools, Floats]:
-    """What an exact limiter admits of n requests that it decides in the given order, starting with no state.
+    """Decide n requests as an exact limiter does, in the given order, starting with no state.
 
-    key: whole numbers from 0 to keys - 1, shape (n,).
-    time: seconds since the epoch, shape (n,); may run backwards, then the key's own time counts, as in every storage.
-    cost: 0, or 1e-6 to 1e12, shape (n,).
-    Returns a bool per request; with remaining=True also the cost that would still be admitted after each, at least 0.
-    Takes the memory of `keys` states, 8 bytes for each of their floats; of a sliding_log, of as many entries as the key's
-    requests, or the limit and the smallest cost, allow; and of a copy of the requests.
-    Raises ValueError for shapes that differ, keys out of range and times that are not finite; InvalidLimitError for
-    costs out of bounds and for a limit that its algorithm does not take.
+    It takes the memory of `keys` states, 8 bytes for each of their floats. A state of a sliding_log has as many entries as
+    the key's requests, or the limit and the smallest cost, allow. A copy of the requests comes on top.
+
+    Parameters
+    ----------
+    limit : Limit
+        The limit.
+    key : ArrayLike
+        Whole numbers from 0 to keys - 1, shape (n,).
+    time : ArrayLike
+        Seconds since the epoch, shape (n,). Where it runs backwards, the key's own time counts, as in every storage.
+    cost : ArrayLike
+        0, or 1e-6 to 1e12, shape (n,).
+    keys : int
+        Number of keys.
+    remaining : bool
+        Whether to return the remaining cost as well.
+
+    Returns
+    -------
+    NDArray[np.bool_] or tuple
+        Whether each request is admitted; with `remaining` also the cost that would still be admitted after each, at least 0.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, keys out of range and times that are not finite.
+    InvalidLimitError
+        For costs out of bounds and for a limit that its algorithm does not accept.
     """
     bound = bind(limit)
     algorithm = bound.algorithm
@@ -142,7 +163,7 @@ def exact(
 
 
 def exact_trace(limit: Limit, trace: Trace) -> Bools:
-    """`exact` over a trace; a trace is in the order of its times, and its origin says so if it had to be sorted."""
+    """Decide a trace with `exact`; a trace is in the order of its times."""
     return exact(limit, trace.key, trace.time, trace.cost, len(trace.keys))
 
 
@@ -166,27 +187,27 @@ def _columns(key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int) -> tup
 
 
 def _neighbors(keys: int, size: int) -> int:
-    """The logarithm to base 2 of how many keys are decided together, when the states of all take `size` bytes."""
+    """Choose how many keys are decided together, as a logarithm to base 2, if the states of all take `size` bytes."""
     together = max(NEAR_BYTES * keys / max(size, 1), keys / MOST_PARTS, 1.0)
     return ceil(log2(together))
 
 
 def _together(key: Ints, time: Floats, cost: Floats, keys: int, bits: int) -> tuple[Ints, Floats, Floats, Ints]:
-    """The requests, those of 2**bits neighboring keys one after another; and the row that each was in."""
+    """Gather the requests of 2**bits neighboring keys, one after another; the last result is the row that each was in."""
     columns = np.empty_like(key), np.empty_like(time), np.empty_like(cost), np.empty(len(key), np.int64)
     _loops()._gather(key, time, cost, np.zeros((keys >> bits) + 2, np.int64), bits, *columns)
     return columns
 
 
 def _apart(place: Ints, values: NDArray[Any]) -> NDArray[Any]:
-    """Values of requests that were gathered, in the order of before."""
+    """Return values of gathered requests in the order of before."""
     rows = np.empty_like(values)
     _loops()._scatter(place, values, rows)
     return rows
 
 
 def _ends(limit: Limit, key: Ints, cost: Floats, keys: int) -> Ints:
-    """Where each key's state ends in one long array, shape (keys + 1,), from 0."""
+    """Compute where each key's state ends in one long array, shape (keys + 1,), from 0."""
     algorithm, p, _, _ = bind(limit)
     assert algorithm.variable_size is not None
     some = cost > 0
@@ -298,7 +319,7 @@ _LOOPS = {False: inspect.getsource(_replay), True: inspect.getsource(_replay_gro
 
 
 def compiled(algorithm: Algorithm, parameters: int, width: int) -> Any:
-    """The loop around an algorithm that takes so many parameters, for states of which `refresh` may write `width` floats."""
+    """Compile the loop around an algorithm for so many parameters and states of which `refresh` may write `width` floats."""
     rule: Any = algorithm.rule
     growing = algorithm.variable_size is not None
     source = _around(inspect.getsource(rule), parameters, width, growing)

@@ -1,4 +1,4 @@
-"""`RunResult`: what came of one run, request by request, and the views of it that a report, or a doubt, asks for."""
+"""`RunResult`: the result of one run, request by request, and the views of it that a report or a doubt asks for."""
 
 from __future__ import annotations
 
@@ -21,23 +21,54 @@ __all__ = ["RunResult", "jain"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """One run. Arrays have one row for each request of the trace, which is what came after the warm-up, if there was one.
+    """One run. Arrays have one row for each request of the trace after the warm-up.
 
-    began: when the first request was due, that of the warm-up, as a time since the epoch; faults count from there.
-
-    allowed: whether it was admitted; false also where no decision came. failed: whether none came; errors: how many, by
-    kind. latency: seconds until the answer, or the error. sequence: the position in the order of decisions, 0 where none was
-    taken. view_age: see `Decision`, or None where nobody decides on a view. node: who served it.
-
-    partial: it was interrupted, and the rows are only those of requests that had their answer; in_flight more had been
-    sent. stations: the accounts of "store" ("store 0" and so on, where there are several), "node 0" and so
-    on. bytes_to_store, bytes_from_store: on the wire (see wire.py),
-    of what reached the store. node_bytes: what each node's own entries take at the end, shape (nodes,). store_bytes: what
-    the store takes with every key that was asked for, as measured for one key.
-
-    events: moments that were simulated: requests that came, and SimPy's events.
-
-    fidelity: what decided: model, fake or live; server: which one that was and its version, "" where none was asked.
+    Attributes
+    ----------
+    scenario, candidate, seed
+        The question.
+    start_time : float
+        When the first request was due, that of the warm-up, in seconds since the epoch; faults count from there.
+    trace : Trace
+        The requests.
+    allowed : NDArray[np.bool_]
+        Whether each was admitted; false also without a decision.
+    failed : NDArray[np.bool_]
+        Whether no decision came.
+    errors : dict[str, int]
+        Number of failures by kind.
+    latency : NDArray[np.float64]
+        Seconds until the answer, or the error.
+    sequence : NDArray[np.int64]
+        Position in the order of decisions; 0 without a decision.
+    view_age : NDArray[np.float32] or None
+        See `Decision`; None where nobody decides on a view.
+    node : NDArray[np.int16]
+        The node that served each.
+    accuracy : Accuracy
+        The admissions compared with the oracle's.
+    partial : bool
+        Whether the run was interrupted; then the rows are only the answered requests.
+    in_flight : int
+        Requests that had been sent and not answered.
+    stations : dict[str, StationStats]
+        Statistics of "store" ("store 0" and so on, if there are several), "node 0" and so on.
+    l2_operations, store_busy_seconds, concurrency
+        Operations of the store, its busy seconds, and the number that it serves at once.
+    bytes_to_store, bytes_from_store : int
+        Bytes on the wire (see `network/wire_size.py`) of the messages that reached the store.
+    bytes_per_key : float
+        Bytes of one key in the store, as measured.
+    node_bytes : NDArray[np.int64]
+        Bytes of each node's own entries at the end, shape (nodes,).
+    store_bytes : float
+        Bytes of the store with every key that occurred, as measured for one key.
+    events : int
+        Simulated moments: arrivals of requests, and SimPy's events.
+    fidelity : str
+        The decider: model, fake or live.
+    server : str
+        Its name and version; "" if no server was asked.
     """
 
     scenario: Scenario
@@ -69,7 +100,7 @@ class RunResult:
     server: str = ""
 
     def __post_init__(self) -> None:
-        """Nothing is lost or made up: every request was admitted, denied or failed, on some node, after some time."""
+        """Check that every request was admitted, denied or failed, on some node, after some time."""
         unanswered = int((~(self.latency >= 0.0)).sum())
         if unanswered or (self.node < 0).any() or sum(self.errors.values()) != int(self.failed.sum()):
             raise AssertionError(f"{unanswered} of {len(self.latency)} requests were never answered")
@@ -80,22 +111,32 @@ class RunResult:
 
     @property
     def fail_open(self) -> NDArray[np.bool_]:
-        """Which requests were admitted because their store was away, by nobody's decision."""
+        """The requests that were admitted without a decision, because their store was unreachable."""
         undecided: NDArray[np.bool_] = self.sequence == 0
         return self.allowed & undecided
 
     def row(self) -> dict[str, Any]:
-        """The run as one row of a results table; times in seconds, sizes in bytes.
+        """Return the run as one row of a results table; times in seconds, sizes in bytes.
 
-        requests are admitted, denied or failed; in_flight come on top. fail_open: of the admitted, those that nobody
-        decided, because the store was away. errors: how many of which kind, as text. worst_key, worst_start: where
-        worst_excess was, as a time since the epoch. jain_nodes, jain_keys: how even the shares are, of requests by node and
-        of admitted cost by key. utilization: of the store, over the time of the trace; node_utilization and _max: of the
-        nodes' processors, the mean and the busiest. store_waiting: the mean number of batches that wait in the store;
-        store_inside_max, node_inside_max: the most that waited or were served at once. bytes_per_key: as measured for one;
-        node_bytes (the mean) and _max, store_bytes: at the end. view_age_*: how long ago the store was last heard of, at
-        each decision; nan where nobody decides on a view. asked_total: cost, of all requests, as exact_total is of what an
-        exact limiter admits. faulty_*: of requests sent while a fault held, failed ones included; 0 where there were none.
+        Returns
+        -------
+        dict[str, Any]
+            Among others:
+
+            - requests are admitted, denied or failed; in_flight come on top. fail_open: admitted requests without a
+            decision,
+              because the store was unreachable. errors: number of each kind, as text.
+            - worst_key, worst_start: the window of worst_excess, as a time since the epoch. - jain_nodes, jain_keys: how
+            even the shares are, of requests by node and of admitted cost by key. - utilization: of the store, over the time
+            of the trace. node_utilization and _max: of the nodes' processors, the mean
+              and the busiest.
+            - store_waiting: the mean number of batches that wait in the store. store_inside_max, node_inside_max: the most
+            that
+              waited or were served at once.
+            - bytes_per_key: as measured for one. node_bytes (the mean) and _max, store_bytes: at the end.
+            - view_age_*: seconds since the store was last heard of, at each decision; nan where nobody decides on a view.
+            - asked_total: cost of all requests, as exact_total is the cost that an exact limiter admits.
+            - faulty_*: of requests sent while a fault held, failed ones included; 0 where there were none.
         """
         requests = len(self.allowed)
         admitted = int(self.allowed.sum())
@@ -168,13 +209,19 @@ class RunResult:
         }
 
     def _during(self) -> list[NDArray[np.bool_]]:
-        """For each fault, which requests were sent while it held; a crash is over when a replica has taken over."""
+        """Select, for each fault, the requests sent while it held; a crash is over when a replica has taken over."""
         since = self.trace.time - self.start_time
-        return [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.befalls]
+        return [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.effective_faults]
 
     def decisions(self) -> pd.DataFrame:
-        """One row for each request, enough to audit any other number: time, key, cost, session, node, decision, sequence,
-        latency and view_age in seconds; decision is admitted, denied or failed, view_age nan where no view was involved."""
+        """Return one row for each request, enough to audit any other number.
+
+        Returns
+        -------
+        pandas.DataFrame
+            time, key, cost, session, node, decision, sequence, latency and view_age in seconds. decision is admitted, denied
+            or failed; view_age is nan where no view was involved.
+        """
         trace = self.trace
         outcome = np.where(self.failed, 2, np.where(self.allowed, 0, 1))
         age = np.full(len(outcome), np.nan, np.float32) if self.view_age is None else self.view_age
@@ -193,30 +240,38 @@ class RunResult:
         )
 
     def histogram(self) -> Histogram:
-        """Latencies of the requests that were decided, in seconds. Those of several runs can be added."""
+        """Histogram of the latencies of decided requests, in seconds; those of several runs can be added."""
         return Histogram.of(self.latency[~self.failed])
 
     def ages(self) -> Histogram | None:
-        """How old the views were that decisions were taken on, in seconds; None where nobody decides on a view.
+        """Histogram of the ages of the views that decisions were based on, in seconds; None where nobody decides on a view.
 
-        The age counts from when the node heard of the store, so what the store was on the way is not in it; inf where it
-        never had.
+        The age counts from when the node heard of the store, so the store's time on the way is not in it. It is inf where
+        the node never had.
         """
         if self.view_age is None:
             return None
         return Histogram.of(self.view_age[~np.isnan(self.view_age)])
 
     def queues(self) -> pd.DataFrame:
-        """One row for each station, the store and the nodes' processors; see `StationStats.summary`."""
+        """Return one row for each station, the store and the nodes' processors; see `StationStats.summary`."""
         return pd.DataFrame([{"station": name, **account.summary()} for name, account in self.stations.items()])
 
     def queue(self, station: str = "store") -> pd.DataFrame:
-        """A station over time, in bins; see `StationStats.series`. Raises KeyError for one that this run has not."""
+        """Return a station over time, in bins; see `StationStats.series`.
+
+        Raises KeyError for a station that this run does not have.
+        """
         return self.stations[station].series()
 
     def series(self, seconds: float) -> pd.DataFrame:
-        """By bins of so many seconds: begin (seconds after the first request, that of the warm-up), offered, admitted,
-        denied, failed, latency_p50, latency_p99.
+        """Return the run over time, in bins of so many seconds.
+
+        Returns
+        -------
+        pandas.DataFrame
+            begin (seconds after the first request, that of the warm-up), offered, admitted, denied, failed, latency_p50,
+            latency_p99.
         """
         bins = np.floor((self.trace.time - self.start_time) / seconds).astype(np.int64)
         table = self.decisions().groupby(bins, observed=True)
@@ -229,7 +284,7 @@ class RunResult:
         return found.reset_index(drop=True)
 
     def phases(self) -> pd.DataFrame:
-        """What clients saw when all was well, and during each fault; latencies in seconds.
+        """Return the clients' experience without a fault, and during each fault; latencies in seconds.
 
         A request belongs to every fault that held when it was sent; a crash is over when a replica has taken over.
         """
@@ -249,11 +304,11 @@ class RunResult:
         )
 
     def by_node(self) -> pd.DataFrame:
-        """For each node: requests, admitted cost, the longest and the median latency."""
+        """Return for each node: requests, admitted cost, the longest and the median latency."""
         return self._by(self.node, self.scenario.deployment.nodes)
 
     def by_key(self) -> pd.DataFrame:
-        """The same for each key, by its index."""
+        """Return the same for each key, by its index."""
         return self._by(self.trace.key, len(self.trace.keys))
 
     def _by(self, group: NDArray[np.integer[Any]], groups: int) -> pd.DataFrame:
@@ -268,7 +323,7 @@ class RunResult:
         )
 
     def worst(self) -> pd.DataFrame:
-        """The admitted requests of the window that `score.worst_excess` speaks of; of no rows when nothing was admitted."""
+        """Return the admitted requests of the window of `accuracy.worst_excess`; no rows if nothing was admitted."""
         worst = self.accuracy.worst
         rows = self.decisions()
         if worst is None:
@@ -279,9 +334,10 @@ class RunResult:
 
 
 def jain(shares: NDArray[np.float64]) -> float:
-    """Jain's fairness index, (sum x)^2 / (n * sum x^2): 1 when all have the same, 1/n when one has all; 1 for nothing.
+    """Return Jain's fairness index, (sum x)^2 / (n * sum x^2).
 
-    R. Jain, D. Chiu and W. Hawe, "A quantitative measure of fairness and discrimination", DEC-TR-301, 1984.
+    It is 1 if all shares are equal, 1/n if one has everything, and 1 for nothing (R. Jain, D. Chiu and W. Hawe, "A
+    quantitative measure of fairness and discrimination", DEC-TR-301, 1984).
     """
     squares = float((shares**2).sum())
     return float(shares.sum()) ** 2 / (len(shares) * squares) if squares > 0 else 1.0

@@ -1,7 +1,7 @@
-"""The catalogue: the candidates that compete unless a scenario names its own.
+"""The candidates that compete unless a scenario names its own.
 
-Every backend, and every combination of a hybrid's policies that differs from another (docs/hybrid.md has the table), at
-intervals from 10 ms to 10 s where it has one.
+They are every backend, and every combination of a hybrid's policies that differs from another (docs/hybrid.md has the
+table), at intervals from 10 ms to 10 s where it has one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OVER_POSTGRES = (0.1, 1.0, 10.0)
 
 
 def default_candidates(scenario: Scenario) -> tuple[Candidate, ...]:
-    """The candidates of a scenario: its own, or all that make sense for its deployment."""
+    """Return the candidates of a scenario: its own, or all that make sense for its deployment."""
     if scenario.candidates:
         return scenario.candidates
     found = [Candidate(name="memory", storage="memory://", routing="round_robin")]
@@ -64,7 +64,7 @@ def _over_postgres() -> Iterator[Candidate]:
 
 
 def _has_interval(write: str, read: str) -> bool:
-    """Whether anything is flushed at an interval, or a view lives so long."""
+    """Tell whether anything is flushed at an interval, or a view lives for one."""
     return write == "write_back" or read != "read_through"
 
 
@@ -73,8 +73,11 @@ def _lease(name: str, store: str, seconds: float) -> Candidate:
 
 
 def _long(name: str, store: str, seconds: float) -> Candidate:
-    """A view that only its own flushes refresh, for as long as the sketch's 300 s: no request waits for the store, however
-    far or gone that is, but a key that comes back after a pause is decided on an old view."""
+    """Make a candidate whose view only its own flushes refresh, for as long as the rule-of-thumb baseline's 300 s.
+
+    No request waits for the store, however far or gone that is. A key that comes back after a pause is decided on an old
+    view.
+    """
     options = {"consistency": "eventual", "write": "write_back", "sync_interval": seconds}
     return _candidate(f"{name} eventual {_said(seconds)}, long views", store, **options)
 

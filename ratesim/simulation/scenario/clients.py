@@ -1,4 +1,4 @@
-"""`ClientsSpec`: the part of a scenario that says how clients react to their answers."""
+"""`ClientsSpec`: the table of a scenario that describes how clients react to their answers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.scenario.fields import Seconds, StrictModel
 from traffic import ClosedLoopClients, Constant, Exponential, ExponentialBackoff, ImmediateRetry, RespectRetryAfter, Trace
 
-__all__ = ["ClientsSpec", "unhindered"]
+__all__ = ["ClientsSpec", "unlimited_demand"]
 
 
 class ClientsSpec(StrictModel):
-    """Clients that react to their answers. Without this, requests come at their times whatever became of others.
+    """Clients that react to their answers. Without this table requests come at their times, whatever became of others.
 
-    users: a closed loop of so many, each of whom asks, waits for the answer, thinks, and asks again, for the workload's
+    Attributes
+    ----------
+    users : int or None
+        A closed loop of so many users. Each sends, waits for the answer, thinks, and sends again, for the workload's
         `duration`. They share the workload's `keys` where those are fewer.
-    think: seconds, the mean; exponential, or always the same (`constant`).
-    retry: what a client does that is denied: nothing, ask again at once, after a backoff with jitter, or when the answer
-        said (`retry_after`); `attempts` in all.
+    think : float
+        Mean think time in seconds; exponential, or always the same (`constant`).
+    constant : bool
+        Whether think times are constant.
+    retry : {"none", "at_once", "backoff", "retry_after"}
+        Reaction to a denial: none, retry at once, after a backoff with jitter, or when the answer said.
+    attempts : int
+        Attempts in all.
     """
 
     users: int | None = Field(default=None, ge=1, le=10_000_000)
@@ -38,7 +46,7 @@ class ClientsSpec(StrictModel):
         return self
 
     def policy(self) -> ImmediateRetry | ExponentialBackoff | RespectRetryAfter | None:
-        """What they do when they are denied."""
+        """Return the retry policy."""
         if self.retry == "at_once":
             return ImmediateRetry(self.attempts)
         if self.retry == "backoff":
@@ -46,15 +54,18 @@ class ClientsSpec(StrictModel):
         return RespectRetryAfter(self.attempts) if self.retry == "retry_after" else None
 
     def loop(self, keys: int, duration: float, cost: float) -> ClosedLoopClients:
-        """The closed loop of `users`."""
+        """Return the closed loop of `users`."""
         assert self.users is not None
         think = Constant(self.think) if self.constant else Exponential(self.think)
         tenants = min(keys, self.users)
         return ClosedLoopClients(self.users, think, duration, cost=cost, tenants=tenants, retry=self.policy())
 
 
-def unhindered(clients: ClosedLoopClients, rng: np.random.Generator, epoch: float) -> Trace:
-    """What clients would ask for if every answer came at once and was yes: the demand that a limit meets."""
+def unlimited_demand(clients: ClosedLoopClients, rng: np.random.Generator, epoch: float) -> Trace:
+    """Return the requests that clients would send if every answer came at once and was yes.
+
+    It is the demand that a limit meets.
+    """
 
     class Yes:
         allowed, retry_after = True, 0.0

@@ -1,4 +1,4 @@
-"""`Cluster`: the part of a scenario that says where the limiter runs."""
+"""`Deployment`: the table of a scenario that describes where the limiter runs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,27 @@ REPLICA_LAG = 0.1
 
 
 class Deployment(StrictModel):
-    """Where the limiter runs: how many API nodes, who sends a request to which, how far the servers are.
+    """Where the limiter runs: the API nodes, the load balancing, and the distance of the servers.
 
-    network: a preset (`ratesim.simulation.network.links.PRESETS`).
-    rtt: seconds to the servers and back, in the place of the preset's.
-    loss: the probability that a message is lost and sent again, in the place of the preset's (0 but for mobile_edge).
-    shards: primaries of the Redis cluster that `redis` candidates have, each with as many slots; 1 is a Redis alone.
-
-    type: a single_instance has one node. With high_availability every store (each shard) has a replica, which takes in every
-    change `replica_lag` seconds later, and `election` seconds after the store has crashed it takes its place.
+    Attributes
+    ----------
+    type : {"single_instance", "clustered", "high_availability"}
+        A single_instance has one node. With high_availability every store (each shard) has a replica. The replica takes in
+        every change `replica_lag` seconds later, and takes the store's place `election` seconds after a crash.
+    nodes : int
+        Number of API nodes.
+    routing : Routing
+        The load balancing, see `load_balancer.route`.
+    network : str
+        A preset (`ratesim.simulation.network.links.PRESETS`).
+    rtt : float or None
+        Round trip to the servers in seconds, instead of the preset's.
+    loss : float or None
+        Probability that a message is lost and sent again, instead of the preset's (0 but for mobile_edge).
+    shards : int
+        Primaries of the Redis cluster that `redis` candidates have, each with as many slots; 1 is a Redis alone.
+    replica_lag, election : float
+        Seconds, see `type`.
     """
 
     type: Literal["single_instance", "clustered", "high_availability"] = "clustered"
@@ -57,9 +69,12 @@ class Deployment(StrictModel):
                 raise ValueError(f"{name} belongs to type = 'high_availability', not to {self.type!r}")
         return self
 
-    def befallen(self, fault: Fault) -> Fault:
-        """What comes of a fault here. Where a replica takes over, a crash that outlasts the election is a failover of that
-        duration; a shorter one ends as it would, before anybody was elected."""
+    def effective_fault(self, fault: Fault) -> Fault:
+        """Return the fault as it takes effect in this deployment.
+
+        Where a replica takes over, a crash that outlasts the election is a failover of that duration. A shorter one ends as
+        it would, before a replica was elected.
+        """
         if self.type != "high_availability" or fault.kind != "crash" or fault.duration <= self.election:
             return fault
         return Fault(kind="failover", start=fault.start, duration=self.election, lag=self.replica_lag, shard=fault.shard)

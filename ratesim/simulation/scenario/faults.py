@@ -1,4 +1,4 @@
-"""`Fault`: the part of a scenario that says what goes wrong, and when."""
+"""`Fault`: the table of a scenario that describes a fault and its time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["Fault"]
 
 
 class Fault(StrictModel):
-    """What goes wrong, from `start` seconds after the first request on, for `duration`.
+    """A fault from `start` seconds after the first request on, for `duration` seconds.
 
-    kind, and what it takes:
+    The kinds, and the fields that each uses:
+
     - partition: messages between nodes and the server are lost. nodes, direction, shard.
     - lossy: a message is lost with probability `loss` and sent again. nodes, direction, shard.
     - slow: services take `factor` times as long. shard.
@@ -23,8 +24,12 @@ class Fault(StrictModel):
     - restart: nodes are down, and come back without their memory. nodes.
     - clock_skew: the clocks of nodes are `offset` seconds ahead, and `drift` more with each second. nodes.
 
-    nodes: their numbers from 0; all unless given. shard: the number, from 0, of the primary of a cluster that it befalls;
-    all unless given. A server that is alone is number 0.
+    Attributes
+    ----------
+    nodes : tuple[int, ...] or None
+        Numbers of the affected nodes, from 0; None for all.
+    shard : int or None
+        Number of the affected primary of a cluster, from 0; None for all. A server that is alone is number 0.
     """
 
     kind: Literal["partition", "lossy", "slow", "crash", "failover", "restart", "clock_skew"]

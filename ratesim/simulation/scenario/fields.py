@@ -1,4 +1,4 @@
-"""What the parts of a scenario have in common: unknown keys are errors, times and shares may be written with their units."""
+"""Field types of a scenario: unknown keys are errors, and times and shares may be written with their units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.
 
 
 def seconds(value: Any) -> Any:
-    """ "2ms", "0.5 s", "1h" or a number of seconds."""
+    """Convert "2ms", "0.5 s", "1h" or a number of seconds to seconds."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*([a-zµ]*)\s*", value)
@@ -23,7 +23,7 @@ def seconds(value: Any) -> Any:
 
 
 def share(value: Any) -> Any:
-    """ "1%" or a number such as 0.01."""
+    """Convert "1%" or a number such as 0.01 to a share."""
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", value)
@@ -38,4 +38,6 @@ Share = Annotated[float, BeforeValidator(share), Field(ge=0, allow_inf_nan=False
 
 
 class StrictModel(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""A grid: every combination of values for some fields of a scenario, each one validated as if it had been written so.
+"""A grid: every combination of values for some fields of a scenario, each validated like a scenario of its own.
 
 A field is named by its place in the TOML file: "deployment.nodes", "limit.rate", and "faults.0.duration" of the first fault.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.scenario.scenario import Scenario, ScenarioError
 
-__all__ = ["Variant", "grid_of", "is_field", "seeds_of", "variants"]
+__all__ = ["Variant", "is_field", "parse_grid", "parse_seeds", "variants"]
 
 _ALONE = ("warmup",)  # fields that belong to no part
 _PARTS = tuple(part for part in Scenario.model_fields if part not in ("name", "seed", "replications", "candidates", *_ALONE))
@@ -23,21 +23,30 @@ _PARTS = tuple(part for part in Scenario.model_fields if part not in ("name", "s
 
 @dataclass(frozen=True)
 class Variant:
-    """One point of a grid. values: what was set, by field, as the scenario understood it: "10 ms" is 0.01 here."""
+    """One point of a grid.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        The scenario at this point.
+    values : dict[str, Any]
+        The values that were set, by field, as the scenario understood them: "10 ms" is 0.01 here.
+    """
 
     scenario: Scenario
     values: dict[str, Any]
 
 
 def is_field(column: str) -> bool:
-    """Whether a column of a table says where a run stands in a grid."""
+    """Tell whether a column of a table is a field of a grid."""
     return "." in column or column in _ALONE
 
 
 def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None) -> tuple[Variant, ...]:
-    """The scenario at every point of the grid; the last field varies fastest. Without a grid, the scenario alone.
+    """Return the scenario at every point of the grid; the last field varies fastest.
 
-    Raises ScenarioError, which names the field and the value, before anything has run.
+    Without a grid the result is the scenario alone. Raises ScenarioError, which names the field and the value, before any
+    run.
     """
     grid = grid or {}
     for field, values in grid.items():
@@ -85,15 +94,15 @@ def _place(table: list[Any], part: str, field: str) -> int:
 
 
 def _value(scenario: Scenario, field: str) -> Any:
-    """What a table can hold of it: a table of the scenario as JSON."""
+    """Make a value that a table can hold; a table of the scenario becomes JSON."""
     value: Any = scenario.model_dump(mode="json")
     for part in field.split("."):
         value = value[int(part)] if isinstance(value, list) else value[part]
     return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
 
 
-def grid_of(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """A grid as it is written on a command line, "deployment.nodes=1,8,64": numbers, true, false and null as in JSON."""
+def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Read a grid from a command line, "deployment.nodes=1,8,64": numbers, true, false and null as in JSON."""
     grid: dict[str, list[Any]] = {}
     for text in texts:
         field, equals, values = text.partition("=")
@@ -112,8 +121,8 @@ def _read(text: str) -> Any:
         return text
 
 
-def seeds_of(text: str) -> tuple[int, ...]:
-    """Seeds as they are written on a command line: "1-10,25"."""
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds from a command line: "1-10,25"."""
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)

@@ -1,7 +1,7 @@
-"""A scenario: the question in one TOML file. Which traffic, which limit, which deployment, what is required, who competes.
+"""A scenario: the question in one TOML file (traffic, limit, deployment, requirements, candidates, faults).
 
-Unknown keys are errors that name the key. `Scenario.load` reads a file, or a scenario that ships with the package by its
-name, which is its place in `ratesim/scenarios`: "quickstart", "situations/login".
+Unknown keys are errors that name the key. `Scenario.load` reads a file, or a scenario that ships with the package. Such a
+scenario is named by its place in `ratesim/scenarios`: "quickstart", "situations/login".
 """
 
 from __future__ import annotations
@@ -48,13 +48,28 @@ Kind = Literal["memory", "redis", "postgres", "hybrid"]
 
 
 class ScenarioError(RatesimError, ValueError):
-    """A scenario that cannot be run: one line that names the file or the key, and the remedy."""
+    """A scenario that cannot be run.
+
+    The message is one line that names the file or the key, and the remedy.
+    """
 
 
 class Requirements(StrictModel):
-    """What the choice must keep. p99: seconds of one decision. persistence: what survives, of `session` the restart of an
-    API node, of `durable` also that of the store. key_count: keys whose state must fit. allowed: the backends that may be
-    used; a hybrid uses two, so hybrid+postgresql needs "hybrid" and "postgres"."""
+    """The requirements of the choice.
+
+    Attributes
+    ----------
+    p99 : float or None
+        Highest 99th percentile of the latency of a decision, in seconds.
+    max_over_admission, max_false_denial : float or None
+        Highest shares of the exact total.
+    persistence : Persistence
+        The state that must survive: `session` the restart of an API node, `durable` also that of the store.
+    key_count : int
+        Keys whose state must fit.
+    allowed : tuple[Kind, ...]
+        Backends that may be used. A hybrid uses two, so hybrid+postgresql needs "hybrid" and "postgres".
+    """
 
     p99: Seconds | None = None
     max_over_admission: Share | None = None
@@ -65,8 +80,19 @@ class Requirements(StrictModel):
 
 
 class Candidate(StrictModel):
-    """One that competes: a storage URL (the host is that of the embedded server) and, if it needs one, a routing. algorithm:
-    by which it keeps the limit's rate, with that one's defaults, instead of the scenario's."""
+    """A competitor.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    storage : str
+        A storage URL; the host is that of the embedded server.
+    routing : Routing or None
+        The load balancing, if it needs its own.
+    algorithm : str or None
+        The algorithm, with its defaults, instead of the scenario's.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9 ._,:+-]{1,80}$")
     storage: str
@@ -87,8 +113,17 @@ class Candidate(StrictModel):
 
 
 class LimitSpec(StrictModel):
-    """The limit; `rate` as in "10/minute". variants: other algorithms, with their defaults, by which the contenders are
-    tried as well."""
+    """The limit.
+
+    Attributes
+    ----------
+    rate : str
+        As in "10/minute".
+    algorithm, burst, options
+        As in `Limit`.
+    variants : tuple[str, ...]
+        Other algorithms, with their defaults, by which the contenders are tried as well.
+    """
 
     rate: str
     algorithm: str = "sliding_window"
@@ -104,16 +139,30 @@ class LimitSpec(StrictModel):
         return self
 
     def by(self, algorithm: str) -> LimitSpec:
-        """The same rate by another algorithm, with its defaults."""
+        """Return the same rate by another algorithm, with its defaults."""
         return LimitSpec(rate=self.rate, algorithm=algorithm)
 
     def limit(self) -> Limit:
+        """Return the `Limit`."""
         return Limit.parse(self.rate, self.algorithm, self.burst, "", **self.options)
 
 
 class Scenario(StrictModel):
-    """The whole question. `seed` begins the random draws; `replications` runs differ only in their seeds. `warmup`: seconds
-    from the first request on, whose requests are decided as any others and are in no figure."""
+    """The whole question.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    seed : int
+        Begins the random draws.
+    replications : int
+        Number of runs, which differ only in their seeds.
+    warmup : float
+        Seconds from the first request on whose requests are decided like any others and are in no figure.
+    workload, limit, deployment, requirements, candidates, faults
+        The tables of the file.
+    """
 
     name: str = "scenario"
     seed: int = Field(default=1, ge=0, lt=2**32)
@@ -143,15 +192,18 @@ class Scenario(StrictModel):
         return self
 
     def limited(self, algorithm: str | None) -> Scenario:
-        """The same with the limit kept by this algorithm; as it is for None, or the one that it has."""
+        """Return the scenario with the limit kept by this algorithm.
+
+        It is the scenario itself for None, or for its own algorithm.
+        """
         if algorithm is None or algorithm == self.limit.algorithm:
             return self
         return self.model_copy(update={"limit": self.limit.by(algorithm)})
 
     @property
-    def befalls(self) -> tuple[Fault, ...]:
-        """What comes of the faults, one by one, in this deployment."""
-        return tuple(map(self.deployment.befallen, self.faults))
+    def effective_faults(self) -> tuple[Fault, ...]:
+        """The faults as they take effect in this deployment."""
+        return tuple(map(self.deployment.effective_fault, self.faults))
 
     @classmethod
     def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:
@@ -163,7 +215,7 @@ class Scenario(StrictModel):
 
     @classmethod
     def of(cls, data: dict[str, Any], source: str = "scenario", folder: Path | None = None) -> Scenario:
-        """From a nested dict with the keys of the TOML file; ScenarioError names the key that is wrong."""
+        """Make a scenario of a nested dict with the keys of the TOML file; ScenarioError names the key that is wrong."""
         try:
             scenario = cls.model_validate(data)
         except ValidationError as error:
@@ -184,7 +236,7 @@ class Scenario(StrictModel):
 
     @classmethod
     def load(cls, name: str | Path) -> Scenario:
-        """A TOML file, or a scenario of the package by its name ("quickstart", "situations/login")."""
+        """Read a TOML file, or a scenario of the package by its name ("quickstart", "situations/login")."""
         path = Path(name)
         if path.suffix != ".toml" and not path.exists():
             known = shipped()
@@ -199,9 +251,24 @@ class Scenario(StrictModel):
         return cls.parse(text, str(path), path.resolve().parent)
 
     def trace(self, seed: int | None = None, progress: Any = None, read: Trace | None = None) -> Trace:
-        """The requests of the replication with this seed (the scenario's unless given), the same for every candidate; of a
-        log, the same for every replication. read: the log, if it was read already. Raises LogError, and ScenarioError for no
-        requests at all."""
+        """Make the requests of one replication, which are the same for every candidate.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Seed of the replication; by default the scenario's. A log is the same for every replication.
+        progress : optional
+            Progress of reading a log.
+        read : Trace, optional
+            The log, if it was read already.
+
+        Raises
+        ------
+        LogError
+            If the log cannot be read.
+        ScenarioError
+            If there are no requests at all.
+        """
         drawn = self.seed if seed is None or self.workload.log is not None else seed
         trace = self.workload.trace(np.random.default_rng([drawn, 0]), progress, read)
         if not len(trace):
@@ -209,11 +276,11 @@ class Scenario(StrictModel):
         return trace
 
     def clients(self, trace: Trace) -> ReactiveClients | None:
-        """Those who ask, where they react; `trace`: the scenario's."""
+        """Return the clients that react, if there are any; `trace` is the scenario's."""
         return self.workload.reacting(trace)
 
     def to_toml(self) -> str:
-        """As a TOML document that `Scenario.parse` reads back into the same scenario."""
+        """Write a TOML document that `Scenario.parse` reads back into the same scenario."""
         data = self.model_dump(exclude_none=True)
         lines = [f"{key} = {_toml(data[key])}" for key in ("name", "seed", "replications", "warmup")]
         for part in ("workload", "limit", "deployment", "requirements"):
@@ -228,7 +295,7 @@ class Scenario(StrictModel):
 
 
 def shipped() -> dict[str, Path]:
-    """The scenarios that ship with the package, by name, in the order of their names."""
+    """Return the scenarios that ship with the package, by name, in the order of their names."""
     folder = Path(str(resources.files("ratesim") / "scenarios"))
     files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.toml")}
     return dict(sorted(files.items()))
@@ -249,7 +316,7 @@ def _toml(value: Any) -> str:
 
 
 def _written(loc: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The place of an error as a file has it: without the kind that a value was tried as."""
+    """Give the place of an error as a file has it: without the kind that a value was tried as."""
     return loc[:-1] if len(loc) > 1 and loc[-1] in ("str", "constrained-float") else loc
 
 

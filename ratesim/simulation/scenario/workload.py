@@ -1,4 +1,4 @@
-"""`WorkloadSpec`: the part of a scenario that says what is asked, and the trace that it makes."""
+"""`WorkloadSpec`: the table of a scenario that describes its requests, and the trace that it makes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
-from ratesim.simulation.scenario.clients import ClientsSpec, unhindered
+from ratesim.simulation.scenario.clients import ClientsSpec, unlimited_demand
 from ratesim.simulation.scenario.fields import Moment, Seconds, StrictModel, share
 from traffic import (
     MMPP,
@@ -46,28 +46,29 @@ Part01 = Annotated[float, BeforeValidator(share), Field(ge=0, le=1)]
 class WorkloadSpec(StrictModel):
     """A log to replay, a recipe, or a closed loop (`clients.users`).
 
-    Of a log: key (what is limited: a field, or several as "client+endpoint"; of csv and JSON lines any column, and without
-    it all requests together), format (told by the content unless given), time, time_unit, cost and status (columns of csv
-    and JSON lines; cost also as an expression such as "ContextTokens+GeneratedTokens"). See `traffic.read_log`.
+    Fields of a log: `key` (the limited field, or several as "client+endpoint"; of csv and JSON lines any column, and without
+    it all requests together), `format` (by the content unless given), `time`, `time_unit`, `cost` and `status` (columns of
+    csv and JSON lines; cost also as an expression such as "ContextTokens+GeneratedTokens"). See `traffic.read_log`.
 
-    Of a recipe: `requests_per_second`, the mean in the long run, for `duration` seconds; `arrivals` and what they take:
+    Fields of a recipe: `requests_per_second`, the mean in the long run, for `duration` seconds; `arrivals`, and their
+    parameters:
 
-    - poisson, steady: nothing.
-    - on_off: on, off (seconds in the mean). mmpp: burst (times the rate when it is quiet), burst_for, quiet_for (seconds).
+    - poisson, steady: none.
+    - on_off: on, off (mean seconds). mmpp: burst (times the quiet rate), burst_for, quiet_for (seconds).
     - diurnal: amplitude (share), day (seconds). It begins at its lowest.
     - flash_crowd: surge (times the rate), surge_at, ramp, hold, fade (seconds). The mean is that without the crowd.
     - edge_herd: edge (seconds; a herd comes at every multiple), edge_spread (seconds), edge_before (share).
 
-    `per_key`: every key comes in the rhythm of on_off or mmpp by itself, and equally often. Else `popularity` says who of
-    `keys` asks how often: zipf (with the exponent `zipf`), uniform, hot_key (of which one has `hot_share`) or in_turn; and
-    after `lifetime` seconds in the mean of the run a key is replaced by a new one. `cost` is what every request costs (1
-    unless given), or with `cost_sigma` the mean of lognormal costs.
+    With `per_key` every key has the rhythm of on_off or mmpp by itself, and all are equally frequent. Without it,
+    `popularity` is the distribution over `keys`: zipf (with the exponent `zipf`), uniform, hot_key (of which one has
+    `hot_share`) or in_turn. After `lifetime` seconds in the mean of the run a key is replaced by a new one. `cost` is the
+    cost of every request (1 unless given), or with `cost_sigma` the mean of lognormal costs.
 
-    Cuts and changes apply in this order: `busiest` (seconds kept), `spread` (one-second stamps of a log), `speed`, `scale`
-    (copies under distinct keys; below 1, so many of the keys), `head` (requests kept), `top_share` (of the requests: other
-    keys are merged into the busiest one until it makes so many).
-    Then `sessions` says how many clients a key is, all of which ask as often: one of them is what a sticky balancer keeps
-    together, and who brings a token back. Unless given, a key is one.
+    Cuts and changes apply in this order: `busiest` (seconds kept), `spread` (one-second timestamps of a log), `speed`,
+    `scale` (copies under distinct keys; below 1, a share of the keys), `head` (requests kept), `top_share` (of the requests:
+    other keys are merged into the busiest one until it makes so many). Then `sessions` is the number of clients of a key,
+    all equally frequent. A session is the unit that a sticky balancer keeps together and that brings a token back. Unless
+    given, a key is one session.
     """
 
     log: str | None = None
@@ -171,10 +172,24 @@ class WorkloadSpec(StrictModel):
         return name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default
 
     def trace(self, rng: np.random.Generator, progress: Any = None, read: Trace | None = None) -> Trace:
-        """The requests; of a closed loop those of users who are answered yes at once. read: what `read` gave, if the log was
-        read already. Raises LogError."""
+        """Make the requests; those of a closed loop are of users that are admitted at once.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Draws the recipe, the spread and the copies.
+        progress : optional
+            Progress of reading a log.
+        read : Trace, optional
+            The result of `read`, if the log was read already.
+
+        Raises
+        ------
+        LogError
+            If the log cannot be read.
+        """
         if self.clients is not None and self.clients.users is not None:
-            return unhindered(self._closed_loop(self.clients), rng, EPOCH)
+            return unlimited_demand(self._closed_loop(self.clients), rng, EPOCH)
         if read is None:
             read = self.recipe().trace(rng) if self.log is None else self.read(progress)
         trace = read
@@ -195,7 +210,7 @@ class WorkloadSpec(StrictModel):
         return trace
 
     def read(self, progress: Any = None) -> Trace:
-        """The log, before anything of it is cut or changed. Raises LogError."""
+        """Read the log, before any cut or change; raises LogError."""
         assert self.log is not None
         assert not isinstance(self.cost, float)
         return read_log(
@@ -210,7 +225,7 @@ class WorkloadSpec(StrictModel):
         )
 
     def reacting(self, trace: Trace) -> ReactiveClients | None:
-        """Those who ask, where they react; `trace`: what this makes."""
+        """Return the clients that react, if there are any; `trace` is the result of `trace`."""
         if self.clients is None:
             return None
         if self.clients.users is not None:
@@ -220,7 +235,7 @@ class WorkloadSpec(StrictModel):
         return RetryingClients(trace, policy)
 
     def recipe(self) -> Workload | PerKey:
-        """What a recipe says, as `traffic` has it."""
+        """Return the recipe as `traffic` has it."""
         cost: float | Lognormal = self._cost()
         if self.cost_sigma is not None:
             cost = Lognormal(self._cost(), self.cost_sigma)

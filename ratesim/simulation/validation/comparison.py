@@ -40,11 +40,11 @@ class Comparison:
         return float(low), float(high)
 
     @property
-    def within(self) -> bool:
+    def is_within(self) -> bool:
         return abs(self.ratio - 1.0) <= self.tolerance + 1e-12
 
     @property
-    def noisy(self) -> bool:
+    def is_noisy(self) -> bool:
         """Whether the rounds are further apart than the tolerance, so that they cannot tell."""
         low, high = self.middle
         return high - low > 2.0 * self.tolerance
@@ -83,7 +83,7 @@ class Validation:
             tolerance = f"{each.tolerance:.2%}" if each.figure == "admitted" else f"{each.tolerance:.0%}"
             lines.append(
                 f"| {each.candidate} | {each.load} | {each.figure} | {live} | {simulated} | {each.ratio:.2f} "
-                f"| {low:.2f} to {high:.2f} | {'yes' if each.within else 'no'} ({tolerance}) |"
+                f"| {low:.2f} to {high:.2f} | {'yes' if each.is_within else 'no'} ({tolerance}) |"
             )
         lines += ["", *(f"- {line}" for line in self.causes())]
         return "\n".join(lines) + "\n"
@@ -93,8 +93,8 @@ class Validation:
         said = []
         cores = os.cpu_count() or 1
         for name, count in self.rounds.items():
-            missed = [each for each in self.comparisons if each.candidate == name and not each.within]
-            noisy = [each for each in missed if each.noisy]
+            missed = [each for each in self.comparisons if each.candidate == name and not each.is_within]
+            noisy = [each for each in missed if each.is_noisy]
             facts = [f"{count} rounds, {len(missed)} figures not within their tolerance"]
             if noisy:
                 facts.append(f"in {len(noisy)} of these the rounds are further apart than that")

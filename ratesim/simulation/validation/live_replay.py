@@ -52,7 +52,7 @@ async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server
             try:
                 return bool(await storages[router.send(i)].acquire(names[i], limit, costs[i], stamps[i]))
             finally:
-                router.answered(i)
+                router.record_answer(i)
 
         speed = RATE / trace.rate if trace.rate > 0 else 1.0
         result = await replay(_even(trace, RATE), send)

@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 
 from ratesim.simulation.queueing.fifo_station import FifoStation
 
-__all__ = ["QUEUES", "UTILIZATIONS", "Wait", "erlang_c", "markdown", "mean_wait", "simulated_wait", "waits"]
+__all__ = ["QUEUES", "UTILIZATIONS", "WaitComparison", "compare_wait", "erlang_c", "markdown", "mean_wait", "simulated_wait"]
 
 QUEUES = {"M/M/1": (1, False), "M/D/1": (1, True), "M/M/4": (4, False)}  # servers, and whether services are equal
 UTILIZATIONS = (0.3, 0.7, 0.9)
@@ -22,7 +22,7 @@ CUSTOMERS = 20_000  # in each, and three times as many where waits are long
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitComparison:
     """A queue at a utilization: the mean wait in simulation, half of its 99 % interval over replications, and by theory."""
 
     queue: str
@@ -60,19 +60,19 @@ def simulated_wait(servers: int, utilization: float, constant: bool, customers: 
     station = FifoStation(servers)
     arrivals = np.cumsum(rng.exponential(1.0 / (utilization * servers), customers))
     services = np.ones(customers) if constant else rng.exponential(1.0, customers)
-    ends = [station.take(at, service) for at, service in zip(arrivals.tolist(), services.tolist(), strict=True)]
+    ends = [station.serve(at, service) for at, service in zip(arrivals.tolist(), services.tolist(), strict=True)]
     station.close(float("inf"))
     return float((np.array(ends) - arrivals - services)[customers // 10 :].mean())
 
 
-def waits(queue: str, utilization: float, seed: int = 7) -> Wait:
+def compare_wait(queue: str, utilization: float, seed: int = 7) -> WaitComparison:
     """One of QUEUES."""
     servers, constant = QUEUES[queue]
     rng = np.random.default_rng(seed)
     customers = CUSTOMERS if utilization < 0.9 else 3 * CUSTOMERS
     means = [simulated_wait(servers, utilization, constant, customers, rng) for _ in range(REPLICATIONS)]
     half = float(stdtrit(REPLICATIONS - 1, 0.995) * np.std(means, ddof=1) / REPLICATIONS**0.5)
-    return Wait(queue, utilization, float(np.mean(means)), half, mean_wait(servers, utilization, constant))
+    return WaitComparison(queue, utilization, float(np.mean(means)), half, mean_wait(servers, utilization, constant))
 
 
 def markdown() -> str:
@@ -83,6 +83,6 @@ def markdown() -> str:
     ]
     for queue in QUEUES:
         for utilization in UTILIZATIONS:
-            wait = waits(queue, utilization)
+            wait = compare_wait(queue, utilization)
             lines.append(f"| {queue} | {utilization:g} | {wait.simulated:.4f} ± {wait.half_width:.4f} | {wait.theory:.4f} |")
     return "\n".join(lines) + "\n"

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from ratesim import servers
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.calibrate import machine
-from ratesim.simulation.cost_model.cost_fit import fit, survey, warm
+from ratesim.simulation.cost_model.cost_fit import fit, survey, warm_up
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile
-from ratesim.simulation.cost_model.target_server import POOL, target
+from ratesim.simulation.cost_model.target_server import POOL, open_target
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.simulation.validation.comparison import Comparison, Validation
@@ -110,13 +110,13 @@ async def _candidate(
     simulated: list[list[Observation]] = []
     residuals = []
     with _apart(server.pids):
-        async with target(server.url) as opened:
+        async with open_target(server.url) as opened:
             whole, durable = opened.target, "off" not in CANDIDATES[name]
             storage = whole.durable if durable and whole.durable else whole.storage
             parts = whole if durable else replace(whole, durable=None)
             over = _trace(OVERLOAD, OVERLOAD_REQUESTS / OVERLOAD)
             took = 0.0
-            await warm(parts)
+            await warm_up(parts)
             await _live(storage, over, server.pids)  # what is slow the first time is not measured
             while len(live) < rounds and (not live or time.monotonic() + 1.2 * took < ends):
                 began = time.monotonic()

@@ -23,8 +23,8 @@ from ratesim.simulation.cost_model import calibrate as calibration
 from ratesim.simulation.cost_model import target_server as opening
 from ratesim.simulation.cost_model.calibrate import calibrate
 from ratesim.simulation.cost_model.cost_fit import fit_client, fit_line, mean_of, measure, spread
-from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Cost, Profile, measured, slower
-from ratesim.simulation.cost_model.target_server import target
+from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Cost, Profile, measured_link, with_slower_server
+from ratesim.simulation.cost_model.target_server import open_target
 
 SHIPPED = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
 
@@ -94,7 +94,7 @@ def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read.source == str(path)
     assert [entry.name for entry in path.parent.iterdir()] == ["profile.json"]
     assert read.round_trip is not None
-    assert measured(read.round_trip, read.round_trip_factors).delay(0.5) == pytest.approx(2e-4)
+    assert measured_link(read.round_trip, read.round_trip_factors).delay(0.5) == pytest.approx(2e-4)
 
 
 def test_operations_have_costs_of_their_own_and_others_cost_what_an_acquire_does() -> None:
@@ -120,7 +120,7 @@ def test_a_profile_from_before_the_client_was_taken_apart_still_serves(tmp_path:
 
 
 async def test_measuring_takes_a_real_redis_apart(valkey_server: Server) -> None:
-    async with target(valkey_server.url) as opened:
+    async with open_target(valkey_server.url) as opened:
         backend = await measure(opened.target, 1, 0.2)
     assert backend.client is not None
     # A batch costs more than one request, and less than as many alone: on both sides they have a share in common.
@@ -135,7 +135,7 @@ async def test_measuring_takes_a_real_redis_apart(valkey_server: Server) -> None
 
 
 async def test_measuring_tells_the_commit_of_postgres_from_its_service(postgres_server: Server) -> None:
-    async with target(postgres_server.url) as opened:
+    async with open_target(postgres_server.url) as opened:
         backend = await measure(opened.target, 1, 0.1)
     assert backend.commit is not None
     assert backend.commit.of(1) > 0
@@ -234,11 +234,11 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: P
 def test_a_slower_server_takes_longer_for_all_that_it_does_and_its_clients_do_not() -> None:
     shipped = Profile.load(Path(str(SHIPPED)))
     for name in ("redis", "postgres"):
-        before, after = shipped.backends[name], slower(shipped, name, 3.0).backends[name]
+        before, after = shipped.backends[name], with_slower_server(shipped, name, 3.0).backends[name]
         for operation in ("acquire", *before.operations):
             assert after.service(7, 0.9, operation) == pytest.approx(3.0 * before.service(7, 0.9, operation))
         assert after.cpu(7) == before.cpu(7)
     flushed = msgspec.structs.replace(shipped.backends["postgres"], commit=Cost(fixed=1e-3, item=1e-5))
-    late = slower(msgspec.structs.replace(shipped, backends={"postgres": flushed}), "postgres", 3.0)
+    late = with_slower_server(msgspec.structs.replace(shipped, backends={"postgres": flushed}), "postgres", 3.0)
     assert late.backends["postgres"].commit == Cost(fixed=3e-3, item=pytest.approx(3e-5))
-    assert slower(shipped, "postgres", 3.0).backends["redis"] == shipped.backends["redis"]
+    assert with_slower_server(shipped, "postgres", 3.0).backends["redis"] == shipped.backends["redis"]

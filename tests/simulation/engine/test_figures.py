@@ -8,7 +8,7 @@ import pytest
 
 from ratesim.simulation.cost_model.profile import Cost, Profile
 from ratesim.simulation.engine.run import run
-from ratesim.simulation.network.wire_size import wire_of
+from ratesim.simulation.network.wire_size import wire_protocol
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import EPOCH, Candidate, Scenario
 from ratesim.storage import StorageURL
@@ -86,7 +86,7 @@ def test_bytes_are_those_of_what_the_store_was_asked_and_answered() -> None:
     url = StorageURL.parse("redis://h")
     limit = result.scenario.limit.limit()
     asked = [Acquire("a", (limit,), 1.0, EPOCH + each, True) for each in (1.0, 2.0, 3.0)]
-    assert result.bytes_to_store == wire_of(url).sent(asked)
+    assert result.bytes_to_store == wire_protocol(url).sent(asked)
     # "*5", ":1", ":0" and three numbers of one or two digits, each announced by its length.
     assert result.bytes_from_store == pytest.approx(3 * (4 + 4 + 4 + 3 * 8), abs=12)
     assert result.row()["bytes_to_store_per_request"] == result.bytes_to_store / 3

@@ -10,7 +10,7 @@ from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import BackendCosts, Cost
 from ratesim.simulation.engine.remote_storage import ModelBackend
 from ratesim.simulation.engine.store_server import ASLEEP, GroupCommit, RowLocks, StoreServer, changes, wrote
-from ratesim.simulation.network.wire_size import MeteredBackend, wire_of
+from ratesim.simulation.network.wire_size import MeteredBackend, wire_protocol
 from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.remote.operations import Acquire, Get
 
@@ -51,7 +51,7 @@ def test_a_row_is_had_in_the_order_in_which_it_was_asked_for() -> None:
 
 def server(**costs: object) -> tuple[SimRuntime, StoreServer]:
     runtime = SimRuntime(simpy.Environment(), 1.7e9)
-    meter = MeteredBackend(ModelBackend(MemoryStorage(runtime=runtime)), wire_of(StorageURL.parse("redis://h")))
+    meter = MeteredBackend(ModelBackend(MemoryStorage(runtime=runtime)), wire_protocol(StorageURL.parse("redis://h")))
     return runtime, StoreServer(meter, BackendCosts(client_cpu=1e-4, **costs), runtime)  # type: ignore[arg-type]
 
 

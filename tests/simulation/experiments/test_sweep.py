@@ -26,7 +26,7 @@ from ratesim.simulation.experiments.executors import ClusterError, JobFailure, r
 from ratesim.simulation.experiments.job import _sources, jobs_of
 from ratesim.simulation.experiments.result_store import ResultStore, ResultStoreError
 from ratesim.simulation.experiments.sweep import SweepError
-from ratesim.simulation.scenario.grid import grid_of, seeds_of, variants
+from ratesim.simulation.scenario.grid import parse_grid, parse_seeds, variants
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
 
 REDIS = Candidate(name="redis", storage="redis://h")
@@ -129,18 +129,18 @@ def test_two_candidates_of_one_name_are_refused() -> None:
 
 
 def test_a_grid_and_seeds_are_read_from_a_command_line() -> None:
-    assert grid_of(["deployment.nodes=1,8", "limit.rate=10 per 5 seconds", "workload.spread=true,false"]) == {
+    assert parse_grid(["deployment.nodes=1,8", "limit.rate=10 per 5 seconds", "workload.spread=true,false"]) == {
         "deployment.nodes": [1, 8],
         "limit.rate": ["10 per 5 seconds"],
         "workload.spread": [True, False],
     }
-    assert seeds_of("3-5,9") == (3, 4, 5, 9)
+    assert parse_seeds("3-5,9") == (3, 4, 5, 9)
     for wrong in (["deployment.nodes"], ["=3"], ["a.b=1", "a.b=2"]):
         with pytest.raises(ScenarioError, match="grid"):
-            grid_of(wrong)
+            parse_grid(wrong)
     for wrong_seeds in ("", "5-3", "one", "1,,2", "4294967296"):
         with pytest.raises(ScenarioError, match="seeds"):
-            seeds_of(wrong_seeds)
+            parse_seeds(wrong_seeds)
 
 
 # Keys ---------------------------------------------------------------------------------------------------------

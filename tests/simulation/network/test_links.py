@@ -7,7 +7,7 @@ import pytest
 
 from ratesim import Scenario, run
 from ratesim.simulation.network.counter_rng import draw
-from ratesim.simulation.network.links import BACK, OUT, PRESETS, Link, link_of
+from ratesim.simulation.network.links import BACK, OUT, PRESETS, Link, preset_link
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
 from traffic import Trace
 
@@ -17,13 +17,13 @@ LOSSY = Link(0.01, 0.2, "a test", loss=0.2)
 def test_a_message_is_sent_again_after_a_round_trip_and_200_ms_and_then_twice_as_late_each_time() -> None:
     assert LOSSY.rto == pytest.approx(0.22)
     # Lost once below 0.2, twice below 0.04, three times below 0.008.
-    added = [LOSSY.resent(uniform) for uniform in (0.2, 0.19, 0.05, 0.039, 0.0079)]
+    added = [LOSSY.retransmission_delay(uniform) for uniform in (0.2, 0.19, 0.05, 0.039, 0.0079)]
     assert added == pytest.approx([0.0, 0.22, 0.22, 0.22 * 3, 0.22 * 7])
 
 
 def test_losses_add_what_a_geometric_number_of_doublings_adds() -> None:
     uniform = (np.arange(1_000_000) + 0.5) / 1_000_000  # every quantile once
-    added = LOSSY.resends(uniform)
+    added = LOSSY.retransmission_delays(uniform)
     assert (added > 0).mean() == pytest.approx(0.2)
     assert (added > LOSSY.rto * 1.5).mean() == pytest.approx(0.2**2)
     # The mean of 2**k - 1 for k losses with the probability p**k (1 - p) is p / (1 - 2 p).
@@ -33,7 +33,7 @@ def test_losses_add_what_a_geometric_number_of_doublings_adds() -> None:
 def test_a_sender_waits_at_most_two_minutes_between_and_sends_fifteen_times() -> None:
     # The kernel's documentation of tcp_retries2 counts 924.6 s until it gives up, which is 120 s after the last time.
     near = Link(1e-9, 0.1, "a test", loss=0.2)
-    assert near.resent(1e-300) == pytest.approx(924.6 - 120.0)
+    assert near.retransmission_delay(1e-300) == pytest.approx(924.6 - 120.0)
 
 
 def test_many_messages_meet_what_each_of_them_meets_alone() -> None:
@@ -41,23 +41,25 @@ def test_many_messages_meet_what_each_of_them_meets_alone() -> None:
     trace = Trace(1.7e9 + np.sort(rng.uniform(0, 9, 3000)), rng.integers(0, 5, 3000), [f"user-{i}" for i in range(5)])
     requests = list(zip(trace.key.tolist(), trace.time.tolist(), strict=True))
     for purpose in (OUT, BACK):
-        alone = [LOSSY.way(7, trace.keys[key], time, purpose) for key, time in requests]
-        assert LOSSY.ways(7, trace, purpose) == pytest.approx(alone, rel=1e-9)
+        alone = [LOSSY.transit_time(7, trace.keys[key], time, purpose) for key, time in requests]
+        assert LOSSY.transit_times(7, trace, purpose) == pytest.approx(alone, rel=1e-9)
         assert sum(each > LOSSY.rto for each in alone) == pytest.approx(600, abs=90)
     uniform = np.array([draw(7, "a", time, 9) for _, time in requests])
     for more in (0.0, 0.3):
-        assert LOSSY.resends(uniform, more).tolist() == [LOSSY.resent(each, more) for each in uniform.tolist()]
+        assert LOSSY.retransmission_delays(uniform, more).tolist() == [
+            LOSSY.retransmission_delay(each, more) for each in uniform.tolist()
+        ]
 
 
 def test_two_losses_are_one_of_either() -> None:
     uniform = (np.arange(100_000) + 0.5) / 100_000
-    assert (LOSSY.resends(uniform, 0.5) > 0).mean() == pytest.approx(1 - 0.8 * 0.5)
-    assert (LOSSY.resends(uniform, 0.5) >= LOSSY.resends(uniform)).all()
+    assert (LOSSY.retransmission_delays(uniform, 0.5) > 0).mean() == pytest.approx(1 - 0.8 * 0.5)
+    assert (LOSSY.retransmission_delays(uniform, 0.5) >= LOSSY.retransmission_delays(uniform)).all()
 
 
 def test_the_ways_there_and_back_are_independent() -> None:
     trace = Trace(1.7e9 + np.arange(20_000) / 100, np.zeros(20_000, np.int64), ["one"])
-    out, back = (LOSSY.ways(1, trace, purpose) > LOSSY.rto for purpose in (OUT, BACK))
+    out, back = (LOSSY.transit_times(1, trace, purpose) > LOSSY.rto for purpose in (OUT, BACK))
     assert (out & back).mean() == pytest.approx(0.04, abs=0.006)
 
 
@@ -68,12 +70,12 @@ def test_every_preset_says_where_its_numbers_come_from_and_only_the_radio_loses_
 
 
 def test_a_round_trip_and_a_loss_of_ones_own_take_the_place_of_the_presets() -> None:
-    own = link_of("mobile_edge", rtt=0.4e-3)
+    own = preset_link("mobile_edge", rtt=0.4e-3)
     assert own.median == 0.2e-3
     assert own.loss == PRESETS["mobile_edge"].loss
-    assert link_of("mobile_edge", loss=0.0).loss == 0.0
-    assert link_of("cross_zone", loss=0.01).median == PRESETS["cross_zone"].median
-    assert link_of("same_zone") == PRESETS["same_zone"]
+    assert preset_link("mobile_edge", loss=0.0).loss == 0.0
+    assert preset_link("cross_zone", loss=0.01).median == PRESETS["cross_zone"].median
+    assert preset_link("same_zone") == PRESETS["same_zone"]
 
 
 def played(**deployment: object) -> np.ndarray:

@@ -67,10 +67,10 @@ def test_the_ring_is_even_to_what_its_points_allow() -> None:
 def test_the_node_with_the_fewest_outstanding_is_next_and_equal_ones_take_turns() -> None:
     nodes = LeastOutstanding(3)
     assert [nodes.send() for _ in range(4)] == [0, 1, 2, 0]
-    nodes.answered(2)
+    nodes.record_answer(2)
     assert nodes.send() == 2
-    nodes.answered(0)
-    nodes.answered(0)
+    nodes.record_answer(0)
+    nodes.record_answer(0)
     assert [nodes.send() for _ in range(2)] == [0, 1]
 
 
@@ -79,7 +79,7 @@ def test_least_outstanding_is_known_only_once_it_is_sent() -> None:
     assert not router.known
     assert list(router.node[:3]) == [-1, -1, -1]
     assert [router.send(0), router.send(1)] == [0, 1]
-    router.answered(1)
+    router.record_answer(1)
     assert router.send(2) == 1
 
 

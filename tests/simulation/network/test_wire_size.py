@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ratesim.limit import Limit
 from ratesim.servers import Server
-from ratesim.simulation.network.wire_size import MeteredBackend, Wire, wire_of
+from ratesim.simulation.network.wire_size import MeteredBackend, Wire, wire_protocol
 from ratesim.storage import StorageURL
 from ratesim.storage.base import Charge
 from ratesim.storage.postgres import PostgresDriver
@@ -112,7 +112,7 @@ async def test_bytes_are_those_that_real_servers_send_and_receive(
     async with metered(server) as (through, meter):
         url = StorageURL.parse(through)
         driver = RedisDriver(url.config) if backend == "redis" else PostgresDriver(url.config)
-        wire = wire_of(url)
+        wire = wire_protocol(url)
         try:
             for batch in batches(algorithm):
                 sent, answered, counted_sent, counted_answered = await compared(driver, meter, wire, batch)
@@ -148,4 +148,4 @@ def test_what_is_not_measured_is_as_long_as_what_is() -> None:
 
 def test_a_memory_has_no_wire() -> None:
     with pytest.raises(TypeError, match="memory"):
-        wire_of(StorageURL.parse("memory://"))
+        wire_protocol(StorageURL.parse("memory://"))

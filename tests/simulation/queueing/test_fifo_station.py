@@ -8,7 +8,7 @@ import pytest
 from ratesim.simulation.network.counter_rng import draw, draws
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.queueing.fifo_station import FifoStation, lindley_waits
-from ratesim.simulation.validation.queueing_theory import QUEUES, UTILIZATIONS, erlang_c, mean_wait, waits
+from ratesim.simulation.validation.queueing_theory import QUEUES, UTILIZATIONS, compare_wait, erlang_c, mean_wait
 from traffic import Trace
 
 
@@ -17,7 +17,7 @@ def test_little_s_law_is_an_identity_of_comings_and_goings() -> None:
     rng = np.random.default_rng(7)
     station = FifoStation(4)
     arrivals = np.cumsum(rng.exponential(0.28, 5000))
-    ends = np.array([station.take(at, float(rng.exponential(1.0))) for at in arrivals.tolist()])
+    ends = np.array([station.serve(at, float(rng.exponential(1.0))) for at in arrivals.tolist()])
     end = arrivals[-1]
     inside = np.minimum(ends, end) - arrivals
     steps = np.concatenate([arrivals, np.minimum(ends, end)])
@@ -30,7 +30,7 @@ def test_little_s_law_is_an_identity_of_comings_and_goings() -> None:
 @pytest.mark.parametrize("utilization", UTILIZATIONS)
 @pytest.mark.parametrize("queue", QUEUES)
 def test_waits_are_those_of_queueing_theory(queue: str, utilization: float) -> None:
-    wait = waits(queue, utilization)
+    wait = compare_wait(queue, utilization)
     assert wait.agrees, wait
     assert wait.half_width < 0.1 * wait.theory, "the interval is narrow enough to mean something"
 
@@ -48,7 +48,7 @@ def test_erlang_s_formula_is_that_of_one_server_for_one_server() -> None:
 
 def test_two_servers_serve_two_at_once() -> None:
     station = FifoStation(2)
-    assert [station.take(0.0, 1.0) for _ in range(4)] == [1.0, 1.0, 2.0, 2.0]
+    assert [station.serve(0.0, 1.0) for _ in range(4)] == [1.0, 1.0, 2.0, 2.0]
     assert station.busy == 4.0
 
 

@@ -33,8 +33,8 @@ def stays(
     runtime.env.run()
     assert shared.inside == 0
     shared.close(runtime.time())
-    assert shared.account.arrivals == len(needs)
-    assert shared.account.services == pytest.approx(sum(needs))
+    assert shared.stats.arrivals == len(needs)
+    assert shared.stats.services == pytest.approx(sum(needs))
     return found
 
 
@@ -115,6 +115,6 @@ def test_those_who_are_still_inside_count_with_their_stay_so_far() -> None:
     shared.spend(5.0)
     runtime.env.run(until=3.0)
     shared.close(3.0)
-    assert shared.account.inside == pytest.approx(3.0 + 1.0)
-    assert shared.account.served == pytest.approx(3.0)
-    assert shared.account.peak == 2
+    assert shared.stats.inside == pytest.approx(3.0 + 1.0)
+    assert shared.stats.served == pytest.approx(3.0)
+    assert shared.stats.peak == 2

@@ -17,14 +17,14 @@ from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
 def of(station: FifoStation, customers: list[tuple[float, float]], until: float = inf) -> FifoStation:
     for arrival, service in customers:
-        station.take(arrival, service)
+        station.serve(arrival, service)
     station.close(until)
     return station
 
 
 def test_an_account_by_hand() -> None:
     """Two come at 0 s and 1 s and need 2 s each: one is inside for 2 s, the other waits 1 s of his 3 s."""
-    account = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)]).account
+    account = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)]).stats
     assert (account.arrivals, account.until, account.inside, account.served) == (2, 4.0, 5.0, 4.0)
     assert (account.stays, account.services, account.peak) == (5.0, 4.0, 2)
     width, inside, served, peak = account.bins
@@ -35,18 +35,18 @@ def test_an_account_by_hand() -> None:
 
 
 def test_who_is_still_inside_at_the_end_counts_for_as_long_as_he_was_there() -> None:
-    account = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)], until=3.0).account
+    account = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)], until=3.0).stats
     assert (account.inside, account.stays, account.served, account.services) == (4.0, 4.0, 3.0, 3.0)
 
 
 def test_a_crash_ends_the_stays_of_those_inside() -> None:
     station = FifoStation()
-    station.take(0.0, 2.0)
-    station.take(0.5, 2.0)
-    station.begin_anew(10.0, down=1.0)
-    assert station.take(10.0, 1.0) == 11.0
+    station.serve(0.0, 2.0)
+    station.serve(0.5, 2.0)
+    station.restart(10.0, down=1.0)
+    assert station.serve(10.0, 1.0) == 11.0
     station.close(inf)
-    account = station.account
+    account = station.stats
     assert (account.lost, account.arrivals, account.inside, account.stays) == (2, 3, 2.5, 2.5)
     assert station.busy == account.served == 2.0
     assert station.served == 3
@@ -60,10 +60,10 @@ def test_the_books_of_many_customers_balance_whatever_the_station() -> None:
         gaps = rng.exponential(1.0 / servers, n) * np.repeat(rng.choice([0.2, 1.5, 50.0], 30), n // 30)
         arrival, service = np.cumsum(gaps), rng.exponential(1.0, n) * (rng.random(n) < 0.9)
         station = FifoStation(servers)
-        ends = np.array([station.take(a, s) for a, s in zip(arrival.tolist(), service.tolist(), strict=True)])
+        ends = np.array([station.serve(a, s) for a, s in zip(arrival.tolist(), service.tolist(), strict=True)])
         until = float(arrival[-1])
         station.close(until)
-        account = station.account
+        account = station.stats
         assert account.inside == pytest.approx(np.clip(np.minimum(ends, until) - arrival, 0.0, None).sum(), rel=1e-9)
         begin = np.minimum(ends - service, until)
         assert account.served == pytest.approx((np.minimum(ends, until) - begin).sum(), rel=1e-9)
@@ -87,8 +87,8 @@ def test_customers_that_were_known_beforehand_are_accounted_for_as_those_that_ca
         other.close(inf)
         assert one.served == other.served
         assert one.busy == pytest.approx(other.busy)
-        assert one.account.inside == pytest.approx(other.account.inside)
-    assert together[3].account.arrivals == 0
+        assert one.stats.inside == pytest.approx(other.stats.inside)
+    assert together[3].stats.arrivals == 0
 
 
 def test_short_services_after_a_long_time_are_no_defect() -> None:
@@ -96,7 +96,7 @@ def test_short_services_after_a_long_time_are_no_defect() -> None:
     rng = np.random.default_rng(2)
     arrival = np.sort(rng.uniform(0.0, 30 * 86400.0, 20_000))
     station = of(FifoStation(), [(at, 1e-6) for at in arrival.tolist()])
-    assert station.account.inside == pytest.approx(0.02, rel=1e-3)
+    assert station.stats.inside == pytest.approx(0.02, rel=1e-3)
     with pytest.raises(AssertionError):
         of(Slow(), [(at, 1e-4) for at in arrival.tolist()])
 
@@ -105,7 +105,7 @@ class Forgetful(FifoStation):
     """Serves everybody at once."""
 
     def take(self, arrival: float, service: float) -> float:
-        end = super().take(arrival, service)
+        end = super().serve(arrival, service)
         self._free = [0.0] * len(self._free)
         return end
 
@@ -114,7 +114,7 @@ class Lazy(FifoStation):
     """Rests a little after each customer, whoever waits."""
 
     def take(self, arrival: float, service: float) -> float:
-        end = super().take(arrival, service)
+        end = super().serve(arrival, service)
         self._free[-1] += 1e-6
         return end
 
@@ -124,7 +124,7 @@ class Hasty(FifoStation):
 
     def take(self, arrival: float, service: float) -> float:
         before = list(self._free)
-        end = super().take(arrival, service)
+        end = super().serve(arrival, service)
         if self.served % 7 == 0:
             self._free = before
         return end
@@ -134,7 +134,7 @@ class Slow(FifoStation):
     """Keeps its customers longer than they need, and says nothing."""
 
     def take(self, arrival: float, service: float) -> float:
-        end = super().take(arrival, service * 1.001)
+        end = super().serve(arrival, service * 1.001)
         self._noted[-2] = service
         return end
 
@@ -152,7 +152,7 @@ def test_a_station_that_is_no_queue_is_found_out(defective: type[FifoStation], s
 
 def test_a_lost_entry_breaks_little_s_law() -> None:
     station = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)], until=3.0)
-    station.account.stays -= 1.0
+    station.stats.stays -= 1.0
     with pytest.raises(AssertionError, match="Little's law"):
         station.close(3.0)
 

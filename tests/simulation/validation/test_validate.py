@@ -28,27 +28,27 @@ def compared(simulated: float = 1e-3, admitted: int = 500, swapped: int = 0) -> 
 def test_a_simulation_that_says_what_was_seen_is_within() -> None:
     rows = compared()
     assert [row.figure for row in rows] == ["throughput", *["p50", "p95", "p99", "admitted"] * len(LOADS)]
-    assert all(row.within and row.ratio == 1.0 and row.middle == (1.0, 1.0) for row in rows)
+    assert all(row.is_within and row.ratio == 1.0 and row.middle == (1.0, 1.0) for row in rows)
 
 
 @pytest.mark.parametrize(("factor", "within"), [(1.14, True), (1.16, False), (0.86, True), (0.84, False)])
 def test_a_latency_is_within_15_percent_and_not_beyond(factor: float, within: bool) -> None:
     rows = compared(simulated=1e-3 * factor)
-    assert {row.within for row in rows if row.figure == "p50"} == {within}
+    assert {row.is_within for row in rows if row.figure == "p50"} == {within}
 
 
 def test_each_round_is_compared_with_itself_and_the_noise_is_said() -> None:
     """The machine is half as fast in the second round and a third as fast in the third; the simulation knows."""
     slower = Comparison("redis", "30%", "p50", (1e-3, 2e-3, 3e-3), (1.1e-3, 2.2e-3, 3.3e-3))
-    assert (slower.ratio, slower.within, slower.noisy) == (pytest.approx(1.1), True, False)
+    assert (slower.ratio, slower.is_within, slower.is_noisy) == (pytest.approx(1.1), True, False)
     wild = Comparison("redis", "30%", "p50", (1e-3, 1e-3, 1e-3), (0.5e-3, 1e-3, 2e-3))
-    assert (wild.ratio, wild.middle, wild.noisy) == (1.0, pytest.approx((0.75, 1.5)), True)
+    assert (wild.ratio, wild.middle, wild.is_noisy) == (1.0, pytest.approx((0.75, 1.5)), True)
 
 
 def test_admitted_counts_are_equal_but_for_requests_that_overtook_each_other() -> None:
-    assert compared()[-1].within
-    assert not compared(admitted=501)[-1].within
-    assert compared(admitted=501, swapped=1)[-1].within
+    assert compared()[-1].is_within
+    assert not compared(admitted=501)[-1].is_within
+    assert compared(admitted=501, swapped=1)[-1].is_within
 
 
 def test_a_miss_is_reported_with_what_was_measured_of_its_cause() -> None:
@@ -88,7 +88,7 @@ def test_live_and_simulated_admit_the_same(tmp_path: Path) -> None:
     found = validate(out, candidates=["redis"], rounds=1, budget=1.0, seconds=0.1)
     counts = [row for row in found.comparisons if row.figure == "admitted"]
     assert len(counts) == len(LOADS)
-    assert all(row.within for row in counts)
+    assert all(row.is_within for row in counts)
     assert all(value > 0 for row in found.comparisons for value in (*row.live, *row.simulated))
     assert out.read_text() == found.markdown()
     assert cores is None or os.sched_getaffinity(0) == cores
