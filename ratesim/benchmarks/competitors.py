@@ -1,4 +1,4 @@
-"""Other limiters of Python, doing what MemoryStorage is measured at: the extra `bench` installs them."""
+"""Other limiters of Python, doing the work that MemoryStorage is measured at; the extra `bench` installs them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ Ask = Callable[[str], object]
 
 
 class Competitor(NamedTuple):
-    """make: a new limiter of 100 a minute in memory, as a function that asks for one request of a user."""
+    """Another limiter.
+
+    Attributes
+    ----------
+    name : str
+        Name and version.
+    make : Callable[[], Ask]
+        Makes a new limiter of 100 a minute in memory, as a function that sends one request of a user.
+    """
 
     name: str
     make: Callable[[], Ask]
 
 
 def is_installed() -> bool:
-    """Whether the peers are here."""
+    """Tell whether the competitors are installed."""
     return all(importlib.util.find_spec(name) for name in ("limits", "throttled", "pyrate_limiter"))
 
 
 def competitors(keys: int) -> dict[str, list[Competitor]]:
-    """By our algorithm's name, the peers that have it, each with room for `keys` users."""
+    """Return the competitors that have each algorithm, by our name of it, each with room for `keys` users."""
     found: dict[str, list[Competitor]] = {}
     for source in (_limits, _throttled, _pyrate):
         for algorithm, peer in source(keys):

@@ -23,7 +23,7 @@ ROOM = 20_000
 
 
 def section() -> list[str]:
-    """The lines of the report."""
+    """Return the lines of the report."""
     return [*_hit_ratios(), "", *_over_admissions(), "", *_costs()]
 
 

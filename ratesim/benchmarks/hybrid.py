@@ -28,7 +28,7 @@ EPOCH = 1_700_000_000.0
 
 
 def section() -> list[str]:
-    """The lines of the report."""
+    """Return the lines of the report."""
     lines = [
         f"hybrid, eventual and write_back, decisions/s on one core, medians of {ROUNDS} rounds in turn with memory's",
         "  " + "  ".join([f"{'algorithm':<16}", f"{'runtime':<9}", f"{'memory':>10}", f"{'hybrid':>10}", " ratio"]),
@@ -46,12 +46,15 @@ def section() -> list[str]:
 
 
 def expected_flushes(m: float) -> float:
-    """Flushes per request where all of an interval travel together: an interval has one unless it has no request."""
+    """Return the flushes per request if all requests of an interval travel together.
+
+    An interval has one flush unless it has no request.
+    """
     return -math.expm1(-m) / m
 
 
 def decision_rates(algorithm: str, simulated: bool) -> tuple[float, float]:
-    """Decisions per second of memory and of a hybrid before it, in turns, so that both meet the same noise."""
+    """Measure decisions per second of memory and of a hybrid before it, in turns, so that both meet the same noise."""
     limit, keys = Limit(1e9, 60.0, algorithm), [f"key {i}" for i in range(KEYS)]
     runtime: Runtime = SimRuntime(simpy.Environment(), EPOCH) if simulated else AsyncioRuntime()
     memory = MemoryStorage(MemoryStorageConfig(), runtime)
@@ -83,7 +86,7 @@ def decision_rates(algorithm: str, simulated: bool) -> tuple[float, float]:
 
 
 class _CountingStorage(MemoryStorage):
-    """An L2 that counts what it is asked."""
+    """An L2 that counts its operations."""
 
     operations = 0
 
@@ -93,7 +96,7 @@ class _CountingStorage(MemoryStorage):
 
 
 def operations_per_request(m: float, requests: int = 20_000, seed: int = 1) -> float:
-    """Operations at L2 per request, simulated, reads of a key's first view left out."""
+    """Simulate the operations at L2 per request, without the reads of a key's first view."""
     runtime = SimRuntime(simpy.Environment(), EPOCH)
     l2 = _CountingStorage(runtime=runtime)
     config = HybridStorageConfig(sync_interval=1.0, l1_ttl=1e9)

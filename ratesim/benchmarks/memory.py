@@ -1,4 +1,4 @@
-"""The benchmark of MemoryStorage: decisions beside peers, threads, bytes for each key, many keys, evictions."""
+"""The benchmark of MemoryStorage: decisions beside competitors, threads, bytes per key, many keys, evictions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Work = Callable[[], object]
 
 
 def section() -> list[str]:
-    """The lines of the report."""
+    """Return the lines of the report."""
     return [*_rates(), "", *_threads(), "", *_bytes(), "", *_many_keys()]
 
 
 def _bests(works: Mapping[str, Work]) -> dict[str, float]:
-    """The seconds that each takes, the best of rounds in which they take turns: noise only slows, and comes and goes."""
+    """Measure the seconds of each work, the best of rounds in which they take turns, because noise only slows."""
     best = dict.fromkeys(works, inf)
     for _ in range(ROUNDS):
         for name, work in works.items():
@@ -145,7 +145,7 @@ def _size(make: Callable[[], Ask], users: Sequence[str]) -> float:
 
 
 def _many_keys() -> list[str]:
-    """The same decisions where a thousand keys are held, and a million; and insertions that evict."""
+    """Measure the same decisions with a thousand keys held, and a million; and insertions that evict."""
     limit = Limit(100, 60.0, "token_bucket")
     users = {keys: [f"user:{key}" for key in range(keys)] for keys in (FEW, MANY)}
     storages = {keys: MemoryStorage(MemoryStorageConfig(max_entries=keys)) for keys in users}
@@ -189,6 +189,6 @@ def _never_seen() -> Iterator[list[str]]:
 
 
 def _last(storage: MemoryStorage) -> list[str]:
-    """Users that are held, as many as there are decisions."""
+    """Return the users that are held, as many as there are decisions."""
     held = [str(key) for key in islice(reversed(storage.entries), DECISIONS)]
     return (held * (DECISIONS // len(held) + 1))[:DECISIONS]

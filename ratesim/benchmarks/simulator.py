@@ -1,7 +1,7 @@
-"""The simulator as a benchmark: requests in a second of one core, beside the parts that they are made of; how that goes with
-workers, with nodes, and in how much memory.
+"""The benchmark of the simulator: requests per second of one core, beside the parts that they are made of.
 
-Speeds are by processor time, the best of some rounds that take turns, since other work on the machine only slows.
+It also measures the effect of workers and of nodes, and the memory. Speeds are by processor time, the best of some rounds
+that take turns, because other work on the machine only slows.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ print((time.process_time() - start) / len(trace), peak / (2**30 if sys.platform 
 
 
 def poisson_scenario(requests: int, nodes: int, rate: float) -> Scenario:
-    """Poisson arrivals of `rate` requests/s on 1000 zipf keys, of which a limit denies some."""
+    """Make a scenario of Poisson arrivals at `rate` requests/s on 1000 zipf keys, of which a limit denies some."""
     return Scenario.of(
         {
             "workload": {"requests_per_second": rate, "keys": 1000, "duration": requests / rate},
@@ -63,7 +63,10 @@ def poisson_scenario(requests: int, nodes: int, rate: float) -> Scenario:
 
 
 def section() -> list[str]:
-    """The lines of the report. Takes some twenty minutes, most of it for runs of ten million requests."""
+    """Return the lines of the report.
+
+    It takes some twenty minutes, most of it for runs of ten million requests.
+    """
     return [*_speed(), "", *_workers(), "", *_size()]
 
 
@@ -138,7 +141,7 @@ def _bare_events(count: int) -> None:
 
 
 def _bare_acquires(scenario: Scenario, trace: Trace) -> None:
-    """On one storage, as fast as it goes."""
+    """Decide a trace on one storage, as fast as it goes."""
     storage = MemoryStorage(runtime=SimRuntime(simpy.Environment()), sequence=itertools.count(1).__next__)
     limit = scenario.limit.limit()
 
@@ -177,7 +180,7 @@ def _size() -> list[str]:
 
 
 def _alone(requests: int, nodes: int, candidate: int) -> tuple[float, float]:
-    """Processor seconds for each request, and the peak of its memory in GiB, in a process of its own."""
+    """Measure the processor seconds of each request, and the peak memory in GiB, in a process of its own."""
     program = _ALONE.format(requests=requests, nodes=nodes, rate=PER_SECOND, candidate=candidate)
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603
     seconds, peak = done.stdout.split()

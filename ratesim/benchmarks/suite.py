@@ -1,6 +1,6 @@
-"""Benchmarks: figures as ratios, all measured in one run, beside what a reader knows. Written to a dated file.
+"""The benchmark suite: ratios, all measured in one run, beside figures that a reader knows, written to a dated file.
 
-Not run in CI: an absolute time on a shared machine says little, a ratio within one run says more.
+It is not run in CI: an absolute time on a shared machine says little, a ratio within one run says more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def main(out: Path | None = None) -> str:
-    """Measure, and write benchmarks-DATE.txt into `out` (reports/). Returns the text."""
+    """Measure everything, write benchmarks-DATE.txt into `out` (reports/), and return the text."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"ratesim benchmarks, {date}", machine(), ""]
     for section in (memory.section, hybrid.section, eviction.section, _oracle, simulator.section):
@@ -34,7 +34,7 @@ def main(out: Path | None = None) -> str:
 
 
 def _rate(count: int, work: Callable[[], object]) -> float:
-    """Per second: the best of three, since noise only slows."""
+    """Measure the rate per second: the best of three, because noise only slows."""
     best = 0.0
     for _ in range(3):
         start = time.perf_counter()

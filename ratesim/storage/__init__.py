@@ -1,4 +1,7 @@
-"""Where the state of a rate limiter lives: one interface, four backends."""
+"""Storages: where the state of a rate limiter lives. One interface, `RateLimitStorage`, and four backends.
+
+`open_storage` opens a backend by its URL. A decision is `await storage.acquire(identifier, limit)`.
+"""
 
 from ratesim.errors import (
     CapacityError,

@@ -31,7 +31,19 @@ EXPIRY_MARGIN = 1.0
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One request of `acquire_many`."""
+    """One request of `acquire_many`.
+
+    Attributes
+    ----------
+    identifier : str
+        The client, or any name that is limited.
+    limit : Limit or iterable of Limit
+        The limits.
+    cost : float
+        The cost.
+    now : float or None
+        Seconds since the epoch; None for the runtime's time.
+    """
 
     identifier: str
     limit: Limits
@@ -42,10 +54,16 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 class Charge(msgspec.Struct, frozen=True):
     """Consumption decided elsewhere, to be applied exactly once.
 
-    identifier, limit: whose.
-    node, epoch: who admitted it; a node that forgot what it had consumed of a key begins a new, higher epoch.
-    before: what (node, epoch) had consumed of this key before the first entry: tells a repeated or overtaken flush.
-    entries: (time, cost, requests) in the order in which they were admitted.
+    Attributes
+    ----------
+    identifier, limit : str, Limit
+        The state that it belongs to.
+    node, epoch : str, int
+        The node that admitted it. A node that forgot its consumption of a key begins a new, higher epoch.
+    before : float
+        Consumption of (node, epoch) of this key before the first entry; it identifies a repeated or overtaken flush.
+    entries : tuple[tuple[float, float, int], ...]
+        (time, cost, requests) in the order of admission.
     """
 
     identifier: str
@@ -57,9 +75,16 @@ class Charge(msgspec.Struct, frozen=True):
 
 
 class StorageHealth(msgspec.Struct, frozen=True):
-    """Whether a storage works; false also while the last round of one of its background tasks failed.
+    """The result of a health check.
 
-    healthy; latency: seconds one round trip took; detail: what to know about it, as which background task failed and how.
+    Attributes
+    ----------
+    healthy : bool
+        Whether the storage answers.
+    latency : float
+        Seconds of one round trip.
+    detail : str
+        Further information.
     """
 
     healthy: bool
@@ -68,11 +93,24 @@ class StorageHealth(msgspec.Struct, frozen=True):
 
 
 class StorageStats(msgspec.Struct, frozen=True):
-    """Counts since the storage was opened; `entries` and `bytes` as of now (bytes 0 where the server does not say).
+    """Counts since the storage was opened; `entries` and `bytes` are current values.
 
-    memory_evictions: those that memory_limit was the reason of. harmful_evictions: those of a state that was not as good as
-    new; cost_forgotten: what they gave back. restarts: states given up because another algorithm's request came.
-    background_failures: rounds of background tasks that ended in an error.
+    Attributes
+    ----------
+    entries, bytes : int
+        Entries held, and their bytes; bytes are 0 where the server does not tell.
+    operations, hits, misses : int
+        Operations, and those that found a state or did not.
+    evictions, memory_evictions, harmful_evictions : int
+        All evictions; those caused by memory_limit; those of a state that was not as good as new.
+    cost_forgotten : float
+        Cost that harmful evictions made available again.
+    expirations : int
+        Entries that expired.
+    restarts : int
+        States given up because a request by another algorithm came.
+    errors : dict[str, int]
+        Number of errors by kind.
     """
 
     entries: int
@@ -91,17 +129,17 @@ class StorageStats(msgspec.Struct, frozen=True):
 
 
 class RateLimitStorage(ABC):
-    """Where the state of a rate limiter lives.
+    """The state of a rate limiter.
 
     Time is an argument: `now` (seconds since the epoch) comes from the caller, or from the storage's runtime. State belongs
-    to (identifier, limit.name). Errors are StorageError and its kinds; InvalidLimitError for a limit or cost that cannot be.
-    Use it as an async context manager, or call `open` and `close`.
+    to (identifier, limit.name). Errors are StorageError and its subclasses, and InvalidLimitError for an invalid limit or
+    cost. Use it as an async context manager, or call `open` and `close`.
     """
 
     runtime: Runtime
 
     async def open(self) -> Self:
-        """Connect, create what is missing, start what runs in the background. Calling it twice does nothing more."""
+        """Connect, create missing tables, and start background tasks; a second call does nothing more."""
         return self
 
     @abstractmethod
@@ -113,67 +151,86 @@ class RateLimitStorage(ABC):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
-        """Admit `cost` and charge it, or deny and change nothing; of several limits all admit or none is charged."""
+        """Admit `cost` and charge it, or deny and change nothing; of several limits all admit or none is charged.
+
+        Parameters
+        ----------
+        identifier : str
+            The client, or any name that is limited.
+        limit : Limit or iterable of Limit
+            The limits.
+        cost : float
+            0, or 1e-6 to 1e12.
+        now : float, optional
+            Seconds since the epoch; by default the runtime's time.
+        session : str, optional
+            The token of the session's last decision, for consistency `session`.
+
+        Returns
+        -------
+        Decision
+            The decision of the limit that decided.
+        """
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
-        """Each request in turn; the answers in the same order."""
+        """Decide each request in turn, and return the answers in the same order."""
         return [await self.acquire(r.identifier, r.limit, r.cost, r.now) for r in requests]
 
     @abstractmethod
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
-        """What `acquire` would answer; changes nothing."""
+        """Return the answer that `acquire` would give, and change nothing."""
 
     @abstractmethod
     async def reset(self, identifier: str) -> None:
-        """Forget the identifier: every limit and counter of it."""
+        """Delete every limit and counter of the identifier."""
 
     @abstractmethod
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
-        """The state of the identifier's limit of that name; None when there is none or it expired."""
+        """Return the state of the identifier's limit of that name; None if there is none or it expired."""
 
     @abstractmethod
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
-        """Put a state in place of what is there, for `ttl` seconds (None: 3600)."""
+        """Replace the state, for `ttl` seconds (None: 3600)."""
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
-        """`get_state` of each, in the same order."""
+        """Return `get_state` of each identifier, in the same order."""
         return [(identifier, await self.get_state(identifier)) for identifier in identifiers]
 
     async def batch_set(self, operations: Sequence[tuple[str, RateLimitState, float | None]]) -> None:
-        """`set_state` of each (identifier, state, ttl)."""
+        """Apply `set_state` to each (identifier, state, ttl)."""
         for identifier, state, ttl in operations:
             await self.set_state(identifier, state, ttl)
 
     @abstractmethod
     async def increment(self, identifier: str, amount: int, window: float) -> int:
-        """Add to a plain counter that lives `window` seconds from its first hit; returns the count."""
+        """Add to a plain counter that lives `window` seconds from its first hit, and return the count."""
 
     @abstractmethod
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
-        """Tell how the service behind the limit is doing, from 0 (failing) to 1 (fine), to the limits that learn from it.
+        """Report the health of the service behind the limit, from 0 (failing) to 1 (fine), to its adaptive limits.
 
-        InvalidLimitError when none of the limits does, or the score is out of range.
+        Raises InvalidLimitError if none of the limits is adaptive, or the score is out of range.
         """
 
     @abstractmethod
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
-        """Apply consumption decided elsewhere, each exactly once however often it is sent; returns the merged states."""
+        """Apply consumption decided elsewhere, each exactly once however often it is sent, and return the merged states."""
 
     @abstractmethod
     async def health_check(self) -> StorageHealth:
-        """One round trip; never raises, says what is wrong."""
+        """Make one round trip; never raises, but describes the failure."""
 
     @abstractmethod
     async def cleanup_expired(self) -> int:
-        """Drop what has expired; returns how many entries."""
+        """Drop expired entries, and return their number."""
 
     @abstractmethod
     async def get_stats(self) -> StorageStats:
-        """What the storage holds and has done."""
+        """Return the statistics of the storage."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop and let go of everything; what is pending is written first. Calling it twice does nothing more."""
+        """Write pending changes, stop, and release everything; a second call does nothing more."""
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -185,13 +242,16 @@ class RateLimitStorage(ABC):
 
 
 def check_window(amount: int, window: float) -> None:
-    """InvalidLimitError for an `increment` that makes no sense."""
+    """Raise InvalidLimitError for an invalid `increment`."""
     if amount < 0 or not 0 < window < 1e12:
         raise InvalidLimitError(f"increment of {amount} in {window} s: the amount must be >= 0, the window above 0")
 
 
 def adaptive_limits(limit: Limits, score: float) -> tuple[Limit, ...]:
-    """The limits that take a score; InvalidLimitError for a score out of range, and when none of the limits learns."""
+    """Return the limits that take a score.
+
+    Raises InvalidLimitError for a score out of range, or if none of the limits is adaptive.
+    """
     if not 0.0 <= score <= 1.0:
         raise InvalidLimitError(f"score {score!r}: must be from 0 (failing) to 1 (fine)")
     limits = as_limits(limit)

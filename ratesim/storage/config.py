@@ -33,16 +33,27 @@ LEAST_MEMORY = 4096  # bytes
 class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of one process.
 
-    max_entries: states and counters kept at most; the eviction policy chooses who goes.
-    memory_limit: bytes that they may take, with their names and what the policy keeps of them, as Python allocates them and
-        to a tenth; None bounds only their number.
-    eviction_policy: one of `ratesim.storage.eviction.POLICIES`.
-    cleanup_interval: seconds between two sweeps that drop what has expired; a storage that was opened does them.
-    persist_to_disk: a directory that survives the process; None keeps nothing.
-    fsync: when what was written is certain to be on the disk: always (before a decision is answered), interval (every
-        fsync_interval seconds) or never (when the system likes). A kill -9 of the process loses nothing with any of them.
-    thread_safe: whether several threads may use it at the same time; False saves the lock that every decision takes, about a
-        tenth of its time. In simulated time there is one thread, and no lock.
+    Attributes
+    ----------
+    max_entries : int
+        Most states and counters kept; the eviction policy chooses the victims.
+    memory_limit : int or None
+        Bytes that they may take, with their names and the policy's own records, as Python allocates them and to a tenth;
+        None bounds only their number.
+    eviction_policy : str
+        One of `ratesim.storage.eviction.POLICIES`.
+    cleanup_interval : float
+        Seconds between two sweeps that drop expired entries; a storage that was opened does them.
+    persist_to_disk : str or None
+        A directory that survives the process; None keeps nothing.
+    fsync : {"always", "interval", "never"}
+        When a written change is certain to be on the disk: before a decision is answered, every fsync_interval seconds, or
+        when the system chooses. A kill -9 of the process loses nothing with any of them.
+    fsync_interval : float
+        Seconds, see `fsync`.
+    thread_safe : bool
+        Whether several threads may use it at the same time. False saves the lock that every decision takes, about a tenth of
+        its time. In simulated time there is one thread, and no lock.
     """
 
     max_entries: int = 1_000_000
@@ -65,18 +76,25 @@ class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a client treats its server; shared by every storage that has one.
+    """The client of a server; shared by every storage that has one.
 
-    pool_size: batches in flight at most, each on a connection of its own.
-    max_batch: operations in one batch at most; what waits for a connection travels together.
-    max_waiting: operations waiting for a connection at most; above it, Capacity.
-    connection_timeout, command_timeout: seconds.
-    retries: tries after the first, for what may be repeated without changing its meaning (an `acquire` only when it cannot
-        have reached the server).
-    retry_base, retry_cap: seconds; try k waits a random time up to min(cap, base * 2**k) ("full jitter": Brooker, AWS
-        Architecture Blog, 2015).
-    breaker_failures, breaker_reset: after that many failures in a row nothing is sent for that many seconds; then one
-        operation probes.
+    Attributes
+    ----------
+    pool_size : int
+        Most batches in flight, each on a connection of its own.
+    max_batch : int
+        Most operations in one batch; operations that wait for a connection travel together.
+    max_waiting : int
+        Most operations waiting for a connection; above it, CapacityError.
+    connection_timeout, command_timeout : float
+        Seconds.
+    retries : int
+        Tries after the first, of operations that may be repeated without changing their meaning (an `acquire` only if it
+        cannot have reached the server).
+    retry_base, retry_cap : float
+        Seconds. Try k waits a random time up to min(cap, base * 2**k) ("full jitter": Brooker, AWS Architecture Blog, 2015).
+    breaker_failures, breaker_reset : int, float
+        After that many failures in a row nothing is sent for that many seconds; then one operation probes.
     """
 
     pool_size: int = 10
@@ -112,10 +130,15 @@ class _ServerConfig(ClientConfig, frozen=True, kw_only=True):
 class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     """Redis or Valkey, standalone.
 
-    url: redis:// or rediss://, with the credentials it needs; never printed with its password.
-    key_prefix: begins every key.
-    min_ttl: seconds that a key lives at least. The server counts time to live on its own clock, so a replay that is slower
-        than real time must stretch it.
+    Attributes
+    ----------
+    url : str
+        redis:// or rediss://, with credentials if needed; never printed with its password.
+    key_prefix : str
+        Prefix of every key.
+    min_ttl : float
+        Shortest life of a key in seconds. The server counts time to live on its own clock, so a replay that is slower than
+        real time must lengthen it.
     """
 
     url: str = "redis://127.0.0.1:6379/0"
@@ -133,11 +156,18 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
 class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     """PostgreSQL.
 
-    url: as psycopg takes it; never printed with its password.
-    table_name: table of the states; functions and the table of counters begin with it.
-    unlogged: keep the tables out of the write-ahead log: faster, empty after a crash of the server.
-    synchronous_commit: as in PostgreSQL; "off" may lose the last moments in a crash of the server, and is faster.
-    cleanup_batch_size: rows that one statement of `cleanup_expired` deletes at most.
+    Attributes
+    ----------
+    url : str
+        As psycopg takes it; never printed with its password.
+    table_name : str
+        Table of the states; functions and the table of counters begin with it.
+    unlogged : bool
+        Keeps the tables out of the write-ahead log: faster, but empty after a crash of the server.
+    synchronous_commit : str
+        As in PostgreSQL. "off" is faster, and may lose the last moments in a crash of the server.
+    cleanup_batch_size : int
+        Most rows that one statement of `cleanup_expired` deletes.
     """
 
     url: str = "postgresql://127.0.0.1:5432/postgres"
@@ -161,30 +191,53 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
 
 
 class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory (L1) before a shared storage (L2); docs/hybrid.md says what each policy guarantees.
+    """Memory (L1) before a shared storage (L2); docs/hybrid.md describes the guarantees of each policy.
 
-    consistency: who decides: strong (L2), eventual (L1, on its last view of L2 plus its own consumption), session (the same,
-        and no session is decided on less than it has seen and consumed) or lease (L1, out of quota borrowed from L2).
-    write: how consumption reaches L2: write_through (awaited), write_back (what is dirty, at every sync_interval),
-        write_behind (a bounded queue, in batches) or write_around (awaited, and L1 forgets its view).
-    read: where the view comes from: cache_aside (L1 while it is younger than l1_ttl, else L2), read_through (L2, for every
-        decision) or refresh_ahead (cache_aside, and after refresh_after it is read again in the background).
-    sync: what a flush carries: deltas, which L2 adds up, or the state, which overwrites what the other nodes wrote.
-    sync_interval: seconds between the flushes of write_back, and between the tries of a flush that failed.
-    sync_jitter: share of the interval by which a node's phase is shifted at random; 0 puts all nodes in phase.
-    flush_batch: keys in one flush at most. linger: seconds that write_behind waits for a batch to fill.
-    queue_size: admitted requests that may wait in the queue of write_behind. queue_full: what the next one does: wait for
-        room, as long as max_wait, or drop at once. What found no room is dropped and counted.
-    l1_ttl: seconds after which L1 reads a key from L2 again. refresh_after: seconds, of refresh_ahead.
-    max_entries, memory_limit, eviction_policy: of L1, as in MemoryStorageConfig.
-    max_wait: seconds that a request waits for L2 at most.
-    on_store_failure: what to answer while L2 cannot be reached and L1 cannot decide alone: fail_open (admit what L1
-    knows no reason
-        against), fail_closed (nothing) or local (this node's share of the limit, 1 / nodes).
-    nodes: how many share the limit; for `local`, and for the size of leases.
-    lease_ttl: seconds of a node's own rate that a lease is for, and after which it gives back what it has not spent.
-    clock_tolerance: seconds by which clocks of nodes may differ; a lease ends so long before the edge of its window.
-    node: the name under which this node's consumption is known to L2; "" makes one up.
+    Attributes
+    ----------
+    consistency : {"strong", "eventual", "session", "lease"}
+        The decider. strong: L2. eventual: L1, on its last view of L2 plus its own consumption. session: the same, and no
+        session is decided on less than it has seen and consumed. lease: L1, out of quota borrowed from L2.
+    write : {"write_through", "write_back", "write_behind", "write_around"}
+        How consumption reaches L2. write_through: awaited. write_back: dirty keys, at every sync_interval. write_behind: a
+        bounded queue, in batches. write_around: awaited, and L1 drops its view.
+    read : {"cache_aside", "read_through", "refresh_ahead"}
+        Where the view comes from. cache_aside: L1 while it is younger than l1_ttl, else L2. read_through: L2, for every
+        decision. refresh_ahead: cache_aside, and after refresh_after it is read again in the background.
+    sync : {"deltas", "state"}
+        Content of a flush: deltas, which L2 adds up, or the state, which overwrites the consumption of the other nodes.
+    sync_interval : float
+        Seconds between the flushes of write_back, and between the tries of a flush that failed.
+    sync_jitter : float
+        Share of the interval by which a node's phase is shifted at random; 0 puts all nodes in phase.
+    flush_batch : int
+        Most keys in one flush.
+    linger : float
+        Seconds that write_behind waits for a batch to fill.
+    queue_size : int
+        Most admitted requests that wait in the queue of write_behind.
+    queue_full : {"wait", "drop"}
+        Reaction of the next request: wait for room, as long as max_wait, or drop at once. A request without room is dropped
+        and counted.
+    l1_ttl : float
+        Seconds after which L1 reads a key from L2 again.
+    refresh_after : float
+        Seconds, of refresh_ahead.
+    max_entries, memory_limit, eviction_policy
+        Of L1, as in MemoryStorageConfig.
+    max_wait : float
+        Most seconds that a request waits for L2.
+    on_store_failure : {"fail_open", "fail_closed", "local"}
+        Answer while L2 cannot be reached and L1 cannot decide alone. fail_open: admit unless L1 knows a reason against it.
+        fail_closed: admit nothing. local: apply this node's share of the limit, 1 / nodes.
+    nodes : int
+        Number of nodes that share the limit; for `local`, and for the size of leases.
+    lease_ttl : float
+        Seconds of a node's own rate that a lease is for, and after which it gives back the unspent part.
+    clock_tolerance : float
+        Seconds by which clocks of nodes may differ; a lease ends so long before the edge of its window.
+    node : str
+        The name of this node's consumption in L2; "" makes one up.
     """
 
     consistency: Consistency = "eventual"
@@ -232,15 +285,18 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def require_at_least(name: str, value: int, least: int) -> None:
+    """Raise ConfigurationError unless the value is at least `least`."""
     if value < least:
         raise ConfigurationError(f"{name} {value!r}: must be at least {least}")
 
 
 def require_positive(name: str, value: float) -> None:
+    """Raise ConfigurationError unless the value is a finite number of seconds above 0."""
     if not (value > 0 and math.isfinite(value)):
         raise ConfigurationError(f"{name} {value!r}: must be a number of seconds above 0")
 
 
 def require_one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    """Raise ConfigurationError unless the value is a known one."""
     if value not in known:
         raise ConfigurationError(f"{name} {value!r}: known are {', '.join(map(str, known))}")

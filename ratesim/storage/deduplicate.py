@@ -1,6 +1,6 @@
-"""The rule that makes a flush count once, however often it is sent, and whichever overtakes which.
+"""Idempotent delivery: a flush counts once, however often it is sent, and whichever overtakes which.
 
-Its twins are in lua/charge.lua and sql/apply.sql.
+The twins of the rule are in lua/charge.lua and sql/apply.sql.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ __all__ = ["total_consumed", "undelivered_part"]
 
 
 def undelivered_part(charge: Charge, known: Watermark | None) -> tuple[list[tuple[float, float, int]], Watermark]:
-    """What of a charge has not been applied yet, and the watermark after it: the rule that makes flushes count once.
+    """Return the entries of a charge that have not been applied yet, and the watermark after it.
 
-    A watermark of a lower epoch is of a node that has forgotten it since; of a higher one, this flush is a straggler. A gap
-    below the charge is consumption that the state lost (a failover to an older one): it is charged with the first entry.
+    A watermark of a lower epoch belongs to a node that has forgotten its consumption since. With a watermark of a higher
+    epoch, this flush is a straggler. A gap below the charge is consumption that the state lost (a failover to an older one).
+    It is charged with the first entry.
     """
     total = total_consumed(charge.before, charge.entries)
     if known is None or known.epoch < charge.epoch:
@@ -37,7 +38,7 @@ def undelivered_part(charge: Charge, known: Watermark | None) -> tuple[list[tupl
 
 
 def total_consumed(before: float, entries: Sequence[tuple[float, float, int]]) -> float:
-    """Cumulative consumption, added up in the order that every twin uses (the built-in `sum` compensates rounding)."""
+    """Add up cumulative consumption in the order that every twin uses (the built-in `sum` compensates rounding)."""
     total = 0.0
     for _, cost, _ in entries:
         total += cost

@@ -1,5 +1,7 @@
-"""`PostgresStorage`: state in PostgreSQL tables that people can read. Every decision is taken inside the server, by PL/pgSQL
-twins of the algorithms (`sql/` holds what surrounds them), so a batch of one set of limits is one round trip.
+"""`PostgresStorage`: state in PostgreSQL tables that people can read.
+
+Every decision is taken inside the server, by PL/pgSQL twins of the algorithms (`sql/` holds the code around them). So a
+batch of one set of limits is one round trip.
 """
 
 from __future__ import annotations
@@ -62,9 +64,9 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 class PostgresDriver:
-    """Carries out batches on a pool of connections, which opens, and creates the schema, when it is first needed.
+    """Executes batches on a pool of connections, which opens, and creates the schema, on first use.
 
-    Belongs to the asyncio loop that uses it first.
+    It belongs to the asyncio loop that uses it first.
     """
 
     def __init__(self, config: PostgresStorageConfig) -> None:
@@ -101,7 +103,7 @@ class PostgresDriver:
     # -- connecting ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect and create what is missing; StorageConnectionError, naming the address, when there is no server."""
+        """Connect and create missing objects; StorageConnectionError, naming the address, if there is no server."""
         async with self._opening:
             if self._closed:
                 raise StorageConnectionError("the storage is closed", sent=False)
@@ -171,7 +173,7 @@ class PostgresDriver:
 
     @asynccontextmanager
     async def _translate_errors(self) -> AsyncIterator[None]:
-        """The driver's errors as ours."""
+        """Turn the driver's errors into ours."""
         try:
             yield
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
@@ -187,6 +189,7 @@ class PostgresDriver:
             raise StorageError(f"PostgreSQL at {self.where}: {redact_passwords(_line(error))}") from None
 
     async def close(self) -> None:
+        """Close the pool."""
         self._closed = True
         async with self._opening:
             pool, self._pool = self._pool, None
@@ -196,13 +199,13 @@ class PostgresDriver:
     # -- statements ---------------------------------------------------------------------------------------------------
 
     def _sql(self, template: str, **more: str) -> bytes:
-        """A template of `sql/`, filled in. Only names and constants go in this way; values are always parameters."""
+        """Fill in a template of `sql/`. Only names and constants are filled in; values are always parameters."""
         fill = self._fill | more
         text = (resources.files("ratesim.storage") / "sql" / f"{template}.sql").read_text("utf-8")
         return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], text).encode()
 
     def _defined(self, template: str, names: tuple[str, ...] = ()) -> tuple[str, list[bytes]]:
-        """The name of the server's function of that template for these algorithms, and the statements that create it.
+        """Return the name of the server's function of that template for these algorithms, and the statements that create it.
 
         The name ends in a digest of the source, so that nodes of different versions each call their own.
         """
@@ -215,7 +218,7 @@ class PostgresDriver:
         return function, [*sources, self._sql(template, function=function, **calls)]
 
     async def _function(self, template: str, names: tuple[str, ...] = ()) -> str:
-        """The function's name; it is created when it is first needed."""
+        """Return the function's name; the function is created on first use."""
         key = (template, names)
         if key in self._functions:
             return self._functions[key]
@@ -229,7 +232,7 @@ class PostgresDriver:
         return function
 
     def schema(self, algorithm: str) -> str:
-        """All that is created for limits of one algorithm when it is first needed, as a script: tables and functions."""
+        """Return a script of all tables and functions that are created for limits of one algorithm on first use."""
         templates = ["acquire", "apply"] + ["observe"] * (algorithms.get(algorithm).feedback is not None)
         script = [self._sql("schema"), self._sql("until")]
         for template, names in [(each, (algorithm,)) for each in templates] + [("increment", ()), ("reset", ())]:
@@ -239,7 +242,10 @@ class PostgresDriver:
     # -- carrying out -------------------------------------------------------------------------------------------------
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
-        """See `operations.Driver`. What shares its limits travels as one statement, however many identifiers."""
+        """Execute a batch, see `operations.Driver`.
+
+        Operations that share their limits travel as one statement, however many identifiers.
+        """
         await self.open()
         answers: list[object] = [None] * len(batch)
         sound: Group = []
@@ -380,7 +386,7 @@ class PostgresDriver:
         return [None] * len(group)
 
     def parameters(self, batch: Sequence[Operation]) -> list[list[Any]]:
-        """Of each statement that a batch is sent as, its parameters; nothing is sent."""
+        """Return the parameters of each statement of a batch; nothing is sent."""
         noted: list[list[Any]] = []
         for key, group in _groups(list(enumerate(batch))):
             carrying_out = _PERFORM[key[0]][1](self, _RecordingConnection(noted), "", group)
@@ -391,9 +397,10 @@ class PostgresDriver:
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def cleanup(self, now: float) -> int:
-        """Delete what had expired by `now`; returns how many rows.
+        """Delete rows that had expired by `now`, and return their number.
 
-        One pass over each table in its physical order, in statements of cleanup_batch_size rows, each a transaction.
+        It makes one pass over each table in its physical order, in statements of cleanup_batch_size rows, each a
+        transaction.
         """
         await self.open()
         total = 0
@@ -408,7 +415,7 @@ class PostgresDriver:
         return total
 
     async def sizes(self) -> tuple[int, int]:
-        """Rows and bytes, of both tables with their indexes."""
+        """Return rows and bytes of both tables with their indexes."""
         await self.open()
         async with self._upkeep(lock=False) as connection:
             names = {name: self._fill[name] for name in ("table", "counters")}
@@ -417,7 +424,7 @@ class PostgresDriver:
 
 
 class _RecordingConnection:
-    """Stands for a connection, and its cursor, where only what would be sent is asked for."""
+    """Stands for a connection and its cursor, and records the parameters that would be sent."""
 
     def __init__(self, parameters: list[list[Any]]) -> None:
         self._parameters = parameters
@@ -431,7 +438,7 @@ class _RecordingConnection:
 
 
 class PostgresStorage(RemoteStorage):
-    """State in PostgreSQL, for any number of nodes. `open` creates the tables and functions that are missing."""
+    """State in PostgreSQL, for any number of nodes; `open` creates missing tables and functions."""
 
     def __init__(self, config: PostgresStorageConfig | None = None, runtime: Runtime | None = None) -> None:
         self.config = config or PostgresStorageConfig()
@@ -443,19 +450,22 @@ class PostgresStorage(RemoteStorage):
         return f"PostgresStorage({redact_passwords(self.config.url)!r}, table_name={self.config.table_name!r})"
 
     async def open(self) -> Self:
+        """Connect and create missing tables and functions."""
         await self.driver.open()
         return self
 
     async def cleanup_expired(self) -> int:
+        """Delete expired rows, and return their number."""
         return await self.driver.cleanup(self.runtime.time())
 
     async def get_stats(self) -> StorageStats:
+        """Return the statistics; entries and bytes are those of the server."""
         entries, size = await self.driver.sizes()
         return StorageStats(entries, size, operations=self.client.operations, errors=dict(self.client.errors))
 
 
 def redact_passwords(text: str) -> str:
-    """`text` with the passwords of URLs and connection strings in it starred out."""
+    """Replace the passwords of URLs and connection strings in a text by stars."""
     text = re.sub(r"(//[^:@/\s]*):[^\s]*@", r"\1:***@", text)
     return re.sub(r"(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", r"\1***", text)
 
@@ -465,7 +475,7 @@ def _line(error: Exception) -> str:
 
 
 def _described(limits: Sequence[Limit]) -> list[list[Any]]:
-    """Names, algorithms, parameters, how many of them, and the size of a state, of limits that share a statement."""
+    """Return names, algorithms, parameters, how many of them, and the size of a state, of limits that share a statement."""
     bound = [bind(limit) for limit in limits]
     return [
         [limit.name for limit in limits],
@@ -477,7 +487,7 @@ def _described(limits: Sequence[Limit]) -> list[list[Any]]:
 
 
 def _own(algorithm: Algorithm) -> str:
-    """What the names of an algorithm's functions begin with: of this very source, for nodes of different versions."""
+    """Return the prefix of the names of an algorithm's functions: of this very source, for nodes of different versions."""
     return f"ratesim_{algorithm.name}_{hashlib.sha256(algorithm.sql.encode()).hexdigest()[:8]}_"
 
 
@@ -509,7 +519,7 @@ def _identifier(operation: Any) -> str:
 
 
 def _fault(operation: Operation) -> StorageError | None:
-    """What PostgreSQL cannot hold, found before it spoils a statement that carries others."""
+    """Return the error of a value that PostgreSQL cannot hold, before it spoils a statement that carries others."""
     texts = [identifier := _identifier(operation)]
     if isinstance(operation, Apply):
         texts.append(operation.charge.node)
@@ -532,7 +542,7 @@ Key = tuple[Any, ...]
 
 
 def _key(operation: Operation) -> Key:
-    """Operations of the same key can share a statement; its second item is the set of algorithms."""
+    """Return the key that operations in one statement share; its second item is the set of algorithms."""
     if isinstance(operation, Acquire):
         names = tuple(sorted({limit.algorithm for limit in operation.limits}))
         return (Acquire, names, operation.limits, operation.consume)
@@ -544,7 +554,10 @@ def _key(operation: Operation) -> Key:
 
 
 def _groups(operations: Group) -> list[tuple[Key, Group]]:
-    """The operations as statements: regrouped as far as each identifier's own order allows, sorted by identifier inside."""
+    """Group the operations into statements.
+
+    They are regrouped as far as each identifier's own order allows, and sorted by identifier inside.
+    """
     done: list[tuple[Key, Group]] = []
     groups: dict[Key, Group] = {}
     owner: dict[str, Key] = {}

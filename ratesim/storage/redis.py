@@ -1,6 +1,6 @@
 """`RedisStorage`: state in Redis or Valkey, decided by Lua scripts that are twins of the Python rules.
 
-An identifier is one hash, whose fields are readable names; so several limits of it are decided atomically on one key, also
+An identifier is one hash, whose fields are readable names. So several limits of it are decided atomically on one key, also
 on a cluster. A batch of operations is one pipeline of EVALSHAs.
 """
 
@@ -36,7 +36,12 @@ __all__ = ["RedisDriver", "RedisStorage"]
 class RedisStorage(RemoteStorage):
     """State in one Redis or Valkey.
 
-    connection: a redis.asyncio client to use instead of one made from `config.url` (fakeredis, in tests).
+    Parameters
+    ----------
+    config : RedisStorageConfig
+        Options.
+    connection : redis.asyncio.Redis, optional
+        A client to use instead of one made from `config.url` (fakeredis, in tests).
     """
 
     def __init__(
@@ -54,10 +59,11 @@ class RedisStorage(RemoteStorage):
         return f"RedisStorage({_address(self.config.url)})"
 
     async def cleanup_expired(self) -> int:
-        """Expiry is the server's work; what it has not dropped yet, and `now` says is over, goes here."""
+        """Drop entries that are over by `now` and that the server, which owns expiry, has not dropped yet."""
         return await self.driver.drop_expired(self.runtime.time())
 
     async def get_stats(self) -> StorageStats:
+        """Return the statistics; entries and bytes are those of the server."""
         entries, size = await self.driver.size()
         return StorageStats(entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors))
 
@@ -70,6 +76,7 @@ class RedisDriver:
         self._redis = connection if connection is not None else _connect(config)
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """Execute a batch as one pipeline; the driver's errors become ours."""
         try:
             return await self._execute(batch)
         except redis.exceptions.TimeoutError as error:
@@ -103,11 +110,11 @@ class RedisDriver:
         return list(await pipe.execute(raise_on_error=False))
 
     def commands(self, batch: Sequence[Operation]) -> list[tuple[Any, ...]]:
-        """What a batch is sent as, to a server that knows the scripts; nothing is sent."""
+        """Return the commands of a batch for a server that knows the scripts; nothing is sent."""
         return [_command(self._call(operation)) for operation in batch]
 
     def _call(self, operation: Operation) -> tuple[Any, ...]:
-        """(script or None, arguments) of an operation."""
+        """Return (script or None, arguments) of an operation."""
         config = self.config
         match operation:
             case Acquire(identifier, limits, cost, now, consume):
@@ -169,6 +176,7 @@ class RedisDriver:
         return self._key(identifier) + b":counter"
 
     async def drop_expired(self, now: float) -> int:
+        """Delete keys all of whose limits had expired by `now`, and return their number."""
         dropped = 0
         async for key in self._redis.scan_iter(match=_pattern(self.config.key_prefix), count=1000):
             fields = _text(await self._redis.hgetall(key))
@@ -178,7 +186,10 @@ class RedisDriver:
         return dropped
 
     async def size(self) -> tuple[int, int]:
-        """Entries, and bytes as the server counts them (the mean over at most 100 keys, times the entries)."""
+        """Return the entries, and the bytes as the server counts them.
+
+        The bytes are the mean over at most 100 keys, times the entries.
+        """
         entries, sampled, size = 0, 0, 0
         async for key in self._redis.scan_iter(match=_pattern(self.config.key_prefix), count=1000):
             entries += 1
@@ -196,6 +207,7 @@ class RedisDriver:
             raise
 
     async def close(self) -> None:
+        """Close the client."""
         await self._redis.aclose()
 
 
@@ -221,7 +233,7 @@ def _command(call: tuple[Any, ...]) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=256)
 def _script(name: str, names: tuple[str, ...]) -> str:
-    """A script with the rules of the algorithms it needs in front."""
+    """Make a script with the rules of the algorithms it needs in front."""
     parts = ["local forget\n", _lua("forget")]
     if names:
         parts.append("local rules, fields = {}, {}\n")
@@ -244,7 +256,7 @@ def _sha(script: str) -> str:
 
 
 def _described(limits: Iterable[Limit]) -> Iterator[Any]:
-    """The limits as `opened` in lua/record.lua reads them."""
+    """Describe the limits as `opened` in lua/record.lua reads them."""
     for limit in limits:
         p = algorithms.bind(limit).params
         yield from (_prefix(limit.name), limit.algorithm, len(p), *map(repr, p))
@@ -327,7 +339,7 @@ def _pattern(prefix: str) -> str:
 
 
 def _address(url: str) -> str:
-    """Host and port of a URL, without its credentials."""
+    """Return host and port of a URL, without its credentials."""
     try:
         parts = urlsplit(url)
         return f"{parts.hostname or '?'}:{parts.port or 6379}"

@@ -1,8 +1,8 @@
-"""How long a denied request must wait: the rule behind `Decision.retry_after`. Its twins are in lua/acquire.lua and
-sql/acquire.sql.
+"""The wait of a denied request: the rule behind `Decision.retry_after`.
 
-A rule says when its state will admit a cost. That answer is rounded up to a microsecond and tried on the state, so that
-waiting it is enough although times near 1.7e9 s are 238 ns apart and what a bucket holds then is rounded too.
+Its twins are in lua/acquire.lua and sql/acquire.sql. A rule tells when its state will admit a cost. That time is rounded up
+to a microsecond and tried on the state, so that waiting so long is enough. Otherwise it might not be, because times near
+1.7e9 s are 238 ns apart and the content of a bucket at that time is rounded too.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Held = tuple[Rule, list[float] | None, Params, int | None]  # a rule, its stored
 def exact_retry_after(
     rule: Rule, s: list[float], p: Params, head: int | None, cost: float, now: float, seconds: float
 ) -> float:
-    """`seconds` from `now`, rounded up to a microsecond and lengthened until s admits `cost` then; inf if never.
+    """Round `seconds` from `now` up to a microsecond, and lengthen them until s admits `cost` then; inf for never.
 
-    s is as it is stored, and is left so.
+    The state s is as it is stored, and does not change.
     """
     if seconds >= FOREVER:
         return seconds
@@ -47,9 +47,9 @@ def exact_retry_after(
 
 
 def joint_retry_after(held: Sequence[Held], cost: float, now: float) -> tuple[float, int]:
-    """Seconds from `now` until all of several limits admit `cost`, and the place of the one that is waited for.
+    """Return the seconds from `now` until all of several limits admit `cost`, and the index of the limit to wait for.
 
-    Not the longest of their waits: an adaptive limit that admits now may have fallen by then.
+    It is not the longest of their waits: an adaptive limit that admits now may have fallen by then.
     """
     longest, last, settled = 0.0, 0, -1.0
     while settled < longest < FOREVER:

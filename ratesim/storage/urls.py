@@ -42,9 +42,16 @@ _LIBPQ |= {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "hostad
 
 
 class StorageURL(NamedTuple):
-    """A storage URL taken apart.
+    """A parsed storage URL.
 
-    backend: memory, redis, postgres. hybrid: the options of the hybrid before it, or None. config: of the backend.
+    Attributes
+    ----------
+    backend : str
+        memory, redis or postgres.
+    config : struct
+        The configuration of the backend.
+    hybrid : HybridStorageConfig or None
+        The options of the hybrid before it.
     """
 
     backend: str
@@ -53,7 +60,10 @@ class StorageURL(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> StorageURL:
-        """Raises ConfigurationError, naming what is wrong and what is known; never with a password in it."""
+        """Parse a URL.
+
+        Raises ConfigurationError, naming the wrong part and the known ones, never with a password in it.
+        """
         scheme, separator, rest = url.partition("://")
         hybrid = scheme.startswith("hybrid+")
         scheme = scheme.removeprefix("hybrid+")
@@ -91,9 +101,10 @@ class StorageURL(NamedTuple):
 
 
 def open_storage(url: str, runtime: Runtime | None = None) -> RateLimitStorage:
-    """The storage that a URL describes; `async with` opens and closes it.
+    """Make the storage that a URL describes; `async with` opens and closes it.
 
-    memory://, redis://, rediss://, postgresql://, and hybrid+ before any that has a server. Raises ConfigurationError.
+    The schemes are memory://, redis://, rediss://, postgresql://, and hybrid+ before any that has a server. Raises
+    ConfigurationError.
     """
     backend, config, hybrid = StorageURL.parse(url)
     storage: RateLimitStorage
@@ -111,9 +122,10 @@ def open_storage(url: str, runtime: Runtime | None = None) -> RateLimitStorage:
 
 
 def localhost_url(url: str) -> str:
-    """The same storage with the same options, of a server on localhost: without a host, and without anything secret.
+    """Return the same storage with the same options on localhost: without a host, and without anything secret.
 
-    Raises Config for a URL that opens nothing."""
+    Raises ConfigurationError for a URL that opens nothing.
+    """
     parsed = StorageURL.parse(url)
     scheme, _, rest = url.partition("://")
     own = (_options(type(parsed.config)) | _options(HybridStorageConfig)) - {"url"}

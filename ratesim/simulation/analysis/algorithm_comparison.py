@@ -1,8 +1,8 @@
-"""The algorithms side by side under one limit: what each admits of traffic that tells them apart, and what each costs.
+"""The algorithms side by side under one limit: their admissions of traffic that tells them apart, and their costs.
 
-Workloads are made from the limit and a seed, each is decided by every algorithm exactly (`oracle.py`) and scored against a
-sliding log; memory and time are measured on a `MemoryStorage`. `summarize` says of each algorithm what is worst, and what
-it costs.
+Workloads are made from the limit and a seed. Every algorithm decides each of them exactly (`results/oracle.py`) and is
+scored against a sliding log. Memory and time are measured on a `MemoryStorage`. `summarize` gives the worst of each
+algorithm, and its cost.
 """
 
 from __future__ import annotations
@@ -50,12 +50,15 @@ DECISIONS = 50_000  # at most, to fill the keys whose memory is measured
 
 
 def workloads(limit: Limit, rng: Rng) -> dict[str, Trace]:
-    """Traffic that tells algorithms apart, by name, in a fixed order; time starts at 0, on the edge of a window."""
+    """Make traffic that tells algorithms apart, by name, in a fixed order; time starts at 0, on the edge of a window."""
     return {name: make(limit, rng) for name, make in WORKLOADS.items()}
 
 
 def edge_burst(limit: Limit, rng: Rng) -> Trace:
-    """One client, 1.5 times the limit just before an edge and again just after it; then it is quiet for some periods."""
+    """Make one client that sends 1.5 times the limit just before an edge and again just after it.
+
+    Then it is quiet for some periods.
+    """
     width = EDGE * limit.period
     burst = Poisson(1.5 * _requests(limit) / width)
     edges = np.arange(1, PERIODS, 4) * limit.period
@@ -64,10 +67,10 @@ def edge_burst(limit: Limit, rng: Rng) -> Trace:
 
 
 def burst_then_more(limit: Limit, rng: Rng) -> Trace:
-    """One client, 1.5 times the limit just before an edge and then three times the limit until the next; then it is quiet.
+    """Make one client that sends 1.5 times the limit just before an edge, then three times the limit until the next.
 
-    What a two-window counter takes to be spread over the window that has ended lies all at its end, so that it fades while
-    it should still count: in the worst case to twice the limit in a period.
+    Then it is quiet. A two-window counter takes the requests of an ended window to be spread over it. Here they all lie at
+    its end, so they fade while they should still count: in the worst case to twice the limit in a period.
     """
     width, per_period = EDGE * limit.period, _requests(limit)
     burst, more = Poisson(1.5 * per_period / width), Poisson(OVERLOAD * per_period / limit.period)
@@ -78,13 +81,13 @@ def burst_then_more(limit: Limit, rng: Rng) -> Trace:
 
 
 def steady_overload(limit: Limit, rng: Rng) -> Trace:
-    """One client that asks for three times the limit all the time."""
+    """Make one client that sends three times the limit all the time."""
     arrivals = Poisson(OVERLOAD * _requests(limit) / limit.period)
     return Workload(arrivals, Uniform(1), PERIODS * limit.period, cost=request_cost(limit)).trace(rng)
 
 
 def on_off(limit: Limit, rng: Rng) -> Trace:
-    """Clients that ask for three times the limit for a while, one period in the mean, and then pause for two."""
+    """Make clients that send three times the limit for a while, one period in the mean, and then pause for two."""
     asking = Poisson(OVERLOAD * _requests(limit) / limit.period)
     times = []
     for _ in range(CLIENTS):
@@ -100,7 +103,7 @@ def on_off(limit: Limit, rng: Rng) -> Trace:
 
 
 def hot_key(limit: Limit, rng: Rng) -> Trace:
-    """One key that asks for ten times the limit, among many that ask for half of it."""
+    """Make one key that sends ten times the limit, among many that send half of it."""
     per_period, duration = _requests(limit) / limit.period, PERIODS / 2 * limit.period
     hot = Poisson(10.0 * per_period).times(duration, rng)
     others = Workload(Poisson(OTHERS * 0.5 * per_period), Uniform(OTHERS), duration).trace(rng)
@@ -118,17 +121,17 @@ ADVERSARIAL = ("burst at an edge", "burst, then more")  # from somebody who know
 
 
 def request_cost(limit: Limit) -> float:
-    """Of one request: 1, unless the limit is below that or admits very many."""
+    """Choose the cost of one request: 1, unless the limit is below that or admits very many."""
     return min(limit.rate, max(1.0, limit.rate / FINEST))
 
 
 def _requests(limit: Limit) -> float:
-    """Within one limit."""
+    """Count the requests within one limit."""
     return limit.rate / request_cost(limit)
 
 
 def _merged(times: Sequence[NDArray[np.float64]], limit: Limit) -> Trace:
-    """The times of each key, as one trace."""
+    """Merge the times of each key to one trace."""
     key = np.repeat(np.arange(len(times)), [len(each) for each in times])
     together = np.concatenate(times)
     order = np.argsort(together, kind="stable")
@@ -136,18 +139,25 @@ def _merged(times: Sequence[NDArray[np.float64]], limit: Limit) -> Trace:
 
 
 def with_algorithm(limit: Limit, algorithm: str) -> Limit:
-    """The same rate and period by another algorithm, with that one's defaults."""
+    """Return the same rate and period by another algorithm, with its defaults."""
     return replace(limit, algorithm=algorithm, burst=None, options=())
 
 
 def compare(limit: Limit, traces: Mapping[str, Trace], algorithms: Sequence[str] = ()) -> pd.DataFrame:
-    """One row for each workload and algorithm (all that are registered, unless given).
+    """Decide each workload by each algorithm (all registered ones unless given).
 
-    worst_period: the largest cost that a key was admitted within any `period`, wherever it begins, as a multiple of the
-        rate. worst_tenth: the same within a tenth of a period, still as a multiple of the whole rate.
-    share: cost admitted over what a sliding log admits of the same requests. over_admission, false_denial: where the two
-        differ within epoch-aligned periods, as in `score`.
-    decisions: a digest; equal where two algorithms decided every request alike.
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each workload and algorithm.
+
+        - worst_period: the largest cost that a key was admitted within any `period`, wherever it begins, as a multiple of
+        the
+          rate. worst_tenth: the same within a tenth of a period, still as a multiple of the whole rate.
+        - share: cost admitted over the cost that a sliding log admits of the same requests. over_admission, false_denial:
+        where
+          the two differ within epoch-aligned periods, as in `Accuracy`.
+        - decisions: a digest; equal where two algorithms decided every request alike.
     """
     log = with_algorithm(limit, EXACT)
     tenth = replace(log, period=limit.period / 10)
@@ -173,19 +183,25 @@ def compare(limit: Limit, traces: Mapping[str, Trace], algorithms: Sequence[str]
 
 
 def admitted_around(limit: Limit, trace: Trace, algorithm: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Times at which a trace's requests were admitted, seconds, and the cost admitted until then, over the rate."""
+    """Return the times at which requests were admitted, in seconds, and the cost admitted until then, over the rate."""
     admitted = exact_trace(with_algorithm(limit, algorithm), trace)
     return trace.time[admitted], np.cumsum(trace.cost[admitted]) / limit.rate
 
 
 def measure(limit: Limit, trace: Trace, keys: int = 500, rounds: int = 5, algorithms: Sequence[str] = ()) -> pd.DataFrame:
-    """What each algorithm costs here, live on a MemoryStorage; one row each.
+    """Measure the cost of each algorithm here, live on a MemoryStorage.
 
-    bytes_once: memory for each key that has asked once; bytes_full: that has used up its limit, request by request. Both
-        by tracemalloc over `keys` keys (fewer of a large limit), with what the storage keeps around a state, without the
-        key's own name.
-    seconds: of processor time for one decision, over `trace`, the best of `rounds`, in which the algorithms take turns.
-    time_ratio: that, over fixed_window's in the same run.
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each algorithm.
+
+        - bytes_once: memory of each key that has sent one request. bytes_full: of a key that has used up its limit, request
+        by
+          request. Both are measured by tracemalloc over `keys` keys (fewer of a large limit), with everything that the
+          storage keeps around a state, without the key's own name.
+        - seconds: processor time of one decision, over `trace`, the best of `rounds`, in which the algorithms take turns.
+        - time_ratio: that, over fixed_window's in the same run.
     """
     chosen = tuple(algorithms or names())
     asked = list(zip([trace.keys[k] for k in trace.key.tolist()], trace.cost.tolist(), trace.time.tolist(), strict=True))
@@ -239,13 +255,20 @@ def _bytes(limit: Limit, keys: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class AlgorithmSummary:
-    """What an algorithm comes to, over all workloads.
+    """The results of an algorithm over all workloads.
 
-    worst_period, worst_tenth: as in `compare`, of the workload in which they are greatest.
-    off: over-admission plus false denial, the mean of the workloads that do not aim at an edge.
-    after_pause: `share` among clients that come and go.
-    alike: the other algorithms that decided every request as this one.
-    bytes_once, bytes_full, seconds, time_ratio: as in `measure`.
+    Attributes
+    ----------
+    worst_period, worst_tenth : float
+        As in `compare`, of the workload in which they are greatest.
+    off : float
+        Over-admission plus false denial, the mean of the workloads that do not aim at an edge.
+    after_pause : float
+        `share` among clients that come and go.
+    alike : tuple[str, ...]
+        The other algorithms that decided every request like this one.
+    bytes_once, bytes_full, seconds, time_ratio : float
+        As in `measure`.
     """
 
     worst_period: float
@@ -260,7 +283,7 @@ class AlgorithmSummary:
 
 
 def summarize(rows: pd.DataFrame, measured: pd.DataFrame) -> dict[str, AlgorithmSummary]:
-    """By algorithm, from the rows of `compare` and those of `measure`."""
+    """Summarize the rows of `compare` and those of `measure` by algorithm."""
     digests: dict[str, tuple[str, ...]] = {}
     for row in rows.to_dict("records"):
         digests[row["algorithm"]] = (*digests.get(row["algorithm"], ()), row["decisions"])

@@ -1,7 +1,7 @@
-"""An adaptive limit before a backend that saturates: how far the limit falls, how it saws, and how it comes back.
+"""An adaptive limit before a backend that saturates: how far the limit falls, oscillates and recovers.
 
-Requests come as they please (an open loop); what the limit admits queues at one server; an answer within `patience` scores
-1, a slower one 0, and the score is observed when the answer comes. The storage is a real MemoryStorage on simulated time.
+Requests come in an open loop. Admitted requests queue at one server. An answer within `patience` scores 1, a slower one 0,
+and the score is observed when the answer comes. The storage is a real MemoryStorage on simulated time.
 """
 
 from __future__ import annotations
@@ -33,15 +33,36 @@ def saturate(
     rng: np.random.Generator,
     patience: float = 0.5,
 ) -> pd.DataFrame:
-    """One row for each window of `limit.period`.
+    """Simulate an adaptive limit before a backend.
 
-    limit: an adaptive one.
-    offered: requests/s that come, Poisson.
-    capacity: (from when, requests/s) of the backend, in order, the first from 0 on; service times are exponential.
-    duration, patience: seconds.
-    Returns the columns time (seconds, the end of the window), limit and capacity (requests per period), admitted (requests
-    in the window), score (the mean that the limit goes by) and slow (share of the answers in it that came too late).
-    Raises InvalidLimitError for a limit that does not learn, ValueError for times out of order.
+    Parameters
+    ----------
+    limit : Limit
+        An adaptive limit.
+    offered : float
+        Poisson arrivals in requests/s.
+    capacity : Sequence[tuple[float, float]]
+        (from when in seconds, requests/s) of the backend, in order, the first from 0 on. Service times are exponential.
+    duration : float
+        Seconds.
+    rng : numpy.random.Generator
+        The source of all draws.
+    patience : float
+        Seconds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each window of `limit.period`: time (seconds, the end of the window), limit and capacity (requests per
+        period), admitted (requests in the window), score (the mean that the limit follows) and slow (share of the answers in
+        it that came too late).
+
+    Raises
+    ------
+    InvalidLimitError
+        For a limit that is not adaptive.
+    ValueError
+        For times out of order.
     """
     if bind(limit).algorithm.feedback is None:
         raise InvalidLimitError(f"{limit.algorithm}: does not learn from scores; adaptive does")

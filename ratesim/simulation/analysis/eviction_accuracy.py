@@ -1,6 +1,6 @@
-"""What eviction costs: how many requests find their entry, and what a limiter admits too much because it forgot.
+"""The effect of eviction: how many requests find their entry, and how much a limiter admits too much because it forgot.
 
-Both are asked of a store of `max_entries`, for any policy of `ratesim.storage.eviction`.
+Both are measured on a store of `max_entries`, for any policy of `ratesim.storage.eviction`.
 """
 
 from __future__ import annotations
@@ -39,12 +39,20 @@ Keys = NDArray[np.int64]
 
 
 class OverAdmission(NamedTuple):
-    """What a bounded store did to a limit.
+    """The effect of a bounded store on a limit.
 
-    over_admission: `Accuracy.over_admission`: what was admitted too much, as a share of the exact total.
-    harmless, harmful: evictions of states that were as good as new, and of others.
-    forgotten: cost that the harmful ones made available again.
-    hits: requests that found their key's state. exact: cost that an exact limiter admits in all.
+    Attributes
+    ----------
+    over_admission : float
+        `Accuracy.over_admission`: the cost admitted too much, as a share of the exact total.
+    harmless, harmful : int
+        Evictions of states that were as good as new, and of others.
+    forgotten : float
+        Cost that the harmful ones made available again.
+    hits : int
+        Requests that found their key's state.
+    exact : float
+        Cost that an exact limiter admits in all.
     """
 
     over_admission: float
@@ -56,9 +64,20 @@ class OverAdmission(NamedTuple):
 
 
 def hit_ratio(policy_name: str, keys: Keys, max_entries: int, seed: int = 0) -> float:
-    """The share of requests that find their key in a cache which takes in every key that it misses.
+    """Return the share of requests that find their key in a cache that takes in every missed key.
 
-    keys: in the order of the requests, shape (n,), n > 0. No entry is ever as good as new.
+    No entry is ever as good as new.
+
+    Parameters
+    ----------
+    policy_name : str
+        The eviction policy.
+    keys : Keys
+        Keys in the order of the requests, shape (n,), n > 0.
+    max_entries : int
+        Size of the cache.
+    seed : int
+        Seed of the policy.
     """
     policy = POLICIES[policy_name](max_entries, seed)
     charged = policy.charged if isinstance(policy, ChargedPolicy) else None
@@ -81,9 +100,9 @@ def hit_ratio(policy_name: str, keys: Keys, max_entries: int, seed: int = 0) -> 
 
 
 def peer_hit_ratios(keys: Keys, max_entries: int, names: Sequence[str] = PEERS) -> dict[str, float]:
-    """The same of libCacheSim's caches (package libcachesim), by their names there; empty when it is not installed.
+    """Return the same of libCacheSim's caches (package libcachesim), by their names there; empty if it is not installed.
 
-    Without S3FIFO where its small queue, a tenth, holds less than 2: it finds nothing then, and below 1 ends the process.
+    S3FIFO is left out if its small queue, a tenth, holds less than 2: it finds nothing then, and below 1 ends the process.
     """
     if importlib.util.find_spec("libcachesim") is None:
         return {}
@@ -102,7 +121,7 @@ def peer_hit_ratios(keys: Keys, max_entries: int, names: Sequence[str] = PEERS) 
 
 
 def over_admission(policy_name: str, limit: Limit, trace: Trace, max_entries: int, seed: int = 0) -> OverAdmission:
-    """Decide a trace by the rule of the limit's algorithm with at most `max_entries` states, and compare with the oracle."""
+    """Decide a trace by the limit's algorithm with at most `max_entries` states, and compare it with the oracle."""
     algorithm, p, _, head = bind(limit)
     rule = algorithm.rule
     policy = POLICIES[policy_name](max_entries, seed)
@@ -144,7 +163,7 @@ def over_admission(policy_name: str, limit: Limit, trace: Trace, max_entries: in
 
 
 def live_keys(limit: Limit, trace: Trace) -> int:
-    """The most states that are not as good as new at one time, when none is evicted."""
+    """Return the most states that are not as good as new at one time, if none is evicted."""
     algorithm, p, _, head = bind(limit)
     rule = algorithm.rule
     states: dict[int, list[float]] = {}
@@ -167,8 +186,11 @@ def live_keys(limit: Limit, trace: Trace) -> int:
 
 
 def key_traces(rng: np.random.Generator, requests: int = 100_000, keys: int = 10_000) -> dict[str, Keys]:
-    """Keys of requests in order, by name: zipf of four exponents, the shipped access log's clients, zipf with a
-    scan of new keys after every twentieth of it, zipf over a population in which every 10 requests a key is replaced."""
+    """Make keys of requests in order, by name.
+
+    They are zipf of four exponents, the shipped access log's clients, zipf with a scan of new keys after every twentieth of
+    it, and zipf over a population in which every 10 requests a key is replaced.
+    """
     traces = {f"zipf {s}": Zipf(keys, s).draw(requests, rng) for s in (0.6, 0.8, 1.0, 1.2)}
     with resources.as_file(resources.files("traffic") / "data" / "apache_access_10k.log.gz") as path:
         traces["access log"] = np.array(read_log(path).key)
@@ -183,8 +205,11 @@ def key_traces(rng: np.random.Generator, requests: int = 100_000, keys: int = 10
 def workloads(
     rng: np.random.Generator, requests: int = 30_000, keys: int = 3_000, duration: float = 240.0
 ) -> dict[str, Trace]:
-    """Traces for a limiter, by name: `key_traces` without the log and the scans, at uniform random times; zipf of which
-    30 % ask only once; zipf under keys that ask 30 times within 3 s and never again; zipf with geometric costs."""
+    """Make traces for a limiter, by name.
+
+    They are `key_traces` without the log and the scans, at uniform random times; zipf of which 30 % occur only once; zipf
+    under keys that send 30 requests within 3 s and never again; and zipf with geometric costs.
+    """
     start = 1.7e9
     time = start + np.sort(rng.uniform(0.0, duration, requests))
     asked = {name: key for name, key in key_traces(rng, requests, keys).items() if name not in ("access log", "scanned")}
@@ -215,7 +240,7 @@ def _fresh(rule: Rule, p: Params, now: float) -> list[float]:
 
 
 def _loss(rule: Rule, p: Params, s: list[float], now: float) -> float:
-    """Cost that is available again when the state is forgotten; 0 for one as good as new. Refreshes s."""
+    """Refresh s, and return the cost that is available again when it is forgotten; 0 for a state as good as new."""
     rule.refresh(s, p, now)
     if rule.reset_after(s, p, now) <= 0.0:
         return 0.0

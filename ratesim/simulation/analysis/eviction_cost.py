@@ -1,4 +1,4 @@
-"""What an eviction policy itself costs: time, and bytes for each key."""
+"""The cost of an eviction policy itself: time, and bytes for each key."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ TURNS = 4  # times that a store is filled before its memory is read: whatever a 
 
 
 class PolicyCost(NamedTuple):
-    """What a policy costs on this machine, in a full store.
+    """The cost of a policy on this machine, in a full store.
 
-    touch, insertion: seconds of the policy's own, for a use of an entry, and for an insertion with the eviction before it.
-    decision: seconds that a MemoryStorage takes for a decision, where some requests evict and others do not.
-    bytes: of the whole store by tracemalloc, over its entries, with their keys (13 letters) and what is remembered of
-        others.
+    Attributes
+    ----------
+    touch, insertion : float
+        Seconds of the policy's own, for a use of an entry, and for an insertion with the eviction before it.
+    decision : float
+        Seconds of a decision of a MemoryStorage, where some requests evict and others do not.
+    bytes : float
+        Bytes of the whole store by tracemalloc, over its entries, with their keys (13 letters) and the ghosts of others.
     """
 
     touch: float
@@ -38,8 +42,10 @@ class PolicyCost(NamedTuple):
 
 
 def policy_costs(policies: Sequence[str], limit: Limit, entries: int, rounds: int = 5) -> dict[str, PolicyCost]:
-    """Measured on policies and stores of about `entries` entries. Of each time the best of `rounds`, in which the policies
-    take turns, so that what disturbs the machine for a while disturbs all of them."""
+    """Measure policies and stores of about `entries` entries.
+
+    Each time is the best of `rounds`. The policies take turns in a round, so that a disturbance of the machine disturbs all.
+    """
     times = dict.fromkeys(policies, (inf, inf, inf))
     for _ in range(rounds):
         for name, best in times.items():
@@ -86,7 +92,7 @@ def _times(policy_name: str, limit: Limit, entries: int) -> tuple[float, float, 
 
 
 def _bytes(policy_name: str, limit: Limit, entries: int) -> float:
-    """Bytes per entry, the mean of three sizes a cube root of 2 apart, since the tables of a dict double."""
+    """Measure bytes per entry, the mean of three sizes a cube root of 2 apart, because the tables of a dict double."""
     total = 0.0
     for size in (round(entries * 2 ** (step / 3)) for step in range(3)):
         storage = MemoryStorage(MemoryStorageConfig(max_entries=size, eviction_policy=policy_name))
@@ -103,5 +109,5 @@ def _bytes(policy_name: str, limit: Limit, entries: int) -> float:
 
 
 def _soon(limit: Limit, part: float) -> float:
-    """Within so little of a period that nothing is as good as new again; every time a float of its own."""
+    """Return times within so little of a period that nothing is as good as new again; every time is a float of its own."""
     return limit.period * (1000.0 + part / 1000.0)

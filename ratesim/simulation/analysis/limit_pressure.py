@@ -1,4 +1,4 @@
-"""Whether a limit binds: a limit that denies nobody, or everybody, cannot tell candidates apart."""
+"""Limit pressure: a limit that denies nobody, or everybody, cannot tell candidates apart."""
 
 from __future__ import annotations
 
@@ -34,7 +34,17 @@ class LimitPressure:
 
 
 def limit_pressure(limit: Limit, trace: Trace, warmup: float = 0.0) -> LimitPressure:
-    """Measure whether the limit binds on this trace, from `warmup` seconds after the first request; else which one would."""
+    """Measure whether the limit is binding on this trace; if not, find a limit that would be.
+
+    Parameters
+    ----------
+    limit : Limit
+        The limit.
+    trace : Trace
+        The requests.
+    warmup : float
+        Seconds after the first request from which decisions count.
+    """
     share = _denied(limit, trace, warmup)
     suggestion = None
     if not BITES[0] <= share <= BITES[1]:
@@ -48,7 +58,7 @@ def _denied(limit: Limit, trace: Trace, warmup: float) -> float:
 
 
 def _suggest(limit: Limit, trace: Trace, warmup: float) -> str | None:
-    """A rate per the same period at which an exact limiter denies 5 to 30 %: the roundest found by bisection."""
+    """Find a rate per the same period at which an exact limiter denies 5 to 30 %: the roundest found by bisection."""
     low, high = 1.0, max(float(trace.cost.sum()), 2.0)
     best: Limit | None = None
     for _ in range(40):

@@ -1,6 +1,6 @@
-"""The two-window counter beside the true count: how often, and for whom, its estimate decides wrongly.
+"""The two-window counter beside the true count: how often, and for which clients, its estimate decides wrongly.
 
-The counter is what content delivery networks use at the edge: the requests of the current window, plus those of the one
+Content delivery networks use the counter at the edge. It adds the requests of the current window, and those of the one
 before it times the share of it that the trailing window still covers (`sliding_window` with one bucket).
 """
 
@@ -26,14 +26,31 @@ NEAR = 0.15  # of the threshold
 class TwoWindow:
     """The two-window counter over a trace, beside the true count in the trailing window.
 
-    requests, sources: how many. threshold: requests per period. above: sources that truly exceeded it at some time; near:
-        share of requests of those that came within 15 % of it.
-    difference: mean over requests of |estimate - true| / true, all requests counted.
-    wrong: share of requests where one count exceeds the threshold and the other does not: allowed or limited wrongly.
-    missed, mistaken: sources limited by the true count only, and by the estimate only. missed_by: by how much the worst of
-        the missed exceeded the threshold, over the threshold.
-    differing: share of requests that a two-window counter and a sliding log decide differently when, as a limiter does, they
-        count only what they admit. share: what the one admits over what the other does.
+    Attributes
+    ----------
+    requests, sources : int
+        Their numbers.
+    threshold : float
+        Requests per period.
+    above : int
+        Sources that truly exceeded the threshold at some time.
+    near : float
+        Share of requests of the sources that came within 15 % of it.
+    difference : float
+        Mean over requests of abs(estimate - true) / true, all requests counted.
+    wrong : float
+        Share of requests where one count exceeds the threshold and the other does not.
+    wrongly_allowed, wrongly_limited : int
+        Those requests by the counter's decision.
+    missed, mistaken : int
+        Sources limited by the true count only, and by the estimate only.
+    missed_by : float
+        The worst excess of the missed sources, over the threshold.
+    differing : float
+        Share of requests that a two-window counter and a sliding log decide differently when, as a limiter does, they count
+        only admitted requests.
+    share : float
+        The cost that the one admits over the cost that the other does.
     """
 
     requests: int
@@ -53,16 +70,16 @@ class TwoWindow:
 
 
 def crowd(period: float, requests: int, sources: int, rng: np.random.Generator) -> Trace:
-    """So many requests, in the mean, of many sources with zipf popularity (s = 1), Poisson, for twenty periods."""
+    """Make so many requests, in the mean, of many sources with zipf popularity (s = 1), Poisson, for twenty periods."""
     duration = PERIODS * period
     return Workload(Poisson(requests / duration), Zipf(sources, 1.0), duration).trace(rng)
 
 
 def two_window(trace: Trace, period: float, thresholds: Sequence[float]) -> list[TwoWindow]:
-    """How the counter does at each threshold, in requests per `period` seconds; every request counts 1.
+    """Measure the counter at each threshold, in requests per `period` seconds; every request counts 1.
 
-    A request is wrong when it is the one over the threshold by one count and not by the other, as in J. Desgats, "How we
-    built rate limiting capable of scaling to millions of domains" (Cloudflare, 2017), as far as that says.
+    A request is wrong if it is the one over the threshold by one count and not by the other, as in J. Desgats, "How we built
+    rate limiting capable of scaling to millions of domains" (Cloudflare, 2017), as far as that says.
     """
     order = np.lexsort((trace.time, trace.key))
     key = trace.key[order]
@@ -101,7 +118,10 @@ def two_window(trace: Trace, period: float, thresholds: Sequence[float]) -> list
 def _counts(
     key: NDArray[np.int64], time: NDArray[np.float64], period: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """True and estimated requests of the trailing period, the present one included, of rows sorted by key and time."""
+    """Count the requests of the trailing period, the present one included, truly and by estimate.
+
+    Rows are sorted by key and time.
+    """
     since = time - time.min() + 2.0 * period
     apart = float(since.max()) + 2.0 * period  # a stretch of its own for each key, on one line that can be searched
     line = key * apart + since

@@ -1,4 +1,4 @@
-"""A comparison of what was measured live with what was simulated: the table, and the causes of what it misses."""
+"""The comparison of live measurements with the simulation: the table, and the causes of its misses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ CROWDED = 0.01  # of the machine: from here on the use by other programs is said
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of several rounds, live and simulated; in seconds, requests/s or requests. tolerance: of the ratio."""
+    """One figure of several rounds, live and simulated, in seconds, requests/s or requests.
+
+    Attributes
+    ----------
+    candidate, load, figure : str
+        What was compared.
+    live, simulated : tuple[float, ...]
+        The values by round.
+    tolerance : float
+        Tolerance of the ratio.
+    """
 
     candidate: str
     load: str
@@ -35,12 +45,13 @@ class Comparison:
 
     @property
     def middle(self) -> tuple[float, float]:
-        """Between which the middle half of the rounds lies."""
+        """Bounds of the middle half of the rounds."""
         low, high = np.quantile(self._ratios, [0.25, 0.75])
         return float(low), float(high)
 
     @property
     def is_within(self) -> bool:
+        """Whether the ratio is within its tolerance."""
         return abs(self.ratio - 1.0) <= self.tolerance + 1e-12
 
     @property
@@ -56,7 +67,7 @@ class Comparison:
 
 @dataclass
 class Validation:
-    """The comparisons, and what was seen of the machine meanwhile: shares of it by candidate (nan where not known)."""
+    """The comparisons, and observations of the machine meanwhile: shares of it by candidate (nan where not known)."""
 
     comparisons: list[Comparison]
     rounds: dict[str, int]
@@ -67,7 +78,7 @@ class Validation:
     partial: bool = False
 
     def markdown(self) -> str:
-        """The table, what was measured around it, and the causes of what is not within its tolerance."""
+        """Write the table, the measurements around it, and the causes of the figures outside their tolerance."""
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         lines = [
             f"`ratesim validate`, {today}, {machine()}.{' Interrupted: partial.' if self.partial else ''}",
@@ -89,7 +100,7 @@ class Validation:
         return "\n".join(lines) + "\n"
 
     def causes(self) -> list[str]:
-        """What was measured that explains a miss, by candidate."""
+        """List the measurements that explain a miss, by candidate."""
         said = []
         cores = os.cpu_count() or 1
         for name, count in self.rounds.items():

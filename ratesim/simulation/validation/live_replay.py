@@ -1,8 +1,8 @@
 """Live replay: the same traffic against real servers, in real time, for the columns of a report that say "measured live".
 
 Every API node is a storage of its own, all in this process. The load is an open loop on loopback, bounded in requests and
-rate. Decisions are taken at the trace's own times, so they can be compared with the simulation's; latencies count from
-the moment a request was due. `service_p50` counts from the moment it was really sent: what the storage alone took.
+rate. Decisions are taken at the trace's own times, so they can be compared with the simulation's. Latencies count from the
+moment a request was due. `service_p50` counts from the moment it was really sent: the time of the storage alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WARM_UP = 100  # requests that open connections and load scripts
 def live_row(
     scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None, requests: int = 1000
 ) -> dict[str, Any]:
-    """One row of what was measured live; times in seconds. `server`: what the candidate's store runs on."""
+    """Measure one candidate live, as one row; times in seconds. `server` is the one that the candidate's store runs on."""
     return asyncio.run(_replay(scenario, candidate, trace.head(requests + WARM_UP), server))
 
 
@@ -81,7 +81,7 @@ async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server
 
 
 def _even(trace: Trace, rate: float) -> Trace:
-    """The same requests in the same order, evenly spaced: the pace of the load, while decisions keep the trace's times."""
+    """Space the same requests evenly, in the same order: the pace of the load, while decisions keep the trace's times."""
     times = float(trace.time[0]) + np.arange(len(trace)) / rate
     return Trace(
         times,

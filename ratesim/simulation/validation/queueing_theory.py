@@ -1,4 +1,4 @@
-"""Queueing theory beside the stations of the simulation: how long customers wait who come at random.
+"""Queueing theory beside the stations of the simulation: how long customers wait that come at random.
 
 Names are Kendall's: M/M/c has c servers and services of exponential length, M/D/1 one server and services of equal length.
 Waits are in mean services.
@@ -23,7 +23,19 @@ CUSTOMERS = 20_000  # in each, and three times as many where waits are long
 
 @dataclass(frozen=True)
 class WaitComparison:
-    """A queue at a utilization: the mean wait in simulation, half of its 99 % interval over replications, and by theory."""
+    """The mean wait of a queue at a utilization, simulated and by theory, in mean services.
+
+    Attributes
+    ----------
+    queue : str
+        Kendall's name.
+    utilization : float
+        Share of time that a server is busy.
+    simulated, half_width : float
+        Mean over replications, and half of its 99 % interval.
+    theory : float
+        Mean by theory.
+    """
 
     queue: str
     utilization: float
@@ -38,9 +50,10 @@ class WaitComparison:
 
 
 def erlang_c(servers: int, load: float) -> float:
-    """The probability that a customer of M/M/c waits (Kleinrock, Queueing Systems 1, 3.5). load: arrivals in a mean service.
+    """Return the probability that a customer of M/M/c waits (Kleinrock, Queueing Systems 1, 3.5).
 
-    The terms load**k / k! are summed as ratios to the last, so that nothing overflows.
+    `load` is the number of arrivals in a mean service. The terms load**k / k! are summed as ratios to the last, so that
+    nothing overflows.
     """
     term = total = 1.0
     for k in range(servers, 0, -1):
@@ -50,13 +63,13 @@ def erlang_c(servers: int, load: float) -> float:
 
 
 def mean_wait(servers: int, utilization: float, constant: bool) -> float:
-    """By Erlang; half of it where services are equal, which for one server is Pollaczek's and Khinchine's."""
+    """Return the mean wait by Erlang; half of it for equal services, which for one server is Pollaczek's and Khinchine's."""
     wait = erlang_c(servers, utilization * servers) / (servers * (1.0 - utilization))
     return wait / 2.0 if constant else wait
 
 
 def simulated_wait(servers: int, utilization: float, constant: bool, customers: int, rng: np.random.Generator) -> float:
-    """The mean wait at one station, once it has warmed up."""
+    """Simulate the mean wait at one station, once it has warmed up."""
     station = FifoStation(servers)
     arrivals = np.cumsum(rng.exponential(1.0 / (utilization * servers), customers))
     services = np.ones(customers) if constant else rng.exponential(1.0, customers)
@@ -66,7 +79,7 @@ def simulated_wait(servers: int, utilization: float, constant: bool, customers: 
 
 
 def compare_wait(queue: str, utilization: float, seed: int = 7) -> WaitComparison:
-    """One of QUEUES."""
+    """Compare simulation and theory for one of QUEUES."""
     servers, constant = QUEUES[queue]
     rng = np.random.default_rng(seed)
     customers = CUSTOMERS if utilization < 0.9 else 3 * CUSTOMERS
@@ -76,7 +89,7 @@ def compare_wait(queue: str, utilization: float, seed: int = 7) -> WaitCompariso
 
 
 def markdown() -> str:
-    """All of QUEUES at all of UTILIZATIONS, as a table. Takes some seconds."""
+    """Write the table of all QUEUES at all UTILIZATIONS; it takes some seconds."""
     lines = [
         "| queue | utilization | mean wait simulated, 99 % interval | by theory |",
         "|---|---|---:|---:|",

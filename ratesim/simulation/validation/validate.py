@@ -1,9 +1,9 @@
 """Validation: the same requests live and simulated, side by side.
 
-Servers are started for it. Every round measures them, finds the rate at which they saturate, replays traces (open loop,
-Poisson arrivals, zipf keys) at shares of that rate, and puts the same traces through `run` with the profile of that round.
-A machine that others use as well changes its speed by the minute, so each round is compared with itself, and what counts is
-the median of the rounds; how far they are apart is stated beside it. Nothing is fitted to the replays.
+Servers are started for it. Every round measures them, finds the rate at which they saturate, and replays traces (open loop,
+Poisson arrivals, zipf keys) at shares of that rate. Then it puts the same traces through `run` with the profile of that
+round. A machine that others use as well changes its speed by the minute. So each round is compared with itself, and the
+median of the rounds counts. The distance between the rounds is stated beside it. Nothing is fitted to the replays.
 """
 
 from __future__ import annotations
@@ -60,10 +60,31 @@ def validate(
     seconds: float = SECONDS,
     heading: str = "",
 ) -> Validation:
-    """Compare `candidates` (of CANDIDATES) live and simulated, in at most `rounds` rounds and about `budget` seconds.
+    """Compare candidates live and simulated.
 
-    Writes the table to `out` (Markdown), after `heading`. At Ctrl-C the servers stop, what was compared is written as
-    partial, and the KeyboardInterrupt goes on. Raises ServerError where no server starts.
+    At Ctrl-C the servers stop, the comparisons so far are written as partial, and the KeyboardInterrupt goes on.
+
+    Parameters
+    ----------
+    out : Path, optional
+        File of the table (Markdown).
+    progress : Progress, optional
+        Callback.
+    candidates : Sequence[str]
+        Names in CANDIDATES.
+    rounds : int
+        Most rounds.
+    budget : float
+        About so many seconds in all.
+    seconds : float
+        Length of a replay.
+    heading : str
+        Text before the table.
+
+    Raises
+    ------
+    ServerError
+        If no server starts.
     """
     tell = progress or (lambda done, total, what: None)
     found = Validation([], {}, {})
@@ -86,10 +107,22 @@ def validate(
 
 @dataclass
 class Observation:
-    """One replay: latency in seconds, throughput in requests/s, requests admitted, and how many may have changed places.
+    """One replay, live or simulated.
 
-    Live also: cores that client and server used, seconds that a fixed piece of work took just before, and the share of the
-    machine that other programs used meanwhile (nan where it is not known).
+    Attributes
+    ----------
+    latency : NDArray[np.float64]
+        Seconds.
+    throughput : float
+        Requests/s.
+    admitted, swapped : int
+        Admitted requests, and requests that may have changed places.
+    cores : float
+        Cores that client and server used (live only).
+    pace : float
+        Seconds of a fixed piece of work just before (live only).
+    others : float
+        Share of the machine that other programs used meanwhile; nan where it is not known (live only).
     """
 
     latency: NDArray[np.float64]
@@ -142,7 +175,7 @@ async def _candidate(
 def compare(
     name: str, live: Sequence[Sequence[Observation]], simulated: Sequence[Sequence[Observation]]
 ) -> list[Comparison]:
-    """The figures of replays at saturation and at each of LOADS: those of each round, live and simulated."""
+    """Compare the replays at saturation and at each of LOADS: the figures of each round, live and simulated."""
     found = [
         Comparison(
             name,
@@ -200,10 +233,10 @@ async def _live(storage: RemoteStorage, trace: Trace, pids: Sequence[int]) -> Ob
 
 @contextmanager
 def _apart(pids: Sequence[int]) -> Iterator[bool]:
-    """Give the server one half of the cores and this process the other, where there are two and Linux lets us.
+    """Give the server one half of the cores and this process the other, where there are two and Linux allows it.
 
-    The load generator polls and so never leaves its core by itself: a server that is woken there waits milliseconds for the
-    scheduler. What a server starts later keeps to its cores.
+    The load generator polls and so never leaves its core by itself. A server that is woken there waits milliseconds for the
+    scheduler. Processes that a server starts later keep to its cores.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) < 2 or not pids:
@@ -221,7 +254,7 @@ def _apart(pids: Sequence[int]) -> Iterator[bool]:
 
 
 def _pace() -> float:
-    """Seconds that a fixed piece of work takes, the median of some: how fast the machine is at the moment."""
+    """Measure the seconds of a fixed piece of work, the median of some: how fast the machine is at the moment."""
     took = []
     for _ in range(5):
         start = time.perf_counter()
@@ -231,7 +264,7 @@ def _pace() -> float:
 
 
 def _overtaken(trace: Trace, result: LiveResult) -> int:
-    """Requests that were answered before an earlier one of the same key."""
+    """Count requests that were answered before an earlier one of the same key."""
     order = np.lexsort((np.arange(len(trace)), trace.key))
     same = trace.key[order][1:] == trace.key[order][:-1]
     return int(np.count_nonzero(same & (np.diff(result.finished[order]) < 0)))
@@ -245,16 +278,16 @@ class _Meter:
         self._began, self._used, self._all = time.perf_counter(), time.process_time(), self._busy()
 
     def own(self) -> float:
-        """Processor seconds of this process and the server's."""
+        """Return the processor seconds of this process and the server's."""
         return time.process_time() - self._used + self._busy()[1] - self._all[1]
 
     def others(self) -> float:
-        """The share of the machine that neither this process nor the server used."""
+        """Return the share of the machine that neither this process nor the server used."""
         elapsed = time.perf_counter() - self._began
         return max(self._busy()[0] - self._all[0] - self.own(), 0.0) / elapsed / (os.cpu_count() or 1)
 
     def _busy(self) -> tuple[float, float]:
-        """Seconds that all cores were busy, and that the server's processes were."""
+        """Return the seconds that all cores were busy, and that the server's processes were."""
         total = Path("/proc/stat")
         if not total.exists():
             return np.nan, np.nan
