@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from typing import Self
+from typing import Self, TypeVar
 
 from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
@@ -32,19 +32,21 @@ from ratesim.storage.base import (
     check_window,
 )
 from ratesim.storage.config import MemoryStorageConfig
-from ratesim.storage.journal import Put
 from ratesim.storage.memory.compiled_decider import DecideFn, compile_decider
 from ratesim.storage.memory.entry import FEW, Counter, Entry, entry_class
 from ratesim.storage.memory.entry_table import EntryTable
-from ratesim.storage.memory.persistence import COUNTER, JournalWriter, run_blocking, slices
+from ratesim.storage.memory.persistence import COUNTER, EntryDatabase
 from ratesim.storage.memory.rule_evaluator import RuleEvaluator
 
 __all__ = ["MemoryStorage"]
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
-CLEANUP, SYNC, SNAPSHOT = "cleanup", "journal sync", "journal snapshot"  # the names of the background tasks
+CLEANUP, SYNC = "cleanup", "sync"  # the names of the background tasks
 MOST_LIMITS = 4096  # whose deciding functions are kept
+SLICE = 1000  # entries that a sweep looks at under one lock: about a millisecond
 
 
 class MemoryStorage(RateLimitStorage):
@@ -69,10 +71,9 @@ class MemoryStorage(RateLimitStorage):
         self._lock: AbstractContextManager[object] = threading.RLock() if self._shared else nullcontext()
         self._deciders: dict[Limit, DecideFn] = {}
         self.recovered = ""  # what `open` found on the disk
-        self._journal_writer: JournalWriter | None = None
-        self.supervisor = Supervisor(
-            self.runtime, logger, CLEANUP, *((SYNC, SNAPSHOT) if self.config.persist_to_disk else ())
-        )
+        self._database: EntryDatabase | None = None
+        self._groups = False  # whether what is awaited in one turn of the event loop shares a commit
+        self.supervisor = Supervisor(self.runtime, logger, CLEANUP, *((SYNC,) if self.config.persist_to_disk else ()))
         self._upkeep: list[Task] = []
 
     @property
@@ -89,27 +90,34 @@ class MemoryStorage(RateLimitStorage):
         if self._upkeep:
             return self
         if self.config.persist_to_disk is not None:
-            keeper = JournalWriter(self.config, self._entries, self._lock)
-            self._recover(keeper)
-            self._journal_writer = self._entries.change_log = keeper
-            self._deciders.clear()  # those made before write to no journal
+            database = EntryDatabase(self.config, self._entries, self._lock)
+            try:
+                self._recover(database)
+            except BaseException:
+                database.close()
+                raise
+            self._database, self._entries.change_log, self._groups = database, database, database.groups
+            self._deciders.clear()  # those made before record no change
         config, every = self.config, self.supervisor.every
         self._upkeep = [self.runtime.spawn(every(config.cleanup_interval, CLEANUP, self._drop_all_expired))]
-        if self._journal_writer is not None:
-            self._upkeep.append(self.runtime.spawn(every(config.fsync_interval, SYNC, self._sync_journal)))
+        if self._database is not None:
+            self._upkeep.append(self.runtime.spawn(every(config.fsync_interval, SYNC, self._sync)))
         return self
 
-    def _recover(self, keeper: JournalWriter) -> None:
-        """Open the journal and put back what was there. Times to live go on where they were."""
-        found = keeper.journal.open()
-        for record in found.records:
-            if isinstance(record, Put):
-                self.set_state_nowait(record.identifier, decode(record.state), record.expires_at, record.name)
+    def _recover(self, database: EntryDatabase) -> None:
+        """Put back what the database holds, and record changes from here on. Times to live go on where they were."""
+        rows = database.read()
+        for row in rows:
+            if row.name == COUNTER:
+                self.set_counter(row.identifier, int(row.state), row.expires_at)
             else:
-                self.set_counter(record.identifier, record.count, record.expires_at)
-        self.recovered = f"{found.entries} entries recovered"
-        if found.cut_bytes:
-            self.recovered += f"; a torn end of {found.cut_bytes} bytes was cut off"
+                self.set_state_nowait(row.identifier, decode(row.state), row.expires_at, row.name)
+        database.start()
+        self.recovered = f"{len(rows)} entries recovered"
+        with self._lock, database.batch():
+            for row in rows:
+                if row.key not in self.entries:  # there was no room for it
+                    database.dropped(row.key)
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -121,19 +129,39 @@ class MemoryStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
+        if self._groups:
+            at = self._time() if now is None else now
+            return await self._committed(lambda: self.acquire_nowait(identifier, limit, cost, at))
         if type(limit) is Limit and cost == 1.0 and (decide := self._deciders.get(limit)) is not None:
             return decide(identifier, 1.0, self._time() if now is None else now)
         return self.acquire_nowait(identifier, limit, cost, self._time() if now is None else now)
+
+    async def _committed(self, work: Callable[[], T]) -> T:
+        """Do something, and return its result when everything that it changed is committed, in one piece."""
+        database = self._database
+        if database is None:
+            return work()
+        try:
+            with self._lock, database.gathering():
+                return work()
+        finally:
+            await database.commit_turn(self.runtime)
+
+    def _batch(self) -> AbstractContextManager[object]:
+        """Commit the changes that are made under it in one piece. The caller holds the lock."""
+        return nullcontext() if self._database is None else self._database.batch()
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
         return self.peek_nowait(identifier, limit, cost, self._time() if now is None else now)
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
-        """Each request in turn; what they write goes to the journal, if there is one, in one piece."""
+        """Decide each request in turn. Their changes are committed in one piece, where there is a database."""
         time = self._time()
-        keeper = self._journal_writer
-        with nullcontext() if keeper is None else self._lock, nullcontext() if keeper is None else keeper.batch():
+
+        def decide() -> list[Decision]:
             return [self.acquire_nowait(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
+
+        return decide() if self._database is None else await self._committed(decide)
 
     def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
         """`acquire` at once: nothing is awaited between reading a state and writing it.
@@ -146,7 +174,7 @@ class MemoryStorage(RateLimitStorage):
             The time of the request, seconds since the epoch.
         """
         if type(limit) is not Limit:
-            with self._lock:
+            with self._lock, self._batch():
                 return self._rules.decide_several(identifier, as_limits(limit), cost, now, True)
         if cost != 1.0:
             cost = check_cost(cost)
@@ -189,16 +217,16 @@ class MemoryStorage(RateLimitStorage):
         self._entries.evicted = tell
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
-        self.observe_nowait(identifier, adaptive_limits(limit, score), score, self.runtime.time() if now is None else now)
+        limits, at = adaptive_limits(limit, score), self.runtime.time() if now is None else now
+        await self._committed(lambda: self.observe_nowait(identifier, limits, score, at))
 
     def observe_nowait(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
         """`observe` at once; the limits are those that learn."""
-        with self._lock:
+        with self._lock, self._batch():
             self._rules.observe(identifier, limits, score, now)
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
-        with self._lock:
-            return [self._rules.apply(charge).export() for charge in charges]
+        return await self._committed(lambda: [self.charge_nowait(charge).export() for charge in charges])
 
     def charge_nowait(self, charge: Charge) -> Entry:
         """Apply one charge at once; the entry it went into."""
@@ -208,11 +236,11 @@ class MemoryStorage(RateLimitStorage):
     # -- state --------------------------------------------------------------------------------------------------------
 
     async def reset(self, identifier: str) -> None:
-        self.reset_nowait(identifier)
+        await self._committed(lambda: self.reset_nowait(identifier))
 
     def reset_nowait(self, identifier: str) -> None:
         """`reset` at once."""
-        with self._lock:
+        with self._lock, self._batch():
             for key in self._entries.of(identifier):
                 self._entries.remove(key)
 
@@ -236,7 +264,8 @@ class MemoryStorage(RateLimitStorage):
         return entry
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
-        self.set_state_nowait(identifier, state, self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl), name)
+        expires_at = self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl)
+        await self._committed(lambda: self.set_state_nowait(identifier, state, expires_at, name))
 
     def set_state_nowait(self, identifier: str, state: RateLimitState, expires_at: float, name: str = "") -> Entry:
         """`set_state` at once, until a given time."""
@@ -260,7 +289,7 @@ class MemoryStorage(RateLimitStorage):
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
         check_window(amount, window)
-        return self.increment_nowait(identifier, amount, window)
+        return await self._committed(lambda: self.increment_nowait(identifier, amount, window))
 
     def increment_nowait(self, identifier: str, amount: int, window: float) -> int:
         """`increment` at once."""
@@ -289,9 +318,8 @@ class MemoryStorage(RateLimitStorage):
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def health_check(self) -> StorageHealth:
-        keeper = self._journal_writer
-        refusal = "" if keeper is None else keeper.journal.refusal
-        problems = [f"the journal {refusal}"] if refusal else []
+        refusal = "" if self._database is None else self._database.refusal
+        problems = [f"the database {refusal}"] if refusal else []
         if self.supervisor.problems:
             problems.append(self.supervisor.problems)
         return StorageHealth(not problems, 0.0, "; ".join(problems) or "in this process")
@@ -299,9 +327,6 @@ class MemoryStorage(RateLimitStorage):
     async def close(self) -> None:
         """Stop what runs in the background and let the disk go, synced; the states stay readable."""
         tasks, self._upkeep = self._upkeep, []
-        with self._lock:
-            keeper, self._journal_writer, self._entries.change_log = self._journal_writer, None, None
-            self._deciders.clear()  # they may write to the journal
         try:
             for task in tasks:
                 task.cancel()
@@ -309,21 +334,27 @@ class MemoryStorage(RateLimitStorage):
                 with suppress(asyncio.CancelledError):
                     await task
         finally:
-            if keeper is not None:
-                keeper.journal.close()
+            with self._lock:
+                database, self._database, self._entries.change_log = self._database, None, None
+                self._groups = False
+                self._deciders.clear()  # they may record changes
+                if database is not None:
+                    database.close()
 
-    async def _sync_journal(self) -> None:
-        keeper = self._journal_writer
-        assert keeper is not None
-        await run_blocking(self.runtime, keeper.journal.sync)
-        if keeper.journal.needs_snapshot:
-            await self.supervisor.attempt(SNAPSHOT, keeper.snapshot, self.runtime)
+    async def _sync(self) -> None:
+        database = self._database
+        assert database is not None
+        if self.runtime.realtime:
+            await asyncio.to_thread(database.sync)
+        else:
+            database.sync()
 
     async def _drop_all_expired(self) -> None:
         """Drop expired entries in slices, so that no decision waits for more than one of them."""
         now = self.runtime.time()
-        for keys in slices(self.keys()):  # copied, 8 bytes each: entries come and go meanwhile
-            self.drop_expired(keys, now)
+        keys = self.keys()  # copied, 8 bytes each: entries come and go meanwhile
+        for start in range(0, len(keys), SLICE):
+            self.drop_expired(keys[start : start + SLICE], now)
             await self.runtime.sleep(0)
         self.keep_to_limit()
 
@@ -337,12 +368,12 @@ class MemoryStorage(RateLimitStorage):
 
     def drop_expired(self, keys: Iterable[Hashable], now: float) -> int:
         """Drop those of these entries that have expired by `now`; returns how many."""
-        with self._lock:
+        with self._lock, self._batch():
             return self._entries.drop_expired(keys, now)
 
     def keep_to_limit(self) -> None:
         """Count the bytes anew, where they are limited, and make room when they are too many."""
-        with self._lock:
+        with self._lock, self._batch():
             self._entries.measure(self.runtime.time())
 
     async def get_stats(self) -> StorageStats:

@@ -1,11 +1,12 @@
-"""A MemoryStorage with `persist_to_disk` goes on where it was, also after its process was killed."""
+"""A MemoryStorage with `persist_to_disk` goes on where it was: what is recorded, and when it counts as recorded."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import subprocess
-import sys
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from every_backend import Clock
 
 from ratesim import Limit
 from ratesim.algorithms import names
-from ratesim.errors import CapacityError, ConfigurationError, StorageError
+from ratesim.errors import SerializationError, StorageError
 from ratesim.limit import InvalidLimitError
 from ratesim.runtime import AsyncioRuntime, SimRuntime
-from ratesim.storage import Charge, MemoryStorage, MemoryStorageConfig, Request, open_storage
-from ratesim.storage.journal import File
+from ratesim.storage import Charge, MemoryStorage, MemoryStorageConfig, Request
+from ratesim.storage.memory.persistence import CHECKPOINT
 
-NOW = 1_700_000_000.0
+LIMIT = Limit(1e6, 1e9, "fixed_window")  # admits every request of these tests
+FSYNC = ["always", "interval", "never"]
 
 
 def storage(path: Path, clock: Clock, **options: object) -> MemoryStorage:
@@ -29,16 +31,24 @@ def storage(path: Path, clock: Clock, **options: object) -> MemoryStorage:
     return MemoryStorage(config, AsyncioRuntime(clock))
 
 
-def sizes(path: Path, pattern: str = "*") -> dict[Path, int]:
-    return {file: file.stat().st_size for file in path.glob(pattern)}
+def counts(kept: MemoryStorage) -> dict[object, int]:
+    return {key: entry.request_count for key, entry in kept.entries.items()}  # type: ignore[union-attr]
 
 
-def modes(path: Path) -> set[int]:
-    return {file.stat().st_mode & 0o777 for file in path.glob("**/*")} if path.is_dir() else set()
+@contextmanager
+def statements(kept: MemoryStorage) -> Iterator[list[str]]:
+    """The SQL that is carried out meanwhile, by its first word."""
+    connection = kept._database._connection  # type: ignore[union-attr]
+    seen: list[str] = []
+    connection.set_trace_callback(lambda text: seen.append(text.split()[0]))  # type: ignore[union-attr]
+    yield seen
+    connection.set_trace_callback(None)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("fsync", ["always", "interval", "never"])
-@pytest.mark.parametrize("algorithm", names())
+# -- what is found again ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("algorithm", "fsync"), [*((name, "never") for name in names()), *(("gcra", f) for f in FSYNC[:2])])
 async def test_decisions_go_on_after_every_restart(tmp_path: Path, clock: Clock, algorithm: str, fsync: str) -> None:
     limit = Limit(7, 9.0, algorithm, name="named")
     stayed = MemoryStorage()
@@ -59,9 +69,10 @@ async def test_decisions_go_on_after_every_restart(tmp_path: Path, clock: Clock,
             assert left.export() == right.export()  # type: ignore[union-attr]
 
 
-async def test_everything_that_was_done_is_found_again(tmp_path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize("fsync", FSYNC)
+async def test_everything_that_was_done_is_found_again(tmp_path: Path, clock: Clock, fsync: str) -> None:
     limit = Limit(5, 3600.0, "token_bucket")
-    async with storage(tmp_path, clock, max_entries=4) as kept:
+    async with storage(tmp_path, clock, max_entries=4, fsync=fsync) as kept:
         for user in ("gone", "reset", "moved", "merged"):
             await kept.acquire(user, limit)
         await kept.reset("reset")
@@ -70,7 +81,7 @@ async def test_everything_that_was_done_is_found_again(tmp_path: Path, clock: Cl
         state = await kept.get_state("merged")
         assert state is not None
         await kept.set_state("copy", state, 50.0)  # evicts `gone`
-    async with storage(tmp_path, clock, max_entries=4) as kept:
+    async with storage(tmp_path, clock, max_entries=4, fsync=fsync) as kept:
         assert kept.recovered == "4 entries recovered"
         assert await kept.get_state("merged") == await kept.get_state("copy") == state
         assert state.watermarks["node"].consumed == 2.0
@@ -78,193 +89,194 @@ async def test_everything_that_was_done_is_found_again(tmp_path: Path, clock: Cl
         assert await kept.get_state("reset") is None
         clock.now += 60.0
         assert await kept.get_state("copy") is None  # its time to live went on
-        assert await kept.increment("counted", 1, 100.0) == 4
+        assert await kept.increment("counted", 2**70, 100.0) == 4 + 2**70 - 1
         clock.now += 41.0
         assert await kept.increment("counted", 1, 100.0) == 1
         assert await kept.cleanup_expired() == 1
-    async with storage(tmp_path, clock) as kept:
+    async with storage(tmp_path, clock, fsync=fsync) as kept:
         assert "copy" not in kept.entries
 
 
-async def test_files_are_private_and_a_directory_has_one_owner(tmp_path: Path, clock: Clock) -> None:
-    path = tmp_path / "kept"
-    async with storage(path, clock) as kept:
-        await kept.acquire("user", Limit(5, 60.0))
-        assert modes(tmp_path) == {0o700, 0o600}
-        with pytest.raises(ConfigurationError, match="kept"):
-            await storage(path, clock).open()
-    async with storage(path, clock):
-        pass
-
-
-async def test_damage_is_refused_and_left_in_place(tmp_path: Path, clock: Clock) -> None:
+async def test_what_was_written_last_stays_where_there_is_less_room(tmp_path: Path, clock: Clock) -> None:
     async with storage(tmp_path, clock) as kept:
-        for user in range(50):
-            await kept.acquire(str(user), Limit(5, 60.0))
-    (log,) = sizes(tmp_path, "log-*")
-    data = bytearray(log.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    log.write_bytes(data)
-    with pytest.raises(StorageError, match=r"log-0"):
-        await storage(tmp_path, clock).open()
-    assert log.read_bytes() == data
+        for user in "edcbae":
+            await kept.acquire(user, LIMIT)
+    async with storage(tmp_path, clock, max_entries=3) as kept:
+        assert list(kept.entries) == ["b", "a", "e"]
+        assert kept.recovered == "5 entries recovered"
+    async with storage(tmp_path, clock) as kept:
+        assert kept.recovered == "3 entries recovered"
 
 
-async def test_the_background_sweeps_what_has_expired_and_compacts_the_log(tmp_path: Path, clock: Clock) -> None:
-    limit = Limit(1000, 2.0, "fixed_window")
+async def test_any_identifier_works_but_half_of_a_surrogate_pair(tmp_path: Path, clock: Clock) -> None:
+    users = ["", "\0", "a\0b", "a", "'; DROP TABLE entry; --", "ü€𝄞", "x" * 5000, ":counter"]
+    named = Limit(1e6, 1e9, "fixed_window", name="n")
+    async with storage(tmp_path, clock, max_entries=30) as kept:
+        for user in users:
+            await kept.acquire(user, (LIMIT, named))
+            await kept.increment(user, 1, 1e6)
+        for limit in (LIMIT, named):
+            with pytest.raises(SerializationError, match="surrogate"):
+                await kept.acquire("\ud800", limit)
+        with pytest.raises(SerializationError, match="surrogate"):
+            await kept.acquire_many([Request("before", LIMIT), Request("\udfff", LIMIT), Request("after", LIMIT)])
+        await kept.reset("\ud800")
+        expected = {key for key in kept.entries if "\udfff" not in key}
+    async with storage(tmp_path, clock) as kept:
+        assert set(kept.entries) == expected
+        assert len(expected) == 3 * len(users) + 1
+
+
+async def test_the_background_sweeps_what_has_expired_and_the_log_stays_small(tmp_path: Path, clock: Clock) -> None:
     async with storage(tmp_path, clock, cleanup_interval=0.02, fsync_interval=0.01) as kept:
         for user in range(2500):
-            await kept.acquire(str(user), limit)
-        for _ in range(9000):
-            await kept.acquire("hot", Limit(1e9, 3600.0, "fixed_window"))
-        before = sum(sizes(tmp_path).values())
+            await kept.acquire(str(user), Limit(1000, 2.0, "fixed_window"))
+        for _ in range(2 * CHECKPOINT):
+            await kept.acquire("hot", LIMIT)
+        assert (tmp_path / "entries.db-wal").stat().st_size < 2 * CHECKPOINT * 1024
         clock.now += 10.0
-        while (
-            (await kept.get_stats()).entries > 1
-            or not sizes(tmp_path, "snapshot-*")
-            or sum(sizes(tmp_path).values()) >= before / 2
-        ):
+        while (await kept.get_stats()).entries > 1:
             await asyncio.sleep(0.01)
             clock.now += 0.01
         assert (await kept.get_stats()).expirations == 2500
     async with storage(tmp_path, clock) as kept:
-        entry = kept.live_entry("hot")
-        assert entry is not None
-        assert entry.request_count == 9000
+        assert counts(kept) == {"hot": 2 * CHECKPOINT}
 
 
-WRITER = """
-import asyncio, sys
-from ratesim import Limit
-from ratesim.storage import open_storage
-
-async def main():
-    async with open_storage(sys.argv[1]) as storage:
-        limit = Limit(1e9, 1e6, "fixed_window")
-        while True:
-            decision = await storage.acquire("user", limit)
-            print(int(1e9 - decision.remaining), flush=True)
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("fsync", ["always", "interval", "never"])
-def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path, fsync: str) -> None:
-    url = f"memory://?persist_to_disk={tmp_path / 'kept'}&fsync={fsync}"
-    rng = np.random.default_rng(4)
-    answered = 0
-    for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        first = int(process.stdout.readline())
-        assert first > answered
-        for _ in range(int(rng.integers(1, 300))):
-            answered = int(process.stdout.readline())
-        process.kill()
-        rest = process.stdout.read().splitlines()  # answered before the kill, not read before it; the last may be cut
-        answered = max([answered, *map(int, rest[:-1])])
-        process.wait()
-
-    async def reopened() -> float:
-        async with open_storage(url) as kept:
-            return (await kept.peek("user", Limit(1e9, 1e6, "fixed_window"), 0)).remaining
-
-    assert 1e9 - asyncio.run(reopened()) >= answered
-
-
-class Watched:
-    """A file of a journal that counts its fsyncs, and can be made to fail."""
-
-    def __init__(self, file: File) -> None:
-        self._file = file
-        self.syncs = 0
-        self.full = False
-
-    def write(self, data: bytes) -> None:
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        self._file.write(data)
-
-    def sync(self) -> None:
-        self.syncs += 1
-        self._file.sync()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def watch(kept: MemoryStorage) -> Watched:
-    keeper = kept._entries.change_log
-    assert keeper is not None
-    assert keeper.journal._log is not None
-    watched = keeper.journal._log = Watched(keeper.journal._log)
-    return watched
-
-
-async def test_a_batch_is_synced_once(tmp_path: Path, clock: Clock) -> None:
-    async with storage(tmp_path, clock, fsync="always") as kept:
-        log = watch(kept)
-        requests = [Request(f"user {number % 7}", Limit(5, 60.0)) for number in range(30)]
-        assert len(await kept.acquire_many(requests)) == 30
-        assert log.syncs == 1
-        await kept.acquire("user 0", Limit(50, 60.0))
-        assert log.syncs == 2
-        with pytest.raises(InvalidLimitError):
-            await kept.acquire_many([Request("decided", Limit(5, 60.0)), Request("wrong", Limit(5, 60.0), cost=-1.0)])
-    async with storage(tmp_path, clock) as kept:
-        assert {f"user {number}" for number in range(7)} | {"decided"} == set(kept.entries)
-
-
-async def test_a_disk_that_failed_shows_in_the_health_and_nothing_is_answered(tmp_path: Path, clock: Clock) -> None:
-    async with storage(tmp_path, clock) as kept:
-        assert (await kept.health_check()).healthy
-        watch(kept).full = True
-        with pytest.raises(CapacityError):
-            await kept.acquire("user", Limit(5, 60.0))
-        with pytest.raises(StorageError, match="opened again"):
-            await kept.acquire("user", Limit(5, 60.0))
-        health = await kept.health_check()
-        assert not health.healthy
-        assert "No space left" in health.detail
-
-
-async def test_the_sweep_runs_in_simulated_time_too() -> None:
+async def test_the_sweep_and_the_sync_run_in_simulated_time_without_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     env = simpy.Environment()
-    swept = MemoryStorage(MemoryStorageConfig(cleanup_interval=10.0), SimRuntime(env))
+    config = MemoryStorageConfig(cleanup_interval=10.0, persist_to_disk=str(tmp_path), fsync_interval=3.0)
+    swept = MemoryStorage(config, SimRuntime(env))
+    synced: list[int] = []
 
     async def use() -> None:
         await swept.open()
+        monkeypatch.setattr(os, "fsync", lambda _: synced.append(threading.get_ident()))
         for user in range(2500):
             await swept.acquire(str(user), Limit(5, 2.0, "token_bucket"))
 
     swept.runtime.spawn(use())
-    env.run(until=9.0)
+    env.run(until=9.5)
     assert len(swept.entries) == 2500
+    assert synced == [threading.get_ident()], "nothing was written after the first sync"
     env.run(until=11.0)
     assert len(swept.entries) == 0
     assert (await swept.get_stats()).expirations == 2500
+    monkeypatch.undo()
+    swept._database.close()  # type: ignore[union-attr]
 
 
-async def test_a_failed_snapshot_is_shown_and_the_upkeep_goes_on(
+# -- when it counts as recorded ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fsync", FSYNC)
+async def test_a_batch_is_committed_once(tmp_path: Path, clock: Clock, fsync: str) -> None:
+    named = Limit(50, 60.0, name="named")
+    async with storage(tmp_path, clock, fsync=fsync, max_entries=10) as kept:
+        with statements(kept) as seen:
+            assert len(await kept.acquire_many([Request(f"user {n % 7}", Limit(5, 60.0)) for n in range(30)])) == 30
+            assert (seen.count("COMMIT"), seen.count("INSERT")) == (1, 7)
+            await kept.charge_many([Charge("c", LIMIT, "node", 1, float(n), ((clock.now, 1.0, 1),)) for n in range(3)])
+            await kept.acquire("user 0", (named, Limit(50, 60.0, name="second")))
+            assert seen.count("COMMIT") == 3
+            await kept.reset("user 0")
+            assert (seen.count("COMMIT"), seen.count("DELETE")) == (4, 3)
+            clock.now += 1e5
+            assert await kept.cleanup_expired() == 6
+            assert (seen.count("COMMIT"), seen.count("DELETE")) == (5, 9)
+            with pytest.raises(InvalidLimitError):
+                await kept.acquire_many([Request("decided", LIMIT), Request("wrong", LIMIT, cost=-1.0)])
+    async with storage(tmp_path, clock) as kept:
+        assert set(kept.entries) == {"c", "decided"}
+
+
+async def test_with_always_the_tasks_of_a_turn_share_a_commit_and_are_answered_after_it(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with storage(tmp_path, clock, fsync="always") as kept:
+        with statements(kept) as seen:
+
+            async def ask(user: int) -> None:
+                for _ in range(3):
+                    await kept.acquire(f"user {user}", LIMIT)
+                    seen.append("answered")
+
+            await asyncio.gather(*map(ask, range(20)))
+        turn = ["BEGIN", *["INSERT"] * 20, "COMMIT", *["answered"] * 20]
+        assert seen == turn * 3
+        assert kept._database._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # type: ignore[union-attr]
+
+
+async def test_the_immediate_verbs_have_committed_when_they_return_also_what_others_left(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with storage(tmp_path, clock, fsync="always") as kept:
+        with statements(kept) as seen:
+            task = asyncio.ensure_future(kept.acquire("both", LIMIT))
+            await asyncio.sleep(0)
+            assert seen == []
+            kept.acquire_nowait("both", LIMIT, 1.0, clock.now)
+            assert seen == ["BEGIN", "INSERT", "COMMIT"]
+            await task
+            kept.increment_nowait("counted", 1, 60.0)
+            assert seen[3:] == ["INSERT"], "one statement is a transaction of its own"
+    async with storage(tmp_path, clock) as kept:
+        assert kept.entries["both"].request_count == 2  # type: ignore[union-attr]
+
+
+async def test_a_canceled_request_leaves_nothing_half_done(tmp_path: Path, clock: Clock) -> None:
+    async with storage(tmp_path, clock, fsync="always") as kept:
+        task = asyncio.ensure_future(kept.acquire("canceled", LIMIT))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with storage(tmp_path, clock) as kept:
+        assert counts(kept) == counts(kept) | {"canceled": 1}
+
+
+@pytest.mark.parametrize("fsync", ["always", "never"])
+async def test_threads_with_loops_of_their_own_share_a_database(tmp_path: Path, clock: Clock, fsync: str) -> None:
+    async def ask(kept: MemoryStorage, user: int) -> None:
+        for step in range(25):
+            await kept.acquire(f"user {(user + step) % 5}", LIMIT)
+
+    async def many(kept: MemoryStorage) -> None:
+        await asyncio.gather(*(ask(kept, user) for user in range(10)))
+
+    async with storage(tmp_path, clock, fsync=fsync) as kept:
+        await asyncio.gather(*(asyncio.to_thread(asyncio.run, many(kept)) for _ in range(3)))
+    async with storage(tmp_path, clock) as kept:
+        assert counts(kept) == {f"user {user}": 150 for user in range(5)}
+
+
+async def test_the_interval_syncs_what_is_new_and_never_syncs_nothing(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with storage(tmp_path, clock, fsync_interval=0.01) as kept:
-        writer = kept._journal_writer
-        assert writer is not None
-        with monkeypatch.context() as patch:
-            patch.setattr(type(writer.journal), "needs_snapshot", True)
-            patch.setattr(writer, "snapshot", refused)
-            while (await kept.get_stats()).background_failures < 2:
-                await kept.runtime.sleep(0.005)
-            health = await kept.health_check()
-            assert not health.healthy
-            assert "journal snapshot" in health.detail
-            assert "No space left" in health.detail
-        monkeypatch.setattr(type(writer.journal), "needs_snapshot", True)
-        while not (await kept.health_check()).healthy:
-            await kept.runtime.sleep(0.005)
+    synced: list[int] = []
+    for fsync, expected in (("interval", 1), ("never", 0)):
+        async with storage(tmp_path / fsync, clock, fsync=fsync, fsync_interval=1e6) as kept:
+            database = kept._database
+            assert database is not None
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fsync", synced.append)
+                await kept.acquire("user", LIMIT)
+                database.sync()
+                database.sync()
+                assert synced == [database._wal] * expected
+            synced.clear()
 
 
-async def refused(_: object) -> None:
-    raise OSError(28, "No space left on device")
+async def test_a_storage_that_is_closed_decides_on_in_memory(tmp_path: Path, clock: Clock) -> None:
+    async with storage(tmp_path, clock) as kept:
+        await kept.acquire("user", LIMIT)
+    assert (await kept.acquire("user", LIMIT)).allowed
+    database = kept._database
+    assert database is None
+    async with kept:
+        assert kept.recovered == "1 entries recovered"
+        assert counts(kept) == {"user": 1}
+        with pytest.raises(StorageError, match="in use by process"):
+            await storage(tmp_path, clock).open()
