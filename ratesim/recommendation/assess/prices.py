@@ -6,13 +6,13 @@ Unknown keys are errors that name the key. A GB is 1e9 bytes.
 from __future__ import annotations
 
 import datetime
-import json
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from ratesim.errors import RatesimError
@@ -139,14 +139,8 @@ class Prices(StrictModel):
         return self.redis if backend == "redis" else self.postgres
 
     def to_toml(self) -> str:
-        """As a TOML document that `Prices.parse` reads back into the same prices."""
-        tables, lines = [], []
-        for name, value in self.model_dump().items():
-            if isinstance(value, dict):
-                tables += ["", f"[{name}]", *(f"{key} = {each!r}" for key, each in value.items())]
-            else:
-                lines.append(f"{name} = {json.dumps(value, ensure_ascii=False) if isinstance(value, str) else value}")
-        return "\n".join([*lines, *tables]) + "\n"
+        """Write a TOML document that `Prices.parse` reads back into the same prices."""
+        return tomli_w.dumps(self.model_dump())
 
     @property
     def month(self) -> float:

@@ -22,7 +22,7 @@ __all__ = ["Alert", "alerts", "alerts_yaml", "thresholds"]
 
 # A 99th percentile is that of all requests only while less than one in a hundred has no answer.
 ERRORS = 0.01
-# Below this a decision cannot wait for a shared store: the sketch's Redis takes 0.1 to 1 ms.
+# Below this a decision cannot wait for a shared store: a decision by Redis takes 0.1 to 1 ms.
 ROUND_TRIP = 1e-3
 HALF = 0.5  # of the decisions wait for the shared store: then the memory before it is of little use
 ACQUIRE = 'operation=~"acquire|acquire_many"'

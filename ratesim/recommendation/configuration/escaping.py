@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 from ratesim.errors import ConfigurationError
 from ratesim.formatting import escape_control_chars
 
-__all__ = ["HIDDEN", "has_secret", "quote_text", "redact_url", "to_comment"]
+__all__ = ["HIDDEN", "escape_unprintable", "has_secret", "quote_text", "redact_url", "to_comment"]
 
 HIDDEN = "***"  # stands in the place of a password
 WIDTH = 118
@@ -26,6 +26,11 @@ def quote_text(text: str) -> str:
     """The text in double quotes, as TOML, YAML and JSON read it; what does not print is escaped."""
     escapes = {'"': '\\"', "\\": "\\\\"}
     return '"' + "".join(escapes.get(letter) or _escaped(letter) for letter in text) + '"'
+
+
+def escape_unprintable(document: str) -> str:
+    """Escape every character of a TOML document that does not print, except its line ends."""
+    return "".join(letter if letter == "\n" else _escaped(letter) for letter in document)
 
 
 def _escaped(letter: str) -> str:

@@ -1,9 +1,9 @@
 """storage.toml: the chosen configuration, written to be pasted, and read back to be checked.
 
 [storage]
-url = "redis://localhost"       # all that is needed
+url = "redis://localhost"  # the only key that is required
 
-[storage.options]               # as in the URL; what the URL has not is added to it, what contradicts it is an error
+[storage.options]  # as in the URL; an option that the URL lacks is added to it, one that contradicts it is an error
 
 [deployment]
 routing = "round_robin"
@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qsl, quote, urlencode
 
+import tomli_w
+
 from ratesim.errors import ConfigurationError
-from ratesim.recommendation.configuration.escaping import has_secret, quote_text, redact_url, to_comment
+from ratesim.recommendation.configuration.escaping import escape_unprintable, has_secret, redact_url, to_comment
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -66,24 +68,31 @@ class StorageConfiguration:
 
 
 def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = "") -> str:
-    """The configuration of a candidate for a scenario; title: one sentence, as a comment. Passwords are not written."""
-    url = redact_url(storage)
+    """Write the configuration of a candidate for a scenario, without passwords.
+
+    Parameters
+    ----------
+    scenario
+        The scenario, which gives the limit and the number of nodes.
+    storage
+        The storage URL.
+    routing
+        The routing of the load balancer.
+    title
+        One sentence, which becomes a comment at the top.
+    """
     backend = backend_of(storage)
-    hint = "" if backend == "memory" else "  # put your host here"
+    hints = [] if backend == "memory" else ["The url: put your host there."]
     if has_secret(storage):
-        hint = "  # put your host here; the password belongs in the environment, not in this file"
-    lines = [f"url = {quote_text(url)}{hint}", f"backend = {quote_text(backend)}"]
+        hints.append("The password belongs in the environment, not in this file.")
     options = _options_of(storage)
-    if options:
-        lines += ["", "[storage.options]  # as in the URL", *(f"{key} = {_value(value)}" for key, value in options.items())]
-    lines += ["", "[deployment]", f"routing = {quote_text(routing)}", f"nodes = {scenario.deployment.nodes}"]
-    limit = scenario.limit
-    lines += ["", "[limit]", f"rate = {quote_text(limit.rate)}", f"algorithm = {quote_text(limit.algorithm)}"]
-    if limit.burst is not None:
-        lines.append(f"burst = {limit.burst!r}")
-    if limit.options:
-        lines += ["", "[limit.options]", *(f"{quote_text(key)} = {value!r}" for key, value in limit.options.items())]
-    return to_comment(title) + "\n[storage]\n" + "\n".join(lines) + "\n"
+    limit = scenario.limit.model_dump(include={"rate", "algorithm", "burst", "options"}, exclude_none=True)
+    document = {
+        "storage": {"url": redact_url(storage), "backend": backend} | ({"options": options} if options else {}),
+        "deployment": {"routing": routing, "nodes": scenario.deployment.nodes},
+        "limit": {key: value for key, value in limit.items() if value != {}},
+    }
+    return to_comment(" ".join((title, *hints))) + "\n" + escape_unprintable(tomli_w.dumps(document))
 
 
 def backend_of(storage: str) -> str:
@@ -104,12 +113,6 @@ def _options_of(storage: str) -> dict[str, Any]:
             if name != "url" and hasattr(config, name):
                 found[name] = getattr(config, name)
     return found
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return quote_text(value) if isinstance(value, str) else repr(value)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
+import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ratesim.algorithms import bind
@@ -281,17 +282,11 @@ class Scenario(StrictModel):
 
     def to_toml(self) -> str:
         """Write a TOML document that `Scenario.parse` reads back into the same scenario."""
-        data = self.model_dump(exclude_none=True)
-        lines = [f"{key} = {_toml(data[key])}" for key in ("name", "seed", "replications", "warmup")]
-        for part in ("workload", "limit", "deployment", "requirements"):
-            table = {key: value for key, value in data[part].items() if value != {}}
-            lines += ["", f"[{part}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
-        for fault, given in zip(data["faults"], self.faults, strict=True):
-            told = {key: value for key, value in fault.items() if key in given.model_fields_set}
-            lines += ["", "[[faults]]", *(f"{key} = {_toml(value)}" for key, value in told.items())]
-        for candidate in data["candidates"]:
-            lines += ["", "[[candidates]]", *(f"{key} = {_toml(value)}" for key, value in candidate.items())]
-        return "\n".join(lines) + "\n"
+        document = self.model_dump(exclude_none=True)
+        document["workload"] = {key: value for key, value in document["workload"].items() if value != {}}
+        document["limit"] = {key: value for key, value in document["limit"].items() if value != {}}
+        document["faults"] = [fault.model_dump(exclude_none=True, exclude_unset=True) for fault in self.faults]
+        return tomli_w.dumps({key: value for key, value in document.items() if value not in ([], ())})
 
 
 def shipped() -> dict[str, Path]:
@@ -299,20 +294,6 @@ def shipped() -> dict[str, Path]:
     folder = Path(str(resources.files("ratesim") / "scenarios"))
     files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.toml")}
     return dict(sorted(files.items()))
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, str):
-        escapes = {ord('"'): '\\"', ord("\\"): "\\\\", 127: "\\u007f"}
-        escapes |= {code: f"\\u{code:04x}" for code in range(32)}
-        return f'"{value.translate(escapes)}"'
-    return repr(value)
 
 
 def _written(loc: tuple[Any, ...]) -> tuple[Any, ...]:

