@@ -14,6 +14,12 @@ from ratesim.recommendation.decide.recommendation import Recommendation
 if TYPE_CHECKING:
     from ratesim.recommendation.investigate.study import Study
 
+# Where a report first shows the baseline, it says what that is.
+BASELINE = (
+    "The rule-of-thumb baseline is a table of rules that chooses a backend from the latency target, the type of the "
+    "deployment and the persistence alone. It never looks at the traffic. <code>docs/recommendation.md</code> describes it."
+)
+
 __all__ = ["cost", "faults", "method", "ready", "rules", "what_would_change"]
 
 
@@ -104,14 +110,14 @@ def cost(study: Study, recommendation: Recommendation) -> HTML:
 
 
 def rules(study: Study, recommendation: Recommendation) -> HTML:
-    """What the design sketch would have chosen, and its claims beside what was measured."""
+    """Show the choice of the rule-of-thumb baseline, and its claims beside the measured figures."""
     rows = [
         [escape_html(text) for text in (each.backend, each.claim, each.measured or "nothing", each.holds, each.why)]
         for each in recommendation.claims
     ]
-    head = ["backend", "the sketch's claim", "measured", "holds", "why"]
-    table = html_table(head, rows, caption="The sketch's claims beside what was measured").data
-    lead = f"<p>{escape_html(recommendation.baseline.sentence)}</p>"
+    head = ["backend", "claim of the baseline", "measured", "holds", "why"]
+    table = html_table(head, rows, caption="The claims of the rule-of-thumb baseline beside the measured figures").data
+    lead = f"<p>{BASELINE}</p><p>{escape_html(recommendation.baseline.sentence)}</p>"
     late = [f"{row['candidate']} {format_seconds(row['lateness_p99'])}" for row in study.live.to_dict("records")]
     waits = "A live latency counts from when the request was due, and so contains what the sending process itself was late"
     return HTML(lead + table + (small_print(f"{waits} (p99: {', '.join(late)}).") if late else ""))

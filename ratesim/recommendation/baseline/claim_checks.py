@@ -1,5 +1,7 @@
-"""The figures of a study that speak to a claim of the sketch: one function for each, that says what was found and whether
-the claim holds."""
+"""The figures of a study that test a claim of the baseline.
+
+Each claim has one function, which returns the figures in words, whether the claim holds, and why.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,24 @@ __all__ = ["MEASURES", "Figures", "Finding", "Holds"]
 Holds = Literal["yes", "no", "not measured"]
 Finding = tuple[str, Holds, str]  # what was measured, whether the claim holds, why
 
-# Seconds that the sketch says a decision takes, at least and less than.
+# Seconds that a decision takes according to the baseline: at least, and less than.
 LATENCIES: dict[str, tuple[float, float]] = {"memory": (0.0, 1e-5), "redis": (1e-4, 1e-3), "postgres": (1e-3, 5e-3)}
 NOTHING: Finding = ("", "not measured", "it was not among the candidates")
 NO_REDIS: Finding = ("", "not measured", "redis was not among the candidates")
 
 
 class Figures:
-    """Means over the seeds, by backend and candidate."""
+    """Means over the seeds, by backend and candidate.
+
+    Attributes
+    ----------
+    rows
+        The means of each candidate's columns, by backend and candidate.
+    live
+        The first live row of each backend.
+    profile
+        The measured costs.
+    """
 
     def __init__(self, results: pd.DataFrame, live: pd.DataFrame, profile: Profile) -> None:
         self.profile = profile
@@ -43,7 +55,7 @@ class Figures:
             self.live.setdefault(backends.get(row["candidate"], ""), {str(name): value for name, value in row.items()})
 
     def of(self, backend: str, column: str) -> list[float]:
-        """One figure for each candidate of the backend that has it."""
+        """Return one figure for each candidate of the backend that has it."""
         values = [float(row[column]) for row in self.rows.get(backend, {}).values() if column in row]
         return [value for value in values if not math.isnan(value)]
 
@@ -184,18 +196,6 @@ def _twice(figures: Figures) -> Finding:
     return said, "no", "none of these keeps it twice"
 
 
-def _pooled(figures: Figures) -> Finding:
-    busy = figures.of("redis", "l2_busy_per_request")
-    if not busy or not min(busy) > 0:
-        return NOTHING
-    said = f"{_range(busy, format_seconds)} of the server per request"
-    return (
-        said,
-        "not measured",
-        f"about {1 / max(busy):,.0f} requests/s on one server, in batches as here; what pooling adds was not compared",
-    )
-
-
 def _more_resources(figures: Figures) -> Finding:
     mine, other = figures.of("postgres", "l2_busy_per_request"), figures.of("redis", "l2_busy_per_request")
     if not mine or not other:
@@ -235,7 +235,6 @@ MEASURES: dict[tuple[str, str], Callable[[Figures], Finding]] = {
     ("memory", "bytes_per_key"): _takes_memory("memory"),
     ("redis", "over_admission"): _shared,
     ("redis", "false_denial"): _atomic,
-    ("redis", "l2_busy_per_request"): _pooled,
     ("redis", "latency_p50"): _latency("redis"),
     ("redis", "bytes_per_key"): _takes_memory("redis"),
     ("postgres", "latency_p50"): _latency("postgres"),

@@ -1,7 +1,7 @@
-"""`StorageRecommendation`: the rule table of the design sketch, whole. It never looks at the workload, so it needs none.
+"""The rule-of-thumb baseline: a table of rules that chooses a backend without looking at the workload.
 
-The first row that fits is the answer. Where a row gives something that does not keep what was asked,
-`RuleResult.caveats` says so; the row stands as it is, since a report sets it beside the evidence.
+The first row that fits is the answer. If the answer does not meet a requirement, `RuleResult.caveats` says so. The row is
+not corrected, because a report compares it with the evidence.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ StorageConfig = MemoryStorageConfig | RedisStorageConfig | PostgresStorageConfig
 
 
 class LatencyTarget(Enum):
-    """What a decision may take. The value is the bound in seconds: the 99th percentile is below it.
+    """The latency target of a decision. The value is an upper bound of the 99th percentile, in seconds.
 
-    The table knows only the first; the others tell how far a target is from it.
+    The table has a rule for the first level only.
     """
 
     SUB_MILLISECOND = 1e-3
@@ -50,7 +50,13 @@ class LatencyTarget(Enum):
 
     @classmethod
     def of(cls, p99: float | None) -> LatencyTarget:
-        """The level that a 99th percentile in seconds falls into; RELAXED without one. ValueError for one not above 0."""
+        """Return the level of a 99th percentile in seconds; RELAXED if it is None.
+
+        Raises
+        ------
+        ValueError
+            `p99` is not above 0.
+        """
         if p99 is None:
             return cls.RELAXED
         if not p99 > 0:
@@ -59,7 +65,7 @@ class LatencyTarget(Enum):
 
 
 class DeploymentType(StrEnum):
-    """Where the limiter runs: one process, several that share the limit, several with a store that is replicated."""
+    """The deployment: one process, several that share the limit, or several with a replicated store."""
 
     SINGLE_INSTANCE = "single_instance"
     CLUSTERED = "clustered"
@@ -67,7 +73,7 @@ class DeploymentType(StrEnum):
 
 
 class PersistenceLevel(StrEnum):
-    """What must survive: nothing, the restart of an API node (session), or that of the store too (durable)."""
+    """The required persistence: none, across the restart of an API node (session), or of the store too (durable)."""
 
     NONE = "none"
     SESSION = "session"
@@ -76,25 +82,38 @@ class PersistenceLevel(StrEnum):
 
 @dataclass(frozen=True)
 class PerformanceRequirements:
-    """How fast a decision must be."""
+    """The required speed of a decision."""
 
     latency_target: LatencyTarget = LatencyTarget.RELAXED
 
 
 @dataclass(frozen=True)
 class DataRequirements:
-    """What must become of the state."""
+    """The required persistence of the state."""
 
     persistence: PersistenceLevel = PersistenceLevel.NONE
 
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What the table says.
+    """The answer of the table.
 
-    config: of the backend; of a hybrid, its own, with the default Redis as L2. url: the same as `open_storage` takes it.
-    rule: when the row fits, in words. also_asked: what the sketch asks for beside, and no option of ours gives yet.
-    caveats: what was asked and the answer does not keep. sentence: all of it.
+    Attributes
+    ----------
+    backend
+        The chosen backend.
+    config
+        Its configuration. For a hybrid: the hybrid's own, with the default Redis as L2.
+    url
+        The same as a storage URL for `open_storage`.
+    rule
+        The condition of the row, in words.
+    also_asked
+        Features that the row names and no option of ratesim provides.
+    caveats
+        Requirements that the answer does not meet.
+    sentence
+        The whole answer in one or more sentences.
     """
 
     backend: Backend
@@ -108,7 +127,7 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of the table; None fits anything. options: those that the sketch names, all others are defaults."""
+    """One row of the table. None fits anything. Options that are not in `options` have their defaults."""
 
     latency: LatencyTarget | None
     deployment: DeploymentType | None
@@ -123,7 +142,7 @@ class _Row:
         return all(each is None or each is given for each, given in zip(wanted, (latency, deployment, kept), strict=True))
 
 
-# In the sketch's order, which is that of precedence.
+# In the order of precedence.
 _TABLE = (
     _Row(
         LatencyTarget.SUB_MILLISECOND,
@@ -183,18 +202,22 @@ _PLACES: dict[Backend, str] = {
 
 
 class StorageRecommendation:
-    """The sketch's name for its table."""
+    """The rule table."""
 
     @staticmethod
     def recommend_storage(
         requirements: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements
     ) -> RuleResult:
-        """The answer of the first row that fits. The last fits everything."""
+        """Return the answer of the first row that fits. The last row fits everything."""
         row = next(each for each in _TABLE if each.fits(requirements.latency_target, deployment, data.persistence))
         url = _PLACES[row.backend] + ("?" + urlencode(row.options) if row.options else "")
         caveats = _caveats(row.backend, url, deployment, data.persistence)
-        also = f" The sketch also asks for {' and '.join(row.also_asked)}: no option here." if row.also_asked else ""
-        but = f" It does not keep all that was asked: {'; '.join(caveats)}." if caveats else ""
+        also = (
+            f" The baseline also asks for {' and '.join(row.also_asked)}, for which ratesim has no option."
+            if row.also_asked
+            else ""
+        )
+        but = f" It does not meet all requirements: {'; '.join(caveats)}." if caveats else ""
         return RuleResult(
             backend=row.backend,
             config=_CONFIGS[row.backend](**dict(row.options)),
@@ -202,21 +225,21 @@ class StorageRecommendation:
             rule=row.rule,
             also_asked=row.also_asked,
             caveats=caveats,
-            sentence=f"The rule table of the design sketch says {row.backend} ({row.rule}).{also}{but}",
+            sentence=f"The rule-of-thumb baseline chooses {row.backend} ({row.rule}).{also}{but}",
         )
 
 
 def recommend_by_rules(
     performance: PerformanceRequirements, deployment: DeploymentType, data: DataRequirements
 ) -> RuleResult:
-    """`StorageRecommendation.recommend_storage`: what the rule table says, without any traffic and at once."""
+    """Return the answer of the rule table. No traffic is needed."""
     return StorageRecommendation.recommend_storage(performance, deployment, data)
 
 
 def to_requirements(
     requirements: Requirements, deployment: Deployment
 ) -> tuple[PerformanceRequirements, DeploymentType, DataRequirements]:
-    """What a scenario asks, as the table reads it. All else of a scenario it ignores, over-admission too."""
+    """Translate a scenario's requirements for the table, which ignores all others, over-admission included."""
     return (
         PerformanceRequirements(LatencyTarget.of(requirements.p99)),
         DeploymentType(deployment.type),
@@ -226,7 +249,17 @@ def to_requirements(
 
 @dataclass(frozen=True)
 class BaselineChoice:
-    """What the rule table would have chosen without looking at the workload: the backend, and the rule that fired."""
+    """The choice of the rule-of-thumb baseline.
+
+    Attributes
+    ----------
+    backend
+        The chosen backend.
+    rule
+        The condition of the row that applied.
+    sentence
+        The choice beside the evidence, in words.
+    """
 
     backend: Backend
     rule: str
@@ -234,7 +267,7 @@ class BaselineChoice:
 
 
 def baseline_choice(requirements: Requirements, deployment: Deployment) -> BaselineChoice:
-    """The table's answer to a scenario, without its configuration."""
+    """Return the answer of the table to a scenario, without its configuration."""
     ruled = recommend_by_rules(*to_requirements(requirements, deployment))
     return BaselineChoice(ruled.backend, ruled.rule)
 

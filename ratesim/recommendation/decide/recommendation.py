@@ -203,7 +203,7 @@ def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
 
 
 def _compare(rule: BaselineChoice, ranked: Sequence[Assessment], chosen: Assessment | None, currency: str) -> BaselineChoice:
-    said = f"The rule table of the design sketch says {rule.backend} ({rule.rule})"
+    said = f"The rule-of-thumb baseline chooses {rule.backend} ({rule.rule})"
     if chosen is not None and chosen.backend == rule.backend:
         return replace(rule, sentence=f"{said}, and so does the evidence.")
     tried = [each for each in ranked if each.backend == rule.backend]

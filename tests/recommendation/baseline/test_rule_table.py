@@ -1,4 +1,4 @@
-"""The rule table of the sketch: every row, their order, and that it needs no traffic."""
+"""The rule table of the baseline: every row, their order, and that it needs no traffic."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ REST = [
 def test_all_else_is_redis(deployment, persistence):
     answer = by_name("TENS_OF_MILLISECONDS", deployment, persistence)
     assert (answer.backend, answer.config) == ("redis", RedisStorageConfig())
-    assert "The sketch also asks for the cluster mode of Redis and states compressed with Snappy" in answer.sentence
+    assert "The baseline also asks for the cluster mode of Redis and states compressed with Snappy" in answer.sentence
 
 
 def test_the_rows_above_and_the_rest_are_all_that_can_be_asked():
@@ -123,7 +123,7 @@ def test_an_answer_is_the_same_every_time_and_its_url_is_its_configuration(quest
     assert answer == ruled(*question)
     parsed = StorageURL.parse(answer.url)
     assert (parsed.hybrid or parsed.config) == answer.config
-    assert answer.sentence.startswith(f"The rule table of the design sketch says {answer.backend} ({answer.rule}).")
+    assert answer.sentence.startswith(f"The rule-of-thumb baseline chooses {answer.backend} ({answer.rule}).")
 
 
 async def test_the_url_of_a_memory_opens():
@@ -163,7 +163,7 @@ def test_every_deployment_and_persistence_of_a_scenario_has_its_name_here():
 
 def test_the_table_needs_neither_pandas_nor_simpy():
     heavy = "{'pandas', 'simpy', 'numba', 'pydantic', 'traffic', 'matplotlib'} & set(sys.modules)"
-    program = f"import sys, ratesim.recommendation.baseline.rule_table as r; r.by_rules; print({heavy} or 'none')"
+    program = f"import sys, ratesim.recommendation.baseline.rule_table as r; r.recommend_by_rules; print({heavy} or 'none')"
     run = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
