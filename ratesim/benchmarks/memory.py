@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import tempfile
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from itertools import count, islice
 from math import inf
+from operator import truediv
+from statistics import median
+from typing import get_args
 
 import numpy as np
 
 from ratesim.algorithms import names
 from ratesim.benchmarks.competitors import Ask, Competitor, competitors, is_installed
 from ratesim.limit import Limit
-from ratesim.storage import MemoryStorage, MemoryStorageConfig
+from ratesim.storage import MemoryStorage, MemoryStorageConfig, Request
+from ratesim.storage.config import Fsync
 from traffic import Zipf
 
 __all__ = ["section"]
@@ -26,13 +33,14 @@ DECISIONS, KEYS = 200_000, 10_000
 MANY, FEW = 1_000_000, 1_000
 ROUNDS = 5
 THREADS = 4
+PERSISTED_KEYS, PERSISTED_TASKS, PERSISTED_SECONDS = 100_000, (1, 64), 0.8
 
 Work = Callable[[], object]
 
 
 def section() -> list[str]:
     """Return the lines of the report."""
-    return [*_rates(), "", *_threads(), "", *_bytes(), "", *_many_keys()]
+    return [*_rates(), "", *_threads(), "", *asyncio.run(_persistence()), "", *_bytes(), "", *_many_keys()]
 
 
 def _bests(works: Mapping[str, Work]) -> dict[str, float]:
@@ -109,6 +117,58 @@ def _threads() -> list[str]:
         f"  {f'{THREADS} threads, one storage':<34} {DECISIONS / best['threads']:>12,.0f}   "
         f"{best['lock'] / best['threads']:.2f} of one thread",
     ]
+
+
+async def _persistence() -> list[str]:
+    """Measure what `persist_to_disk` costs: memory without it and each fsync policy take turns."""
+    rng = np.random.default_rng(1)
+    users = [f"user:{key}" for key in Zipf(PERSISTED_KEYS, 1.0).draw(DECISIONS, rng).tolist()]
+    limit = Limit(1e7, 1e9, "token_bucket")  # admits every request, so every decision is a write
+    rates: dict[tuple[str, int], list[float]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        async with AsyncExitStack() as stack:
+            storages = {"": await stack.enter_async_context(MemoryStorage())}
+            for fsync in get_args(Fsync):
+                config = MemoryStorageConfig(persist_to_disk=f"{directory}/{fsync}", fsync=fsync)
+                storages[fsync] = await stack.enter_async_context(MemoryStorage(config))
+            for storage in storages.values():
+                for start in range(0, PERSISTED_KEYS, 1000):
+                    await storage.acquire_many([Request(f"user:{key}", limit) for key in range(start, start + 1000)])
+            for _ in range(ROUNDS):
+                for tasks in PERSISTED_TASKS:
+                    for name, storage in storages.items():
+                        rates.setdefault((name, tasks), []).append(await _rate(storage, limit, users, tasks))
+        size = os.stat(f"{directory}/never/entries.db").st_size / PERSISTED_KEYS
+    lines = [
+        f"MemoryStorage with persist_to_disk, token_bucket, {PERSISTED_KEYS:,} zipf keys; decisions/s, medians of {ROUNDS} rounds"
+    ]
+    for name in storages:
+        cells = [
+            f"{median(rates[name, tasks]):>9,.0f} with {tasks:>2} task{'s' if tasks > 1 else ' '}"
+            f" ({median(map(truediv, rates[name, tasks], rates['', tasks])):.2f})"
+            for tasks in PERSISTED_TASKS
+        ]
+        lines.append(f"  {f'fsync={name}' if name else 'in memory only':<16} {'   '.join(cells)}")
+    return [*lines, f"  {size:,.0f} bytes per key on disk"]
+
+
+async def _rate(storage: MemoryStorage, limit: Limit, users: Sequence[str], tasks: int) -> float:
+    """Measure decisions per second of so many tasks, each of which waits for its answer."""
+    decided = 0
+    start = time.perf_counter()
+    end = start + PERSISTED_SECONDS
+
+    async def ask(at: int) -> None:
+        nonlocal decided
+        while time.perf_counter() < end:
+            await storage.acquire(users[at % len(users)], limit)
+            decided += 1
+            at += 1
+            if tasks > 1 or decided % 10 == 0:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(ask(task * 997) for task in range(tasks)))
+    return decided / (time.perf_counter() - start)
 
 
 def _bytes() -> list[str]:

@@ -17,6 +17,7 @@ from ratesim.errors import CapacityError, ConfigurationError, SerializationError
 
 __all__ = [
     "Row",
+    "checksum",
     "create_database",
     "make_directory",
     "mark_owner",
@@ -67,11 +68,12 @@ class Row(NamedTuple):
         """The key of the entry in the table."""
         return (self.identifier, self.name) if self.name else self.identifier
 
-    def checksum(self) -> int:
-        """Return the CRC-32 of everything else in the row."""
-        identifier = self.identifier.encode()
-        numbers = _NUMBERS.pack(self.expires_at, self.written, len(identifier))
-        return crc32(self.state, crc32(self.name.encode(), crc32(identifier, crc32(numbers))))
+
+def checksum(identifier: str, name: str, state: bytes, expires_at: float, written: int) -> int:
+    """Return the CRC-32 of a row; UnicodeEncodeError for half of a surrogate pair."""
+    key = identifier.encode()
+    numbers = _NUMBERS.pack(expires_at, written, len(key))
+    return crc32(state, crc32(name.encode(), crc32(key, crc32(numbers))))
 
 
 def create_database(path: Path) -> None:
@@ -108,7 +110,7 @@ def read_rows(path: Path) -> list[Row]:
             file.unlink(missing_ok=True)
     for row in rows:
         try:
-            sound = row.checksum() == row.crc
+            sound = checksum(*row[:-1]) == row.crc
         except (AttributeError, TypeError, struct.error):  # a column of another type
             sound = False
         if not sound:
@@ -127,8 +129,7 @@ def release(path: Path, connection: sqlite3.Connection | None, lock: int, sound:
     try:
         if connection is not None:
             try:
-                if sound:
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if sound and connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
                     mark_owner(lock, "")
             finally:
                 connection.close()  # SQLite removes the log when all of it is in the database
@@ -167,12 +168,16 @@ def wal_of(path: Path) -> Path:
 
 
 def refuse_journal(directory: Path) -> None:
+    """Raise ConfigurationError for a directory that a former version's journal was written to."""
     for path in (*directory.glob("log-*"), *directory.glob("snapshot-*")):
-        if path.is_file() and path.read_bytes()[:7] in (b"rs-log\0", b"rs-snap"):
-            raise ConfigurationError(
-                f"{path}: belongs to the journal of a former version, which is not read any more; "
-                "remove it, or use another directory"
-            )
+        if path.is_file():
+            with path.open("rb") as file:
+                magic = file.read(7)
+            if magic in (b"rs-log\0", b"rs-snap"):
+                raise ConfigurationError(
+                    f"{path}: belongs to the journal of a former version, which is not read any more; "
+                    "remove it, or use another directory"
+                )
 
 
 def make_directory(directory: Path) -> None:

@@ -17,7 +17,7 @@ __all__ = ["ChangeLog", "EntryTable"]
 
 
 class ChangeLog(Protocol):
-    """Records every change of an entry, such as a journal on disk."""
+    """Records every change of an entry, such as a database on disk."""
 
     def wrote(self, key: Hashable) -> None:
         """Record that the entry of this key was written."""

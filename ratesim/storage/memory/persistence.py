@@ -21,6 +21,7 @@ from ratesim.state import encode
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.memory.database_files import (
     Row,
+    checksum,
     create_database,
     make_directory,
     mark_owner,
@@ -41,9 +42,7 @@ __all__ = ["COUNTER", "EntryDatabase"]
 
 COUNTER = ":counter"  # the name under which an identifier's counter lies; no limit can have it
 DATABASE = "entries.db"
-CHECKPOINT = (
-    4000  # pages of 1 KiB in the log after which SQLite brings it into the database: a pause of about 27 ms, measured
-)
+CHECKPOINT = 4000  # pages of 1 KiB in the log before SQLite copies them into the database: a pause of about 27 ms
 
 _UPSERT = """INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
 state = excluded.state, expires_at = excluded.expires_at, written = excluded.written, crc = excluded.crc"""
@@ -196,11 +195,11 @@ class EntryDatabase:
         identifier, name = _split(key)
         try:
             state = str(entry.count).encode() if isinstance(entry, Counter) else encode(entry.export())
-            row = Row(identifier, name, state, entry.expires_at, self._changes + 1, 0)
-            crc = row.checksum()
+            row = (identifier, name, state, entry.expires_at, self._changes + 1)
+            crc = checksum(*row)
         except UnicodeEncodeError as error:
             raise SerializationError(f"{identifier[:80]!r}: half of a surrogate pair cannot be kept on disk") from error
-        self._change(key, _UPSERT, (*row[:-1], crc))
+        self._change(key, _UPSERT, (*row, crc))
 
     def dropped(self, key: Hashable) -> None:
         """Record that the entry of this key is gone. Errors are those of `wrote`."""
