@@ -38,7 +38,7 @@ class AsyncioRuntime(Runtime):
         await asyncio.sleep(max(seconds, 0.0))
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
-        """Run a coroutine as a task of the loop, which is kept until it ends."""
+        """Run a coroutine as a task of the loop, referenced until it ends."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -92,13 +92,13 @@ class Lease:
         Cost per second that this node spends, as of `seen_at`.
     spent
         Cost since `seen_at`.
-    beyond
+    remaining
         Cost that L2 had left when it last answered.
-    fresh_at
+    reset_at
         When the limit will be reset, by L2's last answer.
     denied
         Cost that L2 has denied. It is not asked again before `denied_until`, and will not admit it before `retry_at`.
-    trip
+    round_trip
         Seconds that L2 took to answer.
     flight
         Done when the borrowing that is under way is over.
@@ -107,23 +107,23 @@ class Lease:
     """
 
     __slots__ = (
-        "beyond",
         "borrowed_at",
         "denied",
         "denied_until",
         "ends",
         "first_at",
         "flight",
-        "fresh_at",
         "identifier",
         "key",
         "left",
         "limit",
         "rate",
+        "remaining",
+        "reset_at",
         "retry_at",
+        "round_trip",
         "seen_at",
         "spent",
-        "trip",
         "watched",
     )
 
@@ -131,11 +131,11 @@ class Lease:
         self.identifier = identifier
         self.key = key
         self.limit = limit
-        self.left = self.beyond = 0.0
+        self.left = self.remaining = 0.0
         self.ends = self.first_at = self.borrowed_at = self.denied_until = self.retry_at = -math.inf
         self.denied = math.inf
-        self.rate = self.spent = self.trip = 0.0
-        self.seen_at = self.fresh_at = now
+        self.rate = self.spent = self.round_trip = 0.0
+        self.seen_at = self.reset_at = now
         self.flight: Future[None] | None = None
         self.watched = False
 
@@ -150,7 +150,7 @@ class Lease:
             weight = math.exp(-since / seconds)
             self.rate = weight * self.rate + (1.0 - weight) * self.spent / since
             self.spent, self.seen_at = 0.0, now
-        return math.floor(min(self.rate * seconds, max(self.beyond, 0.0) / (2 * nodes)))
+        return math.floor(min(self.rate * seconds, max(self.remaining, 0.0) / (2 * nodes)))
 
     def can_spend(self, cost: float, time: float) -> bool:
         """Return whether the lease covers this cost at that time."""

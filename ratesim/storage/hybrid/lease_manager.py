@@ -32,7 +32,7 @@ class LeaseManager:
     """The leases of a node.
 
     Two background tasks are supervised: "lease renewal", which borrows the next slice early, and "lease return", which
-    gives back what was not spent in time.
+    gives back the quota that was not spent in time.
 
     Parameters
     ----------
@@ -82,11 +82,11 @@ class LeaseManager:
             lease.left -= cost
             lease.spent += cost
             self._counters.spent += cost
-            if lease.left < 2.0 * lease.rate * lease.trip and lease.flight is None and time >= lease.denied_until:
+            if lease.left < 2.0 * lease.rate * lease.round_trip and lease.flight is None and time >= lease.denied_until:
                 self._supervisor.start(RENEWAL, self._renew, lease)
-            return self._numbered(Decision(True, lease.left + lease.beyond, 0.0, max(lease.fresh_at - time, 0.0), limit))
+            return self._numbered(Decision(True, lease.left + lease.remaining, 0.0, max(lease.reset_at - time, 0.0), limit))
         if now < lease.denied_until and cost >= lease.denied:
-            fresh = max(lease.fresh_at - now, 0.0)
+            fresh = max(lease.reset_at - now, 0.0)
             return self._numbered(Decision(False, lease.left, lease.retry_at - now, fresh, limit))
         return None
 
@@ -106,7 +106,7 @@ class LeaseManager:
             The limit or the cost is invalid.
         """
         cost = check_cost(cost)
-        lease_terms(limit, self._config.lease_ttl)  # InvalidLimitError before anything is kept
+        lease_terms(limit, self._config.lease_ttl)  # raises InvalidLimitError before a lease is stored
         lease = self._lease(identifier, limit)
         if lease.flight is not None and not lease.can_spend(cost, now):
             await lease.flight  # it may bring enough
@@ -121,7 +121,7 @@ class LeaseManager:
                 self._make_room()
             lease = self._leases[key] = Lease(identifier, key, limit, self._runtime.time())
         elif lease.limit is not limit:
-            if lease.limit != limit:  # other numbers: what was borrowed under the old ones is not spent under the new
+            if lease.limit != limit:  # other numbers: quota of the old limit is not spent under the new one
                 self._forfeit(lease)
                 lease.denied_until, lease.denied = -math.inf, math.inf
             lease.limit = limit
@@ -167,7 +167,7 @@ class LeaseManager:
             more = 0.0
             decision = await self._l2.acquire(lease.identifier, leased, cost, now)
         end = self._runtime.time()
-        lease.trip, lease.beyond, lease.fresh_at = end - begin, decision.remaining, end + decision.reset_after
+        lease.round_trip, lease.remaining, lease.reset_at = end - begin, decision.remaining, end + decision.reset_after
         lease.on_grant(decision.allowed, cost, now, decision.retry_after, self._config.lease_ttl)
         return decision, more
 
@@ -205,7 +205,7 @@ class LeaseManager:
             self._counters.failed_flushes += 1  # a request that needs the quota asks again, and gets the error
             raise
         else:
-            lease.trip, lease.beyond = self._runtime.time() - now, decision.remaining
+            lease.round_trip, lease.remaining = self._runtime.time() - now, decision.remaining
             if decision.allowed:
                 self._keep(lease, more, now)
         finally:
@@ -254,7 +254,7 @@ class LeaseManager:
         Raises
         ------
         StorageError
-            L2 does not answer. What was to be given back is forfeited then.
+            L2 does not answer. The rest of the leases is forfeited then.
         """
         charges, total, now = [], 0.0, self._runtime.time()
         for lease in leases:

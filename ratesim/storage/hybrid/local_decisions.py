@@ -100,7 +100,7 @@ class LocalDecider:
             records = [self._views.record(identifier, limit) for limit in limits]
             fresh = True
             for record in records:
-                fresh = await self._views.ready(record, seen.get(record.limit.name)) and fresh
+                fresh = await self._views.ensure_fresh(record, seen.get(record.limit.name)) and fresh
             if all(self._views.records.get(record.key) is record for record in records):
                 return records, fresh
             # Another request made L1 evict one of them meanwhile.

@@ -79,7 +79,7 @@ class ViewCache:
         if record is None:
             if len(self.records) >= 2 * self._config.max_entries:
                 self._forget_clean()
-            decide = self._l1.decider(limit)  # InvalidLimitError before anything is kept
+            decide = self._l1.decider(limit)  # raises InvalidLimitError before a record is stored
             self._epoch += 1
             record = self.records[key] = ReplicaState(identifier, key, self._epoch)
             record.bind(limit, decide)
@@ -119,12 +119,12 @@ class ViewCache:
         if _idle(record):
             del self.records[key]
         else:
-            record.read_at = record.young_until = -math.inf
+            record.read_at = record.fresh_until = -math.inf
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    async def ready(self, record: ReplicaState, seen: SeenVersion | None = None) -> bool:
-        """Make a view fit to decide on: young enough, and no older than a session has seen; reads L2 if it must.
+    async def ensure_fresh(self, record: ReplicaState, seen: SeenVersion | None = None) -> bool:
+        """Make a view fit to decide on: fresh, and no older than a session has seen; reads L2 if it must.
 
         Returns
         -------
@@ -132,18 +132,20 @@ class ViewCache:
             False where the view is not fit and L2 does not answer.
         """
         now = self._runtime.time()
-        if now >= record.young_until:
+        if now >= record.fresh_until:
             if self._config.read == "refresh_ahead" and now - record.read_at < self._config.l1_ttl:
                 self._refresh(record, now)
-            elif not await self.patient_read(record):
+            elif not await self.read_with_timeout(record):
                 return False
         if seen is None or seen.version <= record.version:
             return True
         # A read that is under way may have left L2 before that version was there; one that starts now has not. If its
         # answer is older still, L2 itself has gone back.
-        return await self.patient_read(record) and (seen.version <= record.version or await self.patient_read(record))
+        return await self.read_with_timeout(record) and (
+            seen.version <= record.version or await self.read_with_timeout(record)
+        )
 
-    async def patient_read(self, record: ReplicaState) -> bool:
+    async def read_with_timeout(self, record: ReplicaState) -> bool:
         """`read`, but give up after `max_wait` seconds."""
         try:
             return await self._runtime.timeout(self.read(record), self._config.max_wait)
@@ -182,7 +184,7 @@ class ViewCache:
 
     def _refresh(self, record: ReplicaState, now: float) -> None:
         # Until the answer is there, or is overdue, requests go on with the view that there is.
-        record.young_until = min(record.read_at + self._config.l1_ttl, now + self._config.max_wait)
+        record.fresh_until = min(record.read_at + self._config.l1_ttl, now + self._config.max_wait)
         if record.flight is None:
             self._counters.refreshes += 1
             self._supervisor.start(REFRESH, self._fetch_in_background, record)
@@ -204,7 +206,7 @@ class ViewCache:
             L2's answer; None where it has no state.
         """
         record.read_at = now = self._runtime.time()
-        record.young_until = now + self._fresh_for
+        record.fresh_until = now + self._fresh_for
         unsettled = record.unsettled()
         algorithm, p, _, _ = bind(record.limit)
         rule = algorithm.rule
@@ -232,7 +234,7 @@ class ViewCache:
 
     def invalidate(self, record: ReplicaState) -> None:
         """Drop the view: the next decision reads L2."""
-        record.read_at = record.young_until = -math.inf
+        record.read_at = record.fresh_until = -math.inf
         self._l1.remove_entry(record.key)
 
 

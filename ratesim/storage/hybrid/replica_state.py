@@ -1,4 +1,4 @@
-"""`ReplicaState`: what a node knows of one limit of one identifier, beside the view of it in L1."""
+"""`ReplicaState`: the unsent consumption and the last seen version of one limit of one identifier at a node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Delta = tuple[float, float, int]  # time, cost, requests
 Version = tuple[float, int]  # of a state of L2: its creation time, and the requests it has taken in since
 
 NOTHING_SEEN: Version = (0.0, 0)
-ROUNDING = 1e-15  # of a time, relative: four times what a float near it can be off
+ROUNDING = 1e-15  # of a time, relative: four times the rounding of a float near it
 
 
 class ReplicaState:
@@ -49,7 +49,7 @@ class ReplicaState:
         Whether a flush was due during a read.
     read_at
         When L2 last answered, seconds since the epoch.
-    young_until
+    fresh_until
         Until when the view may be decided on without a look at its age.
     version, marks
         Version and watermarks of the state that L2 had then.
@@ -67,6 +67,7 @@ class ReplicaState:
         "epoch",
         "finished",
         "flight",
+        "fresh_until",
         "identifier",
         "key",
         "limit",
@@ -82,7 +83,6 @@ class ReplicaState:
         "time_resolution",
         "until",
         "version",
-        "young_until",
     )
 
     time_resolution: float
@@ -104,7 +104,7 @@ class ReplicaState:
         self.started = self.finished = 0
         self.flight: Future[None] | None = None
         self.overdue = self.dirty = False
-        self.read_at = self.young_until = -math.inf
+        self.read_at = self.fresh_until = -math.inf
         self.version = NOTHING_SEEN
         self.marks: dict[str, Watermark] = {}
         self.credit, self.credit_at = 0.0, -math.inf

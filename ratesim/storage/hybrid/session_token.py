@@ -56,7 +56,7 @@ class SeenVersion(msgspec.Struct, frozen=True, array_like=True):
     own: tuple[OwnConsumption, ...] = ()
 
     def after_decision(self, record: ReplicaState, node: str, cost: float, now: float, fresh: bool) -> SeenVersion:
-        """Return what the session has seen after a decision on a view.
+        """Return the version and own consumption that the session has seen after a decision on a view.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ def missing_consumption(seen: SeenVersion, record: ReplicaState, node: str, now:
     Parameters
     ----------
     seen
-        What the session has seen of the limit.
+        The version that the session has seen of the limit, with its own consumption.
     record
         The record with the view.
     node

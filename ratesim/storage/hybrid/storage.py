@@ -35,7 +35,7 @@ class HybridStorage(RateLimitStorage):
     """A node's memory (L1) before a storage that the nodes share (L2).
 
     Three policies of the configuration are independent: `consistency` (where a request is decided), `read` (where L1's view
-    comes from) and `write` (how admitted cost reaches L2). docs/hybrid.md states what each guarantees.
+    comes from) and `write` (how admitted cost reaches L2). docs/hybrid.md states the guarantee of each.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class HybridStorage(RateLimitStorage):
         name = limit.name
         record = self._records.get((identifier, name) if name else identifier)
         time = self._time()
-        if record is None or time >= record.young_until or record.limit is not limit:
+        if record is None or time >= record.fresh_until or record.limit is not limit:
             return None
         if cost != 1.0:
             cost = check_cost(cost)
@@ -213,7 +213,7 @@ class HybridStorage(RateLimitStorage):
         return self._fallback.decision(allowed, limits[0])
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
-        """Answer what `acquire` would, on the view or in L2 as the consistency policy says."""
+        """Answer as `acquire` would and change nothing, on the view or in L2 as the consistency policy says."""
         now = self.runtime.time() if now is None else now
         limits = as_limits(limit)
         if self.config.consistency == "strong":
@@ -244,8 +244,8 @@ class HybridStorage(RateLimitStorage):
         record = self._views.find(identifier, name)
         if record is None or self.config.consistency not in ("eventual", "session"):
             return await self.l2.get_state(identifier, name)
-        if not await self._views.ready(record):
-            raise StorageConnectionError("L2 is away, and the view of it is too old", sent=False)
+        if not await self._views.ensure_fresh(record):
+            raise StorageConnectionError("L2 is away, and the view of its state is too old", sent=False)
         return await self.l1.get_state(identifier, name)
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
@@ -327,7 +327,7 @@ class HybridStorage(RateLimitStorage):
         return await self._write_behind.flush_all()
 
     def kill(self) -> None:
-        """Stop at once, as a crash of the process would; `sync_stats().dropped_cost` counts what was not flushed."""
+        """Stop at once, as a crash of the process would; `sync_stats().dropped_cost` counts the unflushed consumption."""
         self._closed = True
         self._write_behind.kill()
         self._leases.kill()

@@ -15,7 +15,7 @@ __all__ = ["decide_with_extra"]
 
 
 class _Copy(NamedTuple):
-    """What a copy of a view, charged with the extra consumption, says of a request."""
+    """The evaluation of a request on a copy of a view that is charged with the extra consumption."""
 
     record: ReplicaState
     left: float  # cost that is available

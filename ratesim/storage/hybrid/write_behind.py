@@ -1,7 +1,7 @@
 """`WriteBehindQueue`: how consumption that was admitted at this node reaches L2, under every write policy.
 
-Consumption travels, not state, unless `sync` is `state`, which shows the loss that this causes. A flush states what
-(node, epoch) had consumed before it. A flush that is repeated, overtaken or sent again therefore counts once
+Consumption travels, not state, unless `sync` is `state`, which shows the loss that this causes. A flush states the
+consumption of (node, epoch) before it. A flush that is repeated, overtaken or sent again therefore counts once
 (`undelivered_part` in deduplicate.py).
 """
 
@@ -126,7 +126,7 @@ class WriteBehindQueue:
             self._discard(record)
 
     def _discard(self, record: ReplicaState) -> tuple[float, int]:
-        """Discard what is unsent; returns its cost and requests."""
+        """Discard the unsent consumption; returns its cost and requests."""
         cost, requests = record.drop()
         self._mark_clean(record)
         self._leave(requests)
@@ -244,7 +244,7 @@ class WriteBehindQueue:
     # -- sending ------------------------------------------------------------------------------------------------------
 
     async def flush(self, records: Iterable[ReplicaState]) -> bool:
-        """Send what is unsent of these records, `flush_batch` of them at a time.
+        """Send the unsent consumption of these records, `flush_batch` of them at a time.
 
         After one failure the rest stays unsent, so that a server that comes back does not get all of it at once.
 
@@ -307,7 +307,7 @@ class WriteBehindQueue:
             self._settled(record, state)
 
     async def _send_states(self, batch: Sequence[ReplicaState]) -> None:
-        """Overwrite L2's states with L1's, and with them what other nodes have written since they were read."""
+        """Overwrite L2's states with L1's; consumption that other nodes wrote since they were read is lost."""
         for record in batch:
             state = await self._l1.get_state(record.identifier, record.limit.name)
             if state is not None:
@@ -343,7 +343,7 @@ class WriteBehindQueue:
             self._worker.cancel()
 
     def kill(self) -> None:
-        """Stop at once and count all that is unflushed as dropped; what is on its way may still arrive."""
+        """Stop at once and count unflushed consumption as dropped, although a flush under way may still arrive."""
         self.stop()
         self._count_dropped(*self.unflushed())
         for record in list(self.dirty):

@@ -23,7 +23,7 @@ __all__ = ["Client"]
 
 logger = logging.getLogger(__name__)
 
-# Of 1, 2, 3, 5 and 10, the best at all loads in simulation: 1 is a tenth faster at 60 % of what the client can carry, and
+# Of 1, 2, 3, 5 and 10, the best at all loads in simulation: 1 is a tenth faster at 60 % of the client's capacity, and
 # needs four times as long at 85 %; live, the batches of 1 are seen as well (128, 70, 1, 1, 1, 1, 1, 1, 1, 1, 128, ...).
 SHARES = 3
 

@@ -20,7 +20,7 @@ LIMIT = Limit(9, 20.0, "sliding_window")
 
 
 @cache
-def behaviour(consistency: str, write: str, read: str) -> tuple[object, ...]:
+def behavior(consistency: str, write: str, read: str) -> tuple[object, ...]:
     """What two nodes answer to the same requests, when, and what they ask of L2: all that anybody can see of a policy."""
     world = World(
         nodes=2, consistency=consistency, write=write, read=read, refresh_after=3.0, l1_ttl=12.0, sync_interval=0.7
@@ -52,7 +52,7 @@ def test_the_table_says_which_of_the_36_coincide() -> None:
     for write, read in product(WRITES, READS):
         cells = []
         for consistency in ("strong", "eventual", "session"):
-            found = behaviour(consistency, write, read)
+            found = behavior(consistency, write, read)
             cells.append(letters.setdefault(found, chr(ord("A") + len(letters))))
         rows.append(f"| {write} | {read} | {' | '.join(cells)} |")
     table = "\n".join(rows)
@@ -62,7 +62,7 @@ def test_the_table_says_which_of_the_36_coincide() -> None:
 
 def test_a_lease_and_a_strong_node_have_nothing_to_write_or_read() -> None:
     for consistency in ("strong", "lease"):
-        assert len({behaviour(consistency, write, read) for write, read in product(WRITES, READS)}) == 1
+        assert len({behavior(consistency, write, read) for write, read in product(WRITES, READS)}) == 1
 
 
 def test_every_policy_has_its_sentence() -> None:
