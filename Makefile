@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# A process for each core, four at most: each starts servers of its own. The tests of a file stay together.
-PYTEST = $(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A process for each core, four at most: each starts servers of its own. The tests of a file stay together. What was compiled is
+# kept for the next process, of which the tests start hundreds.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help report picture quick test nightly lab bench calibrate lint docs format clean

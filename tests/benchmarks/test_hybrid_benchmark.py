@@ -12,6 +12,7 @@ def test_l2_is_asked_as_often_as_an_interval_has_a_request(m: float) -> None:
     assert operations_per_request(m) == pytest.approx(expected_flushes(m), rel=0.03)
 
 
+@pytest.mark.nightly
 def test_an_eventual_decision_keeps_half_the_speed_of_memory() -> None:
     """A ratio within one run, the best of three: other work on the machine meets both."""
     assert (

@@ -97,12 +97,13 @@ def test_static_no_bar_is_shown(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.notebooks
 def test_an_executed_notebook_has_the_picture_and_no_widgets(tmp_path):
     made = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "p"}})
     code = [
-        "from ratesim.pages.html import HTML\nfrom ratesim.pages.interactive import Knob, knobs",
-        "knobs(lambda nodes: HTML(f'<p>{nodes} nodes</p>'), nodes=Knob('nodes', (1, 2), 2))",
-        "from ratesim.progress import shown\nwith shown(True) as tell:\n    tell(1, 2, 'half')",
+        "from ratesim.pages.html import HTML\nfrom ratesim.pages.interactive import Choice, interactive",
+        "interactive(lambda nodes: HTML(f'<p>{nodes} nodes</p>'), nodes=Choice('nodes', (1, 2), 2))",
+        "from ratesim.progress import progress_bar\nwith progress_bar(True) as tell:\n    tell(1, 2, 'half')",
     ]
     made.cells = [*map(nbformat.v4.new_code_cell, code)]
     nbformat.write(made, tmp_path / "in.ipynb")
