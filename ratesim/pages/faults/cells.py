@@ -67,7 +67,7 @@ def answer(found: FaultComparison) -> HTML:
         worst = max(late, key=lambda each: each.late)
         more.append(
             f"A fault is not over when it is over: {worst.late} requests to {worst.name} failed afterwards, until its "
-            "clients tried again (breaker_reset, 1 s, of docs/what-can-happen.md)."
+            "clients tried again (breaker_reset, 1 s, of docs/faults.md)."
         )
     alone = next((each for each in found.candidates if each.name == "memory"), None)
     if alone is not None and alone.over[0]:
