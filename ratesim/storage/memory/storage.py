@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 
 from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
+from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Runtime, Supervisor, Task
 from ratesim.state import RateLimitState, decode
@@ -344,6 +345,8 @@ class MemoryStorage(RateLimitStorage):
     async def _sync(self) -> None:
         database = self._database
         assert database is not None
+        if database.refusal:
+            raise StorageError(f"the database {database.refusal}")
         if self.runtime.realtime:
             await asyncio.to_thread(database.sync)
         else:

@@ -280,3 +280,46 @@ async def test_a_storage_that_is_closed_decides_on_in_memory(tmp_path: Path, clo
         assert counts(kept) == {"user": 1}
         with pytest.raises(StorageError, match="in use by process"):
             await storage(tmp_path, clock).open()
+
+
+# -- the sync in the background ---------------------------------------------------------------------------------------
+
+
+async def test_a_sync_that_failed_is_shown_and_the_next_is_made(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storage(tmp_path, clock, fsync_interval=0.01) as kept:
+        with monkeypatch.context() as patch:
+            patch.setattr(kept._database, "sync", refuse)
+            while (await kept.get_stats()).background_failures < 2:
+                await kept.runtime.sleep(0.005)
+            health = await kept.health_check()
+            assert not health.healthy
+            assert "sync failed" in health.detail
+            assert "No space left" in health.detail
+        while not (await kept.health_check()).healthy:
+            await kept.runtime.sleep(0.005)
+
+
+async def test_a_disk_that_failed_a_sync_stays_shown_until_the_storage_is_opened_again(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with storage(tmp_path, clock, fsync_interval=0.01) as kept:
+        await kept.acquire("user", LIMIT)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", refuse)
+            while (await kept.get_stats()).background_failures < 1:
+                await kept.runtime.sleep(0.005)
+        while (await kept.get_stats()).background_failures < 4:
+            await kept.runtime.sleep(0.005)
+        health = await kept.health_check()
+        assert not health.healthy
+        assert "opened again" in health.detail
+        assert len(caplog.records) <= 2, "one a minute for each class of error"
+    async with kept:
+        await kept.acquire("user", LIMIT)
+        assert not (await kept.health_check()).detail.startswith("the database")
+
+
+def refuse(*_: object) -> None:
+    raise OSError(28, "No space left on device")
