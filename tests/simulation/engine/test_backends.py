@@ -317,7 +317,7 @@ from importlib import resources
 from pathlib import Path
 from ratesim import Scenario, run
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.scenario.candidates import catalogue
+from ratesim.simulation.scenario.candidates import default_candidates
 
 def digests():
     shipped = Profile.load(Path(str(resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json")))
@@ -326,7 +326,7 @@ def digests():
         "faults": [{"kind": "lossy", "start": 0.5, "duration": 0.5}],
     })
     found = {}
-    for candidate in catalogue(asked):
+    for candidate in default_candidates(asked):
         for fidelity in ("model", "fake") if candidate.name in ("redis", "hybrid eventual 100 ms") else ("model",):
             result = run(asked, candidate, fidelity=fidelity, profile=shipped)
             columns = (result.allowed, result.failed, result.sequence, result.latency, result.node)
