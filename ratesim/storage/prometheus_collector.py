@@ -38,14 +38,14 @@ COUNTERS = {
         "kind",
     ),
     "flushes": ("Batches of consumption that a hybrid sent to its shared store", "result"),
-    "lost_cost": ("Admitted cost that the shared store will never know of", ""),
-    "without_l2": ("Decisions that a hybrid took while its shared store was away", ""),
+    "dropped_cost": ("Admitted cost that the shared store will never know of", ""),
+    "fallback_decisions": ("Decisions that a hybrid took while its shared store was away", ""),
 }
 GAUGES = {
     "entries": ("Entries in memory", "cache_level"),
     "bytes": ("Bytes of these entries, where memory_limit has them counted", "cache_level"),
     "breaker_open": ("Clients whose circuit breaker is not closed", ""),
-    "on_lease": ("Cost that is borrowed from the shared store and not yet spent or given back", ""),
+    "leased_outstanding": ("Cost that is borrowed from the shared store and not yet spent or given back", ""),
 }
 HIT_RATE = "Share of the decisions that found their state in memory, since the start"
 
@@ -110,10 +110,10 @@ def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series
         yield from _memory(storage_type, storage.l1, counters.reads)
         yield ("flushes", storage_type, "arrived"), counters.flushes
         yield ("flushes", storage_type, "failed"), counters.failed_flushes
-        yield ("lost_cost", storage_type, ""), counters.dropped_cost
-        yield ("without_l2", storage_type, ""), counters.fallback_decisions
+        yield ("dropped_cost", storage_type, ""), counters.dropped_cost
+        yield ("fallback_decisions", storage_type, ""), counters.fallback_decisions
         out = counters.borrowed - counters.spent - counters.returned - counters.forfeited
-        yield ("on_lease", storage_type, ""), max(out, 0.0)
+        yield ("leased_outstanding", storage_type, ""), max(out, 0.0)
         if isinstance(storage.l2, RemoteStorage):
             yield from _client(storage_type, storage.l2.client)
     elif isinstance(storage, RemoteStorage):

@@ -230,7 +230,7 @@ async def test_a_hybrid_without_its_store_tells_that_it_decided_alone(registry):
     away = RedisStorage(RedisStorageConfig(url="redis://127.0.0.1:1", retries=0))
     storage = InstrumentedStorage(HybridStorage(away, HybridStorageConfig(consistency="strong")), registry)
     assert (await storage.acquire("user", LIMIT)).allowed  # fail_open
-    assert told(registry, "without_l2_total", storage_type="hybrid") == 1
+    assert told(registry, "fallback_decisions_total", storage_type="hybrid") == 1
     assert told(registry, "errors_total", operation="acquire", storage_type="hybrid", kind="StorageConnectionError") is None
     assert told(registry, "client_errors_total", storage_type="hybrid", kind="StorageConnectionError") == 1
 

@@ -179,7 +179,7 @@ def _between(of: str, hybrid: HybridStorageConfig, p99: float | None) -> list[Al
     found = [
         Alert(
             "RateLimitStorageAlone",
-            f"{_rate('without_l2_total', of)} > 0",
+            f"{_rate('fallback_decisions_total', of)} > 0",
             "1m",
             "page",
             "Decisions are taken without the shared store",
@@ -208,7 +208,7 @@ def _between(of: str, hybrid: HybridStorageConfig, p99: float | None) -> list[Al
             found.append(
                 Alert(
                     "RateLimitStorageLosesConsumption",
-                    f"sum(increase(rate_limit_storage_lost_cost_total{{{of}}}[10m])) > 0",
+                    f"sum(increase(rate_limit_storage_dropped_cost_total{{{of}}}[10m])) > 0",
                     "1m",
                     "ticket",
                     "Admitted requests are never told to the shared store",
