@@ -107,7 +107,7 @@ def _effective_window(decision: Decision) -> float:
     """Give the seconds for which `remaining` has to last; finite."""
     if not decision.allowed and decision.retry_after < math.inf:
         return decision.retry_after
-    # Some rules remember for long (adaptive: 16 periods) what does not keep a client waiting: a window is enough.
+    # Some rules remember for longer (adaptive: 16 periods) than a client has to wait: a window is enough.
     return min(decision.reset_after, _quota(decision.limit)[1])
 
 

@@ -252,6 +252,6 @@ class _Asking:
                 await self.runtime.sleep(wait)
 
 
-def _positive(who: str, name: str, value: float) -> None:
+def _positive(owner: str, name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{who}: {name} must be a positive finite number, got {value:g}")
+        raise ValueError(f"{owner}: {name} must be a positive finite number, got {value:g}")

@@ -22,7 +22,7 @@ __all__ = ["Expression", "ExpressionError"]
 
 Column = NDArray[np.float64]
 
-MAX_CHARACTERS = 200  # bounds the depth of what is parsed and evaluated, too
+MAX_CHARACTERS = 200  # bounds the depth of parsing and evaluation, too
 ALLOWED = re.compile(r"[\w.+\-*/() \t]+")
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -67,7 +67,7 @@ class Expression:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # "1and 2" is only warned about
                 root = ast.parse(text.strip(), mode="eval").body
-        # MemoryError is what CPython's parser says of nesting that is too deep for it.
+        # CPython's parser raises MemoryError for nesting that is too deep for it.
         except (SyntaxError, Warning, ValueError, MemoryError, RecursionError) as error:
             raise ExpressionError(f"{text!r} is not an expression; {REMEDY}") from error
         names: dict[str, None] = {}

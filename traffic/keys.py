@@ -145,9 +145,9 @@ class Churning:
         return _names(len(self.of.names()) * (math.ceil(self.replaced) + 1))
 
 
-def _check_population(who: str, n: int) -> None:
+def _check_population(owner: str, n: int) -> None:
     if n < 1:
-        raise ValueError(f"{who}: n must be a whole number of keys >= 1, got {n}")
+        raise ValueError(f"{owner}: n must be a whole number of keys >= 1, got {n}")
 
 
 def _names(n: int) -> tuple[str, ...]:

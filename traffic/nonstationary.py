@@ -104,7 +104,7 @@ def _thinned(
     return times[rng.random(len(times)) < share(times)]
 
 
-def _positive(who: str, **values: float) -> None:
+def _positive(owner: str, **values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{who}: {name} must be a positive finite number, got {value:g}")
+            raise ValueError(f"{owner}: {name} must be a positive finite number, got {value:g}")

@@ -95,9 +95,9 @@ def _within(trace: Columns, shifts: NDArray[np.float64], until: float) -> tuple[
     first, last = np.zeros((len(shifts), 2), np.int64), np.zeros((len(shifts), 2), np.int64)
     if until >= duration / 2.0:
         last[:, 0] = n
-    else:  # what a shift moves on by less than that, and what it wraps around the end
+    else:  # rows that a shift moves by less than that, and rows that it wraps around the end
         offset = trace.time - trace.time[0]
-        more = 1e-9 * duration  # what rounding may do is far less
+        more = 1e-9 * duration  # rounding errors are far smaller
         last[:, 0] = np.searchsorted(offset, until - shifts + more, side="right")
         first[1:, 1] = np.searchsorted(offset, duration - shifts[1:] - more)
         last[1:, 1] = np.searchsorted(offset, duration - shifts[1:] + until + more, side="right")

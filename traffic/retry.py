@@ -112,6 +112,6 @@ class RespectRetryAfter:
         return max(0.0, retry_after) + self.spread * uniform
 
 
-def _check_attempts(who: str, max_attempts: int) -> None:
+def _check_attempts(owner: str, max_attempts: int) -> None:
     if max_attempts < 1:
-        raise ValueError(f"{who}: max_attempts must be a whole number >= 1 (the first included), got {max_attempts}")
+        raise ValueError(f"{owner}: max_attempts must be a whole number >= 1 (the first included), got {max_attempts}")

@@ -35,7 +35,7 @@ COLUMNS = {
     "session": pa.int64(),
     "endpoint": pa.string(),
 }
-# Where a log says what was answered; files that were written before there was such a column have none, too.
+# Optional: logs without status codes do not have it, nor do files of earlier versions.
 OPTIONAL = {"status": pa.uint16()}
 # Footers above 100 MB, the reader's default bound, are reached with some five million keys.
 FOOTER_BYTES = 2**31 - 1

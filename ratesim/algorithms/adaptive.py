@@ -160,7 +160,7 @@ def observe(s: State, p: Params, score: float, now: float) -> None:
     """Take a score into the exponentially weighted mean."""
     s[USED_AT] = max(s[USED_AT], now)
     gap = score - s[SCORE]
-    if gap <= -NOTHING or gap >= NOTHING:  # what is less would underflow in the end, which PostgreSQL refuses
+    if gap <= -NOTHING or gap >= NOTHING:  # a smaller gap would underflow in the end, which PostgreSQL refuses
         s[SCORE] = s[SCORE] + p[WEIGHT] * gap
     s[OBSERVATIONS] = s[OBSERVATIONS] + 1.0
 

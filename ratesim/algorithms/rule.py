@@ -42,7 +42,7 @@ class Rule(Protocol):
         Whether a limit may have a burst of its own.
     """
 
-    FIELDS: tuple[str, ...]  # what each float of the state is; a last name that ends in "[]" stands for all the rest
+    FIELDS: tuple[str, ...]  # a name for each float of the state; a last name that ends in "[]" stands for all the rest
     OPTIONS: dict[str, float | None]  # the limit options it takes beyond rate, period and burst; None: depends on the rate
     BURST: bool  # whether it takes `burst`
 

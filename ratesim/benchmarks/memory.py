@@ -140,7 +140,8 @@ async def _persistence() -> list[str]:
                         rates.setdefault((name, tasks), []).append(await _rate(storage, limit, users, tasks))
         size = os.stat(f"{directory}/never/entries.db").st_size / PERSISTED_KEYS
     lines = [
-        f"MemoryStorage with persist_to_disk, token_bucket, {PERSISTED_KEYS:,} zipf keys; decisions/s, medians of {ROUNDS} rounds"
+        f"MemoryStorage with persist_to_disk, token_bucket, {PERSISTED_KEYS:,} zipf keys; "
+        f"decisions/s, medians of {ROUNDS} rounds"
     ]
     for name in storages:
         cells = [

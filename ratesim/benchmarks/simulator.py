@@ -89,7 +89,7 @@ def _speed() -> list[str]:
         asked, wanted = played[rate]
         events[name] = run(asked, candidate, profile=profile, trace=wanted).events / len(wanted)
 
-    run(scenario, CANDIDATES[0], profile=profile, trace=trace.head(1000))  # what is compiled is there then
+    run(scenario, CANDIDATES[0], profile=profile, trace=trace.head(1000))  # compiles everything before the measurement
     for _ in range(ROUNDS):
         took("hops", lambda: _bare_hops(requests))
         took("event", lambda: _bare_events(requests))

@@ -26,7 +26,7 @@ SOCKET_PATH_BYTES = 103  # the longest path of a unix socket on macOS; Linux tak
 INITDB_OPTIONS = ["--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
 INITDB_OPTIONS += ["--no-sync", "--no-instructions"]  # a power cut ends the laboratory as well
 
-# All else is PostgreSQL's default, fsync and synchronous_commit above all: a commit costs what it costs.
+# All else is PostgreSQL's default, fsync and synchronous_commit above all: a commit has its real cost.
 POSTGRES_SETTINGS = {
     "listen_addresses": "",  # the socket in its directory of mode 0700 is the only way in, so `trust` will do
     "max_connections": "100",  # this and the next are defaults that initdb would lower on a small machine

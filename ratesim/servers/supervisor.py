@@ -30,7 +30,7 @@ START_SECONDS = 60.0  # how long a server may take to answer: much longer than i
 POLL_SECONDS = 0.01
 LOG_LINES = 15
 STOP_SECONDS = 10.0  # how long a server may take to stop before it is killed
-REMOVE_SECONDS = 10.0  # how long what a killed server left running may still write into the directory
+REMOVE_SECONDS = 10.0  # how long processes that a killed server left may still write into the directory
 ENVIRONMENT = {
     "PATH": os.defpath,
     "LC_ALL": "C",

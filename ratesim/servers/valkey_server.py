@@ -126,7 +126,7 @@ def _version_at(port: int, pid: int) -> str | None:
     import redis
 
     try:
-        with redis_client(f"redis://127.0.0.1:{port}/0", 0.5) as client:  # who has the port may be mute
+        with redis_client(f"redis://127.0.0.1:{port}/0", 0.5) as client:  # another program on the port may be mute
             about = server_info(client)
     except redis.RedisError:
         return None

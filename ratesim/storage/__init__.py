@@ -38,13 +38,13 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "RedisStorageConfig",
     "PostgresStorageConfig",
     "HybridStorageConfig",
-    # what travels
+    # values in calls and answers
     "Charge",
     "Request",
     "StorageHealth",
     "StorageStats",
     "SyncStats",
-    # what can go wrong
+    # errors
     "StorageError",
     "StorageConnectionError",
     "StorageTimeoutError",

@@ -34,8 +34,8 @@ from ratesim.storage.remote.storage import RemoteStorage
 
 __all__ = ["PostgresDriver", "PostgresStorage"]
 
-LOCK = int.from_bytes(b"ratesim", "big")  # the advisory lock under which nodes create what is missing, one at a time
-UPKEEP_SECONDS = 60.0  # what creating, cleaning up and counting may take; command_timeout is for decisions
+LOCK = int.from_bytes(b"ratesim", "big")  # the advisory lock under which nodes create missing objects, one at a time
+UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
 MOST_BYTES = 2500  # of an identifier: a key of PostgreSQL's B-tree holds 2704 with everything that belongs to it
 # A pool gives up shortly before the client does, so that the client knows that nothing was sent and may try again.
 POOL_SHARE = 0.9
@@ -79,7 +79,7 @@ class PostgresDriver:
         self._closed = False
         self._opening = asyncio.Lock()
         self._functions: dict[tuple[str, tuple[str, ...]], str] = {}
-        table = config.table_name  # the configuration allows only what needs no escaping between quotes
+        table = config.table_name  # the configuration allows only names that need no escaping between quotes
         self._fill = {
             "table": f'"{table}"',
             "counters": f'"{table}_counters"',
@@ -344,7 +344,7 @@ class PostgresDriver:
         return [found.get(number) for number in range(1, len(gets) + 1)]
 
     async def _put_states(self, connection: Connection, _: str, group: Group) -> list[object]:
-        # The last of several for one key is what stays; one statement may touch a row only once.
+        # The last of several for one key stays; one statement may touch a row only once.
         puts = list({(put.identifier, put.name): put for _, put in group}.values())
         states = [put.state for put in puts]
         await connection.execute(

@@ -212,7 +212,7 @@ class RedisDriver:
 
 
 def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
-    # Retries are the client layer's: one place decides what may be repeated.
+    # Retries belong to the client layer: one place decides which operations may be repeated.
     try:
         return redis.asyncio.Redis.from_url(
             config.url,

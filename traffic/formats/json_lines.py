@@ -44,7 +44,7 @@ class JSONLines:
         self._fields = fields = self._fields or FieldReader(self._selection, _names(objects[:FIRST_OBJECTS]))
         columns = {name: _column(name, objects) for name in fields.needed}
         if first:
-            # One of the key may be rare (users who log in), and is looked for to the end.
+            # A field of the key may be rare (users that log in), and is looked for to the end.
             present = [name for name, values in columns.items() if any(value is not None for value in values)]
             fields.check(present, (name for name in fields.selected if name == fields.time or name not in fields.key))
         read = [i for i, value in enumerate(parsed) if value is not None]

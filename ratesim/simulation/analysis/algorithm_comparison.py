@@ -117,7 +117,7 @@ WORKLOADS: dict[str, Callable[[Limit, Rng], Trace]] = {
     "on and off": on_off,
     "one hot key": hot_key,
 }
-ADVERSARIAL = ("burst at an edge", "burst, then more")  # from somebody who knows where the edges are
+ADVERSARIAL = ("burst at an edge", "burst, then more")  # from clients that know where the edges are
 
 
 def request_cost(limit: Limit) -> float:
@@ -221,7 +221,7 @@ def measure(limit: Limit, trace: Trace, keys: int = 500, rounds: int = 5, algori
 def _timed(limit: Limit, asked: Sequence[tuple[str, float, float]]) -> float:
     decide = MemoryStorage().acquire_nowait
     collecting = gc.isenabled()
-    gc.disable()  # as timeit does: what else the process holds is not this algorithm's
+    gc.disable()  # as timeit does: other objects of the process are not this algorithm's
     try:
         begin = time.thread_time()
         for name, cost, now in asked:
@@ -245,7 +245,7 @@ def _bytes(limit: Limit, keys: int) -> tuple[float, float]:
         once = tracemalloc.get_traced_memory()[0] - before
         for request in range(1, requests):
             for user, name in enumerate(identifiers):
-                # A time of its own for each, as in life: one float object that all share would hide what a log takes.
+                # Each has a time of its own: one shared float object would hide the memory of a log.
                 storage.acquire_nowait(name, limit, cost, (request + (user + 1) / (keys + 1)) / requests * limit.period / 2)
         full = tracemalloc.get_traced_memory()[0] - before
     finally:

@@ -19,7 +19,7 @@ from traffic import Zipf
 
 __all__ = ["PolicyCost", "policy_costs"]
 
-TURNS = 4  # times that a store is filled before its memory is read: whatever a policy remembers of the gone is there by then
+TURNS = 4  # times that a store is filled before its memory is read: a policy's ghosts are complete by then
 
 
 class PolicyCost(NamedTuple):
@@ -96,7 +96,7 @@ def _bytes(policy_name: str, limit: Limit, entries: int) -> float:
     total = 0.0
     for size in (round(entries * 2 ** (step / 3)) for step in range(3)):
         storage = MemoryStorage(MemoryStorageConfig(max_entries=size, eviction_policy=policy_name))
-        storage.acquire_nowait("first", limit, 1.0, _soon(limit, 0.0))  # what every store has once
+        storage.acquire_nowait("first", limit, 1.0, _soon(limit, 0.0))  # the fixed part of every store
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]

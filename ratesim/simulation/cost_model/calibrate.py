@@ -79,7 +79,7 @@ def calibrate(
             with servers.valkey() if kind == "redis" else servers.postgres() as server:
                 backends[kind] = asyncio.run(_served(server.url))
     tell(1 + len(kinds), 1 + len(kinds), "done")
-    if base:  # what was not measured now says where and when it was
+    if base:  # an older measurement keeps its machine and date
         for kind in set(backends) - {"memory", *kinds}:
             old = backends[kind]
             backends[kind] = msgspec.structs.replace(

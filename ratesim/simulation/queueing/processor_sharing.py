@@ -24,8 +24,8 @@ from ratesim.simulation.queueing.station_stats import SharedStationStats
 
 __all__ = ["EventLoopCPU", "MultiCoreCPU", "ProcessorSharing"]
 
-CHUNK = 2048  # who have left, before the account is told
-CLOSE = 1e-9  # seconds: who would leave so soon leaves now, since virtual time is rounded
+CHUNK = 2048  # departures between two updates of the statistics
+CLOSE = 1e-9  # seconds: a departure so soon happens now, because virtual time is rounded
 
 
 class ProcessorSharing(ABC):
@@ -47,8 +47,8 @@ class ProcessorSharing(ABC):
         self._at = 0.0  # when that was brought forward
         self._work = 0.0  # seconds that those inside need, all together
         self._inside: list[_Customer] = []
-        self._wakes = inf  # the earliest time at which an event is set to see who leaves
-        self._alone: _SoleCustomer | None = None  # the one who is there, as long as nobody else comes
+        self._wakes = inf  # the earliest time of an event that looks for departures
+        self._alone: _SoleCustomer | None = None  # the only customer, until another comes
         self._count = 0
         self.busy = self._stays = self._services = 0.0
         self.stats = SharedStationStats()
@@ -97,7 +97,7 @@ class ProcessorSharing(ABC):
         self._came.append(now)
         self.busy += seconds
         if alone is None and not self._inside:
-            # Most come to an empty place and leave before the next comes: one event is enough for leaving and what is after.
+            # Most customers come to an empty processor and leave before the next: one event covers departure and `after`.
             self._work = seconds
             left = now + needs / self._pace(1)
             sleep = self._runtime.sleep(left - now + after)

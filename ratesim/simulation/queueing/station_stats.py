@@ -24,7 +24,7 @@ __all__ = ["BINS", "Bins", "SharedStationStats", "StationStats", "Totals"]
 
 BINS = 512  # at most; when time goes beyond, neighbors become one
 NARROWEST = 2.0**-10  # seconds: widths are powers of two, so that the bins of two stations fit into one another
-CLOSE = 1e-9  # of what is compared, and seconds: numbers that are this close are the same
+CLOSE = 1e-9  # relative, and in seconds: numbers that are this close are the same
 
 Times = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ class StationStats:
         self._before = Totals(0.0, 0, 0, 0.0, 0.0, 0)
         self._opened = 0.0  # nobody is served before
         self._last_begin = -inf
-        self._begins = self._ends = NOBODY  # of who is inside at `until`
+        self._begins = self._ends = NOBODY  # of the customers inside at `until`
 
     @property
     def bins(self) -> Bins:

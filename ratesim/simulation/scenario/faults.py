@@ -58,6 +58,6 @@ class Fault(StrictModel):
         }[self.kind]
         for name in sorted(self.model_fields_set - {"kind", "start", "duration"} - takes):
             if getattr(self, name) == type(self).model_fields[name].default:
-                continue  # a scenario that was written out whole says what it would be anyway
+                continue  # a scenario that was written in full repeats the defaults
             raise ValueError(f"a {self.kind} takes no {name}; it takes {', '.join(sorted(takes))}")
         return self

@@ -168,7 +168,7 @@ class WorkloadSpec(StrictModel):
                 raise ValueError(f"a {source} takes no {name}")
 
     def _is_given(self, name: str) -> bool:
-        # A scenario that was written out whole says what it would be anyway.
+        # A scenario that was written in full repeats the defaults.
         return name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default
 
     def trace(self, rng: np.random.Generator, progress: Any = None, read: Trace | None = None) -> Trace:
@@ -296,7 +296,7 @@ class WorkloadSpec(StrictModel):
 
 
 # What belongs to a log, to all but a closed loop, and to one way to come or one popularity.
-READ = ("log", "key", "format", "time", "time_unit", "cost", "status")  # what a log is read by
+READ = ("log", "key", "format", "time", "time_unit", "cost", "status")  # the fields for reading a log
 _LOG = {*READ, "spread"}
 _CUTS = {"busiest", "speed", "scale", "head", "top_share", "sessions", "clients"}
 _ARRIVALS: dict[str, tuple[str, ...]] = {

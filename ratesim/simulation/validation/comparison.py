@@ -71,7 +71,7 @@ class Validation:
 
     comparisons: list[Comparison]
     rounds: dict[str, int]
-    residual: dict[str, float]  # of a single request, as a share of its p50: what the calibrated parts leave unexplained
+    residual: dict[str, float]  # the part of a single request's p50 that the calibrated parts do not explain, as a share
     own: dict[str, float] = field(default_factory=dict)  # cores that client and server used at the highest load
     others: dict[str, float] = field(default_factory=dict)  # share of the machine that other programs used
     pace: dict[str, float] = field(default_factory=dict)  # longest over shortest time of the same piece of work

@@ -24,7 +24,7 @@ from traffic import Trace, replay
 __all__ = ["live_row"]
 
 MOST_NODES = 8
-RATE = 400.0  # requests/s: what one Python process can send without becoming the bottleneck
+RATE = 400.0  # requests/s that one Python process can send without becoming the bottleneck
 WARM_UP = 100  # requests that open connections and load scripts
 
 

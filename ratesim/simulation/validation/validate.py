@@ -41,7 +41,7 @@ RATE = 500  # requests/s that the limit admits of a key: the busiest keys are de
 KEYS = Zipf(1000, 1.0)
 OVERLOAD = 50_000.0  # requests/s, more than any of them serves
 OVERLOAD_REQUESTS = 8000
-NEAR = BackendCosts(client_cpu=1e-6)  # what a decision in memory costs; no candidate here takes one
+NEAR = BackendCosts(client_cpu=1e-6)  # the cost of a decision in memory; no candidate here takes one
 CANDIDATES = {
     "redis": "redis://server",
     "postgres, durable commits": "postgresql://server",
@@ -150,7 +150,7 @@ async def _candidate(
             over = _trace(OVERLOAD, OVERLOAD_REQUESTS / OVERLOAD)
             took = 0.0
             await warm_up(parts)
-            await _live(storage, over, server.pids)  # what is slow the first time is not measured
+            await _live(storage, over, server.pids)  # the slow first time is not measured
             while len(live) < rounds and (not live or time.monotonic() + 1.2 * took < ends):
                 began = time.monotonic()
                 costs = fit(parts, [await survey(parts, 0.5)])
@@ -301,6 +301,6 @@ class _Meter:
                 continue
             pid, parent = int(path.parent.name), int(fields[1])
             if pid in self._pids or parent in self._pids:
-                # Of a parent also what its ended children had used.
+                # A parent's time includes that of its ended children.
                 served += sum(map(int, fields[11:13])) + (sum(map(int, fields[13:15])) if pid in self._pids else 0)
         return (user + nice + system + irq + soft + steal) / tick, served / tick
