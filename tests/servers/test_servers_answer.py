@@ -14,10 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 import redis
+from accounts import each_account
 
 from ratesim.servers import ServerError, all_servers, postgres, postgres_server, valkey, valkey_cluster, valkey_server
 
 
+@each_account
 def test_valkey_answers(python):
     kind, version, embedded, processes, answer = json.loads(
         python.run("""
@@ -34,6 +36,7 @@ def test_valkey_answers(python):
     assert python.leftovers() == []
 
 
+@each_account
 def test_postgres_answers_and_commits_durably(python):
     kind, version, embedded, processes, settings = json.loads(
         python.run("""

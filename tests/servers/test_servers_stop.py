@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+from accounts import each_account
 
 START = """
     import contextlib, json, os, signal, subprocess, sys, time
@@ -19,6 +20,7 @@ START_VALKEY = START.format(servers="valkey")
 START_BOTH = START.format(servers="valkey, postgres")
 
 
+@each_account
 def test_leaving_the_block_stops_the_servers(python):
     pids = json.loads(python.run(START_BOTH + "    print(json.dumps(pids)); stack.close()"))
     assert len(pids) == 2
