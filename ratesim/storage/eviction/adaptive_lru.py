@@ -1,4 +1,4 @@
-"""AdaptiveLRU: LRU with frequency taken into account, as far as the traffic rewards it."""
+"""`AdaptiveLRU`: LRU that takes frequency into account, as far as the traffic rewards it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class AdaptiveLRU:
       changes fast.
 
     A touch is one append to a bounded log, in C, which the next other operation works off (Caffeine's read buffer does the
-    same): of more than 1024 touches between two of those, the last 1024 count. Amortised O(1): what is worked off was a
-    touch, and what lives on once more has paid for it with a touch. max_entries, seed, now: not needed; the ghosts are as
-    many as the entries at most.
+    same): of more than 1024 touches between two of those, the last 1024 count. Amortized O(1): each step of work was a
+    touch, and an entry that lives on once more has paid for it with a touch. There are at most as many ghosts as entries.
+    `max_entries`, `seed` and `now` are not used.
     """
 
     def __init__(self, max_entries: int = 0, seed: int = 0) -> None:
@@ -62,6 +62,7 @@ class AdaptiveLRU:
         self._chosen: Hashable = _NOBODY
 
     def insert(self, key: Hashable) -> None:
+        """Add an entry that was not there."""
         self._work_off()
         self._stamp += 1
         once, often = len(self._gone_once), len(self._gone_often)
@@ -78,6 +79,7 @@ class AdaptiveLRU:
             self._once[key] = self._stamp
 
     def remove(self, key: Hashable) -> None:
+        """Drop an entry; KeyError if it was not there."""
         self._work_off()
         evicted = key == self._chosen
         if key in self._once:
@@ -95,6 +97,7 @@ class AdaptiveLRU:
             self._forget_ghosts()
 
     def victim(self, now: float = 0.0) -> Hashable:
+        """Return the entry to forget; it stays until `remove`."""
         self._work_off()
         self._look_around()
         once, often = self._once, self._often
@@ -120,13 +123,14 @@ class AdaptiveLRU:
         return self._chosen
 
     def bytes(self) -> int:
+        """Return the bytes of the policy itself."""
         lists = (self._once, self._often, self._gone_once, self._gone_often)
         numbers = sys.getsizeof(1 << 40) * (len(self._once) + len(self._often) + len(self._gone_often))
         names = sum(len(gone) * sys.getsizeof(next(iter(gone), "")) for gone in (self._gone_once, self._gone_often))
         return sum(map(sys.getsizeof, lists)) + numbers + names + sys.getsizeof(self._log)
 
     def choose(self, key: Hashable) -> None:
-        """Another has chosen the victim: remember it as one when it goes."""
+        """Remember this entry as a victim when it goes, because a caller has chosen it."""
         self._look_around()
         self._chosen = key
 

@@ -1,4 +1,4 @@
-"""An entry: all that LimitAware knows of a key that is there."""
+"""`Entry`: the knowledge of LimitAware about a key that is there."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ FAR = 128.0
 
 
 class Entry:
-    """A key's time of being fresh again, its last use, and its demand of late and at all.
+    """A key's time of being as good as new, its last use, and its recent and long-term demand.
 
-    fresh_at: seconds; -inf when nothing was charged yet.
-    used: turnovers, when it was last used.
-    near, far: log2 of its demand (LRFU: Lee et al., IEEE Trans. Computers 50(12), 2001), in which a use counts 1 and halves
-        with every NEAR or FAR turnovers, plus the time in those half-lives. Everybody's demand falls as fast as that time
+    Attributes
+    ----------
+    fresh_at
+        Seconds; -inf before anything was charged.
+    used
+        Time of the last use, turnovers.
+    near, far
+        log2 of the demand (LRFU: Lee et al., IEEE Trans. Computers 50(12), 2001), in which a use counts 1 and halves with
+        every NEAR or FAR turnovers, plus the time in those half-lives. The demand of every entry falls as fast as that time
         rises, so these stand still between uses, and entries can be compared by them at any time.
-    gone: whether it was removed. It may lie about as a shell for a while.
+    gone
+        Whether it was removed. The shell may stay in some lists for a while.
     """
 
     __slots__ = ("far", "fresh_at", "gone", "key", "near", "used")
@@ -35,6 +41,7 @@ class Entry:
         self.far = now / FAR
 
     def use(self, now: float) -> None:
+        """Count a use at `now`, turnovers."""
         self.used = now
         time = now / NEAR
         self.near = time + log2(2.0 ** (self.near - time) + 1.0)
@@ -42,7 +49,7 @@ class Entry:
         self.far = time + log2(2.0 ** (self.far - time) + 1.0)
 
     def leave(self) -> None:
-        """Be gone, and keep nothing alive."""
+        """Mark the entry as gone, and keep nothing alive."""
         self.gone = True
         self.key = None
         self.fresh_at = self.used = self.near = self.far = inf

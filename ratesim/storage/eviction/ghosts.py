@@ -1,4 +1,4 @@
-"""Ghosts: the demand of keys that went, remembered in a table of a few bytes for each."""
+"""`Ghosts`: the demand of evicted keys, remembered in a table of a few bytes for each."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NOTHING = -1e30
 
 
 class Ghosts:
-    """A key has two places, by a CRC of its text, so that the same keys have the same in every run.
+    """A table in which a key has two places, by a CRC of its text, so that they are the same in every run.
 
-    The CRC tells whose a place is; of two keys that want one, the key with more demand has it. Demand, as an `Entry` counts
-    it, falls behind by itself, so nothing needs to be halved, and the keys themselves are not kept: a place takes 12 bytes.
-    (The counters of W-TinyLFU: Einziger, Friedman and Manes, ACM Trans. Storage 2017, are smaller, but count every request;
-    this is written when a key goes and read when it comes.)
+    The CRC tells the owner of a place. Of two keys that want one place, the key with more demand has it. Demand, as an
+    `Entry` counts it, falls behind by itself, so nothing needs to be halved. The keys themselves are not kept: a place takes
+    12 bytes. (The counters of W-TinyLFU: Einziger, Friedman and Manes, ACM Trans. Storage 2017, are smaller, but count every
+    request; this table is written when a key goes and read when it comes.)
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Ghosts:
         self._far = array("f", [NOTHING]) * LEAST
 
     def put(self, entry: Entry, entries: int) -> None:
-        """Remember an entry that goes; `entries`: how many there are, for which the table may have to grow."""
+        """Remember an entry that goes. The table grows with `entries`, the number of entries that are there."""
         while len(self._far) < SHARE * entries:
             self._grow()
         whose, far = self._whose, self._far
@@ -46,7 +46,7 @@ class Ghosts:
         whose[at], self._near[at], far[at] = code, entry.near, entry.far
 
     def get(self, entry: Entry) -> None:
-        """Give an entry that comes what is remembered of it."""
+        """Give an entry that comes its remembered demand."""
         whose = self._whose
         code = crc32(str(entry.key).encode("utf-8", "surrogatepass"))
         at = code & len(whose) - 1
@@ -58,6 +58,7 @@ class Ghosts:
         entry.use(entry.used)
 
     def bytes(self) -> int:
+        """Return the bytes of the table."""
         return sum(map(sys.getsizeof, (self._whose, self._near, self._far)))
 
     def _grow(self) -> None:

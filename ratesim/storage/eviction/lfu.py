@@ -1,4 +1,4 @@
-"""LFU: the least frequently used entry goes first; of several, the least recently used."""
+"""`LFU`: the least frequently used entry goes first; of several, the least recently used."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class _Bucket:
 
 
 class LFU:
-    """Buckets by number of uses, in a ring sorted by it (Shah, Mitra and Matani, "An O(1) algorithm for implementing the LFU
-    cache eviction scheme", 2010), so that nothing is ever searched for.
+    """Buckets by number of uses, in a ring sorted by it, so that nothing is ever searched for.
 
-    An entry is counted while it is in the store: one that comes back starts at 1. max_entries, seed, now: not needed.
+    Source: Shah, Mitra and Matani, "An O(1) algorithm for implementing the LFU cache eviction scheme", 2010. Uses are
+    counted while an entry is in the store: one that comes back starts at 1. `max_entries`, `seed` and `now` are not used.
     """
 
     def __init__(self, max_entries: int = 0, seed: int = 0) -> None:
@@ -32,9 +32,11 @@ class LFU:
         self._bucket: dict[Hashable, _Bucket] = {}
 
     def insert(self, key: Hashable) -> None:
+        """Add an entry that was not there."""
         self._put(key, 1, self._ring)
 
     def touch(self, key: Hashable) -> None:
+        """Move an entry that was used to the bucket of one more use."""
         bucket = self._bucket[key]
         above = bucket.above
         if len(bucket.keys) == 1 and above.uses != bucket.uses + 1:
@@ -44,12 +46,15 @@ class LFU:
         self._leave(key, bucket)
 
     def remove(self, key: Hashable) -> None:
+        """Drop an entry; KeyError if it was not there."""
         self._leave(key, self._bucket.pop(key))
 
     def victim(self, now: float = 0.0) -> Hashable:
+        """Return the entry to forget; it stays until `remove`."""
         return next(iter(self._ring.above.keys))
 
     def bytes(self) -> int:
+        """Return the bytes of the policy itself."""
         size, bucket = sys.getsizeof(self._bucket), self._ring.above
         while bucket is not self._ring:
             size += sys.getsizeof(bucket) + sys.getsizeof(bucket.keys)

@@ -1,4 +1,4 @@
-"""LimitAware: what a limiter can forget for free goes first; then what would admit least."""
+"""`LimitAware`: entries that a limiter can forget for free go first, then those that would admit least."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FLOATS = 4  # in an entry
 
 
 class LimitAware:
-    """Free first; the rest by demand, or by late use where the traffic bears that out.
+    """Free entries first; the rest by demand, or by recency where the traffic confirms that order.
 
-    An entry whose state is as good as new can be forgotten for free: the one that has been so longest goes, and so does a
-    new one that nothing was charged to. Forgetting any other makes its cost available again, but only a key that asks for
-    more than its limit ever takes it. So the one that is wanted least goes, denied requests counted, where popularity
-    stays: by a demand that is remembered across evictions (`Ghosts`), as a busy key must not begin at nothing each time.
-    Where keys come and go past demand misleads: then it is the one used least of late. A `Ranking` tells which.
+    An entry whose state is as good as new can be forgotten for free. The one that has been so longest goes, and so does a
+    new one without a charge. Forgetting any other makes its cost available again, but only a key that asks for more than its
+    limit ever takes it. Where popularity stays, the entry with the least demand goes, denied requests counted. Demand is
+    remembered across evictions (`Ghosts`), because a busy key must not begin at nothing each time. Where keys come and go,
+    past demand misleads, and the entry with the oldest last use goes. A `Ranking` tells which order is right.
 
     Measured over 8 workloads, 3 algorithms and stores of 5, 20 and 50 % of the live keys
     (`ratesim.simulation.analysis.eviction_accuracy`), seeds 1, 2 and 3: it admits least, or as little as any other
@@ -37,17 +37,18 @@ class LimitAware:
     ratio is not what matters.
 
     Tried and left, with seed 1, as prototypes that remember every key: one order by demand with half-lives of 2, 8, 32 and
-    128 turnovers, lowest in 16, 30, 49 and 54, but up to 0.8 worse in bursts; these two orders, but the least of 8, 16 or 32
-    entries drawn at random, as in Redis, 34, 55 and 62; demand that counts for little once a key is silent for 6 or 10 times
-    its usual gap, 39 and 48; a rate corrected by how often keys as wanted and as silent came back (after LHD: Beckmann, Chen
-    and Cidon, NSDI 2018), 23. In full: a third order with a smaller credit, 62, as the orders by late use are too alike to
-    be told apart; two caches of keys in place of the ranking, judged by their hits, 53, in three times the memory; and the
-    least cost first, the greedy rule: a busy key that comes back has cost little so far, and goes at once, again and again.
+    128 turnovers, lowest in 16, 30, 49 and 54, but up to 0.8 worse in bursts; these two orders, but the lowest of 8, 16 or
+    32 entries drawn at random, as in Redis, 34, 55 and 62; demand that counts for little once a key is silent for 6 or 10
+    times its usual gap, 39 and 48; a rate corrected by how often keys as wanted and as silent came back (after LHD:
+    Beckmann, Chen and Cidon, NSDI 2018), 23. In full: a third order with a smaller credit, 62, as the orders by recency are
+    too alike to be told apart; two caches of keys in place of the ranking, judged by their hits, 53, in three times the
+    memory; and the least cost first, the greedy rule: a busy key that comes back has cost little so far, and goes at once,
+    again and again.
 
-    Amortised O(1), as its parts are: what is gone is dropped once in half as many insertions as there are entries. A touch
+    Amortized O(1), as its parts are: shells are dropped once in half as many insertions as there are entries. A touch
     is one append to a bounded log, in C; of more than 1024 touches between two other operations the last 1024 count. Beside
     AdaptiveLRU it takes three to four times the time to insert and evict, and a fifth more memory (`make bench`).
-    max_entries, seed: not needed.
+    `max_entries` and `seed` are not used.
     """
 
     def __init__(self, max_entries: int = 0, seed: int = 0) -> None:
@@ -62,6 +63,7 @@ class LimitAware:
         self.touch = self._log.append  # bound once: this runs on every decision
 
     def insert(self, key: Hashable) -> None:
+        """Add an entry that was not there."""
         if self._log:
             self._work_off()
         entries = self._entries
@@ -77,9 +79,11 @@ class LimitAware:
             self._tidy()
 
     def charged(self, key: Hashable, fresh_at: float, loss: float) -> None:
+        """Take note of the time, seconds, at which the state is as good as new."""
         self._entries[key].fresh_at = fresh_at
 
     def remove(self, key: Hashable) -> None:
+        """Drop an entry; KeyError if it was not there."""
         if self._log:
             self._work_off()
         entry = self._entries.pop(key)
@@ -87,11 +91,13 @@ class LimitAware:
         entry.leave()
 
     def victim(self, now: float) -> Hashable:
+        """Return the entry to forget at `now`, seconds; it stays until `remove`."""
         if self._log:
             self._work_off()
         return (self._free(now) or self._least()).key
 
     def bytes(self) -> int:
+        """Return the bytes of the policy itself."""
         live, shells = len(self._entries), len(self._ranking.others)
         shell = sys.getsizeof(next(iter(self._ranking.others), None))
         parts = sum(part.bytes() for part in (self._ghosts, self._ranking, self._due, self._recent, self._wanted))
@@ -99,7 +105,7 @@ class LimitAware:
         return sys.getsizeof(self._entries) + shell * shells + numbers + parts + sys.getsizeof(self._undue)
 
     def _free(self, now: float) -> Entry | None:
-        """An entry that is as good as new, one that has been so longest but for the schedule's coarseness."""
+        """Return an entry that is as good as new, the one that has been so longest but for the schedule's coarseness."""
         due, waiting = self._due, self._undue
         for _ in range(PLACED_AT_ONCE):
             if not waiting:

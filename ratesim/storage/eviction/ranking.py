@@ -1,4 +1,4 @@
-"""A ranking: two orders of entries, by demand and by late use, and which of them the traffic bears out."""
+"""`Ranking`: two orders of entries, by demand and by recency, and the one that the traffic confirms."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ STRIDE = 0.6180339887498949  # of the entries, from one opponent to the next
 
 
 class Ranking:
-    """Where an entry is used, an order that had put it before another one, taken at random, was right.
+    """Compares two orders of entries: an order is right if it puts an entry that is used before another, taken at random.
 
     How often an order is right is the area under its ROC curve (Hanley and McNeil, Radiology 143(1), 1982). So the orders
     are compared on the entries that are there, and no cache needs to be kept by each (set dueling does: Qureshi et al., ISCA
-    2007). "At random" is by steps of the golden section, which come by all.
+    2007). "At random" is by steps of the golden section, which reach all.
 
-    By demand, `Entry.far` alone, is right where popularity stays. By late use, when an entry was last used, is right where
-    keys come and go; the credit for a second use keeps keys that only try from driving out those that came back.
+    The order by demand, `Entry.far` alone, is right where popularity stays. The order by recency, the time of the last use,
+    is right where keys come and go. Its credit for a second use keeps one-time keys from driving out keys that came back.
 
-    others: all entries, and some that are gone.
+    Attributes
+    ----------
+    others
+        All entries, and some that are gone.
     """
 
     def __init__(self) -> None:
@@ -35,7 +38,7 @@ class Ranking:
         self._at = 0.0
 
     def judge(self, used: Entry, entries: int) -> None:
-        """An entry is about to be used; `entries`: how many there are."""
+        """Judge both orders by an entry that is about to be used, one of `entries`."""
         others = self.others
         self._at = (self._at + STRIDE) % 1.0
         at = int(self._at * len(others))
@@ -52,24 +55,25 @@ class Ranking:
 
     @property
     def recency_leads(self) -> bool:
-        """Whether the order by late use is right more often; not before there is something to tell it by."""
+        """Whether the order by recency is right more often; False before any comparison."""
         return self._lead > 0.0
 
     def tidy(self) -> None:
+        """Drop the entries that are gone."""
         self.others = [entry for entry in self.others if not entry.gone]
 
     def bytes(self) -> int:
-        """Without the entries."""
+        """Return the bytes of the lists, without the entries."""
         return sys.getsizeof(self.others)
 
 
 def by_demand(entry: Entry) -> int:
-    """The level of an entry in the order by demand; it rises with each use."""
+    """Return the level of an entry in the order by demand; it rises with each use."""
     return int(entry.far * STEPS)
 
 
 def by_recency(entry: Entry) -> int:
-    """The level of an entry in the order by late use; it rises with each use."""
+    """Return the level of an entry in the order by recency; it rises with each use."""
     return int(_recency(entry) * STEPS)
 
 

@@ -1,7 +1,7 @@
-"""A schedule: keys by the time at which they are due, of which the earliest is found at once, however many there are.
+"""`Schedule`: keys by the time at which they are due. The earliest is found at once, however many there are.
 
 Times are cut into ticks. The keys of a tick lie together, and a tree of bitmaps, 64 ticks or 64 bitmaps to each, tells
-which ticks have any: so an operation reads LEVELS whole numbers at most. (A timing wheel, Varghese and Lauck, SOSP 1987,
+which ticks have any. An operation reads LEVELS whole numbers at most. (A timing wheel, Varghese and Lauck, SOSP 1987,
 turns with the clock; this needs none, and a key may be added that is due before all others.)
 """
 
@@ -21,7 +21,7 @@ COARSE = 5  # bits: a tick is at most 1/32 of the time left too early, so that f
 
 
 def tick_of(time: float, now: float) -> int:
-    """The tick for what is due at `time`, seconds, seen at `now`: never later, earlier by 1/32 of the time left at most."""
+    """Return the tick of a due time, seconds, seen at `now`: never later, earlier by 1/32 of the time left at most."""
     tick = _tick(time)
     rounded = (tick - _tick(now)).bit_length() - 1 - COARSE if time > now else 0
     return tick >> rounded << rounded if rounded > 0 else tick
@@ -41,6 +41,7 @@ class Schedule:
         self._maps: list[dict[int, int]] = [{} for _ in range(LEVELS)]  # of each level, by what its ticks begin with
 
     def add(self, key: Hashable, tick: int) -> None:
+        """Add a key that is not there."""
         slot = self._slots.get(tick)
         if slot is None:
             slot = self._slots[tick] = OrderedDict()
@@ -54,7 +55,7 @@ class Schedule:
         slot[key] = None
 
     def discard(self, key: Hashable, tick: int) -> None:
-        """KeyError when the key is not there."""
+        """Drop a key; KeyError if it is not there."""
         slot = self._slots[tick]
         del slot[key]
         if slot:
@@ -70,12 +71,12 @@ class Schedule:
             at >>= 6
 
     def bytes(self) -> int:
-        """What it takes, keys and ticks not counted."""
+        """Return the bytes of the tables, without keys and ticks."""
         tables = [*self._slots.values(), *self._maps, self._slots]
         return sum(map(sys.getsizeof, tables)) + sys.getsizeof(1 << 63) * sum(map(len, self._maps))
 
     def earliest(self) -> int:
-        """The first tick that has a key; -1 when none has."""
+        """Return the first tick that has a key; -1 if none has."""
         if not self._slots:
             return -1
         at = 0
@@ -85,5 +86,5 @@ class Schedule:
         return at
 
     def first(self, tick: int) -> Hashable:
-        """The key that was added first to a tick that has any."""
+        """Return the key that was added first to a tick that has any."""
         return next(iter(self._slots[tick]))

@@ -1,6 +1,6 @@
 """The function that decides one limit in memory, written out for its algorithm (`ratesim/algorithms/codegen/inline.py`).
 
-It does what `MemoryStorage.decide` does for any algorithm, to the bit, in a third of the time: a test holds them together.
+It decides to the bit as `RuleEvaluator.decide` does for any algorithm, in a third of the time. A test holds them together.
 """
 
 from __future__ import annotations
@@ -109,9 +109,20 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
 def compile_decider(
     algorithm: Algorithm, size: int | None, parameters: int, named: bool, locked: bool
 ) -> Callable[..., DecideFn]:
-    """Makes the deciding function of a limit: see the template for what it takes.
+    """Compile the maker of a limit's deciding function. The template shows the arguments of the maker.
 
-    size: None for a state that grows. locked: whether it takes a lock, since other threads may decide meanwhile.
+    Parameters
+    ----------
+    algorithm
+        The algorithm of the limit.
+    size
+        Floats in the state; None for a state that grows.
+    parameters
+        Floats in the bound parameters of the limit.
+    named
+        Whether the limit has a name, so that the key is (identifier, name).
+    locked
+        Whether the function takes a lock, because other threads may decide at the same time.
     """
     growing = algorithm.variable_size
     layout = Layout(growing.HEAD, True) if growing is not None else Layout(size or 0)

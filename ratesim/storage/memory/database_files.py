@@ -77,7 +77,7 @@ def checksum(identifier: str, name: str, state: bytes, expires_at: float, writte
 
 
 def create_database(path: Path) -> None:
-    """Make an empty database, which has its name only when it is whole."""
+    """Make an empty database, which gets its name when it is whole."""
     new = path.with_name(f"{path.name}.new")
     for stale in path.parent.glob(f"{new.name}*"):
         stale.unlink()
@@ -94,7 +94,7 @@ def create_database(path: Path) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows by the time they were written. A connection that only reads leaves damaged files as they are."""
+    """Read and check the rows, in the order of their writes. Nothing is written, so damaged files stay as they are."""
     beside = [file for file in (wal_of(path), Path(f"{path}-shm")) if not file.exists()]  # which reading makes
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as connection:
@@ -140,7 +140,7 @@ def release(path: Path, connection: sqlite3.Connection | None, lock: int, sound:
 
 
 def take_directory(path: Path) -> tuple[int, bool]:
-    """Lock a directory by a file; its descriptor, and whether the last owner left something in the log."""
+    """Lock a directory by a file. Return its descriptor, and whether the last owner left something in the log."""
     if sys.platform == "win32":
         raise ConfigurationError(f"{path}: persistence needs file locks as POSIX systems have them")
     import fcntl
@@ -158,12 +158,14 @@ def take_directory(path: Path) -> tuple[int, bool]:
 
 
 def mark_owner(lock: int, content: str) -> None:
+    """Write the content of the lock file, synced: the owner's process, or nothing when the log is not needed."""
     os.pwrite(lock, content.encode(), 0)
     os.ftruncate(lock, len(content))
     sync_file(lock)
 
 
 def wal_of(path: Path) -> Path:
+    """Return the path of the write-ahead log."""
     return path.with_name(f"{path.name}-wal")
 
 
@@ -181,12 +183,14 @@ def refuse_journal(directory: Path) -> None:
 
 
 def make_directory(directory: Path) -> None:
+    """Make a directory and its parents, open to this user alone, if they are not there."""
     for path in reversed([path for path in (directory, *directory.parents) if not path.exists()]):
         path.mkdir(mode=0o700, exist_ok=True)
         sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:
+    """Return when the names in a directory are on the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         sync_file(descriptor)
@@ -195,6 +199,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def sync_file(descriptor: int) -> None:
+    """Return when everything written to a file is on the disk."""
     if sys.platform == "darwin":  # there fsync leaves the data in the drive's own cache: fsync(2), F_FULLFSYNC
         import fcntl
 
@@ -213,6 +218,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 def storage_error(path: Path, error: Exception) -> StorageError:
+    """Return the storage error for an error of the disk or of SQLite. It names the file."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return CapacityError(f"{path}: {error}")

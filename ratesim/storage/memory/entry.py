@@ -1,7 +1,7 @@
-"""`Entry`: what MemoryStorage keeps of one limit of one identifier.
+"""`Entry`: the state of one limit of one identifier in a MemoryStorage.
 
-A small state of fixed size lies in slots of its own, s0, s1, ...; a larger or growing one in a list. There is one class for
-each algorithm and size, so an entry need not say whose it is.
+A small state of fixed size lies in slots of its own, s0, s1, ...; a larger or growing one lies in a list. There is one class
+for each algorithm and size, so an entry does not store its algorithm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FEW = 6  # floats in slots of their own; longer states are lists
 
 
 class EntryDetails:
-    """What few entries have: who has been merged into them, and what a person attached."""
+    """The details that few entries have: watermarks of merged nodes, and metadata that a person attached."""
 
     __slots__ = ("created_at", "metadata", "watermarks")
 
@@ -35,8 +35,20 @@ class EntryDetails:
 
 
 class Entry:
-    """expires_at, last_accessed: seconds since the epoch. origin: the time it was created at, or an `Origin`. limit: the one
-    that last wrote it; None where a state was put there. Who makes an entry writes it at once: only two of these are set.
+    """The state of one limit of one identifier. Its maker writes it at once, so the constructor sets two attributes only.
+
+    Attributes
+    ----------
+    expires_at, last_accessed
+        Seconds since the epoch.
+    origin
+        The time of creation, seconds since the epoch, or an `EntryDetails`.
+    limit
+        The limit that last wrote the entry; None for a state that was put there.
+    request_count
+        Requests admitted or merged since the state began.
+    length
+        Floats in a list, as the storage last took note; 0 for a state in slots.
     """
 
     __slots__ = ("expires_at", "last_accessed", "limit", "origin", "request_count")
@@ -52,25 +64,25 @@ class Entry:
         self.request_count = 0
 
     def load(self) -> list[float]:
-        """The working state: the list itself where it is one, else a copy."""
+        """Return the working state: the list itself of a state in a list, else a copy."""
         raise TypeError("an entry belongs to an algorithm: entry_class makes its class")
 
     def store(self, s: list[float]) -> None:
-        """Keep a working state."""
+        """Store a working state."""
         raise TypeError("an entry belongs to an algorithm: entry_class makes its class")
 
     def details(self) -> EntryDetails:
-        """The origin, for something to be noted in it."""
+        """Return the details, made when they are first asked for."""
         if not isinstance(self.origin, EntryDetails):
             self.origin = EntryDetails(self.origin)
         return self.origin
 
     def loss_if_evicted(self, now: float) -> float:
-        """The cost that would be available again if this were forgotten at `now`; 0 when that changes no decision."""
+        """Return the cost that would be available again if this were forgotten at `now`; 0 if that changes no decision."""
         raise TypeError("an entry belongs to an algorithm: entry_class makes its class")
 
     def export(self) -> RateLimitState:
-        """The entry as it travels."""
+        """Return the portable state."""
         origin = self.origin if isinstance(self.origin, EntryDetails) else EntryDetails(self.origin)
         return RateLimitState(
             AlgorithmData.of(self.algorithm.name, self.algorithm.stored(self.load())),
@@ -83,7 +95,7 @@ class Entry:
 
 
 class ListEntry(Entry):
-    """An entry whose state is a list. length: floats in it, as the storage last took note."""
+    """An entry whose state is a list."""
 
     __slots__ = ("length", "state")
 
@@ -93,12 +105,15 @@ class ListEntry(Entry):
         self.state: list[float] = []
 
     def load(self) -> list[float]:
+        """Return the list itself."""
         return self.state
 
     def store(self, s: list[float]) -> None:
+        """Store a working state."""
         self.state = s
 
     def loss_if_evicted(self, now: float) -> float:
+        """Return the cost that would be available again if this were forgotten at `now`."""
         if self.limit is None or self.expires_at - EXPIRY_MARGIN <= now:
             return 0.0
         _, p, _, _ = bind(self.limit)
@@ -111,7 +126,7 @@ class ListEntry(Entry):
 
 
 class Counter:
-    """One plain counter of `increment`."""
+    """One plain counter of `increment`. It expires at `expires_at`, seconds since the epoch."""
 
     __slots__ = ("count", "expires_at")
 
@@ -123,7 +138,7 @@ class Counter:
         self.expires_at = expires_at
 
     def loss_if_evicted(self, now: float) -> float:
-        """A counter belongs to no limit, so nobody knows what forgetting it admits."""
+        """Return 0: a counter belongs to no limit, so the cost of forgetting it is unknown."""
         return 0.0
 
 
@@ -154,7 +169,7 @@ class {name}(Entry):
 
 @lru_cache(maxsize=1024)
 def entry_class(algorithm: Algorithm, size: int | None) -> type[Entry]:
-    """The class of the algorithm's entries whose state has `size` floats; None: a state that grows."""
+    """Return the class of the algorithm's entries whose state has `size` floats; None stands for a state that grows."""
     name = f"{algorithm.name}_{size}"
     if size is None or size > FEW:
         return type(name, (ListEntry,), {"__slots__": (), "algorithm": algorithm})

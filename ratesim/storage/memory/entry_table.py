@@ -1,4 +1,4 @@
-"""`EntryTable`: what a MemoryStorage holds, within its bounds: who comes, who goes, and what was lost by it."""
+"""`EntryTable`: the entries of a MemoryStorage within their bounds, and the account of evictions."""
 
 from __future__ import annotations
 
@@ -27,11 +27,25 @@ class ChangeLog(Protocol):
 
 
 class EntryTable:
-    """At most `max_entries`, of `memory_limit` bytes together; the eviction policy chooses who goes.
+    """At most `max_entries` entries, of `memory_limit` bytes together. The eviction policy chooses which one goes.
 
-    by_key: the entries themselves, by identifier, or (identifier, name). change_log: records every change, where there is
-    one. evicted: called with the key of each entry that is evicted.
-    Not safe for threads: who uses it holds the storage's lock.
+    The caller must hold the storage's lock.
+
+    Attributes
+    ----------
+    by_key
+        The entries themselves, by identifier, or (identifier, name).
+    change_log
+        Records every change, where there is one.
+    evicted
+        Called with the key of each entry that is evicted.
+    charged
+        Tells the policy about the content of an entry, where the policy wants to know.
+    evictions, for_memory, harmful, expired
+        Counts of evictions, of those for which `memory_limit` was the reason, of those of a state that was not as good as
+        new, and of expirations.
+    cost_forgotten
+        Cost that the harmful evictions gave back.
     """
 
     def __init__(self, config: MemoryStorageConfig) -> None:
@@ -54,13 +68,13 @@ class EntryTable:
         return len(self.by_key)
 
     def of(self, identifier: str) -> Iterator[Hashable]:
-        """The keys of an identifier that are there."""
+        """Yield the keys of an identifier that are there."""
         if identifier in self.by_key:
             yield identifier
         yield from tuple(self._named.get(identifier, ()))
 
     def insert(self, identifier: str, key: Hashable, entry: Entry | Counter, now: float) -> None:
-        """Put an entry in, in place of one that has this key, or of as many others as it takes."""
+        """Put an entry in the place of the one that has this key, or of as many others as it takes."""
         old = self.by_key.get(key)
         if old is None:
             while len(self.by_key) >= self._room:
@@ -80,7 +94,7 @@ class EntryTable:
         self.by_key[key] = entry
 
     def written(self, key: Hashable, entry: Entry, now: float) -> None:
-        """An entry was written: tell the policy what is in it, if it wants to know, and the change log, if there is one."""
+        """Tell the policy and the change log, where they want to know, that an entry was written."""
         if self.charged is not None:
             self.charged(key, entry.expires_at - EXPIRY_MARGIN, entry.loss_if_evicted(now))
         if self.change_log is not None:
@@ -89,14 +103,14 @@ class EntryTable:
             self.grew(entry, len(entry.state), now)
 
     def grew(self, entry: ListEntry, floats: int, now: float) -> None:
-        """The list in an entry that is there has `floats` floats now."""
+        """Take note that the list in an entry has `floats` floats now."""
         more, entry.length = floats - entry.length, floats
         if self._size_estimator is not None:
             self._size_estimator.resized(more)
         self._shrink(now)
 
     def remove(self, key: Hashable) -> None:
-        """KeyError when it is not there."""
+        """Remove an entry; KeyError when it is not there."""
         entry = self.by_key.pop(key)
         if self._policy is not None:
             self._policy.remove(key)
@@ -114,7 +128,7 @@ class EntryTable:
                 del self._named[key[0]]
 
     def drop_expired(self, keys: Iterable[Hashable], now: float) -> int:
-        """Drop those of these entries that have expired by `now`; returns how many."""
+        """Drop those of these entries that have expired by `now`; return how many."""
         expired = [key for key in keys if (entry := self.by_key.get(key)) is not None and entry.expires_at <= now]
         for key in expired:
             self.remove(key)
@@ -129,7 +143,7 @@ class EntryTable:
 
     @property
     def bytes(self) -> int:
-        """What all of it takes, names and order included, within 10 % of what tracemalloc sees."""
+        """Bytes of all of it, names and order included, within 10 % of what tracemalloc sees."""
         return (
             estimate_bytes(self.by_key) + self._overhead_bytes()
             if self._size_estimator is None
@@ -137,7 +151,7 @@ class EntryTable:
         )
 
     def _overhead_bytes(self) -> int:
-        """The bytes that the policy and the names take."""
+        """Return the bytes that the policy and the names take."""
         size = 0 if self._policy is None else self._policy.bytes()
         if self._named:
             keys = next(iter(self._named.values()))

@@ -37,6 +37,7 @@ class RuleEvaluator:
         self._sequence = sequence
 
     def decide(self, limit: Limit, identifier: str, cost: float, now: float, consume: bool = True) -> Decision:
+        """Decide one limit at `now`, seconds since the epoch. With consume=False nothing is charged."""
         algorithm, p, size, head = bind(limit)
         rule = algorithm.rule
         key: Hashable = (identifier, limit.name) if limit.name else identifier
@@ -78,6 +79,7 @@ class RuleEvaluator:
         return decision
 
     def decide_several(self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Decision:
+        """Decide several limits together: all of them admit and are charged, or none is."""
         cost = check_cost(cost)
         work = []
         allowed = True
@@ -130,7 +132,7 @@ class RuleEvaluator:
         return deciding
 
     def _live(self, key: Hashable, mine: type[Entry], now: float) -> Entry | None:
-        """The entry that a decision goes on from, if there is one."""
+        """Return the entry that a decision goes on from, if there is one."""
         self.tally[0] += 1
         entry = self._entries.by_key.get(key)
         if entry is not None:
@@ -143,7 +145,7 @@ class RuleEvaluator:
         return None
 
     def give_up(self, entry: Entry, now: float) -> None:
-        """Note that an entry is not gone on from: its time is over, or it is another algorithm's."""
+        """Take note that an entry is given up, because it has expired or belongs to another algorithm."""
         if entry.expires_at > now:
             self.restarts += 1
 
@@ -156,7 +158,7 @@ class RuleEvaluator:
         self._entries.written(key, entry, at)
 
     def observe(self, identifier: str, limits: tuple[Limit, ...], score: float, now: float) -> None:
-        """`observe` at once; the limits are those that learn."""
+        """Feed a score to the limits, all of which must learn from scores."""
         for limit in limits:
             algorithm, p, size, _ = bind(limit)
             rule = algorithm.feedback
@@ -177,7 +179,7 @@ class RuleEvaluator:
             self._keep(key, entry, s, limit, at, at + rule.reset_after(s, p, at))
 
     def apply(self, charge: Charge) -> Entry:
-        """Apply one charge at once; the entry it went into."""
+        """Apply one charge; return the entry that it went into."""
         limit = charge.limit
         algorithm, p, size, _ = bind(limit)
         rule = algorithm.rule

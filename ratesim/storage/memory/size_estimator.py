@@ -1,4 +1,4 @@
-"""How many bytes entries take, kept up as they come, grow and go: what `memory_limit` is held against."""
+"""`SizeEstimator`: the bytes that entries take, tracked as they come, grow and go, for `memory_limit`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ class SizeEstimator:
     The tracked size counts objects, names and the lengths of lists; the sample tells what the numbers in them take, of which
     some are shared. (A ratio estimate, which is exact as far as the two sizes are proportional: W. G. Cochran, "Sampling
     Techniques", 3rd ed., 1977, ch. 6. A plain mean of a sample would miss the few keys whose logs are long.) The sample is
-    every k-th entry that came and is still there. What lies beside the entries (the order of a policy, say) is asked for as
-    often, and taken to grow as they do.
+    every k-th entry that came and is still there. The size of everything else, such as the order of a policy, is asked for
+    as often, and taken to grow as the entries do.
+
+    Parameters
+    ----------
+    entries
+        The entries themselves.
+    beside
+        Returns the bytes of everything else that counts.
     """
 
     def __init__(self, entries: Mapping[Hashable, Entry | Counter], beside: Callable[[], int]) -> None:
@@ -36,11 +43,11 @@ class SizeEstimator:
 
     @property
     def bytes(self) -> int:
-        """All entries with their keys and their places in the table, and what lies beside."""
+        """Bytes of all entries with their keys and their places in the table, and of everything beside."""
         return sys.getsizeof(self._entries) + int(self._tracked * self._ratio)
 
     def added(self, key: Hashable, entry: Entry | Counter) -> None:
-        """An entry came, with nothing in it yet; a list in it is told of by `resized`."""
+        """Count an entry that came. Its list counts as empty until `resized`."""
         self._change()
         self._tracked += _tracked(key, entry)
         self._came += 1
@@ -51,7 +58,7 @@ class SizeEstimator:
                 self._step *= 2
 
     def removed(self, key: Hashable, entry: Entry | Counter) -> None:
-        """An entry is about to go, or just went."""
+        """Stop counting an entry that is about to go, or just went."""
         self._tracked -= _tracked(key, entry)
         self._sample.pop(key, None)
         if len(self._sample) < SAMPLE // 4 and self._step > 1:
@@ -59,12 +66,12 @@ class SizeEstimator:
         self._change()
 
     def resized(self, floats: int) -> None:
-        """A list in an entry that is there has so many floats more."""
+        """Count so many floats more in the list of an entry."""
         self._tracked += PER_FLOAT * floats
         self._change()
 
     def measure(self) -> None:
-        """Count the sample anew; otherwise it happens by itself, every 512 changes."""
+        """Measure the sample anew, which otherwise happens every 512 changes."""
         self._changed = 0
         tracked = counted = 0
         for key in self._sample:
@@ -82,7 +89,7 @@ class SizeEstimator:
 
 
 def estimate_bytes(entries: Mapping[Hashable, Entry | Counter]) -> int:
-    """The bytes of entries that nobody tracked, from 1000 of them, evenly spread in their order."""
+    """Estimate the bytes of untracked entries from 1000 of them, evenly spread in their order."""
     step = max(len(entries) // 1000, 1)
     counted = [counted_bytes(key, entry) for key, entry in islice(entries.items(), None, None, step)]
     return sys.getsizeof(entries) + round(sum(counted) / max(len(counted), 1) * len(entries))
@@ -94,7 +101,7 @@ def _tracked(key: Hashable, entry: Entry | Counter) -> int:
 
 
 def counted_bytes(key: Hashable, entry: Entry | Counter) -> int:
-    """What an entry takes beside its place in the table: itself, its key, and the numbers that no other holds."""
+    """Count the bytes of an entry without its place in the table: itself, its key, and the numbers that no other holds."""
     size = sys.getsizeof(key) + sys.getsizeof(entry)
     numbers: list[object] = [entry.expires_at]
     if isinstance(key, tuple):

@@ -1,8 +1,7 @@
-"""`MemoryStorage`: state in the memory of this process. The fastest backend, the L1 of the hybrid, and what decides at the
-end of every simulated network.
+"""`MemoryStorage`: state in the memory of this process.
 
-The decisions themselves are synchronous (`decide`, `apply`): nothing is awaited between reading a state and writing it, so
-they are atomic on one event loop.
+It is the fastest backend and the L1 of the hybrid, and it decides at the end of every simulated network. A decision is
+synchronous: nothing is awaited between reading a state and writing it, so it is atomic on one event loop.
 """
 
 from __future__ import annotations
@@ -51,9 +50,23 @@ SLICE = 1000  # entries that a sweep looks at under one lock: about a millisecon
 
 
 class MemoryStorage(RateLimitStorage):
-    """State in a dict of this process, bounded by `max_entries`.
+    """State in a dict of this process, bounded by `max_entries` and `memory_limit`.
 
-    sequence: numbers the decisions of several storages in the order in which they are taken (a simulation passes one).
+    Parameters
+    ----------
+    config
+        Its options; None takes the defaults.
+    runtime
+        The clock and the event loop; None takes asyncio.
+    sequence
+        Numbers the decisions of several storages in the order in which they are taken. A simulation passes one.
+
+    Attributes
+    ----------
+    recovered : str
+        What `open` found on the disk; empty without `persist_to_disk`.
+    supervisor
+        The failures of the background tasks.
     """
 
     def __init__(
@@ -71,7 +84,7 @@ class MemoryStorage(RateLimitStorage):
         self._shared = self.config.thread_safe and self.runtime.realtime
         self._lock: AbstractContextManager[object] = threading.RLock() if self._shared else nullcontext()
         self._deciders: dict[Limit, DecideFn] = {}
-        self.recovered = ""  # what `open` found on the disk
+        self.recovered = ""
         self._database: EntryDatabase | None = None
         self._groups = False  # whether what is awaited in one turn of the event loop shares a commit
         self.supervisor = Supervisor(self.runtime, logger, CLEANUP, *((SYNC,) if self.config.persist_to_disk else ()))
@@ -83,10 +96,14 @@ class MemoryStorage(RateLimitStorage):
         return self._entries.by_key
 
     async def open(self) -> Self:
-        """Read back what was persisted, and start what runs in the background.
+        """Read back what was persisted, and start the background tasks.
 
-        ConfigurationError when another process has the directory; StorageError or SerializationError, which name the
-        file, when what is there is damaged: it is left as it is.
+        Raises
+        ------
+        ConfigurationError
+            Another storage, in this process or another one, has the directory; or a former version wrote a journal to it.
+        SerializationError, StorageError
+            A file is damaged or missing. The message names it, and the files are left as they are.
         """
         if self._upkeep:
             return self
@@ -130,6 +147,7 @@ class MemoryStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
+        """Admit `cost` and charge it, or deny and change nothing. A session makes no difference here."""
         if self._groups:
             at = self._time() if now is None else now
             return await self._committed(lambda: self.acquire_nowait(identifier, limit, cost, at))
@@ -153,6 +171,7 @@ class MemoryStorage(RateLimitStorage):
         return nullcontext() if self._database is None else self._database.batch()
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
+        """Return the answer that `acquire` would give; change nothing."""
         return self.peek_nowait(identifier, limit, cost, self._time() if now is None else now)
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
@@ -194,7 +213,7 @@ class MemoryStorage(RateLimitStorage):
             return self._rules.decide(limit, identifier, cost, now, consume)
 
     def _compile_decider(self, limit: Limit) -> DecideFn:
-        """What decides this limit: written out for its algorithm where that pays, else by its rule."""
+        """Return the function that decides this limit: compiled for its algorithm where that pays, else by its rule."""
         algorithm, p, size, _ = bind(limit)
         if size is not None and size > FEW:
             decide: DecideFn = partial(self._evaluate_rule, limit)
@@ -210,7 +229,7 @@ class MemoryStorage(RateLimitStorage):
         return decide
 
     def decider(self, limit: Limit) -> DecideFn:
-        """The function that decides this limit, for who asks often. It holds until the storage is opened or closed."""
+        """Return the function that decides this limit, for frequent use. It holds until the storage is opened or closed."""
         return self._deciders.get(limit) or self._compile_decider(limit)
 
     def on_eviction(self, tell: Callable[[Hashable], None]) -> None:
@@ -218,6 +237,7 @@ class MemoryStorage(RateLimitStorage):
         self._entries.evicted = tell
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
+        """Feed a score of the service behind the limits, from 0 (failing) to 1 (fine), to those that learn from it."""
         limits, at = adaptive_limits(limit, score), self.runtime.time() if now is None else now
         await self._committed(lambda: self.observe_nowait(identifier, limits, score, at))
 
@@ -227,6 +247,7 @@ class MemoryStorage(RateLimitStorage):
             self._rules.observe(identifier, limits, score, now)
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
+        """Apply consumption decided elsewhere, each charge exactly once; return the merged states."""
         return await self._committed(lambda: [self.charge_nowait(charge).export() for charge in charges])
 
     def charge_nowait(self, charge: Charge) -> Entry:
@@ -237,6 +258,7 @@ class MemoryStorage(RateLimitStorage):
     # -- state --------------------------------------------------------------------------------------------------------
 
     async def reset(self, identifier: str) -> None:
+        """Forget the identifier: every limit and counter of it."""
         await self._committed(lambda: self.reset_nowait(identifier))
 
     def reset_nowait(self, identifier: str) -> None:
@@ -252,12 +274,13 @@ class MemoryStorage(RateLimitStorage):
                 self._entries.remove(key)
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
+        """Return the state of the identifier's limit of that name; None if there is none or it expired."""
         with self._lock:
             entry = self.live_entry(identifier, name)
             return None if entry is None else entry.export()
 
     def live_entry(self, identifier: str, name: str = "", now: float | None = None) -> Entry | None:
-        """The live entry itself, without touching it."""
+        """Return the live entry itself, without touching it; None if there is none or it expired."""
         entry = self.entries.get((identifier, name) if name else identifier)
         if entry is None or entry.expires_at <= (self.runtime.time() if now is None else now):
             return None
@@ -265,6 +288,7 @@ class MemoryStorage(RateLimitStorage):
         return entry
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
+        """Put a state in the place of the present one, for `ttl` seconds (None: 3600)."""
         expires_at = self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl)
         await self._committed(lambda: self.set_state_nowait(identifier, state, expires_at, name))
 
@@ -289,6 +313,7 @@ class MemoryStorage(RateLimitStorage):
         return entry
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
+        """Add to a counter that lives `window` seconds from its first hit; return the count."""
         check_window(amount, window)
         return await self._committed(lambda: self.increment_nowait(identifier, amount, window))
 
@@ -319,6 +344,7 @@ class MemoryStorage(RateLimitStorage):
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def health_check(self) -> StorageHealth:
+        """Report an error of the disk and failures of background tasks, if there are any."""
         refusal = "" if self._database is None else self._database.refusal
         problems = [f"the database {refusal}"] if refusal else []
         if self.supervisor.problems:
@@ -362,11 +388,12 @@ class MemoryStorage(RateLimitStorage):
         self.keep_to_limit()
 
     def keys(self) -> list[Hashable]:
-        """The keys of all entries, as of now."""
+        """Return the keys of all entries, as of now."""
         with self._lock:
             return list(self.entries)
 
     async def cleanup_expired(self) -> int:
+        """Drop the expired entries; return how many."""
         return self.drop_expired(self.keys(), self.runtime.time())
 
     def drop_expired(self, keys: Iterable[Hashable], now: float) -> int:
@@ -380,11 +407,18 @@ class MemoryStorage(RateLimitStorage):
             self._entries.measure(self.runtime.time())
 
     async def get_stats(self) -> StorageStats:
+        """Return the counts of the storage and its present size."""
         return self.get_stats_nowait()
 
     def get_stats_nowait(self, walk: bool = True) -> StorageStats:
-        """`get_stats` at once. walk: over the entries for their bytes, where no memory_limit has them counted, which takes a
-        second for a million; else they are 0."""
+        """`get_stats` at once.
+
+        Parameters
+        ----------
+        walk
+            Whether to walk over the entries for their bytes where no memory_limit has them tracked, which takes a second
+            for a million entries. Otherwise the bytes are 0.
+        """
         with self._lock:
             entries, (operations, misses) = self._entries, self._rules.tally
             return StorageStats(
