@@ -1,4 +1,7 @@
-"""A deployment: N API nodes with a storage each, and what they share. Built from a candidate's storage URL."""
+"""The cluster of a run: API nodes with a storage each, and the servers that they share.
+
+It is built from a candidate's storage URL.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured_link
+from ratesim.simulation.engine.context import STORE_CLIENTS, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
 from ratesim.simulation.engine.redis_cluster import ShardedDriver
@@ -22,19 +26,37 @@ from ratesim.simulation.queueing.fifo_station import FifoStation
 from ratesim.simulation.queueing.processor_sharing import EventLoopCPU, MultiCoreCPU
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
-from traffic import Trace
 
 __all__ = ["Cluster", "backend_of", "build_cluster", "round_trip"]
 
-UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store forgets nothing that a decision could need
+UNBOUNDED = MemoryStorageConfig(max_entries=2**62)  # a shared store evicts nothing that a decision could need
 
 
 @dataclass
 class Cluster:
-    """storages: one for each node, made by `make`. processors: the nodes' own, where there are no servers; where
-    there are, they are event loops. cpu: seconds of either that a request takes beside its way to a server. servers: what
-    the nodes share. remotes: the nodes' ways to them, also of nodes that are gone. plan: what requests meet on them.
-    processes: the nodes as their callers see them, where some restart; else none."""
+    """The nodes and servers of a candidate.
+
+    Attributes
+    ----------
+    storages
+        One for each node.
+    make
+        Makes the storage of a node, at the start and after a restart.
+    processors
+        The nodes' processors where there are no servers.
+    loops
+        The nodes' event loops where there are servers.
+    cpu
+        Seconds of the node's processor that a request takes beside its way to a server.
+    servers
+        The shards of the shared store.
+    remotes
+        The nodes' storages on those servers, those of nodes that are gone included.
+    plan
+        Random draws for the requests on their way to the servers; None without servers or a known trace.
+    processes
+        The nodes as processes that may restart; empty where none does.
+    """
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
@@ -45,24 +67,24 @@ class Cluster:
     remotes: list[SimulatedStorage]
     plan: RandomPlan | None
     processes: list[RestartingNode] = field(default_factory=list)
-    _before: tuple[float, int] = (0.0, 0)  # processor seconds and operations that no figure counts
+    _discounted: tuple[float, int] = (0.0, 0)  # processor seconds and operations of the warm-up
 
     @property
     def nodes(self) -> Sequence[RestartingNode | RateLimitStorage]:
-        """Who is asked, node by node; a restart changes what is in it."""
+        """What answers the requests of each node; a restart changes an element in place."""
         return self.processes or self.storages
 
     @property
     def stations(self) -> dict[str, FifoStation | EventLoopCPU | MultiCoreCPU]:
-        """By name: "store", or "store 0" and so on where there are several, and "node 0" and so on, their processors."""
-        found: dict[str, FifoStation | EventLoopCPU | MultiCoreCPU] = {}
+        """The queues by name: `store`, or `store 0` and so on where there are several, and `node 0` and so on."""
+        stations: dict[str, FifoStation | EventLoopCPU | MultiCoreCPU] = {}
         for i, server in enumerate(self.servers):
-            found["store" if len(self.servers) == 1 else f"store {i}"] = server.processor
+            stations["store" if len(self.servers) == 1 else f"store {i}"] = server.processor
         for i, processor in enumerate(self.processors):
-            found[f"node {i}"] = processor
+            stations[f"node {i}"] = processor
         for i, loop in enumerate(self.loops):
-            found[f"node {i}"] = loop
-        return found
+            stations[f"node {i}"] = loop
+        return stations
 
     @property
     def views(self) -> bool:
@@ -72,25 +94,25 @@ class Cluster:
 
     @property
     def sessions(self) -> bool:
-        """Whether sessions are given tokens, to bring along."""
+        """Whether sessions are given tokens, which they bring along with their next request."""
         first = self.storages[0]
         return isinstance(first, HybridStorage) and first.config.consistency == "session"
 
     def memory(self, runtime: SimRuntime) -> NDArray[np.int64]:
-        """Bytes that each node's own entries take now, shape (nodes,)."""
-        found: list[int] = []
+        """Return the bytes that each node's own entries take now, shape (nodes,)."""
+        sizes: list[int] = []
 
-        async def ask() -> None:
+        async def measure() -> None:
             for storage in self.storages:
-                found.append((await storage.get_stats()).bytes)
+                sizes.append((await storage.get_stats()).bytes)
 
-        runtime.begin(ask())  # nothing in it waits
-        return np.array(found, np.int64)
+        runtime.begin(measure())  # nothing in it waits
+        return np.array(sizes, np.int64)
 
     @property
     def busy(self) -> float:
-        """Processor seconds of the shared store."""
-        return sum(server.busy for server in self.servers) - self._before[0]
+        """Processor seconds of the shared store after the warm-up."""
+        return sum(server.busy for server in self.servers) - self._discounted[0]
 
     @property
     def concurrency(self) -> int:
@@ -99,20 +121,20 @@ class Cluster:
 
     @property
     def operations(self) -> int:
-        """Operations sent to the shared store."""
-        return sum(remote.client.operations for remote in self.remotes) - self._before[1]
+        """Operations sent to the shared store after the warm-up."""
+        return sum(remote.client.operations for remote in self.remotes) - self._discounted[1]
 
-    def discount(self, at: float) -> None:
-        """Figures count from now, `at`, on."""
-        before = self._before
-        self._before = before[0] + self.busy, before[1] + self.operations
+    def discount(self, now: float) -> None:
+        """End the warm-up: figures count from `now` on, in simulated seconds."""
+        seconds, operations = self._discounted
+        self._discounted = seconds + self.busy, operations + self.operations
         for station in self.stations.values():
-            station.end_warmup(at)
+            station.end_warmup(now)
         for server in self.servers:
             server.meter.end_warmup()
 
     def restart(self, node: int) -> None:
-        """The process of a node ends at once, with what it had in memory and under way, and another begins."""
+        """End the process of a node at once, with all that it has in memory and under way, and begin another."""
         old = self.storages[node]
         if isinstance(old, HybridStorage):
             old.kill()
@@ -123,45 +145,71 @@ class Cluster:
         self.storages[node] = self.make(node)
 
 
-def build_cluster(
-    scenario: Scenario,
-    candidate: Candidate,
-    profile: Profile,
-    runtime: SimRuntime,
-    trace: Trace | None,
-    seed: int,
-    sequence: Callable[[], int],
-    backing: Backend | None = None,
-) -> Cluster:
-    """The nodes and servers of a candidate, at the start of a run.
+def build_cluster(context: RunContext, backing: Backend | None = None) -> Cluster:
+    """Build the nodes and servers of a candidate, as they are at the start of a run.
 
-    trace: what will be asked, where that is known. sequence: numbers the decisions. backing: what decides behind the
-    network; the fast model unless given. Raises ConfigurationError or ScenarioError.
+    Parameters
+    ----------
+    context
+        The run.
+    backing
+        What decides behind the modeled network; the in-memory model unless given.
+
+    Raises
+    ------
+    ConfigurationError, ScenarioError
+        If the storage URL or the network cannot be used.
     """
-    url = StorageURL.parse(candidate.storage)
-    nodes = range(scenario.deployment.nodes)
-    near = profile.backends["memory"].client_cpu
-    restarts = any(fault.kind == "restart" for fault in scenario.faults)
+    url = StorageURL.parse(context.candidate.storage)
+    return _memory_cluster(context, url) if url.backend == "memory" else _store_cluster(context, url, backing)
 
-    def processes(storages: list[RateLimitStorage]) -> list[RestartingNode]:
-        return [RestartingNode(storages, node, runtime) for node in nodes] if restarts else []
 
-    if url.backend == "memory":
+def _memory_cluster(context: RunContext, url: StorageURL) -> Cluster:
+    def node_storage(node: int) -> RateLimitStorage:
+        return MemoryStorage(url.config, context.runtime, context.sequence)
 
-        def memory(node: int) -> RateLimitStorage:
-            return MemoryStorage(url.config, runtime, sequence)
+    nodes = range(context.scenario.deployment.nodes)
+    storages = [node_storage(node) for node in nodes]
+    stations = [FifoStation() for _ in nodes]
+    cpu = context.profile.backends["memory"].client_cpu
+    return Cluster(storages, node_storage, stations, [], cpu, [], [], None, _restarting(context, storages))
 
-        stations = [FifoStation() for _ in nodes]
-        storages = [memory(node) for node in nodes]
-        return Cluster(storages, memory, stations, [], near, [], [], None, processes(storages))
-    costs, remotes = profile.backends[url.backend], list[SimulatedStorage]()
-    link = _link(scenario, profile, costs)
-    shards = scenario.deployment.shards if url.backend == "redis" else 1
-    plan = None if trace is None else RandomPlan(seed, trace, link, costs)
-    loops = [EventLoopCPU(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in nodes]
+
+def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None) -> Cluster:
+    scenario, runtime, seed = context.scenario, context.runtime, context.seed
+    nodes, costs = scenario.deployment.nodes, context.profile.backends[url.backend]
+    link = _link(scenario, context.profile, costs)
+    plan = None if context.clients else RandomPlan(seed, context.trace, link, costs)
+    loops = [EventLoopCPU(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in range(nodes)]
+    servers = _servers(context, url, costs, backing)
+    rngs = context.rng(STORE_CLIENTS).spawn(2 * nodes)
+    remotes: list[SimulatedStorage] = []
+
+    def driver_to(server: StoreServer, node: int) -> SimDriver:
+        driver = SimDriver(server, link, loops[node], runtime, seed, plan)
+        return FaultyDriver(driver, node) if server.timeline.faults else driver
+
+    def node_storage(node: int) -> RateLimitStorage:
+        drivers = [driver_to(server, node) for server in servers]
+        driver = drivers[0] if len(drivers) == 1 else ShardedDriver(drivers, runtime, url.config.key_prefix)
+        remotes.append(SimulatedStorage(driver, runtime, url.config, rngs[node], plan))
+        if url.hybrid is None:
+            return remotes[-1]
+        sharing = url.hybrid.nodes if url.hybrid.nodes > 1 else nodes
+        config = msgspec.structs.replace(url.hybrid, node=f"node-{node}", nodes=sharing)
+        return HybridStorage(remotes[-1], config, runtime, rngs[nodes + node], context.sequence)
+
+    decides_locally = url.hybrid is not None and url.hybrid.consistency != "strong"
+    cpu = context.profile.backends["memory"].client_cpu if decides_locally else 0.0
+    storages = [node_storage(node) for node in range(nodes)]
+    return Cluster(storages, node_storage, [], loops, cpu, servers, remotes, plan, _restarting(context, storages))
+
+
+def _servers(context: RunContext, url: StorageURL, costs: BackendCosts, backing: Backend | None) -> list[StoreServer]:
+    """The shards of the store, each with the faults that concern it."""
+    scenario, runtime, sequence = context.scenario, context.runtime, context.sequence
+    # Without outages one memory is as good as one per shard: no key is in two of them. Outages exist only for the model.
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
-    # Where no server forgets by itself, one memory is as good as many: no key is in two of them. Outages are only for the
-    # fidelity `model`.
     shared = None if outages else backing or ModelBackend(MemoryStorage(UNBOUNDED, runtime, sequence))
 
     def replicated() -> Backend:
@@ -170,52 +218,48 @@ def build_cluster(
         )
 
     wire = wire_protocol(url)
+    shards = scenario.deployment.shards if url.backend == "redis" else 1
     timelines = [FaultTimeline(scenario.effective_faults, shard) for shard in range(shards)]
-    servers = [StoreServer(MeteredBackend(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
-    rngs = np.random.default_rng([seed, 1]).spawn(2 * len(nodes))
+    return [StoreServer(MeteredBackend(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
 
-    def way(node: int, server: StoreServer) -> SimDriver:
-        driver = SimDriver(server, link, loops[node], runtime, seed, plan)
-        return FaultyDriver(driver, node) if server.timeline.faults else driver
 
-    def remote(node: int) -> RateLimitStorage:
-        ways = [way(node, server) for server in servers]
-        driver = ways[0] if shards == 1 else ShardedDriver(ways, runtime, url.config.key_prefix)
-        remotes.append(SimulatedStorage(driver, runtime, url.config, rngs[node], plan))
-        if url.hybrid is None:
-            return remotes[-1]
-        sharing = url.hybrid.nodes if url.hybrid.nodes > 1 else len(nodes)
-        config = msgspec.structs.replace(url.hybrid, node=f"node-{node}", nodes=sharing)
-        return HybridStorage(remotes[-1], config, runtime, rngs[len(nodes) + node], sequence)
-
-    decided_near = url.hybrid is not None and url.hybrid.consistency != "strong"
-    storages = [remote(node) for node in nodes]
-    cpu = near if decided_near else 0.0
-    return Cluster(storages, remote, [], loops, cpu, servers, remotes, plan, processes(storages))
+def _restarting(context: RunContext, storages: list[RateLimitStorage]) -> list[RestartingNode]:
+    """The nodes as processes that may restart; none where the scenario has no restart."""
+    if not any(fault.kind == "restart" for fault in context.scenario.faults):
+        return []
+    return [RestartingNode(storages, node, context.runtime) for node in range(len(storages))]
 
 
 def _link(scenario: Scenario, profile: Profile, costs: BackendCosts) -> Link:
-    """The network that the scenario names; without a name the user's own where it was measured. `loopback` is what was
-    measured with the servers."""
-    asked = scenario.deployment
-    if asked.network not in PRESETS:
-        raise ScenarioError(f"deployment.network {asked.network!r}: known are {', '.join(PRESETS)}")
-    link = preset_link(asked.network, asked.rtt, asked.loss)
-    if asked.rtt is not None:
+    """Choose the network: the one that the scenario names, else the measured one.
+
+    The preset `loopback` stands for the round trip that was measured together with the servers.
+    """
+    deployment = scenario.deployment
+    if deployment.network not in PRESETS:
+        raise ScenarioError(f"deployment.network {deployment.network!r}: known are {', '.join(PRESETS)}")
+    link = preset_link(deployment.network, deployment.rtt, deployment.loss)
+    if deployment.rtt is not None:
         return link
-    if profile.round_trip is not None and "network" not in asked.model_fields_set:
+    if profile.round_trip is not None and "network" not in deployment.model_fields_set:
         return measured_link(profile.round_trip, profile.round_trip_factors, link.loss)
-    if asked.network == "loopback" and costs.round_trip > 0.0:
+    if deployment.network == "loopback" and costs.round_trip > 0.0:
         return measured_link(costs.round_trip, costs.round_trip_factors, link.loss)
     return link
 
 
 def round_trip(scenario: Scenario, profile: Profile, backend: str) -> float:
-    """Seconds to a server of that backend and back, the median. Raises ScenarioError."""
+    """Return the median round trip to a server of that backend, in seconds.
+
+    Raises
+    ------
+    ScenarioError
+        If the scenario names an unknown network.
+    """
     return 2.0 * _link(scenario, profile, profile.backends[backend]).median
 
 
 def backend_of(candidate: Candidate) -> str:
-    """memory, redis, postgres or hybrid."""
+    """Return `memory`, `redis`, `postgres` or `hybrid`."""
     url = StorageURL.parse(candidate.storage)
     return url.backend if url.hybrid is None else "hybrid"

@@ -1,19 +1,18 @@
-"""`Dispatcher`: what happens to a request from the moment in which it is sent until it is answered."""
+"""`Dispatcher`: the way of a request from the moment in which it is sent until it is answered."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.errors import StorageError
-from ratesim.limit import Decision, Limit
-from ratesim.runtime import SimRuntime
+from ratesim.limit import Decision
 from ratesim.simulation.engine.cluster import Cluster
-from ratesim.simulation.engine.fault_timeline import FaultTimeline
+from ratesim.simulation.engine.context import RunContext
 from ratesim.simulation.engine.faulty_links import NodeDownError
 from ratesim.simulation.engine.outcome_columns import OutcomeBuffer, column
 from ratesim.simulation.network.load_balancer import Router
@@ -23,80 +22,118 @@ from traffic.closed_loop import SendFn
 
 __all__ = ["Dispatcher"]
 
+Send = Callable[[], None]
+"""Sends the next request of a trace."""
+
 
 class Dispatcher:
-    """Sends requests to the nodes of a deployment, and notes what they answer.
+    """Sends requests to the nodes of a cluster and records their answers.
 
-    ahead: what a node's processor takes is known beforehand; it is no part of the latencies here. warmup: seconds in which
-    errors are not counted.
+    Parameters
+    ----------
+    context
+        The run.
+    cluster
+        Its nodes and servers.
+
+    Attributes
+    ----------
+    router
+        The node of each request.
+    outcome
+        The answer to each request.
+    adds_waits_later
+        Whether the waits for the nodes' processors are worked out after the run and are not in the latencies yet. That saves
+        an event for each request. It is possible where every request's node is known beforehand and memory alone decides.
     """
 
-    def __init__(
-        self,
-        limit: Limit,
-        deployment: Cluster,
-        runtime: SimRuntime,
-        router: Router,
-        answers: OutcomeBuffer,
-        timeline: FaultTimeline | None,
-        ahead: bool,
-        warmup: float,
-    ) -> None:
-        self._limit = limit
-        self._cluster = deployment
-        self._runtime = runtime
-        self._env = runtime.env
-        self._router = router
-        self._outcome = answers
-        self._timeline = timeline
-        self._ahead = ahead
-        self._warmup = warmup
-        self._begun = array("d")  # when each was sent; earlier by what it waited for its node's processor
-        self._waits: dict[int, float] = {}  # that, of requests in nodes that may restart
-        self._warm = 0  # requests that were sent in the warm-up
-        self._tokens: dict[tuple[int, str], str] | None = {} if deployment.sessions else None  # of a session, for a key
-        self._whose: dict[int, tuple[int, str]] = {}  # session and key of requests under way, where there are tokens
+    def __init__(self, context: RunContext, cluster: Cluster) -> None:
+        scenario = context.scenario
+        self.router = Router(context.known, context.routing, scenario.deployment.nodes, context.seed)
+        self.outcome = OutcomeBuffer.of(len(context.known), cluster.views)
+        self.adds_waits_later = self.router.known and not context.clients and not cluster.servers and not cluster.processes
+        self._limit = context.limit
+        self._cluster = cluster
+        self._runtime = context.runtime
+        self._env = context.env
+        self._timeline = context.timeline
+        self._warmup = scenario.warmup
+        self._sent = array("d")  # when each request was sent; earlier by its wait for the node's processor
+        self._waits: dict[int, float] = {}  # that wait, of requests in nodes that may restart
+        self._warmup_requests = 0
+        self._tokens: dict[tuple[int, str], str] | None = {} if cluster.sessions else None  # by session and key
+        self._token_keys: dict[int, tuple[int, str]] = {}  # session and key of requests under way, where there are tokens
 
-    def open_loop(self, trace: Trace, due: NDArray[np.float64]) -> tuple[Iterable[float], Callable[[], None]]:
-        """What `TraceEnvironment.expect` takes: when the requests of a trace are due, and what sends the next of them.
+    def open_loop(self, trace: Trace, due: NDArray[np.float64]) -> tuple[array[float], Send]:
+        """Prepare to replay a trace.
 
-        due: in seconds of simulated time, shape (len(trace),).
+        Parameters
+        ----------
+        trace
+            The requests.
+        due
+            When each is sent, in seconds of simulated time, shape (len(trace),).
+
+        Returns
+        -------
+        tuple
+            The arguments of `TraceEnvironment.schedule_arrivals`: the times, and what sends the next request.
         """
-        self._begun = column(due)
-        self._warm = int(np.searchsorted(due, self._warmup))
-        # Read from where they are, since a list of ten million numbers takes 320 MB.
-        columns = (memoryview(each) for each in (trace.key, trace.cost, trace.time))  # type: ignore[arg-type]
-        rows = zip(range(len(trace)), *columns, strict=True)
-        sessions = memoryview(trace.session)  # type: ignore[arg-type]
-        limit, router, keys, deployment = self._limit, self._router, trace.keys, self._cluster
-        storages, plan, nodes = deployment.storages, deployment.plan, router.node
-        allowed, _, latency, sequence, _, view_age = self._outcome
-        begin, answered, acquire = self._runtime.begin, self._answered, self._acquire
+        self._sent = column(due)
+        self._warmup_requests = int(np.searchsorted(due, self._warmup))
+        if self._timeline is not None or self._tokens is not None or not self.router.known:
+            send = self._general(trace)
+        elif self.adds_waits_later:
+            send = self._in_memory(trace)
+        elif self._cluster.cpu == 0.0:
+            send = self._to_servers(trace)
+        else:
+            send = self._in_hybrids(trace)
+        return column(due), send
+
+    # The four are closures over local variables, because a replay spends most of its time in them.
+
+    def _general(self, trace: Trace) -> Send:
+        """Any node, with faults, session tokens, or a node that is chosen when the request is sent."""
+        rows, sessions = _rows(trace), memoryview(trace.session)  # type: ignore[arg-type]
+        keys, begin, answered, acquire = trace.keys, self._runtime.begin, self._answered, self._acquire
 
         def send() -> None:
             i, key, cost, now = next(rows)
-            asked = acquire(i, keys[key], cost, now, sessions[i])
-            if asked is not None:
-                begin(asked, answered, i)
+            decision = acquire(i, keys[key], cost, now, sessions[i])
+            if decision is not None:
+                begin(decision, answered, i)
 
-        def send_plainly() -> None:
-            # Where nothing goes wrong, everybody's node is known, and no processor's queue is met on the way.
+        return send
+
+    def _to_servers(self, trace: Trace) -> Send:
+        """Nodes that ask their servers and spend nothing beside, without faults."""
+        rows, keys, limit, nodes = _rows(trace), trace.keys, self._limit, self.router.node
+        storages, plan, begin, answered = self._cluster.storages, self._cluster.plan, self._runtime.begin, self._answered
+
+        def send() -> None:
             i, key, cost, now = next(rows)
             if plan is not None:
                 plan.request = i
             begin(storages[nodes[i]].acquire(keys[key], limit, cost, now), answered, i)
 
-        loops, cpu, begun = deployment.loops, deployment.cpu, self._begun
-        at_once = [storage.acquire_nowait for storage in storages if isinstance(storage, HybridStorage)]
+        return send
 
-        def send_near() -> None:
-            # The same of nodes that decide by themselves, on a processor that is shared with those on their way.
+    def _in_hybrids(self, trace: Trace) -> Send:
+        """Nodes that mostly decide by themselves, on a processor that is shared with requests on their way to the server."""
+        rows, keys, limit, nodes = _rows(trace), trace.keys, self._limit, self.router.node
+        storages, plan, begin, answered = self._cluster.storages, self._cluster.plan, self._runtime.begin, self._answered
+        loops, cpu, sent = self._cluster.loops, self._cluster.cpu, self._sent
+        allowed, _, latency, sequence, _, view_age = self.outcome
+        acquire = [storage.acquire_nowait for storage in storages if isinstance(storage, HybridStorage)]
+
+        def send() -> None:
             i, key, cost, now = next(rows)
             node = nodes[i]
             wait = cpu * (1 + loops[node].inside)
-            decision = at_once[node](keys[key], limit, cost, now)
+            decision = acquire[node](keys[key], limit, cost, now)
             if decision is None:
-                begun[i] -= wait
+                sent[i] -= wait
                 if plan is not None:
                     plan.request = i
                 begin(storages[node].acquire(keys[key], limit, cost, now), answered, i)
@@ -105,81 +142,82 @@ class Dispatcher:
             if view_age is not None:
                 view_age[i] = decision.view_age
 
-        decides = [storage.acquire_nowait for storage in storages if isinstance(storage, MemoryStorage)]
+        return send
 
-        def decide() -> None:
-            # The same of memories, whose `acquire` is `decide`, and waits for nothing.
+    def _in_memory(self, trace: Trace) -> Send:
+        """Nodes whose memory decides at once."""
+        rows, keys, limit, nodes = _rows(trace), trace.keys, self._limit, self.router.node
+        allowed, _, latency, sequence, _, _ = self.outcome
+        acquire = [storage.acquire_nowait for storage in self._cluster.storages if isinstance(storage, MemoryStorage)]
+
+        def send() -> None:
             i, key, cost, now = next(rows)
-            decision = decides[nodes[i]](keys[key], limit, cost, now)
+            decision = acquire[nodes[i]](keys[key], limit, cost, now)
             allowed[i], sequence[i], latency[i] = decision.allowed, decision.sequence, 0.0
 
-        if self._timeline is not None or self._tokens is not None or not router.known:
-            return column(due), send
-        if self._ahead:
-            return column(due), decide
-        return column(due), send_plainly if cpu == 0.0 else send_near
+        return send
 
     def closed_loop(self, keys: tuple[str, ...]) -> SendFn:
-        """What clients that react call."""
-        nothing = Decision(False, 0.0, 0.0, 0.0, self._limit)  # an error is no reason to wait
+        """Return the function with which clients that react send their requests."""
+        denied = Decision(False, 0.0, 0.0, 0.0, self._limit)  # stands for an error, which is no reason to wait
 
-        async def ask(key: int, cost: float, session: int, attempt: int) -> Decision:
-            i = self._outcome.add()
-            self._begun.append(self._env.now)
-            self._warm += self._env.now < self._warmup
-            self._router.add(key, session)
-            asked = self._acquire(i, keys[key], cost, self._runtime.time(), session)
-            if asked is None:
-                return nothing
+        async def send(key: int, cost: float, session: int, attempt: int) -> Decision:
+            i = self.outcome.add()
+            self._sent.append(self._env.now)
+            self._warmup_requests += self._env.now < self._warmup
+            self.router.add(key, session)
+            pending = self._acquire(i, keys[key], cost, self._runtime.time(), session)
+            if pending is None:
+                return denied
             try:
-                decision = await asked
+                decision = await pending
             except StorageError as error:
                 self._answered(i, None, error)
-                return nothing
+                return denied
             self._answered(i, decision, None)
             return decision
 
-        return ask
+        return send
 
     def _acquire(
         self, i: int, identifier: str, cost: float, now: float, session: int
     ) -> Coroutine[Any, Any, Decision] | None:
-        """What becomes of a request that is sent now; None where there is no node for it. now: by the world's clock."""
-        deployment, router, timeline, start = self._cluster, self._router, self._timeline, self._env.now
+        """Send a request to its node; None where no node is up. now: seconds since the Unix epoch."""
+        cluster, router, timeline, start = self._cluster, self.router, self._timeline, self._env.now
         node = router.send(i)
         if timeline is not None:
-            node = router.reroute(i, [each for each in range(len(deployment.nodes)) if not timeline.node_down(each, start)])
+            node = router.reroute(i, [each for each in range(len(cluster.nodes)) if not timeline.node_down(each, start)])
             if node < 0:
-                self._outcome.latency[i] = 0.0
+                self.outcome.latency[i] = 0.0
                 self._failed(i, NodeDownError.__name__)
                 return None
             now += timeline.skew(node, start)
-        if deployment.cpu > 0.0 and not self._ahead:
-            if deployment.loops:  # shared with those that are on their way to the server
-                wait = deployment.cpu * (1 + deployment.loops[node].inside)
+        if cluster.cpu > 0.0 and not self.adds_waits_later:
+            if cluster.loops:  # shared with requests on their way to the server
+                wait = cluster.cpu * (1 + cluster.loops[node].inside)
             else:
-                wait = deployment.processors[node].serve(start, deployment.cpu) - start
-            self._begun[i] = start - wait
-            if deployment.processes:
+                wait = cluster.processors[node].serve(start, cluster.cpu) - start
+            self._sent[i] = start - wait
+            if cluster.processes:
                 self._waits[i] = wait
-        if deployment.plan is not None:
-            deployment.plan.request = i
+        if cluster.plan is not None:
+            cluster.plan.request = i
         if self._tokens is None:
-            return deployment.nodes[node].acquire(identifier, self._limit, cost, now)
-        whose = self._whose[i] = session, identifier
-        return deployment.nodes[node].acquire(identifier, self._limit, cost, now, self._tokens.get(whose))
+            return cluster.nodes[node].acquire(identifier, self._limit, cost, now)
+        token_key = self._token_keys[i] = session, identifier
+        return cluster.nodes[node].acquire(identifier, self._limit, cost, now, self._tokens.get(token_key))
 
     def _answered(self, i: int, decision: Decision | None, error: Exception | None) -> None:
-        """A request has its decision, or an error in the place of one."""
-        allowed, _, latency, sequence, _, view_age = self._outcome
-        latency[i] = self._env.now - self._begun[i]
-        if self._waits and decision is not None and (early := self._lost(i)) > 0.0:
+        """Record the decision of a request, or the error in its place."""
+        allowed, _, latency, sequence, _, view_age = self.outcome
+        latency[i] = self._env.now - self._sent[i]
+        if self._waits and decision is not None and (early := self._seconds_lost(i)) > 0.0:
             latency[i] -= early
             decision, error = None, NodeDownError("its answer was still to come")
         if self._tokens is not None:
-            whose = self._whose.pop(i)
+            token_key = self._token_keys.pop(i)
             if decision is not None:
-                self._tokens[whose] = decision.session
+                self._tokens[token_key] = decision.session
         if decision is not None:
             allowed[i] = decision.allowed
             sequence[i] = decision.sequence
@@ -189,21 +227,27 @@ class Dispatcher:
             self._failed(i, type(error).__name__)
         elif error is not None:
             raise error
-        if not self._router.known:
-            self._router.record_answer(i)
+        if not self.router.known:
+            self.router.record_answer(i)
 
-    def _lost(self, i: int) -> float:
-        """How long before its answer has come through the processor's queue its node goes down; 0 where it does not."""
+    def _seconds_lost(self, i: int) -> float:
+        """How long before the answer has passed the processor's queue the node goes down; 0 where it does not."""
         assert self._timeline is not None
         wait, now = self._waits.pop(i, 0.0), self._env.now
-        return max(now + wait - self._timeline.next_restart(self._router.node[i], self._begun[i] + wait), 0.0)
+        return max(now + wait - self._timeline.next_restart(self.router.node[i], self._sent[i] + wait), 0.0)
 
     def _failed(self, i: int, kind: str) -> None:
-        errors = self._outcome.errors
-        self._outcome.failed[i] = True
-        if i >= self._warm:
+        errors = self.outcome.errors
+        self.outcome.failed[i] = True
+        if i >= self._warmup_requests:
             errors[kind] = errors.get(kind, 0) + 1
 
     def last_answer(self) -> float:
-        """When the last of all requests was answered, in simulated time; inf while one was not."""
-        return self._outcome.last(self._begun)
+        """Return when the last request was answered, in simulated time; inf while a request is outstanding."""
+        return self.outcome.last(self._sent)
+
+
+def _rows(trace: Trace) -> Iterator[tuple[int, int, float, float]]:
+    """Row, key, cost and time of each request, read in place: a list of ten million numbers would take 320 MB."""
+    columns = (memoryview(each) for each in (trace.key, trace.cost, trace.time))  # type: ignore[arg-type]
+    return zip(range(len(trace)), *columns, strict=True)

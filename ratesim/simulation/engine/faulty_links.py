@@ -130,7 +130,7 @@ class ReplicatedBackend(ModelBackend):
         self._behind: deque[tuple[float, Operation]] = deque()
         self._lag = inf
 
-    def lags(self, seconds: float) -> None:
+    def set_lag(self, seconds: float) -> None:
         """The replica is this many seconds behind from now on; inf: there is none."""
         self._lag = seconds
 

@@ -1,4 +1,4 @@
-"""`replay`: the requests of a run on their way through a deployment, and what came of each."""
+"""`replay`: sends the requests of a run to a cluster and collects the answers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.progress import Progress
-from ratesim.runtime import SimRuntime
 from ratesim.simulation.engine.cluster import Cluster
+from ratesim.simulation.engine.context import REACTIVE_CLIENTS, RunContext
 from ratesim.simulation.engine.dispatcher import Dispatcher
 from ratesim.simulation.engine.event_loop import SLICES, run_until_done
 from ratesim.simulation.engine.fault_events import inject_faults
-from ratesim.simulation.engine.fault_timeline import FaultTimeline
-from ratesim.simulation.engine.outcome_columns import OutcomeBuffer, OutcomeColumns
-from ratesim.simulation.engine.trace_environment import TraceEnvironment
-from ratesim.simulation.network.load_balancer import Router, Routing
+from ratesim.simulation.engine.outcome_columns import OutcomeColumns
 from ratesim.simulation.queueing.fifo_station import lindley_waits, record_batch
-from ratesim.simulation.scenario.scenario import Scenario
-from traffic import ReactiveClients, Trace
+from traffic import Trace
 
 __all__ = ["ReplayResult", "replay"]
 
+GRACE = 60.0  # simulated seconds after the last answer in which nodes may still tell their store what they admitted
+
 
 class ReplayResult(NamedTuple):
-    """trace: what was asked, warm-up and all. node: who served it. errors: how many failed, by kind, after the warm-up.
-    partial: it was interrupted, and the rows are only those of the requests that had their answer by then; in_flight: how
-    many had been sent and had none, after the warm-up.
+    """The requests of a run and their answers, with the warm-up.
+
+    Attributes
+    ----------
+    trace
+        The requests that were sent.
+    outcome
+        The answer to each.
+    node
+        The node that served each, shape (len(trace),).
+    errors
+        How many requests failed after the warm-up, by kind of error.
+    partial
+        Whether the run was interrupted. The rows are then those of the requests that were answered by that time.
+    in_flight
+        How many requests of an interrupted run were sent after the warm-up and had no answer.
     """
 
     trace: Trace
@@ -43,94 +54,98 @@ class ReplayResult(NamedTuple):
 
 
 def replay(
-    scenario: Scenario,
-    routing: Routing,
-    deployment: Cluster,
-    env: TraceEnvironment,
-    runtime: SimRuntime,
-    trace: Trace,
-    clients: ReactiveClients | None,
-    seed: int,
-    progress: Progress | bool | None = None,
-    interruptible: bool = False,
+    context: RunContext, cluster: Cluster, progress: Progress | bool | None = None, interruptible: bool = False
 ) -> ReplayResult:
-    """Play a trace, or clients that react (then `trace` is what they would ask unhindered), to its end, beginning now.
+    """Play the trace, or the clients that react, to the end, from the current simulated time on.
 
-    progress, interruptible: see `run`.
+    Parameters
+    ----------
+    context, cluster
+        The run, and its nodes and servers.
+    progress, interruptible
+        As for `run`.
     """
-    known = trace.head(0) if clients else trace  # of clients that react nobody knows what they will ask
-    answers = OutcomeBuffer.of(len(known), deployment.views)
-    router = Router(known, routing, scenario.deployment.nodes, seed)
-    timeline = FaultTimeline(scenario.faults) if scenario.faults else None
-    if timeline is not None:
-        runtime.spawn(inject_faults(timeline, deployment, runtime))
-    # The processor's share is added to the answer rather than waited for: it saves an event for each request.
-    ahead = router.known and not clients and not deployment.servers and not deployment.processes
-    due = known.time - runtime.epoch
-    limit = scenario.limit.limit()
-    sending = Dispatcher(limit, deployment, runtime, router, answers, timeline, ahead, scenario.warmup)
-    if scenario.warmup > 0.0 and not ahead:
-        runtime.spawn(_warm_up(scenario.warmup, deployment, runtime))
-    record = None
+    env, runtime, trace, clients = context.env, context.runtime, context.trace, context.clients
+    warmup = context.scenario.warmup
+    dispatcher = Dispatcher(context, cluster)
+    if context.timeline is not None:
+        runtime.spawn(inject_faults(context.timeline, cluster, runtime))
+    if warmup > 0.0 and not dispatcher.adds_waits_later:
+        runtime.spawn(_end_warmup(context, cluster))
+    due = context.known.time - runtime.epoch
+    record, grace = None, GRACE
     if clients is None:
-        env.schedule_arrivals(*sending.open_loop(known, due))
+        env.schedule_arrivals(*dispatcher.open_loop(trace, due))
     else:
-        record = clients.start(runtime, sending.closed_loop(trace.keys), np.random.default_rng([seed, 3]))
-    # A closed loop's requests come when they come; what is known of them is how long they go on.
-    shown = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, scenario.workload.duration, SLICES)
-    # Nodes may still tell their store what they admitted; clients may be waiting to ask again.
-    longest = max(limit.burst or 0.0, limit.rate) / limit.rate * limit.period  # until even the dearest is admitted
-    grace = 60.0 if clients is None else max(60.0, 2.0 * longest)
-    counted = (lambda: len(answers.latency)) if clients else None
-    with _rest_uncounted():
-        partial = run_until_done(env, shown, progress, interruptible, counted, sending.last_answer, grace)
-    env.clear_arrivals()  # what it took to send them is not needed any more
-    del sending
-    asked, outcome, node = (
-        known if record is None else record.trace(),
-        answers.arrays(),
+        record = clients.start(runtime, dispatcher.closed_loop(trace.keys), context.rng(REACTIVE_CLIENTS))
+        grace = max(GRACE, 2.0 * _longest_wait(context))
+    # A closed loop's requests are not known; what is known is how long it lasts.
+    milestones = trace.time - runtime.epoch if len(trace) else np.linspace(0.0, context.scenario.workload.duration, SLICES)
+    outcome, router, adds_waits = dispatcher.outcome, dispatcher.router, dispatcher.adds_waits_later
+    sent = (lambda: len(outcome.latency)) if clients else None
+    with _frozen_garbage():
+        partial = run_until_done(env, milestones, progress, interruptible, sent, dispatcher.last_answer, grace)
+    env.clear_arrivals()  # frees what it took to send them
+    del dispatcher
+    result = ReplayResult(
+        trace if record is None else record.trace(),
+        outcome.arrays(),
         np.frombuffer(router.node, np.int16),
+        outcome.errors,
+        partial,
+        in_flight=0,
     )
-    if ahead:
-        _wait(deployment, due, node, outcome, scenario.warmup)
-    for station in deployment.stations.values():
+    if adds_waits:
+        _add_waits(cluster, due, result, warmup)
+    for station in cluster.stations.values():
         station.close(env.now if partial else inf)
-    in_flight = 0
-    if partial:
-        done = outcome.latency >= 0.0
-        if not done.any():
-            raise KeyboardInterrupt
-        begun = len(asked) if clients else int(np.searchsorted(due, env.now))
-        warm = int(np.searchsorted(asked.time, runtime.epoch + scenario.warmup))
-        in_flight = int(np.isnan(outcome.latency[warm:begun]).sum())
-        asked, node = asked.only(done, "of an interrupted run"), node[done]
-        outcome = outcome.only(done)
-    return ReplayResult(asked, outcome, node, answers.errors, partial, in_flight)
+    return _answered_part(result, context) if partial else result
 
 
-async def _warm_up(seconds: float, deployment: Cluster, runtime: SimRuntime) -> None:
-    await runtime.sleep(seconds)
-    deployment.discount(runtime.env.now)
+def _longest_wait(context: RunContext) -> float:
+    """Seconds until even the dearest request is admitted."""
+    limit = context.limit
+    return max(limit.burst or 0.0, limit.rate) / limit.rate * limit.period
 
 
-def _wait(
-    deployment: Cluster, due: NDArray[np.float64], node: NDArray[np.int16], outcome: OutcomeColumns, warmup: float
-) -> None:
-    """Add to the latencies what the requests that were answered had to wait for the processors of their nodes."""
-    sent = int(np.isfinite(outcome.latency).sum())  # all were answered at once, up to where the run was interrupted
-    stay = lindley_waits(due[:sent], node[:sent], deployment.cpu)
-    outcome.latency[:sent] += stay
-    warm = int(np.searchsorted(due[:sent], warmup))
-    record_batch(deployment.processors, due[:warm], node[:warm], deployment.cpu, stay[:warm])
+async def _end_warmup(context: RunContext, cluster: Cluster) -> None:
+    await context.runtime.sleep(context.scenario.warmup)
+    cluster.discount(context.env.now)
+
+
+def _answered_part(result: ReplayResult, context: RunContext) -> ReplayResult:
+    """The rows that were answered before the interruption. Raises KeyboardInterrupt where there is none."""
+    trace, outcome = result.trace, result.outcome
+    answered = outcome.latency >= 0.0
+    if not answered.any():
+        raise KeyboardInterrupt
+    sent = len(trace) if context.clients else int(np.searchsorted(trace.time - context.runtime.epoch, context.env.now))
+    first = int(np.searchsorted(trace.time, context.warmup_end))
+    return result._replace(
+        trace=trace.only(answered, "of an interrupted run"),
+        outcome=outcome.only(answered),
+        node=result.node[answered],
+        in_flight=int(np.isnan(outcome.latency[first:sent]).sum()),
+    )
+
+
+def _add_waits(cluster: Cluster, due: NDArray[np.float64], result: ReplayResult, warmup: float) -> None:
+    """Add the waits for the nodes' processors to the latencies of the requests that were answered."""
+    latency, node, cpu = result.outcome.latency, result.node, cluster.cpu
+    sent = int(np.isfinite(latency).sum())  # all were answered at once, up to where the run was interrupted
+    waits = lindley_waits(due[:sent], node[:sent], cpu)
+    latency[:sent] += waits
+    first = int(np.searchsorted(due[:sent], warmup))
+    record_batch(cluster.processors, due[:first], node[:first], cpu, waits[:first])
     if warmup > 0.0:
-        deployment.discount(warmup)
-    record_batch(deployment.processors, due[warm:sent], node[warm:sent], deployment.cpu, stay[warm:])
+        cluster.discount(warmup)
+    record_batch(cluster.processors, due[first:sent], node[first:sent], cpu, waits[first:])
 
 
 @contextmanager
-def _rest_uncounted() -> Iterator[None]:
-    """Let the garbage collector leave alone what is there already: libraries alone take it a tenth of a second each time."""
-    if gc.get_freeze_count():  # somebody does so already
+def _frozen_garbage() -> Iterator[None]:
+    """Exempt all objects that exist from garbage collection: the libraries alone take it a tenth of a second each time."""
+    if gc.get_freeze_count():  # the caller does so already
         yield
         return
     gc.freeze()
