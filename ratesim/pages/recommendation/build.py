@@ -54,23 +54,47 @@ def report(
     progress: Progress | None = None,
     notebook: Path | None = None,
 ) -> Recommendation:
-    """Study a scenario and write into the directory `out`: report.html, report.ipynb (executed), recommendation.json and
-    .md, what is ready to use (storage.toml and others), scenario.toml, profile.json, prices.toml, and the study (study.json,
-    results.parquet, runs.parquet, live.parquet).
+    """Study a scenario and write its report into a directory.
 
-    profile: this machine's or the shipped one unless given. prices: the example that ships. current: what is in
-    force, which then competes. processes: as many as cores. notebook: another than the one that
-    ships. Other files in `out` stay. Until the report is there its runs are kept in a directory beside it, `out`.runs: one
-    that was stopped goes on from there. Raises OutputError, ReportError, and what `study` raises.
+    The files are report.html, report.ipynb (executed), recommendation.json and .md, files that are ready to use
+    (storage.toml and others), scenario.toml, profile.json, prices.toml, and the study (study.json, results.parquet,
+    runs.parquet, live.parquet). Other files in the directory stay. Until the report is there, its runs are kept in a
+    directory beside it, `out`.runs: a report that was stopped goes on from there.
+
+    Parameters
+    ----------
+    scenario
+        The question.
+    out
+        The directory.
+    profile
+        Measured costs; this machine's or the shipped ones unless given.
+    prices
+        Unit prices; the example that ships unless given.
+    current
+        The configuration in force, which then competes.
+    live
+        Whether candidates are also replayed on real servers.
+    processes
+        As many as cores unless given.
+    progress
+        Called with (done, total, what is next).
+    notebook
+        Another notebook than the one that ships.
+
+    Raises
+    ------
+    OutputError
+        If the directory cannot be written to.
+    ReportError
+        If the notebook fails. What `study` raises passes through.
     """
     from ratesim.recommendation import recommend
     from ratesim.recommendation.assess.prices import Prices
-    from ratesim.recommendation.current import with_current
     from ratesim.recommendation.decide.markdown import markdown
     from ratesim.recommendation.investigate.study import FILES, study
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.experiments.result_store import delete
-    from ratesim.simulation.scenario.candidates import default_candidates
 
     ensure_writable(out)
     out = Path(os.path.abspath(out))
@@ -86,22 +110,28 @@ def report(
         total = 1
 
         # One step more than the study has: the rendering.
-        def told(done: int, of: int, what: str) -> None:
+        def show(done: int, of: int, what: str) -> None:
             nonlocal total
             total = of + 1
             tell(done, total, "rendering the report" if done == of else what)
 
-        if current is not None:
-            scenario = scenario.model_copy(update={"candidates": with_current(current, default_candidates(scenario))})
         finished = study(
-            scenario, out=work, runs=runs, profile=profile, prices=prices, live=live, processes=processes, progress=told
+            scenario,
+            current=current,
+            out=work,
+            runs=runs,
+            profile=profile,
+            prices=prices,
+            live=live,
+            processes=processes,
+            progress=show,
         )
         recommendation = recommend(finished)
         (work / "recommendation.json").write_bytes(recommendation.to_json())
         (work / "recommendation.md").write_text(markdown(recommendation), "utf-8")
         for name, text in ({"storage.toml": recommendation.storage_toml} | recommendation.files).items():
             (work / name).write_text(text, "utf-8")
-        (work / "scenario.toml").write_text(_portable(scenario, work).to_toml(), "utf-8")
+        (work / "scenario.toml").write_text(_portable(finished.scenario, work).to_toml(), "utf-8")
         profile.save(work / "profile.json")
         (work / "prices.toml").write_text(prices.to_toml(), "utf-8")
         source = "" if profile.source == "shipped" else str(Path(profile.source).resolve())

@@ -1,4 +1,4 @@
-"""The recommendation: which candidate a study speaks for, why, how surely, what it rests on, and why each other one lost."""
+"""The recommendation: which candidate a study speaks for, how surely, and why each other one was rejected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ratesim.recommendation.assess.assessment import Assessment
-from ratesim.recommendation.assess.capacity import Capacity, capacities
+from ratesim.recommendation.assess.capacity import Capacity
 from ratesim.recommendation.assess.pareto import best, front, rank
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.assess.rejections import (
@@ -37,7 +37,6 @@ from ratesim.recommendation.decide.verdict import (
 )
 from ratesim.recommendation.investigate.fault_impact import FaultImpact
 from ratesim.recommendation.investigate.headroom import Headroom
-from ratesim.recommendation.investigate.plan import assess_candidates
 from ratesim.recommendation.investigate.sensitivity import Flip
 from ratesim.storage import StorageURL
 
@@ -54,21 +53,55 @@ SCHEMA_VERSION = 2  # of the JSON: another one is raised when a field changes it
 class Recommendation:
     """The outcome of a study. Everything in it can be written as JSON (`to_json`; docs/recommendation.schema.json).
 
-    scenario, limit, deployment, traffic (its summary), requirements: what was asked. choice: name of the candidate, None
-    where none meets all requirements.
-    verdict: one sentence. numbers: three, of the choice or of the nearest. confidence, caveat: how far the choice is from
-    the thresholds; what must be known beside it. binds: whether the limit denies anybody. binding: a sentence where it
-    hardly does, or does too often, else "".
-
-    assessments: the contenders, in the order of rank. front: those that no other one dominates. losers: all candidates but
-    the choice. nearest, relaxations: where there is no choice, those that come closest, and which single requirement,
-    relaxed to what, would let one pass.
-
-    sketch: what the rule table says, and where the evidence differs. claims: the sketch's, beside what was measured. harms:
-    of every contender, in faults. headroom: how much more load the choice bears. flips: which assumptions would change it.
-    capacities: what each contender needs and costs. whole: the choice, and what is in force, on all of the traffic, where
-    the rest was on a part.
-    parts: what of the traffic was simulated. files: ready to use, by name.
+    Attributes
+    ----------
+    scenario, limit, deployment, traffic, requirements
+        The question; `traffic` is the summary of the trace.
+    choice
+        Name of the chosen candidate; None where none meets all requirements.
+    verdict
+        One sentence.
+    numbers
+        Three figures of the choice, or of the nearest candidate.
+    confidence
+        How far the choice is from the thresholds.
+    caveat
+        The one thing that must be known beside the verdict.
+    limit_is_binding
+        Whether the limit denies anybody.
+    limit_pressure_note
+        A sentence where the limit hardly denies anybody, or denies too often; else "".
+    assessments
+        The contenders, in the order of rank.
+    front
+        The contenders that no other one dominates.
+    rejected
+        All candidates but the choice.
+    closest_misses, relaxations
+        Where there is no choice: the candidates that come closest, and which single requirement, relaxed to what, would let
+        one pass.
+    baseline
+        The rule-of-thumb baseline, and where the evidence differs from it.
+    claims
+        What the baseline claims of each backend, beside what was measured.
+    fault_impacts
+        Of every contender, in every fault.
+    headroom
+        How much more load the choice bears.
+    flips
+        Which assumptions would change the choice.
+    capacities
+        What each contender needs and costs.
+    whole
+        The choice, and the configuration in force, on all of the traffic, where the rest was on a part.
+    parts
+        What of the traffic was simulated.
+    files
+        Ready to use, by name.
+    currency
+        Of all prices.
+    schema_version
+        Raised when a field changes its meaning or goes.
     """
 
     scenario: str
@@ -111,21 +144,19 @@ class Recommendation:
 
 
 def recommend_by_evidence(study: Study) -> Recommendation:
-    """What the runs of a study speak for. Live replays do not move the choice."""
-    scenario, evidence, currency = study.scenario, study.findings, study.prices.currency
-    ranked = sorted(assess_candidates(evidence.results, study, evidence.fault_impacts), key=rank)
+    """Return what the runs of a study speak for. Live replays do not move the choice."""
+    scenario, findings, currency = study.scenario, study.findings, study.prices.currency
+    ranked = sorted(findings.results.assessments, key=rank)
     chosen = best(ranked)
     passing = [each for each in ranked if each.passes]
     ranked.sort(
         key=lambda each: (each is not chosen, not each.passes, each.violation if not each.passes else 0.0, rank(each))
     )
     shown = chosen or closest_misses(ranked)[0]
-    whole = assess_candidates(evidence.whole, study) if len(evidence.whole) else ()
-    binding = limit_pressure_note(scenario.limit.rate, study.limit_pressure)
-    tried = next((each for each in whole if each.candidate == shown.candidate), None)
-    loose = "" if study.limit_pressure.is_binding else binding
+    pressure_note = limit_pressure_note(scenario.limit.rate, study.limit_pressure)
+    shown_on_all = next((each for each in findings.whole.assessments if each.candidate == shown.candidate), None)
     verdict = use(chosen, passing, currency) if chosen else no_choice(ranked)
-    requests = int(evidence.results["requests"].iloc[0])
+    requests = int(findings.results.rows["requests"].iloc[0])
     sure = Confidence("low", "No candidate was chosen.")
     if chosen:
         sure = confidence(chosen, [each for each in passing if each is not chosen], currency, requests)
@@ -139,11 +170,18 @@ def recommend_by_evidence(study: Study) -> Recommendation:
         requirements=scenario.requirements.model_dump(mode="json"),
         choice=chosen.candidate if chosen else None,
         verdict=verdict,
-        numbers=numbers(shown, currency, _whose(study)),
+        numbers=numbers(shown, currency, _price_source(study)),
         confidence=sure,
-        caveat=caveat(shown, tried, evidence.headroom, evidence.fault_impacts, loose, study.profile.source),
+        caveat=caveat(
+            shown,
+            shown_on_all,
+            findings.headroom,
+            findings.fault_impacts,
+            "" if study.limit_pressure.is_binding else pressure_note,
+            study.profile.source,
+        ),
         limit_is_binding=study.limit_pressure.is_binding,
-        limit_pressure_note=binding,
+        limit_pressure_note=pressure_note,
         assessments=tuple(ranked),
         front=tuple(each.candidate for each in front(passing or ranked)),
         rejected=_rejected(study, ranked, chosen),
@@ -152,41 +190,39 @@ def recommend_by_evidence(study: Study) -> Recommendation:
         else tuple(Rejection(each.candidate, violations_text(each)) for each in closest_misses(ranked)),
         relaxations=() if chosen else relaxations(ranked),
         baseline=_compare(baseline_choice(scenario.requirements, scenario.deployment), ranked, chosen, currency),
-        claims=claims(evidence.results, study.live, study.profile),
-        fault_impacts=evidence.fault_impacts,
-        headroom=evidence.headroom,
-        flips=evidence.flips,
-        capacities=capacities(evidence.results, scenario, study.summary, study.prices, study.profile),
-        whole=whole,
-        parts=evidence.parts,
+        claims=claims(findings.results.rows, study.live, study.profile),
+        fault_impacts=findings.fault_impacts,
+        headroom=findings.headroom,
+        flips=findings.flips,
+        capacities=findings.results.capacities,
+        whole=findings.whole.assessments,
+        parts=findings.parts,
         files=_files(study, chosen, verdict) if chosen else {},
         currency=currency,
     )
 
 
-def _whose(study: Study) -> str:
+def _price_source(study: Study) -> str:
     if study.prices == Prices.load():
         return f"example prices of {study.prices.date}; yours differ"
     return f"your prices of {study.prices.date}"
 
 
 def _rejected(study: Study, ranked: Sequence[Assessment], chosen: Assessment | None) -> tuple[Rejection, ...]:
-    """The contenders first, then those that did not get so far, by what they were on the small part."""
+    """The contenders first, then the candidates that were only screened, by their figures on the small part."""
     currency = study.prices.currency
-    found = [Rejection(each.candidate, rejection_reason(each, chosen, currency)) for each in ranked if each is not chosen]
-    small = {each.candidate: each for each in assess_candidates(study.findings.screened, study)}
-    then = small.get(chosen.candidate) if chosen else None
-    tried = {each.candidate for each in ranked}
-    for name, each in small.items():
-        if name in tried:
+    rejected = [Rejection(each.candidate, rejection_reason(each, chosen, currency)) for each in ranked if each is not chosen]
+    screened = {each.candidate: each for each in study.findings.screened.assessments}
+    chosen_then = screened.get(chosen.candidate) if chosen else None
+    contenders = {each.candidate for each in ranked}
+    for name, each in screened.items():
+        if name in contenders:
             continue
-        if each.missed:
-            found.append(Rejection(name, f"on the small part: {rejection_reason(each, None, currency)}"))
-        elif then is not None:
-            found.append(Rejection(name, f"on the small part: {rejection_reason(each, then, currency)}"))
-        else:
-            found.append(Rejection(name, "on the small part: passes, but others come first"))
-    return tuple(found)
+        reason = "passes, but others come first"
+        if each.missed or chosen_then is not None:
+            reason = rejection_reason(each, None if each.missed else chosen_then, currency)
+        rejected.append(Rejection(name, f"on the small part: {reason}"))
+    return tuple(rejected)
 
 
 def _limit(scenario: Scenario) -> str:
@@ -202,13 +238,15 @@ def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
     return files(study.scenario.limited(chosen.algorithm), chosen.storage, chosen.routing, per_key, verdict)
 
 
-def _compare(rule: BaselineChoice, ranked: Sequence[Assessment], chosen: Assessment | None, currency: str) -> BaselineChoice:
-    said = f"The rule-of-thumb baseline chooses {rule.backend} ({rule.rule})"
-    if chosen is not None and chosen.backend == rule.backend:
-        return replace(rule, sentence=f"{said}, and so does the evidence.")
-    tried = [each for each in ranked if each.backend == rule.backend]
-    if not tried:
-        return replace(rule, sentence=f"{said}, which was not among the candidates.")
-    first = min(tried, key=lambda each: (each.violation, rank(each)))
+def _compare(
+    baseline: BaselineChoice, ranked: Sequence[Assessment], chosen: Assessment | None, currency: str
+) -> BaselineChoice:
+    rule = f"The rule-of-thumb baseline says {baseline.backend} ({baseline.rule})"
+    if chosen is not None and chosen.backend == baseline.backend:
+        return replace(baseline, sentence=f"{rule}, and so does the evidence.")
+    same_backend = [each for each in ranked if each.backend == baseline.backend]
+    if not same_backend:
+        return replace(baseline, sentence=f"{rule}, which was not among the candidates.")
+    first = min(same_backend, key=lambda each: (each.violation, rank(each)))
     why = rejection_reason(first, chosen, currency) if first.missed or chosen else "passes"
-    return replace(rule, sentence=f"{said}, but {first.candidate}, its best, {why}.")
+    return replace(baseline, sentence=f"{rule}, but {first.candidate}, its best, {why}.")

@@ -1,12 +1,12 @@
-"""What faults do to a candidate: those of the scenario, or a failover of the store, a node's crash and a partition.
+"""The impact of faults on a candidate: those of the scenario, or a failover of the store, a node's crash and a partition.
 
 Each fault is run by itself on a part of the traffic, beside the same part without it, and begins when that part is busiest.
-The blast radius of a candidate is its worst of them.
+The blast radius of a candidate is the largest affected share of its faults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
     from traffic import Trace
 
-__all__ = ["FaultImpact", "FaultTrial", "fault_impact", "plan_fault_trials"]
+__all__ = ["FaultImpact", "FaultTrial", "blast_radius", "fault_impact", "plan_fault_trials"]
 
 LASTS = 30.0  # seconds, of each of the faults that are tried unless the scenario has its own
 AROUND = 4.0  # times as long is what is simulated, at least
@@ -30,12 +30,23 @@ EARLIEST = 0.2  # of that, before a fault begins
 
 @dataclass(frozen=True)
 class FaultImpact:
-    """What one fault did to one candidate.
+    """The impact of one fault on one candidate.
 
-    fault: in words. requests: that came while it held. failed_share: of these, without a decision. p99: seconds, of these.
-    over_admission, healthy: shares, of the whole run with the fault and of the same without it. harmed: requests that got no
-    decision, and cost that was decided otherwise than an exact limiter would beyond what is so without the fault, over what
-    was asked while the fault held; above 1 where the harm outlasts the fault.
+    Attributes
+    ----------
+    fault
+        The fault in words.
+    requests
+        Requests that came while the fault held.
+    failed_share
+        Share of these requests that got no decision.
+    p99
+        99th percentile of their latency, in seconds.
+    over_admission, healthy
+        Over-admission of the whole run with the fault, and of the same run without it, as shares.
+    affected_share
+        (Failed requests + misdecided cost above the fault-free baseline) / cost requested during the fault. Exceeds 1 if the
+        damage outlasts the fault.
     """
 
     candidate: str
@@ -50,13 +61,21 @@ class FaultImpact:
 
 @dataclass(frozen=True)
 class FaultTrial:
-    """In which faults are tried. scenario: without any. faults: one by one."""
+    """The conditions under which faults are tried.
+
+    Attributes
+    ----------
+    scenario
+        A part of the traffic, without faults.
+    faults
+        The faults, to be tried one by one.
+    """
 
     scenario: Scenario
     faults: tuple[Fault, ...]
 
     def named(self, fault: Fault) -> str:
-        """In words, with where and how long."""
+        """Return a fault in words, with its place and duration."""
         what = {
             "failover": "failover of the store",
             "crash": "crash of the store",
@@ -70,51 +89,69 @@ class FaultTrial:
 
 
 def plan_fault_trials(scenario: Scenario, trace: Trace, requests: int, cut: Callable[[Scenario], Trace]) -> FaultTrial:
-    """A part of the traffic with about `requests` requests, and the faults to try in it. cut: makes the trace of a scenario
-    that was cut; `trace` is the whole.
+    """Choose a part of the traffic, and the faults to try in it.
 
-    The scenario's own faults keep their times, so that all of its time is kept, of fewer keys. The others begin when most
-    requests come, after the first fifth and the warm-up, and last 30 s, or a quarter of all the time there is."""
+    The scenario's own faults keep their times, so all of its time is kept, with fewer keys. Without any, three are tried.
+    They begin when most requests come, after the first fifth and the warm-up, and last 30 s, or a quarter of the time.
+
+    Parameters
+    ----------
+    scenario, trace
+        The scenario and its whole traffic.
+    requests
+        How many requests the part has, about.
+    cut
+        Makes the trace of a scenario that was cut.
+    """
     if scenario.faults:
         return FaultTrial(sample_keys(scenario, trace, requests).model_copy(update={"faults": ()}), scenario.faults)
     part = busiest_window(scenario, trace, requests, AROUND * LASTS)
-    kept = cut(part)
-    thin = sample_keys(part, kept, requests)
-    lasts = min(LASTS, max(kept.duration / AROUND, 1e-3))
-    begins = float(kept.time[0]) + max(EARLIEST * kept.duration, part.warmup)
-    ends = float(kept.time[-1]) - lasts
-    middle = kept.window(begins, max(ends, begins))
-    start = float(middle.busiest(lasts).time[0] if len(middle) else begins) - float(kept.time[0])
-    chosen = (
+    stretch = cut(part)
+    thin = sample_keys(part, stretch, requests)
+    lasts = min(LASTS, max(stretch.duration / AROUND, 1e-3))
+    begins = float(stretch.time[0]) + max(EARLIEST * stretch.duration, part.warmup)
+    ends = float(stretch.time[-1]) - lasts
+    middle = stretch.window(begins, max(ends, begins))
+    start = float(middle.busiest(lasts).time[0] if len(middle) else begins) - float(stretch.time[0])
+    faults = (
         Fault(kind="failover", start=start, duration=lasts),
         Fault(kind="restart", start=start, duration=lasts, nodes=(0,)),
         Fault(kind="partition", start=start, duration=lasts),
     )
-    return FaultTrial(thin, chosen)
+    return FaultTrial(thin, faults)
 
 
 def fault_impact(
-    candidates: Sequence[Candidate], where: FaultTrial, profile: Profile
+    candidates: Sequence[Candidate], trial: FaultTrial, profile: Profile
 ) -> AdaptiveRuns[tuple[FaultImpact, ...]]:
-    """One for each candidate and fault."""
-    seeds = [where.scenario.seed]
-    asked: list[Job] = []
-    for faults in ((), *((fault,) for fault in where.faults)):
-        asked += jobs_of(where.scenario.model_copy(update={"faults": faults}), candidates, seeds, None, profile)
-    rows = yield asked
+    """Run each candidate with each fault, and without any."""
+    jobs: list[Job] = []
+    for faults in ((), *((fault,) for fault in trial.faults)):
+        scenario = trial.scenario.model_copy(update={"faults": faults})
+        jobs += jobs_of(scenario, candidates, [scenario.seed], None, profile)
+    rows = yield jobs
     healthy, rows = rows[: len(candidates)], rows[len(candidates) :]
-    found = []
-    for number, fault in enumerate(where.faults):
+    impacts = []
+    for number, fault in enumerate(trial.faults):
         faulty = rows[number * len(candidates) : (number + 1) * len(candidates)]
         for candidate, well, ill in zip(candidates, healthy, faulty, strict=True):
-            found.append(_harm(candidate.name, where.named(fault), well, ill))
-    return tuple(found)
+            impacts.append(_impact(candidate.name, trial.named(fault), well, ill))
+    return tuple(impacts)
 
 
-def _harm(candidate: str, fault: str, healthy: Row, faulty: Row) -> FaultImpact:
+def blast_radius(impacts: Iterable[FaultImpact]) -> dict[str, float]:
+    """Return the largest affected share of each candidate, over the faults during which requests came."""
+    worst: dict[str, float] = {}
+    for each in impacts:
+        if each.requests:
+            worst[each.candidate] = max(worst.get(each.candidate, 0.0), each.affected_share)
+    return worst
+
+
+def _impact(candidate: str, fault: str, healthy: Row, faulty: Row) -> FaultImpact:
     requests = int(faulty["faulty_requests"])
     each = faulty["asked_total"] / faulty["requests"]  # cost of one request
-    wrong = max(_wrong(faulty) - _wrong(healthy), 0.0) / each if each else 0.0
+    misdecided = max(_misdecided(faulty) - _misdecided(healthy), 0.0) / each if each else 0.0
     return FaultImpact(
         candidate=candidate,
         fault=fault,
@@ -123,12 +160,12 @@ def _harm(candidate: str, fault: str, healthy: Row, faulty: Row) -> FaultImpact:
         p99=float(faulty["faulty_latency_p99"]),
         over_admission=float(faulty["over_admission"]),
         healthy=float(healthy["over_admission"]),
-        affected_share=(faulty["failed"] - healthy["failed"] + wrong) / max(requests, 1),
+        affected_share=(faulty["failed"] - healthy["failed"] + misdecided) / max(requests, 1),
     )
 
 
-def _wrong(row: Row) -> float:
-    """Cost that was decided otherwise than by an exact limiter; all that was admitted, where that admits nothing."""
+def _misdecided(row: Row) -> float:
+    """Cost that an exact limiter decides otherwise; all that was admitted, where an exact limiter admits nothing."""
     if not row["exact_total"]:
         return float(row["admitted"] * row["asked_total"] / row["requests"])
     return float((row["over_admission"] + row["false_denial"]) * row["exact_total"])

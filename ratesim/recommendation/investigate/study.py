@@ -1,5 +1,6 @@
-"""A study: an investigation of all candidates in simulated time, what was measured live, and all else that a report needs to
-say where its numbers come from. It can be kept in a directory, and is found there again by what it depends on.
+"""A study: an investigation with its findings, live measurements, and all else that says where its numbers come from.
+
+A study can be kept in a directory. It is found there again by a hash of all that it depends on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import pandas as pd
 
 from ratesim import servers
 from ratesim.progress import Progress, no_progress
+from ratesim.recommendation.assess.assessor import Assessor
 from ratesim.recommendation.assess.prices import Prices
-from ratesim.recommendation.investigate.fault_impact import FaultImpact
+from ratesim.recommendation.investigate.fault_impact import FaultImpact, blast_radius
 from ratesim.recommendation.investigate.headroom import Headroom
-from ratesim.recommendation.investigate.plan import Findings, Investigation, estimated_requests, investigate
+from ratesim.recommendation.investigate.plan import Findings, Investigation, Traffic, estimated_requests, investigate
 from ratesim.recommendation.investigate.sensitivity import Flip
 from ratesim.simulation.analysis.limit_pressure import LimitPressure, limit_pressure
 from ratesim.simulation.cost_model.calibrate import machine
@@ -32,7 +34,6 @@ from ratesim.simulation.engine.cluster import backend_of
 from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.experiments.job import Job, jobs_of
 from ratesim.simulation.experiments.result_store import ResultStore, read_rows
-from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.simulation.validation.live_replay import live_row
 from ratesim.storage import StorageURL
@@ -40,25 +41,42 @@ from traffic import Provenance, Trace
 
 __all__ = ["FILES", "Study", "study"]
 
-FILES = ("study.json", "results.parquet", "runs.parquet", "live.parquet")  # what a study keeps in a directory
+FILES = ("study.json", "results.parquet", "runs.parquet", "live.parquet")  # of a study in a directory
 LIVE = 30_000  # requests that could be simulated while one candidate is replayed live, about: for the progress
 STAGES = {"screening": "screened", "in full": "results", "on all of it": "whole"}
+FOLLOWING = ("fault_impacts", "headroom", "flips", "parts")  # findings that are written as JSON
 
 
 @dataclass
 class Study:
-    """scenario and candidates: what was asked. summary: of the traffic, as `Trace.summary` has it. evidence: what the runs
-    found. live: one row for each candidate that was replayed live. binding: whether the limit binds. environment:
-    versions and machine."""
+    """A finished investigation.
+
+    Attributes
+    ----------
+    scenario, candidates, profile, prices
+        The question; see `Investigation`.
+    summary
+        Rates and key counts of the traffic (`Trace.summary`).
+    provenance
+        Where the traffic comes from.
+    findings
+        What the runs show.
+    live
+        One row for each candidate that was replayed on a real server.
+    limit_pressure
+        Whether the limit binds.
+    environment
+        Versions and machine.
+    """
 
     scenario: Scenario
     candidates: tuple[Candidate, ...]
+    profile: Profile
+    prices: Prices
     summary: dict[str, float]
     provenance: Provenance
     findings: Findings
     live: pd.DataFrame
-    profile: Profile
-    prices: Prices
     limit_pressure: LimitPressure
     environment: dict[str, str]
 
@@ -66,6 +84,7 @@ class Study:
 def study(
     scenario: Scenario,
     *,
+    current: Candidate | None = None,
     out: Path | None = None,
     runs: Path | None = None,
     profile: Profile | None = None,
@@ -75,130 +94,150 @@ def study(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Study:
-    """Investigate every candidate. out: directory to which the finished study is written, and in which one is looked for.
-    runs: directory that keeps every run as soon as it is done, so that a study which was stopped goes on from there. live:
-    also replay on real servers. beyond: also ask for more load and under other assumptions. processes: as many as cores; the
-    numbers are the same. progress: called with (done, total, what is next).
+    """Investigate every candidate of a scenario.
 
-    Raises RunFailedError, what reading the traffic raises, and KeyboardInterrupt.
+    Parameters
+    ----------
+    scenario
+        The question.
+    current
+        The configuration in force, which then competes.
+    out
+        Directory in which a finished study is looked for, and to which this one is written.
+    runs
+        Directory that keeps every run as soon as it is done, so that a study that was stopped goes on from there.
+    profile, prices
+        Measured costs and unit prices; the shipped ones unless given.
+    live
+        Whether candidates are also replayed on real servers.
+    beyond
+        Whether more load and other assumptions are tried as well.
+    processes
+        As many as cores unless given; the numbers are the same.
+    progress
+        Called with (done, total, what is next).
+
+    Raises
+    ------
+    RunFailedError
+        If a run fails. Whatever reading the traffic raises, and KeyboardInterrupt, pass through.
     """
-    profile, prices = profile or Profile.load(), prices or Prices.load()
-    candidates = default_candidates(scenario)
-    jobs = jobs_of(scenario, candidates, [scenario.seed], None, profile)
-    question = _question(scenario, jobs, prices, beyond)
-    tell = progress or no_progress
-    kept = None if out is None else _kept(out, question)
+    question = Investigation.of(scenario, current=current, profile=profile, prices=prices, beyond=beyond)
+    scenario, tell = question.scenario, progress or no_progress
+    jobs = jobs_of(scenario, question.candidates, [scenario.seed], None, question.profile)
+    key = _key(question, jobs)
+    stored = None if out is None else _load(out, key, question)
     done = 0
-    if kept is None:
+    if stored is None:
         tell(0, 1, "reading the traffic")
-        asked = replace(_asked(scenario, candidates, profile, prices), beyond=beyond)
-        done = estimated_requests(asked)
-        found = run_adaptive(
-            investigate(asked),
+        traffic = Traffic.of(scenario)
+        done = estimated_requests(question, len(traffic.trace))
+        outcome = run_adaptive(
+            investigate(question, traffic),
             processes=processes,
             out=runs,
             known=read_rows(out / "runs.parquet") if out is not None else None,
             progress=tell,
             expected=done,
         )
-        evidence, rows, trace = found.result, found.rows, asked.trace
-        about = _about(asked)
+        findings, rows, trace = outcome.result, outcome.rows, traffic.trace
+        about = _about(scenario, traffic)
     else:
-        about, evidence = kept
+        about, findings = stored
         rows, trace = read_rows(out / "runs.parquet") if out is not None else {}, None
-    contenders = set(evidence.results["candidate"])
+    contenders = set(findings.results.rows["candidate"])
     replayed = _live_jobs([job for job in jobs if job.candidate.name in contenders]) if live else []
     total = done + LIVE * len(replayed)
 
-    def told(count: int, what: str) -> None:
+    def show(count: int, what: str) -> None:
         tell(done + LIVE * count, total, what)
 
-    measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, out, runs, told)
+    measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, out, runs, show)
     tell(total, total, "done")
     provenance = about["provenance"] | {key: tuple(about["provenance"][key]) for key in ("examples", "notes")}
     finished = Study(
-        scenario,
-        candidates,
-        about["summary"],
-        Provenance(**provenance),
-        evidence,
-        measured,
-        profile,
-        prices,
-        LimitPressure(**about["limit_pressure"]),
-        about["environment"],
+        scenario=scenario,
+        candidates=question.candidates,
+        profile=question.profile,
+        prices=question.prices,
+        summary=about["summary"],
+        provenance=Provenance(**provenance),
+        findings=findings,
+        live=measured,
+        limit_pressure=LimitPressure(**about["limit_pressure"]),
+        environment=about["environment"],
     )
     if out is not None:
-        _keep(out, question, about, finished, rows)
+        _store(out, key, about, finished, rows)
     return finished
 
 
-def _question(scenario: Scenario, jobs: Sequence[Job], prices: Prices, beyond: bool) -> str:
-    """A hash of all that a study depends on; of the code that runs are made with, their keys tell."""
+def _key(question: Investigation, jobs: Sequence[Job]) -> str:
+    """A hash of all that a study depends on. The keys of its jobs cover the code that runs are made with."""
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.parent.rglob("*.py")):
         digest.update(file.read_bytes())
-    digest.update(f"{scenario.model_dump_json()} {prices!r} {beyond}".encode())
+    digest.update(f"{question.scenario.model_dump_json()} {question.prices!r} {question.beyond}".encode())
     for job in jobs:
         digest.update(f"{job.key} {job.candidate.name}\n".encode())
     return digest.hexdigest()
 
 
-def _asked(scenario: Scenario, candidates: tuple[Candidate, ...], profile: Profile, prices: Prices) -> Investigation:
-    read = None if scenario.workload.log is None else scenario.workload.read()
-    trace = scenario.trace(read=read)
-    summary = {key: float(value) for key, value in trace.summary().items()}
-    return Investigation(scenario, candidates, profile, prices, trace, summary, lambda cut: cut.trace(read=read))
-
-
-def _about(asked: Investigation) -> dict[str, Any]:
+def _about(scenario: Scenario, traffic: Traffic) -> dict[str, Any]:
     return {
-        "summary": dict(asked.summary),
-        "provenance": asdict(asked.trace.provenance),
-        "limit_pressure": asdict(limit_pressure(asked.scenario.limit.limit(), asked.trace, asked.scenario.warmup)),
+        "summary": dict(traffic.summary),
+        "provenance": asdict(traffic.trace.provenance),
+        "limit_pressure": asdict(limit_pressure(scenario.limit.limit(), traffic.trace, scenario.warmup)),
         "environment": _environment(),
     }
 
 
-def _kept(out: Path, question: str) -> tuple[dict[str, Any], Findings] | None:
-    """A finished study of the same question; None where there is none, or what there is was written by another version or
-    half, and is made again."""
+def _load(out: Path, key: str, question: Investigation) -> tuple[dict[str, Any], Findings] | None:
+    """A finished study of the same question.
+
+    None where there is none, or where another version wrote it or only half of it is there: it is then made again.
+    """
     try:
         about = json.loads((out / "study.json").read_text("utf-8"))
-        if about["question"] != question:
+        if about["question"] != key or not {"provenance", "limit_pressure", "environment"} <= about.keys():
             return None
-        results = pd.read_parquet(out / "results.parquet")
-        tables = {}
-        for stage, name in STAGES.items():
-            tables[name] = results[results["stage"] == stage].drop(columns="stage").reset_index(drop=True)
-        told = about["findings"]
-        evidence = Findings(
-            **tables,
-            fault_impacts=msgspec.convert(told["fault_impacts"], tuple[FaultImpact, ...]),
-            headroom=msgspec.convert(told["headroom"], tuple[Headroom, ...]),
-            flips=msgspec.convert(told["flips"], tuple[Flip, ...]),
-            parts=told["parts"],
+        results, written = pd.read_parquet(out / "results.parquet"), about["findings"]
+        impacts = msgspec.convert(written["fault_impacts"], tuple[FaultImpact, ...])
+        assessor = Assessor(question.scenario, question.profile, question.prices, about["summary"])
+        runs = {
+            name: assessor.assess(
+                results[results["stage"] == stage].drop(columns="stage").reset_index(drop=True),
+                blast_radius(impacts) if name == "results" else None,
+            )
+            for stage, name in STAGES.items()
+        }
+        findings = Findings(
+            **runs,
+            fault_impacts=impacts,
+            headroom=msgspec.convert(written["headroom"], tuple[Headroom, ...]),
+            flips=msgspec.convert(written["flips"], tuple[Flip, ...]),
+            parts=written["parts"],
         )
     except (FileNotFoundError, KeyError, TypeError, ValueError, msgspec.ValidationError):  # pyarrow's are ValueErrors
         return None
-    return (about, evidence) if {"summary", "provenance", "limit_pressure", "environment"} <= about.keys() else None
+    return about, findings
 
 
-def _keep(out: Path, question: str, about: dict[str, Any], found: Study, rows: dict[str, dict[str, Any]]) -> None:
-    evidence = found.findings
-    tables = [getattr(evidence, name).assign(stage=stage) for stage, name in STAGES.items()]
+def _store(out: Path, key: str, about: dict[str, Any], finished: Study, rows: dict[str, dict[str, Any]]) -> None:
+    findings = finished.findings
+    tables = [getattr(findings, name).rows.assign(stage=stage) for stage, name in STAGES.items()]
     pd.concat([table for table in tables if len(table)], ignore_index=True).to_parquet(out / "results.parquet")
     pd.DataFrame([{"key": key, **row} for key, row in rows.items()]).to_parquet(out / "runs.parquet")
-    found.live.to_parquet(out / "live.parquet")
-    # Only the name: a report may travel, and where a log lay is nobody's business.
+    finished.live.to_parquet(out / "live.parquet")
+    # Only the name: a report may travel, and the folder of a log is private.
     provenance = about["provenance"] | {"source": Path(about["provenance"]["source"]).name}
-    told = {name: msgspec.to_builtins(getattr(evidence, name)) for name in ("fault_impacts", "headroom", "flips", "parts")}
-    whole = about | {"question": question, "provenance": provenance, "findings": told}
+    written = {name: msgspec.to_builtins(getattr(findings, name)) for name in FOLLOWING}
+    whole = about | {"question": key, "provenance": provenance, "findings": written}
     (out / "study.json").write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
 
 
 def _live_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """Of the first candidate of every backend, the first: live, a variant of the same backend would answer the same."""
+    """The first job of every backend, and of every eventual hybrid: live, a variant of a backend would answer the same."""
     first: dict[tuple[str, bool], Job] = {}
     for job in jobs:
         url = StorageURL.parse(job.candidate.storage)
@@ -215,15 +254,15 @@ def _measured(
     runs: Path | None,
     tell: Callable[[int, str], None],
 ) -> pd.DataFrame:
-    """A live row for each of these jobs; those that were measured before as they were."""
+    """A live row for each of these jobs. What was measured before is not measured again."""
     rows = {} if out is None else read_rows(out / "live.parquet")
-    kept = None if runs is None else ResultStore(runs / "live")
+    store = None if runs is None else ResultStore(runs / "live")
     with ExitStack() as stack:
         running: dict[str, servers.Server] = {}
         for done, job in enumerate(jobs):
             tell(done, f"replaying live: {job.candidate.name}")
-            if kept is not None and job.key in kept:
-                rows[job.key] = kept[job.key]
+            if store is not None and job.key in store:
+                rows[job.key] = store[job.key]
             if job.key in rows:
                 continue
             backend = StorageURL.parse(job.candidate.storage).backend
@@ -231,8 +270,8 @@ def _measured(
                 start = servers.valkey if backend == "redis" else servers.postgres
                 running[backend] = stack.enter_context(start())
             rows[job.key] = live_row(scenario, job.candidate, trace(), running.get(backend))
-            if kept is not None:
-                kept.add(job.key, rows[job.key])
+            if store is not None:
+                store.add(job.key, rows[job.key])
     return pd.DataFrame([{**rows[job.key], "candidate": job.candidate.name, "key": job.key} for job in jobs])
 
 
