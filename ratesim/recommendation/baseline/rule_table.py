@@ -12,7 +12,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode
 
-from ratesim.recommendation.assess.assessment import LEVELS, persistence
+from ratesim.recommendation.assess.persistence import LEVELS, persistence
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig, PostgresStorageConfig, RedisStorageConfig
 
 if TYPE_CHECKING:

@@ -241,7 +241,7 @@ def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
 def _compare(
     baseline: BaselineChoice, ranked: Sequence[Assessment], chosen: Assessment | None, currency: str
 ) -> BaselineChoice:
-    rule = f"The rule-of-thumb baseline says {baseline.backend} ({baseline.rule})"
+    rule = f"The rule-of-thumb baseline chooses {baseline.backend} ({baseline.rule})"
     if chosen is not None and chosen.backend == baseline.backend:
         return replace(baseline, sentence=f"{rule}, and so does the evidence.")
     same_backend = [each for each in ranked if each.backend == baseline.backend]

@@ -1,11 +1,10 @@
-"""`replicate`: as many runs as the question needs. And `paired`: what candidates differ by, seed against seed.
+"""`replicate`: as many runs as the question needs; `paired_differences`: how candidates differ, seed by seed.
 
-A replication differs from another in its seed, that is in what its requests meet on the network and at the servers and, of
-a recipe, in the requests themselves; a log is what it is. Every candidate is asked and meets the same (common random
-numbers). Runs are added in rounds until the 95 % interval of every metric that the requirements name is narrow enough, or
-the budget is spent: the sequential procedure of Chow and Robbins, On the asymptotic theory of fixed-width sequential
-confidence intervals for the mean, Annals of Mathematical Statistics 36 (1965), with a first round that is not too small,
-because a lucky one would end it at once.
+Replications differ in their seed: in the draws of the network and the servers and, of a recipe, in the requests. A log stays
+as it is. Every candidate meets the same requests and draws (common random numbers). Runs are added in rounds until the 95 %
+interval of every metric that the requirements name is narrow enough, or the budget is spent. This is the sequential
+procedure of Chow and Robbins, On the asymptotic theory of fixed-width sequential confidence intervals for the mean, Annals
+of Mathematical Statistics 36 (1965). The first round is not too small, because a lucky one would end it at once.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from ratesim.progress import Progress
 from ratesim.simulation.cost_model.profile import Profile
@@ -26,18 +24,33 @@ from ratesim.simulation.experiments.job import Job, jobs_of
 from ratesim.simulation.experiments.sweep import JobResults, run_jobs
 from ratesim.simulation.scenario.grid import is_field
 from ratesim.simulation.scenario.scenario import Candidate, Requirements, Scenario, ScenarioError
+from ratesim.student_t import half_width
 
-__all__ = ["Precision", "ReplicationResult", "half_width", "paired_differences", "replicate"]
+__all__ = ["Precision", "ReplicationResult", "paired_differences", "replicate"]
 
 METRICS = ("latency_p99", "over_admission")
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How well one metric of one candidate is known.
+    """How precisely one metric of one candidate is known.
 
-    values: its place in the grid. mean, half_width: over the replications; the half-width of the 95 % interval by Student's
-    t, nan for fewer than two. wanted: the half-width that is small enough. enough: whether it is, or more would not help.
+    Attributes
+    ----------
+    candidate
+        Its name.
+    values
+        Its point of the grid.
+    metric, threshold
+        The metric, and what the requirements allow.
+    replications
+        How many runs there are.
+    mean, half_width
+        Over the replications: the mean and half of its 95 % interval by Student's t; nan for fewer than two.
+    wanted
+        The half-width that is small enough.
+    enough
+        Whether the half-width is small enough, or more runs would not help.
     """
 
     candidate: str
@@ -58,7 +71,17 @@ class Precision:
 
 @dataclass(frozen=True)
 class ReplicationResult:
-    """results: the table of all runs, as of `sweep`. precision: one for each candidate and metric. partial: interrupted."""
+    """The outcome of `replicate`.
+
+    Attributes
+    ----------
+    results
+        The table of all runs, as of `sweep`.
+    precision
+        One for each candidate and metric.
+    partial
+        Whether it was interrupted.
+    """
 
     results: pd.DataFrame
     precision: tuple[Precision, ...]
@@ -66,7 +89,7 @@ class ReplicationResult:
 
     @property
     def missed(self) -> tuple[Precision, ...]:
-        """What is not known well enough, because the budget was spent or the runs were interrupted."""
+        """The metrics that are not known well enough, because the budget was spent or the runs were interrupted."""
         return tuple(each for each in self.precision if not each.enough)
 
     @property
@@ -93,14 +116,27 @@ def replicate(
     out: Path | None = None,
     progress: Progress | bool | None = None,
 ) -> ReplicationResult:
-    """Run every candidate until what the requirements name is known to within `share` of its threshold.
+    """Run every candidate until each metric that the requirements name is known to within `share` of its threshold.
 
-    share: of the threshold, for the half-width of the 95 % interval. budget: runs, of all candidates together. least:
-    replications of each before anything is judged, 2 or more. The rest: as for `sweep`. Which runs are made depends on
-    results only, never on who makes them. Where the requirements allow an over-admission of exactly none, a candidate that
-    over-admits in one replication has failed, and more of them would not help; neither where no request got an answer.
+    Which runs are made depends on results only, never on who makes them. Where the requirements allow no over-admission at
+    all, a candidate that over-admits in one replication has failed, and more replications would not help. The same holds
+    where no request got an answer.
 
-    Raises what `sweep` raises, and ScenarioError for requirements without a number or a budget that is too small.
+    Parameters
+    ----------
+    scenario, candidates, grid, profile, processes, scheduler, out, progress
+        As for `sweep`.
+    share
+        Half-width of the 95 % interval that is wanted, as a share of the threshold.
+    budget
+        Runs, of all candidates together.
+    least
+        Replications of each candidate before anything is judged, 2 or more.
+
+    Raises
+    ------
+    ScenarioError
+        If the requirements name no number, or the budget is too small. What `sweep` raises passes through.
     """
     if not (0 < share <= 1 and math.isfinite(share)) or least < 2:
         raise ScenarioError(f"replications: share {share:g} must be above 0 and at most 1, least {least} at least 2")
@@ -137,14 +173,16 @@ class _Group:
         self.thresholds = _thresholds(first.scenario.requirements)
 
     def jobs(self, count: int) -> list[Job]:
+        """Return the first `count` replications."""
         return [replace(self._first, seed=self._first.seed + k) for k in range(count)]
 
     def precision(self, finished: JobResults) -> list[Precision]:
+        """Judge each metric by the runs that are done."""
         rows = [finished.rows[job.key] for job in finished.jobs if self._owns(job) and job.key in finished.rows]
         return [self._judged(metric, [row[metric] for row in rows]) for metric in self.thresholds]
 
     def more(self, precision: list[Precision]) -> int:
-        """Replications that the least known metric will need, by its spread so far; never more than twice as many in all."""
+        """Return how many more replications the least known metric needs, by its spread so far; at most doubles them."""
         extra = 0
         for each in precision:
             if not each.enough:
@@ -156,26 +194,16 @@ class _Group:
     def _owns(self, job: Job) -> bool:
         return job.candidate == self._first.candidate and job.values == self._first.values
 
-    def _judged(self, metric: str, seen: list[float]) -> Precision:
+    def _judged(self, metric: str, values: list[float]) -> Precision:
         threshold = self.thresholds[metric]
         wanted = self._share * threshold
-        half = half_width(seen)
+        half = half_width(values)
         # Nothing is decided by more runs where one has shown enough: an over-admission where none is allowed, no answer.
-        settled = any(not math.isfinite(value) or (threshold == 0 and value > 0) for value in seen)
-        mean = float(np.mean(seen)) if seen else math.nan
+        settled = any(not math.isfinite(value) or (threshold == 0 and value > 0) for value in values)
+        mean = float(np.mean(values)) if values else math.nan
         first = self._first
-        enough = settled or (half <= wanted and len(seen) >= self._least)
-        return Precision(first.candidate.name, first.values, metric, threshold, len(seen), mean, half, wanted, enough)
-
-
-def half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of their mean, by Student's t; nan for fewer than two values or such as are not finite."""
-    n = len(values)
-    if n < 2 or not np.isfinite(values).all():
-        return math.nan
-    if min(values) == max(values):
-        return 0.0
-    return float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(n))
+        enough = settled or (half <= wanted and len(values) >= self._least)
+        return Precision(first.candidate.name, first.values, metric, threshold, len(values), mean, half, wanted, enough)
 
 
 def _thresholds(requirements: Requirements) -> dict[str, float]:
@@ -183,24 +211,40 @@ def _thresholds(requirements: Requirements) -> dict[str, float]:
     return {metric: threshold for metric, threshold in named if threshold is not None}
 
 
-def _granted(asked: list[int], left: int) -> list[int]:
-    """What of the replications that are asked for the budget still pays: one for each in turn."""
-    granted = [0] * len(asked)
-    while left > 0 and granted != asked:
-        for i, wish in enumerate(asked):
-            if granted[i] < wish and left > 0:
+def _granted(wanted: list[int], left: int) -> list[int]:
+    """The replications that the budget still pays: one for each in turn."""
+    granted = [0] * len(wanted)
+    while left > 0 and granted != wanted:
+        for i, count in enumerate(wanted):
+            if granted[i] < count and left > 0:
                 granted[i] += 1
                 left -= 1
     return granted
 
 
 def paired_differences(results: pd.DataFrame, reference: str, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
-    """By how much each candidate differs from a reference one: metric - metric of the reference, by seed.
+    """Return by how much each candidate differs from a reference: metric - metric of the reference, by seed.
 
-    results: of `sweep` or `replicate`. One row for each point of the grid, candidate and metric: `difference`, the mean over
-    the seeds that both have run, `low` and `high`, its 95 % interval by Student's t (nan for one seed), `seeds`, and
-    `differs`, whether the interval leaves out 0. Since both met the same draws, it is narrower than those of the two would
-    let expect. Raises ValueError for a reference that is not there.
+    Parameters
+    ----------
+    results
+        Of `sweep` or `replicate`.
+    reference
+        Name of the reference candidate.
+    metrics
+        Columns of the results.
+
+    Returns
+    -------
+    DataFrame
+        One row for each point of the grid, candidate and metric: `difference`, the mean over the seeds that both have run;
+        `low` and `high`, its 95 % interval by Student's t (nan for one seed); `seeds`; and `differs`, whether the interval
+        leaves out 0. Since both met the same draws, it is narrower than the intervals of the two would suggest.
+
+    Raises
+    ------
+    ValueError
+        If there is no such reference.
     """
     if reference not in set(results["candidate"]):
         known = ", ".join(map(repr, results["candidate"].unique()))

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from ratesim.simulation.queueing.fifo_station import FifoStation
+from ratesim.student_t import half_width
 
 __all__ = ["QUEUES", "UTILIZATIONS", "WaitComparison", "compare_wait", "erlang_c", "markdown", "mean_wait", "simulated_wait"]
 
@@ -84,7 +84,7 @@ def compare_wait(queue: str, utilization: float, seed: int = 7) -> WaitCompariso
     rng = np.random.default_rng(seed)
     customers = CUSTOMERS if utilization < 0.9 else 3 * CUSTOMERS
     means = [simulated_wait(servers, utilization, constant, customers, rng) for _ in range(REPLICATIONS)]
-    half = float(stdtrit(REPLICATIONS - 1, 0.995) * np.std(means, ddof=1) / REPLICATIONS**0.5)
+    half = half_width(means, confidence=0.99)
     return WaitComparison(queue, utilization, float(np.mean(means)), half, mean_wait(servers, utilization, constant))
 
 

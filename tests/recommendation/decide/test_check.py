@@ -26,8 +26,8 @@ def told(*tables, level="high", binds=True, whole=(), **requirements):
             verdict="No candidate meets all requirements.",
             confidence=Confidence(level, "Why."),
             requirements=requirements,
-            binds=binds,
-            binding="The limit hardly ever binds.",
+            limit_is_binding=binds,
+            limit_pressure_note="The limit hardly ever binds.",
             whole=assessed(*whole, **requirements) if whole else (),
         )
     )

@@ -10,8 +10,9 @@ import pytest
 
 from ratesim.formatting import escape_control_chars, format_percent, format_seconds
 from ratesim.recommendation import recommend
-from ratesim.recommendation.assess.assessment import assess, persistence, student_interval
+from ratesim.recommendation.assess.assessment import assess, student_interval
 from ratesim.recommendation.assess.pareto import best, front, rank
+from ratesim.recommendation.assess.persistence import persistence
 from ratesim.recommendation.assess.rejections import closest_misses, rejection_reason, relaxations, violations_text
 from ratesim.recommendation.baseline.rule_table import (
     DataRequirements,
@@ -66,7 +67,7 @@ def assessed(*tables, costs=None, blasts=None, **requirements):
     """The candidates of these tables, in the order of rank."""
     results = pd.DataFrame([row for table in tables for row in table])
     found = assess(results, Requirements(**requirements), 8, costs)
-    return sorted((replace(each, blast=(blasts or {}).get(each.candidate)) for each in found), key=rank)
+    return sorted((replace(each, blast_radius=(blasts or {}).get(each.candidate)) for each in found), key=rank)
 
 
 def chosen(*tables, **asked):
@@ -264,9 +265,9 @@ def test_the_caveat_is_the_one_thing_that_matters_most():
 
 
 def test_an_interval_is_students_and_not_below_zero():
-    known = student_interval([1.0, 2.0, 3.0])  # mean 2, standard error 1/sqrt(3), t(2) = 4.303
+    known = student_interval([1.0, 2.0, 3.0])  # mean 2, standard error 1/sqrt(3), t(2) = 4.302653
     assert known.mean == 2.0
-    assert known.high == pytest.approx(2 + 4.303 / math.sqrt(3))
+    assert known.high == pytest.approx(2 + 4.302653 / math.sqrt(3))
     assert known.low == 0.0
     assert student_interval([2.0]).low == student_interval([2.0]).high == 2.0
     many = student_interval([0.0, 2.0] * 50)  # t(99) = 1.984

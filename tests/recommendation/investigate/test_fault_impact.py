@@ -48,14 +48,14 @@ def test_a_failover_a_node_and_a_partition_are_tried_unless_the_scenario_has_its
 
 def test_who_decides_in_memory_does_not_feel_a_store_that_is_away(harms) -> None:
     for fault in ("failover of the store, 30 s", "partition, 30 s"):
-        assert harms["memory", fault].harmed == 0.0
+        assert harms["memory", fault].affected_share == 0.0
         assert harms["redis", fault].failed_share > 0.9
-        assert harms["redis", fault].harmed > 0.9
+        assert harms["redis", fault].affected_share > 0.9
         assert harms["eventual", fault].failed_share == 0.0
 
 
 def test_a_node_that_crashes_harms_nobody_whose_count_is_elsewhere(harms) -> None:
-    assert harms["redis", "crash of a node, 30 s"].harmed == 0.0
+    assert harms["redis", "crash of a node, 30 s"].affected_share == 0.0
     assert harms["redis", "crash of a node, 30 s"].requests > 400
 
 

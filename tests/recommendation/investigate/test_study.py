@@ -41,10 +41,10 @@ def made(asked: Scenario | None = None, **how: object) -> Study:
 @pytest.mark.slow
 def test_its_numbers_are_those_of_a_sweep_whoever_makes_them() -> None:
     alone, together = (made(processes=processes).findings for processes in (1, 2))
-    pd.testing.assert_frame_equal(together.results, alone.results, check_exact=True)
+    pd.testing.assert_frame_equal(together.results.rows, alone.results.rows, check_exact=True)
     assert together.fault_impacts == alone.fault_impacts
     swept = sweep(scenario(), processes=1).drop(columns="partial")
-    pd.testing.assert_frame_equal(alone.results[list(swept.columns)], swept, check_exact=True)
+    pd.testing.assert_frame_equal(alone.results.rows[list(swept.columns)], swept, check_exact=True)
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_one_that_was_stopped_goes_on_from_where_it_was(processes: int, tmp_path
     assert kept >= 4
     again = made(runs=tmp_path)
     whole = made()
-    pd.testing.assert_frame_equal(again.findings.results, whole.findings.results, check_exact=True)
+    pd.testing.assert_frame_equal(again.findings.results.rows, whole.findings.results.rows, check_exact=True)
 
 
 def test_what_was_kept_is_not_run_again(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_finished_one_is_found_and_not_made_again(tmp_path: Path, monkeypatch:
     found = made(out=tmp_path, beyond=True)
     for name in ("results", "screened"):
         mine, its = getattr(found.findings, name), getattr(first.findings, name)
-        pd.testing.assert_frame_equal(mine, its, check_exact=True)
+        pd.testing.assert_frame_equal(mine.rows, its.rows, check_exact=True)
     for name in ("fault_impacts", "headroom", "flips", "parts"):
         assert getattr(found.findings, name) == getattr(first.findings, name)
     assert (found.limit_pressure, found.summary, found.provenance) == (first.limit_pressure, first.summary, first.provenance)
@@ -98,7 +98,7 @@ def test_what_another_version_kept_or_half_of_it_is_made_again(tmp_path: Path) -
     for text in (json.dumps(kept), json.dumps({"question": kept["question"]}), file.read_text()[:100]):
         file.write_text(text)
         again = made(out=tmp_path)
-        pd.testing.assert_frame_equal(again.findings.results, whole.findings.results, check_exact=True)
+        pd.testing.assert_frame_equal(again.findings.results.rows, whole.findings.results.rows, check_exact=True)
 
 
 def test_a_store_that_never_answers_is_a_finding_and_no_failure() -> None:
@@ -116,7 +116,9 @@ def test_a_store_that_never_answers_is_a_finding_and_no_failure() -> None:
 def test_another_question_in_the_same_place_is_answered_anew(tmp_path: Path) -> None:
     made(out=tmp_path)
     other = made(scenario("6/second"), out=tmp_path)
-    pd.testing.assert_frame_equal(other.findings.results, made(scenario("6/second")).findings.results, check_exact=True)
+    pd.testing.assert_frame_equal(
+        other.findings.results.rows, made(scenario("6/second")).findings.results.rows, check_exact=True
+    )
     assert json.loads((tmp_path / "study.json").read_text())["limit_pressure"] == asdict(other.limit_pressure)
 
 
@@ -137,10 +139,10 @@ def test_progress_goes_up_and_ends_at_its_end() -> None:
 
 @pytest.mark.slow
 def test_more_replications_are_run_where_one_is_too_close_to_call() -> None:
-    p99 = made().findings.results.query("candidate == 'redis'")["latency_p99"]
+    p99 = made().findings.results.rows.query("candidate == 'redis'")["latency_p99"]
     middle = float(p99.mean())
     close = scenario(requirements={"p99": middle, "persistence": "session"})
-    found = made(close).findings.results
+    found = made(close).findings.results.rows
     counts = found.groupby("candidate").size()
     assert counts["redis"] > 2
     assert counts["memory"] == 2  # it is not what the choice hangs on
@@ -153,8 +155,8 @@ def test_traffic_that_is_long_is_cut_and_the_choice_is_tried_on_all_of_it(monkey
     monkeypatch.setattr(plan, "FULL", 100)
     long = scenario(workload={"requests_per_second": 100.0, "keys": 20, "duration": 20.0})
     found = made(long)
-    assert found.findings.results["requests"].max() < 500
-    assert found.findings.whole["requests"].tolist() == [int(found.summary["requests"])]
+    assert found.findings.results.rows["requests"].max() < 500
+    assert found.findings.whole.rows["requests"].tolist() == [int(found.summary["requests"])]
     chosen = recommend(found)
     assert [each.candidate for each in chosen.whole] == [chosen.choice]
 

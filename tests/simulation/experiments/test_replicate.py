@@ -16,8 +16,9 @@ from ratesim.simulation.cost_model import profile as profile_module
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments import sweep as sweep_module
 from ratesim.simulation.experiments.job import Job
-from ratesim.simulation.experiments.replicate import half_width, paired_differences, replicate
+from ratesim.simulation.experiments.replicate import paired_differences, replicate
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
+from ratesim.student_t import half_width
 
 A, B = (Candidate(name=name, storage=f"redis://{name}") for name in ("a", "b"))
 
