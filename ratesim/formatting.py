@@ -1,23 +1,33 @@
-"""How numbers read in a sentence and a table: seconds, shares, intervals, and text from outside made safe to print."""
+"""Format numbers for sentences and tables, and make text from outside safe to print."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 __all__ = [
     "escape_control_chars",
+    "format_amount",
     "format_bytes",
+    "format_count",
+    "format_length",
+    "format_limit",
     "format_metric",
     "format_money",
     "format_percent",
+    "format_period",
     "format_range",
     "format_seconds",
+    "shorten",
 ]
+
+_PERIODS = ((604800.0, "week"), (86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"), (1e-3, "ms"))
+LONGEST = 40  # characters of a name
 
 
 def format_seconds(value: float) -> str:
-    """A duration in the unit in which it reads well, three significant digits: "31 µs", "0.52 ms", "1.2 s"."""
+    """Format a duration to three significant digits in µs, ms or s: "31 µs", "0.52 ms", "1.2 s"."""
     if not math.isfinite(value):
         return "none"
     if value == 0:
@@ -28,7 +38,10 @@ def format_seconds(value: float) -> str:
 
 
 def format_percent(value: float) -> str:
-    """A share as a percentage; only a true zero reads as "exactly 0". Without bound is what is much beside nothing."""
+    """Format a share as a percentage. Only a true zero reads as "exactly 0".
+
+    An infinite share, which is an excess over nothing, reads as "without bound".
+    """
     if not math.isfinite(value):
         return "without bound" if value == math.inf else "unknown"
     if value == 0:
@@ -40,14 +53,14 @@ def format_percent(value: float) -> str:
 
 
 def format_range(low: float, high: float, unit: Callable[[float], str]) -> str:
-    """An interval in words, with its unit said once: "0.79 to 0.81 ms"."""
+    """Format an interval with its unit once: "0.79 to 0.81 ms"."""
     first, last = "0" if low == 0 else unit(low), unit(high)
     number, _, name = first.rpartition(" ")
     return f"{number if name == last.rpartition(' ')[2] and number else first} to {last}"
 
 
 def format_bytes(value: float) -> str:
-    """A size in bytes, kB, MB or GB, in powers of 1000."""
+    """Format a size in bytes, kB, MB or GB, in powers of 1000."""
     if not math.isfinite(value):
         return "unknown"
     for unit in ("bytes", "kB", "MB"):
@@ -58,7 +71,7 @@ def format_bytes(value: float) -> str:
 
 
 def format_money(value: float, currency: str) -> str:
-    """An amount to two significant digits, which is as far as a price that was worked out can be trusted: "1,300 USD"."""
+    """Format an amount of money to two significant digits, the precision of an estimated price: "1,300 USD"."""
     if not math.isfinite(value):
         return "unknown"
     if value == 0 or value >= 0.01:
@@ -66,8 +79,52 @@ def format_money(value: float, currency: str) -> str:
     return f"less than 0.01 {currency}"
 
 
+def format_amount(value: float, digits: int = 3) -> str:
+    """Format a count, a rate or a cost: to so many significant digits, and always with all digits before the point."""
+    whole = value >= 10 ** (digits - 1) or float(value).is_integer()
+    return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
+
+
+def format_count(count: int, name: str) -> str:
+    """Format a count with its noun: "1 client", "1,753 clients"."""
+    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
+
+
+def format_length(seconds: float) -> str:
+    """Format a length of time in the largest unit that it holds: "10 s", "5 min", "1 hour"."""
+    unit, name = next(((unit, name) for unit, name in _PERIODS if seconds >= unit), _PERIODS[-1])
+    value = seconds / unit
+    name = {"second": "s", "minute": "min"}.get(name, name if name == "ms" or value == 1 else f"{name}s")
+    return f"{value:.3g} {name}"
+
+
+def format_period(seconds: float) -> str:
+    """Format a period as it stands after "per": "minute", "10 seconds"."""
+    name = next((name for unit, name in _PERIODS if seconds == unit), None)
+    return name if name not in (None, "ms") else f"{seconds:g} seconds"
+
+
+class _RateAndPeriod(Protocol):
+    @property
+    def rate(self) -> float: ...
+
+    @property
+    def period(self) -> float: ...
+
+
+def format_limit(limit: _RateAndPeriod) -> str:
+    """Format a limit as `Limit.parse` reads it, with all digits of its rate: "1000000/minute", "10 per 5 seconds"."""
+    number, name = f"{limit.rate:.15g}", format_period(limit.period)
+    return f"{number}/{name}" if " " not in name else f"{number} per {name}"
+
+
+def shorten(name: str) -> str:
+    """Leave out the middle of a long name."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 12]}…{name[-11:]}"
+
+
 def format_metric(name: str, value: object) -> str:
-    """A column of `RunResult.row` as people read it; its name tells the unit."""
+    """Format a column of `RunResult.row`, whose name tells the unit."""
     if "bytes" in name and isinstance(value, int | float):
         return format_bytes(value)
     if not isinstance(value, float):
@@ -82,7 +139,7 @@ def format_metric(name: str, value: object) -> str:
 
 
 def escape_control_chars(text: str) -> str:
-    """The text with each control character escaped, so that no line of a log can steer a terminal."""
+    """Escape each control character, so that no line of a log can control a terminal."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode("ascii")
         for letter in text

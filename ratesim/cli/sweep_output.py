@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ratesim.atomic_write import atomic_write
 from ratesim.cli.options import UsageError
 from ratesim.formatting import escape_control_chars, format_percent
 
@@ -88,10 +89,8 @@ def _share(text: str) -> float:
 
 
 def _write(results: pd.DataFrame, out: Path) -> None:
-    """Whole or not at all."""
-    partial = out.with_name(f".{out.name}.partial")
-    if out.suffix == ".csv":
-        results.to_csv(partial, index=False)
-    else:
-        results.to_parquet(partial)
-    partial.replace(out)
+    with atomic_write(out) as partial:
+        if out.suffix == ".csv":
+            results.to_csv(partial, index=False)
+        else:
+            results.to_parquet(partial)

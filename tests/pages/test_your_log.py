@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ratesim.formatting import format_amount, format_count, format_length, format_limit, format_period, shorten
 from ratesim.limit import InvalidLimitError, Limit
 from ratesim.pages.your_log.analysis import analyze_log
 from ratesim.pages.your_log.arrivals import arrivals, busiest, dispersion, gaps, over_time
 from ratesim.pages.your_log.limits import Trial, round_rates
 from ratesim.pages.your_log.rejections import rejected_requests
 from ratesim.pages.your_log.skew import client, exponent, gini, skew
-from ratesim.pages.your_log.words import amount, length, limit_of, many, per, short
 from ratesim.simulation.results.oracle import exact_trace
 from traffic import OnOff, Poisson, Steady, Trace, Uniform, Workload, Zipf
 
@@ -265,14 +265,14 @@ def test_what_cannot_be_asked_is_one_line_that_says_so(asked, problem):
 
 
 def test_names_and_figures_read_well():
-    assert [amount(x) for x in (1234567.0, 99.5, 3.0, 0.03351)] == ["1,234,567", "99.5", "3", "0.0335"]
-    assert [length(x) for x in (0.01, 1, 90, 3600, 86400 * 3)] == ["10 ms", "1 s", "1.5 min", "1 hour", "3 days"]
-    assert [per(x) for x in (1, 60, 10, 0.001)] == ["second", "minute", "10 seconds", "0.001 seconds"]
-    assert [many(1, "client"), many(1753, "client")] == ["1 client", "1,753 clients"]
-    assert short("a" * 40) == "a" * 40
-    assert (len(short("a" * 5000)), "…" in short("a" * 5000)) == (40, True)
+    assert [format_amount(x) for x in (1234567.0, 99.5, 3.0, 0.03351)] == ["1,234,567", "99.5", "3", "0.0335"]
+    assert [format_length(x) for x in (0.01, 1, 90, 3600, 86400 * 3)] == ["10 ms", "1 s", "1.5 min", "1 hour", "3 days"]
+    assert [format_period(x) for x in (1, 60, 10, 0.001)] == ["second", "minute", "10 seconds", "0.001 seconds"]
+    assert [format_count(1, "client"), format_count(1753, "client")] == ["1 client", "1,753 clients"]
+    assert shorten("a" * 40) == "a" * 40
+    assert (len(shorten("a" * 5000)), "…" in shorten("a" * 5000)) == (40, True)
 
 
 @pytest.mark.parametrize("limit", [Limit(1e6, 60.0), Limit(0.5, 3600.0), Limit(123456789.0, 10.0), Limit(3.0, 0.5)])
 def test_a_limit_is_said_so_that_it_can_be_read(limit):
-    assert Limit.parse(limit_of(limit)) == limit
+    assert Limit.parse(format_limit(limit)) == limit

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from outputs import html_of
 
-from ratesim.formatting import format_percent
+from ratesim.formatting import format_limit, format_percent
 from ratesim.notebook import NotebookExecutionError
 from ratesim.pages.html import HTML
 from ratesim.pages.your_log import cells
 from ratesim.pages.your_log.analysis import LogAnalysis, analyze_log
-from ratesim.pages.your_log.words import limit_of
 from traffic import Poisson, Workload, Zipf
 
 pytestmark = pytest.mark.slow  # whole analyses
@@ -63,7 +62,7 @@ def test_the_first_output_is_the_suggested_limit_and_what_it_would_do(shown, fou
     effect = found.suggestion.effect
     assert shown[0].startswith('<p class="verdict">')
     assert words(shown[0]).startswith(
-        f"{limit_of(effect.limit)} for each client: it would touch {effect.touched:,} of {effect.clients:,} clients "
+        f"{format_limit(effect.limit)} for each client: it would touch {effect.touched:,} of {effect.clients:,} clients "
         f"({format_percent(effect.touched_share)}) and deny {format_percent(effect.denied_share)} of the requests."
     )
     assert 0 < effect.touched_share <= 0.01
@@ -75,7 +74,9 @@ def test_every_period_has_its_own_suggestion_and_the_next_smaller_beside_it(show
     assert set(found.suggestions) == {1.0, 60.0, 3600.0}
     for each in found.suggestions.values():
         effect = each.effect
-        assert f"{limit_of(effect.limit)} {effect.touched} {format_percent(effect.touched_share)} {effect.denied}" in said
+        assert (
+            f"{format_limit(effect.limit)} {effect.touched} {format_percent(effect.touched_share)} {effect.denied}" in said
+        )
 
 
 def test_what_the_log_holds_is_said_with_its_figures(shown, found):
@@ -91,7 +92,9 @@ def test_the_table_of_rates_says_who_would_be_limited_at_each(shown, found):
     said = words(shown[6])
     for ladder in found.ladders.values():
         for each in ladder:
-            assert f"{limit_of(each.limit)} {each.touched:,} {format_percent(each.touched_share)} {each.denied:,}" in said
+            assert (
+                f"{format_limit(each.limit)} {each.touched:,} {format_percent(each.touched_share)} {each.denied:,}" in said
+            )
 
 
 def test_who_would_be_touched_is_shown_with_what_is_denied(shown, found):

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.formatting import escape_control_chars, format_money
+from ratesim.formatting import escape_control_chars, format_amount, format_money
 from ratesim.pages.capacity.analysis import Costed, cheapest, second_server
 from ratesim.pages.style import COLOURS, INK, STYLE
 from ratesim.recommendation.assess.capacity import Capacity
@@ -45,9 +45,9 @@ def by_load(found: Costed) -> tuple[Figure, str]:
     points = [found.at(load=float(load)) for load in loads]
     prices, rates = _prices(points), loads * peak / found.load
     now, later = cheapest(found.at()), [cheapest(point) for point in points if _peak(point) >= peak]
-    title = f"{now} costs least of all that share state, from {_number(peak)} to {_rate(rates[-1])}"
+    title = f"{now} costs least of all that share state, from {format_amount(peak, 2)} to {_rate(rates[-1])}"
     if set(later) != {now}:
-        title = f"{now} costs least at {_rate(peak)}, {later[-1]} at {_number(rates[-1])}"
+        title = f"{now} costs least at {_rate(peak)}, {later[-1]} at {format_amount(rates[-1], 2)}"
     figure = _lines(found, rates, prices, peak, escape_control_chars(title))
     figure.axes[0].set_xlabel("requests in the busiest second (log scale)")
     return figure, f"{escape_control_chars(title)}. {_told(found, rates, prices, _rate)}"
@@ -166,9 +166,5 @@ def _peak(point: Mapping[str, Capacity]) -> float:
     return next(iter(point.values())).load.peak
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
 def _rate(value: float) -> str:
-    return f"{_number(value)} requests/s"
+    return f"{format_amount(value, 2)} requests/s"

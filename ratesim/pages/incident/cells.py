@@ -5,7 +5,7 @@ Every figure in a sentence is worked out from what was simulated: another limit,
 
 from __future__ import annotations
 
-from ratesim.formatting import format_percent, format_seconds
+from ratesim.formatting import format_amount, format_percent, format_seconds
 from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.incident.analysis import MIDDLE, Replay, replayed
 from ratesim.pages.incident.plots import ages, debts, offers, overshoots
@@ -234,8 +234,7 @@ def reproduce(found: Replay) -> HTML:
 
 
 def _requests(value: float) -> str:
-    said = f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-    return f"{said} requests"
+    return f"{format_amount(value, 2)} requests"
 
 
 def _percent(value: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import format_percent, format_seconds
+from ratesim.formatting import format_amount, format_percent, format_seconds
 from ratesim.pages.html import HTML, details, escape_html, html_table, small_print
 from ratesim.recommendation.decide.recommendation import Recommendation
 
@@ -56,7 +56,7 @@ def what_would_change(recommendation: Recommendation) -> HTML:
 
 
 def _times(factor: float) -> str:
-    return f"{factor:,.3g} x" if factor < 100 else f"{factor:,.0f} x"
+    return f"{format_amount(factor)} x"
 
 
 def faults(recommendation: Recommendation) -> HTML:

@@ -10,13 +10,21 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
-from ratesim.formatting import format_percent, format_seconds
+from ratesim.formatting import (
+    format_amount,
+    format_count,
+    format_length,
+    format_limit,
+    format_percent,
+    format_period,
+    format_seconds,
+    shorten,
+)
 from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.your_log.analysis import SHIPPED, LogAnalysis, LogQuestion, analyze_log
 from ratesim.pages.your_log.limits import Effect
 from ratesim.pages.your_log.plots import over_time, ranks, rungs, scales
 from ratesim.pages.your_log.skew import Client
-from ratesim.pages.your_log.words import amount, length, limit_of, many, per, short
 
 __all__ = [
     "analyze_log",
@@ -38,14 +46,22 @@ def answer(found: LogAnalysis) -> HTML:
     """The suggested limit and what it would do, how it was chosen, and what the log hides."""
     chosen, asked = found.suggestion, found.asked
     effect = chosen.effect
-    verdict = f"{limit_of(effect.limit)}{_of_cost(found)} for {'the one client' if effect.clients == 1 else 'each client'}"
+    verdict = (
+        f"{format_limit(effect.limit)}{_of_cost(found)} for {'the one client' if effect.clients == 1 else 'each client'}"
+    )
     verdict += f": it would touch {_touches(effect)}" if effect.touched else ": it would deny nothing that this log holds"
-    rule = f"The smallest round rate per {per(found.period)} at which {_bounds(asked)} are ever denied by an exact "
+    rule = (
+        f"The smallest round rate per {format_period(found.period)} at which {_bounds(asked)} are ever denied by an exact "
+    )
     rule += f"{asked.algorithm}"
     if chosen.below is not None:
-        rule += f"; the next smaller, {limit_of(chosen.below.limit)}, would touch {_touches(chosen.below)}"
+        rule += f"; the next smaller, {format_limit(chosen.below.limit)}, would touch {_touches(chosen.below)}"
     rows = [
-        [escape_html(limit_of(each.effect.limit)), *_cells(each.effect), escape_html(_below(each.below))]
+        [
+            escape_html(format_limit(each.effect.limit)),
+            *_cells(each.effect),
+            escape_html(_below(each.below)),
+        ]
         for each in found.suggestions.values()
     ]
     head = ["by the same rule", *EFFECT, "the next smaller would touch"]
@@ -56,10 +72,11 @@ def answer(found: LogAnalysis) -> HTML:
 def traffic(found: LogAnalysis) -> HTML:
     """What was read, and the rate over time."""
     trace, it = found.trace, found.arrivals
-    said = f"{many(len(trace), 'request')} of {many(found.skew.clients, 'client')} in {_lasting(trace.duration)}. "
+    clients = format_count(found.skew.clients, "client")
+    said = f"{format_count(len(trace), 'request')} of {clients} in {_lasting(trace.duration)}. "
     said += f"The busiest second holds {it.second:,}, the busiest minute {it.minute:,}"
     if trace.duration:
-        said += f", where the mean would be {amount(trace.rate)} and {amount(60 * trace.rate)}"
+        said += f", where the mean would be {format_amount(trace.rate)} and {format_amount(60 * trace.rate)}"
     stamps = (
         " Stamps are whole seconds: what comes within one is spread over it before a limit is tried." if it.whole else ""
     )
@@ -76,7 +93,7 @@ def bursts(found: LogAnalysis) -> HTML:
     gaps = (
         f"Between one request and the next: half of the gaps are at most {format_seconds(it.gaps.median)}, 99 % at most "
         f"{format_seconds(it.gaps.high)}, the longest is {_lasting(it.gaps.longest)}; their standard deviation is "
-        f"{amount(it.gaps.variation)} times their mean, Poisson's once."
+        f"{format_amount(it.gaps.variation)} times their mean, Poisson's once."
     )
     gaps += " Of stamps in whole seconds a gap below one is not known." if it.whole else ""
     if not it.scales:
@@ -135,16 +152,18 @@ def hidden(found: LogAnalysis) -> HTML:
         said.append(
             f"{_limits(found)} After {it.again:,} of them ({format_percent(it.again / it.many)}) the same client came "
             "again within a "
-            f"period ({per(found.period)}): a retry stands in the log as a request of its own."
+            f"period ({format_period(found.period)}): a retry stands in the log as a request of its own."
         )
-        said.append(f"Answered 429 at least once: {it.clients:,} of {many(found.skew.clients, 'client')}.")
+        said.append(f"Answered 429 at least once: {it.clients:,} of {format_count(found.skew.clients, 'client')}.")
         if found.asked.cost and it.other_cost:
-            costs = (
-                f"A request answered 429 costs {amount(it.cost)} in the mean of this log, any other {amount(it.other_cost)}"
+            said.append(
+                f"In this log, a request answered 429 costs {format_amount(it.cost)} in the mean, any other "
+                f"{format_amount(it.other_cost)}. The logged cost of a rejected request may be less than it would have used."
             )
-            said.append(f"{costs}: what is logged of a refused request may be less than it would have taken.")
     else:
-        said.append(f"None of {many(it.requests, 'answer')} is a 429: nothing in this log says that the service limits.")
+        said.append(
+            f"None of {format_count(it.requests, 'answer')} is a 429: nothing in this log says that the service limits."
+        )
     if it.unavailable:
         said.append(
             f"Answers 503: {it.unavailable:,} ({format_percent(it.unavailable / it.requests)}). nginx's limit_req "
@@ -158,7 +177,9 @@ def rates(found: LogAnalysis) -> HTML:
     """Who would be limited at which rate."""
     asked = found.asked
     rows = [
-        [escape_html(limit_of(each.limit)), *_cells(each)] for ladder in found.ladders.values() for each in reversed(ladder)
+        [escape_html(format_limit(each.limit)), *_cells(each)]
+        for ladder in found.ladders.values()
+        for each in reversed(ladder)
     ]
     caption = (
         f"Decided by an exact {asked.algorithm} in one place, over the whole log. Dashed: the suggested limit. The scale is "
@@ -173,12 +194,12 @@ def touched(found: LogAnalysis) -> HTML:
     """Whom the suggested limit would touch, and what they look like."""
     effect = found.suggestion.effect
     if not effect.touched:
-        return HTML(_p(f"{limit_of(effect.limit)} would touch nobody in this log."))
+        return HTML(_p(f"{format_limit(effect.limit)} would touch nobody in this log."))
     said = (
         f"{_touches(effect, denies=False)} would be touched. They make {format_percent(found.touched_share)} of the requests"
     )
-    said += f", {amount(found.median_touched)} each in the middle of them"
-    said += f", where the others make {amount(found.median_other)}" if found.median_other else ""
+    said += f", {format_amount(found.median_touched)} each in the middle of them"
+    said += f", where the others make {format_amount(found.median_other)}" if found.median_other else ""
     rows = [
         [
             *_row(found, each.client, each.rank),
@@ -205,7 +226,7 @@ def reproduce(found: LogAnalysis) -> HTML:
     limit = found.suggestion.effect.limit
     said = (
         f"touched = {found.asked.touched:g} and denied = {found.asked.denied:g} are the shares of the clients and of the "
-        f"requests that the suggested limit may deny. Which storage would keep {limit_of(limit)} is the question of "
+        f"requests that the suggested limit may deny. Which storage would keep {format_limit(limit)} is the question of "
         "ratesim report --log LOG --limit LIMIT."
     )
     return HTML(f"<p><code>{escape_html(command)}</code></p>" + _p(said))
@@ -214,7 +235,7 @@ def reproduce(found: LogAnalysis) -> HTML:
 def _limits(found: LogAnalysis) -> str:
     it = found.rejected
     return (
-        f"This log already contains {many(it.many, 'answer')} 429 ({format_percent(it.share)}): the service limits. "
+        f"This log already contains {format_count(it.many, 'answer')} 429 ({format_percent(it.share)}): the service limits. "
         "They are "
         "replayed as demand; clients that gave up or backed off are not in any log, so true demand is at least this."
     )
@@ -226,9 +247,9 @@ def _note(found: LogAnalysis) -> str:
 
 def _whom(found: LogAnalysis) -> str:
     asked = found.asked
-    log = f"the log {short(Path(asked.log).name)}" if asked.log else f"the log that ships with ratesim, {SHIPPED}"
+    log = f"the log {shorten(Path(asked.log).name)}" if asked.log else f"the log that ships with ratesim, {SHIPPED}"
     if asked.key:
-        return f"Read from {log}; a client is a value of {short(asked.key)}."
+        return f"Read from {log}; a client is a value of {shorten(asked.key)}."
     if found.trace.keys == ("all",):
         return f"Read from {log}; no key was named, so all requests are one client's."
     return f"Read from {log}; a client is an address."
@@ -248,7 +269,7 @@ def _lost(found: LogAnalysis) -> str:
 
 
 def _touches(effect: Effect, denies: bool = True) -> str:
-    said = f"{effect.touched:,} of {many(effect.clients, 'client')} ({format_percent(effect.touched_share)})"
+    said = f"{effect.touched:,} of {format_count(effect.clients, 'client')} ({format_percent(effect.touched_share)})"
     return f"{said} and deny {format_percent(effect.denied_share)} of the requests" if denies else said
 
 
@@ -270,7 +291,7 @@ def _bounds(asked: LogQuestion) -> str:
 
 
 def _of_cost(found: LogAnalysis) -> str:
-    return f" of {short(found.asked.cost)}" if found.asked.cost else ""
+    return f" of {shorten(found.asked.cost)}" if found.asked.cost else ""
 
 
 def _head(found: LogAnalysis) -> list[str]:
@@ -281,33 +302,35 @@ def _head(found: LogAnalysis) -> list[str]:
         "requests",
         "of all",
         *costs,
-        f"most {'cost' if costs else 'requests'} in any {per(found.period)}",
+        f"most {'cost' if costs else 'requests'} in any {format_period(found.period)}",
         *refused,
     ]
 
 
 def _row(found: LogAnalysis, each: Client, rank: int) -> list[str]:
-    name = short(each.name) if found.asked.names else f"client {rank}"
-    costs = [amount(each.cost), escape_html(format_percent(each.cost_share))] if found.asked.cost else []
+    name = shorten(each.name) if found.asked.names else f"client {rank}"
+    costs = [format_amount(each.cost), escape_html(format_percent(each.cost_share))] if found.asked.cost else []
     refused = [f"{each.refused:,}"] if found.rejected.many else []
     return [
         escape_html(name),
         f"{each.requests:,}",
         escape_html(format_percent(each.share)),
         *costs,
-        amount(each.peak),
+        format_amount(each.peak),
         *refused,
     ]
 
 
 def _asks(each: Client) -> list[str]:
     return [
-        escape_html(f"{short(each.endpoint)} ({format_percent(each.asked_share)})" if each.endpoint != "-" else "not known")
+        escape_html(
+            f"{shorten(each.endpoint)} ({format_percent(each.asked_share)})" if each.endpoint != "-" else "not known"
+        )
     ]
 
 
 def _lasting(value: float) -> str:
-    return length(value) if value >= 1 else "no time" if value == 0 else format_seconds(value)
+    return format_length(value) if value >= 1 else "no time" if value == 0 else format_seconds(value)
 
 
 def _p(text: str) -> str:

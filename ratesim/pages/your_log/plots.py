@@ -15,12 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.formatting import format_percent
+from ratesim.formatting import format_amount, format_count, format_length, format_limit, format_percent, format_period
 from ratesim.pages.style import INK, STYLE
 from ratesim.pages.your_log.arrivals import Arrivals
 from ratesim.pages.your_log.limits import Effect, Suggestion
 from ratesim.pages.your_log.skew import Skew
-from ratesim.pages.your_log.words import amount, length, limit_of, many, per
 
 __all__ = ["over_time", "ranks", "rungs", "scales"]
 
@@ -40,10 +39,10 @@ def over_time(found: Arrivals) -> tuple[Figure, str]:
     unit, name = next(((unit, name) for unit, name in UNITS if span >= 3 * unit), UNITS[-1])
     edges = np.arange(len(rate) + 1) * line.width / unit
     peak, mean = float(rate.max()), float(rate.mean())
-    step = length(line.width)
-    title = f"The busiest step of {step}: {line.requests.max():,} requests, {amount(peak / mean)} times the mean"
+    step = format_length(line.width)
+    title = f"The busiest step of {step}: {line.requests.max():,} requests, {format_amount(peak / mean)} times the mean"
     if len(rate) == 1:
-        title = f"Everything lies within {step}: {many(int(line.requests[0]), 'request')}"
+        title = f"Everything lies within {step}: {format_count(int(line.requests[0]), 'request')}"
     with mpl.rc_context(STYLE):
         figure, axes = _figure(3.4)
         axes.stairs(rate, edges, color=BLUE, fill=True, alpha=0.75)
@@ -57,9 +56,8 @@ def over_time(found: Arrivals) -> tuple[Figure, str]:
         axes.set_xlabel(f"{name} since {_since(line.start)}, in steps of {step}")
         axes.set_ylabel("requests per second, mean of a step")
         axes.set_title(title, fontsize=10.5, x=0.0)
-    told = (
-        f"{title}. Over {amount(span / unit)} {name} the mean is {amount(mean)} requests per second, the most {amount(peak)}"
-    )
+    told = f"{title}. Over {format_amount(span / unit)} {name} the mean is {format_amount(mean)} requests per second"
+    told += f", the most {format_amount(peak)}"
     return figure, f"{told}{f'; {line.refused.sum():,} were answered 429' if refused.any() else ''}."
 
 
@@ -67,7 +65,9 @@ def scales(found: Arrivals) -> tuple[Figure, str]:
     """The index of dispersion at each length of window, beside where Poisson's would lie."""
     rows = found.scales
     most = max(rows, key=lambda each: each.index)
-    title = f"In windows of {length(most.seconds)}, counts vary {amount(most.index)} times as much as Poisson's"
+    title = (
+        f"In windows of {format_length(most.seconds)}, counts vary {format_amount(most.index)} times as much as Poisson's"
+    )
     if all(each.low <= each.index <= each.high for each in rows):
         title = "At every length of window, counts vary as Poisson's do"
     x, y = [each.seconds for each in rows], [max(each.index, 1e-3) for each in rows]
@@ -78,7 +78,7 @@ def scales(found: Arrivals) -> tuple[Figure, str]:
         axes.plot(x, y, color=BLUE, marker="o", markersize=5, linewidth=1.6)
         for each, height in zip(rows, y, strict=True):
             axes.annotate(
-                amount(each.index),
+                format_amount(each.index),
                 (each.seconds, height),
                 xytext=(0, 7),
                 textcoords="offset points",
@@ -92,20 +92,22 @@ def scales(found: Arrivals) -> tuple[Figure, str]:
         axes.set(xscale="log", yscale="log")
         axes.set_xlim(min(x) / 2.0, max(x) * 2.0)
         axes.set_ylim(min(*y, 0.5) / 1.5, max(*y, 2.0) * 2.0)
-        axes.set_xticks(x, [length(each) for each in x])
+        axes.set_xticks(x, [format_length(each) for each in x])
         axes.xaxis.set_minor_formatter(NullFormatter())
         _plain(axes)
         axes.set_xlabel("length of a window (log scale)")
         axes.set_ylabel("index of dispersion,\nvariance over mean of the counts (log scale)")
         axes.set_title(title, fontsize=10.5, x=0.0)
-    told = "; ".join(f"{length(each.seconds)} {each.index:.3g}" for each in rows)
+    told = "; ".join(f"{format_length(each.seconds)} {each.index:.3g}" for each in rows)
     return figure, f"{title}. Index of dispersion by length of window, 1 for Poisson: {told}."
 
 
 def ranks(found: Skew) -> tuple[Figure, str]:
     """Requests by rank, and Zipf's law where it was fitted."""
     n = found.clients
-    title = f"The busiest {-(-n // 100):,} of {many(n, 'client')} make {format_percent(found.percent)} of the requests"
+    title = (
+        f"The busiest {-(-n // 100):,} of {format_count(n, 'client')} make {format_percent(found.percent)} of the requests"
+    )
     chosen = np.unique(np.geomspace(1, n, MOST_POINTS).round().astype(np.int64))
     counts = found.counts[chosen - 1]
     fit = found.exponent
@@ -138,7 +140,7 @@ def ranks(found: Skew) -> tuple[Figure, str]:
 def rungs(ladders: Mapping[float, tuple[Effect, ...]], chosen: Suggestion, cost: str) -> tuple[Figure, str]:
     """The shares of clients touched and of requests denied by rate, a line for each period; the suggestion is marked."""
     effect = chosen.effect
-    title = f"{limit_of(effect.limit)} would touch {effect.touched:,} of {many(effect.clients, 'client')}"
+    title = f"{format_limit(effect.limit)} would touch {effect.touched:,} of {format_count(effect.clients, 'client')}"
     told, own = [], effect.limit.period
     others, marks = iter(PERIODS), iter(MARKS)
     with mpl.rc_context(STYLE):
@@ -151,16 +153,17 @@ def rungs(ladders: Mapping[float, tuple[Effect, ...]], chosen: Suggestion, cost:
             for axes, y in ((left, [e.touched_share for e in rows]), (right, [e.denied_share for e in rows])):
                 axes.plot(
                     x, np.array(y) * 100, color=colour, marker=mark, markersize=4, linewidth=2.4 if period == own else 1.2,
-                    label=f"per {per(period)}",
+                    label=f"per {format_period(period)}",
                 )  # fmt: skip
             shares = ", ".join(
-                f"{amount(e.limit.rate)} {format_percent(e.touched_share)} {format_percent(e.denied_share)}" for e in rows
+                f"{format_amount(e.limit.rate)} {format_percent(e.touched_share)} {format_percent(e.denied_share)}"
+                for e in rows
             )
-            told.append(f"per {per(period)}: {shares}")
+            told.append(f"per {format_period(period)}: {shares}")
         for axes, value in ((left, effect.touched_share), (right, effect.denied_share)):
             axes.axvline(effect.limit.rate, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
             axes.annotate(
-                limit_of(effect.limit), (effect.limit.rate, 0.98), xycoords=("data", "axes fraction"), xytext=(4, 0),
+                format_limit(effect.limit), (effect.limit.rate, 0.98), xycoords=("data", "axes fraction"), xytext=(4, 0),
                 textcoords="offset points", va="top", fontsize=8.5, style="italic",
             )  # fmt: skip
             axes.scatter([effect.limit.rate], [value * 100], s=46, color=BLUE, zorder=4)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
-from ratesim.formatting import format_bytes, format_money, format_percent
+from ratesim.formatting import format_amount, format_bytes, format_money, format_percent
 from ratesim.recommendation.assess.prices import GB
 from ratesim.recommendation.assess.resource_needs import ResourceNeeds, resource_needs
 
@@ -114,15 +114,16 @@ class Capacity:
         return (*self._asked(), *self._kept(), self._paid())
 
     def _asked(self) -> tuple[str, ...]:
-        load = f"In the busiest second, with {_number(self.load.peak)} requests,"
+        load = f"In the busiest second, with {format_amount(self.load.peak)} requests,"
         if self.store == "none":
             return (f"{load} no server is asked.",)
         name = NAMES[self.store]
         more = CONNECTIONS[self.store]
         above = f", more than the {more:,} that {name} takes unless told otherwise," if self.connections > more else ""
         asked = (
-            f"{load} {name} is asked for {_number(self.operations)} operations, over up to {self.connections:,} connections"
-            f"{above} with {format_bytes(self.bytes_to_store)} there and {format_bytes(self.bytes_from_store)} back."
+            f"{load} {name} is asked for {format_amount(self.operations)} operations, "
+            f"over up to {self.connections:,} connections{above} with {format_bytes(self.bytes_to_store)} there and "
+            f"{format_bytes(self.bytes_from_store)} back."
         )
         took, needed = self.store_processors, max(self.servers_by_processor, self.servers_by_memory)
         busy = f"That takes {f'{took:.3g} processors' if took > 1 else f'{format_percent(took)} of a processor'}: "
@@ -134,7 +135,7 @@ class Capacity:
             busy += f"{self.servers} servers, by their "
             busy += "memory" if self.servers_by_memory > self.servers_by_processor else "processor"
         if self.server_rate is not None:
-            busy += f", {'each ' * (self.servers > 1)}good for {_number(self.server_rate)} such requests per second"
+            busy += f", {'each ' * (self.servers > 1)}good for {format_amount(self.server_rate)} such requests per second"
         if self.replicas:
             busy += f"; with {self.replicas} replica{'s' * (self.replicas > 1)} each"
         return asked, f"{busy}."
@@ -291,8 +292,3 @@ def _over_admitted(row: Mapping[Any, Any]) -> float:
     if math.isinf(over):
         return float(row["admitted"]) / float(row["requests"])
     return over * float(row["exact_total"]) / asked if asked > 0 else 0.0
-
-
-def _number(value: float) -> str:
-    """Three significant digits, a whole number from 100 on."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ratesim.formatting import format_amount
 from ratesim.recommendation.investigate.sampling import LASTING, busiest_window
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class LoadGrowth:
         """The load in words, after a verb. up_to: "up to " where smaller ones are meant, too."""
         if factor == 1.0:
             return "at today's load"
-        times = f"{up_to}{_number(factor)} times"
+        times = f"{up_to}{format_amount(factor)} times"
         return f"with {times} as many clients" if self.way == "more clients" else f"with clients {times} as busy"
 
     def _fields(self, factor: float) -> Iterator[tuple[str, Any]]:
@@ -136,7 +137,3 @@ def _bounds(growth: LoadGrowth, trace: Trace) -> Iterator[tuple[float, float]]:
                 yield value, 1e6
                 if workload.arrivals not in LASTING:
                     yield len(trace), MOST_MADE
-
-
-def _number(factor: float) -> str:
-    return f"{factor:,.0f}" if factor >= 99.5 else f"{factor:.3g}"

@@ -16,6 +16,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from ratesim.atomic_write import atomic_write
 from ratesim.errors import ConfigurationError
 from ratesim.simulation.network.links import Link
 
@@ -206,11 +207,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     def save(self, path: Path) -> None:
         """Write the profile, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, source="shipped")), indent=2)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(text + b"\n")
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_bytes(text + b"\n")
 
     def describe(self) -> str:
         """Describe in one sentence where the numbers come from."""

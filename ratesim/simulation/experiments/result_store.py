@@ -7,7 +7,6 @@ what it was running. Now and then many of these files become one.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ratesim.atomic_write import atomic_write
 from ratesim.errors import RatesimError
 
 __all__ = ["ResultStore", "ResultStoreError", "delete", "read_rows"]
@@ -55,19 +55,15 @@ class ResultStore:
 
     def close(self, table: pd.DataFrame) -> None:
         """Write the table, whole or not at all."""
-        self.table.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.table.with_name(f".{self.table.name}.{os.getpid()}.partial")
-        table.to_parquet(partial)
-        partial.replace(self.table)
+        with atomic_write(self.table) as partial:
+            table.to_parquet(partial)
 
     def _files(self) -> list[Path]:
         return sorted(self._parts.glob("*.parquet"))
 
     def _write(self, name: str, table: pa.Table) -> None:
-        self._parts.mkdir(parents=True, exist_ok=True)
-        partial = self._parts / f".{name}.{os.getpid()}.partial"
-        pq.write_table(table, partial)
-        partial.replace(self._parts / f"{name}.parquet")
+        with atomic_write(self._parts / f"{name}.parquet") as partial:
+            pq.write_table(table, partial)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         while True:

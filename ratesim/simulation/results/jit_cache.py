@@ -24,6 +24,8 @@ from typing import Any
 
 import platformdirs
 
+from ratesim.atomic_write import atomic_write
+
 __all__ = ["external_callees", "jit_with_callees", "load", "sources"]
 
 
@@ -76,7 +78,8 @@ def load(name: str, source: str) -> ModuleType:
     full_name = f"ratesim_oracle_{name}_{digest}"
     path = _directory() / f"{full_name}.py"
     if not path.exists() or path.read_text("utf-8") != text:
-        _write(path, text)
+        with atomic_write(path) as partial:  # other processes may be reading
+            partial.write_text(text, "utf-8")
     spec = importlib.util.spec_from_file_location(full_name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"no loader for {path}")
@@ -88,18 +91,6 @@ def load(name: str, source: str) -> ModuleType:
         del sys.modules[full_name]
         raise
     return module
-
-
-def _write(path: Path, text: str) -> None:
-    """Write whole or not at all, because other processes may be reading."""
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
 
 
 def _directory() -> Path:
