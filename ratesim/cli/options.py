@@ -5,9 +5,13 @@ Each option is None until it is given: then it takes the place of what the scena
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -117,6 +121,63 @@ ParameterOption = Annotated[
     list[str] | None,
     typer.Option("-p", metavar="KEY VALUE", help="A parameter of the notebook: -p limit 10/second. May be repeated."),
 ]
+
+
+@dataclass(kw_only=True)
+class QuestionOptions:
+    """The options of `report` and `recommend` that state the question. An option that is not given is None."""
+
+    scenario: ScenarioOption = None
+    log: LogOption = None
+    workload: WorkloadOption = None
+    limit: LimitOption = None
+    algorithm: AlgorithmOption = None
+    also: AlsoOption = None
+    key: KeyOption = None
+    format: FormatOption = None
+    time: TimeOption = None
+    time_unit: TimeUnitOption = None
+    cost: CostOption = None
+    status: StatusOption = None
+    nodes: NodesOption = None
+    routing: RoutingOption = None
+    network: NetworkOption = None
+    rtt: RttOption = None
+    loss: LossOption = None
+    p99: P99Option = None
+    max_over_admission: OverOption = None
+    max_false_denial: DenialOption = None
+    persistence: PersistenceOption = None
+    without: WithoutOption = None
+    busiest: BusiestOption = None
+    speed: SpeedOption = None
+    scale: ScaleOption = None
+    seed: SeedOption = None
+    replications: ReplicationsOption = None
+    processes: ProcessesOption = None
+    profile: ProfileOption = None
+    prices: PricesOption = None
+
+
+def takes_question(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all options of `QuestionOptions`, which it receives as its first argument."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    types = get_type_hints(QuestionOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=types[name]) for name in types
+    ]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    required = sum(each.default is inspect.Parameter.empty for each in own)
+    parameters[required:required] = shared
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        question = QuestionOptions(**{name: given.pop(name) for name in types})
+        command(question, **given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads both
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
 
 
 class UsageError(RatesimError, ValueError):

@@ -8,40 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratesim.cli.app import app, bar, prices_of, profile_of
-from ratesim.cli.options import (
-    AlgorithmOption,
-    AlsoOption,
-    BusiestOption,
-    CostOption,
-    DenialOption,
-    FormatOption,
-    KeyOption,
-    LimitOption,
-    LogOption,
-    LossOption,
-    NetworkOption,
-    NodesOption,
-    OverOption,
-    P99Option,
-    PersistenceOption,
-    PricesOption,
-    ProcessesOption,
-    ProfileOption,
-    ReplicationsOption,
-    RoutingOption,
-    RttOption,
-    ScaleOption,
-    ScenarioOption,
-    SeedOption,
-    SpeedOption,
-    StatusOption,
-    TimeOption,
-    TimeUnitOption,
-    WithoutOption,
-    WorkloadOption,
-    current_candidate,
-    scenario_from_options,
-)
+from ratesim.cli.options import QuestionOptions, current_candidate, scenario_from_options, takes_question
 from ratesim.formatting import escape_control_chars, format_percent, format_seconds
 
 if TYPE_CHECKING:
@@ -49,38 +16,10 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@takes_question
 def report(
+    asked: QuestionOptions,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
-    scenario: ScenarioOption = None,
-    log: LogOption = None,
-    workload: WorkloadOption = None,
-    limit: LimitOption = None,
-    algorithm: AlgorithmOption = None,
-    also: AlsoOption = None,
-    key: KeyOption = None,
-    format: FormatOption = None,
-    time: TimeOption = None,
-    time_unit: TimeUnitOption = None,
-    cost: CostOption = None,
-    status: StatusOption = None,
-    nodes: NodesOption = None,
-    routing: RoutingOption = None,
-    network: NetworkOption = None,
-    rtt: RttOption = None,
-    loss: LossOption = None,
-    p99: P99Option = None,
-    max_over_admission: OverOption = None,
-    max_false_denial: DenialOption = None,
-    persistence: PersistenceOption = None,
-    without: WithoutOption = None,
-    busiest: BusiestOption = None,
-    speed: SpeedOption = None,
-    scale: ScaleOption = None,
-    seed: SeedOption = None,
-    replications: ReplicationsOption = None,
-    processes: ProcessesOption = None,
-    profile: ProfileOption = None,
-    prices: PricesOption = None,
     live: Annotated[bool, typer.Option("--live/--no-live", help="Also replay on real servers, started for it.")] = True,
     check: Annotated[
         bool,
@@ -101,22 +40,21 @@ def report(
 
     ratesim report --scenario scenario.toml --out reports/weekly --check --current storage.toml
     """
-    asked = dict(locals())
     from ratesim.pages.recommendation.build import ensure_writable
     from ratesim.pages.recommendation.build import report as make
     from ratesim.recommendation.decide.check import check as judge
 
     ensure_writable(out)
-    question = scenario_from_options(asked)
+    question = scenario_from_options(vars(asked))
     with bar() as progress:
         recommendation = make(
             question,
             out,
-            profile=profile_of(profile),
-            prices=prices_of(prices),
+            profile=profile_of(asked.profile),
+            prices=prices_of(asked.prices),
             current=current_candidate(current, question) if current else None,
             live=live,
-            processes=processes,
+            processes=asked.processes,
             progress=progress,
         )
     print(escape_control_chars(recommendation.verdict))
@@ -128,41 +66,10 @@ def report(
 
 
 @app.command()
-def recommend(
-    scenario: ScenarioOption = None,
-    log: LogOption = None,
-    workload: WorkloadOption = None,
-    limit: LimitOption = None,
-    algorithm: AlgorithmOption = None,
-    also: AlsoOption = None,
-    key: KeyOption = None,
-    format: FormatOption = None,
-    time: TimeOption = None,
-    time_unit: TimeUnitOption = None,
-    cost: CostOption = None,
-    status: StatusOption = None,
-    nodes: NodesOption = None,
-    routing: RoutingOption = None,
-    network: NetworkOption = None,
-    rtt: RttOption = None,
-    loss: LossOption = None,
-    p99: P99Option = None,
-    max_over_admission: OverOption = None,
-    max_false_denial: DenialOption = None,
-    persistence: PersistenceOption = None,
-    without: WithoutOption = None,
-    busiest: BusiestOption = None,
-    speed: SpeedOption = None,
-    scale: ScaleOption = None,
-    seed: SeedOption = None,
-    replications: ReplicationsOption = None,
-    processes: ProcessesOption = None,
-    profile: ProfileOption = None,
-    prices: PricesOption = None,
-) -> None:
+@takes_question
+def recommend(asked: QuestionOptions) -> None:
     """Print the recommendation and a small table; simulated only, and no files are written."""
-    asked = dict(locals())
-    question = scenario_from_options(asked)
+    question = scenario_from_options(vars(asked))
     from ratesim.recommendation import recommend as choose
     from ratesim.recommendation.investigate.study import study
 
@@ -170,9 +77,9 @@ def recommend(
         finished = study(
             question,
             live=False,
-            profile=profile_of(profile),
-            prices=prices_of(prices),
-            processes=processes,
+            profile=profile_of(asked.profile),
+            prices=prices_of(asked.prices),
+            processes=asked.processes,
             progress=progress,
         )
     chosen = choose(finished)
