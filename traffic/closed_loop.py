@@ -172,13 +172,13 @@ class ClosedLoopClients:
         """Spawn one task for each user."""
         keys = self.keys
         asked = RequestLog(keys, Provenance(source=repr(self)))
-        asking = _Asking(runtime, ask, asked, self.retry, Draws.of(rng), runtime.time() + self.duration)
+        asking = _ClientRun(runtime, ask, asked, self.retry, Draws.of(rng), runtime.time() + self.duration)
         requests = count()
         for user in range(self.users):
             runtime.spawn(self._user(user, user % len(keys), asking, requests))
         return asked
 
-    async def _user(self, user: int, key: int, asking: _Asking, requests: count[int]) -> None:
+    async def _user(self, user: int, key: int, asking: _ClientRun, requests: count[int]) -> None:
         draws, runtime = asking.draws, asking.runtime
         wait = self.think.first(draws.uniform(user, 0))
         for turn in count(1):
@@ -214,8 +214,8 @@ class RetryingClients:
     def start(self, runtime: Runtime, ask: SendFn, rng: np.random.Generator) -> RequestLog:
         """Spawn the open loop of first attempts."""
         trace = self.trace
-        asked = RequestLog(trace.keys, trace.provenance.noted(f"denied requests retried: {self.retry}"))
-        asking = _Asking(runtime, ask, asked, self.retry, Draws.of(rng))
+        asked = RequestLog(trace.keys, trace.provenance.with_note(f"denied requests retried: {self.retry}"))
+        asking = _ClientRun(runtime, ask, asked, self.retry, Draws.of(rng))
 
         async def send(i: int) -> None:
             await asking.until_allowed(int(trace.key[i]), float(trace.cost[i]), int(trace.session[i]), i, (i,))
@@ -225,7 +225,7 @@ class RetryingClients:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class _ClientRun:
     """Shared by the clients of a run: sends, logs, and retries as the policy says, before the end."""
 
     runtime: Runtime

@@ -38,6 +38,6 @@ class Provenance:
     examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def noted(self, note: str) -> Provenance:
+    def with_note(self, note: str) -> Provenance:
         """Return the same history with one more note."""
         return replace(self, notes=(*self.notes, note))

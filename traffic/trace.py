@@ -105,7 +105,7 @@ class Trace:
         if late:
             order = np.argsort(times, kind="stable")
             columns = {name: column[order] for name, column in columns.items()}
-            provenance = provenance.noted(f"time out of order: {late} rows sorted")
+            provenance = provenance.with_note(f"time out of order: {late} rows sorted")
         for name, column in columns.items():
             view = column.view()
             view.flags.writeable = False
@@ -311,9 +311,9 @@ class Trace:
         return Columns(self.time, self.key, self.cost, self.session, self.endpoint, self.status, self.keys)
 
     def _with(self, note: str, **changed: Any) -> Trace:
-        return Trace(**{**self._fields(), **changed, "provenance": self.provenance.noted(note)})
+        return Trace(**{**self._fields(), **changed, "provenance": self.provenance.with_note(note)})
 
-    def only(self, wanted: NDArray[np.bool_], note: str) -> Trace:
+    def select(self, wanted: NDArray[np.bool_], note: str) -> Trace:
         """Return the requests selected by a mask of shape (len(self),).
 
         Parameters

@@ -22,7 +22,7 @@ from ratesim.algorithms import (
 from ratesim.algorithms.rule import Algorithm, Params, Rule, State
 from ratesim.limit import InvalidLimitError, Limit
 
-__all__ = ["Algorithm", "Bound", "Params", "Rule", "State", "bind", "get", "names", "register"]
+__all__ = ["Algorithm", "BoundLimit", "Params", "Rule", "State", "bind", "get", "names", "register"]
 
 _REGISTRY: dict[str, Algorithm] = {}
 
@@ -66,7 +66,7 @@ def get(name: str) -> Algorithm:
         raise InvalidLimitError(f"unknown algorithm {name!r}; known are {', '.join(names())}") from None
 
 
-class Bound(NamedTuple):
+class BoundLimit(NamedTuple):
     """A limit joined to its algorithm.
 
     Attributes
@@ -88,7 +88,7 @@ class Bound(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def bind(limit: Limit) -> Bound:
+def bind(limit: Limit) -> BoundLimit:
     """Join a limit to its algorithm; InvalidLimitError if the algorithm does not accept the limit."""
     algorithm = get(limit.algorithm)
     rule = algorithm.rule
@@ -100,5 +100,5 @@ def bind(limit: Limit) -> Bound:
             raise InvalidLimitError(f"unknown option {option!r} for {algorithm.name}; known: {known}")
     p = tuple(map(float, rule.params(limit)))
     if algorithm.variable_size is not None:
-        return Bound(algorithm, p, None, algorithm.variable_size.HEAD)
-    return Bound(algorithm, p, rule.size(p), None)
+        return BoundLimit(algorithm, p, None, algorithm.variable_size.HEAD)
+    return BoundLimit(algorithm, p, rule.size(p), None)

@@ -9,9 +9,9 @@ from ratesim.simulation.analysis.eviction_accuracy import (
     PEERS,
     hit_ratio,
     key_traces,
+    libcachesim_hit_ratios,
     live_keys,
     over_admission,
-    peer_hit_ratios,
     workloads,
 )
 from ratesim.simulation.analysis.eviction_cost import policy_costs
@@ -39,7 +39,7 @@ def _hit_ratios() -> list[str]:
         for share in (0.01, 0.1):
             room = max(1, int(len(np.unique(keys)) * share))
             mine = {policy: hit_ratio(policy, keys, room) for policy in ours}
-            theirs = peer_hit_ratios(keys, room, asked)
+            theirs = libcachesim_hit_ratios(keys, room, asked)
             cells = [f"{value:>11.4f}" for value in mine.values()]
             cells += [f"{theirs[peer]:>7.4f}" if peer in theirs else f"{'-':>7}" for peer in asked]
             if theirs:

@@ -284,7 +284,7 @@ def current_candidate(path: Path, scenario: Scenario) -> Candidate:
         raise UsageError(f"--current {path}: is for {found.nodes} nodes, and what is asked is for {nodes}; give --nodes")
     if found.limit is not None and found.limit.limit() != asked.limit():
         algorithm = found.limit.algorithm
-        if algorithm not in asked.variants or found.limit.limit() != asked.by(algorithm).limit():
+        if algorithm not in asked.variants or found.limit.limit() != asked.with_algorithm(algorithm).limit():
             limits = " and what is asked is ".join(f"{each.rate} by {each.algorithm}" for each in (found.limit, asked))
             raise UsageError(f"--current {path}: limits {limits}; check what is in force")
     return Candidate.model_validate(

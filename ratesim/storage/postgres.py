@@ -284,7 +284,7 @@ class PostgresDriver:
                 [operation.cost for _, operation in group],
                 [float(operation.now) for _, operation in group],
                 group[0][1].consume,
-                *_described(limits),
+                *_describe(limits),
             ],
         )
         return [
@@ -300,7 +300,7 @@ class PostgresDriver:
                 [operation.identifier for _, operation in group],
                 [operation.score for _, operation in group],
                 [float(operation.now) for _, operation in group],
-                *_described(group[0][1].limits),
+                *_describe(group[0][1].limits),
             ],
         )
         return [None] * len(group)
@@ -474,7 +474,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _described(limits: Sequence[Limit]) -> list[list[Any]]:
+def _describe(limits: Sequence[Limit]) -> list[list[Any]]:
     """Return names, algorithms, parameters, how many of them, and the size of a state, of limits that share a statement."""
     bound = [bind(limit) for limit in limits]
     return [

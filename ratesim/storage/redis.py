@@ -120,11 +120,11 @@ class RedisDriver:
             case Acquire(identifier, limits, cost, now, consume):
                 arguments: list[Any] = [repr(now), repr(cost), int(consume), config.min_ttl, EXPIRY_MARGIN]
                 script = _script("acquire", tuple(sorted({limit.algorithm for limit in limits})))
-                return (script, self._key(identifier), *arguments, *_described(limits))
+                return (script, self._key(identifier), *arguments, *_describe(limits))
             case Observe(identifier, limits, score, now):
                 script = _script("observe", tuple(sorted({limit.algorithm for limit in limits})))
                 arguments = [repr(now), repr(score), config.min_ttl, EXPIRY_MARGIN]
-                return (script, self._key(identifier), *arguments, *_described(limits))
+                return (script, self._key(identifier), *arguments, *_describe(limits))
             case Apply(charge):
                 limit = charge.limit
                 p = algorithms.bind(limit).params
@@ -255,7 +255,7 @@ def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-def _described(limits: Iterable[Limit]) -> Iterator[Any]:
+def _describe(limits: Iterable[Limit]) -> Iterator[Any]:
     """Describe the limits as `opened` in lua/record.lua reads them."""
     for limit in limits:
         p = algorithms.bind(limit).params

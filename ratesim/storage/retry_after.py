@@ -16,7 +16,7 @@ __all__ = ["exact_retry_after", "joint_retry_after"]
 
 FOREVER = 1e12  # seconds
 
-Held = tuple[Rule, list[float] | None, Params, int | None]  # a rule, its stored state or None, parameters, head
+LimitState = tuple[Rule, list[float] | None, Params, int | None]  # a rule, its stored state or None, parameters, head
 
 
 def exact_retry_after(
@@ -46,7 +46,7 @@ def exact_retry_after(
     return inf
 
 
-def joint_retry_after(held: Sequence[Held], cost: float, now: float) -> tuple[float, int]:
+def joint_retry_after(held: Sequence[LimitState], cost: float, now: float) -> tuple[float, int]:
     """Return the seconds from `now` until all of several limits admit `cost`, and the index of the limit to wait for.
 
     It is not the longest of their waits: an adaptive limit that admits now may have fallen by then.

@@ -26,7 +26,7 @@ from ratesim.simulation.analysis.limit_pressure import limit_pressure
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.grid import variants
-from ratesim.simulation.scenario.scenario import Candidate, Scenario, shipped
+from ratesim.simulation.scenario.scenario import Candidate, Scenario, shipped_scenarios
 from ratesim.storage import StorageURL
 
 DOCS = Path(__file__).parents[2] / "docs/situations.md"
@@ -193,7 +193,7 @@ def answer(found: Assessment) -> Answer:
 @cache
 def told(name: str) -> dict[str, str]:
     """The comment that a situation begins with: its first paragraph as "Situation", and what follows by its first word."""
-    text = shipped()[f"situations/{name}"].read_text("utf-8")
+    text = shipped_scenarios()[f"situations/{name}"].read_text("utf-8")
     comment = re.match(r"(?:#.*\n)+", text)
     assert comment is not None
     first, *rest = re.split(r"\n(?=[A-Z][a-z]+: )", re.sub(r"^# ?", "", comment[0], flags=re.MULTILINE).split("\n\nThe ")[0])
@@ -205,7 +205,7 @@ def told(name: str) -> dict[str, str]:
 
 
 def test_there_are_twelve_and_each_has_an_answer() -> None:
-    names = {name.removeprefix("situations/") for name in shipped() if name.startswith("situations/")}
+    names = {name.removeprefix("situations/") for name in shipped_scenarios() if name.startswith("situations/")}
     assert len(names) == 12
     assert names == set(EXPECTED) == set(SMALL) == {name for name, _, _ in WRONG}
 

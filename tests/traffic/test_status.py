@@ -166,7 +166,7 @@ def test_answers_stay_with_their_requests_through_every_cut() -> None:
     assert codes(trace.window(2, 4)) == [0, 200]
     assert codes(trace.busiest(1.5)) == [429, 0]
     assert codes(trace.speed(2)) == codes(trace.spread(rng)) == codes(trace)
-    assert codes(trace.only(trace.key == 0, "a's")) == [0, 200] if trace.keys[0] == "a" else []
+    assert codes(trace.select(trace.key == 0, "a's")) == [0, 200] if trace.keys[0] == "a" else []
     scaled = trace.scale(3, rng)
     assert scaled.status is not None
     for copy in range(3):

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traffic.expression import Expression
-from traffic.formats.field_selection import FieldSelection, joined
-from traffic.formats.rows import OTHER, FormatMismatchError, Names, Rows, checked_cost
+from traffic.formats.field_selection import FieldSelection, join_names
+from traffic.formats.rows import OTHER, FormatMismatchError, Names, Rows, validate_cost
 from traffic.formats.status import Statuses
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -141,12 +141,12 @@ class Common:
             return None
         size = np.array([0.0 if text == ANONYMOUS else float(text) for text in columns[SIZE]])
         read = [match is not None and not isnan(self._stamps[match["stamp"]]) for match in found]
-        return checked_cost(self._cost({SIZE: size}, len(size)), np.flatnonzero(read) + rows.line)
+        return validate_cost(self._cost({SIZE: size}, len(size)), np.flatnonzero(read) + rows.line)
 
     def _add(
         self, time: NDArray[np.float64], columns: dict[str, tuple[str, ...]], cost: NDArray[np.float64] | None, rows: Rows
     ) -> None:
-        keys = joined([self._column(field, columns) for field in self._key])
+        keys = join_names([self._column(field, columns) for field in self._key])
         endpoints = (place or OTHER for place in columns["place"])
         n = len(time)
         status = self._statuses.numbers(columns["status"], n)

@@ -43,7 +43,7 @@ class FieldSelection:
         return tuple(part.strip() for part in self.key.split(JOINT))
 
 
-def joined(columns: Sequence[Sequence[str]]) -> Iterable[str]:
+def join_names(columns: Sequence[Sequence[str]]) -> Iterable[str]:
     """Join the values of each row to one name, with a plus between them.
 
     Different rows keep different names: a plus inside a value becomes backslash plus, a backslash becomes two.

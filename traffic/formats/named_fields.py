@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traffic.expression import Expression
-from traffic.formats.field_selection import FieldSelection, joined
-from traffic.formats.rows import FormatMismatchError, Rows, checked_cost, printable
+from traffic.formats.field_selection import FieldSelection, join_names
+from traffic.formats.rows import FormatMismatchError, Rows, printable, validate_cost
 from traffic.formats.status import TOO_MANY, Statuses, hashable, status_field
 from traffic.timestamps import NAMES, TimestampParser, numbers
 
@@ -48,7 +48,9 @@ class FieldReader:
     def __init__(self, selection: FieldSelection, known: Sequence[str]) -> None:
         time = time_field(selection, known)
         if time is None:
-            raise FormatMismatchError(f"none of its fields is called as times are; name one with time=; {listed(known)}")
+            raise FormatMismatchError(
+                f"none of its fields is called as times are; name one with time=; {list_fields(known)}"
+            )
         self.known = known
         self.time = time
         self.key = selection.key_fields(known)
@@ -72,7 +74,7 @@ class FieldReader:
             if name not in there:
                 costs = self.cost is not None and name in self.cost.names
                 use = "time" if name == self.time else "key" if name in self.key else "cost" if costs else "status"
-                raise FormatMismatchError(f"has no field {name!r} for the {use}; {listed(self.known)}")
+                raise FormatMismatchError(f"has no field {name!r} for the {use}; {list_fields(self.known)}")
 
     def add(self, columns: Mapping[str, Sequence[Any]], lines: Sequence[str], line: NDArray[np.int64], rows: Rows) -> None:
         """Add a request for each row of the columns to `rows`, or report the row's line.
@@ -110,7 +112,7 @@ class FieldReader:
             said = good & ~unsaid
             known = {name: term[said] for name, term in terms.items()}
             cost = np.full(len(time), np.nan)
-            cost[said] = checked_cost(self.cost(known, int(np.count_nonzero(said))), line[said])
+            cost[said] = validate_cost(self.cost(known, int(np.count_nonzero(said))), line[said])
             cost = cost[good]
         rows.add(time[good], self._keys(columns, good, n), cost=cost, status=status[good])
 
@@ -122,10 +124,12 @@ class FieldReader:
         """
         if rows.parsed and self._unseen:
             missing = next(name for name in self.key if name in self._unseen)
-            raise FormatMismatchError(f"has nothing in the field {missing!r} of the key in any line; {listed(self.known)}")
+            raise FormatMismatchError(
+                f"has nothing in the field {missing!r} of the key in any line; {list_fields(self.known)}"
+            )
         if rows.parsed and self._needs_status:
             raise FormatMismatchError(
-                f"has no status (100 to 999) in the field {self.status!r} in any line; {listed(self.known)}"
+                f"has no status (100 to 999) in the field {self.status!r} in any line; {list_fields(self.known)}"
             )
         if self._guessed and self._stamps.unit in ("ms", "us", "ns"):
             rows.notes.append(f"time taken for {NAMES[self._stamps.unit]} by its size")
@@ -146,10 +150,10 @@ class FieldReader:
             if name in self._unseen and any(value != NOBODY for value in values):
                 self._unseen.discard(name)
             spelled.append(values)
-        return joined(spelled)
+        return join_names(spelled)
 
 
-def listed(names: Sequence[str]) -> str:
+def list_fields(names: Sequence[str]) -> str:
     """List the names of the fields, at most the first 20, safe to print."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"its fields are {', '.join(map(printable, names[:SHOWN]))}{more}"

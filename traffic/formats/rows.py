@@ -181,7 +181,7 @@ class Rows:
         return np.where(missing, mean[key], cost)
 
 
-def checked_cost(cost: NDArray[np.float64], line: NDArray[np.int64]) -> NDArray[np.float64]:
+def validate_cost(cost: NDArray[np.float64], line: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the costs if each is finite and not negative.
 
     Raises FormatMismatchError, naming the line by its number in `line`, otherwise.

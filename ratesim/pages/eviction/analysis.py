@@ -13,9 +13,9 @@ from ratesim.limit import Limit
 from ratesim.simulation.analysis.eviction_accuracy import (
     hit_ratio,
     key_traces,
+    libcachesim_hit_ratios,
     live_keys,
     over_admission,
-    peer_hit_ratios,
     workloads,
 )
 from ratesim.simulation.analysis.eviction_cost import PolicyCost, policy_costs
@@ -129,7 +129,7 @@ def _hits(rng: np.random.Generator, requests: int, keys: int) -> pd.DataFrame:
         for part in SIZES:
             room = max(1, int(part * count))
             found = {policy: hit_ratio(policy, asked, room) for policy in CACHES}
-            found |= {f"{name}*": value for name, value in peer_hit_ratios(asked, room).items()}
+            found |= {f"{name}*": value for name, value in libcachesim_hit_ratios(asked, room).items()}
             case = {"trace": trace, "share": part, "room": room}
             rows += [{**case, "cache": name, "hit_ratio": value} for name, value in found.items()]
     return pd.DataFrame(rows)

@@ -187,7 +187,7 @@ def capacity(
     `Trace.summary`, or `scaled`. profile: what a key takes, and a decision in a node's memory.
     """
     first, deployment = rows[0], scenario.deployment
-    scenario = scenario.limited(first.get("algorithm"))
+    scenario = scenario.with_algorithm(first.get("algorithm"))
     wanted = resource_needs(str(first["storage"]), str(first["routing"]), scenario, profile)
     load = _load(rows, scenario, summary)
     operations = _mean(rows, "l2_operations_per_request") * load.peak

@@ -235,7 +235,7 @@ def _limit(scenario: Scenario) -> str:
 def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
     sizes = study.profile.backends[StorageURL.parse(chosen.storage).backend].bytes_per_key
     per_key = sizes.get(chosen.algorithm, math.nan)
-    return files(study.scenario.limited(chosen.algorithm), chosen.storage, chosen.routing, per_key, verdict)
+    return files(study.scenario.with_algorithm(chosen.algorithm), chosen.storage, chosen.routing, per_key, verdict)
 
 
 def _compare(

@@ -63,7 +63,7 @@ def edge_burst(limit: Limit, rng: Rng) -> Trace:
     burst = Poisson(1.5 * _requests(limit) / width)
     edges = np.arange(1, PERIODS, 4) * limit.period
     times = [burst.times(width, rng, float(start)) for edge in edges for start in (edge - width, edge)]
-    return _merged([np.concatenate(times)], limit)
+    return _merge([np.concatenate(times)], limit)
 
 
 def burst_then_more(limit: Limit, rng: Rng) -> Trace:
@@ -77,7 +77,7 @@ def burst_then_more(limit: Limit, rng: Rng) -> Trace:
     times = []
     for edge in (np.arange(1, PERIODS, 4) * limit.period).tolist():
         times += [burst.times(width, rng, edge - width), more.times(limit.period - width, rng, edge)]
-    return _merged([np.concatenate(times)], limit)
+    return _merge([np.concatenate(times)], limit)
 
 
 def steady_overload(limit: Limit, rng: Rng) -> Trace:
@@ -99,7 +99,7 @@ def on_off(limit: Limit, rng: Rng) -> Trace:
             phases.append(asking.times(lasts, rng, at))
             at += lasts + rng.exponential(2.0 * limit.period)
         times.append(np.concatenate([np.empty(0), *phases]))
-    return _merged(times, limit)
+    return _merge(times, limit)
 
 
 def hot_key(limit: Limit, rng: Rng) -> Trace:
@@ -107,7 +107,7 @@ def hot_key(limit: Limit, rng: Rng) -> Trace:
     per_period, duration = _requests(limit) / limit.period, PERIODS / 2 * limit.period
     hot = Poisson(10.0 * per_period).times(duration, rng)
     others = Workload(Poisson(OTHERS * 0.5 * per_period), Uniform(OTHERS), duration).trace(rng)
-    return _merged([hot, *(others.time[others.key == key] for key in range(OTHERS))], limit)
+    return _merge([hot, *(others.time[others.key == key] for key in range(OTHERS))], limit)
 
 
 WORKLOADS: dict[str, Callable[[Limit, Rng], Trace]] = {
@@ -130,7 +130,7 @@ def _requests(limit: Limit) -> float:
     return limit.rate / request_cost(limit)
 
 
-def _merged(times: Sequence[NDArray[np.float64]], limit: Limit) -> Trace:
+def _merge(times: Sequence[NDArray[np.float64]], limit: Limit) -> Trace:
     """Merge the times of each key to one trace."""
     key = np.repeat(np.arange(len(times)), [len(each) for each in times])
     together = np.concatenate(times)

@@ -26,9 +26,9 @@ __all__ = [
     "OverAdmission",
     "hit_ratio",
     "key_traces",
+    "libcachesim_hit_ratios",
     "live_keys",
     "over_admission",
-    "peer_hit_ratios",
     "workloads",
 ]
 
@@ -99,7 +99,7 @@ def hit_ratio(policy_name: str, keys: Keys, max_entries: int, seed: int = 0) -> 
     return hits / len(keys)
 
 
-def peer_hit_ratios(keys: Keys, max_entries: int, names: Sequence[str] = PEERS) -> dict[str, float]:
+def libcachesim_hit_ratios(keys: Keys, max_entries: int, names: Sequence[str] = PEERS) -> dict[str, float]:
     """Return the same of libCacheSim's caches (package libcachesim), by their names there; empty if it is not installed.
 
     S3FIFO is left out if its small queue, a tenth, holds less than 2: it finds nothing then, and below 1 ends the process.

@@ -25,7 +25,7 @@ from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.cost_fit import LIMIT, measure, raise_if_canceled
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile, stored_path
-from ratesim.simulation.cost_model.target_server import SIZED_KEYS, Opened, open_target
+from ratesim.simulation.cost_model.target_server import SIZED_KEYS, OpenTarget, open_target
 from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.remote.operations import Acquire
 
@@ -159,7 +159,7 @@ async def _served(url: str) -> BackendCosts:
     return msgspec.structs.replace(costs, bytes_per_key=sizes, server=opened.server)
 
 
-async def _bytes(opened: Opened, algorithm: str) -> float:
+async def _bytes(opened: OpenTarget, algorithm: str) -> float:
     """Measure the bytes that the server keeps of one key, its name included."""
     storage, limit = opened.target.storage, Limit(1e6, 60.0, algorithm)
     names = [f"{algorithm}:{i}" for i in range(SIZED_KEYS)]

@@ -24,7 +24,7 @@ from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, delete_keys, raise_if_canceled
 from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
 
-__all__ = ["POOL", "SIZED_KEYS", "Opened", "open_target"]
+__all__ = ["POOL", "SIZED_KEYS", "OpenTarget", "open_target"]
 
 POOL = 10
 PATIENCE = 10.0  # seconds for a batch: a slow machine is measured, not given up
@@ -35,7 +35,7 @@ IDLE = 0.02  # processor seconds by second that a server without others may spen
 
 
 @dataclass
-class Opened:
+class OpenTarget:
     """A server ready to be measured.
 
     Attributes
@@ -54,7 +54,7 @@ class Opened:
 
 
 @asynccontextmanager
-async def open_target(url: str) -> AsyncIterator[Opened]:
+async def open_target(url: str) -> AsyncIterator[OpenTarget]:
     """Open a Redis or PostgreSQL to be measured; on leaving, everything that was written is gone."""
     parsed = StorageURL.parse(url)
     async with _redis(parsed.config) if parsed.backend == "redis" else _postgres(parsed.config) as opened:
@@ -63,7 +63,7 @@ async def open_target(url: str) -> AsyncIterator[Opened]:
 
 
 @asynccontextmanager
-async def _redis(config: Any) -> AsyncIterator[Opened]:
+async def _redis(config: Any) -> AsyncIterator[OpenTarget]:
     own = msgspec.structs.replace(
         config, pool_size=POOL, command_timeout=PATIENCE, key_prefix=f"ratesim:calibrate:{uuid.uuid4().hex}:"
     )
@@ -96,7 +96,7 @@ async def _redis(config: Any) -> AsyncIterator[Opened]:
         alone = await _alone(account)
         version = about.get("valkey_version", about.get("redis_version"))
         name = f"{'valkey' if 'valkey_version' in about else 'redis'} {version}"
-        yield Opened(Target(storage, bare.ping, account=account if alone else None), size, name)
+        yield OpenTarget(Target(storage, bare.ping, account=account if alone else None), size, name)
     finally:
         try:
             await delete_keys(storage, (f"{name}:{i}" for name in algorithms.names() for i in range(SIZED_KEYS)))
@@ -116,7 +116,7 @@ async def _alone(account: Callable[[], Awaitable[float]]) -> bool:
 
 
 @asynccontextmanager
-async def _postgres(config: Any) -> AsyncIterator[Opened]:
+async def _postgres(config: Any) -> AsyncIterator[OpenTarget]:
     import psycopg
     from psycopg import conninfo, sql
 
@@ -151,7 +151,7 @@ async def _postgres(config: Any) -> AsyncIterator[Opened]:
                 about = Target(quick, lambda: bare.execute(""), durable, locks=True, speedup=speedup)
                 try:
                     version = bare.info.parameter_status("server_version")
-                    yield Opened(about, size, f"postgres {version}")
+                    yield OpenTarget(about, size, f"postgres {version}")
                 finally:
                     if durable is not None:
                         await durable.close()

@@ -122,7 +122,7 @@ def _answered_part(result: ReplayResult, context: RunContext) -> ReplayResult:
     sent = len(trace) if context.clients else int(np.searchsorted(trace.time - context.runtime.epoch, context.env.now))
     first = int(np.searchsorted(trace.time, context.warmup_end))
     return result._replace(
-        trace=trace.only(answered, "of an interrupted run"),
+        trace=trace.select(answered, "of an interrupted run"),
         outcome=outcome.only(answered),
         node=result.node[answered],
         in_flight=int(np.isnan(outcome.latency[first:sent]).sum()),

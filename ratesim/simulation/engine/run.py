@@ -63,7 +63,7 @@ def run(
     ServerError
         If the fidelity is `live` and the server fails.
     """
-    scenario = scenario.limited(candidate.algorithm)
+    scenario = scenario.with_algorithm(candidate.algorithm)
     seed = scenario.seed if seed is None else seed
     if seed < 0:
         raise ScenarioError(f"seed {seed}: must be 0 or more")
@@ -109,7 +109,7 @@ def _after_warmup(context: RunContext, replayed: ReplayResult) -> ReplayResult:
             raise KeyboardInterrupt
         seconds = replayed.trace.duration
         raise ScenarioError(f"warmup: it is not over before the last request, {seconds:g} s after the first")
-    trace = replayed.trace.only(rows, "after a warm-up")
+    trace = replayed.trace.select(rows, "after a warm-up")
     return replayed._replace(trace=trace, outcome=replayed.outcome.only(rows), node=replayed.node[rows])
 
 

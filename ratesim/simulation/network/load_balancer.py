@@ -65,13 +65,13 @@ def consistent_hash(keys: Sequence[str], nodes: Sequence[int]) -> Nodes:
     Every node stands at 128 points of a ring, and a key belongs to the next point. So if a node leaves, only its keys move,
     to all other nodes. A node that joins takes its share from each other node.
     """
-    points = np.array([_mixed(np.array([name_hash(f"node {node}, point {i}")]))[0] for node in nodes for i in range(POINTS)])
+    points = np.array([_mix(np.array([name_hash(f"node {node}, point {i}")]))[0] for node in nodes for i in range(POINTS)])
     order = np.argsort(points, kind="stable")
-    at = np.searchsorted(points[order], _mixed(np.array([name_hash(key) for key in keys], np.uint64)))
+    at = np.searchsorted(points[order], _mix(np.array([name_hash(key) for key in keys], np.uint64)))
     return np.repeat(np.asarray(nodes, np.int64), POINTS)[order[at % len(order)]]
 
 
-def _mixed(codes: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:
+def _mix(codes: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:
     """Spread CRCs over 64 bits (the finalizer of splitmix64), so that neighbors part ways."""
     x = codes.astype(np.uint64) * GOLDEN
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -187,9 +187,9 @@ def _part(
     )
     start = float(stamp[first]) if first >= 0 else 0.0
     return _Part(
-        over=_grown(in_windows, before),
-        short=_grown(-in_windows, -before),
-        net=_grown(_sums(surplus, other_key), _sums(early, other_key)),
+        over=_growth(in_windows, before),
+        short=_growth(-in_windows, -before),
+        net=_growth(_sums(surplus, other_key), _sums(early, other_key)),
         exact=float(cost[granted].sum()),
         admitted=float(ours.sum()),
         heaviest=heaviest,
@@ -201,7 +201,7 @@ def _sums(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> NDArray[np.
     return np.add.reduceat(values, np.flatnonzero(begins)) if len(values) else np.empty(0)
 
 
-def _grown(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
+def _growth(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
     """Sum the growth, from before to after, of the parts above 0, where it is positive."""
     more = np.maximum(after, 0.0) - np.maximum(before, 0.0)
     return float(more[more > 0].sum())

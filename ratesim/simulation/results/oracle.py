@@ -153,12 +153,12 @@ def exact(
     place = None
     bits = _neighbors(keys, state.nbytes)
     if keys > 1 << bits:
-        *columns, place = _together(key, time, cost, keys, bits)
+        *columns, place = _gather_neighbors(key, time, cost, keys, bits)
         rows = tuple(columns)
-    compiled(algorithm, len(p), width)(p, *rows, ends, state, started, allowed, left)
+    compile_loop(algorithm, len(p), width)(p, *rows, ends, state, started, allowed, left)
     if place is not None:
-        allowed = _apart(place, allowed)
-        left = _apart(place, left) if remaining else left
+        allowed = _restore_order(place, allowed)
+        left = _restore_order(place, left) if remaining else left
     return (allowed, left) if remaining else allowed
 
 
@@ -192,14 +192,14 @@ def _neighbors(keys: int, size: int) -> int:
     return ceil(log2(together))
 
 
-def _together(key: Ints, time: Floats, cost: Floats, keys: int, bits: int) -> tuple[Ints, Floats, Floats, Ints]:
+def _gather_neighbors(key: Ints, time: Floats, cost: Floats, keys: int, bits: int) -> tuple[Ints, Floats, Floats, Ints]:
     """Gather the requests of 2**bits neighboring keys, one after another; the last result is the row that each was in."""
     columns = np.empty_like(key), np.empty_like(time), np.empty_like(cost), np.empty(len(key), np.int64)
     _loops()._gather(key, time, cost, np.zeros((keys >> bits) + 2, np.int64), bits, *columns)
     return columns
 
 
-def _apart(place: Ints, values: NDArray[Any]) -> NDArray[Any]:
+def _restore_order(place: Ints, values: NDArray[Any]) -> NDArray[Any]:
     """Return values of gathered requests in the order of before."""
     rows = np.empty_like(values)
     _loops()._scatter(place, values, rows)
@@ -318,7 +318,7 @@ def _loops() -> Any:
 _LOOPS = {False: inspect.getsource(_replay), True: inspect.getsource(_replay_growing)}
 
 
-def compiled(algorithm: Algorithm, parameters: int, width: int) -> Any:
+def compile_loop(algorithm: Algorithm, parameters: int, width: int) -> Any:
     """Compile the loop around an algorithm for so many parameters and states of which `refresh` may write `width` floats."""
     rule: Any = algorithm.rule
     growing = algorithm.variable_size is not None

@@ -41,7 +41,7 @@ __all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
     "EPOCH",
     "seconds",
     "share",
-    "shipped",
+    "shipped_scenarios",
 ]
 
 Persistence = Literal["none", "session", "durable"]
@@ -136,10 +136,10 @@ class LimitSpec(StrictModel):
     def _makes_sense(self) -> Self:
         bind(self.limit())
         for algorithm in self.variants:
-            bind(self.by(algorithm).limit())
+            bind(self.with_algorithm(algorithm).limit())
         return self
 
-    def by(self, algorithm: str) -> LimitSpec:
+    def with_algorithm(self, algorithm: str) -> LimitSpec:
         """Return the same rate by another algorithm, with its defaults."""
         return LimitSpec(rate=self.rate, algorithm=algorithm)
 
@@ -179,7 +179,7 @@ class Scenario(StrictModel):
     @model_validator(mode="after")
     def _algorithms_are_there(self) -> Self:
         for each in self.candidates:
-            bind(self.limited(each.algorithm).limit.limit())
+            bind(self.with_algorithm(each.algorithm).limit.limit())
         return self
 
     @model_validator(mode="after")
@@ -192,14 +192,14 @@ class Scenario(StrictModel):
                 raise ValueError(f"a {fault.kind} of shard {fault.shard}: shards are 0 to {self.deployment.shards - 1}")
         return self
 
-    def limited(self, algorithm: str | None) -> Scenario:
+    def with_algorithm(self, algorithm: str | None) -> Scenario:
         """Return the scenario with the limit kept by this algorithm.
 
         It is the scenario itself for None, or for its own algorithm.
         """
         if algorithm is None or algorithm == self.limit.algorithm:
             return self
-        return self.model_copy(update={"limit": self.limit.by(algorithm)})
+        return self.model_copy(update={"limit": self.limit.with_algorithm(algorithm)})
 
     @property
     def effective_faults(self) -> tuple[Fault, ...]:
@@ -240,7 +240,7 @@ class Scenario(StrictModel):
         """Read a TOML file, or a scenario of the package by its name ("quickstart", "situations/login")."""
         path = Path(name)
         if path.suffix != ".toml" and not path.exists():
-            known = shipped()
+            known = shipped_scenarios()
             if str(name) not in known:
                 raise ScenarioError(f"scenario {str(name)!r}: no such file; shipped with ratesim: {', '.join(known)}")
             path = known[str(name)]
@@ -278,7 +278,7 @@ class Scenario(StrictModel):
 
     def clients(self, trace: Trace) -> ReactiveClients | None:
         """Return the clients that react, if there are any; `trace` is the scenario's."""
-        return self.workload.reacting(trace)
+        return self.workload.reactive_clients(trace)
 
     def to_toml(self) -> str:
         """Write a TOML document that `Scenario.parse` reads back into the same scenario."""
@@ -289,7 +289,7 @@ class Scenario(StrictModel):
         return tomli_w.dumps({key: value for key, value in document.items() if value not in ([], ())})
 
 
-def shipped() -> dict[str, Path]:
+def shipped_scenarios() -> dict[str, Path]:
     """Return the scenarios that ship with the package, by name, in the order of their names."""
     folder = Path(str(resources.files("ratesim") / "scenarios"))
     files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.toml")}

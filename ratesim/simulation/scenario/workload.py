@@ -224,7 +224,7 @@ class WorkloadSpec(StrictModel):
             progress=progress,
         )
 
-    def reacting(self, trace: Trace) -> ReactiveClients | None:
+    def reactive_clients(self, trace: Trace) -> ReactiveClients | None:
         """Return the clients that react, if there are any; `trace` is the result of `trace`."""
         if self.clients is None:
             return None

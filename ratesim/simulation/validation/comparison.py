@@ -44,7 +44,7 @@ class Comparison:
         return float(np.median(self._ratios))
 
     @property
-    def middle(self) -> tuple[float, float]:
+    def middle_half(self) -> tuple[float, float]:
         """Bounds of the middle half of the rounds."""
         low, high = np.quantile(self._ratios, [0.25, 0.75])
         return float(low), float(high)
@@ -57,7 +57,7 @@ class Comparison:
     @property
     def is_noisy(self) -> bool:
         """Whether the rounds are further apart than the tolerance, so that they cannot tell."""
-        low, high = self.middle
+        low, high = self.middle_half
         return high - low > 2.0 * self.tolerance
 
     @property
@@ -90,7 +90,7 @@ class Validation:
         ]
         for each in self.comparisons:
             live, simulated = (_said(each.figure, float(np.median(values))) for values in (each.live, each.simulated))
-            low, high = each.middle
+            low, high = each.middle_half
             tolerance = f"{each.tolerance:.2%}" if each.figure == "admitted" else f"{each.tolerance:.0%}"
             lines.append(
                 f"| {each.candidate} | {each.load} | {each.figure} | {live} | {simulated} | {each.ratio:.2f} "

@@ -142,7 +142,7 @@ async def _candidate(
     live: list[list[Observation]] = []
     simulated: list[list[Observation]] = []
     residuals = []
-    with _apart(server.pids):
+    with _split_cores(server.pids):
         async with open_target(server.url) as opened:
             whole, durable = opened.target, "off" not in CANDIDATES[name]
             storage = whole.durable if durable and whole.durable else whole.storage
@@ -228,11 +228,13 @@ async def _live(storage: RemoteStorage, trace: Trace, pids: Sequence[int]) -> Ob
     await storage.client.submit_all([Reset(name) for name in trace.keys])
     lasted = float(result.finished.max())
     admitted = sum(decision.allowed for decision in result.results)
-    return Observation(result.latency, len(trace) / lasted, admitted, _overtaken(trace, result), used / lasted, pace, others)
+    return Observation(
+        result.latency, len(trace) / lasted, admitted, _count_overtaken(trace, result), used / lasted, pace, others
+    )
 
 
 @contextmanager
-def _apart(pids: Sequence[int]) -> Iterator[bool]:
+def _split_cores(pids: Sequence[int]) -> Iterator[bool]:
     """Give the server one half of the cores and this process the other, where there are two and Linux allows it.
 
     The load generator polls and so never leaves its core by itself. A server that is woken there waits milliseconds for the
@@ -263,7 +265,7 @@ def _pace() -> float:
     return float(np.median(took))
 
 
-def _overtaken(trace: Trace, result: LiveResult) -> int:
+def _count_overtaken(trace: Trace, result: LiveResult) -> int:
     """Count requests that were answered before an earlier one of the same key."""
     order = np.lexsort((np.arange(len(trace)), trace.key))
     same = trace.key[order][1:] == trace.key[order][:-1]

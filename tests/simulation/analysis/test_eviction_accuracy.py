@@ -16,9 +16,9 @@ from ratesim.simulation.analysis.eviction_accuracy import (
     PEERS,
     hit_ratio,
     key_traces,
+    libcachesim_hit_ratios,
     live_keys,
     over_admission,
-    peer_hit_ratios,
     workloads,
 )
 from ratesim.simulation.analysis.eviction_cost import policy_costs
@@ -153,13 +153,13 @@ def test_the_peers_are_asked_the_same_where_they_are_installed(monkeypatch: pyte
     package.__spec__ = ModuleSpec("libcachesim", None)
     monkeypatch.setitem(sys.modules, "libcachesim", package)
     keys = key_traces(np.random.default_rng(9), 10_000, 1_000)["zipf 0.8"]
-    assert peer_hit_ratios(keys, 50) == dict.fromkeys(PEERS, hit_ratio("LRU", keys, 50))
-    assert list(peer_hit_ratios(keys, 19)) == ["LRU", "ARC", "Sieve"]  # what its S3FIFO cannot hold ends the process
+    assert libcachesim_hit_ratios(keys, 50) == dict.fromkeys(PEERS, hit_ratio("LRU", keys, 50))
+    assert list(libcachesim_hit_ratios(keys, 19)) == ["LRU", "ARC", "Sieve"]  # what its S3FIFO cannot hold ends the process
 
 
 def test_without_the_package_there_are_no_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eviction_accuracy.importlib.util, "find_spec", lambda name: None)
-    assert peer_hit_ratios(np.array([1, 2, 1]), 2) == {}
+    assert libcachesim_hit_ratios(np.array([1, 2, 1]), 2) == {}
 
 
 def test_what_a_policy_costs_is_measured_in_a_full_store() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ratesim.simulation.scenario.scenario import Scenario, ScenarioError, shipped
+from ratesim.simulation.scenario.scenario import Scenario, ScenarioError, shipped_scenarios
 from traffic import LogError
 
 GOOD = """
@@ -67,10 +67,10 @@ def test_a_scenario_that_is_not_there_is_named_with_those_that_are(tmp_path) -> 
 
 
 def test_what_ships_is_named_by_its_place() -> None:
-    names = list(shipped())
+    names = list(shipped_scenarios())
     assert names == sorted(names)
     assert {"quickstart", "situations/login"} <= set(names)
-    assert all(Scenario.load(name) == Scenario.load(path) for name, path in shipped().items())
+    assert all(Scenario.load(name) == Scenario.load(path) for name, path in shipped_scenarios().items())
     with pytest.raises(ScenarioError, match=r"no such file; shipped with ratesim: quickstart, situations/audit, "):
         Scenario.load("situations/logn")
     with pytest.raises(ScenarioError, match="no such file"):

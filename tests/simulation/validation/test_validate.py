@@ -28,7 +28,7 @@ def compared(simulated: float = 1e-3, admitted: int = 500, swapped: int = 0) -> 
 def test_a_simulation_that_says_what_was_seen_is_within() -> None:
     rows = compared()
     assert [row.figure for row in rows] == ["throughput", *["p50", "p95", "p99", "admitted"] * len(LOADS)]
-    assert all(row.is_within and row.ratio == 1.0 and row.middle == (1.0, 1.0) for row in rows)
+    assert all(row.is_within and row.ratio == 1.0 and row.middle_half == (1.0, 1.0) for row in rows)
 
 
 @pytest.mark.parametrize(("factor", "within"), [(1.14, True), (1.16, False), (0.86, True), (0.84, False)])
@@ -42,7 +42,7 @@ def test_each_round_is_compared_with_itself_and_the_noise_is_said() -> None:
     slower = Comparison("redis", "30%", "p50", (1e-3, 2e-3, 3e-3), (1.1e-3, 2.2e-3, 3.3e-3))
     assert (slower.ratio, slower.is_within, slower.is_noisy) == (pytest.approx(1.1), True, False)
     wild = Comparison("redis", "30%", "p50", (1e-3, 1e-3, 1e-3), (0.5e-3, 1e-3, 2e-3))
-    assert (wild.ratio, wild.middle, wild.is_noisy) == (1.0, pytest.approx((0.75, 1.5)), True)
+    assert (wild.ratio, wild.middle_half, wild.is_noisy) == (1.0, pytest.approx((0.75, 1.5)), True)
 
 
 def test_admitted_counts_are_equal_but_for_requests_that_overtook_each_other() -> None:
@@ -78,7 +78,7 @@ def test_requests_that_overtake_each_other_are_counted_by_key() -> None:
     trace = Trace([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1], ["a", "b"])
     finished = np.array([9.0, 5.0, 8.0, 6.0])  # a's second before its first; b in order
     result = LiveResult(trace.time, trace.time, finished, [], np.zeros(4, bool), {}, 0, 10)
-    assert validation._overtaken(trace, result) == 1
+    assert validation._count_overtaken(trace, result) == 1
 
 
 @pytest.mark.servers
