@@ -1,4 +1,4 @@
-"""The house style of every figure: Okabe-Ito colours, one for each backend everywhere, direct labels, units on the axes.
+"""The house style of every figure: Okabe-Ito colors, one for each backend everywhere, direct labels, units on the axes.
 
 Figures come out as inline SVG whose ink is `currentColor`, so they follow a light or dark page and print sharply. Their text
 is drawn as paths: labels were placed by the width that they have in this font.
@@ -15,10 +15,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "INK", "STYLE", "to_svg"]
+__all__ = ["COLORS", "INK", "STYLE", "to_svg"]
 
 # Okabe & Ito, Color Universal Design (2008).
-COLOURS = {"memory": "#E69F00", "redis": "#D55E00", "postgres": "#0072B2", "hybrid": "#009E73"}
+COLORS = {"memory": "#E69F00", "redis": "#D55E00", "postgres": "#0072B2", "hybrid": "#009E73"}
 INK = "#123456"  # a stand-in that no palette has, replaced by currentColor
 
 STYLE: Any = {

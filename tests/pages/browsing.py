@@ -58,7 +58,7 @@ class Opened:
 def opened(
     browser: Browser, file: Path, *, width: int = 1280, scheme: str = "light", media: str = "screen"
 ) -> Iterator[Opened]:
-    """A page of `width` CSS pixels, in the colour scheme light or dark, for the media screen or print."""
+    """A page of `width` CSS pixels, in the color scheme light or dark, for the media screen or print."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     try:
         tab = Opened(context.new_page())
@@ -102,7 +102,7 @@ def out_of_order(tab: Opened) -> list[str]:
 
 
 def inaccessible(tab: Opened) -> list[str]:
-    """What axe-core calls serious or critical, with everything unfolded and in the colour scheme that is on.
+    """What axe-core calls serious or critical, with everything unfolded and in the color scheme that is on.
 
     Of a text before a gradient it cannot tell the contrast, so the shades at the edges of what scrolls are taken away first.
     What it cannot tell on a wide page counts too; on a narrow one that is only what has scrolled out of sight.

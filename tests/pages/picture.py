@@ -2,7 +2,7 @@
 
     python tests/pages/picture.py reports/quickstart/report.html docs/report.png
 
-It ends where a piece of the report ends, and has few enough colours to be small.
+It ends where a piece of the report ends, and has few enough colors to be small.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 WIDTH = 1000  # CSS pixels
 HEIGHT = 1500  # at most
 SCALE = 1.2  # pixels of the picture for each
-COLOURS = 192
+COLORS = 192
 
 # The bottom of what ends last of all that fits: the verdict, a table, a figure, a paragraph.
 ENDS = f"""() => {{
@@ -39,7 +39,7 @@ def take(report: Path, picture: Path) -> tuple[int, int]:
         page.goto(report.resolve().as_uri())
         taken = page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": page.evaluate(ENDS)})
     image = (
-        Image.open(io.BytesIO(taken)).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        Image.open(io.BytesIO(taken)).convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     )
     image.save(picture, optimize=True)
     return image.size

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from ratesim.pages.html import details, figure_html, html_table, small_print
-from ratesim.pages.style import COLOURS, STYLE
+from ratesim.pages.style import COLORS, STYLE
 
 VERDICT = """<section class="verdict">
 <p class="choice">Use redis: the least of the shared store per request of the 6 candidates that pass.</p>
@@ -49,7 +49,7 @@ def _figure() -> tuple[Figure, str]:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.4), layout="constrained")
         axes = figure.subplots()
-        axes.plot([1, 2, 3], [1, 4, 9], color=COLOURS["postgres"])
+        axes.plot([1, 2, 3], [1, 4, 9], color=COLORS["postgres"])
         axes.set(title="Squares grow", xlabel="number", ylabel="its square")
     return figure, "The squares of 1, 2 and 3 are 1, 4 and 9."
 

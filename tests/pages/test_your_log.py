@@ -251,7 +251,7 @@ def test_what_was_answered_429_is_demand_as_all_else(tmp_path):
         ({"algorithm": "guess"}, "guess"),
         ({"time_unit": "years"}, "time_unit 'years': use s, ms"),
         ({"log": "nowhere.log"}, "nowhere.log: no such file"),
-        ({"key": "colour"}, "no field 'colour' to be the key"),
+        ({"key": "color"}, "no field 'color' to be the key"),
         ({"cost": "bytes"}, "no number 'bytes' to be the cost"),
         ({"format": "xml"}, "unknown format 'xml'"),
         ({"status": "code"}, "leave status out"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.analysis.two_window_error import TwoWindow
 
 __all__ = [
-    "ALGORITHM_COLOURS",
+    "ALGORITHM_COLORS",
     "after_a_pause",
     "around_an_edge",
     "footprint",
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 # Okabe & Ito, Color Universal Design (2008); an algorithm that is registered by somebody else is drawn in ink.
-ALGORITHM_COLOURS = {
+ALGORITHM_COLORS = {
     "fixed_window": "#D55E00",
     "sliding_window": "#0072B2",
     "sliding_log": "#009E73",
@@ -61,7 +61,7 @@ def around_an_edge(curves: Mapping[str, Curve], edge: float, width: float) -> tu
         figure, axes = _figure(4.0)
         for name, (time, total) in curves.items():
             x, y = np.concatenate([[-width], time - edge, [width]]), np.concatenate([[0.0], total, [ends[name]]])
-            axes.step(x, y, where="post", color=_colour(name), linewidth=2.0)
+            axes.step(x, y, where="post", color=_color(name), linewidth=2.0)
         axes.axvline(0.0, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
         axes.text(0.0, 0.02, " edge of a window", fontsize=8.5, style="italic", transform=axes.get_xaxis_transform())
         top = 1.12 * max(ends.values())
@@ -91,7 +91,7 @@ def after_a_pause(curves: Mapping[str, Curve], period: float, limit: float, burs
         figure, axes = _figure(3.8)
         for name, (time, total) in curves.items():
             x, y = np.concatenate([[0.0], time, [3.0 * period]]), np.concatenate([[0.0], total, [ends[name]]])
-            axes.step(x / period, y, where="post", color=_colour(name), linewidth=2.0)
+            axes.step(x / period, y, where="post", color=_color(name), linewidth=2.0)
         axes.plot([0.0, 3.0], [0.0, 3.0 * limit], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
         top = 1.1 * max(*ends.values(), 3.0 * limit)
         axes.set(xlim=(0.0, 3.0), ylim=(0.0, top))
@@ -159,16 +159,14 @@ def near_the_threshold(found: Sequence[TwoWindow], published: float, period: flo
     least = min([published, *(each.wrong for each in shown if each.wrong > 0)])
     lane = least / 6  # where exactly 0 is drawn
     values = {each: each.wrong or lane for each in shown}
-    colour = ALGORITHM_COLOURS["sliding_window"]
+    color = ALGORITHM_COLORS["sliding_window"]
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.0)
         axes.set(xscale="log", yscale="log")
-        axes.plot(
-            [each.threshold for each in shown], [value * 100 for value in values.values()], color=colour, linewidth=1.6
-        )
+        axes.plot([each.threshold for each in shown], [value * 100 for value in values.values()], color=color, linewidth=1.6)
         for each, value in values.items():
-            face = colour if each.wrong else "white"
-            axes.scatter([each.threshold], [value * 100], s=30, facecolor=face, edgecolor=colour, zorder=3)
+            face = color if each.wrong else "white"
+            axes.scatter([each.threshold], [value * 100], s=30, facecolor=face, edgecolor=color, zorder=3)
             axes.annotate(
                 f"{each.above:,}",
                 (each.threshold, value * 100),
@@ -210,7 +208,7 @@ def sawtooth(windows: pd.DataFrame, period: float) -> tuple[Figure, str]:
     with mpl.rc_context(STYLE):
         figure, axes = _figure(3.8)
         axes.step(window, capacity, where="pre", color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
-        axes.step(window, limit, where="pre", color=ALGORITHM_COLOURS["adaptive"], linewidth=2.2)
+        axes.step(window, limit, where="pre", color=ALGORITHM_COLORS["adaptive"], linewidth=2.2)
         axes.annotate(
             "what the backend can do",
             (window.iloc[0], capacity.iloc[0]),
@@ -239,12 +237,12 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _colour(name: str) -> str:
-    return ALGORITHM_COLOURS.get(name.split(",")[0], INK)
+def _color(name: str) -> str:
+    return ALGORITHM_COLORS.get(name.split(",")[0], INK)
 
 
 def _apart(values: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """The centres of labels of these heights, each at its value or, where that would lie on one below it, above that."""
+    """The centers of labels of these heights, each at its value or, where that would lie on one below it, above that."""
     placed = np.array(values, np.float64)
     top = -np.inf
     for i in np.argsort(placed, kind="stable"):
@@ -257,9 +255,9 @@ def _dumbbells(axes: Axes, hollow: Mapping[str, float], filled: Mapping[str, flo
     """One row for each name: a hollow point, a filled one, a line between, and the greater as a number."""
     for row, name in enumerate(hollow):
         low, high = hollow[name], filled[name]
-        axes.plot([low, high], [row, row], color=_colour(name), linewidth=1.6, zorder=2)
-        axes.scatter([low], [row], s=46, facecolor="white", edgecolor=_colour(name), linewidths=1.6, zorder=3)
-        axes.scatter([high], [row], s=46, color=_colour(name), zorder=4)
+        axes.plot([low, high], [row, row], color=_color(name), linewidth=1.6, zorder=2)
+        axes.scatter([low], [row], s=46, facecolor="white", edgecolor=_color(name), linewidths=1.6, zorder=3)
+        axes.scatter([high], [row], s=46, color=_color(name), zorder=4)
         axes.annotate(
             said(max(low, high)), (max(low, high), row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9
         )

@@ -11,7 +11,7 @@ from ratesim.pages.backends.plots import admissions, latencies, times
 from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
 from ratesim.pages.repro_command import repro_command
-from ratesim.pages.style import COLOURS
+from ratesim.pages.style import COLORS
 from ratesim.simulation.analysis.limit_pressure import BINDING_SHARE
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.network.links import PRESETS
@@ -115,7 +115,7 @@ def table(found: Comparison) -> HTML:
             f"{row['bytes_to_store_per_request'] + row['bytes_from_store_per_request']:,.0f}",
             "unknown" if row["bytes_per_key"] != row["bytes_per_key"] else f"{row['bytes_per_key']:,.0f}",
         ]
-        dot = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>'
+        dot = f'<span class="dot" style="background:{COLORS[each.backend]}"></span>'
         rows.append([dot + escape_html(each.name), *map(escape_html, cells)])
     note = (
         "Worst window: the most that one key was admitted in a period, in multiples of what the limit permits there. Bytes "
@@ -128,7 +128,7 @@ def table(found: Comparison) -> HTML:
 def quick(found: Comparison) -> HTML:
     """How fast the answers are."""
     return figure_html(
-        latencies(found.seen), "Simulated, one run. Colours: the backend. Requests without a decision are left out."
+        latencies(found.seen), "Simulated, one run. Colors: the backend. Requests without a decision are left out."
     )
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.backends.analysis import BackendResult
-from ratesim.pages.style import COLOURS, INK, STYLE
+from ratesim.pages.style import COLORS, INK, STYLE
 
 __all__ = ["admissions", "latencies", "times"]
 
@@ -33,10 +33,10 @@ def latencies(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
         figure, axes = _rows(seen, title)
         for y, each in enumerate(seen):
             points = [each.latencies.quantile(part) for part in SHARES]
-            colour = COLOURS[each.backend]
-            axes.plot([points[0], points[-1]], [y, y], color=colour, linewidth=1.8, zorder=2)
+            color = COLORS[each.backend]
+            axes.plot([points[0], points[-1]], [y, y], color=color, linewidth=1.8, zorder=2)
             for point, mark, fill in zip(points, MARKS, ("full", "none", "full"), strict=True):
-                axes.plot([point], [y], color=colour, marker=mark, markersize=6, fillstyle=fill, zorder=3)
+                axes.plot([point], [y], color=color, marker=mark, markersize=6, fillstyle=fill, zorder=3)
             told.append(f"{each.name} {', '.join(map(format_seconds, points))}")
         _keys(figure, {f"{100 * part:g} %": mark for part, mark in zip(SHARES, MARKS, strict=True)}, hollow="99 %")
         axes.set_xscale("log")
@@ -56,9 +56,9 @@ def admissions(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
         figure, axes = _rows(seen, title)
         for y, each in enumerate(seen):
             denied = float(each.row["false_denial"])
-            colour = COLOURS[each.backend]
-            axes.scatter([max(each.over, NONE)], [y], s=42, color=colour, zorder=3)
-            axes.scatter([max(denied, NONE)], [y], s=62, facecolor="none", edgecolor=colour, zorder=2)
+            color = COLORS[each.backend]
+            axes.scatter([max(each.over, NONE)], [y], s=42, color=color, zorder=3)
+            axes.scatter([max(denied, NONE)], [y], s=62, facecolor="none", edgecolor=color, zorder=2)
         axes.set_xscale("log")
         axes.set_xlim(NONE / 1.8, max(2.0 * worst.over, 1.0))
         ticks = [NONE, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
@@ -87,7 +87,7 @@ def times(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
             values = (waits[each], each.node, each.store)
             for value, mark in zip(values, marks.values(), strict=True):
                 if value > 0.0:
-                    axes.scatter([value], [y], s=36, marker=mark, color=COLOURS[each.backend], zorder=3)
+                    axes.scatter([value], [y], s=36, marker=mark, color=COLORS[each.backend], zorder=3)
             told.append(f"{each.name} {', '.join(format_seconds(value) for value in values)}")
         _keys(figure, marks, hollow="")
         axes.set_xscale("log")

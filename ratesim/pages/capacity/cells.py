@@ -13,7 +13,7 @@ from ratesim.pages.capacity.plots import PARTS, by_keys, by_load, parted
 from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
 from ratesim.pages.repro_command import repro_command
-from ratesim.pages.style import COLOURS
+from ratesim.pages.style import COLORS
 from ratesim.recommendation.assess.capacity import Capacity
 
 __all__ = ["answer", "costed", "formulae", "growth", "needed", "needs", "paid", "reproduce", "room", "turned"]
@@ -171,8 +171,8 @@ def _money(each: Capacity) -> str:
 
 
 def _name(found: Costed, each: Capacity) -> str:
-    colour = COLOURS[found.backend(each.candidate)]
-    return f'<span class="dot" style="background:{colour}"></span>{escape_html(each.candidate)}'
+    color = COLORS[found.backend(each.candidate)]
+    return f'<span class="dot" style="background:{color}"></span>{escape_html(each.candidate)}'
 
 
 def _bytes(size: float | None) -> str:

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ratesim.formatting import escape_control_chars, format_amount, format_money
 from ratesim.pages.capacity.analysis import Costed, cheapest, second_server
-from ratesim.pages.style import COLOURS, INK, STYLE
+from ratesim.pages.style import COLORS, INK, STYLE
 from ratesim.recommendation.assess.capacity import Capacity
 
 __all__ = ["PARTS", "by_keys", "by_load", "parted"]
@@ -82,7 +82,7 @@ def parted(found: Costed, capacities: Mapping[str, Capacity]) -> tuple[Figure, s
             left = 0.0
             for part, (_, ink) in PARTS.items():
                 width = float(getattr(each.price, part))
-                axes.barh(y, width, left=left, height=0.62, color=COLOURS[found.backend(name)], alpha=ink, linewidth=0)
+                axes.barh(y, width, left=left, height=0.62, color=COLORS[found.backend(name)], alpha=ink, linewidth=0)
                 left += width
             paid = escape_control_chars(format_money(each.price.per_month, each.price.currency))
             axes.annotate(paid, (left, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
@@ -115,7 +115,7 @@ def _lines(found: Costed, x: np.ndarray, prices: Mapping[str, Sequence[float]], 
             dash = DASHES[number % len(DASHES)]
             # Who costs the same lies on top of each other, and the lower line is seen at both sides of the upper one.
             depth = sum(counted.values()) + len(counted) - 1
-            axes.plot(x, y, color=COLOURS[backend], linestyle=dash, linewidth=1.4 + 0.4 * depth, zorder=3 - 0.1 * depth)
+            axes.plot(x, y, color=COLORS[backend], linestyle=dash, linewidth=1.4 + 0.4 * depth, zorder=3 - 0.1 * depth)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(float(x[0]), float(x[-1]))
@@ -147,8 +147,8 @@ def _labels(axes: Axes, found: Costed, ends: Mapping[str, float]) -> None:
         axes.annotate(
             escape_control_chars(name), (1.01, place), xycoords="axes fraction", va="center", fontsize=8.5, color=INK
         )
-        colour = COLOURS[found.backend(name)]
-        axes.plot([1.0, 1.01], [height, place], transform=axes.transAxes, clip_on=False, color=colour, linewidth=0.8)
+        color = COLORS[found.backend(name)]
+        axes.plot([1.0, 1.01], [height, place], transform=axes.transAxes, clip_on=False, color=color, linewidth=0.8)
 
 
 def _told(found: Costed, x: np.ndarray, prices: Mapping[str, Sequence[float]], said: Any) -> str:

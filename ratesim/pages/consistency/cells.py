@@ -67,7 +67,7 @@ def policies(found: Map) -> HTML:
     traffic = found.traffic
     note = (
         f"{traffic.limit} for each of {traffic.keys} keys, fixed window; {traffic.requests:,.0f} requests per second to any "
-        f"of {traffic.nodes} nodes, keys by Zipf's law with exponent {traffic.skew:g}; one zone. Colours: who decides."
+        f"of {traffic.nodes} nodes, keys by Zipf's law with exponent {traffic.skew:g}; one zone. Colors: who decides."
     )
     table = []
     for row in found.part("policies").to_dict("records"):

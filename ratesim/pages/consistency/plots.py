@@ -72,10 +72,10 @@ def latencies(found: Map) -> tuple[Figure, str]:
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         axes = figure.subplots()
         for y, row in enumerate(rows.to_dict("records")):
-            colour = KINDS[row["kind"]]
-            axes.plot([row["p50"], row["p99"]], [y, y], color=colour, linewidth=2.0)
-            axes.scatter([row["p50"]], [y], s=34, color=colour, zorder=3)
-            axes.scatter([row["p99"]], [y], s=34, facecolor="white", edgecolor=colour, zorder=3)
+            color = KINDS[row["kind"]]
+            axes.plot([row["p50"], row["p99"]], [y, y], color=color, linewidth=2.0)
+            axes.scatter([row["p50"]], [y], s=34, color=color, zorder=3)
+            axes.scatter([row["p99"]], [y], s=34, facecolor="white", edgecolor=color, zorder=3)
         axes.set_xscale("log")
         axes.set_yticks(range(len(rows)), rows["policy"])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
@@ -121,13 +121,13 @@ def one_window(found: Trial) -> tuple[Figure, str]:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         axes = figure.subplots()
-        for name, times, colour, width in (
+        for name, times, color, width in (
             ("asked", found.asked, "#999999", 1.2),
             ("admitted", found.admitted, KINDS["eventual"], 2.4),
         ):
             ends = [0.0, *times, found.traffic.limit.period]
             counted = [*(count / rate for count in range(len(times) + 1)), len(times) / rate]
-            axes.step(ends, counted, where="post", color=colour, linewidth=width, label=name)
+            axes.step(ends, counted, where="post", color=color, linewidth=width, label=name)
         axes.axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), label="the limit")
         axes.set_xlim(0.0, found.traffic.limit.period)
         axes.set_ylim(0.0, most)
@@ -146,12 +146,12 @@ def _pair(rows: pd.DataFrame, by: str, names: Sequence[str], title: str, label: 
         left, right = figure.subplots(1, 2, sharex=True)
         for name, mark, style in zip(names, MARKS, ("-", "--", ":", "-."), strict=False):
             of = rows[rows["policy"] == name]
-            colour = KINDS[str(of["kind"].iloc[0])]
+            color = KINDS[str(of["kind"].iloc[0])]
             for axes, values in (
                 (left, of["over"].where(of["over"] == 0.0, of["over"].clip(lower=2 * NONE)).clip(lower=NONE)),
                 (right, of["operations"]),
             ):
-                axes.plot(of[by], values, color=colour, marker=mark, markersize=5, linestyle=style, label=name)
+                axes.plot(of[by], values, color=color, marker=mark, markersize=5, linestyle=style, label=name)
             told.append(
                 f"{name}: "
                 + ", ".join(

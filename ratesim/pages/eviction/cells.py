@@ -138,7 +138,7 @@ def caches(found: Comparison) -> HTML:
     others = f"the best of libCacheSim's {', '.join(PEERS)} (*)" if peers else "the better of LRU and LFU"
     beside = (
         f"AdaptiveLRU is LRU with frequency taken into account: between {min(leads):+.2f} and {max(leads):+.2f} percentage "
-        f"points from {others}. LRU forgets what is popular in favour of what is new, LFU cannot let go of what was "
+        f"points from {others}. LRU forgets what is popular in favor of what is new, LFU cannot let go of what was "
         "popular once. AdaptiveLRU lets an entry that was used again live on at the end of its list, and gives fewer such "
         "lives, down to plain recency, as far as the keys that come back after eviction say so."
     )

@@ -57,10 +57,10 @@ def pressure(rows: pd.DataFrame, across: str, how: str) -> tuple[Figure, str]:
         figure, panels = _panels(rows, sharex=True)
         for axes, (_, of) in zip(panels, rows.groupby(CASE[:2], sort=False), strict=False):
             for policy, its in of.groupby("policy", sort=False):
-                colour, mark = _mark(str(policy))
+                color, mark = _mark(str(policy))
                 over = its["over_admission"].where(its["over_admission"] > 0.0, lane)
                 axes.plot(
-                    its["share"], over, color=colour, marker=mark, markersize=_size(mark), linewidth=1.4, markeredgewidth=0,
+                    its["share"], over, color=color, marker=mark, markersize=_size(mark), linewidth=1.4, markeredgewidth=0,
                     zorder=4 if policy == first else 3,
                 )  # fmt: skip
             axes.set_xscale("log")
@@ -99,14 +99,14 @@ def fates(rows: pd.DataFrame) -> tuple[Figure, str]:
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         for row, name in enumerate(names):
-            colour, _ = _mark(name)
-            left.barh(row, harmful[name], color=colour, height=0.6)
-            left.barh(row, harmless[name], left=harmful[name], color="none", edgecolor=colour, hatch="////", height=0.6)
+            color, _ = _mark(name)
+            left.barh(row, harmful[name], color=color, height=0.6)
+            left.barh(row, harmless[name], left=harmful[name], color="none", edgecolor=color, hatch="////", height=0.6)
             ends = harmful[name] + harmless[name]
             _beside(left, ends, row, f"{ends:.1f}, {harmless[name]:.1f} free")
-            right.plot([over[name], forgotten[name]], [row, row], color=colour, linewidth=1.6)
-            right.scatter([forgotten[name]], [row], s=46, facecolor="white", edgecolor=colour, linewidths=1.6, zorder=3)
-            right.scatter([over[name]], [row], s=46, color=colour, zorder=4)
+            right.plot([over[name], forgotten[name]], [row, row], color=color, linewidth=1.6)
+            right.scatter([forgotten[name]], [row], s=46, facecolor="white", edgecolor=color, linewidths=1.6, zorder=3)
+            right.scatter([over[name]], [row], s=46, color=color, zorder=4)
             _beside(right, max(forgotten[name], over[name]), row, f"{over[name]:.2g} of {forgotten[name]:.3g}")
         left.set_yticks(at, names)
         left.set_ylim(len(names) - 0.5, -0.5)
@@ -149,8 +149,8 @@ def hit_ratios(hits: pd.DataFrame) -> tuple[Figure, str]:
                     )
                 ours = here[~here["cache"].str.endswith("*")]
                 for cache, value in zip(ours["cache"], ours["hit_ratio"], strict=True):
-                    colour, mark = _mark(str(cache))
-                    axes.plot(100 * value, row, color=colour, marker=mark, markersize=7.5, markeredgewidth=0, zorder=3)
+                    color, mark = _mark(str(cache))
+                    axes.plot(100 * value, row, color=color, marker=mark, markersize=7.5, markeredgewidth=0, zorder=3)
             axes.set_yticks(range(len(traces)), traces)
             axes.set_ylim(len(traces) - 0.5, -0.5)
             axes.set_xlim(0.0, 100.0)
@@ -198,8 +198,8 @@ def trade(rows: pd.DataFrame) -> tuple[Figure, str]:
                 rises = y1 > y0
                 axes.plot([x0, x1], [y0, y1], color=INK, linewidth=2.0 if rises else 0.7, alpha=0.75 if rises else 0.4)
             for policy, hit, over in zip(sorted_["policy"], x, y, strict=True):
-                colour, mark = _mark(str(policy))
-                axes.plot(hit, over, color=colour, marker=mark, markersize=_size(mark) + 2.5, markeredgewidth=0, zorder=3)
+                color, mark = _mark(str(policy))
+                axes.plot(hit, over, color=color, marker=mark, markersize=_size(mark) + 2.5, markeredgewidth=0, zorder=3)
             reach = max(max(x) - min(x), 1.0)
             axes.set_xlim(min(x) - 0.12 * reach, max(x) + 0.12 * reach)
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, integer=True))
@@ -224,16 +224,14 @@ def running_costs(
         left, right = figure.subplots(1, 2, sharey=True)
         left.set_xscale("log")
         for row, (policy, it) in enumerate(costs.items()):
-            colour, _ = _mark(policy)
+            color, _ = _mark(policy)
             values = {kind: getattr(it, kind) / getattr(base, kind) for kind in kinds}
-            left.plot([min(values.values()), max(values.values())], [row, row], color=colour, linewidth=1.4)
+            left.plot([min(values.values()), max(values.values())], [row, row], color=color, linewidth=1.4)
             for kind, (mark, filled) in kinds.items():
-                face = colour if filled else "white"
-                left.scatter(
-                    values[kind], row, s=44, marker=mark, facecolor=face, edgecolor=colour, linewidths=1.5, zorder=3
-                )
+                face = color if filled else "white"
+                left.scatter(values[kind], row, s=44, marker=mark, facecolor=face, edgecolor=color, linewidths=1.5, zorder=3)
             right.barh(row, size[leanest], color=INK, alpha=0.28, height=0.6)
-            right.barh(row, size[policy] - size[leanest], left=size[leanest], color=colour, height=0.6)
+            right.barh(row, size[policy] - size[leanest], left=size[leanest], color=color, height=0.6)
             _beside(right, size[policy], row, f"{size[policy]:,.0f}, {memory / size[policy]:,.0f} keys")
         left.axvline(1.0, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
         left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -242,7 +240,7 @@ def running_costs(
         left.set_ylim(len(costs) - 0.5, -0.5)
         left.set_xlabel(f"time, multiples of {leanest}'s (log scale):\ntouch (ring), insertion (square), decision (filled)")
         right.set_xlim(0.0, 1.75 * max(size.values()))
-        right.set_xlabel(f"bytes per key, and keys in {format_bytes(memory)}\n(grey: what {leanest} takes)")
+        right.set_xlabel(f"bytes per key, and keys in {format_bytes(memory)}\n(gray: what {leanest} takes)")
         for axes in (left, right):
             axes.tick_params(axis="y", length=0)
         _title(figure, title)
@@ -318,9 +316,9 @@ def _title(figure: Figure, title: str) -> None:
 def _legend(figure: Figure, policies: Sequence[str], place: Any = "lower center") -> None:
     handles = []
     for policy in policies:
-        colour, mark = _mark(policy)
+        color, mark = _mark(policy)
         handles.append(
-            Line2D([], [], color=colour, marker=mark, markersize=_size(mark) + 1.5, markeredgewidth=0, label=policy)
+            Line2D([], [], color=color, marker=mark, markersize=_size(mark) + 1.5, markeredgewidth=0, label=policy)
         )
     figure.legend(handles=handles, loc=place, ncols=len(handles), frameon=False, fontsize=9)
 

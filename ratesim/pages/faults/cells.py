@@ -13,7 +13,7 @@ from ratesim.pages.faults.plots import before_and_with, timeline
 from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
 from ratesim.pages.repro_command import repro_command
-from ratesim.pages.style import COLOURS
+from ratesim.pages.style import COLORS
 from ratesim.simulation.cost_model.profile import Profile
 
 __all__ = ["answer", "clients", "compare_under_faults", "over_time", "reproduce", "too_much", "turn"]
@@ -129,7 +129,7 @@ def clients(found: FaultComparison) -> HTML:
     head = ["candidate", "phase", "requests", "admitted", "denied", "no decision", "by nobody's decision", "median", "99 %"]
     rows = []
     for each in found.candidates:
-        dot = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>'
+        dot = f'<span class="dot" style="background:{COLORS[each.backend]}"></span>'
         for number, row in enumerate(each.phases.to_dict("records")):
             cells = [
                 row["phase"],

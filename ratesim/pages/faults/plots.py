@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter
 
 from ratesim.formatting import format_percent
 from ratesim.pages.faults.analysis import FaultRun
-from ratesim.pages.style import COLOURS, INK, STYLE
+from ratesim.pages.style import COLORS, INK, STYLE
 from ratesim.simulation.scenario.faults import Fault
 
 __all__ = ["OUTCOMES", "before_and_with", "timeline"]
@@ -47,7 +47,7 @@ def timeline(candidates: Sequence[FaultRun], faults: Sequence[Fault]) -> tuple[F
             )  # fmt: skip
         strips[-1].set_xlabel("seconds")
         strips[len(strips) // 2].set_ylabel("requests per second")
-        handles = [Patch(color=colour, label=name) for name, colour in OUTCOMES.items()]
+        handles = [Patch(color=color, label=name) for name, color in OUTCOMES.items()]
         handles.append(Patch(facecolor="none", edgecolor=INK, label="what an exact limiter admits"))
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
@@ -89,10 +89,10 @@ def before_and_with(candidates: Sequence[FaultRun]) -> tuple[Figure, str]:
         axes = figure.subplots()
         for y, each in enumerate(candidates):
             low, high = (max(value, NONE) for value in each.over)
-            colour = COLOURS[each.backend]
-            axes.plot([low, high], [y, y], color=colour, linewidth=1.6, zorder=2)
-            axes.scatter([low], [y], s=62, facecolor="none", edgecolor=colour, zorder=3)
-            axes.scatter([high], [y], s=36, color=colour, zorder=3)
+            color = COLORS[each.backend]
+            axes.plot([low, high], [y, y], color=color, linewidth=1.6, zorder=2)
+            axes.scatter([low], [y], s=62, facecolor="none", edgecolor=color, zorder=3)
+            axes.scatter([high], [y], s=36, color=color, zorder=3)
         axes.set_xscale("log")
         axes.set_xlim(NONE / 1.8, max(2.0 * max(max(each.over) for each in candidates), 1.0))
         ticks = [NONE, 1e-3, 1e-2, 1e-1, 1.0]

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ratesim.formatting import format_percent, format_seconds
-from ratesim.pages.algorithms.plots import ALGORITHM_COLOURS
+from ratesim.pages.algorithms.plots import ALGORITHM_COLORS
 from ratesim.pages.incident.analysis import Replay
 from ratesim.pages.incident.rule import expected, operations
 from ratesim.pages.incident.sources import GATEWAY, KONG_FLOOR
@@ -24,7 +24,7 @@ from ratesim.pages.style import INK, STYLE
 
 __all__ = ["ages", "debts", "loads", "offers", "overshoots"]
 
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00")  # Okabe & Ito, Color Universal Design (2008)
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00")  # Okabe & Ito, Color Universal Design (2008)
 MARKS = ("o", "s", "^", "D")
 DASHED = (0, (4, 3))
 DOTTED = (0, (1, 2))
@@ -41,14 +41,14 @@ def overshoots(found: Replay) -> tuple[Figure, str]:
         edge = np.array([rows["rule"].min() / 2, rows["rule"].max() * 2]) * 100 / limit.rate
         axes.plot(edge, edge, color=INK, linewidth=1.0, linestyle=DASHED)
         handles = [Line2D([], [], color=INK, linewidth=1.0, linestyle=DASHED, label="the rule")]
-        for (replicas, of), colour, mark in zip(rows.groupby("replicas", sort=False), COLOURS, MARKS, strict=True):
+        for (replicas, of), color, mark in zip(rows.groupby("replicas", sort=False), COLORS, MARKS, strict=True):
             n, asked = _int(replicas), float(of["offered"].iloc[0])
             fine = np.geomspace(of["interval"].min(), of["interval"].max(), 300)
             line = [expected(limit, n, asked, d, found.answers["same_zone"]) for d in fine]
             slope = float(of["slope"].iloc[0])
-            axes.plot(fine * slope * 100 / limit.rate, np.array(line) * 100 / limit.rate, color=colour, linewidth=1.1)
-            _points(axes, of["rule"] * 100 / limit.rate, of["overshoot"] * 100 / limit.rate, colour, mark)
-            handles.append(_key(f"{n} replicas", colour, mark))
+            axes.plot(fine * slope * 100 / limit.rate, np.array(line) * 100 / limit.rate, color=color, linewidth=1.1)
+            _points(axes, of["rule"] * 100 / limit.rate, of["overshoot"] * 100 / limit.rate, color, mark)
+            handles.append(_key(f"{n} replicas", color, mark))
         _log(axes, "%")
         axes.set_ylim(
             min(rows["overshoot"].min(), rows["expected"].min()) * 60 / limit.rate, rows["rule"].max() * 120 / limit.rate
@@ -76,14 +76,14 @@ def offers(found: Replay) -> tuple[Figure, str]:
     title = f"The overshoot ends at what is asked beyond the limit, or at {replicas - 1} more limits"
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.4)
-        for (offered, of), colour, mark in zip(rows.groupby("offered", sort=False), COLOURS, MARKS, strict=True):
+        for (offered, of), color, mark in zip(rows.groupby("offered", sort=False), COLORS, MARKS, strict=True):
             asked = float(str(offered))
             fine = np.geomspace(of["interval"].min(), of["interval"].max(), 300)
             line = [expected(limit, replicas, asked, d, found.answers["same_zone"]) for d in fine]
-            axes.plot(fine, np.array(line) * 100 / limit.rate, color=colour, linewidth=1.1)
+            axes.plot(fine, np.array(line) * 100 / limit.rate, color=color, linewidth=1.1)
             slope = float(of["slope"].iloc[0])
-            axes.plot(fine, fine * slope * 100 / limit.rate, color=colour, linewidth=0.9, linestyle=DASHED)
-            _points(axes, of["interval"], of["overshoot"] * 100 / limit.rate, colour, mark)
+            axes.plot(fine, fine * slope * 100 / limit.rate, color=color, linewidth=0.9, linestyle=DASHED)
+            _points(axes, of["interval"], of["overshoot"] * 100 / limit.rate, color, mark)
             times = asked * limit.period / limit.rate
             axes.annotate(
                 f"{times:g} × the limit asked", (of["interval"].iloc[-1], 100 * most[offered]), xytext=(7, 0),
@@ -126,16 +126,16 @@ def ages(found: Replay) -> tuple[Figure, str]:
             Line2D([], [], color=INK, linewidth=1.0, linestyle=DOTTED, label="twice the interval"),
         ]
         groups = rows.groupby(["spread", "network"], sort=False)
-        for (_, of), colour, mark in zip(groups, COLOURS[1:], MARKS[1:], strict=True):
+        for (_, of), color, mark in zip(groups, COLORS[1:], MARKS[1:], strict=True):
             spread, network = bool(of["spread"].iloc[0]), str(of["network"].iloc[0])
             limit, n, asked = found.limit, int(of["replicas"].iloc[0]), float(of["offered"].iloc[0])
             slope, answer = float(of["slope"].iloc[0]), found.answers[network]
             if spread:
                 line = [expected(limit, n, asked, d, answer) / slope for d in fine]
-                axes.plot(fine, line, color=colour, linewidth=1.1)
-            axes.vlines(of["interval"], of["overshoot"] / slope, of["worst"] / slope, color=colour, linewidth=1.0, zorder=2)
-            _points(axes, of["interval"], of["overshoot"] / slope, colour, mark)
-            handles.append(_key(names[spread, network], colour, mark))
+                axes.plot(fine, line, color=color, linewidth=1.1)
+            axes.vlines(of["interval"], of["overshoot"] / slope, of["worst"] / slope, color=color, linewidth=1.0, zorder=2)
+            _points(axes, of["interval"], of["overshoot"] / slope, color, mark)
+            handles.append(_key(names[spread, network], color, mark))
         _log(axes, "s")
         _times(axes, rows["interval"])
         axes.set_ylim(near_age / 2, 2.2 * float(rows["worst"].max() / rows["slope"].max()))
@@ -166,7 +166,7 @@ def debts(found: Replay) -> tuple[Figure, str]:
         figure, axes = _figure(3.8)
         for name in table.columns:
             values = [0.0, *table[name]]
-            axes.plot(range(len(values)), values, color=ALGORITHM_COLOURS.get(str(name), INK), marker="o", markersize=4.5)
+            axes.plot(range(len(values)), values, color=ALGORITHM_COLORS.get(str(name), INK), marker="o", markersize=4.5)
             axes.annotate(
                 f"{name}: {ends[name]:.0f} %", (len(table), ends[name]), xytext=(8, 0), textcoords="offset points",
                 va="center", fontsize=9,
@@ -199,24 +199,24 @@ def loads(found: Replay) -> tuple[Figure, str]:
         left, right = figure.subplots(1, 2, sharex=True)
         fine = np.geomspace(each["interval"].min(), each["interval"].max(), 200)
         handles = []
-        for k, colour, mark in zip(keys, COLOURS[1:], MARKS[1:], strict=True):
+        for k, color, mark in zip(keys, COLORS[1:], MARKS[1:], strict=True):
             of = each[(each["keys"] == k) & ~each["reads"]]
-            left.plot(fine, [operations(rates[k], d) for d in fine], color=colour, linewidth=1.1)
-            _points(left, of["interval"], of["operations"], colour, mark)
-            right.plot(of["interval"], 100 * of["utilization"], color=colour, linewidth=1.1)
-            _points(right, of["interval"], 100 * of["utilization"], colour, mark)
-            handles.append(_key(f"{k} key{'s' if k > 1 else ''}, {rates[k]:.3g}/s each at a replica", colour, mark))
+            left.plot(fine, [operations(rates[k], d) for d in fine], color=color, linewidth=1.1)
+            _points(left, of["interval"], of["operations"], color, mark)
+            right.plot(of["interval"], 100 * of["utilization"], color=color, linewidth=1.1)
+            _points(right, of["interval"], 100 * of["utilization"], color, mark)
+            handles.append(_key(f"{k} key{'s' if k > 1 else ''}, {rates[k]:.3g}/s each at a replica", color, mark))
         reading = each[each["reads"]]
         k = _int(reading["keys"].iloc[0])
-        colour = COLOURS[1:][keys.index(k)]
+        color = COLORS[1:][keys.index(k)]
         for axes, value in ((left, reading["operations"]), (right, 100 * reading["utilization"])):
-            axes.plot(reading["interval"], value, color=colour, linewidth=1.0, linestyle=DASHED)
-            axes.scatter(reading["interval"], value, s=20, facecolor="white", edgecolor=colour, zorder=3)
+            axes.plot(reading["interval"], value, color=color, linewidth=1.0, linestyle=DASHED)
+            axes.scatter(reading["interval"], value, s=20, facecolor="white", edgecolor=color, zorder=3)
         handles.append(
             Line2D(
                 [],
                 [],
-                color=colour,
+                color=color,
                 linestyle=DASHED,
                 marker="o",
                 markerfacecolor="white",
@@ -261,12 +261,12 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _points(axes: Axes, x: Any, y: Any, colour: str, mark: str) -> None:
-    axes.plot(x, y, color=colour, marker=mark, markersize=5.5, markeredgewidth=0, linestyle="none", zorder=3)
+def _points(axes: Axes, x: Any, y: Any, color: str, mark: str) -> None:
+    axes.plot(x, y, color=color, marker=mark, markersize=5.5, markeredgewidth=0, linestyle="none", zorder=3)
 
 
-def _key(label: str, colour: str, mark: str) -> Line2D:
-    return Line2D([], [], color=colour, linewidth=1.1, marker=mark, markersize=6, markeredgewidth=0, label=label)
+def _key(label: str, color: str, mark: str) -> Line2D:
+    return Line2D([], [], color=color, linewidth=1.1, marker=mark, markersize=6, markeredgewidth=0, label=label)
 
 
 def _log(axes: Axes, unit: str) -> None:

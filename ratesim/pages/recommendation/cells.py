@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ratesim.formatting import format_percent, format_range, format_seconds
 from ratesim.pages.html import HTML, details, escape_html, figure_html, html_table, small_print
 from ratesim.pages.recommendation.plots import latency_against_over_admission
-from ratesim.pages.style import COLOURS
+from ratesim.pages.style import COLORS
 from ratesim.recommendation.decide.recommendation import Recommendation
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
         live = measured.get(each.candidate, {})
         chosen = each.candidate == recommendation.choice
         state = "chosen" if chosen else "passes" if each.passes else "fails" if each.fails else "too close"
-        name = f'<span class="dot" style="background:{COLOURS[each.backend]}"></span>{escape_html(each.candidate)}'
+        name = f'<span class="dot" style="background:{COLORS[each.backend]}"></span>{escape_html(each.candidate)}'
         rows.append(
             [
                 f"<b>{name}</b>" if chosen else name,
@@ -150,7 +150,7 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
         live = study.live.to_dict("records")
         where = ", ".join(dict.fromkeys(f"{row['candidate']} on {row['server']}" for row in live))
         told = "; ".join(dict.fromkeys(str(row["note"]) for row in live))
-        notes.append(f"Measured live on this machine, without the modelled network: {where}; {told}.")
+        notes.append(f"Measured live on this machine, without the modeled network: {where}; {told}.")
         notes += [
             f"{row['candidate']}: {row['errors']} of {row['requests']} live requests failed."
             for row in live
@@ -163,9 +163,9 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
 
 def tradeoff(study: Study, recommendation: Recommendation) -> HTML:
     """The figure: latency against over-admission."""
-    keys = ", ".join(f"{name} in {colour}" for name, colour in NAMED.items())
+    keys = ", ".join(f"{name} in {color}" for name, color in NAMED.items())
     caption = (
-        f"Bars: 95 % intervals. Star: the choice. Square: sticky routing. Below the dotted line: exactly 0. Colours: {keys}."
+        f"Bars: 95 % intervals. Star: the choice. Square: sticky routing. Below the dotted line: exactly 0. Colors: {keys}."
     )
     return figure_html(latency_against_over_admission(recommendation, study.scenario.requirements), caption)
 

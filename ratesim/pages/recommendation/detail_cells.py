@@ -97,7 +97,7 @@ def cost(study: Study, recommendation: Recommendation) -> HTML:
     from ratesim.recommendation.assess.prices import Prices
 
     prices = study.prices
-    mine = "an example, in no vendor's favour: put your own with --prices" if prices == Prices.load() else "yours"
+    mine = "an example, in no vendor's favor: put your own with --prices" if prices == Prices.load() else "yours"
     ranked = {each.candidate: recommendation.capacities[each.candidate] for each in recommendation.assessments}
     over = {each.candidate: each.over_admission.mean for each in recommendation.assessments}
     said = " ".join(next(iter(ranked.values())).sentences)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ratesim.formatting import format_percent, format_seconds
-from ratesim.pages.style import COLOURS, INK, STYLE
+from ratesim.pages.style import COLORS, INK, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,11 +99,11 @@ def _point(axes: Axes, each: Assessment, lane: float, chosen: bool) -> None:
     if each.over_admission.mean > 0:
         low = max(each.over_admission.low, lane * 10**0.5)  # not into the lane, which is for exactly 0
         y_error = [[max(y - low, 0.0)], [each.over_admission.high - y]]
-    colour = COLOURS[each.backend]
-    axes.errorbar(each.p99.mean, y, xerr=x_error, yerr=y_error, color=colour, linewidth=1.2, zorder=3)
+    color = COLORS[each.backend]
+    axes.errorbar(each.p99.mean, y, xerr=x_error, yerr=y_error, color=color, linewidth=1.2, zorder=3)
     marker, size = ("*", 190.0) if chosen else ("s" if each.routing == "sticky" else "o", 46.0)
     axes.scatter(
-        [each.p99.mean], [y], s=size, marker=marker, color=colour, edgecolors=INK, linewidths=0.6, zorder=6 if chosen else 4
+        [each.p99.mean], [y], s=size, marker=marker, color=color, edgecolors=INK, linewidths=0.6, zorder=6 if chosen else 4
     )
 
 
@@ -111,14 +111,14 @@ def _labels(axes: Axes, figure: Figure, points: Sequence[Assessment], lane: floa
     """Each point's name beside it, at the first place that no other name or point has; a thin line where that is far."""
     figure.canvas.draw()
     taken: list[tuple[float, float, float, float]] = []
-    centres = []
+    centers = []
     for each in points:
         x, y = axes.transData.transform((each.p99.mean, each.over_admission.mean or lane))
-        centres.append((float(x), float(y)))
+        centers.append((float(x), float(y)))
         taken.append((x - 6, y - 6, x + 6, y + 6))
     scale = 72 / figure.dpi
     frame = axes.get_window_extent()
-    for each, (x, y) in zip(points, centres, strict=True):
+    for each, (x, y) in zip(points, centers, strict=True):
         wide, high = 6.1 * len(each.candidate) / scale * 0.8, 11 / scale
         dx, dy = _place(x, y, wide, high, taken, (frame.x0, frame.y0, frame.x1, frame.y1), scale)
         box = (x + dx, y + dy, x + dx + wide, y + dy + high)

@@ -147,12 +147,12 @@ def rungs(ladders: Mapping[float, tuple[Effect, ...]], chosen: Suggestion, cost:
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         left, right = figure.subplots(1, 2, sharex=True)
         for period, rows in ladders.items():
-            colour, mark = (BLUE, "o") if period == own else (next(others), next(marks))
+            color, mark = (BLUE, "o") if period == own else (next(others), next(marks))
             rows = rows if period != own else tuple(sorted({*rows, effect}, key=lambda each: each.limit.rate))
             x = [each.limit.rate for each in rows]
             for axes, y in ((left, [e.touched_share for e in rows]), (right, [e.denied_share for e in rows])):
                 axes.plot(
-                    x, np.array(y) * 100, color=colour, marker=mark, markersize=4, linewidth=2.4 if period == own else 1.2,
+                    x, np.array(y) * 100, color=color, marker=mark, markersize=4, linewidth=2.4 if period == own else 1.2,
                     label=f"per {format_period(period)}",
                 )  # fmt: skip
             shares = ", ".join(
