@@ -146,7 +146,7 @@ async def _persistence() -> list[str]:
     for name in storages:
         cells = [
             f"{median(rates[name, tasks]):>9,.0f} with {tasks:>2} task{'s' if tasks > 1 else ' '}"
-            f" ({median(map(truediv, rates[name, tasks], rates['', tasks])):.2f})"
+            f" ({median(map(truediv, rates[name, tasks], rates['', tasks])):.3f})"
             for tasks in PERSISTED_TASKS
         ]
         lines.append(f"  {f'fsync={name}' if name else 'in memory only':<16} {'   '.join(cells)}")

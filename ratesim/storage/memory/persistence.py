@@ -44,7 +44,7 @@ COUNTER = ":counter"  # the name under which an identifier's counter lies; no li
 DATABASE = "entries.db"
 CHECKPOINT = 4000  # pages of 1 KiB in the log before SQLite copies them into the database: a pause of about 27 ms
 
-_UPSERT = """INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+_UPSERT = """INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (identifier, name) DO UPDATE SET
 state = excluded.state, expires_at = excluded.expires_at, written = excluded.written, crc = excluded.crc"""
 _DELETE = "DELETE FROM entry WHERE identifier = ? AND name = ?"
 

@@ -98,13 +98,14 @@ async def test_everything_that_was_done_is_found_again(tmp_path: Path, clock: Cl
 
 
 async def test_what_was_written_last_stays_where_there_is_less_room(tmp_path: Path, clock: Clock) -> None:
-    async with storage(tmp_path, clock) as kept:
+    path = tmp_path / "?mode=memory#%41 ü"
+    async with storage(path, clock) as kept:
         for user in "edcbae":
             await kept.acquire(user, LIMIT)
-    async with storage(tmp_path, clock, max_entries=3) as kept:
+    async with storage(path, clock, max_entries=3) as kept:
         assert list(kept.entries) == ["b", "a", "e"]
         assert kept.recovered == "5 entries recovered"
-    async with storage(tmp_path, clock) as kept:
+    async with storage(path, clock) as kept:
         assert kept.recovered == "3 entries recovered"
 
 
