@@ -12,6 +12,8 @@ from ratesim.pages.algorithms import cells
 from ratesim.pages.algorithms.analysis import choices
 from ratesim.simulation.analysis.algorithm_comparison import AlgorithmSummary
 
+pytestmark = pytest.mark.slow  # whole analyses
+
 SMALL = {"limit": "20/minute", "seed": 3, "keys": 30, "requests": 20_000, "sources": 2_000}
 NOTEBOOK = "algorithms.ipynb"
 

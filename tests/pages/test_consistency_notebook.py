@@ -13,6 +13,8 @@ from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.consistency import cells
 from ratesim.pages.consistency.analysis import POLICIES, Map, cheapest, trial
 
+pytestmark = pytest.mark.slow  # whole analyses
+
 SMALL = {"limit": "40/second", "requests": 600.0, "keys": 8, "skew": 1.0, "nodes": 4, "seed": 3, "seeds": 1, "duration": 2.0}
 NOTEBOOK = "consistency.ipynb"
 

@@ -219,6 +219,7 @@ def test_what_is_recommended_is_what_experts_agree_on(name: str) -> None:
     assert EXPECTED[name](answer(chosen)), recommendation.verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "candidate", "requirement"), WRONG)
 def test_what_a_novice_would_choose_fails_for_the_reason_that_is_given(name: str, candidate: str, requirement: str) -> None:
     found = assessed(name, candidate)
@@ -227,6 +228,7 @@ def test_what_a_novice_would_choose_fails_for_the_reason_that_is_given(name: str
     assert not EXPECTED[name](answer(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_limit_binds_so_that_there_is_something_to_get_wrong(name: str) -> None:
     asked = small(name)

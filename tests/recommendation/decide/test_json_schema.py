@@ -41,6 +41,7 @@ def test_the_published_schema_is_that_of_what_is_written() -> None:
     validator().check_schema(json.loads(text()))
 
 
+@pytest.mark.slow
 def test_a_recommendation_keeps_to_it_also_where_a_number_is_not_finite(made: Recommendation) -> None:
     validator().validate(json.loads(made.to_json()))
     endless = replace(made, assessments=(replace(made.assessments[0], bytes_per_key=math.nan), *made.assessments[1:]))

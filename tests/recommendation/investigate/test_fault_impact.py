@@ -36,6 +36,7 @@ def harms() -> dict[tuple[str, str], FaultImpact]:
     return {(each.candidate, each.fault): each for each in found}
 
 
+@pytest.mark.slow
 def test_a_failover_a_node_and_a_partition_are_tried_unless_the_scenario_has_its_own(harms) -> None:
     faults = {fault for _, fault in harms}
     assert faults == {"failover of the store, 30 s", "crash of a node, 30 s", "partition, 30 s"}

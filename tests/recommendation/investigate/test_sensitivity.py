@@ -198,6 +198,7 @@ def test_the_skew_of_a_hot_key_is_its_share_and_stays_below_all() -> None:
     assert down.value <= 0.1 <= down.keeps <= 1.2 * down.value
 
 
+@pytest.mark.slow
 def test_a_log_is_made_more_skewed_by_merging_keys_and_never_less() -> None:
     log = {"log": "traffic/data/apache_access_10k.log.gz", "key": "client"}
 
@@ -258,6 +259,7 @@ def test_runs_are_short_and_without_faults_and_of_every_seed() -> None:
         assert len(job.scenario.trace(job.seed)) <= 2200
 
 
+@pytest.mark.slow
 def test_a_real_choice_has_real_flips() -> None:
     """Against memory that nobody shares, and a hybrid that is late: at 1 node, and at longer ways, it is another's turn."""
     asked = scenario({"requests_per_second": 200, "keys": 10, "duration": "4s"})

@@ -113,6 +113,7 @@ def test_a_store_that_never_answers_is_a_finding_and_no_failure() -> None:
         assert "nan" not in page.data.lower().replace("nano", "")
 
 
+@pytest.mark.slow
 def test_another_question_in_the_same_place_is_answered_anew(tmp_path: Path) -> None:
     made(out=tmp_path)
     other = made(scenario("6/second"), out=tmp_path)

@@ -207,7 +207,7 @@ def test_two_processes_make_the_table_that_one_makes(
 
 @pytest.mark.slow
 def test_a_dask_cluster_makes_the_same_table_and_outlives_a_worker(
-    expected: pd.DataFrame, profile: Profile, monkeypatch: pytest.MonkeyPatch
+    expected: pd.DataFrame, profile: Profile, tmp_path: Path
 ) -> None:
     if not DASK:
         with pytest.raises(ClusterError, match=r"pip install 'ratesim\[distributed\]'"):
@@ -215,7 +215,8 @@ def test_a_dask_cluster_makes_the_same_table_and_outlives_a_worker(
         return
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    local = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with LocalCluster(**local, local_directory=str(tmp_path)) as cluster:
         killed: list[int] = []
 
         def kill_one(done: int, total: int, what: str) -> None:
