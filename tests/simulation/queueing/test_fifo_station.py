@@ -70,7 +70,7 @@ def test_a_queue_that_is_known_beforehand_takes_as_long_as_one_that_is_met_step_
     rng = np.random.default_rng(3)
     arrival, queue = np.cumsum(rng.exponential(0.3, 2000)), rng.integers(0, 3, 2000)
     stations = [FifoStation() for _ in range(3)]
-    met = [stations[which].take(at, 0.7) - at for at, which in zip(arrival.tolist(), queue.tolist(), strict=True)]
+    met = [stations[which].serve(at, 0.7) - at for at, which in zip(arrival.tolist(), queue.tolist(), strict=True)]
     assert lindley_waits(arrival, queue, 0.7) == pytest.approx(met, abs=1e-9)
 
 

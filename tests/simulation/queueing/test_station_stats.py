@@ -81,7 +81,7 @@ def test_customers_that_were_known_beforehand_are_accounted_for_as_those_that_ca
     together, met = [FifoStation() for _ in range(4)], [FifoStation() for _ in range(4)]
     record_batch(together, arrival, queue, 0.7, lindley_waits(arrival, queue, 0.7))
     for at, which in zip(arrival.tolist(), queue.tolist(), strict=True):
-        met[which].take(at, 0.7)
+        met[which].serve(at, 0.7)
     for one, other in zip(together, met, strict=True):
         one.close(inf)
         other.close(inf)
@@ -104,7 +104,7 @@ def test_short_services_after_a_long_time_are_no_defect() -> None:
 class Forgetful(FifoStation):
     """Serves everybody at once."""
 
-    def take(self, arrival: float, service: float) -> float:
+    def serve(self, arrival: float, service: float) -> float:
         end = super().serve(arrival, service)
         self._free = [0.0] * len(self._free)
         return end
@@ -113,7 +113,7 @@ class Forgetful(FifoStation):
 class Lazy(FifoStation):
     """Rests a little after each customer, whoever waits."""
 
-    def take(self, arrival: float, service: float) -> float:
+    def serve(self, arrival: float, service: float) -> float:
         end = super().serve(arrival, service)
         self._free[-1] += 1e-6
         return end
@@ -122,7 +122,7 @@ class Lazy(FifoStation):
 class Hasty(FifoStation):
     """Lets the customer who came last go first, now and then."""
 
-    def take(self, arrival: float, service: float) -> float:
+    def serve(self, arrival: float, service: float) -> float:
         before = list(self._free)
         end = super().serve(arrival, service)
         if self.served % 7 == 0:
@@ -133,7 +133,7 @@ class Hasty(FifoStation):
 class Slow(FifoStation):
     """Keeps its customers longer than they need, and says nothing."""
 
-    def take(self, arrival: float, service: float) -> float:
+    def serve(self, arrival: float, service: float) -> float:
         end = super().serve(arrival, service * 1.001)
         self._noted[-2] = service
         return end
@@ -177,6 +177,6 @@ def test_every_run_proves_its_stations(storage: str, monkeypatch: pytest.MonkeyP
     profile = msgspec.structs.replace(profile, backends=slow)
     run(asked, Candidate(name="sound", storage=storage), profile=profile)
     for module in ("engine.cluster", "engine.store_server"):
-        monkeypatch.setattr(f"ratesim.simulation.{module}.Station", Forgetful)
+        monkeypatch.setattr(f"ratesim.simulation.{module}.FifoStation", Forgetful)
     with pytest.raises(AssertionError, match="Work conservation"):
         run(asked, Candidate(name="defective", storage=storage), profile=profile)
