@@ -1,11 +1,12 @@
-"""The fidelities of a run: what decides behind the modelled network.
+"""The fidelities of a run: what decides behind the modeled network.
 
-model: a MemoryStorage, fast. fake: the real driver of a RedisStorage, with its scripts, over fakeredis. live: the real
-driver of the candidate's backend over a real server. They differ in where a decision runs and never in the decision.
+`model` is a MemoryStorage, which is fast. `fake` is the real driver of a RedisStorage with its scripts, over fakeredis.
+`live` is the real driver of the candidate's backend over a real server. They differ in where a decision runs and never in
+the decision.
 
-Time is virtual at all three, so nothing may depend on how long a real server takes. Keys live long beyond their time on its
-clock (what is over by `now` is over all the same), it has a minute to answer, and an error of its own ends the run: it is
-none of the scenario's faults, so the client must not retry it or count it as one.
+Time is virtual at all three, so nothing may depend on how long a real server takes. Server-side TTLs are lengthened, because
+the server's clock is not simulated; expiry is decided by `now`. Each batch may take 60 s of real time. A server error aborts
+the run: it is none of the scenario's faults, so the client must not retry it or count it as one.
 """
 
 from __future__ import annotations
@@ -44,25 +45,44 @@ RESETS = 1000  # in a batch
 
 
 class LoopBackend:
-    """A real driver, run to completion for each batch, on a loop of its own.
+    """A real driver that executes each batch to completion, on an event loop of its own.
 
-    The loop has a thread of its own, because in a notebook the calling thread runs one. sequence: numbers the decisions.
-    server: what decides, and its version. asked: the identifiers that were asked for so far.
+    The loop has a thread of its own, because in a notebook the calling thread already runs one.
+
+    Parameters
+    ----------
+    driver
+        The driver.
+    sequence
+        Numbers the decisions.
+    server
+        The server and its version, for messages.
+
+    Attributes
+    ----------
+    identifiers
+        The identifiers of all operations so far.
     """
 
     def __init__(self, driver: Driver, sequence: Callable[[], int], server: str) -> None:
         self.server = server
-        self.asked: set[str] = set()
+        self.identifiers: set[str] = set()
         self._driver = driver
         self._sequence = sequence
         self._turn = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="ratesim-backing", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="ratesim-backend", daemon=True)
         self._thread.start()
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
-        """The answers. Raises ServerError when there is none, also to one operation of several."""
-        self.asked.update(subject(operation)[0] for operation in batch)
+        """Return the answers to a batch.
+
+        Raises
+        ------
+        ServerError
+            If the server does not answer, or fails one of the operations.
+        """
+        self.identifiers.update(subject(operation)[0] for operation in batch)
         try:
             answers = self._run(self._execute(batch))
         except TimeoutError as error:
@@ -77,7 +97,7 @@ class LoopBackend:
         return answers
 
     def close(self) -> None:
-        """Let go of the server; what was sent last is answered first, also where nobody waits for it any more."""
+        """Close the connection to the server, after the last batch is answered."""
         try:
             self._run(self._close())
         finally:
@@ -104,7 +124,7 @@ class LoopBackend:
 
 
 async def _cancel_the_rest() -> None:
-    """Nobody waits for them any more, after a second Ctrl-C."""
+    """Cancel what a second Ctrl-C has left without anybody to wait for it."""
     left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in left:
         task.cancel()
@@ -119,12 +139,34 @@ def open_backend(
     sequence: Callable[[], int],
     server: Server | None = None,
 ) -> Iterator[LoopBackend | None]:
-    """What decides in a run instead of the model; None where that is the model, as always for a candidate without a server.
+    """Open what decides in a run instead of the model.
 
-    sequence: numbers the decisions. server: used by `live` instead of one that is started for the run, or that
-    RATESIM_REDIS_URL or RATESIM_POSTGRES_URL names. What is written lies under a prefix, or in a schema, that is made up for
-    the run, and is gone after it, as is a server that was started, also after an error or Ctrl-C. The host in the
-    candidate's URL is never asked. Raises ScenarioError, ServerError.
+    What a run writes lies under a prefix, or in a schema, that is made up for the run. It is removed afterward, as is a
+    server that was started, also after an error or Ctrl-C. The host in the candidate's URL is never contacted.
+
+    Parameters
+    ----------
+    fidelity
+        `model`, `fake` or `live`.
+    scenario, candidate
+        The run.
+    sequence
+        Numbers the decisions.
+    server
+        Used by `live` instead of a server that is started for the run, or that RATESIM_REDIS_URL or
+        RATESIM_POSTGRES_URL names.
+
+    Yields
+    ------
+    LoopBackend or None
+        None where the model decides, as always for a candidate without a server.
+
+    Raises
+    ------
+    ScenarioError
+        If the fidelity cannot run this scenario or candidate.
+    ServerError
+        If no server can be reached.
     """
     if fidelity not in get_args(Fidelity):
         raise ScenarioError(f"fidelity {fidelity!r}: known are {', '.join(get_args(Fidelity))}")
@@ -151,11 +193,11 @@ def open_backend(
 
 @contextmanager
 def _open(driver: Driver, sequence: Callable[[], int], server: str) -> Iterator[LoopBackend]:
-    backing = LoopBackend(driver, sequence, server)
+    backend = LoopBackend(driver, sequence, server)
     try:
-        yield backing
+        yield backend
     finally:
-        backing.close()
+        backend.close()
 
 
 @contextmanager
@@ -164,8 +206,8 @@ def _fake(config: RedisStorageConfig, sequence: Callable[[], int]) -> Iterator[L
 
     alone = fakeredis.FakeServer(server_type="valkey")  # of this run only, and gone with it
     driver = RedisDriver(_patient(config, min_ttl=TTL), fakeredis.FakeAsyncRedis(server=alone, protocol=2))
-    with _open(driver, sequence, f"fakeredis {importlib.metadata.version('fakeredis')}") as backing:
-        yield backing
+    with _open(driver, sequence, f"fakeredis {importlib.metadata.version('fakeredis')}") as backend:
+        yield backend
 
 
 @contextmanager
@@ -177,15 +219,15 @@ def _redis(config: RedisStorageConfig, sequence: Callable[[], int], server: Serv
         )
     prefix = f"ratesim:run:{uuid.uuid4().hex}:"
     own = _patient(config, url=StorageURL.parse(server.url).config.url, key_prefix=prefix, min_ttl=TTL)
-    with _open(RedisDriver(own), sequence, f"{server.kind} {server.version}") as backing:
+    with _open(RedisDriver(own), sequence, f"{server.kind} {server.version}") as backend:
         try:
-            yield backing
+            yield backend
         finally:
             # By name: to find them all by their prefix, a server of the user's would have to look at all of its keys.
-            names = list(backing.asked)
+            names = list(backend.identifiers)
             try:
                 for first in range(0, len(names), RESETS):
-                    backing.execute([Reset(name) for name in names[first : first + RESETS]])
+                    backend.execute([Reset(name) for name in names[first : first + RESETS]])
             except ServerError as error:
                 raise ServerError(f"{error}; keys that begin with {prefix} may be left, and go within a week") from error
 
@@ -198,13 +240,13 @@ def _postgres(config: PostgresStorageConfig, sequence: Callable[[], int], server
     url = StorageURL.parse(server.url).config.url
     with _schema(url, schema, server) as within:
         driver = PostgresDriver(_patient(config, url=within, synchronous_commit="off"))
-        with _open(driver, sequence, f"{server.kind} {server.version}") as backing:
-            yield backing
+        with _open(driver, sequence, f"{server.kind} {server.version}") as backend:
+            yield backend
 
 
 @contextmanager
 def _schema(url: str, schema: str, server: Server) -> Iterator[str]:
-    """A schema, and the URL that leads into it."""
+    """Create a schema and yield the URL that leads into it."""
     import psycopg
     from psycopg import conninfo, sql
 
@@ -224,5 +266,5 @@ def _schema(url: str, schema: str, server: Server) -> Iterator[str]:
 
 
 def _patient(config: Any, **changes: Any) -> Any:
-    """The configuration for one batch at a time, whatever a real server takes for it."""
+    """Adapt a configuration to one batch at a time, whatever a real server takes for it."""
     return msgspec.structs.replace(config, pool_size=2, command_timeout=PATIENCE, **changes)

@@ -206,7 +206,7 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
 
 
 def _servers(context: RunContext, url: StorageURL, costs: BackendCosts, backing: Backend | None) -> list[StoreServer]:
-    """The shards of the store, each with the faults that concern it."""
+    """Build the shards of the store, each with the faults that concern it."""
     scenario, runtime, sequence = context.scenario, context.runtime, context.sequence
     # Without outages one memory is as good as one per shard: no key is in two of them. Outages exist only for the model.
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
@@ -224,7 +224,7 @@ def _servers(context: RunContext, url: StorageURL, costs: BackendCosts, backing:
 
 
 def _restarting(context: RunContext, storages: list[RateLimitStorage]) -> list[RestartingNode]:
-    """The nodes as processes that may restart; none where the scenario has no restart."""
+    """Wrap nodes as processes that may restart; return none where the scenario has no restart."""
     if not any(fault.kind == "restart" for fault in context.scenario.faults):
         return []
     return [RestartingNode(storages, node, context.runtime) for node in range(len(storages))]

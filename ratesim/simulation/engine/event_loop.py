@@ -1,4 +1,4 @@
-"""Runs a SimPy environment to its end in slices, so that progress is shown and Ctrl-C is heard."""
+"""Runs a SimPy environment to its end in slices, so that progress can be shown and Ctrl-C takes effect."""
 
 from __future__ import annotations
 
@@ -30,15 +30,32 @@ def run_until_done(
     answered: Callable[[], float] = lambda: 0.0,
     grace: float = 60.0,
 ) -> bool:
-    """Run a simulation to its end, and show how far it is; True when it was interrupted.
+    """Run a simulation to its end and show its progress.
 
-    It ends when nothing happens any more, or `grace` simulated seconds after the last request was due and `answered`, which
-    says when that was, and inf while one has no answer: a node whose store never hears it would try for ever.
+    The run stops when the event queue is empty, or `grace` simulated seconds after the later of the last due time and the
+    last answer. The cap is needed because a node that cannot reach its store retries forever. Slicing changes no number.
 
-    due: simulated times at which it has come so and so far, in order: those at which requests are sent. requests: how many
-    there were up to now, where that is not the number of these times that have passed. interruptible: a first Ctrl-C stops
-    it between two events, after at most 20,000 of these times; a second one raises as ever. To stop and to go on changes no
-    number.
+    Parameters
+    ----------
+    env
+        The simulation.
+    due
+        Simulated times of the requests, in order, or other milestones of progress.
+    progress
+        As for `run`.
+    interruptible
+        Whether a first Ctrl-C stops the run between two events, after at most 20,000 due times. A second one raises as ever.
+    requests
+        Returns the requests so far, where that is not the number of due times that have passed.
+    answered
+        Returns the time of the last answer, or inf while a request is outstanding.
+    grace
+        Simulated seconds.
+
+    Returns
+    -------
+    bool
+        Whether the run was interrupted.
     """
     with progress_bar(progress) as tell, _noted(interruptible) as interrupts:
         if tell is not no_progress or interruptible:
@@ -69,7 +86,7 @@ def _finish(env: simpy.Environment, last: float, answered: Callable[[], float], 
 
 @contextmanager
 def _noted(wanted: bool) -> Iterator[list[int]]:
-    """The first Ctrl-C as an entry of a list, if it is wanted so, and in the thread that gets it."""
+    """Yield a list that gets the first Ctrl-C as an entry, if that is wanted and this thread is the one that receives it."""
     interrupts: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     if not wanted or before is None or threading.current_thread() is not threading.main_thread():

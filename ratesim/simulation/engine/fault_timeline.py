@@ -1,4 +1,4 @@
-"""Which faults of a scenario hold at a moment. Times are seconds since the first request."""
+"""`FaultTimeline`: which faults of a scenario hold at a moment. Times are seconds since the first request."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ __all__ = ["FaultTimeline"]
 
 
 class FaultTimeline:
-    """Several faults may hold at once; those that lengthen something multiply, those that shift a clock add up.
+    """Looks up faults by time.
 
-    shard: the number of the server whose faults these are; without it, those of all.
+    Several faults may hold at once: those that lengthen something multiply, those that shift a clock add up.
+
+    Parameters
+    ----------
+    faults
+        Of the scenario.
+    shard
+        Number of the server whose faults are kept; all faults unless given.
     """
 
     def __init__(self, faults: Sequence[Fault], shard: int | None = None) -> None:
@@ -23,14 +30,14 @@ class FaultTimeline:
         self._outages = [each for each in self.faults if each.kind in ("crash", "failover")]
 
     def cut(self, node: int, now: float, direction: str) -> bool:
-        """Whether a message that starts now, to_server or from_server, is lost for good."""
+        """Return whether a message that starts now is lost for good. direction: to_server or from_server."""
         return any(
             _holds(each, now) and _meets(each, node) and each.direction in ("both", direction)
             for each in self._of.get("partition", ())
         )
 
     def loss(self, node: int, now: float, direction: str) -> float:
-        """The probability that a message must be sent again."""
+        """Return the probability that a message must be sent again."""
         kept = 1.0
         for each in self._of.get("lossy", ()):
             if _holds(each, now) and _meets(each, node) and each.direction in ("both", direction):
@@ -38,7 +45,7 @@ class FaultTimeline:
         return 1.0 - kept
 
     def slowness(self, now: float) -> float:
-        """How many times as long a service takes that begins to wait now."""
+        """Return the factor by which a service is longer that begins to wait now."""
         factor = 1.0
         for each in self._of.get("slow", ()):
             if _holds(each, now):
@@ -46,21 +53,23 @@ class FaultTimeline:
         return factor
 
     def server_down(self, now: float) -> bool:
+        """Return whether the server is down."""
         return any(_holds(each, now) for each in self._outages)
 
     def next_outage(self, now: float) -> float:
-        """When the server goes down next; inf if never."""
+        """Return when the server goes down next; inf if never."""
         return next((each.start for each in self._outages if each.start > now), inf)
 
     def node_down(self, node: int, now: float) -> bool:
+        """Return whether a node is down."""
         return any(_holds(each, now) and _meets(each, node) for each in self._of.get("restart", ()))
 
     def next_restart(self, node: int, now: float) -> float:
-        """When the node goes down next; inf if never."""
+        """Return when a node goes down next; inf if never."""
         return next((each.start for each in self._of.get("restart", ()) if each.start > now and _meets(each, node)), inf)
 
     def skew(self, node: int, now: float) -> float:
-        """Seconds that a node's clock is ahead."""
+        """Return by how many seconds a node's clock is ahead."""
         return sum(
             each.offset + each.drift * (now - each.start)
             for each in self._of.get("clock_skew", ())

@@ -1,5 +1,4 @@
-"""What fails: a way to a server that is cut, lossy or slow, a server that goes down and comes back with less, a node that
-restarts under its requests."""
+"""Faulty parts: a link that is cut, lossy or slow, a server that fails over or loses its memory, a node that restarts."""
 
 from __future__ import annotations
 
@@ -24,14 +23,22 @@ __all__ = ["FaultyDriver", "NodeDownError", "ReplicatedBackend", "RestartingNode
 
 
 class NodeDownError(StorageConnectionError):
-    """The node that had the request went down before it answered: its caller's connection is reset."""
+    """The node went down before it answered: the caller's connection is reset."""
 
 
 class RestartingNode:
-    """A node that restarts now and then, as its callers see it: what is under way in it then fails.
+    """A node that may restart, as its callers see it: requests that are under way in it then fail.
 
-    storages: those of all nodes, of which each restart replaces one. What has left the node arrives and is charged all the
-    same; its answer finds nobody.
+    What has left the node arrives at the server and is charged all the same. Only its answer is lost.
+
+    Parameters
+    ----------
+    storages
+        Of all nodes; a restart replaces one of them.
+    node
+        The number of this node.
+    runtime
+        The simulated time.
     """
 
     def __init__(self, storages: Sequence[RateLimitStorage], node: int, runtime: SimRuntime) -> None:
@@ -41,7 +48,7 @@ class RestartingNode:
         self._under_way: dict[Future[Decision], None] = {}
 
     async def acquire(self, identifier: str, limit: Limit, cost: float, now: float, session: str | None = None) -> Decision:
-        """As the node's storage, and NodeDownError."""
+        """Decide as the node's storage does. Raises NodeDownError if the node goes down meanwhile."""
         answer: Future[Decision] = self._runtime.future()
         self._under_way[answer] = None
         self._runtime.begin(self._carry(answer, self._storages[self._node].acquire(identifier, limit, cost, now, session)))
@@ -50,9 +57,9 @@ class RestartingNode:
         finally:
             self._under_way.pop(answer, None)
 
-    async def _carry(self, answer: Future[Decision], asked: Coroutine[Any, Any, Decision]) -> None:
+    async def _carry(self, answer: Future[Decision], pending: Coroutine[Any, Any, Decision]) -> None:
         try:
-            decision = await asked
+            decision = await pending
         except StorageError as error:
             if not answer.done():
                 answer.set_exception(error)
@@ -61,14 +68,14 @@ class RestartingNode:
                 answer.set_result(decision)
 
     def go_down(self) -> None:
-        """Everybody who waits is told."""
+        """Fail every request that is under way."""
         for answer in self._under_way:
             if not answer.done():
                 answer.set_exception(NodeDownError(f"node {self._node} went down"))
 
 
 class FaultyDriver(SimDriver):
-    """One node's way to a server, as the server's timeline has it."""
+    """One node's link to a server, with the faults of the server's timeline."""
 
     def __init__(self, driver: SimDriver, node: int) -> None:
         super().__init__(*driver.parts)
@@ -76,6 +83,7 @@ class FaultyDriver(SimDriver):
         self._timeline = self._server.timeline
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """Travel to the server, execute a batch, and travel back, as far as the faults allow."""
         server = self._server
         out, service, back = self._drawn(batch)
         await self._processor.spend(server.costs.cpu(len(batch)))
@@ -117,9 +125,14 @@ class FaultyDriver(SimDriver):
 
 
 class ReplicatedBackend(ModelBackend):
-    """A server that may go down, and a replica that takes in every change later.
+    """A server that may go down, with a replica that receives every change later.
 
-    make: an empty store; its argument tells whether it numbers decisions, as the server's does and the replica's must not.
+    Parameters
+    ----------
+    make
+        Makes an empty store. Its argument tells whether the store numbers decisions: the server does, the replica does not.
+    now
+        Returns the simulated time.
     """
 
     def __init__(self, make: Callable[[bool], MemoryStorage], now: Callable[[], float]) -> None:
@@ -131,10 +144,11 @@ class ReplicatedBackend(ModelBackend):
         self._lag = inf
 
     def set_lag(self, seconds: float) -> None:
-        """The replica is this many seconds behind from now on; inf: there is none."""
+        """Set by how many seconds the replica is behind from now on; inf: there is none."""
         self._lag = seconds
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """Execute a batch, and queue its changes for the replica."""
         if self._lag < inf:
             now = self._now()
             self._behind.extend((now, each) for each in batch if changes(each))
@@ -142,13 +156,13 @@ class ReplicatedBackend(ModelBackend):
         return super().execute(batch)
 
     def fail_over(self) -> None:
-        """The replica takes the server's place, and gets a replica of its own; what it had not taken in is lost."""
+        """Replace the server by its replica, which gets a replica of its own; changes that it had not received are lost."""
         self._catch_up(self._now())
         self._behind.clear()
         self.memory = _copied(self._replica, self._make(True))
 
     def lose_memory(self) -> None:
-        """The server begins anew, and its replica as well."""
+        """Restart the server, and its replica, without any state."""
         self._behind.clear()
         self._replica = self._make(False)
         self.memory = self._make(True)

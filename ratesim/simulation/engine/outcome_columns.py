@@ -1,4 +1,4 @@
-"""What came of requests, by row, while a run goes on."""
+"""The answers to requests, in columns that grow while a run goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["OutcomeBuffer", "OutcomeColumns", "column"]
 
 
 class OutcomeColumns(NamedTuple):
-    """The columns of `RunResult` that answers make, one row for each request."""
+    """The columns of `RunResult` that follow from the answers, one row for each request."""
 
     allowed: NDArray[np.bool_]
     failed: NDArray[np.bool_]
@@ -22,16 +22,26 @@ class OutcomeColumns(NamedTuple):
     view_age: NDArray[np.float32] | None
 
     def only(self, wanted: NDArray[np.bool_]) -> OutcomeColumns:
-        """Those rows."""
+        """Return the rows that a mask selects."""
         age = None if self.view_age is None else self.view_age[wanted]
         return OutcomeColumns(self.allowed[wanted], self.failed[wanted], self.latency[wanted], self.sequence[wanted], age)
 
 
 class OutcomeBuffer(NamedTuple):
-    """Columns that grow: 18 bytes for each request, of which Python writes one in a third of the time that numpy takes.
+    """Columns that grow: 18 bytes for each request. Python writes an element in a third of the time that numpy takes.
 
-    latency: nan without an answer. errors: how many failed, by kind. view_age: see `Decision`, nan where there was none;
-    None where nobody has a view.
+    Attributes
+    ----------
+    allowed, failed
+        1 where the request was admitted, or got an error.
+    latency
+        Seconds; nan without an answer.
+    sequence
+        The number of the decision; 0 without one.
+    errors
+        How many requests failed, by kind of error.
+    view_age
+        See `Decision`; nan where there was no view. None where no node has views.
     """
 
     allowed: bytearray
@@ -43,13 +53,13 @@ class OutcomeBuffer(NamedTuple):
 
     @classmethod
     def of(cls, requests: int, views: bool = False) -> OutcomeBuffer:
-        """None of them answered yet."""
+        """Make the columns for so many requests, none of them answered yet."""
         flags = bytearray(requests), bytearray(requests)
         view_age = array("f", [nan]) * requests if views else None
         return cls(*flags, array("d", [nan]) * requests, array("q", [0]) * requests, {}, view_age)
 
     def add(self) -> int:
-        """One more request; its row."""
+        """Add a request; return its row."""
         self.allowed.append(False)
         self.failed.append(False)
         self.latency.append(nan)
@@ -59,7 +69,7 @@ class OutcomeBuffer(NamedTuple):
         return len(self.latency) - 1
 
     def last(self, begun: array[float]) -> float:
-        """When the last of the requests that were begun then was answered; inf while one was not."""
+        """Return when the last request was answered; inf while one is outstanding. begun: when each was sent."""
         if not self.latency:
             return 0.0
         if not self.latency[-1] >= 0.0:  # most often it is the last: the others need not be looked at
@@ -68,7 +78,7 @@ class OutcomeBuffer(NamedTuple):
         return float((np.frombuffer(begun) + latency).max()) if (latency >= 0.0).all() else inf
 
     def arrays(self) -> OutcomeColumns:
-        """The same memory as arrays; nothing can be added from then on."""
+        """Return the same memory as arrays. Nothing can be added from then on."""
         return OutcomeColumns(
             np.frombuffer(self.allowed, np.bool_),
             np.frombuffer(self.failed, np.bool_),
@@ -79,5 +89,5 @@ class OutcomeBuffer(NamedTuple):
 
 
 def column(values: NDArray[np.float64]) -> array[float]:
-    """The same bytes, 8 for each number, of which Python reads one in a third of the time that numpy takes."""
+    """Return the same bytes, 8 for each number, in an array that Python reads in a third of the time that numpy takes."""
     return array("d", values.tobytes())

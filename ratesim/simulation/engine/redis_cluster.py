@@ -1,8 +1,8 @@
-"""A Redis cluster: many servers, each of which owns a range of slots, and a client that knows who owns what.
+"""A Redis cluster: servers that own a range of slots each, and a client that routes operations to their owners.
 
 A key's slot is CRC16 of its hash tag modulo 16384 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
-All that belongs to an identifier lies in one slot, so several limits of it are still decided atomically; what was to travel
-together is grouped by owner, and the groups travel side by side.
+All keys of an identifier lie in one slot, so several limits of it are still decided atomically. A batch is grouped by owner,
+and the groups travel side by side.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ SLOTS = 16384
 
 @lru_cache(maxsize=1 << 20)
 def shard_of(identifier: str, shards: int, prefix: str = "ratesim:") -> int:
-    """Which of `shards` primaries, from 0, owns an identifier under the key prefix of `RedisStorage`; ranges of slots are as
-    even as can be."""
+    """Return which of `shards` primaries, from 0, owns an identifier under the key prefix of `RedisStorage`.
+
+    Ranges of slots are as even as can be.
+    """
     slot: int = key_slot(f"{prefix}{{{identifier}}}".encode("utf-8", "surrogatepass"))
     return slot * shards // SLOTS
 
 
 class ShardedDriver:
-    """One node's ways to the primaries of a cluster."""
+    """One node's drivers to the primaries of a cluster."""
 
     def __init__(self, drivers: Sequence[Driver], runtime: Runtime, prefix: str = "ratesim:") -> None:
         self._drivers = drivers
@@ -39,7 +41,7 @@ class ShardedDriver:
         self._prefix = prefix
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
-        """The answers in order. Where one of several groups fails, its operations have the error for an answer."""
+        """Return the answers in order. Where one of several groups fails, its operations have the error for an answer."""
         shards = len(self._drivers)
         owners = [shard_of(subject(operation)[0], shards, self._prefix) for operation in batch]
         if len(set(owners)) == 1:
@@ -63,5 +65,6 @@ class ShardedDriver:
             return [error] * len(operations)
 
     async def close(self) -> None:
+        """Close all drivers."""
         for driver in self._drivers:
             await driver.close()

@@ -1,9 +1,9 @@
-"""`SimulatedStorage`: any backing behind a modelled network and queue.
+"""`SimulatedStorage`: any backend behind a modeled network and queue.
 
-It is a `SimulatedStorage` like RedisStorage, with a driver that travels: a hop out, a wait and service at the server's
-station, the backing's decision at the end of the service, a hop back. Coalescing, timeouts, retries and the breaker are
-the client's own code. Backings differ in where a decision runs and never in the decision: a MemoryStorage
-(`ModelBackend`), or a real driver over fakeredis or a live server (`fidelity.LoopBackend`).
+It is a `RemoteStorage`, as RedisStorage is, with a driver that travels: a hop out, a wait and service at the server's
+station, the backend's decision at the end of the service, a hop back. Coalescing, timeouts, retries and the breaker are the
+client's own code. Backends differ in where a decision runs and never in the decision: a MemoryStorage (`ModelBackend`), or a
+real driver over fakeredis or a live server (`backends.LoopBackend`).
 """
 
 from __future__ import annotations
@@ -38,63 +38,73 @@ _OPERATIONS: dict[type[Operation], str] = {Get: "get", Apply: "apply"}
 
 
 class ModelBackend:
-    """A MemoryStorage: the fast one."""
+    """Decides in a MemoryStorage."""
 
     def __init__(self, memory: MemoryStorage) -> None:
         self.memory = memory
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """Return the answers to a batch."""
         memory = self.memory
         if len(batch) == 1:  # most are
-            return [_CARRY_OUT[batch[0].__class__](memory, batch[0])]
-        return [_CARRY_OUT[operation.__class__](memory, operation) for operation in batch]
+            return [_EXECUTE[batch[0].__class__](memory, batch[0])]
+        return [_EXECUTE[operation.__class__](memory, operation) for operation in batch]
 
 
-def _acquire(memory: MemoryStorage, asked: Acquire) -> object:
-    limits = asked.limits
+def _acquire(memory: MemoryStorage, operation: Acquire) -> object:
+    limits = operation.limits
     limit = limits[0] if len(limits) == 1 else limits
-    decide = memory.acquire_nowait if asked.consume else memory.peek_nowait
-    return decide(asked.identifier, limit, asked.cost, asked.now)
+    decide = memory.acquire_nowait if operation.consume else memory.peek_nowait
+    return decide(operation.identifier, limit, operation.cost, operation.now)
 
 
-def _get(memory: MemoryStorage, asked: Get) -> object:
-    entry = memory.live_entry(asked.identifier, asked.name, asked.now)
+def _get(memory: MemoryStorage, operation: Get) -> object:
+    entry = memory.live_entry(operation.identifier, operation.name, operation.now)
     return None if entry is None else entry.export()
 
 
-def _put(memory: MemoryStorage, asked: Put) -> None:
-    memory.set_state_nowait(asked.identifier, asked.state, asked.now + asked.ttl, asked.name)
+def _put(memory: MemoryStorage, operation: Put) -> None:
+    memory.set_state_nowait(operation.identifier, operation.state, operation.now + operation.ttl, operation.name)
 
 
 def execute_operation(memory: MemoryStorage, operation: Operation) -> object:
-    """What a server does when it is asked for an operation."""
-    return _CARRY_OUT[operation.__class__](memory, operation)
+    """Execute an operation as a server does."""
+    return _EXECUTE[operation.__class__](memory, operation)
 
 
-_CARRY_OUT: dict[type[Operation], Callable[[MemoryStorage, Any], object]] = {
+_EXECUTE: dict[type[Operation], Callable[[MemoryStorage, Any], object]] = {
     Acquire: _acquire,
-    Apply: lambda memory, asked: memory.charge_nowait(asked.charge).export(),
+    Apply: lambda memory, operation: memory.charge_nowait(operation.charge).export(),
     Get: _get,
     Put: _put,
-    Observe: lambda memory, asked: memory.observe_nowait(asked.identifier, asked.limits, asked.score, asked.now),
-    Increment: lambda memory, asked: memory.increment_nowait(asked.identifier, asked.amount, asked.window),
-    Reset: lambda memory, asked: memory.reset_nowait(asked.identifier),
+    Observe: lambda memory, operation: memory.observe_nowait(
+        operation.identifier, operation.limits, operation.score, operation.now
+    ),
+    Increment: lambda memory, operation: memory.increment_nowait(operation.identifier, operation.amount, operation.window),
+    Reset: lambda memory, operation: memory.reset_nowait(operation.identifier),
 }
 
 
 class TracedAcquire(Acquire, frozen=True, gc=False):
-    """An acquire that knows which request of the trace it is for."""
+    """An acquire that carries the row of its request in the trace."""
 
     request: int
 
 
-_CARRY_OUT[TracedAcquire] = _acquire
+_EXECUTE[TracedAcquire] = _acquire
 
 
 class RandomPlan:
-    """What chance has in store for every request of a trace, on one way to one kind of server; drawn all at once.
+    """The random draws of every request of a trace, on one link to one kind of server, drawn all at once.
 
-    request: the row of the trace whose turn it is; who sends a request says so.
+    Attributes
+    ----------
+    request
+        The row of the request that is sent next; the dispatcher sets it.
+    out, back
+        Seconds on the way to the server and back, by row.
+    service
+        Factors of the service time, by row.
     """
 
     def __init__(self, seed: int, trace: Trace, link: Link, costs: BackendCosts) -> None:
@@ -105,10 +115,10 @@ class RandomPlan:
 
 
 class SimDriver:
-    """One node's way to a server. Nodes share the server and the plan; `processor` is the node's own.
+    """One node's way to a server. Nodes share the server and the plan; the processor is the node's own.
 
-    A batch meets, in this order: the client's processor, the way out, the server (locks, processor, disk), the way back.
-    What the client spends on the answer is spent before the question: whoever comes then waits as long.
+    A batch passes, in this order: the client's processor, the link out, the server (locks, processor, disk), the link back.
+    What the client spends on the answer is spent before the question: requests behind it wait as long either way.
     """
 
     def __init__(
@@ -129,10 +139,11 @@ class SimDriver:
 
     @property
     def parts(self) -> tuple[StoreServer, Link, EventLoopCPU, SimRuntime, int, RandomPlan | None]:
-        """What it was made of."""
+        """The arguments that it was made of."""
         return self._server, self._link, self._processor, self._runtime, self._seed, self._plan
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """Travel to the server, execute a batch, and travel back."""
         server, runtime = self._server, self._runtime
         out, service, back = self._drawn(batch)
         await self._processor.spend(server.costs.cpu(len(batch)), out)
@@ -175,7 +186,7 @@ class SimDriver:
         return commit.take(now, costs.of(1, draw(self._seed, subject(batch[0])[0], self._runtime.time(), _FLUSH)))
 
     def _drawn(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
-        """The way out, the service and the way back, in seconds."""
+        """Draw the way out, the service and the way back, in seconds."""
         first, plan, costs = batch[0], self._plan, self._server.costs
         if plan is not None and isinstance(first, TracedAcquire):
             row = first.request
@@ -189,11 +200,11 @@ class SimDriver:
         return way(seed, identifier, now, OUT), service, way(seed, identifier, now, BACK)
 
     async def close(self) -> None:
-        """The network and the server belong to the deployment."""
+        """Do nothing: the network and the server belong to the cluster."""
 
 
 class SimulatedStorage(RemoteStorage):
-    """A backing behind a link and a station, as one node sees it."""
+    """A backend behind a link and a queue, as one node sees it."""
 
     def __init__(
         self,
@@ -206,21 +217,22 @@ class SimulatedStorage(RemoteStorage):
         super().__init__(Client(driver, runtime, config, rng), runtime)
         if plan is not None:
 
-            def asked(identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Acquire:
+            def traced(identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Acquire:
                 return TracedAcquire(identifier, limits, cost, now, consume, plan.request)
 
-            self._make_acquire = asked
+            self._make_acquire = traced
 
     async def cleanup_expired(self) -> int:
-        """Expiry belongs to the backing, which drops nothing a decision could need."""
+        """Return 0: expiry belongs to the backend, which drops nothing that a decision could need."""
         return 0
 
     async def get_stats(self) -> StorageStats:
+        """Return the counters of this node's client."""
         return StorageStats(0, 0, operations=self.client.operations, errors=dict(self.client.errors))
 
 
 def subject(operation: Operation) -> tuple[str, float]:
-    """Whose operation it is and when: what its random draws belong to."""
+    """Return the identifier and the time of an operation, to which its random draws belong."""
     if isinstance(operation, Apply):
         return operation.charge.identifier, operation.charge.entries[0][0]
     if isinstance(operation, Acquire | Observe | Get | Put | Increment):

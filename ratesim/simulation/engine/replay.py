@@ -114,7 +114,7 @@ async def _end_warmup(context: RunContext, cluster: Cluster) -> None:
 
 
 def _answered_part(result: ReplayResult, context: RunContext) -> ReplayResult:
-    """The rows that were answered before the interruption. Raises KeyboardInterrupt where there is none."""
+    """Keep the rows that were answered before the interruption. Raises KeyboardInterrupt where there is none."""
     trace, outcome = result.trace, result.outcome
     answered = outcome.latency >= 0.0
     if not answered.any():

@@ -102,7 +102,7 @@ def run(
 
 
 def _after_warmup(context: RunContext, replayed: ReplayResult) -> ReplayResult:
-    """The requests after the warm-up. Raises ScenarioError where there is none."""
+    """Keep the requests after the warm-up. Raises ScenarioError where there is none."""
     rows = replayed.trace.time >= context.warmup_end
     if not rows.any():
         if replayed.partial:

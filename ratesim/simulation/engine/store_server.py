@@ -1,4 +1,4 @@
-"""A server as all nodes see it: who decides, and what keeps a batch waiting: locks, then the processor, then the disk."""
+"""A server as all nodes see it: the backend that decides, behind locks, a processor and a disk."""
 
 from __future__ import annotations
 
@@ -20,11 +20,24 @@ ASLEEP = 0.004  # seconds without work after which a server costs all of its pro
 
 
 class StoreServer:
-    """meter: who decides, and the bytes of it on the wire. station: its processor, first come, first served; or cores:
-    those that its processes share, and None without such.
+    """A server and its queues.
 
-    commit, locks: None where it answers without waiting for a disk, and where it has no rows to lock. timeline: what befalls
-    it.
+    Attributes
+    ----------
+    meter
+        The backend that decides, and its bytes on the wire.
+    costs
+        Measured costs.
+    station
+        The processor, first come, first served.
+    cores
+        Cores that the server's processes share, in the place of the station; None without such.
+    commit, locks
+        The flush of the log and the row locks; None where the server answers without a disk, or has no rows to lock.
+    timeline
+        The faults of this server.
+    straight
+        Whether batches are decided and answered in the order in which they come.
     """
 
     def __init__(
@@ -48,14 +61,14 @@ class StoreServer:
         return self.station.busy if self.cores is None else self.cores.busy
 
     def woken(self, arrival: float, service: float) -> float:
-        """What a batch that comes to the processor at `arrival` and needs `service` seconds there needs if that slept."""
+        """Return the service time, in seconds, of a batch that may find the processor asleep."""
         idle = arrival - self._awake_until
         if idle > 0.0 and self.costs.wake > 0.0:
             service += self.costs.wake * min(idle / ASLEEP, 1.0)
         return service
 
     def take(self, arrival: float, service: float) -> float:
-        """When a batch that comes to the station at `arrival` leaves it."""
+        """Return when a batch that comes to the station at `arrival` leaves it."""
         if arrival > self._awake_until:
             service = self.woken(arrival, service)
         end = self.station.serve(arrival, service)
@@ -64,7 +77,7 @@ class StoreServer:
         return end
 
     async def spend(self, service: float, outage: float = inf) -> bool:
-        """Wait for the processor, and for the service; False when it goes down at `outage`, before it is done."""
+        """Wait for the processor and the service; return False if the server goes down at `outage` before."""
         now = self._runtime.env.now
         if self.cores is None:
             end = self.take(now, service)
@@ -76,18 +89,18 @@ class StoreServer:
 
     @property
     def processor(self) -> FifoStation | MultiCoreCPU:
-        """Where batches are served."""
+        """The queue in which batches are served."""
         return self.station if self.cores is None else self.cores
 
     def begin_anew(self, at: float, down: float) -> None:
-        """It went down at `down`, and is there again at `at`."""
+        """Restart after an outage. down, at: when the server went down and when it is up again."""
         self.station.restart(at, down)
         if self.commit is not None:
             self.commit = GroupCommit()
 
 
 class GroupCommit:
-    """The flush of a write-ahead log: one at a time, and who comes during a flush shares the next one.
+    """The flush of a write-ahead log: one at a time; batches that come during a flush share the next one.
 
     Calls come in order of time.
     """
@@ -99,7 +112,7 @@ class GroupCommit:
         self._next: float | None = None  # end of the flush for which somebody waits
 
     def take(self, arrival: float, seconds: float) -> float:
-        """When what is there at `arrival` is on the disk. `seconds`: what a flush takes, should one begin for it."""
+        """Return when changes that come at `arrival` are on the disk. seconds: of a flush, should one begin."""
         if self._next is not None and arrival >= self._ends:
             self._ends, self._next = self._next, None
         if arrival >= self._ends:
@@ -111,14 +124,20 @@ class GroupCommit:
 
 
 class RowLocks:
-    """Rows that somebody holds until a commit: who wants one waits for its turn, in the order in which they came."""
+    """Row locks that are held until a commit, granted in the order of the requests."""
 
     def __init__(self, runtime: SimRuntime) -> None:
         self._runtime = runtime
         self._last: dict[str, Future[None]] = {}  # of each row, the last that wants it or holds it
 
     def queue(self, names: Sequence[str]) -> tuple[Future[None], list[Future[None]]]:
-        """(what tells the next that these rows are free again, what to wait for)."""
+        """Queue for these rows.
+
+        Returns
+        -------
+        tuple
+            The future that frees the rows for the next in line, and the futures to wait for first.
+        """
         last = self._last
         earlier = [last[name] for name in names if name in last]
         mine: Future[None] = self._runtime.future()
@@ -127,7 +146,7 @@ class RowLocks:
         return mine, earlier
 
     def release(self, names: Sequence[str], mine: Future[None]) -> None:
-        """These rows are free."""
+        """Free these rows."""
         last = self._last
         for name in names:
             if last.get(name) is mine:
@@ -136,10 +155,10 @@ class RowLocks:
 
 
 def changes(operation: Operation) -> bool:
-    """Whether it may write; a peek and a read do not."""
+    """Return whether an operation may write; a peek and a read do not."""
     return not isinstance(operation, Get) and not (isinstance(operation, Acquire) and not operation.consume)
 
 
 def wrote(operation: Operation, answer: object) -> bool:
-    """Whether it did: a request that was denied changes nothing."""
+    """Return whether an operation wrote: a denied request changes nothing."""
     return changes(operation) and not (isinstance(answer, Decision) and not answer.allowed)

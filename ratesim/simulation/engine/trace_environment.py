@@ -12,10 +12,10 @@ __all__ = ["TraceEnvironment"]
 
 
 class TraceEnvironment(simpy.Environment):
-    """A SimPy environment in which something is also to be done at times that are known beforehand.
+    """A SimPy environment with a callback at times that are known beforehand.
 
-    An event costs its making, its place in a heap and its callbacks; the next of some times in order costs a comparison. Of
-    an event and a time that are due at the same moment, the time comes first.
+    An event costs its creation, its place in a heap and its callbacks; the next of some times in order costs a comparison.
+    An arrival time that is due together with an event comes first.
     """
 
     def __init__(self) -> None:
@@ -25,24 +25,24 @@ class TraceEnvironment(simpy.Environment):
         self._due = inf
 
     def scheduled(self) -> int:
-        """How many events there were up to now; times are none. To be asked once, at the end: asking takes a number."""
+        """Return how many events there were, without arrivals. Call it once, at the end: each call takes a number."""
         return next(self._eid)
 
     def schedule_arrivals(self, times: Iterable[float], do: Callable[[], None]) -> None:
-        """Do this at each of these times: seconds, in order, none before now. They take the place of earlier ones."""
+        """Call `do` at each of these times, in place of earlier ones. times: seconds, in order, none before now."""
         self._times, self._do = iter(times), do
         self._due = next(self._times, inf)
 
     def clear_arrivals(self) -> None:
-        """Expect nothing any more."""
+        """Remove all arrival times."""
         self.schedule_arrivals((), _nothing)
 
     def peek(self) -> float:
-        """When something happens next; inf if nothing does."""
+        """Return when something happens next; inf if nothing does."""
         return min(self._due, super().peek())
 
     def step(self) -> None:
-        """The next of the times, or the next event."""
+        """Process the next arrival time or the next event."""
         queue = self._queue
         if self._due < inf and not (queue and queue[0][0] < self._due):
             self._now = self._due
@@ -52,7 +52,7 @@ class TraceEnvironment(simpy.Environment):
             super().step()
 
     def run(self, until: float | simpy.Event | None = None) -> Any:
-        """As `simpy.Environment.run`, and no event is needed to stop at a number of seconds."""
+        """Run as `simpy.Environment.run` does; stopping at a number of seconds needs no event."""
         if isinstance(until, simpy.Event):
             return super().run(until)
         end = inf if until is None else until
