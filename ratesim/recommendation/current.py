@@ -1,4 +1,4 @@
-"""The configuration that is in force today, as one of the candidates."""
+"""The configuration in force, as one of the candidates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ CURRENT = "in force"  # the name under which it competes
 
 
 def with_current(current: Candidate, others: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """The configuration in force, then the others, without one that is the same or was in force at an earlier check."""
+    """Put the configuration in force before the other candidates.
+
+    A candidate that is the same, or that was in force at an earlier check, is left out.
+    """
 
     def same(each: Candidate) -> bool:
         if each.name == current.name:

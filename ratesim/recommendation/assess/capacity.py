@@ -1,10 +1,10 @@
 """What a candidate needs at the scenario's peak, and what that costs in a month. Pure arithmetic on the rows of its runs.
 
-A run tells what one request takes in the mean: operations and seconds of the store, seconds of its node, bytes. Times
-requests per second that gives what is busy and what travels (the utilization law, U = X S: P. J. Denning and J. P. Buzen,
-The operational analysis of queueing network models, ACM Computing Surveys 10, 1978).
+A run measures what one request takes in the mean: operations and seconds of the store, seconds of its node, bytes. Times
+requests per second that gives utilization and traffic (the utilization law, U = X S: P. J. Denning and J. P. Buzen, The
+operational analysis of queueing network models, ACM Computing Surveys 10, 1978).
 
-Machines are sized for the busiest second, and paid for all month; what is paid by use (network, wrong decisions) goes with
+Machines are sized for the busiest second and paid for all month; what is paid by use (network, wrong decisions) goes with
 the mean rate. That a request takes as much in the busiest second as in the mean is an upper bound: batches are fuller then,
 and more of what a hybrid syncs falls into one interval. More clients of the same kind, though, bring views and deltas of
 their own.
@@ -41,10 +41,22 @@ ROUNDING = 1e-9  # servers; a sum of floats that is this little above a whole nu
 
 @dataclass(frozen=True)
 class Price:
-    """What a candidate costs in a month, in `currency`, and the parts of it.
+    """The cost of a candidate in a month, in `currency`, and its parts.
 
-    node_processor, node_memory: what the limiter takes of the API nodes. store: servers with their replicas. network:
-    between the nodes and the store. wrong_decisions: requests that should have been denied.
+    Attributes
+    ----------
+    currency
+        Of all figures.
+    node_processor, node_memory
+        What the limiter takes of the API nodes.
+    store
+        Servers with their replicas.
+    network
+        Between the nodes and the store.
+    wrong_decisions
+        Requests that should have been denied.
+    per_month
+        The sum.
     """
 
     currency: str
@@ -66,24 +78,45 @@ class Load:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a candidate needs, at `load`, with `keys` keys.
+    """The needs of a candidate, at `load`, with `keys` keys. Rates are of the busiest second unless said otherwise.
 
-    store: redis, postgres, or none. operations: that the store is asked for, per second. connections: that the nodes may
-    hold to each server, nodes x pool_size. bytes_to_store, bytes_from_store: per second, the payload of TCP.
-
-    store_processors: seconds per second for which the store's processors are busy. store_utilization: as a share of those
-    that the simulated store has. node_processors: the same seconds of all nodes together.
-
-    store_bytes, node_bytes: memory of all keys in the store, and in each node at most; None where it was not measured what a
-    key takes under this algorithm: then it is in no price.
-
-    servers: that it takes (of PostgreSQL, which is not cut by keys here, one that is so many times as large), and by which
-    of processor and memory; replicas: of each. server_rate: requests per second that one of them carries; None without a
-    store.
-
-    over_admitted: requests per second, in the mean, that an exact limiter would have denied.
-
-    All rates are of the busiest second unless said otherwise.
+    Attributes
+    ----------
+    candidate
+        Its name.
+    store
+        redis, postgres, or none.
+    load
+        Requests per second.
+    keys, nodes
+        How many there are.
+    operations
+        Operations of the store per second.
+    connections
+        To each server at most: nodes x pool_size.
+    bytes_to_store, bytes_from_store
+        Payload of TCP per second.
+    store_processors
+        Seconds per second for which the store's processors are busy.
+    store_utilization
+        The same as a share of the processors that the simulated store has.
+    node_processors
+        Seconds per second for which the processors of all nodes together are busy.
+    store_bytes, node_bytes
+        Memory of all keys in the store, and in each node at most. None where the memory of a key was not measured under this
+        algorithm; then it is in no price.
+    servers
+        Servers that it takes. PostgreSQL is not cut by keys here: so many stand for one that is so many times as large.
+    servers_by_processor, servers_by_memory
+        How many it takes by each of the two.
+    replicas
+        Of each server.
+    server_rate
+        Requests per second that one server carries; None without a store.
+    over_admitted
+        Requests per second, in the mean, that an exact limiter would have denied.
+    price
+        Of a month.
     """
 
     candidate: str
@@ -111,9 +144,9 @@ class Capacity:
     @property
     def sentences(self) -> tuple[str, ...]:
         """The same in plain words."""
-        return (*self._asked(), *self._kept(), self._paid())
+        return (*self._load_sentences(), *self._memory_sentences(), self._price_sentence())
 
-    def _asked(self) -> tuple[str, ...]:
+    def _load_sentences(self) -> tuple[str, ...]:
         load = f"In the busiest second, with {format_amount(self.load.peak)} requests,"
         if self.store == "none":
             return (f"{load} no server is asked.",)
@@ -140,7 +173,7 @@ class Capacity:
             busy += f"; with {self.replicas} replica{'s' * (self.replicas > 1)} each"
         return asked, f"{busy}."
 
-    def _kept(self) -> tuple[str, ...]:
+    def _memory_sentences(self) -> tuple[str, ...]:
         places = []
         if self.store_bytes is None or self.node_bytes is None:
             return ("What a key takes under this algorithm was not measured, so no memory is in the price.",)
@@ -151,7 +184,7 @@ class Capacity:
             places.append(f"up to {format_bytes(self.node_bytes)} in {each}")
         return (f"{self.keys:,} keys take {' and '.join(places)}.",)
 
-    def _paid(self) -> str:
+    def _price_sentence(self) -> str:
         price = self.price
         parts = {
             "servers": price.store,
@@ -160,20 +193,22 @@ class Capacity:
             "network": price.network,
             "wrong decisions": price.wrong_decisions,
         }
-        told = [f"{name} {format_money(part, price.currency)}" for name, part in parts.items() if part > 0]
-        return f"In a month: {format_money(price.per_month, price.currency)}" + (f" ({', '.join(told)})." if told else ".")
+        shown = [f"{name} {format_money(part, price.currency)}" for name, part in parts.items() if part > 0]
+        return f"In a month: {format_money(price.per_month, price.currency)}" + (f" ({', '.join(shown)})." if shown else ".")
 
 
 def scaled(summary: Mapping[str, float], times: float) -> dict[str, float]:
-    """The summary of a trace with so many times its clients, each as before: its rates, which are all that a capacity is
-    made of; see `Trace.scale`."""
+    """Return the summary of a trace with so many times its clients, each as before; see `Trace.scale`.
+
+    Only its rates change, which are all that a capacity depends on.
+    """
     return {**summary, "mean_rate": summary["mean_rate"] * times, "peak_rate": summary["peak_rate"] * times}
 
 
 def capacities(
     results: pd.DataFrame, scenario: Scenario, summary: Mapping[str, float], prices: Prices, profile: Profile
 ) -> dict[str, Capacity]:
-    """The capacity of each candidate of a table of runs, by its name, in their order; see `capacity`."""
+    """Return the capacity of each candidate of a table of runs, by its name, in their order; see `capacity`."""
     found = {}
     for name, rows in results.groupby("candidate", sort=False):
         found[str(name)] = capacity(rows.to_dict("records"), scenario, summary, prices, profile)
@@ -183,52 +218,64 @@ def capacities(
 def capacity(
     rows: Sequence[Mapping[Any, Any]], scenario: Scenario, summary: Mapping[str, float], prices: Prices, profile: Profile
 ) -> Capacity:
-    """What one candidate needs and costs. rows: of `RunResult.row`, one for each seed, of which the means count. summary: of
-    `Trace.summary`, or `scaled`. profile: what a key takes, and a decision in a node's memory.
+    """Work out what one candidate needs and costs.
+
+    Parameters
+    ----------
+    rows
+        Of `RunResult.row`, one for each seed; their means count.
+    scenario
+        The deployment and the requirements.
+    summary
+        Of `Trace.summary`, or `scaled`.
+    prices
+        Unit prices.
+    profile
+        The memory of a key, and the cost of a decision in a node's memory.
     """
     first, deployment = rows[0], scenario.deployment
     scenario = scenario.with_algorithm(first.get("algorithm"))
-    wanted = resource_needs(str(first["storage"]), str(first["routing"]), scenario, profile)
+    needs = resource_needs(str(first["storage"]), str(first["routing"]), scenario, profile)
     load = _load(rows, scenario, summary)
     operations = _mean(rows, "l2_operations_per_request") * load.peak
     busy = _mean(rows, "l2_busy_per_request")
     sent, answered = _mean(rows, "bytes_to_store_per_request"), _mean(rows, "bytes_from_store_per_request")
-    node = fmean(_node_seconds(row, deployment.nodes) for row in rows) + wanted.node_seconds
+    node = fmean(_node_seconds(row, deployment.nodes) for row in rows) + needs.node_seconds
     wrong = fmean(map(_over_admitted, rows)) * load.mean
-    server = None if wanted.store == "none" else prices.server(wanted.store)
-    by_processor, by_memory = _servers(server, busy * load.peak, wanted.store_bytes)
-    servers = 0 if server is None else max(by_processor, by_memory, wanted.primaries)
+    server = None if needs.store == "none" else prices.server(needs.store)
+    by_processor, by_memory = _servers(server, busy * load.peak, needs.store_bytes)
+    servers = 0 if server is None else max(by_processor, by_memory, needs.primaries)
     replicas = 0 if server is None else int(getattr(prices.replicas, deployment.type))
     traffic = (sent + answered) * load.mean
     return Capacity(
         candidate=str(first["candidate"]),
-        store=wanted.store,
+        store=needs.store,
         load=load,
         keys=scenario.requirements.key_count,
         nodes=deployment.nodes,
         operations=operations,
-        connections=wanted.connections,
+        connections=needs.connections,
         bytes_to_store=sent * load.peak,
         bytes_from_store=answered * load.peak,
         store_processors=busy * load.peak,
-        store_utilization=busy * load.peak / wanted.concurrency if server else 0.0,
+        store_utilization=busy * load.peak / needs.concurrency if server else 0.0,
         node_processors=node * load.peak,
-        store_bytes=wanted.store_bytes,
-        node_bytes=wanted.node_bytes,
+        store_bytes=needs.store_bytes,
+        node_bytes=needs.node_bytes,
         servers=servers,
         servers_by_processor=by_processor,
         servers_by_memory=by_memory,
         replicas=replicas,
         server_rate=server.deciding * server.most_processor / busy if server and busy > 0 else None,
         over_admitted=wrong,
-        price=_price(prices, scenario, wanted, server, servers * (1 + replicas), node * load.peak, traffic, wrong),
+        price=_price(prices, scenario, needs, server, servers * (1 + replicas), node * load.peak, traffic, wrong),
     )
 
 
 def _price(
     prices: Prices,
     scenario: Scenario,
-    wanted: ResourceNeeds,
+    needs: ResourceNeeds,
     server: Server | None,
     servers: int,
     node_processors: float,
@@ -240,7 +287,7 @@ def _price(
     node, hours = prices.api_node, prices.hours_per_month
     parts = {
         "node_processor": node_processors * node.processor_hour * hours,
-        "node_memory": scenario.deployment.nodes * (wanted.node_bytes or 0.0) / GB * node.memory_gb_hour * hours,
+        "node_memory": scenario.deployment.nodes * (needs.node_bytes or 0.0) / GB * node.memory_gb_hour * hours,
         "store": 0.0 if server is None else servers * server.month(hours),
         "network": 0.0 if server is None else traffic * prices.month / GB * prices.network[scenario.deployment.network],
         "wrong_decisions": wrong * prices.month * prices.over_admitted_request,
@@ -270,8 +317,8 @@ def _load(rows: Sequence[Mapping[Any, Any]], scenario: Scenario, summary: Mappin
         mean = peak
     peak = max(peak, mean)
     if scenario.workload.clients is not None and summary["duration"] > 0:
-        asked = fmean(float(row["requests"]) / max(float(row["simulated_seconds"]), 1e-9) for row in rows)
-        more = asked * summary["duration"] / summary["requests"]
+        rate = fmean(float(row["requests"]) / max(float(row["simulated_seconds"]), 1e-9) for row in rows)
+        more = rate * summary["duration"] / summary["requests"]
         return Load(peak * more, mean * more)
     return Load(peak, mean)
 

@@ -1,12 +1,12 @@
-"""The order of those that pass: on the Pareto front by what they cost, and of equal cost the simpler first.
+"""The order of the candidates that pass: on the Pareto front by cost, and at equal cost the simpler first.
 
-1. The front: no other that passes is at least as good in p99, over-admission, cost, blast radius and moving parts, and
-   better in one of them. Moving parts belong to it: else a simple candidate would lose to an intricate one of the same
-   price, for a latency that nobody asked for.
-2. Cost of a month, to two significant digits: what is closer than that is noise.
+1. The front: no other candidate that passes is at least as good in p99, over-admission, cost, blast radius and moving parts,
+   and better in one of them. Without moving parts among them, a simple candidate would lose to an intricate one of the same
+   price, for a latency that is not required.
+2. Cost of a month, to two significant digits: a smaller difference is noise.
 3. Moving parts: memory (nothing to run), redis (one server), postgres (one server with tables to create, vacuum and keep in
    size), hybrid (a server, and a cache with a flush loop in every node). Sticky routing is one part more, and so are tokens
-   that sessions return, and what a hybrid does in the background beyond its flush loop.
+   that sessions return, and background work of a hybrid beyond its flush loop.
 4. The 99th percentile of the latency.
 """
 
@@ -25,17 +25,17 @@ _HYBRID = 4
 
 
 def rank(each: Assessment) -> tuple[float, int, float, str]:
-    """What is least comes first."""
+    """Return the sort key of an assessment; the least comes first."""
     return cost_of(each), parts(each), each.p99.mean, each.candidate
 
 
 def cost_of(each: Assessment) -> float:
-    """To two significant digits; where no price was worked out, the shared store's seconds for one request."""
+    """Return the cost to two significant digits; without a price, the shared store's seconds for one request."""
     return float(f"{each.l2_busy_per_request if math.isnan(each.cost) else each.cost:.2g}")
 
 
 def parts(each: Assessment) -> int:
-    """Moving parts: what can break, and has to be understood at night."""
+    """Return the number of moving parts: what can break, and has to be understood at night."""
     url = StorageURL.parse(each.storage)
     found = _STORE[url.backend] + (each.routing in ("sticky", "key_hash"))
     if url.hybrid is not None:
@@ -45,13 +45,13 @@ def parts(each: Assessment) -> int:
 
 
 def front(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:
-    """Those that no other one dominates, in their order."""
+    """Return the assessments that no other one dominates, in their order."""
     all_of_them = tuple(assessments)
     return tuple(each for each in all_of_them if not any(_dominates(other, each) for other in all_of_them))
 
 
 def best(assessments: Sequence[Assessment]) -> Assessment | None:
-    """The one to choose, None where none passes."""
+    """Return the assessment to choose; None where none passes."""
     return min(front(each for each in assessments if each.passes), key=rank, default=None)
 
 

@@ -33,17 +33,25 @@ class PriceError(RatesimError, ValueError):
 
 
 class ApiNode(StrictModel):
-    """What a processor, and a GB of memory, of an API node cost in an hour."""
+    """The price of a processor, and of a GB of memory, of an API node in an hour."""
 
     processor_hour: Money
     memory_gb_hour: Money
 
 
 class Server(StrictModel):
-    """One server of a store: its size, what it costs in an hour, and how far it may be filled.
+    """One server of a store: its size, its price, and how far it may be filled.
 
-    processors: that are paid for. most_processor: the share of the processors that decide which may be busy. most_memory:
-    the share of the memory that keys may take.
+    Attributes
+    ----------
+    processors, memory_gb
+        That are paid for.
+    processor_hour, memory_gb_hour
+        Price of an hour of one.
+    most_processor
+        The share of the deciding processors that may be busy.
+    most_memory
+        The share of the memory that keys may take.
     """
 
     processors: Size
@@ -64,32 +72,38 @@ class Server(StrictModel):
         return self.memory_gb * GB * self.most_memory
 
     def month(self, hours: float) -> float:
-        """What it costs in so many hours."""
+        """Return the price of so many hours."""
         return hours * (self.processors * self.processor_hour + self.memory_gb * self.memory_gb_hour)
 
 
 class RedisServer(Server):
-    """Redis runs commands one after the other, on one thread, whatever else its machine has
-    (https://redis.io/docs/latest/operate/oss_and_stack/management/optimization/latency/, "Single threaded nature of Redis").
+    """A Redis server. It runs commands one after the other on one thread, whatever else its machine has.
+
+    https://redis.io/docs/latest/operate/oss_and_stack/management/optimization/latency/, "Single threaded nature of Redis".
     """
 
     @property
     def deciding(self) -> float:
+        """Processors that decisions can use: one at most."""
         return min(self.processors, 1.0)
 
 
 class PostgresServer(Server):
-    """A server with a process for each connection. Its tables must fit into memory, as they did when it was measured, and
-    onto its disk."""
+    """A server with a process for each connection.
+
+    Its tables must fit into memory, as they did when it was measured, and onto its disk.
+    """
 
     disk_gb: Size
     disk_gb_month: Money
 
     @property
     def room(self) -> float:
+        """Bytes that keys may take, in memory and on the disk."""
         return min(super().room, self.disk_gb * GB)
 
     def month(self, hours: float) -> float:
+        """Return the price of so many hours, with the disk."""
         return super().month(hours) + self.disk_gb * self.disk_gb_month
 
 
@@ -102,9 +116,23 @@ class Replicas(StrictModel):
 
 
 class Prices(StrictModel):
-    """All that a price is made of, in `currency`. date: of which day they are. network: what a GB costs between a node and
-    the store, either way, by the presets of `ratesim.simulation.network.links`. over_admitted_request: what one request
-    costs that should have been denied."""
+    """All unit prices, in `currency`.
+
+    Attributes
+    ----------
+    currency
+        Such as USD.
+    date
+        The day of which the prices are.
+    hours_per_month
+        By which hourly prices are multiplied.
+    over_admitted_request
+        What one request costs that should have been denied.
+    api_node, redis, postgres, replicas
+        The machines.
+    network
+        Price of a GB between a node and the store, either way, by the presets of `ratesim.simulation.network.links`.
+    """
 
     currency: str = Field(min_length=1, max_length=40)
     date: datetime.date
@@ -135,7 +163,7 @@ class Prices(StrictModel):
         return network
 
     def server(self, backend: Literal["redis", "postgres"]) -> Server:
-        """One server of this kind."""
+        """Return the server of this kind."""
         return self.redis if backend == "redis" else self.postgres
 
     def to_toml(self) -> str:
@@ -144,12 +172,12 @@ class Prices(StrictModel):
 
     @property
     def month(self) -> float:
-        """Seconds."""
+        """Seconds in a month."""
         return self.hours_per_month * 3600.0
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> Self:
-        """The prices in a TOML file; without one the example that ships with ratesim. Raises PriceError."""
+        """Read the prices in a TOML file; without one the example that ships with ratesim. Raises PriceError."""
         if path is None:
             shipped = resources.files("ratesim.recommendation.assess") / "example_prices.toml"
             return cls.parse(shipped.read_text("utf-8"), "the example")

@@ -1,4 +1,4 @@
-"""Reasons: why a candidate was not chosen, which come nearest where none passes, and what would let one pass."""
+"""Why a candidate was rejected, which come nearest where none passes, and what would let one pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,19 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """One requirement that, alone, would let a candidate pass, and to what it must be relaxed for that."""
+    """One requirement that, alone, would let a candidate pass.
+
+    Attributes
+    ----------
+    requirement
+        A field of `Requirements`.
+    candidate
+        The candidate that would pass.
+    to
+        The value to which the requirement must be relaxed.
+    sentence
+        The same in words.
+    """
 
     requirement: str
     candidate: str
@@ -34,7 +46,7 @@ class Relaxation:
 
 
 def rejection_reason(each: Assessment, best: Assessment | None, currency: str) -> str:
-    """Why `each` is not `best`: the first of what it misses, what dominates it, cost, moving parts, latency."""
+    """Explain why `each` is not `best`: the first of a missed requirement, dominance, cost, moving parts, latency."""
     if each.missed or best is None:
         worst = max(each.missed, key=lambda check: check.violation)
         others = [check.label for check in each.missed if check is not worst]
@@ -55,7 +67,7 @@ def rejection_reason(each: Assessment, best: Assessment | None, currency: str) -
 
 
 def per_month(each: Assessment, currency: str) -> str:
-    """What it costs, as it is ranked by: to two significant digits."""
+    """Return the cost as candidates are ranked by it: to two significant digits."""
     cost = cost_of(each)
     if math.isnan(each.cost):
         return f"{format_seconds(cost)} of the shared store per request" if cost else "no shared store"
@@ -63,13 +75,13 @@ def per_month(each: Assessment, currency: str) -> str:
 
 
 def violations_text(each: Assessment) -> str:
-    """All that it misses."""
+    """Return all requirements that a candidate misses, in words."""
     only = "misses only" if len(each.missed) == 1 else "misses"
     return f"{only} " + " and ".join(f"{check.label}: {_against(check)}" for check in each.missed)
 
 
 def closest_misses(assessments: Sequence[Assessment]) -> list[Assessment]:
-    """Those with the smallest violation, and for each requirement the best of those that miss nothing else."""
+    """Return the candidates with the smallest violation, and for each requirement the best that misses nothing else."""
     by_violation = sorted(assessments, key=lambda each: (each.violation, rank(each)))
     chosen = by_violation[:NEAREST]
     alone: set[str] = set()
@@ -82,7 +94,7 @@ def closest_misses(assessments: Sequence[Assessment]) -> list[Assessment]:
 
 
 def relaxations(assessments: Sequence[Assessment]) -> tuple[Relaxation, ...]:
-    """For each requirement that is the only one some candidate misses: the least to which it must be relaxed, and for whom.
+    """Find, for each requirement that is the only one some candidate misses, the least relaxation and its candidate.
 
     A latency or a share must be as high as the end of the candidate's interval, to two significant digits, rounded up.
     """

@@ -1,4 +1,4 @@
-"""What a storage needs whatever the load: memory for the keys that must fit, connections, a decision in a node's memory."""
+"""What a storage needs whatever the load: memory for the keys, connections, and a decision in a node's memory."""
 
 from __future__ import annotations
 
@@ -27,10 +27,23 @@ RECORD = {"eventual": 976.0, "session": 976.0, "lease": 80.0}
 
 @dataclass(frozen=True)
 class ResourceNeeds:
-    """store: of a shared store which, or none. concurrency: batches that it serves at once, as simulated. primaries: servers
-    that the scenario cuts it into. connections: to each server, of all nodes. store_bytes, node_bytes: of all keys, in the
-    store and in each node; None where it was not measured. node_seconds: processor time of a request in its node that is in
-    no row."""
+    """What a storage needs whatever the load.
+
+    Attributes
+    ----------
+    store
+        The kind of shared store, or none.
+    concurrency
+        Batches that the store serves at once, as simulated.
+    primaries
+        Servers into which the scenario cuts it.
+    connections
+        To each server, of all nodes.
+    store_bytes, node_bytes
+        Of all keys, in the store and in each node; None where it was not measured.
+    node_seconds
+        Processor time of a request in its node that is in no row.
+    """
 
     store: Store
     concurrency: int
@@ -42,8 +55,11 @@ class ResourceNeeds:
 
 
 def resource_needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> ResourceNeeds:
-    """storage: a URL. The keys are those of `requirements.key_count`; where requests of a key go to any node, each node may
-    know all of them, up to its bound, and where they stay at one, each knows its part."""
+    """Work out the needs of a storage URL for the keys of `requirements.key_count`.
+
+    Where requests of a key go to any node, each node may know all keys, up to its bound. Where they stay at one node, each
+    knows its part.
+    """
     url, deployment = _parsed(storage), scenario.deployment
     algorithm, keys = scenario.limit.algorithm, scenario.requirements.key_count
     stays = routing in ("sticky", "key_hash")
@@ -76,14 +92,14 @@ def resource_needs(storage: str, routing: str, scenario: Scenario, profile: Prof
 
 @lru_cache(maxsize=1024)
 def _parsed(storage: str) -> StorageURL:
-    """A price against the load asks for the same few URLs hundreds of times."""
+    """Parse a URL; a price against the load asks for the same few hundreds of times."""
     return StorageURL.parse(storage)
 
 
 def _held(
     keys: float, entry: float | None, beside: float, config: MemoryStorageConfig | HybridStorageConfig
 ) -> float | None:
-    """Bytes of so many keys within the bounds of a memory: entries up to its limits, and what is kept beside them."""
+    """Return the bytes of so many keys within the bounds of a memory, with what is kept beside the entries."""
     if entry is None:
         return None
     held = min(keys, config.max_entries)

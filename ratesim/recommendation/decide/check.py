@@ -1,4 +1,4 @@
-"""The check of a pipeline: does what is in force still meet the requirements, and does the evidence carry that?"""
+"""The check of a pipeline: whether the configuration in force meets the requirements, and the evidence carries that."""
 
 from __future__ import annotations
 
@@ -17,15 +17,25 @@ Status = Literal[0, 1, 3]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """status: 0 met, 1 not met, 3 the evidence is too thin to tell; as exit status. sentence: why."""
+    """The outcome of a check.
+
+    Attributes
+    ----------
+    status
+        Exit status: 0 met, 1 not met, 3 the evidence is too thin to tell.
+    sentence
+        The reason.
+    """
 
     status: Status
     sentence: str
 
 
 def check(recommendation: Recommendation) -> CheckResult:
-    """Of the candidate `in force`, or where none was named of the choice. Where the limit denies nobody, an over-admission
-    cannot be seen, so that too is thin."""
+    """Check the candidate `in force`, or where none was named the choice.
+
+    Where the limit denies nobody, an over-admission cannot be seen, so that evidence is too thin as well.
+    """
     current = next((each for each in recommendation.assessments if each.candidate == CURRENT), None)
     if current is None:
         if recommendation.choice is None:

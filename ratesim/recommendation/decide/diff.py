@@ -1,7 +1,7 @@
-"""The difference of two recommendations: what was asked otherwise, what moved, and whether that is noise.
+"""The difference of two recommendations: what changed in the question and in the figures, and whether that is noise.
 
-A figure has moved where the two are further apart than chance explains: two means with the half-widths a and b, of their
-95 % intervals, are within sqrt(a**2 + b**2), since their errors are independent and each half-width has Student's t in it.
+A figure has changed where the two are further apart than chance explains. Two means with the half-widths a and b of their
+95 % intervals are within sqrt(a**2 + b**2), since their errors are independent and each half-width has Student's t in it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,24 @@ COST = 0.05  # share by which a cost may differ and still read the same in two d
 
 
 class DiffError(RatesimError, ValueError):
-    """A file that is no recommendation: one line that names it and the remedy."""
+    """A file is no recommendation: one line that names it and the remedy."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """candidate: whose. what: a figure, a verdict or the cost. noise: whether chance alone may have moved it."""
+    """A figure, a verdict or a cost that changed.
+
+    Attributes
+    ----------
+    candidate
+        Whose.
+    what
+        The figure, "verdict" or "cost".
+    before, after
+        In words.
+    noise
+        Whether chance alone may have changed it.
+    """
 
     candidate: str
     what: str
@@ -44,9 +56,21 @@ class Change:
 
 @dataclass(frozen=True)
 class RecommendationDiff:
-    """asked: what was asked otherwise, as sentences. choice: before and after. gone, new: contenders of one only."""
+    """The difference of two recommendations.
 
-    asked: tuple[str, ...]
+    Attributes
+    ----------
+    question
+        Differences of the two questions, as sentences.
+    choice
+        Before and after.
+    changes
+        Of the contenders of both.
+    removed, added
+        Contenders of only the first, or only the second.
+    """
+
+    question: tuple[str, ...]
     choice: tuple[str | None, str | None]
     changes: tuple[Change, ...]
     removed: tuple[str, ...]
@@ -54,69 +78,70 @@ class RecommendationDiff:
 
     @property
     def has_changed(self) -> bool:
-        """Whether anything is not noise: another choice, a verdict or a figure."""
-        return self.choice[0] != self.choice[1] or any(not move.noise for move in self.changes)
+        """Whether anything that is not noise changed: the choice, a verdict or a figure."""
+        return self.choice[0] != self.choice[1] or any(not change.noise for change in self.changes)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A recommendation.json. Raises DiffError."""
+    """Read a recommendation.json. Raises DiffError."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        recommendation = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise DiffError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DiffError(f"{path}: is no JSON: {error}") from error
-    if not isinstance(found, dict) or "assessments" not in found or "choice" not in found:
+    if not isinstance(recommendation, dict) or not {"assessments", "choice"} <= recommendation.keys():
         raise DiffError(f"{path}: is no recommendation; `ratesim report` writes recommendation.json")
-    if found.get("schema_version") != SCHEMA_VERSION:
+    if recommendation.get("schema_version") != SCHEMA_VERSION:
         raise DiffError(
-            f"{path}: has version {found.get('schema_version')!r}, and this is {SCHEMA_VERSION}; make the report again"
+            f"{path}: has version {recommendation.get('schema_version')!r}, and this is {SCHEMA_VERSION}; "
+            "make the report again"
         )
     try:
-        diff(found, found)
+        diff(recommendation, recommendation)
     except (KeyError, TypeError, AttributeError) as error:
         raise DiffError(f"{path}: lacks {error}; make the report again") from error
-    return found
+    return recommendation
 
 
 def diff(before: dict[str, Any], after: dict[str, Any]) -> RecommendationDiff:
-    """Of two that `load` gave."""
+    """Compare two recommendations that `load` returned."""
     old = {each["candidate"]: each for each in before["assessments"]}
     new = {each["candidate"]: each for each in after["assessments"]}
     currency = after["currency"] if before["currency"] == after["currency"] else None
-    moves = [move for name in old if name in new for move in _moves(name, old[name], new[name], currency)]
+    changes = [change for name in old if name in new for change in _changes(name, old[name], new[name], currency)]
     return RecommendationDiff(
-        asked=tuple(_asked(before, after)),
+        question=tuple(_question_changes(before, after)),
         choice=(before["choice"], after["choice"]),
-        changes=tuple(moves),
+        changes=tuple(changes),
         removed=tuple(name for name in old if name not in new),
         added=tuple(name for name in new if name not in old),
     )
 
 
-def _asked(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+def _question_changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     for name in ("scenario", "limit", "currency"):
         if before[name] != after[name]:
             yield f"{name}: {before[name]} before, {after[name]} after"
-    for part, said in (("requirements", "required "), ("deployment", ""), ("traffic", "traffic, ")):
+    for part, prefix in (("requirements", "required "), ("deployment", ""), ("traffic", "traffic, ")):
         for name in dict.fromkeys([*before[part], *after[part]]):
             old, new = before[part].get(name), after[part].get(name)
             if old != new:
-                yield f"{said}{name.replace('_', ' ')}: {old} before, {new} after"
+                yield f"{prefix}{name.replace('_', ' ')}: {old} before, {new} after"
 
 
-def _moves(name: str, old: dict[str, Any], new: dict[str, Any], currency: str | None) -> Iterator[Change]:
+def _changes(name: str, old: dict[str, Any], new: dict[str, Any], currency: str | None) -> Iterator[Change]:
     for field, (what, unit) in FIGURES.items():
         one, other = old[field], new[field]
         if one["mean"] is None or other["mean"] is None:
             if one["mean"] != other["mean"]:
-                yield Change(name, what, _said(one, unit), _said(other, unit), False)
+                yield Change(name, what, _format(one, unit), _format(other, unit), False)
             continue
         apart = abs(one["mean"] - other["mean"])
         if apart > 0:
             known = one["seeds"] > 1 and other["seeds"] > 1
             chance = math.hypot(one["high"] - one["mean"], other["high"] - other["mean"]) if known else math.inf
-            yield Change(name, what, _said(one, unit), _said(other, unit), apart <= chance)
+            yield Change(name, what, _format(one, unit), _format(other, unit), apart <= chance)
     state, now = _state(old), _state(new)
     if state != now:
         yield Change(name, "verdict", state, now, "too close to call" in (state, now))
@@ -125,7 +150,7 @@ def _moves(name: str, old: dict[str, Any], new: dict[str, Any], currency: str | 
         yield Change(name, "cost", f"{cost:,.2f} {currency} a month", f"{costs:,.2f} {currency} a month", False)
 
 
-def _said(value: dict[str, Any], unit: Callable[[float], str]) -> str:
+def _format(value: dict[str, Any], unit: Callable[[float], str]) -> str:
     return unit(math.nan if value["mean"] is None else value["mean"])
 
 
@@ -134,17 +159,17 @@ def _state(each: dict[str, Any]) -> str:
     return next((verdict for verdict in ("fails", "too close to call") if verdict in verdicts), "passes")
 
 
-def text(found: RecommendationDiff) -> str:
-    """In lines, for people; what is noise comes last."""
-    old, new = (choice or "none" for choice in found.choice)
+def text(difference: RecommendationDiff) -> str:
+    """Write the difference in lines for people; noise comes last."""
+    old, new = (choice or "none" for choice in difference.choice)
     lines = [f"The choice is still {new}." if old == new else f"The choice moved: {old} before, {new} after."]
-    lines += [f"Asked otherwise: {each}." for each in found.asked]
-    lines += [f"Only in the first: {', '.join(found.removed)}."] if found.removed else []
-    lines += [f"Only in the second: {', '.join(found.added)}."] if found.added else []
-    for noise, said in ((False, "moved"), (True, "moved, within noise")):
-        for move in found.changes:
-            if move.noise is noise:
-                lines.append(f"{move.candidate}: {move.what} {said}, from {move.before} to {move.after}.")
-    if not found.changes:
+    lines += [f"The question changed: {each}." for each in difference.question]
+    lines += [f"Only in the first: {', '.join(difference.removed)}."] if difference.removed else []
+    lines += [f"Only in the second: {', '.join(difference.added)}."] if difference.added else []
+    for noise, verb in ((False, "moved"), (True, "moved, within noise")):
+        for change in difference.changes:
+            if change.noise is noise:
+                lines.append(f"{change.candidate}: {change.what} {verb}, from {change.before} to {change.after}.")
+    if not difference.changes:
         lines.append("No figure moved.")
     return "\n".join(map(escape_control_chars, lines))

@@ -1,4 +1,4 @@
-"""The JSON Schema of recommendation.json, made from the types that are written into it, and published in docs/."""
+"""The JSON Schema of recommendation.json, generated from the types that are written into it, and published in docs/."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LATER = {
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema, draft 2020-12. A number that is not finite is written as null, so every number may be null."""
+    """Return the JSON Schema, draft 2020-12. A number that is not finite is written as null, so every number may be null."""
     hints = get_type_hints(Recommendation, localns=LATER)
     whole = msgspec.defstruct("Recommendation", [(name, hint) for name, hint in hints.items()])
     _, parts = msgspec.json.schema_components([whole])
@@ -35,7 +35,7 @@ def schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """As it is published."""
+    """Return the schema as it is published."""
     return json.dumps(schema(), indent=2).replace("#/components/schemas/", "#/$defs/") + "\n"
 
 

@@ -15,7 +15,7 @@ __all__ = ["markdown", "plain", "table"]
 
 
 def markdown(recommendation: Recommendation) -> str:
-    """Verdict, numbers, confidence and caveat; the contenders as a table; the rest folded."""
+    """Write verdict, numbers, confidence and caveat; the contenders as a table; the rest folded."""
     lines = [f"## {plain(recommendation.verdict)}", ""]
     lines += [f"- **{plain(each.value)}** {plain(each.what)} ({plain(each.against)})" for each in recommendation.numbers]
     lines += ["", plain(recommendation.confidence.sentence), "", f"**But** {plain(recommendation.caveat)}", ""]
@@ -32,17 +32,17 @@ def markdown(recommendation: Recommendation) -> str:
     ]
     lines += table(("candidate", "", "p99", "over-admission", "a month", "blast radius"), rows)
     lines += [f"\n- {plain(each.sentence)}" for each in recommendation.relaxations]
-    said = [each.sentence for each in recommendation.headroom] + [each.sentence for each in recommendation.flips]
-    lines += _folded("What would change the answer", [f"- {plain(each)}" for each in said])
+    changes = [each.sentence for each in recommendation.headroom] + [each.sentence for each in recommendation.flips]
+    lines += _folded("What would change the answer", [f"- {plain(each)}" for each in changes])
     others = [f"- {plain(each.candidate)}: {plain(each.reason)}" for each in recommendation.rejected]
     lines += _folded(f"Why not the other {len(others)}", others)
-    asked = ", ".join(f"{key} {value}" for key, value in recommendation.requirements.items() if value is not None)
-    lines += ["", plain(f"Scenario {recommendation.scenario}: {recommendation.limit}; {asked}.")]
+    requirements = ", ".join(f"{key} {value}" for key, value in recommendation.requirements.items() if value is not None)
+    lines += ["", plain(f"Scenario {recommendation.scenario}: {recommendation.limit}; {requirements}.")]
     return "\n".join(lines) + "\n"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table; cells are texts, in which only ** means something."""
+    """Return the lines of a table; cells are texts, in which only ** means something."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
         cells = [f"**{plain(cell[2:-2])}**" if cell.startswith("**") else plain(cell) for cell in row]
@@ -51,7 +51,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """A text from anywhere, on one line, in which nothing means anything to Markdown or HTML, no address either."""
+    """Escape a text, on one line, so that nothing in it means anything to Markdown or HTML, no address either."""
     return re.sub(r"([\\`*_{}\[\]<>|#~@&]|:(?=//)|(?<=www)\.)", r"\\\1", escape_control_chars(" ".join(text.split())))
 
 

@@ -1,4 +1,4 @@
-"""The first things that are said: the verdict, three numbers, how sure it is, and the one caveat that matters most."""
+"""The top of a recommendation: the verdict, three numbers, the confidence, and the one caveat that matters most."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 Level = Literal["high", "fair", "low", "too thin"]
 
 THIN = 1_000  # requests: below, a 99th percentile is the slowest ten of them
-TIGHT = 2.0  # times today's load: a choice that bears less is said to
+TIGHT = 2.0  # times today's load: a choice that bears less is sentence to
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,22 @@ class Number:
 
 @dataclass(frozen=True)
 class Confidence:
-    """How far the choice is from the thresholds. too thin: the evidence does not carry a verdict."""
+    """The distance of the choice from the thresholds.
+
+    Attributes
+    ----------
+    level
+        `too thin`: the evidence does not carry a verdict.
+    sentence
+        The reason.
+    """
 
     level: Level
     sentence: str
 
 
 def use(best: Assessment, passing: Sequence[Assessment], currency: str) -> str:
-    """The verdict where there is a choice."""
+    """Return the verdict where there is a choice."""
     figures = ", ".join(check.measured + (f" ({check.required})" if check.required else "") for check in best.checks)
     as_cheap = [each for each in passing if cost_of(each) == cost_of(best)]
     if len(passing) == 1:
@@ -69,7 +77,7 @@ def use(best: Assessment, passing: Sequence[Assessment], currency: str) -> str:
 
 
 def no_choice(ranked: Sequence[Assessment]) -> str:
-    """The verdict where there is none."""
+    """Return the verdict where there is none."""
     close = [each.candidate for each in ranked if not each.fails]
     if close:
         return (
@@ -81,7 +89,7 @@ def no_choice(ranked: Sequence[Assessment]) -> str:
 
 
 def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
-    """p99, over-admission and cost, each beside what it must be, or where it is from (`whose`: the prices)."""
+    """Return p99, over-admission and cost, each beside its threshold or its source. whose: the source of the prices."""
     required = {check.requirement: check.required for check in each.checks}
     return (
         Number(format_seconds(each.p99.mean), "99 % of decisions within", required.get("p99") or "nothing required"),
@@ -95,7 +103,19 @@ def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
 
 
 def confidence(best: Assessment, others: Sequence[Assessment], currency: str, requests: int) -> Confidence:
-    """best: the choice. others: the rest of those that pass, in the order of rank. requests: of one run."""
+    """Judge how far the choice is from the thresholds.
+
+    Parameters
+    ----------
+    best
+        The choice.
+    others
+        The rest of those that pass, in the order of rank.
+    currency
+        Of all costs.
+    requests
+        Of one run.
+    """
     measured = [check for check in best.checks if check.margin is not None]
     seeds = best.p99.seeds
     level: Level = "fair"
@@ -107,24 +127,24 @@ def confidence(best: Assessment, others: Sequence[Assessment], currency: str, re
     if requests < THIN:
         level = "too thin"
     if measured:
-        told = "; ".join(f"{check.evidence}, {check.distance}" for check in measured)
+        distances = "; ".join(f"{check.evidence}, {check.distance}" for check in measured)
         sure = "The evidence is too thin" if level == "too thin" else f"{level.capitalize()} confidence"
-        said = f"{sure}, over {seeds} seed{'s' * (seeds > 1)}: {told}."
+        sentence = f"{sure}, over {seeds} seed{'s' * (seeds > 1)}: {distances}."
     else:
-        said = "No threshold was given for latency or over-admission, so nothing can be close."
+        sentence = "No threshold was given for latency or over-admission, so nothing can be close."
     if seeds == 1:
-        said += " With one seed there are no intervals; set replications to 3 or more."
+        sentence += " With one seed there are no intervals; set replications to 3 or more."
     if requests < THIN:
-        said += f" Of {requests:,} request{'s' * (requests > 1)} no 99th percentile is known: give a longer log."
+        sentence += f" Of {requests:,} request{'s' * (requests > 1)} no 99th percentile is known: give a longer log."
     if others and cost_of(others[0]) > cost_of(best):
-        said += f" The next that passes, {others[0].candidate}, costs {per_month(others[0], currency)}."
+        sentence += f" The next that passes, {others[0].candidate}, costs {per_month(others[0], currency)}."
     elif others:
-        said += f" The next that passes is {others[0].candidate}."
-    return Confidence(level, said)
+        sentence += f" The next that passes is {others[0].candidate}."
+    return Confidence(level, sentence)
 
 
 def limit_pressure_note(rate: str, pressure: LimitPressure) -> str:
-    """Whether the limit tells candidates apart, where it hardly does or denies too much; else nothing."""
+    """Return a sentence where the limit hardly tells candidates apart or denies too much; else ""."""
     denied, suggestion = pressure.exact_denied_share, pressure.suggestion
     would = f"{suggestion} would deny 5 to 30 %." if suggestion else "No limit per the same period would deny 5 to 30 %."
     if not pressure.is_binding:
@@ -138,28 +158,42 @@ def limit_pressure_note(rate: str, pressure: LimitPressure) -> str:
     return ""
 
 
-def _harm_said(harm: FaultImpact) -> str:
-    if harm.failed_share >= 0.01:
-        return f"{format_percent(harm.failed_share)} of the {harm.requests:,} requests got no decision"
-    share = format_percent(harm.affected_share)
-    return f"{share} of the {harm.requests:,} requests were decided otherwise than by an exact limiter"
+def _impact_text(impact: FaultImpact) -> str:
+    if impact.failed_share >= 0.01:
+        return f"{format_percent(impact.failed_share)} of the {impact.requests:,} requests got no decision"
+    share = format_percent(impact.affected_share)
+    return f"{share} of the {impact.requests:,} requests were decided otherwise than by an exact limiter"
 
 
 def caveat(
     best: Assessment,
     whole: Assessment | None,
     load: Sequence[Headroom],
-    harms: Sequence[FaultImpact],
-    binding: str,
+    impacts: Sequence[FaultImpact],
+    pressure_note: str,
     profile: str,
 ) -> str:
-    """The one thing that a reader must know beside the verdict. whole: the choice on all of the traffic, where the rest was
-    simulated on a part. binding: that the limit hardly denies anybody, where it does not. profile: where the costs of the
-    servers are from ("shipped" or a file)."""
+    """Return the one thing that a reader must know beside the verdict.
+
+    Parameters
+    ----------
+    best
+        The choice, or the nearest candidate.
+    whole
+        The same on all of the traffic, where the rest was simulated on a part; None where it was not.
+    load
+        Headroom of the choice.
+    impacts
+        Of faults.
+    pressure_note
+        A sentence where the limit hardly denies anybody; else "".
+    profile
+        The source of the servers' costs: "shipped" or a file.
+    """
     if whole is not None and not whole.passes:
         return f"On all of the traffic, once, it {violations_text(whole)}."
-    if binding:
-        return binding
+    if pressure_note:
+        return pressure_note
     if best.routing == "sticky":
         return (
             "It rests on the balancer, which must send all requests of a session to one node, and on a key being no more "
@@ -169,10 +203,10 @@ def caveat(
     if tight:
         return min(tight, key=lambda each: each.fails or math.inf).sentence
     worst = max(
-        (each for each in harms if each.candidate == best.candidate), key=lambda each: each.affected_share, default=None
+        (each for each in impacts if each.candidate == best.candidate), key=lambda each: each.affected_share, default=None
     )
     if worst is not None and worst.affected_share >= 0.01:
-        return f"It does not ride out every fault: in a {worst.fault}, {_harm_said(worst)}."
+        return f"It does not ride out every fault: in a {worst.fault}, {_impact_text(worst)}."
     if profile == "shipped":
         return "The servers' costs are those that ship with ratesim; `ratesim calibrate` measures yours."
     return "What was simulated is a model of your servers; the live columns show how far it is from this machine's."

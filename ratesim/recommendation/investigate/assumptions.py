@@ -1,4 +1,4 @@
-"""Assumptions: numbers that a choice rests on and that nobody knows for sure, and how a run is asked with another one."""
+"""Assumptions: numbers that a choice rests on and that nobody knows for sure, and the runs that try other values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_SHARE = 0.9
 
 
 class Alternative(NamedTuple):
-    """What is other in a run: fields of the scenario, as of a grid; the candidate; what the backends cost."""
+    """A run under another value: fields of the scenario, as of a grid; the candidate; the costs of the backends."""
 
     fields: dict[str, Any]
     candidate: Candidate
@@ -35,9 +35,22 @@ class Alternative(NamedTuple):
 
 @dataclass(frozen=True)
 class Assumption:
-    """A number. name: as in "round trip". said: a value of it in a sentence, as "a round trip of 2 ms"; unit: by itself.
+    """A number that is varied.
 
-    today: what it is. low, high: between which others are asked. other: how. whole: whether only whole numbers are.
+    Attributes
+    ----------
+    name
+        As in "round trip".
+    said, unit
+        Format a value in a sentence, as "a round trip of 2 ms", and by itself.
+    today
+        The present value.
+    low, high
+        Bounds of the values that are tried.
+    other
+        Makes the run of a candidate under another value.
+    whole
+        Whether only whole numbers are tried.
     """
 
     name: str
@@ -52,7 +65,7 @@ class Assumption:
 
 @dataclass(frozen=True)
 class FixedAssumption:
-    """A number of which no others are asked, and the reason, as a clause."""
+    """A number that is not varied, and the reason, as a clause."""
 
     name: str
     reason: str
@@ -61,11 +74,20 @@ class FixedAssumption:
 def assumptions(
     scenario: Scenario, contenders: Sequence[Candidate], chosen: str | None, profile: Profile, trace: Trace
 ) -> tuple[Assumption | FixedAssumption, ...]:
-    """All of a scenario: the service time of each shared store, the round trip to it, skew, nodes, the sync interval of the
-    chosen candidate. trace: what the scenario asks.
+    """List the assumptions of a scenario.
 
-    Whom a number does not concern is run as ever: a slower Redis changes nothing for PostgreSQL, nor a round trip for
-    memory.
+    They are the service time of each shared store, the round trip to it, skew, nodes, and the sync interval of the chosen
+    candidate. A candidate that a number does not concern is run as before: a slower Redis changes nothing for PostgreSQL,
+    nor a round trip for memory.
+
+    Parameters
+    ----------
+    scenario, contenders, profile
+        The question.
+    chosen
+        Name of the choice; None without one.
+    trace
+        The traffic of the scenario.
     """
     stores = sorted({store for each in contenders if (store := _store(each))})
     found: list[Assumption | FixedAssumption] = [_service_time(store, profile) for store in stores]
@@ -103,7 +125,7 @@ def _service_time(store: str, profile: Profile) -> Assumption:
 
 
 def _round_trip(scenario: Scenario, store: str, profile: Profile) -> Assumption:
-    """One that is asked for has the spread that is assumed of any that is given (`network.OWN_SIGMA`), as has same_zone."""
+    """Vary the round trip. Each has the spread that is assumed of any given one (`network.OWN_SIGMA`), as same_zone has."""
     today = round_trip(scenario, profile, store)
 
     def other(value: float, candidate: Candidate) -> Alternative:
@@ -136,8 +158,11 @@ def _nodes(scenario: Scenario, profile: Profile) -> Assumption:
 
 
 def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | FixedAssumption:
-    """Of a recipe what makes its skew. Of a log, and of a recipe without any, other keys are merged into the busiest one; so
-    it is varied upwards only: nothing in a log says whom a busy key would be, if it were several."""
+    """Vary the exponent or the share that makes a recipe's skew.
+
+    Of a log, and of a recipe without skew, other keys are merged into the busiest one. So it is varied upward only: nothing
+    in a log says which clients a busy key would be, if it were several.
+    """
     workload = scenario.workload
 
     def varied(field: str) -> Callable[[float, Candidate], Alternative]:
@@ -172,7 +197,7 @@ def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | Fi
 
 
 def _sync_interval(chosen: Candidate | None, profile: Profile) -> Assumption | FixedAssumption:
-    """Of the chosen candidate only: at what interval would another be better?"""
+    """Vary the sync interval of the chosen candidate only: would another candidate be better at another interval?"""
     name = "sync interval"
     if chosen is None:
         return FixedAssumption(name, "no candidate is chosen")

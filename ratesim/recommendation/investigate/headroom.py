@@ -33,16 +33,30 @@ WORDS = {"p99": ("p99", format_seconds), "max_over_admission": ("over-admission"
 
 @dataclass(frozen=True)
 class Headroom:
-    """How much more load until one requirement is not met.
+    """The load at which one requirement is no longer met.
 
-    requirement: p99 or max_over_admission. way: "more clients" (more keys, each asked as often as today) or "busier clients"
-    (each key asked more often). threshold: what is required, in seconds or as a share.
-    meets: the largest load, in multiples of today's, that was seen to be met below `fails`; None where today's is not.
-    fails: the smallest that was seen not to be; None where all were met, up to `meets`.
-    today, at_meets, at_fails: the figure at these loads (mean over the seeds), None where there is none.
-    failed_share: of the requests that get no decision at `fails`, 0 where nothing fails.
-    covered: seconds of traffic that were simulated at the largest of these loads. rate: requests/s of today's load, in the
-    stretch of traffic that was looked at. sentence: all that in words.
+    Attributes
+    ----------
+    requirement
+        p99 or max_over_admission.
+    way
+        "more clients" (more keys, each requested as often as today) or "busier clients" (each key requested more often).
+    threshold
+        The requirement, in seconds or as a share.
+    meets
+        The largest load, in multiples of today's, that was seen to meet it below `fails`; None where today's does not.
+    fails
+        The smallest load that was seen not to meet it; None where all did, up to `meets`.
+    today, at_meets, at_fails
+        The figure at these loads (mean over the seeds); None where there is none.
+    failed_share
+        Of the requests that get no decision at `fails`; 0 where nothing fails.
+    covered
+        Seconds of traffic that were simulated at the largest of these loads.
+    rate
+        Requests/s of today's load, in the stretch of traffic that is simulated.
+    sentence
+        All of that in words.
     """
 
     requirement: str
@@ -70,21 +84,35 @@ def headroom(
     ratio: float = 1.1,
     seeds: int = 1,
 ) -> AdaptiveRuns[tuple[Headroom, ...]]:
-    """For p99 and max_over_admission, as far as they are required, and both ways in which load grows.
+    """Search for the headroom of p99 and max_over_admission, where required, in both ways in which load grows.
 
-    trace: what the scenario asks. requests: of one run, at most. most: the largest load, as a multiple of today's.
-    ratio: fails / meets, at most, when the search ends. seeds: runs at each load, from the scenario's seed on; judged is
-    their mean.
-
-    Every load is asked of the same stretch of the traffic, the busiest with about half of `requests` at today's load, or
-    more where it takes that to cover two periods of the limit; so `today` need not be the figure of the whole traffic. Of a
+    Every load is tried on the same stretch of the traffic: the busiest with about half of `requests` at today's load, or
+    more where it takes that to cover two periods of the limit. So `today` need not be the figure of the whole traffic. Of a
     larger load the first `requests` are simulated: of twice the load for half as long. All runs begin with fresh state, and
-    faults are left out. A latency settles within a fraction of a second, or grows without end, so a short run tells.
-    Over-admission is made anew in each period of the limit, and a run that covers less than one has only the start of it,
-    when no key has used up its limit before and nodes have not heard of each other. So loads above four times today's are
-    looked at as long as the run covers a period, and below, the sentence says where it does not.
+    faults are left out. A latency settles within a fraction of a second, or grows without end, so a short run suffices.
+    Over-admission builds up anew in each period of the limit. A run that covers less than one has only the start of it, when
+    no key has used up its limit and nodes have not heard of each other. So loads above four times today's are tried as long
+    as the run covers a period; otherwise the sentence says so.
 
-    Raises ScenarioError.
+    Parameters
+    ----------
+    scenario, candidate, profile
+        The question.
+    trace
+        The traffic of the scenario.
+    requests
+        Of one run, at most.
+    most
+        The largest load, as a multiple of today's.
+    ratio
+        fails / meets, at most, when the search ends.
+    seeds
+        Runs at each load, from the scenario's seed on; their mean is judged.
+
+    Raises
+    ------
+    ScenarioError
+        If a load cannot be simulated.
     """
     named = _thresholds(scenario.requirements)
     searches = [

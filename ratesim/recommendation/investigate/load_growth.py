@@ -1,7 +1,7 @@
-"""Growth: a scenario's traffic at so many times today's load, cut so that a run takes no longer for it.
+"""Load growth: a scenario's traffic at a multiple of today's load, cut so that a run takes no longer for it.
 
-Load grows in two ways, which a limiter feels differently. More clients of the same kind bring more keys, and no key is asked
-more often; of busier clients there are as many, and each key is asked more often.
+Load grows in two ways, which a limiter feels differently. More clients of the same kind bring more keys, each requested as
+often as before. Busier clients are as many as before, and each key is requested more often.
 """
 
 from __future__ import annotations
@@ -31,12 +31,26 @@ WARM = 0.2  # of what is covered, at most
 
 @dataclass(frozen=True)
 class LoadGrowth:
-    """One way in which load grows. scenario: an excerpt of today's, which lasts `window` seconds, with `rate` requests in a
-    second. requests: of one run, at most. most: the largest factor that can be looked at.
+    """One way in which load grows.
 
     The excerpt of every load is of the same stretch of traffic, the busiest at today's load, so that k times the load is k
-    times its requests per second; and is cut to its first `requests`, so that a larger load is looked at for a shorter time.
-    Of arrivals with a rhythm (a crowd, a herd, bursts) it is cut to its busiest moments instead, so that they are in it.
+    times its requests per second. It is cut to its first `requests`, so that a larger load is simulated for a shorter time.
+    Where arrivals have a rhythm (a crowd, a herd, bursts) it is cut to its busiest moments instead, so that they are in it.
+
+    Attributes
+    ----------
+    way
+        More clients or busier clients.
+    scenario
+        An excerpt of today's.
+    requests
+        Of one run, at most.
+    window
+        Seconds that the excerpt lasts.
+    rate
+        Requests per second in it.
+    most
+        The largest factor that can be tried.
     """
 
     way: Way
@@ -47,12 +61,12 @@ class LoadGrowth:
     most: float
 
     def covers(self, factor: float) -> float:
-        """Seconds of traffic that a run at that load is of."""
+        """Return the seconds of traffic of a run at that load."""
         faster = factor if self.scenario.workload.log is not None and self.way == "busier clients" else 1.0
         return min(self.requests / (self.rate * factor), self.window / faster)
 
     def at(self, factor: float) -> dict[str, Any]:
-        """What is other at that load, as fields of a grid."""
+        """Return the fields of a grid that make that load."""
         workload = self.scenario.workload
         fields: dict[str, Any] = dict(self._fields(factor))
         covered = self.covers(factor)
@@ -96,12 +110,20 @@ class LoadGrowth:
 
 
 def load_growths(scenario: Scenario, trace: Trace, requests: int, most: float) -> tuple[LoadGrowth, ...]:
-    """Both ways. trace: what the scenario asks. requests: of one run, at most. most: times today's load, at most; less where
-    so much cannot be made.
+    """Return both ways in which the load of a scenario grows.
 
     Of a log, and of Poisson arrivals, more clients are copies under other keys (`scale`). Of a recipe whose arrivals have a
-    rhythm, copies that are out of step would blur it; there requests and keys grow together, so that of a zipf or a hot key
-    the busiest ask more often, too.
+    rhythm, copies that are out of step would blur it. There requests and keys grow together, so that the busiest keys of a
+    zipf or a hot key are requested more often, too.
+
+    Parameters
+    ----------
+    scenario, trace
+        The scenario and its traffic.
+    requests
+        Of one run, at most.
+    most
+        The largest multiple of today's load; less where so much cannot be made.
     """
     excerpt = busiest_window(scenario, trace, max(1, requests // 2))
     workload = excerpt.workload
@@ -121,7 +143,7 @@ def _is_superposed(scenario: Scenario) -> bool:
 
 
 def _bounds(growth: LoadGrowth, trace: Trace) -> Iterator[tuple[float, float]]:
-    """What grows with the load, at today's, and what it must not exceed."""
+    """Yield each quantity that grows with the load, at today's, and its bound."""
     workload = growth.scenario.workload
     for field, value in growth.at(1.0).items():
         match field:

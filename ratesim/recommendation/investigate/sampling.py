@@ -1,7 +1,7 @@
 """Excerpts: a scenario whose traffic is cut, so that a first look at many candidates, or at many loads, takes no time.
 
-Two cuts, for two questions. `busiest` keeps the hardest stretch of time as it is: what a candidate meets there is what it
-would meet. `sample_keys` keeps all of the time and leaves out keys: what happens at some moment, such as a fault, is kept.
+Two cuts serve two questions. `busiest_window` keeps the hardest stretch of time as it is, so a candidate meets there what it
+would meet. `sample_keys` keeps all of the time and leaves out keys, so an event at some moment, such as a fault, is kept.
 """
 
 from __future__ import annotations
@@ -20,12 +20,21 @@ LASTING = ("poisson", "steady")  # arrivals of which any stretch is as busy as a
 
 
 def busiest_window(scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.0) -> Scenario:
-    """The scenario, of its busiest `requests` requests, about.
+    """Cut a scenario to its busiest `requests` requests, about.
 
-    trace: what the scenario asks. It covers `seconds`, and two periods of the limit, where that takes no more than four
-    times as many requests. Nothing is cut where there are no more requests. A warm-up is cut to a fifth of what is left.
-    Faults are not in it: they belong to moments that are not. Of a scenario that has a `head` its beginning is kept, since
-    what comes after the head was never asked.
+    The cut covers `seconds`, and two periods of the limit, where that takes no more than four times as many requests.
+    Nothing is cut where there are no more requests. A warm-up is cut to a fifth of the rest. Faults are left out, because
+    their moments are. Of a scenario that has a `head` the beginning is kept, since the requests after the head were never
+    made.
+
+    Parameters
+    ----------
+    scenario, trace
+        The scenario and its traffic.
+    requests
+        About how many are kept.
+    seconds
+        How long the cut lasts at least.
     """
     plain = scenario.model_copy(update={"faults": ()})
     if len(trace) <= requests:
@@ -44,7 +53,7 @@ def busiest_window(scenario: Scenario, trace: Trace, requests: int, seconds: flo
 
 
 def sample_keys(scenario: Scenario, trace: Trace, requests: int) -> Scenario:
-    """The scenario, with so few of its keys that about `requests` requests are left; with its faults."""
+    """Keep so few keys of a scenario that about `requests` requests are left; its faults stay."""
     if len(trace) <= requests:
         return scenario
     part = requests / len(trace)
@@ -58,7 +67,7 @@ def sample_keys(scenario: Scenario, trace: Trace, requests: int) -> Scenario:
 
 
 def _lasting(trace: Trace, requests: int) -> float:
-    """Seconds of the shortest stretch with so many requests."""
+    """Return the seconds of the shortest stretch with so many requests."""
     if requests >= len(trace):
         return trace.duration + 1e-6
     return float((trace.time[requests - 1 :] - trace.time[: len(trace) - requests + 1]).min()) + 1e-6

@@ -1,6 +1,6 @@
 """Sensitivity: which assumption would flip the choice, and at what value.
 
-Each assumption is changed by itself, up and down, in coarse steps; where the choice flips, the value is found by bisection.
+Each assumption is changed by itself, up and down, in coarse steps; where the choice flips, bisection finds the value.
 """
 
 from __future__ import annotations
@@ -30,12 +30,28 @@ STEP = 4.0  # from one coarse value to the next
 
 @dataclass(frozen=True)
 class Flip:
-    """An assumption, changed in one direction, and what became of the choice.
+    """An assumption that was changed in one direction, and the effect on the choice.
 
-    direction: up or down; none where the assumption was not varied, and the sentence says why. today, value, keeps, looked:
-    in the assumption's unit (seconds, a share, a number of nodes, an exponent). value: the smallest change that was seen to
-    flip the choice; None where none did, up to `analyze_log`, the largest. keeps: the largest before it that was seen
-    not to. to: who is chosen there; None: nobody.
+    Values are in the assumption's unit (seconds, a share, a number of nodes, an exponent).
+
+    Attributes
+    ----------
+    assumption
+        Its name.
+    direction
+        up or down; none where the assumption was not varied, and the sentence gives the reason.
+    today
+        The present value.
+    value
+        The smallest change that was seen to flip the choice; None where none did, up to `looked`.
+    keeps
+        The largest change before it that was seen not to flip it.
+    looked
+        The largest change that was tried.
+    to
+        The choice at `value`; None where nobody is chosen.
+    sentence
+        All of that in words.
     """
 
     assumption: str
@@ -49,6 +65,7 @@ class Flip:
 
     @property
     def flips(self) -> bool:
+        """Whether the choice flips."""
         return self.value is not None
 
 
@@ -64,18 +81,33 @@ def sensitivity(
     ratio: float = 1.2,
     seeds: int = 1,
 ) -> AdaptiveRuns[tuple[Flip, ...]]:
-    """What of the assumptions would change the choice, among these contenders.
+    """Search for the assumptions that would change the choice among these contenders.
 
-    chosen: the name of the choice, None where nobody meets the requirements. choose: makes the choice from the rows of all
-    contenders, in their order and for each seed, in a changed scenario. trace: what the scenario asks. requests: of a run,
-    about: the busiest so many; half as many or up to twice as many, as it takes to cover two periods of the limit. ratio: of
-    the value that flips the choice to the one before it that does not, at most. seeds: runs of each, from the scenario's
-    seed on.
+    All is judged on an excerpt, without the faults, today's choice as well: where that is another there, flips are from it,
+    and every sentence says so. A choice that flips and flips back within a factor of four may go unseen.
 
-    All is judged on that excerpt, without the faults, today's choice as well: where that is another there, flips are from
-    it, and every sentence says so. A choice that flips and flips back within a factor of four may go unseen.
+    Parameters
+    ----------
+    scenario, contenders, profile
+        The question.
+    chosen
+        The name of the choice; None where nobody meets the requirements.
+    choose
+        Makes the choice from the rows of all contenders, in their order and for each seed, in a changed scenario.
+    trace
+        The traffic of the scenario.
+    requests
+        Of a run, about: the busiest so many; half as many or up to twice as many, as it takes to cover two periods of the
+        limit.
+    ratio
+        Of the value that flips the choice to the one before it that does not, at most.
+    seeds
+        Runs of each, from the scenario's seed on.
 
-    Raises ScenarioError, and what `choose` raises.
+    Raises
+    ------
+    ScenarioError
+        If a value cannot be simulated. What `choose` raises passes through.
     """
     excerpt = busiest_window(scenario, trace, max(1, requests // 2))
     window = excerpt.workload.busiest
@@ -167,7 +199,7 @@ def _search(
 
 
 def _coarse(assumption: Assumption, up: bool) -> list[float]:
-    """Values ever farther from today's, the last one at the end of the range."""
+    """Return values ever farther from today's, the last one at the end of the range."""
     end = assumption.high if up else assumption.low
     points: list[float] = []
     value = assumption.today

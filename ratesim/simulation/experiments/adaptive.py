@@ -1,8 +1,8 @@
-"""Inquiries: questions whose next run depends on what the last one found, such as a bisection.
+"""Adaptive runs: questions whose next run depends on what the last one showed, such as a bisection.
 
-An inquiry is a generator. It yields the jobs whose rows it needs, is sent those rows, in the same order, and returns what it
-found. Inquiries are composed with `yield from`, and those that do not depend on each other with `gather`, so that no core
-waits. `run_adaptive` carries one out; it makes each run once, however many inquiries ask for it.
+An inquiry is a generator. It yields the jobs whose rows it needs, receives those rows in the same order, and returns its
+result. Inquiries are composed with `yield from`; those that do not depend on each other with `gather`, so that no core
+waits. `run_adaptive` executes one. It makes each run once, however many inquiries ask for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from ratesim.errors import RatesimError
 from ratesim.progress import Progress, Throughput, progress_bar
 from ratesim.simulation.experiments.executors import JobFailure, run_in_processes, run_inline
-from ratesim.simulation.experiments.job import Job, forget, work
+from ratesim.simulation.experiments.job import Job, clear_traces, work
 from ratesim.simulation.experiments.result_store import ResultStore
 from ratesim.simulation.scenario.scenario import ScenarioError
 
@@ -40,31 +40,39 @@ class RunFailedError(RatesimError):
 
 @dataclass(frozen=True)
 class AdaptiveResult(Generic[T]):
-    """What an inquiry returned, and the rows of all runs that it asked for, by the keys of their jobs."""
+    """The outcome of an inquiry.
+
+    Attributes
+    ----------
+    result
+        The value that the inquiry returned.
+    rows
+        The rows of all its runs, by the keys of their jobs.
+    """
 
     result: T
     rows: dict[str, Row]
 
 
 def gather(*inquiries: AdaptiveRuns[Any]) -> AdaptiveRuns[list[Any]]:
-    """Several at the same time; what each returned, in their order."""
+    """Execute several inquiries at the same time; return their results in order."""
     results: list[Any] = [None] * len(inquiries)
-    asked: dict[int, Sequence[Job]] = {}
+    pending: dict[int, Sequence[Job]] = {}
 
     def go_on(number: int, rows: list[Row] | None) -> None:
-        asked.pop(number, None)
+        pending.pop(number, None)
         try:
-            asked[number] = next(inquiries[number]) if rows is None else inquiries[number].send(rows)
+            pending[number] = next(inquiries[number]) if rows is None else inquiries[number].send(rows)
         except StopIteration as end:
             results[number] = end.value
 
     for number in range(len(inquiries)):
         go_on(number, None)
-    while asked:
-        numbers = list(asked)
-        rows = yield [job for number in numbers for job in asked[number]]
+    while pending:
+        numbers = list(pending)
+        rows = yield [job for number in numbers for job in pending[number]]
         for number in numbers:
-            own, rows = rows[: len(asked[number])], rows[len(asked[number]) :]
+            own, rows = rows[: len(pending[number])], rows[len(pending[number]) :]
             go_on(number, own)
     return results
 
@@ -78,13 +86,29 @@ def run_adaptive(
     progress: Progress | bool | None = None,
     expected: int | None = None,
 ) -> AdaptiveResult[T]:
-    """Carry an inquiry out. processes: as many as cores; the numbers are the same. out: a directory that keeps every row as
-    soon as there is one, and in which rows are found. known: rows that need not be made. progress: called with (done, asked
-    for up to now, what is next), in runs, or in requests where it is said how many are `expected`, about.
+    """Execute an inquiry.
 
-    Raises ScenarioError, RunFailedError, ResultStoreError, ClusterError, KeyboardInterrupt, and what the inquiry raises.
+    Parameters
+    ----------
+    inquiry
+        The generator.
+    processes
+        As many as cores unless given; the numbers are the same.
+    out
+        A directory that keeps every row as soon as there is one, and in which rows are looked up.
+    known
+        Rows that need not be made.
+    progress
+        Called with (done, total so far, what is next), in runs; in requests if `expected` is given.
+    expected
+        About how many requests will be simulated.
+
+    Raises
+    ------
+    ScenarioError, RunFailedError, ResultStoreError, ClusterError
+        If a run fails or cannot be made. What the inquiry raises, and KeyboardInterrupt, pass through.
     """
-    kept = None if out is None else ResultStore(out)
+    store = None if out is None else ResultStore(out)
     rows: dict[str, Row] = {}
     todo: deque[Job] = deque()
     waited: set[str] = set()
@@ -97,8 +121,8 @@ def run_adaptive(
                 continue
             if known is not None and job.key in known:
                 rows[job.key] = known[job.key]
-            elif kept is not None and job.key in kept:
-                rows[job.key] = kept[job.key]
+            elif store is not None and job.key in store:
+                rows[job.key] = store[job.key]
             else:
                 waited.add(job.key)
                 todo.append(job)
@@ -107,11 +131,11 @@ def run_adaptive(
 
         def show(what: str) -> None:
             requests = int(max(counted["live"], counted["requests"]))
-            told = f"{what}; {pace.text(requests, counted['simulated'])}"
+            text = f"{what}; {pace.text(requests, counted['simulated'])}"
             if expected is None:
-                tell(len(rows), len(rows) + len(waited), told)
+                tell(len(rows), len(rows) + len(waited), text)
             else:
-                tell(min(requests, expected - 1), expected, told)
+                tell(min(requests, expected - 1), expected, text)
 
         def beat(requests: int) -> None:
             counted["live"] += requests
@@ -121,18 +145,18 @@ def run_adaptive(
         def add(job: Job, row: Row | JobFailure) -> None:
             if isinstance(row, JobFailure):
                 kind, _, what = row.reason.partition(": ")
-                if kind == ScenarioError.__name__:  # what was asked cannot be run
+                if kind == ScenarioError.__name__:  # the scenario cannot be run
                     raise ScenarioError(what)
                 error = RunFailedError(f"{job}: {row.reason}")
-                if row.told:
-                    error.add_note(row.told)
+                if row.traceback:
+                    error.add_note(row.traceback)
                 raise error
             rows[job.key] = row
             waited.discard(job.key)
             counted["requests"] += row["requests"]
             counted["simulated"] += row["simulated_seconds"]
-            if kept is not None:
-                kept.add(job.key, row)
+            if store is not None:
+                store.add(job.key, row)
             show(str(job))
 
         cores = processes or os.cpu_count() or 1
@@ -146,13 +170,13 @@ def run_adaptive(
                     workers = run_inline(work, todo, beat) if cores == 1 else run_in_processes(work, todo, cores, beat)
                 while waited:
                     assert workers is not None
-                    came = next(workers, None)
-                    assert came is not None, "workers go on while there are jobs"
-                    add(*came)
+                    finished = next(workers, None)
+                    assert finished is not None, "workers go on while there are jobs"
+                    add(*finished)
                 batch = inquiry.send([rows[job.key] for job in batch])
         except StopIteration as end:
             return AdaptiveResult(end.value, rows)
         finally:
             if workers is not None:
                 workers.close()
-            forget()
+            clear_traces()

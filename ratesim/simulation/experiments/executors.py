@@ -1,7 +1,7 @@
-"""Workers: who carries out jobs that do not depend on each other. This process, others on this machine, or a Dask cluster.
+"""Executors of independent jobs: this process, other processes of this machine, or a Dask cluster.
 
-Each of the three yields (job, result) as results come, in any order, and `JobFailure` for a job that gave none. A
-worker that dies takes no result with it: its job is done again.
+Each yields (job, result) as results come, in any order, and `JobFailure` for a job without a result. A worker that dies
+takes no result with it: its job is done again.
 """
 
 from __future__ import annotations
@@ -47,17 +47,25 @@ class ClusterError(RatesimError):
 
 @dataclass(frozen=True)
 class JobFailure:
-    """A job without a result. reason: one line. told: the traceback, where there is one."""
+    """A job without a result.
+
+    Attributes
+    ----------
+    reason
+        One line.
+    traceback
+        The traceback, where there is one.
+    """
 
     reason: str
-    told: str = ""
+    traceback: str = ""
 
 
 Results: TypeAlias = Generator[tuple[J, "R | JobFailure"], None, None]
 
 
 def run_inline(work: Work[J, R], jobs: Sequence[J], beat: Beat) -> Results[J, R]:
-    """One after the other, in this process. A deque of jobs may grow while results are taken, and is left empty."""
+    """Execute jobs one after the other in this process. A deque of jobs may grow meanwhile, and is left empty."""
     waiting = jobs if isinstance(jobs, deque) else deque(jobs)
     while waiting:
         job = waiting.popleft()
@@ -65,12 +73,16 @@ def run_inline(work: Work[J, R], jobs: Sequence[J], beat: Beat) -> Results[J, R]
 
 
 def run_in_processes(work: Work[J, R], jobs: Sequence[J], processes: int, beat: Beat) -> Results[J, R]:
-    """On so many processes of this machine. They end with this one, also when it is killed.
+    """Execute jobs on processes of this machine, which end with this one, also when it is killed.
 
-    A deque of jobs may grow while results are taken, and is left empty; the processes stay until no job is left.
+    A deque of jobs may grow while results are taken, and is left empty; the processes stay until no job is left. When a
+    process dies, every job that was near it is suspected and tried again by itself. A job whose process dies twice more has
+    failed.
 
-    When a process dies, every job that was near it is suspected, and tried again by itself; a job in whose process that
-    happens twice more has failed. Raises ClusterError where no process can even begin.
+    Raises
+    ------
+    ClusterError
+        If no process can even begin.
     """
     waiting = jobs if isinstance(jobs, deque) else deque(jobs)
     while waiting:
@@ -93,9 +105,9 @@ def run_in_processes(work: Work[J, R], jobs: Sequence[J], processes: int, beat: 
 def _together(
     work: Work[J, R], waiting: deque[J], processes: int, beat: Beat, ahead: int
 ) -> Generator[tuple[J, R | JobFailure], None, list[J]]:
-    """Jobs from the left of `waiting`, until there are none or a process dies; then those that were under way.
+    """Execute jobs from the left of `waiting` until none is left or a process dies; return those that were under way.
 
-    ahead: jobs that are handed out before a process is free for them, so that none waits for this one.
+    ahead: jobs that are handed out before a process is free for them, so that no process waits for this one.
     """
     context = multiprocessing.get_context("spawn")  # forking a process that runs threads may deadlock
     running: dict[Future[R | JobFailure], J] = {}
@@ -139,8 +151,10 @@ _BEGUN, _REQUESTS = 0, 1
 
 @contextmanager
 def _pool(context: SpawnContext, processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Processes, and what they count together. They live as long as the pipe's other end, which only we hold: until we
-    close it, or die."""
+    """Start processes and a counter that they share.
+
+    The processes live as long as the pipe's other end, which only this process holds: until it closes it, or dies.
+    """
     reader, writer = context.Pipe(duplex=False)
     # Without a lock, which a process that is killed might never give back. A count lost now and then is only not shown.
     count = context.RawArray("q", 2)
@@ -156,10 +170,10 @@ def _pool(context: SpawnContext, processes: int) -> Iterator[tuple[ProcessPoolEx
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A Ctrl-C waits, and processes that begin meanwhile never see one: to stop them is for us to do.
+    """Delay Ctrl-C. Processes that start meanwhile never see one, because stopping them is this process's task.
 
-    That it is blocked here is what those processes inherit. Another thread may be told of it all the same, and then it is
-    this one that Python interrupts: so it is also noted, and raised afterwards.
+    Those processes inherit that the signal is blocked. Another thread may receive it all the same, and then Python
+    interrupts this one: so it is also noted, and raised afterward.
     """
     before = signal.getsignal(signal.SIGINT)
     if not hasattr(signal, "pthread_sigmask") or before is None or threading.current_thread() is not threading.main_thread():
@@ -181,7 +195,7 @@ _count: Any = None  # in a worker: what it and the others count
 
 
 def _begin(reader: Connection, count: Any) -> None:
-    """The first thing that a worker does."""
+    """Initialize a worker."""
     global _count
     _count = count
     _count[_BEGUN] += 1
@@ -204,12 +218,12 @@ def _elsewhere(work: Work[J, R], job: J) -> R | JobFailure:
 
 
 def _attempt(work: Work[J, R], job: J, beat: Beat) -> R | JobFailure:
-    told = 0
+    counted = 0
 
     def progress(done: int, total: int, what: str) -> None:
-        nonlocal told
-        beat(done - told)
-        told = done
+        nonlocal counted
+        beat(done - counted)
+        counted = done
 
     try:
         return work(job, progress)
@@ -222,10 +236,23 @@ def _line(error: BaseException) -> str:
 
 
 def run_on_dask(work: Work[J, R], jobs: Sequence[J], address: str) -> Results[J, R]:
-    """On the workers of an existing Dask cluster, which must have the same ratesim installed. address: its scheduler's.
+    """Execute jobs on the workers of an existing Dask cluster, which must have the same ratesim installed.
 
-    The cluster itself gives the job of a dead worker to another, as often as its `allowed-failures` says. Raises
-    ClusterError.
+    The cluster itself gives the job of a dead worker to another, as often as its `allowed-failures` says.
+
+    Parameters
+    ----------
+    work
+        Executes a job.
+    jobs
+        The jobs.
+    address
+        Of the scheduler.
+
+    Raises
+    ------
+    ClusterError
+        If no scheduler answers there.
     """
     try:
         from distributed import Client, as_completed

@@ -1,5 +1,6 @@
-"""A job: one candidate, once, through one scenario. Its key is a hash of all that its numbers depend on, so that what was
-computed under the same key need not be computed again.
+"""A job: one candidate, one scenario, one seed.
+
+Its key is a hash of all that its numbers depend on, so that what was computed under the same key need not be computed again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioEr
 from ratesim.simulation.scenario.workload import READ
 from traffic import Trace
 
-__all__ = ["Job", "code_version", "forget", "jobs_of", "work"]
+__all__ = ["Job", "clear_traces", "code_version", "jobs_of", "work"]
 
 # What a run is made of. The modules beside these packages ask for runs and show them.
 _PACKAGES = ("algorithms", "runtime", "servers", "simulation", "storage")
@@ -43,8 +44,19 @@ _logs: dict[str, Trace] = {}
 
 @dataclass(frozen=True)
 class Job:
-    """values: where it stands in the grid, for people and for the table. log: a hash of the log that is replayed, None
-    for a recipe. code: the `code_version` that was asked."""
+    """One run that is to be made.
+
+    Attributes
+    ----------
+    scenario, candidate, seed, profile
+        The arguments of `run`.
+    values
+        Its point of the grid, for people and for the table.
+    log
+        A hash of the log that is replayed; None for a recipe.
+    code
+        The `code_version` for which the run is wanted.
+    """
 
     scenario: Scenario
     candidate: Candidate
@@ -58,7 +70,7 @@ class Job:
     def key(self) -> str:
         """64 hexadecimal digits. Names and requirements are not in it: they change no number."""
         algorithm = get(self.candidate.algorithm or self.scenario.limit.algorithm).rule
-        asked = {
+        parts = {
             "workload": self.workload,
             "scenario": self.scenario.model_dump(mode="json", exclude=_ELSEWHERE),
             "candidate": self.candidate.model_dump(mode="json", exclude={"name"}),
@@ -67,11 +79,11 @@ class Job:
             "code": self.code,
             "algorithm": _digest(str(getattr(algorithm, "__file__", None))),  # it may come from outside of the package
         }
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def workload(self) -> str:
-        """All that the trace depends on."""
+        """All that the trace depends on, as JSON."""
         spec = self.scenario.workload.model_dump(mode="json") | {"log": self.log}
         return json.dumps([self.seed if self.log is None else self.scenario.seed, spec], sort_keys=True)
 
@@ -87,28 +99,50 @@ def jobs_of(
     grid: Mapping[str, Sequence[Any]] | None,
     profile: Profile,
 ) -> list[Job]:
-    """Every point of the grid with every candidate and every seed; the seeds vary fastest.
+    """List every point of the grid with every candidate and every seed; the seeds vary fastest.
 
-    candidates: the catalogue of each point's scenario unless given. seeds: its replications. Raises ScenarioError.
+    Parameters
+    ----------
+    scenario
+        The base of the grid.
+    candidates
+        The default candidates of each point's scenario unless given.
+    seeds
+        The scenario's replications unless given.
+    grid
+        Values by field.
+    profile
+        Measured costs.
+
+    Raises
+    ------
+    ScenarioError
+        If a point of the grid is invalid, or two candidates have one name.
     """
     code = code_version()
     jobs = []
     for variant in variants(scenario, grid):
-        asked = variant.scenario
-        log = None if asked.workload.log is None else _log_digest(asked.workload.log)
-        chosen = tuple(candidates or default_candidates(asked))
+        point = variant.scenario
+        log = None if point.workload.log is None else _log_digest(point.workload.log)
+        chosen = tuple(candidates or default_candidates(point))
         names = [candidate.name for candidate in chosen]
         for name in names:
             if names.count(name) > 1:
                 raise ScenarioError(f"candidates: {name!r} stands twice; a table tells them apart by their names")
-        plain = asked.model_copy(update={"candidates": ()})
-        runs = seeds or range(asked.seed, asked.seed + asked.replications)
+        plain = point.model_copy(update={"candidates": ()})
+        runs = seeds or range(point.seed, point.seed + point.replications)
         jobs += [Job(plain, each, seed, profile, variant.values, log, code) for each in chosen for seed in runs]
     return jobs
 
 
 def work(job: Job, progress: Progress | None = None) -> dict[str, Any]:
-    """Carry it out: the row of its RunResult. Raises ScenarioError where code or log are others than those asked for."""
+    """Execute a job and return the row of its `RunResult`.
+
+    Raises
+    ------
+    ScenarioError
+        If code or log are not those for which the job was made.
+    """
     if code_version() != job.code:
         raise ScenarioError("this worker runs another version of ratesim or of numpy, and might find other numbers")
     if job.log is not None and _log_digest(str(job.scenario.workload.log)) != job.log:
@@ -119,7 +153,10 @@ def work(job: Job, progress: Progress | None = None) -> dict[str, Any]:
 
 
 def _trace(job: Job) -> Trace:
-    """Made once in each process, while jobs ask for the same. A log is read once, however it is cut."""
+    """Return the trace of a job.
+
+    It is made once in each process, while jobs need the same. A log is read once, however it is cut.
+    """
     if job.workload not in _traces:
         _traces.clear()
         _traces[job.workload] = job.scenario.trace(job.seed, read=_read(job))
@@ -129,22 +166,22 @@ def _trace(job: Job) -> Trace:
 def _read(job: Job) -> Trace | None:
     if job.log is None:
         return None
-    asked = json.dumps([job.log, job.scenario.workload.model_dump(mode="json", include=set(READ))], sort_keys=True)
-    if asked not in _logs:
+    key = json.dumps([job.log, job.scenario.workload.model_dump(mode="json", include=set(READ))], sort_keys=True)
+    if key not in _logs:
         _logs.clear()
-        _logs[asked] = job.scenario.workload.read()
-    return _logs[asked]
+        _logs[key] = job.scenario.workload.read()
+    return _logs[key]
 
 
-def forget() -> None:
-    """Let go of the traces that the next job might have used."""
+def clear_traces() -> None:
+    """Drop the traces that the next job might have used."""
     _traces.clear()
     _logs.clear()
 
 
 @cache
 def code_version() -> str:
-    """A hash of the source that a run depends on, and of the versions of the libraries that it computes with."""
+    """Return a hash of the source that a run depends on, and of the versions of the libraries that it computes with."""
     digest = hashlib.sha256()
     for library in _LIBRARIES:
         digest.update(f"{library} {importlib.metadata.version(library)}\n".encode())
@@ -154,7 +191,7 @@ def code_version() -> str:
 
 
 def _sources() -> list[tuple[str, Path]]:
-    """Files by their names within the packages, which may lie elsewhere on another machine."""
+    """List files by their names within the packages, which may lie elsewhere on another machine."""
     ratesim, traffic = (Path(str(resources.files(package))) for package in ("ratesim", "traffic"))
     folders = [*(ratesim / package for package in _PACKAGES), traffic]
     inside = [file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".lua", ".sql")]
@@ -177,6 +214,6 @@ def _digest(path: str) -> str:
 
 @lru_cache(maxsize=64)
 def _digest_of(path: str, modified: int, size: int) -> str:
-    """A file that nobody touched is not read again."""
+    """Hash a file; a file that was not modified is not read again."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Results that are kept on disk while they are made: a directory of parquet files, by the key of the job.
+"""Results on disk: a directory of parquet files, by the key of the job.
 
-A job's row is a file of its own, written whole or not at all, as soon as there is one: a sweep that is killed loses only
-what it was running. Now and then many of these files become one.
+A job's row is a file of its own, written whole or not at all as soon as there is one: a sweep that is killed loses only what
+it was running. Now and then many of these files are merged.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MANY = 256  # files that are merged into one; each takes about 15 kB, however sh
 
 
 class ResultStoreError(RatesimError):
-    """A file of results that cannot be read: one line that names it and the remedy."""
+    """A file of results cannot be read: one line that names it and the remedy."""
 
 
 class ResultStore:
-    """The results in a directory, which is made when there is a first one.
+    """The results in a directory, which is created with the first result.
 
     `parts/` holds the rows of all jobs that were ever finished here, and `results.parquet` the last table. Sweeps may share
     a directory, one after the other or at the same time: equal keys have equal rows.
@@ -47,7 +47,7 @@ class ResultStore:
         return self._rows[key]
 
     def add(self, key: str, row: dict[str, Any]) -> None:
-        """Keep a row, from now on also across a kill -9 of this process."""
+        """Write a row, which then survives a kill -9 of this process."""
         self._write(key, pa.Table.from_pylist([{"key": key, **row}]))
         self._rows[key] = row
         if len(self._files()) >= MANY:
@@ -74,7 +74,7 @@ class ResultStore:
             return {key: row for table in tables for key, row in _rows(table).items()}
 
     def _merge(self) -> None:
-        """First the new file, then the old ones: whoever looks finds every row at least once."""
+        """Merge the files. The old ones go after the new one is there, so every reader finds every row."""
         try:
             files = self._files()
             merged = pa.concat_tables([_table(path) for path in files], promote_options="permissive")
@@ -87,7 +87,7 @@ class ResultStore:
 
 
 def read_rows(file: Path) -> dict[str, dict[str, Any]]:
-    """The rows of a table by its column `key`; none where there is no such column or no table. Raises ResultStoreError."""
+    """Return the rows of a table by its column `key`; none without such a column or table. Raises ResultStoreError."""
     table = _table(file) if file.exists() else pa.table({})
     return _rows(table) if "key" in table.column_names else {}
 
@@ -97,7 +97,7 @@ def _rows(table: pa.Table) -> dict[str, dict[str, Any]]:
 
 
 def delete(folder: Path) -> None:
-    """Remove what a `ResultStore` has written there, and the directory unless somebody else's files are in it."""
+    """Remove what a `ResultStore` has written there, and the directory unless other files are in it."""
     for path in [*folder.glob("parts/*.parquet"), *folder.glob("parts/.*.partial"), folder / "results.parquet"]:
         path.unlink(missing_ok=True)
     for directory in (folder / "parts", folder):

@@ -1,6 +1,6 @@
 """`sweep`: a grid over the fields of a scenario, times candidates, times seeds, as one tidy DataFrame.
 
-The numbers are the same to the bit whether this process makes them, several, or a Dask cluster.
+The numbers are the same to the bit whether this process computes them, several do, or a Dask cluster does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ratesim.errors import RatesimError
 from ratesim.progress import Progress, Throughput, progress_bar
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.executors import Beat, JobFailure, Results, run_in_processes, run_inline, run_on_dask
-from ratesim.simulation.experiments.job import Job, forget, jobs_of, work
+from ratesim.simulation.experiments.job import Job, clear_traces, jobs_of, work
 from ratesim.simulation.experiments.result_store import ResultStore
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
@@ -25,7 +25,13 @@ __all__ = ["JobResults", "SweepError", "run_jobs", "sweep", "table"]
 
 
 class SweepError(RatesimError):
-    """Some runs failed; the message names them. results: the table of the others."""
+    """Some runs failed; the message names them.
+
+    Attributes
+    ----------
+    results
+        The table of the others.
+    """
 
     exit_code = 1
 
@@ -46,52 +52,91 @@ def sweep(
     out: Path | None = None,
     progress: Progress | bool | None = None,
 ) -> pd.DataFrame:
-    """One row for each point of the grid, candidate and seed, in that order, whoever ran it.
+    """Run every point of the grid with every candidate and seed.
 
-    candidates: the scenario's catalogue unless given. seeds: its replications. grid: values by field, such as
-    {"deployment.nodes": [1, 8, 64]}; each field is a column of the table. processes: as many as cores; 1 runs here.
-    scheduler: the address of a Dask scheduler, whose workers run them instead; a log must lie there under the same path.
-    out: a directory that keeps each row as soon as there is one, and finds those that it has: a sweep that was stopped or
-    killed goes on from there. progress: as for `run`.
+    Ctrl-C ends the sweep with the rows that are done. Then the column `partial` is true in all of them, as is
+    `attrs["partial"]`.
 
-    Ctrl-C ends it with the rows that are done; then the column `partial` is true in all of them, as is `attrs["partial"]`.
-    Raises ScenarioError before anything runs, ClusterError, ResultStoreError, and, after the others have run, SweepError.
+    Parameters
+    ----------
+    scenario
+        The base of the grid.
+    candidates
+        The scenario's candidates, or the default ones, unless given.
+    seeds
+        The scenario's replications unless given.
+    grid
+        Values by field, such as {"deployment.nodes": [1, 8, 64]}; each field is a column of the table.
+    profile
+        Measured costs.
+    processes
+        As many as cores unless given; 1 runs in this process.
+    scheduler
+        Address of a Dask scheduler whose workers run the jobs instead; a log must lie there under the same path.
+    out
+        A directory that keeps each row as soon as there is one and in which rows are looked up: a sweep that was stopped or
+        killed goes on from there.
+    progress
+        As for `run`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each point of the grid, candidate and seed, in that order.
+
+    Raises
+    ------
+    ScenarioError, ClusterError, ResultStoreError
+        If the jobs cannot be run.
+    SweepError
+        If a run failed; the others are then done.
     """
     jobs = jobs_of(scenario, candidates, seeds, grid, profile or Profile.load())
     return run_jobs(jobs, processes, scheduler, out, progress).table()
 
 
 class JobResults:
-    """What came of jobs. rows: by key. failed: those without a row, unless it was interrupted before their turn."""
+    """The rows of jobs.
 
-    def __init__(self, jobs: Sequence[Job], kept: ResultStore | None, known: Mapping[str, dict[str, Any]]) -> None:
+    Attributes
+    ----------
+    rows
+        By key.
+    failed
+        Jobs without a row, unless the sweep was interrupted before their turn.
+    partial
+        Whether it was interrupted.
+    """
+
+    def __init__(self, jobs: Sequence[Job], store: ResultStore | None, known: Mapping[str, dict[str, Any]]) -> None:
         self.jobs = jobs
         self.rows = {job.key: known[job.key] for job in jobs if job.key in known}
         self.failed: list[tuple[Job, JobFailure]] = []
         self.partial = False
-        self._kept = kept
-        if kept is not None:
-            self.rows |= {job.key: kept[job.key] for job in jobs if job.key in kept}
+        self._store = store
+        if store is not None:
+            self.rows |= {job.key: store[job.key] for job in jobs if job.key in store}
 
     def add(self, job: Job, result: dict[str, Any] | JobFailure) -> None:
+        """Add the row of a job, or its failure."""
         if isinstance(result, JobFailure):
             self.failed.append((job, result))
             return
         self.rows[job.key] = result
-        if self._kept is not None:
-            self._kept.add(job.key, result)
+        if self._store is not None:
+            self._store.add(job.key, result)
 
     def table(self) -> pd.DataFrame:
-        """The tidy table, also written to the directory. Raises SweepError."""
+        """Return the tidy table, which is also written to the directory. Raises SweepError."""
         results = table(self.jobs, self.rows, self.partial)
-        if self._kept is not None:
-            self._kept.close(results)
+        if self._store is not None:
+            self._store.close(results)
         if self.failed:
             named = "; ".join(f"{job}: {failed.reason}" for job, failed in self.failed[:3])
             more = f" and {len(self.failed) - 3} more" if len(self.failed) > 3 else ""
             error = SweepError(f"{len(self.failed)} of {len(self.jobs)} runs failed: {named}{more}", results)
-            if self.failed[0][1].told:
-                error.add_note(self.failed[0][1].told)
+            if self.failed[0][1].traceback:
+                error.add_note(self.failed[0][1].traceback)
             raise error
         return results
 
@@ -104,10 +149,10 @@ def run_jobs(
     progress: Progress | bool | None,
     known: Mapping[str, dict[str, Any]] | None = None,
 ) -> JobResults:
-    """Run the jobs of which there is no row yet, neither in `out` nor in `known`; see `sweep`."""
+    """Run the jobs whose row is neither in `out` nor in `known`; see `sweep`."""
     finished = JobResults(jobs, None if out is None else ResultStore(out), known or {})
     todo = list({job.key: job for job in jobs if job.key not in finished.rows}.values())
-    found = len(jobs) - len(todo)
+    present = len(jobs) - len(todo)
     pace = Throughput()
     counted = {"requests": 0, "simulated": 0.0, "live": 0, "done": 0}
 
@@ -115,7 +160,7 @@ def run_jobs(
 
         def show(what: str) -> None:
             requests = int(max(counted["live"], counted["requests"]))
-            tell(found + int(counted["done"]), len(jobs), f"{what}; {pace.text(requests, counted['simulated'])}")
+            tell(present + int(counted["done"]), len(jobs), f"{what}; {pace.text(requests, counted['simulated'])}")
 
         def beat(requests: int) -> None:
             counted["live"] += requests
@@ -124,7 +169,7 @@ def run_jobs(
 
         try:
             if todo:
-                tell(found, len(jobs), "starting")
+                tell(present, len(jobs), "starting")
             with closing(_workers(todo, processes, scheduler, beat)) as results:
                 for job, result in results:
                     finished.add(job, result)
@@ -137,7 +182,7 @@ def run_jobs(
         except KeyboardInterrupt:
             finished.partial = True
         finally:
-            forget()
+            clear_traces()
     return finished
 
 
@@ -149,7 +194,7 @@ def _workers(jobs: list[Job], processes: int | None, scheduler: str | None, beat
 
 
 def table(jobs: Sequence[Job], rows: Mapping[str, Mapping[str, Any]], partial: bool) -> pd.DataFrame:
-    """The rows of those jobs that have one, in the order of the jobs, each with its place in the grid."""
+    """Return the rows of those jobs that have one, in the order of the jobs, each with its point of the grid."""
     named = {"partial": partial}
     listed = [{**job.values, **rows[job.key], "candidate": job.candidate.name, **named} for job in jobs if job.key in rows]
     results = pd.DataFrame(cast(Any, listed))

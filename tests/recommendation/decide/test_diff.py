@@ -77,7 +77,7 @@ def test_another_choice_a_verdict_a_cost_and_what_was_asked_are_told():
     assert found.has_changed
     said = text(found).splitlines()
     assert said[0] == "The choice moved: redis before, postgres after."
-    assert "Asked otherwise: required p99: 0.002 before, 0.001 after." in said
+    assert "The question changed: required p99: 0.002 before, 0.001 after." in said
     assert "Only in the second: postgres." in said
     assert "redis: verdict moved, from passes to fails." in said
     assert "redis: cost moved, from 60.00 USD a month to 90.00 USD a month." in said
@@ -86,7 +86,7 @@ def test_another_choice_a_verdict_a_cost_and_what_was_asked_are_told():
 def test_costs_in_another_currency_are_not_compared_and_other_nodes_are_told():
     found = diff(BEFORE, changed(cost=9000.0) | {"currency": "JPY", "deployment": {"nodes": 3}})
     assert found.changes == ()
-    assert found.asked == ("currency: USD before, JPY after", "nodes: 8 before, 3 after")
+    assert found.question == ("currency: USD before, JPY after", "nodes: 8 before, 3 after")
 
 
 def test_a_candidate_that_gives_no_answer_any_more_has_moved():
