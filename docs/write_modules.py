@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "modules.md"
 HEAD = """# Modules
 
-Every package and module, with the first line of its docstring. `make docs` writes this page. What ties the packages together is in
-[architecture.md](architecture.md).
+Every package and module, with the first line of its docstring. `make docs` writes this page.
+[architecture.md](architecture.md) describes how the packages depend on each other.
 """
 
 

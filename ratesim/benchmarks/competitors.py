@@ -35,8 +35,8 @@ def competitors(keys: int) -> dict[str, list[Competitor]]:
     """Return the competitors that have each algorithm, by our name of it, each with room for `keys` users."""
     found: dict[str, list[Competitor]] = {}
     for source in (_limits, _throttled, _pyrate):
-        for algorithm, peer in source(keys):
-            found.setdefault(algorithm, []).append(peer)
+        for algorithm, competitor in source(keys):
+            found.setdefault(algorithm, []).append(competitor)
     return found
 
 

@@ -41,9 +41,11 @@ def _hit_ratios() -> list[str]:
             mine = {policy: hit_ratio(policy, keys, room) for policy in ours}
             theirs = libcachesim_hit_ratios(keys, room, asked)
             cells = [f"{value:>11.4f}" for value in mine.values()]
-            cells += [f"{theirs[peer]:>7.4f}" if peer in theirs else f"{'-':>7}" for peer in asked]
+            cells += [f"{theirs[competitor]:>7.4f}" if competitor in theirs else f"{'-':>7}" for competitor in asked]
             if theirs:
-                cells.append(f"{mine['AdaptiveLRU'] - max(theirs[peer] for peer in PEERS if peer in theirs):+7.4f}")
+                cells.append(
+                    f"{mine['AdaptiveLRU'] - max(theirs[competitor] for competitor in PEERS if competitor in theirs):+7.4f}"
+                )
             lines.append("  ".join([f"  {name:<10} {share:>4.0%} ", *cells]))
     return [*lines, "  lead: of AdaptiveLRU over the best of libcachesim's"]
 

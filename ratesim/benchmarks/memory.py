@@ -76,8 +76,8 @@ def _rates() -> list[str]:
     for algorithm in names():
         limit = Limit(100, 60.0, algorithm)
         works: dict[str, Work] = {"": lambda limit=limit: _acquire_all(MemoryStorage(), limit, users)}  # type: ignore[misc]
-        for peer in others.get(algorithm, ()):
-            works[peer.name] = lambda peer=peer: _ask_all(peer.make(), users)  # type: ignore[misc]
+        for competitor in others.get(algorithm, ()):
+            works[competitor.name] = lambda competitor=competitor: _ask_all(competitor.make(), users)  # type: ignore[misc]
         best = _bests(works)
         ours = best.pop("")
         beside = ", ".join(f"{took / ours:.1f} x {name} ({DECISIONS / took:,.0f})" for name, took in best.items())
@@ -214,7 +214,9 @@ def _many_keys() -> list[str]:
         "ratesim": {keys: partial(_acquire_all, storage, limit) for keys, storage in storages.items()}
     }
     if is_installed():
-        made = {keys: {peer.name: peer.make() for peer in competitors(keys)["token_bucket"]} for keys in users}
+        made = {
+            keys: {competitor.name: competitor.make() for competitor in competitors(keys)["token_bucket"]} for keys in users
+        }
         for name in made[FEW]:
             asking[name] = {keys: partial(_ask_all, made[keys][name]) for keys in users}
     for ask in asking.values():
