@@ -27,12 +27,14 @@ app = typer.Typer(
 
 
 def profile_of(path: Path | None) -> Profile | None:
+    """Load the profile in a file; None without one."""
     from ratesim.simulation.cost_model.profile import Profile
 
     return Profile.load(path) if path else None
 
 
 def prices_of(path: Path | None) -> Prices | None:
+    """Load the prices in a file; None without one."""
     from ratesim.recommendation.assess.prices import Prices
 
     return Prices.load(path) if path else None
@@ -40,7 +42,7 @@ def prices_of(path: Path | None) -> Prices | None:
 
 @contextmanager
 def bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on stderr, as the `progress` that ratesim's functions take."""
+    """Show a progress bar on stderr. The value is the `progress` argument that ratesim's functions take."""
     from ratesim.progress import progress_bar
 
     with progress_bar(True) as tell:

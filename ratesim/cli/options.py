@@ -185,10 +185,13 @@ class UsageError(RatesimError, ValueError):
 
 
 class KeyValueCommand(TyperCommand):
-    """A command whose option `-p` takes a key and a value, as papermill's does. typer knows no such option that may be
-    repeated, so the two come as one text; `pairs_of` takes it apart."""
+    """A command whose option `-p` takes a key and a value, as papermill's does.
+
+    typer has no repeatable option with two values. The two are joined into one text, which `pairs_of` splits.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the key and the value of each `-p`."""
         joined, rest = [], iter(args)
         for word in rest:
             joined.append(word)
@@ -206,7 +209,7 @@ def pairs_of(texts: list[str]) -> list[tuple[str, str]]:
 
 
 def scenario_from_options(asked: dict[str, Any]) -> Scenario:
-    """The scenario of the options: that of --scenario, or one for --log, with what else was given in its place."""
+    """Build the scenario of --scenario, or one for --log, and replace what other options give."""
     from ratesim.limit import Limit
     from ratesim.simulation.network.links import PRESETS
     from ratesim.simulation.scenario.scenario import Scenario
@@ -271,8 +274,15 @@ def scenario_from_options(asked: dict[str, Any]) -> Scenario:
 
 
 def current_candidate(path: Path, scenario: Scenario) -> Candidate:
-    """The configuration of a storage.toml, as one that competes. Raises what reading it raises, and Mistake where it limits
-    something else than the scenario, or is for another number of nodes."""
+    """Make the configuration of a storage.toml a candidate.
+
+    Raises
+    ------
+    ConfigurationError
+        The file cannot be read, or is invalid.
+    UsageError
+        It limits something else than the scenario does, or is for another number of nodes.
+    """
     from ratesim.recommendation.configuration import StorageConfiguration
     from ratesim.recommendation.current import CURRENT
     from ratesim.simulation.scenario.scenario import Candidate
@@ -293,7 +303,7 @@ def current_candidate(path: Path, scenario: Scenario) -> Candidate:
 
 
 def _without(barred: list[str], data: dict[str, Any]) -> list[str]:
-    """The backends that remain of those that the scenario allows."""
+    """Return the allowed backends without the barred ones."""
     from ratesim.simulation.scenario.scenario import Requirements
 
     known = Requirements().allowed
@@ -307,7 +317,7 @@ def _without(barred: list[str], data: dict[str, Any]) -> list[str]:
 
 
 def with_round_trip(name: str, rtt: str | None) -> Scenario:
-    """A scenario by its name or file, with the round trip to its servers that was given."""
+    """Load a scenario by its name or file, with the round trip to its servers that was given."""
     from ratesim.simulation.scenario.scenario import Scenario
 
     scenario = Scenario.load(name)

@@ -44,8 +44,15 @@ def sweep_into(
     scheduler: str | None,
     progress: Progress | bool,
 ) -> tuple[str, bool]:
-    """Run it, and write the table. A file's runs are kept beside it until they are all done. Returns the last lines to
-    print, and whether it was interrupted."""
+    """Run a sweep and write the table.
+
+    The runs of a file are kept beside it until all are done.
+
+    Returns
+    -------
+    tuple[str, bool]
+        The last lines to print, and whether the sweep was interrupted.
+    """
     from ratesim.simulation.experiments.replicate import replicate
     from ratesim.simulation.experiments.result_store import delete
     from ratesim.simulation.experiments.sweep import sweep

@@ -35,7 +35,7 @@ class Parameter:
 
 
 def notebooks() -> Path:
-    """The directory of the notebooks: in a checkout beside the package, installed within it."""
+    """Return the directory of the notebooks: beside the package in a checkout, within it when installed."""
     package = Path(__file__).resolve().parent.parent
     places = [package.parent / "notebooks", package / "notebooks"]
     for place in places:
@@ -45,7 +45,7 @@ def notebooks() -> Path:
 
 
 def questions() -> dict[str, str]:
-    """The question of each notebook, by its name."""
+    """Return the question of each notebook, by its name."""
     found = {}
     for path in sorted(notebooks().glob("*.ipynb")):
         first = json.loads(path.read_text("utf-8"))["cells"][0]["source"]
@@ -54,7 +54,13 @@ def questions() -> dict[str, str]:
 
 
 def find(name: str) -> Path:
-    """The file of the notebook of that name. Raises NotebookError."""
+    """Return the file of the notebook of that name.
+
+    Raises
+    ------
+    NotebookError
+        There is no such notebook.
+    """
     known = questions()
     if name not in known:
         raise NotebookError(f"notebook {name!r}: known are {', '.join(known)}")
@@ -62,7 +68,7 @@ def find(name: str) -> Path:
 
 
 def parameters_of(path: Path) -> list[Parameter]:
-    """What can be set in a notebook, in its order."""
+    """List the parameters of a notebook, in its order."""
     import papermill
 
     found = papermill.inspect_notebook(literally(path)).values()
@@ -70,7 +76,7 @@ def parameters_of(path: Path) -> list[Parameter]:
 
 
 def literally(path: Path) -> str:
-    """A path as papermill wants it: it fills parameters into what stands in braces."""
+    """Escape a path for papermill, which fills parameters into braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
@@ -106,7 +112,7 @@ def _fitting(parameter: Parameter, text: str) -> Value:
 
 
 def _read(text: str) -> Value:
-    """A number, true, false or null as in JSON, which knows no NaN and no infinity; else the text itself."""
+    """Read a number, true, false or null as in JSON, without NaN and infinity; else return the text itself."""
     try:
         value = json.loads(text, parse_constant=str)
     except ValueError:

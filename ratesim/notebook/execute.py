@@ -112,8 +112,10 @@ def _check(parameters: Mapping[str, Value]) -> None:
 
 @contextmanager
 def _kernel() -> Iterator[None]:
-    """For as long as this lasts, the kernel `python3` is the interpreter that runs now, whatever else is registered, and it
-    finds the packages that this one found."""
+    """Make the kernel `python3` this very interpreter for the duration of the block.
+
+    It finds the packages that this interpreter found, whatever other kernels are registered.
+    """
     package = str(Path(__file__).resolve().parent.parent.parent)
     with tempfile.TemporaryDirectory(prefix="ratesim-kernel-") as folder:
         home = Path(folder) / "kernels" / "python3"

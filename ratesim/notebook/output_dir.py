@@ -33,7 +33,10 @@ def ensure_writable(out: Path) -> None:
 
 @contextmanager
 def staging_directory(out: Path) -> Iterator[Path]:
-    """A temporary directory beside `out`. Directories made above `out` go again if nothing came of it."""
+    """Provide a temporary directory beside `out`.
+
+    Directories that were made above `out` are removed if the block fails.
+    """
     made = [folder for folder in out.parents if not folder.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -11,7 +11,7 @@ __all__ = ["anchor", "heading", "render"]
 
 
 def render(executed: Path, name: str) -> str:
-    """An executed notebook as one HTML page, without its code: no scripts, nothing that is loaded from elsewhere."""
+    """Render an executed notebook as one HTML page without code, scripts or external resources."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -28,7 +28,7 @@ def render(executed: Path, name: str) -> str:
 
 
 def heading(markdown: str) -> str:
-    """The title with which a cell begins a part of the page, without its signs; empty where it begins none."""
+    """Return the title with which a cell begins a part of the page; empty if it begins none."""
     first = markdown.partition("\n")[0]
     return first.removeprefix("## ").replace("`", "").strip() if first.startswith("## ") else ""
 

@@ -33,13 +33,13 @@ class HTML:
 
 
 def figure_html(figure: tuple[Figure, str], caption: str) -> HTML:
-    """A figure and its alt text, with a caption."""
+    """Show a figure and its alt text, with a caption."""
     drawn, alt = figure
     return HTML(f'<figure>{to_svg(drawn, alt)}<figcaption class="small">{escape_html(caption)}</figcaption></figure>')
 
 
 def small_print(text: str) -> str:
-    """A paragraph in small print."""
+    """Show a paragraph in small print."""
     return f"<p class='small'>{escape_html(text)}</p>"
 
 
@@ -73,11 +73,12 @@ def _about(cell: str) -> str:
 
 
 def _cell(cell: str) -> str:
-    """A figure is not broken over two lines; a sentence may be."""
+    """Keep a number on one line. A sentence may be broken."""
     return f'<td class="n">{cell}</td>' if len(cell) <= 14 else f"<td>{cell}</td>"
 
 
 def escape_html(text: object, lines: bool = False) -> str:
+    """Escape text for HTML."""
     said = str(text)
     safe = "\n".join(map(escape_control_chars, said.splitlines())) if lines else escape_control_chars(said)
     return escape(safe, quote=True)

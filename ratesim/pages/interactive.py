@@ -1,5 +1,6 @@
-"""Knobs: a picture that is computed again when one of its values is chosen. On a page, where nobody can turn them, it is the
-picture alone.
+"""Interactive figures: a figure that is computed again when a reader chooses another value.
+
+On a page, where no kernel runs, only the figure of the start values is shown.
 """
 
 from __future__ import annotations
@@ -18,8 +19,19 @@ __all__ = ["Choice", "InteractiveFigure", "interactive"]
 
 @dataclass(frozen=True)
 class Choice:
-    """label: what people call it. choices: its values, in order. start: the one that is shown first; it joins the choices
-    where it is none of them. said: how a value reads."""
+    """One value that a reader can choose.
+
+    Attributes
+    ----------
+    label
+        The label of its slider.
+    choices
+        Its values, in order.
+    start
+        The value that is shown first. It is added to the choices if it is missing.
+    said
+        Formats a value.
+    """
 
     label: str
     choices: Sequence[Any]
@@ -102,5 +114,11 @@ class InteractiveFigure:
 
 
 def interactive(function: Callable[..., HTML], **given: Choice) -> InteractiveFigure:
-    """A picture with knobs. function: makes it from a value of each knob, by name; it should take a second, not a minute."""
+    """Make an interactive figure.
+
+    Parameters
+    ----------
+    function
+        Makes the figure from a value of each choice, by name. It should take a second, not a minute.
+    """
     return InteractiveFigure(function, given)

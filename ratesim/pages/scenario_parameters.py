@@ -23,8 +23,25 @@ def scenario_from_parameters(
     network: str = "",
     busiest: str = "",
 ) -> Scenario:
-    """scenario: a name or a file. log: a file, which takes the place of the scenario's traffic. key: what is limited in it.
-    limit: as in "100/minute". busiest: the time to which the log is cut, as in "1h". Raises ScenarioError.
+    """Build a scenario from the parameters of a notebook.
+
+    Parameters
+    ----------
+    scenario
+        A name or a file.
+    log
+        A file, which replaces the traffic of the scenario.
+    key
+        The column that is limited.
+    limit
+        A limit, such as "100/minute".
+    busiest
+        The length of the busiest part that is kept of the log, such as "1h".
+
+    Raises
+    ------
+    ScenarioError
+        The parameters are invalid.
     """
     data: dict[str, Any] = Scenario.load(scenario).model_dump(exclude_none=True, exclude_defaults=True)
     if log:

@@ -40,10 +40,10 @@ STYLE: Any = {
 
 
 def to_svg(figure: Figure, alt: str) -> str:
-    """The figure as one inline <svg> element with `alt` as what a screen reader says.
+    """Draw the figure as one inline <svg> element with `alt` as its accessible name.
 
-    It takes the focus: on a narrow page figures scroll, and whoever has no mouse must be able to. Any two may stand on one
-    page: their ids differ unless they are the same figure.
+    The element takes the focus: on a narrow page figures scroll, and a reader without a mouse must be able to scroll them.
+    Any two figures may stand on one page: their ids differ unless they are the same figure.
     """
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):

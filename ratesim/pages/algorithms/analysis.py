@@ -77,5 +77,5 @@ def _learns(name: str) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The names as a list in a sentence: a, b and c."""
+    """Join names to a list in a sentence: a, b and c."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

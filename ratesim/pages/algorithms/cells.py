@@ -69,9 +69,23 @@ LOG_LIMIT = (10.0, 10.0)  # requests, seconds: all stamps of the shipped log lie
 
 @dataclass(frozen=True)
 class Comparison:
-    """rows: of `compare`. standings: of `summarize`. ours: the two-window counter over made traffic at the limit; curve: the
-    same at other thresholds; real: over the log that ships. adaptive: of `saturate` for the limit `learner`, where an answer
-    is bad after `patience` seconds."""
+    """The results that the page shows.
+
+    Attributes
+    ----------
+    rows
+        The rows of `compare_algorithms`.
+    standings
+        The rows of `summarize`.
+    ours
+        The two-window counter over generated traffic at the limit.
+    curve
+        The same at other thresholds.
+    real
+        The same over the log that ships.
+    adaptive
+        The adaptive algorithm for the limit `learner`, where an answer after more than `patience` seconds is bad.
+    """
 
     limit: Limit
     seed: int
@@ -130,7 +144,7 @@ def _rng(seed: int, part: int) -> np.random.Generator:
 
 
 def answer(found: Comparison) -> HTML:
-    """The paragraph and the small table: choose which, when."""
+    """Show the paragraph and the small table of when to choose which algorithm."""
     standings, period = found.standings, found.limit.period
     advice = choices(standings)
     name = next(iter(advice))
@@ -156,7 +170,7 @@ def answer(found: Comparison) -> HTML:
 
 
 def edge(found: Comparison) -> HTML:
-    """The figure of a burst at the edge of a window."""
+    """Show the figure of a burst at the edge of a window."""
     limit, trace = found.limit, found.traces["burst at an edge"]
     at, width = limit.period, EDGE * limit.period
     first = trace.window(at - width, at + width)
@@ -173,7 +187,7 @@ def edge(found: Comparison) -> HTML:
 
 
 def admits(found: Comparison) -> HTML:
-    """What each admitted: the figure of the worst windows, and a table by workload."""
+    """Show what each algorithm admitted: the figure of the worst windows, and a table by workload."""
     head = ["worst period / share", *found.traces, "off", "decided all alike"]
     rows = []
     for name, it in found.standings.items():
@@ -192,7 +206,7 @@ def admits(found: Comparison) -> HTML:
 
 
 def turn(found: Comparison) -> InteractiveFigure:
-    """A client that asks for three times the limit of the page: what each rule admits by another limit and burst."""
+    """Show what each algorithm admits under other limits, of a client that asks for three times the limit of the page."""
     asked, trace = found.limit, found.traces["steady overload"].window(0.0, 3.0 * found.limit.period)
 
     def picture(limit: float, burst: float) -> HTML:
@@ -228,7 +242,7 @@ def costs(found: Comparison) -> HTML:
 
 
 def published(found: Comparison) -> HTML:
-    """What Cloudflare published of the two-window counter beside what it does here, and why the two differ."""
+    """Show Cloudflare's published figures of the two-window counter beside ours, and why the two differ."""
     ours, real, period = found.ours, found.real, found.limit.period
     made = f"made traffic, {ours.threshold:g} per {period:g} s"
     head = ["", "published, 2017", made, f"Apache log, {real.threshold:g} per {LOG_LIMIT[1]:g} s"]
@@ -302,7 +316,7 @@ def learning(found: Comparison) -> HTML:
 
 
 def reproduce(found: Comparison) -> HTML:
-    """What gives the same numbers again."""
+    """Show the command that gives the same numbers again."""
     line = repro_command("algorithms", limit=str(found.limit), seed=found.seed)
     same = "Same limit and seed: same decisions. Bytes and times are measured."
     return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same)}</p>")

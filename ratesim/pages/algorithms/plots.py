@@ -107,7 +107,7 @@ def after_a_pause(curves: Mapping[str, Curve], period: float, limit: float, burs
 
 
 def worst_windows(standings: Mapping[str, AlgorithmSummary], limit: Limit) -> tuple[Figure, str]:
-    """The most that each algorithm admitted one key in a tenth of a period and in a period, multiples of the limit."""
+    """Plot the most that each algorithm admitted one key in a tenth of a period and in a period, over the limit."""
     tenth = {name: each.worst_tenth for name, each in standings.items()}
     whole = {name: each.worst_period for name, each in standings.items()}
     kept = [name for name in whole if whole[name] <= 1.0 + 1e-9]
@@ -242,7 +242,7 @@ def _color(name: str) -> str:
 
 
 def _apart(values: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """The centers of labels of these heights, each at its value or, where that would lie on one below it, above that."""
+    """Place labels of these heights, each centered at its value or, if it would lie on one below it, above that."""
     placed = np.array(values, np.float64)
     top = -np.inf
     for i in np.argsort(placed, kind="stable"):

@@ -33,8 +33,19 @@ NAMES = (
 
 @dataclass(frozen=True, eq=False)
 class BackendResult:
-    """One candidate. backend: memory, redis, postgres or hybrid. row: of `RunResult.row`. latencies: seconds. node, store:
-    seconds for which one request keeps its node's processor and the store busy, in the mean."""
+    """The results of one candidate.
+
+    Attributes
+    ----------
+    backend
+        memory, redis, postgres or hybrid.
+    row
+        The row of `RunResult.row`.
+    latencies
+        Seconds, one for each request.
+    node, store
+        Mean seconds for which one request occupies its node's processor, and the store.
+    """
 
     name: str
     backend: str
@@ -45,14 +56,17 @@ class BackendResult:
 
     @property
     def p99(self) -> float:
+        """The 99th percentile of the latency, in seconds."""
         return float(self.row["latency_p99"])
 
     @property
     def over(self) -> float:
+        """The over-admission, as a share."""
         return float(self.row["over_admission"])
 
     @property
     def operations(self) -> float:
+        """Operations at the store, per request."""
         return float(self.row["l2_operations_per_request"])
 
 

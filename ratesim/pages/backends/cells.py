@@ -82,7 +82,7 @@ def _much(over: float) -> str:
 
 
 def _binds(found: Comparison) -> str:
-    """What was asked, and whether the limit has anything to do."""
+    """Say what was asked, and whether the limit is binding."""
     spec, denied = found.scenario.limit, found.limit_pressure.exact_denied_share
     said = (
         f"{found.requests:,} requests for {found.keys:,} keys, {spec.rate} for each ({spec.algorithm}), "
@@ -133,7 +133,7 @@ def quick(found: Comparison) -> HTML:
 
 
 def correct(found: Comparison) -> HTML:
-    """What is admitted too much."""
+    """Show the over-admission."""
     return figure_html(admissions(found.seen), "Over windows of the limit's period, summed over all keys.")
 
 
@@ -165,7 +165,7 @@ def elsewhere(found: Comparison) -> InteractiveFigure:
 
 
 def reproduce(found: Comparison) -> HTML:
-    """What gives the same numbers again."""
+    """Show the command that gives the same numbers again."""
     same = "Same parameters and the same measured costs: same numbers. "
     line = repro_command("backends", **found.given, seed=found.seed)
     return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same + Profile.load().describe())}</p>")

@@ -25,7 +25,7 @@ NONE = 1e-5  # where "exactly 0" stands on an axis of shares
 
 
 def latencies(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
-    """The times within which half of the requests, 99 % and 99.99 % of them were answered."""
+    """Plot the latencies at the 50th, 99th and 99.99th percentiles."""
     slow, fast = max(seen, key=lambda each: each.p99), min(seen, key=lambda each: each.p99)
     title = f"99 % of the answers: {format_seconds(fast.p99)} from {fast.name}, {format_seconds(slow.p99)} from {slow.name}"
     told = []
@@ -46,7 +46,7 @@ def latencies(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
 
 
 def admissions(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
-    """What each admits too much, and falsely denies."""
+    """Plot the over-admission and the false denials of each candidate."""
     worst = max(seen, key=lambda each: each.over)
     exact = sum(each.over == 0.0 for each in seen)
     title = f"{exact} of {len(seen)} admit nothing too much"
@@ -73,7 +73,7 @@ def admissions(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
 
 
 def times(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
-    """What one request takes of everybody's time: of its client's, of a node's processor, of the store."""
+    """Plot the time that one request takes of its client, of a node's processor and of the store."""
     waits = {each: each.latencies.mean for each in seen}
     asked = [each for each in seen if each.backend in ("redis", "postgres")]  # who does nothing in the background
     away = max(asked or seen, key=lambda each: waits[each] - each.node - each.store)
@@ -97,7 +97,7 @@ def times(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
 
 
 def _rows(seen: Sequence[BackendResult], title: str) -> tuple[Figure, Axes]:
-    """A figure with a row for each candidate."""
+    """Make a figure with a row for each candidate."""
     figure = Figure(figsize=(7.2, 0.34 * len(seen) + 1.8), layout="constrained")
     axes = figure.subplots()
     axes.set_yticks(range(len(seen)), [each.name for each in seen])
@@ -109,7 +109,7 @@ def _rows(seen: Sequence[BackendResult], title: str) -> tuple[Figure, Axes]:
 
 
 def _keys(figure: Figure, marks: Mapping[str, str], hollow: str) -> None:
-    """What the marks mean; of those in `hollow` the inside is empty."""
+    """Explain the marks. Those in `hollow` are drawn empty."""
     handles = [
         Line2D([], [], color=INK, marker=mark, linestyle="none", label=name, fillstyle="none" if name == hollow else "full")
         for name, mark in marks.items()

@@ -36,8 +36,19 @@ SOON = 20_000  # requests of each candidate, which one process has simulated bef
 
 @dataclass(frozen=True)
 class Costed:
-    """given: the parameters, for reproducing. summary: of the trace. rows: of each candidate, one for each seed. load: what
-    the parameters ask for, times the traffic."""
+    """The sized and priced candidates.
+
+    Attributes
+    ----------
+    given
+        The parameters, for reproducing.
+    summary
+        The summary of the trace.
+    rows
+        The rows of each candidate, one for each seed.
+    load
+        The requested load, in multiples of the traffic.
+    """
 
     scenario: Scenario
     given: dict[str, Any]
@@ -51,6 +62,7 @@ class Costed:
 
     @property
     def keys(self) -> int:
+        """The number of keys whose state must fit."""
         return self.scenario.requirements.key_count
 
     @property
@@ -59,8 +71,19 @@ class Costed:
         return next(iter(self.at().values())).load.peak
 
     def at(self, load: float | None = None, keys: int | None = None, wrong: float | None = None) -> dict[str, Capacity]:
-        """What each candidate needs at so many times the traffic, with so many keys, where a request that was admitted and
-        should not have been costs `wrong`; as the parameters say unless given."""
+        """Size and price each candidate at another load.
+
+        What is not given is as in the parameters.
+
+        Parameters
+        ----------
+        load
+            Multiple of the traffic.
+        keys
+            Number of keys.
+        wrong
+            Price of one request that was admitted and should not have been.
+        """
         scenario, prices = self.scenario, self.prices
         if keys is not None:
             wants = scenario.requirements.model_copy(update={"key_count": keys})
@@ -75,7 +98,7 @@ class Costed:
         return str(self.rows[candidate][0]["backend"])
 
     def over_admission(self, candidate: str) -> float:
-        """The mean of the seeds."""
+        """Return the mean over-admission over the seeds."""
         return fmean(row["over_admission"] for row in self.rows[candidate])
 
 
@@ -89,8 +112,23 @@ def costed(
     seed: int = 0,
     seeds: int = 1,
 ) -> Costed:
-    """All that the notebook shows. keys: that must fit. prices: a TOML file. What is empty, or 0, is as the scenario says;
-    prices are the example then. Raises ScenarioError, PriceError, and what `sweep` raises.
+    """Compute all that the notebook shows.
+
+    An argument that is empty, or 0, is as the scenario says. Without `prices` the example prices are used.
+
+    Parameters
+    ----------
+    keys
+        Number of keys whose state must fit.
+    prices
+        A TOML file.
+
+    Raises
+    ------
+    ScenarioError
+        The scenario is invalid.
+    PriceError
+        The prices are invalid.
     """
     for name, value, least in (("keys", keys, 0), ("seeds", seeds, 1)):
         if not least <= value <= MOST_KEYS:
@@ -122,14 +160,16 @@ def costed(
 
 
 def cheapest(found: dict[str, Capacity]) -> str:
-    """Whose price is least to two significant digits, since what is closer is noise; the first of several, and of those that
-    share their state where there are any."""
+    """Return the candidate with the least price to two significant digits.
+
+    A smaller difference is noise. Of several the first is taken, and of those that share their state if there are any.
+    """
     sharing = {name: each for name, each in found.items() if each.store != "none"} or found
     return min(sharing, key=lambda name: float(f"{sharing[name].price.per_month:.2g}"))
 
 
 def second_server(found: Costed, candidate: str) -> int | None:
-    """The number of keys from which on a candidate needs one server more by its memory alone; None where it never does."""
+    """Return the number of keys above which a candidate needs another server for its memory; None if it never does."""
     few = 1
     needed = found.at(keys=few)[candidate].servers_by_memory
     many = MOST_KEYS

@@ -45,7 +45,7 @@ FORMULAE = (
 
 
 def answer(found: Costed) -> HTML:
-    """What each costs, and the cheapest of those that share their state."""
+    """Show the price of each candidate, and the cheapest of those that share their state."""
     capacities = found.at()
     least = capacities[cheapest(capacities)]
     deployment = found.scenario.deployment
@@ -71,14 +71,14 @@ def answer(found: Costed) -> HTML:
 
 
 def paid(capacities: Mapping[str, Capacity], name: Callable[[Capacity], str]) -> HTML:
-    """What each costs in a month, and its parts, with `name` (HTML) before it."""
+    """Show the monthly price of each candidate and its parts. `name` gives the HTML of a row's label."""
     head = ["candidate", "in a month", "servers", "memory of the nodes", "processors of the nodes", "network"]
     rows = [[name(each), *map(escape_html, _paid(each))] for each in capacities.values()]
     return html_table([*head, "wrong decisions"], rows, label="What each costs in a month")
 
 
 def needs(found: Costed) -> HTML:
-    """What each needs: of the store, of the nodes, of the network."""
+    """Show the resources that each candidate needs of the store, of the nodes and of the network."""
     return needed(found.at(), lambda each: _name(found, each), found.over_admission)
 
 
@@ -112,7 +112,7 @@ def needed(
 
 
 def growth(found: Costed) -> HTML:
-    """The price against the load."""
+    """Show the price against the load."""
     note = (
         f"{found.keys:,} keys. More load is more clients of the same kind. Were the same clients faster, hybrids would need "
         "less than this: more of what a client asks would fall into one interval."
@@ -121,7 +121,7 @@ def growth(found: Costed) -> HTML:
 
 
 def room(found: Costed) -> HTML:
-    """The price against the number of keys."""
+    """Show the price against the number of keys."""
     note = (
         f"{found.peak:,.10g} requests in the busiest second. A node may know all keys up to max_entries, and then forgets."
     )
@@ -129,7 +129,7 @@ def room(found: Costed) -> HTML:
 
 
 def turned(found: Costed) -> InteractiveFigure:
-    """What each price is made of, at another load, with other keys, and if a wrong decision costs something."""
+    """Show the parts of each price at another load, with other keys, and with a price on a wrong decision."""
 
     def picture(load: float, keys: int, wrong: float) -> HTML:
         told = f"{wrong:g} {found.prices.currency} for a request that should have been denied"
@@ -155,7 +155,7 @@ def formulae() -> HTML:
 
 
 def reproduce(found: Costed) -> HTML:
-    """What gives the same numbers again."""
+    """Show the command that gives the same numbers again."""
     line = repro_command("capacity", **found.given, seed=found.seed, seeds=found.seeds)
     same = "Same parameters, prices and measured costs: same numbers."
     return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(f'{same} {found.profile.describe()}')}</p>")

@@ -39,7 +39,7 @@ PARTS = {
 
 
 def by_load(found: Costed) -> tuple[Figure, str]:
-    """The price of each candidate against the load."""
+    """Plot the price of each candidate against the load."""
     peak = found.peak
     loads = found.load * np.geomspace(min(1.0, 10.0 / peak), max(10.0, 100_000.0 / peak), POINTS)
     points = [found.at(load=float(load)) for load in loads]
@@ -54,7 +54,7 @@ def by_load(found: Costed) -> tuple[Figure, str]:
 
 
 def by_keys(found: Costed) -> tuple[Figure, str]:
-    """The price of each candidate against the number of keys."""
+    """Plot the price of each candidate against the number of keys."""
     keys = np.unique(np.geomspace(1e3, 1e8, POINTS).astype(int))
     prices = _prices([found.at(keys=int(number)) for number in keys])
     name = cheapest(found.at())
@@ -68,7 +68,7 @@ def by_keys(found: Costed) -> tuple[Figure, str]:
 
 
 def parted(found: Costed, capacities: Mapping[str, Capacity]) -> tuple[Figure, str]:
-    """What each price is made of."""
+    """Plot the parts of each price."""
     dear = max(capacities.values(), key=lambda each: each.price.per_month)
     most = max(PARTS, key=lambda part: float(getattr(dear.price, part)))
     share = float(getattr(dear.price, most)) / dear.price.per_month if dear.price.per_month else 0.0
@@ -152,7 +152,7 @@ def _labels(axes: Axes, found: Costed, ends: Mapping[str, float]) -> None:
 
 
 def _told(found: Costed, x: np.ndarray, prices: Mapping[str, Sequence[float]], said: Any) -> str:
-    """The ends of every line, for who cannot see them."""
+    """Describe both ends of every line for the alt text."""
     currency = found.prices.currency
     ends = [f"{name} {format_money(y[0], currency)} and {format_money(y[-1], currency)}" for name, y in prices.items()]
     return escape_control_chars(f"In a month, at {said(float(x[0]))} and at {said(float(x[-1]))}: {', '.join(ends)}.")

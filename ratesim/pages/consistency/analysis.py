@@ -1,5 +1,6 @@
-"""What each policy of a hybrid costs in truth, latency and load: one traffic through all of them, and through intervals,
-numbers of nodes and skews.
+"""The cost of each hybrid policy in accuracy, latency and load.
+
+One traffic is run through all policies, and through several intervals, numbers of nodes and skews.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Policy:
 
     @classmethod
     def hybrid(cls, name: str, kind: str, options: str = "") -> Policy:
+        """Make the policy of a hybrid."""
         return cls(name, kind, f"hybrid+redis://redis?consistency={kind}{options}")
 
     @classmethod
@@ -130,8 +132,12 @@ def _simulated(points: Iterable[tuple[str, Policy, Traffic]], seeds: Sequence[in
 
 
 def _row(part: str, policy: Policy, traffic: Traffic, seed: int) -> dict[str, Any]:
-    """over and denied: shares of what an exact limiter admits; p50, p99: seconds; operations: at Redis, per request; busy:
-    the share of its time; age: the 99th percentile of the views', seconds; all: the share of requests that is admitted."""
+    """Run one policy.
+
+    The columns are over and denied (shares of what an exact limiter admits), p50 and p99 (seconds), operations (at Redis, per
+    request), busy (the share of Redis's time), age (the 99th percentile of the views', seconds) and all (the share of requests
+    that is admitted).
+    """
     row = run(traffic.scenario(seed), Candidate(name=policy.name, storage=policy.storage)).row()
     return {
         "part": part,
@@ -152,16 +158,37 @@ def _row(part: str, policy: Policy, traffic: Traffic, seed: int) -> dict[str, An
 
 
 def cheapest(policies: pd.DataFrame, bearable: float, p99: float) -> str | None:
-    """The policy that asks Redis least of those that admit at most `bearable` of the limit too much and answer 99 % of the
-    requests within `p99` seconds; None where there is none."""
+    """Return the cheapest policy: the one with the fewest operations at Redis.
+
+    Parameters
+    ----------
+    bearable
+        Largest over-admission, as a share of the limit.
+    p99
+        Largest 99th percentile of the latency, in seconds.
+
+    Returns
+    -------
+    Row or None
+        None if no policy keeps to both.
+    """
     fit = policies[(policies["over"] <= bearable) & (policies["p99"] <= p99)]
     return None if fit.empty else str(fit.sort_values("operations", kind="stable")["policy"].iloc[0])
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of eventual. interval: seconds between syncs. asked, admitted: times of the busiest key's requests in a whole
-    window, seconds from its edge. row: of `RunResult.row`."""
+    """One run of an eventual hybrid.
+
+    Attributes
+    ----------
+    interval
+        Seconds between syncs.
+    asked, admitted
+        Times of the busiest key's requests in a whole window, in seconds from its edge.
+    row
+        The row of `RunResult.row`.
+    """
 
     traffic: Traffic
     interval: float

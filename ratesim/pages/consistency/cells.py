@@ -26,7 +26,7 @@ WITHIN = (1e-4, 2e-3, 1e-2)  # seconds
 
 
 def answer(found: Map, bearable: float, p99: float) -> HTML:
-    """The policy for these requirements, and the trade-off in three sentences."""
+    """Show the policy for these requirements, and the trade-off in three sentences."""
     rows = found.part("policies")
     chosen = cheapest(rows, bearable, p99)
     most = f"at most {format_percent(bearable)}" if bearable else "nothing"
@@ -141,7 +141,7 @@ def turn(found: Map) -> InteractiveFigure:
 
 
 def place(found: Map) -> HTML:
-    """The cheapest policy for what is bearable and how long may be waited."""
+    """Show the cheapest policy for an over-admission and a latency."""
     rows = found.part("policies")
     head = ["too much, at most", *(f"99 % within {format_seconds(p99)}" for p99 in WITHIN)]
     table = [
@@ -156,7 +156,7 @@ def place(found: Map) -> HTML:
 
 
 def reproduce(found: Map) -> HTML:
-    """What gives the same numbers again."""
+    """Show the command that gives the same numbers again."""
     traffic = found.traffic
     line = repro_command(
         "consistency",

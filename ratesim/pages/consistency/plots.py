@@ -102,7 +102,7 @@ def intervals(found: Map) -> tuple[Figure, str]:
 
 
 def skews(found: Map) -> tuple[Figure, str]:
-    """The same by the skew of the keys, eventual beside leases."""
+    """Plot accuracy and load by the skew of the keys, eventual beside leases."""
     rows = found.part("skew", "skew")
     names = list(rows["policy"].unique())
     lease = rows[rows["policy"] == "lease"]
@@ -113,7 +113,7 @@ def skews(found: Map) -> tuple[Figure, str]:
 
 
 def one_window(found: Trial) -> tuple[Figure, str]:
-    """What the busiest key asks and is admitted in the course of one window, over its limit."""
+    """Plot the requests of the busiest key in one window, and how many are admitted, over its limit."""
     rate, nodes = found.traffic.limit.rate, found.traffic.nodes
     title = f"Synced every {format_seconds(found.interval)} at {nodes} node{'s' if nodes > 1 else ''}, the busiest key gets "
     title += f"{found.times:.2f} times its limit"

@@ -47,9 +47,20 @@ ROUNDED = 10.0  # bytes: so that an odd one here or there does not change the ro
 
 @dataclass(frozen=True)
 class Comparison:
-    """rows: one for each algorithm, workload, bound ("entries" or "bytes"), share of the live keys and policy, with `room`
-    in entries and what came of it. costs, size: by policy, measured; size is the bytes for each key, rounded. hits: one
-    for each trace, size and cache, those of libCacheSim with a star."""
+    """The results of all policies.
+
+    Attributes
+    ----------
+    rows
+        One row for each algorithm, workload, bound ("entries" or "bytes"), share of the live keys and policy. `room` is
+        in entries.
+    costs
+        The measured running costs, by policy.
+    size
+        Measured bytes per key, rounded, by policy.
+    hits
+        One row for each trace, size and cache. The caches of libCacheSim have a star.
+    """
 
     limits: tuple[Limit, ...]
     seed: int
@@ -62,7 +73,7 @@ class Comparison:
     hits: pd.DataFrame
 
     def bounded(self, by: str) -> pd.DataFrame:
-        """The rows in which all policies have equally many "entries", or "bytes"."""
+        """Return the rows in which all policies have equally many "entries", or "bytes"."""
         return self.rows[self.rows["bound"] == by]
 
     @property
@@ -106,7 +117,10 @@ def compared(
 
 
 def _tried(limit: Limit, trace: Trace, size: Mapping[str, float]) -> list[dict[str, object]]:
-    """A trace under every policy and bound. The same entries for all; or the bytes of that many in the leanest policy."""
+    """Replay a trace under every policy and bound.
+
+    The bound is the same number of entries for all, or the bytes of that many entries in the leanest policy.
+    """
     live, least = live_keys(limit, trace), min(size.values())
     done: dict[tuple[str, int], dict[str, object]] = {}
     rows = []
@@ -159,7 +173,7 @@ def standings(rows: pd.DataFrame) -> dict[str, Standing]:
 
 
 def best(found: Mapping[str, Standing], size: Mapping[str, float]) -> str:
-    """The policy with the least mean; of several the one whose keys take the fewest bytes (size)."""
+    """Return the policy with the least mean; of several, the one with the fewest bytes per key (`size`)."""
     return min(found, key=lambda policy: (found[policy].mean, size[policy]))
 
 
@@ -192,7 +206,7 @@ def verdict(
 
 
 def points(value: float) -> str:
-    """A difference of two shares, in percentage points, without the word."""
+    """Format a difference of two shares in percentage points, without the unit."""
     return f"{100 * value:.2g}" if value < 0.1 else f"{100 * value:,.0f}"
 
 

@@ -46,7 +46,7 @@ MEMORY = 100e6  # bytes, of which is said how many keys they hold
 
 
 def answer(found: Comparison) -> HTML:
-    """The verdict, what it rests on, and one row for each policy."""
+    """Show the verdict, its evidence, and one row for each policy."""
     entries, memory = standings(found.bounded("entries")), standings(found.bounded("bytes"))
     cases = len(found.bounded("entries")) // len(found.size)
     first, *evidence = verdict(entries, memory, found.size, cases)
@@ -86,7 +86,7 @@ def _stands(it: Standing) -> list[str]:
 
 
 def under_pressure(found: Comparison) -> HTML:
-    """The figure of over-admission by policy and room, with equally many entries."""
+    """Show the figure of over-admission by policy and room, with equally many entries."""
     said = (
         "Every policy has room for as many entries. Zipf: keys by popularity, the exponent beside it. Churning: every ten "
         "requests a key is replaced. Ask once: three requests of ten are of keys that never come back. Costs: requests "
@@ -96,7 +96,7 @@ def under_pressure(found: Comparison) -> HTML:
 
 
 def fate(found: Comparison) -> HTML:
-    """What each eviction was: harmless or harmful, and the cost that it forgot."""
+    """Show how many evictions were harmless or harmful, and the cost that they forgot."""
     rows = found.bounded("entries")
     table = []
     for policy in found.size:
@@ -197,7 +197,7 @@ def _timed(value: float, base: float) -> str:
 
 
 def budget(found: Comparison) -> HTML:
-    """The figure of over-admission with equally many bytes, and the room that each policy has then."""
+    """Show the figure of over-admission with equally many bytes, and the room that each policy has then."""
     rooms = ", ".join(f"{policy} {found.size[found.leanest] / size:.2f}" for policy, size in found.size.items())
     said = (
         f"The picture to decide by where memory is what is short: every policy has the bytes in which {found.leanest} holds "
@@ -208,7 +208,7 @@ def budget(found: Comparison) -> HTML:
 
 
 def reproduce(found: Comparison) -> HTML:
-    """What gives the same numbers again."""
+    """Show the command that gives the same numbers again."""
     names = ",".join(each.algorithm for each in found.limits)
     sizes = {"requests": found.requests, "keys": found.keys, "entries": found.entries}
     line = repro_command("eviction", limit=str(found.limits[0]), algorithms=names, seed=found.seed, **sizes)

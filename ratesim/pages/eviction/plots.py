@@ -212,7 +212,7 @@ def trade(rows: pd.DataFrame) -> tuple[Figure, str]:
 def running_costs(
     costs: Mapping[str, PolicyCost], size: Mapping[str, float], leanest: str, memory: float
 ) -> tuple[Figure, str]:
-    """Times as multiples of the leanest policy's, and bytes for each key with how many keys a memory (bytes) holds."""
+    """Plot times as multiples of the leanest policy's, and bytes per key with the number of keys in `memory` bytes."""
     base = costs[leanest]
     slow = max(costs, key=lambda policy: costs[policy].decision)
     large = max(size, key=lambda policy: size[policy])
@@ -261,7 +261,7 @@ def _size(mark: str) -> float:
 
 
 def _panels(rows: pd.DataFrame, sharex: bool) -> tuple[Figure, list[Axes]]:
-    """A small figure for each workload and algorithm, with its name; those left over are gone."""
+    """Make a small figure for each workload and algorithm, with its name, and remove those left over."""
     cases = [case for case, _ in rows.groupby(CASE[:2], sort=False)]
     down = math.ceil(len(cases) / ACROSS)
     figure = Figure(figsize=(7.2, 1.2 + 1.75 * down), layout="constrained")
@@ -290,7 +290,7 @@ def _lane(over: pd.Series[float]) -> tuple[float, list[float]]:
 
 
 def _over_axis(panels: Sequence[Axes], lane: float, decades: Sequence[float], most: float) -> None:
-    """The axis of over-admission, which all share."""
+    """Draw the shared axis of over-admission."""
     zero = lane < decades[0]
     for axes in panels:
         axes.set_yscale("log")

@@ -62,7 +62,7 @@ class FaultSetup:
         )
 
     def candidate(self, name: str) -> Candidate:
-        """The one of the catalogue, with what it answers without its store."""
+        """Return the default candidate with the given answer to a failure of its store."""
         (found,) = named(self.scenario(()), [name])
         if not found.storage.startswith("hybrid+"):
             return found
@@ -79,7 +79,18 @@ def standard(nodes: int) -> tuple[Fault, ...]:
 
 
 def faults_of(kind: str, start: float, duration: float, nodes: int) -> tuple[Fault, ...]:
-    """The standard ones, or for a kind that is named one of it. start and duration in seconds. Raises ScenarioError."""
+    """Return the standard faults, or one fault of the given kind.
+
+    Parameters
+    ----------
+    start, duration
+        Seconds.
+
+    Raises
+    ------
+    ScenarioError
+        The kind is unknown, or the times are invalid.
+    """
     if not kind:
         return standard(nodes)
     told: dict[str, Any] = {"kind": kind, "start": start, "duration": duration}
@@ -96,9 +107,20 @@ def faults_of(kind: str, start: float, duration: float, nodes: int) -> tuple[Fau
 
 @dataclass(frozen=True, eq=False)
 class FaultRun:
-    """One candidate. phases: of `RunResult.phases`. series: of `RunResult.series` by the second, with due: how many of the
-    requests an exact limiter would have admitted. short: by what share less was admitted during the faults than was due.
-    healthy, faulty: rows of `RunResult.row` without and with faults."""
+    """The run of one candidate.
+
+    Attributes
+    ----------
+    phases
+        The table of `RunResult.phases`.
+    series
+        The table of `RunResult.series` by the second. The column `due` counts the requests that an exact limiter would
+        have admitted.
+    short
+        The share of the due requests that was not admitted during the faults.
+    healthy, faulty
+        Rows of `RunResult.row` without and with faults.
+    """
 
     name: str
     backend: str
@@ -110,6 +132,7 @@ class FaultRun:
 
     @property
     def during(self) -> pd.DataFrame:
+        """The phases in which a fault holds."""
         return self.phases[self.phases["phase"] != "healthy"]
 
     @property
@@ -160,7 +183,7 @@ def compare_under_faults(
 
 
 def turned(setting: FaultSetup, names: Sequence[str], **changed: Any) -> tuple[FaultRun, ...]:
-    """Some of them under another setting."""
+    """Run some candidates under another setting."""
     return tuple(_broken(replace(setting, **changed), name) for name in names)
 
 

@@ -104,7 +104,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _what(found: FaultComparison) -> str:
-    """The traffic and what breaks."""
+    """Describe the traffic and the faults."""
     setting = found.setting
     told = []
     for fault in setting.faults:
@@ -119,13 +119,13 @@ def _what(found: FaultComparison) -> str:
 
 
 def over_time(found: FaultComparison) -> HTML:
-    """What became of the requests, second by second."""
+    """Show the outcome of the requests, second by second."""
     note = "Simulated, one run. Above the line: more is admitted than an exact limiter would. Shaded: a fault holds."
     return figure_html(timeline(found.candidates, found.setting.faults), note)
 
 
 def clients(found: FaultComparison) -> HTML:
-    """What clients saw when all was well, and during each fault."""
+    """Show the clients' view without faults, and during each fault."""
     head = ["candidate", "phase", "requests", "admitted", "denied", "no decision", "by nobody's decision", "median", "99 %"]
     rows = []
     for each in found.candidates:
@@ -159,7 +159,7 @@ def too_much(found: FaultComparison) -> HTML:
 
 
 def turn(found: FaultComparison) -> InteractiveFigure:
-    """The store is away for so long, and hybrids answer so."""
+    """Show an outage of the store of a chosen length, with a chosen answer of the hybrids."""
     setting = found.setting
 
     def picture(on_store_failure: str, duration: float) -> HTML:
@@ -180,7 +180,7 @@ def turn(found: FaultComparison) -> InteractiveFigure:
 
 
 def reproduce(found: FaultComparison) -> HTML:
-    """What gives the same numbers again."""
+    """Show the command that gives the same numbers again."""
     same = "Same parameters and the same measured costs: same numbers. "
     line = repro_command("faults", **found.given)
     return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same + Profile.load().describe())}</p>")

@@ -26,7 +26,7 @@ NONE = 1e-4  # where "exactly 0" stands on an axis of shares
 
 
 def timeline(candidates: Sequence[FaultRun], faults: Sequence[Fault]) -> tuple[Figure, str]:
-    """What became of the requests of each second, one strip for each candidate, with the faults shaded."""
+    """Plot the outcome of the requests of each second, one strip for each candidate, with the faults shaded."""
     worst = max(candidates, key=lambda each: each.failed)
     none = [each.name for each in candidates if not each.faulty["failed"]]
     if worst.failed:

@@ -21,7 +21,7 @@ __all__ = ["choose", "load"]
 
 
 def load(found: Replay) -> HTML:
-    """The load on Redis by interval, beside what Kong says."""
+    """Show the load on Redis by interval, beside Kong's advice."""
     rows = found.part("load")
     synced = rows[rows["interval"] > 0.0]
     replicas, offered = int(rows["replicas"].iloc[0]), float(rows["offered"].iloc[0])

@@ -1,8 +1,8 @@
-"""A limiter whose replicas decide in memory and sync with Redis every so often: its overshoot and its load on Redis,
-simulated by replicas, interval and rate, beside what is expected of both (`incident_rule.py`).
+"""A limiter whose replicas decide in memory and sync with Redis at an interval.
 
-It is built like the gateway on record (`incident_record.py`): `HybridStorage`, eventual and write_back, with views that only
-their own flushes refresh.
+Its overshoot and its load on Redis are simulated by replicas, interval and rate, and shown beside the expected values
+(`rule.py`). It is built like the gateway on record (`sources.py`): `HybridStorage`, eventual and write_back, with views that
+only their own flushes refresh.
 """
 
 from __future__ import annotations
@@ -38,9 +38,21 @@ NEVER = 1e6  # seconds: longer than any run
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySetup:
-    """What is simulated. part: of the replay. offered: requests per second, over all keys and replicas. interval: seconds
-    between syncs; 0 asks Redis for every request, inf never does. spread: whether each replica syncs in a phase of its own.
-    reads: whether a view that is older than the interval is read anew when it is needed."""
+    """The setting of one simulation.
+
+    Attributes
+    ----------
+    part
+        The part of the page that shows it.
+    offered
+        Requests per second, over all keys and replicas.
+    interval
+        Seconds between syncs. 0 asks Redis for every request, inf never syncs.
+    spread
+        Whether each replica syncs in a phase of its own.
+    reads
+        Whether a view that is older than the interval is read again when it is needed.
+    """
 
     part: str
     limit: Limit
@@ -70,6 +82,7 @@ class GatewaySetup:
         )
 
     def candidate(self) -> Candidate:
+        """Return the candidate that is simulated."""
         if self.interval == 0.0:
             return Candidate(name="every request", storage="redis://redis")
         if math.isinf(self.interval):
@@ -91,10 +104,11 @@ class Replay:
     answers: dict[str, float]
 
     def part(self, name: str) -> pd.DataFrame:
+        """Return the rows of one part of the page."""
         return self.rows[self.rows["part"] == name]
 
     def beside(self, name: str) -> pd.DataFrame:
-        """The summary of a part of fixed windows that sync, beside what is expected of them.
+        """Return the summary of a part of fixed windows that sync, beside the expected values.
 
         Further columns: rule and expected (requests per window), low and high (the bends, seconds), slope (the rule's, in
         requests per second of interval) and holds (whether the rule should).
@@ -156,8 +170,11 @@ def _rows(setting: GatewaySetup, seed: int, windows: int, result: RunResult) -> 
 
 
 def summary(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """One row for each value of `by`: overshoot (mean of the excess above 0), worst (the most of any window), and the means
-    of operations, admitted and utilization."""
+    """Summarize the windows for each value of `by`.
+
+    The columns are overshoot (mean of the excess above 0), worst (the most of any window), and the means of operations,
+    admitted and utilization.
+    """
     above = rows.assign(overshoot=rows["excess"].clip(lower=0.0), worst=rows["excess"])
     found = above.groupby(list(by), sort=False).agg(
         overshoot=("overshoot", "mean"),
@@ -224,7 +241,7 @@ def replayed(
 
 
 def _published(answer: float) -> list[GatewaySetup]:
-    """The published measurement for several numbers of replicas, each with the load of which 13.1 % at 50 ms is expected."""
+    """Simulate the published measurement for several numbers of replicas, each at the load that predicts 13.1 % at 50 ms."""
     limit, (first, over) = PUBLISHED_LIMIT, next(iter(PUBLISHED.items()))
     wanted = over * limit.rate
     found = []

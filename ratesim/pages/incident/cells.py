@@ -31,7 +31,7 @@ NEAR = "same_zone"
 
 
 def answer(found: Replay) -> HTML:
-    """The verdict, and why in three sentences."""
+    """Show the verdict, and the reasons in three sentences."""
     rows = found.beside("replicas")
     within = rows[rows["holds"]]
     off = float((within["overshoot"] / within["rule"] - 1.0).abs().max())
@@ -71,13 +71,13 @@ def answer(found: Replay) -> HTML:
 
 
 def record(found: Replay) -> HTML:
-    """What is known, from where, and what is assumed."""
+    """Show what is known, its sources, and what is assumed."""
     items = (f'<li>{escape_html(what)} <a href="{where}">{escape_html(name)}</a></li>' for what, name, where in RECORD)
     return HTML(f"<ul>{''.join(items)}</ul><p>{escape_html(ASSUMED)}</p>")
 
 
 def overshoot(found: Replay) -> HTML:
-    """The figure of overshoot against the rule, and whose rate it is."""
+    """Show the figure of overshoot against the rule, and whose rate the rule means."""
     rows = found.beside("replicas")
     many = rows[(rows["replicas"] == rows["replicas"].max()) & rows["holds"]].iloc[0]
     n, d = int(many["replicas"]), float(many["interval"])
@@ -141,7 +141,7 @@ def bent(found: Replay) -> HTML:
 
 
 def published(found: Replay) -> HTML:
-    """The published measurement, and what would have to be for the simulation to give it."""
+    """Show the published measurement, and the conditions under which the simulation gives it."""
     rows = found.beside("published")
     limit = PUBLISHED_LIMIT
     (first, much), (second, little) = PUBLISHED.items()
@@ -200,7 +200,7 @@ def paid_back(found: Replay) -> HTML:
 
 
 def phases(found: Replay) -> HTML:
-    """What phases and the way to Redis do."""
+    """Show the effect of sync phases and of the way to Redis."""
     rows = found.beside("phases")
     near = rows[rows["network"] == NEAR]
     within = near[near["holds"]]
@@ -224,7 +224,7 @@ def phases(found: Replay) -> HTML:
 
 
 def reproduce(found: Replay) -> HTML:
-    """What gives the same numbers again."""
+    """Show the command that gives the same numbers again."""
     times = found.offered * found.limit.period / found.limit.rate
     line = repro_command("incident", limit=str(found.limit), offered=times, seed=found.seed, **found.sizes)
     return HTML(

@@ -1,8 +1,7 @@
-"""What is expected of a limiter whose replicas sync every so often, in a few lines of arithmetic: the overshoot of a fixed
-window, where it bends, and the operations on Redis.
+"""The expected overshoot and load of a limiter whose replicas sync at an interval.
 
-The rule is that of wso2/api-platform#2142 (`incident_record.py`); the rest is ours, and held against simulations
-(`incident.py`).
+It is simple arithmetic: the overshoot of a fixed window, the intervals where it bends, and the operations on Redis. The rule
+is that of wso2/api-platform#2142 (`sources.py`). The rest is ours, and is compared with simulations (`analysis.py`).
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ __all__ = ["bends", "expected", "interval_for", "most", "operations", "rule"]
 
 
 def rule(replicas: int, offered: float, interval: float) -> float:
-    """The documented overshoot in requests per window, (replicas - 1) x rate x interval, where `rate` is what one replica is
-    asked: offered / replicas.
+    """Compute the documented overshoot in requests per window, (replicas - 1) x rate x interval.
 
-    Half of it is what the others have not flushed yet, half what they flushed since this replica last heard of them.
+    `rate` is the load of one replica: offered / replicas. Half of the overshoot is what the others have not flushed yet,
+    half is what they flushed since this replica last heard of them.
     """
     return (replicas - 1) * offered / replicas * interval
 
@@ -39,12 +38,12 @@ def expected(limit: Limit, replicas: int, offered: float, interval: float, answe
 
 
 def most(limit: Limit, replicas: int, offered: float) -> float:
-    """The most overshoot in requests per window: all that is asked beyond the limit, or a limit for each other replica."""
+    """Compute the most overshoot in requests per window: all requests beyond the limit, or one limit per other replica."""
     return max(0.0, min(offered * limit.period - limit.rate, (replicas - 1) * limit.rate))
 
 
 def bends(limit: Limit, replicas: int, offered: float, answer: float) -> tuple[float, float]:
-    """The two intervals, in seconds, between which the rule holds: where its line meets the least and the most overshoot."""
+    """Compute the two intervals, in seconds, between which the rule holds: its line meets the least and most overshoot."""
     slope = rule(replicas, offered, 1.0)
     return (
         expected(limit, replicas, offered, answer * 1e-3, answer) / slope,
@@ -53,8 +52,13 @@ def bends(limit: Limit, replicas: int, offered: float, answer: float) -> tuple[f
 
 
 def interval_for(limit: Limit, replicas: int, offered: float, allowed: float, answer: float) -> float | None:
-    """The longest interval whose expected overshoot is `allowed` requests per window; None where no interval keeps to that,
-    inf where every one does."""
+    """Compute the longest interval whose expected overshoot is `allowed` requests per window.
+
+    Returns
+    -------
+    float or None
+        Seconds. None if no interval keeps to it, inf if every one does.
+    """
     if most(limit, replicas, offered) <= allowed:
         return math.inf
     low, high = bends(limit, replicas, offered, answer)

@@ -173,7 +173,7 @@ def _reach_servers() -> None:
 
 
 def _portable(scenario: Scenario, folder: Path) -> Scenario:
-    """The scenario with its log named from `folder`, unless the two have nothing but the root in common."""
+    """Name the log relative to `folder`, unless the two share nothing but the root."""
     log = scenario.workload.log
     if log is None:
         return scenario

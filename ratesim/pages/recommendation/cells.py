@@ -25,7 +25,7 @@ __all__ = ["answer", "candidates", "rejected", "setting", "tradeoff", "verdict"]
 
 
 def answer(scenario: str, out: str = "", profile: str = "", prices: str = "", live: bool = True) -> Study:
-    """The study of a scenario; what lies finished in the directory `out` is not computed again."""
+    """Run or load the study of a scenario. Finished results in the directory `out` are used again."""
     from ratesim.recommendation.assess.prices import Prices
     from ratesim.recommendation.investigate.study import study
     from ratesim.simulation.cost_model.profile import Profile
@@ -41,8 +41,10 @@ def answer(scenario: str, out: str = "", profile: str = "", prices: str = "", li
 
 
 def verdict(study: Study, recommendation: Recommendation) -> HTML:
-    """The box that is read first: the choice, three numbers, how sure it is, one caveat. Below it what stands in its way:
-    where there is no choice, what comes nearest; and lines of the log that were lost."""
+    """Show the box that is read first: the choice, three numbers, its confidence and one caveat.
+
+    Below it are the nearest candidates if there is no choice, and the lines of the log that did not parse.
+    """
     kind = "verdict" if recommendation.choice else "verdict none"
     told = "".join(
         f"<li><b>{escape_html(each.value)}</b><span>{escape_html(each.what)}</span><small>{escape_html(each.against)}</small></li>"
@@ -70,7 +72,7 @@ def _nearest(recommendation: Recommendation) -> str:
 
 
 def setting(study: Study) -> HTML:
-    """What was asked, in a few lines: traffic, limit, deployment, requirements."""
+    """Show the question in a few lines: traffic, limit, deployment, requirements."""
     scenario, origin = study.scenario, study.provenance
     denied = study.limit_pressure.exact_denied_share
     wants = scenario.requirements
@@ -101,7 +103,7 @@ def setting(study: Study) -> HTML:
 
 
 def candidates(study: Study, recommendation: Recommendation) -> HTML:
-    """The contenders against the requirements: simulated figures with intervals, and what was measured live."""
+    """Show the contenders against the requirements: simulated figures with intervals, and live measurements."""
     measured = {row["candidate"]: row for row in study.live.to_dict("records")}
     currency = recommendation.currency
     head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
@@ -162,7 +164,7 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
 
 
 def tradeoff(study: Study, recommendation: Recommendation) -> HTML:
-    """The figure: latency against over-admission."""
+    """Show the figure of latency against over-admission."""
     keys = ", ".join(f"{name} in {color}" for name, color in NAMED.items())
     caption = (
         f"Bars: 95 % intervals. Star: the choice. Square: sticky routing. Below the dotted line: exactly 0. Colors: {keys}."

@@ -1,5 +1,6 @@
-"""The second half of a report, as HTML, one function for each cell: what would change the answer, faults, cost, the rules,
-what is ready to use, and how it was found out.
+"""The second half of a report, as HTML, one function for each cell.
+
+The cells show what would change the answer, the faults, the cost, the baseline, the files, and the method.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _times(factor: float) -> str:
 
 
 def faults(recommendation: Recommendation) -> HTML:
-    """What the contenders do when something breaks."""
+    """Show the contenders under faults."""
     order = {each.candidate: number for number, each in enumerate(recommendation.assessments)}
     rows = [
         [
@@ -92,7 +93,7 @@ def faults(recommendation: Recommendation) -> HTML:
 
 
 def cost(study: Study, recommendation: Recommendation) -> HTML:
-    """What each contender needs at the peak, and what that costs."""
+    """Show the resources that each contender needs at the peak, and their price."""
     from ratesim.pages.capacity.cells import needed, paid
     from ratesim.recommendation.assess.prices import Prices
 
@@ -124,7 +125,7 @@ def rules(study: Study, recommendation: Recommendation) -> HTML:
 
 
 def ready(recommendation: Recommendation) -> HTML:
-    """The configuration, ready to use; the files lie beside the report."""
+    """Show the configuration, ready to use. The files lie beside the report."""
     if not recommendation.files:
         return HTML("<p>Nothing is chosen, so there is nothing to configure.</p>")
     parts = [

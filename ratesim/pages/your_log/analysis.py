@@ -55,9 +55,21 @@ class AffectedClients:
 
 @dataclass(frozen=True)
 class LogAnalysis:
-    """period: seconds. top: the clients that ask most. suggestions: by period, seconds. touched: who is denied most by the
-    suggestion for the period asked, at most twelve; median_touched, median_other: requests of the middle client of those
-    touched, and of the others (0 of none)."""
+    """The analysis of a log.
+
+    Attributes
+    ----------
+    period
+        Seconds.
+    top
+        The clients with the most requests.
+    suggestions
+        The suggested limits, by period in seconds.
+    touched
+        The clients that the suggestion for the period asked denies most, at most twelve.
+    median_touched, median_other
+        Requests of the median client among those touched, and among the others; 0 if there are none.
+    """
 
     asked: LogQuestion
     trace: Trace
@@ -75,6 +87,7 @@ class LogAnalysis:
 
     @property
     def suggestion(self) -> Suggestion:
+        """The suggestion for the period asked."""
         return self.suggestions[self.period]
 
 

@@ -26,8 +26,19 @@ MOST_STEPS = 240
 
 @dataclass(frozen=True)
 class Scale:
-    """The index of dispersion in windows of `seconds`, over so many of them; `low` and `high`: where it lies of 95 % of all
-    Poisson processes of one rate."""
+    """The index of dispersion at one length of window.
+
+    Attributes
+    ----------
+    seconds
+        Length of a window.
+    windows
+        Number of windows.
+    index
+        The variance of the counts over their mean.
+    low, high
+        The range of the index in 95 % of all Poisson processes of one rate.
+    """
 
     seconds: float
     windows: int
@@ -58,8 +69,17 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """whole: stamps are whole seconds. second, minute: the most requests in any second and in any minute. gaps: None of one
-    request."""
+    """The arrivals of a trace.
+
+    Attributes
+    ----------
+    whole
+        Whether time stamps are whole seconds.
+    second, minute
+        The most requests in any second, and in any minute.
+    gaps
+        The gaps between requests; None if there is only one request.
+    """
 
     whole: bool
     timeline: Timeline
@@ -82,16 +102,16 @@ def arrivals(trace: Trace) -> Arrivals:
 
 
 def busiest(time: NDArray[np.float64], seconds: float) -> int:
-    """The most requests in any [t, t + seconds); times ascend."""
+    """Count the most requests in any [t, t + seconds). The times ascend."""
     return int((np.searchsorted(time, time + seconds) - np.arange(len(time))).max(initial=0))
 
 
 def dispersion(time: NDArray[np.float64]) -> tuple[Scale, ...]:
-    """The index at every length of which 30 windows or more fit between the first and the last request; times ascend.
+    """Compute the index at every length of which at least 30 windows fit into the trace. The times ascend.
 
-    Windows are not below a second where stamps are whole seconds. The interval is that of the dispersion test: (windows - 1)
-    times the index is about chi-square with windows - 1 degrees of freedom (W. G. Cochran, "Some methods for strengthening
-    the common chi-square tests", Biometrics 10(4), 1954, https://doi.org/10.2307/3001616).
+    Windows are at least one second where stamps are whole seconds. The interval is that of the dispersion test: (windows -
+    1) times the index is about chi-square with windows - 1 degrees of freedom (W. G. Cochran, "Some methods for
+    strengthening the common chi-square tests", Biometrics 10(4), 1954, https://doi.org/10.2307/3001616).
     """
     if len(time) < 2:
         return ()
@@ -119,7 +139,7 @@ def dispersion(time: NDArray[np.float64]) -> tuple[Scale, ...]:
 
 
 def gaps(time: NDArray[np.float64]) -> Gaps | None:
-    """The gaps between ascending times; None if there is none."""
+    """Compute the gaps between ascending times; None if there is none."""
     if len(time) < 2:
         return None
     between = np.diff(time)
@@ -129,7 +149,7 @@ def gaps(time: NDArray[np.float64]) -> Gaps | None:
 
 
 def over_time(trace: Trace) -> Timeline:
-    """Counts in the finest of usual steps of which at most 240 span the trace."""
+    """Count requests in steps: the finest of the usual steps of which at most 240 span the trace."""
     duration = trace.duration
     fine = 1.0 if _whole(trace.time) else 0.0
     width = next((each for each in WIDTHS if each >= fine and duration / each < MOST_STEPS), duration / MOST_STEPS)

@@ -43,7 +43,7 @@ EFFECT = ("clients touched", "of all", "requests denied", "of all")
 
 
 def answer(found: LogAnalysis) -> HTML:
-    """The suggested limit and what it would do, how it was chosen, and what the log hides."""
+    """Show the suggested limit and its effect, how it was chosen, and what the log hides."""
     chosen, asked = found.suggestion, found.asked
     effect = chosen.effect
     verdict = (
@@ -70,7 +70,7 @@ def answer(found: LogAnalysis) -> HTML:
 
 
 def traffic(found: LogAnalysis) -> HTML:
-    """What was read, and the rate over time."""
+    """Show what was read, and the rate over time."""
     trace, it = found.trace, found.arrivals
     clients = format_count(found.skew.clients, "client")
     said = f"{format_count(len(trace), 'request')} of {clients} in {_lasting(trace.duration)}. "
@@ -86,7 +86,7 @@ def traffic(found: LogAnalysis) -> HTML:
 
 
 def bursts(found: LogAnalysis) -> HTML:
-    """The index of dispersion, and the gaps."""
+    """Show the index of dispersion, and the gaps."""
     it = found.arrivals
     if it.gaps is None:
         return HTML(_p("One request has no gaps and no bursts."))
@@ -138,7 +138,7 @@ def clients(found: LogAnalysis) -> HTML:
 
 
 def hidden(found: LogAnalysis) -> HTML:
-    """What the log says of a limit that is there already."""
+    """Show the traces that an existing limit left in the log."""
     it = found.rejected
     if not it.known:
         return HTML(
@@ -216,7 +216,7 @@ def touched(found: LogAnalysis) -> HTML:
 
 
 def reproduce(found: LogAnalysis) -> HTML:
-    """What gives the same numbers again, and what the reader may move."""
+    """Show the command that gives the same numbers again, and the parameters to change."""
     given = [
         f"-p {each.name} {shlex.quote(str(getattr(found.asked, each.name)))}"
         for each in fields(LogQuestion)

@@ -37,17 +37,26 @@ class Effect:
 
     @property
     def touched_share(self) -> float:
+        """The share of clients with a denied request."""
         return self.touched / self.clients
 
     @property
     def denied_share(self) -> float:
+        """The share of requests that are denied."""
         return self.denied / self.requests
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """effect: of the limit that is suggested. below: of the next smaller round rate, which would do too much; None if there
-    is none that admits anything."""
+    """A suggested limit.
+
+    Attributes
+    ----------
+    effect
+        The effect of the suggested limit.
+    below
+        The effect of the next smaller round rate, which denies too much; None if no smaller one admits anything.
+    """
 
     effect: Effect
     below: Effect | None
@@ -74,7 +83,13 @@ class Trial:
         return ~exact_trace(limit, self.trace)
 
     def effect(self, rate: float, period: float) -> Effect:
-        """Raises InvalidLimitError for an algorithm that there is not, or a rate or cost out of bounds."""
+        """Replay the trace through a limit.
+
+        Raises
+        ------
+        InvalidLimitError
+            The algorithm is unknown, or a rate or cost is out of bounds.
+        """
         limit = Limit(rate, period, self.algorithm)
         if limit not in self._tried:
             denied = self.denied(limit)
@@ -84,9 +99,9 @@ class Trial:
         return self._tried[limit]
 
     def suggest(self, period: float, touched: float, denied: float) -> Suggestion:
-        """The smallest round rate at which at most those shares of clients and of requests are denied.
+        """Find the smallest round rate at which at most those shares of clients and of requests are denied.
 
-        Found by bisection: it does not do too much, and the next smaller does.
+        It is found by bisection: it does not deny too much, and the next smaller rate does.
         """
         rates = round_rates(self._least, self._most)
 
@@ -111,9 +126,14 @@ class Trial:
 
 
 def round_rates(least: float, most: float, digits: tuple[float, ...] = ROUND) -> list[float]:
-    """The round rates from the last that is not above `least` to the first that is not below `most`, ascending.
+    """List the round rates from the last that is not above `least` to the first that is not below `most`, ascending.
 
-    Above 1 they are whole numbers. Raises ValueError if a limit cannot be so small or so large.
+    Above 1 they are whole numbers.
+
+    Raises
+    ------
+    ValueError
+        A limit cannot be so small or so large.
     """
     low, high = math.floor(math.log10(least)), math.ceil(math.log10(most))
     rates = [float(f"{digit:g}e{power}") for power in range(low - 1, high + 1) for digit in digits]
@@ -126,7 +146,7 @@ def round_rates(least: float, most: float, digits: tuple[float, ...] = ROUND) ->
 
 
 def _first(rates: list[float], fits: Callable[[float], bool]) -> int:
-    """The place of the first rate that fits, if all after it do; the last always does."""
+    """Find the index of the first rate that fits, provided that all after it fit. The last always does."""
     low, high = 0, len(rates) - 1
     while low < high:
         middle = (low + high) // 2

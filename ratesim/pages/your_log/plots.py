@@ -32,7 +32,7 @@ DATES = (1e8, 4.1e9)  # seconds since the epoch, 1973 to 2099: other times are n
 
 
 def over_time(found: Arrivals) -> tuple[Figure, str]:
-    """Requests per second in steps, and those answered 429 of them."""
+    """Plot requests per second in steps, and how many of them were answered 429."""
     line = found.timeline
     rate, refused = line.requests / line.width, line.refused / line.width
     span = len(rate) * line.width
@@ -62,7 +62,7 @@ def over_time(found: Arrivals) -> tuple[Figure, str]:
 
 
 def scales(found: Arrivals) -> tuple[Figure, str]:
-    """The index of dispersion at each length of window, beside where Poisson's would lie."""
+    """Plot the index of dispersion at each length of window, beside the range of a Poisson process."""
     rows = found.scales
     most = max(rows, key=lambda each: each.index)
     title = (
@@ -103,7 +103,7 @@ def scales(found: Arrivals) -> tuple[Figure, str]:
 
 
 def ranks(found: Skew) -> tuple[Figure, str]:
-    """Requests by rank, and Zipf's law where it was fitted."""
+    """Plot requests by rank, and Zipf's law where it was fitted."""
     n = found.clients
     title = (
         f"The busiest {-(-n // 100):,} of {format_count(n, 'client')} make {format_percent(found.percent)} of the requests"
@@ -138,7 +138,7 @@ def ranks(found: Skew) -> tuple[Figure, str]:
 
 
 def rungs(ladders: Mapping[float, tuple[Effect, ...]], chosen: Suggestion, cost: str) -> tuple[Figure, str]:
-    """The shares of clients touched and of requests denied by rate, a line for each period; the suggestion is marked."""
+    """Plot the shares of clients touched and of requests denied by rate, a line for each period, the suggestion marked."""
     effect = chosen.effect
     title = f"{format_limit(effect.limit)} would touch {effect.touched:,} of {format_count(effect.clients, 'client')}"
     told, own = [], effect.limit.period

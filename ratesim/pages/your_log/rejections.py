@@ -16,9 +16,21 @@ UNAVAILABLE = 503
 
 @dataclass(frozen=True)
 class RejectedRequests:
-    """known: whether the log says what was answered. many: answers 429, of `requests`, to `clients` clients. again: how many
-    of them the same client followed by another request within a period. unavailable: answers 503. cost, other_cost: what a
-    request costs in the mean that was, and was not, answered 429; 0 where there is none."""
+    """The rejected requests of a log.
+
+    Attributes
+    ----------
+    known
+        Whether the log has status codes.
+    many
+        Number of answers 429, of `requests`, to `clients` clients.
+    again
+        How many of them the same client followed by another request within a period.
+    unavailable
+        Number of answers 503.
+    cost, other_cost
+        Mean cost of a request that was, and was not, answered 429; 0 if there is none.
+    """
 
     known: bool
     requests: int
@@ -31,11 +43,12 @@ class RejectedRequests:
 
     @property
     def share(self) -> float:
+        """The share of requests that were answered 429."""
         return self.many / self.requests
 
 
 def rejected_requests(trace: Trace, period: float) -> RejectedRequests:
-    """What was answered, of a trace with at least one request; `period` in seconds."""
+    """Count the rejected requests of a trace with at least one request. `period` is in seconds."""
     if trace.status is None:
         return RejectedRequests(False, len(trace))
     unavailable = int(np.count_nonzero(trace.status == UNAVAILABLE))

@@ -23,8 +23,17 @@ STEEPEST = 50.0
 
 @dataclass(frozen=True)
 class Exponent:
-    """Zipf's exponent: the client of rank i asks in proportion to i ** -value. low, high: its 95 % interval. clients: the
-    busiest, of which it was fitted; the others ask too seldom to be ranked."""
+    """Zipf's exponent: the requests of the client of rank i are proportional to i ** -value.
+
+    Attributes
+    ----------
+    value
+        The exponent.
+    low, high
+        Its 95 % interval.
+    clients
+        Number of busiest clients to which it was fitted. The others have too few requests to be ranked.
+    """
 
     value: float
     low: float
@@ -34,8 +43,20 @@ class Exponent:
 
 @dataclass(frozen=True)
 class Skew:
-    """clients: how many ask. order: their keys, the busiest first; counts: how often each of those asks. tops: the share of
-    all requests of the busiest 1, 10 and 100 (of those there are), and of the busiest 1 %, rounded up."""
+    """The distribution of requests over clients.
+
+    Attributes
+    ----------
+    clients
+        Number of clients.
+    order
+        Their keys, the busiest first.
+    counts
+        Requests of each, in that order.
+    tops
+        The shares of all requests of the busiest 1, 10 and 100 (as many as there are), and of the busiest 1 %, rounded
+        up.
+    """
 
     clients: int
     order: NDArray[np.int64]
@@ -48,8 +69,23 @@ class Skew:
 
 @dataclass(frozen=True)
 class Client:
-    """One client. share: of all requests. cost_share: of all cost. peak: the most cost in any period. refused: requests that
-    were answered 429. endpoint: what it asks most, and asked_share how much of its requests that is."""
+    """One client.
+
+    Attributes
+    ----------
+    share
+        Its share of all requests.
+    cost_share
+        Its share of all cost.
+    peak
+        Its greatest cost in any period.
+    refused
+        Its requests that were answered 429.
+    endpoint
+        Its most frequent endpoint.
+    asked_share
+        The share of its requests to that endpoint.
+    """
 
     name: str
     requests: int
@@ -122,7 +158,7 @@ def exponent(key: NDArray[np.int64], keys: int) -> Exponent | None:
 
 
 def client(trace: Trace, key: int, period: float) -> Client:
-    """What one client does; its peak in any [t, t + period)."""
+    """Describe one client. Its peak is over any [t, t + period)."""
     mine = np.flatnonzero(trace.key == key)
     time, cost = trace.time[mine], trace.cost[mine]
     until = np.concatenate([[0.0], np.cumsum(cost)])

@@ -25,10 +25,25 @@ __all__ = ["StorageConfiguration", "files"]
 def files(
     scenario: Scenario, storage: str, routing: str, bytes_per_key: float = math.nan, title: str = ""
 ) -> dict[str, str]:
-    """The files for a candidate, by name: those that apply to its backend.
+    """Return the files for a candidate, by name: those that apply to its backend.
 
-    bytes_per_key: what the server takes for one key, without what the nodes keep; nan where nobody measured it. title: a
-    sentence for the first line of each. Raises Config for a URL that is none, or whose password cannot be told apart.
+    Parameters
+    ----------
+    scenario
+        The scenario.
+    storage
+        The storage URL.
+    routing
+        The routing of the load balancer.
+    bytes_per_key
+        Bytes that the server needs for one key, without the memory of the nodes; nan if not measured.
+    title
+        A sentence for the first line of each file.
+
+    Raises
+    ------
+    ConfigurationError
+        The URL is invalid, or its password cannot be told apart.
     """
     found = {
         "storage.toml": storage_toml(scenario, storage, routing, title),

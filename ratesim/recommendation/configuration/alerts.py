@@ -41,7 +41,7 @@ class Alert:
 
 
 def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
-    """A rule file of one group. Every value stands in it as a quoted text."""
+    """Write a rule file of one group. Every value is a quoted text."""
     lines = [
         to_comment(title),
         to_comment(
@@ -68,7 +68,13 @@ def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
 
 
 def alerts(scenario: Scenario, storage: str) -> tuple[Alert, ...]:
-    """The rules that apply to a storage URL. Raises ConfigurationError."""
+    """Return the rules that apply to a storage URL.
+
+    Raises
+    ------
+    ConfigurationError
+        The URL is invalid.
+    """
     backend, wants = backend_of(storage), scenario.requirements
     of = f'storage_type="{backend}"'
     found = [] if backend == "memory" else [_errors(of)]
@@ -130,7 +136,7 @@ def _slow(of: str, p99: float) -> Alert:
 
 
 def _forgets(of: str, allowed: float | None) -> Alert:
-    """What evictions give back is admitted again: it counts against the over-admission that is allowed."""
+    """Compare the cost that evictions give back with the allowed over-admission, because it is admitted again."""
     if allowed:
         offered = _rate("operations_total", f"{of}, {ACQUIRE}", "1h")
         expression = f"{_rate('forgotten_cost_total', of, '1h')} / {offered} > {allowed!r}"
@@ -175,7 +181,7 @@ def _breaker(of: str) -> Alert:
 
 
 def _between(of: str, hybrid: HybridStorageConfig, p99: float | None) -> list[Alert]:
-    """What goes wrong between the memory of a hybrid and its shared store."""
+    """Return the rules about the memory of a hybrid and its shared store."""
     found = [
         Alert(
             "RateLimitStorageAlone",
@@ -245,6 +251,8 @@ def _old(of: str, hybrid: HybridStorageConfig) -> Alert:
 
 
 def _text(text: str) -> str:
-    """Quoted, and nothing in it is a template to Prometheus, which would expand what stands in double braces
-    (https://prometheus.io/docs/prometheus/latest/configuration/template_reference/)."""
+    """Quote text, and break up double braces, which Prometheus would expand as a template.
+
+    https://prometheus.io/docs/prometheus/latest/configuration/template_reference/
+    """
     return quote_text(escape_control_chars(text).replace("{{", "{ {").replace("}}", "} }"))

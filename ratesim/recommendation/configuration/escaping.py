@@ -16,14 +16,16 @@ _SECRETS = {"password", "sslpassword"}
 
 
 def to_comment(text: str, mark: str = "#") -> str:
-    """The text as lines of comment, each ending in a newline; a line break in it, or anything else that does not print, is
-    shown as its escape. `mark` begins each line."""
+    """Write the text as lines of comment that begin with `mark` and end in a newline.
+
+    A line break in the text, or any other character that does not print, is shown as its escape.
+    """
     lines = textwrap.wrap(escape_control_chars(text), WIDTH, break_on_hyphens=False)
     return "".join(f"{mark} {line}\n" for line in lines)
 
 
 def quote_text(text: str) -> str:
-    """The text in double quotes, as TOML, YAML and JSON read it; what does not print is escaped."""
+    """Put the text in double quotes, as TOML, YAML and JSON read it, and escape what does not print."""
     escapes = {'"': '\\"', "\\": "\\\\"}
     return '"' + "".join(escapes.get(letter) or _escaped(letter) for letter in text) + '"'
 
@@ -43,9 +45,12 @@ def _escaped(letter: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """A storage URL without its passwords, *** in their place.
+    """Replace the passwords in a storage URL by ***.
 
-    Raises ConfigurationError for an "@" after the host: it belongs to a password that was not percent-encoded.
+    Raises
+    ------
+    ConfigurationError
+        There is an "@" after the host, which belongs to a password that was not percent-encoded.
     """
     scheme, separator, rest = url.partition("://")
     end = next((place for place, letter in enumerate(rest) if letter in "/?#"), len(rest))

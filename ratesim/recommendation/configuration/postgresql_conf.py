@@ -31,8 +31,13 @@ BLOAT = 1.5
 
 
 def postgresql_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan, title: str = "") -> str:
-    """The fragment for a storage URL of postgres, or of a hybrid over it. bytes_per_key: of a row with its place in the
-    index."""
+    """Write the settings for a storage URL of postgres, or of a hybrid over it.
+
+    Parameters
+    ----------
+    bytes_per_key
+        Bytes of a row and of its place in the index.
+    """
     config: PostgresStorageConfig = StorageURL.parse(storage).config
     keys, nodes = scenario.requirements.key_count, scenario.deployment.nodes
     each = UNMEASURED if math.isnan(bytes_per_key) else bytes_per_key
@@ -76,8 +81,10 @@ def postgresql_conf(scenario: Scenario, storage: str, bytes_per_key: float = mat
 
 
 def schema_sql(scenario: Scenario, storage: str, title: str = "") -> str:
-    """What the storage would create itself on its first use, as a script to run once in the database and schema that its
-    URL names: then the application needs no right to create."""
+    """Write the schema that the storage would create on its first use, as a script.
+
+    The script is run once in the database and schema that the URL names. The application then needs no right to create.
+    """
     config: PostgresStorageConfig = StorageURL.parse(redact_url(storage)).config
     tables = [f'"{config.table_name}"', f'"{config.table_name}_counters"']
     tuned = ", ".join(

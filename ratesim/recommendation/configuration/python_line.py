@@ -16,8 +16,10 @@ VARIABLE = "RATESIM_STORAGE_URL"  # of the environment, where a URL with a passw
 
 
 def python_line(scenario: Scenario, storage: str, title: str = "") -> str:
-    """A program. Every value stands in it as a literal. A URL with a password does not: the program takes it from the
-    environment."""
+    """Write a program that opens the storage and decides once.
+
+    Every value is a literal. A URL with a password is not written: the program takes it from the environment.
+    """
     limit, bounds = scenario.limit, thresholds(scenario, storage)
     arguments = [repr(limit.rate), f"algorithm={limit.algorithm!r}"]
     if limit.burst is not None:

@@ -37,7 +37,13 @@ def maxmemory(keys: int, bytes_per_key: float) -> int:
 
 
 def redis_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan, title: str = "") -> str:
-    """The fragment for a storage URL of redis, or of a hybrid over it. bytes_per_key: what the server takes for one."""
+    """Write the settings for a storage URL of redis, or of a hybrid over it.
+
+    Parameters
+    ----------
+    bytes_per_key
+        Bytes that the server needs for one key.
+    """
     wants, nodes = scenario.requirements, scenario.deployment.nodes
     limit = maxmemory(wants.key_count, bytes_per_key)
     measured = "not measured, so 512 bytes" if math.isnan(bytes_per_key) else f"{bytes_per_key:,.0f} bytes measured for one"

@@ -36,8 +36,13 @@ __all__ = ["StorageConfiguration", "backend_of", "storage_toml"]
 
 @dataclass(frozen=True)
 class StorageConfiguration:
-    """What a storage.toml configures; None where it does not say. storage: the URL, with all options, and *** where a
-    password was hidden."""
+    """The configuration in a storage.toml. A field that the file does not give is None.
+
+    Attributes
+    ----------
+    storage
+        The URL with all options, and *** in the place of a hidden password.
+    """
 
     storage: str
     routing: str | None = None
@@ -105,7 +110,7 @@ def backend_of(storage: str) -> str:
 
 
 def _options_of(storage: str) -> dict[str, Any]:
-    """The options that the URL names, with values of their types; not those that belong to its driver."""
+    """Return the options that the URL names, typed, without those that belong to its driver."""
     url = StorageURL.parse(storage)
     found = {}
     for name, _ in parse_qsl(storage.partition("?")[2], keep_blank_values=True):
@@ -141,7 +146,7 @@ def _configured(data: dict[str, Any]) -> StorageConfiguration:
 
 
 def _with_options(url: str, options: dict[str, Any]) -> str:
-    """The URL with the options that it does not name itself."""
+    """Add the options to the URL that it does not name itself."""
     named = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
     more = {}
     for name, value in options.items():
