@@ -134,9 +134,9 @@ def _simulated(points: Iterable[tuple[str, Policy, Traffic]], seeds: Sequence[in
 def _row(part: str, policy: Policy, traffic: Traffic, seed: int) -> dict[str, Any]:
     """Run one policy.
 
-    The columns are over and denied (shares of what an exact limiter admits), p50 and p99 (seconds), operations (at Redis, per
-    request), busy (the share of Redis's time), age (the 99th percentile of the views', seconds) and all (the share of requests
-    that is admitted).
+    The columns are over and denied (shares of what an exact limiter admits), p50 and p99 (seconds), operations (at Redis,
+    per request), busy (the share of Redis's time), age (the 99th percentile of the views', seconds) and all (the share of
+    requests that is admitted).
     """
     row = run(traffic.scenario(seed), Candidate(name=policy.name, storage=policy.storage)).row()
     return {
