@@ -46,16 +46,16 @@ class Choice:
 
 
 class InteractiveFigure:
-    """What a notebook shows: in a live front end controls and a picture, elsewhere the picture of what the knobs start with.
+    """What a notebook shows: in a live front end controls and a picture, elsewhere the picture of the start values.
 
     The first picture is computed when it is made, so that a function that fails makes its cell fail.
     """
 
     def __init__(self, function: Callable[..., HTML], given: dict[str, Choice]) -> None:
         self._function = function
-        self._knobs = given
+        self._choices = given
         self._seen: dict[tuple[Any, ...], HTML] = {}
-        self.data = self._picture({name: knob.start for name, knob in given.items()}).data
+        self.data = self._picture({name: choice.start for name, choice in given.items()}).data
 
     def _picture(self, values: dict[str, Any]) -> HTML:
         chosen = tuple(values.values())
@@ -65,15 +65,15 @@ class InteractiveFigure:
 
     @cached_property
     def controls(self) -> dict[str, Any]:
-        """A slider for each knob, by its name."""
+        """A slider for each choice, by its name."""
         from ipywidgets import SelectionSlider
 
         style = {"description_width": "initial"}
         return {
             name: SelectionSlider(
-                options=knob.options, value=knob.start, description=knob.label, continuous_update=False, style=style
+                options=choice.options, value=choice.start, description=choice.label, continuous_update=False, style=style
             )
-            for name, knob in self._knobs.items()
+            for name, choice in self._choices.items()
         }
 
     @cached_property
@@ -98,7 +98,7 @@ class InteractiveFigure:
         return ipywidgets.VBox([ipywidgets.HBox([*self.controls.values(), state]), picture])
 
     def turn(self, **values: Any) -> HTML:
-        """Turn knobs as a reader would; the picture that is shown then."""
+        """Choose values as a reader would, and return the figure that is shown then."""
         shown = self.widget.children[1]
         for name, value in values.items():
             self.controls[name].value = value

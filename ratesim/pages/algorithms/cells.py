@@ -62,7 +62,7 @@ SOURCE = "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/
 CLAIM = {"requests": 400e6, "sources": 270e3, "wrong": 3e-5, "difference": 0.06}
 
 BUCKET = "token_bucket"
-TURNED = ("fixed_window", "sliding_window", "sliding_log", BUCKET)  # what is shown while a knob is turned
+TURNED = ("fixed_window", "sliding_window", "sliding_log", BUCKET)  # the candidates of the interactive figure
 
 LOG_LIMIT = (10.0, 10.0)  # requests, seconds: all stamps of the shipped log lie in the sixth minute of an hour
 

@@ -24,7 +24,7 @@ TURNED = (
     "postgres",
     "hybrid lease 1 s",
     "hybrid eventual 100 ms",
-)  # what is shown while a knob is turned
+)  # the candidates of the interactive figure
 HEAD = 4000  # requests of it
 MORE = 1.05  # times per request: more is more than asking each time
 

@@ -19,7 +19,7 @@ from ratesim.simulation.cost_model.profile import Profile
 __all__ = ["answer", "clients", "compare_under_faults", "over_time", "reproduce", "too_much", "turn"]
 
 NOTABLE = 0.005  # a share of what an exact limiter admits: less is not worth a verdict
-TURNED = ("redis", "hybrid lease 1 s", "hybrid eventual 100 ms")  # what is shown while a knob is turned
+TURNED = ("redis", "hybrid lease 1 s", "hybrid eventual 100 ms")  # the candidates of the interactive figure
 POLICIES = {
     "fail_open": "admit what they know no reason against",
     "fail_closed": "deny",

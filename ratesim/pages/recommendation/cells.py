@@ -98,7 +98,7 @@ def setting(study: Study) -> HTML:
     where = f"{deployment.type}, {deployment.nodes} API nodes, {deployment.routing}, network {deployment.network}"
     rows = [("Traffic", traffic), ("Limit", limit), ("Deployment", where), ("Required", ", ".join(filter(None, required)))]
     return html_table(
-        ["", ""], [[escape_html(left), escape_html(right)] for left, right in rows], header=False, label="What was asked"
+        ["", ""], [[escape_html(left), escape_html(right)] for left, right in rows], header=False, label="The question"
     )
 
 
@@ -140,14 +140,15 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
     most = max(each.p99.seeds for each in recommendation.assessments)
     notes = [
         f"Simulated over up to {most} seed(s), 95 % intervals in small print. {study.profile.describe()}",
-        "Blast radius: of the faults below, in the worst one, requests harmed over requests that came while it held. On the "
-        "front is what no other one beats in p99, over-admission, cost, blast radius and moving parts at once.",
+        "Blast radius: in the worst of the faults below, affected requests over the requests that came while it held. A "
+        "candidate is on the Pareto front if no other one is at least as good in p99, over-admission, cost, blast "
+        "radius and moving parts, and better in one of them.",
     ]
     failed = [
         f"{each.candidate} {format_percent(each.failed_share)}" for each in recommendation.assessments if each.failed_share
     ]
     if failed:
-        notes.append(f"Requests without a decision, which no latency here counts: {', '.join(failed)}.")
+        notes.append(f"Requests without a decision are in no latency here: {', '.join(failed)}.")
     if len(study.live):
         live = study.live.to_dict("records")
         where = ", ".join(dict.fromkeys(f"{row['candidate']} on {row['server']}" for row in live))
@@ -159,7 +160,7 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
             if row["errors"]
         ]
     else:
-        notes.append("Nothing was replayed live.")
+        notes.append("No candidate was replayed live.")
     return notes
 
 
@@ -176,7 +177,7 @@ NAMED = {"memory": "orange", "redis": "vermilion", "postgres": "blue", "hybrid":
 
 
 def rejected(recommendation: Recommendation) -> HTML:
-    """Why each other candidate lost: the contenders, and folded those that did not get so far."""
+    """Show why each other candidate was rejected: the contenders, and folded those that were screened out."""
     tried = {each.candidate for each in recommendation.assessments}
     near = [
         [escape_html(each.candidate), escape_html(each.reason)]
@@ -194,7 +195,7 @@ def rejected(recommendation: Recommendation) -> HTML:
     if far:
         table = html_table(["candidate", "why not"], far, label="Screened out").data
         part = escape_html(recommendation.parts["screening"])
-        what = f"{len(far)} more, looked at on a small part of the traffic only ({part})"
+        what = f"{len(far)} more, simulated on a small part of the traffic only ({part})"
         parts += details(what, table)
     return HTML(parts)
 

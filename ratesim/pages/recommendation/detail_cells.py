@@ -38,11 +38,13 @@ def what_would_change(recommendation: Recommendation) -> HTML:
             ]
             for each in recommendation.headroom
         ]
-        head = ["requirement, and who asks more", "met up to", "missed from", ""]
+        head = ["requirement, and source of the load", "met up to", "missed from", ""]
         parts.append(html_table(head, rows, caption="Load, in multiples of today's").data)
         parts.append(
             small_print(
-                "Found by runs at that load: larger and larger, then between the last that met and the first that missed."
+                "Found by runs at these loads: first larger and larger, then by bisection between the last load that "
+                "met "
+                "the requirement and the first that missed it."
             )
         )
     else:
@@ -52,7 +54,7 @@ def what_would_change(recommendation: Recommendation) -> HTML:
     items = "".join(
         f"<li>{f'<b>{said}</b>' if each.flips else said}</li>" for each in told if (said := escape_html(each.sentence))
     )
-    parts.append(f"<ul>{items}</ul>" if items else "<p>Nothing was varied.</p>")
+    parts.append(f"<ul>{items}</ul>" if items else "<p>No assumption was varied.</p>")
     return HTML("\n".join(parts))
 
 
@@ -75,13 +77,14 @@ def faults(recommendation: Recommendation) -> HTML:
         ]
         for each in sorted(recommendation.fault_impacts, key=lambda each: order[each.candidate])
     ]
-    head = ["fault", "candidate", "requests meanwhile", "without a decision", "p99 meanwhile", "over-admission", "harmed"]
+    head = ["fault", "candidate", "requests meanwhile", "without a decision", "p99 meanwhile", "over-admission", "affected"]
     mine = [row for row in rows if row[1] == escape_html(recommendation.assessments[0].candidate)]
     others = [row for row in rows if row not in mine]
     note = small_print(
-        f"Each fault alone, simulated on {recommendation.parts['faults']}, from when most requests come. Over-admission is "
-        "of that whole part, without and with the fault. Harmed: without a decision, or decided otherwise than an exact "
-        "limiter would and than it was without the fault; more than 100 % where that outlasts the fault."
+        f"Each fault is simulated alone, on {recommendation.parts['faults']}, from when most requests come. "
+        "Over-admission is that of this whole part, without and with the fault. Affected: requests without a decision, and wrong decisions "
+        "beyond those without the fault, over the requests that came while it held. It is more than 100 % if the damage "
+        "outlasts the fault."
     )
     first = html_table(head, mine, caption=f"Faults of {recommendation.assessments[0].candidate}").data
     more = (
@@ -147,7 +150,7 @@ def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
         f"{count} candidate{'s' * (count > 1)}, once each, on a small part: {recommendation.parts['screening']}.",
         f"{len(recommendation.assessments)} contenders, the best of each kind and the cheapest that may pass, in full: "
         f"{recommendation.parts['in full']}; more seeds where the interval lay across a threshold.",
-        "Faults, more load and other assumptions, as told above.",
+        "Faults, more load and other assumptions, as shown above.",
     ]
     for each in recommendation.whole:
         passed = "meets" if each.passes else "does not meet"
@@ -165,7 +168,7 @@ def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
         header=False,
         label="How to reproduce this",
     ).data
-    same = "The files lie beside this report. Same seed and profile: same simulated numbers; what is measured live varies."
+    same = "The files lie beside this report. The same seed and profile give the same simulated numbers; live ones vary."
     steps = "".join(f"<li>{escape_html(each)}</li>" for each in stages)
     asked = details("The scenario", f"<pre>{escape_html(text, lines=True)}</pre>")
     return HTML(f"<ol>{steps}</ol>{table}{small_print(same)}{asked}")

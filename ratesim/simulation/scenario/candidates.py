@@ -95,7 +95,7 @@ def _policy(name: str, store: str, consistency: str, write: str, read: str, seco
         if read == "cache_aside":
             options["l1_ttl"] = seconds
         elif read == "refresh_ahead":
-            options |= {"refresh_after": seconds, "l1_ttl": 5.0 * seconds}  # as the sketch's 60 s and 300 s
+            options |= {"refresh_after": seconds, "l1_ttl": 5.0 * seconds}  # in the ratio of 60 s and 300 s
     return _candidate(said, store, **options)
 
 
