@@ -48,7 +48,7 @@ def test_no_figure_holds_anything_of_it(storage: str) -> None:
     assert row["requests"] == len(cut.trace) == row["admitted"] + row["denied"] + row["failed"]
     assert row["latency_p99"] == np.quantile(cut.latency, 0.99)
     share = len(cut.trace) / len(whole.trace)
-    for column in ("l2_operations", "bytes_to_store", "bytes_from_store", "l2_busy"):
+    for column in ("l2_operations", "bytes_to_store", "bytes_from_store", "store_busy_seconds"):
         assert getattr(cut, column) == pytest.approx(share * getattr(whole, column), rel=0.2)
     for column in ("utilization", "node_utilization", "l2_busy_per_request"):
         assert row[column] == pytest.approx(all_of_it[column], rel=0.2)
