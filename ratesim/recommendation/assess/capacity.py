@@ -153,7 +153,7 @@ class Capacity:
         name = NAMES[self.store]
         more = CONNECTIONS[self.store]
         above = f", more than the {more:,} that {name} takes unless told otherwise," if self.connections > more else ""
-        asked = (
+        traffic = (
             f"{load} {name} is asked for {format_amount(self.operations)} operations, "
             f"over up to {self.connections:,} connections{above} with {format_bytes(self.bytes_to_store)} there and "
             f"{format_bytes(self.bytes_from_store)} back."
@@ -171,7 +171,7 @@ class Capacity:
             busy += f", {'each ' * (self.servers > 1)}good for {format_amount(self.server_rate)} such requests per second"
         if self.replicas:
             busy += f"; with {self.replicas} replica{'s' * (self.replicas > 1)} each"
-        return asked, f"{busy}."
+        return traffic, f"{busy}."
 
     def _memory_sentences(self) -> tuple[str, ...]:
         places = []
@@ -209,10 +209,10 @@ def capacities(
     results: pd.DataFrame, scenario: Scenario, summary: Mapping[str, float], prices: Prices, profile: Profile
 ) -> dict[str, Capacity]:
     """Return the capacity of each candidate of a table of runs, by its name, in their order; see `capacity`."""
-    found = {}
+    by_name = {}
     for name, rows in results.groupby("candidate", sort=False):
-        found[str(name)] = capacity(rows.to_dict("records"), scenario, summary, prices, profile)
-    return found
+        by_name[str(name)] = capacity(rows.to_dict("records"), scenario, summary, prices, profile)
+    return by_name
 
 
 def capacity(
@@ -335,7 +335,7 @@ def _node_seconds(row: Mapping[Any, Any], nodes: int) -> float:
 def _over_admitted(row: Mapping[Any, Any]) -> float:
     """Of one request, the share that was admitted and should not have been. `over_admission` is of what the oracle admits;
     where that is nothing, all that was admitted is too much."""
-    over, asked = float(row["over_admission"]), float(row["asked_total"])
+    over, requested = float(row["over_admission"]), float(row["asked_total"])
     if math.isinf(over):
         return float(row["admitted"]) / float(row["requests"])
-    return over * float(row["exact_total"]) / asked if asked > 0 else 0.0
+    return over * float(row["exact_total"]) / requested if requested > 0 else 0.0

@@ -37,11 +37,11 @@ def cost_of(each: Assessment) -> float:
 def parts(each: Assessment) -> int:
     """Return the number of moving parts: what can break, and has to be understood at night."""
     url = StorageURL.parse(each.storage)
-    found = _STORE[url.backend] + (each.routing in ("sticky", "key_hash"))
+    count = _STORE[url.backend] + (each.routing in ("sticky", "key_hash"))
     if url.hybrid is not None:
-        found += _HYBRID + (url.hybrid.consistency == "session")
-        found += (url.hybrid.write == "write_behind") + (url.hybrid.read == "refresh_ahead")
-    return found
+        count += _HYBRID + (url.hybrid.consistency == "session")
+        count += (url.hybrid.write == "write_behind") + (url.hybrid.read == "refresh_ahead")
+    return count
 
 
 def front(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:

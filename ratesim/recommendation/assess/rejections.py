@@ -98,17 +98,17 @@ def relaxations(assessments: Sequence[Assessment]) -> tuple[Relaxation, ...]:
 
     A latency or a share must be as high as the end of the candidate's interval, to two significant digits, rounded up.
     """
-    found: dict[str, tuple[float, Relaxation]] = {}
+    easiest: dict[str, tuple[float, Relaxation]] = {}
     for each in sorted(assessments, key=rank):
         if len(each.missed) != 1:
             continue
         check = each.missed[0]
         size, to = _relaxed(each, check)
-        if not to or (check.requirement in found and found[check.requirement][0] <= size):
+        if not to or (check.requirement in easiest and easiest[check.requirement][0] <= size):
             continue
         sentence = f"With {check.label} relaxed to {to}, and nothing else, {each.candidate} would pass."
-        found[check.requirement] = size, Relaxation(check.requirement, each.candidate, to, sentence)
-    return tuple(relaxation for _, relaxation in found.values())
+        easiest[check.requirement] = size, Relaxation(check.requirement, each.candidate, to, sentence)
+    return tuple(relaxation for _, relaxation in easiest.values())
 
 
 def _relaxed(each: Assessment, check: Check) -> tuple[float, str]:

@@ -44,5 +44,5 @@ def _with_null(part: Any) -> Any:
         return [_with_null(each) for each in part]
     if not isinstance(part, dict):
         return part
-    found = {key: _with_null(value) for key, value in part.items()}
-    return found | {"type": ["number", "null"]} if found.get("type") == "number" else found
+    nullable = {key: _with_null(value) for key, value in part.items()}
+    return nullable | {"type": ["number", "null"]} if nullable.get("type") == "number" else nullable

@@ -41,7 +41,7 @@ class Assumption:
     ----------
     name
         As in "round trip".
-    said, unit
+    phrase, unit
         Format a value in a sentence, as "a round trip of 2 ms", and by itself.
     today
         The present value.
@@ -54,7 +54,7 @@ class Assumption:
     """
 
     name: str
-    said: Callable[[float], str]
+    phrase: Callable[[float], str]
     unit: Callable[[float], str]
     today: float
     low: float
@@ -90,13 +90,15 @@ def assumptions(
         The traffic of the scenario.
     """
     stores = sorted({store for each in contenders if (store := _store(each))})
-    found: list[Assumption | FixedAssumption] = [_service_time(store, profile) for store in stores]
+    varied_numbers: list[Assumption | FixedAssumption] = [_service_time(store, profile) for store in stores]
     if stores:
-        found.append(_round_trip(scenario, stores[0], profile))
+        varied_numbers.append(_round_trip(scenario, stores[0], profile))
     else:
-        found += [FixedAssumption(name, "no contender has a shared store") for name in ("service time", "round trip")]
-    found += [_skew(scenario, profile, trace), _nodes(scenario, profile)]
-    return (*found, _sync_interval(next((each for each in contenders if each.name == chosen), None), profile))
+        varied_numbers += [
+            FixedAssumption(name, "no contender has a shared store") for name in ("service time", "round trip")
+        ]
+    varied_numbers += [_skew(scenario, profile, trace), _nodes(scenario, profile)]
+    return (*varied_numbers, _sync_interval(next((each for each in contenders if each.name == chosen), None), profile))
 
 
 def _store(candidate: Candidate) -> str:
@@ -151,10 +153,10 @@ def _nodes(scenario: Scenario, profile: Profile) -> Assumption:
             fields["deployment.type"] = "clustered"
         return Alternative(fields, candidate, profile)
 
-    def said(value: float) -> str:
+    def phrase(value: float) -> str:
         return "1 node" if value == 1 else f"{value:.0f} nodes"
 
-    return Assumption("nodes", said, "{:.0f}".format, today, 1, max(today, MOST_NODES), other, whole=True)
+    return Assumption("nodes", phrase, "{:.0f}".format, today, 1, max(today, MOST_NODES), other, whole=True)
 
 
 def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | FixedAssumption:

@@ -120,8 +120,8 @@ def headroom(
         for growth in (load_growths(scenario, trace, requests, most) if named else ())
         for requirement, threshold in named.items()
     ]
-    found: list[Headroom] = yield from gather(*(each.search(alone=len(searches) == 1) for each in searches))
-    return tuple(found)
+    headrooms: list[Headroom] = yield from gather(*(each.search(alone=len(searches) == 1) for each in searches))
+    return tuple(headrooms)
 
 
 def _thresholds(requirements: Requirements) -> dict[str, float]:
@@ -161,17 +161,17 @@ class _Search:
         met: _LoadPoint | None = None
         failed: _LoadPoint | None = None
         while ladder and failed is None:
-            seen = yield from self._look(ladder[:2])
+            points = yield from self._look(ladder[:2])
             ladder = ladder[2:]
-            today = today or seen[0]
-            failed = next((each for each in seen if not each.is_met), None)
-            met = max((each for each in seen if failed is None or each.factor < failed.factor), key=_factor, default=met)
+            today = today or points[0]
+            failed = next((each for each in points if not each.is_met), None)
+            met = max((each for each in points if failed is None or each.factor < failed.factor), key=_factor, default=met)
         assert today is not None
         while met is not None and failed is not None and failed.factor / met.factor > self.ratio:
-            seen = yield from self._look(_between(met.factor, failed.factor, 2 if alone else 1))
-            failed = next((each for each in seen if not each.is_met), failed)
-            met = max([met, *(each for each in seen if each.factor < failed.factor)], key=_factor)
-        return self._found(today, met, failed)
+            points = yield from self._look(_between(met.factor, failed.factor, 2 if alone else 1))
+            failed = next((each for each in points if not each.is_met), failed)
+            met = max([met, *(each for each in points if each.factor < failed.factor)], key=_factor)
+        return self._result(today, met, failed)
 
     def _ladder(self) -> list[float]:
         steps = math.floor(math.log(self.growth.most, STEP) + 1e-9)
@@ -190,9 +190,9 @@ class _Search:
             jobs.append(jobs_of(self.growth.scenario, [self.candidate], self.seeds, grid, self.profile))
         rows = yield [job for own in jobs for job in own]
         n = len(self.seeds)
-        return [self._seen(factor, rows[n * i : n * (i + 1)]) for i, factor in enumerate(factors)]
+        return [self._point(factor, rows[n * i : n * (i + 1)]) for i, factor in enumerate(factors)]
 
-    def _seen(self, factor: float, rows: list[Row]) -> _LoadPoint:
+    def _point(self, factor: float, rows: list[Row]) -> _LoadPoint:
         scenario = self.growth.scenario
         (assessed,) = assess(pd.DataFrame(rows), scenario.requirements, scenario.deployment.nodes)
         check = next(each for each in assessed.checks if each.requirement == self.requirement)
@@ -201,7 +201,7 @@ class _Search:
         covered = min(row["simulated_seconds"] for row in rows)
         return _LoadPoint(factor, check, mean if math.isfinite(mean) else None, assessed.failed_share, covered)
 
-    def _found(self, today: _LoadPoint, met: _LoadPoint | None, failed: _LoadPoint | None) -> Headroom:
+    def _result(self, today: _LoadPoint, met: _LoadPoint | None, failed: _LoadPoint | None) -> Headroom:
         last = failed or met
         assert last is not None
         return Headroom(
@@ -222,15 +222,15 @@ class _Search:
     def _sentence(self, met: _LoadPoint | None, failed: _LoadPoint | None, covered: float) -> str:
         name, unit = WORDS[self.requirement]
         allowed = "none is allowed" if self.threshold == 0.0 else f"{unit(self.threshold)} is allowed"
-        said = self.growth.said
+        phrase = self.growth.phrase
         if failed is None:
             assert met is not None
             looked = "" if met.factor == 1.0 else ", the most that was looked at"
-            text = f"Met {said(met.factor, 'up to ')}{looked} ({met.check.measured}; {allowed})"
+            text = f"Met {phrase(met.factor, 'up to ')}{looked} ({met.check.measured}; {allowed})"
         elif met is None:
             text = f"Not met at today's load, on the excerpt ({failed.check.measured}; {allowed})"
         else:
-            text = f"Met {said(met.factor, 'up to ')} ({met.check.measured}), not {said(failed.factor)} "
+            text = f"Met {phrase(met.factor, 'up to ')} ({met.check.measured}), not {phrase(failed.factor)} "
             text += f"({failed.check.measured}; {allowed})"
         period = self.growth.scenario.limit.limit().period
         if name == "over-admission" and covered < period:
@@ -238,8 +238,8 @@ class _Search:
         return f"{text}."
 
 
-def _factor(seen: _LoadPoint) -> float:
-    return seen.factor
+def _factor(point: _LoadPoint) -> float:
+    return point.factor
 
 
 def _between(low: float, high: float, points: int) -> list[float]:

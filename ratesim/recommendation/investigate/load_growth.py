@@ -84,7 +84,7 @@ class LoadGrowth:
             fields["warmup"] = min(self.scenario.warmup, WARM * covered)
         return fields
 
-    def said(self, factor: float, up_to: str = "") -> str:
+    def phrase(self, factor: float, up_to: str = "") -> str:
         """The load in words, after a verb. up_to: "up to " where smaller ones are meant, too."""
         if factor == 1.0:
             return "at today's load"
@@ -130,12 +130,12 @@ def load_growths(scenario: Scenario, trace: Trace, requests: int, most: float) -
     window = trace.duration if workload.busiest is None else min(trace.duration, workload.busiest / workload.speed)
     rate = (len(trace.busiest(window)) if window > 0 else len(trace)) / max(window, 1e-6)
     ways: tuple[Way, Way] = ("more clients", "busier clients")
-    found = []
+    growths = []
     for way in ways:
         one = LoadGrowth(way, excerpt, requests, window, rate, most)
         highest = min([most, *(bound / max(value, 1e-9) for value, bound in _bounds(one, trace))])
-        found.append(replace(one, most=max(highest, 1.0)))
-    return tuple(found)
+        growths.append(replace(one, most=max(highest, 1.0)))
+    return tuple(growths)
 
 
 def _is_superposed(scenario: Scenario) -> bool:

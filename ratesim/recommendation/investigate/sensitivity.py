@@ -111,24 +111,24 @@ def sensitivity(
     """
     excerpt = busiest_window(scenario, trace, max(1, requests // 2))
     window = excerpt.workload.busiest
-    seen = trace if window is None else trace.busiest(window / excerpt.workload.speed)
+    part = trace if window is None else trace.busiest(window / excerpt.workload.speed)
     world = _World(excerpt, tuple(contenders), profile, choose, range(scenario.seed, scenario.seed + seeds))
     here = yield from world.today()
     aside = ""
     if here != chosen:
         aside = f" On the excerpt the evidence speaks for {_named(here)} today, not for {_named(chosen)}."
-    found: list[Flip] = []
+    fixed: list[Flip] = []
     searches: list[AdaptiveRuns[Flip]] = []
-    for each in assumptions(excerpt, contenders, here, profile, seen):
+    for each in assumptions(excerpt, contenders, here, profile, part):
         if isinstance(each, FixedAssumption):
-            found.append(_unvaried(each))
+            fixed.append(_unvaried(each))
             continue
         for up in (True, False):
             points = _coarse(each, up)
             if points:
                 searches.append(_search(world, each, up, points, here, ratio, aside))
     flips: list[Flip] = yield from gather(*searches)
-    return (*flips, *found)
+    return (*flips, *fixed)
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,11 @@ class _World:
 
     def look(self, assumption: Assumption, values: Sequence[float]) -> AdaptiveRuns[list[str | None]]:
         """Who would be chosen at these values."""
-        asked = [[assumption.other(value, each) for each in self.contenders] for value in values]
-        jobs = [[job for other in others for job in self._jobs(other)] for others in asked]
+        alternatives = [[assumption.other(value, each) for each in self.contenders] for value in values]
+        jobs = [[job for other in others for job in self._jobs(other)] for others in alternatives]
         rows = yield [job for own in jobs for job in own]
         chosen: list[str | None] = []
-        for others, own in zip(asked, jobs, strict=True):
+        for others, own in zip(alternatives, jobs, strict=True):
             # Those whom it does not concern were run without it, but it is there for all.
             fields = max((other.fields for other in others), key=len, default={})
             (changed,) = variants(self.scenario, {field: [value] for field, value in fields.items()})
@@ -217,10 +217,10 @@ def _sentence(assumption: Assumption, up: bool, value: float | None, last: float
     today = f"({assumption.unit(assumption.today)} today)"
     if value is None:
         stays = "nobody is chosen either" if here is None else f"the choice stays {here}"
-        return f"{'Up' if up else 'Down'} to {assumption.said(last)} {today} {stays}."
+        return f"{'Up' if up else 'Down'} to {assumption.phrase(last)} {today} {stays}."
     then = "no candidate would meet all requirements" if to is None else f"{to} would be chosen"
-    said = assumption.said(value)
-    return f"From {said} on {today} {then}." if up else f"At {said} or less {today} {then}."
+    phrase = assumption.phrase(value)
+    return f"From {phrase} on {today} {then}." if up else f"At {phrase} or less {today} {then}."
 
 
 def _unvaried(each: FixedAssumption) -> Flip:

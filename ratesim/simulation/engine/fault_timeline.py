@@ -20,7 +20,7 @@ class FaultTimeline:
     faults
         Of the scenario.
     shard
-        Number of the server whose faults are kept; all faults unless given.
+        Number of the server whose faults are delivered; all faults unless given.
     """
 
     def __init__(self, faults: Sequence[Fault], shard: int | None = None) -> None:
@@ -38,11 +38,11 @@ class FaultTimeline:
 
     def loss(self, node: int, now: float, direction: str) -> float:
         """Return the probability that a message must be sent again."""
-        kept = 1.0
+        delivered = 1.0
         for each in self._of.get("lossy", ()):
             if _holds(each, now) and _meets(each, node) and each.direction in ("both", direction):
-                kept *= 1.0 - each.loss
-        return 1.0 - kept
+                delivered *= 1.0 - each.loss
+        return 1.0 - delivered
 
     def slowness(self, now: float) -> float:
         """Return the factor by which a service is longer that begins to wait now."""
