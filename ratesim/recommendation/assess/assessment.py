@@ -271,7 +271,7 @@ def _latency(p99: Interval, allowed: float | None, failed: float) -> Check | Non
 
 
 def _misdecided(value: Interval, allowed: float | None, requirement: str, label: str) -> Check:
-    """The share of the exact cost that is admitted beyond it, or denied without need."""
+    """Check the share of the exact cost that is admitted beyond it, or denied without need."""
     measured, evidence = f"{label} {format_percent(value.mean)}", f"{label} {value.text(format_percent)}"
     if allowed is None:
         return Check(requirement, label, "passes", measured, evidence, "")

@@ -282,8 +282,11 @@ def _price(
     traffic: float,
     wrong: float,
 ) -> Price:
-    """servers: with their replicas. node_processors: of all nodes. traffic: bytes per second, both ways, in the mean. wrong:
-    requests per second."""
+    """Work out the price of a month.
+
+    servers: with their replicas. node_processors: of all nodes. traffic: bytes per second, both ways, in the mean. wrong:
+    requests per second that an exact limiter would have denied.
+    """
     node, hours = prices.api_node, prices.hours_per_month
     parts = {
         "node_processor": node_processors * node.processor_hour * hours,
@@ -333,8 +336,10 @@ def _node_seconds(row: Mapping[Any, Any], nodes: int) -> float:
 
 
 def _over_admitted(row: Mapping[Any, Any]) -> float:
-    """Of one request, the share that was admitted and should not have been. `over_admission` is of what the oracle admits;
-    where that is nothing, all that was admitted is too much."""
+    """Return the share of a request that was admitted and should not have been.
+
+    `over_admission` is relative to what the oracle admits; where that is nothing, all that was admitted is too much.
+    """
     over, requested = float(row["over_admission"]), float(row["asked_total"])
     if math.isinf(over):
         return float(row["admitted"]) / float(row["requests"])

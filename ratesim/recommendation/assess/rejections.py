@@ -132,7 +132,7 @@ def _relaxed(each: Assessment, check: Check) -> tuple[float, str]:
 
 
 def _up(value: float) -> float:
-    """The next number above with two significant digits."""
+    """Round up to two significant digits."""
     if value <= 0:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(value)) - 1)

@@ -209,7 +209,7 @@ def _price_source(study: Study) -> str:
 
 
 def _rejected(study: Study, ranked: Sequence[Assessment], chosen: Assessment | None) -> tuple[Rejection, ...]:
-    """The contenders first, then the candidates that were only screened, by their figures on the small part."""
+    """List the contenders, then the candidates that were only screened, with their figures on the small part."""
     currency = study.prices.currency
     rejected = [Rejection(each.candidate, rejection_reason(each, chosen, currency)) for each in ranked if each is not chosen]
     screened = {each.candidate: each for each in study.findings.screened.assessments}

@@ -199,7 +199,7 @@ def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | Fi
 
 
 def _sync_interval(chosen: Candidate | None, profile: Profile) -> Assumption | FixedAssumption:
-    """Vary the sync interval of the chosen candidate only: would another candidate be better at another interval?"""
+    """Vary the sync interval of the chosen candidate only: another interval may favor another candidate."""
     name = "sync interval"
     if chosen is None:
         return FixedAssumption(name, "no candidate is chosen")

@@ -85,7 +85,7 @@ class LoadGrowth:
         return fields
 
     def phrase(self, factor: float, up_to: str = "") -> str:
-        """The load in words, after a verb. up_to: "up to " where smaller ones are meant, too."""
+        """Return the load in words, after a verb. up_to: "up to " where smaller ones are meant, too."""
         if factor == 1.0:
             return "at today's load"
         times = f"{up_to}{format_amount(factor)} times"

@@ -261,7 +261,7 @@ def _contenders(candidates: Sequence[Candidate], screened: Sequence[Assessment])
 
 
 def _with_variants(contenders: Sequence[Candidate], algorithms: Sequence[str]) -> list[Candidate]:
-    """The contenders, and each of them by these algorithms as well."""
+    """Add to the contenders each of them by these algorithms as well."""
     variants = list(contenders)
     for algorithm in algorithms:
         for each in contenders:
@@ -277,7 +277,7 @@ def _kind(each: Assessment) -> tuple[str, str, str]:
 
 
 def _leaders(assessments: Sequence[Assessment], contenders: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
-    """The choice, or where there is none the nearest to one; and it with its rivals, in the order of rank."""
+    """Return the choice, or where there is none the nearest to one; and it with its rivals, in the order of rank."""
     by_name = {each.name: each for each in contenders}
     chosen = best(assessments) or min(assessments, key=lambda each: (each.violation, rank(each)))
     nearest_first = sorted(assessments, key=lambda each: (each.violation > 0.0, each.violation, rank(each)))

@@ -173,9 +173,9 @@ def study(
 
 
 def _key(question: Investigation, jobs: Sequence[Job]) -> str:
-    """A hash of all that a study depends on. The keys of its jobs cover the code that runs are made with."""
+    """Hash all that a study depends on. The keys of its jobs cover the code that runs are made with."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.parent.rglob("*.py")):
+    for file in [*sorted(Path(__file__).parents[1].rglob("*.py")), Path(__file__).parents[2] / "student_t.py"]:
         digest.update(file.read_bytes())
     digest.update(f"{question.scenario.model_dump_json()} {question.prices!r} {question.beyond}".encode())
     for job in jobs:
@@ -193,7 +193,7 @@ def _about(scenario: Scenario, traffic: Traffic) -> dict[str, Any]:
 
 
 def _load(out: Path, key: str, question: Investigation) -> tuple[dict[str, Any], Findings] | None:
-    """A finished study of the same question.
+    """Load a finished study of the same question.
 
     None where there is none, or where another version wrote it or only half of it is there: it is then made again.
     """
@@ -237,7 +237,7 @@ def _store(out: Path, key: str, about: dict[str, Any], finished: Study, rows: di
 
 
 def _live_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """The first job of every backend, and of every eventual hybrid: live, a variant of a backend would answer the same."""
+    """Pick the first job of every backend, and of every eventual hybrid: live, its variants would answer the same."""
     first: dict[tuple[str, bool], Job] = {}
     for job in jobs:
         url = StorageURL.parse(job.candidate.storage)
@@ -254,7 +254,7 @@ def _measured(
     runs: Path | None,
     tell: Callable[[int, str], None],
 ) -> pd.DataFrame:
-    """A live row for each of these jobs. What was measured before is not measured again."""
+    """Return a live row for each of these jobs. What was measured before is not measured again."""
     rows = {} if out is None else read_rows(out / "live.parquet")
     store = None if runs is None else ResultStore(runs / "live")
     with ExitStack() as stack:

@@ -115,7 +115,7 @@ def run_adaptive(
     pace, counted = Throughput(), {"made": 0, "requests": 0, "live": 0, "simulated": 0.0}
 
     def find(batch: Sequence[Job]) -> None:
-        """What is known of it; the rest is to be made."""
+        """Look up the rows of a batch; queue the jobs without one."""
         for job in batch:
             if job.key in rows or job.key in waited:
                 continue

@@ -212,7 +212,7 @@ def _thresholds(requirements: Requirements) -> dict[str, float]:
 
 
 def _granted(wanted: list[int], left: int) -> list[int]:
-    """The replications that the budget still pays: one for each in turn."""
+    """Grant the replications that the budget still pays: one for each in turn."""
     granted = [0] * len(wanted)
     while left > 0 and granted != wanted:
         for i, count in enumerate(wanted):
