@@ -142,7 +142,7 @@ def test_refused_requests_that_cost_less_are_pointed_out(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("time,user,tokens,status\n1,a,500,200\n2,a,300,200\n3,a,0,429\n4,a,10,429\n")
     said = words(cells.hidden(analyze_log(str(path), key="user", cost="tokens")).data)
-    assert "A request answered 429 costs 5 in the mean of this log, any other 400" in said
+    assert "In this log, a request answered 429 costs 5 in the mean, any other 400." in said
 
 
 # Names -----------------------------------------------------------------------------------------------------------------
