@@ -5,9 +5,10 @@ BIN := .venv/bin
 
 # A process for each core, four at most: each starts servers of its own. The tests of a file stay together. What was compiled is
 # kept for the next process, of which the tests start hundreds.
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
+quick test nightly: export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help report picture quick test nightly lab bench calibrate lint docs format clean
 
 help:  ## list these targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -15,8 +16,6 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 from papermill.translators import PythonTranslator
 
-import ratesim.notebook.build as making
-import ratesim.notebook.catalogue as source
 from ratesim.notebook import (
     NotebookError,
     NotebookExecutionError,
@@ -57,8 +56,8 @@ def shelf(tmp_path, monkeypatch):
     folder.mkdir()
     user.mkdir()
     monkeypatch.chdir(user)
-    for module in (source, making):
-        monkeypatch.setattr(module, "notebooks", lambda: folder)
+    for module in ("build", "catalogue"):  # by its path: the package has a function `build`
+        monkeypatch.setattr(import_module(f"ratesim.notebook.{module}"), "notebooks", lambda: folder)
 
     def put(*cells: str, name: str = "tiny") -> None:
         nbformat.write(notebook(*cells), folder / f"{name}.ipynb")
@@ -172,9 +171,9 @@ def test_only_names_come_near_a_notebook(tmp_path, name):
 
 def test_hostile_texts_arrive_in_the_kernel_and_are_only_text_on_the_page(shelf):
     shelf(
-        "import json\nfrom ratesim.pages.html import HTML, escaped",
+        "import json\nfrom ratesim.pages.html import HTML, escape_html",
         "print(json.dumps(text))",
-        "HTML(f'<p>{escaped(text)}</p>')",
+        "HTML(f'<p>{escape_html(text)}</p>')",
     )
     text = "\n".join(each for each in HOSTILE if "\ud800" not in each)
     made = build("tiny", {"text": text}, Path("{text} out"))
@@ -311,7 +310,7 @@ def test_a_notebook_that_fails_ends_with_one_line_and_status_1(tmp_path):
     assert failed.stdout == ""
     line = failed.stderr.replace("\r", "\n").splitlines()[-1]
     assert line.startswith(
-        "ratesim: notebook consistency failed in cell 4 (from ratesim.pages.consistency import parts): InvalidLimitError"
+        "ratesim: notebook consistency failed in cell 4 (from ratesim.pages.consistency import cells): InvalidLimitError"
     )
     assert "\x1b[31m" not in failed.stderr
     assert names(tmp_path / "reports" / "consistency") == ["consistency.failed.ipynb"]

@@ -268,9 +268,9 @@ def test_an_edit_of_what_an_algorithm_calls_elsewhere_is_noticed_too(
 SECOND_PROCESS = """
 from ratesim.algorithms import get
 from ratesim.limit import Limit
-from ratesim.simulation.results.oracle import compiled, exact
+from ratesim.simulation.results.oracle import compile_loop, exact
 print(exact(Limit(1, 60, "token_bucket"), [0, 0], [5, 6], [1, 1], 1).tolist())
-stats = compiled(get("token_bucket"), 2, 2).stats
+stats = compile_loop(get("token_bucket"), 2, 2).stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
@@ -302,7 +302,7 @@ def test_without_a_place_to_keep_it_the_oracle_compiles_in_a_temporary_one(cache
 
 
 def test_the_temporary_place_is_gone_when_the_process_is(tmp_path: Path) -> None:
-    program = "from ratesim.simulation import compiled; print(jit_cache._temporary())"
+    program = "from ratesim.simulation.results import jit_cache; print(jit_cache._temporary())"
     environment = {**os.environ, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert Path(run.stdout.strip()).parent == tmp_path
