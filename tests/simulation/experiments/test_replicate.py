@@ -103,6 +103,7 @@ def test_one_over_admission_where_none_is_allowed_settles_it(monkeypatch: pytest
     assert replicate(scenario(max_over_admission="1%"), [A], processes=1).missed == ()
 
 
+@pytest.mark.slow
 def test_the_interval_at_which_it_stops_holds_the_mean_about_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(monkeypatch, {"a": 0.25})
     held = 0
@@ -131,6 +132,7 @@ def test_what_cannot_be_found_out_is_refused(asked: dict[str, Any], says: str) -
         replicate(scenario(**requirements), [A, B], processes=1, **asked)
 
 
+@pytest.mark.slow
 def test_real_runs_are_added_kept_and_interrupted(tmp_path: Path) -> None:
     near = Candidate(name="redis", storage="redis://h")
     also = Candidate(name="eventual", storage="hybrid+redis://h?sync_interval=0.2")

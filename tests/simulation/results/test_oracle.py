@@ -190,6 +190,7 @@ def algorithm_from(path: Path, name: str) -> Algorithm:
     return Algorithm(name, module, twins.lua, twins.sql.replace("token_bucket", name))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cache_home")
 def test_an_edited_algorithm_never_meets_what_was_compiled_of_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -237,6 +238,7 @@ def reset_after(s, p, now):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cache_home")
 def test_an_edit_of_what_an_algorithm_calls_elsewhere_is_noticed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -240,6 +240,7 @@ def test_a_ranking_follows_late_use_where_the_population_changes_and_demand_wher
     assert ranked([key + request // 5 for request, key in enumerate(popular)]).recency_leads
 
 
+@pytest.mark.slow
 def test_limit_aware_takes_little_memory_for_each_entry_and_says_how_much() -> None:
     policy = LimitAware(20_000)
     held: list[int] = list(range(10**6, 10**6 + 80_000))  # made before, as a store has its keys
