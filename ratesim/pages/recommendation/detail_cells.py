@@ -83,8 +83,8 @@ def faults(recommendation: Recommendation) -> HTML:
     note = small_print(
         f"Each fault is simulated alone, on {recommendation.parts['faults']}, from when most requests come. "
         "Over-admission is that of this whole part, without and with the fault. Affected: requests without a decision, "
-        "and wrong decisions beyond those without the fault, over the requests that came while it held. It is more than 100 % if the damage "
-        "outlasts the fault."
+        "and wrong decisions beyond those without the fault, over the requests that came while it held. It is more than "
+        "100 % if the damage outlasts the fault."
     )
     first = html_table(head, mine, caption=f"Faults of {recommendation.assessments[0].candidate}").data
     more = (
