@@ -53,7 +53,7 @@ format: .venv/.installed  ## repair what lint can repair itself
 	$(BIN)/ruff format
 
 clean:  ## remove the environment, caches and fresh reports
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .grimp_cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find ratesim traffic tests -name __pycache__ -prune -exec rm -rf {} +
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name reference -exec rm -rf {} +
 
