@@ -18,7 +18,7 @@ def render(executed: Path, name: str) -> str:
     exporter = HTMLExporter(
         template_name="report",
         extra_template_basedirs=[str(Path(__file__).resolve().parent / "templates")],
-        excludeanchor_links=True,
+        exclude_anchor_links=True,
     )
     exporter.register_filter("anchor", anchor)
     exporter.register_filter("heading", heading)
