@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ratesim.servers import postgres_server, valkey_server
-from ratesim.servers.existing import postgres_version
 from ratesim.servers.supervisor import ProcessSupervisor
 from ratesim.simulation.scenario.scenario import Scenario
 
@@ -75,7 +74,7 @@ def postgres_with(fragment: str) -> Iterator[str]:
         own = ["--listen_addresses=", f"--unix_socket_directories={keeper.home}"]
         pid = keeper.start([str(programs / "postgres"), "-D", "data", *own], "postgres.log")
         url = f"postgresql://postgres@:5432/postgres?host={keeper.home}"
-        keeper.wait_for("PostgreSQL", lambda: postgres_version(url), log="postgres.log", pid=pid)
+        keeper.wait_for("PostgreSQL", lambda: postgres_server._version_once_up(url), log="postgres.log", pid=pid)
         yield url
 
 
