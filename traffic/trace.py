@@ -1,4 +1,6 @@
-"""`Trace`: a batch of requests as columns of numbers (time, key, cost, session, endpoint, status).
+"""`Trace`: requests as columns; cut, sped up, scaled, and stamps of whole seconds spread within their second.
+
+The columns are time, key, cost, session, endpoint and status.
 
 Everything that makes requests (a log reader, a workload) ends in a Trace. Everything that serves them (a simulation, a live
 replay, an oracle) starts from one. Columns instead of request objects keep ten million requests at 36 bytes each, or 38

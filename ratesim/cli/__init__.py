@@ -1,4 +1,4 @@
-"""The command line, `ratesim`: one function for each command.
+"""The command line, `ratesim`: a function for each command, and the exit status of every error.
 
 An error ends in one line on stderr that names the cause and the remedy, and in the exit status of its class. A command
 imports its modules when it runs, so that `ratesim --help` does not wait for them.

@@ -1,4 +1,4 @@
-"""A Valkey and a Valkey cluster on free ports of loopback; a fakeredis where there is no Valkey wheel."""
+"""Starts an embedded Valkey, or a cluster of them, on free ports of loopback; a fakeredis where there is no wheel."""
 
 from __future__ import annotations
 

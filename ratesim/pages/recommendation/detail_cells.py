@@ -1,7 +1,4 @@
-"""The second half of a report, as HTML, one function for each cell.
-
-The cells show what would change the answer, the faults, the cost, the baseline, the files, and the method.
-"""
+"""The second half of a report, a function for each cell: assumptions, faults, cost, baseline, files, method."""
 
 from __future__ import annotations
 
