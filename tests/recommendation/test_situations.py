@@ -238,6 +238,7 @@ def test_the_limit_binds_so_that_there_is_something_to_get_wrong(name: str) -> N
 # Where the folklore needs a second look ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_hybrid_that_reads_again_each_second_does_not_ride_out_an_outage() -> None:
     outlives, waits = (
         assessed("cross-region", each) for each in ("synced each 100 ms", "synced and read again each second")
@@ -254,16 +255,19 @@ def test_a_token_does_not_keep_a_limit_that_many_clients_share() -> None:
     assert alone == 0 < among_many
 
 
+@pytest.mark.slow
 def test_a_hybrid_asks_more_than_redis_for_keys_that_come_once() -> None:
     hybrid, redis = (assessed("idle-keys", each) for each in ("synced each 100 ms", "redis"))
     assert hybrid.l2_operations_per_request > 1.2 * redis.l2_operations_per_request
 
 
+@pytest.mark.slow
 def test_a_lease_asks_more_than_redis_where_one_request_is_a_large_part_of_the_limit() -> None:
     lease, redis = (assessed("llm-tokens", each) for each in ("lease", "redis"))
     assert lease.l2_operations_per_request > 1.2 * redis.l2_operations_per_request
 
 
+@pytest.mark.slow
 def test_a_lease_denies_much_of_a_herd_that_it_could_admit() -> None:
     assert 0.2 < assessed("window-edge", "lease").false_denial.mean < 0.5
     assert assessed("window-edge", "redis").false_denial.mean == 0

@@ -15,6 +15,8 @@ from ratesim.recommendation.decide.json_schema import text
 from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.investigate.study import study
 
+pytestmark = pytest.mark.slow  # a study is made first
+
 PUBLISHED = Path(__file__).parents[3] / "docs" / "recommendation.schema.json"
 
 

@@ -69,6 +69,7 @@ def test_nothing_that_is_known_is_made_again(tmp_path):
     assert said == []
 
 
+@pytest.mark.slow
 def test_processes_stay_while_the_inquiry_goes_on_and_give_the_same():
     two, one = run_adaptive(bisection(1, 8, 5), processes=2), run_adaptive(bisection(1, 8, 5), processes=1)
     assert same(two.rows, one.rows)

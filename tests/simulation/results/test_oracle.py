@@ -297,6 +297,7 @@ def test_another_process_finds_what_this_one_compiled(tmp_path: Path) -> None:
     assert [path.suffix for path in directory.iterdir() if path.is_file()] == [".py", ".py"]
 
 
+@pytest.mark.slow
 def test_without_a_place_to_keep_it_the_oracle_compiles_in_a_temporary_one(cache_home: Path) -> None:
     cache_home.write_text("a file where the directory should be")
     assert exact(Limit(1, 60, "fixed_window"), [0, 0], [5, 6], [1, 1], 1).tolist() == [True, False]
@@ -311,6 +312,7 @@ def test_the_temporary_place_is_gone_when_the_process_is(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no POSIX modes on this system")
 def test_code_is_never_loaded_from_a_directory_that_others_may_write_to(cache_home: Path) -> None:
     directory = cache_home / "ratesim" / "oracle"
@@ -320,6 +322,7 @@ def test_code_is_never_loaded_from_a_directory_that_others_may_write_to(cache_ho
     assert list(directory.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_file_in_the_cache_is_written_anew(cache_home: Path) -> None:
     limit = Limit(1, 60, "fixed_window")
     exact(limit, [0], [5], [1], 1)

@@ -124,6 +124,7 @@ if sys.argv[2] == "ends" and os.fork():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsync", FSYNC)
 def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path, fsync: str) -> None:
     url = f"memory://?persist_to_disk={tmp_path}&fsync={fsync}"
