@@ -92,11 +92,9 @@ def load(path: Path) -> dict[str, Any]:
         raise DiffError(f"{path}: is no JSON: {error}") from error
     if not isinstance(recommendation, dict) or not {"assessments", "choice"} <= recommendation.keys():
         raise DiffError(f"{path}: is no recommendation; `ratesim report` writes recommendation.json")
-    if recommendation.get("schema_version") != SCHEMA_VERSION:
-        raise DiffError(
-            f"{path}: has version {recommendation.get('schema_version')!r}, and this is {SCHEMA_VERSION}; "
-            "make the report again"
-        )
+    version = recommendation.get("schema_version", recommendation.get("version"))
+    if version != SCHEMA_VERSION:
+        raise DiffError(f"{path}: has version {version!r}, and this is {SCHEMA_VERSION}; make the report again")
     try:
         diff(recommendation, recommendation)
     except (KeyError, TypeError, AttributeError) as error:

@@ -18,7 +18,7 @@ __all__ = ["schema", "text"]
 
 LATER = {
     each.__name__: each for each in (Capacity, CheckedClaim, Flip, FaultImpact, Headroom)
-}  # which choice.py does not import
+}  # which recommendation.py does not import
 
 
 def schema() -> dict[str, Any]:

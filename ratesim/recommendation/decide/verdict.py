@@ -33,7 +33,7 @@ __all__ = [
 Level = Literal["high", "fair", "low", "too thin"]
 
 THIN = 1_000  # requests: below, a 99th percentile is the slowest ten of them
-TIGHT = 2.0  # times today's load: a choice that bears less is sentence to
+TIGHT = 2.0  # times today's load: a caveat names a choice that bears less
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _service_time(store: str, profile: Profile) -> Assumption:
 
 
 def _round_trip(scenario: Scenario, store: str, profile: Profile) -> Assumption:
-    """Vary the round trip. Each has the spread that is assumed of any given one (`network.OWN_SIGMA`), as same_zone has."""
+    """Vary the round trip. Each has the spread that is assumed of any given one (`links.OWN_SIGMA`), as same_zone has."""
     today = round_trip(scenario, profile, store)
 
     def other(value: float, candidate: Candidate) -> Alternative:

@@ -114,7 +114,7 @@ def read_rows(path: Path) -> list[Row]:
         except (AttributeError, TypeError, struct.error):  # a column of another type
             sound = False
         if not sound:
-            raise SerializationError(f"{path}: is damaged (the row of {row.identifier!r})")
+            raise SerializationError(f"{path}: is damaged (row {row.written!r} in the order of writes)")
     return sorted(rows, key=lambda row: row.written)
 
 
@@ -126,9 +126,13 @@ def release(path: Path, connection: sqlite3.Connection | None, lock: int, sound:
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         return
+    import fcntl  # POSIX's; `take_directory` has refused another system
+
     try:
         if connection is not None:
             try:
+                if connection.in_transaction:  # an error or an interrupt left it open
+                    connection.rollback()
                 if sound and connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
                     mark_owner(lock, "")
             finally:
@@ -136,6 +140,7 @@ def release(path: Path, connection: sqlite3.Connection | None, lock: int, sound:
                 if not wal_of(path).exists():
                     mark_owner(lock, "")
     finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)  # the child of a fork may have the descriptor too
         os.close(lock)
 
 

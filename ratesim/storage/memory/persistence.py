@@ -83,7 +83,7 @@ class EntryDatabase:
         self._storage_lock = lock
         self._pending: dict[Hashable, tuple[object, ...]] = {}
         self._gathering = False
-        self._turn = self._changes = self._synced = 0
+        self._turn = self._changes = self._committed = self._synced = 0
         self._syncing = threading.Lock()  # a sync in a thread uses the descriptor that `close` closes
         self._owner = os.getpid()
         self._lock: int | None = None
@@ -119,7 +119,7 @@ class EntryDatabase:
             if not there:
                 create_database(self.path)
             rows = read_rows(self.path)
-            self._changes = self._synced = rows[-1].written if rows else 0
+            self._changes = self._committed = self._synced = rows[-1].written if rows else 0
             return rows
 
     def start(self) -> None:
@@ -222,6 +222,7 @@ class EntryDatabase:
             connection.execute(statement, row)
         except sqlite3.Error as error:
             raise self._fail(error) from error
+        self._committed = self._changes
 
     def commit(self) -> None:
         """Write everything pending in one transaction. Errors are those of `wrote`."""
@@ -240,6 +241,7 @@ class EntryDatabase:
             raise
         self._pending = {}
         self._turn += 1
+        self._committed = self._changes
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
@@ -281,14 +283,14 @@ class EntryDatabase:
             The disk fails. Every later change is refused.
         """
         with self._syncing:
-            changes = self._changes
-            if not self._interval or self.refusal or self._wal is None or changes == self._synced:
+            committed = self._committed  # a change that is pending, or under way in another thread, is for the next sync
+            if not self._interval or self.refusal or self._wal is None or committed == self._synced:
                 return
             try:
                 sync_file(self._wal)
             except OSError as error:
                 raise self._fail(error) from error
-            self._synced = changes
+            self._synced = committed
 
     # -- refusing -----------------------------------------------------------------------------------------------------
 

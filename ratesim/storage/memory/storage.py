@@ -123,7 +123,11 @@ class MemoryStorage(RateLimitStorage):
         return self
 
     def _recover(self, database: EntryDatabase) -> None:
-        """Put back what the database holds, and record changes from here on. Times to live go on where they were."""
+        """Put back the content of the database, and record every entry that only memory has.
+
+        Memory may have entries of before: made while the storage was not open, or refused by a disk that failed. Times to
+        live go on where they were.
+        """
         rows = database.read()
         for row in rows:
             if row.name == COUNTER:
@@ -132,10 +136,12 @@ class MemoryStorage(RateLimitStorage):
                 self.set_state_nowait(row.identifier, decode(row.state), row.expires_at, row.name)
         database.start()
         self.recovered = f"{len(rows)} entries recovered"
+        stored = {row.key for row in rows}
         with self._lock, database.batch():
-            for row in rows:
-                if row.key not in self.entries:  # there was no room for it
-                    database.dropped(row.key)
+            for key in [row.key for row in rows if row.key not in self.entries]:  # there was no room for it
+                database.dropped(key)
+            for key in [key for key in self.entries if key not in stored]:
+                database.wrote(key)
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -345,7 +351,8 @@ class MemoryStorage(RateLimitStorage):
 
     async def health_check(self) -> StorageHealth:
         """Report an error of the disk and failures of background tasks, if there are any."""
-        refusal = "" if self._database is None else self._database.refusal
+        database = self._database  # another thread may close it meanwhile
+        refusal = "" if database is None else database.refusal
         problems = [f"the database {refusal}"] if refusal else []
         if self.supervisor.problems:
             problems.append(self.supervisor.problems)

@@ -1,4 +1,4 @@
--- Applies consumption decided elsewhere, in turn: MemoryStorage.apply and `undelivered_part` for each charge. The caller sorts the
+-- Applies consumption decided elsewhere, in turn: MemoryStorage.charge_nowait and `undelivered_part` for each charge. The caller sorts the
 -- charges by identifier and limit. Entries of charge k: the next counts[k] of times, costs and requests.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], names text[], params float8[], lengths int[], sizes int[],

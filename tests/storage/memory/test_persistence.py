@@ -270,6 +270,31 @@ async def test_the_interval_syncs_what_is_new_and_never_syncs_nothing(
             synced.clear()
 
 
+async def test_a_change_that_a_sync_was_too_early_for_is_synced_by_the_next(tmp_path: Path, clock: Clock) -> None:
+    async with storage(tmp_path / "kept", clock, fsync="interval") as kept:
+        database = kept._database
+        assert database is not None
+        with database.batch():
+            kept.acquire_nowait("user", LIMIT, 1.0, clock.now)
+            database.sync()  # in another thread: before the commit
+        assert database._synced < database._committed
+        database.sync()
+        assert database._synced == database._committed
+
+
+async def test_memory_and_disk_agree_once_it_is_opened_again(tmp_path: Path, clock: Clock) -> None:
+    kept = storage(tmp_path / "kept", clock)
+    kept.acquire_nowait("before", LIMIT, 1.0, clock.now)
+    async with kept:
+        await kept.acquire("meanwhile", LIMIT)
+    kept.acquire_nowait("between", LIMIT, 1.0, clock.now)
+    async with kept:
+        expected = counts(kept)
+    assert expected.keys() == {"before", "meanwhile", "between"}
+    async with storage(tmp_path / "kept", clock) as found:
+        assert counts(found) == expected
+
+
 async def test_a_storage_that_is_closed_decides_on_in_memory(tmp_path: Path, clock: Clock) -> None:
     async with storage(tmp_path, clock) as kept:
         await kept.acquire("user", LIMIT)

@@ -209,10 +209,10 @@ async def test_damage_of_the_database_is_refused_and_left_in_place_or_changes_no
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("UPDATE entry SET expires_at = expires_at + 1 WHERE identifier = 'user 3'", "the row of 'user 3'"),
-        ("UPDATE entry SET state = substr(state, 2) WHERE identifier = 'user 3'", "the row of 'user 3'"),
-        ("UPDATE entry SET state = NULL WHERE identifier = 'user 3'", "the row of 'user 3'"),
-        ("UPDATE entry SET identifier = 'someone' WHERE identifier = 'user 3'", "the row of 'someone'"),
+        ("UPDATE entry SET expires_at = expires_at + 1 WHERE identifier = 'user 3'", "row 180 in the order of writes"),
+        ("UPDATE entry SET state = substr(state, 2) WHERE identifier = 'user 3'", "row 180 in the order of writes"),
+        ("UPDATE entry SET state = NULL WHERE identifier = 'user 3'", "row 180 in the order of writes"),
+        ("UPDATE entry SET identifier = 'someone' WHERE identifier = 'user 3'", "row 180 in the order of writes"),
         ("PRAGMA user_version = 9", "is no database of entries in format 1"),
         ("PRAGMA application_id = 9", "is no database of entries in format 1"),
     ],
