@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any, get_type_hints
 
@@ -30,7 +31,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"recommendation.json of ratesim, version {SCHEMA_VERSION}",
         "$ref": "#/$defs/Recommendation",
-        "$defs": {name: _with_null(part) for name, part in parts.items()},
+        "$defs": {name: _published(part) for name, part in parts.items()},
     }
 
 
@@ -39,10 +40,13 @@ def text() -> str:
     return json.dumps(schema(), indent=2).replace("#/components/schemas/", "#/$defs/") + "\n"
 
 
-def _with_null(part: Any) -> Any:
+def _published(part: Any) -> Any:
+    """Let every number be null, and unindent the docstrings, which msgspec does from 0.23 on."""
     if isinstance(part, list):
-        return [_with_null(each) for each in part]
+        return [_published(each) for each in part]
     if not isinstance(part, dict):
         return part
-    nullable = {key: _with_null(value) for key, value in part.items()}
-    return nullable | {"type": ["number", "null"]} if nullable.get("type") == "number" else nullable
+    found = {key: _published(value) for key, value in part.items()}
+    if isinstance(about := found.get("description"), str):
+        found["description"] = inspect.cleandoc(about)
+    return found | {"type": ["number", "null"]} if found.get("type") == "number" else found
