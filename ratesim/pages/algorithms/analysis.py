@@ -34,36 +34,37 @@ def choices(standings: Mapping[str, AlgorithmSummary]) -> dict[str, list[str]]:
         name = min(smooth, key=lambda each: (smooth[each].off, smooth[each].bytes_full))
         choose(
             name,
-            "the state must stay small: of those that hardly grow and let no burst through it is closest to an exact "
-            f"limiter, {format_percent(smooth[name].off)} off",
+            "the state must stay small: of the algorithms whose state hardly grows and that admit no burst, it is closest "
+            f"to an exact limiter ({format_percent(smooth[name].off)} off)",
         )
     strict = kept(standings)
     if strict:
         name = min(strict, key=lambda each: strict[each].bytes_full)
-        rivals = "it alone kept to that" if len(strict) == 1 else f"the smallest of {len(strict)} that kept to that"
+        rivals = "it alone meets that" if len(strict) == 1 else f"it is the smallest of {len(strict)} that meet that"
         size = format_bytes(strict[name].bytes_full)
-        choose(name, f"no period, wherever it begins, may hold more than the limit: {rivals}; a full key takes {size}")
+        when = f"no period, wherever it begins, may hold more than the limit: {rivals}"
+        choose(name, f"{when}; a key that uses up its limit takes {size}")
     catching_up = {name: it for name, it in small.items() if it.worst_tenth <= BURSTS and it.after_pause > 1.05}
     if catching_up:
         name = min(catching_up, key=lambda each: (-catching_up[each].after_pause, catching_up[each].bytes_full))
         it = catching_up[name]
-        alike = f" ({listed(it.alike)} decided every request alike)" if it.alike else ""
+        alike = f" ({listed(it.alike)} made the same decisions)" if it.alike else ""
         choose(
             name,
             f"a client that paused may catch up: such clients got {format_percent(it.after_pause - 1.0)} more than "
             "from an exact "
-            f"limiter, yet never more than {it.worst_tenth:.2f} times the limit in a tenth of a period{alike}",
+            f"limiter, yet no key was admitted more than {it.worst_tenth:.2f} times the limit in a tenth of a period{alike}",
         )
     least = min(it.time_ratio for it in standings.values())
     fast = {name: it for name, it in standings.items() if it.time_ratio <= AS_FAST * least}
     name = min(fast, key=lambda each: (round(fast[each].worst_tenth, 2), fast[each].bytes_full))
     others = [other for other in fast if other != name]
     rivals = f"; {listed(others)} took about as long" if others else ""
-    choose(name, f"a decision must cost least: {format_seconds(fast[name].seconds)} of processor time here{rivals}")
+    choose(name, f"a decision must cost least: it takes {format_seconds(fast[name].seconds)} of processor time here{rivals}")
     for name in filter(_learns, standings):
         alike = listed(standings[name].alike)
-        same = f"it decided every request as {alike}, in more memory" if alike else "its limit never moves"
-        choose(name, f"the backend can say how it fares: without being told (observe), {same}")
+        same = f"it made the same decisions as {alike}, with more memory" if alike else "its limit never moves"
+        choose(name, f"the backend can report its state: without reports (observe), {same}")
     return found
 
 

@@ -149,17 +149,17 @@ def answer(found: Comparison) -> HTML:
     advice = choices(standings)
     name = next(iter(advice))
     it, strict = standings[name], kept(standings)
-    said = f"{found.limit}: {name}, {format_percent(it.off)} off an exact limiter where nobody aims at the edges"
+    said = f"{found.limit}: {name}, {format_percent(it.off)} off an exact limiter on workloads that do not aim at an edge"
     if name not in strict:
-        said += f", with up to {it.worst_period:.2f} times the limit in {period:g} s"
+        said += f". It admits up to {it.worst_period:.2f} times the limit in {period:g} s"
         if strict:
             exact = min(strict, key=lambda each: strict[each].bytes_full)
             more = strict[exact].bytes_full / it.bytes_full
-            said += f"; where that is too much, {exact}, at {more:.1f} times the memory for a key that uses up its limit"
+            said += f". If that is too much, choose {exact}: a key that uses up its limit takes {more:.1f} times the memory"
     twice = [other for other, its in standings.items() if its.worst_period >= TWICE]
     sudden = [other for other in twice if standings[other].worst_tenth >= TWICE]
-    reach = f"About twice the limit within some {period:g} s: {listed(twice)}. " if twice else ""
-    reach += f"Within a tenth of that: {listed(sudden) or 'none'}." if twice else ""
+    reach = f"Algorithms that admitted about twice the limit within some {period:g} s: {listed(twice)}. " if twice else ""
+    reach += f"Algorithms that did so within a tenth of that time: {listed(sudden) or 'none'}." if twice else ""
     rows = [
         [f"<b>{escape_html(which)}</b>", "<br>".join(f"when {escape_html(each)}" for each in when)]
         for which, when in advice.items()
@@ -180,15 +180,16 @@ def edge(found: Comparison) -> HTML:
         together = alike["algorithm"].tolist()
         curves[", ".join(together)] = admitted_around(limit, first, together[0])
     said = (
-        f"After a pause a client asks for 1.5 times the limit in the last {width:g} s before an edge, and again in "
-        f"the first {width:g} s after it. Algorithms named together decided every one of these requests alike."
+        f"After a pause, one client requests 1.5 times the limit in the last {width:g} s before the edge of a window. The "
+        f"client requests the same amount again in the first {width:g} s after the edge. Algorithms named together made the "
+        "same decision on every one of these requests."
     )
     return _shown(around_an_edge(curves, at, width), said)
 
 
 def admits(found: Comparison) -> HTML:
     """Show what each algorithm admitted: the figure of the worst windows, and a table by workload."""
-    head = ["worst period / share", *found.traces, "off", "decided all alike"]
+    head = ["worst period / share", *found.traces, "off", "same decisions as"]
     rows = []
     for name, it in found.standings.items():
         of = found.rows[found.rows["algorithm"] == name].set_index("workload")
@@ -196,10 +197,11 @@ def admits(found: Comparison) -> HTML:
         rows.append([escape_html(name), *cells, format_percent(it.off), escape_html(", ".join(it.alike))])
     said = ", ".join(f"{name} {len(trace):,}" for name, trace in found.traces.items())
     note = (
-        "Worst period: the most that one key was admitted in any period, wherever it begins, in multiples of the limit. "
-        "Share: all that was admitted, over what a sliding log admits of the same requests. Off: over-admission plus false "
-        "denials in aligned periods, the mean of the workloads that do not aim at an edge. A bucket admits up to burst + "
-        f"rate in a period; its burst is the rate here, and a smaller one admits less. Requests: {said}."
+        "Worst period: the largest amount admitted for one key in any period, wherever the period begins, in multiples of "
+        "the limit. Share: the total admitted, divided by the total that a sliding log admits of the same requests. Off: "
+        "over-admission plus false denials in aligned periods, averaged over the workloads that do not aim at an edge. A "
+        "bucket admits up to burst + rate in a period. The burst equals the rate here; a smaller burst admits less. "
+        f"Requests of each workload: {said}."
     )
     figure = _shown(worst_windows(found.standings, found.limit), "").data
     return HTML(figure + html_table(head, rows).data + _small(note))
@@ -216,7 +218,10 @@ def turn(found: Comparison) -> InteractiveFigure:
             tried = Limit(rate, asked.period, name, burst * rate if name == BUCKET else None)
             admitted = exact_trace(tried, trace)
             curves[name] = trace.time[admitted], np.cumsum(trace.cost[admitted]) / asked.rate
-        said = f"{rate:g} per {asked.period:g} s; {BUCKET} with a burst of {burst * rate:g}; asked: 3 times {asked}."
+        said = (
+            f"Limit: {rate:g} per {asked.period:g} s. Burst of {BUCKET}: {burst * rate:g}. "
+            f"The client requests 3 times {asked}."
+        )
         return _shown(after_a_pause(curves, asked.period, limit, burst), said)
 
     return interactive(
@@ -232,11 +237,13 @@ def costs(found: Comparison) -> HTML:
     for name, it in found.standings.items():
         cells = [f"{it.bytes_once:,.0f}", f"{it.bytes_full:,.0f}", format_seconds(it.seconds), f"{it.time_ratio:.1f}"]
         rows.append([escape_html(name), *cells])
-    head = ["algorithm", "bytes per key, asked once", "limit used up", "processor time of a decision", "over fixed_window"]
+    head = ["algorithm", "bytes per key after one request", "bytes per key with the limit used up"]
+    head += ["processor time of a decision", "multiple of fixed_window's time"]
     note = (
-        f"Measured in MemoryStorage ({machine()}). Bytes: allocated, with what is kept around a state and without the "
-        "key's name. Time: over traffic with one hot key, of which many requests are denied; the best of several rounds. A "
-        f"request costs {request_cost(found.limit):g} here; a log grows with the requests, not with what they cost."
+        f"Measured in MemoryStorage ({machine()}). Bytes: allocated memory, including the bookkeeping around a state and "
+        "excluding the key's name. Time: the best of several rounds over traffic with one hot key, of which many requests "
+        f"are denied. A request costs {request_cost(found.limit):g} here. The memory of a log grows with the number of "
+        "requests, not with their cost."
     )
     return HTML(_shown(footprint(found.standings), "").data + html_table(head, rows).data + _small(note))
 
@@ -244,7 +251,7 @@ def costs(found: Comparison) -> HTML:
 def published(found: Comparison) -> HTML:
     """Show Cloudflare's published figures of the two-window counter beside ours, and why the two differ."""
     ours, real, period = found.ours, found.real, found.limit.period
-    made = f"made traffic, {ours.threshold:g} per {period:g} s"
+    made = f"generated traffic, {ours.threshold:g} per {period:g} s"
     head = ["", "published, 2017", made, f"Apache log, {real.threshold:g} per {LOG_LIMIT[1]:g} s"]
     both = (ours, real)
     rows = [
@@ -260,19 +267,28 @@ def published(found: Comparison) -> HTML:
             format_percent(CLAIM["difference"]),
             *(format_percent(each.difference) for each in both),
         ],
-        ["sources above the threshold", "not said", *(f"{each.above:,}" for each in both)],
-        ["of these allowed throughout", "3, by less than 15 %", *(_missed(each) for each in both)],
-        ["sources limited that never were above", "none", *(f"{each.mistaken:,}" for each in both)],
-        ["requests of sources that came within 15 % of it", "not said", *(format_percent(each.near) for each in both)],
-        ["decided otherwise, when only admitted requests count", "", *(format_percent(each.differing) for each in both)],
-        ["admitted then, over what an exact log admits", "", *(f"{each.share:.4f}" for each in both)],
+        ["sources above the threshold", "not stated", *(f"{each.above:,}" for each in both)],
+        ["of these, never limited", "3, by less than 15 %", *(_missed(each) for each in both)],
+        ["sources limited without exceeding the threshold", "none", *(f"{each.mistaken:,}" for each in both)],
+        [
+            "requests of sources that came within 15 % of the threshold",
+            "not stated",
+            *(format_percent(each.near) for each in both),
+        ],
+        [
+            "decisions that differ from an exact log's, if only admitted requests count",
+            "",
+            *(format_percent(each.differing) for each in both),
+        ],
+        ["total admitted in that case, over an exact log's total", "", *(f"{each.share:.4f}" for each in both)],
     ]
     claim = f'<p>The claim: <a href="{SOURCE}">J. Desgats, Cloudflare, 7 June 2017</a>.</p>'
     table = html_table(head, [[escape_html(cell) for cell in row] for row in rows]).data
-    figure = _shown(near_the_threshold(found.curve, CLAIM["wrong"], period), "Made traffic, all requests counted.").data
+    figure = _shown(near_the_threshold(found.curve, CLAIM["wrong"], period), "Generated traffic, all requests counted.").data
     note = (
-        f"Made: zipf (s = 1), Poisson, {PERIODS} periods. Real: the Apache log that ships. Its stamps are whole seconds, "
-        "spread here, and all lie in one minute of each hour: only windows shorter than that can be tried on it."
+        f"Generated traffic: Zipf popularity (s = 1), Poisson arrivals, {PERIODS} periods. Real traffic: the Apache log "
+        "that ships with ratesim. Timestamps in the log are whole seconds; requests are spread within each second here. All "
+        "timestamps lie in one minute of each hour, so only windows shorter than a minute can be tested on the log."
     )
     return HTML(f"{claim}{table}<p>{escape_html(_why(found))}</p>{figure}{_small(note)}")
 
@@ -281,24 +297,24 @@ def _why(found: Comparison) -> str:
     """Why the published share and ours differ."""
     ours = found.ours
     met = [each for each in found.curve if each.wrong <= CLAIM["wrong"]]
-    reached = "none of the thresholds tried reaches 0.003 %"
+    reached = "no tested threshold reaches 0.003 %"
     if met:
         first = met[0]
         reached = (
-            f"0.003 % is reached first at {first.threshold:,.0f}, which {first.above:,} of {first.sources:,} sources exceed"
+            f"the lowest tested threshold that reaches 0.003 % is {first.threshold:,.0f}, which {first.above:,} of "
+            f"{first.sources:,} sources exceed"
         )
     return (
-        "How far the estimate is from the count depends on how irregular the arrivals are: "
-        f"{format_percent(ours.difference)} and "
-        f"{format_percent(found.real.difference)} here, as a mean over requests; the article does not say over what "
-        "its 6 % is a "
-        "mean. How often that decides wrongly depends on the traffic once more: it can only for a source whose count is "
-        f"near the threshold. Of the made traffic {reached}. The article gives neither thresholds nor how many sources came "
-        "near them, so its share can be neither confirmed nor refuted elsewhere. And it speaks of a counter of all "
-        "requests, as do all rows but the last two here. A limiter that counts only what it admits stays near its limit "
-        f"wherever more is asked: each decision moves those after it, and {format_percent(ours.differing)} of the "
-        "requests are "
-        f"decided otherwise than by an exact log, though what is admitted in all is {ours.share:.4f} of the log's."
+        "The difference between the estimate and the true count depends on how irregular the arrivals are. Its mean over "
+        f"requests is {format_percent(ours.difference)} for the generated traffic and "
+        f"{format_percent(found.real.difference)} for the log. The article does not say how its mean of 6 % is taken. The "
+        "share of wrong decisions also depends on the traffic: a decision can be wrong only for a source whose count is "
+        f"near the threshold. For the generated traffic, {reached}. The article states neither the thresholds nor the "
+        "number of sources near them, so the published share can be neither confirmed nor refuted with other traffic. The "
+        "article describes a counter of all requests, as do all rows but the last two here. A limiter that counts only "
+        "admitted requests stays near its limit while demand exceeds the limit, and each decision changes later ones. An "
+        f"exact log decides {format_percent(ours.differing)} of the requests differently, although the total admitted is "
+        f"{ours.share:.4f} of the log's total."
     )
 
 
@@ -309,8 +325,9 @@ def _missed(found: TwoWindow) -> str:
 def learning(found: Comparison) -> HTML:
     """How the adaptive limit moves when it is told how its backend fares."""
     said = (
-        f"One limit of {found.learner} before a backend with a queue; three times as much is asked. An answer that takes "
-        f"more than {found.patience:g} s counts as bad. It starts at {found.learner.rate:g} and may rise to twice that."
+        f"One limit of {found.learner} protects a backend with a queue. Demand is three times the limit. An answer that "
+        f"takes more than {found.patience:g} s counts as bad. The adaptive limit starts at {found.learner.rate:g} and may "
+        "rise to twice that value."
     )
     return _shown(sawtooth(found.adaptive, found.learner.period), said)
 
@@ -318,7 +335,7 @@ def learning(found: Comparison) -> HTML:
 def reproduce(found: Comparison) -> HTML:
     """Show the command that gives the same numbers again."""
     line = repro_command("algorithms", limit=str(found.limit), seed=found.seed)
-    same = "Same limit and seed: same decisions. Bytes and times are measured."
+    same = "The same limit and seed give the same decisions. Bytes and times are measured."
     return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same)}</p>")
 
 

@@ -86,7 +86,7 @@ def after_a_pause(curves: Mapping[str, Curve], period: float, limit: float, burs
     ends = {name: float(total[-1]) if len(total) else 0.0 for name, (_, total) in curves.items()}
     first = {name: float(total[time < period].max(initial=0.0)) / limit for name, (time, total) in curves.items()}
     most = max(first, key=lambda name: first[name])
-    title = f"In its first period {most} admits {first[most]:.2f} times the limit"
+    title = f"In the first period, {most} admits {first[most]:.2f} times the limit"
     with mpl.rc_context(STYLE):
         figure, axes = _figure(3.8)
         for name, (time, total) in curves.items():
@@ -99,11 +99,11 @@ def after_a_pause(curves: Mapping[str, Curve], period: float, limit: float, burs
         said = [*(f"{name}: {end:.2f}" for name, end in ends.items()), "the limit's rate"]
         for label, place in zip(said, places, strict=True):
             axes.annotate(label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-        axes.set_xlabel("periods since the client came")
+        axes.set_xlabel("periods since the client's first request")
         axes.set_ylabel("cost admitted, multiples of this page's limit")
         axes.set_title(title, x=0.0, fontsize=10.5)
     told = "; ".join(f"{name} {end:.2f}" for name, end in ends.items())
-    return figure, f"{title}, a burst being {burst:g} times the limit. Admitted in three periods: {told}."
+    return figure, f"{title}. The burst is {burst:g} times the limit. Admitted in three periods: {told}."
 
 
 def worst_windows(standings: Mapping[str, AlgorithmSummary], limit: Limit) -> tuple[Figure, str]:
@@ -120,7 +120,7 @@ def worst_windows(standings: Mapping[str, AlgorithmSummary], limit: Limit) -> tu
         axes.text(1.0, 1.0, " the limit", fontsize=8.5, style="italic", va="bottom", transform=axes.get_xaxis_transform())
         axes.set_xlim(0.0, 1.12 * max(*tenth.values(), *whole.values(), 1.0))
         axes.set_xlabel(
-            "the most that one key was admitted, multiples of the limit:\n"
+            "largest amount admitted for one key, multiples of the limit:\n"
             f"in any {limit.period / 10:g} s (hollow), in any {limit.period:g} s (filled)"
         )
         axes.set_title(title, pad=16)
@@ -143,10 +143,10 @@ def footprint(standings: Mapping[str, AlgorithmSummary]) -> tuple[Figure, str]:
         axes.set_xticks([tick for k in range(1, 12) for tick in (10.0**k, 3 * 10.0**k) if low <= tick <= high])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("bytes per key in memory (log scale): asked once (hollow), limit used up (filled)")
+        axes.set_xlabel("bytes per key in memory (log scale):\nafter one request (hollow), with the limit used up (filled)")
         axes.set_title(title, fontsize=10.5)
     told = "; ".join(f"{name} {format_bytes(once[name])} and {format_bytes(full[name])}" for name in full)
-    return figure, f"{title}. Memory per key, asked once and full: {told}."
+    return figure, f"{title}. Memory per key, after one request and with the limit used up: {told}."
 
 
 def near_the_threshold(found: Sequence[TwoWindow], published: float, period: float) -> tuple[Figure, str]:
@@ -201,7 +201,7 @@ def sawtooth(windows: pd.DataFrame, period: float) -> tuple[Figure, str]:
     scarce = windows[capacity == capacity.min()]
     settled = scarce["limit"].iloc[len(scarce) // 3 :]  # after it has fallen to what the backend can do
     title = (
-        f"Behind a backend that can do {capacity.min():.0f}, the adaptive limit saws between "
+        f"With a backend capacity of {capacity.min():.0f}, the adaptive limit oscillates between "
         f"{settled.min():.0f} and {settled.max():.0f}"
     )
     window = windows["time"] / period
@@ -210,7 +210,7 @@ def sawtooth(windows: pd.DataFrame, period: float) -> tuple[Figure, str]:
         axes.step(window, capacity, where="pre", color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
         axes.step(window, limit, where="pre", color=ALGORITHM_COLORS["adaptive"], linewidth=2.2)
         axes.annotate(
-            "what the backend can do",
+            "capacity of the backend",
             (window.iloc[0], capacity.iloc[0]),
             xytext=(0, 4),
             textcoords="offset points",
@@ -229,7 +229,7 @@ def sawtooth(windows: pd.DataFrame, period: float) -> tuple[Figure, str]:
         axes.set_xlabel(f"time, windows of {period:g} s")
         axes.set_ylabel("requests per window")
         axes.set_title(title, fontsize=10.5, x=0.0)
-    return figure, f"{title}; {format_percent(float(scarce['slow'].mean()))} of the answers in those windows came too late."
+    return figure, f"{title}; {format_percent(float(scarce['slow'].mean()))} of the answers at that capacity were too late."
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
