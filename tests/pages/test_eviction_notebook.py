@@ -44,7 +44,7 @@ def test_the_first_output_is_the_answer_and_says_what_the_numbers_say(shown, fou
     choice = re.match(r"5/minute \(token_bucket, fixed_window\): (\w+)", said)[1]
     assert choice == memory.idxmin()
     if entries.idxmin() != choice:
-        assert f"{choice} where memory is bounded, {entries.idxmin()} where only the number of entries is" in said
+        assert f"{choice} if memory is bounded, {entries.idxmin()} if only the number of entries is bounded" in said
     for how, mean in (("entries", entries), ("bytes", memory)):
         it = (
             f"With equally many {how}, {mean.idxmin()} over-admits {format_percent(mean.min())} in the mean of {CASES} cases"
@@ -79,7 +79,9 @@ def test_what_was_evicted_adds_up(shown, found):
     rows = found.bounded("entries")
     lru = rows[(rows["policy"] == "LRU") & (rows["share"] == 0.5)]
     harmless = lru["harmless"].sum() / (lru["harmless"].sum() + lru["harmful"].sum())
-    assert re.search(rf"cost forgotten by a harmful one LRU .*? {re.escape(format_percent(harmless))} \d", words(shown[2]))
+    assert re.search(
+        rf"cost forgotten per harmful eviction LRU .*? {re.escape(format_percent(harmless))} \d", words(shown[2])
+    )
     assert (rows["hits"] + rows["harmful"] + rows["harmless"] <= rows["requests"]).all()
 
 
@@ -142,7 +144,7 @@ def test_no_point_lies_outside_its_figure():
 
 def test_a_figure_without_over_admission_says_so():
     _, alt = pressure(cases(LRU=(0.0, 0.0), LFU=(0.0, 0.0)), "room", "With equal entries")
-    assert alt.startswith("With equal entries no policy admits anything too much.")
+    assert alt.startswith("With equal entries, no policy over-admits.")
 
 
 def cases(**over):
@@ -168,26 +170,27 @@ def test_the_verdict_follows_the_numbers_and_not_the_names():
     many = standings(cases(LRU=(0.1, 0.1), LimitAware=(0.5, 0.5), Random=(0.0, 0.9)))
     few = standings(cases(LRU=(0.6, 0.6), LimitAware=(0.5, 0.5), Random=(0.4, 0.9)))
     first, entries, memory = verdict(many, few, size, 2)
-    assert first.startswith("LimitAware where memory is bounded, LRU where only the number of entries is")
+    assert first.startswith("LimitAware if memory is bounded, LRU if only the number of entries is bounded")
     assert first.endswith("a key takes 3.0 times the bytes in LRU")
     assert (
-        "LRU over-admits 10 % in the mean of 2 cases, least in 1 of them and never more than 10 percentage points" in entries
+        "LRU over-admits 10 % in the mean of 2 cases. It has the lowest over-admission in 1 of them and is never more than "
+        "10 percentage points" in entries
     )
-    assert "Next is Random, 45 %, last LimitAware, 50 %" in entries
+    assert "The next policy is Random with 45 %, the last is LimitAware with 50 %" in entries
     assert "LimitAware over-admits 50 %" in memory
-    assert verdict(many, many, size, 2)[0] == "LRU, whether it is entries that are bounded or bytes"
+    assert verdict(many, many, size, 2)[0] == "LRU, both with a bounded number of entries and with bounded memory"
 
 
 def test_a_policy_that_is_least_more_often_is_named_with_where_it_is_not():
     found = standings(cases(LRU=(0.2, 0.2, 0.2), LFU=(0.1, 0.1, 0.9)))
     said = verdict(found, found, {"LRU": 1.0, "LFU": 1.0}, 3)[1]
-    assert "LFU is least in 2, but up to 70 points above it elsewhere" in said
+    assert "LFU is lowest in 2, but up to 70 points above the lowest in other cases" in said
 
 
 def test_where_no_limit_binds_the_leanest_policy_will_do():
     none = standings(cases(LRU=(0.0,), LFU=(0.0,)))
     first, why = verdict(none, none, {"LRU": 500.0, "LFU": 400.0}, 1)
-    assert first == "any will do, so LFU, which takes the least memory"
+    assert first == "every policy is sufficient, so choose LFU, which takes the least memory"
     assert "hardly any key" in why
 
 

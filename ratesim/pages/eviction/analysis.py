@@ -188,15 +188,15 @@ def verdict(
     if all(it.mean == 0.0 for found in (by_entries, by_bytes) for it in found.values()):
         lean = min(size, key=lambda policy: size[policy])
         return [
-            f"any will do, so {lean}, which takes the least memory",
-            "No policy admitted anything too much: hardly any key of this traffic asks for more than its limit",
+            f"every policy is sufficient, so choose {lean}, which takes the least memory",
+            "No policy over-admitted: hardly any key of this traffic requests more than its limit",
         ]
     entries, memory = best(by_entries, size), best(by_bytes, size)
     if entries == memory:
-        choice = f"{entries}, whether it is entries that are bounded or bytes"
+        choice = f"{entries}, both with a bounded number of entries and with bounded memory"
     else:
         more = size[entries] / size[memory]
-        choice = f"{memory} where memory is bounded, {entries} where only the number of entries is"
+        choice = f"{memory} if memory is bounded, {entries} if only the number of entries is bounded"
         choice += f"; a key takes {more:.1f} times the bytes in {entries}" if more > 1.0 else ""
     return [
         choice,
@@ -212,16 +212,17 @@ def points(value: float) -> str:
 
 def _evidence(found: Mapping[str, Standing], policy: str, cases: int) -> str:
     it = found[policy]
-    said = f"{policy} over-admits {format_percent(it.mean)} in the mean of {cases} cases, least in {it.least} of them"
-    said += f" and never more than {points(it.behind)} percentage points above the least" if it.behind else ""
+    said = f"{policy} over-admits {format_percent(it.mean)} in the mean of {cases} cases"
+    said += f". It has the lowest over-admission in {it.least} of them"
+    said += f" and is never more than {points(it.behind)} percentage points above the lowest" if it.behind else ""
     others = {name: each for name, each in found.items() if name != policy}
     if not others:
         return said
     often = max(others, key=lambda name: others[name].least)
     if others[often].least > it.least:
         up_to = points(others[often].behind)
-        said += f". {often} is least in {others[often].least}, but up to {up_to} points above it elsewhere"
+        said += f". {often} is lowest in {others[often].least}, but up to {up_to} points above the lowest in other cases"
     second = min(others, key=lambda name: others[name].mean)
     last = max(others, key=lambda name: others[name].mean)
-    said += f". Next is {second}, {format_percent(found[second].mean)}"
-    return said + (f", last {last}, {format_percent(found[last].mean)}" if last != second else "")
+    said += f". The next policy is {second} with {format_percent(found[second].mean)}"
+    return said + (f", the last is {last} with {format_percent(found[last].mean)}" if last != second else "")

@@ -62,15 +62,15 @@ def answer(found: Comparison) -> HTML:
         ]
         for policy in found.size
     ]
-    head = ["", "mean over-admission, equal entries", "least in", "above the least, at most"]
-    head += ["mean over-admission, equal bytes", "least in", "above the least, at most"]
-    head += ["bytes per key", "time of a decision, over the fastest"]
+    lowest = ["cases with the lowest", "at most above the lowest"]
+    head = ["", "mean over-admission, equal entries", *lowest, "mean over-admission, equal bytes", *lowest]
+    head += ["bytes per key", "decision time, multiple of the fastest"]
     names = ", ".join(each.algorithm for each in found.limits)
     said = escape_html(f"{found.limits[0]} ({names}): {first}.")
     note = (
-        f"Cases: {cases // len(SHARES) // len(found.limits)} workloads, each with room for {_percent(SHARES)} of the keys "
-        "that are not as good as new at one time. Over-admission: what was admitted too much because a state was "
-        "forgotten, over all that an exact limiter admits. One seed."
+        f"Cases: {cases // len(SHARES) // len(found.limits)} workloads, each with room for {_percent(SHARES)} of the live "
+        "keys. A live key has a state that is not as good as new. Over-admission: the cost admitted in excess because a "
+        "state was evicted, divided by the total cost that an exact limiter admits. All cases use one seed."
     )
     return HTML(
         f'<p class="verdict">{said}</p><p>{escape_html(". ".join(evidence))}.</p>{html_table(head, rows).data}{_small(note)}'
@@ -81,16 +81,16 @@ def _stands(it: Standing) -> list[str]:
     return [
         escape_html(format_percent(it.mean)),
         str(it.least),
-        f"{points(it.behind)} points" if it.behind else "always the least",
+        f"{points(it.behind)} points" if it.behind else "always the lowest",
     ]
 
 
 def under_pressure(found: Comparison) -> HTML:
     """Show the figure of over-admission by policy and room, with equally many entries."""
     said = (
-        "Every policy has room for as many entries. Zipf: keys by popularity, the exponent beside it. Churning: every ten "
-        "requests a key is replaced. Ask once: three requests of ten are of keys that never come back. Costs: requests "
-        "that cost more than 1. Bursts: keys that ask thirty times within 3 s and never again."
+        "Every policy has room for the same number of entries. Zipf: keys by popularity, with the exponent beside the name. "
+        "Churning: one key is replaced every ten requests. Ask once: three of ten requests are for keys that never return. "
+        "Costs: requests that cost more than 1. Bursts: keys that send thirty requests within 3 s and none later."
     )
     return _shown(pressure(found.bounded("entries"), "room, % of the live keys (log scale)", "With equal entries"), said)
 
@@ -104,20 +104,20 @@ def fate(found: Comparison) -> HTML:
         for part in SHARES:
             of = rows[(rows["policy"] == policy) & (rows["share"] == part)]
             gone = of["harmless"].sum() + of["harmful"].sum()
-            cells.append(format_percent(of["harmless"].sum() / gone) if gone else "none went")
+            cells.append(format_percent(of["harmless"].sum() / gone) if gone else "no eviction")
         of = rows[rows["policy"] == policy]
         harmful = of["harmful"].sum()
         cells.append(f"{of['forgotten'].sum() / harmful:.2f}" if harmful else "none")
         table.append([escape_html(cell) for cell in (policy, *cells)])
     head = [
-        "harmless, of its evictions",
+        "share of harmless evictions",
         *(f"room for {_percent([part])}" for part in SHARES),
-        "cost forgotten by a harmful one",
+        "cost forgotten per harmful eviction",
     ]
     note = (
-        "Harmless: the state was as good as new (a full bucket, an expired window). Harmful: its cost became available "
-        "again. That is not yet over-admission: only a key that comes back and asks for more than its limit takes it. So "
-        "what matters is less how much is forgotten than whose."
+        "Harmless eviction: the state was as good as new (a full bucket or an expired window). Harmful eviction: the cost "
+        "charged to the key became available again. A harmful eviction is not yet over-admission: only a key that returns "
+        "and requests more than its limit uses that cost. The choice of keys therefore matters more than the forgotten cost."
     )
     return HTML(_shown(fates(rows), "All cases together.").data + html_table(head, table).data + _small(note))
 
@@ -137,24 +137,26 @@ def caches(found: Comparison) -> HTML:
         rows.append([escape_html(trace), _percent([float(str(part))]), *cells, f"{leads[-1]:+.2f}"])
     others = f"the best of libCacheSim's {', '.join(PEERS)} (*)" if peers else "the better of LRU and LFU"
     beside = (
-        f"AdaptiveLRU is LRU with frequency taken into account: between {min(leads):+.2f} and {max(leads):+.2f} percentage "
-        f"points from {others}. LRU forgets what is popular in favor of what is new, LFU cannot let go of what was "
-        "popular once. AdaptiveLRU lets an entry that was used again live on at the end of its list, and gives fewer such "
-        "lives, down to plain recency, as far as the keys that come back after eviction say so."
+        "AdaptiveLRU is LRU with frequency taken into account. Its hit ratio is "
+        f"between {min(leads):+.2f} and {max(leads):+.2f} percentage points from {others}. LRU evicts popular keys in "
+        "favor of new keys. LFU keeps keys that are no longer popular. AdaptiveLRU moves an entry that was used again to "
+        "the end of its list instead of evicting it. Keys that return after their eviction tell AdaptiveLRU how often to do "
+        "so. With no such moves, it is plain LRU."
     )
     install = (
         ""
         if peers
-        else "<p>Nobody stands beside these here: libCacheSim is not installed. <code>pip install libcachesim</code> (GPL) "
-        "and a second run set its LRU, ARC, S3-FIFO and Sieve beside them.</p>"
+        else "<p>No external cache is shown: libCacheSim is not installed. <code>pip install libcachesim</code> (GPL) "
+        "and a second run add its LRU, ARC, S3-FIFO and Sieve.</p>"
     )
-    head = ["requests of", "room for", *names, "AdaptiveLRU's lead, points"]
+    head = ["trace", "room for", *names, "AdaptiveLRU's lead, points"]
     note = (
-        f"Hit ratios in %. {4 * found.requests:,} requests over {4 * found.keys:,} keys, the shipped access log as it is. "
-        "Scanned: new keys that ask once, all in a row, now and then. No entry is ever as good as new here."
+        f"Hit ratios in %. Generated traces have {4 * found.requests:,} requests over {4 * found.keys:,} keys; the shipped "
+        "access log is unchanged. Scanned: from time to time, a sequence of new keys sends one request each. No entry is "
+        "ever as good as new here."
     )
     note += f" None: libCacheSim cannot keep so small a cache: {', '.join(absent)}." if absent else ""
-    figure = _shown(hit_ratios(hits), "Grey bar: from the worst to the best of libCacheSim's." if peers else "").data
+    figure = _shown(hit_ratios(hits), "Gray bar: from the worst to the best of libCacheSim's caches." if peers else "").data
     return HTML(f"<p>{escape_html(beside)}</p>{install}{figure}{html_table(head, rows).data}{_small(note)}")
 
 
@@ -162,10 +164,11 @@ def better_cache(found: Comparison) -> HTML:
     """Hit ratio against over-admission: whether the better cache is the better limiter."""
     rows = found.bounded("entries")
     said = (
-        f"Room for {_percent([MIDDLE])} of the live keys. A line joins the policies in the order of their hit ratio, the "
-        "share of requests that found their state: thick where it rises, so where the better cache admits more too much. "
-        "A hit ratio counts every key alike, and every miss; a limiter suffers only where a key that asks for more than its "
-        "limit is forgotten, and a miss of a state as good as new costs it nothing."
+        f"Every policy has room for {_percent([MIDDLE])} of the live keys. The hit ratio is the share of requests that "
+        "found their state. A line joins the policies in the order of their hit ratio. The line is thick where it rises: "
+        "there the better cache over-admits more. The hit ratio weights all keys and all misses equally. A limiter "
+        "over-admits only where the evicted key requests more than its limit. A miss of a state as good as new costs "
+        "the limiter nothing."
     )
     return _shown(trade(rows[rows["share"] == MIDDLE]), said)
 
@@ -181,12 +184,13 @@ def costs(found: Comparison) -> HTML:
             [escape_html(policy), *times, f"{size:,.0f}", f"{MEMORY / size:,.0f}", f"{found.size[found.leanest] / size:.2f}"]
         )
     head = ["", "touch", "insertion that evicts", "decision, full store", "bytes per key"]
-    head += [f"keys in {format_bytes(MEMORY)}", f"over {found.leanest}"]
+    head += [f"keys in {format_bytes(MEMORY)}", f"keys, over those of {found.leanest}"]
     note = (
-        f"Measured ({machine()}) in stores of {found.entries:,} entries and {found.limits[0].algorithm}; in brackets, times "
-        f"{found.leanest}. Touch and insertion: of the policy alone; some put the work of a touch off until then. Decision: "
-        "MemoryStorage, zipf 0.8 over ten times as many keys. Bytes: all that the store allocates for a key, with the key's "
-        "name (13 letters) and what the policy remembers of others that are gone, to ten bytes."
+        f"Measured ({machine()}) in stores of {found.entries:,} entries with {found.limits[0].algorithm}. In brackets: the "
+        f"multiple of {found.leanest}'s time. Touch and insertion: time of the policy alone. Some policies defer the work "
+        "of a touch to the insertion. Decision: MemoryStorage, zipf 0.8 over ten times as many keys. Bytes: all memory that "
+        "the store allocates for a key, rounded to ten bytes. This includes the key's name (13 letters) and the policy's "
+        "records of evicted keys."
     )
     drawn = running_costs(found.costs, found.size, found.leanest, MEMORY)
     return HTML(_shown(drawn, "").data + html_table(head, rows).data + _small(note))
@@ -200,10 +204,11 @@ def budget(found: Comparison) -> HTML:
     """Show the figure of over-admission with equally many bytes, and the room that each policy has then."""
     rooms = ", ".join(f"{policy} {found.size[found.leanest] / size:.2f}" for policy, size in found.size.items())
     said = (
-        f"The picture to decide by where memory is what is short: every policy has the bytes in which {found.leanest} holds "
-        f"that share of the live keys, and holds fewer the more a key takes. Keys held for one of {found.leanest}: {rooms}."
+        "Use this figure to choose a policy if memory is scarce. Every policy has the bytes in which "
+        f"{found.leanest} holds that share of the live keys. A policy holds fewer keys if a key takes more bytes. Keys held "
+        f"for each key of {found.leanest}: {rooms}."
     )
-    label = f"memory, % of what all live keys take with {found.leanest} (log scale)"
+    label = f"memory, % of the bytes of all live keys with {found.leanest} (log scale)"
     return _shown(pressure(found.bounded("bytes"), label, "With equal bytes"), said)
 
 
@@ -213,9 +218,9 @@ def reproduce(found: Comparison) -> HTML:
     sizes = {"requests": found.requests, "keys": found.keys, "entries": found.entries}
     line = repro_command("eviction", limit=str(found.limits[0]), algorithms=names, seed=found.seed, **sizes)
     return HTML(
-        f"<p><code>{escape_html(line)}</code></p><p>Same parameters: same evictions, decisions and hit ratios. Times are "
-        "measured and vary; bytes are measured too, but vary only with the version of Python. More algorithms and rooms: "
-        "<code>make bench</code>.</p>"
+        f"<p><code>{escape_html(line)}</code></p><p>The same parameters give the same evictions, decisions and hit "
+        "ratios. Times are measured and vary. Bytes are measured and vary only with the version of Python. For more "
+        "algorithms and rooms, run <code>make bench</code>.</p>"
     )
 
 

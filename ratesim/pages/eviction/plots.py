@@ -48,10 +48,10 @@ def pressure(rows: pd.DataFrame, across: str, how: str) -> tuple[Figure, str]:
     found = standings(rows)
     first = min(found, key=lambda policy: found[policy].mean)
     often = max(found, key=lambda policy: found[policy].least)
-    title = f"{how} {first} admits least on average, "
-    title += f"{'and' if often == first else often} most often ({found[often].least} of {len(table)})"
+    title = f"{how}, {first} has the lowest mean over-admission"
+    title += f"{' and' if often == first else f'; {often}'} is lowest most often ({found[often].least} of {len(table)})"
     if not found[first].mean and len({it.mean for it in found.values()}) == 1:
-        title = f"{how} no policy admits anything too much"
+        title = f"{how}, no policy over-admits"
     with mpl.rc_context(STYLE):
         lane, decades = _lane(rows["over_admission"])
         figure, panels = _panels(rows, sharex=True)
@@ -90,9 +90,9 @@ def fates(rows: pd.DataFrame) -> tuple[Figure, str]:
     taken = (over / forgotten).replace([np.inf, np.nan], 0.0)
     low, high = str(taken.idxmin()), str(taken.idxmax())
     least, most = (format_percent(taken[each]) for each in (low, high))
-    title = f"Of what {low} forgets {least} is admitted again, of what {high} does {most}"
+    title = f"Share of the forgotten cost that is admitted again: {least} ({low}) to {most} ({high})"
     if low == high:
-        title = "Nothing of what is forgotten is admitted again"
+        title = "No forgotten cost is admitted again"
     names = [str(name) for name in sums.index]
     at = np.arange(len(names))
     with mpl.rc_context(STYLE):
@@ -166,7 +166,7 @@ def hit_ratios(hits: pd.DataFrame) -> tuple[Figure, str]:
     for (trace, part), of in hits.groupby(["trace", "share"], sort=False):
         values = (f"{cache} {100 * value:.1f}" for cache, value in zip(of["cache"], of["hit_ratio"], strict=True))
         told.append(f"{trace}, room for {100 * float(str(part)):g} %: {', '.join(values)}")
-    return figure, f"{title}. Hit ratios in %, a star for libCacheSim's: {'; '.join(told)}."
+    return figure, f"{title}. Hit ratios in %; a star marks a cache of libCacheSim: {'; '.join(told)}."
 
 
 def trade(rows: pd.DataFrame) -> tuple[Figure, str]:
@@ -240,7 +240,7 @@ def running_costs(
         left.set_ylim(len(costs) - 0.5, -0.5)
         left.set_xlabel(f"time, multiples of {leanest}'s (log scale):\ntouch (ring), insertion (square), decision (filled)")
         right.set_xlim(0.0, 1.75 * max(size.values()))
-        right.set_xlabel(f"bytes per key, and keys in {format_bytes(memory)}\n(gray: what {leanest} takes)")
+        right.set_xlabel(f"bytes per key, and keys in {format_bytes(memory)}\n(gray: bytes with {leanest})")
         for axes in (left, right):
             axes.tick_params(axis="y", length=0)
         _title(figure, title)
