@@ -126,12 +126,12 @@ def test_a_log_of_a_service_that_limits_says_so_first_and_replays_its_429s(log):
     found = analyze_log(log(*rows, ("10.0.0.2", 6, 0, 503)))
     said = [words(html) for html in pieces(found)]
     told = (
-        "This log already contains 20 answers 429 (65 %): the service limits. They are replayed as demand; clients that "
-        "gave up or backed off are not in any log, so true demand is at least this."
+        "This log already contains 20 answers 429 (65 %): the service already has a limit. These requests are replayed as "
+        "demand. Clients that gave up or backed off are not in any log, so true demand is at least this."
     )
     assert told in said[0]
     assert told in said[5]
-    assert "After 19 of them (95 %) the same client came again within a period (minute)" in said[5]
+    assert "After 19 of them (95 %) the same client sent another request within a period (minute)" in said[5]
     assert "Answers 503: 1 (3.2 %)" in said[5]
     assert "31 requests of 2 clients" in said[1]
     assert found.suggestion.effect.limit.rate == 30.0  # what was asked, not the 10 that were answered
@@ -142,7 +142,7 @@ def test_refused_requests_that_cost_less_are_pointed_out(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("time,user,tokens,status\n1,a,500,200\n2,a,300,200\n3,a,0,429\n4,a,10,429\n")
     said = words(cells.hidden(analyze_log(str(path), key="user", cost="tokens")).data)
-    assert "In this log, a request answered 429 costs 5 in the mean, any other 400." in said
+    assert "In this log, a request answered 429 costs 5 on average, any other 400." in said
 
 
 # Names -----------------------------------------------------------------------------------------------------------------
@@ -179,8 +179,8 @@ def test_the_notebook_runs_on_tokens_that_one_key_takes(execute_here):
     path = resources.files("traffic") / "data" / "azure_llm_code_500.csv.gz"
     cost = "ContextTokens+GeneratedTokens"
     shown = [words(html) for html in html_of(execute_here(NOTEBOOK, {"log": str(path), "time": "TIMESTAMP", "cost": cost}))]
-    assert shown[0].startswith(f"1000000/minute of {cost} for the one client: it would deny nothing that this log holds.")
-    assert "no key was named, so all requests are one client's" in shown[0]
+    assert shown[0].startswith(f"1000000/minute of {cost} for the one client: it would deny no request in this log.")
+    assert "no key was named, so all requests belong to one client" in shown[0]
     assert "all 500 100 % 1,093,698 100 %" in shown[4]
     assert shown[5].startswith("This log has no status codes")
 

@@ -49,13 +49,14 @@ def answer(found: LogAnalysis) -> HTML:
     verdict = (
         f"{format_limit(effect.limit)}{_of_cost(found)} for {'the one client' if effect.clients == 1 else 'each client'}"
     )
-    verdict += f": it would touch {_touches(effect)}" if effect.touched else ": it would deny nothing that this log holds"
+    verdict += f": it would touch {_touches(effect)}" if effect.touched else ": it would deny no request in this log"
     rule = (
-        f"The smallest round rate per {format_period(found.period)} at which {_bounds(asked)} are ever denied by an exact "
+        f"This is the smallest round rate per {format_period(found.period)} at which {_bounds(asked)} are ever denied by "
+        "an exact "
     )
     rule += f"{asked.algorithm}"
     if chosen.below is not None:
-        rule += f"; the next smaller, {format_limit(chosen.below.limit)}, would touch {_touches(chosen.below)}"
+        rule += f". The next smaller rate, {format_limit(chosen.below.limit)}, would touch {_touches(chosen.below)}"
     rows = [
         [
             escape_html(format_limit(each.effect.limit)),
@@ -64,7 +65,7 @@ def answer(found: LogAnalysis) -> HTML:
         ]
         for each in found.suggestions.values()
     ]
-    head = ["by the same rule", *EFFECT, "the next smaller would touch"]
+    head = ["limit by the same rule", *EFFECT, "the next smaller rate would touch"]
     first = f'<p class="verdict">{escape_html(verdict)}.</p>{_note(found)}'
     return HTML(first + _p(f"{rule}. {_whom(found)}") + html_table(head, rows).data)
 
@@ -76,12 +77,14 @@ def traffic(found: LogAnalysis) -> HTML:
     said = f"{format_count(len(trace), 'request')} of {clients} in {_lasting(trace.duration)}. "
     said += f"The busiest second holds {it.second:,}, the busiest minute {it.minute:,}"
     if trace.duration:
-        said += f", where the mean would be {format_amount(trace.rate)} and {format_amount(60 * trace.rate)}"
+        said += f". The mean is {format_amount(trace.rate)} per second and {format_amount(60 * trace.rate)} per minute"
     stamps = (
-        " Stamps are whole seconds: what comes within one is spread over it before a limit is tried." if it.whole else ""
+        " Timestamps are whole seconds: requests are spread within their second before a limit is tested."
+        if it.whole
+        else ""
     )
-    caption = "Requests per second, the mean of each step."
-    caption += " Orange: what was answered 429." if found.rejected.many else ""
+    caption = "Requests per second, averaged over each step."
+    caption += " Orange: requests answered 429." if found.rejected.many else ""
     return HTML(_p(f"{said}.{stamps}") + _lost(found) + figure_html(over_time(it), caption).data)
 
 
@@ -91,17 +94,17 @@ def bursts(found: LogAnalysis) -> HTML:
     if it.gaps is None:
         return HTML(_p("One request has no gaps and no bursts."))
     gaps = (
-        f"Between one request and the next: half of the gaps are at most {format_seconds(it.gaps.median)}, 99 % at most "
-        f"{format_seconds(it.gaps.high)}, the longest is {_lasting(it.gaps.longest)}; their standard deviation is "
-        f"{format_amount(it.gaps.variation)} times their mean, Poisson's once."
+        f"Half of the gaps between successive requests are at most {format_seconds(it.gaps.median)}, and 99 % are at most "
+        f"{format_seconds(it.gaps.high)}. The longest gap is {_lasting(it.gaps.longest)}. The standard deviation of the "
+        f"gaps is {format_amount(it.gaps.variation)} times their mean; for Poisson arrivals, it equals the mean."
     )
-    gaps += " Of stamps in whole seconds a gap below one is not known." if it.whole else ""
+    gaps += " Timestamps in whole seconds do not show gaps below one second." if it.whole else ""
     if not it.scales:
-        return HTML(_p(f"{gaps} The log is too short to say how its counts vary: that takes 30 windows."))
+        return HTML(_p(f"{gaps} The log is too short to measure how its counts vary: at least 30 windows are needed."))
     caption = (
-        "Of requests in windows of one length: 1 where strangers come at random, above where they come in bursts, below "
-        "where they keep a pace. A limit is met by bursts as long as its period. Index of dispersion for counts: Gusella, "
-        "IEEE JSAC 9(2), 1991."
+        "Index of dispersion of request counts in windows of one length. The index is 1 for independent random arrivals, "
+        "above 1 for bursts and below 1 for regular arrivals. Bursts as long as the period of a limit count against the "
+        "limit. Reference: Gusella, IEEE JSAC 9(2), 1991."
     )
     return HTML(figure_html(scales(it), caption).data + _p(gaps))
 
@@ -110,21 +113,19 @@ def shape(found: LogAnalysis) -> HTML:
     """How unequal the clients are."""
     it = found.skew
     if it.clients == 1:
-        return HTML(_p("There is one client: what it asks is what a limit must hold."))
+        return HTML(_p("There is one client, so a limit must admit the traffic of this client."))
     tops = "".join(f", the busiest {top} make {format_percent(part)}" for top, part in it.tops.items() if top > 1)
     said = f"The busiest client makes {format_percent(it.tops[1])} of the requests{tops}. "
-    said += f"Gini coefficient {it.gini:.2f}: 0 if all asked equally often, near 1 if one asked all."
+    said += f"The Gini coefficient is {it.gini:.2f}: 0 if all clients send equally many requests, near 1 if one sends all."
     if it.exponent is None:
-        said += (
-            " Too few clients ask often enough for Zipf's exponent to be fitted: that takes ten with 60 requests or more."
-        )
+        said += " Zipf's exponent is not fitted: the fit needs ten clients with 60 requests or more."
     else:
         fit = it.exponent
         said += (
             f" Zipf's exponent is {fit.value:.2f} ({fit.low:.2f} to {fit.high:.2f}, 95 %), for a recipe such as "
-            f"popularity = 'zipf', zipf = {fit.value:.2f}. Fitted to the {fit.clients:,} busiest by maximum likelihood, on "
-            "the half of the requests that did not rank them (Piantadosi 2014), its interval widened by how far they are "
-            "from the law."
+            f"popularity = 'zipf', zipf = {fit.value:.2f}. The exponent is fitted to the {fit.clients:,} busiest clients by "
+            "maximum likelihood. One half of the requests ranks the clients; the other half is fitted (Piantadosi 2014). "
+            "The interval is widened by the deviation of the clients from the law."
         )
     return HTML(
         figure_html(ranks(it), "Requests of a client by its rank. Line: Zipf's law, where it was fitted.").data + _p(said)
@@ -134,7 +135,7 @@ def shape(found: LogAnalysis) -> HTML:
 def clients(found: LogAnalysis) -> HTML:
     """Who asks most, and how much at once."""
     rows = [[*_row(found, each, rank), *_asks(each)] for rank, each in enumerate(found.top, 1)]
-    return html_table([*_head(found), "asks most"], rows)
+    return html_table([*_head(found), "most frequent endpoint"], rows)
 
 
 def hidden(found: LogAnalysis) -> HTML:
@@ -143,32 +144,32 @@ def hidden(found: LogAnalysis) -> HTML:
     if not it.known:
         return HTML(
             _p(
-                "This log has no status codes, so it does not say whether the service limits already. If it does, what it "
-                "refused is not to be told apart; the parameter status names the column of the answers."
+                "This log has no status codes, so it does not show whether the service already has a limit. Requests that "
+                "an existing limit rejected cannot be recognized. The parameter status names the column of status codes."
             )
         )
     said = []
     if it.many:
         said.append(
-            f"{_limits(found)} After {it.again:,} of them ({format_percent(it.again / it.many)}) the same client came "
-            "again within a "
-            f"period ({format_period(found.period)}): a retry stands in the log as a request of its own."
+            f"{_limits(found)} After {it.again:,} of them ({format_percent(it.again / it.many)}) the same client "
+            f"sent another request within a period ({format_period(found.period)}). A retry is a request of its "
+            "own in the log."
         )
-        said.append(f"Answered 429 at least once: {it.clients:,} of {format_count(found.skew.clients, 'client')}.")
+        said.append(f"Clients answered 429 at least once: {it.clients:,} of {found.skew.clients:,}.")
         if found.asked.cost and it.other_cost:
             said.append(
-                f"In this log, a request answered 429 costs {format_amount(it.cost)} in the mean, any other "
+                f"In this log, a request answered 429 costs {format_amount(it.cost)} on average, any other "
                 f"{format_amount(it.other_cost)}. The logged cost of a rejected request may be less than it would have used."
             )
     else:
         said.append(
-            f"None of {format_count(it.requests, 'answer')} is a 429: nothing in this log says that the service limits."
+            f"None of {format_count(it.requests, 'answer')} is a 429: this log does not show that the service has a limit."
         )
     if it.unavailable:
         said.append(
             f"Answers 503: {it.unavailable:,} ({format_percent(it.unavailable / it.requests)}). nginx's limit_req "
-            "gives them unless "
-            "limit_req_status is set, so they may be a limit's, too; they are replayed as demand likewise."
+            "answers 503 unless limit_req_status is set, so a limit may have caused these answers. They are also replayed "
+            "as demand."
         )
     return HTML("".join(map(_p, said)))
 
@@ -182,8 +183,8 @@ def rates(found: LogAnalysis) -> HTML:
         for each in reversed(ladder)
     ]
     caption = (
-        f"Decided by an exact {asked.algorithm} in one place, over the whole log. Dashed: the suggested limit. The scale is "
-        "linear up to 0.1 %."
+        f"One exact {asked.algorithm} decides on the whole log. Dashed: the suggested limit. The vertical scale is linear "
+        "up to 0.1 %."
     )
     head = ["limit for each client", *EFFECT]
     figure = rungs(found.ladders, found.suggestion, "cost" if asked.cost else "requests")
@@ -194,12 +195,12 @@ def touched(found: LogAnalysis) -> HTML:
     """Whom the suggested limit would touch, and what they look like."""
     effect = found.suggestion.effect
     if not effect.touched:
-        return HTML(_p(f"{format_limit(effect.limit)} would touch nobody in this log."))
+        return HTML(_p(f"{format_limit(effect.limit)} would touch no client in this log."))
     said = (
         f"{_touches(effect, denies=False)} would be touched. They make {format_percent(found.touched_share)} of the requests"
     )
-    said += f", {format_amount(found.median_touched)} each in the middle of them"
-    said += f", where the others make {format_amount(found.median_other)}" if found.median_other else ""
+    said += f". Their median is {format_amount(found.median_touched)} requests per client"
+    said += f"; the median of the other clients is {format_amount(found.median_other)}" if found.median_other else ""
     rows = [
         [
             *_row(found, each.client, each.rank),
@@ -209,9 +210,9 @@ def touched(found: LogAnalysis) -> HTML:
         ]
         for each in found.touched
     ]
-    head = [*_head(found), "asks most", "denied", "of its requests"]
+    head = [*_head(found), "most frequent endpoint", "denied", "of its requests"]
     more = effect.touched - len(found.touched)
-    note = f"Most denied first; {more:,} more would be touched." if more > 0 else "Most denied first."
+    note = f"Most denied first; {more:,} more clients would be touched." if more > 0 else "Most denied first."
     return HTML(_p(f"{said}.") + html_table(head, rows).data + small_print(note))
 
 
@@ -226,8 +227,8 @@ def reproduce(found: LogAnalysis) -> HTML:
     limit = found.suggestion.effect.limit
     said = (
         f"touched = {found.asked.touched:g} and denied = {found.asked.denied:g} are the shares of the clients and of the "
-        f"requests that the suggested limit may deny. Which storage would keep {format_limit(limit)} is the question of "
-        "ratesim report --log LOG --limit LIMIT."
+        f"requests that the suggested limit may deny. To find a storage for {format_limit(limit)}, run ratesim report "
+        "--log LOG --limit LIMIT."
     )
     return HTML(f"<p><code>{escape_html(command)}</code></p>" + _p(said))
 
@@ -235,9 +236,9 @@ def reproduce(found: LogAnalysis) -> HTML:
 def _limits(found: LogAnalysis) -> str:
     it = found.rejected
     return (
-        f"This log already contains {format_count(it.many, 'answer')} 429 ({format_percent(it.share)}): the service limits. "
-        "They are "
-        "replayed as demand; clients that gave up or backed off are not in any log, so true demand is at least this."
+        f"This log already contains {format_count(it.many, 'answer')} 429 ({format_percent(it.share)}): the service "
+        "already has a limit. These requests are replayed as demand. Clients that gave up or backed off are not in any log, "
+        "so true demand is at least this."
     )
 
 
@@ -251,7 +252,7 @@ def _whom(found: LogAnalysis) -> str:
     if asked.key:
         return f"Read from {log}; a client is a value of {shorten(asked.key)}."
     if found.trace.keys == ("all",):
-        return f"Read from {log}; no key was named, so all requests are one client's."
+        return f"Read from {log}; no key was named, so all requests belong to one client."
     return f"Read from {log}; a client is an address."
 
 
@@ -323,9 +324,7 @@ def _row(found: LogAnalysis, each: Client, rank: int) -> list[str]:
 
 def _asks(each: Client) -> list[str]:
     return [
-        escape_html(
-            f"{shorten(each.endpoint)} ({format_percent(each.asked_share)})" if each.endpoint != "-" else "not known"
-        )
+        escape_html(f"{shorten(each.endpoint)} ({format_percent(each.asked_share)})" if each.endpoint != "-" else "unknown")
     ]
 
 

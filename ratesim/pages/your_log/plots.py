@@ -42,7 +42,7 @@ def over_time(found: Arrivals) -> tuple[Figure, str]:
     step = format_length(line.width)
     title = f"The busiest step of {step}: {line.requests.max():,} requests, {format_amount(peak / mean)} times the mean"
     if len(rate) == 1:
-        title = f"Everything lies within {step}: {format_count(int(line.requests[0]), 'request')}"
+        title = f"All requests lie within {step}: {format_count(int(line.requests[0]), 'request')}"
     with mpl.rc_context(STYLE):
         figure, axes = _figure(3.4)
         axes.stairs(rate, edges, color=BLUE, fill=True, alpha=0.75)
@@ -54,10 +54,10 @@ def over_time(found: Arrivals) -> tuple[Figure, str]:
         axes.set_xlim(0.0, float(edges[-1]))
         axes.set_ylim(0.0, 1.1 * peak)
         axes.set_xlabel(f"{name} since {_since(line.start)}, in steps of {step}")
-        axes.set_ylabel("requests per second, mean of a step")
+        axes.set_ylabel("requests per second, mean over a step")
         axes.set_title(title, fontsize=10.5, x=0.0)
     told = f"{title}. Over {format_amount(span / unit)} {name} the mean is {format_amount(mean)} requests per second"
-    told += f", the most {format_amount(peak)}"
+    told += f", and the maximum is {format_amount(peak)}"
     return figure, f"{told}{f'; {line.refused.sum():,} were answered 429' if refused.any() else ''}."
 
 
@@ -176,8 +176,8 @@ def rungs(ladders: Mapping[float, tuple[Effect, ...]], chosen: Suggestion, cost:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:.0e}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(f"rate, {cost} in a period (log)")
-        left.set_ylabel("clients that are denied at least once")
-        right.set_ylabel("requests that are denied")
+        left.set_ylabel("clients denied at least once")
+        right.set_ylabel("requests denied")
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
