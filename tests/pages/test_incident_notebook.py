@@ -192,10 +192,10 @@ def test_the_first_output_is_the_answer_and_says_what_the_numbers_say(shown, fou
     off = (rows["overshoot"] / rows["rule"] - 1.0)[rows["holds"]].abs().max()
     low, high = bends(found.limit, 8, found.offered, found.answers["same_zone"])
     assert (
-        f"From {format_seconds(3 * low)} to {format_seconds(0.6 * high)} that is right within {format_percent(off)} here."
-        in said
+        f"From {format_seconds(3 * low)} to {format_seconds(0.6 * high)} this rule is right within "
+        f"{format_percent(off)} here." in said
     )
-    assert "overshoot you can bear / ((replicas − 1) × requests per second at one replica)" in said
+    assert "tolerable overshoot / ((replicas − 1) × requests per second at one replica)" in said
 
 
 def test_every_fact_has_its_address_and_what_is_assumed_is_said(shown):
@@ -217,7 +217,7 @@ def test_every_figure_of_the_incident_can_be_read_and_heard(shown):
 
 def test_the_published_numbers_stand_beside_ours(shown):
     said = words(shown[4])
-    assert "published not said 13.1 % 3.7 %" in said
+    assert "published not stated 13.1 % 3.7 %" in said
     assert "2,350 requests per second asked of the other replicas" in said
 
 
@@ -226,4 +226,4 @@ def test_the_page_names_every_interval_that_it_chose(shown, found):
     assert said == words(advice_cells.choose(found).data)
     for row in found.beside("chosen").itertuples():
         assert format_seconds(row.interval) in said
-    assert "no interval does" in said
+    assert "no interval suffices" in said

@@ -34,31 +34,30 @@ def load(found: Replay) -> HTML:
         return float(of["operations"][interval])
 
     said = [
-        "A replica flushes a key once per interval if it admitted anything for it: operations per request are "
-        "(1 − exp(−x))/x for x requests of a key at one replica in an interval. For long intervals that is one over x, for "
-        "short ones it is one: then nothing is gathered any more, and Redis is asked as often as if it decided every "
-        "request. In operations per second it is active keys × replicas / interval, as the gateway's code says, until it is "
-        "all the requests there are.",
-        f"So the same interval can be long or short. At {format_seconds(GATEWAY)} a replica sends at most {1 / GATEWAY:g} "
-        "operations per second for one key, whatever is asked; that Redis stays idle where there is one key, as in the "
-        f"gateway's measurement, is no surprise. Here it is {at(few, GATEWAY):.2g} operations per request for {few} key, "
-        f"and {at(many, GATEWAY):.2g} for the same traffic over {many} keys; at {format_seconds(KONG_FLOOR)}, "
-        f"{at(few, KONG_FLOOR):.2g} and {at(many, KONG_FLOOR):.2g}. Kong limits consumers: for one that a node sees once "
-        f"per second {format_seconds(KONG_FLOOR)} is where syncing begins to save anything, and "
-        f"{format_seconds(KONG_LEAST)}, the least "
-        f"that Kong accepts, saves where a node gets more than {1 / KONG_LEAST:g} requests per second for one key.",
-        "It can cost more than asking Redis for every request (Kong's sync_rate = 0): a limiter that also reads a view "
-        f"which is older than the interval does {reading['operations']:.2g} operations per request at "
-        f"{format_seconds(reading['interval'])}, {reading['utilization'] / always:.1f} times the load, and half of "
-        "its requests "
-        f"wait {format_seconds(reading['latency'])} or longer for a read, as they would for a decision. With "
-        "sync_rate = −1 there "
-        "is no load, and the overshoot beyond the upper bend.",
+        "A replica flushes a key once per interval if it admitted a request for the key. With x requests for a key at one "
+        "replica in an interval, the number of operations per request is (1 − exp(−x))/x. For long intervals, this is one "
+        "over x. For short intervals, it is one: a flush no longer combines requests, and Redis is asked as often as if it "
+        "decided every request. The number of operations per second is active keys × replicas / interval, as the gateway's "
+        "code says. It is bounded by the number of requests per second.",
+        f"The effect of an interval therefore depends on the traffic. At {format_seconds(GATEWAY)}, a replica sends at most "
+        f"{1 / GATEWAY:g} operations per second for one key, whatever the demand. An idle Redis with one key, as in the "
+        f"gateway's measurement, is therefore expected. Here, the load is {at(few, GATEWAY):.2g} operations per request for "
+        f"{few} key, and {at(many, GATEWAY):.2g} for the same traffic over {many} keys. At {format_seconds(KONG_FLOOR)}, it "
+        f"is {at(few, KONG_FLOOR):.2g} and {at(many, KONG_FLOOR):.2g}. Kong limits consumers. For a consumer that a node "
+        f"sees once per second, syncing starts to save operations at {format_seconds(KONG_FLOOR)}. The shortest interval "
+        f"that Kong accepts, {format_seconds(KONG_LEAST)}, saves operations if a node gets more than {1 / KONG_LEAST:g} "
+        "requests per second for one key.",
+        "Syncing can cost more than asking Redis for every request (Kong's sync_rate = 0). A limiter that also reads a view "
+        f"older than the interval sends {reading['operations']:.2g} operations per request at "
+        f"{format_seconds(reading['interval'])}, {reading['utilization'] / always:.1f} times the load. Half of its requests "
+        f"wait {format_seconds(reading['latency'])} or longer for a read, as they would for a decision. With sync_rate = "
+        "−1, there is no load, and the overshoot is that beyond the upper bend.",
     ]
     note = (
-        f"{replicas} replicas, {offered:g} requests per second in all, none denied; every replica also reads each key once, "
-        f"when it first sees it. Right: of one Redis. {Profile.load().describe()} Where many keys share a flush, Redis' "
-        "time falls before the number of operations does. Not simulated: timers and processor time of the gateway."
+        f"{replicas} replicas receive {offered:g} requests per second in total, and none is denied. Every replica also "
+        f"reads each key once, at its first request. Right: utilization of one Redis. {Profile.load().describe()} Where "
+        "many keys share a flush, Redis' time falls before the number of operations does. Not simulated: "
+        "timers and processor time of the gateway."
     )
     return HTML(figure_html(loads(found), note).data + "".join(f"<p>{escape_html(each)}</p>" for each in said))
 
@@ -71,7 +70,7 @@ def choose(found: Replay) -> HTML:
     table, ratios, worst = [], [], []
     for n in dict.fromkeys(found.part("replicas")["replicas"]):
         strong, local = ends.loc[(n, 0.0)], ends.loc[(n, math.inf)]
-        table.append(_row(n, "none", "", "0, ask always", strong, limit.rate))
+        table.append(_row(n, "none", "", "0, ask for every request", strong, limit.rate))
         for allowed in ALLOWED:
             simple = allowed * limit.rate / rule(n, found.offered, 1.0)
             d = interval_for(limit, n, found.offered, allowed * limit.rate, near)
@@ -81,7 +80,7 @@ def choose(found: Replay) -> HTML:
                     f"{n}",
                     format_percent(allowed),
                     format_seconds(simple),
-                    "no interval does",
+                    "no interval suffices",
                     f"at least {100 * least / limit.rate:.3g} %",
                     "",
                     "",
@@ -93,7 +92,16 @@ def choose(found: Replay) -> HTML:
                 table.append(
                     [
                         escape_html(cell)
-                        for cell in (f"{n}", format_percent(allowed), format_seconds(simple), "any does", "", "", "", "")
+                        for cell in (
+                            f"{n}",
+                            format_percent(allowed),
+                            format_seconds(simple),
+                            "any interval suffices",
+                            "",
+                            "",
+                            "",
+                            "",
+                        )
                     ]
                 )
                 continue
@@ -104,19 +112,20 @@ def choose(found: Replay) -> HTML:
         table.append(_row(n, "all", "", "never syncs", local, limit.rate))
     low, high = bends(limit, MIDDLE, found.offered, near)
     said = (
-        "d = overshoot you can bear / ((replicas − 1) × what one replica is asked per second), less what bends it: the gap "
-        "between a replica's requests, and Redis' answer. "
+        "d = tolerable overshoot / ((replicas − 1) × requests per second at one replica). The bends shorten d, because of "
+        "the gap between a replica's requests and the latency of Redis. "
     )
     if ratios:
         said += (
-            f"Simulated with that d, the mean overshoot is {min(ratios):.2f} to {max(ratios):.2f} times what was allowed, "
-            f"and the worst window {max(worst):.2f} times. Where requests are dense, no view is older than two intervals "
-            "and an answer: halve d where every single window must keep to it. "
+            f"With that d, the simulated mean overshoot is {min(ratios):.2f} to {max(ratios):.2f} times the allowed "
+            f"overshoot. The worst window has {max(worst):.2f} times the allowed overshoot. Where requests are dense, the "
+            "staleness of a view is at most two intervals and one answer. Halve d if every single window must meet "
+            "the allowed overshoot. "
         )
     said += (
-        "Take the rate from the worst traffic that you must stand, not from the limit: the overshoot grows with what is "
-        f"asked. With {MIDDLE} replicas a d below {format_seconds(low)} buys nothing, one above "
-        f"{format_seconds(high)} costs nothing more."
+        "Take the rate from the highest expected traffic, not from the limit, because the overshoot grows with the demand. "
+        f"With {MIDDLE} replicas, a d below {format_seconds(low)} does not reduce the overshoot, and a d above "
+        f"{format_seconds(high)} does not increase it."
     )
     head = ["replicas", "overshoot allowed", "d by the rule", "d with its bends", "simulated overshoot", "worst window"]
     head += ["operations per admitted request", "Redis busy"]

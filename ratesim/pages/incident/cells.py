@@ -40,32 +40,28 @@ def answer(found: Replay) -> HTML:
     gap, slope = MIDDLE / found.offered, float(middle["slope"].iloc[0])
     shortest, longest = middle.iloc[0], middle.iloc[-1]
     verdict = (
-        "Sync interval = overshoot you can bear / ((replicas − 1) × requests per second at one replica). From "
-        f"{format_seconds(3 * low)} to {format_seconds(0.6 * high)} that is right within {format_percent(off)} here"
+        "Sync interval = tolerable overshoot / ((replicas − 1) × requests per second at one replica). From "
+        f"{format_seconds(3 * low)} to {format_seconds(0.6 * high)} this rule is right within {format_percent(off)} here"
     )
     said = [
-        f"Both curves are there. One key, a limit of {found.limit}, {found.offered:,.0f} per second asked of {MIDDLE} "
-        f"replicas: the overshoot grows by {slope:,.0f} requests per second of interval, and the operations on Redis fall "
-        "as one over the interval.",
-        "Both bend at the same place, where a replica is asked for the key about once in an interval: "
-        f"{format_seconds(gap)} here. "
-        "Below it a replica has nothing to flush at most ticks, and so hears nothing either. At "
-        f"{format_seconds(shortest['interval'])} the overshoot is still {_requests(shortest['overshoot'])} where the "
-        "rule says "
-        f"{_requests(shortest['rule'])}, and {format_percent(shortest['operations'] / shortest['admitted'])} of the "
-        "admitted "
-        "requests cost an operation on Redis each. Whoever needs less must ask Redis for every request.",
-        f"The overshoot bends once more at {format_seconds(high)}, where the window is over, or everybody's limit is "
-        "used up, "
-        f"before the replicas hear of each other: {_requests(longest['overshoot'])} at "
-        f"{format_seconds(longest['interval'])}, "
-        f"where the rule says {_requests(longest['rule'])}.",
-        f"Two statements seem to contradict each other: {format_seconds(GATEWAY)} and Redis is idle, less than "
-        f"{format_seconds(KONG_FLOOR)} and Redis suffers. Both are right. What counts is the requests of one key at "
-        "one replica in "
-        f"an interval: in {format_seconds(GATEWAY)} a replica gets {found.offered / MIDDLE * GATEWAY:,.2g} requests "
-        "for this key, "
-        f"and in {format_seconds(KONG_FLOOR)} one request of a consumer that it sees once per second.",
+        f"The simulation has one key, a limit of {found.limit} and {MIDDLE} replicas that receive {found.offered:,.0f} "
+        f"requests per second in total. The overshoot grows by {slope:,.0f} requests per second of the sync interval. The "
+        "number of operations on Redis falls in proportion to one over the sync interval.",
+        "Both curves bend where a replica receives about one request for the key per sync interval, here at "
+        f"{format_seconds(gap)}. At shorter intervals, a replica has nothing to flush at most ticks, so it also receives no "
+        f"update. At {format_seconds(shortest['interval'])}, the overshoot is still {_requests(shortest['overshoot'])}; the "
+        f"rule predicts {_requests(shortest['rule'])}. At this interval, "
+        f"{format_percent(shortest['operations'] / shortest['admitted'])} of the admitted requests cost one operation on "
+        "Redis each. A lower overshoot requires a Redis decision for every request.",
+        f"The overshoot bends again at {format_seconds(high)}. At longer intervals, the window ends or every replica has "
+        "used up the limit before the replicas hear of each other. The overshoot is "
+        f"{_requests(longest['overshoot'])} at {format_seconds(longest['interval'])}; the rule predicts "
+        f"{_requests(longest['rule'])}.",
+        f"Two published statements seem to contradict each other. At {format_seconds(GATEWAY)}, Redis is idle. Below "
+        f"{format_seconds(KONG_FLOOR)}, syncing loads Redis. Both are right, because the load depends on the number of "
+        f"requests for one key at one replica in an interval. In {format_seconds(GATEWAY)}, a replica receives "
+        f"{found.offered / MIDDLE * GATEWAY:,.2g} requests for this key. In {format_seconds(KONG_FLOOR)}, a replica "
+        "receives one request of a consumer that it sees once per second.",
     ]
     return HTML(f'<p class="verdict">{escape_html(verdict)}.</p>' + "".join(f"<p>{escape_html(each)}</p>" for each in said))
 
@@ -81,20 +77,20 @@ def overshoot(found: Replay) -> HTML:
     rows = found.beside("replicas")
     many = rows[(rows["replicas"] == rows["replicas"].max()) & rows["holds"]].iloc[0]
     n, d = int(many["replicas"]), float(many["interval"])
-    others = {"the limit": found.limit.rate / found.limit.period, "all that is asked": found.offered}
+    others = {"the limit": found.limit.rate / found.limit.period, "the total demand": found.offered}
     wrong = " and ".join(f"{_requests((n - 1) * rate * d)} with {name} as the rate" for name, rate in others.items())
     said = (
-        f"The rate in the rule is what one replica is asked, {found.offered / n:,.3g} per second for {n} replicas: at "
-        f"{format_seconds(d)} it says {_requests(many['rule'])} and {_requests(many['overshoot'])} were simulated; it "
-        "would be "
-        f"{wrong}. So at the same traffic the number of replicas hardly matters, (N − 1)/N: twice as many are each asked "
-        "half as much. Half of a view's age is what the others have not flushed yet, half the time since this replica last "
-        "heard of them."
+        f"The rate in the rule is the demand at one replica, {found.offered / n:,.3g} per second for {n} replicas. At "
+        f"{format_seconds(d)}, the rule predicts {_requests(many['rule'])}; {_requests(many['overshoot'])} were simulated. "
+        f"The prediction would be {wrong}. At the same traffic, the number of replicas N hardly matters, since the "
+        "overshoot is proportional to (N − 1)/N: with twice as many replicas, each receives half as many requests. The "
+        "staleness of a view has two equal parts: the time until the other replicas flush, and the time since this replica "
+        "last heard of them."
     )
     note = (
-        f"{found.limit}, fixed window, {found.offered:,.0f} per second asked for one key. Points: simulated. Lines: the "
-        "rule with both of its bends. At the left end each replica admits about one request more than it should; at the "
-        "right end everything that is asked is admitted."
+        f"{found.limit}, fixed window, {found.offered:,.0f} requests per second for one key. Points: simulated. Lines: the "
+        "rule with both of its bends. At the left end, each replica admits about one request too many. At the right end, "
+        "every request is admitted."
     )
     return HTML(figure_html(overshoots(found), note).data + f"<p>{escape_html(said)}</p>")
 
@@ -120,15 +116,15 @@ def bent(found: Replay) -> HTML:
             ]
             table.append([escape_html(cell) for cell in cells])
     rows = found.beside("replicas")
-    head = ["replicas", "asked, over the limit", "between two requests at a replica", "lower bend", "upper bend"]
-    head += ["simulated over the rule, between them", f"at {format_seconds(rows['interval'].min())} (rule)"]
+    head = ["replicas", "demand, over the limit", "gap between requests at a replica", "lower bend", "upper bend"]
+    head += ["simulated over the rule, between the bends", f"at {format_seconds(rows['interval'].min())} (rule)"]
     head += [f"at {format_seconds(rows['interval'].max())} (rule)"]
     said = (
-        "Upwards, the overshoot cannot be more than what is asked beyond the limit, nor more than one limit for each other "
-        "replica, whichever is less: intervals beyond that admit no more. Just below that bend the simulated overshoot is "
-        "less than expected: some replicas sync in time by chance. Downwards, a replica whose requests are further apart "
-        "than the interval syncs only with its own requests; and no view is younger than Redis' answer, "
-        f"{format_seconds(found.answers[NEAR])} here, that has to come."
+        "The overshoot has two upper bounds: the demand beyond the limit, and one limit for each other replica. Above the "
+        "upper bend, longer intervals admit no more. Just below the upper bend, the simulated overshoot is less than "
+        "expected, because some replicas sync in time by chance. Below the lower bend, the requests of a replica are "
+        "further apart than the interval, so the replica syncs only with its own requests. No view is younger than the "
+        f"latency of Redis, {format_seconds(found.answers[NEAR])} here."
     )
     return HTML(
         figure_html(offers(found), "Lines: expected. Dashed: the rule. Points: simulated.").data
@@ -151,28 +147,26 @@ def published(found: Replay) -> HTML:
         far.append(abs(little - float(by[second])))
         cells = [f"{replicas}", f"{of['offered'].iloc[0]:,.0f}", _percent(by[first]), _percent(by[second])]
         table.append([escape_html(cell) for cell in cells])
-    table.append(["<b>published</b>", "not said", escape_html(_percent(much)), escape_html(_percent(little))])
+    table.append(["<b>published</b>", "not stated", escape_html(_percent(much)), escape_html(_percent(little))])
     slope = (much - little) * limit.rate / (first - second)
     late = much * limit.rate / slope - first
     windows = found.part("published").groupby(["replicas", "interval"])["excess"]
     unsure = float((windows.std() / windows.count() ** 0.5).max()) / limit.rate
     least, most = (f"{100 * each:.1f}" for each in (min(far), max(far)))
     said = (
-        f"Whatever the number of replicas, there is a load at which {format_seconds(first)} gives {_percent(much)}. "
-        "One number is "
-        f"fitted so, the other is predicted: {format_seconds(second)} should then give what the last column says, "
-        f"{least} to "
-        f"{most} percentage points from the {_percent(little)} that were published; what is simulated is uncertain by "
-        f"{100 * unsure:.1f} (one standard error). Through the two published points goes one line: {slope:,.0f} requests "
-        f"per second asked of the other replicas, and views {format_seconds(late)} older than the "
-        f"interval. That is more than the {format_seconds(found.answers[NEAR])} a sync takes here. Either the "
-        "replicas were many "
-        "(with requests further apart, as in the last row), or a sync took milliseconds: the gateway was bound by its "
-        "processors, and its next flush is timed from the end of the last. The record does not let us tell."
+        f"For every number of replicas, there is a load at which {format_seconds(first)} gives {_percent(much)}. This load "
+        f"is fitted. The overshoot at {format_seconds(second)} is then a prediction, shown in the last column. The "
+        f"predictions differ by {least} to {most} percentage points from the published {_percent(little)}. The simulation "
+        f"is uncertain by {100 * unsure:.1f} percentage points (one standard error). The line through the two published "
+        f"points corresponds to {slope:,.0f} requests per second asked of the other replicas, and views "
+        f"{format_seconds(late)} older than the interval. This delay exceeds the {format_seconds(found.answers[NEAR])} that "
+        "a sync takes here. One explanation is many replicas with requests further apart, as in the last row. The other is "
+        "a sync that took milliseconds: the gateway was bound by its processors, and its next flush is timed from the end "
+        "of the previous one. The public record does not decide between the two."
     )
     head = [
         "replicas",
-        "asked per second, so that the first fits",
+        "fitted demand, requests per second",
         f"overshoot at {format_seconds(first)}",
         f"at {format_seconds(second)}",
     ]
@@ -187,14 +181,14 @@ def paid_back(found: Replay) -> HTML:
     d, n, asked = float(rows["interval"].iloc[0]), int(rows["replicas"].iloc[0]), float(rows["offered"].iloc[0])
     told = "; ".join(f"{name} {first[name]:,.0f}, then {later[name]:+,.0f} per window" for name in first.index)
     said = (
-        f"The rule is the gateway's, for fixed windows: at {format_seconds(d)} it says "
-        f"{_requests(rule(n, asked, d))}, and that "
-        "much is admitted too much in every window, since a new window knows nothing of the last. A sliding window still "
-        "counts part of it in the next. A bucket is overdrawn once, and stays so: what it owes is paid back before it "
-        f"admits more. First window and the mean of those after it: {told}."
+        f"The rule applies to the fixed windows of the gateway. At {format_seconds(d)}, it predicts "
+        f"{_requests(rule(n, asked, d))}. A fixed window over-admits this amount in every window, because a new window "
+        "starts at zero. A sliding window still counts part of the excess in the next window. A bucket is overdrawn once; "
+        "the debt is paid back before the bucket admits more. Excess in the first window, and the mean of later windows: "
+        f"{told}."
     )
     return HTML(
-        figure_html(debts(found), f"{found.limit}, {n} replicas, {asked:,.0f} per second asked.").data
+        figure_html(debts(found), f"{found.limit}, {n} replicas, {asked:,.0f} requests per second.").data
         + f"<p>{escape_html(said)}</p>"
     )
 
@@ -210,14 +204,13 @@ def phases(found: Replay) -> HTML:
     far = rows[rows["network"] != NEAR].iloc[0]
     answer = found.answers[str(far["network"])]
     said = (
-        f"Replicas that all sync at the same moment do no worse in the mean: {means[False]:.2f} of the rule between its "
-        f"bends, {means[True]:.2f} in phases of their own. The worst window was {worst[False]:.2f} and {worst[True]:.2f} "
-        "times the rule. No view is older than twice the interval and the answer: what the others had not flushed when this "
-        f"replica heard of them, up to one interval, and the time since. {format_seconds(answer)} from Redis a sync "
-        "that is due "
-        "while another is under way waits for it, so that views are at least two answers old: at "
-        f"{format_seconds(far['interval'])} the overshoot is {_requests(far['overshoot'])} instead of "
-        f"{_requests(far['rule'])}."
+        f"Between its bends, the mean overshoot is {means[False]:.2f} of the rule if all replicas sync at the same moment, "
+        f"and {means[True]:.2f} of the rule if each replica has a phase of its own. The worst window was {worst[False]:.2f} "
+        f"and {worst[True]:.2f} times the rule. The staleness of a view is at most twice the interval plus one answer of "
+        "Redis. One interval is the longest time that another replica waits to flush; the other is the time since this "
+        f"replica last heard of it. At a latency of {format_seconds(answer)} to Redis, a sync that is due during another "
+        "sync waits for that sync, so views are at least two answers old. There, the overshoot at "
+        f"{format_seconds(far['interval'])} is {_requests(far['overshoot'])} instead of {_requests(far['rule'])}."
     )
     note = "Points: means. Bars: up to the worst window. Lines: expected. Dashed and dotted: once and twice the interval."
     return HTML(figure_html(ages(found), note).data + f"<p>{escape_html(said)}</p>")
@@ -228,8 +221,8 @@ def reproduce(found: Replay) -> HTML:
     times = found.offered * found.limit.period / found.limit.rate
     line = repro_command("incident", limit=str(found.limit), offered=times, seed=found.seed, **found.sizes)
     return HTML(
-        f"<p><code>{escape_html(line)}</code></p><p>Same parameters and the same measured costs of Redis: same numbers. "
-        f"{escape_html(Profile.load().describe())}</p>"
+        f"<p><code>{escape_html(line)}</code></p><p>The same parameters and the same measured costs of Redis give the same "
+        f"numbers. {escape_html(Profile.load().describe())}</p>"
     )
 
 

@@ -65,7 +65,7 @@ def overshoots(found: Replay) -> tuple[Figure, str]:
             for d, o in zip(of["rule"] / limit.rate, of["overshoot"] / limit.rate, strict=True)
         )
         told.append(f"{replicas} replicas: {values}")
-    return figure, f"{title}. Overshoot beside what the rule says, of the limit. {'; '.join(told)}."
+    return figure, f"{title}. Overshoot by the rule's prediction, both as shares of the limit. {'; '.join(told)}."
 
 
 def offers(found: Replay) -> tuple[Figure, str]:
@@ -73,7 +73,7 @@ def offers(found: Replay) -> tuple[Figure, str]:
     rows, limit = found.beside("offered"), found.limit
     replicas = int(rows["replicas"].iloc[0])
     most = rows.groupby("offered", sort=False)["overshoot"].max() / limit.rate
-    title = f"The overshoot ends at what is asked beyond the limit, or at {replicas - 1} more limits"
+    title = f"The overshoot ends at the demand beyond the limit, or at {replicas - 1} more limits"
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.4)
         for (offered, of), color, mark in zip(rows.groupby("offered", sort=False), COLORS, MARKS, strict=True):
@@ -139,7 +139,7 @@ def ages(found: Replay) -> tuple[Figure, str]:
         _log(axes, "s")
         _times(axes, rows["interval"])
         axes.set_ylim(near_age / 2, 2.2 * float(rows["worst"].max() / rows["slope"].max()))
-        axes.set_ylabel("age of the views that admitted it:\novershoot over what the others are asked (log scale)")
+        axes.set_ylabel("age of the views that admitted it:\novershoot over the demand at the others (log scale)")
         axes.legend(handles=handles, loc="upper left", frameon=False, fontsize=9)
         axes.set_title(title, fontsize=10.5, x=0.0)
     told = []
@@ -190,7 +190,7 @@ def loads(found: Replay) -> tuple[Figure, str]:
     keys = list(dict.fromkeys(each["keys"]))
     rates = {k: offered / replicas / k for k in keys}
     few, many = keys[0], keys[-1]
-    title = "The load bends where a replica is asked once per interval:\n"
+    title = "The load bends where a replica gets one request per key and interval:\n"
     title += (
         f"{format_seconds(1 / rates[few])} for {few} key, {format_seconds(1 / rates[many])} for {many} at the same traffic"
     )
@@ -221,7 +221,7 @@ def loads(found: Replay) -> tuple[Figure, str]:
                 marker="o",
                 markerfacecolor="white",
                 markersize=4.5,
-                label=f"{k} keys, and reads of views that are too old",
+                label=f"{k} keys, and reads of stale views",
             )
         )
         left.axhline(1.0, color=INK, linewidth=1.0, linestyle=DOTTED)
@@ -243,7 +243,7 @@ def loads(found: Replay) -> tuple[Figure, str]:
         left.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         right.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
         left.set_ylabel("operations on Redis per request (log scale)")
-        right.set_ylabel("Redis busy (log scale)")
+        right.set_ylabel("utilization of Redis (log scale)")
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     told = []

@@ -23,14 +23,14 @@ KONG_OPTIONS = "https://docs.konghq.com/hub/kong-inc/rate-limiting-advanced/unre
 RECORD = (
     (
         "A gateway's new backend counts in memory and reconciles with Redis every sync_interval, 50 ms unless set, for "
-        "fixed windows. Its overshoot is given as about (replicas − 1) × rate × sync_interval. An improvement proposed by a "
-        "maintainer in June 2026: no user's report of an outage, and no word on whose rate it is.",
+        "fixed windows. Its overshoot is given as about (replicas − 1) × rate × sync_interval. A maintainer proposed this "
+        "improvement in June 2026. The issue contains no user's report of an outage. The proposal does not define the rate.",
         "wso2/api-platform#2142",
         f"{WSO2}2142",
     ),
     (
-        "The same maintainer measured it: a limit of 1000 per second, saturated for five minutes. 13.1 % above the limit at "
-        "50 ms, 3.7 % at 10 ms; Redis nearly idle, the gateway bound by its processors.",
+        "The same maintainer measured a limit of 1000 per second, saturated for five minutes. The overshoot was 13.1 % at "
+        "50 ms and 3.7 % at 10 ms. Redis was nearly idle, and the gateway was bound by its processors.",
         "wso2/api-platform#2187",
         f"{WSO2}2187",
     ),
@@ -41,8 +41,8 @@ RECORD = (
         CODE,
     ),
     (
-        "Kong accepts a sync_rate from 20 ms on, but warns of less than 1 s: it loads Kong and Redis, and Kong may block "
-        "waiting for Redis.",
+        "Kong accepts a sync_rate from 20 ms on, but warns of less than 1 s. A shorter interval loads Kong and Redis, and "
+        "Kong may block waiting for Redis.",
         "Kong support",
         KONG,
     ),
@@ -55,7 +55,7 @@ RECORD = (
 )
 
 ASSUMED = (
-    "Assumed here, since the record read does not say: how many replicas were measured and what they were asked (several "
-    "are tried); Poisson arrivals that any replica may get; windows aligned with the clock; a phase of its own for each "
-    "replica's flushes; Kong's syncs working like the gateway's. Of #2187 only the beginning of the findings could be read."
+    "Assumed here, because the public record does not state it: the number of replicas and their demand (several values are "
+    "tried); Poisson arrivals that any replica may receive; windows aligned with the clock; a separate flush phase for each "
+    "replica; Kong's syncs working like the gateway's. Only the beginning of the findings of #2187 could be read."
 )
