@@ -33,31 +33,35 @@ def answer(found: Comparison) -> HTML:
     """Who is fastest, who is exact, and what lies between them."""
     fast = min(found.seen, key=_fastest)
     exact = [each for each in found.seen if each.over == 0.0]
-    verdict = f"{_capital(fast.name)} answers fastest, 99 % within {format_seconds(fast.p99)}, and admits {_much(fast.over)}"
+    verdict = f"{_capital(fast.name)} answers fastest. Its 99th percentile is {format_seconds(fast.p99)}. "
+    verdict += f"It has {_much(fast.over)}"
     if exact and fast.over:
         best = min(exact, key=_fastest)
-        verdict += f"; of the {len(exact)} that admit nothing too much it is {best.name}, {format_seconds(best.p99)}"
+        verdict += (
+            f". Of the {len(exact)} candidates without over-admission, {best.name} answers fastest. "
+            f"Its 99th percentile is {format_seconds(best.p99)}"
+        )
     said = [_binds(found)]
     asking = [each for each in found.seen if each.operations > 0.0]
     if asking:
         slow = max(asking, key=_fastest)
         medians = [float(each.row["latency_p50"]) for each in asking]
         said.append(
-            f"Of those that ask a store the median is {format_range(min(medians), max(medians), format_seconds)}; "
-            f"{slow.name} is slowest, "
-            f"99 % within {format_seconds(slow.p99)}."
+            "The median latency of the candidates that ask a store is "
+            f"{format_range(min(medians), max(medians), format_seconds)}. "
+            f"{_capital(slow.name)} is the slowest. Its 99th percentile is {format_seconds(slow.p99)}."
         )
     hybrids = [each for each in asking if each.backend == "hybrid"]
     if hybrids:
         least, most = (pick(hybrids, key=lambda each: each.operations) for pick in (min, max))
         said.append(
-            f"The hybrids ask it {least.operations:.2g} ({least.name}) to {most.operations:.2g} times per request "
-            f"({most.name})."
+            f"The hybrids need {least.operations:.2g} ({least.name}) to {most.operations:.2g} ({most.name}) store "
+            "operations per request."
         )
         if most.operations > MORE:
             said.append(
-                "More than once per request is more than a store alone is asked: a node sees a key so seldom that it reads "
-                "and writes for each request."
+                "A store alone needs only one operation per request. A hybrid needs more if a node sees a key so rarely "
+                "that it reads and writes the store for every request."
             )
     failed = [
         f"{each.name} {format_percent(each.row['failed'] / each.row['requests'])}"
@@ -65,7 +69,7 @@ def answer(found: Comparison) -> HTML:
         if each.row["failed"]
     ]
     if failed:
-        said.append(f"Requests that got no decision: {', '.join(failed)}.")
+        said.append(f"Requests without a decision: {', '.join(failed)}.")
     return HTML(f'<p class="verdict">{escape_html(verdict)}.</p>' + "".join(f"<p>{escape_html(each)}</p>" for each in said))
 
 
@@ -78,28 +82,29 @@ def _capital(text: str) -> str:
 
 
 def _much(over: float) -> str:
-    return f"{format_percent(over)} too much" if over else "nothing too much"
+    return f"{format_percent(over)} over-admission" if over else "no over-admission"
 
 
 def _binds(found: Comparison) -> str:
-    """Say what was asked, and whether the limit is binding."""
+    """Describe the traffic and the deployment, and say whether the limit is binding."""
     spec, denied = found.scenario.limit, found.limit_pressure.exact_denied_share
     said = (
-        f"{found.requests:,} requests for {found.keys:,} keys, {spec.rate} for each ({spec.algorithm}), "
-        f"{found.scenario.deployment.nodes} nodes, network {found.scenario.deployment.network}; an exact limiter denies "
-        f"{format_percent(denied)}."
+        f"The traffic is {found.requests:,} requests for {found.keys:,} keys. "
+        f"The limit is {spec.rate} for each key ({spec.algorithm}). "
+        f"The deployment has {found.scenario.deployment.nodes} nodes, network {found.scenario.deployment.network}. "
+        f"An exact limiter denies {format_percent(denied)} of the requests."
     )
     if denied < BINDING_SHARE:
-        said += " That is too little to tell candidates apart by what they admit."
+        said += " This share is too small to tell candidates apart by their over-admission."
         if found.limit_pressure.suggestion:
-            said += f" A limit of {found.limit_pressure.suggestion} would."
+            said += f" A limit of {found.limit_pressure.suggestion} would tell them apart."
     return said
 
 
 def table(found: Comparison) -> HTML:
     """All figures, one row for each candidate."""
-    head = ["candidate", "median", "99 %", "longest", "too much", "falsely denied", "worst window"]
-    head += ["operations per request", "store busy", "bytes per request", "bytes per key"]
+    head = ["candidate", "median", "99th percentile", "maximum", "over-admission", "false denial", "worst window"]
+    head += ["store operations per request", "store utilization", "bytes per request", "bytes per key"]
     rows = []
     for each in found.seen:
         row = each.row
@@ -118,28 +123,31 @@ def table(found: Comparison) -> HTML:
         dot = f'<span class="dot" style="background:{COLORS[each.backend]}"></span>'
         rows.append([dot + escape_html(each.name), *map(escape_html, cells)])
     note = (
-        "Worst window: the most that one key was admitted in a period, in multiples of what the limit permits there. Bytes "
-        "per request: on the wire to the store and back. Bytes per key: in the store, and on the node that knows it."
+        "Median, 99th percentile and maximum: the latency. Worst window: the largest cost admitted for one key in one "
+        "period, as a multiple of the cost that the limit permits in a period. Bytes per request: the bytes sent to the "
+        "store and received from it. Bytes per key: the memory for one key in the store and on the node that holds it."
     )
-    skipped = f" {found.skipped:,} lines of the log did not parse and were left out." if found.skipped else ""
+    skipped = f" {found.skipped:,} lines of the log did not parse and are excluded." if found.skipped else ""
     return HTML(html_table(head, rows).data + small_print(note + skipped))
 
 
 def quick(found: Comparison) -> HTML:
     """How fast the answers are."""
     return figure_html(
-        latencies(found.seen), "Simulated, one run. Colors: the backend. Requests without a decision are left out."
+        latencies(found.seen),
+        "The latencies come from one simulated run. Color shows the backend. Requests without a decision are excluded.",
     )
 
 
 def correct(found: Comparison) -> HTML:
     """Show the over-admission."""
-    return figure_html(admissions(found.seen), "Over windows of the limit's period, summed over all keys.")
+    note = "Both shares cover windows of the limit's period and are summed over all keys."
+    return figure_html(admissions(found.seen), note)
 
 
 def where(found: Comparison) -> HTML:
     """Where the time goes."""
-    note = "Processor and store also work in the background, for nobody who waits. Memory has no store."
+    note = "The node's processor and the store also do background work, for which no request waits. Memory has no store."
     return figure_html(times(found.seen), note)
 
 
@@ -153,8 +161,11 @@ def elsewhere(found: Comparison) -> InteractiveFigure:
         moved = deployment.model_copy(update={"nodes": nodes, "network": network, "type": "clustered", "rtt": None})
         scenario = found.scenario.model_copy(update={"deployment": moved, "workload": workload, "faults": (), "warmup": 0.0})
         result = seen(scenario, chosen, found.seed)
-        told = ", ".join(f"{each.name} {_much(each.over)}" for each in result if each.over) or "none of them too much"
-        caption = f"{nodes} nodes, network {network}, the first {result[0].row['requests']:,} requests. Admitted: {told}."
+        told = ", ".join(f"{each.name} {format_percent(each.over)}" for each in result if each.over) or "none"
+        caption = (
+            f"Deployment: {nodes} nodes, network {network}. Traffic: the first {result[0].row['requests']:,} requests. "
+            f"Over-admission: {told}."
+        )
         return figure_html(latencies(result), caption)
 
     return interactive(
@@ -166,6 +177,6 @@ def elsewhere(found: Comparison) -> InteractiveFigure:
 
 def reproduce(found: Comparison) -> HTML:
     """Show the command that gives the same numbers again."""
-    same = "Same parameters and the same measured costs: same numbers. "
+    same = "The same parameters and the same measured costs give the same numbers. "
     line = repro_command("backends", **found.given, seed=found.seed)
     return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same + Profile.load().describe())}</p>")

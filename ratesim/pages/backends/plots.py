@@ -27,7 +27,8 @@ NONE = 1e-5  # where "exactly 0" stands on an axis of shares
 def latencies(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
     """Plot the latencies at the 50th, 99th and 99.99th percentiles."""
     slow, fast = max(seen, key=lambda each: each.p99), min(seen, key=lambda each: each.p99)
-    title = f"99 % of the answers: {format_seconds(fast.p99)} from {fast.name}, {format_seconds(slow.p99)} from {slow.name}"
+    title = f"The 99th percentile is {format_seconds(fast.p99)} for {fast.name} "
+    title += f"and {format_seconds(slow.p99)} for {slow.name}"
     told = []
     with mpl.rc_context(STYLE):
         figure, axes = _rows(seen, title)
@@ -38,20 +39,24 @@ def latencies(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
             for point, mark, fill in zip(points, MARKS, ("full", "none", "full"), strict=True):
                 axes.plot([point], [y], color=color, marker=mark, markersize=6, fillstyle=fill, zorder=3)
             told.append(f"{each.name} {', '.join(map(format_seconds, points))}")
-        _keys(figure, {f"{100 * part:g} %": mark for part, mark in zip(SHARES, MARKS, strict=True)}, hollow="99 %")
+        _keys(
+            figure,
+            {f"{100 * part:g}th percentile": mark for part, mark in zip(SHARES, MARKS, strict=True)},
+            hollow="99th percentile",
+        )
         axes.set_xscale("log")
         _seconds(axes)
-        axes.set_xlabel("of the requests are answered within (log scale)")
-    return figure, f"{title}. Answered within, 50, 99 and 99.99 %: {'; '.join(told)}."
+        axes.set_xlabel("latency (log scale)")
+    return figure, f"{title}. Latency at the 50th, 99th and 99.99th percentiles: {'; '.join(told)}."
 
 
 def admissions(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
     """Plot the over-admission and the false denials of each candidate."""
     worst = max(seen, key=lambda each: each.over)
     exact = sum(each.over == 0.0 for each in seen)
-    title = f"{exact} of {len(seen)} admit nothing too much"
+    title = f"{exact} of {len(seen)} candidates {'has' if exact == 1 else 'have'} no over-admission"
     if worst.over:
-        title += f"; {worst.name} admits {format_percent(worst.over)} too much"
+        title += f"; {worst.name} has {format_percent(worst.over)}"
     with mpl.rc_context(STYLE):
         figure, axes = _rows(seen, title)
         for y, each in enumerate(seen):
@@ -64,12 +69,12 @@ def admissions(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
         ticks = [NONE, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
         axes.set_xticks(ticks, ["exactly 0", *(f"{100 * tick:g} %" for tick in ticks[1:])])
         axes.xaxis.set_minor_formatter(NullFormatter())
-        _keys(figure, {"admitted too much": "o", "falsely denied": "o"}, hollow="falsely denied")
-        axes.set_xlabel("of what an exact limiter admits (log scale)")
+        _keys(figure, {"over-admission": "o", "false denial": "o"}, hollow="false denial")
+        axes.set_xlabel("share of the cost that an exact limiter admits (log scale)")
     told = "; ".join(
         f"{each.name} {format_percent(each.over)} and {format_percent(float(each.row['false_denial']))}" for each in seen
     )
-    return figure, f"{title}. Admitted too much, and falsely denied: {told}."
+    return figure, f"{title}. Over-admission and false denial: {told}."
 
 
 def times(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
@@ -78,8 +83,9 @@ def times(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
     asked = [each for each in seen if each.backend in ("redis", "postgres")]  # who does nothing in the background
     away = max(asked or seen, key=lambda each: waits[each] - each.node - each.store)
     rest = max(1.0 - (away.node + away.store) / waits[away], 0.0)
-    title = f"Of {format_seconds(waits[away])} for {away.name}, {format_percent(rest)} is the way there and waiting"
-    marks = {"the request waits": "o", "the node's processor works": "s", "the store works": "^"}
+    title = f"A request with {away.name} takes {format_seconds(waits[away])}; "
+    title += f"{format_percent(rest)} of it is network and queueing"
+    marks = {"latency": "o", "processor time at the node": "s", "service time at the store": "^"}
     told = []
     with mpl.rc_context(STYLE):
         figure, axes = _rows(seen, title)
@@ -92,8 +98,8 @@ def times(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
         _keys(figure, marks, hollow="")
         axes.set_xscale("log")
         _seconds(axes)
-        axes.set_xlabel("for one request, in the mean (log scale)")
-    return figure, f"{title}. The request waits, its node's processor works, the store works: {'; '.join(told)}."
+        axes.set_xlabel("mean per request (log scale)")
+    return figure, f"{title}. Mean latency, processor time at the node, service time at the store: {'; '.join(told)}."
 
 
 def _rows(seen: Sequence[BackendResult], title: str) -> tuple[Figure, Axes]:
