@@ -116,7 +116,7 @@ def test_the_first_output_is_the_answer_with_a_table_of_all_candidates(shown, fo
     least = capacities[cheapest(capacities)]
     price = format_money(least.price.per_month, "USD")
     assert said.startswith(f"At {least.load.peak:,.10g} requests in the busiest second and 2,000,000 keys on 4 nodes, redis")
-    assert f"costs least of those that share their state: {price} a month" in said
+    assert f"costs least of the candidates that share state: {price} a month" in said
     for each in capacities.values():
         parts_of = (each.price.store, each.price.node_memory, each.price.node_processor, each.price.network)
         cells = " ".join(format_money(part, "").strip() for part in parts_of)

@@ -23,24 +23,27 @@ KEYS = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 WRONG = (0.0, 0.0001, 0.001, 0.01, 0.1)  # of the currency, for a request
 
 FORMULAE = (
-    ("operations/s at the store", "operations per request, simulated × requests in the busiest second"),
-    ("processors of the store", "seconds of it per request × requests in the busiest second (utilization law, U = X S)"),
+    ("operations/s at the store", "simulated operations per request × requests in the busiest second"),
+    (
+        "processors of the store",
+        "service seconds per request at the store × requests in the busiest second (utilization law, U = X S)",
+    ),
     ("connections to a server", "nodes × pool_size of the storage's URL"),
     (
         "memory of the store",
-        "keys × bytes per key, measured; of a hybrid that decides in memory also what it must know of each node",
+        "keys × measured bytes per key; for a hybrid that decides in memory, plus its state for each node",
     ),
-    ("memory of a node", "keys × bytes per key, measured, up to max_entries; ÷ nodes where a key stays at one"),
+    ("memory of a node", "keys × measured bytes per key, up to max_entries; ÷ nodes if routing keeps each key at one node"),
     (
         "network",
-        "bytes per request, both ways, payload of TCP × requests/s in the mean × seconds of a month × price of a GB",
+        "bytes per request in both directions (TCP payload) × mean requests/s × seconds of a month × price of a GB",
     ),
     (
         "servers",
-        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), rounded up, and the replicas of each",
+        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), rounded up, plus the replicas",
     ),
-    ("processors of the nodes", "seconds of them per request × requests in the busiest second"),
-    ("wrong decisions", "over-admitted requests/s, in the mean, × seconds of a month × over_admitted_request"),
+    ("processors of the nodes", "processor seconds per request at the nodes × requests in the busiest second"),
+    ("wrong decisions", "mean over-admitted requests/s × seconds of a month × over_admitted_request"),
 )
 
 
@@ -50,31 +53,31 @@ def answer(found: Costed) -> HTML:
     least = capacities[cheapest(capacities)]
     deployment = found.scenario.deployment
     asked = f"{least.load.peak:,.10g} requests in the busiest second and {found.keys:,} keys on {deployment.nodes} nodes"
-    verdict = f"At {asked}, {least.candidate} costs least of those that share their state: {_money(least)} a month"
+    verdict = f"At {asked}, {least.candidate} costs least of the candidates that share state: {_money(least)} a month"
     if least.store == "none":
-        verdict = f"At {asked}, {least.candidate} costs least: {_money(least)} a month, and shares nothing"
+        verdict = f"At {asked}, {least.candidate} costs least: {_money(least)} a month. Its nodes share no state"
     said = [" ".join(least.sentences)]
     alone = [each for each in capacities.values() if each.store == "none" and each is not least]
     if alone:
         each = alone[0]
         said.append(
-            f"{each.candidate} has no server and costs {_money(each)}; its nodes do not know of each other, and here they "
-            f"admit {format_percent(found.over_admission(each.candidate))} too much."
+            f"{each.candidate} has no server and costs {_money(each)} a month. Its nodes share no state. "
+            f"Its over-admission under this traffic is {format_percent(found.over_admission(each.candidate))}."
         )
     lines = "".join(f"<p>{escape_html(each)}</p>" for each in said)
     table = paid(capacities, lambda each: _name(found, each)).data
     note = (
-        f"{_source(found)} To two significant digits; what is closer than that is noise. The busiest second is taken to be "
-        "paid for all month."
+        f"{_source(found)} Prices have two significant digits. Smaller differences are noise. "
+        "The price assumes that the capacity for the busiest second is paid for the whole month."
     )
     return HTML(f'<p class="verdict">{escape_html(verdict)}.</p>{lines}{table}{small_print(note)}')
 
 
 def paid(capacities: Mapping[str, Capacity], name: Callable[[Capacity], str]) -> HTML:
     """Show the monthly price of each candidate and its parts. `name` gives the HTML of a row's label."""
-    head = ["candidate", "in a month", "servers", "memory of the nodes", "processors of the nodes", "network"]
+    head = ["candidate", "price per month", "servers", "memory of the nodes", "processors of the nodes", "network"]
     rows = [[name(each), *map(escape_html, _paid(each))] for each in capacities.values()]
-    return html_table([*head, "wrong decisions"], rows, label="What each costs in a month")
+    return html_table([*head, "wrong decisions"], rows, label="Price of each candidate per month")
 
 
 def needs(found: Costed) -> HTML:
@@ -86,8 +89,9 @@ def needed(
     capacities: Mapping[str, Capacity], name: Callable[[Capacity], str], over_admission: Callable[[str], float]
 ) -> HTML:
     """One row for each capacity, with `name` (HTML) before it; over_admission: a share, by candidate."""
-    head = ["candidate", "operations/s", "connections", "store busy", "servers", "each good for", "memory of the store"]
-    head += ["memory of each node", "to the store", "from it", "too much"]
+    head = ["candidate", "operations/s", "connections", "processors of the store", "servers", "capacity per server"]
+    head += ["memory of the store", "memory of each node", "traffic to the store", "traffic from the store"]
+    head += ["over-admission"]
     rows = []
     for each in capacities.values():
         alone = each.store == "none"
@@ -105,8 +109,9 @@ def needed(
         ]
         rows.append([name(each), *map(escape_html, cells)])
     note = (
-        "In the busiest second. Each good for: requests like these that one server carries, at the highest share of its "
-        "processor that the prices allow. Too much: what is admitted beyond an exact limiter."
+        "All resources are for the busiest second. Capacity per server: the rate of such requests that one server carries "
+        "at the highest processor utilization that the prices allow. Over-admission: the cost admitted beyond the cost that "
+        "an exact limiter admits."
     )
     return HTML(html_table(head, rows).data + small_print(note))
 
@@ -114,8 +119,9 @@ def needed(
 def growth(found: Costed) -> HTML:
     """Show the price against the load."""
     note = (
-        f"{found.keys:,} keys. More load is more clients of the same kind. Were the same clients faster, hybrids would need "
-        "less than this: more of what a client asks would fall into one interval."
+        f"The state of {found.keys:,} keys must fit. A higher load means more clients of the same kind. If the same clients "
+        "sent faster instead, hybrids would need less than shown, because more requests of a client would share one sync "
+        "interval."
     )
     return figure_html(by_load(found), note)
 
@@ -123,7 +129,8 @@ def growth(found: Costed) -> HTML:
 def room(found: Costed) -> HTML:
     """Show the price against the number of keys."""
     note = (
-        f"{found.peak:,.10g} requests in the busiest second. A node may know all keys up to max_entries, and then forgets."
+        f"The load is {found.peak:,.10g} requests in the busiest second. A node may hold every key, up to max_entries. "
+        "Beyond max_entries, it evicts entries."
     )
     return figure_html(by_keys(found), note)
 
@@ -132,7 +139,7 @@ def turned(found: Costed) -> InteractiveFigure:
     """Show the parts of each price at another load, with other keys, and with a price on a wrong decision."""
 
     def picture(load: float, keys: int, wrong: float) -> HTML:
-        told = f"{wrong:g} {found.prices.currency} for a request that should have been denied"
+        told = f"{wrong:g} {found.prices.currency} for each over-admitted request"
         caption = f"{load:g} times the traffic, {keys:,} keys, {told if wrong else 'wrong decisions cost nothing'}."
         return figure_html(parted(found, found.at(load, keys, wrong)), caption)
 
@@ -148,8 +155,8 @@ def formulae() -> HTML:
     """How the figures are worked out."""
     table = html_table(["", ""], [[escape_html(name), escape_html(said)] for name, said in FORMULAE], header=False)
     note = (
-        "A request is taken to cost as much in the busiest second as in the mean of the run, which is an upper bound. Not "
-        "in it: TLS and headers, backups, people, and what the API itself does."
+        "A request is assumed to cost as much in the busiest second as in the mean of the run. This assumption gives an "
+        "upper bound. The price excludes TLS, headers, backups, staff and the work of the API itself."
     )
     return HTML(table.data + small_print(note))
 
@@ -157,7 +164,7 @@ def formulae() -> HTML:
 def reproduce(found: Costed) -> HTML:
     """Show the command that gives the same numbers again."""
     line = repro_command("capacity", **found.given, seed=found.seed, seeds=found.seeds)
-    same = "Same parameters, prices and measured costs: same numbers."
+    same = "The same parameters, prices and measured costs give the same numbers."
     return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(f'{same} {found.profile.describe()}')}</p>")
 
 
@@ -181,6 +188,8 @@ def _bytes(size: float | None) -> str:
 
 def _source(found: Costed) -> str:
     whose = (
-        f"Prices of {found.given['prices']}" if "prices" in found.given else "Prices are the example that ships with ratesim"
+        f"The prices come from {found.given['prices']}"
+        if "prices" in found.given
+        else "The prices are the example that ships with ratesim"
     )
     return f"{whose}, in {found.prices.currency}, of {found.prices.date.isoformat()}."

@@ -45,9 +45,9 @@ def by_load(found: Costed) -> tuple[Figure, str]:
     points = [found.at(load=float(load)) for load in loads]
     prices, rates = _prices(points), loads * peak / found.load
     now, later = cheapest(found.at()), [cheapest(point) for point in points if _peak(point) >= peak]
-    title = f"{now} costs least of all that share state, from {format_amount(peak, 2)} to {_rate(rates[-1])}"
+    title = f"{now} costs least with shared state, from {format_amount(peak, 2)} to {_rate(rates[-1])}"
     if set(later) != {now}:
-        title = f"{now} costs least at {_rate(peak)}, {later[-1]} at {format_amount(rates[-1], 2)}"
+        title = f"{now} costs least at {_rate(peak)} and {later[-1]} at {format_amount(rates[-1], 2)}"
     figure = _lines(found, rates, prices, peak, escape_control_chars(title))
     figure.axes[0].set_xlabel("requests in the busiest second (log scale)")
     return figure, f"{escape_control_chars(title)}. {_told(found, rates, prices, _rate)}"
@@ -60,10 +60,10 @@ def by_keys(found: Costed) -> tuple[Figure, str]:
     name = cheapest(found.at())
     second = second_server(found, name)
     title = (
-        f"From {second:,} keys on {name} needs a server more" if second else f"{name} costs least with {found.keys:,} keys"
+        f"From {second:,} keys on, {name} needs another server" if second else f"{name} costs least with {found.keys:,} keys"
     )
     figure = _lines(found, keys, prices, found.keys, escape_control_chars(title))
-    figure.axes[0].set_xlabel("keys that must fit (log scale)")
+    figure.axes[0].set_xlabel("number of keys (log scale)")
     return figure, f"{escape_control_chars(title)}. {_told(found, keys, prices, lambda number: f'{number:,.0f} keys')}"
 
 
@@ -73,7 +73,7 @@ def parted(found: Costed, capacities: Mapping[str, Capacity]) -> tuple[Figure, s
     most = max(PARTS, key=lambda part: float(getattr(dear.price, part)))
     share = float(getattr(dear.price, most)) / dear.price.per_month if dear.price.per_month else 0.0
     much = f"{100 * share:.0f} %" if share < 0.995 else "nearly all"
-    title = escape_control_chars(f"{dear.candidate} costs most, {much} of it for {PARTS[most][0]}")
+    title = escape_control_chars(f"{dear.candidate} costs most; {much} of its price is for {PARTS[most][0]}")
     told = []
     with mpl.rc_context(PLAIN):
         figure = Figure(figsize=(7.2, 0.36 * len(capacities) + 1.7), layout="constrained")
@@ -97,7 +97,7 @@ def parted(found: Costed, capacities: Mapping[str, Capacity]) -> tuple[Figure, s
         axes.set_xlabel(_unit(found))
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         axes.set_title(title, fontsize=10.5, x=0.0)
-    return figure, f"{title}. In a month: {', '.join(told)}."
+    return figure, f"{title}. Price per month: {', '.join(told)}."
 
 
 def _prices(points: Sequence[Mapping[str, Capacity]]) -> dict[str, list[float]]:
@@ -121,7 +121,7 @@ def _lines(found: Costed, x: np.ndarray, prices: Mapping[str, Sequence[float]], 
         axes.set_xlim(float(x[0]), float(x[-1]))
         axes.axvline(now, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.annotate(
-            "asked for", (now, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -9), textcoords="offset points",
+            "requested", (now, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -9), textcoords="offset points",
             fontsize=8,
         )  # fmt: skip
         for axis in (axes.xaxis, axes.yaxis):
@@ -155,11 +155,11 @@ def _told(found: Costed, x: np.ndarray, prices: Mapping[str, Sequence[float]], s
     """Describe both ends of every line for the alt text."""
     currency = found.prices.currency
     ends = [f"{name} {format_money(y[0], currency)} and {format_money(y[-1], currency)}" for name, y in prices.items()]
-    return escape_control_chars(f"In a month, at {said(float(x[0]))} and at {said(float(x[-1]))}: {', '.join(ends)}.")
+    return escape_control_chars(f"Price per month at {said(float(x[0]))} and at {said(float(x[-1]))}: {', '.join(ends)}.")
 
 
 def _unit(found: Costed) -> str:
-    return f"{escape_control_chars(found.prices.currency)} in a month"
+    return f"{escape_control_chars(found.prices.currency)} per month"
 
 
 def _peak(point: Mapping[str, Capacity]) -> float:
