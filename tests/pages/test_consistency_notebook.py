@@ -90,9 +90,10 @@ def test_the_first_output_is_the_answer_to_the_readers_requirements(shown, found
     chosen = cheapest(found.part("policies"), 0.01, 0.002)
     assert said.lower().startswith("no policy" if chosen is None else chosen.lower())
     lease, slow = of(found, "lease"), of(found, "eventual, 1 s")
-    assert f"ask {lease['operations']:.2g} times per request" in said
-    assert f"admit {format_percent(slow['over'])} too much" in said
-    assert f"waits {format_seconds(of(found, 'strong')['p50'])}" in said
+    assert f"It needs {lease['operations']:.2g} operations at Redis per request." in said
+    assert f"At a sync interval of 1 s, it needs {slow['operations']:.2g} operations per request" in said
+    assert f"its over-admission is {format_percent(slow['over'])}. At a sync interval of 10 ms" in said
+    assert f"asks Redis for every request. Its median latency is {format_seconds(of(found, 'strong')['p50'])}." in said
 
 
 def test_every_policy_stands_in_the_table_with_what_it_costs(shown, found):
@@ -128,13 +129,13 @@ def test_the_longer_the_interval_the_more_the_busiest_key_gets(found):
     seldom, often = (trial(found.traffic, interval, found.seed) for interval in (1.0, 0.003))
     assert 1.0 <= often.times < seldom.times
     assert len(seldom.asked) == len(often.asked) > len(seldom.admitted)
-    assert f"{format_seconds(1.0)} at 4 nodes, the busiest key gets {seldom.times:.2f} times its limit" in turned(
+    assert f"{format_seconds(1.0)} at 4 nodes: the busiest key gets {seldom.times:.2f} times its limit" in turned(
         found, interval=1.0
     )
 
 
 def test_one_node_gives_nobody_more_than_the_limit(found):
-    assert "at 1 node, the busiest key gets 1.00 times" in turned(found, nodes=1)
+    assert "at 1 node: the busiest key gets 1.00 times" in turned(found, nodes=1)
 
 
 def turned(found: Map, **values: object) -> str:

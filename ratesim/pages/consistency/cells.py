@@ -29,30 +29,31 @@ def answer(found: Map, bearable: float, p99: float) -> HTML:
     """Show the policy for these requirements, and the trade-off in three sentences."""
     rows = found.part("policies")
     chosen = cheapest(rows, bearable, p99)
-    most = f"at most {format_percent(bearable)}" if bearable else "nothing"
-    asked = f"{most} too much, 99 % of the answers within {format_seconds(p99)}"
+    most = f"at most {format_percent(bearable)} over-admission" if bearable else "no over-admission"
+    asked = f"{most} and a 99th percentile of at most {format_seconds(p99)}"
     if chosen is None:
-        verdict = f"No policy: {asked} is more than any gives here"
+        verdict = f"No policy has {asked} under this traffic"
     else:
         row = _of(rows, chosen)
         verdict = (
-            f"{chosen[0].upper()}{chosen[1:]}: of all that give {asked}, it asks Redis least, "
-            f"{row['operations']:.2g} times per request"
+            f"{chosen[0].upper()}{chosen[1:]}: of the policies with {asked}, it needs the fewest operations at Redis, "
+            f"{row['operations']:.2g} per request"
         )
     strong, lease = _of(rows, "strong"), _of(rows, "lease")
     slow, fast = _of(rows, "eventual, 1 s"), _of(rows, "eventual, 10 ms")
     said = [
-        f"Whoever must admit nothing too much asks Redis for every request and waits {format_seconds(strong['p50'])}, "
-        "or borrows: "
-        f"leases answer half of the requests within {format_seconds(lease['p50'])}, ask {lease['operations']:.2g} times per "
-        f"request, and falsely deny {format_percent(lease['denied'])} of what is due.",
-        f"Whoever can bear more shares in the background: synced every second, a node asks {slow['operations']:.2g} times "
-        f"per request and all together admit {format_percent(slow['over'])} too much; every 10 ms, "
-        f"{fast['operations']:.2g} times "
-        f"and {format_percent(fast['over'])}. A key that a node sees less than once in an interval costs more than "
-        "asking would.",
-        "How a delta reaches Redis (write-through, -behind, -around) moves the waiting and the load; how old a view may be "
-        "moves the truth.",
+        "There are two ways to exclude over-admission. "
+        f"The strong policy asks Redis for every request. Its median latency is {format_seconds(strong['p50'])}. "
+        f"The lease policy borrows quota from Redis. Its median latency is {format_seconds(lease['p50'])}. "
+        f"It needs {lease['operations']:.2g} operations at Redis per request. "
+        f"Its false denial is {format_percent(lease['denied'])}.",
+        "An eventual policy shares its counts with Redis in the background and accepts over-admission. "
+        f"At a sync interval of 1 s, it needs {slow['operations']:.2g} operations per request, and its over-admission is "
+        f"{format_percent(slow['over'])}. At a sync interval of 10 ms, it needs {fast['operations']:.2g} operations per "
+        f"request, and its over-admission is {format_percent(fast['over'])}. If a node sees a key less than once per sync "
+        "interval, the key costs more operations than a decision at Redis would.",
+        "The write policy (write-through, -behind, -around) affects the latency and the load. The maximum staleness of a "
+        "view affects the accuracy.",
     ]
     lines = "".join(f"<p>{escape_html(each)}</p>" for each in said)
     return HTML(f'<p class="verdict">{escape_html(verdict)}.</p>{lines}')
@@ -66,8 +67,10 @@ def policies(found: Map) -> HTML:
     """Every policy under the same traffic, as a map and a table."""
     traffic = found.traffic
     note = (
-        f"{traffic.limit} for each of {traffic.keys} keys, fixed window; {traffic.requests:,.0f} requests per second to any "
-        f"of {traffic.nodes} nodes, keys by Zipf's law with exponent {traffic.skew:g}; one zone. Colors: who decides."
+        f"The limit is {traffic.limit} for each of {traffic.keys} keys, in fixed windows. The traffic is "
+        f"{traffic.requests:,.0f} requests per second, each to a random one of {traffic.nodes} nodes. The keys follow "
+        f"Zipf's law with exponent {traffic.skew:g}. All nodes and Redis are in one zone. "
+        "Color shows the storage or the consistency."
     )
     table = []
     for row in found.part("policies").to_dict("records"):
@@ -80,14 +83,17 @@ def policies(found: Map) -> HTML:
             format_seconds(row["p99"]),
         ]
         table.append([escape_html(cell) for cell in (*cells, f"{row['operations']:.2f}", format_percent(row["busy"]), age)])
-    head = ["policy", "too much", "falsely denied", "median", "99 %", "operations per request", "Redis busy", "views, 99 %"]
+    head = ["policy", "over-admission", "false denial", "median", "99th percentile", "operations per request"]
+    head += ["Redis utilization", "staleness, 99th percentile"]
     return HTML(figure_html(trade_off(found), note).data + html_table(head, table).data)
 
 
 def waits(found: Map) -> HTML:
     """How long requests wait."""
     return figure_html(
-        latencies(found), "Simulated in one zone. What waits is a first request for a key, a view that is too old, a write."
+        latencies(found),
+        "All nodes and Redis are in one zone. In a hybrid, a request waits for Redis if it is the first for its key, if the "
+        "view is too old, or if it must write.",
     )
 
 
@@ -97,12 +103,13 @@ def by_interval(found: Map) -> HTML:
     short = rows[rows["policy"] == rows["policy"].iloc[0]]
     interval, nodes = str(short["policy"].iloc[0]).split(", ")[1], int(short["nodes"].max())
     said = (
-        "Over-admission grows with the interval and with what the other nodes admit in it, until everybody's limit is used "
-        f"up. The load grows with the nodes: each has its own views of the same keys. With {interval} and {nodes} nodes "
-        f"Redis is asked {short['operations'].max():.2g} times per request; if it decided, once."
+        "Over-admission grows with the sync interval and with the requests that the other nodes admit in it. It stops "
+        "growing once every node has used up the limit. The load grows with the number of nodes, because each node has its "
+        f"own views of the same keys. With a sync interval of {interval} and {nodes} nodes, Redis performs "
+        f"{short['operations'].max():.2g} operations per request. If Redis decided every request, it would perform one."
     )
     return HTML(
-        figure_html(intervals(found), "Views live as long as the interval. Dotted: asking for every request.").data
+        figure_html(intervals(found), "Views live for one sync interval. Dotted line: one operation per request.").data
         + _p(said)
     )
 
@@ -112,12 +119,12 @@ def by_skew(found: Map) -> HTML:
     rows = found.part("skew", "skew")
     eventual = rows[rows["policy"] != "lease"]
     said = (
-        "Deltas and leases gather the requests of a key at a node, so what counts is how many of them fall into one "
-        f"interval: with equal keys eventual asks {eventual['operations'].iloc[0]:.2g} times per request, with the most "
-        f"unequal {eventual['operations'].iloc[-1]:.2g}. What is admitted too much is admitted "
-        "of the keys that are over their limit."
+        "Deltas and leases combine the requests for a key at a node. The load therefore depends on the number of these "
+        "requests in one sync interval. With equal keys, the eventual policy needs "
+        f"{eventual['operations'].iloc[0]:.2g} operations per request. With the most unequal keys, it needs "
+        f"{eventual['operations'].iloc[-1]:.2g}. Over-admission occurs only for keys over their limit."
     )
-    return HTML(figure_html(skews(found), "Left: leases admit exactly 0 too much.").data + _p(said))
+    return HTML(figure_html(skews(found), "In the left panel, the over-admission of leases is exactly 0.").data + _p(said))
 
 
 def turn(found: Map) -> InteractiveFigure:
@@ -127,9 +134,9 @@ def turn(found: Map) -> InteractiveFigure:
         tried = trial(replace(found.traffic, nodes=nodes), interval, found.seed)
         row = tried.row
         note = (
-            f"Of all keys {format_percent(row['over_admission'])} too much; {row['l2_operations_per_request']:.2g} "
-            "operations at "
-            f"Redis per request; half of the answers within {format_seconds(row['latency_p50'])}."
+            f"The over-admission of all keys is {format_percent(row['over_admission'])}. Redis performs "
+            f"{row['l2_operations_per_request']:.2g} operations per request. The median latency is "
+            f"{format_seconds(row['latency_p50'])}."
         )
         return figure_html(one_window(tried), note)
 
@@ -143,7 +150,7 @@ def turn(found: Map) -> InteractiveFigure:
 def place(found: Map) -> HTML:
     """Show the cheapest policy for an over-admission and a latency."""
     rows = found.part("policies")
-    head = ["too much, at most", *(f"99 % within {format_seconds(p99)}" for p99 in WITHIN)]
+    head = ["over-admission, at most", *(f"99th percentile of at most {format_seconds(p99)}" for p99 in WITHIN)]
     table = [
         [
             escape_html(format_percent(most) if most else "nothing"),
@@ -151,7 +158,10 @@ def place(found: Map) -> HTML:
         ]
         for most in BEARABLE
     ]
-    note = "The policy that asks Redis least, under this traffic. Change the parameters at the top to yours."
+    note = (
+        "Each cell names the policy with the fewest operations at Redis under this traffic. Change the parameters at the "
+        "top of the page to match your traffic."
+    )
     return HTML(html_table(head, table).data + small_print(note))
 
 
@@ -169,7 +179,7 @@ def reproduce(found: Map) -> HTML:
         seeds=found.seeds,
         duration=traffic.duration,
     )
-    same = "Same parameters and the same measured costs of Redis: same numbers. "
+    same = "The same parameters and the same measured costs of Redis give the same numbers. "
     return HTML(f"<p><code>{escape_html(line)}</code></p>" + _p(same + Profile.load().describe()))
 
 

@@ -37,7 +37,7 @@ def trade_off(found: Map) -> tuple[Figure, str]:
     rows = found.part("policies")
     exact = rows[(rows["over"] == 0.0) & (rows["kind"] != "memory")]
     best = exact.sort_values("operations").to_dict("records")[0]
-    title = f"Of what admits nothing too much, {best['policy']} asks Redis least ({best['operations']:.2g} times)"
+    title = f"{best['policy']} is exact with the fewest operations ({best['operations']:.2g} per request)"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.8), layout="constrained")
         axes = figure.subplots()
@@ -55,19 +55,19 @@ def trade_off(found: Map) -> tuple[Figure, str]:
         axes.set_xlim(-0.05, 1.25 * rows["operations"].max() + 0.1)
         _shares(axes)
         axes.set_xlabel("operations at Redis per request")
-        axes.set_ylabel("admitted too much,\n% of what an exact limiter admits (log scale)")
+        axes.set_ylabel("over-admission, % of the cost\nthat an exact limiter admits (log scale)")
         axes.set_title(title, fontsize=10.5, x=0.0)
     told = "; ".join(
         f"{row['policy']} {format_percent(row['over'])} at {row['operations']:.2g}" for row in rows.to_dict("records")
     )
-    return figure, f"{title}. Admitted too much, at operations per request: {told}."
+    return figure, f"{title}. Over-admission, at operations per request: {told}."
 
 
 def latencies(found: Map) -> tuple[Figure, str]:
     """From the median to the 99th percentile of every policy."""
     rows = found.part("policies").sort_values(["p50", "p99"], ascending=False)
     near = int((rows["p50"] < 1e-4).sum())
-    title = f"{near} of {len(rows)} answer most requests without the network"
+    title = f"{near} of {len(rows)} policies answer most requests without the network"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         axes = figure.subplots()
@@ -80,7 +80,7 @@ def latencies(found: Map) -> tuple[Figure, str]:
         axes.set_yticks(range(len(rows)), rows["policy"])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("time to the answer: the median (filled) and the 99th percentile (open), log scale")
+        axes.set_xlabel("latency: median (filled) and 99th percentile (open), log scale")
         axes.set_title(title, x=0.0)
     told = "; ".join(
         f"{row['policy']} {format_seconds(row['p50'])}, {format_seconds(row['p99'])}" for row in rows.to_dict("records")
@@ -94,11 +94,10 @@ def intervals(found: Map) -> tuple[Figure, str]:
     widest = rows[rows["nodes"] == rows["nodes"].max()]
     few, many = widest["over"].iloc[0], widest["over"].iloc[-1]
     nodes = int(widest["nodes"].iloc[0])
-    title = (
-        f"At {nodes} nodes, a hundred times the interval admits {format_percent(many)} too much, not {format_percent(few)}"
-    )
+    change = f"from {format_percent(few)} to {format_percent(many)}"
+    title = f"At {nodes} nodes, a 100-fold interval changes over-admission {change}"
     figure, told = _pair(rows, "nodes", list(rows["policy"].unique()), title, "nodes (log scale)", log=True)
-    return figure, f"{title}. Admitted too much, and operations per request, by nodes: {told}."
+    return figure, f"{title}. Over-admission, and operations per request, by number of nodes: {told}."
 
 
 def skews(found: Map) -> tuple[Figure, str]:
@@ -107,22 +106,22 @@ def skews(found: Map) -> tuple[Figure, str]:
     names = list(rows["policy"].unique())
     lease = rows[rows["policy"] == "lease"]
     first, last = lease["operations"].iloc[0], lease["operations"].iloc[-1]
-    title = f"With more skew leases ask Redis less: {first:.2g} to {last:.2g} per request"
+    title = f"With more skew, leases need fewer operations at Redis: {first:.2g} to {last:.2g} per request"
     figure, told = _pair(rows, "skew", names, title, "skew of the keys, Zipf's exponent", log=False)
-    return figure, f"{title}. Admitted too much, and operations per request, by skew: {told}."
+    return figure, f"{title}. Over-admission, and operations per request, by skew: {told}."
 
 
 def one_window(found: Trial) -> tuple[Figure, str]:
     """Plot the requests of the busiest key in one window, and how many are admitted, over its limit."""
     rate, nodes = found.traffic.limit.rate, found.traffic.nodes
-    title = f"Synced every {format_seconds(found.interval)} at {nodes} node{'s' if nodes > 1 else ''}, the busiest key gets "
-    title += f"{found.times:.2f} times its limit"
+    title = f"Sync interval {format_seconds(found.interval)} at {nodes} node{'s' if nodes > 1 else ''}: "
+    title += f"the busiest key gets {found.times:.2f} times its limit"
     most = max(1.6 * found.times, 2.0)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         axes = figure.subplots()
         for name, times, color, width in (
-            ("asked", found.asked, "#999999", 1.2),
+            ("requested", found.asked, "#999999", 1.2),
             ("admitted", found.admitted, KINDS["eventual"], 2.4),
         ):
             ends = [0.0, *times, found.traffic.limit.period]
@@ -131,11 +130,11 @@ def one_window(found: Trial) -> tuple[Figure, str]:
         axes.axhline(1.0, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), label="the limit")
         axes.set_xlim(0.0, found.traffic.limit.period)
         axes.set_ylim(0.0, most)
-        axes.set_xlabel("seconds from the edge of a window")
+        axes.set_xlabel("seconds since the start of the window")
         axes.set_ylabel("multiples of the limit")
         axes.legend(loc="lower right", frameon=False, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure, f"{title}; it asked for {len(found.asked) / rate:.2f} times that much."
+    return figure, f"{title}. The requests for this key amount to {len(found.asked) / rate:.2f} times its limit."
 
 
 def _pair(rows: pd.DataFrame, by: str, names: Sequence[str], title: str, label: str, log: bool) -> tuple[Figure, str]:
@@ -162,12 +161,12 @@ def _pair(rows: pd.DataFrame, by: str, names: Sequence[str], title: str, label: 
         left.set_yscale("log")
         left.set_ylim(NONE / 1.6, 2.0)
         _shares(left)
-        left.set_ylabel("admitted too much, % (log scale)")
+        left.set_ylabel("over-admission, % (log scale)")
         right.set_ylabel("operations at Redis per request")
         right.set_ylim(0.0, 1.15 * max(rows["operations"].max(), 1.0))
         right.axhline(1.0, color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
         right.annotate(
-            "every request", (rows[by].max(), 1.0), xytext=(0, 3), textcoords="offset points", ha="right", fontsize=8
+            "one per request", (rows[by].max(), 1.0), xytext=(0, 3), textcoords="offset points", ha="right", fontsize=8
         )
         for axes in (left, right):
             if log:
