@@ -103,8 +103,9 @@ def test_closed_they_deny_all_and_local_they_keep_to_their_share(found):
     away = during(closed, "hybrid strong", "failover")
     assert away["denied"] == away["requests"]
     assert of(closed, "hybrid strong").over[1] == pytest.approx(0.0, abs=0.02)
-    assert re.search(r"\d deny what is due, hybrid [\w ]+ most, ", words(cells.answer(closed).data))
-    assert "nothing changes for memory." in words(cells.answer(closed).data)
+    denials = r"\d candidates deny requests that an exact limiter admits\. Hybrid [\w ]+ denies the most, "
+    assert re.search(denials, words(cells.answer(closed).data))
+    assert "Nothing changes for memory." in words(cells.answer(closed).data)
     assert of(closed, "hybrid strong").over[1] < of(local, "hybrid strong").over[1] < of(found, "hybrid strong").over[1]
 
 
@@ -122,11 +123,14 @@ def test_the_first_output_is_the_verdict_and_says_what_the_numbers_say(shown, fo
     redis, postgres = of(found, "redis"), of(found, "postgres")
     if format_percent(redis.failed) == format_percent(postgres.failed):
         assert (
-            f"With redis and postgres {format_percent(redis.failed)} of the requests during the faults get no decision"
+            f"With redis and postgres, {format_percent(redis.failed)} of the requests during the faults get no decision"
             in said
         )
     most = max((each for each in found.candidates if each.over[1] > 1.1 * each.over[0]), key=lambda each: each.over[1])
-    assert f"{most.name} most, {format_percent(most.over[1])} too much instead of {format_percent(most.over[0])}" in said
+    assert (
+        f"The over-admission of {most.name} is the largest, {format_percent(most.over[1])} instead of "
+        f"{format_percent(most.over[0])}" in said
+    )
     assert (
         "a failover at 10 s for 5 s, a restart of node 0 at 25 s for 5 s and a partition of node 0 at 40 s for 30 s" in said
     )
@@ -169,12 +173,12 @@ def test_where_nothing_fails_it_says_so():
     )
     said = words(cells.answer(calm).data)
     assert said.startswith("Nothing changes for memory, redis, postgres, ")
-    assert "answers every request, whatever breaks" in cells.over_time(calm).data
+    assert "candidates answers every request during the faults" in cells.over_time(calm).data
     assert "No candidate admits more with faults than without" in cells.too_much(calm).data
 
 
 def test_the_last_line_makes_the_page_again(shown):
-    line = words(shown[-1]).split(" Same ")[0]
+    line = words(shown[-1]).split(" The same ")[0]
     assert line == (
         "ratesim notebook faults -p nodes 4 -p limit 5/second -p on_store_failure fail_open -p requests 30 -p keys 4 "
         "-p seed 3"

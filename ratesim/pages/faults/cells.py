@@ -21,9 +21,9 @@ __all__ = ["answer", "clients", "compare_under_faults", "over_time", "reproduce"
 NOTABLE = 0.005  # a share of what an exact limiter admits: less is not worth a verdict
 TURNED = ("redis", "hybrid lease 1 s", "hybrid eventual 100 ms")  # the candidates of the interactive figure
 POLICIES = {
-    "fail_open": "admit what they know no reason against",
-    "fail_closed": "deny",
-    "local": "keep to their share of the limit",
+    "fail_open": "admit each request that their own memory gives no reason to deny",
+    "fail_closed": "deny every request that they cannot decide alone",
+    "local": "enforce an equal share of the limit at each node",
 }
 
 
@@ -39,46 +39,45 @@ def answer(found: FaultComparison) -> HTML:
         said.append(f"{parts} of the requests during the faults get no decision")
     if leaking:
         most = leaking[0]
-        who = f"{len(leaking)} answer and admit" if len(leaking) > 1 else f"{most.name} answers and admits"
-        which = f" {most.name} most," if len(leaking) > 1 else ""
+        subject = f"{len(leaking)} candidates over-admit" if len(leaking) > 1 else f"{most.name} over-admits"
+        said.append(f"{subject} more with the faults than without them")
         said.append(
-            f"{who} more than before,{which} {format_percent(most.over[1])} too much instead of "
-            f"{format_percent(most.over[0])}"
+            f"the over-admission of {most.name} is {'the largest, ' if len(leaking) > 1 else ''}"
+            f"{format_percent(most.over[1])} instead of {format_percent(most.over[0])}"
         )
     if denying:
         most = denying[0]
-        who = (
-            f"{len(denying)} deny what is due, {most.name} most," if len(denying) > 1 else f"{most.name} denies what is due,"
+        subject = f"{len(denying)} candidates deny" if len(denying) > 1 else f"{most.name} denies"
+        said.append(f"{subject} requests that an exact limiter admits")
+        said.append(
+            f"{most.name} denies {'the most, ' if len(denying) > 1 else ''}{format_percent(most.short)} of them "
+            "during the faults"
         )
-        said.append(f"{who} {format_percent(most.short)} of it during the faults")
     if spared:
         said.append(f"nothing changes for {_listed(spared)}")
-    verdict = "; ".join(said)
+    verdict = ". ".join(each[:1].upper() + each[1:] for each in said)
     more = [_what(found)]
     hybrids = [each for each in found.candidates if each.backend == "hybrid"]
     if hybrids:
         more.append(
-            f"Without their store hybrids {POLICIES[found.setting.on_store_failure]} (on_store_failure = "
-            f"{found.setting.on_store_failure}). What "
-            "a store alone leaves without a decision, the service must admit or deny by itself."
+            f"Without their store, hybrids {POLICIES[found.setting.on_store_failure]} (on_store_failure = "
+            f"{found.setting.on_store_failure}). A store alone gives no decision while it is unreachable. The service "
+            "itself must then admit or deny the request."
         )
     late = [each for each in found.candidates if each.late]
     if late:
         worst = max(late, key=lambda each: each.late)
         more.append(
-            f"A fault is not over when it is over: {worst.late} requests to {worst.name} failed afterwards, until its "
-            "clients tried again (breaker_reset, 1 s, of docs/faults.md)."
+            f"Requests may still fail after the end of a fault. {worst.late} requests to {worst.name} failed afterwards, "
+            "until its clients tried the store again (breaker_reset, 1 s, in docs/faults.md)."
         )
     alone = next((each for each in found.candidates if each.name == "memory"), None)
     if alone is not None and alone.over[0]:
         more.append(
-            f"Memory alone notices no fault of a store, and admits {format_percent(alone.over[0])} too much when all "
-            "is well."
+            "Memory alone does not depend on a store. Its over-admission without any fault is "
+            f"{format_percent(alone.over[0])}."
         )
-    return HTML(
-        f'<p class="verdict">{escape_html(verdict[:1].upper() + verdict[1:])}.</p>'
-        + "".join(f"<p>{escape_html(each)}</p>" for each in more)
-    )
+    return HTML(f'<p class="verdict">{escape_html(verdict)}.</p>' + "".join(f"<p>{escape_html(each)}</p>" for each in more))
 
 
 def _leaks(each: FaultRun) -> bool:
@@ -92,11 +91,11 @@ def _denies(each: FaultRun) -> bool:
 
 
 def _shared(parts: Sequence[tuple[str, str]]) -> str:
-    """Names with the same figure together: "redis and postgres leave 12 %"."""
+    """Names with the same figure together: "with redis and postgres, 12 %"."""
     by: dict[str, list[str]] = {}
     for name, figure in parts:
         by.setdefault(figure, []).append(name)
-    return ", and ".join(f"with {_listed(names)} {figure}" for figure, names in by.items())
+    return ", and ".join(f"with {_listed(names)}, {figure}" for figure, names in by.items())
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -113,20 +112,24 @@ def _what(found: FaultComparison) -> str:
             whom = f" of nodes {_listed([str(node) for node in fault.nodes])}"
         told.append(f"a {fault.kind.replace('_', ' ')}{whom} at {fault.start:g} s for {fault.duration:g} s")
     return (
-        f"{setting.requests:g} requests per second for {setting.keys} keys at {setting.nodes} nodes, {setting.limit} for "
-        f"each; {_listed(told)}."
+        f"The traffic is {setting.requests:g} requests per second for {setting.keys} keys at {setting.nodes} nodes. "
+        f"The limit is {setting.limit} for each key. The {'faults are' if len(told) > 1 else 'fault is'} {_listed(told)}."
     )
 
 
 def over_time(found: FaultComparison) -> HTML:
     """Show the outcome of the requests, second by second."""
-    note = "Simulated, one run. Above the line: more is admitted than an exact limiter would. Shaded: a fault holds."
+    note = (
+        "Each strip shows one simulated run. Where the admitted requests rise above the line, the candidate admits more "
+        "than an exact limiter. Shading marks an active fault."
+    )
     return figure_html(timeline(found.candidates, found.setting.faults), note)
 
 
 def clients(found: FaultComparison) -> HTML:
     """Show the clients' view without faults, and during each fault."""
-    head = ["candidate", "phase", "requests", "admitted", "denied", "no decision", "by nobody's decision", "median", "99 %"]
+    head = ["candidate", "phase", "requests", "admitted", "denied", "no decision", "failed open", "median"]
+    head += ["99th percentile"]
     rows = []
     for each in found.candidates:
         dot = f'<span class="dot" style="background:{COLORS[each.backend]}"></span>'
@@ -141,8 +144,9 @@ def clients(found: FaultComparison) -> HTML:
             rows.append([dot + escape_html(each.name) if number == 0 else "", *map(escape_html, cells)])
     errors = [f"{each.name}: {each.faulty['errors']}" for each in found.candidates if each.faulty["errors"]]
     note = (
-        "A request belongs to every fault that held when it was sent; healthy is all the rest, also what is still failing "
-        "after a fault. By nobody's decision: admitted only because the store was away."
+        "A request belongs to every fault that was active when it was sent. The phase healthy contains all other requests, "
+        "including those that still fail after a fault. Failed open: admitted only because the store was unreachable. "
+        "Median and 99th percentile: the latency."
     )
     told = f" Errors: {'; '.join(errors)}." if errors else ""
     return HTML(html_table(head, rows).data + small_print(note + told))
@@ -154,7 +158,10 @@ def _part(count: int, of: int) -> str:
 
 def too_much(found: FaultComparison) -> HTML:
     """Over-admission without and with faults."""
-    note = "Over the whole run, in windows of the limit's period, of the requests that got a decision."
+    note = (
+        "Over-admission covers the whole run, in windows of the limit's period. "
+        "It includes only requests that got a decision."
+    )
     return figure_html(before_and_with(found.candidates), note)
 
 
@@ -166,10 +173,11 @@ def turn(found: FaultComparison) -> InteractiveFigure:
         faults = faults_of("partition", 5.0, duration, setting.nodes)
         result = turned(setting, TURNED, on_store_failure=on_store_failure, faults=faults)
         told = ", ".join(
-            f"{each.name} {format_percent(each.over[1])} (without: {format_percent(each.over[0])})" for each in result
+            f"{each.name} {format_percent(each.over[1])} ({format_percent(each.over[0])} without the fault)"
+            for each in result
         )
-        cut = f"No node reaches the store for {duration:g} s; on_store_failure = {on_store_failure}."
-        caption = f"{cut} Admitted too much: {told}."
+        cut = f"No node reaches the store for {duration:g} s. The hybrids have on_store_failure = {on_store_failure}."
+        caption = f"{cut} Over-admission: {told}."
         return figure_html(timeline(result, faults), caption)
 
     return interactive(
@@ -181,6 +189,6 @@ def turn(found: FaultComparison) -> InteractiveFigure:
 
 def reproduce(found: FaultComparison) -> HTML:
     """Show the command that gives the same numbers again."""
-    same = "Same parameters and the same measured costs: same numbers. "
+    same = "The same parameters and the same measured costs give the same numbers. "
     line = repro_command("faults", **found.given)
     return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same + Profile.load().describe())}</p>")

@@ -33,7 +33,7 @@ def timeline(candidates: Sequence[FaultRun], faults: Sequence[Fault]) -> tuple[F
         title = f"{worst.name} leaves {format_percent(worst.failed)} of the requests during the faults without a decision"
         title += f"; {len(none)} of {len(candidates)} leave none" if none else ""
     else:
-        title = f"Each of the {len(candidates)} answers every request, whatever breaks"
+        title = f"Each of the {len(candidates)} candidates answers every request during the faults"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.95 * len(candidates) + 1.6), layout="constrained")
         strips = figure.subplots(len(candidates), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -48,7 +48,7 @@ def timeline(candidates: Sequence[FaultRun], faults: Sequence[Fault]) -> tuple[F
         strips[-1].set_xlabel("seconds")
         strips[len(strips) // 2].set_ylabel("requests per second")
         handles = [Patch(color=color, label=name) for name, color in OUTCOMES.items()]
-        handles.append(Patch(facecolor="none", edgecolor=INK, label="what an exact limiter admits"))
+        handles.append(Patch(facecolor="none", edgecolor=INK, label="admitted by an exact limiter"))
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     told = "; ".join(
@@ -57,7 +57,7 @@ def timeline(candidates: Sequence[FaultRun], faults: Sequence[Fault]) -> tuple[F
         for each in candidates
     )
     when = ", ".join(f"{fault.kind} from {fault.start:g} to {fault.start + fault.duration:g} s" for fault in faults)
-    return figure, f"{title}. Faults: {when}. During them: {told}."
+    return figure, f"{title}. Faults: {when}. Outcomes during the faults: {told}."
 
 
 def _strip(axes: Axes, each: FaultRun, faults: Sequence[Fault]) -> None:
@@ -81,7 +81,8 @@ def before_and_with(candidates: Sequence[FaultRun]) -> tuple[Figure, str]:
     most = max(candidates, key=lambda each: each.over[1] - each.over[0])
     before, after = most.over
     if after > before:
-        title = f"{most.name} suffers most: {format_percent(after)} too much with faults, {format_percent(before)} without"
+        title = f"{most.name} suffers most: over-admission {format_percent(after)} with faults, "
+        title += f"{format_percent(before)} without"
     else:
         title = "No candidate admits more with faults than without"
     with mpl.rc_context(STYLE):
@@ -102,8 +103,9 @@ def before_and_with(candidates: Sequence[FaultRun]) -> tuple[Figure, str]:
         axes.set_ylim(len(candidates) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(
-            "admitted too much without faults (open) and with them (filled),\n% of what an exact limiter admits, log scale"
+            "over-admission without faults (open) and with faults (filled),\n"
+            "% of the cost that an exact limiter admits, log scale"
         )
         figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     told = "; ".join(f"{each.name} {format_percent(each.over[0])} and {format_percent(each.over[1])}" for each in candidates)
-    return figure, f"{title}. Admitted too much without and with faults: {told}."
+    return figure, f"{title}. Over-admission without and with faults: {told}."
