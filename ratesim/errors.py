@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 __all__ = [
+    "BatchError",
     "CapacityError",
     "ConfigurationError",
+    "KeyRefusedError",
     "RatesimError",
     "SerializationError",
     "ServerError",
     "StorageConnectionError",
     "StorageError",
     "StorageTimeoutError",
+    "StorageUnavailableError",
 ]
 
 
@@ -57,12 +61,54 @@ class StorageTimeoutError(StorageError):
     """The server did not answer in time. Whether it executed the request is unknown."""
 
 
-class SerializationError(StorageError):
+class StorageUnavailableError(StorageConnectionError):
+    """The server answers, but takes nothing for now: it loads, is read-only, or is full. Nothing was executed."""
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message, sent=sent)
+
+
+class KeyRefusedError(StorageError):
+    """The store refuses this key, or this value of it, for good; trying again does not help.
+
+    Examples are an identifier with NUL or above 2,500 bytes for PostgreSQL, a key of Redis that holds another type, and an
+    identifier that UTF-8 cannot encode (half of a surrogate pair), which every storage refuses.
+    """
+
+
+class SerializationError(KeyRefusedError):
     """A state cannot be read: its version is unknown, its bytes are damaged, or a field is missing."""
 
 
 class CapacityError(StorageError):
     """A bound was reached: the queue is full, or the entry is too large."""
+
+
+class BatchError(StorageError):
+    """Some items of a batch failed; the others were carried out.
+
+    Parameters
+    ----------
+    results
+        The answer of each item, in the order of the batch, or the StorageError with which it failed.
+
+    Attributes
+    ----------
+    results
+        As given: the item of each place that is a StorageError failed, and every other one is an answer.
+    """
+
+    def __init__(self, results: Sequence[object]) -> None:
+        self.results = list(results)
+        failed = [(place, result) for place, result in enumerate(self.results) if isinstance(result, StorageError)]
+        first = ""
+        if failed:
+            place, error = failed[0]
+            first = f"; the first, at {place}: {type(error).__name__}: {error}"
+        super().__init__(f"{len(failed)} of {len(self.results)} failed{first}")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[list[object]]]:
+        return type(self), (self.results,)
 
 
 class ConfigurationError(StorageError):

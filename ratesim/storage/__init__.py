@@ -4,12 +4,15 @@
 """
 
 from ratesim.errors import (
+    BatchError,
     CapacityError,
     ConfigurationError,
+    KeyRefusedError,
     SerializationError,
     StorageConnectionError,
     StorageError,
     StorageTimeoutError,
+    StorageUnavailableError,
 )
 from ratesim.storage.base import Charge, RateLimitStorage, Request, StorageHealth, StorageStats
 from ratesim.storage.config import (
@@ -48,6 +51,9 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "StorageError",
     "StorageConnectionError",
     "StorageTimeoutError",
+    "StorageUnavailableError",
+    "BatchError",
+    "KeyRefusedError",
     "SerializationError",
     "CapacityError",
     "ConfigurationError",
