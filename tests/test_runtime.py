@@ -191,3 +191,21 @@ def test_simulated_time_costs_no_real_time() -> None:
         return runtime.time()
 
     assert on_simpy(main) == 1_701_000_000.0
+
+
+def test_the_monotonic_clock_is_not_the_one_that_is_set() -> None:
+    clock = [1e9]
+    runtime = AsyncioRuntime(lambda: clock[0])
+    before = runtime.monotonic()
+    clock[0] -= 3600.0
+    assert runtime.time() == 1e9 - 3600.0
+    assert 0.0 <= runtime.monotonic() - before < 3600.0
+
+
+def test_both_simulated_clocks_have_one_origin() -> None:
+    async def main(runtime: Runtime) -> list[tuple[float, float]]:
+        seen = [(runtime.time(), runtime.monotonic())]
+        await runtime.sleep(1.5)
+        return [*seen, (runtime.time(), runtime.monotonic())]
+
+    assert on_simpy(main) == [(1_700_000_000.0,) * 2, (1_700_000_001.5,) * 2]

@@ -173,10 +173,10 @@ def test_the_failure_of_a_task_that_nothing_repeats_is_shown_for_a_while() -> No
 
 
 class Clock(AsyncioRuntime):
-    """Real, with a clock that is set by hand."""
+    """Real, with clocks that are set by hand."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: self.now)
+        super().__init__(lambda: self.now, lambda: self.now)
         self.now = EPOCH
 
 

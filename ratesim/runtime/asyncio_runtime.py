@@ -21,16 +21,23 @@ class AsyncioRuntime(Runtime):
     ----------
     clock
         Returns the time, seconds since the epoch. A test may pass its own.
+    monotonic
+        Returns the seconds of a clock that is never set. A test may pass its own.
     """
 
     realtime = True
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.time = clock  # type: ignore[method-assign]  # read by every decision: spares a call
+        self.monotonic = monotonic  # type: ignore[method-assign]
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop keeps only weak references
 
     def time(self) -> float:
         """Return the time of the clock."""
+        raise TypeError("a clock was given")
+
+    def monotonic(self) -> float:
+        """Return the seconds of the monotonic clock."""
         raise TypeError("a clock was given")
 
     async def sleep(self, seconds: float) -> None:

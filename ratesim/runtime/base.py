@@ -39,7 +39,7 @@ class Task(Protocol):
 
 
 class Runtime(ABC):
-    """Time, sleep, tasks, timeouts and futures.
+    """Clocks, sleep, tasks, timeouts and futures.
 
     Attributes
     ----------
@@ -51,7 +51,11 @@ class Runtime(ABC):
 
     @abstractmethod
     def time(self) -> float:
-        """Return the time, seconds since the epoch."""
+        """Return the time, seconds since the epoch. It may be set back or forth: `monotonic` measures durations."""
+
+    @abstractmethod
+    def monotonic(self) -> float:
+        """Return the seconds of a clock that is never set, from a start of its own; for durations and deadlines."""
 
     @abstractmethod
     def sleep(self, seconds: float) -> Awaitable[None]:

@@ -58,6 +58,10 @@ class SimRuntime(Runtime):
         """Return the simulated time, seconds since the epoch."""
         return self.epoch + self.env.now
 
+    def monotonic(self) -> float:
+        """Return the simulated time: nothing sets it."""
+        return self.epoch + self.env.now
+
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait for `seconds` of simulated time; needs no event when they are <= 0."""
         return _Sleep(self.env, seconds) if seconds > 0 else _NOTHING

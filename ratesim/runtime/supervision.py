@@ -35,9 +35,9 @@ class TaskStatus:
     failed_at
         Time of the last failure, seconds since the epoch.
     shown_until
-        Time until which it counts as present unless a round succeeds.
+        Monotonic time until which it counts as present unless a round succeeds.
     logged
-        Time of the last log record of each kind of failure.
+        Monotonic time of the last log record of each kind of failure.
     announced
         Whether a failure since the last good round was logged.
     """
@@ -87,7 +87,7 @@ class Supervisor:
     @property
     def problems(self) -> str:
         """The tasks whose last round failed, with the error and its time; "" while there is none."""
-        now = self._runtime.time()
+        now = self._runtime.monotonic()
         return "; ".join(
             f"{name} failed {status.consecutive} times in a row, last at "
             f"{datetime.fromtimestamp(status.failed_at, UTC):%Y-%m-%dT%H:%M:%SZ} ({status.error})"
@@ -149,11 +149,11 @@ class Supervisor:
 
     def _failed(self, name: str, error: Exception, shown: float) -> None:
         status = self.tasks[name]
-        now, kind = self._runtime.time(), type(error).__name__
+        now, kind = self._runtime.monotonic(), type(error).__name__
         status.failures += 1
         status.consecutive += 1
-        status.error, status.failed_at, status.shown_until = f"{kind}: {error}", now, now + shown
-        if not 0.0 <= now - status.logged.get(kind, -inf) < LOG_INTERVAL:
+        status.error, status.failed_at, status.shown_until = f"{kind}: {error}", self._runtime.time(), now + shown
+        if now - status.logged.get(kind, -inf) >= LOG_INTERVAL:
             status.logged[kind], status.announced = now, True
             self._log(logging.ERROR, "%s failed and goes on (failure %d)", name, status.failures, error=error)
 

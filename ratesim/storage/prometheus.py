@@ -84,7 +84,7 @@ class InstrumentedStorage(RateLimitStorage):
         meter = self._meters.get(operation)
         if meter is None:
             meter = self._meters[operation] = _Meter(self._families, operation, self.storage_type)
-        start = self.runtime.time()
+        start = self.runtime.monotonic()
         try:
             return await call
         except StorageError as error:
@@ -92,8 +92,7 @@ class InstrumentedStorage(RateLimitStorage):
             raise
         finally:
             meter.operations.inc(items)
-            # A clock that was set back meanwhile must not make the sum of durations fall.
-            meter.durations.observe(max(self.runtime.time() - start, 0.0))
+            meter.durations.observe(self.runtime.monotonic() - start)
 
     async def open(self) -> Self:
         """Open the storage."""

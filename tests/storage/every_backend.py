@@ -42,7 +42,7 @@ class Clock:
 
 
 def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitStorage:
-    runtime = AsyncioRuntime(clock)
+    runtime = AsyncioRuntime(clock, clock)
     tag = uuid.uuid4().hex[:12]
     if name == "memory":
         return MemoryStorage(runtime=runtime)

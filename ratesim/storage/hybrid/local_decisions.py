@@ -66,7 +66,7 @@ class LocalDecider:
                 denied.session = session or ""  # nothing was seen since
                 return denied
         decision = self._decide(identifier, limits, records, seen, cost, now)
-        decision.view_age = self._runtime.time() - min(record.read_at for record in records)
+        decision.view_age = self._runtime.monotonic() - min(record.read_at for record in records)
         spent = cost if decision.allowed else 0.0
         if spent:
             await self._write(records, now, spent)

@@ -131,7 +131,7 @@ class ViewCache:
         bool
             False where the view is not fit and L2 does not answer.
         """
-        now = self._runtime.time()
+        now = self._runtime.monotonic()
         if now >= record.fresh_until:
             if self._config.read == "refresh_ahead" and now - record.read_at < self._config.l1_ttl:
                 self._refresh(record, now)
@@ -160,7 +160,7 @@ class ViewCache:
         bool
             Whether L2 has answered since the call.
         """
-        begin = self._runtime.time()
+        begin = self._runtime.monotonic()
         if record.flight is not None:
             await record.flight
             return record.read_at >= begin
@@ -205,7 +205,7 @@ class ViewCache:
         state
             L2's answer; None where it has no state.
         """
-        record.read_at = now = self._runtime.time()
+        record.read_at = now = self._runtime.monotonic()
         record.fresh_until = now + self._fresh_for
         unsettled = record.unsettled()
         algorithm, p, _, _ = bind(record.limit)

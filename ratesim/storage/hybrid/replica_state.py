@@ -48,9 +48,9 @@ class ReplicaState:
     overdue
         Whether a flush was due during a read.
     read_at
-        When L2 last answered, seconds since the epoch.
+        When L2 last answered, by the monotonic clock.
     fresh_until
-        Until when the view may be decided on without a look at its age.
+        Until when the view may be decided on without a look at its age, by the monotonic clock.
     version, marks
         Version and watermarks of the state that L2 had then.
     credit, credit_at

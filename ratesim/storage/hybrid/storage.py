@@ -90,7 +90,7 @@ class HybridStorage(RateLimitStorage):
         )
         self._closed = False
         # Attributes of attributes that every request reads.
-        self._time = self.runtime.time
+        self._time, self._monotonic = self.runtime.time, self.runtime.monotonic
         self._records = self._views.records
         self._may_decide_nowait = config.consistency == "eventual" and config.write == "write_back"
 
@@ -149,7 +149,7 @@ class HybridStorage(RateLimitStorage):
             return None
         name = limit.name
         record = self._records.get((identifier, name) if name else identifier)
-        time = self._time()
+        time = self._monotonic()
         if record is None or time >= record.fresh_until or record.limit is not limit:
             return None
         if cost != 1.0:

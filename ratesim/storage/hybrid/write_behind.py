@@ -178,7 +178,10 @@ class WriteBehindQueue:
             self._worker = self._runtime.spawn(self._flush_in_batches() if behind else self._flush_at_ticks())
 
     async def _flush_at_ticks(self) -> None:
-        """Flush at every tick while a record is dirty. Ticks are multiples of the interval, plus the phase."""
+        """Flush at every tick while a record is dirty.
+
+        Ticks are multiples of the interval on the monotonic clock, plus the phase.
+        """
         while self.dirty:
             await self._runtime.sleep(self._until_tick())
             await self._supervisor.attempt(FLUSH, self._flush, list(self.dirty))
@@ -200,7 +203,7 @@ class WriteBehindQueue:
         self._supervisor.succeeded(FLUSH)
 
     def _until_tick(self) -> float:
-        now, interval = self._runtime.time(), self._config.sync_interval
+        now, interval = self._runtime.monotonic(), self._config.sync_interval
         return math.floor((now - self._phase) / interval + 1.0) * interval + self._phase - now
 
     async def write_through(self, records: Sequence[ReplicaState]) -> bool:
@@ -279,7 +282,7 @@ class WriteBehindQueue:
                 await self._send(batch)
 
     async def _send(self, batch: Sequence[ReplicaState]) -> None:
-        begin = self._runtime.time()
+        begin = self._runtime.monotonic()
         flight: Future[None] = self._runtime.future()
         for record in batch:
             record.flight = flight
@@ -291,7 +294,7 @@ class WriteBehindQueue:
             self._counters.failed_flushes += 1
             raise
         else:
-            self._counters.count_flush(len(batch), self._runtime.time() - begin)
+            self._counters.count_flush(len(batch), self._runtime.monotonic() - begin)
         finally:
             for record in batch:
                 record.flight = None

@@ -81,7 +81,7 @@ class Client:
         """The circuit breaker: closed (normal), open (nothing is sent) or half-open (the next operation probes)."""
         if self._failures < self.config.breaker_failures:
             return "closed"
-        return "open" if self.runtime.time() < self._open_until else "half-open"
+        return "open" if self.runtime.monotonic() < self._open_until else "half-open"
 
     async def submit(self, operation: Operation) -> Any:
         """Send one operation and return its answer.
@@ -205,7 +205,7 @@ class Client:
         if self._failures == self.config.breaker_failures and self.runtime.realtime:
             logger.warning("circuit breaker opened after %d failures in a row: %s", self._failures, error)
         if self._failures >= self.config.breaker_failures:
-            self._open_until = self.runtime.time() + self.config.breaker_reset
+            self._open_until = self.runtime.monotonic() + self.config.breaker_reset
         self._count(error)
 
     def _on_recovery(self) -> None:

@@ -127,12 +127,12 @@ class RemoteStorage(RateLimitStorage):
 
     async def health_check(self) -> StorageHealth:
         """Read a state that does not exist, and measure the round trip."""
-        start = self.runtime.time()
+        start = self.runtime.monotonic()
         try:
-            await self.client.submit(Get("ratesim:health", "", start))
+            await self.client.submit(Get("ratesim:health", "", self.runtime.time()))
         except StorageError as error:
-            return StorageHealth(False, self.runtime.time() - start, str(error))
-        return StorageHealth(True, self.runtime.time() - start)
+            return StorageHealth(False, self.runtime.monotonic() - start, str(error))
+        return StorageHealth(True, self.runtime.monotonic() - start)
 
     async def open(self) -> Self:
         """Do nothing; connections are opened on first use."""
