@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from ratesim.errors import ServerError
-from ratesim.servers.server import Server, redact_passwords
+from ratesim.safe_text import redact
+from ratesim.servers.server import Server
 
 if TYPE_CHECKING:
     import redis
@@ -59,9 +60,9 @@ def _with_options(url: str, known: Callable[[str], bool]) -> str:
 
 
 def _unreachable(variable: str, url: str, error: Exception) -> ServerError:
-    reason = redact_passwords(" ".join(str(error).split())).removesuffix(".")
+    reason = redact(" ".join(str(error).split()), url).removesuffix(".")
     return ServerError(
-        f"{variable}: no usable server at {redact_passwords(url)} ({reason}): "
+        f"{variable}: no usable server at {redact(url)} ({reason}): "
         "start it, correct the variable, or unset it to use an embedded server"
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
-__all__ = ["Server", "redact_passwords"]
+from ratesim.safe_text import redact
+
+__all__ = ["Server"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,4 @@ class Server:
     @property
     def safe_url(self) -> str:
         """The URL without its password, to print and to log."""
-        return redact_passwords(self.url)
-
-
-def redact_passwords(text: str) -> str:
-    """Replace the passwords of URLs in a text by stars; a malformed URL loses more than its password."""
-    text = re.sub(r'(/|\b)([^:@/\s"]*):(?!//)\S*@', r"\1\2:***@", text)
-    return re.sub(r"(?i)(password=)[^&\s]*", r"\1***", text)
+        return redact(self.url)

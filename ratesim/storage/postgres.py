@@ -24,6 +24,7 @@ from ratesim.algorithms import Algorithm, bind
 from ratesim.errors import CapacityError, ConfigurationError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime
+from ratesim.safe_text import redact, shorten_identifier
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.config import PostgresStorageConfig
@@ -74,7 +75,7 @@ class PostgresDriver:
         try:
             self._address = conninfo.conninfo_to_dict(config.url)
         except psycopg.Error as error:
-            raise ConfigurationError(f"url {redact_passwords(config.url)}: {redact_passwords(_line(error))}") from None
+            raise ConfigurationError(f"url {redact(config.url)}: {redact(_line(error), config.url)}") from None
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._closed = False
         self._opening = asyncio.Lock()
@@ -93,7 +94,7 @@ class PostgresDriver:
         self._cleanup = [self._sql("cleanup", rows=self._fill[rows]) for rows in ("table", "counters")]
 
     def __repr__(self) -> str:
-        return f"PostgresDriver({redact_passwords(self.config.url)!r}, table_name={self.config.table_name!r})"
+        return f"PostgresDriver({redact(self.config.url)!r}, table_name={self.config.table_name!r})"
 
     @property
     def where(self) -> str:
@@ -150,9 +151,9 @@ class PostgresDriver:
             reason = f"no connection within {self.config.connection_timeout:g} s"
             raise self._unreachable(reason) from None
         except psycopg.OperationalError as error:
-            raise self._unreachable(redact_passwords(_line(error))) from None
+            raise self._unreachable(redact(_line(error), self.config.url)) from None
         except psycopg.Error as error:
-            raise ConfigurationError(f"url {redact_passwords(self.config.url)}: {redact_passwords(_line(error))}") from None
+            raise ConfigurationError(f"url {redact(self.config.url)}: {redact(_line(error), self.config.url)}") from None
         try:
             async with connection, self._translate_errors():
                 await connection.execute(
@@ -177,16 +178,16 @@ class PostgresDriver:
         try:
             yield
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
-            raise self._unreachable(redact_passwords(_line(error))) from None
+            raise self._unreachable(redact(_line(error), self.config.url)) from None
         except psycopg.errors.QueryCanceled as error:
             raise StorageTimeoutError(f"PostgreSQL at {self.where}: {_line(error)}") from None
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             undone = (error.sqlstate or "").startswith("40")  # rolled back, such as after a deadlock
             raise StorageConnectionError(
-                f"PostgreSQL at {self.where}: {redact_passwords(_line(error))}", sent=not undone
+                f"PostgreSQL at {self.where}: {redact(_line(error), self.config.url)}", sent=not undone
             ) from None
         except psycopg.Error as error:
-            raise StorageError(f"PostgreSQL at {self.where}: {redact_passwords(_line(error))}") from None
+            raise StorageError(f"PostgreSQL at {self.where}: {redact(_line(error), self.config.url)}") from None
 
     async def close(self) -> None:
         """Close the pool."""
@@ -447,7 +448,7 @@ class PostgresStorage(RemoteStorage):
         super().__init__(Client(self.driver, runtime, self.config), runtime)
 
     def __repr__(self) -> str:
-        return f"PostgresStorage({redact_passwords(self.config.url)!r}, table_name={self.config.table_name!r})"
+        return f"PostgresStorage({redact(self.config.url)!r}, table_name={self.config.table_name!r})"
 
     async def open(self) -> Self:
         """Connect and create missing tables and functions."""
@@ -462,12 +463,6 @@ class PostgresStorage(RemoteStorage):
         """Return the statistics; entries and bytes are those of the server."""
         entries, size = await self.driver.sizes()
         return StorageStats(entries, size, operations=self.client.operations, errors=dict(self.client.errors))
-
-
-def redact_passwords(text: str) -> str:
-    """Replace the passwords of URLs and connection strings in a text by stars."""
-    text = re.sub(r"(//[^:@/\s]*):[^\s]*@", r"\1:***@", text)
-    return re.sub(r"(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]*)", r"\1***", text)
 
 
 def _line(error: Exception) -> str:
@@ -528,13 +523,15 @@ def _fault(operation: Operation) -> StorageError | None:
         texts += operation.state.watermarks
     for text in texts:
         if "\0" in text:
-            return StorageError(f"{text[:80]!r}: text of PostgreSQL cannot hold the character NUL")
+            return StorageError(f"{shorten_identifier(text)}: text of PostgreSQL cannot hold the character NUL")
         try:
             text.encode()
         except UnicodeEncodeError:
-            return StorageError(f"{text[:80]!r}: text of PostgreSQL cannot hold half of a surrogate pair")
+            return StorageError(f"{shorten_identifier(text)}: text of PostgreSQL cannot hold half of a surrogate pair")
     if len(identifier.encode()) > MOST_BYTES:
-        return CapacityError(f"identifier {identifier[:40]!r}...: longer than the {MOST_BYTES} bytes that an index holds")
+        return CapacityError(
+            f"identifier {shorten_identifier(identifier)}: longer than the {MOST_BYTES} bytes that an index holds"
+        )
     return None
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ratesim.errors import SerializationError, StorageError
 from ratesim.runtime import Runtime
+from ratesim.safe_text import shorten_identifier
 from ratesim.state import encode
 from ratesim.storage.config import MemoryStorageConfig
 from ratesim.storage.memory.database_files import (
@@ -198,7 +199,9 @@ class EntryDatabase:
             row = (identifier, name, state, entry.expires_at, self._changes + 1)
             crc = checksum(*row)
         except UnicodeEncodeError as error:
-            raise SerializationError(f"{identifier[:80]!r}: half of a surrogate pair cannot be kept on disk") from error
+            raise SerializationError(
+                f"{shorten_identifier(identifier)}: half of a surrogate pair cannot be kept on disk"
+            ) from error
         self._change(key, _UPSERT, (*row, crc))
 
     def dropped(self, key: Hashable) -> None:
