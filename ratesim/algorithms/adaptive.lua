@@ -53,6 +53,11 @@ function rule.refresh(s, p, now)
   end
 end
 
+function rule.rewind(s, p, now)
+  s[1] = window(p, now)
+  s[2] = math.min(s[2], now)
+end
+
 function rule.available(s, p, now)
   local used = s[6]
   local share = 1 - (now - s[1]) / p[2]

@@ -136,6 +136,12 @@ def refresh(s: State, p: Params, now: float) -> None:
         s[CURRENT] = clamp(p, s[CURRENT])
 
 
+def rewind(s: State, p: Params, now: float) -> None:
+    """Make the current window that of `now`; counts, limit and score stay."""
+    s[START] = window(p, now)
+    s[USED_AT] = min(s[USED_AT], now)
+
+
 def available(s: State, p: Params, now: float) -> float:
     """Return the cost that would be admitted now."""
     used = s[COUNT]

@@ -64,6 +64,14 @@ BEGIN
   RETURN s;
 END $$;
 
+CREATE OR REPLACE FUNCTION ratesim_adaptive_rewind(s float8[], p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  s[1] := ratesim_adaptive_window(p, now);
+  s[2] := least(s[2], now);
+  RETURN s;
+END $$;
+
 CREATE OR REPLACE FUNCTION ratesim_adaptive_available(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE

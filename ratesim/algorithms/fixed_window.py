@@ -49,6 +49,11 @@ def refresh(s: State, p: Params, now: float) -> None:
         s[COUNT] = 0.0
 
 
+def rewind(s: State, p: Params, now: float) -> None:
+    """Make the current window that of `now`; its count stays."""
+    s[START] = window(p, now)
+
+
 def available(s: State, p: Params, now: float) -> float:
     """Return the cost that would be admitted now."""
     return p[RATE] - s[COUNT]

@@ -23,6 +23,8 @@ function rule.refresh(s, p, now)
   s[2] = backlog
 end
 
+function rule.rewind(s, p, now) s[1] = now end
+
 function rule.available(s, p, now) return p[1] - s[2] / p[2] end
 
 function rule.charge(s, p, cost, now) s[2] = s[2] + cost * p[2] end

@@ -56,6 +56,11 @@ def refresh(s: State, p: Params, now: float) -> None:
     s[BACKLOG] = backlog
 
 
+def rewind(s: State, p: Params, now: float) -> None:
+    """Take the backlog as that of `now`."""
+    s[LAST] = now
+
+
 def available(s: State, p: Params, now: float) -> float:
     """Return the cost that would be admitted now."""
     return p[BUCKET] - s[BACKLOG] / p[INTERVAL]

@@ -52,6 +52,11 @@ def refresh(s: State, p: Params, now: float) -> None:
     s[VOLUME] = volume
 
 
+def rewind(s: State, p: Params, now: float) -> None:
+    """Take the volume as that of `now`."""
+    s[LAST] = now
+
+
 def available(s: State, p: Params, now: float) -> float:
     """Return the cost that would be admitted now."""
     return p[BUCKET] - s[VOLUME]

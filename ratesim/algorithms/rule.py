@@ -5,7 +5,8 @@ parameters `p` are a flat tuple of floats made from a `Limit`. The functions are
 runs interpreted and compiled by numba, and has line-by-line twins in Lua and SQL that give the same bits.
 
 The caller keeps two promises. `now` is never before s[0]: a decision with an earlier time is taken at the state's own time.
-The exception is `charge`, which gets late consumption with its own time. And `refresh` is called first.
+There are two exceptions: `charge` gets late consumption with its own time, and `rewind` brings a state that is too far ahead
+back to `now`. And `refresh` is called first.
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ class Rule(Protocol):
         """Bring s forward to `now`: refill, leak, roll windows.
 
         It also clamps a state that an earlier, larger limit left.
+        """
+
+    def rewind(self, s: State, p: Params, now: float) -> None:
+        """Bring s back to an earlier `now`, because a wrong clock has written it.
+
+        Every time in s that is ahead of `now` becomes `now`, and the start of a window the start of the window of `now`.
+        All consumption that s remembers still counts.
         """
 
     def available(self, s: State, p: Params, now: float) -> float:
@@ -166,8 +174,11 @@ class Algorithm:
                 raise ValueError(
                     f"algorithm {self.name}: the field {name!r} is no name, or that of something else in a record"
                 )
-        if f"ratesim_{self.name}_start" not in self.sql:
-            raise ValueError(f"algorithm {self.name}: its SQL twin has no function ratesim_{self.name}_start")
+        for verb in ("start", "rewind"):
+            if f"ratesim_{self.name}_{verb}" not in self.sql:
+                raise ValueError(f"algorithm {self.name}: its SQL twin has no function ratesim_{self.name}_{verb}")
+        if "function rule.rewind" not in self.lua and "rule.rewind =" not in self.lua:
+            raise ValueError(f"algorithm {self.name}: its Lua twin has no function rule.rewind")
         if "return rule" not in self.lua:
             raise ValueError(f"algorithm {self.name}: its Lua twin does not end in `return rule`")
 

@@ -26,6 +26,20 @@ function rule.refresh(s, p, now)
   end
 end
 
+function rule.rewind(s, p, now)
+  s[1] = now
+  local place, cost = #s + 1, 0
+  while place > 3 and s[place - 2] >= now do
+    place = place - 2
+    cost = s[place + 1] + cost
+  end
+  if place <= #s then
+    for i = #s, place + 2, -1 do s[i] = nil end
+    s[place] = now
+    s[place + 1] = cost
+  end
+end
+
 function rule.available(s, p, now) return p[1] - s[2] end
 
 function rule.charge(s, p, cost, now)

@@ -74,6 +74,27 @@ def refresh(s: State, p: Params, now: float) -> None:
     s[COUNT] = count
 
 
+def rewind(s: State, p: Params, now: float) -> None:
+    """Date the entries that are ahead at `now`; they share one entry then."""
+    s[LAST] = now
+    count = int(s[COUNT])
+    end = int(s[END])
+    cost = 0.0
+    while count > 0:
+        newest = end - 2 if end > RING else len(s) - 2
+        if s[newest] < now:
+            break
+        cost = s[newest + 1] + cost
+        count = count - 1
+        end = newest
+    if count < int(s[COUNT]):
+        s[end] = now
+        s[end + 1] = cost
+        end = end + 2
+        s[END] = end if end < len(s) else RING
+        s[COUNT] = count + 1
+
+
 def available(s: State, p: Params, now: float) -> float:
     """Return the cost that would be admitted now."""
     return p[RATE] - s[USED]

@@ -26,6 +26,24 @@ BEGIN
   RETURN s;
 END $$;
 
+CREATE OR REPLACE FUNCTION ratesim_sliding_log_rewind(s float8[], p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  place int := cardinality(s) + 1;
+  cost float8 := 0;
+BEGIN
+  s[1] := now;
+  WHILE place > 3 LOOP
+    EXIT WHEN s[place - 2] < now;
+    place := place - 2;
+    cost := s[place + 1] + cost;
+  END LOOP;
+  IF place > cardinality(s) THEN
+    RETURN s;
+  END IF;
+  RETURN s[:place - 1] || ARRAY[now, cost];
+END $$;
+
 CREATE OR REPLACE FUNCTION ratesim_sliding_log_available(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN

@@ -26,6 +26,8 @@ function rule.refresh(s, p, now)
   end
 end
 
+function rule.rewind(s, p, now) s[1] = window(p, now) end
+
 function rule.available(s, p, now)
   local oldest = p[3] + 2
   local used = 0

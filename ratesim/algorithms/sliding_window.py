@@ -62,6 +62,11 @@ def refresh(s: State, p: Params, now: float) -> None:
         s[START] = newest
 
 
+def rewind(s: State, p: Params, now: float) -> None:
+    """Make the current sub-window that of `now`; the counts stay."""
+    s[START] = window(p, now)
+
+
 def available(s: State, p: Params, now: float) -> float:
     """Return the cost that would be admitted now."""
     oldest = len(s) - 1

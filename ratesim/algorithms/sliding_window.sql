@@ -38,6 +38,13 @@ BEGIN
   RETURN s;
 END $$;
 
+CREATE OR REPLACE FUNCTION ratesim_sliding_window_rewind(s float8[], p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  s[1] := ratesim_sliding_window_window(p, now);
+  RETURN s;
+END $$;
+
 CREATE OR REPLACE FUNCTION ratesim_sliding_window_available(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE

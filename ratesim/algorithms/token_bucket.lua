@@ -18,6 +18,8 @@ function rule.refresh(s, p, now)
   s[2] = tokens
 end
 
+function rule.rewind(s, p, now) s[1] = now end
+
 function rule.available(s, p, now) return s[2] end
 
 function rule.charge(s, p, cost, now) s[2] = s[2] - cost end

@@ -42,6 +42,11 @@ def refresh(s: State, p: Params, now: float) -> None:
     s[TOKENS] = tokens
 
 
+def rewind(s: State, p: Params, now: float) -> None:
+    """Take the tokens as those of `now`."""
+    s[LAST] = now
+
+
 def available(s: State, p: Params, now: float) -> float:
     """Return the cost that would be admitted now."""
     return s[TOKENS]

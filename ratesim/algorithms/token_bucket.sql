@@ -21,6 +21,13 @@ BEGIN
   RETURN s;
 END $$;
 
+CREATE OR REPLACE FUNCTION ratesim_token_bucket_rewind(s float8[], p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  s[1] := now;
+  RETURN s;
+END $$;
+
 CREATE OR REPLACE FUNCTION ratesim_token_bucket_available(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN

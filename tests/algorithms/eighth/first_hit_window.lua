@@ -15,6 +15,8 @@ function rule.refresh(s, p, now)
   end
 end
 
+function rule.rewind(s, p, now) s[1] = now end
+
 function rule.available(s, p, now) return p[1] - s[2] end
 
 function rule.charge(s, p, cost, now)

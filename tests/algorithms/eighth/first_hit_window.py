@@ -38,6 +38,10 @@ def refresh(s: State, p: Params, now: float) -> None:
         s[COUNT] = 0.0
 
 
+def rewind(s: State, p: Params, now: float) -> None:
+    s[START] = now
+
+
 def available(s: State, p: Params, now: float) -> float:
     return p[RATE] - s[COUNT]
 

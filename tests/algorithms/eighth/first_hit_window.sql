@@ -14,6 +14,13 @@ BEGIN
   RETURN s;
 END $$;
 
+CREATE OR REPLACE FUNCTION ratesim_first_hit_window_rewind(s float8[], p float8[], now float8) RETURNS float8[]
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  s[1] := now;
+  RETURN s;
+END $$;
+
 CREATE OR REPLACE FUNCTION ratesim_first_hit_window_available(s float8[], p float8[], now float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
