@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 __all__ = [
     "BatchError",
@@ -17,6 +17,7 @@ __all__ = [
     "StorageError",
     "StorageTimeoutError",
     "StorageUnavailableError",
+    "require_all",
 ]
 
 
@@ -113,3 +114,11 @@ class BatchError(StorageError):
 
 class ConfigurationError(StorageError):
     """An option, or a combination of options, is invalid. The message names it and the known values."""
+
+
+def require_all(results: list[Any]) -> list[Any]:
+    """Return the results of a batch; BatchError if one of them is a StorageError."""
+    for result in results:
+        if isinstance(result, StorageError):
+            raise BatchError(results) from result
+    return results

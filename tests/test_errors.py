@@ -10,7 +10,7 @@ from ratesim import errors
 from ratesim.limit import InvalidLimitError
 
 
-@pytest.mark.parametrize("name", errors.__all__)
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if name.endswith("Error")])
 def test_every_error_is_in_the_tree_and_is_pickled_whole(name: str) -> None:
     kind = getattr(errors, name)
     assert issubclass(kind, errors.RatesimError)
@@ -33,3 +33,12 @@ def test_what_the_server_cannot_take_for_now_was_not_executed() -> None:
     assert not errors.StorageUnavailableError("read-only").sent
     assert errors.StorageConnectionError("reset").sent
     assert not issubclass(InvalidLimitError, errors.StorageError)
+
+
+def test_results_without_a_failure_are_returned() -> None:
+    assert errors.require_all([1, None]) == [1, None]
+    late = errors.StorageTimeoutError("late")
+    with pytest.raises(errors.BatchError, match="1 of 2 failed") as raised:
+        errors.require_all([1, late])
+    assert raised.value.results == [1, late]
+    assert raised.value.__cause__ is late

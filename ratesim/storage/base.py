@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from ratesim.algorithms import bind
-from ratesim.limit import Decision, InvalidLimitError, Limit, Limits, as_limits
+from ratesim.errors import KeyRefusedError, StorageError, require_all
+from ratesim.limit import Decision, InvalidLimitError, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import Runtime
 from ratesim.state import RateLimitState
 
@@ -132,8 +133,12 @@ class RateLimitStorage(ABC):
     """The state of a rate limiter.
 
     Time is an argument: `now` (seconds since the epoch) comes from the caller, or from the storage's runtime. State belongs
-    to (identifier, limit.name). Errors are StorageError and its subclasses, and InvalidLimitError for an invalid limit or
-    cost. Use it as an async context manager, or call `open` and `close`.
+    to (identifier, limit.name). Errors are StorageError and its subclasses, and InvalidLimitError for an invalid limit, cost
+    or identifier (one that is no str). Use it as an async context manager, or call `open` and `close`.
+
+    Of a batch (`acquire_many`, `charge_many`, `batch_get`, `batch_set`) each item succeeds or fails by itself. An invalid
+    argument is raised before anything is done. If an item fails, the others are done and BatchError is raised; its `results`
+    hold the answer or the error of each place.
     """
 
     runtime: Runtime
@@ -173,8 +178,16 @@ class RateLimitStorage(ABC):
         """
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
-        """Decide each request in turn, and return the answers in the same order."""
-        return [await self.acquire(r.identifier, r.limit, r.cost, r.now) for r in requests]
+        """Decide each request in turn, and return the decisions in the same order.
+
+        Raises
+        ------
+        InvalidLimitError
+            A limit, a cost or an identifier is invalid. Nothing was decided.
+        BatchError
+            Some requests failed. Its `results` have the decisions of the others.
+        """
+        return await _each(self.acquire(r.identifier, r.limit, r.cost, r.now) for r in check_requests(requests))
 
     @abstractmethod
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
@@ -194,12 +207,14 @@ class RateLimitStorage(ABC):
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
         """Return `get_state` of each identifier, in the same order."""
-        return [(identifier, await self.get_state(identifier)) for identifier in identifiers]
+        check_types(identifiers)
+        states = await _each(self.get_state(identifier) for identifier in identifiers)
+        return list(zip(identifiers, states, strict=True))
 
     async def batch_set(self, operations: Sequence[tuple[str, RateLimitState, float | None]]) -> None:
         """Apply `set_state` to each (identifier, state, ttl)."""
-        for identifier, state, ttl in operations:
-            await self.set_state(identifier, state, ttl)
+        check_types([identifier for identifier, _, _ in operations])
+        await _each(self.set_state(identifier, state, ttl) for identifier, state, ttl in operations)
 
     @abstractmethod
     async def increment(self, identifier: str, amount: int, window: float) -> int:
@@ -214,7 +229,15 @@ class RateLimitStorage(ABC):
 
     @abstractmethod
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
-        """Apply consumption decided elsewhere, each exactly once however often it is sent, and return the merged states."""
+        """Apply consumption decided elsewhere, each exactly once however often it is sent, and return the merged states.
+
+        Raises
+        ------
+        InvalidLimitError
+            A charge is invalid. Nothing was applied.
+        BatchError
+            Some charges failed. Its `results` have the merged states of the others.
+        """
 
     @abstractmethod
     async def health_check(self) -> StorageHealth:
@@ -239,6 +262,77 @@ class RateLimitStorage(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def _each(work: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Await one after another; BatchError with all results if some fail."""
+    results: list[Any] = []
+    for each in work:
+        try:
+            results.append(await each)
+        except StorageError as error:
+            results.append(error)
+    return require_all(results)
+
+
+def check_identifier(identifier: str) -> str:
+    """Return the identifier.
+
+    Raises
+    ------
+    InvalidLimitError
+        It is no str.
+    KeyRefusedError
+        UTF-8 cannot encode it, so that no store could hold it.
+    """
+    check_types((identifier,))
+    if not identifier.isascii():
+        try:
+            identifier.encode()
+        except UnicodeEncodeError:
+            raise KeyRefusedError(
+                f"identifier {identifier[:80]!r}: half of a surrogate pair, which UTF-8 cannot encode; "
+                "decode it with errors='replace'"
+            ) from None
+    return identifier
+
+
+def check_types(identifiers: Iterable[object]) -> None:
+    """Raise InvalidLimitError for an identifier that is no str."""
+    for identifier in identifiers:
+        if not isinstance(identifier, str):
+            raise InvalidLimitError(f"identifier of type {type(identifier).__name__}: must be a str")
+
+
+def check_requests(requests: Iterable[Request]) -> list[Request]:
+    """Return the requests, their limits as `as_limits` gives them; InvalidLimitError for the first that is invalid."""
+    checked: set[Limit] = set()
+    found = []
+    for request in requests:
+        if request.identifier.__class__ is not str:
+            check_types((request.identifier,))
+        if request.cost != 1.0:
+            check_cost(request.cost)
+        limit = request.limit
+        if limit.__class__ is not Limit:
+            limit = as_limits(limit)
+            for each in limit:
+                bind(each)
+            request = msgspec.structs.replace(request, limit=limit)  # an iterable may be read only once
+        elif limit not in checked:
+            bind(limit)
+            checked.add(limit)
+        found.append(request)
+    return found
+
+
+def check_charges(charges: Iterable[Charge]) -> None:
+    """Raise InvalidLimitError for the first charge with an invalid identifier, an invalid limit or without entries."""
+    for charge in charges:
+        check_types((charge.identifier,))
+        bind(charge.limit)
+        if not charge.entries:
+            raise InvalidLimitError(f"charge of {charge.identifier[:80]!r}: has no entries")
 
 
 def check_window(amount: int, window: float) -> None:

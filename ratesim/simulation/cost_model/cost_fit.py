@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ratesim.errors import require_all
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Cost
 from ratesim.storage.base import Charge
@@ -349,4 +350,4 @@ async def warm_up(target: Target) -> None:
 
 async def delete_keys(storage: RemoteStorage, names: Iterable[str] = ()) -> None:
     """Remove every key that the measurement wrote, and `names`."""
-    await storage.client.submit_all([Reset(name) for name in (*(f"user:{i}" for i in range(KEYS)), *names)])
+    require_all(await storage.client.submit_all([Reset(name) for name in (*(f"user:{i}" for i in range(KEYS)), *names)]))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim import servers
+from ratesim.errors import require_all
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.cost_fit import fit, survey, warm_up
@@ -225,7 +226,7 @@ async def _live(storage: RemoteStorage, trace: Trace, pids: Sequence[int]) -> Ob
     used, others = meter.own(), meter.others()
     if result.errors:
         raise next(error for error in result.results if isinstance(error, Exception))
-    await storage.client.submit_all([Reset(name) for name in trace.keys])
+    require_all(await storage.client.submit_all([Reset(name) for name in trace.keys]))
     lasted = float(result.finished.max())
     admitted = sum(decision.allowed for decision in result.results)
     return Observation(

@@ -14,7 +14,7 @@ from ratesim.algorithms import Algorithm
 from ratesim.algorithms.codegen.inline import Layout
 from ratesim.algorithms.codegen.template import render
 from ratesim.limit import Decision
-from ratesim.storage.base import EXPIRY_MARGIN
+from ratesim.storage.base import EXPIRY_MARGIN, check_identifier
 from ratesim.storage.retry_after import FOREVER, exact_retry_after
 
 __all__ = ["DecideFn", "compile_decider"]
@@ -37,6 +37,8 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
     full = rule.available(fresh, p, 0.0)
     {lock}
     def decide(identifier, cost, now):
+        if identifier.__class__ is not str:
+            check(identifier)
         key = {key}
         {seize}
         try:
@@ -48,6 +50,8 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
                     give_up(entry, now)
                     entry = None
             if entry is None:
+                if not identifier.isascii():
+                    check(identifier)
                 tally[1] += 1
                 {fresh}
                 at = now
@@ -149,6 +153,7 @@ def compile_decider(
         "Decision": Decision,
         "EXPIRY_MARGIN": EXPIRY_MARGIN,
         "FOREVER": FOREVER,
+        "check": check_identifier,
         "head": None if growing is None else growing.HEAD,
         "exact_retry_after": exact_retry_after,
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 
 from ratesim.algorithms import bind
 from ratesim.limit import Decision, Limit, check_cost
-from ratesim.storage.base import EXPIRY_MARGIN, Charge
+from ratesim.storage.base import EXPIRY_MARGIN, Charge, check_identifier
 from ratesim.storage.deduplicate import undelivered_part
 from ratesim.storage.memory.entry import Entry, entry_class
 from ratesim.storage.memory.entry_table import EntryTable
@@ -42,7 +42,7 @@ class RuleEvaluator:
         rule = algorithm.rule
         key: Hashable = (identifier, limit.name) if limit.name else identifier
         mine = entry_class(algorithm, size)
-        entry = self._live(key, mine, now)
+        entry = self._live(identifier, key, mine, now)
         if entry is None:
             s = [0.0] * rule.size(p)
             rule.start(s, p, now)
@@ -87,7 +87,7 @@ class RuleEvaluator:
             algorithm, p, size, head = bind(limit)
             rule = algorithm.rule
             key: Hashable = (identifier, limit.name) if limit.name else identifier
-            entry = self._live(key, entry_class(algorithm, size), now)
+            entry = self._live(identifier, key, entry_class(algorithm, size), now)
             if entry is None:
                 s = [0.0] * rule.size(p)
                 before = s
@@ -131,8 +131,10 @@ class RuleEvaluator:
             deciding.sequence = self._sequence()
         return deciding
 
-    def _live(self, key: Hashable, mine: type[Entry], now: float) -> Entry | None:
+    def _live(self, identifier: str, key: Hashable, mine: type[Entry], now: float) -> Entry | None:
         """Return the entry that a decision goes on from, if there is one."""
+        if identifier.__class__ is not str or not identifier.isascii():
+            check_identifier(identifier)
         self.tally[0] += 1
         entry = self._entries.by_key.get(key)
         if entry is not None:
@@ -165,7 +167,7 @@ class RuleEvaluator:
             assert rule is not None
             key: Hashable = (identifier, limit.name) if limit.name else identifier
             mine = entry_class(algorithm, size)
-            entry = self._live(key, mine, now)
+            entry = self._live(identifier, key, mine, now)
             if entry is None:
                 entry = mine(now)
                 self._entries.insert(identifier, key, entry, now)
@@ -186,7 +188,7 @@ class RuleEvaluator:
         key: Hashable = (charge.identifier, limit.name) if limit.name else charge.identifier
         first = charge.entries[0][0]
         mine = entry_class(algorithm, size)
-        entry = self._live(key, mine, first)
+        entry = self._live(charge.identifier, key, mine, first)
         if entry is None:
             entry = mine(first)
             self._entries.insert(charge.identifier, key, entry, first)

@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 
 from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
-from ratesim.errors import StorageError
+from ratesim.errors import StorageError, require_all
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Runtime, Supervisor, Task
 from ratesim.state import RateLimitState, decode
@@ -29,6 +29,9 @@ from ratesim.storage.base import (
     StorageHealth,
     StorageStats,
     adaptive_limits,
+    check_charges,
+    check_identifier,
+    check_requests,
     check_window,
 )
 from ratesim.storage.config import MemoryStorageConfig
@@ -40,6 +43,7 @@ from ratesim.storage.memory.rule_evaluator import RuleEvaluator
 
 __all__ = ["MemoryStorage"]
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -184,10 +188,32 @@ class MemoryStorage(RateLimitStorage):
         """Decide each request in turn. Their changes are committed in one piece, where there is a database."""
         time = self._time()
 
-        def decide() -> list[Decision]:
-            return [self.acquire_nowait(r.identifier, r.limit, r.cost, time if r.now is None else r.now) for r in requests]
+        def decide(request: Request) -> Decision:
+            now = time if request.now is None else request.now
+            return self.acquire_nowait(request.identifier, request.limit, request.cost, now)
 
-        return decide() if self._database is None else await self._committed(decide)
+        return await self._each(check_requests(requests), decide)
+
+    async def _each(self, items: Sequence[Item], work: Callable[[Item], T]) -> list[T]:
+        """Do something with each item, and return the results when all changes are committed, in one piece.
+
+        Raises
+        ------
+        BatchError
+            Some items failed, or all since the changes were not committed.
+        """
+
+        def attempt(item: Item) -> T | StorageError:
+            try:
+                return work(item)
+            except StorageError as error:
+                return error
+
+        try:
+            results = await self._committed(lambda: [attempt(item) for item in items])
+        except StorageError as error:
+            results = [error] * len(items)
+        return require_all(results)
 
     def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
         """`acquire` at once: nothing is awaited between reading a state and writing it.
@@ -254,7 +280,8 @@ class MemoryStorage(RateLimitStorage):
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         """Apply consumption decided elsewhere, each charge exactly once; return the merged states."""
-        return await self._committed(lambda: [self.charge_nowait(charge).export() for charge in charges])
+        check_charges(charges)
+        return await self._each(charges, lambda charge: self.charge_nowait(charge).export())
 
     def charge_nowait(self, charge: Charge) -> Entry:
         """Apply one charge at once; the entry it went into."""
@@ -265,6 +292,7 @@ class MemoryStorage(RateLimitStorage):
 
     async def reset(self, identifier: str) -> None:
         """Forget the identifier: every limit and counter of it."""
+        check_identifier(identifier)
         await self._committed(lambda: self.reset_nowait(identifier))
 
     def reset_nowait(self, identifier: str) -> None:
@@ -281,6 +309,7 @@ class MemoryStorage(RateLimitStorage):
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
         """Return the state of the identifier's limit of that name; None if there is none or it expired."""
+        check_identifier(identifier)
         with self._lock:
             entry = self.live_entry(identifier, name)
             return None if entry is None else entry.export()
@@ -295,6 +324,7 @@ class MemoryStorage(RateLimitStorage):
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
         """Put a state in the place of the present one, for `ttl` seconds (None: 3600)."""
+        check_identifier(identifier)
         expires_at = self.runtime.time() + (DEFAULT_TTL if ttl is None else ttl)
         await self._committed(lambda: self.set_state_nowait(identifier, state, expires_at, name))
 
@@ -320,6 +350,7 @@ class MemoryStorage(RateLimitStorage):
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
         """Add to a counter that lives `window` seconds from its first hit; return the count."""
+        check_identifier(identifier)
         check_window(amount, window)
         return await self._committed(lambda: self.increment_nowait(identifier, amount, window))
 

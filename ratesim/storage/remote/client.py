@@ -107,12 +107,12 @@ class Client:
         return await future
 
     async def submit_all(self, operations: Sequence[Operation]) -> list[Any]:
-        """Send several operations in as few batches as `max_batch` allows; returns their answers in order.
+        """Send several operations in as few batches as `max_batch` allows; a batch that fails does not keep others back.
 
-        Raises
-        ------
-        StorageError
-            Of the first operation that failed.
+        Returns
+        -------
+        list
+            The answers in order; of an operation that failed, its StorageError.
         """
         answers: list[Any] = []
         for first in range(0, len(operations), self.config.max_batch):
@@ -122,9 +122,11 @@ class Client:
             self._free -= 1
             try:
                 answers += await self._send(batch)
+            except StorageError as error:
+                answers += [error] * len(batch)
             finally:
                 self._release()
-        return [_raise_or_return(answer) for answer in answers]
+        return answers
 
     async def _wait_for_connection(self) -> None:
         # Wait in the queue of operations; an operation of no effect marks the place.

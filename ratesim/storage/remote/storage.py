@@ -7,18 +7,30 @@ client code.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 from ratesim.algorithms import bind
-from ratesim.errors import StorageError
+from ratesim.errors import KeyRefusedError, RatesimError, StorageError, require_all
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import Runtime
 from ratesim.state import RateLimitState
-from ratesim.storage.base import DEFAULT_TTL, Charge, RateLimitStorage, Request, StorageHealth, adaptive_limits, check_window
+from ratesim.storage.base import (
+    DEFAULT_TTL,
+    Charge,
+    RateLimitStorage,
+    Request,
+    StorageHealth,
+    adaptive_limits,
+    check_charges,
+    check_identifier,
+    check_window,
+)
 from ratesim.storage.remote.client import Client
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Put, Reset
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
 
 __all__ = ["RemoteStorage"]
+
+T = TypeVar("T")
 
 MAX_CHECKED = 4096  # limits that are remembered as checked
 
@@ -49,11 +61,37 @@ class RemoteStorage(RateLimitStorage):
         session: str | None = None,
     ) -> Coroutine[Any, Any, Decision]:
         """Acquire at the server. It is no coroutine function: another coroutine costs 1/20 of a simulated request."""
-        return self.client.submit(self._acquire(identifier, limit, cost, now, True))
+        try:
+            operation = self._acquire(identifier, limit, cost, now, True)
+        except RatesimError as error:
+            return _raise(error)
+        return self.client.submit(operation)
 
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
         """Acquire several in as few batches as possible; the decisions are in order."""
-        return await self.client.submit_all([self._acquire(r.identifier, r.limit, r.cost, r.now, True) for r in requests])
+        return await self._submit_all(requests, lambda r: self._acquire(r.identifier, r.limit, r.cost, r.now, True))
+
+    async def _submit_all(self, items: Sequence[T], operation_of: Callable[[T], Operation]) -> list[Any]:
+        """Send the operation of each item, and return the answers.
+
+        Raises
+        ------
+        InvalidLimitError
+            An item is invalid. Nothing was sent.
+        BatchError
+            Some items failed.
+        """
+        results: list[Any] = [None] * len(items)
+        places, operations = [], []
+        for place, item in enumerate(items):
+            try:
+                operations.append(operation_of(item))
+                places.append(place)
+            except KeyRefusedError as error:
+                results[place] = error
+        for place, answer in zip(places, await self.client.submit_all(operations), strict=True):
+            results[place] = answer
+        return require_all(results)
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
         """Peek at the server."""
@@ -68,6 +106,8 @@ class RemoteStorage(RateLimitStorage):
             limits = self._check(limit)
         if cost != 1.0:
             cost = check_cost(cost)
+        if identifier.__class__ is not str or not identifier.isascii():
+            check_identifier(identifier)
         return self._make_acquire(identifier, limits, cost, self.runtime.time() if now is None else now, consume)
 
     def _check(self, limit: Limits) -> tuple[Limit, ...]:
@@ -83,47 +123,45 @@ class RemoteStorage(RateLimitStorage):
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
         """Pass a score to the limits that adapt, at the server."""
+        check_identifier(identifier)
         limits = adaptive_limits(limit, score)
         await self.client.submit(Observe(identifier, limits, float(score), self.runtime.time() if now is None else now))
 
     async def reset(self, identifier: str) -> None:
         """Drop the identifier at the server."""
-        await self.client.submit(Reset(identifier))
+        await self.client.submit(Reset(check_identifier(identifier)))
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
         """Read a state from the server."""
-        state: RateLimitState | None = await self.client.submit(Get(identifier, name, self.runtime.time()))
+        state: RateLimitState | None = await self.client.submit(Get(check_identifier(identifier), name, self.runtime.time()))
         return state
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
         """Replace a state at the server."""
-        state.algorithm_data.values()  # raises SerializationError for a damaged state, before it is stored
-        await self.client.submit(Put(identifier, name, state, self.runtime.time(), DEFAULT_TTL if ttl is None else ttl))
+        await self.client.submit(_put(identifier, name, state, self.runtime.time(), ttl))
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
         """Read several states in as few batches as possible."""
         now = self.runtime.time()
-        states = await self.client.submit_all([Get(identifier, "", now) for identifier in identifiers])
+        states = await self._submit_all(identifiers, lambda identifier: Get(check_identifier(identifier), "", now))
         return list(zip(identifiers, states, strict=True))
 
     async def batch_set(self, operations: Sequence[tuple[str, RateLimitState, float | None]]) -> None:
         """Replace several states in as few batches as possible."""
         now = self.runtime.time()
-        for _, state, _ in operations:
-            state.algorithm_data.values()
-        await self.client.submit_all(
-            [Put(name, "", state, now, DEFAULT_TTL if ttl is None else ttl) for name, state, ttl in operations]
-        )
+        await self._submit_all(operations, lambda item: _put(item[0], "", item[1], now, item[2]))
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
         """Add to a counter at the server."""
+        check_identifier(identifier)
         check_window(amount, window)
         count: int = await self.client.submit(Increment(identifier, amount, window, self.runtime.time()))
         return count
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         """Apply several charges in as few batches as possible."""
-        return await self.client.submit_all([Apply(charge) for charge in charges])
+        check_charges(charges)
+        return await self._submit_all(charges, _apply)
 
     async def health_check(self) -> StorageHealth:
         """Read a state that does not exist, and measure the round trip."""
@@ -143,3 +181,17 @@ class RemoteStorage(RateLimitStorage):
         if not self._closed:
             self._closed = True
             await self.client.driver.close()
+
+
+async def _raise(error: RatesimError) -> NoReturn:
+    raise error
+
+
+def _put(identifier: str, name: str, state: RateLimitState, now: float, ttl: float | None) -> Put:
+    state.algorithm_data.values()  # raises SerializationError for a damaged state, before it is stored
+    return Put(check_identifier(identifier), name, state, now, DEFAULT_TTL if ttl is None else ttl)
+
+
+def _apply(charge: Charge) -> Apply:
+    check_identifier(charge.identifier)
+    return Apply(charge)
