@@ -14,15 +14,16 @@ from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratesim.errors import CapacityError, ConfigurationError, StorageConnectionError, StorageError, StorageTimeoutError
+from ratesim.errors import ConfigurationError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server, postgres
+from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, Request
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.postgres import PostgresStorage
-from ratesim.storage.remote.operations import Acquire, Increment
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment
 
 NOW = 1_700_000_000.0
 LIMITS = (
@@ -362,14 +363,49 @@ async def test_what_postgresql_cannot_hold_fails_alone_and_says_why(server: Serv
         limit = Limit(5, 1000, "token_bucket")
         names = ["a\0b", "fine", "\ud800", "y" * 2501]
         answers = await storage.driver.execute([Acquire(n, (limit,), 1.0, NOW, True) for n in names])
-        assert isinstance(answers[0], StorageError)
+        assert [type(answer) for answer in answers] == [KeyRefusedError, Decision, KeyRefusedError, KeyRefusedError]
         assert "NUL" in str(answers[0])
-        assert isinstance(answers[1], Decision)
-        assert isinstance(answers[2], StorageError)
         assert "surrogate" in str(answers[2])
-        assert isinstance(answers[3], CapacityError)
+        assert "2500 bytes" in str(answers[3])
         with pytest.raises(StorageError, match="NUL"):
             await storage.acquire("a\0b", limit)
+
+
+DAMAGE = {
+    "watermarks": "'[1]'",
+    "metadata": "'7'",
+    "state": "array_fill(NULL::float8, ARRAY[2])",
+    "state ": "array_fill('NaN'::float8, ARRAY[2])",
+    "algorithm": "'of the future'",
+    "request_count": "9223372036854775807",
+}
+
+
+async def test_a_row_that_is_damaged_or_overflows_fails_alone_and_the_others_once(server: Server) -> None:
+    """One statement carries all of them, and is rolled back as a whole; the sound rows are then written by another."""
+    limit = Limit(100, 1000, "token_bucket")
+    names = [f"sound {i}" for i in range(29)]
+    for place, key in enumerate(DAMAGE):
+        names.insert(5 * place, f"bad {key}")
+    async with storage_of(server) as storage, await psycopg.AsyncConnection.connect(server.url, autocommit=True) as admin:
+        await storage.acquire_many([Request(name, limit, 1.0, NOW) for name in names])
+        for column, value in DAMAGE.items():
+            table, bad = storage.config.table_name, f"bad {column}"
+            await admin.execute(f'UPDATE "{table}" SET {column} = {value} WHERE identifier = %s', [bad])
+        charges = [Charge(name, limit, "n", 1, 0.0, ((NOW, 1.0, 1),)) for name in names]
+        for operations in (
+            [Acquire(name, (limit,), 1.0, NOW, True) for name in names],
+            [Apply(charge) for charge in charges],
+            [Get(name, "", NOW) for name in names],
+        ):
+            for name, answer in zip(names, await storage.driver.execute(operations), strict=True):
+                if name.startswith("sound"):
+                    assert not isinstance(answer, Exception), name
+                else:
+                    assert isinstance(answer, KeyRefusedError | Decision | RateLimitState | None), (name, answer)
+        for name in names:
+            if name.startswith("sound"):
+                assert (await storage.peek(name, limit, now=NOW)).remaining == 97.0
 
 
 # -- when things go wrong ---------------------------------------------------------------------------------------------

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ratesim.errors import CapacityError, StorageError
+from ratesim.errors import KeyRefusedError
 from ratesim.safe_text import shorten_identifier
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Observe, Operation, Put
 
-__all__ = ["Group", "fault_of", "groups_of"]
+__all__ = ["Group", "fault_of", "groups_of", "identifier_of"]
 
 MOST_BYTES = 2500  # of an identifier: a key of PostgreSQL's B-tree holds 2704 with everything that belongs to it
 
@@ -16,10 +16,11 @@ Group = list[tuple[int, Any]]  # operations with their places in the batch
 
 
 def identifier_of(operation: Any) -> str:
+    """Return whose operation it is."""
     return str(operation.charge.identifier if isinstance(operation, Apply) else operation.identifier)
 
 
-def fault_of(operation: Operation) -> StorageError | None:
+def fault_of(operation: Operation) -> KeyRefusedError | None:
     """Return the error of a value that PostgreSQL cannot hold, before it spoils a statement that carries others."""
     texts = [identifier := identifier_of(operation)]
     if isinstance(operation, Apply):
@@ -29,13 +30,13 @@ def fault_of(operation: Operation) -> StorageError | None:
         texts += operation.state.watermarks
     for text in texts:
         if "\0" in text:
-            return StorageError(f"{shorten_identifier(text)}: text of PostgreSQL cannot hold the character NUL")
+            return KeyRefusedError(f"{shorten_identifier(text)}: text of PostgreSQL cannot hold the character NUL")
         try:
             text.encode()
         except UnicodeEncodeError:
-            return StorageError(f"{shorten_identifier(text)}: text of PostgreSQL cannot hold half of a surrogate pair")
+            return KeyRefusedError(f"{shorten_identifier(text)}: text of PostgreSQL cannot hold half of a surrogate pair")
     if len(identifier.encode()) > MOST_BYTES:
-        return CapacityError(
+        return KeyRefusedError(
             f"identifier {shorten_identifier(identifier)}: longer than the {MOST_BYTES} bytes that an index holds"
         )
     return None

@@ -11,12 +11,12 @@ import psycopg
 from psycopg import conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from ratesim.errors import ConfigurationError, StorageConnectionError, StorageError, StorageTimeoutError
-from ratesim.safe_text import redact
+from ratesim.errors import ConfigurationError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
+from ratesim.safe_text import redact, shorten_identifier
 from ratesim.storage.config import PostgresStorageConfig
-from ratesim.storage.postgres.batches import Group, fault_of, groups_of
+from ratesim.storage.postgres.batches import Group, fault_of, groups_of, identifier_of
 from ratesim.storage.postgres.schema import Schema
-from ratesim.storage.postgres.statements import PERFORM, Connection, parameters_of
+from ratesim.storage.postgres.statements import PERFORM, Connection, Perform, parameters_of
 from ratesim.storage.remote.operations import Operation
 
 __all__ = ["PostgresDriver"]
@@ -25,6 +25,9 @@ LOCK = int.from_bytes(b"ratesim", "big")  # the advisory lock under which nodes 
 UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
 # A pool gives up shortly before the client does, so that the client knows that nothing was sent and may try again.
 POOL_SHARE = 0.9
+# Classes of SQLSTATE that one value or one row brings about: cardinality, data, integrity, case not found, program limit,
+# data corrupted. https://www.postgresql.org/docs/current/errcodes-appendix.html
+OF_ONE_KEY = frozenset({"20", "21", "22", "23", "54", "XX001"})
 
 
 class PostgresDriver:
@@ -140,8 +143,12 @@ class PostgresDriver:
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             undone = (error.sqlstate or "").startswith("40")  # rolled back, such as after a deadlock
             raise StorageConnectionError(f"PostgreSQL at {self.where}: {self._line(error)}", sent=not undone) from None
+        except UnicodeEncodeError as error:
+            raise KeyRefusedError(f"PostgreSQL at {self.where}: its encoding is {error.encoding}, not UTF8") from None
         except psycopg.Error as error:
-            raise StorageError(f"PostgreSQL at {self.where}: {self._line(error)}") from None
+            state = error.sqlstate or ("22" if isinstance(error, psycopg.DataError) else "")
+            kind = KeyRefusedError if OF_ONE_KEY & {state, state[:2]} else StorageError
+            raise kind(f"PostgreSQL at {self.where}: {self._line(error)}") from None
 
     async def close(self) -> None:
         """Close the pool."""
@@ -175,8 +182,7 @@ class PostgresDriver:
             try:
                 template, perform = PERFORM[key[0]]
                 statement = await self._statement(template, key[1])
-                async with self._translate_errors(), pool.connection() as connection:
-                    results = await perform(connection, statement, group)
+                results = await self._perform(pool, perform, statement, group)
             except StorageError as error:
                 if not begun and isinstance(error, StorageConnectionError | StorageTimeoutError):
                     raise
@@ -185,6 +191,24 @@ class PostgresDriver:
             for (place, _), result in zip(group, results, strict=True):
                 answers[place] = result
         return answers
+
+    async def _perform(
+        self, pool: AsyncConnectionPool[Connection], perform: Perform, statement: str, group: Group
+    ) -> list[object]:
+        """Carry out a group in one statement. If one of its keys makes that fail, nothing was done, and halves are tried."""
+        try:
+            async with self._translate_errors(), pool.connection() as connection:
+                return await perform(connection, statement, group)
+        except KeyRefusedError as error:
+            if len(group) == 1:
+                return [KeyRefusedError(f"identifier {shorten_identifier(identifier_of(group[0][1]))}: {error}")]
+        results: list[object] = []
+        for half in (group[: len(group) // 2], group[len(group) // 2 :]):
+            try:
+                results += await self._perform(pool, perform, statement, half)
+            except StorageError as error:
+                results += [error] * len(half)
+        return results
 
     async def _statement(self, template: str, names: tuple[str, ...] = ()) -> str:
         """Return the statement of a template, or the name of its function, which is created on first use."""

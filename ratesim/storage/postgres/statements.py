@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Self, cast
 
+import msgspec
 import psycopg
 
 from ratesim.algorithms import bind
+from ratesim.errors import SerializationError
 from ratesim.limit import Decision, Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.deduplicate import total_consumed
 from ratesim.storage.postgres.batches import Group, groups_of
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
 
-__all__ = ["PERFORM", "Connection", "parameters_of"]
+__all__ = ["PERFORM", "Connection", "Perform", "parameters_of"]
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -35,7 +38,9 @@ async def _acquire(connection: Connection, function: str, group: Group) -> list[
         ],
     )
     return [
-        Decision(allowed, remaining, retry_after, reset_after, limits[decider - 1])
+        SerializationError("a state that cannot be read: one of its numbers is NULL")
+        if decider is None
+        else Decision(allowed, remaining, retry_after, reset_after, limits[decider - 1])
         for _, allowed, decider, remaining, retry_after, reset_after in await cursor.fetchall()
     ]
 
@@ -151,20 +156,30 @@ def _describe(limits: Sequence[Limit]) -> list[list[Any]]:
     ]
 
 
-def _state(row: Sequence[Any]) -> RateLimitState:
+def _state(row: Sequence[Any]) -> RateLimitState | SerializationError:
+    """Return the state of a row; an error, which is that row's alone, where it is damaged."""
     _, algorithm, values, created, accessed, requests, metadata, watermarks = row
-    return RateLimitState(
-        AlgorithmData.of(algorithm, values),
-        micro(created),
-        micro(accessed),
-        requests,
-        metadata,
-        {node: Watermark(epoch, float(consumed)) for node, (epoch, consumed) in watermarks.items()},
-    )
+    try:
+        if not all(map(math.isfinite, values)):
+            raise SerializationError(f"state of {algorithm}: a field is not a finite number")
+        return RateLimitState(
+            AlgorithmData.of(algorithm, values),
+            micro(created),
+            micro(accessed),
+            requests,
+            msgspec.convert(metadata, dict[str, str]),
+            {node: Watermark(epoch, float(consumed)) for node, (epoch, consumed) in watermarks.items()},
+        )
+    except SerializationError as error:
+        return error
+    except (AttributeError, TypeError, ValueError, msgspec.ValidationError) as error:
+        return SerializationError(f"a state that cannot be read: {error}")
 
+
+Perform = Callable[[Connection, str, Group], Awaitable[list[object]]]
 
 # The template of each kind of operation, and what carries it out.
-PERFORM: dict[type[Operation], tuple[str, Callable[[Connection, str, Group], Awaitable[list[object]]]]] = {
+PERFORM: dict[type[Operation], tuple[str, Perform]] = {
     Acquire: ("acquire", _acquire),
     Apply: ("apply", _apply),
     Observe: ("observe", _observe),
