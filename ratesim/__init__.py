@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ratesim._lazy import lazy_exports
-from ratesim.limit import Decision, InvalidLimitError, Limit
+from ratesim.limit import Decision, InvalidLimitError, Limit, parse_limits
 
 if TYPE_CHECKING:
     from ratesim.recommendation import recommend
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.experiments.sweep import sweep
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["Decision", "InvalidLimitError", "Limit", "Scenario", "recommend", "run", "sweep"]
+__all__ = ["Decision", "InvalidLimitError", "Limit", "Scenario", "parse_limits", "recommend", "run", "sweep"]
 
 __version__ = "0.1.0"
 

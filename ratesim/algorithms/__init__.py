@@ -21,6 +21,7 @@ from ratesim.algorithms import (
 )
 from ratesim.algorithms.rule import Algorithm, Params, Rule, State
 from ratesim.limit import InvalidLimitError, Limit
+from ratesim.safe_text import shorten_repr
 
 __all__ = ["Algorithm", "BoundLimit", "Params", "Rule", "State", "bind", "get", "names", "register"]
 
@@ -63,7 +64,7 @@ def get(name: str) -> Algorithm:
     try:
         return _REGISTRY[name]
     except KeyError:
-        raise InvalidLimitError(f"unknown algorithm {name!r}; known are {', '.join(names())}") from None
+        raise InvalidLimitError(f"unknown algorithm {shorten_repr(name)}; known are {', '.join(names())}") from None
 
 
 class BoundLimit(NamedTuple):
@@ -97,7 +98,7 @@ def bind(limit: Limit) -> BoundLimit:
     for option, _ in limit.options:
         if option not in rule.OPTIONS:
             known = ", ".join(rule.OPTIONS) or "none"
-            raise InvalidLimitError(f"unknown option {option!r} for {algorithm.name}; known: {known}")
+            raise InvalidLimitError(f"unknown option {shorten_repr(option)} for {algorithm.name}; known: {known}")
     p = tuple(map(float, rule.params(limit)))
     if algorithm.variable_size is not None:
         return BoundLimit(algorithm, p, None, algorithm.variable_size.HEAD)
