@@ -12,6 +12,7 @@ __all__ = [
     "KeyRefusedError",
     "RatesimError",
     "SerializationError",
+    "ServerDiedError",
     "ServerError",
     "StorageConnectionError",
     "StorageError",
@@ -38,6 +39,12 @@ class RatesimError(Exception):
 
 class ServerError(RatesimError, RuntimeError):
     """A server could not be found, started, reached or stopped."""
+
+
+class ServerDiedError(ServerError):
+    """A server ended, or no longer answered, while it was in use, and nothing can be said without it."""
+
+    exit_code = 70
 
 
 class StorageError(RatesimError):

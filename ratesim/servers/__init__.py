@@ -3,10 +3,11 @@
     with valkey() as server:
         async with open_storage(server.url) as storage: ...
 
-Their programs come in the wheels of ``ratesim[embedded]``. Each server runs in a directory of its own (mode 0700) and
-listens on loopback or a unix socket only. When the block is left, the server is stopped and its directory removed. The same
-happens when this process is killed (`ratesim.servers.supervisor` explains how). Where ``RATESIM_REDIS_URL`` or
-``RATESIM_POSTGRES_URL`` names a running server, that one is used, and nothing is started or stopped.
+Their programs come in the wheels of ``ratesim[embedded]``. Each server runs in a directory of its own (mode 0700). A Valkey
+listens on loopback and has a random password; a PostgreSQL listens on a unix socket in its directory only. When the block is
+left, the server is stopped and its directory removed. The same happens when this process is killed
+(`ratesim.servers.supervisor` explains how). Where ``RATESIM_REDIS_URL`` or ``RATESIM_POSTGRES_URL`` names a running server,
+that one is used, and nothing is started or stopped.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ratesim.errors import ServerError
+from ratesim.errors import ServerDiedError, ServerError
 from ratesim.servers.postgres_server import postgres
 from ratesim.servers.server import Server
 from ratesim.servers.valkey_server import valkey, valkey_cluster
 
-__all__ = ["Server", "ServerError", "all_servers", "postgres", "valkey", "valkey_cluster"]
+__all__ = ["Server", "ServerDiedError", "ServerError", "all_servers", "postgres", "valkey", "valkey_cluster"]
 
 
 @contextmanager

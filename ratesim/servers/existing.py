@@ -17,8 +17,10 @@ __all__ = [
     "CHECK_SECONDS",
     "existing_postgres",
     "existing_redis",
+    "postgres_url",
     "postgres_version",
     "redis_client",
+    "redis_url",
     "server_info",
     "valkey_version",
 ]
@@ -30,9 +32,8 @@ def existing_redis(url: str) -> Server:
     """Describe the server that RATESIM_REDIS_URL names; ServerError if it does not answer."""
     import redis
 
-    plain = _with_options(url.replace("+cluster:", ":", 1), lambda name: name.startswith("ssl_"))
     try:
-        with redis_client(plain, CHECK_SECONDS) as client:
+        with redis_client(redis_url(url), CHECK_SECONDS) as client:
             about = server_info(client)
     except (redis.RedisError, OSError, ValueError) as error:
         raise _unreachable("RATESIM_REDIS_URL", url, error) from None
@@ -45,11 +46,23 @@ def existing_postgres(url: str) -> Server:
     """Describe the server that RATESIM_POSTGRES_URL names; ServerError if it does not answer."""
     import psycopg
 
-    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
     try:
-        return Server(url, "postgres", postgres_version(_with_options(url, known.__contains__)), embedded=False)
+        return Server(url, "postgres", postgres_version(postgres_url(url)), embedded=False)
     except psycopg.Error as error:
         raise _unreachable("RATESIM_POSTGRES_URL", url, error) from None
+
+
+def redis_url(url: str) -> str:
+    """Drop from the URL of a storage what the driver of Redis does not know."""
+    return _with_options(url.replace("+cluster:", ":", 1), lambda name: name.startswith("ssl_"))
+
+
+def postgres_url(url: str) -> str:
+    """Drop from the URL of a storage what the driver of PostgreSQL does not know."""
+    import psycopg
+
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    return _with_options(url, known.__contains__)
 
 
 def _with_options(url: str, known: Callable[[str], bool]) -> str:

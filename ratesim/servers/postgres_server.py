@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -68,7 +69,9 @@ def postgres() -> Iterator[Server]:
         # The port is named because libpq would otherwise take it from PGPORT.
         url = "postgresql://postgres@:5432/postgres?" + urlencode({"host": supervisor.home}, safe="/")
         version = supervisor.wait_for("PostgreSQL", lambda: _version_once_up(url), log="postgres.log", pid=pid)
-        yield Server(url, "postgres", version, embedded=True, pids=(pid,))
+        server = Server(url, "postgres", version, embedded=True, pids=(pid,), how_ended=partial(supervisor.how_ended, pid))
+        with supervisor.in_use(str(server), pid):
+            yield server
 
 
 def _version_once_up(url: str) -> str | None:

@@ -19,12 +19,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 if __name__ != "__main__":  # the script is isolated and has the standard library only; it raises no error of ours
-    from ratesim.errors import ServerError
+    from ratesim.errors import ServerDiedError, ServerError
 
 START_SECONDS = 60.0  # how long a server may take to answer: much longer than it does, for a busy machine
 POLL_SECONDS = 0.01
@@ -117,6 +118,7 @@ class ProcessSupervisor:
         }
         self._pids: list[int] = []
         self._parent_pid = os.getpid()
+        self._turn = threading.Lock()
         with _lifelines_lock:
             theirs, self._lifeline = os.pipe()
             _lifelines.add(self._lifeline)
@@ -146,9 +148,12 @@ class ProcessSupervisor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self, command: list[str], log: str) -> int:
-        """Start `command` in `home`, its output going to the file `log` in `directory`; return its process id."""
-        pid = int(self._ask({"start": command, "log": log})["pid"])
+    def start(self, command: list[str], log: str, *, stdin: str = "") -> int:
+        """Start `command` in `home`, its output going to the file `log` in `directory`; return its process id.
+
+        It reads `stdin` from its standard input: what no list of processes may show.
+        """
+        pid = int(self._ask({"start": command, "log": log, "stdin": stdin})["pid"])
         self._pids.append(pid)
         return pid
 
@@ -156,6 +161,28 @@ class ProcessSupervisor:
         """Return the exit status of a started process, negative for a signal; None while it runs."""
         status: int | None = self._ask({"status": pid})["status"]
         return status
+
+    def how_ended(self, *pids: int) -> str | None:
+        """Say how the first of these processes that has ended did: "was ended by SIGKILL"; None while all run."""
+        try:
+            statuses = [status for pid in pids if (status := self.status(pid)) is not None]
+        except ServerError as error:
+            return f"has ended ({error})"
+        if not statuses:
+            return None
+        return f"was ended by {signal.Signals(-statuses[0]).name}" if statuses[0] < 0 else f"ended with status {statuses[0]}"
+
+    @contextmanager
+    def in_use(self, name: str, *pids: int) -> Iterator[None]:
+        """Turn an error of the block into ServerDiedError if one of these processes has ended."""
+        try:
+            yield
+        except ServerDiedError:
+            raise
+        except Exception as error:
+            if how := self.how_ended(*pids):
+                raise ServerDiedError(f"{name} {how} while it was in use: give the command again") from error
+            raise
 
     def tail(self, log: str) -> str:
         """Return the last lines that a server wrote."""
@@ -219,11 +246,12 @@ class ProcessSupervisor:
         return self._process.stdout
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            os.write(self._lifeline, json.dumps(request).encode() + b"\n")
-        except BrokenPipeError as error:
-            raise ServerError("the process that keeps the servers has died, and they with it") from error
-        return self._reply()
+        with self._turn:
+            try:
+                os.write(self._lifeline, json.dumps(request).encode() + b"\n")
+            except BrokenPipeError as error:
+                raise ServerError("the process that keeps the servers has died, and they with it") from error
+            return self._reply()
 
     def _reply(self) -> dict[str, Any]:
         line = self._replies.readline()
@@ -264,13 +292,13 @@ class _Servers:
             os.chown(self.home, *account)
             directory.chmod(0o711)
 
-    def start(self, command: list[str], log: str) -> int:
-        with (self.directory / log).open("wb") as output:
+    def start(self, command: list[str], log: str, stdin: str) -> int:
+        with (self.directory / log).open("wb") as output, _readable(stdin) as source:
             process = subprocess.Popen(  # noqa: S603 (the command comes from the parent, over its own pipe)
                 command,
                 cwd=self.home,
                 env=ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
+                stdin=source,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 preexec_fn=_die_with_supervisor(self.stop_signal),  # safe: the supervisor has one thread
@@ -280,7 +308,7 @@ class _Servers:
         return process.pid
 
     def stop(self, seconds: float) -> None:
-        """Ask every server to stop, and kill those that have not after `seconds`."""
+        """Ask every server to stop, and kill those that have not after `seconds`, with the processes that they left."""
         running = [process for process in self.processes.values() if process.poll() is None]
         for process in running:
             process.send_signal(self.stop_signal)
@@ -291,14 +319,54 @@ class _Servers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        _kill_orphans()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         if "status" in request:
             return {"status": self.processes[request["status"]].poll()}
         try:
-            return {"pid": self.start(request["start"], request["log"])}
+            return {"pid": self.start(request["start"], request["log"], request["stdin"])}
         except (OSError, subprocess.SubprocessError) as error:
             return {"error": f"{request['start'][0]} could not be started: {error}"}
+
+
+@contextmanager
+def _readable(text: str) -> Iterator[int]:
+    """Give the end of a pipe from which this text can be read; it must be shorter than a pipe holds."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, text.encode())
+        os.close(writer)
+        yield reader
+    finally:
+        os.close(reader)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of the processes that a dead server leaves behind, where the system is Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+def _kill_orphans() -> None:
+    """Kill the processes that dead servers left: a frozen one would never see that its server has died."""
+    while left := _children():
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    """List the children of this process, where the system is Linux."""
+    found = []
+    for about in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(about.read_text(errors="replace").rpartition(")")[2].split()[1])
+        except OSError:  # it has ended since
+            continue
+        if parent == os.getpid():
+            found.append(int(about.parent.name))
+    return found
 
 
 def _die_with_supervisor(stop: int) -> Any:
@@ -331,6 +399,7 @@ def main() -> None:
     """Supervise servers for the parent whose pipe is on standard input, until it ends."""
     plan = json.loads(sys.argv[1])
     os.umask(0o077)
+    _adopt_orphans()
     signal.signal(signal.SIGINT, _go_on)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import secrets
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +31,10 @@ DURABLE = ["--appendonly", "yes"]  # synced every second; snapshots stay at Valk
 
 @contextmanager
 def valkey(*, persistence: bool = False) -> Iterator[Server]:
-    """Start a Valkey on a free port of loopback, without a password, or use the server that RATESIM_REDIS_URL names.
+    """Start a Valkey on a free port of loopback, or use the server that RATESIM_REDIS_URL names.
 
-    Without a Valkey wheel a fakeredis answers from a thread, and `kind` tells so.
+    Its password is random and stands in `url` alone: other users of the machine can neither read nor stop it. Without a
+    Valkey wheel a fakeredis answers from a thread, and `kind` tells so.
 
     Parameters
     ----------
@@ -48,9 +51,9 @@ def valkey(*, persistence: bool = False) -> Iterator[Server]:
         yield existing_redis(url)
     elif program := _valkey_program():
         with ProcessSupervisor("valkey", stop=signal.SIGTERM) as supervisor:
-            node = _start_valkey(supervisor, program, "valkey", DURABLE if persistence else VOLATILE)
-            url = f"redis://127.0.0.1:{node.port}/0"
-            yield Server(url, "valkey", node.version, embedded=True, pids=(node.pid,))
+            node = _start_valkey(supervisor, program, "valkey", DURABLE if persistence else VOLATILE, _new_password())
+            with _in_use(supervisor, "valkey", [node]) as server:
+                yield server
     else:
         with _fakeredis() as server:
             yield server
@@ -78,11 +81,11 @@ def valkey_cluster(nodes: int = 3) -> Iterator[Server]:
         raise wheels.not_installed("Valkey cluster", "RATESIM_REDIS_URL (redis+cluster://…)")
     with ProcessSupervisor("valkey-cluster", stop=signal.SIGTERM) as supervisor:
         options = [*VOLATILE, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"]
-        members = [_start_valkey(supervisor, program, f"node-{number}", options) for number in range(nodes)]
+        password = _new_password()
+        members = [_start_valkey(supervisor, program, f"node-{number}", options, password) for number in range(nodes)]
         _form_cluster(supervisor, members)
-        url = f"redis+cluster://127.0.0.1:{members[0].port}/0"
-        pids = tuple(member.pid for member in members)
-        yield Server(url, "valkey-cluster", members[0].version, embedded=True, pids=pids)
+        with _in_use(supervisor, "valkey-cluster", members) as server:
+            yield server
 
 
 class _Node(NamedTuple):
@@ -90,26 +93,45 @@ class _Node(NamedTuple):
     bus: int  # the port that the nodes of a cluster use among themselves
     pid: int
     version: str
+    url: str
 
 
-def _start_valkey(supervisor: ProcessSupervisor, program: Path, name: str, options: list[str]) -> _Node:
+def _new_password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+@contextmanager
+def _in_use(supervisor: ProcessSupervisor, kind: str, nodes: list[_Node]) -> Iterator[Server]:
+    """Describe the server that these nodes are; an error of the block tells if one of them has ended."""
+    pids = tuple(node.pid for node in nodes)
+    url = nodes[0].url.replace("redis:", "redis+cluster:", kind == "valkey-cluster")
+    server = Server(url, kind, nodes[0].version, embedded=True, pids=pids, how_ended=partial(supervisor.how_ended, *pids))
+    with supervisor.in_use(str(server), *pids):
+        yield server
+
+
+def _start_valkey(supervisor: ProcessSupervisor, program: Path, name: str, options: list[str], password: str) -> _Node:
     """Start one Valkey in a subdirectory of its own and wait until it answers."""
     (supervisor.home / name).mkdir()
-    command = [str(program), "--bind", "127.0.0.1", "--dir", name, *options]
+    # It reads its password from standard input ("-"), because any user can read the command of a process.
+    command = [str(program), "-", "--bind", "127.0.0.1", "--dir", name, *options]
     for _ in range(PORT_ATTEMPTS - 1):
         try:
-            return _start_on_ports(supervisor, command, name, *_free_ports(2))
+            return _start_on_ports(supervisor, command, name, password, *_free_ports(2))
         except ServerError as error:
             if "Address already in use" not in str(error):
                 raise
-    return _start_on_ports(supervisor, command, name, *_free_ports(2))
+    return _start_on_ports(supervisor, command, name, password, *_free_ports(2))
 
 
-def _start_on_ports(supervisor: ProcessSupervisor, command: list[str], name: str, port: int, bus: int) -> _Node:
-    log = f"{name}.log"
-    pid = supervisor.start([*command, "--port", str(port), "--cluster-port", str(bus)], log)
-    version = supervisor.wait_for("Valkey", lambda: _version_at(port, pid), log=log, pid=pid)
-    return _Node(port, bus, pid, version)
+def _start_on_ports(
+    supervisor: ProcessSupervisor, command: list[str], name: str, password: str, port: int, bus: int
+) -> _Node:
+    log, url = f"{name}.log", f"redis://:{password}@127.0.0.1:{port}/0"
+    where = ["--port", str(port), "--cluster-port", str(bus)]
+    pid = supervisor.start([*command, *where], log, stdin=f"requirepass {password}\nmasterauth {password}\n")
+    version = supervisor.wait_for("Valkey", lambda: _version_at(url, pid), log=log, pid=pid)
+    return _Node(port, bus, pid, version, url)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -121,12 +143,12 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _version_at(port: int, pid: int) -> str | None:
-    """Give the version of process `pid` once it answers on `port`, and not another server that was there first."""
+def _version_at(url: str, pid: int) -> str | None:
+    """Give the version of process `pid` once it answers at `url`, and not another server that was there first."""
     import redis
 
     try:
-        with redis_client(f"redis://127.0.0.1:{port}/0", 0.5) as client:  # another program on the port may be mute
+        with redis_client(url, 0.5) as client:  # another program on the port may be mute
             about = server_info(client)
     except redis.RedisError:
         return None
@@ -139,8 +161,7 @@ def _form_cluster(supervisor: ProcessSupervisor, members: list[_Node]) -> None:
 
     size = len(members)
     with ExitStack() as stack:
-        urls = [f"redis://127.0.0.1:{member.port}/0" for member in members]
-        clients = [stack.enter_context(redis_client(url, CHECK_SECONDS)) for url in urls]
+        clients = [stack.enter_context(redis_client(member.url, CHECK_SECONDS)) for member in members]
 
         def agreed() -> bool | None:
             views = [client.execute_command("CLUSTER INFO") for client in clients]

@@ -17,6 +17,7 @@ import redis
 from accounts import each_account
 
 from ratesim.servers import ServerError, all_servers, postgres, postgres_server, valkey, valkey_cluster, valkey_server
+from ratesim.servers.existing import redis_client
 
 
 @each_account
@@ -87,8 +88,7 @@ def test_a_cluster_of_three_serves_all_slots(python):
 
 def test_a_cluster_may_be_one_node():
     with valkey_cluster(nodes=1) as server:
-        port = urlsplit(server.url).port
-        with redis.RedisCluster(host="127.0.0.1", port=port) as client:
+        with redis.RedisCluster.from_url(server.url.replace("redis+cluster", "redis")) as client:
             assert client.set("k", "v")
         assert len(server.pids) == 1
 
@@ -135,6 +135,29 @@ def test_valkey_writes_to_disk_only_when_asked(persistence, expected):
 def test_valkey_listens_on_loopback_only():
     with valkey() as server, redis.Redis.from_url(server.url, decode_responses=True) as client:
         assert client.config_get("bind")["bind"] == "127.0.0.1"
+
+
+def test_a_valkey_obeys_only_who_has_its_password():
+    with valkey() as server, redis.Redis.from_url(server.url) as client:
+        password, port = urlsplit(server.url).password, urlsplit(server.url).port
+        assert len(password) >= 24
+        with redis_client(f"redis://127.0.0.1:{port}", 5) as stranger:
+            for command in ("PING", "GET key", "SHUTDOWN NOSAVE", "CONFIG GET requirepass"):
+                with pytest.raises(redis.AuthenticationError):
+                    stranger.execute_command(command)
+        assert client.ping()
+
+
+@pytest.mark.parametrize("start", [valkey, valkey_cluster])
+def test_a_password_is_in_no_list_of_processes_and_no_text(start):
+    with start() as server, start() as other:
+        password = urlsplit(server.url).password
+        assert password != urlsplit(other.url).password
+        for pid in server.pids:
+            for file in ("cmdline", "environ"):
+                assert password.encode() not in Path(f"/proc/{pid}/{file}").read_bytes()
+        for text in (repr(server), str(server), server.safe_url):
+            assert password not in text
 
 
 def test_postgres_is_reached_only_through_a_directory_closed_to_others():

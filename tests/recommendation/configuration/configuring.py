@@ -53,8 +53,9 @@ def valkey_with(fragment: str) -> Iterator[str]:
         (port,) = valkey_server._free_ports(1)
         options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", "."]
         pid = keeper.start([str(program), "redis.conf", *options], "valkey.log")
-        keeper.wait_for("Valkey", lambda: valkey_server._version_at(port, pid), log="valkey.log", pid=pid)
-        yield f"redis://127.0.0.1:{port}/0"
+        url = f"redis://127.0.0.1:{port}/0"
+        keeper.wait_for("Valkey", lambda: valkey_server._version_at(url, pid), log="valkey.log", pid=pid)
+        yield url
 
 
 @contextmanager

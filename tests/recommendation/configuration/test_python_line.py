@@ -36,7 +36,7 @@ def test_it_opens_a_redis_and_decides_until_the_limit_is_used_up(valkey_server, 
     scenario = a_scenario(rate="1/day")
     scenario = scenario.model_copy(update={"limit": scenario.limit.model_copy(update={"burst": 1.0})})
     program = python_line(scenario, storage)
-    first, second = carried_out(program), carried_out(program)
+    first, second = (carried_out(program, **{VARIABLE: storage}) for _ in range(2))
     assert first.stdout == "allowed\n", first.stderr
     assert second.stdout.startswith("denied, again in "), second.stderr
 

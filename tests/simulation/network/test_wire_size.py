@@ -56,7 +56,7 @@ async def metered(server: Server) -> AsyncIterator[tuple[str, Meter]]:
         database = conninfo_to_dict(server.url)
         url = f"postgresql://{database['user']}@127.0.0.1:{port}/{database['dbname']}?sslmode=disable&table_name={TABLE}"
     else:
-        url = f"redis://127.0.0.1:{port}?key_prefix={TABLE}:"
+        url = f"redis://:{urlsplit(server.url).password or ''}@127.0.0.1:{port}?key_prefix={TABLE}:"
     try:
         yield url, meter
     finally:

@@ -1,0 +1,162 @@
+"""Runs a measurement against a server, and ends it as soon as the server dies or freezes.
+
+Half of a measurement is no measurement, and a storage that decides without its server hides that it has gone. So a second
+connection asks the server four times a second whether it is there. It also notices a server that was restarted, because that
+closes every connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, TypeVar
+
+from ratesim.errors import ServerDiedError
+from ratesim.safe_text import redact
+from ratesim.servers.existing import postgres_url, redis_client, redis_url
+from ratesim.servers.server import Server
+
+__all__ = ["ANSWER_SECONDS", "run_watched"]
+
+WATCH_SECONDS = 0.25
+ANSWER_SECONDS = 5.0  # how long a server may keep silent until it counts as frozen
+REAP_SECONDS = 1.0  # how long the status of a server that closed its connections may take to be known
+CANCEL_SECONDS = 1.0  # between two attempts to cancel what uses a dead server
+
+T = TypeVar("T")
+
+
+def run_watched(server: Server, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that uses a server on a new event loop, and return its result.
+
+    A server that was started here and freezes is killed, so that whoever waits for it is let go.
+
+    Raises
+    ------
+    ServerDiedError
+        If the server ends, restarts or freezes before the coroutine is done. What the coroutine raises passes through.
+    """
+    return asyncio.run(_run(server, coroutine))
+
+
+async def _run(server: Server, coroutine: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.ensure_future(coroutine)
+    watch = _Watch(server, asyncio.get_running_loop())
+    try:
+        await asyncio.wait((task, watch.lost), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        lost = watch.lost.done()
+        if lost:
+            for pid in server.pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        while not task.done():  # cleaning up may wait for the dead server again
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        await watch.stop()
+    if watch.failure:
+        cause = None if task.cancelled() else task.exception()
+        raise ServerDiedError(watch.failure) from cause
+    return task.result()
+
+
+class _Watch:
+    """A thread that asks a server whether it is there. `lost` is done, and `failure` says why, once it is not."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self.failure = ""
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self._server = server
+        self._loop = loop
+        self._began = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="ratesim-watch", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Ask the server a last time, and end."""
+        self._stopped.set()
+        while self._thread.is_alive():  # noqa: ASYNC110 - a thread sets no event of a loop
+            await asyncio.sleep(0.005)
+
+    def _look(self) -> None:
+        try:
+            with _ASKS[_family(self._server)](self._server.url) as ask:
+                last = False
+                while not last:
+                    last = self._stopped.wait(WATCH_SECONDS)
+                    ask()
+        except Exception as error:  # noqa: BLE001 - whatever the driver raises, the server did not answer
+            after = time.monotonic() - self._began
+            self.failure = f"{self._server} {self._reason(error)} after {after:.1f} s"
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"froze: it gave no answer for {ANSWER_SECONDS:g} s,"
+        deadline = time.monotonic() + REAP_SECONDS
+        while (how := self._server.how_ended()) is None and self._server.embedded and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return how or f"closed its connections ({redact(' '.join(str(error).split()))})"
+
+
+def _family(server: Server) -> str:
+    return "postgres" if server.kind == "postgres" else "redis"
+
+
+@contextmanager
+def _ask_redis(url: str) -> Iterator[Callable[[], object]]:
+    import redis
+
+    with redis_client(redis_url(url), ANSWER_SECONDS) as client:
+        # A client would reconnect in silence, also to another server.
+        connection = client.connection_pool.make_connection()
+        try:
+            connection.connect()
+
+            def ask() -> object:
+                connection.send_command("PING", check_health=False)
+                return connection.read_response()
+
+            yield ask
+        except redis.TimeoutError as error:
+            raise TimeoutError from error
+        finally:
+            connection.disconnect()
+
+
+@contextmanager
+def _ask_postgres(url: str) -> Iterator[Callable[[], object]]:
+    import psycopg
+
+    # Closed and not left: leaving would roll back, over a connection that may be gone.
+    with closing(psycopg.connect(postgres_url(url), autocommit=True, connect_timeout=round(ANSWER_SECONDS))) as connection:
+        wire = connection.pgconn
+
+        def ask() -> object:
+            wire.send_query(b"")
+            deadline = time.monotonic() + ANSWER_SECONDS
+            while wire.is_busy():
+                if not select.select([wire.socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    raise TimeoutError
+                wire.consume_input()
+            while (answer := wire.get_result()) is not None:
+                if answer.error_message:
+                    raise psycopg.OperationalError(answer.get_error_message())
+            return None
+
+        yield ask
+
+
+_ASKS = {"redis": _ask_redis, "postgres": _ask_postgres}
