@@ -11,13 +11,27 @@ from typing import TYPE_CHECKING
 from ratesim._lazy import lazy_exports
 from ratesim.runtime.asyncio_runtime import AsyncioRuntime
 from ratesim.runtime.base import Future, Runtime, Task
+from ratesim.runtime.binding import Binding, abandon_descriptors, keep_alive, observe_forks
 from ratesim.runtime.primitives import Event, Queue
 from ratesim.runtime.supervision import Supervisor
 
 if TYPE_CHECKING:
     from ratesim.runtime.simpy_runtime import SimRuntime
 
-__all__ = ["AsyncioRuntime", "Event", "Future", "Queue", "Runtime", "SimRuntime", "Supervisor", "Task"]
+__all__ = [
+    "AsyncioRuntime",
+    "Binding",
+    "Event",
+    "Future",
+    "Queue",
+    "Runtime",
+    "SimRuntime",
+    "Supervisor",
+    "Task",
+    "abandon_descriptors",
+    "keep_alive",
+    "observe_forks",
+]
 
 # A service that only limits, and a rule that only looks up, should not wait for SimPy.
 __getattr__ = lazy_exports(__name__, {"SimRuntime": "ratesim.runtime.simpy_runtime"})

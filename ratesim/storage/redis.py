@@ -6,6 +6,7 @@ on a cluster. A batch of operations is one pipeline of EVALSHAs.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -22,18 +23,17 @@ from redis.backoff import NoBackoff
 from ratesim import algorithms
 from ratesim.errors import ConfigurationError, SerializationError, StorageConnectionError, StorageError
 from ratesim.limit import Decision, Limit
-from ratesim.runtime import AsyncioRuntime, Runtime
+from ratesim.runtime import AsyncioRuntime, Runtime, abandon_descriptors
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.config import RedisStorageConfig
-from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
-from ratesim.storage.remote.storage import RemoteStorage
+from ratesim.storage.remote.server_storage import ServerStorage
 
 __all__ = ["RedisDriver", "RedisStorage"]
 
 
-class RedisStorage(RemoteStorage):
+class RedisStorage(ServerStorage["RedisDriver"]):
     """State in one Redis or Valkey.
 
     Parameters
@@ -51,19 +51,19 @@ class RedisStorage(RemoteStorage):
         connection: redis.asyncio.Redis | None = None,
     ) -> None:
         self.config = config or RedisStorageConfig()
-        runtime = runtime or AsyncioRuntime()
-        self.driver = RedisDriver(self.config, connection)
-        super().__init__(Client(self.driver, runtime, self.config), runtime)
+        super().__init__(lambda: RedisDriver(self.config, connection), self.config, runtime or AsyncioRuntime())
 
     def __repr__(self) -> str:
         return f"RedisStorage({_address(self.config.url)})"
 
     async def cleanup_expired(self) -> int:
         """Drop entries that are over by `now` and that the server, which owns expiry, has not dropped yet."""
+        self._bound()
         return await self.driver.drop_expired(self.runtime.time())
 
     async def get_stats(self) -> StorageStats:
         """Return the statistics; entries and bytes are those of the server."""
+        self._bound()
         entries, size = await self.driver.size()
         return StorageStats(entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors))
 
@@ -209,6 +209,16 @@ class RedisDriver:
     async def close(self) -> None:
         """Close the client."""
         await self._redis.aclose()
+
+    def abandon(self) -> None:
+        """Let the connections go without a message, see `ServerDriver`."""
+        pool = self._redis.connection_pool
+        # redis-py keeps them in private attributes only. One that is not connected has no writer.
+        connections = [*pool._available_connections, *pool._in_use_connections]
+        writers = [getattr(connection, "_writer", None) for connection in connections]
+        sockets = [writer.get_extra_info("socket") for writer in writers if isinstance(writer, asyncio.StreamWriter)]
+        abandon_descriptors(socket.fileno() for socket in sockets)
+        pool.reset()  # type: ignore[no-untyped-call]
 
 
 def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:

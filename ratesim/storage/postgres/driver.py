@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg import conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ratesim.errors import ConfigurationError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
+from ratesim.runtime import abandon_descriptors
 from ratesim.safe_text import redact, shorten_identifier
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.postgres.batches import Group, fault_of, groups_of, identifier_of
@@ -43,6 +45,7 @@ class PostgresDriver:
         except psycopg.Error as error:
             raise ConfigurationError(f"url {redact(config.url)}: {self._line(error)}") from None
         self._pool: AsyncConnectionPool[Connection] | None = None
+        self._connections: WeakSet[Connection] = WeakSet()
         self._closed = False
         self._opening = asyncio.Lock()
         self._statements: dict[tuple[str, tuple[str, ...]], str] = {}
@@ -92,6 +95,7 @@ class PostgresDriver:
             self._pool = pool
 
     async def _configure(self, connection: Connection) -> None:
+        self._connections.add(connection)
         await connection.execute(
             "SELECT set_config('synchronous_commit', %s, false), set_config('statement_timeout', %s, false), "
             "set_config('extra_float_digits', '1', false)",  # floats travel as text that gives the same bits back
@@ -106,6 +110,7 @@ class PostgresDriver:
                 connection = await psycopg.AsyncConnection.connect(
                     self.config.url, autocommit=True, application_name="ratesim"
                 )
+            self._connections.add(connection)
         except TimeoutError:
             reason = f"no connection within {self.config.connection_timeout:g} s"
             raise self._unreachable(reason) from None
@@ -157,6 +162,14 @@ class PostgresDriver:
             pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
+
+    def abandon(self) -> None:
+        """Let the connections go without a message, see `ServerDriver`."""
+        self._closed = True
+        abandon_descriptors(connection.fileno() for connection in self._connections if not connection.closed)
+        if self._pool is not None:
+            self._pool._closed = True  # or else its finalizer would await tasks of a loop that has stopped
+            self._pool = None
 
     # -- carrying out -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ operations.
 
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Driver, Operation
+from ratesim.storage.remote.server_storage import ServerDriver, ServerStorage
 from ratesim.storage.remote.storage import RemoteStorage
 
-__all__ = ["Client", "Driver", "Operation", "RemoteStorage"]
+__all__ = ["Client", "Driver", "Operation", "RemoteStorage", "ServerDriver", "ServerStorage"]

@@ -76,6 +76,23 @@ class Client:
             if not future.done():
                 future.set_exception(StorageConnectionError("its process was killed", sent=False))
 
+    def successor(self, driver: Driver, afresh: bool) -> Client:
+        """Return a client in place of this one, whose connections belong to another process or to a loop that has stopped.
+
+        Parameters
+        ----------
+        driver
+            Its driver.
+        afresh
+            Whether its counts start at 0, as those of another process; otherwise they go on from here.
+        """
+        client = Client(driver, self.runtime, self.config, self._rng)
+        if not afresh:
+            client.operations, client.batches, client.errors = self.operations, self.batches, self.errors
+        self.driver = _DeadDriver()  # what is under way here sends nothing more
+        self._waiting.clear()
+        return client
+
     @property
     def breaker(self) -> str:
         """The circuit breaker: closed (normal), open (nothing is sent) or half-open (the next operation probes)."""

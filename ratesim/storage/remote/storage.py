@@ -52,6 +52,10 @@ class RemoteStorage(RateLimitStorage):
         self._checked: dict[Limit, tuple[Limit, ...]] = {}
         self._closed = False
 
+    def _bound(self) -> Client:
+        """Return the client, for the process and the loop of the caller."""
+        return self.client
+
     def acquire(
         self,
         identifier: str,
@@ -89,13 +93,13 @@ class RemoteStorage(RateLimitStorage):
                 places.append(place)
             except KeyRefusedError as error:
                 results[place] = error
-        for place, answer in zip(places, await self.client.submit_all(operations), strict=True):
+        for place, answer in zip(places, await self._bound().submit_all(operations), strict=True):
             results[place] = answer
         return require_all(results)
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
         """Peek at the server."""
-        decision: Decision = await self.client.submit(self._acquire(identifier, limit, cost, now, False))
+        decision: Decision = await self._bound().submit(self._acquire(identifier, limit, cost, now, False))
         return decision
 
     _make_acquire: Callable[[str, tuple[Limit, ...], float, float, bool], Acquire] = staticmethod(Acquire)
@@ -125,20 +129,22 @@ class RemoteStorage(RateLimitStorage):
         """Pass a score to the limits that adapt, at the server."""
         check_identifier(identifier)
         limits = adaptive_limits(limit, score)
-        await self.client.submit(Observe(identifier, limits, float(score), self.runtime.time() if now is None else now))
+        await self._bound().submit(Observe(identifier, limits, float(score), self.runtime.time() if now is None else now))
 
     async def reset(self, identifier: str) -> None:
         """Drop the identifier at the server."""
-        await self.client.submit(Reset(check_identifier(identifier)))
+        await self._bound().submit(Reset(check_identifier(identifier)))
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
         """Read a state from the server."""
-        state: RateLimitState | None = await self.client.submit(Get(check_identifier(identifier), name, self.runtime.time()))
+        state: RateLimitState | None = await self._bound().submit(
+            Get(check_identifier(identifier), name, self.runtime.time())
+        )
         return state
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
         """Replace a state at the server."""
-        await self.client.submit(_put(identifier, name, state, self.runtime.time(), ttl))
+        await self._bound().submit(_put(identifier, name, state, self.runtime.time(), ttl))
 
     async def batch_get(self, identifiers: Sequence[str]) -> list[tuple[str, RateLimitState | None]]:
         """Read several states in as few batches as possible."""
@@ -155,7 +161,7 @@ class RemoteStorage(RateLimitStorage):
         """Add to a counter at the server."""
         check_identifier(identifier)
         check_window(amount, window)
-        count: int = await self.client.submit(Increment(identifier, amount, window, self.runtime.time()))
+        count: int = await self._bound().submit(Increment(identifier, amount, window, self.runtime.time()))
         return count
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
@@ -167,7 +173,7 @@ class RemoteStorage(RateLimitStorage):
         """Read a state that does not exist, and measure the round trip."""
         start = self.runtime.monotonic()
         try:
-            await self.client.submit(Get("ratesim:health", "", self.runtime.time()))
+            await self._bound().submit(Get("ratesim:health", "", self.runtime.time()))
         except StorageError as error:
             return StorageHealth(False, self.runtime.monotonic() - start, str(error))
         return StorageHealth(True, self.runtime.monotonic() - start)

@@ -1,0 +1,123 @@
+"""A storage belongs to one event loop at a time: the same behavior on every backend with a server.
+
+A storage goes on in a new loop when the former one has stopped; while it runs, another loop is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ratesim import Limit
+from ratesim.errors import StorageError
+from ratesim.storage import RateLimitStorage, open_storage
+
+LIMIT = Limit(100, 3600, "fixed_window")
+
+Make = Callable[[], RateLimitStorage]
+
+
+@pytest.fixture(params=["redis", "postgresql"])
+def server_url(request: pytest.FixtureRequest) -> str:
+    name = "valkey_server" if request.param == "redis" else "postgres_server"
+    url: str = request.getfixturevalue(name).url
+    return url
+
+
+@pytest.fixture(params=["memory", "server", "hybrid", "lease", "strong"])
+def url(request: pytest.FixtureRequest, server_url: str) -> str:
+    query = {"lease": "?consistency=lease", "strong": "?consistency=strong"}.get(request.param, "")
+    return {"memory": "memory://", "server": server_url}.get(request.param, f"hybrid+{server_url}{query}")
+
+
+async def admitted(storage: RateLimitStorage, key: str, requests: int) -> int:
+    return sum([(await storage.acquire(key, LIMIT)).allowed for _ in range(requests)])
+
+
+async def charged(storage: RateLimitStorage, key: str) -> float:
+    return LIMIT.rate - (await storage.peek(key, LIMIT)).remaining
+
+
+def test_a_storage_goes_on_in_a_new_loop(url: str, server_url: str) -> None:
+    key, storage = uuid.uuid4().hex, open_storage(url)
+    counts = [asyncio.run(admitted(storage, key, 40)) for _ in range(4)]
+    assert counts == [40, 40, 20, 0]
+
+    async def end() -> float:
+        await storage.close()
+        async with open_storage(server_url) as server:
+            return await charged(server, key)
+
+    assert asyncio.run(end()) == (0 if url == "memory://" else 100)
+
+
+def test_a_storage_can_be_opened_again_in_a_new_loop(url: str) -> None:
+    key, storage = uuid.uuid4().hex, open_storage(url)
+
+    async def once() -> int:
+        async with storage:
+            return await admitted(storage, key, 40)
+
+    assert [asyncio.run(once()) for _ in range(4)] == [40, 40, 20, 0]
+
+
+def test_an_acquire_made_outside_of_a_loop_is_carried_out_in_it(url: str) -> None:
+    key, storage = uuid.uuid4().hex, open_storage(url)
+    decisions = [asyncio.run(storage.acquire(key, LIMIT)) for _ in range(3)]  # type: ignore[arg-type]
+    assert [decision.remaining for decision in decisions] == [99, 98, 97]
+    asyncio.run(storage.close())
+
+
+def test_a_loop_that_is_closed_with_work_in_flight_leaves_the_storage_usable(url: str) -> None:
+    key, storage = uuid.uuid4().hex, open_storage(url)
+
+    async def begin() -> set[asyncio.Task[int]]:
+        await storage.open()
+        await admitted(storage, key, 10)
+        tasks = {asyncio.create_task(admitted(storage, f"{key}{i}", 3)) for i in range(40)}
+        await asyncio.sleep(0)
+        return tasks
+
+    loop = asyncio.new_event_loop()
+    tasks = loop.run_until_complete(begin())
+    loop.close()  # tasks, flushes and connections are still there
+    assert len(tasks) == 40
+
+    async def go_on() -> int:
+        count = await admitted(storage, key, 100)
+        assert (await storage.health_check()).healthy
+        await storage.close()
+        return count
+
+    assert asyncio.run(go_on()) == 90
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # the loop was closed on purpose
+
+
+def test_four_threads_get_decisions_or_one_clear_error(url: str) -> None:
+    key, storage = uuid.uuid4().hex, open_storage(url)
+    together = threading.Barrier(4)
+
+    async def work() -> tuple[int, list[StorageError]]:
+        count, errors = 0, []
+        await asyncio.to_thread(together.wait)
+        for _ in range(40):
+            try:
+                count += (await storage.acquire(key, LIMIT)).allowed
+            except StorageError as error:
+                errors.append(error)
+        await asyncio.to_thread(together.wait)  # every loop runs until then
+        return count, errors
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: asyncio.run(work()), range(4)))
+    errors = [error for _, found in results for error in found]
+    assert all("ratesim.storage.sync" in str(error) for error in errors)
+    assert sorted(len(found) for _, found in results) == ([0] * 4 if url == "memory://" else [0, 40, 40, 40])
+    assert sum(count for count, _ in results) == (100 if url == "memory://" else 40)
+    asyncio.run(storage.close())
