@@ -12,7 +12,7 @@ from ratesim._lazy import lazy_exports
 from ratesim.runtime.asyncio_runtime import AsyncioRuntime
 from ratesim.runtime.base import Future, Runtime, Task
 from ratesim.runtime.binding import Binding, abandon_descriptors, keep_alive, observe_forks
-from ratesim.runtime.primitives import Event, Queue
+from ratesim.runtime.primitives import Event, Flight, Queue, WaitQueue
 from ratesim.runtime.supervision import Supervisor
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ __all__ = [
     "AsyncioRuntime",
     "Binding",
     "Event",
+    "Flight",
     "Future",
     "Queue",
     "Runtime",
     "SimRuntime",
     "Supervisor",
     "Task",
+    "WaitQueue",
     "abandon_descriptors",
     "keep_alive",
     "observe_forks",

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Future(Protocol[T]):
-    """A value that is set later; several coroutines may await it."""
+    """A value that is set later. One coroutine may await it: canceling that one cancels the future on asyncio."""
 
     def set_result(self, value: T) -> None:
         """Set the value, once."""
@@ -20,8 +20,14 @@ class Future(Protocol[T]):
     def set_exception(self, error: BaseException) -> None:
         """Set an error, which is raised where the future is awaited."""
 
+    def cancel(self) -> object:
+        """Give the future up; returns whether it was neither set nor given up before."""
+
+    def cancelled(self) -> bool:
+        """Return whether it was given up."""
+
     def done(self) -> bool:
-        """Return whether a value or an error was set."""
+        """Return whether a value or an error was set, or the future was given up."""
 
     def __await__(self) -> Generator[Any, Any, T]: ...
 

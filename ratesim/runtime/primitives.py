@@ -1,4 +1,8 @@
-"""`Event` and `Queue` for every runtime."""
+"""`Event`, `Flight`, `Queue` and `WaitQueue` for every runtime.
+
+Each coroutine that waits has a future of its own. If several awaited one asyncio future, the first that is canceled would
+cancel the future, and with it all the others.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Generic, TypeVar
 
 from ratesim.runtime.base import Future, Runtime
 
-__all__ = ["Event", "Queue"]
+__all__ = ["Event", "Flight", "Queue", "WaitQueue"]
 
 T = TypeVar("T")
 
@@ -48,6 +52,80 @@ class Event:
             future = self._runtime.future()
             self._waiting.append(future)
             await future
+
+
+class Flight:
+    """Work that one coroutine does and others wait for.
+
+    Parameters
+    ----------
+    runtime
+        The runtime of the coroutines.
+
+    Attributes
+    ----------
+    failed
+        Whether the work ended with an error. Work that was given up has not failed: a waiter may do it instead.
+    """
+
+    __slots__ = ("_landed", "_runtime", "_waiting", "failed")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.failed = False
+        self._landed = False
+        self._runtime = runtime
+        self._waiting: list[Future[None]] = []
+
+    async def wait(self) -> None:
+        """Wait until the work is over, however it ends."""
+        if not self._landed:
+            future = self._runtime.future()
+            self._waiting.append(future)
+            await future
+
+    def land(self) -> None:
+        """Resume the coroutines that wait, in their order."""
+        self._landed = True
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class WaitQueue:
+    """Coroutines that wait for places to become free, first come, first served.
+
+    A place is handed on when its coroutine is canceled, also between being handed the place and running.
+
+    Parameters
+    ----------
+    runtime
+        The runtime of the coroutines.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._waiting: deque[Future[None]] = deque()
+
+    async def wait(self) -> None:
+        """Wait for a place."""
+        future = self._runtime.future()
+        self._waiting.append(future)
+        try:
+            await future
+        except BaseException:
+            if not future.cancel() and not future.cancelled():
+                self.hand_on()
+            raise
+
+    def hand_on(self) -> bool:
+        """Hand a free place to the first coroutine; returns False where none waits."""
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return True
+        return False
 
 
 class Queue(Generic[T]):

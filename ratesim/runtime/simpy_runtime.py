@@ -260,11 +260,11 @@ class _SimTask:
 
 
 class _SimFuture:
-    __slots__ = ("_done", "_error", "_runtime", "_value", "waiting")
+    __slots__ = ("_canceled", "_done", "_error", "_runtime", "_value", "waiting")
 
     def __init__(self, runtime: SimRuntime) -> None:
         self._runtime = runtime
-        self._done = False
+        self._done = self._canceled = False
         self._value: Any = None
         self._error: BaseException | None = None
         self.waiting: list[_SimTask] = []
@@ -284,6 +284,17 @@ class _SimFuture:
         for task in self.waiting:
             self._runtime.call_soon(task.on_future, self)
         self.waiting.clear()
+
+    def cancel(self) -> bool:
+        if self._done:
+            return False
+        self._done = self._canceled = True
+        self._error = asyncio.CancelledError()
+        self.waiting.clear()
+        return True
+
+    def cancelled(self) -> bool:
+        return self._canceled
 
     def done(self) -> bool:
         return self._done

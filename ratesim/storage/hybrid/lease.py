@@ -29,7 +29,7 @@ import msgspec
 
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
-from ratesim.runtime import Future
+from ratesim.runtime import Flight
 
 __all__ = ["SLACK", "Lease", "LeaseTerms", "lease_terms"]
 
@@ -80,28 +80,34 @@ class Lease:
     identifier, key, limit
         The limit, and the key of the lease.
     now
-        The time, seconds since the epoch.
+        The monotonic time.
 
     Attributes
     ----------
     left
-        Cost that may still be spent, until `ends`.
-    first_at, borrowed_at
-        When the cost that is left was first and last borrowed.
+        Cost that may still be spent, until `ends` or `expires`, whichever is sooner.
+    ends
+        The edge of its window, or the end of its life, seconds since the epoch.
+    expires, borrowed_at
+        Monotonic times: that of `ends`, and when cost was last borrowed. With `ends` alone, a wall clock that is set back
+        would let cost of one window be spent in later ones.
+    first_at
+        When the cost that is left was first borrowed, seconds since the epoch.
     rate
-        Cost per second that this node spends, as of `seen_at`.
+        Cost per second that this node spends, as of the monotonic time `seen_at`.
     spent
         Cost since `seen_at`.
     remaining
         Cost that L2 had left when it last answered.
     reset_at
-        When the limit will be reset, by L2's last answer.
+        The monotonic time when the limit will be reset, by L2's last answer.
     denied
-        Cost that L2 has denied. It is not asked again before `denied_until`, and will not admit it before `retry_at`.
+        Cost that L2 has denied. It is not asked again before `denied_until`, and will not admit it before `retry_at`, both
+        monotonic times.
     round_trip
         Seconds that L2 took to answer.
     flight
-        Done when the borrowing that is under way is over.
+        The borrowing that is under way.
     watched
         Whether the lease is queued for being ended.
     """
@@ -111,6 +117,7 @@ class Lease:
         "denied",
         "denied_until",
         "ends",
+        "expires",
         "first_at",
         "flight",
         "identifier",
@@ -132,11 +139,12 @@ class Lease:
         self.key = key
         self.limit = limit
         self.left = self.remaining = 0.0
-        self.ends = self.first_at = self.borrowed_at = self.denied_until = self.retry_at = -math.inf
+        self.ends = self.first_at = -math.inf
+        self.expires = self.borrowed_at = self.denied_until = self.retry_at = -math.inf
         self.denied = math.inf
         self.rate = self.spent = self.round_trip = 0.0
         self.seen_at = self.reset_at = now
-        self.flight: Future[None] | None = None
+        self.flight: Flight | None = None
         self.watched = False
 
     def refill_amount(self, now: float, seconds: float, nodes: int) -> float:
@@ -152,12 +160,12 @@ class Lease:
             self.spent, self.seen_at = 0.0, now
         return math.floor(min(self.rate * seconds, max(self.remaining, 0.0) / (2 * nodes)))
 
-    def can_spend(self, cost: float, time: float) -> bool:
-        """Return whether the lease covers this cost at that time."""
-        return self.left >= cost > 0.0 and time < self.ends
+    def can_spend(self, cost: float, time: float, monotonic: float) -> bool:
+        """Return whether the lease covers this cost at that time, given by both clocks."""
+        return self.left >= cost > 0.0 and time < self.ends and monotonic < self.expires
 
     def on_grant(self, allowed: bool, cost: float, now: float, retry_after: float, quiet: float) -> None:
-        """Note L2's answer.
+        """Note L2's answer to a request of the monotonic time `now`.
 
         After a denial L2 is not asked again for `quiet` seconds, since other nodes may give back their leases meanwhile.
         """
@@ -167,20 +175,41 @@ class Lease:
             self.retry_at = now + retry_after
             self.denied_until, self.denied = min(self.retry_at, now + quiet), cost
 
-    def reserve(self, more: float, now: float, ends: float, windows: bool) -> float:
-        """Add quota that was borrowed at `now` and may be spent until `ends`; returns the cost that is forfeited by it."""
-        gone = 0.0
+    def reserve(self, more: float, now: float, ahead: float, ends: float, windows: bool, time: float) -> float:
+        """Add quota that was borrowed.
+
+        Parameters
+        ----------
+        more
+            The cost that was borrowed.
+        now
+            When it was asked for, seconds since the epoch.
+        ahead
+            The monotonic clock less the wall clock then, seconds.
+        ends
+            Until when it may be spent, seconds since the epoch.
+        windows
+            Whether `ends` is the edge of a window.
+        time
+            The present time, seconds since the epoch.
+
+        Returns
+        -------
+        float
+            The cost that is forfeited by it.
+        """
+        gone, expires = 0.0, ends + ahead
         if windows:
-            if ends < self.ends:  # of a window that is over for this node
+            if ends < self.ends and ends <= max(now, time):  # of a window that is over for this node
                 return more
-            if ends > self.ends:
+            if ends != self.ends:
                 gone = self.end()
-        elif self.left:
-            ends = min(ends, self.ends)  # all of it ends with the quota that was borrowed first
+        elif self.left:  # all of it ends with the quota that was borrowed first
+            ends, expires = min(ends, self.ends), min(expires, self.expires)
         if not self.left:
             self.first_at = now
         self.left += more
-        self.ends, self.borrowed_at = ends, now
+        self.ends, self.expires, self.borrowed_at = ends, expires, now + ahead
         return gone
 
     def end(self) -> float:

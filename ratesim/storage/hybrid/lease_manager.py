@@ -13,7 +13,7 @@ from itertools import count
 
 from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limit, check_cost
-from ratesim.runtime import Runtime, Supervisor
+from ratesim.runtime import Flight, Runtime, Supervisor
 from ratesim.runtime.supervision import ONE_OFF_SHOWN
 from ratesim.storage.base import Charge, RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
@@ -67,27 +67,43 @@ class LeaseManager:
         self._sequence = sequence
         self._leases: dict[Hashable, Lease] = {}
         self._returns = int(runtime.time() * 1e6)  # an epoch for each return, so that a repeated one counts once
-        self._due: list[tuple[float, int, Lease]] = []  # a heap, by the time to look whether a lease has ended
+        self._due: list[tuple[float, int, Lease]] = []  # a heap, by the monotonic time to look whether a lease has ended
         self._count = count()
         self._ending = False
         self._closed = False
 
-    def spend(self, identifier: str, limit: Limit, cost: float, now: float) -> Decision | None:
-        """Decide without L2; None where only L2 can decide."""
+    def spend(self, identifier: str, limit: Limit, cost: float, now: float, begin: float | None = None) -> Decision | None:
+        """Decide without L2.
+
+        Parameters
+        ----------
+        identifier, limit, cost, now
+            As of `RateLimitStorage.acquire`.
+        begin
+            The monotonic time when the request came; by default the present one.
+
+        Returns
+        -------
+        Decision or None
+            None where only L2 can decide.
+        """
         lease = self._leases.get((identifier, limit.name) if limit.name else identifier)
         if lease is None or lease.limit is not limit:
             return None
-        time = max(now, self._runtime.time())
-        if lease.can_spend(cost, time):
+        monotonic = self._runtime.monotonic()
+        if lease.can_spend(cost, max(now, self._runtime.time()), monotonic):
             lease.left -= cost
             lease.spent += cost
             self._counters.spent += cost
-            if lease.left < 2.0 * lease.rate * lease.round_trip and lease.flight is None and time >= lease.denied_until:
+            if lease.left < 2.0 * lease.rate * lease.round_trip and lease.flight is None and monotonic >= lease.denied_until:
                 self._supervisor.start(RENEWAL, self._renew, lease)
-            return self._numbered(Decision(True, lease.left + lease.remaining, 0.0, max(lease.reset_at - time, 0.0), limit))
-        if now < lease.denied_until and cost >= lease.denied:
-            fresh = max(lease.reset_at - now, 0.0)
-            return self._numbered(Decision(False, lease.left, lease.retry_at - now, fresh, limit))
+            fresh = max(lease.reset_at - monotonic, 0.0)
+            return self._numbered(Decision(True, lease.left + lease.remaining, 0.0, fresh, limit))
+        if begin is None:
+            begin = monotonic
+        if begin < lease.denied_until and cost >= lease.denied:
+            fresh = max(lease.reset_at - begin, 0.0)
+            return self._numbered(Decision(False, lease.left, lease.retry_at - begin, fresh, limit))
         return None
 
     def _numbered(self, decision: Decision) -> Decision:
@@ -107,11 +123,11 @@ class LeaseManager:
         """
         cost = check_cost(cost)
         lease_terms(limit, self._config.lease_ttl)  # raises InvalidLimitError before a lease is stored
-        lease = self._lease(identifier, limit)
-        if lease.flight is not None and not lease.can_spend(cost, now):
-            await lease.flight  # it may bring enough
-        decision = self.spend(identifier, limit, cost, now)
-        return await self._borrow(lease, cost, now) if decision is None else decision
+        lease, begin, time = self._lease(identifier, limit), self._runtime.monotonic(), self._runtime.time()
+        if lease.flight is not None and not lease.can_spend(cost, now, begin):
+            await lease.flight.wait()  # it may bring enough
+        decision = self.spend(identifier, limit, cost, now, begin)
+        return await self._borrow(lease, cost, now, begin, begin - time) if decision is None else decision
 
     def _lease(self, identifier: str, limit: Limit) -> Lease:
         key: Hashable = (identifier, limit.name) if limit.name else identifier
@@ -119,7 +135,7 @@ class LeaseManager:
         if lease is None:
             if len(self._leases) >= self._config.max_entries:
                 self._make_room()
-            lease = self._leases[key] = Lease(identifier, key, limit, self._runtime.time())
+            lease = self._leases[key] = Lease(identifier, key, limit, self._runtime.monotonic())
         elif lease.limit is not limit:
             if lease.limit != limit:  # other numbers: quota of the old limit is not spent under the new one
                 self._forfeit(lease)
@@ -139,43 +155,53 @@ class LeaseManager:
 
     # -- borrowing ----------------------------------------------------------------------------------------------------
 
-    async def _borrow(self, lease: Lease, cost: float, now: float) -> Decision:
-        """Ask L2 for `cost`, and for a slice on top unless a slice is being borrowed already."""
+    async def _borrow(self, lease: Lease, cost: float, now: float, begin: float, ahead: float) -> Decision:
+        """Ask L2 for `cost`, and for a slice on top unless a slice is being borrowed already.
+
+        Parameters
+        ----------
+        lease, cost
+            The lease, and the cost of the request.
+        now, begin
+            The time of the request, in seconds since the epoch and by the monotonic clock.
+        ahead
+            The monotonic clock less the wall clock when the request came, seconds.
+        """
         flight = None
         if lease.flight is None:
-            lease.flight = flight = self._runtime.future()
+            lease.flight = flight = Flight(self._runtime)
         try:
             decision, more = await self._ask_l2(lease, cost, now, flight is not None)
         finally:
             if flight is not None:
                 lease.flight = None
-                flight.set_result(None)
+                flight.land()
+        lease.on_grant(decision.allowed, cost, begin, decision.retry_after, self._config.lease_ttl)
         if decision.allowed:
             lease.spent += cost
             self._counters.borrowed += cost
             self._counters.spent += cost
-            self._keep(lease, more, now)
+            self._keep(lease, more, now, ahead)
         return decision
 
     async def _ask_l2(self, lease: Lease, cost: float, now: float, with_slice: bool) -> tuple[Decision, float]:
         """Return L2's decision on the cost, and the cost that was borrowed on top of it."""
         leased, _, _ = lease_terms(lease.limit, self._config.lease_ttl)
-        begin = self._runtime.time()
+        begin = self._runtime.monotonic()
         more = self._slice_size(lease, now) if with_slice and cost > 0.0 else 0.0
         decision = await self._l2.acquire(lease.identifier, leased, cost + more, now)
         if not decision.allowed and more:
             more = 0.0
             decision = await self._l2.acquire(lease.identifier, leased, cost, now)
-        end = self._runtime.time()
+        end = self._runtime.monotonic()
         lease.round_trip, lease.remaining, lease.reset_at = end - begin, decision.remaining, end + decision.reset_after
-        lease.on_grant(decision.allowed, cost, now, decision.retry_after, self._config.lease_ttl)
         return decision, more
 
     def _slice_size(self, lease: Lease, now: float) -> float:
         lifetime = lease_terms(lease.limit, self._config.lease_ttl).lifetime
         if lifetime <= 0.0 or self._ends(lease, now) <= max(now, self._runtime.time()):
             return 0.0
-        return lease.refill_amount(self._runtime.time(), min(self._config.lease_ttl, lifetime), self._config.nodes)
+        return lease.refill_amount(self._runtime.monotonic(), min(self._config.lease_ttl, lifetime), self._config.nodes)
 
     def _ends(self, lease: Lease, now: float) -> float:
         """Return the time until which quota borrowed at `now` may be spent."""
@@ -184,20 +210,22 @@ class LeaseManager:
             return (math.floor(now / time_resolution) + 1.0) * time_resolution - self._config.clock_tolerance
         return now + lifetime
 
-    def _keep(self, lease: Lease, more: float, now: float) -> None:
+    def _keep(self, lease: Lease, more: float, now: float, ahead: float) -> None:
         if more > 0.0:
             self._counters.borrowed += more
             windows = lease_terms(lease.limit, self._config.lease_ttl).time_resolution > 0.0
-            self._counters.forfeited += lease.reserve(more, now, self._ends(lease, now), windows)
+            ends, time = self._ends(lease, now), self._runtime.time()
+            self._counters.forfeited += lease.reserve(more, now, ahead, ends, windows, time)
             self._watch(lease)
 
     async def _renew(self, lease: Lease) -> None:
         """Borrow the next slice before the last one is spent."""
-        now = self._runtime.time()
+        now, begin = self._runtime.time(), self._runtime.monotonic()
         more = 0.0 if self._closed or lease.flight is not None else self._slice_size(lease, now)
         if more < 1.0:
             return
-        lease.flight = flight = self._runtime.future()
+        ahead = begin - now
+        lease.flight = flight = Flight(self._runtime)
         leased = lease_terms(lease.limit, self._config.lease_ttl).limit
         try:
             decision = await self._l2.acquire(lease.identifier, leased, more, now)
@@ -205,12 +233,12 @@ class LeaseManager:
             self._counters.failed_flushes += 1  # a request that needs the quota asks again, and gets the error
             raise
         else:
-            lease.round_trip, lease.remaining = self._runtime.time() - now, decision.remaining
+            lease.round_trip, lease.remaining = self._runtime.monotonic() - begin, decision.remaining
             if decision.allowed:
-                self._keep(lease, more, now)
+                self._keep(lease, more, now, ahead)
         finally:
             lease.flight = None
-            flight.set_result(None)
+            flight.land()
 
     # -- giving back --------------------------------------------------------------------------------------------------
 
@@ -223,19 +251,19 @@ class LeaseManager:
             self._runtime.spawn(self._end_leases())
 
     def _return_time(self, lease: Lease) -> float:
-        """Return the time at which a lease ends, spent or not."""
-        return min(lease.ends, lease.borrowed_at + self._config.lease_ttl)
+        """Return the monotonic time at which a lease ends, spent or not."""
+        return min(lease.expires, lease.borrowed_at + self._config.lease_ttl)
 
     async def _end_leases(self) -> None:
         """End leases in time while any is out."""
         while self._due and not self._closed:
             await self._supervisor.attempt(RETURN, self._return_due, shown=ONE_OFF_SHOWN)
             if self._due:
-                await self._runtime.sleep(max(self._due[0][0] - self._runtime.time(), SOONEST))
+                await self._runtime.sleep(max(self._due[0][0] - self._runtime.monotonic(), SOONEST))
         self._ending = False
 
     async def _return_due(self) -> None:
-        now = self._runtime.time()
+        now = self._runtime.monotonic()
         over = []
         while self._due and self._due[0][0] <= now:
             lease = heappop(self._due)[2]
@@ -256,10 +284,11 @@ class LeaseManager:
         StorageError
             L2 does not answer. The rest of the leases is forfeited then.
         """
-        charges, total, now = [], 0.0, self._runtime.time()
+        charges, total, time, monotonic = [], 0.0, self._runtime.time(), self._runtime.monotonic()
         for lease in leases:
             left = lease.end()
-            if left <= 0.0 or (now >= lease.ends and lease_terms(lease.limit, self._config.lease_ttl).time_resolution):
+            over = time >= lease.ends or monotonic >= lease.expires
+            if left <= 0.0 or (over and lease_terms(lease.limit, self._config.lease_ttl).time_resolution):
                 self._counters.forfeited += left
                 continue
             self._returns += 1

@@ -68,13 +68,15 @@ class LocalDecider:
         decision = self._decide(identifier, limits, records, seen, cost, now)
         decision.view_age = self._runtime.monotonic() - min(record.read_at for record in records)
         spent = cost if decision.allowed else 0.0
-        if spent:
-            await self._write(records, now, spent)
-        if self._config.consistency == "session":
-            decision.session = await self._next_token(identifier, records, seen, spent, now, fresh)
-        if spent and self._config.write == "write_around":
-            for record in records:
-                self._views.invalidate(record)
+        try:
+            if spent:
+                await self._write(records, now, spent)
+            if self._config.consistency == "session":
+                decision.session = await self._next_token(identifier, records, seen, spent, now, fresh)
+        finally:  # also when the request is canceled
+            if spent and self._config.write == "write_around":
+                for record in records:
+                    self._views.invalidate(record)
         return decision
 
     async def fresh_records(

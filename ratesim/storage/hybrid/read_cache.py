@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator
 from ratesim.algorithms import bind
 from ratesim.errors import StorageError
 from ratesim.limit import Limit
-from ratesim.runtime import Runtime, Supervisor
+from ratesim.runtime import Flight, Runtime, Supervisor
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage.base import EXPIRY_MARGIN, RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
@@ -155,23 +155,29 @@ class ViewCache:
     async def read(self, record: ReplicaState) -> bool:
         """Read L2's state into the view, or wait for the read or flush that is under way.
 
+        A read that is given up, because its request was canceled, is taken over by one that waits for it.
+
         Returns
         -------
         bool
             Whether L2 has answered since the call.
         """
         begin = self._runtime.monotonic()
-        if record.flight is not None:
-            await record.flight
-            return record.read_at >= begin
+        while (flight := record.flight) is not None:
+            await flight.wait()
+            if record.read_at >= begin:
+                return True
+            if flight.failed:
+                return False
         return await self._fetch(record) is None
 
     async def _fetch(self, record: ReplicaState) -> StorageError | None:
         """Read L2's state into the view; returns the error where L2 does not answer."""
-        record.flight = flight = self._runtime.future()
+        record.flight = flight = Flight(self._runtime)
         try:
             state = await self._l2.get_state(record.identifier, record.limit.name)
         except StorageError as error:
+            flight.failed = True
             return error
         else:
             self._counters.reads += 1
@@ -179,7 +185,7 @@ class ViewCache:
             return None
         finally:
             record.flight = None
-            flight.set_result(None)
+            flight.land()
             self.on_read_done(record)
 
     def _refresh(self, record: ReplicaState, now: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
-from ratesim.runtime import Future
+from ratesim.runtime import Flight
 from ratesim.state import Watermark
 from ratesim.storage.base import Charge
 from ratesim.storage.deduplicate import total_consumed
@@ -44,7 +44,7 @@ class ReplicaState:
     started, finished
         The number of the last flush that was started, and of the last one that succeeded.
     flight
-        Done when the read or flush that is under way is over; there is one at a time.
+        The read or flush that is under way; there is one at a time.
     overdue
         Whether a flush was due during a read.
     read_at
@@ -102,7 +102,7 @@ class ReplicaState:
         self.pending: list[Delta] = []
         self.sending: list[Delta] = []
         self.started = self.finished = 0
-        self.flight: Future[None] | None = None
+        self.flight: Flight | None = None
         self.overdue = self.dirty = False
         self.read_at = self.fresh_until = -math.inf
         self.version = NOTHING_SEEN

@@ -172,8 +172,9 @@ class HybridStorage(RateLimitStorage):
         if len(limits) == 1:
             decision = self._leases.spend(identifier, limits[0], cost, now)
             if decision is None:
+                leased = self._leased_limits(limits)
                 answer = self._leases.acquire(identifier, limits[0], cost, now)
-                decision = await self._answer_or_fall_back(answer, identifier, self._leased_limits(limits), cost, now)
+                decision = await self._answer_or_fall_back(answer, identifier, leased, cost, now)
         else:  # all admit or none is charged, which only L2 can decide; with the limits that leases are borrowed of
             leased = self._leased_limits(limits)
             answer = self.l2.acquire(identifier, leased, cost, now)

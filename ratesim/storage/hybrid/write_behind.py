@@ -8,14 +8,13 @@ consumption of (node, epoch) before it. A flush that is repeated, overtaken or s
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
 
 from ratesim.errors import StorageError
-from ratesim.runtime import Future, Runtime, Supervisor, Task
+from ratesim.runtime import Flight, Runtime, Supervisor, Task, WaitQueue
 from ratesim.state import RateLimitState
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
@@ -83,7 +82,7 @@ class WriteBehindQueue:
         draw = 0.0 if config.sync_jitter == 0 else float((rng or np.random.default_rng()).random())
         self._phase = draw * config.sync_jitter * config.sync_interval
         self._worker: Task | None = None
-        self._room: deque[Future[None]] = deque()  # requests that wait for room in the queue
+        self._room = WaitQueue(runtime)  # of requests that wait for room
         self._closed = False
         views.on_read_done = self._on_read_done
 
@@ -155,19 +154,16 @@ class WriteBehindQueue:
 
     async def _wait_for_room(self) -> None:
         while self.waiting >= self._config.queue_size:
-            future: Future[None] = self._runtime.future()
-            self._room.append(future)
-            await future
+            await self._room.wait()
 
     def _leave(self, requests: int) -> None:
         """Let waiting requests in after so many have left the queue."""
         if self._config.write != "write_behind":
             return
         self.waiting -= requests
-        for _ in range(min(len(self._room), max(self._config.queue_size - self.waiting, 0))):
-            future = self._room.popleft()
-            if not future.done():
-                future.set_result(None)
+        for _ in range(self._config.queue_size - self.waiting):
+            if not self._room.hand_on():
+                return
 
     # -- the worker ---------------------------------------------------------------------------------------------------
 
@@ -216,19 +212,21 @@ class WriteBehindQueue:
         bool
             Whether L2 has taken in all of it.
         """
+        arrived = False
         try:
             arrived = await self._runtime.timeout(self._deliver(records), self._config.max_wait)
         except TimeoutError:
-            arrived = False
-        if not arrived:
-            self.wake()
+            pass
+        finally:  # also when the request is canceled
+            if not arrived:
+                self.wake()
         return arrived
 
     async def _deliver(self, records: Sequence[ReplicaState]) -> bool:
         for record, wanted in [(record, record.started + 1) for record in records]:
             while record.finished < wanted and (record.unsent() or record.sending):
                 if record.flight is not None:
-                    await record.flight
+                    await record.flight.wait()
                 elif not await self.flush([record]):
                     return False
         return True
@@ -283,7 +281,7 @@ class WriteBehindQueue:
 
     async def _send(self, batch: Sequence[ReplicaState]) -> None:
         begin = self._runtime.monotonic()
-        flight: Future[None] = self._runtime.future()
+        flight = Flight(self._runtime)
         for record in batch:
             record.flight = flight
             record.take()
@@ -291,6 +289,7 @@ class WriteBehindQueue:
         try:
             await (self._send_states(batch) if self._config.sync == "state" else self._send_deltas(batch))
         except StorageError:
+            flight.failed = True
             self._counters.failed_flushes += 1
             raise
         else:
@@ -301,7 +300,7 @@ class WriteBehindQueue:
                 if record.sending:
                     record.put_back()
                     self._mark_dirty(record)
-            flight.set_result(None)
+            flight.land()
 
     async def _send_deltas(self, batch: Sequence[ReplicaState]) -> None:
         node = self._config.node
@@ -336,7 +335,7 @@ class WriteBehindQueue:
         """Send all that is unsent now; returns whether L2 has taken it in."""
         for record in list(self.dirty):
             while record.flight is not None:
-                await record.flight
+                await record.flight.wait()
         return await self.flush(list(self.dirty))
 
     def stop(self) -> None:
