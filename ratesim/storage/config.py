@@ -160,21 +160,33 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     ----------
     url : str
         As psycopg takes it; never printed with its password.
+    schema : str
+        Schema of the tables and functions; "" is the one where search_path finds the table, or would create it. Behind a
+        pooler name it, since there search_path may be that of another client.
     table_name : str
         Table of the states; functions and the table of counters begin with it.
     unlogged : bool
         Keeps the tables out of the write-ahead log: faster, but empty after a crash of the server.
     synchronous_commit : str
         As in PostgreSQL. "off" is faster, and may lose the last moments in a crash of the server.
+    cleanup_interval : float
+        Seconds between two removals of expired rows in the background, by one of the nodes at a time; 0 leaves it to
+        `cleanup_expired`. A storage that was opened does them.
     cleanup_batch_size : int
         Most rows that one statement of `cleanup_expired` deletes.
+    prepared_statements : bool
+        Whether statements are prepared in the session, which saves the server to parse them. Only for direct connections: a
+        pooler in transaction mode mixes sessions up.
     """
 
     url: str = "postgresql://127.0.0.1:5432/postgres"
+    schema: str = ""
     table_name: str = "ratesim_state"
     unlogged: bool = False
     synchronous_commit: str = "on"
+    cleanup_interval: float = 60.0
     cleanup_batch_size: int = 1000
+    prepared_statements: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,6 +200,8 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
             ("on", "off", "local", "remote_write", "remote_apply"),
         )
         require_at_least("cleanup_batch_size", self.cleanup_batch_size, 1)
+        if self.cleanup_interval != 0:
+            require_positive("cleanup_interval", self.cleanup_interval)
 
 
 class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):

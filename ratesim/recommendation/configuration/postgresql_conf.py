@@ -83,10 +83,10 @@ def postgresql_conf(scenario: Scenario, storage: str, bytes_per_key: float = mat
 def schema_sql(scenario: Scenario, storage: str, title: str = "") -> str:
     """Write the schema that the storage would create on its first use, as a script.
 
-    The script is run once in the database and schema that the URL names. The application then needs no right to create.
+    The script is run once in the database that the URL names. The application then needs no right to create.
     """
     config: PostgresStorageConfig = StorageURL.parse(redact_url(storage)).config
-    tables = [f'"{config.table_name}"', f'"{config.table_name}_counters"']
+    driver = PostgresDriver(config)
     tuned = ", ".join(
         [
             "autovacuum_vacuum_scale_factor = 0.02",
@@ -100,13 +100,13 @@ def schema_sql(scenario: Scenario, storage: str, title: str = "") -> str:
         to_comment(
             f"For limits of the algorithm {scenario.limit.algorithm}. A storage that finds its tables and functions here "
             "creates none. The names of functions end in a digest of their source: run the script of a new version of "
-            "ratesim beside that of the old one. Applications need no more than this, said to a role of yours:",
+            "ratesim beside that of the old one. `ratesim schema` writes it for other algorithms. Applications need no more "
+            "than the rights at its end.",
             "--",
-        )
-        + f"-- GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO your_role;\n",
-        PostgresDriver(config).schema(scenario.limit.algorithm),
+        ),
+        driver.schema((scenario.limit.algorithm,)),
         to_comment("Dead versions are cleared away at 2 % of the table instead of 20 %, and without pauses.", "--")
-        + "".join(f"ALTER TABLE {table} SET ({tuned});\n" for table in tables),
+        + "".join(f"ALTER TABLE {table} SET ({tuned});\n" for table in driver.tables),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -116,7 +116,7 @@ def _part(reason: str, settings: str) -> str:
 
 
 def _commit(config: PostgresStorageConfig, wanted: str) -> str:
-    why = "The storage asks for this on each of its connections, from its URL; here it is for the others. "
+    why = "The storage asks for this in each of its transactions, from its URL; here it is for the others. "
     if config.synchronous_commit == "off":
         said = "The last moments before a crash of the server may be lost, and no answer waits for the disk."
         if wanted == "durable":

@@ -8,9 +8,10 @@ test compares both directions with the bytes that real servers received and sent
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Sequence
-from math import isinf
 from typing import Protocol
 
 import redis.asyncio
@@ -146,62 +147,53 @@ def _hash(state: RateLimitState, name: str) -> list[str]:
 
 
 class PostgresWire:
-    """PostgreSQL's protocol 3.0, for prepared statements: Bind, Describe, Execute and Sync each."""
+    """PostgreSQL's protocol 3.0, for statements that are not prepared: Parse, Bind, Describe, Execute and Sync each."""
 
     def __init__(self, driver: PostgresDriver) -> None:
         self._driver = driver
         self._adapter = Transformer()
 
     def sent(self, batch: Sequence[Operation]) -> int:
-        """Add up the parameters of all statements."""
+        """Add up texts and parameters of all statements."""
         total = 0
-        for parameters in self._driver.parameters(batch):
-            texts = self._adapter.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
-            values = sum(4 + (0 if text is None else len(text)) for text in texts)
-            bind = 5 + len("\0_pg3_0\0") + 2 + 2 * len(parameters) + 2 + values + 4
-            total += bind + 7 + 10 + 5
+        for call, parameters in self._driver.statements(batch):
+            count = itertools.count(1)
+            text = re.sub(rb"%b", lambda _, count=count: b"$%d" % next(count), call)  # type: ignore[misc]
+            values = self._adapter.dump_sequence(parameters, [PyFormat.BINARY] * len(parameters))
+            parse = 5 + 1 + len(text) + 1 + 2 + 4 * len(parameters)
+            size = sum(4 + (0 if value is None else len(value)) for value in values)
+            bind = 5 + 2 + 2 + 2 * len(parameters) + 2 + size + 4
+            total += parse + bind + 7 + 10 + 5
         return total
 
     def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
         """Add up the rows and the descriptions of all statements."""
         total = 0
         rows = [_columns(operation, answer) for operation, answer in zip(batch, answers, strict=True)]
-        for names in {names for names, _ in rows}:  # a statement each, nearly: see _groups in storage/postgres.py
-            mine = [values for other, values in rows if other == names and values]
+        for names in {names for names, _ in rows}:  # a statement each, nearly: see storage/postgres/batches.py
+            mine = [sizes for other, sizes in rows if other == names and sizes]
             described = 7 + sum(len(name) + 1 + 18 for name in names)
-            numbers = sum(4 + len(str(number)) for number in range(1, len(mine) + 1))
-            sizes = numbers + sum(7 + sum(4 + len(value.encode()) for value in values) for values in mine)
-            total += 5 + described + sizes + 5 + len(f"SELECT {len(mine)}\0") + 6
+            total += 5 + described + sum(7 + sum(4 + size for size in sizes) for sizes in mine)
+            total += 5 + len(f"SELECT {len(mine)}\0") + 5 + 6
         return total
 
 
-def _columns(operation: Operation, answer: object) -> tuple[tuple[str, ...], list[str]]:
-    """Give the names of a statement's columns, and the row of one operation but for its number; empty without one."""
+def _columns(operation: Operation, answer: object) -> tuple[tuple[str, ...], list[int]]:
+    """Give the names of a statement's columns, and the bytes of each in the row of one operation; none without a row."""
     if isinstance(operation, Acquire):
         names: tuple[str, ...] = ("ord", "allowed", "decider", "remaining", "retry_after", "reset_after")
-        if not isinstance(answer, Decision):
-            return names, []
-        numbers = (answer.remaining, answer.retry_after, answer.reset_after)
-        return names, ["t", "1", *map(_shortest, numbers)]
+        return names, [4, 1, 4, 8, 8, 8] if isinstance(answer, Decision) else []
     kinds = ("algorithm", "state", "created", "accessed", "requests", "metadata", "watermarks")
-    if isinstance(operation, Apply):
-        names = ("ord", *(f"out_{kind}" for kind in kinds))
-    else:
-        names = ("ord", "algorithm", "state", "extract", "extract", "request_count", "metadata", "watermarks")
+    names = ("ord", *(f"out_{kind}" for kind in kinds))
     if not isinstance(answer, RateLimitState):
         return names, []
-    state = f"{{{','.join(map(_shortest, answer.algorithm_data.values()))}}}"
+    floats = len(answer.algorithm_data.values())
     marks = {
         node: [mark.epoch, int(mark.consumed) if mark.consumed % 1 == 0 else mark.consumed]
         for node, mark in answer.watermarks.items()
     }
-    times = (_shortest(answer.created_at), _shortest(answer.last_accessed))
-    row = [answer.algorithm_data.algorithm, state, *times, str(answer.request_count), json.dumps(answer.metadata)]
-    return names, [*row, json.dumps(marks)]
-
-
-def _shortest(number: float) -> str:
-    return "Infinity" if isinf(number) else repr(number).removesuffix(".0")
+    documents = [1 + len(json.dumps(each)) for each in (answer.metadata, marks)]
+    return names, [4, len(answer.algorithm_data.algorithm), 20 + 12 * floats, 8, 8, 8, *documents]
 
 
 def _name(operation: Operation) -> str:

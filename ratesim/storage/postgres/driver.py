@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakSet
 
 import psycopg
 from psycopg import conninfo
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
+from ratesim import algorithms
 from ratesim.errors import ConfigurationError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.runtime import abandon_descriptors
 from ratesim.safe_text import redact, shorten_identifier
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.postgres.batches import Group, fault_of, groups_of, identifier_of
-from ratesim.storage.postgres.schema import Schema
-from ratesim.storage.postgres.statements import PERFORM, Connection, Perform, parameters_of
-from ratesim.storage.remote.operations import Operation
+from ratesim.storage.postgres.connections import Connection, ConnectionPool
+from ratesim.storage.postgres.error_translation import MISSING, READ_ONLY, ROLLED_BACK, connection_error, statement_error
+from ratesim.storage.postgres.schema import Object, Schema, learning_algorithms
+from ratesim.storage.postgres.statements import STATEMENTS
+from ratesim.storage.remote.operations import Observe, Operation
 
 __all__ = ["PostgresDriver"]
 
-LOCK = int.from_bytes(b"ratesim", "big")  # the advisory lock under which nodes create missing objects, one at a time
 UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
-# A pool gives up shortly before the client does, so that the client knows that nothing was sent and may try again.
-POOL_SHARE = 0.9
-# Classes of SQLSTATE that one value or one row brings about: cardinality, data, integrity, case not found, program limit,
-# data corrupted. https://www.postgresql.org/docs/current/errcodes-appendix.html
-OF_ONE_KEY = frozenset({"20", "21", "22", "23", "54", "XX001"})
+# Waiting for a connection, or for a lock, ends shortly before the client gives up, so that the client knows that nothing
+# was done.
+SHARE = 0.9
+PROBE_SHARE = 0.25  # of command_timeout, that a connection that was idle for long has to show that it works
+REPEATS = 10  # of a statement that was rolled back
+# libpq's, unless the URL says otherwise: the kernel finds out within a minute that nobody is there any more.
+KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}
 
 
 class PostgresDriver:
-    """Executes batches on a pool of connections, which opens, and creates the schema, on first use.
+    """Executes batches on a pool of connections. Connections, tables and functions are made on first use.
 
-    It belongs to the asyncio loop that uses it first.
+    It relies on no state of a session, so a pooler may give each transaction another one: statements are not prepared,
+    settings hold for one transaction, and every object is named with its schema. It belongs to the asyncio loop that uses it
+    first.
     """
 
     def __init__(self, config: PostgresStorageConfig) -> None:
@@ -44,12 +49,14 @@ class PostgresDriver:
             self._address = conninfo.conninfo_to_dict(config.url)
         except psycopg.Error as error:
             raise ConfigurationError(f"url {redact(config.url)}: {self._line(error)}") from None
-        self._pool: AsyncConnectionPool[Connection] | None = None
-        self._connections: WeakSet[Connection] = WeakSet()
+        self._session = [config.synchronous_commit, str(max(1, round(SHARE * config.command_timeout * 1e3)))]
         self._closed = False
-        self._opening = asyncio.Lock()
-        self._statements: dict[tuple[str, tuple[str, ...]], str] = {}
-        self._schema = Schema(config)
+        self._pool: ConnectionPool | None = None
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._schema: Schema | None = None
+        self._calls: dict[tuple[type[Operation], tuple[str, ...]], bytes] = {}
+        self._creating: dict[object, asyncio.Task[None]] = {}
+        self._explicit = False  # whether each statement travels in a transaction whose isolation it sets
 
     def __repr__(self) -> str:
         return f"PostgresDriver({redact(self.config.url)!r}, table_name={self.config.table_name!r})"
@@ -66,100 +73,23 @@ class PostgresDriver:
     # -- connecting ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect and create missing objects; StorageConnectionError, naming the address, if there is no server."""
-        async with self._opening:
-            if self._closed:
-                raise StorageConnectionError("the storage is closed", sent=False)
-            if self._pool is not None:
-                return
-            async with self._upkeep() as connection:
-                table = self.config.table_name
-                found = await connection.execute("SELECT to_regclass(%s)", [f'"{table}"'])
-                if (await found.fetchone())[0] is None:  # type: ignore[index]
-                    await connection.execute(self._schema.statement("schema"), prepare=False)
-                found = await connection.execute("SELECT to_regproc('ratesim_until')")
-                if (await found.fetchone())[0] is None:  # type: ignore[index]
-                    await connection.execute(self._schema.statement("until"), prepare=False)
-            seconds = min(self.config.connection_timeout, POOL_SHARE * self.config.command_timeout)
-            pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-                self.config.url,
-                kwargs={"autocommit": True, "prepare_threshold": 0, "application_name": "ratesim"},
-                min_size=1,
-                max_size=self.config.pool_size,
-                timeout=seconds,
-                reconnect_timeout=self.config.connection_timeout,
-                configure=self._configure,
-                open=False,
-            )
-            await pool.open()
-            self._pool = pool
+        """Connect and create missing tables.
 
-    async def _configure(self, connection: Connection) -> None:
-        self._connections.add(connection)
-        await connection.execute(
-            "SELECT set_config('synchronous_commit', %s, false), set_config('statement_timeout', %s, false), "
-            "set_config('extra_float_digits', '1', false)",  # floats travel as text that gives the same bits back
-            [self.config.synchronous_commit, str(max(1, round(self.config.command_timeout * 1e3)))],
-        )
-
-    @asynccontextmanager
-    async def _upkeep(self, lock: bool = True) -> AsyncIterator[Connection]:
-        # A connection of its own: it says why there is none, while the pool only says that it waited.
-        try:
-            async with asyncio.timeout(self.config.connection_timeout):
-                connection = await psycopg.AsyncConnection.connect(
-                    self.config.url, autocommit=True, application_name="ratesim"
-                )
-            self._connections.add(connection)
-        except TimeoutError:
-            reason = f"no connection within {self.config.connection_timeout:g} s"
-            raise self._unreachable(reason) from None
-        except psycopg.OperationalError as error:
-            raise self._unreachable(self._line(error)) from None
-        except psycopg.Error as error:
-            raise ConfigurationError(f"url {redact(self.config.url)}: {self._line(error)}") from None
-        try:
-            async with connection, self._translate_errors():
-                await connection.execute(
-                    "SELECT set_config('statement_timeout', %s, false), set_config('synchronize_seqscans', 'off', false)",
-                    [str(round(UPKEEP_SECONDS * 1e3))],
-                )
-                if lock:
-                    async with connection.transaction():
-                        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-                        yield connection
-                else:
-                    yield connection
-        finally:
-            await connection.close()
-
-    def _unreachable(self, reason: str) -> StorageConnectionError:
-        return StorageConnectionError(f"no PostgreSQL at {self.where} ({reason}): start it, or correct the url", sent=False)
-
-    @asynccontextmanager
-    async def _translate_errors(self) -> AsyncIterator[None]:
-        """Turn the driver's errors into ours."""
-        try:
-            yield
-        except (PoolTimeout, PoolClosed, TooManyRequests) as error:
-            raise self._unreachable(self._line(error)) from None
-        except psycopg.errors.QueryCanceled as error:
-            raise StorageTimeoutError(f"PostgreSQL at {self.where}: {self._line(error)}") from None
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            undone = (error.sqlstate or "").startswith("40")  # rolled back, such as after a deadlock
-            raise StorageConnectionError(f"PostgreSQL at {self.where}: {self._line(error)}", sent=not undone) from None
-        except UnicodeEncodeError as error:
-            raise KeyRefusedError(f"PostgreSQL at {self.where}: its encoding is {error.encoding}, not UTF8") from None
-        except psycopg.Error as error:
-            state = error.sqlstate or ("22" if isinstance(error, psycopg.DataError) else "")
-            kind = KeyRefusedError if OF_ONE_KEY & {state, state[:2]} else StorageError
-            raise kind(f"PostgreSQL at {self.where}: {self._line(error)}") from None
+        Raises
+        ------
+        StorageError
+            There is no server, it refuses the connection, or a table is missing and this role may not create it.
+        """
+        await self._opened()
 
     async def close(self) -> None:
         """Close the pool."""
         self._closed = True
-        async with self._opening:
-            pool, self._pool = self._pool, None
+        creating = list(self._creating.values())
+        for task in creating:
+            task.cancel()
+        await asyncio.gather(*creating, return_exceptions=True)
+        pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
 
@@ -167,9 +97,161 @@ class PostgresDriver:
         """Let the connections go without a message, see `ServerDriver`."""
         self._closed = True
         abandon_descriptors(connection.fileno() for connection in self._connections if not connection.closed)
-        if self._pool is not None:
-            self._pool._closed = True  # or else its finalizer would await tasks of a loop that has stopped
-            self._pool = None
+        self._pool = None
+
+    async def _opened(self) -> Schema:
+        if self._closed:
+            raise StorageConnectionError("the storage is closed", sent=False)
+        if self._schema is None:
+            await self._once("open", self._find_schema)
+        assert self._schema is not None
+        return self._schema
+
+    async def _find_schema(self) -> None:
+        """Find the schema of the table, which `search_path` decides where the configuration does not."""
+        async with self._own_connection() as connection, self._transaction(connection):
+            namespace = self.config.schema
+            if not namespace:
+                cursor = await connection.execute(
+                    "SELECT coalesce((SELECT n.nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
+                    "ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)), current_schema())::text",
+                    [f'"{self.config.table_name}"'],
+                )
+                (namespace,) = await cursor.fetchone()  # type: ignore[misc]
+                if namespace is None:
+                    raise ConfigurationError(f"PostgreSQL at {self.where}: no schema in search_path; name one with schema=")
+            schema = Schema(self.config, namespace)
+            await self._create(connection, schema, schema.tables)
+        self._schema = schema
+
+    async def _connect(self) -> Connection:
+        parameters: dict[str, Any] = {**KEEPALIVES, "application_name": "ratesim", **self._address}
+        parameters["client_encoding"] = "UTF8"
+        seconds = self.config.connection_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await Connection.connect(
+                    autocommit=True, prepare_threshold=0 if self.config.prepared_statements else None, **parameters
+                )
+        except TimeoutError:
+            raise connection_error(self.where, f"no connection within {seconds:g} s") from None
+        except psycopg.OperationalError as error:
+            raise connection_error(self.where, self._line(error)) from None
+        except psycopg.Error as error:
+            raise ConfigurationError(f"url {redact(self.config.url)}: {self._line(error)}") from None
+        self._connections.add(connection)
+        return connection
+
+    async def _take(self) -> Connection:
+        if self._pool is None:
+            probe = PROBE_SHARE * self.config.command_timeout
+            self._pool = ConnectionPool(self._connect, self.config.pool_size, probe)
+        seconds = min(self.config.connection_timeout, SHARE * self.config.command_timeout)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._pool.take()
+        except TimeoutError:
+            raise connection_error(self.where, f"no connection within {seconds:g} s") from None
+
+    @asynccontextmanager
+    async def _own_connection(self) -> AsyncIterator[Connection]:
+        """Open a connection beside the pool, so that long work keeps no decision waiting."""
+        connection = await self._connect()
+        try:
+            await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+            yield connection
+        finally:
+            connection.pgconn.finish()
+
+    @asynccontextmanager
+    async def _transaction(self, connection: Connection) -> AsyncIterator[None]:
+        """Begin a transaction with the settings of long work, and commit it."""
+        seconds = str(round(UPKEEP_SECONDS * 1e3))
+        try:
+            async with asyncio.timeout(UPKEEP_SECONDS), connection.transaction():
+                await connection.execute(
+                    "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
+                    "set_config('synchronous_commit', %s, true), set_config('synchronize_seqscans', 'off', true)",
+                    [seconds, seconds, self.config.synchronous_commit],
+                )
+                yield
+        except TimeoutError:
+            raise StorageTimeoutError(f"PostgreSQL at {self.where}: no answer within {UPKEEP_SECONDS:g} s") from None
+        except psycopg.Error as error:
+            raise statement_error(self.where, error, self._line(error)) from None
+
+    # -- creating -----------------------------------------------------------------------------------------------------
+
+    async def _once(self, name: object, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something that several callers need at the same time once. A caller who gives up leaves it to the others."""
+        task = self._creating.get(name)
+        if task is None:
+            task = self._creating[name] = asyncio.get_running_loop().create_task(work())
+            task.add_done_callback(lambda done: self._forget(name, done))
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise StorageConnectionError("the storage is closed", sent=False)
+        task.result()
+
+    def _forget(self, name: object, done: asyncio.Task[None]) -> None:
+        self._creating.pop(name, None)
+        if not done.cancelled():
+            done.exception()  # is raised to those who wait, if any still do
+
+    async def _create(self, connection: Connection, schema: Schema, objects: Sequence[Object]) -> None:
+        """Create what is missing. Nodes do so one at a time."""
+        if not await self._missing(connection, schema, objects):
+            return
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"ratesim {schema.table}"])
+        missing = await self._missing(connection, schema, objects)  # another node may have been first
+        made = "nothing"
+        try:
+            found = await (await connection.execute("SELECT to_regnamespace(%s)", [f'"{schema.namespace}"'])).fetchone()
+            if found == (None,):
+                made = f'schema "{schema.namespace}"'
+                await connection.execute(f'CREATE SCHEMA "{schema.namespace}"'.encode())
+            for each in missing:
+                made = f"{each.kind.lower()} {schema.qualified(each.names[-1])}"
+                await connection.execute(each.ddl.encode())
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as error:
+            cause = "the server is read-only" if error.sqlstate == READ_ONLY else "this role may not create it"
+            raise StorageError(
+                f"PostgreSQL at {self.where}: {made} is missing, and {cause}: "
+                "let an administrator run `ratesim schema URL --role ROLE | psql` on the primary"
+            ) from None
+
+    async def _missing(self, connection: Connection, schema: Schema, objects: Sequence[Object]) -> list[Object]:
+        # The catalogs themselves: to_regclass would answer from the session's cache, also after waiting for the lock.
+        names = [name for each in objects for name in each.names]
+        cursor = await connection.execute(
+            "SELECT name FROM unnest(%s::text[]) AS q (name) WHERE NOT EXISTS ("
+            "SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = %s AND c.relname = q.name) AND NOT EXISTS ("
+            "SELECT 1 FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace "
+            "WHERE n.nspname = %s AND p.proname = q.name)",
+            [names, schema.namespace, schema.namespace],
+        )
+        gone = {name for (name,) in await cursor.fetchall()}
+        return [each for each in objects if gone.intersection(each.names)]
+
+    def schema(self, names: Sequence[str] = (), role: str = "") -> str:
+        """Return a script of all tables and functions for limits of these algorithms, see `Schema.script`.
+
+        Without the option `schema` it is that of the URL's `search_path`, else `public`.
+        """
+        return self._offline_schema().script(names, role)
+
+    @property
+    def tables(self) -> tuple[str, str]:
+        """The names of the tables, quoted, and with their schema as `schema` knows it."""
+        known = self._offline_schema()
+        return known.table, known.counters
+
+    def _offline_schema(self) -> Schema:
+        """Return the schema as far as it is known without a connection."""
+        options = str(self._address.get("options") or "")
+        path = options.partition("search_path=")[2].split(" ")[0].split(",")[0].strip('"')
+        return self._schema or Schema(self.config, self.config.schema or path or "public")
 
     # -- carrying out -------------------------------------------------------------------------------------------------
 
@@ -178,7 +260,6 @@ class PostgresDriver:
 
         Operations that share their limits travel as one statement, however many identifiers.
         """
-        await self.open()
         answers: list[object] = [None] * len(batch)
         sound: Group = []
         for place, operation in enumerate(batch):
@@ -186,16 +267,10 @@ class PostgresDriver:
                 answers[place] = fault
             else:
                 sound.append((place, operation))
-        groups = groups_of(sound)
-        pool = self._pool
-        if pool is None:
-            raise StorageConnectionError("the storage is closed", sent=False)
         begun = False  # whether a statement has been carried out already
-        for key, group in groups:
+        for key, group in groups_of(sound):
             try:
-                template, perform = PERFORM[key[0]]
-                statement = await self._statement(template, key[1])
-                results = await self._perform(pool, perform, statement, group)
+                results = await self._perform(key[0], key[1], group)
             except StorageError as error:
                 if not begun and isinstance(error, StorageConnectionError | StorageTimeoutError):
                     raise
@@ -205,48 +280,88 @@ class PostgresDriver:
                 answers[place] = result
         return answers
 
-    async def _perform(
-        self, pool: AsyncConnectionPool[Connection], perform: Perform, statement: str, group: Group
-    ) -> list[object]:
+    async def _perform(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> list[object]:
         """Carry out a group in one statement. If one of its keys makes that fail, nothing was done, and halves are tried."""
         try:
-            async with self._translate_errors(), pool.connection() as connection:
-                return await perform(connection, statement, group)
+            return await self._carry_out(kind, names, group)
         except KeyRefusedError as error:
             if len(group) == 1:
                 return [KeyRefusedError(f"identifier {shorten_identifier(identifier_of(group[0][1]))}: {error}")]
         results: list[object] = []
         for half in (group[: len(group) // 2], group[len(group) // 2 :]):
             try:
-                results += await self._perform(pool, perform, statement, half)
+                results += await self._perform(kind, names, half)
             except StorageError as error:
                 results += [error] * len(half)
         return results
 
-    async def _statement(self, template: str, names: tuple[str, ...] = ()) -> str:
-        """Return the statement of a template, or the name of its function, which is created on first use."""
-        key = (template, names)
-        if key in self._statements:
-            return self._statements[key]
-        if template in ("get", "put"):
-            self._statements[key] = self._schema.statement(template).decode()
-            return self._statements[key]
-        function, statements = self._schema.defined(template, names)
-        async with self._upkeep() as connection:
-            found = await connection.execute("SELECT to_regproc(%s)", [function])
-            if (await found.fetchone())[0] is None:  # type: ignore[index]
-                for statement in statements:
-                    await connection.execute(statement, prepare=False)
-        self._statements[key] = function
-        return function
+    async def _carry_out(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> list[object]:
+        """Carry out a group as one statement, and create what it needs if that is missing.
 
-    def parameters(self, batch: Sequence[Operation]) -> list[list[Any]]:
-        """Return the parameters of each statement of a batch; nothing is sent."""
-        return parameters_of(batch)
+        A statement that was rolled back is repeated at once. Where that is due to the isolation that is the default of the
+        role, database or server, statements travel in transactions of their own from then on.
+        """
+        statement = STATEMENTS[kind]
+        created = repeats = 0
+        while True:
+            schema = await self._opened()
+            call, parameters = self._statement(schema, kind, names, group)
+            connection = await self._take()
+            try:
+                rows = await self._fetch(connection, call, parameters)
+            except UnicodeEncodeError as error:
+                raise KeyRefusedError(f"PostgreSQL at {self.where}: its encoding is {error.encoding}, not UTF8") from None
+            except psycopg.Error as error:
+                if error.sqlstate in ROLLED_BACK and repeats < REPEATS:
+                    repeats += 1
+                    self._explicit = self._explicit or error.sqlstate == "40001"
+                    continue
+                if error.sqlstate not in MISSING or created:
+                    if error.sqlstate == READ_ONLY and self._pool is not None:
+                        connection.pgconn.finish()
+                        self._pool.discard_idle()  # the primary may be elsewhere now: the next connection finds it
+                    raise statement_error(self.where, error, self._line(error)) from None
+            else:
+                return statement.answers(group, rows)
+            finally:
+                self._give_back(connection)
+            created += 1
+            await self._once((kind, names), lambda: self._create_function(kind, names))
 
-    def schema(self, algorithm: str) -> str:
-        """Return a script of all tables and functions that are created for limits of one algorithm on first use."""
-        return self._schema.script(algorithm)
+    async def _fetch(self, connection: Connection, call: bytes, parameters: list[Any]) -> list[Any]:
+        if not self._explicit:
+            return await (await connection.execute(call, parameters, binary=True)).fetchall()
+        async with connection.pipeline():  # one round trip
+            await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
+            cursor = await connection.execute(call, parameters, binary=True)
+            await connection.execute(b"COMMIT")
+        return await cursor.fetchall()
+
+    def _give_back(self, connection: Connection) -> None:
+        if self._pool is None:
+            connection.pgconn.finish()
+        else:
+            self._pool.give_back(connection)
+
+    async def _create_function(self, kind: type[Operation], names: tuple[str, ...]) -> None:
+        schema = await self._opened()
+        template, names = STATEMENTS[kind].template, provided(kind, names)
+        async with self._own_connection() as connection, self._transaction(connection):
+            await self._create(connection, schema, [*schema.tables, *schema.function(template, names)[1]])
+
+    def _statement(
+        self, schema: Schema, kind: type[Operation], names: tuple[str, ...], group: Group
+    ) -> tuple[bytes, list[Any]]:
+        statement = STATEMENTS[kind]
+        if (call := self._calls.get((kind, names))) is None:
+            function, _ = schema.function(statement.template, provided(kind, names))
+            call = self._calls[kind, names] = statement.call(function)
+        return call, [*statement.parameters(group), *self._session]
+
+    def statements(self, batch: Sequence[Operation]) -> list[tuple[bytes, list[Any]]]:
+        """Return each statement of a batch and its parameters; nothing is sent."""
+        schema = self._offline_schema()
+        return [self._statement(schema, key[0], key[1], group) for key, group in groups_of(list(enumerate(batch)))]
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -256,23 +371,32 @@ class PostgresDriver:
         It makes one pass over each table in its physical order, in statements of cleanup_batch_size rows, each a
         transaction.
         """
-        await self.open()
+        schema = await self._opened()
         total = 0
-        async with self._upkeep(lock=False) as connection:
-            for rows in ("table", "counters"):
-                statement = self._schema.statement("cleanup", rows=self._schema.fill[rows])
+        async with self._own_connection() as connection:
+            for rows in (schema.table, schema.counters):
+                statement = schema.statement("cleanup", rows=rows).encode()
                 after: str | None = "(0,0)"
                 while after is not None:
-                    most = self.config.cleanup_batch_size
-                    cursor = await connection.execute(statement, {"after": after, "now": now, "most": most})
-                    count, after = await cursor.fetchone()  # type: ignore[misc]
+                    async with self._transaction(connection):
+                        values = {"after": after, "now": now, "most": self.config.cleanup_batch_size}
+                        cursor = await connection.execute(statement, values)
+                        count, after = await cursor.fetchone()  # type: ignore[misc]
                     total += count
         return total
 
     async def sizes(self) -> tuple[int, int]:
         """Return rows and bytes of both tables with their indexes."""
-        await self.open()
-        async with self._upkeep(lock=False) as connection:
-            names = {name: self._schema.fill[name] for name in ("table", "counters")}
-            entries, size = await (await connection.execute(self._schema.statement("stats"), names)).fetchone()  # type: ignore[misc]
+        schema = await self._opened()
+        async with self._own_connection() as connection, self._transaction(connection):
+            names = {"table": schema.table, "counters": schema.counters}
+            cursor = await connection.execute(schema.statement("stats").encode(), names)
+            entries, size = await cursor.fetchone()  # type: ignore[misc]
             return entries, size
+
+
+def provided(kind: type[Operation], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the algorithms of the function that serves some: the one of an algorithm, or the one that knows all of them."""
+    if len(names) < 2:
+        return names
+    return learning_algorithms() if kind is Observe else algorithms.names()

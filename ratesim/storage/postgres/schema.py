@@ -1,17 +1,29 @@
-"""`Schema`: the tables and functions of a storage, and the SQL that makes them."""
+"""`Schema`: the tables and functions of a storage, their names, and the SQL that creates them.
+
+Every object is named by schema and table of its storage, so that storages with other tables, and roles that own other
+objects, do not meet. The name of a function ends in a digest of its source, so that nodes of different versions each call
+their own. Functions name whatever they use with its schema, so `search_path` has no say.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib import resources
+from typing import NamedTuple
 
 from ratesim import algorithms
 from ratesim.algorithms import Algorithm
+from ratesim.errors import ConfigurationError
+from ratesim.safe_text import shorten_repr
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import PostgresStorageConfig
 
-__all__ = ["Schema"]
+__all__ = ["Object", "Schema"]
+
+NAME_BYTES = 63  # PostgreSQL cuts off the rest of a name
+DIGEST_LETTERS = 10
 
 COLUMNS = {
     "algorithm": ("t.algorithm", "text"),
@@ -31,6 +43,29 @@ CALLS = {
     "reset_after": "(s, p, at)",
     "observe": "(s, p, score, at)",
 }
+# Settings hold for the transaction that needs them, since a pooler may give each transaction another session.
+SESSION = "commits text, patience text"
+SET_SESSION = (
+    "commits := set_config('synchronous_commit', commits, true); patience := set_config('lock_timeout', patience, true);"
+)
+
+
+class Object(NamedTuple):
+    """A table, or functions that are created together.
+
+    Attributes
+    ----------
+    names
+        The names, without schema and quotes.
+    ddl
+        The statements that create them.
+    kind
+        TABLE or FUNCTION.
+    """
+
+    names: tuple[str, ...]
+    ddl: str
+    kind: str
 
 
 class Schema:
@@ -40,60 +75,160 @@ class Schema:
     ----------
     config
         Names the table.
+    namespace
+        The schema of the database that holds the table.
+
+    Attributes
+    ----------
+    namespace
+        As given.
+    table, counters
+        The names of the tables, quoted and with their schema.
+
+    Raises
+    ------
+    ConfigurationError
+        The namespace has characters that are not taken.
     """
 
-    def __init__(self, config: PostgresStorageConfig) -> None:
-        self.config = config
-        table = config.table_name  # the configuration allows only names that need no escaping between quotes
-        self.fill = {
-            "table": f'"{table}"',
-            "counters": f'"{table}_counters"',
+    def __init__(self, config: PostgresStorageConfig, namespace: str) -> None:
+        # The rest would need escaping that differs between a name, a function's body and a statement with parameters.
+        if not re.fullmatch(r"[\w-][\w -]*", namespace) or len(namespace.encode()) > NAME_BYTES:
+            raise ConfigurationError(
+                f"schema {shorten_repr(namespace)}: use letters, digits, '_', '-' and blanks, at most {NAME_BYTES} bytes"
+            )
+        self.namespace = namespace
+        self._table_name = config.table_name  # the configuration allows only names that need no escaping either
+        self._counters_name = f"{config.table_name}_counters"
+        self.table = self.qualified(self._table_name)
+        self.counters = self.qualified(self._counters_name)
+        self._fill = {
+            "table": self.table,
+            "counters": self.counters,
             "unlogged": "UNLOGGED" if config.unlogged else "",
             "margin": repr(EXPIRY_MARGIN),
+            "session": SESSION,
+            "set_session": SET_SESSION,
             "columns": ", ".join(column for column, _ in COLUMNS.values()),
             "outputs": ", ".join(f"out_{name}" for name in COLUMNS),
             "columns_and_types": ", ".join(f"out_{name} {kind}" for name, (_, kind) in COLUMNS.items()),
         }
+        self._until = self._name("until", _template("until"))
+        self._fill["until"] = self.qualified(self._until)
 
-    def statement(self, template: str, **more: str) -> bytes:
+    def qualified(self, name: str) -> str:
+        """Return a name quoted and with its schema."""
+        return f'"{self.namespace}"."{name}"'
+
+    def statement(self, template: str, **more: str) -> str:
         """Fill in a template of `sql/`. Only names and constants are filled in; values are always parameters."""
-        fill = self.fill | more
-        text = (resources.files("ratesim.storage") / "sql" / f"{template}.sql").read_text("utf-8")
-        return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], text).encode()
+        fill = self._fill | more
+        return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], _template(template))
 
-    def defined(self, template: str, names: tuple[str, ...] = ()) -> tuple[str, list[bytes]]:
-        """Return the name of the server's function of that template for these algorithms, and the statements that create it.
+    @property
+    def tables(self) -> tuple[Object, Object]:
+        """The tables of the states and of the counters."""
+        return (
+            Object((self._table_name,), self.statement("table"), "TABLE"),
+            Object((self._counters_name,), self.statement("counters"), "TABLE"),
+        )
 
-        The name ends in a digest of the source, so that nodes of different versions each call their own.
+    def function(self, template: str, names: tuple[str, ...] = ()) -> tuple[str, list[Object]]:
+        """Return the function of a template for some algorithms.
+
+        Returns
+        -------
+        str
+            Its name, quoted and with its schema.
+        list of Object
+            It and the functions that it calls; each may be created after those before it.
         """
-        known = [algorithms.get(name) for name in names]
-        calls = {call: _call(call, names) for call in CALLS} if names else {}
+        rules = [self._rule(algorithms.get(name)) for name in names]
+        calls = {call: _call(call, names, [functions for functions, _ in rules]) for call in CALLS} if names else {}
         calls["algorithm"] = names[0] if names else ""
-        sources = [_source(algorithm) for algorithm in known]
-        digest = hashlib.sha256(b"".join([self.statement(template, function="", **calls), *sources])).hexdigest()[:8]
-        function = f'"{self.config.table_name}_{template}_{digest}"'
-        return function, [*sources, self.statement(template, function=function, **calls)]
+        objects = [Object((self._until,), self.statement("until"), "FUNCTION"), *(made for _, made in rules)]
+        # The functions that it calls carry digests of their own in their names, so its text says which they are.
+        source = self.statement(template, function="", **calls)
+        name = self._name(f"{template}_{names[0]}" if len(names) == 1 else template, source)
+        function = self.qualified(name)
+        return function, [*objects, Object((name,), self.statement(template, function=function, **calls), "FUNCTION")]
 
-    def script(self, algorithm: str) -> str:
-        """Return a script of all tables and functions that are created for limits of one algorithm on first use."""
-        templates = ["acquire", "apply"] + ["observe"] * (algorithms.get(algorithm).feedback is not None)
-        script = [self.statement("schema"), self.statement("until")]
-        for template, names in [(each, (algorithm,)) for each in templates] + [("increment", ()), ("reset", ())]:
-            script += [each for each in self.defined(template, names)[1] if each not in script]
-        return "\n".join(each.decode().strip() + "\n" for each in script)
+    def objects(self, names: Sequence[str] = ()) -> list[Object]:
+        """Return all that limits of these algorithms need (none named: of all known), each after what it needs."""
+        chosen = tuple(names) or algorithms.names()
+        wanted: list[tuple[str, tuple[str, ...]]] = [(each, ()) for each in ("increment", "reset", "get", "put")]
+        learning = [name for name in chosen if algorithms.get(name).feedback is not None]
+        for name in chosen:
+            wanted += [("acquire", (name,)), ("apply", (name,))]
+        wanted += [("observe", (name,)) for name in learning]
+        if len(chosen) > 1:
+            wanted.append(("acquire", algorithms.names()))
+        if len(learning) > 1:
+            wanted.append(("observe", learning_algorithms()))
+        found: dict[tuple[str, ...], Object] = {made.names: made for made in self.tables}
+        for template, of in wanted:
+            found.update({made.names: made for made in self.function(template, of)[1]})
+        return list(found.values())
+
+    def script(self, names: Sequence[str] = (), role: str = "") -> str:
+        """Return a script that creates whatever limits of these algorithms need (none named: of all known).
+
+        It may be run again, by the same owner.
+
+        Parameters
+        ----------
+        names
+            Algorithms. With more than one, requests with limits of several algorithms are provided for.
+        role
+            A role that is given the rights that an application needs; "" writes them as comments.
+        """
+        objects = self.objects(names)
+        script = [] if self.namespace == "public" else [f'CREATE SCHEMA IF NOT EXISTS "{self.namespace}";\n']
+        for made in objects:
+            ddl = made.ddl.strip() + "\n"
+            if made.kind == "TABLE":
+                ddl = ddl.replace(" TABLE ", " TABLE IF NOT EXISTS ", 1)
+            script.append(ddl)
+        grantee = f'"{role.replace(chr(34), 2 * chr(34))}"' if role else "your_role"
+        grants = [f'GRANT USAGE ON SCHEMA "{self.namespace}" TO {grantee};']
+        grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self.table}, {self.counters} TO {grantee};")
+        functions = [self.qualified(name) for made in objects if made.kind == "FUNCTION" for name in made.names]
+        grants += [f"GRANT EXECUTE ON FUNCTION {name} TO {grantee};" for name in functions]
+        mark = "" if role else "-- "
+        script.append("".join(f"{mark}{grant}\n" for grant in grants))
+        return "\n".join(script)
+
+    def _rule(self, algorithm: Algorithm) -> tuple[dict[str, str], Object]:
+        """Return the functions of an algorithm by their short names, and what creates them."""
+        prefix = f"ratesim_{algorithm.name}_"
+        pattern = rf"\b{re.escape(prefix)}(\w+)"
+        short = dict.fromkeys(re.findall(rf"(?i)\bFUNCTION\s+{pattern[2:]}\s*\(", algorithm.sql))
+        names = {each: self._name(f"{algorithm.name}_{each}", algorithm.sql) for each in short}
+        functions = {each: self.qualified(name) for each, name in names.items()}
+        ddl = re.sub(pattern, lambda match: functions.get(match[1], match[0]), algorithm.sql)
+        return functions, Object(tuple(names.values()), ddl, "FUNCTION")
+
+    def _name(self, name: str, source: str) -> str:
+        """Return the name of a function: the table's and the source's own, and not too long."""
+        whole = f"{self._table_name}_{name}"
+        digest = hashlib.sha256(f"{whole}\0{source}".encode()).hexdigest()[:DIGEST_LETTERS]
+        kept = whole.encode()[: NAME_BYTES - DIGEST_LETTERS - 1].decode(errors="ignore")
+        return f"{kept}_{digest}"
 
 
-def _own(algorithm: Algorithm) -> str:
-    """Return the prefix of the names of an algorithm's functions: of this very source, for nodes of different versions."""
-    return f"ratesim_{algorithm.name}_{hashlib.sha256(algorithm.sql.encode()).hexdigest()[:8]}_"
+def learning_algorithms() -> tuple[str, ...]:
+    """Return the known algorithms that take scores, sorted."""
+    return tuple(name for name in algorithms.names() if algorithms.get(name).feedback is not None)
 
 
-def _source(algorithm: Algorithm) -> bytes:
-    return algorithm.sql.replace(f"ratesim_{algorithm.name}_", _own(algorithm)).encode()
+def _template(name: str) -> str:
+    return (resources.files("ratesim.storage") / "sql" / f"{name}.sql").read_text("utf-8")
 
 
-def _call(call: str, names: tuple[str, ...]) -> str:
-    if len(names) == 1:
-        return f"{_own(algorithms.get(names[0]))}{call}{CALLS[call]}"
-    cases = " ".join(f"WHEN '{name}' THEN {_own(algorithms.get(name))}{call}{CALLS[call]}" for name in names)
+def _call(call: str, names: tuple[str, ...], rules: list[dict[str, str]]) -> str:
+    """Return an expression that calls a function of the rule of `algorithm`."""
+    calls = [functions[call] + CALLS[call] if call in functions else "NULL" for functions in rules]
+    if len(calls) == 1:
+        return calls[0]
+    cases = " ".join(f"WHEN '{name}' THEN {each}" for name, each in zip(names, calls, strict=True))
     return f"(CASE algorithm {cases} END)"

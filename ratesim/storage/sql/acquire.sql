@@ -4,7 +4,7 @@
 -- be admitted is tried again on locked rows, and that answer holds.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], costs float8[], nows float8[], consume boolean,
-  names text[], algorithms text[], params float8[], lengths int[], sizes int[]
+  names text[], algorithms text[], params float8[], lengths int[], sizes int[], {{session}}
 ) RETURNS TABLE (
   ord int, allowed boolean, decider int, remaining float8, retry_after float8, reset_after float8
 )
@@ -35,6 +35,7 @@ DECLARE
   ats float8[];
   rooms float8[];
 BEGIN
+  {{set_session}}
   FOR k IN 1..cardinality(identifiers) LOOP
     cost := costs[k];
     now := nows[k];
@@ -111,12 +112,12 @@ BEGIN
       fresh := {{reset_after}} + (at - now);
       IF allowed AND consume AND lives[i] THEN
         UPDATE {{table}} AS t SET state = s, request_count = t.request_count + 1,
-            last_accessed = to_timestamp(at), expires_at = ratesim_until(now + fresh + {{margin}})
+            last_accessed = to_timestamp(at), expires_at = {{until}}(now + fresh + {{margin}})
           WHERE t.identifier = identifiers[k] AND t.name = names[i];
       ELSIF allowed AND consume THEN
         UPDATE {{table}} AS t SET algorithm = algorithms[i], state = s, watermarks = '{}', metadata = '{}',
             request_count = 1, created_at = to_timestamp(now),
-            last_accessed = to_timestamp(at), expires_at = ratesim_until(now + fresh + {{margin}})
+            last_accessed = to_timestamp(at), expires_at = {{until}}(now + fresh + {{margin}})
           WHERE t.identifier = identifiers[k] AND t.name = names[i];
       END IF;
       IF room < 0 THEN

@@ -3,7 +3,7 @@
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], names text[], params float8[], lengths int[], sizes int[],
   nodes text[], epochs bigint[], befores float8[], totals float8[],
-  counts int[], times float8[], costs float8[], requests bigint[]
+  counts int[], times float8[], costs float8[], requests bigint[], {{session}}
 ) RETURNS TABLE (ord int, {{columns_and_types}})
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -23,6 +23,7 @@ DECLARE
   merged bigint;
   at float8;
 BEGIN
+  {{set_session}}
   FOR k IN 1..cardinality(identifiers) LOOP
     p := params[p_end + 1:p_end + lengths[k]];
     p_end := p_end + lengths[k];
@@ -91,7 +92,7 @@ BEGIN
         request_count = CASE WHEN live THEN t.request_count ELSE 0 END + merged,
         created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(times[e + 1]) END,
         last_accessed = to_timestamp(at),
-        expires_at = ratesim_until(at + {{reset_after}} + {{margin}})
+        expires_at = {{until}}(at + {{reset_after}} + {{margin}})
       WHERE t.identifier = identifiers[k] AND t.name = names[k];
     ord := k;
     SELECT {{columns}} INTO {{outputs}} FROM {{table}} AS t

@@ -1,13 +1,14 @@
 -- Plain counters that live `windows` seconds from their first hit; the caller sorts them by identifier.
 CREATE OR REPLACE FUNCTION {{function}}(
-  identifiers text[], amounts bigint[], windows float8[], nows float8[]
+  identifiers text[], amounts bigint[], windows float8[], nows float8[], {{session}}
 ) RETURNS TABLE (ord int, total bigint)
 LANGUAGE plpgsql AS $$
 BEGIN
+  {{set_session}}
   FOR k IN 1..cardinality(identifiers) LOOP
     ord := k;
     INSERT INTO {{counters}} AS c (identifier, count, expires_at)
-      VALUES (identifiers[k], amounts[k], ratesim_until(nows[k] + windows[k]))
+      VALUES (identifiers[k], amounts[k], {{until}}(nows[k] + windows[k]))
       ON CONFLICT (identifier) DO UPDATE SET
         count = CASE WHEN c.expires_at > to_timestamp(nows[k]) THEN c.count ELSE 0 END + excluded.count,
         expires_at = CASE WHEN c.expires_at > to_timestamp(nows[k]) THEN c.expires_at ELSE excluded.expires_at END

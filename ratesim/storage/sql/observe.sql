@@ -2,7 +2,7 @@
 -- scores by identifier, and the limits by name.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], scores float8[], nows float8[],
-  names text[], algorithms text[], params float8[], lengths int[], sizes int[]
+  names text[], algorithms text[], params float8[], lengths int[], sizes int[], {{session}}
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -15,6 +15,7 @@ DECLARE
   live boolean;
   at float8;
 BEGIN
+  {{set_session}}
   FOR k IN 1..cardinality(identifiers) LOOP
     score := scores[k];
     now := nows[k];
@@ -51,7 +52,7 @@ BEGIN
           request_count = CASE WHEN live THEN t.request_count ELSE 0 END,
           created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(now) END,
           last_accessed = to_timestamp(at),
-          expires_at = ratesim_until(at + {{reset_after}} + {{margin}})
+          expires_at = {{until}}(at + {{reset_after}} + {{margin}})
         WHERE t.identifier = identifiers[k] AND t.name = names[i];
     END LOOP;
   END LOOP;

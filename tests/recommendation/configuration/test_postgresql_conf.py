@@ -109,13 +109,13 @@ async def test_an_application_needs_no_more_rights_than_the_script_says(postgres
     limit = Limit(5, 60.0, "token_bucket")
     script = schema_sql(a_scenario(), "postgresql://localhost?table_name=limits", "Use it.")
     role = f"app_{uuid.uuid4().hex[:12]}"
-    (grant,) = re.findall(r"^-- (GRANT .*;)$", script, re.MULTILINE)
+    grants = re.findall(r"^-- (GRANT .*;)$", script, re.MULTILINE)
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(script)
         connection.execute(f'CREATE ROLE "{role}" LOGIN')
         try:
             connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-            connection.execute(grant.replace("your_role", f'"{role}"'))
+            connection.execute("".join(grants).replace("your_role", f'"{role}"'))
             url = f"{database}&user={role}"
             await all_of_it(PostgresStorage(PostgresStorageConfig(url=url, table_name="limits")), limit)
         finally:

@@ -1,4 +1,4 @@
--- The states, one row for each limit of an identifier, and the plain counters of `increment`.
+-- The states, one row for each limit of an identifier.
 -- Nothing but the primary keys is indexed: with an index on expires_at, which changes with every admitted request, no update
 -- could be heap-only (HOT), and every decision would write to both indexes. Cleanup reads the table instead (cleanup.sql).
 CREATE {{unlogged}} TABLE {{table}} (
@@ -14,8 +14,3 @@ CREATE {{unlogged}} TABLE {{table}} (
   expires_at timestamptz NOT NULL,
   PRIMARY KEY (identifier, name)
 ) WITH (fillfactor = 80);  -- room on each page for the next version of its rows, which HOT needs
-CREATE {{unlogged}} TABLE {{counters}} (
-  identifier text COLLATE "C" PRIMARY KEY,
-  count bigint NOT NULL,
-  expires_at timestamptz NOT NULL
-) WITH (fillfactor = 80);
