@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ratesim.errors import SerializationError, StorageError
-from ratesim.runtime import Runtime
+from ratesim.runtime import Runtime, keep_alive
 from ratesim.safe_text import shorten_identifier
 from ratesim.state import encode
 from ratesim.storage.config import MemoryStorageConfig
@@ -177,6 +177,28 @@ class EntryDatabase:
             if lock is not None:
                 with named_errors(self.path):
                     release(self.path, connection, lock, sound, self._owner)
+
+    def leave_to_parent(self) -> None:
+        """Refuse everything in the child of a fork, and let the parent's files go as they are."""
+        if self._connection is None:
+            return
+        self.refusal = (
+            f"belongs to process {self._owner}, which this one is a fork of; "
+            "open a storage in each process after the fork, each with a persist_to_disk of its own"
+        )
+        keep_alive(self._connection)  # SQLite would remove the parent's log if it closed this
+        self._connection = None
+        self._pending = {}
+        if self._at_exit is not None:
+            self._at_exit.detach()
+        for descriptor in (self._wal, self._lock):  # a lock lasts while any process has its descriptor
+            if descriptor is not None:
+                os.close(descriptor)
+        self._wal = self._lock = None
+
+    def require_usable(self) -> None:
+        """Raise StorageError while everything is refused."""
+        self._usable()
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from asyncio import _get_running_loop
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Self, TypeVar
@@ -19,7 +20,7 @@ from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
 from ratesim.errors import StorageError, require_all
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
-from ratesim.runtime import AsyncioRuntime, Runtime, Supervisor, Task
+from ratesim.runtime import AsyncioRuntime, Runtime, Supervisor, Task, observe_forks
 from ratesim.state import RateLimitState, decode
 from ratesim.storage.base import (
     DEFAULT_TTL,
@@ -86,13 +87,18 @@ class MemoryStorage(RateLimitStorage):
         self._entries = EntryTable(self.config)
         self._rules = RuleEvaluator(self._entries, sequence)
         self._shared = self.config.thread_safe and self.runtime.realtime
-        self._lock: AbstractContextManager[object] = threading.RLock() if self._shared else nullcontext()
+        self._rlock = threading.RLock()
+        self._lock: AbstractContextManager[object] = self._rlock if self._shared else nullcontext()
         self._deciders: dict[Limit, DecideFn] = {}
         self.recovered = ""
         self._database: EntryDatabase | None = None
         self._groups = False  # whether what is awaited in one turn of the event loop shares a commit
         self.supervisor = Supervisor(self.runtime, logger, CLEANUP, *((SYNC,) if self.config.persist_to_disk else ()))
         self._upkeep: list[Task] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the background tasks
+        self._forked = False  # whether the database is that of the parent process
+        if self._shared:
+            observe_forks(self)
 
     @property
     def entries(self) -> OrderedDict[Hashable, Entry | Counter]:
@@ -110,8 +116,11 @@ class MemoryStorage(RateLimitStorage):
             A file is damaged or missing. The message names it, and the files are left as they are.
         """
         if self._upkeep:
+            self._tend()
             return self
         if self.config.persist_to_disk is not None:
+            if self._forked:  # the parent has gone on since: what it left on the disk holds
+                self.entries.clear()
             database = EntryDatabase(self.config, self._entries, self._lock)
             try:
                 self._recover(database)
@@ -120,11 +129,44 @@ class MemoryStorage(RateLimitStorage):
                 raise
             self._database, self._entries.change_log, self._groups = database, database, database.groups
             self._deciders.clear()  # those made before record no change
-        config, every = self.config, self.supervisor.every
-        self._upkeep = [self.runtime.spawn(every(config.cleanup_interval, CLEANUP, self._drop_all_expired))]
-        if self._database is not None:
-            self._upkeep.append(self.runtime.spawn(every(config.fsync_interval, SYNC, self._sync)))
+            self._forked = False
+        self._start_upkeep()
         return self
+
+    def _start_upkeep(self) -> None:
+        self._loop = _get_running_loop()
+        rounds = [(self.config.cleanup_interval, CLEANUP, self._drop_all_expired)]
+        if self._database is not None:
+            rounds.append((self.config.fsync_interval, SYNC, self._sync))
+        self._upkeep = [self.runtime.spawn(self._repeat(*each)) for each in rounds]
+
+    async def _repeat(self, interval: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await self.supervisor.every(interval, name, work)
+        finally:
+            self._deciders.clear()  # the loop may end before the storage: the next decision looks for another one
+
+    def _tend(self) -> None:
+        """Go on with the background tasks in the running loop, where the loop that they ran in has stopped."""
+        loop = self._loop
+        if loop is not None and not loop.is_running() and _get_running_loop() is not None:
+            with self._lock:
+                if self._loop is loop:
+                    self._start_upkeep()
+
+    def before_fork(self) -> None:
+        """Let no thread be in the middle of a decision when the process forks: the child's entries are a whole copy."""
+        self._rlock.acquire()
+
+    def after_fork(self, in_child: bool) -> None:
+        """Go on. A child has no background task yet, and leaves the database to its parent."""
+        if in_child:
+            self._upkeep, self._loop = [], None
+            if self._database is not None:
+                self._forked = True
+                self._deciders.clear()
+                self._database.leave_to_parent()
+        self._rlock.release()
 
     def _recover(self, database: EntryDatabase) -> None:
         """Put back the content of the database, and record every entry that only memory has.
@@ -246,6 +288,9 @@ class MemoryStorage(RateLimitStorage):
 
     def _compile_decider(self, limit: Limit) -> DecideFn:
         """Return the function that decides this limit: compiled for its algorithm where that pays, else by its rule."""
+        self._tend()
+        if self._forked and self._database is not None:
+            self._database.require_usable()
         algorithm, p, size, _ = bind(limit)
         if size is not None and size > FEW:
             decide: DecideFn = partial(self._evaluate_rule, limit)
@@ -382,6 +427,7 @@ class MemoryStorage(RateLimitStorage):
 
     async def health_check(self) -> StorageHealth:
         """Report an error of the disk and failures of background tasks, if there are any."""
+        self._tend()
         database = self._database  # another thread may close it meanwhile
         refusal = "" if database is None else database.refusal
         problems = [f"the database {refusal}"] if refusal else []
@@ -392,12 +438,17 @@ class MemoryStorage(RateLimitStorage):
     async def close(self) -> None:
         """Stop what runs in the background and let the disk go, synced; the states stay readable."""
         tasks, self._upkeep = self._upkeep, []
+        loop, self._loop = self._loop, None
         try:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
+            if loop is _get_running_loop() or not self.runtime.realtime:
+                for task in tasks:
+                    task.cancel()
+                for task in tasks:
+                    with suppress(asyncio.CancelledError):
+                        await task
+            elif loop is not None and loop.is_running():
+                for task in tasks:
+                    loop.call_soon_threadsafe(task.cancel)
         finally:
             with self._lock:
                 database, self._database, self._entries.change_log = self._database, None, None
