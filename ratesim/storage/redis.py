@@ -73,7 +73,8 @@ class RedisDriver:
 
     def __init__(self, config: RedisStorageConfig, connection: redis.asyncio.Redis | None = None) -> None:
         self.config = config
-        self._redis = connection if connection is not None else _connect(config)
+        self._shared = connection is not None
+        self._redis = _connect(config) if connection is None else connection
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
         """Execute a batch as one pipeline; the driver's errors become ours."""
@@ -218,7 +219,8 @@ class RedisDriver:
         writers = [getattr(connection, "_writer", None) for connection in connections]
         sockets = [writer.get_extra_info("socket") for writer in writers if isinstance(writer, asyncio.StreamWriter)]
         abandon_descriptors(socket.fileno() for socket in sockets)
-        pool.reset()  # type: ignore[no-untyped-call]
+        if self._shared:  # the next driver has the same client
+            pool.reset()  # type: ignore[no-untyped-call]
 
 
 def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:

@@ -6,6 +6,8 @@ A storage goes on in a new loop when the former one has stopped; while it runs, 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -43,6 +45,37 @@ async def charged(storage: RateLimitStorage, key: str) -> float:
     return LIMIT.rate - (await storage.peek(key, LIMIT)).remaining
 
 
+ABANDONED = """
+import asyncio, os, sys
+from ratesim import Limit
+from ratesim.storage import open_storage
+
+LIMIT, storage, key = Limit(100, 3600, "fixed_window"), open_storage(sys.argv[1]), sys.argv[2]
+
+async def admitted(key, requests):
+    return sum([(await storage.acquire(key, LIMIT)).allowed for _ in range(requests)])
+
+async def begin():
+    await storage.open()
+    await admitted(key, 10)
+    tasks = [asyncio.create_task(admitted(f"{key}{i}", 3)) for i in range(40)]
+    await asyncio.sleep(0)
+    return tasks
+
+async def go_on():
+    count = await admitted(key, 100)
+    health = await storage.health_check()
+    await storage.close()
+    return count, health.healthy
+
+loop = asyncio.new_event_loop()
+tasks = loop.run_until_complete(begin())
+loop.close()
+print(*asyncio.run(go_on()), flush=True)
+os._exit(0)
+"""
+
+
 def test_a_storage_goes_on_in_a_new_loop(url: str, server_url: str) -> None:
     key, storage = uuid.uuid4().hex, open_storage(url)
     counts = [asyncio.run(admitted(storage, key, 40)) for _ in range(4)]
@@ -74,29 +107,11 @@ def test_an_acquire_made_outside_of_a_loop_is_carried_out_in_it(url: str) -> Non
 
 
 def test_a_loop_that_is_closed_with_work_in_flight_leaves_the_storage_usable(url: str) -> None:
-    key, storage = uuid.uuid4().hex, open_storage(url)
-
-    async def begin() -> set[asyncio.Task[int]]:
-        await storage.open()
-        await admitted(storage, key, 10)
-        tasks = {asyncio.create_task(admitted(storage, f"{key}{i}", 3)) for i in range(40)}
-        await asyncio.sleep(0)
-        return tasks
-
-    loop = asyncio.new_event_loop()
-    tasks = loop.run_until_complete(begin())
-    loop.close()  # tasks, flushes and connections are still there
-    assert len(tasks) == 40
-
-    async def go_on() -> int:
-        count = await admitted(storage, key, 100)
-        assert (await storage.health_check()).healthy
-        await storage.close()
-        return count
-
-    assert asyncio.run(go_on()) == 90
-    for task in tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # the loop was closed on purpose
+    # In a process of its own, which ends at once: CPython 3.11 may crash when it collects the tasks of such a loop.
+    done = subprocess.run(
+        [sys.executable, "-c", ABANDONED, url, uuid.uuid4().hex], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "90 True\n", done.stderr
 
 
 def test_four_threads_get_decisions_or_one_clear_error(url: str) -> None:
