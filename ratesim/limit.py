@@ -22,6 +22,7 @@ __all__ = ["Decision", "InvalidLimitError", "Limit", "Limits", "as_limits", "che
 
 # Bounds that keep every twin (Python, Lua, SQL) clear of under- and overflow; cost may also be 0.
 SMALLEST, LARGEST = 1e-6, 1e12
+LATEST = 1e11  # seconds since the epoch, in the year 5138; a time in milliseconds is above it
 
 MOST_OPTIONS = 64
 MOST_LIMITS = 100  # of one identifier
@@ -236,6 +237,16 @@ def check_cost(cost: float) -> float:
 
 def _is_text(value: object, most: int) -> TypeGuard[str]:
     return isinstance(value, str) and len(value) <= most
+
+
+def check_time(now: float) -> float:
+    """Return the time as a float; InvalidLimitError unless it is from 0 to 1e11 seconds since the epoch."""
+    try:
+        if 0.0 <= now <= LATEST:
+            return float(now)
+    except TypeError:
+        pass
+    raise InvalidLimitError(f"now {shorten_repr(now)}: must be seconds since the epoch, from 0 to {LATEST:g}")
 
 
 def _number(field: str, value: object) -> float:

@@ -11,7 +11,7 @@ import msgspec
 
 from ratesim.algorithms import bind
 from ratesim.errors import KeyRefusedError, StorageError, require_all
-from ratesim.limit import Decision, InvalidLimitError, Limit, Limits, as_limits, check_cost
+from ratesim.limit import Decision, InvalidLimitError, Limit, Limits, as_limits, check_cost, check_time
 from ratesim.runtime import Runtime
 from ratesim.state import RateLimitState
 
@@ -65,6 +65,9 @@ class Charge(msgspec.Struct, frozen=True):
         Consumption of (node, epoch) of this key before the first entry; it identifies a repeated or overtaken flush.
     entries : tuple[tuple[float, float, int], ...]
         (time, cost, requests) in the order of admission.
+    sent : float or None
+        The node's time at which the charge was sent. A state that is too far ahead of it is brought back to it, as in a
+        decision at that time. None applies the entries to the state as it is.
     """
 
     identifier: str
@@ -73,6 +76,7 @@ class Charge(msgspec.Struct, frozen=True):
     epoch: int
     before: float
     entries: tuple[tuple[float, float, int], ...]
+    sent: float | None = None
 
 
 class StorageHealth(msgspec.Struct, frozen=True):
@@ -110,6 +114,10 @@ class StorageStats(msgspec.Struct, frozen=True):
         Entries that expired.
     restarts : int
         States given up because a request by another algorithm came.
+    background_failures : int
+        Failed rounds of background tasks.
+    clock_rewinds : int
+        States brought back to the time of a request because a wrong clock had written them (`max_clock_skew`).
     errors : dict[str, int]
         Number of errors by kind.
     """
@@ -126,6 +134,7 @@ class StorageStats(msgspec.Struct, frozen=True):
     expirations: int = 0
     restarts: int = 0
     background_failures: int = 0
+    clock_rewinds: int = 0
     errors: dict[str, int] = {}
 
 
@@ -313,6 +322,8 @@ def check_requests(requests: Iterable[Request]) -> list[Request]:
             check_types((request.identifier,))
         if request.cost != 1.0:
             check_cost(request.cost)
+        if request.now is not None:
+            check_time(request.now)
         limit = request.limit
         if limit.__class__ is not Limit:
             limit = as_limits(limit)
@@ -327,12 +338,16 @@ def check_requests(requests: Iterable[Request]) -> list[Request]:
 
 
 def check_charges(charges: Iterable[Charge]) -> None:
-    """Raise InvalidLimitError for the first charge with an invalid identifier, an invalid limit or without entries."""
+    """Raise InvalidLimitError for the first charge with an invalid identifier, limit or time, or without entries."""
     for charge in charges:
         check_types((charge.identifier,))
         bind(charge.limit)
         if not charge.entries:
             raise InvalidLimitError(f"charge of {charge.identifier[:80]!r}: has no entries")
+        for time, _, _ in charge.entries:
+            check_time(time)
+        if charge.sent is not None:
+            check_time(charge.sent)
 
 
 def check_window(amount: int, window: float) -> None:

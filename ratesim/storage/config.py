@@ -26,8 +26,10 @@ Sync = Literal["deltas", "state"]
 QueueFullPolicy = Literal["wait", "drop"]
 Fsync = Literal["always", "interval", "never"]
 StoreFailurePolicy = Literal["fail_open", "fail_closed", "local"]
+Clock = Literal["client", "server"]
 
 LEAST_MEMORY = 4096  # bytes
+MAX_CLOCK_SKEW = 5.0  # seconds: above what NTP leaves, and above the time that a request waits on its way
 
 
 class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,10 @@ class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     thread_safe : bool
         Whether several threads may use it at the same time. False saves the lock that every decision takes, about a tenth of
         its time. In simulated time there is one thread, and no lock.
+    max_clock_skew : float
+        Seconds by which clocks may differ; a limit with a shorter period takes its period instead. A state whose own time
+        is further ahead of a request was written by a wrong clock, and is brought back to the time of the request
+        (`clock_rewinds` counts). A smaller difference is waited out: docs/bounds.md.
     """
 
     max_entries: int = 1_000_000
@@ -64,6 +70,7 @@ class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     fsync: Fsync = "interval"
     fsync_interval: float = 1.0
     thread_safe: bool = True
+    max_clock_skew: float = MAX_CLOCK_SKEW
 
     def __post_init__(self) -> None:
         require_at_least("max_entries", self.max_entries, 1)
@@ -73,6 +80,7 @@ class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         require_one_of("fsync", self.fsync, get_args(Fsync))
         require_positive("cleanup_interval", self.cleanup_interval)
         require_positive("fsync_interval", self.fsync_interval)
+        require_positive("max_clock_skew", self.max_clock_skew)
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +127,14 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
 class _ServerConfig(ClientConfig, frozen=True, kw_only=True):
     """A client of a server with a URL, which may hold a password and so stays out of every repr."""
 
+    max_clock_skew: float = MAX_CLOCK_SKEW
+    clock: Clock = "client"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("max_clock_skew", self.max_clock_skew)
+        require_one_of("clock", self.clock, get_args(Clock))
+
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         names = [field.name for field in msgspec.structs.fields(self)]
         return [(name, "***" if name == "url" else getattr(self, name)) for name in names]
@@ -139,6 +155,8 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     min_ttl : float
         Shortest life of a key in seconds. The server counts time to live on its own clock, so a replay that is slower than
         real time must lengthen it.
+    max_clock_skew, clock
+        As in PostgresStorageConfig.
     """
 
     url: str = "redis://127.0.0.1:6379/0"
@@ -177,6 +195,11 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     prepared_statements : bool
         Whether statements are prepared in the session, which saves the server to parse them. Only for direct connections: a
         pooler in transaction mode mixes sessions up.
+    max_clock_skew : float
+        Seconds, as in MemoryStorageConfig.
+    clock : {"client", "server"}
+        The clock of a decision. client: the time of the request, which is the `now` of the caller or the node's own time.
+        server: the server's time, so the clocks of nodes do not matter; the `now` of a request is not used.
     """
 
     url: str = "postgresql://127.0.0.1:5432/postgres"
@@ -250,6 +273,8 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         Seconds of a node's own rate that a lease is for, and after which it gives back the unspent part.
     clock_tolerance : float
         Seconds by which clocks of nodes may differ; a lease ends so long before the edge of its window.
+    max_clock_skew : float
+        Seconds, of L1, as in MemoryStorageConfig. In a URL it is L2's as well.
     node : str
         The name of this node's consumption in L2; "" makes one up.
     """
@@ -274,6 +299,7 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 1
     lease_ttl: float = 1.0
     clock_tolerance: float = 0.01
+    max_clock_skew: float = MAX_CLOCK_SKEW
     node: str = ""
 
     def __post_init__(self) -> None:
@@ -284,7 +310,7 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         require_one_of("queue_full", self.queue_full, get_args(QueueFullPolicy))
         require_one_of("on_store_failure", self.on_store_failure, get_args(StoreFailurePolicy))
         require_one_of("eviction_policy", self.eviction_policy, tuple(POLICIES))
-        for name in ("sync_interval", "linger", "l1_ttl", "refresh_after", "max_wait", "lease_ttl"):
+        for name in ("sync_interval", "linger", "l1_ttl", "refresh_after", "max_wait", "lease_ttl", "max_clock_skew"):
             require_positive(name, getattr(self, name))
         for name in ("flush_batch", "queue_size", "max_entries", "nodes"):
             require_at_least(name, getattr(self, name), 1)

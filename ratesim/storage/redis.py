@@ -65,14 +65,27 @@ class RedisStorage(ServerStorage["RedisDriver"]):
         """Return the statistics; entries and bytes are those of the server."""
         self._bound()
         entries, size = await self.driver.size()
-        return StorageStats(entries=entries, bytes=size, operations=self.client.operations, errors=dict(self.client.errors))
+        return StorageStats(
+            entries=entries,
+            bytes=size,
+            operations=self.client.operations,
+            errors=dict(self.client.errors),
+            clock_rewinds=self.driver.clock_rewinds,
+        )
 
 
 class RedisDriver:
-    """Operations as pipelined scripts; the scripts are loaded when the server does not know them."""
+    """Operations as pipelined scripts; the scripts are loaded when the server does not know them.
+
+    Attributes
+    ----------
+    clock_rewinds : int
+        States that the scripts brought back to the time of a request.
+    """
 
     def __init__(self, config: RedisStorageConfig, connection: redis.asyncio.Redis | None = None) -> None:
         self.config = config
+        self.clock_rewinds = 0
         self._shared = connection is not None
         self._redis = _connect(config) if connection is None else connection
 
@@ -119,34 +132,39 @@ class RedisDriver:
         config = self.config
         match operation:
             case Acquire(identifier, limits, cost, now, consume):
-                arguments: list[Any] = [repr(now), repr(cost), int(consume), config.min_ttl, EXPIRY_MARGIN]
+                arguments: list[Any] = [self._time(now), repr(cost), int(consume), config.min_ttl, EXPIRY_MARGIN]
                 script = _script("acquire", tuple(sorted({limit.algorithm for limit in limits})))
-                return (script, self._key(identifier), *arguments, *_describe(limits))
+                return (script, self._key(identifier), *arguments, *self._describe(limits))
             case Observe(identifier, limits, score, now):
                 script = _script("observe", tuple(sorted({limit.algorithm for limit in limits})))
-                arguments = [repr(now), repr(score), config.min_ttl, EXPIRY_MARGIN]
-                return (script, self._key(identifier), *arguments, *_describe(limits))
+                arguments = [self._time(now), repr(score), config.min_ttl, EXPIRY_MARGIN]
+                return (script, self._key(identifier), *arguments, *self._describe(limits))
             case Apply(charge):
                 limit = charge.limit
                 p = algorithms.bind(limit).params
                 arguments = [_prefix(limit.name), limit.algorithm, config.min_ttl, EXPIRY_MARGIN]
-                arguments += [charge.node, charge.epoch, repr(charge.before), len(p), *map(repr, p)]
+                arguments += [charge.node, charge.epoch, repr(charge.before)]
+                arguments += ["" if charge.sent is None else repr(charge.sent), config.clock, self._skew(limit)]
+                arguments += [len(p), *map(repr, p)]
                 for time, cost, requests in charge.entries:
                     arguments += [repr(time), repr(cost), requests]
                 return (_script("charge", (limit.algorithm,)), self._key(charge.identifier), *arguments)
+            case Get(identifier) if config.clock == "server":
+                return (_script("get", ()), self._key(identifier))
             case Get(identifier):
                 return (None, "HGETALL", self._key(identifier))
             case Put(identifier, name, state, now, ttl):
                 milliseconds = round(max(ttl + EXPIRY_MARGIN, config.min_ttl) * 1000)
-                values = _fields(state, _prefix(name), now + ttl)
-                return (_script("put", ()), self._key(identifier), _prefix(name), milliseconds, *values)
+                # By the server's clock the script knows when the state expires.
+                values = _fields(state, _prefix(name), ttl if config.clock == "server" else now + ttl)
+                return (_script("put", ()), self._key(identifier), _prefix(name), milliseconds, config.clock, *values)
             case Increment(identifier, amount, window, now):
                 return (
                     _script("increment", ()),
                     self._counter(identifier),
                     amount,
                     repr(window),
-                    repr(now),
+                    self._time(now),
                     config.min_ttl,
                 )
             case Reset(identifier):
@@ -158,16 +176,38 @@ class RedisDriver:
             return StorageError(f"{_address(self.config.url)}: {raw}")
         match operation:
             case Acquire(_, limits):
-                allowed, index, remaining, retry_after, reset_after = raw
+                allowed, index, remaining, retry_after, reset_after, rewound = raw
+                self.clock_rewinds += rewound
                 numbers = float(remaining), float(retry_after), float(reset_after)
                 return Decision(allowed == 1, *numbers, limits[index])
+            case Observe():
+                self.clock_rewinds += raw
             case Apply(charge):
-                return _read(raw, charge.limit.name, None)
+                rewound, fields = raw
+                self.clock_rewinds += rewound
+                return _read(fields, charge.limit.name, None)
             case Get(_, name, now):
+                if self.config.clock == "server":
+                    time, raw = raw
+                    now = float(time)
                 return _read(raw, name, now)
             case Increment():
                 return int(raw)
         return None
+
+    def _time(self, now: float) -> str:
+        """Return the time of a decision as `time_of` in lua/record.lua reads it."""
+        return "server" if self.config.clock == "server" else repr(now)
+
+    def _skew(self, limit: Limit) -> str:
+        """Return the seconds that a state may be ahead of a request."""
+        return repr(min(self.config.max_clock_skew, limit.period))
+
+    def _describe(self, limits: Iterable[Limit]) -> Iterator[Any]:
+        """Describe the limits as `opened` in lua/record.lua reads them."""
+        for limit in limits:
+            p = algorithms.bind(limit).params
+            yield from (_prefix(limit.name), limit.algorithm, self._skew(limit), len(p), *map(repr, p))
 
     def _key(self, identifier: str) -> bytes:
         # What stands in braces decides the slot on a cluster, so an identifier and its counter lie together.
@@ -178,6 +218,9 @@ class RedisDriver:
 
     async def drop_expired(self, now: float) -> int:
         """Delete keys all of whose limits had expired by `now`, and return their number."""
+        if self.config.clock == "server":
+            seconds, micros = await self._redis.time()
+            now = seconds + micros / 1e6
         dropped = 0
         async for key in self._redis.scan_iter(match=_pattern(self.config.key_prefix), count=1000):
             fields = _text(await self._redis.hgetall(key))
@@ -246,7 +289,7 @@ def _command(call: tuple[Any, ...]) -> tuple[Any, ...]:
 @lru_cache(maxsize=256)
 def _script(name: str, names: tuple[str, ...]) -> str:
     """Make a script with the rules of the algorithms it needs in front."""
-    parts = ["local forget\n", _lua("forget")]
+    parts = ["local forget, time_of\n", _lua("forget"), _lua("time_of")]
     if names:
         parts.append("local rules, fields = {}, {}\n")
         for each in names:
@@ -265,13 +308,6 @@ def _lua(stem: str) -> str:
 @lru_cache(maxsize=256)
 def _sha(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-
-
-def _describe(limits: Iterable[Limit]) -> Iterator[Any]:
-    """Describe the limits as `opened` in lua/record.lua reads them."""
-    for limit in limits:
-        p = algorithms.bind(limit).params
-        yield from (_prefix(limit.name), limit.algorithm, len(p), *map(repr, p))
 
 
 def _prefix(name: str) -> str:

@@ -31,6 +31,7 @@ from ratesim.storage import (
     RedisStorageConfig,
     Request,
 )
+from ratesim.storage.config import MAX_CLOCK_SKEW
 
 EXAMPLES = examples(100, nightly=8000)
 ALGORITHMS = ("adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket")
@@ -40,10 +41,12 @@ rates = st.one_of(st.integers(1, 20).map(float), st.floats(0.01, 1000))
 periods = st.sampled_from([0.1, 1.0 / 3.0, 1.0, 7.0, 60.0, 3600.0])
 shares = st.one_of(st.sampled_from([0.0, 0.1, 0.25, 1.0 / 3.0, 0.5, 1.0, 1.5]), st.floats(0.001, 2.5))
 costs = st.one_of(st.sampled_from([1.0, 1.0, 2.0]), shares)  # above 0.0: as a share of the rate, where `asked` says so
-# Steps in periods; "edge" goes to the next multiple of the period, one float before or behind it.
+# Steps in periods; "edge" goes to the next multiple of the period, one float before or behind it; "bound" goes back by as
+# much as a state may be ahead, or one float more.
 steps = st.one_of(
     st.floats(0.0, 0.3),
     st.sampled_from([0.0, 0.0, 0.25, 1.0, 1.5, 20.0, -0.01, -0.5, -3.0, "edge", "before the edge", "behind the edge"]),
+    st.sampled_from([1000.0, -1000.0, -25.0, "bound", "bound", "beyond the bound"]),
 )
 moves = st.lists(st.tuples(steps, costs, st.booleans()), min_size=1, max_size=30)
 flushes = st.lists(
@@ -78,6 +81,9 @@ def asked(limit: Limit, moving: list[tuple[float | str, float, bool]], times: in
     for step, cost, of_rate in moving * times:
         if isinstance(step, float):
             now += step * limit.period
+        elif step.endswith("bound"):
+            now -= min(MAX_CLOCK_SKEW, limit.period)
+            now = math.nextafter(now, -math.inf) if step == "beyond the bound" else now
         else:
             now = (math.floor(now / limit.period) + 1.0) * limit.period
             if step != "edge":
@@ -126,6 +132,14 @@ def count(what: str, operations: int) -> None:
     compared[what] = compared.get(what, 0) + operations
 
 
+def rewinds(storage: RateLimitStorage) -> int:
+    """Count the states that were brought back, without asking the server for its sizes."""
+    if isinstance(storage, MemoryStorage):
+        return storage.get_stats_nowait(walk=False).clock_rewinds
+    assert isinstance(storage, RedisStorage | PostgresStorage)
+    return storage.driver.clock_rewinds
+
+
 alike = settings(
     max_examples=EXAMPLES,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -147,10 +161,12 @@ def test_a_twin_decides_as_the_python_rule(
         memory = MemoryStorage(runtime=storage.runtime)
         await storage.reset("user")
         batch = [Request("user", limit, cost, now) for now, cost in requests]
+        before = rewinds(storage)
         expected = await memory.acquire_many(batch)
         assert await storage.acquire_many(batch) == expected
         assert allowed.tolist() == [decision.allowed for decision in expected]
         assert remaining.tolist() == [decision.remaining for decision in expected]
+        assert rewinds(storage) - before == rewinds(memory)
         count("decisions", len(batch))
         state, kept = await storage.get_state("user"), memory.live_entry("user")
         assert (state is None) == (kept is None)
@@ -214,7 +230,9 @@ def test_a_twin_merges_charges_as_the_python_rule(
             for step, share in entries:
                 now += step * limit.period
                 stamped.append((now, share * limit.rate, 1))
-            charge = Charge("user", limit, "node", epoch, before, tuple(stamped))
+            # The sender's clock may have been set back beyond the bound since it admitted them, or not.
+            sent = {0: None, 1: now, 2: now - 3.0 * limit.period - 5.0}[int(before) % 3]
+            charge = Charge("user", limit, "node", epoch, before, tuple(stamped), sent)
             (merged,), (expected,) = await storage.charge_many([charge]), await memory.charge_many([charge])
             assert merged.algorithm_data == expected.algorithm_data
             assert merged.watermarks == expected.watermarks

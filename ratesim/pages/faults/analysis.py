@@ -16,6 +16,7 @@ from ratesim.simulation.results.oracle import exact
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.faults import Fault
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+from ratesim.storage import StorageURL
 
 __all__ = ["NAMES", "FaultComparison", "FaultRun", "FaultSetup", "compare_under_faults", "faults_of", "standard"]
 
@@ -207,7 +208,9 @@ def _broken(setting: FaultSetup, name: str) -> FaultRun:
 def _due(result: RunResult) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which requests an exact limiter would have admitted."""
     trace = result.trace
-    return exact(result.scenario.limit.limit(), trace.key, trace.time, trace.cost, len(trace.keys))
+    skew = StorageURL.parse(result.candidate.storage).config.max_clock_skew
+    limit = result.scenario.limit.limit()
+    return exact(limit, trace.key, trace.time, trace.cost, len(trace.keys), max_clock_skew=skew)
 
 
 def _binned(result: RunResult, due: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -176,6 +176,8 @@ def open_backend(
     if fidelity == "model" or backend == "memory":
         yield None
         return
+    if config.clock == "server":
+        raise ScenarioError(f"clock=server: a real server's time is not the run's; use fidelity `model`, not `{fidelity}`")
     if any(fault.kind in ("crash", "failover") for fault in scenario.faults):
         raise ScenarioError(f"faults: a crash or failover of the server needs the fidelity `model`, not `{fidelity}`")
     if fidelity == "fake" and backend == "postgres":

@@ -210,11 +210,13 @@ def _servers(context: RunContext, url: StorageURL, costs: BackendCosts, backing:
     scenario, runtime, sequence = context.scenario, context.runtime, context.sequence
     # Without outages one memory is as good as one per shard: no key is in two of them. Outages exist only for the model.
     outages = any(fault.kind in ("crash", "failover") for fault in scenario.faults)
-    shared = None if outages else backing or ModelBackend(MemoryStorage(UNBOUNDED, runtime, sequence))
+    memory = msgspec.structs.replace(UNBOUNDED, max_clock_skew=url.config.max_clock_skew)
+    clock = runtime.time if url.config.clock == "server" else None
+    shared = None if outages else backing or ModelBackend(MemoryStorage(memory, runtime, sequence), clock)
 
     def replicated() -> Backend:
         return ReplicatedBackend(
-            lambda numbered: MemoryStorage(UNBOUNDED, runtime, sequence if numbered else None), lambda: runtime.env.now
+            lambda numbered: MemoryStorage(memory, runtime, sequence if numbered else None), lambda: runtime.env.now, clock
         )
 
     wire = wire_protocol(url)

@@ -191,7 +191,7 @@ class Dispatcher:
                 self.outcome.latency[i] = 0.0
                 self._failed(i, NodeDownError.__name__)
                 return None
-            now += timeline.skew(node, start)
+            now = max(now + timeline.skew(node, start), 0.0)  # no clock shows a time before the epoch
         if cluster.cpu > 0.0 and not self.adds_waits_later:
             if cluster.loops:  # shared with requests on their way to the server
                 wait = cluster.cpu * (1 + cluster.loops[node].inside)

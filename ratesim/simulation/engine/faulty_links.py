@@ -133,10 +133,17 @@ class ReplicatedBackend(ModelBackend):
         Makes an empty store. Its argument tells whether the store numbers decisions: the server does, the replica does not.
     now
         Returns the simulated time.
+    clock
+        The server's clock, if it decides by that.
     """
 
-    def __init__(self, make: Callable[[bool], MemoryStorage], now: Callable[[], float]) -> None:
-        super().__init__(make(True))
+    def __init__(
+        self,
+        make: Callable[[bool], MemoryStorage],
+        now: Callable[[], float],
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        super().__init__(make(True), clock)
         self._make = make
         self._now = now
         self._replica = make(False)
@@ -149,6 +156,7 @@ class ReplicatedBackend(ModelBackend):
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         """Execute a batch, and queue its changes for the replica."""
+        batch = self.stamped(batch)
         if self._lag < inf:
             now = self._now()
             self._behind.extend((now, each) for each in batch if changes(each))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ratesim.limit import Limit
@@ -38,17 +39,45 @@ _OPERATIONS: dict[type[Operation], str] = {Get: "get", Apply: "apply"}
 
 
 class ModelBackend:
-    """Decides in a MemoryStorage."""
+    """Decides in a MemoryStorage.
 
-    def __init__(self, memory: MemoryStorage) -> None:
+    Parameters
+    ----------
+    memory
+        The state.
+    clock
+        The server's clock, if it decides by that; None for the times of the operations.
+    """
+
+    def __init__(self, memory: MemoryStorage, clock: Callable[[], float] | None = None) -> None:
         self.memory = memory
+        self._clock = clock
+
+    def stamped(self, batch: Sequence[Operation]) -> Sequence[Operation]:
+        """Return the batch with the times at which it is decided."""
+        if self._clock is None:
+            return batch
+        now = self._clock()
+        return [_at(operation, now) for operation in batch]
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         """Return the answers to a batch."""
         memory = self.memory
+        if self._clock is not None:
+            batch = self.stamped(batch)
         if len(batch) == 1:  # most are
             return [_EXECUTE[batch[0].__class__](memory, batch[0])]
         return [_EXECUTE[operation.__class__](memory, operation) for operation in batch]
+
+
+def _at(operation: Operation, now: float) -> Operation:
+    """Return an operation as a server with a clock of its own takes it; of a charge the entries are moved."""
+    if isinstance(operation, Apply):
+        charge = operation.charge
+        moved = 0.0 if charge.sent is None else now - charge.sent
+        entries = tuple((time + moved, cost, requests) for time, cost, requests in charge.entries)
+        return Apply(msgspec.structs.replace(charge, entries=entries, sent=None if charge.sent is None else now))
+    return operation if isinstance(operation, Reset) else msgspec.structs.replace(operation, now=now)
 
 
 def _acquire(memory: MemoryStorage, operation: Acquire) -> object:

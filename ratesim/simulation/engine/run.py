@@ -121,7 +121,8 @@ def _accuracy(context: RunContext, replayed: ReplayResult) -> Accuracy:
     columns = (trace.key, trace.time, trace.cost, allowed, order)
     if failed.any():  # else nothing is copied: there may be ten million rows
         columns = tuple(each[~failed] for each in columns)  # type: ignore[assignment]
-    return measure_accuracy(context.limit, *columns, since=context.warmup_end)
+    skew = StorageURL.parse(context.candidate.storage).config.max_clock_skew
+    return measure_accuracy(context.limit, *columns, since=context.warmup_end, max_clock_skew=skew)
 
 
 def _bytes_per_key(context: RunContext) -> float:

@@ -14,6 +14,7 @@ from ratesim.algorithms import bind
 from ratesim.limit import Limit
 from ratesim.simulation.results.jit_cache import load
 from ratesim.simulation.results.oracle import exact
+from ratesim.storage.config import MAX_CLOCK_SKEW
 
 __all__ = ["Accuracy", "WorstWindow", "measure_accuracy"]
 
@@ -78,6 +79,7 @@ def measure_accuracy(
     admitted: ArrayLike,
     order: ArrayLike | None = None,
     since: float = -inf,
+    max_clock_skew: float = MAX_CLOCK_SKEW,
 ) -> Accuracy:
     """Compare n decisions with those of the oracle. Requests without a decision are no rows: leave them out.
 
@@ -98,6 +100,8 @@ def measure_accuracy(
         Without them all were decided in the order of their rows.
     since : float
         End of the warm-up, seconds since the epoch. The oracle decides earlier requests as well, but they are not counted.
+    max_clock_skew : float
+        Seconds, the option of the storage that decided.
 
     Returns
     -------
@@ -120,7 +124,7 @@ def measure_accuracy(
         decided = np.argsort(order, kind="stable")
         key, stamp, cost, admitted = key[decided], stamp[decided], cost[decided], admitted[decided]
     keys = int(key.max()) + 1 if key.size else 0
-    granted = exact(limit, key, stamp, cost, keys)
+    granted = exact(limit, key, stamp, cost, keys, max_clock_skew=max_clock_skew)
     key = key.astype(np.int64, copy=False)
     by_key = np.lexsort((stamp, key))  # so by window, too: floor(stamp / period) never falls as stamp grows
     ends = np.cumsum(np.bincount(key, minlength=keys)) if key.size else np.zeros(1, np.int64)

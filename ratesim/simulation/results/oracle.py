@@ -19,10 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from ratesim.algorithms import Algorithm, bind
 from ratesim.limit import LARGEST, SMALLEST, InvalidLimitError, Limit
 from ratesim.simulation.results.jit_cache import external_callees, load, sources
+from ratesim.storage.config import MAX_CLOCK_SKEW
 from traffic import Trace
 
 if TYPE_CHECKING:  # in the generated module they are the algorithm's own; here they stand for any's
-    from ratesim.algorithms.token_bucket import available, charge, refresh, start
+    from ratesim.algorithms.token_bucket import available, charge, refresh, rewind, start
 
 __all__ = ["exact", "exact_trace"]
 
@@ -66,6 +67,7 @@ _replay = njit(
             types.boolean[::1],
             types.boolean[::1],
             types.float64[::1],
+            types.float64,
         )
     ],
     cache=True,
@@ -88,17 +90,30 @@ def exact(
     cost: ArrayLike,
     keys: int,
     remaining: Literal[False] = False,
+    max_clock_skew: float = ...,
 ) -> Bools: ...
 
 
 @overload
 def exact(
-    limit: Limit, key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int, remaining: Literal[True]
+    limit: Limit,
+    key: ArrayLike,
+    time: ArrayLike,
+    cost: ArrayLike,
+    keys: int,
+    remaining: Literal[True],
+    max_clock_skew: float = ...,
 ) -> tuple[Bools, Floats]: ...
 
 
 def exact(
-    limit: Limit, key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int, remaining: bool = False
+    limit: Limit,
+    key: ArrayLike,
+    time: ArrayLike,
+    cost: ArrayLike,
+    keys: int,
+    remaining: bool = False,
+    max_clock_skew: float = MAX_CLOCK_SKEW,
 ) -> Bools | tuple[Bools, Floats]:
     """Decide n requests as an exact limiter does, in the given order, starting with no state.
 
@@ -112,13 +127,16 @@ def exact(
     key : ArrayLike
         Whole numbers from 0 to keys - 1, shape (n,).
     time : ArrayLike
-        Seconds since the epoch, shape (n,). Where it runs backwards, the key's own time counts, as in every storage.
+        Seconds since the epoch, shape (n,). Where it runs backwards, the key's own time counts, as in every storage, unless
+        that is further ahead than `max_clock_skew` allows.
     cost : ArrayLike
         0, or 1e-6 to 1e12, shape (n,).
     keys : int
         Number of keys.
     remaining : bool
         Whether to return the remaining cost as well.
+    max_clock_skew : float
+        Seconds, as in the configuration of a storage.
 
     Returns
     -------
@@ -155,7 +173,7 @@ def exact(
     if keys > 1 << bits:
         *columns, place = _gather_neighbors(key, time, cost, keys, bits)
         rows = tuple(columns)
-    compile_loop(algorithm, len(p), width)(p, *rows, ends, state, started, allowed, left)
+    compile_loop(algorithm, len(p), width)(p, *rows, ends, state, started, allowed, left, min(max_clock_skew, limit.period))
     if place is not None:
         allowed = _restore_order(place, allowed)
         left = _restore_order(place, left) if remaining else left
@@ -221,9 +239,9 @@ def _ends(limit: Limit, key: Ints, cost: Floats, keys: int) -> Ints:
     return ends
 
 
-def _replay(p, key, time, cost, ends, state, started, allowed, left):  # type: ignore[no-untyped-def]
+def _replay(p, key, time, cost, ends, state, started, allowed, left, skew):  # type: ignore[no-untyped-def]
     # Compiled in the generated module, never run here. A copy of the state is worked on and kept only when the request is
-    # admitted, as in MemoryStorage.decide: a denied one changes nothing, not even a rounding.
+    # admitted, as in MemoryStorage.decide: a denied one changes nothing, not even a rounding. Only a rewind is kept.
     s: Any = np.empty(_WIDTH)
     for row in range(len(key)):
         k = key[row]
@@ -232,6 +250,10 @@ def _replay(p, key, time, cost, ends, state, started, allowed, left):  # type: i
         if started[k]:
             for i in range(_WIDTH):
                 s[i] = state[place + i]
+            if s[0] - at > skew:
+                rewind(s, p, at)
+                for i in range(_WIDTH):
+                    state[place + i] = s[i]
             at = at if at > s[0] else s[0]
             refresh(s, p, at)
         else:
@@ -249,7 +271,7 @@ def _replay(p, key, time, cost, ends, state, started, allowed, left):  # type: i
             left[row] = rest if rest > 0.0 else 0.0
 
 
-def _replay_growing(p, key, time, cost, ends, state, started, allowed, left):  # type: ignore[no-untyped-def]
+def _replay_growing(p, key, time, cost, ends, state, started, allowed, left, skew):  # type: ignore[no-untyped-def]
     # As _replay, for states of different lengths: worked on where they lie, and put back where a request is denied.
     before = np.empty(_WIDTH)
     for row in range(len(key)):
@@ -257,6 +279,8 @@ def _replay_growing(p, key, time, cost, ends, state, started, allowed, left):  #
         at = time[row]
         s = state[ends[k] : ends[k + 1]]
         if started[k]:
+            if s[0] - at > skew:
+                rewind(s, p, at)
             for i in range(_WIDTH):
                 before[i] = s[i]
             at = at if at > s[0] else s[0]

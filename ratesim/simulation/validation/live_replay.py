@@ -100,6 +100,7 @@ def _storage(candidate: Candidate, server: Server | None, tag: str, node: int) -
     if server is None:
         return MemoryStorage(config, runtime)
     at = StorageURL.parse(server.url).config.url
+    config = msgspec.structs.replace(config, clock="client")  # decisions keep the trace's times
     storage: RateLimitStorage
     if backend == "redis":
         options = {"url": at, "pool_size": 2, "key_prefix": f"ratesim:live:{tag}:", "min_ttl": 600.0}

@@ -32,6 +32,7 @@ class FallbackPolicy:
     def __init__(self, config: HybridStorageConfig) -> None:
         self.policy = config.on_store_failure
         self._nodes = config.nodes
+        self._max_clock_skew = config.max_clock_skew
 
     def admits(self, records: list[ReplicaState], cost: float, now: float) -> bool:
         """Return whether the policy admits `cost`; with `local`, its credit is used up."""
@@ -49,6 +50,8 @@ class FallbackPolicy:
         share = most / self._nodes
         if record.credit_at == -inf:
             record.credit, record.credit_at = share, now
+        elif record.credit_at - now > min(self._max_clock_skew, limit.period):
+            record.credit_at = now  # a wrong clock set it
         elif now > record.credit_at:
             record.credit += (now - record.credit_at) * limit.rate / limit.period / self._nodes
             record.credit_at = now

@@ -295,7 +295,7 @@ class LeaseManager:
             node = self._config.node + RETURNS_SUFFIX
             leased = lease_terms(lease.limit, self._config.lease_ttl).limit
             deltas = ((lease.first_at, -left, 0),)
-            charges.append(Charge(lease.identifier, leased, node, self._returns, 0.0, deltas))
+            charges.append(Charge(lease.identifier, leased, node, self._returns, 0.0, deltas, max(time, lease.first_at)))
             total += left
         if not charges:
             return

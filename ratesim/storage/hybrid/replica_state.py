@@ -184,6 +184,7 @@ class ReplicaState:
         lost, self.pending = self.pending, []
         return math.fsum(cost for _, cost, _ in lost), sum(requests for _, _, requests in lost)
 
-    def charge(self, node: str) -> Charge:
-        """Return `sending` as the charge that travels to L2."""
-        return Charge(self.identifier, self.limit, node, self.epoch, self.acked, tuple(self.sending))
+    def charge(self, node: str, now: float) -> Charge:
+        """Return `sending` as the charge that travels to L2 at `now`, which is not before any of it."""
+        sent = max(now, *(time for time, _, _ in self.sending))
+        return Charge(self.identifier, self.limit, node, self.epoch, self.acked, tuple(self.sending), sent)

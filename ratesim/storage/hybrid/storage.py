@@ -76,6 +76,7 @@ class HybridStorage(RateLimitStorage):
             memory_limit=config.memory_limit,
             eviction_policy=config.eviction_policy,
             thread_safe=False,
+            max_clock_skew=config.max_clock_skew,
         )
         self.l1 = MemoryStorage(l1_config, self.runtime, sequence)
         self.l2 = l2
@@ -306,6 +307,7 @@ class HybridStorage(RateLimitStorage):
             expirations=l1.expirations,
             restarts=l1.restarts,
             background_failures=self.supervisor.failures + l1.background_failures + l2.background_failures,
+            clock_rewinds=l1.clock_rewinds + l2.clock_rewinds,
             errors=l2.errors,
         )
 

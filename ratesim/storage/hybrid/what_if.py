@@ -73,6 +73,8 @@ def _evaluate(l1: MemoryStorage, record: ReplicaState, missing: list[tuple[float
         if time > s[0]:
             rule.refresh(s, p, time)
         rule.charge(s, p, spent, time)
+    if s[0] - now > min(l1.config.max_clock_skew, record.limit.period):
+        rule.rewind(s, p, now)
     before = list(s)
     at = max(now, s[0])
     rule.refresh(s, p, at)

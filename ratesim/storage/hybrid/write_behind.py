@@ -304,7 +304,8 @@ class WriteBehindQueue:
 
     async def _send_deltas(self, batch: Sequence[ReplicaState]) -> None:
         node = self._config.node
-        states = await self._l2.charge_many([record.charge(node) for record in batch])
+        now = self._runtime.time()
+        states = await self._l2.charge_many([record.charge(node, now) for record in batch])
         for record, state in zip(batch, states, strict=True):
             self._settled(record, state)
 

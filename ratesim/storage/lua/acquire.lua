@@ -1,8 +1,9 @@
 -- Admit a cost under all limits and charge them, or deny and change nothing.
--- KEYS: the identifier's hash. ARGV: now, cost, consume (1|0), least time to live, expiry margin, then for each limit its
--- field prefix, algorithm, number of parameters, parameters. Answers {allowed, index of the deciding limit from 0,
--- remaining, retry_after, reset_after}.
-local key, now, cost, consume = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+-- A state that is too far ahead is brought back to now, which is kept also when the cost is denied.
+-- KEYS: the identifier's hash. ARGV: now or `server`, cost, consume (1|0), least time to live, expiry margin, then for each limit
+-- its field prefix, algorithm, seconds that its state may be ahead, number of parameters, parameters. Answers {allowed, index of
+-- the deciding limit from 0, remaining, retry_after, reset_after, states brought back}.
+local key, now, cost, consume = KEYS[1], time_of(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local least, margin = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local work, allowed, position = {}, true, 6
@@ -62,6 +63,7 @@ local function until_all_admit()
 end
 
 local decider
+local rewound = 0
 for i, w in ipairs(work) do
   if allowed and consume then
     w.rule.charge(w.s, w.p, cost, w.at)
@@ -71,8 +73,13 @@ for i, w in ipairs(work) do
   if allowed and consume then
     store(key, w.prefix, w.algorithm, w.s, w.at, now + w.reset_after + margin, w.born)
     redis.call('HINCRBY', key, w.prefix .. 'request_count', 1)
-    keep(key, w.reset_after + margin, least)
+    keep(key, w.reset_after + margin + w.skew, least)
+  elseif w.rewound and consume then
+    local fresh = w.rule.reset_after(w.stored, w.p, now)
+    store(key, w.prefix, w.algorithm, w.stored, now, now + fresh + margin)
+    keep(key, fresh + margin + w.skew, least)
   end
+  if w.rewound and consume then rewound = rewound + 1 end
   w.remaining = math.max(w.left, 0)
   w.index = i
   if not decider or w.remaining < decider.remaining then decider = w end
@@ -84,4 +91,6 @@ if not allowed then
   decider = work[last]
 end
 
-return {allowed and 1 or 0, decider.index - 1, number(decider.remaining), number(retry_after), number(decider.reset_after)}
+return {
+  allowed and 1 or 0, decider.index - 1, number(decider.remaining), number(retry_after), number(decider.reset_after), rewound
+}

@@ -1,6 +1,6 @@
--- A plain counter that lives `window` seconds from its first hit. KEYS: the counter's hash. ARGV: amount, window, now, least
--- time to live, seconds.
-local now = tonumber(ARGV[3])
+-- A plain counter that lives `window` seconds from its first hit. KEYS: the counter's hash. ARGV: amount, window, now or
+-- `server`, least time to live, seconds.
+local now = time_of(ARGV[3])
 local expires_at = tonumber(redis.call('HGET', KEYS[1], 'expires_at') or '-inf')
 if expires_at <= now then
   redis.call('DEL', KEYS[1])

@@ -19,16 +19,21 @@ local function load(key, prefix, algorithm, p, now)
   return s
 end
 
--- The record of the limit that ARGV describes from `position` on (field prefix, algorithm, number of parameters, parameters),
--- brought forward to `now` or begun; and the position behind it. `stored` is its state as it was found, or nil.
+-- The record of the limit that ARGV describes from `position` on (field prefix, algorithm, seconds that a state may be ahead of
+-- `now`, number of parameters, parameters), brought forward to `now` or begun; and the position behind it. `stored` is its state
+-- as it was found, or nil. One that was too far ahead was brought back to `now` before, and `rewound` is true.
 local function opened(key, position, now)
-  local w = {prefix = ARGV[position], algorithm = ARGV[position + 1], p = {}}
-  local count = tonumber(ARGV[position + 2])
-  for i = 1, count do w.p[i] = tonumber(ARGV[position + 2 + i]) end
+  local w = {prefix = ARGV[position], algorithm = ARGV[position + 1], skew = tonumber(ARGV[position + 2]), p = {}}
+  local count = tonumber(ARGV[position + 3])
+  for i = 1, count do w.p[i] = tonumber(ARGV[position + 3 + i]) end
   w.rule = rules[w.algorithm]
   w.stored = load(key, w.prefix, w.algorithm, w.p, now)
   w.s = {}
   if w.stored then
+    if w.stored[1] - now > w.skew then
+      w.rule.rewind(w.stored, w.p, now)
+      w.rewound = true
+    end
     for i = 1, #w.stored do w.s[i] = w.stored[i] end
     w.at = math.max(now, w.s[1])
     w.rule.refresh(w.s, w.p, w.at)
@@ -37,7 +42,7 @@ local function opened(key, position, now)
     w.born = now
     w.rule.start(w.s, w.p, now)
   end
-  return w, position + 3 + count
+  return w, position + 4 + count
 end
 
 -- `born` is the time at which the record begins, or nil where it goes on.

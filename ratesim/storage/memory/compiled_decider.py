@@ -13,7 +13,7 @@ from typing import Any
 from ratesim.algorithms import Algorithm
 from ratesim.algorithms.codegen.inline import Layout
 from ratesim.algorithms.codegen.template import render
-from ratesim.limit import Decision
+from ratesim.limit import Decision, check_time
 from ratesim.storage.base import EXPIRY_MARGIN, check_identifier
 from ratesim.storage.retry_after import FOREVER, exact_retry_after
 
@@ -31,7 +31,8 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
     name = limit.name
     get, touch, insert, grew, charged = entries.by_key.get, entries.touch, entries.insert, entries.grew, entries.charged
     wrote = None if entries.change_log is None else entries.change_log.wrote
-    tally, give_up = rules.tally, rules.give_up
+    tally, give_up, rewind = rules.tally, rules.give_up, rules.rewind
+    skew = min(rules.max_clock_skew, limit.period)
     fresh = [0.0] * size
     rule.start(fresh, p, 0.0)
     full = rule.available(fresh, p, 0.0)
@@ -52,13 +53,21 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
             if entry is None:
                 if not identifier.isascii():
                     check(identifier)
+                check_time(now)
                 tally[1] += 1
                 {fresh}
                 at = now
                 <start None now=at>
             else:
                 {load}
-                at = now if now > s0 else s0
+                if now > s0:
+                    at = now
+                elif s0 - now <= skew and now >= 0.0:
+                    at = s0
+                else:
+                    rewind(key, entry, limit, now)
+                    {load}
+                    at = now
                 <refresh None now=at>
             <available left now=at>
             if left >= cost:
@@ -154,6 +163,7 @@ def compile_decider(
         "EXPIRY_MARGIN": EXPIRY_MARGIN,
         "FOREVER": FOREVER,
         "check": check_identifier,
+        "check_time": check_time,
         "head": None if growing is None else growing.HEAD,
         "exact_retry_after": exact_retry_after,
     }

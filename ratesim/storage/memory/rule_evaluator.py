@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from ratesim.algorithms import bind
-from ratesim.limit import Decision, Limit, check_cost
+from ratesim.limit import Decision, Limit, check_cost, check_time
 from ratesim.storage.base import EXPIRY_MARGIN, Charge, check_identifier
 from ratesim.storage.deduplicate import undelivered_part
 from ratesim.storage.memory.entry import Entry, entry_class
@@ -28,11 +28,16 @@ class RuleEvaluator:
         [decisions, misses], a mutable list that is shared with the compiled deciders.
     restarts
         States that were given up because another algorithm's request came.
+    rewinds
+        States that were brought back to the time of a request.
+    max_clock_skew
+        Seconds that a state may be ahead of a request; the period of a limit where that is less.
     """
 
-    def __init__(self, entries: EntryTable, sequence: Callable[[], int] | None) -> None:
+    def __init__(self, entries: EntryTable, sequence: Callable[[], int] | None, max_clock_skew: float) -> None:
         self.tally = [0, 0]
-        self.restarts = 0
+        self.restarts = self.rewinds = 0
+        self.max_clock_skew = max_clock_skew
         self._entries = entries
         self._sequence = sequence
 
@@ -42,13 +47,14 @@ class RuleEvaluator:
         rule = algorithm.rule
         key: Hashable = (identifier, limit.name) if limit.name else identifier
         mine = entry_class(algorithm, size)
+        now = check_time(now)
         entry = self._live(identifier, key, mine, now)
         if entry is None:
             s = [0.0] * rule.size(p)
             rule.start(s, p, now)
             at = now
         else:
-            s = entry.load()
+            s = self._within_bound(key, entry, limit, now, consume)
             before = s[:head]  # put back unless the request is admitted: a denied one changes nothing, not even a rounding
             at = now if now > s[0] else s[0]
             rule.refresh(s, p, at)
@@ -80,7 +86,7 @@ class RuleEvaluator:
 
     def decide_several(self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float, consume: bool) -> Decision:
         """Decide several limits together: all of them admit and are charged, or none is."""
-        cost = check_cost(cost)
+        cost, now = check_cost(cost), check_time(now)
         work = []
         allowed = True
         for limit in limits:
@@ -94,7 +100,7 @@ class RuleEvaluator:
                 rule.start(s, p, now)
                 at = now
             else:
-                s = entry.load()
+                s = self._within_bound(key, entry, limit, now, consume)
                 before = s[:head]
                 at = max(now, s[0])
                 rule.refresh(s, p, at)
@@ -130,6 +136,31 @@ class RuleEvaluator:
         if self._sequence is not None:
             deciding.sequence = self._sequence()
         return deciding
+
+    def _within_bound(self, key: Hashable, entry: Entry, limit: Limit, now: float, consume: bool) -> list[float]:
+        """Return the working state of an entry, brought back to `now` if it is too far ahead.
+
+        That is written at once, also for a request that will be denied: waiting would never be enough otherwise, because a
+        later request would find the state as full, and as far ahead. A peek gets a copy, and changes nothing.
+        """
+        s = entry.load()
+        if s[0] - now <= min(self.max_clock_skew, limit.period):
+            return s
+        if consume:
+            self.rewind(key, entry, limit, now)
+            return entry.load()
+        s = list(s)
+        bind(limit).algorithm.rule.rewind(s, bind(limit).params, now)
+        return s
+
+    def rewind(self, key: Hashable, entry: Entry, limit: Limit, now: float) -> None:
+        """Bring an entry back to `now`."""
+        now = check_time(now)
+        algorithm, p, _, _ = bind(limit)
+        s = entry.load()
+        algorithm.rule.rewind(s, p, now)
+        self.rewinds += 1
+        self._keep(key, entry, s, limit, now, now + algorithm.rule.reset_after(s, p, now))
 
     def _live(self, identifier: str, key: Hashable, mine: type[Entry], now: float) -> Entry | None:
         """Return the entry that a decision goes on from, if there is one."""
@@ -167,6 +198,7 @@ class RuleEvaluator:
             assert rule is not None
             key: Hashable = (identifier, limit.name) if limit.name else identifier
             mine = entry_class(algorithm, size)
+            now = check_time(now)
             entry = self._live(identifier, key, mine, now)
             if entry is None:
                 entry = mine(now)
@@ -174,7 +206,7 @@ class RuleEvaluator:
                 s = [0.0] * rule.size(p)
                 rule.start(s, p, now)
             else:
-                s = entry.load()
+                s = self._within_bound(key, entry, limit, now, True)
             at = max(now, s[0])
             rule.refresh(s, p, at)
             rule.observe(s, p, score, at)
@@ -198,6 +230,9 @@ class RuleEvaluator:
             s = entry.load()
         marks = entry.details().watermarks
         entries, marks[charge.node] = undelivered_part(charge, marks.get(charge.node))
+        if entries and charge.sent is not None and s[0] - charge.sent > min(self.max_clock_skew, limit.period):
+            rule.rewind(s, p, charge.sent)
+            self.rewinds += 1
         for time, cost, requests in entries:
             if time > s[0]:
                 rule.refresh(s, p, time)

@@ -85,7 +85,7 @@ class MemoryStorage(RateLimitStorage):
         self._sequence = sequence
         self._time = self.runtime.time
         self._entries = EntryTable(self.config)
-        self._rules = RuleEvaluator(self._entries, sequence)
+        self._rules = RuleEvaluator(self._entries, sequence, self.config.max_clock_skew)
         self._shared = self.config.thread_safe and self.runtime.realtime
         self._rlock = threading.RLock()
         self._lock: AbstractContextManager[object] = self._rlock if self._shared else nullcontext()
@@ -523,4 +523,5 @@ class MemoryStorage(RateLimitStorage):
                 expirations=entries.expired,
                 restarts=self._rules.restarts,
                 background_failures=self.supervisor.failures,
+                clock_rewinds=self._rules.rewinds,
             )

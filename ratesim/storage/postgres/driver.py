@@ -41,6 +41,11 @@ class PostgresDriver:
     It relies on no state of a session, so a pooler may give each transaction another one: statements are not prepared,
     settings hold for one transaction, and every object is named with its schema. It belongs to the asyncio loop that uses it
     first.
+
+    Attributes
+    ----------
+    clock_rewinds : int
+        States that the functions brought back to the time of a request.
     """
 
     def __init__(self, config: PostgresStorageConfig) -> None:
@@ -51,6 +56,7 @@ class PostgresDriver:
             raise ConfigurationError(f"url {redact(config.url)}: {self._line(error)}") from None
         self._session = [config.synchronous_commit, str(max(1, round(SHARE * config.command_timeout * 1e3)))]
         self._closed = False
+        self.clock_rewinds = 0
         self._pool: ConnectionPool | None = None
         self._connections: WeakSet[Connection] = WeakSet()
         self._schema: Schema | None = None
@@ -322,6 +328,8 @@ class PostgresDriver:
                         self._pool.discard_idle()  # the primary may be elsewhere now: the next connection finds it
                     raise statement_error(self.where, error, self._line(error)) from None
             else:
+                if statement.rewinds:
+                    self.clock_rewinds += sum(row[-1] for row in rows)
                 return statement.answers(group, rows)
             finally:
                 self._give_back(connection)

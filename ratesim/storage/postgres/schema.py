@@ -25,6 +25,17 @@ __all__ = ["Object", "Schema"]
 NAME_BYTES = 63  # PostgreSQL cuts off the rest of a name
 DIGEST_LETTERS = 10
 
+SERVER_TIME = "extract(epoch FROM clock_timestamp())::float8"
+# The time of an operation, by the clock that the configuration names. A charge that names no time of sending says -1.
+TIMES = {
+    "client": {"now": "nows[k]", "sent": "nullif(sents[k], -1)", "query_now": "q.now", "cleanup_now": "%(now)s"},
+    "server": {
+        "now": SERVER_TIME,
+        "sent": f"CASE WHEN sents[k] >= 0 THEN {SERVER_TIME} END",
+        "query_now": SERVER_TIME,
+        "cleanup_now": SERVER_TIME,
+    },
+}
 COLUMNS = {
     "algorithm": ("t.algorithm", "text"),
     "state": ("t.state", "float8[]"),
@@ -37,6 +48,7 @@ COLUMNS = {
 CALLS = {
     "start": "(p, now)",
     "refresh": "(s, p, at)",
+    "rewind": "(s, p, now)",
     "available": "(s, p, at)",
     "charge": "(s, p, cost, at)",
     "retry_after": "(s, p, cost, at)",
@@ -107,6 +119,8 @@ class Schema:
             "counters": self.counters,
             "unlogged": "UNLOGGED" if config.unlogged else "",
             "margin": repr(EXPIRY_MARGIN),
+            "max_clock_skew": f"{config.max_clock_skew!r}::float8",
+            **TIMES[config.clock],
             "session": SESSION,
             "set_session": SET_SESSION,
             "columns": ", ".join(column for column, _ in COLUMNS.values()),

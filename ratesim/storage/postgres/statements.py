@@ -15,6 +15,7 @@ from ratesim.limit import Decision, Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.deduplicate import total_consumed
 from ratesim.storage.postgres.batches import Group
+from ratesim.storage.postgres.schema import COLUMNS
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
 
 __all__ = ["STATEMENTS", "Statement"]
@@ -33,12 +34,15 @@ class Statement(NamedTuple):
         Returns the parameters of a group.
     answers
         Returns the answers of a group from the rows.
+    rewinds
+        Whether the last column counts states that were brought back to the time of a request.
     """
 
     template: str
     types: tuple[str, ...]
     parameters: Callable[[Group], list[Any]]
     answers: Callable[[Group, list[Any]], list[object]]
+    rewinds: bool = False
 
     def call(self, function: str) -> bytes:
         """Return the text of the call. Parameters travel in binary, so that no setting of a session changes a number."""
@@ -47,11 +51,11 @@ class Statement(NamedTuple):
 
 
 SESSION_TYPES = ("text", "text")
-LIMIT_TYPES = ("text[]", "text[]", "float8[]", "int[]", "int[]")
+LIMIT_TYPES = ("text[]", "text[]", "float8[]", "int[]", "int[]", "float8[]")
 
 
 def _describe(limits: Sequence[Limit]) -> list[list[Any]]:
-    """Return names, algorithms, parameters, how many of them, and the size of a state, of limits that share a statement."""
+    """Describe limits that share a statement: names, algorithms, parameters, how many of them, sizes of a state, periods."""
     bound = [bind(limit) for limit in limits]
     return [
         [limit.name for limit in limits],
@@ -59,6 +63,7 @@ def _describe(limits: Sequence[Limit]) -> list[list[Any]]:
         [number for each in bound for number in each.params],
         [len(each.params) for each in bound],
         [each.size for each in bound],
+        [limit.period for limit in limits],
     ]
 
 
@@ -78,7 +83,7 @@ def _decisions(group: Group, rows: list[Any]) -> list[object]:
         SerializationError("a state that cannot be read: one of its numbers is NULL")
         if decider is None
         else Decision(allowed, remaining, retry_after, reset_after, limits[decider - 1])
-        for _, allowed, decider, remaining, retry_after, reset_after in rows
+        for _, allowed, decider, remaining, retry_after, reset_after, _ in rows
     ]
 
 
@@ -109,6 +114,8 @@ def _apply(group: Group) -> list[Any]:
         [float(time) for time, _, _ in entries],
         [float(cost) for _, cost, _ in entries],
         [requests for _, _, requests in entries],
+        [-1.0 if charge.sent is None else float(charge.sent) for charge in charges],
+        [charge.limit.period for charge in charges],
     ]
 
 
@@ -135,7 +142,8 @@ def _put(group: Group) -> list[Any]:
         [state.request_count for state in states],
         [float(state.created_at) for state in states],
         [float(state.last_accessed) for state in states],
-        [float(put.now + put.ttl) for put in puts],
+        [float(put.now) for put in puts],
+        [float(put.ttl) for put in puts],
     ]
 
 
@@ -157,7 +165,7 @@ def _nothing(group: Group, _: list[Any]) -> list[object]:
 
 
 def _states(group: Group, rows: list[Any]) -> list[object]:
-    found = {number: _state(row) for number, *row in rows}
+    found = {row[0]: _state(row[1 : 1 + len(COLUMNS)]) for row in rows}
     return [found.get(number) for number in range(1, len(group) + 1)]
 
 
@@ -187,14 +195,14 @@ def _counts(_: Group, rows: list[Any]) -> list[object]:
 
 APPLY_TYPES = (
     *("text[]", "text[]", "float8[]", "int[]", "int[]", "text[]", "bigint[]"),
-    *("float8[]", "float8[]", "int[]", "float8[]", "float8[]", "bigint[]"),
+    *("float8[]", "float8[]", "int[]", "float8[]", "float8[]", "bigint[]", "float8[]", "float8[]"),
 )
-PUT_TYPES = ("text[]",) * 6 + ("bigint[]", "float8[]", "float8[]", "float8[]")
+PUT_TYPES = ("text[]",) * 6 + ("bigint[]", "float8[]", "float8[]", "float8[]", "float8[]")
 
 STATEMENTS: dict[type[Operation], Statement] = {
-    Acquire: Statement("acquire", ("text[]", "float8[]", "float8[]", "boolean", *LIMIT_TYPES), _acquire, _decisions),
-    Apply: Statement("apply", APPLY_TYPES, _apply, _states),
-    Observe: Statement("observe", ("text[]", "float8[]", "float8[]", *LIMIT_TYPES), _observe, _nothing),
+    Acquire: Statement("acquire", ("text[]", "float8[]", "float8[]", "boolean", *LIMIT_TYPES), _acquire, _decisions, True),
+    Apply: Statement("apply", APPLY_TYPES, _apply, _states, True),
+    Observe: Statement("observe", ("text[]", "float8[]", "float8[]", *LIMIT_TYPES), _observe, _nothing, True),
     Get: Statement("get", ("text[]", "text[]", "float8[]"), _get, _states),
     Put: Statement("put", PUT_TYPES, _put, _nothing),
     Increment: Statement("increment", ("text[]", "bigint[]", "float8[]", "float8[]"), _increment, _counts),

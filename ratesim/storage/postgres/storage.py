@@ -39,4 +39,10 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
         """Return the statistics; entries and bytes are those of the server."""
         self._bound()
         entries, size = await self.driver.sizes()
-        return StorageStats(entries, size, operations=self.client.operations, errors=dict(self.client.errors))
+        return StorageStats(
+            entries,
+            size,
+            operations=self.client.operations,
+            errors=dict(self.client.errors),
+            clock_rewinds=self.driver.clock_rewinds,
+        )

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from ratesim.algorithms import bind
 from ratesim.errors import KeyRefusedError, RatesimError, StorageError, require_all
-from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
+from ratesim.limit import LATEST, Decision, Limit, Limits, as_limits, check_cost, check_time
 from ratesim.runtime import Runtime
 from ratesim.state import RateLimitState
 from ratesim.storage.base import (
@@ -112,7 +112,11 @@ class RemoteStorage(RateLimitStorage):
             cost = check_cost(cost)
         if identifier.__class__ is not str or not identifier.isascii():
             check_identifier(identifier)
-        return self._make_acquire(identifier, limits, cost, self.runtime.time() if now is None else now, consume)
+        if now is None:
+            now = self.runtime.time()
+        elif not 0.0 <= now <= LATEST:
+            check_time(now)
+        return self._make_acquire(identifier, limits, cost, now, consume)
 
     def _check(self, limit: Limits) -> tuple[Limit, ...]:
         """Return the limits as a tuple; InvalidLimitError for an invalid one, before anything is sent."""
@@ -129,7 +133,8 @@ class RemoteStorage(RateLimitStorage):
         """Pass a score to the limits that adapt, at the server."""
         check_identifier(identifier)
         limits = adaptive_limits(limit, score)
-        await self._bound().submit(Observe(identifier, limits, float(score), self.runtime.time() if now is None else now))
+        now = self.runtime.time() if now is None else check_time(now)
+        await self._bound().submit(Observe(identifier, limits, float(score), now))
 
     async def reset(self, identifier: str) -> None:
         """Drop the identifier at the server."""

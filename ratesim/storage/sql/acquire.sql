@@ -1,12 +1,13 @@
 -- Decides requests of one set of limits in turn: MemoryStorage.decide for each. The caller sorts them by identifier, and the
 -- limits by name, so that all transactions lock rows in one order and none deadlock.
 -- A request is first tried without locks: a peek, or a request that is denied, ends there and writes nothing. One that would
--- be admitted is tried again on locked rows, and that answer holds.
+-- be admitted is tried again on locked rows, and that answer holds. So is one whose state is too far ahead: it is brought back to
+-- now, which is kept also when the request is denied.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], costs float8[], nows float8[], consume boolean,
-  names text[], algorithms text[], params float8[], lengths int[], sizes int[], {{session}}
+  names text[], algorithms text[], params float8[], lengths int[], sizes int[], periods float8[], {{session}}
 ) RETURNS TABLE (
-  ord int, allowed boolean, decider int, remaining float8, retry_after float8, reset_after float8
+  ord int, allowed boolean, decider int, remaining float8, retry_after float8, reset_after float8, rewound int
 )
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -32,16 +33,19 @@ DECLARE
   olds float8[];  -- the same, as they were stored
   old_ends int[];
   lives boolean[];
+  backs boolean[];  -- whether the state was brought back
   ats float8[];
   rooms float8[];
 BEGIN
   {{set_session}}
   FOR k IN 1..cardinality(identifiers) LOOP
     cost := costs[k];
-    now := nows[k];
+    now := {{now}};
     locked := false;
     LOOP
       allowed := true;
+      rewound := 0;
+      backs := '{}';
       states := '{}';
       ends := '{0}';
       olds := '{}';
@@ -74,7 +78,12 @@ BEGIN
             ON CONFLICT DO NOTHING;
           EXIT WHEN FOUND;  -- else another transaction was first: its row is there now
         END LOOP;
+        backs := backs || coalesce(live AND s[1] - now > least({{max_clock_skew}}, periods[i]), false);
         IF live THEN
+          IF backs[i] THEN
+            s := {{rewind}};
+            rewound := rewound + 1;
+          END IF;
           olds := olds || s;
           at := greatest(now, s[1]);
           s := {{refresh}};
@@ -91,7 +100,7 @@ BEGIN
         ats := ats || at;
         rooms := rooms || room;
       END LOOP;
-      EXIT WHEN locked OR NOT consume OR NOT allowed;
+      EXIT WHEN locked OR NOT consume OR NOT (allowed OR rewound > 0);
       locked := true;
     END LOOP;
 
@@ -118,6 +127,12 @@ BEGIN
         UPDATE {{table}} AS t SET algorithm = algorithms[i], state = s, watermarks = '{}', metadata = '{}',
             request_count = 1, created_at = to_timestamp(now),
             last_accessed = to_timestamp(at), expires_at = {{until}}(now + fresh + {{margin}})
+          WHERE t.identifier = identifiers[k] AND t.name = names[i];
+      ELSIF consume AND backs[i] THEN
+        s := olds[old_ends[i] + 1:old_ends[i + 1]];
+        seconds := {{reset_after}};
+        UPDATE {{table}} AS t SET state = s,
+            last_accessed = to_timestamp(now), expires_at = {{until}}(now + seconds + {{margin}})
           WHERE t.identifier = identifiers[k] AND t.name = names[i];
       END IF;
       IF room < 0 THEN
@@ -180,6 +195,9 @@ BEGIN
       remaining := rooms[decider];
       reset_after := resets[decider];
     END LOOP;
+    IF NOT consume THEN
+      rewound := 0;
+    END IF;
     RETURN NEXT;
   END LOOP;
 END $$;

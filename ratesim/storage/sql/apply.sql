@@ -1,10 +1,12 @@
 -- Applies consumption decided elsewhere, in turn: MemoryStorage.charge_nowait and `undelivered_part` for each charge. The caller sorts the
--- charges by identifier and limit. Entries of charge k: the next counts[k] of times, costs and requests.
+-- charges by identifier and limit. Entries of charge k: the next counts[k] of times, costs and requests. A state that is too far
+-- ahead of the time at which the charge was sent is brought back to it. By the server's clock the entries are moved by as much as
+-- the sender's clock differs from it.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], names text[], params float8[], lengths int[], sizes int[],
   nodes text[], epochs bigint[], befores float8[], totals float8[],
-  counts int[], times float8[], costs float8[], requests bigint[], {{session}}
-) RETURNS TABLE (ord int, {{columns_and_types}})
+  counts int[], times float8[], costs float8[], requests bigint[], sents float8[], periods float8[], {{session}}
+) RETURNS TABLE (ord int, {{columns_and_types}}, rewound int)
 LANGUAGE plpgsql AS $$
 DECLARE
   p float8[];
@@ -22,12 +24,18 @@ DECLARE
   seen boolean;  -- whether the entries so far had all been applied before
   merged bigint;
   at float8;
+  sent float8;
+  later float8;
+  moved float8;
 BEGIN
   {{set_session}}
   FOR k IN 1..cardinality(identifiers) LOOP
     p := params[p_end + 1:p_end + lengths[k]];
     p_end := p_end + lengths[k];
-    now := times[e + 1];
+    sent := {{sent}};
+    moved := coalesce(sent - nullif(sents[k], -1), 0);
+    rewound := 0;
+    now := times[e + 1] + moved;
     LOOP
       SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND (sizes[k] IS NULL OR cardinality(t.state) = sizes[k])
           AND t.expires_at > to_timestamp(now)
@@ -58,7 +66,7 @@ BEGIN
     IF known IS NULL OR (known_epoch = epochs[k] AND known < totals[k]) THEN
       upto := befores[k];
       FOR j IN e + 1..e + counts[k] LOOP
-        now := times[j];
+        now := times[j] + moved;
         cost := costs[j];
         IF seen THEN
           missing := NULL;
@@ -72,6 +80,13 @@ BEGIN
           cost := missing;
           seen := false;
         END IF;
+        IF merged = 0 AND rewound = 0 AND s[1] - sent > least({{max_clock_skew}}, periods[k]) THEN
+          later := now;
+          now := sent;
+          s := {{rewind}};
+          now := later;
+          rewound := 1;
+        END IF;
         IF now > s[1] THEN
           at := now;
           s := {{refresh}};
@@ -83,14 +98,14 @@ BEGIN
       marks := jsonb_set(marks, ARRAY[nodes[k]], jsonb_build_array(epochs[k], totals[k]));
     END IF;
 
-    at := greatest(times[e + counts[k]], s[1]);
+    at := greatest(times[e + counts[k]] + moved, s[1]);
     UPDATE {{table}} AS t SET
         algorithm = '{{algorithm}}',
         state = s,
         watermarks = marks,
         metadata = CASE WHEN live THEN t.metadata ELSE '{}' END,
         request_count = CASE WHEN live THEN t.request_count ELSE 0 END + merged,
-        created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(times[e + 1]) END,
+        created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(times[e + 1] + moved) END,
         last_accessed = to_timestamp(at),
         expires_at = {{until}}(at + {{reset_after}} + {{margin}})
       WHERE t.identifier = identifiers[k] AND t.name = names[k];

@@ -8,5 +8,5 @@ BEGIN
   RETURN QUERY SELECT q.ord::int, {{columns}}
     FROM unnest(identifiers, names, nows) WITH ORDINALITY AS q (identifier, name, now, ord)
     JOIN {{table}} AS t ON t.identifier = q.identifier AND t.name = q.name
-    WHERE t.expires_at > to_timestamp(q.now) AND t.state <> '{}';
+    WHERE t.expires_at > to_timestamp({{query_now}}) AND t.state <> '{}';
 END $$;

@@ -1,9 +1,9 @@
 -- Tells the limits of identifiers how the service behind them is doing: MemoryStorage.learn for each. The caller sorts the
--- scores by identifier, and the limits by name.
+-- scores by identifier, and the limits by name. Returns the number of states that were brought back to now.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], scores float8[], nows float8[],
-  names text[], algorithms text[], params float8[], lengths int[], sizes int[], {{session}}
-) RETURNS void
+  names text[], algorithms text[], params float8[], lengths int[], sizes int[], periods float8[], {{session}}
+) RETURNS TABLE (rewound int)
 LANGUAGE plpgsql AS $$
 DECLARE
   score float8;
@@ -16,9 +16,10 @@ DECLARE
   at float8;
 BEGIN
   {{set_session}}
+  rewound := 0;
   FOR k IN 1..cardinality(identifiers) LOOP
     score := scores[k];
-    now := nows[k];
+    now := {{now}};
     p_end := 0;
     FOR i IN 1..cardinality(names) LOOP
       algorithm := algorithms[i];
@@ -37,6 +38,10 @@ BEGIN
         EXIT WHEN FOUND;
       END LOOP;
       IF live THEN
+        IF s[1] - now > least({{max_clock_skew}}, periods[i]) THEN
+          s := {{rewind}};
+          rewound := rewound + 1;
+        END IF;
         at := greatest(now, s[1]);
         s := {{refresh}};
       ELSE
@@ -56,4 +61,5 @@ BEGIN
         WHERE t.identifier = identifiers[k] AND t.name = names[i];
     END LOOP;
   END LOOP;
+  RETURN NEXT;
 END $$;
