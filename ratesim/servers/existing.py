@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode
 
-from ratesim.errors import ServerError
+from ratesim.errors import ConfigurationError, ServerError
 from ratesim.safe_text import redact
+from ratesim.server_url import driver_url
 from ratesim.servers.server import Server
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def existing_redis(url: str) -> Server:
     try:
         with redis_client(redis_url(url), CHECK_SECONDS) as client:
             about = server_info(client)
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, OSError, ValueError, ConfigurationError) as error:
         raise _unreachable("RATESIM_REDIS_URL", url, error) from None
     name = "valkey" if about.get("server_name") == "valkey" else "redis"
     clustered = "cluster" in (about.get("server_mode"), about.get("redis_mode"))
@@ -48,28 +47,18 @@ def existing_postgres(url: str) -> Server:
 
     try:
         return Server(url, "postgres", postgres_version(postgres_url(url)), embedded=False)
-    except psycopg.Error as error:
+    except (psycopg.Error, ConfigurationError) as error:
         raise _unreachable("RATESIM_POSTGRES_URL", url, error) from None
 
 
 def redis_url(url: str) -> str:
-    """Drop from the URL of a storage what the driver of Redis does not know."""
-    return _with_options(url.replace("+cluster:", ":", 1), lambda name: name.startswith("ssl_"))
+    """Drop from the URL of a storage what the driver of Redis does not know. Raises ConfigurationError."""
+    return driver_url(url.replace("+cluster:", ":", 1))
 
 
 def postgres_url(url: str) -> str:
-    """Drop from the URL of a storage what the driver of PostgreSQL does not know."""
-    import psycopg
-
-    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
-    return _with_options(url, known.__contains__)
-
-
-def _with_options(url: str, known: Callable[[str], bool]) -> str:
-    """Drop the query parameters that the driver does not know; `open_storage` takes more."""
-    base, _, query = url.partition("?")
-    kept = [(name, value) for name, value in parse_qsl(query) if known(name)]
-    return f"{base}?{urlencode(kept, safe='/')}" if kept else base
+    """Drop from the URL of a storage what the driver of PostgreSQL does not know. Raises ConfigurationError."""
+    return driver_url(url)
 
 
 def _unreachable(variable: str, url: str, error: Exception) -> ServerError:

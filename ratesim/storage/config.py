@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
+import types
+import typing
+from functools import cache
 from typing import Any, Literal, get_args
 
 import msgspec
 
 from ratesim.errors import ConfigurationError
+from ratesim.safe_text import redact, shorten_repr
+from ratesim.server_url import postgres_url, redis_url
 from ratesim.storage.eviction import POLICIES
 
 __all__ = [
@@ -30,6 +34,8 @@ Clock = Literal["client", "server"]
 
 LEAST_MEMORY = 4096  # bytes
 MAX_CLOCK_SKEW = 5.0  # seconds: above what NTP leaves, and above the time that a request waits on its way
+MOST = 2**63 - 1  # of any count
+LONGEST_SECONDS = 1e9
 
 
 class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +79,9 @@ class MemoryStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_clock_skew: float = MAX_CLOCK_SKEW
 
     def __post_init__(self) -> None:
+        check_types(self)
+        if self.persist_to_disk is not None and (not self.persist_to_disk.strip() or "\0" in self.persist_to_disk):
+            raise ConfigurationError("persist_to_disk: must name a directory; leave it out to keep nothing on disk")
         require_at_least("max_entries", self.max_entries, 1)
         if self.memory_limit is not None:
             require_at_least("memory_limit", self.memory_limit, LEAST_MEMORY)
@@ -117,6 +126,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     breaker_reset: float = 1.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("pool_size", "max_batch", "max_waiting", "breaker_failures"):
             require_at_least(name, getattr(self, name), 1)
         require_at_least("retries", self.retries, 0)
@@ -149,7 +159,9 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     Attributes
     ----------
     url : str
-        redis:// or rediss://, with credentials if needed; never printed with its password.
+        redis:// or valkey://; rediss:// or valkeys:// for TLS, with `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
+        `ssl_cert_reqs` and `ssl_check_hostname` in its query; unix:///path for a socket, with `db`. Never printed with its
+        password, whose special characters are percent-encoded.
     key_prefix : str
         Prefix of every key.
     min_ttl : float
@@ -165,10 +177,13 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        msgspec.structs.force_setattr(self, "url", redis_url(self.url))
         if "{" in self.key_prefix or "}" in self.key_prefix:
-            raise ConfigurationError(f"key_prefix {self.key_prefix!r}: braces would change the key's slot on a cluster")
+            raise ConfigurationError(
+                f"key_prefix {_shown(self.key_prefix)}: braces would change the key's slot on a cluster"
+            )
         if not 0 <= self.min_ttl <= 1e9:
-            raise ConfigurationError(f"min_ttl {self.min_ttl!r}: must be between 0 and 1e9 seconds")
+            raise ConfigurationError(f"min_ttl {_shown(self.min_ttl)}: must be between 0 and 1e9 seconds")
 
 
 class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
@@ -213,9 +228,11 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        msgspec.structs.force_setattr(self, "url", postgres_url(self.url))
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.table_name):
+            shown = _shown(self.table_name)
             raise ConfigurationError(
-                f"table_name {self.table_name!r}: use lower-case letters, digits and '_', at most 40, not a digit first"
+                f"table_name {shown}: use lower-case letters, digits and '_', at most 40, not a digit first"
             )
         require_one_of(
             "synchronous_commit",
@@ -303,6 +320,7 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_one_of("consistency", self.consistency, get_args(Consistency))
         require_one_of("write", self.write, get_args(WritePolicy))
         require_one_of("read", self.read, get_args(ReadPolicy))
@@ -317,26 +335,58 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.memory_limit is not None:
             require_at_least("memory_limit", self.memory_limit, LEAST_MEMORY)
         if not 0 <= self.sync_jitter <= 1:
-            raise ConfigurationError(f"sync_jitter {self.sync_jitter!r}: must be between 0 and 1")
+            raise ConfigurationError(f"sync_jitter {_shown(self.sync_jitter)}: must be between 0 and 1")
         if not 0 <= self.clock_tolerance < 1e9:
-            raise ConfigurationError(f"clock_tolerance {self.clock_tolerance!r}: must be a number of seconds, at least 0")
+            raise ConfigurationError(
+                f"clock_tolerance {_shown(self.clock_tolerance)}: must be a number of seconds, at least 0"
+            )
         if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", self.node):
-            raise ConfigurationError(f"node {self.node!r}: use letters, digits, '_' and '-', at most 64 of them")
+            raise ConfigurationError(f"node {_shown(self.node)}: use letters, digits, '_' and '-', at most 64 of them")
+
+
+@cache
+def option_types(config: type) -> dict[str, tuple[Any, bool]]:
+    """Return the type of each option without None, and whether it may be None."""
+    found = {}
+    for name, hint in typing.get_type_hints(config).items():
+        optional = isinstance(hint, types.UnionType)
+        found[name] = next(each for each in get_args(hint) if each is not type(None)) if optional else hint, optional
+    return found
+
+
+def type_name(kind: Any) -> str:
+    """Name the type of an option for people."""
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(kind, str(kind))
+
+
+def check_types(config: msgspec.Struct) -> None:
+    """Raise ConfigurationError unless each option has its type; a whole number may stand for any number."""
+    for name, (kind, optional) in option_types(type(config)).items():
+        value = getattr(config, name)
+        if typing.get_origin(kind) is Literal or (optional and value is None):
+            continue
+        if not isinstance(value, (int, float) if kind is float else kind) or (type(value) is bool and kind is not bool):
+            raise ConfigurationError(f"{name} {_shown(value)}: must be {type_name(kind)}")
+
+
+def _shown(value: object) -> str:
+    """Show a wrong value, which may be a URL that was pasted into the wrong place."""
+    return shorten_repr(redact(value) if isinstance(value, str) else value)
 
 
 def require_at_least(name: str, value: int, least: int) -> None:
-    """Raise ConfigurationError unless the value is at least `least`."""
-    if value < least:
-        raise ConfigurationError(f"{name} {value!r}: must be at least {least}")
+    """Raise ConfigurationError unless the value is from `least` to 2**63 - 1."""
+    if not least <= value <= MOST:
+        raise ConfigurationError(f"{name} {_shown(value)}: must be at least {least}{' and below 2**63' * (value > MOST)}")
 
 
 def require_positive(name: str, value: float) -> None:
     """Raise ConfigurationError unless the value is a finite number of seconds above 0."""
-    if not (value > 0 and math.isfinite(value)):
-        raise ConfigurationError(f"{name} {value!r}: must be a number of seconds above 0")
+    if not 0 < value <= LONGEST_SECONDS:
+        raise ConfigurationError(f"{name} {_shown(value)}: must be a number of seconds above 0, at most {LONGEST_SECONDS:g}")
 
 
 def require_one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
     """Raise ConfigurationError unless the value is a known one."""
-    if value not in known:
-        raise ConfigurationError(f"{name} {value!r}: known are {', '.join(map(str, known))}")
+    if not isinstance(value, str) or value not in known:
+        raise ConfigurationError(f"{name} {_shown(value)}: known are {', '.join(map(str, known))}")

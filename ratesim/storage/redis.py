@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import msgspec
 import redis.asyncio
@@ -24,6 +24,8 @@ from ratesim import algorithms
 from ratesim.errors import ConfigurationError, SerializationError, StorageConnectionError, StorageError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime, abandon_descriptors
+from ratesim.safe_text import redact, shorten_repr
+from ratesim.server_url import address_of, split_url
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.config import RedisStorageConfig
@@ -54,7 +56,7 @@ class RedisStorage(ServerStorage["RedisDriver"]):
         super().__init__(lambda: RedisDriver(self.config, connection), self.config, runtime or AsyncioRuntime())
 
     def __repr__(self) -> str:
-        return f"RedisStorage({_address(self.config.url)})"
+        return f"RedisStorage({address_of(self.config.url)})"
 
     async def cleanup_expired(self) -> int:
         """Drop entries that are over by `now` and that the server, which owns expiry, has not dropped yet."""
@@ -99,10 +101,15 @@ class RedisDriver:
             # redis-py connects before it sends, and says so only in its words.
             sent = "connecting to" not in str(error)
             raise StorageConnectionError(
-                f"{_address(self.config.url)}: not reachable; is the server running there?", sent=sent
+                f"{address_of(self.config.url)}: not reachable ({self._reason(error)}); is the server running there?",
+                sent=sent,
             ) from error
         except redis.exceptions.RedisError as error:
-            raise StorageError(f"{_address(self.config.url)}: {error}") from error
+            raise StorageError(f"{address_of(self.config.url)}: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        """Return the message of an error on one line, without the password."""
+        return redact(" ".join(str(error).split()), self.config.url) or type(error).__name__
 
     async def _execute(self, batch: Sequence[Operation]) -> list[object]:
         calls = [self._call(operation) for operation in batch]
@@ -173,7 +180,7 @@ class RedisDriver:
 
     def _answer(self, operation: Operation, raw: Any) -> object:
         if isinstance(raw, redis.exceptions.RedisError):
-            return StorageError(f"{_address(self.config.url)}: {raw}")
+            return StorageError(f"{address_of(self.config.url)}: {raw}")
         match operation:
             case Acquire(_, limits):
                 allowed, index, remaining, retry_after, reset_after, rewound = raw
@@ -268,17 +275,17 @@ class RedisDriver:
 
 def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
     # Retries belong to the client layer: one place decides which operations may be repeated.
-    try:
-        return redis.asyncio.Redis.from_url(
-            config.url,
-            max_connections=config.pool_size + 2,
-            socket_connect_timeout=config.connection_timeout,
-            socket_timeout=config.command_timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"redis URL {_address(config.url)}: {error}") from error
+    for name, path in split_url(config.url).options:
+        if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.access(path, os.R_OK):
+            raise ConfigurationError(f"{name} {shorten_repr(path)}: no such file, or this user may not read it")
+    return redis.asyncio.Redis.from_url(
+        config.url,
+        max_connections=config.pool_size + 2,
+        socket_connect_timeout=config.connection_timeout,
+        socket_timeout=config.command_timeout,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
 
 
 def _command(call: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -384,12 +391,3 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
 def _pattern(prefix: str) -> str:
     escaped = "".join(f"\\{char}" if char in "*?[]^\\" else char for char in prefix)
     return f"{escaped}*"
-
-
-def _address(url: str) -> str:
-    """Return host and port of a URL, without its credentials."""
-    try:
-        parts = urlsplit(url)
-        return f"{parts.hostname or '?'}:{parts.port or 6379}"
-    except ValueError:
-        return "?"

@@ -6,21 +6,33 @@ options and those of its L2.
 
 from __future__ import annotations
 
-import types
-import typing
+import re
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
+from ratesim.durations import NUMBER, parse_duration
 from ratesim.errors import ConfigurationError
 from ratesim.runtime import Runtime
+from ratesim.safe_text import redact, shorten_repr
+from ratesim.server_url import (
+    DRIVER_OPTIONS,
+    POSTGRES_SCHEMES,
+    REDIS_SCHEMES,
+    SCHEMES,
+    raise_for_twice,
+    split_url,
+    unknown_option,
+)
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.config import (
     HybridStorageConfig,
     MemoryStorageConfig,
     PostgresStorageConfig,
     RedisStorageConfig,
+    option_types,
+    type_name,
 )
 from ratesim.storage.hybrid import HybridStorage
 from ratesim.storage.memory.storage import MemoryStorage
@@ -31,14 +43,12 @@ __all__ = ["StorageURL", "localhost_url", "open_storage"]
 
 _BACKENDS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "memory": ("memory", MemoryStorageConfig),
-    "redis": ("redis", RedisStorageConfig),
-    "rediss": ("redis", RedisStorageConfig),
-    "postgresql": ("postgres", PostgresStorageConfig),
-    "postgres": ("postgres", PostgresStorageConfig),
+    **dict.fromkeys(REDIS_SCHEMES, ("redis", RedisStorageConfig)),
+    **dict.fromkeys(POSTGRES_SCHEMES, ("postgres", PostgresStorageConfig)),
 }
-# Parameters of a PostgreSQL URL that belong to its driver.
-_LIBPQ = {"host", "port", "dbname", "user", "password", "passfile", "options", "service", "target_session_attrs"}
-_LIBPQ |= {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "hostaddr", "channel_binding", "gssencmode"}
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_FLOAT = re.compile(rf"[+-]?{NUMBER}", re.IGNORECASE)
 
 
 class StorageURL(NamedTuple):
@@ -64,47 +74,35 @@ class StorageURL(NamedTuple):
 
         Raises ConfigurationError, naming the wrong part and the known ones, never with a password in it.
         """
-        scheme, separator, rest = url.partition("://")
-        hybrid = scheme.startswith("hybrid+")
-        scheme = scheme.removeprefix("hybrid+")
-        if not separator or scheme not in _BACKENDS:
-            known = ", ".join([*_BACKENDS, "hybrid+redis", "hybrid+postgresql"])
-            raise ConfigurationError(f"storage URL with the scheme {url.partition(':')[0][:40]!r}: known are {known}")
-        backend, config = _BACKENDS[scheme]
-        try:
-            parts = urlsplit(f"{scheme}://{rest}")
-            _ = parts.port
-        except ValueError as error:
-            raise ConfigurationError(f"storage URL of {scheme}: {error}") from error
-        pairs = parse_qsl(parts.query, keep_blank_values=True)
-        own = _options(config) - {"url"}
-        near = _options(HybridStorageConfig) if hybrid else set()
-        kept = [(key, value) for key, value in pairs if backend == "postgres" and key in _LIBPQ]
-        asked = [(key, value) for key, value in pairs if (key, value) not in kept]
-        for key, _ in asked:
-            if key not in own | near:
-                raise ConfigurationError(
-                    f"unknown option {key!r} for {'hybrid+' * hybrid}{backend}; known: {', '.join(sorted(own | near))}"
-                )
-        values = {key: value for key, value in asked if key in own}
+        if not isinstance(url, str):
+            raise ConfigurationError(f"storage URL {shorten_repr(url)}: must be a text, such as redis://localhost")
+        parts = split_url(url.strip().removeprefix("hybrid+"))
+        hybrid = url.strip().startswith("hybrid+")
+        if parts.scheme not in _BACKENDS:
+            raise ConfigurationError(f"storage URL with the scheme {parts.scheme!r}: known are {SCHEMES}")
+        backend, config = _BACKENDS[parts.scheme]
+        if backend == "memory" and (parts.host or parts.path or parts.user is not None):
+            raise ConfigurationError("storage URL of memory: takes no host and no path; persist_to_disk= names a directory")
+        own = set(option_types(config)) - {"url"}
+        near = set(option_types(HybridStorageConfig)) if hybrid else set()
+        driver = DRIVER_OPTIONS[backend]
+        for name, _ in parts.options:
+            if name not in own | near | driver:
+                where = f"{'hybrid+' * hybrid}{backend}"
+                raise ConfigurationError(unknown_option(where, parts.options, name, own | near | driver, parts.has_secret))
+        raise_for_twice(parts.options, f"storage URL of {parts.scheme}")
+        values = _convert(config, [pair for pair in parts.options if pair[0] in own])
         if backend != "memory":
-            # Commas and slashes stay as they are: libpq reads several hosts, and a socket's directory, from them.
-            query = urlencode(kept, quote_via=quote, safe="/,")
-            # Put together by hand: urllib drops the slashes of a URL without a host, as that of a socket is.
-            whole = f"{parts.scheme}://{parts.netloc}{parts.path}"
-            values["url"] = whole + (f"?{query}" if query else "") + (f"#{parts.fragment}" if parts.fragment else "")
-        return cls(
-            backend,
-            _convert(config, values),
-            _convert(HybridStorageConfig, {key: value for key, value in asked if key in near}) if hybrid else None,
-        )
+            values["url"] = parts.text(parts.scheme, [pair for pair in parts.options if pair[0] in driver])
+        shared = _convert(HybridStorageConfig, [pair for pair in parts.options if pair[0] in near])
+        return cls(backend, config(**values), HybridStorageConfig(**shared) if hybrid else None)
 
 
 def open_storage(url: str, runtime: Runtime | None = None) -> RateLimitStorage:
     """Make the storage that a URL describes; `async with` opens and closes it.
 
-    The schemes are memory://, redis://, rediss://, postgresql://, and hybrid+ before any that has a server. Raises
-    ConfigurationError.
+    The schemes are memory://, redis:// and valkey:// (rediss:// and valkeys:// with TLS, unix:// for a socket), postgresql://,
+    and hybrid+ before any that has a server. Raises ConfigurationError.
     """
     backend, config, hybrid = StorageURL.parse(url)
     storage: RateLimitStorage
@@ -127,39 +125,35 @@ def localhost_url(url: str) -> str:
     Raises ConfigurationError for a URL that opens nothing.
     """
     parsed = StorageURL.parse(url)
-    scheme, _, rest = url.partition("://")
-    own = (_options(type(parsed.config)) | _options(HybridStorageConfig)) - {"url"}
-    query = urlencode([(key, value) for key, value in parse_qsl(urlsplit(f"x://{rest}").query) if key in own])
+    parts = split_url(url.strip())
+    kind: type = type(parsed.config)
+    own = (set(option_types(kind)) | set(option_types(HybridStorageConfig))) - {"url"}
+    query = urlencode([(name, value) for name, value in parts.options if name in own])
+    scheme = re.sub(r"(unix|\w+\+unix|redis\+socket)$", "redis", parts.scheme)
     place = "" if parsed.backend == "memory" else "localhost"
     return f"{scheme}://{place}{'?' if query else ''}{query}"
 
 
-def _options(config: type[msgspec.Struct]) -> set[str]:
-    return {field.name for field in msgspec.structs.fields(config)}
-
-
-def _convert(config: type[msgspec.Struct], values: dict[str, str]) -> Any:
-    hints = typing.get_type_hints(config)
+def _convert(config: type[msgspec.Struct], pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """Read the values of options by their types."""
     converted: dict[str, Any] = {}
-    for key, value in values.items():
-        kind = hints[key]
+    for name, text in pairs:
+        kind, _ = option_types(config)[name]
         try:
-            converted[key] = value if typing.get_origin(kind) is typing.Literal else _parse(kind, value)
-        except (ValueError, KeyError) as error:
-            kind = _without_none(kind)
-            name = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))
-            raise ConfigurationError(f"{key} {value!r}: must be {name}") from error
-    return config(**converted)
+            converted[name] = _parse(kind, text)
+        except (ValueError, KeyError):
+            raise ConfigurationError(f"{name} {shorten_repr(redact(text))}: must be {type_name(kind)}") from None
+    return converted
 
 
-def _parse(kind: Any, value: str) -> Any:
-    kind = _without_none(kind)
+def _parse(kind: Any, text: str) -> Any:
+    text = text if kind is str else text.strip()
     if kind is bool:
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
-    return kind(value)
-
-
-def _without_none(kind: Any) -> Any:
-    return (
-        next(each for each in typing.get_args(kind) if each is not type(None)) if isinstance(kind, types.UnionType) else kind
-    )
+        return _TRUTHS[text.lower()]
+    if kind is int:
+        if not _INTEGER.fullmatch(text):
+            raise ValueError(text)
+        return int(text)
+    if kind is float:
+        return float(text) if _FLOAT.fullmatch(text) else parse_duration(text)
+    return text

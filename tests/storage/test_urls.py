@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ratesim.errors import ConfigurationError
@@ -9,8 +11,11 @@ from ratesim.storage import (
     HybridStorage,
     HybridStorageConfig,
     MemoryStorage,
+    MemoryStorageConfig,
     PostgresStorage,
+    PostgresStorageConfig,
     RedisStorage,
+    RedisStorageConfig,
     StorageURL,
     open_storage,
 )
@@ -53,6 +58,45 @@ def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
         ("hybrid+memory://", "shared"),
         ("redis://h:port/0", "port"),
         ("postgresql://h/db?unlogged=maybe", "unlogged"),
+        ("redis://h/abc", "number of a database"),
+        ("redis://h/0/1", "number of a database"),
+        ("redis://h/-1", "number of a database"),
+        ("redis://h/０", "number of a database"),
+        ("redis://h/1?db=2", "db is not the database"),
+        ("redis://h?db=x", "db must be"),
+        ("redis://h:0/0", "port"),
+        ("redis://h:65536/0", "port"),
+        ("redis://::1/0", "IPv6"),
+        ("redis://h1,h2/0", "several hosts"),
+        ("redis://h/0?ssl_ca_certs=/ca.pem", "rediss"),
+        ("rediss://h/0?ssl_cert_reqs=maybe", "none, optional or required"),
+        ("rediss://h/0?ssl_check_hostname=maybe", "true or false"),
+        ("rediss://h/0?ssl_certfile=", "ssl_certfile must be a path"),
+        ("unix://run/redis.sock", "three slashes"),
+        ("unix:///", "three slashes"),
+        ("unix:///run/redis.sock?ssl_ca_certs=x", "rediss"),
+        ("redis://h/0#1", "#"),
+        ("redis://h/0?pool_size=1&pool_size=2", "given twice"),
+        ("redis://h/0?key_prefix=%FF", "UTF-8"),
+        ("redis://h\n/0", "does not print"),
+        ("redis://h/0?key_prefix=" + "x" * 10_000, "longer than"),
+        ("redis://h/0?pool_sise=3", "did you mean pool_size"),
+        ("postgresql://h/db?sslmod=require", "did you mean sslmode"),
+        ("redis://h/0?pool_size=", "pool_size '': must be a whole number"),
+        ("redis://h/0?pool_size=1_0", "pool_size '1_0'"),
+        ("redis://h/0?pool_size=１０", "whole number"),
+        ("redis://h/0?pool_size=1.5", "whole number"),
+        ("redis://h/0?pool_size=" + "9" * 5000, "whole number"),
+        ("memory://?max_entries=9999999999999999999", "whole number"),
+        ("redis://h/0?command_timeout=nan", "a number"),
+        ("redis://h/0?command_timeout=inf", "a number"),
+        ("redis://h/0?command_timeout=1e400", "above 0"),
+        ("redis://h/0?command_timeout=1_0", "a number"),
+        ("redis://h/0?command_timeout=2 parsecs", "a number"),
+        ("memory://?persist_to_disk=", "persist_to_disk"),
+        ("memory://?persist_to_disk=%20", "persist_to_disk"),
+        ("memory:///var/lib/limits", "persist_to_disk= names"),
+        ("memory://?max_entries=x" + "y" * 100_000, "longer than"),
     ],
 )
 async def test_what_makes_no_sense_is_named_with_what_is_known(url: str, says: str) -> None:
@@ -111,3 +155,50 @@ def test_every_option_of_a_hybrid_can_be_given_in_its_url() -> None:
     for scheme in ("hybrid+redis", "hybrid+postgresql"):
         parsed = StorageURL.parse(f"{scheme}://host/0?" + "&".join(f"{key}={value}" for key, value in given.items()))
         assert parsed.hybrid == HybridStorageConfig(**given)
+
+
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("valkey://h:1/2", "redis://h:1/2"),
+        ("valkeys://h", "rediss://h"),
+        ("rediss://h/0?ssl_ca_certs=/a b/ca.pem&pool_size=2", "rediss://h/0?ssl_ca_certs=/a%20b/ca.pem"),
+        ("redis+unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("redis://h/0?username=u&password=a+b", "redis://u:a%20b@h/0"),
+        ("redis://u:p ss@h/0", "redis://u:p%20ss@h/0"),
+        ("redis://u:p@ss@h/0", "redis://u:p%40ss@h/0"),
+        (" redis://h/0 ", "redis://h/0"),
+        ("postgres://u:p ss@h1:5432,h2:5433/db?target_session_attrs=any", None),
+        ("postgresql://h/db?password=a+b", "postgresql://h/db?password=a%2Bb"),  # libpq reads a plus as itself
+    ],
+)
+def test_a_url_is_written_as_its_driver_reads_it(url: str, driver: str | None) -> None:
+    expected = driver or "postgres://u:p%20ss@h1:5432,h2:5433/db?target_session_attrs=any"
+    assert StorageURL.parse(url).config.url == expected
+
+
+@pytest.mark.parametrize("text", ["0.25", "250ms", "0.25 s", ".25", "2.5e-1"])
+def test_a_number_of_seconds_may_have_its_unit(text: str) -> None:
+    assert StorageURL.parse(f"redis://h/0?command_timeout={text}").config.command_timeout == 0.25
+
+
+@pytest.mark.parametrize("config", [MemoryStorageConfig, RedisStorageConfig, PostgresStorageConfig, HybridStorageConfig])
+@pytest.mark.parametrize("value", [None, "x", b"x", 1j, [], True, float("nan"), 10**400, "x" * 100_000, -1, object()])
+def test_an_option_of_any_kind_is_taken_or_named_with_what_is_expected(config: Any, value: object) -> None:
+    for name in config.__struct_fields__:
+        try:
+            config(**{name: value})
+        except ConfigurationError as error:
+            said = str(error)
+        else:
+            continue
+        assert name in said or name == "url"
+        assert len(said) < 700
+
+
+@pytest.mark.parametrize("url", [None, 5, b"redis://h", "", "   ", "://", "redis:", "hybrid+", "x" * 100_000])
+def test_what_is_no_url_is_refused(url: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        StorageURL.parse(url)
+    assert len(str(caught.value)) < 700

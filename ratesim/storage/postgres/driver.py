@@ -14,7 +14,7 @@ from psycopg import conninfo
 from ratesim import algorithms
 from ratesim.errors import ConfigurationError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.runtime import abandon_descriptors
-from ratesim.safe_text import redact, shorten_identifier
+from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact, shorten_identifier
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.postgres.batches import Group, fault_of, groups_of, identifier_of
 from ratesim.storage.postgres.connections import Connection, ConnectionPool
@@ -52,8 +52,10 @@ class PostgresDriver:
         self.config = config
         try:
             self._address = conninfo.conninfo_to_dict(config.url)
-        except psycopg.Error as error:
-            raise ConfigurationError(f"url {redact(config.url)}: {self._line(error)}") from None
+        except psycopg.Error:  # its text may quote a piece of a password
+            raise ConfigurationError(
+                "url: is none that libpq reads; percent-encode what is special in a URL, and quote what is in name='value'"
+            ) from None
         self._session = [config.synchronous_commit, str(max(1, round(SHARE * config.command_timeout * 1e3)))]
         self._closed = False
         self.clock_rewinds = 0
@@ -65,7 +67,13 @@ class PostgresDriver:
         self._explicit = False  # whether each statement travels in a transaction whose isolation it sets
 
     def __repr__(self) -> str:
-        return f"PostgresDriver({redact(self.config.url)!r}, table_name={self.config.table_name!r})"
+        return f"PostgresDriver({self.safe_url!r}, table_name={self.config.table_name!r})"
+
+    @property
+    def safe_url(self) -> str:
+        """The connection string without its passwords."""
+        shown: dict[str, Any] = {name: HIDDEN if name in SECRET_NAMES else value for name, value in self._address.items()}
+        return conninfo.make_conninfo(**shown)
 
     def _line(self, error: Exception) -> str:
         """Return the message of an error on one line, without the password."""

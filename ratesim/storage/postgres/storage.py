@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Self
 
 from ratesim.runtime import AsyncioRuntime, Runtime
-from ratesim.safe_text import redact
 from ratesim.storage.base import StorageStats
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.postgres.driver import PostgresDriver
@@ -22,7 +21,7 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
         super().__init__(lambda: PostgresDriver(self.config), self.config, runtime or AsyncioRuntime())
 
     def __repr__(self) -> str:
-        return f"PostgresStorage({redact(self.config.url)!r}, table_name={self.config.table_name!r})"
+        return f"PostgresStorage({self.driver.safe_url!r}, table_name={self.config.table_name!r})"
 
     async def open(self) -> Self:
         """Connect and create missing tables and functions."""

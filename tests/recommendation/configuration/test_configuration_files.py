@@ -100,7 +100,7 @@ def test_a_rate_with_a_line_break_stays_a_value(storage):
 @pytest.mark.parametrize(
     "storage",
     [
-        "redis://h\n:6379/0?pool_size=7",
+        "redis://h':6379/0?pool_size=7",
         "redis://\"h'/0?key_prefix=%0Amaxmemory%201%0A",
         "redis://h/0?key_prefix='%22%5C",
     ],
