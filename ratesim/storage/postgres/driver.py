@@ -152,7 +152,7 @@ class PostgresDriver:
         except psycopg.OperationalError as error:
             raise connection_error(self.where, self._line(error)) from None
         except psycopg.Error as error:
-            raise ConfigurationError(f"url {redact(self.config.url)}: {self._line(error)}") from None
+            raise ConfigurationError(f"url {self.safe_url}: {self._line(error)}") from None
         self._connections.add(connection)
         return connection
 
