@@ -150,6 +150,7 @@ def test_every_option_of_a_hybrid_can_be_given_in_its_url() -> None:
         "lease_ttl": 2.0,
         "clock_tolerance": 0.0625,
         "node": "n1",
+        "max_clock_skew": 2.5,
     }
     assert set(given) == set(HybridStorageConfig.__struct_fields__)
     for scheme in ("hybrid+redis", "hybrid+postgresql"):
