@@ -38,6 +38,8 @@ class Binding:
     renew
         Makes everything anew that belongs to a loop or a process. It is called with True in the child of a fork, where
         connections and identity are still the parent's, and with False when the former loop has stopped.
+    forks
+        Whether to look out for forks.
 
     Attributes
     ----------
@@ -45,11 +47,12 @@ class Binding:
         The loop; None before the first use.
     """
 
-    def __init__(self, renew: Callable[[bool], None]) -> None:
+    def __init__(self, renew: Callable[[bool], None], forks: bool = True) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._renew = renew
         self._lock = threading.Lock()
-        observe_forks(self)
+        if forks:
+            observe_forks(self)
 
     def enter(self) -> None:
         """Bind to the running loop. Outside of any loop nothing happens.

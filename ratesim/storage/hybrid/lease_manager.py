@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from copy import copy
 from heapq import heappop, heappush
 from itertools import count
 
@@ -71,6 +72,15 @@ class LeaseManager:
         self._count = count()
         self._ending = False
         self._closed = False
+
+    def adopt(self, former: LeaseManager) -> None:
+        """Take over the leases of a manager whose loop has stopped."""
+        self._returns = max(self._returns, former._returns)
+        for key, lease in former._leases.items():
+            self._leases[key] = mine = copy(lease)
+            mine.flight, mine.watched = None, False
+            if mine.left > 0.0:
+                self._watch(mine)
 
     def spend(self, identifier: str, limit: Limit, cost: float, now: float, begin: float | None = None) -> Decision | None:
         """Decide without L2.

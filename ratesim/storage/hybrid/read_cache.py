@@ -70,6 +70,11 @@ class ViewCache:
         self._fresh_for = {"cache_aside": config.l1_ttl, "read_through": 0.0}.get(config.read, refresh_after)
         l1.on_eviction(self._on_eviction)
 
+    def adopt(self, former: ViewCache) -> None:
+        """Take over the records of a cache whose loop has stopped."""
+        self._epoch = max(self._epoch, former._epoch)
+        self.records.update((key, record.successor()) for key, record in former.records.items())
+
     # -- records ------------------------------------------------------------------------------------------------------
 
     def record(self, identifier: str, limit: Limit) -> ReplicaState:

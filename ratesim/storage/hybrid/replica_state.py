@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
+from copy import copy
 
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
@@ -115,6 +116,17 @@ class ReplicaState:
         algorithm, p, _, _ = bind(limit)
         self.limit, self.decide, self.time_resolution = limit, decide, algorithm.rule.time_resolution(p)
         self.close()
+
+    def successor(self) -> ReplicaState:
+        """Return a record in place of this one whose flights are over, as they belong to a loop that has stopped.
+
+        All consumption that L2 may not know is unsent. What was under way counts once even if it had arrived.
+        """
+        record = copy(self)
+        record.sending, record.pending = [], self.sending + self.pending
+        record.flight, record.overdue, record.dirty = None, False, False
+        record.finished = record.started
+        return record
 
     def note(self, now: float, cost: float) -> None:
         """Add an admitted cost.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from asyncio import _get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ratesim.errors import StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
-from ratesim.runtime import AsyncioRuntime, Runtime, Supervisor
+from ratesim.runtime import AsyncioRuntime, Binding, Runtime, Supervisor, keep_alive
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
@@ -69,8 +70,19 @@ class HybridStorage(RateLimitStorage):
         sequence: Callable[[], int] | None = None,
     ) -> None:
         config = config or HybridStorageConfig()
-        self.config = config = msgspec.structs.replace(config, node=config.node or uuid.uuid4().hex)
         self.runtime = runtime or AsyncioRuntime()
+        self.l2 = l2
+        self._name = config.node  # as the user gave it
+        self._rng = rng
+        self._sequence = sequence
+        self._closed = False
+        self._live = self.runtime.realtime
+        self._binding = Binding(self._renew, self._live)
+        self._begin(msgspec.structs.replace(config, node=config.node or uuid.uuid4().hex))
+
+    def _begin(self, config: HybridStorageConfig) -> None:
+        """Be a node that has seen and admitted nothing yet."""
+        self.config = config
         l1_config = MemoryStorageConfig(
             max_entries=config.max_entries,
             memory_limit=config.memory_limit,
@@ -78,26 +90,74 @@ class HybridStorage(RateLimitStorage):
             thread_safe=False,
             max_clock_skew=config.max_clock_skew,
         )
-        self.l1 = MemoryStorage(l1_config, self.runtime, sequence)
-        self.l2 = l2
-        self.counters = counters = SyncCounters()
-        self.supervisor = supervisor = Supervisor(self.runtime, logger, FLUSH, REFRESH, RENEWAL, RETURN)
-        self._views = ViewCache(self.l1, l2, config, self.runtime, counters, supervisor)
-        self._write_behind = WriteBehindQueue(self.l1, l2, config, self.runtime, counters, supervisor, rng, self._views)
-        self._leases = LeaseManager(l2, config, self.runtime, counters, supervisor, sequence)
+        self.l1 = MemoryStorage(l1_config, self.runtime, self._sequence)
+        self.counters = SyncCounters()
+        self.supervisor = Supervisor(self.runtime, logger, FLUSH, REFRESH, RENEWAL, RETURN)
         self._fallback = FallbackPolicy(config)
+        self._connect()
+
+    def _connect(self) -> None:
+        """Make everything that has tasks and futures of a loop."""
+        common = (self.config, self.runtime, self.counters, self.supervisor)
+        self._views = ViewCache(self.l1, self.l2, *common)
+        self._write_behind = WriteBehindQueue(self.l1, self.l2, *common, self._rng, self._views)
+        self._leases = LeaseManager(self.l2, *common, self._sequence)
         self._local = LocalDecider(
-            self.l1, config, self.runtime, counters, sequence, self._views, self._write_behind, self._fallback
+            self.l1,
+            self.config,
+            self.runtime,
+            self.counters,
+            self._sequence,
+            self._views,
+            self._write_behind,
+            self._fallback,
         )
-        self._closed = False
         # Attributes of attributes that every request reads.
         self._time, self._monotonic = self.runtime.time, self.runtime.monotonic
         self._records = self._views.records
-        self._may_decide_nowait = config.consistency == "eventual" and config.write == "write_back"
+        self._may_decide_nowait = self.config.consistency == "eventual" and self.config.write == "write_back"
+
+    def _renew(self, forked: bool = False) -> None:
+        """Begin anew as another node in the child of a fork; on another loop go on as the same node.
+
+        Views, consumption and leases at the time of the fork are the parent's, which flushes and returns them.
+        """
+        views, leases = self._views, self._leases
+        if forked:
+            keep_alive((views, self._write_behind, leases))
+            self._rng = None
+            unique = uuid.uuid4().hex
+            self._begin(
+                msgspec.structs.replace(self.config, node=f"{self._name[:47]}-{unique[:16]}" if self._name else unique)
+            )
+            return
+        self._connect()
+        self._views.adopt(views)
+        self._leases.adopt(leases)
+        self._write_behind.adopt()
+
+    def _enter(self) -> None:
+        """See that this storage is open and belongs to the running loop."""
+        if self._live:
+            if self._closed:
+                raise StorageError("the storage is closed: open it again")
+            self._binding.enter()
 
     async def open(self) -> Self:
-        """Open L2. Background tasks start when there is something for them to do."""
-        await self.l2.open()
+        """Open L2. Background tasks start when there is something for them to do.
+
+        A node opens also while L2 is away, for which it has its memory and a policy. A storage that was closed goes on with
+        the consumption that it could not flush then.
+        """
+        if self._live:
+            self._binding.enter()
+        if self._closed:
+            self._closed = False
+            self._renew()
+        try:
+            await self.l2.open()
+        except (StorageConnectionError, StorageTimeoutError) as error:
+            logger.warning("opened while L2 is away: %s", error)
         return self
 
     # -- deciding -----------------------------------------------------------------------------------------------------
@@ -111,6 +171,8 @@ class HybridStorage(RateLimitStorage):
         session: str | None = None,
     ) -> Decision:
         """Decide by the consistency policy, in L1, in L2 or on a lease."""
+        if self._live and _get_running_loop() is not self._binding.loop:
+            self._enter()
         if now is None:
             now = self._time()
         decision = self.acquire_nowait(identifier, limit, cost, now)
@@ -216,6 +278,7 @@ class HybridStorage(RateLimitStorage):
 
     async def peek(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
         """Answer as `acquire` would and change nothing, on the view or in L2 as the consistency policy says."""
+        self._enter()
         now = self.runtime.time() if now is None else now
         limits = as_limits(limit)
         if self.config.consistency == "strong":
@@ -231,6 +294,7 @@ class HybridStorage(RateLimitStorage):
 
     async def reset(self, identifier: str) -> None:
         """Drop the identifier in L2 and at this node, its unsent consumption and leases included."""
+        self._enter()
         self._drop(identifier)
         await self.l2.reset(identifier)
         await self.l1.reset(identifier)
@@ -243,6 +307,7 @@ class HybridStorage(RateLimitStorage):
 
     async def get_state(self, identifier: str, name: str = "") -> RateLimitState | None:
         """Return the view with the unflushed consumption where L1 decides the limit, else L2's state."""
+        self._enter()
         record = self._views.find(identifier, name)
         if record is None or self.config.consistency not in ("eventual", "session"):
             return await self.l2.get_state(identifier, name)
@@ -252,16 +317,19 @@ class HybridStorage(RateLimitStorage):
 
     async def set_state(self, identifier: str, state: RateLimitState, ttl: float | None = None, name: str = "") -> None:
         """Replace the state in L2 and at this node; unsent consumption of it is dropped."""
+        self._enter()
         self._drop(identifier, name)
         await self.l2.set_state(identifier, state, ttl, name)
         await self.l1.set_state(identifier, state, ttl, name)
 
     async def increment(self, identifier: str, amount: int, window: float) -> int:
         """Add to a counter in L2."""
+        self._enter()
         return await self.l2.increment(identifier, amount, window)
 
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:
         """Pass a score to L2, where the limit adapts; this node's view adapts alike until L2's state replaces it."""
+        self._enter()
         now = self.runtime.time() if now is None else now
         limits = adaptive_limits(limit, score)
         await self.l2.observe(identifier, limits, score, now)
@@ -270,6 +338,7 @@ class HybridStorage(RateLimitStorage):
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         """Apply charges in L2, and update the views of this node."""
+        self._enter()
         states = await self.l2.charge_many(charges)
         for charge, state in zip(charges, states, strict=True):
             record = self._views.find(charge.identifier, charge.limit.name)
@@ -286,12 +355,14 @@ class HybridStorage(RateLimitStorage):
 
     async def cleanup_expired(self) -> int:
         """Drop expired entries of L1 and L2."""
+        self._enter()
         dropped = await self.l1.cleanup_expired()
         self._views.forget_expired()
         return dropped + await self.l2.cleanup_expired()
 
     async def get_stats(self) -> StorageStats:
         """Return entries and bytes of L1 with the errors of L2; hits are decisions that needed no read of L2."""
+        self._enter()
         l1, l2 = await self.l1.get_stats(), await self.l2.get_stats()
         reads = self.counters.reads
         return StorageStats(
@@ -327,6 +398,7 @@ class HybridStorage(RateLimitStorage):
 
     async def flush(self) -> bool:
         """Send all unsent consumption now; returns whether L2 has taken it in."""
+        self._enter()
         return await self._write_behind.flush_all()
 
     def kill(self) -> None:
@@ -345,11 +417,14 @@ class HybridStorage(RateLimitStorage):
         """
         if self._closed:
             return
+        self._enter()
         self._closed = True
+        self._may_decide_nowait = self._may_decide_nowait and not self._live
         self._write_behind.stop()
         flushed = await self._write_behind.flush_all()
         await self._leases.close()
         lost = self._write_behind.unflushed()[0]
         await self.l2.close()
+        self._binding.loop = None
         if not flushed:
             raise StorageError(f"closed while L2 was away: {lost:g} of consumption was not flushed")

@@ -86,6 +86,15 @@ class WriteBehindQueue:
         self._closed = False
         views.on_read_done = self._on_read_done
 
+    def adopt(self) -> None:
+        """Queue the unsent consumption of the views' records, which were taken over from a loop that has stopped."""
+        for record in self._views.records.values():
+            if record.unsent():
+                self.waiting += sum(requests for _, _, requests in record.unsettled())
+                self._mark_dirty(record)
+        if self.dirty:
+            self.wake()
+
     # -- the queue ----------------------------------------------------------------------------------------------------
 
     def note(self, record: ReplicaState, now: float, cost: float) -> None:
