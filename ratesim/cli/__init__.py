@@ -12,7 +12,13 @@ import traceback
 
 import typer
 
-from ratesim.cli import calibrate_commands, notebook_commands, recommend_commands, simulate_commands  # noqa: F401 - they register
+from ratesim.cli import (  # noqa: F401 - they register
+    calibrate_commands,
+    notebook_commands,
+    recommend_commands,
+    simulate_commands,
+    storage_commands,
+)
 from ratesim.cli.app import app
 from ratesim.errors import RatesimError
 from ratesim.formatting import escape_control_chars

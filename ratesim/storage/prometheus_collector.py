@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.hybrid import HybridStorage
 from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.postgres import PostgresStorage
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.storage import RemoteStorage
 
@@ -100,7 +101,7 @@ class StorageCollector(Collector):
 
 
 def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series, float]]:
-    if isinstance(storage, MemoryStorage | HybridStorage):
+    if isinstance(storage, MemoryStorage | HybridStorage | PostgresStorage):
         for task, status in storage.supervisor.tasks.items():
             yield ("background_failures", storage_type, task), status.failures
     if isinstance(storage, MemoryStorage):

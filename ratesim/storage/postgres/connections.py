@@ -87,6 +87,12 @@ class ConnectionPool:
         self._made = 0
         self._closed = False
 
+    def take_nowait(self) -> Connection | None:
+        """Return the connection that was used last if it is sound for sure, as `take` does; None if only `take` can tell."""
+        if self._idle and monotonic() - self._idle[-1].idle_since < PROBE_AFTER and not self._idle[-1].has_ended():
+            return self._idle.pop()
+        return None
+
     async def take(self) -> Connection:
         """Return a connection for the caller alone, who gives it back.
 

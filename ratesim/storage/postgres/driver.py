@@ -30,6 +30,7 @@ UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_
 # was done.
 SHARE = 0.9
 PROBE_SHARE = 0.25  # of command_timeout, that a connection that was idle for long has to show that it works
+CLEANUP_ROW = "\x01ratesim cleanup"  # identifier of the counter that says whose turn it is
 REPEATS = 10  # of a statement that was rolled back
 # libpq's, unless the URL says otherwise: the kernel finds out within a minute that nobody is there any more.
 KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}
@@ -160,6 +161,8 @@ class PostgresDriver:
         if self._pool is None:
             probe = PROBE_SHARE * self.config.command_timeout
             self._pool = ConnectionPool(self._connect, self.config.pool_size, probe)
+        if (ready := self._pool.take_nowait()) is not None:
+            return ready
         seconds = min(self.config.connection_timeout, SHARE * self.config.command_timeout)
         try:
             async with asyncio.timeout(seconds):
@@ -172,6 +175,7 @@ class PostgresDriver:
         """Open a connection beside the pool, so that long work keeps no decision waiting."""
         connection = await self._connect()
         try:
+            connection.prepare_threshold = None
             await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
             yield connection
         finally:
@@ -401,11 +405,27 @@ class PostgresDriver:
                     total += count
         return total
 
+    async def claim_cleanup(self, interval: float) -> float | None:
+        """Take the turn to clean up, if no node has had it for `interval` seconds of the server's clock.
+
+        Returns
+        -------
+        float or None
+            The time of the server, seconds since the epoch; None if it is not this node's turn.
+        """
+        schema = await self._opened()
+        async with self._own_connection() as connection, self._transaction(connection):
+            # Less than the interval: the node whose turn it was is a little late at times.
+            values = {"row": CLEANUP_ROW, "interval": 0.9 * interval}
+            cursor = await connection.execute(schema.statement("claim_cleanup").encode(), values)
+            found = await cursor.fetchone()
+        return None if found is None else float(found[0])
+
     async def sizes(self) -> tuple[int, int]:
         """Return rows and bytes of both tables with their indexes."""
         schema = await self._opened()
         async with self._own_connection() as connection, self._transaction(connection):
-            names = {"table": schema.table, "counters": schema.counters}
+            names = {"table": schema.table, "counters": schema.counters, "row": CLEANUP_ROW}
             cursor = await connection.execute(schema.statement("stats").encode(), names)
             entries, size = await cursor.fetchone()  # type: ignore[misc]
             return entries, size

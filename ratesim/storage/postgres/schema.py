@@ -24,6 +24,7 @@ __all__ = ["Object", "Schema"]
 
 NAME_BYTES = 63  # PostgreSQL cuts off the rest of a name
 DIGEST_LETTERS = 10
+QUOTE = '"'
 
 SERVER_TIME = "extract(epoch FROM clock_timestamp())::float8"
 # The time of an operation, by the clock that the configuration names. A charge that names no time of sending says -1.
@@ -55,11 +56,12 @@ CALLS = {
     "reset_after": "(s, p, at)",
     "observe": "(s, p, score, at)",
 }
-# Settings hold for the transaction that needs them, since a pooler may give each transaction another session.
+# Settings hold for the transaction that needs them, since a pooler may give each transaction another session. With this
+# search_path no function or operator of another schema can take the place of a built-in one.
 SESSION = "commits text, patience text"
-SET_SESSION = (
-    "commits := set_config('synchronous_commit', commits, true); patience := set_config('lock_timeout', patience, true);"
-)
+SET_SESSION = """commits := pg_catalog.set_config('synchronous_commit', commits, true);
+  patience := pg_catalog.set_config('lock_timeout', patience, true);
+  patience := pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);"""
 
 
 class Object(NamedTuple):
@@ -117,7 +119,7 @@ class Schema:
         self._fill = {
             "table": self.table,
             "counters": self.counters,
-            "unlogged": "UNLOGGED" if config.unlogged else "",
+            "unlogged": "UNLOGGED " if config.unlogged else "",
             "margin": repr(EXPIRY_MARGIN),
             "max_clock_skew": f"{config.max_clock_skew!r}::float8",
             **TIMES[config.clock],
@@ -196,21 +198,20 @@ class Schema:
         role
             A role that is given the rights that an application needs; "" writes them as comments.
         """
+        if len(role.encode()) > NAME_BYTES or not role.isprintable():
+            raise ConfigurationError(f"role {shorten_repr(role)}: use printable characters, at most {NAME_BYTES} bytes")
         objects = self.objects(names)
-        script = [] if self.namespace == "public" else [f'CREATE SCHEMA IF NOT EXISTS "{self.namespace}";\n']
+        create = [] if self.namespace == "public" else [f'CREATE SCHEMA IF NOT EXISTS "{self.namespace}";\n']
         for made in objects:
             ddl = made.ddl.strip() + "\n"
-            if made.kind == "TABLE":
-                ddl = ddl.replace(" TABLE ", " TABLE IF NOT EXISTS ", 1)
-            script.append(ddl)
-        grantee = f'"{role.replace(chr(34), 2 * chr(34))}"' if role else "your_role"
-        grants = [f'GRANT USAGE ON SCHEMA "{self.namespace}" TO {grantee};']
-        grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self.table}, {self.counters} TO {grantee};")
+            create.append(ddl.replace(" TABLE ", " TABLE IF NOT EXISTS ", 1) if made.kind == "TABLE" else ddl)
         functions = [self.qualified(name) for made in objects if made.kind == "FUNCTION" for name in made.names]
-        grants += [f"GRANT EXECUTE ON FUNCTION {name} TO {grantee};" for name in functions]
+        to = f'"{role.replace(QUOTE, 2 * QUOTE)}"' if role else "your_role"
+        grants = [f'GRANT USAGE ON SCHEMA "{self.namespace}" TO {to};']
+        grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self.table}, {self.counters} TO {to};")
+        grants += [f"GRANT EXECUTE ON FUNCTION {name} TO {to};" for name in functions]
         mark = "" if role else "-- "
-        script.append("".join(f"{mark}{grant}\n" for grant in grants))
-        return "\n".join(script)
+        return "\n".join(["BEGIN;\n", *create, "".join(f"{mark}{grant}\n" for grant in grants), "COMMIT;\n"])
 
     def _rule(self, algorithm: Algorithm) -> tuple[dict[str, str], Object]:
         """Return the functions of an algorithm by their short names, and what creates them."""

@@ -1,5 +1,5 @@
 -- The plain counters of `increment`.
-CREATE {{unlogged}} TABLE {{counters}} (
+CREATE {{unlogged}}TABLE {{counters}} (
   identifier text COLLATE "C" PRIMARY KEY,
   count bigint NOT NULL,
   expires_at timestamptz NOT NULL

@@ -1,7 +1,7 @@
 -- The states, one row for each limit of an identifier.
 -- Nothing but the primary keys is indexed: with an index on expires_at, which changes with every admitted request, no update
 -- could be heap-only (HOT), and every decision would write to both indexes. Cleanup reads the table instead (cleanup.sql).
-CREATE {{unlogged}} TABLE {{table}} (
+CREATE {{unlogged}}TABLE {{table}} (
   identifier text COLLATE "C" NOT NULL,
   name text COLLATE "C" NOT NULL DEFAULT '',
   algorithm text NOT NULL,
