@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import simpy
 
-from ratesim.runtime import AsyncioRuntime, Event, Queue, Runtime, SimRuntime
+from ratesim.runtime import AsyncioRuntime, Event, Flight, Queue, Runtime, SimRuntime, WaitQueue
 
 Main = Callable[[Runtime], Coroutine[Any, Any, Any]]
 
@@ -209,3 +211,134 @@ def test_both_simulated_clocks_have_one_origin() -> None:
         return [*seen, (runtime.time(), runtime.monotonic())]
 
     assert on_simpy(main) == [(1_700_000_000.0,) * 2, (1_700_000_001.5,) * 2]
+
+
+def test_code_that_does_not_end_when_it_is_canceled_is_left_behind() -> None:
+    ended: list[str] = []
+
+    async def stubborn(runtime: Runtime) -> None:
+        try:
+            await runtime.sleep(60.0)
+        except asyncio.CancelledError:
+            for _ in range(20):  # a driver that cleans up for two seconds
+                with suppress(asyncio.CancelledError):
+                    await runtime.sleep(0.1)
+            ended.append("cleaned up")
+
+    async def main() -> None:
+        runtime = AsyncioRuntime()
+        with pytest.raises(TimeoutError):
+            await runtime.abandon_after(stubborn(runtime), 0.05)
+        caller = runtime.spawn(runtime.abandon_after(stubborn(runtime), 60.0))
+        await runtime.sleep(0.01)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert not ended
+        while len(ended) < 2:
+            await runtime.sleep(0.01)
+
+    asyncio.run(main())
+
+
+def test_what_is_abandoned_in_time_is_awaited_to_its_end(drive: Callable[[Main], Any]) -> None:
+    async def main(runtime: Runtime) -> list[object]:
+        seen: list[object] = []
+
+        async def work(seconds: float, answer: str | None) -> str:
+            try:
+                await runtime.sleep(seconds)
+            finally:
+                seen.append(seconds)
+            if answer is None:
+                raise ValueError("failed")
+            return answer
+
+        seen.append(await runtime.abandon_after(work(0.001, "done"), 10.0))
+        with pytest.raises(ValueError, match="failed"):
+            await runtime.abandon_after(work(0.002, None), 10.0)
+        with pytest.raises(TimeoutError):
+            await runtime.abandon_after(work(10.0, "late"), 0.003)
+        task = runtime.spawn(runtime.abandon_after(work(20.0, "late"), 30.0))
+        await runtime.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return seen
+
+    assert drive(main) == [0.001, "done", 0.002, 10.0, 20.0]
+
+
+def test_a_call_that_is_canceled_before_it_starts_leaves_no_coroutine_unawaited(recwarn: pytest.WarningsRecorder) -> None:
+    async def main() -> None:
+        runtime = AsyncioRuntime()
+        caller = runtime.spawn(runtime.abandon_after(asyncio.sleep(60.0), 60.0))
+        await asyncio.sleep(0)  # the caller has started, its call has not
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    asyncio.run(main())
+    gc.collect()
+    assert [str(each.message) for each in recwarn] == []
+
+
+def test_deadlines_of_any_length_leave_nothing_behind(drive: Callable[[Main], Any]) -> None:
+    async def main(runtime: Runtime) -> None:
+        def kept() -> object:
+            deadlines = runtime._deadlines  # type: ignore[attr-defined]
+            return deadlines[1] if isinstance(deadlines, tuple) else deadlines
+
+        for k in range(50):
+            await runtime.abandon_after(runtime.sleep(0.0), 0.5 + k * 1e-5)
+        assert kept()
+        while kept():
+            await runtime.sleep(0.05)
+
+    drive(main)
+
+
+def test_each_that_waits_for_a_flight_is_canceled_alone(drive: Callable[[Main], Any]) -> None:
+    async def main(runtime: Runtime) -> list[str]:
+        flight, seen = Flight(runtime), []
+
+        async def waiter(name: str) -> None:
+            await flight.wait()
+            seen.append(name)
+
+        tasks = {name: runtime.spawn(waiter(name)) for name in "abcd"}
+        await runtime.sleep(0.01)
+        tasks["a"].cancel()
+        await runtime.sleep(0.01)
+        tasks["c"].cancel()  # in the moment in which the flight lands
+        flight.land()
+        await runtime.sleep(0.01)
+        await flight.wait()
+        assert all(task.done() for task in tasks.values())
+        return seen
+
+    assert drive(main) == ["b", "d"]
+
+
+@pytest.mark.parametrize("first", ["cancel", "hand on"])
+def test_a_place_that_was_handed_to_a_canceled_coroutine_is_handed_on(drive: Callable[[Main], Any], first: str) -> None:
+    async def main(runtime: Runtime) -> list[str]:
+        queue, seen = WaitQueue(runtime), []
+
+        async def waiter(name: str) -> None:
+            await queue.wait()
+            seen.append(name)
+
+        tasks = {name: runtime.spawn(waiter(name)) for name in "abc"}
+        await runtime.sleep(0.01)
+        steps = [tasks["a"].cancel, queue.hand_on]
+        for step in steps if first == "cancel" else reversed(steps):
+            step()
+        await runtime.sleep(0.01)
+        assert seen == ["b"]
+        assert queue.hand_on()
+        await runtime.sleep(0.01)
+        assert not queue.hand_on()
+        return seen
+
+    assert drive(main) == ["b", "c"]

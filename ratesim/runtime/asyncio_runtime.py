@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
@@ -12,6 +14,11 @@ from ratesim.runtime.base import Future, Runtime, Task
 __all__ = ["AsyncioRuntime"]
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+GRACE = 0.05  # seconds that a canceled task may need to end before its caller goes on without it
+CLEANUP = 30.0  # seconds after which a task that was left behind is canceled once more
 
 
 class AsyncioRuntime(Runtime):
@@ -31,6 +38,7 @@ class AsyncioRuntime(Runtime):
         self.time = clock  # type: ignore[method-assign]  # read by every decision: spares a call
         self.monotonic = monotonic  # type: ignore[method-assign]
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop keeps only weak references
+        self._deadlines: tuple[object, dict[float, _Deadlines]] = None, {}  # of the loop that used them last
 
     def time(self) -> float:
         """Return the time of the clock."""
@@ -47,15 +55,151 @@ class AsyncioRuntime(Runtime):
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
         """Run a coroutine as a task of the loop, referenced until it ends."""
         task = asyncio.get_running_loop().create_task(coroutine)
+        self._keep(task)
+        return task
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
         """Await with a deadline."""
         async with asyncio.timeout(seconds):
             return await awaitable
 
+    async def abandon_after(self, awaitable: Awaitable[T], seconds: float) -> T:
+        """Await with a deadline, in a task that is left behind when it does not end."""
+        loop = asyncio.get_running_loop()
+        call = _Call(self, loop, awaitable)
+        at_hand, deadlines = self._deadlines
+        if at_hand is not loop:
+            deadlines = {}
+            self._deadlines = loop, deadlines
+        same = deadlines.get(seconds)
+        if same is None:
+            same = deadlines[seconds] = _Deadlines(loop, deadlines, seconds)
+        same.add(call)
+        try:
+            return cast("T", await call.answer)
+        except asyncio.CancelledError:
+            await call.cancel(awaitable)
+            raise
+        finally:
+            call.live = False
+
+    def leave_behind(self, task: asyncio.Task[Any]) -> None:
+        """Let a canceled task that does not end clean up, for `CLEANUP` seconds."""
+        logger.debug("left behind: %r", task)
+        self._keep(task)
+        task.get_loop().call_later(CLEANUP, _cancel_again, task)
+
     def future(self) -> Future[Any]:
         """Return a new asyncio future."""
         return cast("Future[Any]", asyncio.get_running_loop().create_future())
+
+
+class _Call:
+    """An awaitable that runs as a task of its own, and the future with which its caller waits.
+
+    Attributes
+    ----------
+    answer
+        The future.
+    live
+        Whether the caller waits.
+    """
+
+    __slots__ = ("_expired", "_loop", "_runtime", "_task", "answer", "live")
+
+    def __init__(self, runtime: AsyncioRuntime, loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> None:
+        self._runtime = runtime
+        self._loop = loop
+        self._expired = False
+        self.live = True
+        self.answer: asyncio.Future[Any] = loop.create_future()
+        self._task = loop.create_task(self._run(awaitable))
+
+    async def _run(self, awaitable: Awaitable[Any]) -> None:
+        answer = self.answer
+        try:
+            result = await awaitable
+        except Exception as error:
+            if answer.done():
+                logger.debug("ended with an error after it was given up", exc_info=error)
+            else:
+                answer.set_exception(error)
+                answer.exception()  # not logged where the caller is canceled in this moment
+        except BaseException:
+            if answer.done():
+                pass
+            elif self._expired:
+                answer.set_exception(TimeoutError())
+                answer.exception()
+            else:
+                answer.cancel()
+            raise
+        else:
+            if not answer.done():
+                answer.set_result(result)
+
+    def expire(self) -> None:
+        """Cancel the task at its deadline; the caller goes on when it has ended, or a moment later without it."""
+        self._expired = True
+        self._task.cancel()
+        self._loop.call_later(GRACE, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(TimeoutError())
+            self.answer.exception()
+            self._runtime.leave_behind(self._task)
+
+    async def cancel(self, awaitable: Awaitable[Any]) -> None:
+        """Cancel the task with its caller, and wait a moment for its end."""
+        if not self._task.done():
+            self._task.cancel()
+            try:
+                await asyncio.wait([self._task], timeout=GRACE)
+            finally:
+                if not self._task.done():
+                    self._runtime.leave_behind(self._task)
+        if self._task.done() and asyncio.iscoroutine(awaitable):
+            awaitable.close()  # the task may have been canceled before its start
+
+
+class _Deadlines:
+    """All deadlines of a loop that are `seconds` away when they are set: the first that is set is the first to pass.
+
+    They share one timer, since a timer for each call costs as much as the task.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, siblings: dict[float, _Deadlines], seconds: float) -> None:
+        self._loop = loop
+        self._siblings = siblings  # by their seconds
+        self._seconds = seconds
+        self._calls: deque[tuple[float, _Call]] = deque()
+
+    def add(self, call: _Call) -> None:
+        """Set the deadline of a call."""
+        at = self._loop.time() + self._seconds
+        if not self._calls:
+            self._loop.call_at(at, self._pass)
+        self._calls.append((at, call))
+
+    def _pass(self) -> None:
+        calls, now = self._calls, self._loop.time()
+        while calls:
+            at, call = calls[0]
+            if call.live:
+                if at > now:
+                    self._loop.call_at(at, self._pass)
+                    return
+                call.expire()
+            calls.popleft()
+        self._siblings.pop(self._seconds, None)
+
+
+def _cancel_again(task: asyncio.Task[Any]) -> None:
+    if not task.done():
+        logger.error("has not ended within %g s after it was canceled, and is canceled again: %r", CLEANUP, task)
+        task.cancel()

@@ -73,7 +73,25 @@ class Runtime(ABC):
 
     @abstractmethod
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
-        """Await something for some seconds at most.
+        """Await something for some seconds, and for as long as it needs to end when it is canceled then.
+
+        Returns
+        -------
+        T
+            The result of the awaitable.
+
+        Raises
+        ------
+        TimeoutError
+            It takes longer; it is canceled then.
+        """
+
+    @abstractmethod
+    async def abandon_after(self, awaitable: Awaitable[T], seconds: float) -> T:
+        """Await something for some seconds at most, also if it does not end when it is canceled.
+
+        For code of others, such as a driver. It is left behind when it has not ended a moment after it was canceled, by the
+        deadline or with its caller. On asyncio it runs as a task of its own.
 
         Returns
         -------

@@ -114,7 +114,7 @@ class SimRuntime(Runtime):
             raise RuntimeError("timeout: called outside of a task")
         deadlines = self._deadlines.get(seconds)
         if deadlines is None:
-            deadlines = self._deadlines[seconds] = _Deadlines(self, seconds)
+            deadlines = self._deadlines[seconds] = _Deadlines(self, self._deadlines, seconds)
         deadline = deadlines.add(task)
         try:
             return await awaitable
@@ -124,6 +124,9 @@ class SimRuntime(Runtime):
             raise
         finally:
             deadline.task = None
+
+    # What is simulated ends when it is canceled.
+    abandon_after = timeout
 
     def future(self) -> Future[Any]:
         """Return a new future."""
@@ -357,8 +360,9 @@ class _Deadline:
 class _Deadlines:
     """All deadlines that are `seconds` away when they are set: the first that is set is the first to pass."""
 
-    def __init__(self, runtime: SimRuntime, seconds: float) -> None:
+    def __init__(self, runtime: SimRuntime, siblings: dict[float, _Deadlines], seconds: float) -> None:
         self._runtime = runtime
+        self._siblings = siblings  # by their seconds
         self._seconds = seconds
         self._all: deque[_Deadline] = deque()
         self._scheduled = False
@@ -386,3 +390,4 @@ class _Deadlines:
                     return
                 deadline.task.throw(_ExpiredError(deadline))
             waiting.popleft()
+        del self._siblings[self._seconds]

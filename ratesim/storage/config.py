@@ -103,15 +103,19 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
         Most operations in one batch; operations that wait for a connection travel together.
     max_waiting : int
         Most operations waiting for a connection; above it, CapacityError.
-    connection_timeout, command_timeout : float
-        Seconds.
+    connection_timeout : float
+        Seconds, of opening and of closing connections.
+    command_timeout : float
+        Most seconds of an operation after it left the queue, retries and their waits included. The caller has its answer then,
+        also if the server is frozen. `close` waits as long for operations that are under way.
     retries : int
         Tries after the first, of operations that may be repeated without changing their meaning (an `acquire` only if it
         cannot have reached the server).
     retry_base, retry_cap : float
         Seconds. Try k waits a random time up to min(cap, base * 2**k) ("full jitter": Brooker, AWS Architecture Blog, 2015).
     breaker_failures, breaker_reset : int, float
-        After that many failures in a row nothing is sent for that many seconds; then one operation probes.
+        After that many failures in a row nothing is sent for that many seconds; then one operation probes, and others fail
+        until it is back.
     """
 
     pool_size: int = 10

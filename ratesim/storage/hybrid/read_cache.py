@@ -153,7 +153,7 @@ class ViewCache:
     async def read_with_timeout(self, record: ReplicaState) -> bool:
         """`read`, but give up after `max_wait` seconds."""
         try:
-            return await self._runtime.timeout(self.read(record), self._config.max_wait)
+            return await self._runtime.abandon_after(self.read(record), self._config.max_wait)
         except TimeoutError:
             return False
 

@@ -254,7 +254,7 @@ class HybridStorage(RateLimitStorage):
         """Return L2's decision, or the fallback policy's where L2 does not answer in time."""
         failure: StorageError
         try:
-            return await self.runtime.timeout(answer, self.config.max_wait)
+            return await self.runtime.abandon_after(answer, self.config.max_wait)
         except TimeoutError:
             failure = StorageTimeoutError(f"no answer of L2 within {self.config.max_wait:g} s")
         except StorageError as error:

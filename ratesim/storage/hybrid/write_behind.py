@@ -223,7 +223,7 @@ class WriteBehindQueue:
         """
         arrived = False
         try:
-            arrived = await self._runtime.timeout(self._deliver(records), self._config.max_wait)
+            arrived = await self._runtime.abandon_after(self._deliver(records), self._config.max_wait)
         except TimeoutError:
             pass
         finally:  # also when the request is canceled

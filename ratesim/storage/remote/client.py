@@ -2,7 +2,8 @@
 
 An operation is sent at once while a connection is free. While all connections are busy, operations wait and then travel
 together (coalescing). A batch that takes too long is given up (timeout). Operations that may be repeated are tried again
-with backoff and jitter (retry). A server that keeps failing is left alone for a while (circuit breaker).
+with backoff and jitter (retry). A server that keeps failing is left alone for a while (circuit breaker). A connection that
+is free is handed to the first that waits, also if that one is canceled in the same moment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ratesim.errors import CapacityError, StorageConnectionError, StorageError, StorageTimeoutError
-from ratesim.runtime import Future, Runtime
+from ratesim.runtime import Event, Future, Runtime
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.remote.operations import Driver, Operation
 
@@ -64,17 +65,17 @@ class Client:
         self._rng = rng or np.random.default_rng(0)
         self._timeout = config.command_timeout
         self._free = config.pool_size
-        self._waiting: deque[tuple[Operation, Future[Any]]] = deque()
+        self._waiting: deque[tuple[Operation | _Place, Future[Any]]] = deque()
         self._failures = 0
         self._open_until = 0.0
+        self._probing = False  # whether an operation is under way that decides whether the breaker closes
+        self._closed = False
+        self._idle: Event | None = None  # awaited by `close`
 
     def kill(self) -> None:
         """Stop at once, as a crash of the process would: nothing is sent any more."""
         self.driver = _DeadDriver()
-        waiting, self._waiting = self._waiting, deque()
-        for _, future in waiting:
-            if not future.done():
-                future.set_exception(StorageConnectionError("its process was killed", sent=False))
+        self._fail_waiting(StorageConnectionError("its process was killed", sent=False))
 
     def successor(self, driver: Driver, afresh: bool) -> Client:
         """Return a client in place of this one, whose connections belong to another process or to a loop that has stopped.
@@ -87,6 +88,7 @@ class Client:
             Whether its counts start at 0, as those of another process; otherwise they go on from here.
         """
         client = Client(driver, self.runtime, self.config, self._rng)
+        client._closed = self._closed
         if not afresh:
             client.operations, client.batches, client.errors = self.operations, self.batches, self.errors
         self.driver = _DeadDriver()  # what is under way here sends nothing more
@@ -95,10 +97,15 @@ class Client:
 
     @property
     def breaker(self) -> str:
-        """The circuit breaker: closed (normal), open (nothing is sent) or half-open (the next operation probes)."""
+        """The circuit breaker: closed (normal), open (nothing is sent) or half-open (one operation probes)."""
         if self._failures < self.config.breaker_failures:
             return "closed"
         return "open" if self.runtime.monotonic() < self._open_until else "half-open"
+
+    def _is_refusing(self) -> bool:
+        """Return whether nothing is sent: the breaker is open, or the operation that probes is under way."""
+        breaker = self.breaker
+        return breaker == "open" or (breaker == "half-open" and self._probing)
 
     async def submit(self, operation: Operation) -> Any:
         """Send one operation and return its answer.
@@ -108,20 +115,26 @@ class Client:
         CapacityError
             `max_waiting` operations wait already.
         StorageError
-            The server did not answer, or answered an error.
+            The server did not answer, or answered an error; or the storage is closed.
         """
-        if self._free and not self._waiting:
+        if self._free and not self._closed:
             self._free -= 1
             try:
                 answers = await self._send([operation])
             finally:
                 self._release()
             return _raise_or_return(answers[0])
+        self._refuse_early()
         if len(self._waiting) >= self.config.max_waiting:
             raise self._count(CapacityError(f"{len(self._waiting)} operations wait for a connection already"))
         future: Future[Any] = self.runtime.future()
         self._waiting.append((operation, future))
-        return await future
+        try:
+            answer = await future
+        except BaseException:
+            future.cancel()  # what nobody waits for is not sent
+            raise
+        return _raise_or_return(answer)
 
     async def submit_all(self, operations: Sequence[Operation]) -> list[Any]:
         """Send several operations in as few batches as `max_batch` allows; a batch that fails does not keep others back.
@@ -134,90 +147,157 @@ class Client:
         answers: list[Any] = []
         for first in range(0, len(operations), self.config.max_batch):
             batch = operations[first : first + self.config.max_batch]
-            while not self._free:
-                await self._wait_for_connection()
-            self._free -= 1
             try:
-                answers += await self._send(batch)
+                await self._take_connection()
+                try:
+                    answers += await self._send(batch)
+                finally:
+                    self._release()
             except StorageError as error:
                 answers += [error] * len(batch)
-            finally:
-                self._release()
         return answers
 
-    async def _wait_for_connection(self) -> None:
-        # Wait in the queue of operations; an operation of no effect marks the place.
-        future: Future[Any] = self.runtime.future()
-        self._waiting.append((_PLACE, future))
-        await future
+    async def _take_connection(self) -> None:
+        """Take a free connection, or wait in the queue of operations until one is handed over."""
+        if self._free and not self._closed:
+            self._free -= 1
+            return
+        self._refuse_early()
+        place, future = _Place(), self.runtime.future()
+        self._waiting.append((place, future))
+        try:
+            refusal = await future
+        except BaseException:
+            future.cancel()
+            if place.granted:
+                self._release()
+            raise
+        if refusal is not None:
+            raise refusal
+
+    def _refuse_early(self) -> None:
+        """Raise the error of an operation that will not be sent, instead of letting it wait for a connection."""
+        if self._closed:
+            raise _closed_error()
+        if self._failures and self._is_refusing():
+            raise self._count(_open_error())
 
     def _release(self) -> None:
-        while self._waiting and self._waiting[0][0] is _PLACE:
-            _, future = self._waiting.popleft()
-            if not future.done():
-                self._free += 1
+        """Hand a connection that is free to the first that waits, or put it back."""
+        waiting = self._waiting
+        while waiting:
+            first, future = waiting[0]
+            if future.done():  # its caller was canceled
+                waiting.popleft()
+            elif isinstance(first, _Place):
+                waiting.popleft()
+                first.granted = True
                 future.set_result(None)
                 return
-        if not self._waiting:
-            self._free += 1
-            return
+            else:
+                self.runtime.spawn(self._send_waiting(self._next_batch()))
+                return
+        self._free += 1
+        if self._idle is not None and self._free == self.config.pool_size:
+            self._idle.set()
+
+    def _next_batch(self) -> list[tuple[Operation, Future[Any]]]:
+        """Take operations from the front of the queue; the first of them has a caller that waits."""
         # A connection takes a share of the waiting operations. If the first free one took all, it would be busy for long,
         # the others would carry one operation each, and most of the time would go to the fixed cost of small batches.
         share = min(self.config.max_batch, -(-len(self._waiting) // min(self.config.pool_size, SHARES)))
         batch: list[tuple[Operation, Future[Any]]] = []
-        while self._waiting and len(batch) < share and self._waiting[0][0] is not _PLACE:
-            operation, future = self._waiting.popleft()
-            if not future.done():  # done already: the caller was canceled
+        while self._waiting and len(batch) < share:
+            operation, future = self._waiting[0]
+            if isinstance(operation, _Place):
+                break
+            self._waiting.popleft()
+            if not future.done():
                 batch.append((operation, future))
-        if batch:
-            self.runtime.spawn(self._send_waiting(batch))
-        else:
-            self._free += 1
+        return batch
 
     async def _send_waiting(self, batch: list[tuple[Operation, Future[Any]]]) -> None:
         # Every waiting caller gets an answer or an error. An error that is no StorageError is a defect, raised to them.
+        answered: list[tuple[Future[Any], object]] = []
         try:
             answers = await self._send([operation for operation, _ in batch])
+            answered = [(future, answer) for (_, future), answer in zip(batch, answers, strict=True)]
         except Exception as error:  # noqa: BLE001
-            answers = [error] * len(batch)
+            answered = [(future, error) for _, future in batch]
         finally:
             self._release()
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
+            if not answered:  # this task was canceled
+                for _, future in batch:
+                    future.cancel()
+        for future, answer in answered:
+            if not future.done():
                 future.set_result(answer)
 
     async def _send(self, batch: Sequence[Operation]) -> list[object]:
+        """Send a batch, again after a failure if that is safe, for `command_timeout` seconds in all."""
         self.operations += len(batch)
-        attempt = 0
-        while True:
-            if self._failures and self.breaker == "open":
-                raise self._count(StorageConnectionError("the circuit breaker is open", sent=False))
+        probes = False
+        if self._failures >= self.config.breaker_failures:
+            if self._is_refusing():
+                raise self._count(_open_error())
+            probes = self._probing = True
+        begin, seconds, attempt = self.runtime.monotonic(), self._timeout, 0
+        try:
+            while True:
+                try:
+                    self.batches += 1
+                    answers = await self.runtime.abandon_after(self.driver.execute(batch), seconds)
+                except TimeoutError:
+                    failure: StorageError = StorageTimeoutError(
+                        f"no answer within {self._timeout:g} s; raise command_timeout, or look at the server"
+                    )
+                    sent = True
+                except StorageConnectionError as error:
+                    failure = error
+                    sent = error.sent
+                else:
+                    if self._failures:
+                        self._on_recovery()
+                    return answers
+                repeatable = not sent or all(operation.repeatable for operation in batch)
+                self._on_failure(failure)
+                if not repeatable or attempt >= self.config.retries or self._failures >= self.config.breaker_failures:
+                    raise failure
+                longest = min(self.config.retry_cap, self.config.retry_base * 2.0**attempt)
+                pause = float(self._rng.random()) * longest
+                if self.runtime.monotonic() - begin + pause >= self._timeout:
+                    raise failure
+                await self.runtime.sleep(pause)
+                seconds = self._timeout - (self.runtime.monotonic() - begin)
+                attempt += 1
+        finally:
+            if probes:
+                self._probing = False
+
+    async def close(self) -> None:
+        """Refuse further operations, let those that were submitted finish, and close the driver.
+
+        Operations that have not finished after `command_timeout` seconds fail.
+        """
+        self._closed = True
+        try:
+            if self._free < self.config.pool_size:
+                self._idle = Event(self.runtime)
+                await self.runtime.timeout(self._idle.wait(), self._timeout)
+        except TimeoutError:
+            logger.warning("closed while operations were under way for more than %g s", self._timeout)
+        finally:
+            self._fail_waiting(_closed_error())
             try:
-                self.batches += 1
-                answers = await self.runtime.timeout(self.driver.execute(batch), self._timeout)
+                await self.runtime.abandon_after(self.driver.close(), self.config.connection_timeout)
             except TimeoutError:
-                failure: StorageError = StorageTimeoutError(
-                    f"no answer within {self._timeout:g} s; raise command_timeout, or look at the server"
-                )
-                sent = True
-            except StorageConnectionError as error:
-                failure = error
-                sent = error.sent
-            else:
-                if self._failures:
-                    self._on_recovery()
-                return answers
-            repeatable = not sent or all(operation.repeatable for operation in batch)
-            self._on_failure(failure)
-            if not repeatable or attempt >= self.config.retries:
-                raise failure
-            longest = min(self.config.retry_cap, self.config.retry_base * 2.0**attempt)
-            await self.runtime.sleep(float(self._rng.random()) * longest)
-            attempt += 1
+                logger.warning("connections were not closed within %g s", self.config.connection_timeout)
+
+    def _fail_waiting(self, error: StorageError) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for _, future in waiting:
+            if not future.done():
+                future.set_result(error)
 
     def _on_failure(self, error: StorageError) -> None:
         self._failures += 1
@@ -248,7 +328,18 @@ class _DeadDriver:
         """Do nothing: no connection is held."""
 
 
-_PLACE = Operation()
+class _Place:
+    """Waits in the queue of operations for a connection, which then belongs to its caller."""
+
+    granted = False
+
+
+def _open_error() -> StorageConnectionError:
+    return StorageConnectionError("the circuit breaker is open", sent=False)
+
+
+def _closed_error() -> StorageConnectionError:
+    return StorageConnectionError("the storage is closed", sent=False)
 
 
 def _raise_or_return(answer: Any) -> Any:

@@ -188,10 +188,10 @@ class RemoteStorage(RateLimitStorage):
         return self
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Let operations that are under way finish, and close the connections."""
         if not self._closed:
             self._closed = True
-            await self.client.driver.close()
+            await self.client.close()
 
 
 async def _raise(error: RatesimError) -> NoReturn:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import simpy
 
 from ratesim.errors import CapacityError, StorageConnectionError, StorageError, StorageTimeoutError
-from ratesim.runtime import SimRuntime
+from ratesim.runtime import AsyncioRuntime, SimRuntime
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Get, Operation
@@ -155,3 +159,208 @@ def test_a_defect_in_a_driver_reaches_everybody_who_waits() -> None:
         bench.runtime.spawn(ask(name))
     bench.env.run()
     assert seen == ["a", "a defect", "a defect"]
+
+
+# -- cancellation ---------------------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """A driver on asyncio whose batches are answered when it is opened."""
+
+    def __init__(self, stubborn: bool = False) -> None:
+        self.open = asyncio.Event()
+        self.stubborn = stubborn  # whether a batch that is canceled goes on until then
+        self.batches: list[list[str]] = []
+        self.closed = False
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        self.batches.append([operation.identifier for operation in batch])
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            while self.stubborn and not self.open.is_set():
+                with suppress(asyncio.CancelledError):
+                    await self.open.wait()
+            raise
+        return [operation.identifier for operation in batch]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def gated(stubborn: bool = False, **options: Any) -> tuple[Gate, Client]:
+    gate = Gate(stubborn)
+    return gate, Client(gate, AsyncioRuntime(), ClientConfig(**options))
+
+
+async def turns() -> None:
+    """Let everything run that is ready."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("pool", [1, 2, 10])
+async def test_a_connection_goes_on_to_whoever_waits_behind_canceled_callers(pool: int) -> None:
+    gate, client = gated(pool_size=pool)
+    busy = [asyncio.create_task(client.submit(get(f"busy {k}"))) for k in range(pool)]
+    waiting = [asyncio.create_task(client.submit(get(f"gone {k}"))) for k in range(2 * pool)]
+    await turns()
+    behind = asyncio.create_task(client.submit_all([get("behind")]))
+    await turns()
+    for task in waiting:
+        task.cancel()
+    gate.open.set()
+    assert await behind == ["behind"]
+    await asyncio.gather(*busy)
+    assert all(task.cancelled() for task in waiting)
+    assert await client.submit(get("after")) == "after"
+    assert client._free == pool
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_connection_that_was_handed_to_a_canceled_caller_is_handed_on(late: bool) -> None:
+    gate, client = gated(pool_size=1)
+    busy = asyncio.create_task(client.submit(get("busy")))
+    await turns()
+    gone, behind = (asyncio.create_task(client.submit_all([get(name)])) for name in ("gone", "behind"))
+    await turns()
+    gate.open.set()
+    for _ in range(20 if late else 0):
+        if len(client._waiting) > 1:  # until the connection is handed to `gone`
+            await asyncio.sleep(0)
+    gone.cancel()
+    assert await behind == ["behind"]
+    assert await busy == "busy"
+    assert client._free == 1
+    assert ["gone"] not in gate.batches
+
+
+async def test_a_canceled_caller_frees_its_connection_though_the_driver_does_not_react() -> None:
+    gate, client = gated(stubborn=True, pool_size=1)
+    caller = asyncio.create_task(client.submit(get("a")))
+    await turns()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert client._free == 1
+    gate.open.set()
+    assert await client.submit(get("b")) == "b"
+
+
+# -- timeouts -------------------------------------------------------------------------------------------------------------
+
+
+async def test_at_the_timeout_there_is_an_answer_though_the_driver_does_not_react() -> None:
+    gate, client = gated(stubborn=True, pool_size=2, command_timeout=0.1, breaker_failures=100)
+    begin = time.monotonic()
+    answers = await asyncio.gather(*(client.submit(get(name)) for name in "abcdef"), return_exceptions=True)
+    assert time.monotonic() - begin < 5.0  # three rounds of 0.1 s
+    assert all(isinstance(answer, StorageTimeoutError) for answer in answers)
+    assert client._free == 2
+    gate.open.set()
+    assert await client.submit(get("after")) == "after"
+
+
+@pytest.mark.parametrize(("seconds", "error"), [(0.01, StorageConnectionError), (5.0, StorageTimeoutError)])
+def test_the_timeout_is_that_of_the_operation_with_its_retries(seconds: float, error: type[StorageError]) -> None:
+    options = {"command_timeout": 0.5, "retries": 1000, "retry_base": 0.1, "breaker_failures": 1000}
+    bench = Bench(seconds, [StorageConnectionError("x")] * 1000, **options)
+    answered: list[float] = []
+
+    async def ask() -> None:
+        with pytest.raises(error):
+            await bench.client.submit(get("a"))
+        answered.append(bench.env.now)
+
+    bench.runtime.spawn(ask())
+    bench.env.run()
+    assert answered[0] <= 0.5
+    assert (len(bench.driver.batches) > 1) == (error is StorageConnectionError)
+
+
+def test_an_operation_that_waited_in_the_queue_has_its_whole_timeout() -> None:
+    bench = Bench(seconds=0.4, pool_size=1, max_batch=1, command_timeout=0.5)
+    assert bench.ask(*[(0.0, get(name)) for name in "abcdef"]) == list("abcdef")
+
+
+# -- the breaker ----------------------------------------------------------------------------------------------------------
+
+
+def opened(**options: Any) -> Bench:
+    """Return a bench whose breaker is half-open, and whose driver now takes 0.1 s."""
+    bench = Bench(script=[StorageConnectionError("x")] * 3, retries=0, breaker_failures=3, breaker_reset=0.5, **options)
+    bench.ask(*[(0.1 * k, get(f"failed {k}")) for k in range(3)])
+    assert bench.client.breaker == "half-open"
+    bench.driver.seconds = 0.1
+    bench.driver.batches.clear()
+    return bench
+
+
+@pytest.mark.parametrize("pool", [1, 2, 10])
+def test_one_operation_probes_and_the_others_fail_until_it_is_back(pool: int) -> None:
+    bench = opened(pool_size=pool)
+    answers = bench.ask(*[(0.0, get(str(k))) for k in range(20)], (0.05, get("during")), (0.2, get("after")))
+    assert bench.driver.batches == [["0"], ["after"]]
+    assert (answers[0], answers[-1]) == ("0", "after")
+    assert all("breaker is open" in str(answer) for answer in answers[1:-1])
+
+
+def test_a_probe_that_fails_opens_the_breaker_again() -> None:
+    bench = opened()
+    bench.driver.script = [StorageConnectionError("still away")]
+    answers = bench.ask((0.0, get("probe")), (0.3, get("refused")), (0.7, get("next probe")), (0.9, get("after")))
+    assert [str(answer) for answer in answers] == ["still away", "the circuit breaker is open", "next probe", "after"]
+
+
+def test_a_probe_that_is_canceled_leaves_the_place_to_another() -> None:
+    bench = opened()
+    probe = bench.runtime.spawn(bench.client.submit(get("canceled")))
+
+    async def cancel() -> None:
+        await bench.runtime.sleep(0.05)
+        probe.cancel()
+
+    bench.runtime.spawn(cancel())
+    answers = bench.ask((0.02, get("refused")), (0.06, get("next")), (0.3, get("after")))
+    assert "breaker is open" in str(answers[0])
+    assert answers[1:] == ["next", "after"]
+
+
+# -- closing --------------------------------------------------------------------------------------------------------------
+
+
+async def test_closing_lets_what_was_submitted_finish_and_refuses_the_rest() -> None:
+    gate, client = gated()
+    under_way = [asyncio.create_task(client.submit(get(str(k)))) for k in range(300)]
+    several = asyncio.create_task(client.submit_all([get("x")] * 300))
+    await turns()
+    closing = asyncio.create_task(client.close())
+    await turns()
+    assert not gate.closed
+    with pytest.raises(StorageError, match="closed"):
+        await client.submit(get("late"))
+    assert all("closed" in str(answer) for answer in await client.submit_all([get("late")]))
+    gate.open.set()
+    await closing
+    assert gate.closed
+    assert await asyncio.gather(*under_way) == [str(k) for k in range(300)]
+    assert (await several)[:128] == ["x"] * 128
+    with pytest.raises(StorageError, match="closed"):
+        await client.submit(get("later"))
+    assert client._free == client.config.pool_size
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_closing_waits_no_longer_than_the_timeout(stubborn: bool, recwarn: pytest.WarningsRecorder) -> None:
+    gate, client = gated(stubborn, pool_size=2, command_timeout=0.2, max_batch=1)
+    under_way = [asyncio.create_task(client.submit(get(str(k)))) for k in range(30)]
+    await turns()
+    begin = time.monotonic()
+    await client.close()
+    assert time.monotonic() - begin < 5.0
+    answers = await asyncio.gather(*under_way, return_exceptions=True)
+    assert all(isinstance(answer, StorageError) for answer in answers)
+    assert gate.closed
+    gate.open.set()
+    gc.collect()
+    assert not [each for each in recwarn if "never awaited" in str(each.message)]
