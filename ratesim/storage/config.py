@@ -106,8 +106,8 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     connection_timeout : float
         Seconds, of opening and of closing connections.
     command_timeout : float
-        Most seconds of an operation after it left the queue, retries and their waits included. The caller has its answer then,
-        also if the server is frozen. `close` waits as long for operations that are under way.
+        Most seconds of an operation after it left the queue, retries and their waits included. The caller has its answer
+        then, also if the server is frozen. `close` waits as long for operations that are under way.
     retries : int
         Tries after the first, of operations that may be repeated without changing their meaning (an `acquire` only if it
         cannot have reached the server).
