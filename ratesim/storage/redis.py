@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib import resources
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import redis.asyncio
@@ -21,15 +23,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ratesim import algorithms
-from ratesim.errors import ConfigurationError, SerializationError, StorageConnectionError, StorageError
-from ratesim.limit import Decision, Limit
+from ratesim.errors import ConfigurationError, KeyRefusedError, SerializationError, StorageError, StorageUnavailableError
+from ratesim.limit import Decision, InvalidLimitError, Limit
 from ratesim.runtime import AsyncioRuntime, Runtime, abandon_descriptors
-from ratesim.safe_text import redact, shorten_repr
+from ratesim.safe_text import shorten_repr
 from ratesim.server_url import address_of, split_url
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.config import RedisStorageConfig
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
+from ratesim.storage.redis_errors import DOWN, connection_error, error_code, operation_error
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset, identifier_of
 from ratesim.storage.remote.server_storage import ServerStorage
 
 __all__ = ["RedisDriver", "RedisStorage"]
@@ -97,38 +100,73 @@ class RedisDriver:
             return await self._execute(batch)
         except redis.exceptions.TimeoutError as error:
             raise TimeoutError from error
-        except (redis.exceptions.ConnectionError, OSError) as error:
-            # redis-py connects before it sends, and says so only in its words.
-            sent = "connecting to" not in str(error)
-            raise StorageConnectionError(
-                f"{address_of(self.config.url)}: not reachable ({self._reason(error)}); is the server running there?",
-                sent=sent,
-            ) from error
-        except redis.exceptions.RedisError as error:
-            raise StorageError(f"{address_of(self.config.url)}: {self._reason(error)}") from error
-
-    def _reason(self, error: Exception) -> str:
-        """Return the message of an error on one line, without the password."""
-        return redact(" ".join(str(error).split()), self.config.url) or type(error).__name__
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise connection_error(error, self.config.url) from error
 
     async def _execute(self, batch: Sequence[Operation]) -> list[object]:
-        calls = [self._call(operation) for operation in batch]
-        raw = await self._pipeline(calls)
-        unknown = [i for i, answer in enumerate(raw) if isinstance(answer, redis.exceptions.NoScriptError)]
-        if unknown:
-            # What the server did not know was not carried out, so only that is sent again.
-            for text in {cast(str, calls[i][0]) for i in unknown}:
-                await self._redis.script_load(text)
-            again = await self._pipeline([calls[i] for i in unknown])
-            for i, answer in zip(unknown, again, strict=True):
-                raw[i] = answer
-        return [self._answer(operation, answer) for operation, answer in zip(batch, raw, strict=True)]
+        answers: list[object] = [None] * len(batch)
+        calls: dict[int, tuple[Any, ...]] = {}
+        for place, operation in enumerate(batch):
+            try:
+                calls[place] = self._call(operation)
+            except UnicodeError as error:
+                answers[place] = self._failed(operation, error)
+        try:
+            raw = await self._run(calls)
+        except (UnicodeError, redis.exceptions.DataError):  # nothing was sent: the whole pipeline is encoded before
+            encode = self._redis.get_encoder().encode  # type: ignore[no-untyped-call]
+            for place in list(calls):
+                try:
+                    for argument in _command(calls[place]):
+                        encode(argument)
+                except (UnicodeError, redis.exceptions.DataError) as error:
+                    del calls[place]
+                    answers[place] = self._failed(batch[place], error)
+            raw = await self._run(calls)
+        for place, answer in raw.items():
+            answers[place] = self._answer(batch[place], answer)
+        codes = {error_code(answer) for answer in raw.values() if isinstance(answer, redis.exceptions.RedisError)}
+        if codes & DOWN and all(isinstance(answer, StorageUnavailableError) for answer in answers):
+            raise next(answer for answer in answers if isinstance(answer, StorageUnavailableError))
+        if "READONLY" in codes:  # after a failover the address may lead to another server
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+        return answers
 
-    async def _pipeline(self, calls: list[tuple[Any, ...]]) -> list[Any]:
+    async def _run(self, calls: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+        """Return the server's answers to calls by their places, errors included.
+
+        Scripts that the server does not know, because it is new or another client flushes them, are loaded and run again.
+        What the server did not know was not carried out, so only that is sent again.
+        """
+        raw = dict(zip(calls, await self._pipeline([_command(call) for call in calls.values()]), strict=True))
+        for in_full in (False, True):  # in full no script has to be known
+            unknown = [place for place, answer in raw.items() if isinstance(answer, redis.exceptions.NoScriptError)]
+            if not unknown:
+                break
+            scripts = [] if in_full else list({calls[place][0] for place in unknown})
+            commands = [("SCRIPT LOAD", script) for script in scripts]
+            commands += [_command(calls[place], in_full) for place in unknown]
+            raw.update(zip(unknown, (await self._pipeline(commands))[len(scripts) :], strict=True))
+        return raw
+
+    async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        if not commands:
+            return []
         pipe = self._redis.pipeline(transaction=False)
-        for call in calls:
-            pipe.execute_command(*_command(call))
+        for command in commands:
+            pipe.execute_command(*command)
         return list(await pipe.execute(raise_on_error=False))
+
+    def _failed(self, operation: Operation, error: Exception) -> StorageError:
+        return operation_error(error, identifier_of(operation), self.config.url)
+
+    @asynccontextmanager
+    async def _translate_errors(self) -> AsyncIterator[None]:
+        """Turn the errors of redis-py into ours."""
+        try:
+            yield
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise connection_error(error, self.config.url) from error
 
     def commands(self, batch: Sequence[Operation]) -> list[tuple[Any, ...]]:
         """Return the commands of a batch for a server that knows the scripts; nothing is sent."""
@@ -180,12 +218,14 @@ class RedisDriver:
 
     def _answer(self, operation: Operation, raw: Any) -> object:
         if isinstance(raw, redis.exceptions.RedisError):
-            return StorageError(f"{address_of(self.config.url)}: {raw}")
+            return self._failed(operation, raw)
         match operation:
             case Acquire(_, limits):
                 allowed, index, remaining, retry_after, reset_after, rewound = raw
                 self.clock_rewinds += rewound
                 numbers = float(remaining), float(retry_after), float(reset_after)
+                if any(map(math.isnan, numbers)):
+                    return SerializationError("a state that cannot be read: one of its numbers is NaN; reset it")
                 return Decision(allowed == 1, *numbers, limits[index])
             case Observe():
                 self.clock_rewinds += raw
@@ -224,16 +264,24 @@ class RedisDriver:
         return self._key(identifier) + b":counter"
 
     async def drop_expired(self, now: float) -> int:
-        """Delete keys all of whose limits had expired by `now`, and return their number."""
-        if self.config.clock == "server":
-            seconds, micros = await self._redis.time()
-            now = seconds + micros / 1e6
+        """Delete keys all of whose limits had expired by `now`, and return their number. Keys of others stay."""
         dropped = 0
-        async for key in self._redis.scan_iter(match=_pattern(self.config.key_prefix), count=1000):
-            fields = _text(await self._redis.hgetall(key))
-            ends = [float(value) for field, value in fields.items() if field.split(".")[-1] == "expires_at"]
-            if ends and max(ends) <= now:
-                dropped += int(await self._redis.delete(key))
+        async with self._translate_errors():
+            if self.config.clock == "server":
+                seconds, micros = await self._redis.time()
+                now = seconds + micros / 1e6
+            async for key in self._keys():
+                try:
+                    fields = _text(await self._redis.hgetall(key))
+                    ends = [float(value) for field, value in fields.items() if field.split(".")[-1] == "expires_at"]
+                except (KeyRefusedError, ValueError):
+                    continue  # damaged
+                except redis.exceptions.ResponseError as error:
+                    if error_code(error) == "WRONGTYPE":
+                        continue
+                    raise
+                if ends and max(ends) <= now:
+                    dropped += int(await self._redis.delete(key))
         return dropped
 
     async def size(self) -> tuple[int, int]:
@@ -242,12 +290,17 @@ class RedisDriver:
         The bytes are the mean over at most 100 keys, times the entries.
         """
         entries, sampled, size = 0, 0, 0
-        async for key in self._redis.scan_iter(match=_pattern(self.config.key_prefix), count=1000):
-            entries += 1
-            if sampled < 100:
-                size += await self._memory(key)
-                sampled += 1
+        async with self._translate_errors():
+            async for key in self._keys():
+                entries += 1
+                if sampled < 100:
+                    size += await self._memory(key)
+                    sampled += 1
         return entries, round(size / sampled * entries) if sampled else 0
+
+    def _keys(self) -> AsyncIterator[bytes]:
+        keys: AsyncIterator[bytes] = self._redis.scan_iter(match=_pattern(self.config.key_prefix), count=1000)
+        return keys
 
     async def _memory(self, key: bytes) -> int:
         try:
@@ -259,7 +312,8 @@ class RedisDriver:
 
     async def close(self) -> None:
         """Close the client."""
-        await self._redis.aclose()
+        async with self._translate_errors():
+            await self._redis.aclose()
 
     def abandon(self) -> None:
         """Let the connections go without a message, see `ServerDriver`."""
@@ -288,9 +342,11 @@ def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
     )
 
 
-def _command(call: tuple[Any, ...]) -> tuple[Any, ...]:
+def _command(call: tuple[Any, ...], in_full: bool = False) -> tuple[Any, ...]:
     script, *arguments = call
-    return tuple(arguments) if script is None else ("EVALSHA", _sha(script), 1, *arguments)
+    if script is None:
+        return tuple(arguments)
+    return ("EVAL", script, 1, *arguments) if in_full else ("EVALSHA", _sha(script), 1, *arguments)
 
 
 @lru_cache(maxsize=256)
@@ -363,14 +419,18 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
         own = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
     else:
         own = {key: value for key, value in fields.items() if "." not in key}
-    if not own or (now is not None and float(own["expires_at"]) <= now):
+    if not own:
         return None
     try:
+        if now is not None and float(own["expires_at"]) <= now:
+            return None
         algorithm = algorithms.get(own["algorithm"])
         named: dict[str, float | list[float]] = {}
         for field in algorithm.rule.FIELDS:
             text = own[field.removesuffix("[]")]
             named[field.removesuffix("[]")] = [float(part) for part in text.split()] if field.endswith("[]") else float(text)
+        if not all(map(math.isfinite, algorithm.flat(named))):
+            raise ValueError("a field is not a finite number")
         marks = {}
         for key, value in own.items():
             if key.startswith("w:"):
@@ -384,8 +444,8 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
             msgspec.json.decode(own.get("metadata", "{}"), type=dict[str, str]),
             marks,
         )
-    except (KeyError, ValueError, msgspec.DecodeError) as error:
-        raise SerializationError(f"a state that cannot be read: {error}") from error
+    except (KeyError, ValueError, OverflowError, msgspec.DecodeError, InvalidLimitError) as error:
+        raise SerializationError(f"a state that cannot be read: {error}; reset it") from error
 
 
 def _pattern(prefix: str) -> str:

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import redis.asyncio
+from redis._parsers.base import BaseParser
 
 from ratesim import Limit
-from ratesim.errors import ConfigurationError, StorageConnectionError
-from ratesim.servers import Server
-from ratesim.storage import RedisStorage, RedisStorageConfig
+from ratesim.errors import (
+    BatchError,
+    ConfigurationError,
+    KeyRefusedError,
+    SerializationError,
+    StorageConnectionError,
+    StorageError,
+    StorageUnavailableError,
+)
+from ratesim.limit import Decision
+from ratesim.servers import Server, valkey
+from ratesim.state import AlgorithmData, RateLimitState
+from ratesim.storage import Charge, RedisStorage, RedisStorageConfig, Request
+from ratesim.storage.redis import RedisDriver
+from ratesim.storage.redis_errors import connection_error, operation_error
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Put
+
+NOW = 1_700_000_000.0
+LIMIT = Limit(1000, 3600.0, "token_bucket")
+
+
+@asynccontextmanager
+async def client(server: Server) -> AsyncIterator[redis.asyncio.Redis]:
+    raw = redis.asyncio.Redis.from_url(server.url, decode_responses=True)
+    try:
+        yield raw
+    finally:
+        await raw.aclose()
 
 
 async def test_a_person_can_read_the_state(valkey_server: Server) -> None:
@@ -54,3 +84,216 @@ async def test_an_unreachable_server_is_named_without_its_password() -> None:
 def test_a_prefix_with_braces_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="braces"):
         RedisStorageConfig(key_prefix="{x}:")
+
+
+# -- scripts that another client flushes ------------------------------------------------------------------------------
+
+
+class Flushed(RedisDriver):
+    """Flushes the server's scripts before each pipeline, as another client may at any time."""
+
+    async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        await self._redis.script_flush()
+        return await super()._pipeline(commands)
+
+
+@pytest.mark.parametrize("size", [1, 2, 60])
+async def test_scripts_that_are_flushed_again_and_again_reach_no_caller(valkey_server: Server, size: int) -> None:
+    driver = Flushed(RedisStorageConfig(url=valkey_server.url, key_prefix=f"flushed{size}:"))
+    kinds = ("token_bucket", "fixed_window", "sliding_log")
+    limits = [(Limit(1000, 3600.0, kinds[i % 3], name=f"n{i}"),) for i in range(size)]
+    batch: list[Operation] = [Acquire("user", limit, 1.0, NOW, True) for limit in limits]
+    batch.insert(1, Get("user", "n0", NOW))  # known to the server without a script, so it is carried out once, at first
+    try:
+        for turn in range(1, 4):
+            answers = await driver.execute(batch)
+            assert [answer.remaining for answer in answers if isinstance(answer, Decision)] == [1000.0 - turn] * size
+    finally:
+        async with client(valkey_server) as raw:
+            await raw.delete(f"flushed{size}:{{user}}")
+        await driver.close()
+
+
+async def test_a_burst_through_flushes_of_the_scripts_counts_each_request_once(valkey_server: Server) -> None:
+    async with (
+        RedisStorage(RedisStorageConfig(url=valkey_server.url, key_prefix="burst:")) as storage,
+        client(valkey_server) as raw,
+    ):
+        done = asyncio.Event()
+
+        async def flush() -> None:
+            while not done.is_set():
+                await raw.script_flush()
+
+        flushing = asyncio.create_task(flush())
+        try:
+            decisions = await asyncio.gather(*(storage.acquire("user", LIMIT, now=NOW) for _ in range(1000)))
+        finally:
+            done.set()
+            await flushing
+        assert sum(decision.allowed for decision in decisions) == 1000
+        assert (await storage.peek("user", LIMIT, now=NOW)).remaining == 0
+        await storage.reset("user")
+
+
+# -- what fails alone -------------------------------------------------------------------------------------------------
+
+DAMAGE: dict[str, str] = {
+    "tokens": "many",
+    "last_refill": "",
+    "expires_at": "later",
+    "algorithm": "of the future",
+    "created_at": "once",
+    "request_count": "x",
+    "metadata": "{",
+    "w:n": "1",
+    "w:n ": "1 2 3",
+}
+
+
+async def test_what_redis_cannot_take_or_read_fails_alone_and_the_others_once(valkey_server: Server) -> None:
+    names = [f"good {i}" for i in range(30)]
+    bad = [f"bad {key}" for key in DAMAGE] + ["a string", "a list", "a set"]
+    for place, name in enumerate(bad):
+        names.insert(3 * place, name)
+    async with (
+        RedisStorage(RedisStorageConfig(url=valkey_server.url, key_prefix="alone:")) as storage,
+        client(valkey_server) as raw,
+    ):
+        await storage.acquire_many([Request(name, LIMIT, 1.0, NOW) for name in names if name not in bad[-3:]])
+        for field, value in DAMAGE.items():
+            await raw.hset(f"alone:{{bad {field}}}", field.strip(), value)
+        await raw.set("alone:{a string}", "x")
+        await raw.rpush("alone:{a list}", "x")
+        await raw.sadd("alone:{a set}", "x")
+        charge = ((NOW, 1.0, 1),)
+        for operations in (
+            [Acquire(name, (LIMIT,), 1.0, NOW, True) for name in names],
+            [Apply(Charge(name, LIMIT, "n", 1, 0.0, charge)) for name in names],
+            [Get(name, "", NOW) for name in names],
+        ):
+            for name, answer in zip(names, await storage.driver.execute(operations), strict=True):
+                if name.startswith("good"):
+                    assert not isinstance(answer, Exception), name
+                elif name.startswith("bad"):
+                    assert isinstance(answer, SerializationError | Decision | RateLimitState | None), (name, answer)
+                else:
+                    assert type(answer) is KeyRefusedError, (name, answer)
+                    assert "another type" in str(answer)
+        for name in names:
+            if name.startswith("good"):
+                assert (await storage.peek(name, LIMIT, now=NOW)).remaining == 997.0
+        with pytest.raises(BatchError, match=f"of {len(names)} failed") as raised:
+            await storage.batch_get(names)
+        for name, result in zip(names, raised.value.results, strict=True):
+            assert name[:4] != "good" or result is None, "it is over by the clock of today"
+        assert (await storage.get_stats()).entries == len(names)
+        assert await storage.cleanup_expired() >= 30  # the sound ones are over by the clock of today
+        await raw.delete(*[f"alone:{{{name}}}" for name in bad])
+
+
+async def test_a_value_that_cannot_be_encoded_fails_alone(valkey_server: Server) -> None:
+    data = AlgorithmData("fixed_window", {"window_start": NOW, "count": 1.0})
+    bad = RateLimitState(data, NOW, NOW, 1, {"note": "\ud800"})
+    driver = RedisDriver(RedisStorageConfig(url=valkey_server.url, key_prefix="encoded:"))
+    batch: list[Operation] = [
+        Put("a", "", bad, NOW, 10.0),
+        Acquire("b", (LIMIT,), 1.0, NOW, True),
+        Apply(Charge("c", LIMIT, "\udfff", 1, 0.0, ((NOW, 1.0, 1),))),
+        Acquire("d", (LIMIT,), 1.0, NOW, True),
+    ]
+    for remaining in (999.0, 998.0):
+        answers = await driver.execute(batch)
+        assert [type(answer) for answer in answers] == [KeyRefusedError, Decision, KeyRefusedError, Decision]
+        assert [answer.remaining for answer in answers if isinstance(answer, Decision)] == [remaining] * 2
+    await driver.close()
+
+
+# -- a server that takes nothing for now ------------------------------------------------------------------------------
+
+
+async def test_a_server_that_takes_no_writes_says_why_and_executes_nothing() -> None:
+    with valkey() as server:
+        config = RedisStorageConfig(url=server.url, retries=0, breaker_failures=100)
+        async with RedisStorage(config) as storage, client(server) as raw:
+            await storage.acquire("before", LIMIT, now=NOW)
+            for option, value, usual, word in (
+                ("maxmemory", "1", "0", "maxmemory"),
+                ("min-replicas-to-write", "1", "0", "replicas"),
+            ):
+                await raw.config_set(option, value)
+                with pytest.raises(StorageUnavailableError, match=word) as raised:
+                    await storage.acquire("user", LIMIT, now=NOW)
+                assert not raised.value.sent
+                assert await storage.get_state("before") is None  # it is over by the clock of today
+                with pytest.raises(BatchError) as several:
+                    await storage.acquire_many([Request(f"user {i}", LIMIT, 1.0, NOW) for i in range(3)])
+                assert {type(result) for result in several.value.results} == {StorageUnavailableError}
+                await raw.config_set(option, usual)
+            await raw.replicaof("127.0.0.1", "1")
+            with pytest.raises(StorageUnavailableError, match="read-only replica; give the address of the primary"):
+                await storage.acquire("user", LIMIT, now=NOW)
+            await raw.replicaof("NO", "ONE")
+            assert (await storage.acquire("user", LIMIT, now=NOW)).remaining == 999
+
+
+async def test_a_server_that_is_busy_with_a_script_is_tried_again() -> None:
+    with valkey() as server:
+        config = RedisStorageConfig(url=server.url, retries=30, retry_cap=0.1, breaker_failures=1000, command_timeout=60.0)
+        async with RedisStorage(config) as storage, client(server) as raw, client(server) as other:
+            await storage.acquire("user", LIMIT, now=NOW)
+            await raw.config_set("busy-reply-threshold", 1)
+            endless = asyncio.create_task(other.eval("while true do end", 0))
+            while True:
+                try:
+                    await raw.ping()
+                except redis.exceptions.ResponseError:
+                    break
+            waiting = asyncio.create_task(storage.acquire("user", LIMIT, now=NOW))
+            while not storage.client.errors:  # noqa: ASYNC110 - the client has no event for its errors
+                await asyncio.sleep(0.01)
+            assert set(storage.client.errors) == {"StorageUnavailableError"}
+            await raw.script_kill()
+            with pytest.raises(redis.exceptions.ResponseError):
+                await endless
+            assert (await waiting).remaining == 998
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("LOADING Redis is loading the dataset in memory", StorageUnavailableError, "loads its data"),
+        ("READONLY You can't write against a read only replica.", StorageUnavailableError, "read-only replica"),
+        ("ERR Error running script (call to f_1): @user_script:9: READONLY You can't", StorageUnavailableError, "read-only"),
+        ("OOM command not allowed when used memory > 'maxmemory'.", StorageUnavailableError, "maxmemory"),
+        ("-OOM command not allowed script: 1, on @user_script:1.", StorageUnavailableError, "maxmemory"),
+        ("MISCONF Valkey is configured to save RDB snapshots", StorageUnavailableError, "save to its disk"),
+        ("BUSY Redis is busy running a script.", StorageUnavailableError, "SCRIPT KILL"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", StorageUnavailableError, "try again"),
+        ("CLUSTERDOWN The cluster is down", StorageUnavailableError, "CLUSTER INFO"),
+        ("MASTERDOWN Link with MASTER is down", StorageUnavailableError, "primary is down"),
+        ("NOSCRIPT No matching script. Please use EVAL.", StorageUnavailableError, "SCRIPT FLUSH"),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", KeyRefusedError, "another type"),
+        ("ERR Error running script (call to f_1): @user_script:9: WRONGTYPE Operation", KeyRefusedError, "another type"),
+        (
+            "ERR user_script:14: attempt to compare nil with number script: 1, on @user_script:14.",
+            SerializationError,
+            "read",
+        ),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", StorageError, "ACL"),
+        ("ERR something new", StorageError, "something new"),
+    ],
+)
+def test_each_error_of_the_server_has_its_kind_and_its_remedy(text: str, kind: type[StorageError], words: str) -> None:
+    error = operation_error(BaseParser.parse_error(text), "user", "redis://h:6379")
+    assert type(error) is kind
+    assert words in str(error)
+    assert len(str(error)) < 330
+
+
+def test_a_wrong_password_is_not_called_an_unreachable_server() -> None:
+    for text in ("WRONGPASS invalid username-password pair", "NOAUTH Authentication required."):
+        error = connection_error(BaseParser.parse_error(text), "redis://h:6379")
+        assert isinstance(error, StorageConnectionError)
+        assert not error.sent
+        assert "password" in str(error)

@@ -6,18 +6,13 @@ from typing import Any
 
 from ratesim.errors import KeyRefusedError
 from ratesim.safe_text import shorten_identifier
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Observe, Operation, Put
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Observe, Operation, Put, identifier_of
 
-__all__ = ["Group", "fault_of", "groups_of", "identifier_of"]
+__all__ = ["Group", "fault_of", "groups_of"]
 
 MOST_BYTES = 2500  # of an identifier: a key of PostgreSQL's B-tree holds 2704 with everything that belongs to it
 
 Group = list[tuple[int, Any]]  # operations with their places in the batch
-
-
-def identifier_of(operation: Any) -> str:
-    """Return whose operation it is."""
-    return str(operation.charge.identifier if isinstance(operation, Apply) else operation.identifier)
 
 
 def fault_of(operation: Operation) -> KeyRefusedError | None:

@@ -16,12 +16,12 @@ from ratesim.errors import ConfigurationError, KeyRefusedError, StorageConnectio
 from ratesim.runtime import abandon_descriptors
 from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact, shorten_identifier
 from ratesim.storage.config import PostgresStorageConfig
-from ratesim.storage.postgres.batches import Group, fault_of, groups_of, identifier_of
+from ratesim.storage.postgres.batches import Group, fault_of, groups_of
 from ratesim.storage.postgres.connections import Connection, ConnectionPool
 from ratesim.storage.postgres.error_translation import MISSING, READ_ONLY, ROLLED_BACK, connection_error, statement_error
 from ratesim.storage.postgres.schema import Object, Schema, learning_algorithms
 from ratesim.storage.postgres.statements import STATEMENTS
-from ratesim.storage.remote.operations import Observe, Operation
+from ratesim.storage.remote.operations import Observe, Operation, identifier_of
 
 __all__ = ["PostgresDriver"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -11,7 +11,7 @@ from ratesim.limit import Limit
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge
 
-__all__ = ["Acquire", "Apply", "Driver", "Get", "Increment", "Observe", "Operation", "Put", "Reset"]
+__all__ = ["Acquire", "Apply", "Driver", "Get", "Increment", "Observe", "Operation", "Put", "Reset", "identifier_of"]
 
 
 class Operation(msgspec.Struct, frozen=True, gc=False):
@@ -88,6 +88,11 @@ class Reset(Operation, frozen=True, gc=False):
     """Drop all states and counters of an identifier; answers None."""
 
     identifier: str
+
+
+def identifier_of(operation: Any) -> str:
+    """Return whose operation it is."""
+    return str(operation.charge.identifier if isinstance(operation, Apply) else operation.identifier)
 
 
 class Driver(Protocol):

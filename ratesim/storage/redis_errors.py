@@ -1,0 +1,114 @@
+"""What an error of Redis means: a key that is refused for good, a server that takes nothing now, or a lost connection."""
+
+from __future__ import annotations
+
+import re
+
+import redis.exceptions
+
+from ratesim.errors import (
+    KeyRefusedError,
+    SerializationError,
+    StorageConnectionError,
+    StorageError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
+from ratesim.safe_text import redact, shorten_identifier, shorten_repr
+from ratesim.server_url import address_of
+
+__all__ = ["DOWN", "connection_error", "error_code", "operation_error"]
+
+# What the server answers while it carries out nothing of the kind, and the remedy.
+UNAVAILABLE = {
+    "LOADING": "loads its data; it takes operations when that is done",
+    "READONLY": "is a read-only replica; give the address of the primary",
+    "OOM": "is at maxmemory with noeviction; raise maxmemory, or set maxmemory-policy volatile-ttl",
+    "MISCONF": "cannot save to its disk and takes no writes; make room on the disk, or look at its log",
+    "NOREPLICAS": "has fewer replicas in sync than min-replicas-to-write; look at the replicas",
+    "BUSY": "runs a script that does not end; SCRIPT KILL ends it",
+    "TRYAGAIN": "moves the slot of this key to another node of its cluster; try again",
+    "CLUSTERDOWN": "belongs to a cluster that is down; look at CLUSTER INFO",
+    "MASTERDOWN": "is a replica whose primary is down; give the address of the primary",
+    "NOSCRIPT": "forgets its scripts faster than they are loaded; look for a client that calls SCRIPT FLUSH",
+}
+# Those of a server that carries out nothing at all, so that it is left alone for a while, as one that is not reached.
+DOWN = frozenset({"LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"})
+REFUSED = {
+    "NOAUTH": "asks for a password; give user and password in the url",
+    "WRONGPASS": "refuses the user or the password of the url; correct them",
+    "NOPERM": "does not allow this user a command or a key; grant it by ACL SETUSER",
+}
+_CODE = re.compile(rf"(?:^|[:\s-])({'|'.join([*UNAVAILABLE, *REFUSED, 'WRONGTYPE'])})\b")
+_BY_CLASS = (  # redis-py cuts the code off the messages of these
+    (redis.exceptions.BusyLoadingError, "LOADING"),
+    (redis.exceptions.ReadOnlyError, "READONLY"),
+    (redis.exceptions.OutOfMemoryError, "OOM"),
+    (redis.exceptions.TryAgainError, "TRYAGAIN"),
+    (redis.exceptions.MasterDownError, "MASTERDOWN"),
+    (redis.exceptions.ClusterDownError, "CLUSTERDOWN"),
+    (redis.exceptions.NoScriptError, "NOSCRIPT"),
+    (redis.exceptions.NoPermissionError, "NOPERM"),
+)
+
+
+def error_code(error: Exception) -> str:
+    """Return the code of an error that the server answered; "" for one that has none."""
+    for kind, code in _BY_CLASS:
+        if isinstance(error, kind):
+            return code
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return "NOAUTH" if "required" in str(error) else "WRONGPASS"
+    found = _CODE.search(str(error))
+    return found[1] if found else ""
+
+
+def operation_error(error: Exception, identifier: str, url: str) -> StorageError:
+    """Return the error of one operation.
+
+    Parameters
+    ----------
+    error
+        What the server answered, or what the encoding of a value raised.
+    identifier
+        Whose operation it was.
+    url
+        Of the server, for the message.
+    """
+    code, address = error_code(error), address_of(url)
+    if code in UNAVAILABLE:
+        return StorageUnavailableError(f"{address}: {UNAVAILABLE[code]}")
+    if code in REFUSED:
+        return StorageError(f"{address}: {REFUSED[code]}")
+    whose = f"identifier {shorten_identifier(identifier)}"
+    if code == "WRONGTYPE":
+        return KeyRefusedError(f"{whose}: its key holds another type; delete the key, or choose another key_prefix")
+    if isinstance(error, UnicodeError | redis.exceptions.DataError):
+        return KeyRefusedError(f"{whose}: a value cannot be encoded ({shorten_repr(str(error))})")
+    if "user_script" in str(error):  # a script's own error; the scripts fail on nothing but what they read
+        return SerializationError(f"{whose}: a state that cannot be read ({shorten_repr(str(error))}); reset it")
+    return StorageError(f"{address}: {_line(error, url)}")
+
+
+def connection_error(error: Exception, url: str) -> StorageError:
+    """Return the error of a connection, which is that of all operations on it."""
+    code, address = error_code(error), address_of(url)
+    if code in UNAVAILABLE:
+        return StorageUnavailableError(f"{address}: {UNAVAILABLE[code]}")
+    if code in REFUSED:
+        return StorageConnectionError(f"{address}: {REFUSED[code]}", sent=False)
+    if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
+        return StorageTimeoutError(f"{address}: no answer in time; raise command_timeout, or look at the server")
+    if isinstance(error, redis.exceptions.ConnectionError | OSError):
+        if "max number of clients" in str(error):
+            return StorageUnavailableError(f"{address}: has maxclients connections already; raise it, or use fewer nodes")
+        # redis-py connects before it sends, and says so only in its words.
+        sent = "connecting to" not in str(error)
+        reason = _line(error, url)
+        return StorageConnectionError(f"{address}: not reachable ({reason}); is the server running there?", sent=sent)
+    return StorageError(f"{address}: {_line(error, url)}")
+
+
+def _line(error: Exception, url: str) -> str:
+    """Return the message of an error on one line, without the password."""
+    return redact(" ".join(str(error).split()), url)[:200] or type(error).__name__
