@@ -342,3 +342,20 @@ def test_a_place_that_was_handed_to_a_canceled_coroutine_is_handed_on(drive: Cal
         return seen
 
     assert drive(main) == ["b", "c"]
+
+
+@pytest.mark.parametrize("ends", ["with an answer", "with an error"])
+async def test_a_cancellation_is_not_lost_in_an_awaitable_that_ends_otherwise(ends: str) -> None:
+    async def swallow() -> str:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if ends == "with an error":
+                raise ConnectionError from None
+        return "answer"
+
+    task = asyncio.create_task(AsyncioRuntime().timeout(swallow(), 3600))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

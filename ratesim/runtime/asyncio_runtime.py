@@ -63,9 +63,24 @@ class AsyncioRuntime(Runtime):
         task.add_done_callback(self._tasks.discard)
 
     async def timeout(self, awaitable: Awaitable[T], seconds: float) -> T:
-        """Await with a deadline."""
-        async with asyncio.timeout(seconds):
-            return await awaitable
+        """Await with a deadline.
+
+        A cancellation of the caller is raised here even where the awaitable answers it with a result or an error of its own,
+        as `asyncio.wait_for` of Python 3.11 does when both come in one turn of the loop.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        try:
+            async with asyncio.timeout(seconds):
+                result = await awaitable
+        except Exception:
+            if task.cancelling() > before:
+                raise asyncio.CancelledError from None
+            raise
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
+        return result
 
     async def abandon_after(self, awaitable: Awaitable[T], seconds: float) -> T:
         """Await with a deadline, in a task that is left behind when it does not end."""
