@@ -88,7 +88,6 @@ class Client:
             Whether its counts start at 0, as those of another process; otherwise they go on from here.
         """
         client = Client(driver, self.runtime, self.config, self._rng)
-        client._closed = self._closed
         if not afresh:
             client.operations, client.batches, client.errors = self.operations, self.batches, self.errors
         self.driver = _DeadDriver()  # what is under way here sends nothing more
@@ -124,7 +123,10 @@ class Client:
             finally:
                 self._release()
             return _raise_or_return(answers[0])
-        self._refuse_early()
+        if self._closed:
+            raise _closed_error()
+        if self._failures and self._is_refusing():  # at once, not when a connection is free
+            raise self._count(_open_error())
         if len(self._waiting) >= self.config.max_waiting:
             raise self._count(CapacityError(f"{len(self._waiting)} operations wait for a connection already"))
         future: Future[Any] = self.runtime.future()
@@ -145,6 +147,8 @@ class Client:
             The answers in order; of an operation that failed, its StorageError.
         """
         answers: list[Any] = []
+        if self._closed:
+            return [_closed_error()] * len(operations)
         for first in range(0, len(operations), self.config.max_batch):
             batch = operations[first : first + self.config.max_batch]
             try:
@@ -159,10 +163,11 @@ class Client:
 
     async def _take_connection(self) -> None:
         """Take a free connection, or wait in the queue of operations until one is handed over."""
-        if self._free and not self._closed:
+        if self._free:
             self._free -= 1
             return
-        self._refuse_early()
+        if self._failures and self._is_refusing():
+            raise self._count(_open_error())
         place, future = _Place(), self.runtime.future()
         self._waiting.append((place, future))
         try:
@@ -174,13 +179,6 @@ class Client:
             raise
         if refusal is not None:
             raise refusal
-
-    def _refuse_early(self) -> None:
-        """Raise the error of an operation that will not be sent, instead of letting it wait for a connection."""
-        if self._closed:
-            raise _closed_error()
-        if self._failures and self._is_refusing():
-            raise self._count(_open_error())
 
     def _release(self) -> None:
         """Hand a connection that is free to the first that waits, or put it back."""
@@ -282,8 +280,7 @@ class Client:
         self._closed = True
         try:
             if self._free < self.config.pool_size:
-                self._idle = Event(self.runtime)
-                await self.runtime.timeout(self._idle.wait(), self._timeout)
+                await self.runtime.timeout(self._drained(), self._timeout)
         except TimeoutError:
             logger.warning("closed while operations were under way for more than %g s", self._timeout)
         finally:
@@ -292,6 +289,11 @@ class Client:
                 await self.runtime.abandon_after(self.driver.close(), self.config.connection_timeout)
             except TimeoutError:
                 logger.warning("connections were not closed within %g s", self.config.connection_timeout)
+
+    async def _drained(self) -> None:
+        while self._free < self.config.pool_size:  # between two batches of `submit_all` all may be free for a moment
+            self._idle = Event(self.runtime)
+            await self._idle.wait()
 
     def _fail_waiting(self, error: StorageError) -> None:
         waiting, self._waiting = self._waiting, deque()
