@@ -66,8 +66,8 @@ class Charge(msgspec.Struct, frozen=True):
     entries : tuple[tuple[float, float, int], ...]
         (time, cost, requests) in the order of admission.
     sent : float or None
-        The node's time at which the charge was sent. A state that is too far ahead of it is brought back to it, as in a
-        decision at that time. None applies the entries to the state as it is.
+        The node's time at which the charge was sent. A server that decides by its own clock moves the entries by as much as
+        that differs from this; None leaves them as they are.
     """
 
     identifier: str

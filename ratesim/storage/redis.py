@@ -189,7 +189,7 @@ class RedisDriver:
                 p = algorithms.bind(limit).params
                 arguments = [_prefix(limit.name), limit.algorithm, config.min_ttl, EXPIRY_MARGIN]
                 arguments += [charge.node, charge.epoch, repr(charge.before)]
-                arguments += ["" if charge.sent is None else repr(charge.sent), config.clock, self._skew(limit)]
+                arguments += ["" if charge.sent is None or config.clock == "client" else repr(charge.sent)]
                 arguments += [len(p), *map(repr, p)]
                 for time, cost, requests in charge.entries:
                     arguments += [repr(time), repr(cost), requests]
@@ -230,9 +230,7 @@ class RedisDriver:
             case Observe():
                 self.clock_rewinds += raw
             case Apply(charge):
-                rewound, fields = raw
-                self.clock_rewinds += rewound
-                return _read(fields, charge.limit.name, None)
+                return _read(raw, charge.limit.name, None)
             case Get(_, name, now):
                 if self.config.clock == "server":
                     time, raw = raw

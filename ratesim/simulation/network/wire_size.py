@@ -123,8 +123,7 @@ def _resp(operation: Operation, answer: object) -> int:
         return len("*6\r\n:1\r\n:0\r\n:0\r\n") + sum(_bulk(f"{number:.17g}") for number in numbers)
     if isinstance(answer, RateLimitState):
         fields = _hash(answer, _name(operation))
-        head = "*2\r\n:0\r\n" if isinstance(operation, Apply) else ""
-        return len(f"{head}*{len(fields)}\r\n") + sum(map(_bulk, fields))
+        return len(f"*{len(fields)}\r\n") + sum(map(_bulk, fields))
     return len("*0\r\n")  # no state, nothing to say, or an error
 
 
@@ -185,8 +184,7 @@ def _columns(operation: Operation, answer: object) -> tuple[tuple[str, ...], lis
         names: tuple[str, ...] = ("ord", "allowed", "decider", "remaining", "retry_after", "reset_after", "rewound")
         return names, [4, 1, 4, 8, 8, 8, 4] if isinstance(answer, Decision) else []
     kinds = ("algorithm", "state", "created", "accessed", "requests", "metadata", "watermarks")
-    counted = ("rewound",) if isinstance(operation, Apply) else ()
-    names = ("ord", *(f"out_{kind}" for kind in kinds), *counted)
+    names = ("ord", *(f"out_{kind}" for kind in kinds))
     if not isinstance(answer, RateLimitState):
         return names, []
     floats = len(answer.algorithm_data.values())
@@ -195,7 +193,7 @@ def _columns(operation: Operation, answer: object) -> tuple[tuple[str, ...], lis
         for node, mark in answer.watermarks.items()
     }
     documents = [1 + len(json.dumps(each)) for each in (answer.metadata, marks)]
-    return names, [4, len(answer.algorithm_data.algorithm), 20 + 12 * floats, 8, 8, 8, *documents, *(4 for _ in counted)]
+    return names, [4, len(answer.algorithm_data.algorithm), 20 + 12 * floats, 8, 8, 8, *documents]
 
 
 def _name(operation: Operation) -> str:

@@ -16,6 +16,7 @@ from ratesim.storage.hybrid.replica_state import NOTHING_SEEN, ReplicaState
 from ratesim.storage.hybrid.session_token import SeenVersion
 from ratesim.storage.hybrid.sync_stats import SyncCounters
 from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.remote.storage import RemoteStorage
 
 __all__ = ["ViewCache"]
 
@@ -68,6 +69,7 @@ class ViewCache:
         self._epoch = int(runtime.time() * 1e6)  # above every epoch of an earlier life of this node
         refresh_after = min(config.refresh_after, config.l1_ttl)
         self._fresh_for = {"cache_aside": config.l1_ttl, "read_through": 0.0}.get(config.read, refresh_after)
+        self._server_clock = isinstance(l2, RemoteStorage) and getattr(l2.client.config, "clock", "client") == "server"
         l1.on_eviction(self._on_eviction)
 
     def adopt(self, former: ViewCache) -> None:
@@ -181,6 +183,10 @@ class ViewCache:
         record.flight = flight = Flight(self._runtime)
         try:
             state = await self._l2.get_state(record.identifier, record.limit.name)
+            if state is not None and self._is_ahead(record, state):
+                # A decision of L2 brings it back. Views and charges do not, and here L1 decides.
+                await self._l2.acquire(record.identifier, record.limit, 0.0, self._runtime.time())
+                state = await self._l2.get_state(record.identifier, record.limit.name)
         except StorageError as error:
             flight.failed = True
             return error
@@ -231,6 +237,8 @@ class ViewCache:
             rule.start(s, p, first)
             state = RateLimitState(AlgorithmData.of(algorithm.name, algorithm.stored(s)), first, first)
         else:
+            if self._is_ahead(record, state):  # the answer to a flush: the next decision reads, which brings L2's state back
+                record.fresh_until = -math.inf
             record.version, record.marks = (state.created_at, state.request_count), state.watermarks
             if state.algorithm_data.algorithm != algorithm.name:
                 return
@@ -242,6 +250,15 @@ class ViewCache:
             rule.charge(s, p, cost, time)
         entry.store(s)
         entry.expires_at = s[0] + rule.reset_after(s, p, s[0]) + EXPIRY_MARGIN
+
+    def _is_ahead(self, record: ReplicaState, state: RateLimitState) -> bool:
+        """Return whether L2's state is too far ahead of this node's clock, so that a wrong clock has written it."""
+        data = state.algorithm_data
+        if self._server_clock or data.algorithm != record.limit.algorithm:
+            return False
+        own_time = data.fields.get(bind(record.limit).algorithm.rule.FIELDS[0])
+        bound = min(self._config.max_clock_skew, record.limit.period)
+        return isinstance(own_time, float) and own_time - self._runtime.time() > bound
 
     def invalidate(self, record: ReplicaState) -> None:
         """Drop the view: the next decision reads L2."""

@@ -230,9 +230,6 @@ class RuleEvaluator:
             s = entry.load()
         marks = entry.details().watermarks
         entries, marks[charge.node] = undelivered_part(charge, marks.get(charge.node))
-        if entries and charge.sent is not None and s[0] - charge.sent > min(self.max_clock_skew, limit.period):
-            rule.rewind(s, p, charge.sent)
-            self.rewinds += 1
         for time, cost, requests in entries:
             if time > s[0]:
                 rule.refresh(s, p, time)

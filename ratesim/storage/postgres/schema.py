@@ -29,10 +29,10 @@ QUOTE = '"'
 SERVER_TIME = "extract(epoch FROM clock_timestamp())::float8"
 # The time of an operation, by the clock that the configuration names. A charge that names no time of sending says -1.
 TIMES = {
-    "client": {"now": "nows[k]", "sent": "nullif(sents[k], -1)", "query_now": "q.now", "cleanup_now": "%(now)s"},
+    "client": {"now": "nows[k]", "moved": "0", "query_now": "q.now", "cleanup_now": "%(now)s"},
     "server": {
         "now": SERVER_TIME,
-        "sent": f"CASE WHEN sents[k] >= 0 THEN {SERVER_TIME} END",
+        "moved": f"CASE WHEN sents[k] >= 0 THEN {SERVER_TIME} - sents[k] ELSE 0 END",
         "query_now": SERVER_TIME,
         "cleanup_now": SERVER_TIME,
     },

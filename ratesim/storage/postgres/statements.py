@@ -15,7 +15,6 @@ from ratesim.limit import Decision, Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.deduplicate import total_consumed
 from ratesim.storage.postgres.batches import Group
-from ratesim.storage.postgres.schema import COLUMNS
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
 
 __all__ = ["STATEMENTS", "Statement"]
@@ -115,7 +114,6 @@ def _apply(group: Group) -> list[Any]:
         [float(cost) for _, cost, _ in entries],
         [requests for _, _, requests in entries],
         [-1.0 if charge.sent is None else float(charge.sent) for charge in charges],
-        [charge.limit.period for charge in charges],
     ]
 
 
@@ -165,7 +163,7 @@ def _nothing(group: Group, _: list[Any]) -> list[object]:
 
 
 def _states(group: Group, rows: list[Any]) -> list[object]:
-    found = {row[0]: _state(row[1 : 1 + len(COLUMNS)]) for row in rows}
+    found = {number: _state(row) for number, *row in rows}
     return [found.get(number) for number in range(1, len(group) + 1)]
 
 
@@ -195,13 +193,13 @@ def _counts(_: Group, rows: list[Any]) -> list[object]:
 
 APPLY_TYPES = (
     *("text[]", "text[]", "float8[]", "int[]", "int[]", "text[]", "bigint[]"),
-    *("float8[]", "float8[]", "int[]", "float8[]", "float8[]", "bigint[]", "float8[]", "float8[]"),
+    *("float8[]", "float8[]", "int[]", "float8[]", "float8[]", "bigint[]", "float8[]"),
 )
 PUT_TYPES = ("text[]",) * 6 + ("bigint[]", "float8[]", "float8[]", "float8[]", "float8[]")
 
 STATEMENTS: dict[type[Operation], Statement] = {
     Acquire: Statement("acquire", ("text[]", "float8[]", "float8[]", "boolean", *LIMIT_TYPES), _acquire, _decisions, True),
-    Apply: Statement("apply", APPLY_TYPES, _apply, _states, True),
+    Apply: Statement("apply", APPLY_TYPES, _apply, _states),
     Observe: Statement("observe", ("text[]", "float8[]", "float8[]", *LIMIT_TYPES), _observe, _nothing, True),
     Get: Statement("get", ("text[]", "text[]", "float8[]"), _get, _states),
     Put: Statement("put", PUT_TYPES, _put, _nothing),

@@ -1,12 +1,11 @@
 -- Applies consumption decided elsewhere, in turn: MemoryStorage.charge_nowait and `undelivered_part` for each charge. The caller sorts the
--- charges by identifier and limit. Entries of charge k: the next counts[k] of times, costs and requests. A state that is too far
--- ahead of the time at which the charge was sent is brought back to it. By the server's clock the entries are moved by as much as
--- the sender's clock differs from it.
+-- charges by identifier and limit. Entries of charge k: the next counts[k] of times, costs and requests. By the server's clock
+-- the entries are moved by as much as the sender's clock, in sents, differs from it.
 CREATE OR REPLACE FUNCTION {{function}}(
   identifiers text[], names text[], params float8[], lengths int[], sizes int[],
   nodes text[], epochs bigint[], befores float8[], totals float8[],
-  counts int[], times float8[], costs float8[], requests bigint[], sents float8[], periods float8[], {{session}}
-) RETURNS TABLE (ord int, {{columns_and_types}}, rewound int)
+  counts int[], times float8[], costs float8[], requests bigint[], sents float8[], {{session}}
+) RETURNS TABLE (ord int, {{columns_and_types}})
 LANGUAGE plpgsql AS $$
 DECLARE
   p float8[];
@@ -24,17 +23,13 @@ DECLARE
   seen boolean;  -- whether the entries so far had all been applied before
   merged bigint;
   at float8;
-  sent float8;
-  later float8;
   moved float8;
 BEGIN
   {{set_session}}
   FOR k IN 1..cardinality(identifiers) LOOP
     p := params[p_end + 1:p_end + lengths[k]];
     p_end := p_end + lengths[k];
-    sent := {{sent}};
-    moved := coalesce(sent - nullif(sents[k], -1), 0);
-    rewound := 0;
+    moved := {{moved}};
     now := times[e + 1] + moved;
     LOOP
       SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND (sizes[k] IS NULL OR cardinality(t.state) = sizes[k])
@@ -79,13 +74,6 @@ BEGIN
           CONTINUE WHEN missing IS NULL;
           cost := missing;
           seen := false;
-        END IF;
-        IF merged = 0 AND rewound = 0 AND s[1] - sent > least({{max_clock_skew}}, periods[k]) THEN
-          later := now;
-          now := sent;
-          s := {{rewind}};
-          now := later;
-          rewound := 1;
         END IF;
         IF now > s[1] THEN
           at := now;
