@@ -56,12 +56,13 @@ LIMIT_TYPES = ("text[]", "text[]", "float8[]", "int[]", "int[]", "float8[]")
 def _describe(limits: Sequence[Limit]) -> list[list[Any]]:
     """Describe limits that share a statement: names, algorithms, parameters, how many of them, sizes of a state, periods."""
     bound = [bind(limit) for limit in limits]
+    # A size that varies is 0: psycopg sends NULLs as text, whose meaning is a setting of the session (array_nulls).
     return [
         [limit.name for limit in limits],
         [each.algorithm.name for each in bound],
         [number for each in bound for number in each.params],
         [len(each.params) for each in bound],
-        [each.size for each in bound],
+        [each.size or 0 for each in bound],
         [limit.period for limit in limits],
     ]
 
@@ -104,7 +105,7 @@ def _apply(group: Group) -> list[Any]:
         [charge.limit.name for charge in charges],
         [number for each in bound for number in each.params],
         [len(each.params) for each in bound],
-        [each.size for each in bound],
+        [each.size or 0 for each in bound],
         [charge.node for charge in charges],
         [charge.epoch for charge in charges],
         [float(charge.before) for charge in charges],

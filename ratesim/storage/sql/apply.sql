@@ -32,7 +32,7 @@ BEGIN
     moved := {{moved}};
     now := times[e + 1] + moved;
     LOOP
-      SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND (sizes[k] IS NULL OR cardinality(t.state) = sizes[k])
+      SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND (sizes[k] = 0 OR cardinality(t.state) = sizes[k])
           AND t.expires_at > to_timestamp(now)
         INTO s, marks, live FROM {{table}} AS t
         WHERE t.identifier = identifiers[k] AND t.name = names[k] FOR UPDATE;

@@ -26,7 +26,7 @@ BEGIN
       p := params[p_end + 1:p_end + lengths[i]];
       p_end := p_end + lengths[i];
       LOOP
-        SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] IS NULL OR cardinality(t.state) = sizes[i])
+        SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
             AND t.expires_at > to_timestamp(now)
           INTO s, live FROM {{table}} AS t
           WHERE t.identifier = identifiers[k] AND t.name = names[i] FOR UPDATE;

@@ -1,0 +1,403 @@
+"""PostgreSQL's sessions are not relied on: poolers, roles, isolation, settings and names of others change no decision."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import conninfo, sql
+from transaction_pooler import transaction_pooler
+
+from ratesim import algorithms
+from ratesim.errors import ConfigurationError, StorageError, StorageUnavailableError
+from ratesim.limit import Limit
+from ratesim.runtime import AsyncioRuntime
+from ratesim.servers import Server
+from ratesim.storage.base import Charge, Request
+from ratesim.storage.config import PostgresStorageConfig
+from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.postgres import PostgresDriver, PostgresStorage
+from ratesim.storage.postgres.schema import NAME_BYTES, Schema
+
+NOW = 1_700_000_000.0
+PATIENT: dict[str, Any] = {"command_timeout": 30.0, "connection_timeout": 20.0, "synchronous_commit": "off"}
+# A pgbouncer that is tried besides the pooler of the tests, such as /usr/sbin/pgbouncer.
+PGBOUNCER = os.environ.get("RATESIM_TEST_PGBOUNCER", "")
+POOLERS = ["python", *(["pgbouncer"] if PGBOUNCER else [])]
+
+
+@pytest.fixture
+def server(postgres_server: Server) -> Server:
+    return postgres_server
+
+
+@pytest.fixture
+async def admin(server: Server) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await psycopg.AsyncConnection.connect(server.url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def database(admin: psycopg.AsyncConnection[Any], server: Server) -> AsyncIterator[str]:
+    """The URL of a database of the test's own."""
+    name = f"d_{uuid.uuid4().hex[:12]}"
+    await admin.execute(f"CREATE DATABASE {name}")
+    yield conninfo.make_conninfo(server.url, dbname=name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def role(admin: psycopg.AsyncConnection[Any]) -> AsyncIterator[str]:
+    """A role whose name must be quoted, and that may do nothing."""
+    name = f'Rolle "{uuid.uuid4().hex[:8]}" ñ'
+    await admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+    yield name
+    await admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def storage_at(url: str, **options: Any) -> PostgresStorage:
+    return PostgresStorage(PostgresStorageConfig(url=url, **{**PATIENT, **options}), AsyncioRuntime(lambda: NOW))
+
+
+async def rows_of(url: str, query: str) -> list[Any]:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        return await (await connection.execute(query.encode())).fetchall()
+
+
+async def all_verbs(storage: PostgresStorage, limit: Limit, prefix: str = "") -> list[Any]:
+    """Use every verb with the limit; returns the answers."""
+    pair = (limit, Limit(50, 60.0, "fixed_window" if limit.algorithm != "fixed_window" else "gcra", name="other"))
+    one, many = f"{prefix}one", [Request(f"{prefix}m{i}", limit, 1.0, NOW) for i in range(5)]
+    answers: list[Any] = [await storage.acquire(one, limit, 1 / 3, NOW), await storage.acquire(one, pair, 2.0, NOW + 0.1)]
+    answers += await storage.acquire_many(many)
+    answers += [await storage.peek(one, limit, 1.0, NOW + 1 / 7)]
+    answers += await storage.charge_many([Charge(one, limit, "n", 1, 0.0, ((NOW + 0.2, 0.7, 1),))])
+    state = await storage.get_state(one)
+    assert state is not None
+    await storage.set_state(f"{prefix}copy", state)
+    answers += [state, await storage.get_state(f"{prefix}copy"), await storage.increment(one, 3, 60.0)]
+    if limit.algorithm == "adaptive":
+        await storage.observe(one, limit, 0.25, NOW + 0.3)
+        await storage.observe(one, (limit, Limit(9, 60, "adaptive", name="x")), 0.75, NOW + 0.3)
+        answers.append(await storage.get_state(one))
+    await storage.reset(f"{prefix}copy")
+    answers.append(await storage.get_state(f"{prefix}copy"))
+    return answers
+
+
+# -- poolers ----------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def pgbouncer(url: str, folder: Path) -> AsyncIterator[str]:
+    """Start the pgbouncer that RATESIM_TEST_PGBOUNCER names, in transaction mode."""
+    host = conninfo.conninfo_to_dict(url)["host"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "users").write_text('"postgres" ""\n')
+    (folder / "ini").write_text(
+        f"[databases]\npostgres = host={host} port=5432 dbname=postgres user=postgres\n[pgbouncer]\n"
+        f"listen_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\nauth_type=any\nauth_file={folder}/users\n"
+        "pool_mode=transaction\ndefault_pool_size=3\nserver_round_robin=1\n"
+    )
+    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
+    for path in (folder, *folder.parents):
+        if as_nobody and path.stat().st_uid == 0 and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    process = await asyncio.create_subprocess_exec(
+        PGBOUNCER, "-q", *as_nobody, str(folder / "ini"), stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            await asyncio.sleep(0.05)
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.fixture(params=POOLERS)
+async def pooled(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of a pooler in transaction mode, with three sessions."""
+    async with transaction_pooler(server.url) if request.param == "python" else pgbouncer(server.url, tmp_path) as url:
+        yield url
+
+
+async def test_behind_a_pooler_three_nodes_admit_what_they_count(pooled: str, server: Server) -> None:
+    table = f"t_{uuid.uuid4().hex[:12]}"
+    storages = [await storage_at(pooled, table_name=table).open() for _ in range(3)]
+    limits = [Limit(20, 3600, name) for name in ("fixed_window", "token_bucket", "gcra")]
+    admitted: Counter[str] = Counter()
+
+    async def node(number: int, key: int) -> None:
+        for limit in (*limits[number:], *limits[:number]):
+            identifier = f"{limit.algorithm} {key}"
+            if await storages[number].acquire(identifier, limit, now=NOW):
+                admitted[identifier] += 1
+
+    for _ in range(10):
+        await asyncio.gather(*(node(number, key) for number in range(3) for key in range(4)))
+    counted = await rows_of(server.url, f"SELECT identifier, algorithm, request_count FROM {table}")
+    assert {identifier: count for identifier, _, count in counted} == dict(admitted)
+    assert all(identifier.startswith(algorithm) for identifier, algorithm, _ in counted)
+    assert set(admitted.values()) == {20}
+    for storage in storages:
+        assert not storage.client.errors
+        await storage.close()
+
+
+@pytest.mark.parametrize("algorithm", algorithms.names())
+async def test_sessions_that_another_client_has_changed_decide_alike(pooled: str, algorithm: str) -> None:
+    table, limit = f"t_{uuid.uuid4().hex[:12]}", Limit(7.3, 60, algorithm)
+    spoiled = [
+        "SET search_path = pg_temp",
+        "SET extra_float_digits = -15",
+        "SET default_transaction_isolation = 'serializable'",
+        "SET DateStyle = 'SQL, DMY'",
+        "SET TimeZone = 'Asia/Kathmandu'",
+        "SET array_nulls = off",
+        "SET statement_timeout = '20s'",
+        "SET lock_timeout = '10ms'",
+    ]
+    memory = MemoryStorage(runtime=AsyncioRuntime(lambda: NOW))
+    async with await psycopg.AsyncConnection.connect(pooled, autocommit=True, prepare_threshold=None) as other:
+        for _ in range(6):  # twice as many as there are sessions, which are met in turn
+            await other.execute(";".join(spoiled).encode())
+        async with storage_at(pooled, table_name=table, schema="public") as storage:
+            assert await all_verbs(storage, limit) == await all_verbs(memory, limit)
+        for _ in range(6):
+            await other.execute("RESET ALL")
+
+
+async def test_a_client_of_the_same_pooler_finds_the_settings_of_the_server(pooled: str, server: Server) -> None:
+    names = ["synchronous_commit", "lock_timeout", "statement_timeout", "search_path", "extra_float_digits"]
+    names += ["default_transaction_isolation", "synchronize_seqscans"]
+    query = f"SELECT {', '.join(f'current_setting($${name}$$)' for name in names)}"
+    (expected,) = await rows_of(server.url, query)
+    async with storage_at(pooled, table_name=f"t_{uuid.uuid4().hex[:12]}") as storage:
+        await all_verbs(storage, Limit(9, 60, "token_bucket"))
+        await storage.cleanup_expired()
+        await storage.get_stats()
+        async with await psycopg.AsyncConnection.connect(pooled, autocommit=True, prepare_threshold=None) as other:
+            for _ in range(6):
+                assert await (await other.execute(query.encode())).fetchone() == expected
+        assert not storage.client.errors
+
+
+# -- roles ------------------------------------------------------------------------------------------------------------
+
+
+def psql(url: str, script: str) -> None:
+    """Run a script as an administrator does."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(script.encode())
+
+
+def as_role(url: str, role: str) -> str:
+    return conninfo.make_conninfo(url, user=role)
+
+
+@pytest.mark.parametrize("options", [{}, {"schema": "Grenzen der API"}], ids=["public", "own schema"])
+async def test_a_role_without_create_uses_every_verb_of_the_printed_schema(
+    database: str, role: str, options: dict[str, str]
+) -> None:
+    config = PostgresStorageConfig(url=database, table_name="limits", **options)  # type: ignore[arg-type]
+    psql(
+        database, "REVOKE ALL ON SCHEMA public FROM PUBLIC; ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC"
+    )
+    script = PostgresDriver(config).schema(role=role)
+    psql(database, script)
+    psql(database, script)  # it may be run again
+    try:
+        before = await rows_of(database, "SELECT count(*) FROM pg_proc")
+        async with storage_at(as_role(database, role), table_name="limits", **options) as storage:
+            for algorithm in algorithms.names():
+                memory = MemoryStorage(runtime=AsyncioRuntime(lambda: NOW))
+                mine = await all_verbs(storage, Limit(7.3, 60, algorithm), algorithm)
+                assert mine == await all_verbs(memory, Limit(7.3, 60, algorithm), algorithm)
+            await storage.cleanup_expired()
+            assert (await storage.get_stats()).entries > 0
+            assert (await storage.health_check()).healthy
+            assert await storage.driver.claim_cleanup(60.0) is not None
+        assert await rows_of(database, "SELECT count(*) FROM pg_proc") == before
+    finally:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+
+
+async def test_a_role_that_may_not_create_is_told_what_is_missing_and_the_remedy(database: str, role: str) -> None:
+    psql(database, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    storage = storage_at(as_role(database, role), table_name="limits")
+    with pytest.raises(StorageError, match=r'table "public"."limits" is missing.*may not create.*ratesim schema') as caught:
+        await storage.open()
+    assert "\n" not in str(caught.value)
+    psql(database, PostgresDriver(PostgresStorageConfig(url=database, table_name="limits")).schema(("gcra",)))
+    with pytest.raises(StorageError, match=r"permission denied.*ratesim schema URL --role"):
+        await storage.acquire("x", Limit(1, 1, "gcra"))
+    with pytest.raises(StorageError, match=r'function "public"."limits_.*is missing.*ratesim schema'):
+        await storage.acquire("x", Limit(1, 1, "token_bucket"))
+    await storage.close()
+
+
+async def test_two_roles_share_a_table_and_each_creates_what_it_misses(database: str, role: str) -> None:
+    quoted = sql.Identifier(role)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(quoted))
+        try:
+            async with storage_at(database) as first, storage_at(as_role(database, role)) as second:
+                await first.acquire("x", Limit(5, 60, "token_bucket"))
+                connection.execute(sql.SQL("GRANT ALL ON ratesim_state, ratesim_state_counters TO {}").format(quoted))
+                assert (await second.acquire("x", Limit(5, 60, "token_bucket"))).remaining == 3
+                assert (await second.acquire("y", Limit(5, 60, "gcra"))).remaining == 4
+                assert (await first.acquire("y", Limit(5, 60, "gcra"))).remaining == 3
+        finally:
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(quoted))
+
+
+@pytest.mark.parametrize("options", [(), ("--role", 'a "role"', "--algorithm", "gcra", "--algorithm", "adaptive")])
+def test_the_command_prints_what_a_server_takes_and_no_password(server: Server, options: tuple[str, ...]) -> None:
+    url = "postgresql://me:hush@nowhere/db?table_name=printed&schema=command"
+    done = subprocess.run(
+        [sys.executable, "-m", "ratesim", "schema", url, *options], capture_output=True, text=True, check=True
+    )
+    assert "hush" not in done.stdout + done.stderr
+    psql(server.url, 'CREATE ROLE "a ""role"""')
+    try:
+        psql(server.url, done.stdout)
+    finally:
+        psql(server.url, 'DROP SCHEMA command CASCADE; DROP ROLE "a ""role"""')
+
+
+@pytest.mark.parametrize("arguments", [["redis://h"], ["postgresql://h", "--algorithm", "nope"], ["memory://"]])
+def test_the_command_refuses_in_one_line(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ratesim", "schema", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+async def test_tables_and_schemas_in_one_database_do_not_meet(database: str) -> None:
+    long = ["a" * 40, "a" * 39 + "b"]
+    storages = [storage_at(database, table_name=table, schema=schema) for table in long for schema in ("", "elsewhere")]
+    limit = Limit(5, 60, "sliding_window")
+    for number, storage in enumerate(storages):
+        await storage.open()
+        for _ in range(number + 1):
+            decision = await storage.acquire("x", limit)
+        assert decision.remaining == 5 - (number + 1)
+    for storage in storages:
+        await storage.close()
+    names = await rows_of(database, "SELECT proname, pronamespace FROM pg_proc WHERE proname LIKE 'aaaa%'")
+    assert len(set(names)) == len(names) > 4 * 5
+    assert all(len(name.encode()) <= NAME_BYTES for name, _ in names)
+
+
+async def test_search_path_finds_the_table_or_the_place_for_it(database: str) -> None:
+    psql(database, "CREATE SCHEMA early; CREATE SCHEMA late")
+    path = conninfo.make_conninfo(database, options="-csearch_path=late")
+    async with storage_at(path) as storage:
+        await storage.acquire("x", Limit(5, 60, "gcra"))
+    path = conninfo.make_conninfo(database, options="-csearch_path=early,late")
+    async with storage_at(path) as storage:
+        assert (await storage.acquire("x", Limit(5, 60, "gcra"))).remaining == 3
+    tables = await rows_of(database, "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'ratesim%'")
+    assert tables == [("late",)]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a$$b", "{{table}}", "a%b", "a;b", "x" * 64, "ñ" * 32, "a'b", "a\nb"])
+def test_a_schema_whose_name_would_need_escaping_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="schema"):
+        Schema(PostgresStorageConfig(), name)
+
+
+async def test_functions_of_other_schemas_do_not_take_the_place_of_built_in_ones(database: str) -> None:
+    psql(
+        database,
+        "CREATE FUNCTION public.jsonb_build_array(bigint, float8) RETURNS jsonb LANGUAGE sql AS 'SELECT ''[]''::jsonb';"
+        "CREATE FUNCTION public.cardinality(float8[]) RETURNS int LANGUAGE sql AS 'SELECT 0';"
+        "CREATE FUNCTION public.cat(float8[], float8[]) RETURNS float8[] LANGUAGE sql AS 'SELECT ARRAY[1e9::float8]';"
+        "CREATE OPERATOR public.|| (LEFTARG = float8[], RIGHTARG = float8[], FUNCTION = public.cat)",
+    )
+    memory = MemoryStorage(runtime=AsyncioRuntime(lambda: NOW))
+    async with storage_at(database) as storage:
+        for algorithm in algorithms.names():
+            limit = Limit(7.3, 60, algorithm)
+            assert await all_verbs(storage, limit, algorithm) == await all_verbs(memory, limit, algorithm)
+
+
+# -- isolation --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_no_default_isolation_of_a_database_fails_a_request(database: str, level: str) -> None:
+    name = conninfo.conninfo_to_dict(database)["dbname"]
+    psql(database, f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
+    async with storage_at(database, breaker_failures=1) as first, storage_at(database, breaker_failures=1) as second:
+        limit = Limit(100, 3600, "fixed_window")
+        for _ in range(10):
+            await asyncio.gather(*(each.acquire("x", limit) for each in (first, second) for _ in range(20)))
+        await asyncio.gather(*(each.increment("hits", 1, 60.0) for each in (first, second) for _ in range(30)))
+        assert await first.increment("hits", 0, 60.0) == 60
+        assert await rows_of(database, "SELECT request_count FROM ratesim_state") == [(100,)]
+        for storage in (first, second):
+            assert not storage.client.errors
+            assert storage.client.breaker == "closed"
+            await all_verbs(storage, Limit(9, 60, "gcra"), str(id(storage)))
+
+
+# -- objects that go --------------------------------------------------------------------------------------------------
+
+
+async def test_objects_that_are_dropped_while_it_runs_are_created_again(database: str) -> None:
+    limit = Limit(5, 3600, "fixed_window")
+    async with storage_at(database) as storage:
+        await storage.acquire("x", limit)
+        for script in (
+            "DROP TABLE ratesim_state, ratesim_state_counters",
+            "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
+            "DROP SCHEMA public CASCADE",
+        ):
+            psql(database, script)
+            assert (await storage.acquire("x", limit)).remaining == 4
+            assert await storage.increment("x", 2, 60.0) == 2
+        assert not storage.client.errors
+
+
+async def test_a_server_that_is_read_only_says_so_with_the_remedy(database: str) -> None:
+    name = conninfo.conninfo_to_dict(database)["dbname"]
+    limit = Limit(5, 3600, "fixed_window")
+    async with storage_at(database) as storage:
+        await storage.acquire("x", limit)
+        psql(database, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        async with storage_at(database, retries=0) as late:
+            with pytest.raises(StorageUnavailableError, match=r"read-only.*name the primary"):
+                await late.acquire("x", limit)
+            with pytest.raises(StorageError, match=r"is missing, and the server is read-only"):
+                await late.increment("x", 1, 60.0)
+        writable = conninfo.make_conninfo(database, options="-cdefault_transaction_read_only=off")
+        psql(writable, f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        assert (await storage.acquire("x", limit)).remaining == 3
+
+
+def test_the_pooler_that_the_environment_names_exists() -> None:
+    assert not PGBOUNCER or shutil.which(PGBOUNCER)
