@@ -19,9 +19,8 @@ from ratesim.cli import (  # noqa: F401 - they register
     simulate_commands,
     storage_commands,
 )
-from ratesim.cli.app import app
+from ratesim.cli.app import app, complain
 from ratesim.errors import RatesimError
-from ratesim.formatting import escape_control_chars
 
 __all__ = ["main"]
 
@@ -37,12 +36,12 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except RatesimError as error:
-        _complain(error)
+        complain(error)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 - a defect, too, must end with a status that is no answer of --check or diff
         sys.exit(_exit_code(error))
     if status == INTERRUPTED:  # typer returns it for a Ctrl-C
-        _complain("interrupted")
+        complain("interrupted")
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -55,18 +54,13 @@ def _exit_code(error: Exception) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help
             print(message, file=sys.stderr)
         elif message:
-            _complain(f"{message.rstrip('.')}; see `ratesim --help`")
+            complain(f"{message.rstrip('.')}; see `ratesim --help`")
     elif isinstance(error, TrafficError | OSError):
-        _complain(error)
+        complain(error)
     else:
         traceback.print_exc()
         return DEFECT
     return RatesimError.exit_code
-
-
-def _complain(about: str | Exception) -> None:
-    message = str(about) or type(about).__name__
-    print(f"ratesim: {escape_control_chars(' '.join(message.split()))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

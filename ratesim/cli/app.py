@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ratesim.formatting import escape_control_chars
+
 if TYPE_CHECKING:
     from ratesim.recommendation.assess.prices import Prices
     from ratesim.simulation.cost_model.profile import Profile
 
-__all__ = ["app", "bar", "prices_of", "profile_of"]
+__all__ = ["app", "bar", "complain", "prices_of", "profile_of"]
 
 app = typer.Typer(
     add_completion=False,
@@ -24,6 +27,12 @@ app = typer.Typer(
     "backed by Redis.\n\nBegin with:  ratesim report --log access.log --limit 100/minute --nodes 8 --p99 2ms "
     "--max-over-admission 1% --out my-report",
 )
+
+
+def complain(about: str | Exception) -> None:
+    """Print an error as one line on stderr."""
+    message = str(about) or type(about).__name__
+    print(f"ratesim: {escape_control_chars(' '.join(message.split()))}", file=sys.stderr)
 
 
 def profile_of(path: Path | None) -> Profile | None:

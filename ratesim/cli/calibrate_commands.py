@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratesim.cli.app import app, bar
+from ratesim.cli.app import app, bar, complain
 from ratesim.cli.options import (
     UsageError,
 )
@@ -69,6 +69,9 @@ def validate(
     with bar() as progress:
         found = compare(out, progress, budget=budget, heading=f"{waits}\n")
     print(found.markdown())
+    if found.failures:
+        complain(f"not compared: {'; '.join(f'{name}: {why}' for name, why in found.failures.items())}")
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratesim.cli.app import app, bar
+from ratesim.cli.app import app, bar, complain
 from ratesim.cli.options import (
     KeyValueCommand,
     ParameterOption,
@@ -22,7 +22,9 @@ from ratesim.cli.options import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from ratesim.servers import Server
+
+LOOK_SECONDS = 0.5  # between two looks at whether the servers are there
 
 
 @app.command(cls=KeyValueCommand)
@@ -63,13 +65,19 @@ def lab() -> None:
     """Open JupyterLab on the notebooks, with a Valkey and a PostgreSQL running; both stop with it."""
     from ratesim.notebook import notebooks
 
-    with _both_servers() as urls:
+    with _both_servers() as both:
         command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks()}"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             command.append("--allow-root")
-        process = subprocess.Popen(command, env={**os.environ, **urls})  # noqa: S603 (our own interpreter)
+        process = subprocess.Popen(command, env={**os.environ, **_urls(both)})  # noqa: S603 (our own interpreter)
+        told: set[str] = set()
         try:
-            status = process.wait()
+            while (status := process.poll()) is None:
+                dead = _dead(both)
+                for name in dead.keys() - told:  # the work in the notebooks goes on
+                    complain(f"{dead[name]}; give the command again to have one")
+                told |= dead.keys()
+                time.sleep(LOOK_SECONDS)
         except BaseException:
             process.terminate()
             process.wait()
@@ -81,16 +89,29 @@ def lab() -> None:
 @app.command()
 def servers() -> None:
     """Start a Valkey and a PostgreSQL, print how to use them, and stop them at Ctrl-C."""
-    with _both_servers() as urls:
-        for name, url in urls.items():
+    from ratesim.errors import ServerDiedError
+
+    with _both_servers() as both:
+        for name, url in _urls(both).items():
             print(f"export {name}={url!r}", flush=True)
         print("Ctrl-C stops them", file=sys.stderr)
-        threading.Event().wait()
+        while not (dead := _dead(both)):
+            time.sleep(LOOK_SECONDS)
+        raise ServerDiedError(f"{', '.join(dead.values())}; the other has been stopped: give the command again")
 
 
 @contextmanager
-def _both_servers() -> Iterator[dict[str, str]]:
+def _both_servers() -> Iterator[dict[str, Server]]:
     from ratesim.servers import postgres, valkey
 
     with valkey() as redis_server, postgres() as postgres_server:
-        yield {"RATESIM_REDIS_URL": redis_server.url, "RATESIM_POSTGRES_URL": postgres_server.url}
+        yield {"RATESIM_REDIS_URL": redis_server, "RATESIM_POSTGRES_URL": postgres_server}
+
+
+def _urls(both: dict[str, Server]) -> dict[str, str]:
+    return {name: server.url for name, server in both.items()}
+
+
+def _dead(both: dict[str, Server]) -> dict[str, str]:
+    """Say of each server that has ended how."""
+    return {name: f"{server} {how}" for name, server in both.items() if (how := server.how_ended())}

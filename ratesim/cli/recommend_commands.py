@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratesim.cli.app import app, bar, prices_of, profile_of
+from ratesim.cli.app import app, bar, complain, prices_of, profile_of
 from ratesim.cli.options import QuestionOptions, current_candidate, scenario_from_options, takes_question
 from ratesim.formatting import escape_control_chars, format_percent, format_seconds
 
@@ -40,29 +40,37 @@ def report(
 
     ratesim report --scenario scenario.toml --out reports/weekly --check --current storage.toml
     """
-    from ratesim.pages.recommendation.build import ensure_writable
+    from ratesim.pages.recommendation.build import PartialReportError, ensure_writable
     from ratesim.pages.recommendation.build import report as make
     from ratesim.recommendation.decide.check import check as judge
 
     ensure_writable(out)
     question = scenario_from_options(vars(asked))
-    with bar() as progress:
-        recommendation = make(
-            question,
-            out,
-            profile=profile_of(asked.profile),
-            prices=prices_of(asked.prices),
-            current=current_candidate(current, question) if current else None,
-            live=live,
-            processes=asked.processes,
-            progress=progress,
-        )
+    partial: PartialReportError | None = None
+    try:
+        with bar() as progress:
+            recommendation = make(
+                question,
+                out,
+                profile=profile_of(asked.profile),
+                prices=prices_of(asked.prices),
+                current=current_candidate(current, question) if current else None,
+                live=live,
+                processes=asked.processes,
+                progress=progress,
+            )
+    except PartialReportError as error:
+        partial, recommendation = error, error.recommendation
     print(escape_control_chars(recommendation.verdict))
     print(out / "report.html")
     if check:
         checked = judge(recommendation)
         print(escape_control_chars(checked.sentence))
+        if partial is not None:  # the simulation is whole, and it alone is judged
+            complain(partial)
         raise typer.Exit(checked.status)
+    if partial is not None:
+        raise partial
 
 
 @app.command()

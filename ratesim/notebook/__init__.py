@@ -3,7 +3,7 @@
 from ratesim.notebook.build import BuiltPage, build
 from ratesim.notebook.catalogue import NotebookError, Parameter, Value, find, given, notebooks, parameters_of, questions
 from ratesim.notebook.execute import NotebookExecutionError, execute
-from ratesim.notebook.output_dir import OutputError, ensure_writable, staging_directory
+from ratesim.notebook.output_dir import OutputError, ensure_writable, publish, staging_directory
 from ratesim.notebook.render import render
 
 __all__ = [  # noqa: RUF022 - in the order in which they are needed
@@ -20,6 +20,7 @@ __all__ = [  # noqa: RUF022 - in the order in which they are needed
     "BuiltPage",
     "ensure_writable",
     "staging_directory",
+    "publish",
     "NotebookError",
     "NotebookExecutionError",
     "OutputError",

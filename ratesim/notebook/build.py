@@ -11,7 +11,7 @@ from ratesim.notebook.catalogue import Value, find, notebooks
 from ratesim.notebook.execute import NotebookExecutionError, execute
 from ratesim.notebook.output_dir import OutputError, ensure_writable, staging_directory
 from ratesim.notebook.render import render
-from ratesim.progress import Progress
+from ratesim.progress import Progress, no_progress
 
 __all__ = ["BuiltPage", "build"]
 
@@ -46,8 +46,13 @@ def build(
     source = find(name)
     made = BuiltPage.of(name, Path("reports") / name if out is None else out)
     _check(made)
-    folder = Path(os.path.abspath(made.page.parent))
-    with staging_directory(folder) as work:
+    folder = Path(os.path.realpath(made.page.parent))
+    tell = progress or no_progress
+
+    def waiting() -> None:
+        tell(0, 1, f"waiting for another run of {name} into {folder}")
+
+    with staging_directory(folder, made.page.stem, waiting) as work:
         executed = work / made.executed.name
         kept = _set_aside(made)
         try:

@@ -49,7 +49,7 @@ def execute(
         at.index, at.source = cell_index, cell.source
         tell(cell_index, total, _first_line(cell.source))
 
-    with _kernel():
+    with _kernel(target.parent):
         try:
             papermill.execute_notebook(
                 literally(source),
@@ -111,13 +111,14 @@ def _check(parameters: Mapping[str, Value]) -> None:
 
 
 @contextmanager
-def _kernel() -> Iterator[None]:
+def _kernel(parent: Path) -> Iterator[None]:
     """Make the kernel `python3` this very interpreter for the duration of the block.
 
-    It finds the packages that this interpreter found, whatever other kernels are registered.
+    It finds the packages that this interpreter found, whatever other kernels are registered. Its files lie in a directory of
+    their own in `parent`, and go with that if this process is killed.
     """
     package = str(Path(__file__).resolve().parent.parent.parent)
-    with tempfile.TemporaryDirectory(prefix="ratesim-kernel-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ratesim-kernel-", dir=parent.resolve()) as folder:
         home = Path(folder) / "kernels" / "python3"
         home.mkdir(parents=True)
         spec = {
@@ -139,12 +140,13 @@ def _kernel() -> Iterator[None]:
             },
         }
         (home / "kernel.json").write_text(json.dumps(spec), "utf-8")
-        before = os.environ.get("JUPYTER_PATH")
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
+        names = ("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR")
+        before = {name: os.environ[name] for name in names if name in os.environ}
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before.get("JUPYTER_PATH")]))
+        os.environ["JUPYTER_RUNTIME_DIR"] = str(Path(folder) / "runtime")
         try:
             yield
         finally:
-            if before is None:
-                del os.environ["JUPYTER_PATH"]
-            else:
-                os.environ["JUPYTER_PATH"] = before
+            for name in names:
+                del os.environ[name]
+            os.environ.update(before)

@@ -11,6 +11,7 @@ import sys
 
 import pandas as pd
 import pytest
+import redis
 from calling import command, process, refused
 
 NO_DASK = importlib.util.find_spec("distributed") is None
@@ -173,6 +174,20 @@ def test_ctrl_c_ends_with_one_line_and_status_130(tmp_path):
     assert running.returncode == 130
     assert said.endswith("ratesim: interrupted\n")
     assert "Traceback" not in said
+
+
+@pytest.mark.servers
+def test_servers_of_which_one_dies_end_with_one_line_and_status_70():
+    running = subprocess.Popen(
+        [sys.executable, "-m", "ratesim", "servers"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    url = running.stdout.readline().partition("=")[2].strip().strip("'")
+    running.stdout.readline()
+    with redis.Redis.from_url(url) as client:
+        os.kill(client.info("server")["process_id"], signal.SIGKILL)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 70
+    assert re.search(r"\nratesim: valkey [\d.]+ was ended by SIGKILL; the other has been stopped: .*\n$", said)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,11 @@ from ratesim.notebook import (
     ensure_writable,
     execute,
     notebooks,
+    publish,
     render,
     staging_directory,
 )
+from ratesim.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from ratesim.recommendation.assess.prices import Prices
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
-__all__ = ["OutputError", "ReportError", "ensure_writable", "notebooks", "render", "report"]
-
-Progress = Callable[[int, int, str], None]
+__all__ = ["OutputError", "PartialReportError", "ReportError", "ensure_writable", "notebooks", "render", "report"]
 
 READY = ("storage.toml", "open_storage.py", "alerts.yaml", "redis.conf", "postgresql.conf", "schema.sql")
 
@@ -40,6 +39,22 @@ class ReportError(RatesimError):
     """The notebook failed: one line that names the cell, the error, and where its partial output lies."""
 
     exit_code = 70
+
+
+class PartialReportError(RatesimError):
+    """The report is written, but some candidates were not measured live: one line that names the server that died.
+
+    Attributes
+    ----------
+    recommendation
+        What the report says.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, recommendation: Recommendation) -> None:
+        super().__init__(message)
+        self.recommendation = recommendation
 
 
 def report(
@@ -59,7 +74,8 @@ def report(
     The files are report.html, report.ipynb (executed), recommendation.json and .md, files that are ready to use
     (storage.toml and others), scenario.toml, profile.json, prices.toml, and the study (study.json, results.parquet,
     runs.parquet, live.parquet). Other files in the directory stay. Until the report is there, its runs are kept in a
-    directory beside it, `out`.runs: a report that was stopped goes on from there.
+    directory beside it, `out`.runs: a report that was stopped goes on from there. Two reports into one directory are made
+    one after the other.
 
     Parameters
     ----------
@@ -86,6 +102,8 @@ def report(
     ------
     OutputError
         If the directory cannot be written to.
+    PartialReportError
+        If the report is written without some live measurements, because a server died or did not start.
     ReportError
         If the notebook fails. What `study` raises passes through.
     """
@@ -97,16 +115,16 @@ def report(
     from ratesim.simulation.experiments.result_store import delete
 
     ensure_writable(out)
-    out = Path(os.path.abspath(out))
+    out = Path(os.path.realpath(out))
     profile, prices = profile or Profile.load(), prices or Prices.load()
     if live:
         _reach_servers()
     runs = out.with_name(f"{out.name}.runs")
-    with staging_directory(out) as work:
+    tell = progress or no_progress
+    with staging_directory(out, waiting=lambda: tell(0, 1, f"waiting for another report into {out}")) as work:
         for name in FILES:
             if (out / name).is_file():
                 shutil.copy(out / name, work / name)
-        tell = progress or (lambda done, total, what: None)
         total = 1
 
         # One step more than the study has: the rendering.
@@ -123,6 +141,7 @@ def report(
             profile=profile,
             prices=prices,
             live=live,
+            retry_live=True,
             processes=processes,
             progress=show,
         )
@@ -150,15 +169,14 @@ def report(
             shutil.copy(executed, partial)
             raise ReportError(f"the report's notebook failed {error}; what it showed until then: {partial}") from error
         (work / "report.html").write_text(render(executed, scenario.name), "utf-8")
-        out.mkdir(exist_ok=True)
-        for name in READY:  # of an earlier choice
-            (out / name).unlink(missing_ok=True)
-        for file in sorted(work.iterdir()):
-            if file.is_file():
-                file.replace(out / file.name)
+        publish(work, out, obsolete=READY, last="report.html")  # the files of an earlier choice go
         delete(runs / "live")
         delete(runs)
         tell(total, total, "done")
+    if finished.live_failures:
+        why = "; ".join(f"{name}: {' '.join(text.split())}" for name, text in finished.live_failures.items())
+        message = f"the report is written without some live measurements ({why}): give the command again, or --no-live"
+        raise PartialReportError(message, recommendation)
     return recommendation
 
 

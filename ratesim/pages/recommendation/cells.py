@@ -104,7 +104,7 @@ def setting(study: Study) -> HTML:
 
 def candidates(study: Study, recommendation: Recommendation) -> HTML:
     """Show the contenders against the requirements: simulated figures with intervals, and live measurements."""
-    measured = {row["candidate"]: row for row in study.live.to_dict("records")}
+    measured = {row["candidate"]: row for row in study.live_rows}
     currency = recommendation.currency
     head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
     varied = len({each.algorithm for each in recommendation.assessments}) > 1
@@ -149,8 +149,7 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
     ]
     if failed:
         notes.append(f"Requests without a decision are in no latency here: {', '.join(failed)}.")
-    if len(study.live):
-        live = study.live.to_dict("records")
+    if live := study.live_rows:
         where = ", ".join(dict.fromkeys(f"{row['candidate']} on {row['server']}" for row in live))
         told = "; ".join(dict.fromkeys(str(row["note"]) for row in live))
         notes.append(f"Measured live on this machine, without the modeled network: {where}; {told}.")
@@ -159,9 +158,9 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
             for row in live
             if row["errors"]
         ]
-    else:
+    elif not len(study.live):
         notes.append("No candidate was replayed live.")
-    return notes
+    return notes + [f"{name} was not measured live: {why.rstrip('.')}." for name, why in study.live_failures.items()]
 
 
 def tradeoff(study: Study, recommendation: Recommendation) -> HTML:

@@ -51,7 +51,11 @@ class Figures:
             self.rows.setdefault(str(backend), {})[str(candidate)] = figures
         backends = {candidate: backend for backend, found in self.rows.items() for candidate in found}
         self.live: dict[str, dict[str, Any]] = {}
+        self.live_failures: dict[str, str] = {}
         for row in live.to_dict("records"):
+            if row.get("failure"):
+                self.live_failures[backends.get(row["candidate"], "")] = str(row["failure"])
+                continue
             self.live.setdefault(backends.get(row["candidate"], ""), {str(name): value for name, value in row.items()})
 
     def of(self, backend: str, column: str) -> list[float]:
@@ -70,7 +74,7 @@ def _latency(backend: str) -> Callable[[Figures], Finding]:
         found, alone = figures.live.get(backend), figures.profile.backends.get(backend)
         said = [] if alone is None else [f"p50 {format_seconds(alone.latency_p50)} one at a time, from the profile"]
         if found is None:
-            return "; ".join(said), "not measured", "it was not replayed live"
+            return "; ".join(said), "not measured", figures.live_failures.get(backend, "it was not replayed live")
         p50 = float(found["latency_p50"])
         if math.isnan(p50):
             return "; ".join(said), "not measured", "no live request was answered"

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.experiments.job import Job, jobs_of
 from ratesim.simulation.experiments.result_store import ResultStore, read_rows
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
-from ratesim.simulation.validation.live_replay import live_row
+from ratesim.simulation.validation.live_replay import failed_row, live_row
 from ratesim.storage import StorageURL
 from traffic import Provenance, Trace
 
@@ -62,7 +63,7 @@ class Study:
     findings
         What the runs show.
     live
-        One row for each candidate that was replayed on a real server.
+        One row for each candidate that was to be replayed on a real server; `failure` says why one has no figures.
     limit_pressure
         Whether the limit binds.
     environment
@@ -80,6 +81,18 @@ class Study:
     limit_pressure: LimitPressure
     environment: dict[str, str]
 
+    @property
+    def live_rows(self) -> list[dict[str, Any]]:
+        """The rows of `live` that have figures; a replay that its server did not outlive has none."""
+        return [
+            {str(name): value for name, value in row.items()} for row in self.live.to_dict("records") if not row["failure"]
+        ]
+
+    @property
+    def live_failures(self) -> dict[str, str]:
+        """Why a candidate was not measured live, such as which server died and when."""
+        return {str(row["candidate"]): str(row["failure"]) for row in self.live.to_dict("records") if row["failure"]}
+
 
 def study(
     scenario: Scenario,
@@ -90,6 +103,7 @@ def study(
     profile: Profile | None = None,
     prices: Prices | None = None,
     live: bool = True,
+    retry_live: bool = False,
     beyond: bool = True,
     processes: int | None = None,
     progress: Progress | None = None,
@@ -109,7 +123,10 @@ def study(
     profile, prices
         Measured costs and unit prices; the shipped ones unless given.
     live
-        Whether candidates are also replayed on real servers.
+        Whether candidates are also replayed on real servers. A server that dies is named in the row of its candidate, and
+        the others are measured all the same.
+    retry_live
+        Whether live replays that `out` holds as failed are made again.
     beyond
         Whether more load and other assumptions are tried as well.
     processes
@@ -152,7 +169,10 @@ def study(
     def show(count: int, what: str) -> None:
         tell(done + LIVE * count, total, what)
 
-    measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, out, runs, show)
+    known = {} if out is None else read_rows(out / "live.parquet")
+    if retry_live:
+        known = {key: row for key, row in known.items() if not row.get("failure")}
+    measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, known, runs, show)
     tell(total, total, "done")
     provenance = about["provenance"] | {key: tuple(about["provenance"][key]) for key in ("examples", "notes")}
     finished = Study(
@@ -250,15 +270,13 @@ def _measured(
     jobs: Sequence[Job],
     trace: Callable[[], Trace],
     scenario: Scenario,
-    out: Path | None,
+    rows: dict[str, dict[str, Any]],
     runs: Path | None,
     tell: Callable[[int, str], None],
 ) -> pd.DataFrame:
-    """Return a live row for each of these jobs. What was measured before is not measured again."""
-    rows = {} if out is None else read_rows(out / "live.parquet")
+    """Return a live row for each of these jobs. What was measured before, in `rows` or `runs`, is not measured again."""
     store = None if runs is None else ResultStore(runs / "live")
-    with ExitStack() as stack:
-        running: dict[str, servers.Server] = {}
+    with _LiveServers() as running:
         for done, job in enumerate(jobs):
             tell(done, f"replaying live: {job.candidate.name}")
             if store is not None and job.key in store:
@@ -266,13 +284,57 @@ def _measured(
             if job.key in rows:
                 continue
             backend = StorageURL.parse(job.candidate.storage).backend
-            if backend != "memory" and backend not in running:
-                start = servers.valkey if backend == "redis" else servers.postgres
-                running[backend] = stack.enter_context(start())
-            rows[job.key] = live_row(scenario, job.candidate, trace(), running.get(backend))
-            if store is not None:
-                store.add(job.key, rows[job.key])
-    return pd.DataFrame([{**rows[job.key], "candidate": job.candidate.name, "key": job.key} for job in jobs])
+            try:
+                server = running.get(backend)
+            except (servers.ServerError, OSError) as error:
+                rows[job.key] = failed_row(job.candidate, " ".join(str(error).split()))
+                continue
+            rows[job.key] = row = live_row(scenario, job.candidate, trace(), server)
+            if row.get("failure"):
+                running.stop(backend)
+            elif store is not None:
+                store.add(job.key, row)
+    return pd.DataFrame([{"failure": "", **rows[job.key], "candidate": job.candidate.name, "key": job.key} for job in jobs])
+
+
+class _LiveServers:
+    """The servers of live replays, started when they are first needed; one that has failed gives way to a fresh one."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, tuple[servers.Server, ExitStack]] = {}
+        self._refused: dict[str, servers.ServerError | OSError] = {}
+
+    def __enter__(self) -> _LiveServers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for backend in list(self._running):
+            self.stop(backend)
+
+    def get(self, backend: str) -> servers.Server | None:
+        """Return the server of a backend. Raises what starting it raised, also later: a start may take a minute to fail."""
+        if backend == "memory":
+            return None
+        if backend in self._refused:
+            raise self._refused[backend]
+        if backend not in self._running:
+            start = servers.valkey if backend == "redis" else servers.postgres
+            with ExitStack() as stack:
+                try:
+                    server = stack.enter_context(start())
+                except (servers.ServerError, OSError) as error:
+                    self._refused[backend] = error
+                    raise
+                self._running[backend] = (server, stack.pop_all())
+        return self._running[backend][0]
+
+    def stop(self, backend: str) -> None:
+        """Stop the server of a backend, if it runs. What could not be removed is a warning, and takes no report away."""
+        _, stack = self._running.pop(backend, (None, ExitStack()))
+        try:
+            stack.close()
+        except servers.ServerError as error:
+            warnings.warn(str(error), stacklevel=2)
 
 
 def _environment() -> dict[str, str]:

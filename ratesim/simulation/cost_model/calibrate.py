@@ -23,6 +23,7 @@ import numpy as np
 from ratesim import algorithms, servers
 from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
+from ratesim.servers.watch import run_watched
 from ratesim.simulation.cost_model.cost_fit import LIMIT, measure, raise_if_canceled
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile, stored_path
 from ratesim.simulation.cost_model.target_server import SIZED_KEYS, OpenTarget, open_target
@@ -60,6 +61,8 @@ def calibrate(
     ------
     ConfigurationError, StorageConnectionError
         If the server cannot be measured; without passwords.
+    ServerError
+        If a server that is started for it does not start, or dies. The profile then stays as it was.
     """
     path = out or stored_path()
     tell = progress or (lambda done, total, what: None)
@@ -77,7 +80,7 @@ def calibrate(
             backends[kind] = asyncio.run(_served(url))
         else:
             with servers.valkey() if kind == "redis" else servers.postgres() as server:
-                backends[kind] = asyncio.run(_served(server.url))
+                backends[kind] = run_watched(server, _served(server.url))
     tell(1 + len(kinds), 1 + len(kinds), "done")
     if base:  # an older measurement keeps its machine and date
         for kind in set(backends) - {"memory", *kinds}:

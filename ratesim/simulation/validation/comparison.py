@@ -76,6 +76,7 @@ class Validation:
     others: dict[str, float] = field(default_factory=dict)  # share of the machine that other programs used
     pace: dict[str, float] = field(default_factory=dict)  # longest over shortest time of the same piece of work
     partial: bool = False
+    failures: dict[str, str] = field(default_factory=dict)  # why a candidate was not compared, such as a server that died
 
     def markdown(self) -> str:
         """Write the table, the measurements around it, and the causes of the figures outside their tolerance."""
@@ -101,7 +102,7 @@ class Validation:
 
     def causes(self) -> list[str]:
         """List the measurements that explain a miss, by candidate."""
-        said = []
+        said = [f"{name}: not compared: {why.rstrip('.')}." for name, why in self.failures.items()]
         cores = os.cpu_count() or 1
         for name, count in self.rounds.items():
             missed = [each for each in self.comparisons if each.candidate == name and not each.is_within]

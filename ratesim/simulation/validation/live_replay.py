@@ -3,25 +3,32 @@
 Every API node is a storage of its own, all in this process. The load is an open loop on loopback, bounded in requests and
 rate. Decisions are taken at the trace's own times, so they can be compared with the simulation's. Latencies count from the
 moment a request was due. `service_p50` counts from the moment it was really sent: the time of the storage alone.
+
+A replay that its server does not outlive has no figures: its row says what happened, and when.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from ratesim.errors import RatesimError
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
+from ratesim.servers.watch import run_watched
 from ratesim.simulation.network.load_balancer import Router
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import HybridStorage, MemoryStorage, PostgresStorage, RateLimitStorage, RedisStorage, StorageURL
 from traffic import Trace, replay
 
-__all__ = ["live_row"]
+__all__ = ["failed_row", "live_row"]
 
 MOST_NODES = 8
 RATE = 400.0  # requests/s that one Python process can send without becoming the bottleneck
@@ -31,11 +38,53 @@ WARM_UP = 100  # requests that open connections and load scripts
 def live_row(
     scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None, requests: int = 1000
 ) -> dict[str, Any]:
-    """Measure one candidate live, as one row; times in seconds. `server` is the one that the candidate's store runs on."""
-    return asyncio.run(_replay(scenario, candidate, trace.head(requests + WARM_UP), server))
+    """Measure one candidate live, as one row; times in seconds.
+
+    Parameters
+    ----------
+    scenario, candidate, trace
+        What is replayed.
+    server
+        The one that the candidate's store runs on.
+    requests
+        As many are measured, after a warm-up.
+
+    Returns
+    -------
+    dict
+        The figures. Where the server died or froze, or the storage failed, they are nan, and `failure` says why.
+    """
+    head = trace.head(requests + WARM_UP)
+    sent = _Sent()
+    work = _replay(scenario, candidate, head, server, sent)
+    try:
+        figures = asyncio.run(work) if server is None else run_watched(server, work)
+    except (RatesimError, OSError) as error:
+        answered = f"{sent.answered:,} of {len(head):,} requests were answered"
+        return failed_row(candidate, f"{' '.join(str(error).split())}; {answered}", server)
+    return _row(candidate, server, figures)
 
 
-async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None) -> dict[str, Any]:
+def failed_row(candidate: Candidate, failure: str, server: Server | None = None) -> dict[str, Any]:
+    """Make the row of a candidate that was not measured."""
+    return _row(candidate, server, {"failure": failure})
+
+
+def _row(candidate: Candidate, server: Server | None, figures: dict[str, Any]) -> dict[str, Any]:
+    empty = dict.fromkeys(("latency_p50", "latency_p99", "service_p50", "lateness_p99"), math.nan)
+    counted = {"requests": 0, "errors": 0, "admitted": 0}
+    place = "this process" if server is None else str(server)
+    return {"candidate": candidate.name, "server": place, **counted, **empty, "note": "", "failure": "", **figures}
+
+
+@dataclass
+class _Sent:
+    answered: int = 0
+
+
+async def _replay(
+    scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None, sent: _Sent
+) -> dict[str, Any]:
     nodes = min(scenario.deployment.nodes, MOST_NODES)
     router = Router(trace, candidate.routing or scenario.deployment.routing, nodes, scenario.seed)
     tag = uuid.uuid4().hex[:12]
@@ -43,32 +92,31 @@ async def _replay(scenario: Scenario, candidate: Candidate, trace: Trace, server
     limit = scenario.limit.limit()
     names = [trace.keys[key] for key in trace.key.tolist()]
     stamps, costs = trace.time.tolist(), trace.cost.tolist()
-    for storage in storages:
-        await storage.open()
-        await storage.peek("warm-up", limit, now=stamps[0])  # connect, and teach the server its scripts or functions
-    try:
-
-        async def send(i: int) -> bool:
-            try:
-                return bool(await storages[router.send(i)].acquire(names[i], limit, costs[i], stamps[i]))
-            finally:
-                router.record_answer(i)
-
-        speed = RATE / trace.rate if trace.rate > 0 else 1.0
-        result = await replay(_even(trace, RATE), send)
-    finally:
-        for name in set(names):
-            await storages[0].reset(name)
+    async with AsyncExitStack() as stack:
         for storage in storages:
-            await storage.close()
+            await stack.enter_async_context(storage)
+            await storage.peek("warm-up", limit, now=stamps[0])  # connect, and teach the server its scripts or functions
+        try:
+
+            async def send(i: int) -> bool:
+                try:
+                    allowed = bool(await storages[router.send(i)].acquire(names[i], limit, costs[i], stamps[i]))
+                    sent.answered += 1
+                    return allowed
+                finally:
+                    router.record_answer(i)
+
+            speed = RATE / trace.rate if trace.rate > 0 else 1.0
+            result = await replay(_even(trace, RATE), send)
+        finally:
+            for name in set(names):
+                await storages[0].reset(name)
     kept = slice(min(WARM_UP, len(trace) // 2), None)
     good = ~result.failed[kept]
     latency = result.latency[kept][good]
     p50, p99 = np.quantile(latency, [0.5, 0.99]) if len(latency) else (np.nan, np.nan)
     service = np.median(result.service[kept][good]) if len(latency) else np.nan
     return {
-        "candidate": candidate.name,
-        "server": "this process" if server is None else f"{server.kind} {server.version}",
         "requests": len(trace) - kept.start,
         "errors": int(result.failed[kept].sum()),
         "admitted": int(sum(1 for answer in result.results[kept.start :] if answer is True)),

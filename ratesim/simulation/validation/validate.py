@@ -8,7 +8,6 @@ median of the rounds counts. The distance between the rounds is stated beside it
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim import servers
-from ratesim.errors import require_all
+from ratesim.errors import RatesimError, require_all
 from ratesim.limit import Limit
+from ratesim.servers.watch import run_watched
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.cost_fit import fit, survey, warm_up
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile
@@ -63,7 +63,8 @@ def validate(
 ) -> Validation:
     """Compare candidates live and simulated.
 
-    At Ctrl-C the servers stop, the comparisons so far are written as partial, and the KeyboardInterrupt goes on.
+    At Ctrl-C the servers stop, the comparisons so far are written as partial, and the KeyboardInterrupt goes on. A candidate
+    whose server dies or does not start has no comparison; `failures` says why, and the others are compared.
 
     Parameters
     ----------
@@ -84,18 +85,25 @@ def validate(
 
     Raises
     ------
-    ServerError
-        If no server starts.
+    RatesimError
+        If no candidate could be compared: what the first one raised.
     """
     tell = progress or (lambda done, total, what: None)
     found = Validation([], {}, {})
+    first: Exception | None = None
     try:
         for done, name in enumerate(candidates):
             tell(done, len(candidates), name)
             start: Callable[[], AbstractContextManager[servers.Server]]
             start = servers.valkey if CANDIDATES[name].startswith("redis") else servers.postgres
-            with start() as server:
-                asyncio.run(_candidate(name, server, rounds, budget / len(candidates), seconds, found))
+            try:
+                with start() as server:
+                    run_watched(server, _candidate(name, server, rounds, budget / len(candidates), seconds, found))
+            except (RatesimError, OSError) as error:
+                first = first or error
+                found.failures[name] = " ".join(str(error).split())
+        if first is not None and not found.comparisons:
+            raise first
         tell(len(candidates), len(candidates), "done")
     except BaseException:
         found.partial = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import pytest
 import redis
 
 from ratesim.errors import ConfigurationError, StorageConnectionError
-from ratesim.servers import Server
+from ratesim.servers import Server, ServerDiedError, watch
 from ratesim.simulation.cost_model import calibrate as calibration
 from ratesim.simulation.cost_model import target_server as opening
 from ratesim.simulation.cost_model.calibrate import calibrate
@@ -242,3 +243,23 @@ def test_a_slower_server_takes_longer_for_all_that_it_does_and_its_clients_do_no
     late = with_slower_server(msgspec.structs.replace(shipped, backends={"postgres": flushed}), "postgres", 3.0)
     assert late.backends["postgres"].commit == Cost(fixed=3e-3, item=pytest.approx(3e-5))
     assert with_slower_server(shipped, "postgres", 3.0).backends["redis"] == shipped.backends["redis"]
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_calibration_whose_server_dies_ends_and_leaves_the_profile(
+    number: int, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "ANSWER_SECONDS", 1.0)
+    served = calibration._served
+
+    async def strike(url: str) -> BackendCosts:
+        with redis.Redis.from_url(url) as client:
+            pid = client.info("server")["process_id"]
+        asyncio.get_running_loop().call_later(0.3, os.kill, pid, number)
+        return await served(url)
+
+    monkeypatch.setattr(calibration, "_served", strike)
+    with pytest.raises(ServerDiedError, match=r"^valkey .* (was ended by SIGKILL|froze)"):
+        calibrate(tmp_path / "p.json")
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -9,10 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ratesim.servers import Server, ServerDiedError
 from ratesim.simulation.validation import validate as validation
 from ratesim.simulation.validation.comparison import Comparison, Validation
 from ratesim.simulation.validation.validate import LOADS, Observation, compare, validate
@@ -92,6 +95,31 @@ def test_live_and_simulated_admit_the_same(tmp_path: Path) -> None:
     assert all(value > 0 for row in found.comparisons for value in (*row.live, *row.simulated))
     assert out.read_text() == found.markdown()
     assert cores is None or os.sched_getaffinity(0) == cores
+
+
+@pytest.mark.servers
+def test_a_candidate_whose_server_dies_is_not_compared_and_the_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = validation._candidate
+    names = ["redis", "postgres, synchronous_commit off"]
+
+    async def strike(name: str, server: Server, *more: Any) -> None:
+        if name == "redis":
+            asyncio.get_running_loop().call_later(0.5, os.kill, server.pids[0], signal.SIGKILL)
+            await candidate(name, server, *more)
+        else:
+            more[-1].comparisons += compared()
+
+    monkeypatch.setattr(validation, "_candidate", strike)
+    found = validate(tmp_path / "table.md", candidates=names, budget=60.0)
+    assert found.failures.keys() == {"redis"}
+    assert "was ended by SIGKILL" in found.failures["redis"]
+    assert len(found.comparisons) == len(compared())
+    assert f"- redis: not compared: {found.failures['redis']}." in (tmp_path / "table.md").read_text()
+    with pytest.raises(ServerDiedError, match="was ended by SIGKILL"):
+        validate(tmp_path / "none.md", candidates=names[:1], budget=60.0)
+    assert not (tmp_path / "none.md").exists()
 
 
 @pytest.mark.servers
