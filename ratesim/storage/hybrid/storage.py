@@ -13,7 +13,7 @@ import numpy as np
 
 from ratesim.errors import StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
-from ratesim.runtime import AsyncioRuntime, Binding, Runtime, Supervisor, keep_alive
+from ratesim.runtime import AsyncioRuntime, Binding, Event, Runtime, Supervisor, keep_alive
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
@@ -76,6 +76,8 @@ class HybridStorage(RateLimitStorage):
         self._rng = rng
         self._sequence = sequence
         self._closed = False
+        self._under_way = 0  # requests that wait for L2
+        self._idle: Event | None = None  # awaited by `close`
         self._live = self.runtime.realtime
         self._binding = Binding(self._renew, self._live)
         self._begin(msgspec.structs.replace(config, node=config.node or uuid.uuid4().hex))
@@ -179,13 +181,18 @@ class HybridStorage(RateLimitStorage):
         if decision is not None:
             return decision
         limits = as_limits(limit)
-        if self.config.consistency == "strong":
-            return await self._answer_or_fall_back(
-                self.l2.acquire(identifier, limits, cost, now), identifier, limits, cost, now
-            )
-        if self.config.consistency == "lease":
-            return await self._spend_lease(identifier, limits, cost, now)
-        return await self._local.acquire(identifier, limits, check_cost(cost), now, session)
+        self._under_way += 1
+        try:
+            if self.config.consistency == "strong":
+                answer = self.l2.acquire(identifier, limits, cost, now)
+                return await self._answer_or_fall_back(answer, identifier, limits, cost, now)
+            if self.config.consistency == "lease":
+                return await self._spend_lease(identifier, limits, cost, now)
+            return await self._local.acquire(identifier, limits, check_cost(cost), now, session)
+        finally:
+            self._under_way -= 1
+            if self._idle is not None and not self._under_way:
+                self._idle.set()
 
     def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision | None:
         """Decide at once on a fresh view, where the policies let the node decide alone and write to L2 later.
@@ -401,6 +408,15 @@ class HybridStorage(RateLimitStorage):
         self._enter()
         return await self._write_behind.flush_all()
 
+    async def _let_finish(self) -> None:
+        """Wait until no request is under way, for `max_wait` seconds at most."""
+        if self._under_way:
+            self._idle = Event(self.runtime)
+            try:
+                await self.runtime.timeout(self._idle.wait(), self.config.max_wait)
+            except TimeoutError:
+                logger.warning("closed while %d requests were under way", self._under_way)
+
     def kill(self) -> None:
         """Stop at once, as a crash of the process would; `sync_stats().dropped_cost` counts the unflushed consumption."""
         self._closed = True
@@ -408,7 +424,9 @@ class HybridStorage(RateLimitStorage):
         self._leases.kill()
 
     async def close(self) -> None:
-        """Flush, give leases back, and close L2.
+        """Refuse further requests, let those under way finish, flush, give leases back, and close L2.
+
+        Requests that have not finished after `max_wait` seconds are no longer waited for.
 
         Raises
         ------
@@ -419,12 +437,16 @@ class HybridStorage(RateLimitStorage):
             return
         self._enter()
         self._closed = True
+        self._binding.loop = None  # so that each request looks whether the storage is closed
         self._may_decide_nowait = self._may_decide_nowait and not self._live
-        self._write_behind.stop()
-        flushed = await self._write_behind.flush_all()
-        await self._leases.close()
-        lost = self._write_behind.unflushed()[0]
-        await self.l2.close()
-        self._binding.loop = None
+        try:
+            await self._let_finish()
+            self._write_behind.stop()
+            flushed = await self._write_behind.flush_all()
+            await self._leases.close()
+            lost = self._write_behind.unflushed()[0]
+        finally:
+            self._write_behind.stop()
+            await self.l2.close()
         if not flushed:
             raise StorageError(f"closed while L2 was away: {lost:g} of consumption was not flushed")

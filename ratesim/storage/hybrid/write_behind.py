@@ -221,15 +221,13 @@ class WriteBehindQueue:
         bool
             Whether L2 has taken in all of it.
         """
-        arrived = False
         try:
-            arrived = await self._runtime.abandon_after(self._deliver(records), self._config.max_wait)
+            return await self._runtime.abandon_after(self._deliver(records), self._config.max_wait)
         except TimeoutError:
-            pass
+            return False
         finally:  # also when the request is canceled
-            if not arrived:
+            if self.dirty:
                 self.wake()
-        return arrived
 
     async def _deliver(self, records: Sequence[ReplicaState]) -> bool:
         for record, wanted in [(record, record.started + 1) for record in records]:
@@ -309,6 +307,8 @@ class WriteBehindQueue:
                 if record.sending:
                     record.put_back()
                     self._mark_dirty(record)
+            if self.dirty:
+                self.wake()  # the worker may have ended, or the caller may be canceled
             flight.land()
 
     async def _send_deltas(self, batch: Sequence[ReplicaState]) -> None:
