@@ -60,7 +60,7 @@ def decider(limit, rule, p, entries, lock, rules, mine, sequence):
                 <start None now=at>
             else:
                 {load}
-                if now > s0:
+                if now >= s0:
                     at = now
                 elif s0 - now <= skew and now >= 0.0:
                     at = s0

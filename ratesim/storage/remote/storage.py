@@ -114,8 +114,8 @@ class RemoteStorage(RateLimitStorage):
             check_identifier(identifier)
         if now is None:
             now = self.runtime.time()
-        elif not 0.0 <= now <= LATEST:
-            check_time(now)
+        elif now.__class__ is not float or not 0.0 <= now <= LATEST:
+            now = check_time(now)
         return self._make_acquire(identifier, limits, cost, now, consume)
 
     def _check(self, limit: Limits) -> tuple[Limit, ...]:
