@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from ratesim.errors import ConfigurationError, StorageError
+from ratesim.errors import BatchError, ConfigurationError, StorageError
 from ratesim.limit import Decision, Limits
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, Request, StorageHealth, StorageStats
@@ -87,6 +87,11 @@ class InstrumentedStorage(RateLimitStorage):
         start = self.runtime.monotonic()
         try:
             return await call
+        except BatchError as error:
+            for result in error.results:
+                if isinstance(result, StorageError):
+                    meter.failed(result)
+            raise
         except StorageError as error:
             meter.failed(error)
             raise
@@ -198,7 +203,7 @@ class _Families:
         )
         self.errors = Counter(
             "rate_limit_storage_errors_total",
-            "Calls that ended in an error, by its kind",
+            "Operations that failed, by the kind of the error, each item of a batch counted",
             (*labels, "kind"),
             registry=registry,
         )

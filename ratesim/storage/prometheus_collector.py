@@ -40,6 +40,8 @@ COUNTERS = {
     ),
     "flushes": ("Batches of consumption that a hybrid sent to its shared store", "result"),
     "dropped_cost": ("Admitted cost that the shared store will never know of", ""),
+    "refused_cost": ("Admitted cost that the shared store refuses for good, by its key or its state", ""),
+    "refused_requests": ("Admitted requests that the shared store refuses for good, by their key or its state", ""),
     "fallback_decisions": ("Decisions that a hybrid took while its shared store was away", ""),
 }
 GAUGES = {
@@ -112,6 +114,8 @@ def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series
         yield ("flushes", storage_type, "arrived"), counters.flushes
         yield ("flushes", storage_type, "failed"), counters.failed_flushes
         yield ("dropped_cost", storage_type, ""), counters.dropped_cost
+        yield ("refused_cost", storage_type, ""), counters.refused_cost
+        yield ("refused_requests", storage_type, ""), counters.refused_requests
         yield ("fallback_decisions", storage_type, ""), counters.fallback_decisions
         out = counters.borrowed - counters.spent - counters.returned - counters.forfeited
         yield ("leased_outstanding", storage_type, ""), max(out, 0.0)

@@ -12,7 +12,7 @@ from copy import copy
 from heapq import heappop, heappush
 from itertools import count
 
-from ratesim.errors import StorageError
+from ratesim.errors import BatchError, KeyRefusedError, StorageError
 from ratesim.limit import Decision, Limit, check_cost
 from ratesim.runtime import Flight, Runtime, Supervisor
 from ratesim.runtime.supervision import ONE_OFF_SHOWN
@@ -292,7 +292,7 @@ class LeaseManager:
         Raises
         ------
         StorageError
-            L2 does not answer. The rest of the leases is forfeited then.
+            L2 does not answer, for some of them at least. Their rest is forfeited then, as that of keys which it refuses is.
         """
         charges, total, time, monotonic = [], 0.0, self._runtime.time(), self._runtime.monotonic()
         for lease in leases:
@@ -309,13 +309,18 @@ class LeaseManager:
             total += left
         if not charges:
             return
+        returned = 0.0
         try:
             await self._l2.charge_many(charges)
-        except Exception:
-            self._counters.forfeited += total
-            raise
-        else:
-            self._counters.returned += total
+            returned = total
+        except BatchError as error:
+            answered = zip(charges, error.results, strict=True)
+            returned = -math.fsum(each.entries[0][1] for each, result in answered if not isinstance(result, Exception))
+            if not all(isinstance(result, KeyRefusedError) for result in error.results if isinstance(result, Exception)):
+                raise
+        finally:
+            self._counters.returned += returned
+            self._counters.forfeited += total - returned
 
     def forget(self, identifier: str, name: str | None = None) -> None:
         """Forfeit the leases of an identifier, or the one of that name."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator
 
 from ratesim.algorithms import bind
-from ratesim.errors import StorageError
+from ratesim.errors import KeyRefusedError, StorageError
 from ratesim.limit import Limit
 from ratesim.runtime import Flight, Runtime, Supervisor
 from ratesim.state import AlgorithmData, RateLimitState
@@ -144,7 +144,7 @@ class ViewCache:
                 self._refresh(record, now)
             elif not await self.read_with_timeout(record):
                 return False
-        if seen is None or seen.version <= record.version:
+        if seen is None or seen.version <= record.version or now < record.refused_until:
             return True
         # A read that is under way may have left L2 before that version was there; one that starts now has not. If its
         # answer is older still, L2 itself has gone back.
@@ -187,6 +187,9 @@ class ViewCache:
                 # A decision of L2 brings it back. Views and charges do not, and here L1 decides.
                 await self._l2.acquire(record.identifier, record.limit, 0.0, self._runtime.time())
                 state = await self._l2.get_state(record.identifier, record.limit.name)
+        except KeyRefusedError:
+            self.refuse(record)
+            return None
         except StorageError as error:
             flight.failed = True
             return error
@@ -223,7 +226,7 @@ class ViewCache:
             L2's answer; None where it has no state.
         """
         record.read_at = now = self._runtime.monotonic()
-        record.fresh_until = now + self._fresh_for
+        record.fresh_until, record.refused_until = now + self._fresh_for, -math.inf
         unsettled = record.unsettled()
         algorithm, p, _, _ = bind(record.limit)
         rule = algorithm.rule
@@ -260,8 +263,15 @@ class ViewCache:
         bound = min(self._config.max_clock_skew, record.limit.period)
         return isinstance(own_time, float) and own_time - self._runtime.time() > bound
 
+    def refuse(self, record: ReplicaState) -> None:
+        """Note that L2 refuses the key for good: L1 decides alone, on what it knows, and asks L2 again after `l1_ttl`."""
+        record.read_at = now = self._runtime.monotonic()
+        record.fresh_until = record.refused_until = now + self._config.l1_ttl
+
     def invalidate(self, record: ReplicaState) -> None:
-        """Drop the view: the next decision reads L2."""
+        """Drop the view: the next decision reads L2. The view of a key that L2 refuses stays, as L2 has none."""
+        if self._runtime.monotonic() < record.refused_until:
+            return
         record.read_at = record.fresh_until = -math.inf
         self._l1.remove_entry(record.key)
 

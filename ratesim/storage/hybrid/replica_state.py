@@ -43,7 +43,13 @@ class ReplicaState:
     acked
         Cost of the epoch that L2 has taken in.
     started, finished
-        The number of the last flush that was started, and of the last one that succeeded.
+        The number of the last flush that was started, and of the last one that L2 took in or refused for good.
+    failures
+        Flushes in a row that failed for a reason of this key; one that does is flushed apart from the others.
+    retry_at
+        Monotonic time of the next try to flush it then.
+    refused_until
+        Monotonic time until which L1 decides alone because L2 refuses the key for good.
     flight
         The read or flush that is under way; there is one at a time.
     overdue
@@ -66,6 +72,7 @@ class ReplicaState:
         "decide",
         "dirty",
         "epoch",
+        "failures",
         "finished",
         "flight",
         "fresh_until",
@@ -76,7 +83,9 @@ class ReplicaState:
         "overdue",
         "pending",
         "read_at",
+        "refused_until",
         "requests",
+        "retry_at",
         "sending",
         "since",
         "started",
@@ -105,7 +114,8 @@ class ReplicaState:
         self.started = self.finished = 0
         self.flight: Flight | None = None
         self.overdue = self.dirty = False
-        self.read_at = self.fresh_until = -math.inf
+        self.failures = 0
+        self.read_at = self.fresh_until = self.refused_until = self.retry_at = -math.inf
         self.version = NOTHING_SEEN
         self.marks: dict[str, Watermark] = {}
         self.credit, self.credit_at = 0.0, -math.inf
@@ -185,10 +195,11 @@ class ReplicaState:
         self.pending, self.sending = self.sending + self.pending, []
 
     def settle(self) -> None:
-        """Note that L2 has taken in `sending`."""
+        """Note that L2 has taken in `sending`, or refused it for good."""
         self.acked = total_consumed(self.acked, self.sending)
         self.sending = []
         self.finished = self.started
+        self.failures = 0
 
     def drop(self) -> tuple[float, int]:
         """Discard the unsent deltas; returns their cost and requests."""

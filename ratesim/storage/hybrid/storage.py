@@ -6,16 +6,17 @@ import logging
 import uuid
 from asyncio import _get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Self
 
 import msgspec
 import numpy as np
 
-from ratesim.errors import StorageConnectionError, StorageError, StorageTimeoutError
+from ratesim.errors import BatchError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
 from ratesim.runtime import AsyncioRuntime, Binding, Event, Runtime, Supervisor, keep_alive
 from ratesim.state import RateLimitState
-from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits
+from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits, check_identifier
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
 from ratesim.storage.hybrid.fallback import FallbackPolicy
 from ratesim.storage.hybrid.lease import lease_terms
@@ -180,6 +181,7 @@ class HybridStorage(RateLimitStorage):
         decision = self.acquire_nowait(identifier, limit, cost, now)
         if decision is not None:
             return decision
+        check_identifier(identifier)
         limits = as_limits(limit)
         self._under_way += 1
         try:
@@ -258,12 +260,14 @@ class HybridStorage(RateLimitStorage):
     async def _answer_or_fall_back(
         self, answer: Awaitable[Decision], identifier: str, limits: tuple[Limit, ...], cost: float, now: float
     ) -> Decision:
-        """Return L2's decision, or the fallback policy's where L2 does not answer in time."""
+        """Return L2's decision, the fallback policy's where L2 does not answer in time, or L1's where L2 refuses the key."""
         failure: StorageError
         try:
             return await self.runtime.abandon_after(answer, self.config.max_wait)
         except TimeoutError:
             failure = StorageTimeoutError(f"no answer of L2 within {self.config.max_wait:g} s")
+        except KeyRefusedError:
+            return self.l1.acquire_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
         except StorageError as error:
             failure = error
         return self._fall_back(identifier, limits, check_cost(cost), now, failure)
@@ -287,14 +291,16 @@ class HybridStorage(RateLimitStorage):
         """Answer as `acquire` would and change nothing, on the view or in L2 as the consistency policy says."""
         self._enter()
         now = self.runtime.time() if now is None else now
+        check_identifier(identifier)
         limits = as_limits(limit)
-        if self.config.consistency == "strong":
-            return await self.l2.peek(identifier, limits, cost, now)
-        if self.config.consistency == "lease":
-            return await self.l2.peek(identifier, self._leased_limits(limits), cost, now)
-        _, fresh = await self._local.fresh_records(identifier, limits, {})
-        if not fresh and self._fallback.policy == "fail_closed":
-            return self._fallback.decision(False, limits[0])
+        if self.config.consistency in ("strong", "lease"):
+            limits = limits if self.config.consistency == "strong" else self._leased_limits(limits)
+            with suppress(KeyRefusedError):
+                return await self.l2.peek(identifier, limits, cost, now)
+        else:
+            _, fresh = await self._local.fresh_records(identifier, limits, {})
+            if not fresh and self._fallback.policy == "fail_closed":
+                return self._fallback.decision(False, limits[0])
         return self.l1.peek_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
 
     # -- the rest of the interface ------------------------------------------------------------------------------------
@@ -302,8 +308,9 @@ class HybridStorage(RateLimitStorage):
     async def reset(self, identifier: str) -> None:
         """Drop the identifier in L2 and at this node, its unsent consumption and leases included."""
         self._enter()
-        self._drop(identifier)
-        await self.l2.reset(identifier)
+        self._drop(check_identifier(identifier))
+        with suppress(KeyRefusedError):  # L2 has nothing of it
+            await self.l2.reset(identifier)
         await self.l1.reset(identifier)
 
     def _drop(self, identifier: str, name: str | None = None) -> None:
@@ -339,19 +346,28 @@ class HybridStorage(RateLimitStorage):
         self._enter()
         now = self.runtime.time() if now is None else now
         limits = adaptive_limits(limit, score)
-        await self.l2.observe(identifier, limits, score, now)
+        check_identifier(identifier)
+        with suppress(KeyRefusedError):  # L1 decides alone
+            await self.l2.observe(identifier, limits, score, now)
         seen = tuple(each for each in limits if self._views.find(identifier, each.name) is not None)
         self.l1.observe_nowait(identifier, seen, score, now)
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         """Apply charges in L2, and update the views of this node."""
         self._enter()
-        states = await self.l2.charge_many(charges)
-        for charge, state in zip(charges, states, strict=True):
+        try:
+            results = await self.l2.charge_many(charges)
+        except BatchError as error:
+            self._store_views(charges, error.results)
+            raise
+        self._store_views(charges, results)
+        return results
+
+    def _store_views(self, charges: Sequence[Charge], results: Sequence[object]) -> None:
+        for charge, state in zip(charges, results, strict=True):
             record = self._views.find(charge.identifier, charge.limit.name)
-            if record is not None:
+            if record is not None and isinstance(state, RateLimitState):
                 self._views.store(record, state)
-        return states
 
     async def health_check(self) -> StorageHealth:
         """Check L2; unhealthy also while the last round of a background task failed."""
@@ -404,9 +420,9 @@ class HybridStorage(RateLimitStorage):
         )
 
     async def flush(self) -> bool:
-        """Send all unsent consumption now; returns whether L2 has taken it in."""
+        """Send all unsent consumption now; returns whether L2 has taken in what it does not refuse for good."""
         self._enter()
-        return await self._write_behind.flush_all()
+        return await self._write_behind.flush_all() is None
 
     async def _let_finish(self) -> None:
         """Wait until no request is under way, for `max_wait` seconds at most."""
@@ -426,12 +442,13 @@ class HybridStorage(RateLimitStorage):
     async def close(self) -> None:
         """Refuse further requests, let those under way finish, flush, give leases back, and close L2.
 
-        Requests that have not finished after `max_wait` seconds are no longer waited for.
+        Requests that have not finished after `max_wait` seconds are no longer waited for. What L2 refuses for good is no
+        error here: `sync_stats` counts it.
 
         Raises
         ------
         StorageError
-            L2 is away, and consumption was not flushed.
+            L2 is away or fails, and consumption was not flushed.
         """
         if self._closed:
             return
@@ -442,11 +459,11 @@ class HybridStorage(RateLimitStorage):
         try:
             await self._let_finish()
             self._write_behind.stop()
-            flushed = await self._write_behind.flush_all()
+            error = await self._write_behind.flush_all()
             await self._leases.close()
             lost = self._write_behind.unflushed()[0]
         finally:
             self._write_behind.stop()
             await self.l2.close()
-        if not flushed:
-            raise StorageError(f"closed while L2 was away: {lost:g} of consumption was not flushed")
+        if error is not None:
+            raise StorageError(f"closed while L2 was away: {lost:g} of consumption was not flushed ({error})") from error

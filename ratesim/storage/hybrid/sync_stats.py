@@ -22,9 +22,9 @@ class SyncStats(msgspec.Struct, frozen=True):
     refreshes
         Reads that were started in the background.
     flushes, failed_flushes
-        Batches of deltas that arrived, and batches whose arrival is unknown.
+        Batches of deltas of which L2 took in some, and batches of which some keys failed and are sent again.
     flushed
-        Keys in the batches that arrived.
+        Keys that L2 took in.
     largest_flush
         Keys in the largest of them.
     flush_seconds
@@ -33,6 +33,8 @@ class SyncStats(msgspec.Struct, frozen=True):
         Cost and requests admitted here that L2 may not know.
     dropped_cost, dropped_requests
         Cost and requests of which L2 will never hear: the queue was full, or the node was killed.
+    refused_cost, refused_requests
+        Cost and requests that were admitted here and that L2 refuses for good, by their key or its state.
     fallback_decisions
         Decisions taken while L2 was away.
     stale_tokens
@@ -67,6 +69,8 @@ class SyncStats(msgspec.Struct, frozen=True):
     leased_outstanding: float
     breaker: str
     background_failures: int = 0
+    refused_cost: float = 0.0
+    refused_requests: int = 0
 
 
 @dataclass(slots=True)
@@ -82,6 +86,8 @@ class SyncCounters:
     flush_seconds: float = 0.0
     dropped_cost: float = 0.0
     dropped_requests: int = 0
+    refused_cost: float = 0.0
+    refused_requests: int = 0
     fallback_decisions: int = 0
     stale_tokens: int = 0
     borrowed: float = 0.0

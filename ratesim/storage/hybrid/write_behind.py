@@ -3,18 +3,32 @@
 Consumption travels, not state, unless `sync` is `state`, which shows the loss that this causes. A flush states the
 consumption of (node, epoch) before it. A flush that is repeated, overtaken or sent again therefore counts once
 (`undelivered_part` in deduplicate.py).
+
+Each key of a flush has an answer of its own. What L2 took in is settled. What it refuses for good is dropped and counted.
+What may work later is sent again, apart from the others: in ever smaller batches, so that a key that makes its batch fail
+stands alone at last, and at ever longer intervals.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
-from ratesim.errors import StorageError
+from ratesim.errors import (
+    BatchError,
+    CapacityError,
+    KeyRefusedError,
+    SerializationError,
+    StorageConnectionError,
+    StorageTimeoutError,
+)
 from ratesim.runtime import Flight, Runtime, Supervisor, Task, WaitQueue
+from ratesim.runtime.supervision import LOG_INTERVAL, OPERATIONAL
+from ratesim.safe_text import shorten_identifier
 from ratesim.state import RateLimitState
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
@@ -25,7 +39,12 @@ from ratesim.storage.memory.storage import MemoryStorage
 
 __all__ = ["WriteBehindQueue"]
 
+logger = logging.getLogger(__name__)
+
 FLUSH = "flush"  # the name of the background task
+AWAY = (StorageConnectionError, StorageTimeoutError, CapacityError)  # errors that are no key's own where all keys have them
+LONGEST_RETRY = 10.0  # seconds between two tries to flush a key that keeps failing by itself
+SHRINK = 4  # a key that has failed n times in a row travels in batches that are smaller by this factor to the power of n
 
 
 class WriteBehindQueue:
@@ -55,6 +74,8 @@ class WriteBehindQueue:
     ----------
     dirty
         The records with unsent consumption, in the order in which they became dirty.
+    failing
+        Those whose last flush failed for a reason of their own, which are not among `dirty`.
     waiting
         Admitted requests that L2 may not know; write_behind bounds their number.
     """
@@ -71,6 +92,7 @@ class WriteBehindQueue:
         views: ViewCache,
     ) -> None:
         self.dirty: dict[ReplicaState, None] = {}
+        self.failing: dict[ReplicaState, None] = {}
         self.waiting = 0
         self._views = views
         self._l1 = l1
@@ -82,6 +104,8 @@ class WriteBehindQueue:
         draw = 0.0 if config.sync_jitter == 0 else float((rng or np.random.default_rng()).random())
         self._phase = draw * config.sync_jitter * config.sync_interval
         self._worker: Task | None = None
+        self._retrier: Task | None = None  # flushes `failing`
+        self._refusals, self._next_log = 0, -math.inf  # refusals that were not logged yet
         self._room = WaitQueue(runtime)  # of requests that wait for room
         self._closed = False
         views.on_read_done = self._on_read_done
@@ -92,8 +116,7 @@ class WriteBehindQueue:
             if record.unsent():
                 self.waiting += sum(requests for _, _, requests in record.unsettled())
                 self._mark_dirty(record)
-        if self.dirty:
-            self.wake()
+        self.wake()
 
     # -- the queue ----------------------------------------------------------------------------------------------------
 
@@ -105,15 +128,15 @@ class WriteBehindQueue:
         record.note(now, cost)
         self.waiting += 1
         if not record.dirty:
-            if len(self.dirty) >= self._config.max_entries:
-                self._make_room(next(iter(self.dirty)))
+            if len(self.dirty) + len(self.failing) >= self._config.max_entries:
+                self._make_room(next(chain(self.failing, self.dirty)))
             self._mark_dirty(record)
             self.wake()
 
     def _make_room(self, oldest: ReplicaState) -> None:
         # A dirty record may outlive its view in L1, but their number is bounded: the oldest is flushed before its time,
         # and dropped when L2 does not take it.
-        if len(self.dirty) >= 2 * self._config.max_entries:
+        if len(self.dirty) + len(self.failing) >= 2 * self._config.max_entries:
             self._count_dropped(*self._discard(oldest))
         else:
             self._runtime.spawn(self._flush_soon(oldest))
@@ -121,12 +144,13 @@ class WriteBehindQueue:
     def _mark_dirty(self, record: ReplicaState) -> None:
         if not record.dirty:
             record.dirty = True
-            self.dirty[record] = None
+            (self.failing if record.failures else self.dirty)[record] = None
 
     def _mark_clean(self, record: ReplicaState) -> None:
         if record.dirty:
             record.dirty = False
-            del self.dirty[record]
+            for several in (self.dirty, self.failing):
+                several.pop(record, None)
 
     def forget(self, record: ReplicaState) -> None:
         """Discard the unsent consumption of a record."""
@@ -177,10 +201,14 @@ class WriteBehindQueue:
     # -- the worker ---------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Start the worker that flushes dirty records, unless it runs."""
-        if self._worker is None and not self._closed:
+        """Start the tasks that flush dirty and failing records, unless they run."""
+        if self._closed:
+            return
+        if self._worker is None and self.dirty:
             behind = self._config.write == "write_behind"
             self._worker = self._runtime.spawn(self._flush_in_batches() if behind else self._flush_at_ticks())
+        if self._retrier is None and self.failing:
+            self._retrier = self._runtime.spawn(self._flush_failing())
 
     async def _flush_at_ticks(self) -> None:
         """Flush at every tick while a record is dirty.
@@ -205,7 +233,26 @@ class WriteBehindQueue:
     def _end_worker(self) -> None:
         """End the worker, with nothing left to flush: whatever failed before has been sent or forgotten since."""
         self._worker = None
-        self._supervisor.succeeded(FLUSH)
+        if not self.failing:
+            self._supervisor.succeeded(FLUSH)
+
+    async def _flush_failing(self) -> None:
+        """Flush the records that failed by themselves, each when its time has come, while others are flushed beside them."""
+        while self.failing:
+            await self._runtime.sleep(self._until_tick())
+            now = self._runtime.monotonic()
+            for batch in self._batches([record for record in self.failing if record.retry_at <= now]):
+                await self._supervisor.attempt(FLUSH, self._flush, batch)
+        self._retrier = None
+
+    def _batches(self, records: Sequence[ReplicaState]) -> list[Sequence[ReplicaState]]:
+        """Return batches in the order of the records; those that failed more often are in smaller ones."""
+        batches: list[Sequence[ReplicaState]] = []
+        for failures in sorted({record.failures for record in records}):
+            alike = [record for record in records if record.failures == failures]
+            size = max(self._config.flush_batch // SHRINK ** min(failures, 16), 1)
+            batches += [alike[first : first + size] for first in range(0, len(alike), size)]
+        return batches
 
     def _until_tick(self) -> float:
         now, interval = self._runtime.monotonic(), self._config.sync_interval
@@ -226,15 +273,14 @@ class WriteBehindQueue:
         except TimeoutError:
             return False
         finally:  # also when the request is canceled
-            if self.dirty:
-                self.wake()
+            self.wake()
 
     async def _deliver(self, records: Sequence[ReplicaState]) -> bool:
         for record, wanted in [(record, record.started + 1) for record in records]:
             while record.finished < wanted and (record.unsent() or record.sending):
                 if record.flight is not None:
                     await record.flight.wait()
-                elif not await self.flush([record]):
+                elif await self.flush([record]) is not None:
                     return False
         return True
 
@@ -251,24 +297,34 @@ class WriteBehindQueue:
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    async def flush(self, records: Iterable[ReplicaState]) -> bool:
+    async def flush(self, records: Iterable[ReplicaState]) -> Exception | None:
         """Send the unsent consumption of these records, `flush_batch` of them at a time.
-
-        After one failure the rest stays unsent, so that a server that comes back does not get all of it at once.
 
         Returns
         -------
-        bool
-            Whether L2 has taken in all of it.
+        Exception or None
+            The first error of what is to be sent again; None where L2 has taken in the rest.
         """
-        try:
-            await self._flush(records)
-        except StorageError:
-            return False
-        return True
+        return (await self._send_all(records))[0]
 
     async def _flush(self, records: Iterable[ReplicaState]) -> None:
-        """`flush`, with L2's error raised."""
+        """`flush`, with the error raised."""
+        error = await self.flush(records)
+        if error is not None:
+            raise error
+
+    async def _send_all(self, records: Iterable[ReplicaState]) -> tuple[Exception | None, bool]:
+        """Send the unsent consumption of these records.
+
+        Where L2 is away the rest stays unsent, so that a server that comes back does not get all of it at once.
+
+        Returns
+        -------
+        Exception or None
+            The first error of what is to be sent again.
+        bool
+            Whether L2 is away.
+        """
         ready = []
         for record in records:
             if record.unsent():
@@ -278,15 +334,20 @@ class WriteBehindQueue:
                     record.overdue = not record.sending
             elif not record.sending:
                 self._mark_clean(record)
-        size = self._config.flush_batch
-        for first in range(0, len(ready), size):
-            batch = ready[first : first + size]
-            if first:  # the first batch took a while: a read or a flush of these may be under way now
-                batch = [record for record in batch if record.flight is None and record.unsent()]
-            if batch:
-                await self._send(batch)
+        first: Exception | None = None
+        for batch in self._batches(ready):
+            # The batches before took a while: a read or a flush of these may be under way now.
+            batch = [record for record in batch if record.flight is None and record.unsent()]
+            if not batch:
+                continue
+            error, away = await self._send(batch)
+            first = first or error
+            if away:
+                return first, True
+        return first, False
 
-    async def _send(self, batch: Sequence[ReplicaState]) -> None:
+    async def _send(self, batch: Sequence[ReplicaState]) -> tuple[Exception | None, bool]:
+        """Send the unsent consumption of a batch, and take note of the answer for each record; returns as `_send_all`."""
         begin = self._runtime.monotonic()
         flight = Flight(self._runtime)
         for record in batch:
@@ -294,69 +355,133 @@ class WriteBehindQueue:
             record.take()
             self._mark_clean(record)
         try:
-            await (self._send_states(batch) if self._config.sync == "state" else self._send_deltas(batch))
-        except StorageError:
-            flight.failed = True
-            self._counters.failed_flushes += 1
-            raise
-        else:
-            self._counters.count_flush(len(batch), self._runtime.monotonic() - begin)
+            results = await (self._send_states(batch) if self._config.sync == "state" else self._send_deltas(batch))
+            failed = self._take_answers(batch, results)
+            flight.failed = bool(failed)
         finally:
             for record in batch:
                 record.flight = None
                 if record.sending:
                     record.put_back()
                     self._mark_dirty(record)
-            if self.dirty:
-                self.wake()  # the worker may have ended, or the caller may be canceled
+            self.wake()  # the worker may have ended, or the caller may be canceled
             flight.land()
+        settled = sum(not isinstance(result, Exception) for result in results)
+        if settled:
+            self._counters.count_flush(settled, self._runtime.monotonic() - begin)
+        self._counters.failed_flushes += bool(failed)
+        return (failed[0] if failed else None), len(failed) == len(batch) and isinstance(failed[0], AWAY)
 
-    async def _send_deltas(self, batch: Sequence[ReplicaState]) -> None:
-        node = self._config.node
-        now = self._runtime.time()
-        states = await self._l2.charge_many([record.charge(node, now) for record in batch])
-        for record, state in zip(batch, states, strict=True):
-            self._settled(record, state)
+    async def _send_deltas(self, batch: Sequence[ReplicaState]) -> Sequence[object]:
+        """Return L2's state after the charge of each record, or its error."""
+        node, now = self._config.node, self._runtime.time()
+        try:
+            return await self._l2.charge_many([record.charge(node, now) for record in batch])
+        except BatchError as error:
+            return error.results
+        except Exception as error:
+            if not (self._runtime.realtime or isinstance(error, OPERATIONAL)):
+                raise
+            return [error] * len(batch)
 
-    async def _send_states(self, batch: Sequence[ReplicaState]) -> None:
-        """Overwrite L2's states with L1's; consumption that other nodes wrote since they were read is lost."""
+    async def _send_states(self, batch: Sequence[ReplicaState]) -> Sequence[object]:
+        """Overwrite L2's states with L1's; consumption that other nodes wrote since they were read is lost.
+
+        Returns None for each record, or its error.
+        """
+        results: list[Exception | None] = []
         for record in batch:
-            state = await self._l1.get_state(record.identifier, record.limit.name)
-            if state is not None:
-                await self._l2.set_state(record.identifier, state, None, record.limit.name)
-            self._settled(record, None)
+            if results and isinstance(results[-1], AWAY):
+                results.append(results[-1])
+                continue
+            try:
+                state = await self._l1.get_state(record.identifier, record.limit.name)
+                if state is not None:
+                    await self._l2.set_state(record.identifier, state, None, record.limit.name)
+                results.append(None)
+            except Exception as error:
+                if not (self._runtime.realtime or isinstance(error, OPERATIONAL)):
+                    raise
+                results.append(error)
+        return results
+
+    def _take_answers(self, batch: Sequence[ReplicaState], results: Sequence[object]) -> list[Exception]:
+        """Settle what L2 took in, drop what it refuses for good; returns the errors of the rest, which is sent again."""
+        failed = []
+        for record, result in zip(batch, results, strict=True):
+            if isinstance(result, KeyRefusedError):
+                self._refused(record, result)
+            elif isinstance(result, Exception):
+                failed.append((record, result))
+            else:
+                self._settled(record, result if isinstance(result, RateLimitState) else None)
+        for record, error in failed:
+            if record.failures or len(failed) < len(batch) or not isinstance(error, AWAY):
+                wait = min(self._config.sync_interval * 2.0 ** min(record.failures, 30), LONGEST_RETRY)
+                record.failures += 1
+                record.retry_at = self._runtime.monotonic() + wait
+        return [error for _, error in failed]
 
     def _settled(self, record: ReplicaState, state: RateLimitState | None) -> None:
         requests = sum(requests for _, _, requests in record.sending)
         record.settle()
         self._leave(requests)
         if state is not None:
-            self._views.store(record, state)
+            try:
+                self._views.store(record, state)
+            except SerializationError:
+                self._views.refuse(record)
+
+    def _refused(self, record: ReplicaState, error: KeyRefusedError) -> None:
+        """Drop what L2 refuses for good. L1 goes on counting it."""
+        self._counters.refused_cost += math.fsum(cost for _, cost, _ in record.sending)
+        self._counters.refused_requests += sum(requests for _, _, requests in record.sending)
+        self._settled(record, None)
+        self._views.refuse(record)
+        self._refusals += 1
+        now = self._runtime.monotonic()
+        if now >= self._next_log:
+            logger.log(
+                logging.WARNING if self._runtime.realtime else logging.DEBUG,
+                "L2 refuses %s for good, and %d keys since the last message: consumption of this node is dropped (%s)",
+                shorten_identifier(record.identifier),
+                self._refusals - 1,
+                error,
+            )
+            self._refusals, self._next_log = 0, now + LOG_INTERVAL
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def unflushed(self) -> tuple[float, int]:
         """Return cost and requests of all consumption that L2 may not know."""
-        several = {*self._views.records.values(), *self.dirty}
+        several = {*self._views.records.values(), *self.dirty, *self.failing}
         deltas = [delta for record in several for delta in record.unsettled()]
         return math.fsum(cost for _, cost, _ in deltas), sum(requests for _, _, requests in deltas)
 
-    async def flush_all(self) -> bool:
-        """Send all that is unsent now; returns whether L2 has taken it in."""
-        for record in list(self.dirty):
+    async def flush_all(self) -> Exception | None:
+        """Send all that is unsent now; returns the first error of what L2 has not taken in."""
+        for record in [*self.dirty, *self.failing]:
             while record.flight is not None:
                 await record.flight.wait()
-        return await self.flush(list(self.dirty))
+        error: Exception | None = None
+        size = self._config.flush_batch
+        while size:  # until each key that fails by itself has been sent alone
+            error, away = await self._send_all([*self.dirty, *self.failing])
+            if error is None or away:
+                break
+            size //= SHRINK
+        return error
 
     def stop(self) -> None:
         """Stop sending in the background."""
         self._closed = True
-        if self._worker is not None:
-            self._worker.cancel()
+        for task in (self._worker, self._retrier):
+            if task is not None:
+                task.cancel()
 
     def kill(self) -> None:
         """Stop at once and count unflushed consumption as dropped, although a flush under way may still arrive."""
         self.stop()
         self._count_dropped(*self.unflushed())
-        for record in list(self.dirty):
+        for record in [*self.dirty, *self.failing]:
             self.forget(record)
