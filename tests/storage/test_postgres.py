@@ -408,6 +408,33 @@ async def test_a_row_that_is_damaged_or_overflows_fails_alone_and_the_others_onc
                 assert (await storage.peek(name, limit, now=NOW)).remaining == 97.0
 
 
+async def test_a_row_that_another_transaction_locks_delays_its_batch_and_fails_alone(server: Server) -> None:
+    limit = Limit(100, 1000, "token_bucket")
+    names = [f"key {i}" for i in range(20)]
+    async with (
+        storage_of(server, command_timeout=4.0) as storage,
+        await psycopg.AsyncConnection.connect(server.url) as other,
+    ):
+        await storage.acquire_many([Request(name, limit, 1.0, NOW) for name in names])
+        await storage.acquire_many([Request("key 7", Limit(5, 60, name="b"), 1.0, NOW)])
+        await asyncio.gather(*(storage.increment(name, 1, 60.0) for name in names))
+        tables = storage.driver.tables
+        for table in tables:
+            await other.execute(f"SELECT FROM {table} WHERE identifier = 'key 7' FOR UPDATE".encode())
+        charges = [Charge(name, limit, "n", 1, 0.0, ((NOW, 1.0, 1),)) for name in names]
+        for operations in (
+            [Acquire(name, (limit,), 1.0, NOW, True) for name in names],
+            [Apply(charge) for charge in charges],
+            [Increment(name, 1, 60.0, NOW) for name in names],
+        ):
+            answers = await storage.driver.execute(operations)
+            assert isinstance(answers[7], StorageTimeoutError)
+            assert not any(isinstance(answer, Exception) for answer in answers[:7] + answers[8:])
+        await other.rollback()
+        for name in names:
+            assert (await storage.peek(name, limit, now=NOW)).remaining == (99.0 if name == "key 7" else 97.0)
+
+
 # -- when things go wrong ---------------------------------------------------------------------------------------------
 
 

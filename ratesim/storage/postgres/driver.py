@@ -21,7 +21,7 @@ from ratesim.storage.postgres.connections import Connection, ConnectionPool
 from ratesim.storage.postgres.error_translation import MISSING, READ_ONLY, ROLLED_BACK, connection_error, statement_error
 from ratesim.storage.postgres.schema import Object, Schema, learning_algorithms
 from ratesim.storage.postgres.statements import STATEMENTS
-from ratesim.storage.remote.operations import Observe, Operation, identifier_of
+from ratesim.storage.remote.operations import Increment, Observe, Operation, identifier_of
 
 __all__ = ["PostgresDriver"]
 
@@ -29,6 +29,7 @@ UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_
 # Waiting for a connection, or for a lock, ends shortly before the client gives up, so that the client knows that nothing
 # was done.
 SHARE = 0.9
+GROUP_SHARE = 0.5  # of command_timeout, that a statement for several keys waits for a lock, so that the others have the rest
 PROBE_SHARE = 0.25  # of command_timeout, that a connection that was idle for long has to show that it works
 CLEANUP_ROW = "\x01ratesim cleanup"  # identifier of the counter that says whose turn it is
 REPEATS = 10  # of a statement that was rolled back
@@ -57,7 +58,8 @@ class PostgresDriver:
             raise ConfigurationError(
                 "url: is none that libpq reads; percent-encode what is special in a URL, and quote what is in name='value'"
             ) from None
-        self._session = [config.synchronous_commit, str(max(1, round(SHARE * config.command_timeout * 1e3)))]
+        patience = (str(max(1, round(share * config.command_timeout * 1e3))) for share in (SHARE, GROUP_SHARE))
+        self._sessions = [[config.synchronous_commit, each] for each in patience]  # of one key, and of several
         self._closed = False
         self.clock_rewinds = 0
         self._pool: ConnectionPool | None = None
@@ -299,12 +301,23 @@ class PostgresDriver:
         return answers
 
     async def _perform(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> list[object]:
-        """Carry out a group in one statement. If one of its keys makes that fail, nothing was done, and halves are tried."""
+        """Carry out a group in one statement.
+
+        If one of its keys makes that fail, nothing was done. Halves of the group are tried then, or what is not locked.
+        """
         try:
             return await self._carry_out(kind, names, group)
         except KeyRefusedError as error:
             if len(group) == 1:
                 return [KeyRefusedError(f"identifier {shorten_identifier(identifier_of(group[0][1]))}: {error}")]
+        except StorageTimeoutError as error:
+            if len(group) == 1 or not isinstance(error.__context__, psycopg.errors.LockNotAvailable):
+                raise
+            locked = await self._locked(kind, group)
+            if not locked:
+                raise
+            answers = iter(await self._perform(kind, names, [each for each in group if each[0] not in locked]))
+            return [error if place in locked else next(answers) for place, _ in group]
         results: list[object] = []
         for half in (group[: len(group) // 2], group[len(group) // 2 :]):
             try:
@@ -312,6 +325,27 @@ class PostgresDriver:
             except StorageError as error:
                 results += [error] * len(half)
         return results
+
+    async def _locked(self, kind: type[Operation], group: Group) -> set[int]:
+        """Return the places of the operations whose rows another transaction has locked."""
+        schema = await self._opened()
+        table = schema.counters if kind is Increment else schema.table
+        name = "''" if kind is Increment else "t.name"
+        statement = (
+            f"WITH free AS (SELECT t.identifier, {name} AS name FROM {table} AS t "  # noqa: S608 - names of the schema
+            "WHERE t.identifier = ANY (%b::text[]) FOR UPDATE SKIP LOCKED) "
+            f"SELECT DISTINCT t.identifier FROM {table} AS t WHERE t.identifier = ANY (%b::text[]) "
+            f"AND NOT EXISTS (SELECT FROM free AS f WHERE f.identifier = t.identifier AND f.name = {name})"
+        )
+        identifiers = [identifier_of(operation) for _, operation in group]
+        connection = await self._take()
+        try:
+            locked = {row[0] for row in await self._fetch(connection, statement.encode(), [identifiers, identifiers])}
+        except psycopg.Error as error:
+            raise statement_error(self.where, error, self._line(error)) from None
+        finally:
+            self._give_back(connection)
+        return {place for (place, _), identifier in zip(group, identifiers, strict=True) if identifier in locked}
 
     async def _carry_out(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> list[object]:
         """Carry out a group as one statement, and create what it needs if that is missing.
@@ -376,7 +410,7 @@ class PostgresDriver:
         if (call := self._calls.get((kind, names))) is None:
             function, _ = schema.function(statement.template, provided(kind, names))
             call = self._calls[kind, names] = statement.call(function)
-        return call, [*statement.parameters(group), *self._session]
+        return call, [*statement.parameters(group), *self._sessions[len(group) > 1]]
 
     def statements(self, batch: Sequence[Operation]) -> list[tuple[bytes, list[Any]]]:
         """Return each statement of a batch and its parameters; nothing is sent."""
