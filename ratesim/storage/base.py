@@ -248,6 +248,27 @@ class RateLimitStorage(ABC):
             Some charges failed. Its `results` have the merged states of the others.
         """
 
+    async def claim(self, name: str, holder: str, ttl: float) -> tuple[str, float]:
+        """Claim the name of a node, or extend the holder's own claim; a backend that keeps no claims grants every one.
+
+        Parameters
+        ----------
+        name
+            The name.
+        holder
+            The process that claims it.
+        ttl
+            Seconds that the claim lasts; 0 gives the name back.
+
+        Returns
+        -------
+        str
+            The holder from now on: the given one, or another one that has the name.
+        float
+            Seconds until that claim ends.
+        """
+        return holder, ttl
+
     @abstractmethod
     async def health_check(self) -> StorageHealth:
         """Make one round trip; never raises, but describes the failure."""

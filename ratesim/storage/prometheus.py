@@ -162,6 +162,10 @@ class InstrumentedStorage(RateLimitStorage):
         """Measure `charge_many`."""
         return await self._measure("charge_many", self.storage.charge_many(charges), len(charges))
 
+    async def claim(self, name: str, holder: str, ttl: float) -> tuple[str, float]:
+        """Measure `claim`."""
+        return await self._measure("claim", self.storage.claim(name, holder, ttl))
+
     async def health_check(self) -> StorageHealth:
         """Measure `health_check`."""
         return await self._measure("health_check", self.storage.health_check())

@@ -32,7 +32,18 @@ from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.base import EXPIRY_MARGIN, StorageStats
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis_errors import DOWN, connection_error, error_code, operation_error
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset, identifier_of
+from ratesim.storage.remote.operations import (
+    Acquire,
+    Apply,
+    Claim,
+    Get,
+    Increment,
+    Observe,
+    Operation,
+    Put,
+    Reset,
+    identifier_of,
+)
 from ratesim.storage.remote.server_storage import ServerStorage
 
 __all__ = ["RedisDriver", "RedisStorage"]
@@ -212,6 +223,8 @@ class RedisDriver:
                     self._time(now),
                     config.min_ttl,
                 )
+            case Claim(_, holder, ttl):
+                return (_script("claim", ()), self.config.key_prefix + operation.identifier, holder, round(ttl * 1000))
             case Reset(identifier):
                 return (None, "DEL", self._key(identifier), self._counter(identifier))
         raise TypeError(f"unknown operation {type(operation).__name__}")
@@ -238,6 +251,9 @@ class RedisDriver:
                 return _read(raw, name, now)
             case Increment():
                 return int(raw)
+            case Claim():
+                holder, milliseconds = raw
+                return _str(holder), milliseconds / 1000
         return None
 
     def _time(self, now: float) -> str:
@@ -448,4 +464,4 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
 
 def _pattern(prefix: str) -> str:
     escaped = "".join(f"\\{char}" if char in "*?[]^\\" else char for char in prefix)
-    return f"{escaped}*"
+    return f"{escaped}{{*"  # a state's or a counter's: a claim has no braces

@@ -26,7 +26,7 @@ from ratesim.storage.base import StorageStats
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.remote.client import Client
-from ratesim.storage.remote.operations import Acquire, Apply, Driver, Get, Increment, Observe, Operation, Put, Reset
+from ratesim.storage.remote.operations import Acquire, Apply, Claim, Driver, Get, Increment, Observe, Operation, Put, Reset
 from ratesim.storage.remote.storage import RemoteStorage
 from traffic import Trace
 
@@ -111,6 +111,7 @@ _EXECUTE: dict[type[Operation], Callable[[MemoryStorage, Any], object]] = {
     ),
     Increment: lambda memory, operation: memory.increment_nowait(operation.identifier, operation.amount, operation.window),
     Reset: lambda memory, operation: memory.reset_nowait(operation.identifier),
+    Claim: lambda memory, operation: memory.claim_nowait(operation.name, operation.holder, operation.ttl),
 }
 
 
@@ -266,6 +267,6 @@ def subject(operation: Operation) -> tuple[str, float]:
         return operation.charge.identifier, operation.charge.entries[0][0]
     if isinstance(operation, Acquire | Observe | Get | Put | Increment):
         return operation.identifier, operation.now
-    if isinstance(operation, Reset):
+    if isinstance(operation, Reset | Claim):
         return operation.identifier, 0.0
     raise TypeError(f"unknown operation {type(operation).__name__}")

@@ -88,7 +88,7 @@ async def _replay(
     nodes = min(scenario.deployment.nodes, MOST_NODES)
     router = Router(trace, candidate.routing or scenario.deployment.routing, nodes, scenario.seed)
     tag = uuid.uuid4().hex[:12]
-    storages = [_storage(candidate, server, tag, node) for node in range(nodes)]
+    storages = [_storage(candidate, server, tag) for _ in range(nodes)]
     limit = scenario.limit.limit()
     names = [trace.keys[key] for key in trace.key.tolist()]
     stamps, costs = trace.time.tolist(), trace.cost.tolist()
@@ -142,7 +142,7 @@ def _even(trace: Trace, rate: float) -> Trace:
     )
 
 
-def _storage(candidate: Candidate, server: Server | None, tag: str, node: int) -> RateLimitStorage:
+def _storage(candidate: Candidate, server: Server | None, tag: str) -> RateLimitStorage:
     backend, config, hybrid = StorageURL.parse(candidate.storage)
     runtime = AsyncioRuntime()
     if server is None:
@@ -157,4 +157,4 @@ def _storage(candidate: Candidate, server: Server | None, tag: str, node: int) -
         storage = PostgresStorage(msgspec.structs.replace(config, url=at, pool_size=2), runtime)
     if hybrid is None:
         return storage
-    return HybridStorage(storage, msgspec.structs.replace(hybrid, node=f"live-{tag}-{node}"), runtime)
+    return HybridStorage(storage, msgspec.structs.replace(hybrid, node=""), runtime)  # each makes up a name of its own

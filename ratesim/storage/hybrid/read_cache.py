@@ -77,6 +77,11 @@ class ViewCache:
         self._epoch = max(self._epoch, former._epoch)
         self.records.update((key, record.successor()) for key, record in former.records.items())
 
+    def begin_epoch(self, record: ReplicaState) -> None:
+        """Let the unsent consumption of a record count from 0 on, apart from all that was sent before."""
+        self._epoch = max(self._epoch + 1, int(self._runtime.time() * 1e6))
+        record.epoch, record.acked = self._epoch, 0.0
+
     # -- records ------------------------------------------------------------------------------------------------------
 
     def record(self, identifier: str, limit: Limit) -> ReplicaState:

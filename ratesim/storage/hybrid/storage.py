@@ -22,6 +22,7 @@ from ratesim.storage.hybrid.fallback import FallbackPolicy
 from ratesim.storage.hybrid.lease import lease_terms
 from ratesim.storage.hybrid.lease_manager import RENEWAL, RETURN, LeaseManager
 from ratesim.storage.hybrid.local_decisions import LocalDecider
+from ratesim.storage.hybrid.node_claim import CLAIM, NodeClaim
 from ratesim.storage.hybrid.read_cache import REFRESH, ViewCache
 from ratesim.storage.hybrid.sync_stats import SyncCounters, SyncStats
 from ratesim.storage.hybrid.write_behind import FLUSH, WriteBehindQueue
@@ -95,8 +96,11 @@ class HybridStorage(RateLimitStorage):
         )
         self.l1 = MemoryStorage(l1_config, self.runtime, self._sequence)
         self.counters = SyncCounters()
-        self.supervisor = Supervisor(self.runtime, logger, FLUSH, REFRESH, RENEWAL, RETURN)
+        self.supervisor = Supervisor(self.runtime, logger, FLUSH, REFRESH, RENEWAL, RETURN, CLAIM)
         self._fallback = FallbackPolicy(config)
+        self._claim = None
+        if self._live and config.node == self._name:
+            self._claim = NodeClaim(self.l2, config.node, self.runtime, self.supervisor, self._begin_epochs)
         self._connect()
 
     def _connect(self) -> None:
@@ -104,6 +108,7 @@ class HybridStorage(RateLimitStorage):
         common = (self.config, self.runtime, self.counters, self.supervisor)
         self._views = ViewCache(self.l1, self.l2, *common)
         self._write_behind = WriteBehindQueue(self.l1, self.l2, *common, self._rng, self._views)
+        self._write_behind.before_flush = None if self._claim is None else self._claim.ensure
         self._leases = LeaseManager(self.l2, *common, self._sequence)
         self._local = LocalDecider(
             self.l1,
@@ -138,6 +143,13 @@ class HybridStorage(RateLimitStorage):
         self._views.adopt(views)
         self._leases.adopt(leases)
         self._write_behind.adopt()
+        if self._claim is not None:
+            self._claim.resume()
+
+    def _begin_epochs(self) -> None:
+        """Let no charge of another node under this node's name be taken for one of its own."""
+        for record in self._views.records.values():
+            self._views.begin_epoch(record)
 
     def _enter(self) -> None:
         """See that this storage is open and belongs to the running loop."""
@@ -161,6 +173,12 @@ class HybridStorage(RateLimitStorage):
             await self.l2.open()
         except (StorageConnectionError, StorageTimeoutError) as error:
             logger.warning("opened while L2 is away: %s", error)
+        if self._claim is not None:
+            try:
+                await self._claim.take()
+            except BaseException:
+                await self.l2.close()
+                raise
         return self
 
     # -- deciding -----------------------------------------------------------------------------------------------------
@@ -352,6 +370,11 @@ class HybridStorage(RateLimitStorage):
         seen = tuple(each for each in limits if self._views.find(identifier, each.name) is not None)
         self.l1.observe_nowait(identifier, seen, score, now)
 
+    async def claim(self, name: str, holder: str, ttl: float) -> tuple[str, float]:
+        """Claim the name of a node in L2."""
+        self._enter()
+        return await self.l2.claim(name, holder, ttl)
+
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
         """Apply charges in L2, and update the views of this node."""
         self._enter()
@@ -461,6 +484,8 @@ class HybridStorage(RateLimitStorage):
             self._write_behind.stop()
             error = await self._write_behind.flush_all()
             await self._leases.close()
+            if self._claim is not None:
+                await self._claim.release()
             lost = self._write_behind.unflushed()[0]
         finally:
             self._write_behind.stop()

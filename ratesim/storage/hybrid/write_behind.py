@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain, islice
 
 import numpy as np
@@ -78,6 +78,8 @@ class WriteBehindQueue:
         Those whose last flush failed for a reason of their own, which are not among `dirty`.
     waiting
         Admitted requests that L2 may not know; write_behind bounds their number.
+    before_flush
+        Awaited before consumption is sent under the name of this node; it raises a StorageError where that must not be.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class WriteBehindQueue:
         self.dirty: dict[ReplicaState, None] = {}
         self.failing: dict[ReplicaState, None] = {}
         self.waiting = 0
+        self.before_flush: Callable[[], Awaitable[None]] | None = None
         self._views = views
         self._l1 = l1
         self._l2 = l2
@@ -376,6 +379,8 @@ class WriteBehindQueue:
         """Return L2's state after the charge of each record, or its error."""
         node, now = self._config.node, self._runtime.time()
         try:
+            if self.before_flush is not None:
+                await self.before_flush()
             return await self._l2.charge_many([record.charge(node, now) for record in batch])
         except BatchError as error:
             return error.results

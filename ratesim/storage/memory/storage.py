@@ -94,6 +94,7 @@ class MemoryStorage(RateLimitStorage):
         self._database: EntryDatabase | None = None
         self._groups = False  # whether what is awaited in one turn of the event loop shares a commit
         self.supervisor = Supervisor(self.runtime, logger, CLEANUP, *((SYNC,) if self.config.persist_to_disk else ()))
+        self._claims: dict[str, tuple[str, float]] = {}  # the holder of each name, and until when by the monotonic clock
         self._upkeep: list[Task] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # of the background tasks
         self._forked = False  # whether the database is that of the parent process
@@ -422,6 +423,20 @@ class MemoryStorage(RateLimitStorage):
         self._entries.insert(identifier, key, counter, now)
         if self._entries.change_log is not None:
             self._entries.change_log.wrote(key)
+
+    async def claim(self, name: str, holder: str, ttl: float) -> tuple[str, float]:
+        """Claim the name of a node that shares this memory."""
+        return self.claim_nowait(name, holder, ttl)
+
+    def claim_nowait(self, name: str, holder: str, ttl: float) -> tuple[str, float]:
+        """`claim` at once."""
+        now = self.runtime.monotonic()
+        with self._lock:
+            present, ends = self._claims.get(name, (holder, now))
+            if present != holder and ends > now:
+                return present, ends - now
+            self._claims[name] = holder, now + ttl
+        return holder, ttl
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
 

@@ -172,7 +172,7 @@ class Schema:
     def objects(self, names: Sequence[str] = ()) -> list[Object]:
         """Return all that limits of these algorithms need (none named: of all known), each after what it needs."""
         chosen = tuple(names) or algorithms.names()
-        wanted: list[tuple[str, tuple[str, ...]]] = [(each, ()) for each in ("increment", "reset", "get", "put")]
+        wanted: list[tuple[str, tuple[str, ...]]] = [(each, ()) for each in ("increment", "reset", "get", "put", "claim")]
         learning = [name for name in chosen if algorithms.get(name).feedback is not None]
         for name in chosen:
             wanted += [("acquire", (name,)), ("apply", (name,))]

@@ -15,7 +15,7 @@ from ratesim.limit import Decision, Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.deduplicate import total_consumed
 from ratesim.storage.postgres.batches import Group
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
+from ratesim.storage.remote.operations import Acquire, Apply, Claim, Get, Increment, Observe, Operation, Put, Reset
 
 __all__ = ["STATEMENTS", "Statement"]
 
@@ -192,6 +192,18 @@ def _counts(_: Group, rows: list[Any]) -> list[object]:
     return [count for _, count in rows]
 
 
+def _claim(group: Group) -> list[Any]:
+    return [
+        [operation.identifier for _, operation in group],
+        [operation.holder for _, operation in group],
+        [float(operation.ttl) for _, operation in group],
+    ]
+
+
+def _holders(_: Group, rows: list[Any]) -> list[object]:
+    return list(rows)
+
+
 APPLY_TYPES = (
     *("text[]", "text[]", "float8[]", "int[]", "int[]", "text[]", "bigint[]"),
     *("float8[]", "float8[]", "int[]", "float8[]", "float8[]", "bigint[]", "float8[]"),
@@ -206,4 +218,5 @@ STATEMENTS: dict[type[Operation], Statement] = {
     Put: Statement("put", PUT_TYPES, _put, _nothing),
     Increment: Statement("increment", ("text[]", "bigint[]", "float8[]", "float8[]"), _increment, _counts),
     Reset: Statement("reset", ("text[]",), _reset, _nothing),
+    Claim: Statement("claim", ("text[]", "text[]", "float8[]"), _claim, _holders),
 }

@@ -11,7 +11,19 @@ from ratesim.limit import Limit
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge
 
-__all__ = ["Acquire", "Apply", "Driver", "Get", "Increment", "Observe", "Operation", "Put", "Reset", "identifier_of"]
+__all__ = [
+    "Acquire",
+    "Apply",
+    "Claim",
+    "Driver",
+    "Get",
+    "Increment",
+    "Observe",
+    "Operation",
+    "Put",
+    "Reset",
+    "identifier_of",
+]
 
 
 class Operation(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +65,22 @@ class Apply(Operation, frozen=True, gc=False):
     """Apply a charge; answers the merged RateLimitState."""
 
     charge: Charge
+
+
+class Claim(Operation, frozen=True, gc=False):
+    """Claim the name of a node for `ttl` seconds, or extend the holder's own claim; answers (holder, seconds left).
+
+    The time is the server's own. A ttl of 0 gives the name back.
+    """
+
+    name: str
+    holder: str
+    ttl: float
+
+    @property
+    def identifier(self) -> str:
+        """The key of the claim beside those of states."""
+        return f":node:{self.name}"
 
 
 class Get(Operation, frozen=True, gc=False):

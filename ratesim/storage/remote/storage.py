@@ -26,7 +26,7 @@ from ratesim.storage.base import (
     check_window,
 )
 from ratesim.storage.remote.client import Client
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Increment, Observe, Operation, Put, Reset
+from ratesim.storage.remote.operations import Acquire, Apply, Claim, Get, Increment, Observe, Operation, Put, Reset
 
 __all__ = ["RemoteStorage"]
 
@@ -173,6 +173,11 @@ class RemoteStorage(RateLimitStorage):
         """Apply several charges in as few batches as possible."""
         check_charges(charges)
         return await self._submit_all(charges, _apply)
+
+    async def claim(self, name: str, holder: str, ttl: float) -> tuple[str, float]:
+        """Claim the name of a node at the server."""
+        answer: tuple[str, float] = await self._bound().submit(Claim(name, holder, ttl))
+        return answer
 
     async def health_check(self) -> StorageHealth:
         """Read a state that does not exist, and measure the round trip."""
