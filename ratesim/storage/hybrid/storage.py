@@ -131,6 +131,7 @@ class HybridStorage(RateLimitStorage):
         Views, consumption and leases at the time of the fork are the parent's, which flushes and returns them.
         """
         views, leases = self._views, self._leases
+        self._under_way = 0  # what was there ends with its process or loop
         if forked:
             keep_alive((views, self._write_behind, leases))
             self._rng = None
@@ -449,7 +450,7 @@ class HybridStorage(RateLimitStorage):
 
     async def _let_finish(self) -> None:
         """Wait until no request is under way, for `max_wait` seconds at most."""
-        if self._under_way:
+        if self._under_way > 0:
             self._idle = Event(self.runtime)
             try:
                 await self.runtime.timeout(self._idle.wait(), self.config.max_wait)

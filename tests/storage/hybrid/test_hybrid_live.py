@@ -54,7 +54,7 @@ async def ask(url: str, intervals: list[float], start: float, seed: int) -> dict
         rng = np.random.default_rng([seed, int(interval * 1000)])
         times = start + np.cumsum(rng.exponential(1 / RATE, int(RATE * PERIOD * WINDOWS * 1.5)))
         admitted = found.setdefault(repr(interval), [])
-        async with open_storage(f"{url}&sync_interval={interval}&node=n{seed}") as storage:
+        async with open_storage(f"{url}&sync_interval={interval}&node=n{seed}-{round(interval * 1e3)}") as storage:
             for at in times[times < start + PERIOD * WINDOWS].tolist():
                 if (wait := at - time.time()) > 0:
                     await asyncio.sleep(wait)
