@@ -42,6 +42,7 @@ COUNTERS = {
     "dropped_cost": ("Admitted cost that the shared store will never know of", ""),
     "refused_cost": ("Admitted cost that the shared store refuses for good, by its key or its state", ""),
     "refused_requests": ("Admitted requests that the shared store refuses for good, by their key or its state", ""),
+    "clock_rewinds": ("States that were brought back to the time of a request, because a wrong clock had written them", ""),
     "fallback_decisions": ("Decisions that a hybrid took while its shared store was away", ""),
 }
 GAUGES = {
@@ -140,10 +141,12 @@ def _memory(storage_type: str, memory: MemoryStorage, reads: int | None) -> Iter
         values["bytes"] = stats.bytes
     for metric, value in values.items():
         yield (metric, storage_type, "l1"), value
+    yield ("clock_rewinds", storage_type, ""), stats.clock_rewinds
 
 
 def _client(storage_type: str, client: Client) -> Iterator[tuple[Series, float]]:
     yield ("batches", storage_type, ""), client.batches
+    yield ("clock_rewinds", storage_type, ""), client.clock_rewinds
     yield ("breaker_open", storage_type, ""), float(client.breaker != "closed")
     for kind, count in dict(client.errors).items():  # a copy: the loop's thread may be adding a kind
         yield ("client_errors", storage_type, kind), count

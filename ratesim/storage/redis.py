@@ -86,7 +86,7 @@ class RedisStorage(ServerStorage["RedisDriver"]):
             bytes=size,
             operations=self.client.operations,
             errors=dict(self.client.errors),
-            clock_rewinds=self.driver.clock_rewinds,
+            clock_rewinds=self.client.clock_rewinds,
         )
 
 

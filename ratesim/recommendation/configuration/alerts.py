@@ -80,6 +80,7 @@ def alerts(scenario: Scenario, storage: str) -> tuple[Alert, ...]:
     found = [] if backend == "memory" else [_errors(of)]
     if wants.p99 is not None:
         found.append(_slow(of, wants.p99))
+    found.append(_clocks(of))
     if backend in ("memory", "hybrid"):
         found += [_forgets(of, wants.max_over_admission), _background(of)]
     if backend != "memory":
@@ -166,6 +167,18 @@ def _background(of: str) -> Alert:
         "ticket",
         "A background task of the storage fails again and again",
         "The task goes on, and its label names it; the health check and the log of the storage name the error.",
+    )
+
+
+def _clocks(of: str) -> Alert:
+    return Alert(
+        "RateLimitStorageClocksDiffer",
+        f"sum(increase(rate_limit_storage_clock_rewinds_total{{{of}}}[10m])) > 0",
+        "1m",
+        "ticket",
+        "The clock of a node is wrong",
+        "States were written by a clock further ahead than max_clock_skew. Nodes with such clocks give each other quota "
+        "back. Repair NTP, or let the store decide by its own clock (clock=server).",
     )
 
 

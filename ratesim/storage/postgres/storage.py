@@ -89,7 +89,7 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
             operations=self.client.operations,
             background_failures=self.supervisor.failures,
             errors=dict(self.client.errors),
-            clock_rewinds=self.driver.clock_rewinds,
+            clock_rewinds=self.client.clock_rewinds,
         )
 
     async def close(self) -> None:

@@ -62,6 +62,7 @@ class Client:
         self.operations = 0
         self.batches = 0
         self.errors: dict[str, int] = {}
+        self._past_rewinds = 0  # of the drivers before this one
         self._rng = rng or np.random.default_rng(0)
         self._timeout = config.command_timeout
         self._free = config.pool_size
@@ -90,9 +91,15 @@ class Client:
         client = Client(driver, self.runtime, self.config, self._rng)
         if not afresh:
             client.operations, client.batches, client.errors = self.operations, self.batches, self.errors
+            client._past_rewinds = self.clock_rewinds
         self.driver = _DeadDriver()  # what is under way here sends nothing more
         self._waiting.clear()
         return client
+
+    @property
+    def clock_rewinds(self) -> int:
+        """States that the server brought back to the time of a request, as far as its driver counts them."""
+        return self._past_rewinds + int(getattr(self.driver, "clock_rewinds", 0))
 
     @property
     def breaker(self) -> str:
