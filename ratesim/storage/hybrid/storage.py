@@ -455,7 +455,7 @@ class HybridStorage(RateLimitStorage):
             try:
                 await self.runtime.timeout(self._idle.wait(), self.config.max_wait)
             except TimeoutError:
-                logger.warning("closed while %d requests were under way", self._under_way)
+                logger.warning("closed while requests were under way for more than %g s", self.config.max_wait)
 
     def kill(self) -> None:
         """Stop at once, as a crash of the process would; `sync_stats().dropped_cost` counts the unflushed consumption."""

@@ -110,6 +110,7 @@ class WriteBehindQueue:
         self._retrier: Task | None = None  # flushes `failing`
         self._refusals, self._next_log = 0, -math.inf  # refusals that were not logged yet
         self._room = WaitQueue(runtime)  # of requests that wait for room
+        self._flights: set[Flight] = set()  # flushes that are under way
         self._closed = False
         views.on_read_done = self._on_read_done
 
@@ -353,6 +354,7 @@ class WriteBehindQueue:
         """Send the unsent consumption of a batch, and take note of the answer for each record; returns as `_send_all`."""
         begin = self._runtime.monotonic()
         flight = Flight(self._runtime)
+        self._flights.add(flight)
         for record in batch:
             record.flight = flight
             record.take()
@@ -368,6 +370,7 @@ class WriteBehindQueue:
                     record.put_back()
                     self._mark_dirty(record)
             self.wake()  # the worker may have ended, or the caller may be canceled
+            self._flights.discard(flight)
             flight.land()
         settled = sum(not isinstance(result, Exception) for result in results)
         if settled:
@@ -465,6 +468,8 @@ class WriteBehindQueue:
 
     async def flush_all(self) -> Exception | None:
         """Send all that is unsent now; returns the first error of what L2 has not taken in."""
+        for flight in [*self._flights]:  # whatever does not arrive, or is given up, is dirty again
+            await flight.wait()
         for record in [*self.dirty, *self.failing]:
             while record.flight is not None:
                 await record.flight.wait()
