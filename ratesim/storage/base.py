@@ -85,11 +85,11 @@ class StorageHealth(msgspec.Struct, frozen=True):
     Attributes
     ----------
     healthy : bool
-        Whether the storage answers.
+        Whether the storage decides and stores: a write has succeeded, and no background task is failing.
     latency : float
-        Seconds of one round trip.
+        Seconds that the write took, or that passed until it failed; 0 for a storage that writes nothing to disk or network.
     detail : str
-        Further information.
+        Cause and remedy on one line, without a password, where `healthy` is False; otherwise further information.
     """
 
     healthy: bool
@@ -271,7 +271,11 @@ class RateLimitStorage(ABC):
 
     @abstractmethod
     async def health_check(self) -> StorageHealth:
-        """Make one round trip; never raises, but describes the failure."""
+        """Try a write as a decision makes it, and say whether it succeeded.
+
+        It writes a key of its own and removes it, so it decides nothing for anybody. It takes no longer than
+        `command_timeout`, and never raises: an error is described in the result.
+        """
 
     @abstractmethod
     async def cleanup_expired(self) -> int:

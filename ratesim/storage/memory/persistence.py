@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from ratesim.errors import SerializationError, StorageError
+from ratesim.errors import CapacityError, SerializationError, StorageError
 from ratesim.runtime import Runtime, keep_alive
 from ratesim.safe_text import shorten_identifier
 from ratesim.state import encode
@@ -43,6 +43,8 @@ __all__ = ["COUNTER", "EntryDatabase"]
 
 COUNTER = ":counter"  # the name under which an identifier's counter lies; no limit can have it
 DATABASE = "entries.db"
+PROBE = ":probe"  # of `health_check`
+PROBE_BYTES = 2000  # more than a page of the database, so that the probe needs room
 CHECKPOINT = 4000  # pages of 1 KiB in the log before SQLite copies them into the database: a pause of about 27 ms
 
 _UPSERT = """INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (identifier, name) DO UPDATE SET
@@ -195,6 +197,31 @@ class EntryDatabase:
             if descriptor is not None:
                 os.close(descriptor)
         self._wal = self._lock = None
+
+    def probe(self) -> None:
+        """Write a row and remove it, in one transaction.
+
+        A disk that is full is reported, and refuses nothing yet: the transaction of the probe is rolled back as a whole.
+
+        Raises
+        ------
+        StorageError
+            The disk fails, is full, or failed before.
+        """
+        connection = self._usable()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_UPSERT, (PROBE, PROBE, b" " * PROBE_BYTES, 0.0, 0, 0))
+            connection.execute(_DELETE, (PROBE, PROBE))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            failed = storage_error(self.path, error)
+            if not isinstance(failed, CapacityError):
+                self._fail(error)
+                raise StorageError(f"{self.path}: the database {self.refusal}") from error
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise CapacityError(f"{failed}; make room on the disk") from error
 
     def require_usable(self) -> None:
         """Raise StorageError while everything is refused."""

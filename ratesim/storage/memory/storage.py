@@ -441,14 +441,20 @@ class MemoryStorage(RateLimitStorage):
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def health_check(self) -> StorageHealth:
-        """Report an error of the disk and failures of background tasks, if there are any."""
-        self._tend()
-        database = self._database  # another thread may close it meanwhile
-        refusal = "" if database is None else database.refusal
-        problems = [f"the database {refusal}"] if refusal else []
+        """Write to the database, if there is one, and report failures of background tasks."""
+        start, latency, problems = self.runtime.monotonic(), 0.0, []
+        try:
+            self._tend()
+            with self._lock:
+                if self._database is not None:
+                    self._database.probe()
+                    latency = self.runtime.monotonic() - start
+        except StorageError as error:
+            latency = self.runtime.monotonic() - start
+            problems.append(" ".join(str(error).split()))
         if self.supervisor.problems:
             problems.append(self.supervisor.problems)
-        return StorageHealth(not problems, 0.0, "; ".join(problems) or "in this process")
+        return StorageHealth(not problems, latency, "; ".join(problems) or "in this process")
 
     async def close(self) -> None:
         """Stop what runs in the background and let the disk go, synced; the states stay readable."""

@@ -69,6 +69,7 @@ class Client:
         self._waiting: deque[tuple[Operation | _Place, Future[Any]]] = deque()
         self._failures = 0
         self._open_until = 0.0
+        self._last_failure = ""
         self._probing = False  # whether an operation is under way that decides whether the breaker closes
         self._closed = False
         self._idle: Event | None = None  # awaited by `close`
@@ -133,7 +134,7 @@ class Client:
         if self._closed:
             raise _closed_error()
         if self._failures and self._is_refusing():  # at once, not when a connection is free
-            raise self._count(_open_error())
+            raise self._count(self._open_error())
         if len(self._waiting) >= self.config.max_waiting:
             raise self._count(CapacityError(f"{len(self._waiting)} operations wait for a connection already"))
         future: Future[Any] = self.runtime.future()
@@ -174,7 +175,7 @@ class Client:
             self._free -= 1
             return
         if self._failures and self._is_refusing():
-            raise self._count(_open_error())
+            raise self._count(self._open_error())
         place, future = _Place(), self.runtime.future()
         self._waiting.append((place, future))
         try:
@@ -244,7 +245,7 @@ class Client:
         probes = False
         if self._failures >= self.config.breaker_failures:
             if self._is_refusing():
-                raise self._count(_open_error())
+                raise self._count(self._open_error())
             probes = self._probing = True
         begin, seconds, attempt = self.runtime.monotonic(), self._timeout, 0
         try:
@@ -310,6 +311,7 @@ class Client:
 
     def _on_failure(self, error: StorageError) -> None:
         self._failures += 1
+        self._last_failure = str(error)
         if self._failures == self.config.breaker_failures and self.runtime.realtime:
             logger.warning("circuit breaker opened after %d failures in a row: %s", self._failures, error)
         if self._failures >= self.config.breaker_failures:
@@ -320,6 +322,15 @@ class Client:
         if self._failures >= self.config.breaker_failures and self.runtime.realtime:
             logger.info("circuit breaker closed after %d failures in a row", self._failures)
         self._failures = 0
+
+    def _open_error(self) -> StorageConnectionError:
+        """Say what opened the breaker, which is the cause of this refusal too."""
+        wait = self._open_until - self.runtime.monotonic()
+        then = f"it tries again in {wait:.2g} s" if wait > 0 else "it is trying again at this moment"
+        return StorageConnectionError(
+            f"the circuit breaker is open after {self._failures} failures in a row (the last: {self._last_failure}); {then}",
+            sent=False,
+        )
 
     def _count(self, error: StorageError) -> StorageError:
         kind = type(error).__name__
@@ -341,10 +352,6 @@ class _Place:
     """Waits in the queue of operations for a connection, which then belongs to its caller."""
 
     granted = False
-
-
-def _open_error() -> StorageConnectionError:
-    return StorageConnectionError("the circuit breaker is open", sent=False)
 
 
 def _closed_error() -> StorageConnectionError:

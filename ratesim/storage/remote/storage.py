@@ -6,6 +6,7 @@ client code.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -13,7 +14,8 @@ from ratesim.algorithms import bind
 from ratesim.errors import KeyRefusedError, RatesimError, StorageError, require_all
 from ratesim.limit import LATEST, Decision, Limit, Limits, as_limits, check_cost, check_time
 from ratesim.runtime import Runtime
-from ratesim.state import RateLimitState
+from ratesim.safe_text import shorten_repr
+from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage.base import (
     DEFAULT_TTL,
     Charge,
@@ -32,6 +34,8 @@ __all__ = ["RemoteStorage"]
 
 T = TypeVar("T")
 
+PROBE_DATA = AlgorithmData("token_bucket", {"last_refill": 0.0, "tokens": 0.0})  # of the state that `health_check` writes
+PROBE_SECONDS = 1.0  # until that state expires
 MAX_CHECKED = 4096  # limits that are remembered as checked
 
 
@@ -51,6 +55,7 @@ class RemoteStorage(RateLimitStorage):
         self.runtime = runtime
         self._checked: dict[Limit, tuple[Limit, ...]] = {}
         self._closed = False
+        self._probe = f"ratesim:probe:{uuid.uuid4().hex}"  # the identifier that `health_check` writes
 
     def _bound(self) -> Client:
         """Return the client, for the process and the loop of the caller."""
@@ -180,13 +185,30 @@ class RemoteStorage(RateLimitStorage):
         return answer
 
     async def health_check(self) -> StorageHealth:
-        """Read a state that does not exist, and measure the round trip."""
-        start = self.runtime.monotonic()
+        """Write the state of a key of its own, measure that, and drop the key."""
+        start, seconds = self.runtime.monotonic(), self.client.config.command_timeout
+        latency: float | None = None
+
+        async def probe() -> None:
+            nonlocal latency
+            client = self._bound()
+            now = self.runtime.time()
+            await client.submit(_put(self._probe, "", RateLimitState(PROBE_DATA, now, now), now, PROBE_SECONDS))
+            latency = self.runtime.monotonic() - start
+            await client.submit(Reset(self._probe))
+
         try:
-            await self._bound().submit(Get("ratesim:health", "", self.runtime.time()))
+            await self.runtime.timeout(probe(), seconds)
+            detail = ""
+        except TimeoutError:
+            detail = f"no answer within {seconds:g} s; raise command_timeout, or look at the server"
         except StorageError as error:
-            return StorageHealth(False, self.runtime.monotonic() - start, str(error))
-        return StorageHealth(True, self.runtime.monotonic() - start)
+            detail = str(error)
+        except Exception as error:  # noqa: BLE001 - a health check describes whatever fails
+            detail = f"{type(error).__name__}: {shorten_repr(str(error))}"
+        if latency is None:
+            latency = self.runtime.monotonic() - start
+        return StorageHealth(not detail, latency, " ".join(detail.split()))
 
     async def open(self) -> Self:
         """Do nothing; connections are opened on first use."""
