@@ -106,11 +106,11 @@ class WriteBehindQueue:
         self._supervisor = supervisor
         draw = 0.0 if config.sync_jitter == 0 else float((rng or np.random.default_rng()).random())
         self._phase = draw * config.sync_jitter * config.sync_interval
+        self._flying: dict[ReplicaState, None] = {}  # the records whose flush is under way
         self._worker: Task | None = None
         self._retrier: Task | None = None  # flushes `failing`
         self._refusals, self._next_log = 0, -math.inf  # refusals that were not logged yet
         self._room = WaitQueue(runtime)  # of requests that wait for room
-        self._flights: set[Flight] = set()  # flushes that are under way
         self._closed = False
         views.on_read_done = self._on_read_done
 
@@ -354,11 +354,11 @@ class WriteBehindQueue:
         """Send the unsent consumption of a batch, and take note of the answer for each record; returns as `_send_all`."""
         begin = self._runtime.monotonic()
         flight = Flight(self._runtime)
-        self._flights.add(flight)
         for record in batch:
             record.flight = flight
             record.take()
             self._mark_clean(record)
+            self._flying[record] = None
         try:
             results = await (self._send_states(batch) if self._config.sync == "state" else self._send_deltas(batch))
             failed = self._take_answers(batch, results)
@@ -366,11 +366,11 @@ class WriteBehindQueue:
         finally:
             for record in batch:
                 record.flight = None
+                del self._flying[record]
                 if record.sending:
                     record.put_back()
                     self._mark_dirty(record)
             self.wake()  # the worker may have ended, or the caller may be canceled
-            self._flights.discard(flight)
             flight.land()
         settled = sum(not isinstance(result, Exception) for result in results)
         if settled:
@@ -467,19 +467,23 @@ class WriteBehindQueue:
         return math.fsum(cost for _, cost, _ in deltas), sum(requests for _, _, requests in deltas)
 
     async def flush_all(self) -> Exception | None:
-        """Send all that is unsent now; returns the first error of what L2 has not taken in."""
-        for flight in [*self._flights]:  # whatever does not arrive, or is given up, is dirty again
-            await flight.wait()
-        for record in [*self.dirty, *self.failing]:
-            while record.flight is not None:
-                await record.flight.wait()
+        """Send all that is unsent now, and wait for what is under way; returns the first error of what is left."""
+        wanted = {record: record.started + record.unsent() for record in chain([*self.dirty, *self.failing], self._flying)}
         error: Exception | None = None
         size = self._config.flush_batch
         while size:  # until each key that fails by itself has been sent alone
-            error, away = await self._send_all([*self.dirty, *self.failing])
-            if error is None or away:
+            left = [each for each, last in wanted.items() if each.finished < last and (each.unsent() or each.sending)]
+            if not left:
+                return None
+            flights = [record.flight for record in left if record.flight is not None]
+            if len(flights) == len(left):
+                await flights[0].wait()
+                continue
+            error, away = await self._send_all(left)
+            if away:
                 break
-            size //= SHRINK
+            if error is not None:
+                size //= SHRINK
         return error
 
     def stop(self) -> None:

@@ -80,10 +80,10 @@ def _acquire(group: Group) -> list[Any]:
 def _decisions(group: Group, rows: list[Any]) -> list[object]:
     limits = group[0][1].limits
     return [
-        SerializationError("a state that cannot be read: one of its numbers is NULL")
-        if decider is None
-        else Decision(allowed, remaining, retry_after, reset_after, limits[decider - 1])
-        for _, allowed, decider, remaining, retry_after, reset_after, _ in rows
+        SerializationError("a state that cannot be read: one of its numbers is NULL or NaN; reset it")
+        if None in row or math.isnan(row[3])
+        else Decision(row[1], row[3], row[4], row[5], limits[row[2] - 1])
+        for row in rows
     ]
 
 
