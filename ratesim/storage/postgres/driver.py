@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -147,9 +148,15 @@ class PostgresDriver:
         seconds = self.config.connection_timeout
         try:
             async with asyncio.timeout(seconds):
-                connection = await Connection.connect(
-                    autocommit=True, prepare_threshold=0 if self.config.prepared_statements else None, **parameters
-                )
+                try:
+                    connection = await Connection.connect(
+                        autocommit=True, prepare_threshold=0 if self.config.prepared_statements else None, **parameters
+                    )
+                except BaseException as error:
+                    # A connection that is half made hangs on these frames, and would stay open as long as anybody, such as
+                    # a log, keeps the error.
+                    traceback.clear_frames(error.__traceback__)
+                    raise
         except TimeoutError:
             raise connection_error(self.where, f"no connection within {seconds:g} s") from None
         except psycopg.OperationalError as error:
