@@ -44,9 +44,11 @@ lint: .venv/.installed  ## style, formatting, types, the order of imports, and p
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/write_modules.py --check
+	$(BIN)/python docs/write_guarantees.py --check
 
-docs: .venv/.installed  ## write docs/modules.md from the docstrings
+docs: .venv/.installed  ## write docs/modules.md from the docstrings, docs/guarantees.md from its table
 	$(BIN)/python docs/write_modules.py
+	$(BIN)/python docs/write_guarantees.py
 
 format: .venv/.installed  ## repair what lint can repair itself
 	$(BIN)/ruff check --fix-only

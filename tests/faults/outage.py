@@ -1,0 +1,126 @@
+"""`play`: subjects through one fault of their server; `Measured`: what one of them made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stores import PATIENCE, Store
+from subjects import NODES, PAUSE, PLENTY, POLL, SCARCE, TIMES, Lag, Policy, Subject
+
+# A fault is held for long enough that breakers open, views grow old and leases end.
+HOLD = TIMES["l1_ttl"] + TIMES["max_wait"] + TIMES["command_timeout"]
+# The age of a view (docs/bounds.md, 9): it is flushed, it is read, and a request waits for either.
+AGE = TIMES["sync_interval"] + TIMES["l1_ttl"] + 2 * TIMES["max_wait"]
+
+
+@dataclass
+class Measured:
+    """What one subject did in one fault.
+
+    Attributes
+    ----------
+    letters
+        The values of the letters that bounds are given in (guarantees.toml explains each).
+    """
+
+    policy: Policy
+    errors: Counter[str]
+    over: float
+    lost: float
+    vain: float
+    longest: float
+    well: float
+    lag: float
+    letters: dict[str, float]
+
+    def __str__(self) -> str:
+        errors = ", ".join(f"{name} {count}" for name, count in sorted(self.errors.items())) or "none"
+        return (
+            f"{self.policy!s:22} over {self.over:4.0f} lost {self.lost:4.0f} vain {self.vain:4.0f} longest {self.longest:5.2f} s "
+            f"well {self.well:5.2f} s, {errors}; {', '.join(f'{k} {v:g}' for k, v in self.letters.items() if k.isupper())}"
+        )
+
+
+async def play(store: Store, fault: str, policies: Sequence[Policy], tag: str) -> list[Measured]:
+    """Ask every subject at once before, while and after the server has the fault."""
+    url, lag = store.url_for(fault), Lag()
+    subjects = [Subject.open(policy, url, tag) for policy in policies]
+    lag_task = asyncio.create_task(lag.run())
+    callers: list[asyncio.Future[None]] = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(subject.recover() for subject in subjects))  # connected, scripts and functions made
+        callers += [asyncio.ensure_future(caller) for subject in subjects for caller in subject.callers()]
+        await _until(
+            lambda: all(subject.progressed(0.0, 5, sound=True) for subject in subjects), callers, "the first answers"
+        )
+        begin = time.monotonic()
+        lag.most = 0.0
+        await asyncio.to_thread(store.inject, fault)
+        held = time.monotonic()
+        await _until(
+            lambda: time.monotonic() > held + HOLD and all(subject.progressed(held, 2) for subject in subjects),
+            callers,
+            "answers while the server is away",
+        )
+        await asyncio.to_thread(store.mend)
+        mended = time.monotonic()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(subject.recover() for subject in subjects))
+        recovered = time.monotonic()
+        await _until(
+            lambda: all(subject.progressed(recovered, 3, sound=True) for subject in subjects), callers, "answers afterwards"
+        )
+    finally:
+        await _end([*callers, lag_task])
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(subject.close() for subject in subjects))
+    return [await _measured(subject, store, fault, begin, mended, lag.most) for subject in subjects]
+
+
+async def _until(ready: Callable[[], bool], callers: Sequence[asyncio.Future[None]], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        for caller in callers:
+            assert not caller.cancelled(), "a caller was canceled that nobody has canceled"
+            if caller.done():
+                caller.result()  # raises what ended it
+        assert time.monotonic() < deadline, f"{what} have not come in {PATIENCE:.0f} s"
+        await asyncio.sleep(POLL)
+
+
+async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _measured(subject: Subject, store: Store, fault: str, begin: float, mended: float, lag: float) -> Measured:
+    well = max(subject.well_at.values())
+    counted = await subject.counted("plenty", PLENTY, store.url_for(fault))
+    lag_of_replica = begin - PAUSE if fault == "failover" else -1e99
+    lost = subject.admitted("plenty") - counted
+    letters = {
+        "R": SCARCE.rate,
+        "N": NODES,
+        "D": subject.requested("scarce", begin, well + TIMES["l1_ttl"]),
+        "U": subject.unknown,
+        "S": subject.largest,
+        "A": subject.unseen("scarce", AGE + 2 * lag),
+        "L": max(subject.admitted(key, lag_of_replica - lag, begin + TIMES["max_wait"]) for key in ("scarce", "plenty")),
+    }
+    return Measured(
+        subject.policy,
+        subject.errors(begin),
+        max(0, subject.admitted("scarce") - SCARCE.rate),
+        max(0, lost),
+        max(0, -lost),
+        subject.longest(begin),
+        max(0.0, well - mended),
+        lag,
+        letters | TIMES,
+    )
