@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 
-from ratesim.errors import StorageConnectionError
+from ratesim.errors import StorageConnectionError, StorageUnavailableError
 from ratesim.storage.postgres import connections
 from ratesim.storage.postgres.connections import Connection, ConnectionPool
 
@@ -150,6 +150,27 @@ async def test_a_caller_who_gives_up_leaves_the_new_connection_to_the_next() -> 
         assert not (await second).closed
     assert first.cancelled()
     assert len(world.lines) == 1
+    await pool.close()
+
+
+async def test_callers_share_what_a_full_server_has() -> None:
+    world = World(random.Random(1))
+    world.fails = 0.0
+
+    async def connect() -> Connection:
+        if len(world.lines) >= 2:
+            raise StorageUnavailableError("too many connections")
+        return await world.connect()
+
+    pool = ConnectionPool(connect, 5, 1.0)
+
+    async def call() -> None:
+        connection = await pool.take()
+        await asyncio.sleep(0.001)
+        pool.give_back(connection)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(call() for _ in range(50)))
     await pool.close()
 
 

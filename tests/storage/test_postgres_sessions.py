@@ -21,8 +21,8 @@ from psycopg import conninfo, sql
 from transaction_pooler import transaction_pooler
 
 from ratesim import algorithms
-from ratesim.errors import ConfigurationError, StorageError, StorageUnavailableError
-from ratesim.limit import Limit
+from ratesim.errors import ConfigurationError, KeyRefusedError, StorageError, StorageUnavailableError
+from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
 from ratesim.storage.base import Charge, Request
@@ -30,6 +30,7 @@ from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.postgres import PostgresDriver, PostgresStorage
 from ratesim.storage.postgres.schema import NAME_BYTES, Schema
+from ratesim.storage.remote.operations import Acquire
 
 NOW = 1_700_000_000.0
 PATIENT: dict[str, Any] = {"command_timeout": 30.0, "connection_timeout": 20.0, "synchronous_commit": "off"}
@@ -343,6 +344,29 @@ async def test_functions_of_other_schemas_do_not_take_the_place_of_built_in_ones
         for algorithm in algorithms.names():
             limit = Limit(7.3, 60, algorithm)
             assert await all_verbs(storage, limit, algorithm) == await all_verbs(memory, limit, algorithm)
+
+
+# -- encodings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_of_another_encoding_refuses_only_what_it_cannot_hold(
+    server: Server, admin: psycopg.AsyncConnection[Any], encoding: str
+) -> None:
+    name = f"d_{uuid.uuid4().hex[:12]}"
+    await admin.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    try:
+        async with storage_at(conninfo.make_conninfo(server.url, dbname=name)) as storage:
+            limit = Limit(5, 3600, "token_bucket")
+            answers = await storage.driver.execute(
+                [Acquire(each, (limit,), 1.0, NOW, True) for each in ("plain", "é", "ключ")]
+            )
+            assert [type(answer) for answer in answers[:2]] == [Decision, Decision]
+            assert isinstance(answers[2], KeyRefusedError if encoding == "LATIN1" else Decision)
+            assert (await storage.acquire("é", limit)).remaining == 3
+            assert await storage.get_state("é") is not None
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 # -- isolation --------------------------------------------------------------------------------------------------------

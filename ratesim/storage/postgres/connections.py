@@ -6,6 +6,7 @@ import asyncio
 import select
 from collections import deque
 from collections.abc import Awaitable, Callable
+from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from psycopg import waiting
 from psycopg.abc import PQGen
 from psycopg.pq import ConnStatus, TransactionStatus
 
-from ratesim.errors import StorageConnectionError, StorageError
+from ratesim.errors import StorageConnectionError, StorageError, StorageUnavailableError
 
 __all__ = ["Connection", "ConnectionPool"]
 
@@ -24,6 +25,7 @@ PROBE_AFTER = 30.0  # seconds without use after which a round trip shows that no
 MAX_IDLE = 600.0  # seconds without use after which a connection is closed
 MAX_LIFETIME = 3600.0  # seconds after which a connection is replaced: a session of the server grows with its caches
 LIFETIME_SPREAD = 0.1  # share of MAX_LIFETIME over which connections end, so that not all of them end at once
+PAUSE = 1.0  # seconds without a new connection after the server had none left
 GOLDEN = 0.6180339887498949  # the fractional parts of its multiples lie evenly
 
 
@@ -86,6 +88,7 @@ class ConnectionPool:
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[Connection]] = deque()
         self._made = 0
+        self._full_until = -inf
         self._closed = False
 
     def take_nowait(self) -> Connection | None:
@@ -172,9 +175,10 @@ class ConnectionPool:
         return True
 
     def _grow(self) -> None:
-        """Make as many connections as callers wait for, within the size."""
+        """Make as many connections as callers wait for, within the size and what the server has."""
         while (
             not self._closed
+            and not (self._open and monotonic() < self._full_until)
             and len(self._waiting) > len(self._connecting)
             and len(self._open) + len(self._connecting) < self._size
         ):
@@ -186,7 +190,9 @@ class ConnectionPool:
         try:
             connection = await self._connect()
         except Exception as error:
-            if (waiter := self._next_waiter()) is not None:
+            if self._open and isinstance(error, StorageUnavailableError):
+                self._full_until = monotonic() + PAUSE  # callers share the connections that there are
+            elif (waiter := self._next_waiter()) is not None:
                 waiter.set_exception(error)
             elif not isinstance(error, StorageError):  # else the caller gave up, and the next one tries again
                 raise

@@ -6,6 +6,7 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 from weakref import WeakSet
 
@@ -127,7 +128,7 @@ class PostgresDriver:
 
     async def _find_schema(self) -> None:
         """Find the schema of the table, which `search_path` decides where the configuration does not."""
-        async with self._own_connection() as connection, self._transaction(connection):
+        async with self._pooled(self.config.connection_timeout) as connection, self._transaction(connection):
             namespace = self.config.schema
             if not namespace:
                 cursor = await connection.execute(
@@ -163,16 +164,18 @@ class PostgresDriver:
             raise connection_error(self.where, self._line(error)) from None
         except psycopg.Error as error:
             raise ConfigurationError(f"url {self.safe_url}: {self._line(error)}") from None
+        await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)  # where a transaction is begun
         self._connections.add(connection)
         return connection
 
-    async def _take(self) -> Connection:
+    async def _take(self, seconds: float = inf) -> Connection:
         if self._pool is None:
             probe = PROBE_SHARE * self.config.command_timeout
             self._pool = ConnectionPool(self._connect, self.config.pool_size, probe)
         if (ready := self._pool.take_nowait()) is not None:
             return ready
-        seconds = min(self.config.connection_timeout, SHARE * self.config.command_timeout)
+        if seconds == inf:
+            seconds = min(self.config.connection_timeout, SHARE * self.config.command_timeout)
         try:
             async with asyncio.timeout(seconds):
                 return await self._pool.take()
@@ -184,11 +187,17 @@ class PostgresDriver:
         """Open a connection beside the pool, so that long work keeps no decision waiting."""
         connection = await self._connect()
         try:
-            connection.prepare_threshold = None
-            await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
             yield connection
         finally:
             connection.pgconn.finish()
+
+    @asynccontextmanager
+    async def _pooled(self, seconds: float = inf) -> AsyncIterator[Connection]:
+        connection = await self._take(seconds)
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
 
     @asynccontextmanager
     async def _transaction(self, connection: Connection) -> AsyncIterator[None]:
@@ -236,10 +245,10 @@ class PostgresDriver:
             found = await (await connection.execute("SELECT to_regnamespace(%s)", [f'"{schema.namespace}"'])).fetchone()
             if found == (None,):
                 made = f'schema "{schema.namespace}"'
-                await connection.execute(f'CREATE SCHEMA "{schema.namespace}"'.encode())
+                await connection.execute(f'CREATE SCHEMA "{schema.namespace}"'.encode(), prepare=False)
             for each in missing:
                 made = f"{each.kind.lower()} {schema.qualified(each.names[-1])}"
-                await connection.execute(each.ddl.encode())
+                await connection.execute(each.ddl.encode(), prepare=False)
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as error:
             cause = "the server is read-only" if error.sqlstate == READ_ONLY else "this role may not create it"
             raise StorageError(
@@ -407,7 +416,7 @@ class PostgresDriver:
     async def _create_function(self, kind: type[Operation], names: tuple[str, ...]) -> None:
         schema = await self._opened()
         template, names = STATEMENTS[kind].template, provided(kind, names)
-        async with self._own_connection() as connection, self._transaction(connection):
+        async with self._pooled() as connection, self._transaction(connection):
             await self._create(connection, schema, [*schema.tables, *schema.function(template, names)[1]])
 
     def _statement(

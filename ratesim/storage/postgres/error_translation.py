@@ -64,6 +64,11 @@ _REFUSALS: tuple[tuple[str, type[StorageConnectionError], str], ...] = (
         StorageUnavailableError,
         "name the primary in the url",
     ),
+    (
+        r"unsupported startup parameter",
+        StorageConnectionError,
+        "a pooler takes no options= in the url; name the schema with schema=",
+    ),
     (r"SSL|TLS|certificate", StorageConnectionError, "correct sslmode and the certificates in the url"),
     (r"could not translate host name|resolve|Name or service", StorageConnectionError, "correct the host in the url"),
 )
