@@ -71,3 +71,116 @@ def test_children_of_a_hybrid_are_nodes_of_their_own(server_url: str, options: s
     else:  # no charge is lost; five nodes admit 200 a second each on views that are a few hundredths of a second old
         assert total == known
         assert LIMIT.rate <= total <= LIMIT.rate + (0 if "strong" in options else 4 * 0.1 * 200)
+
+
+PERSISTENT = """
+import asyncio, json, os, sys
+from ratesim import Limit
+from ratesim.errors import StorageError
+from ratesim.storage import open_storage
+
+LIMIT, BUCKET = Limit(100, 3600, "fixed_window"), Limit(50, 3600, "token_bucket", name="bucket")
+url, elsewhere = sys.argv[1:]
+storage = open_storage(url)
+
+async def refused(work):
+    try:
+        await work
+    except StorageError as error:
+        return str(error)
+    return "accepted"
+
+async def child():
+    verbs = [storage.acquire("a", LIMIT), storage.acquire("new", BUCKET), storage.acquire("a", [LIMIT, BUCKET]),
+             storage.increment("hits", 1, 60.0), storage.reset("a"), storage.open()]
+    answers = [await refused(work) for work in verbs]
+    health = await storage.health_check()
+    await storage.close()
+    async with open_storage(elsewhere) as own:
+        answers.append(await refused(own.acquire("a", LIMIT)))
+    return answers, health.healthy
+
+async def parent():
+    async with storage:
+        count = 0
+        for _ in range(20):
+            count += (await storage.acquire("a", LIMIT)).allowed
+        under_way = asyncio.gather(*(storage.acquire("a", LIMIT) for _ in range(20)))
+        await asyncio.sleep(0)
+        reader, writer = os.pipe()
+        if not os.fork():
+            os.write(writer, json.dumps(asyncio.run(child())).encode())
+            os._exit(0)
+        os.close(writer)
+        count += sum(each.allowed for each in await under_way)
+        with os.fdopen(reader) as file:
+            answers = json.load(file)
+        os.wait()
+        for _ in range(20):
+            count += (await storage.acquire("a", LIMIT)).allowed
+        print(json.dumps([count, *answers]), flush=True)
+        if "kill" in elsewhere:
+            os._exit(1)
+
+asyncio.run(parent())
+"""
+
+
+@pytest.mark.parametrize("ending", ["close", "kill"])
+@pytest.mark.parametrize("fsync", ["always", "interval", "never"])
+def test_a_child_leaves_the_database_to_its_parent(tmp_path: Path, fsync: str, ending: str) -> None:
+    url = f"memory://?persist_to_disk={tmp_path}/parent&fsync={fsync}"
+    done = subprocess.run(
+        [sys.executable, "-c", PERSISTENT, url, f"memory://?persist_to_disk={tmp_path}/{ending}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not done.stderr
+    count, answers, healthy = json.loads(done.stdout)
+    assert count == 60
+    assert not healthy
+    assert all("persist_to_disk of its own" in answer for answer in answers[:-2]), answers
+    assert "in use by process" in answers[-2]
+    assert answers[-1] == "accepted"
+
+    async def kept() -> float:
+        async with open_storage(url) as storage:
+            assert await storage.get_state("new", "bucket") is None
+            return LIMIT.rate - (await storage.peek("a", LIMIT)).remaining
+
+    assert asyncio.run(kept()) == 60
+
+
+def test_a_child_has_a_copy_of_a_memory_without_a_database() -> None:
+    code = """
+import asyncio, os, sys, threading
+from ratesim import Limit
+from ratesim.storage import open_storage
+
+LIMIT, storage = Limit(10**9, 3600, "fixed_window"), open_storage("memory://")
+stop = threading.Event()
+
+def decide():
+    while not stop.is_set():
+        storage.acquire_nowait("busy", LIMIT, 1.0, 1e9)
+
+storage.acquire_nowait("busy", LIMIT, 1.0, 1e9)
+threads = [threading.Thread(target=decide, daemon=True) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(50):  # while other threads decide
+    if not os.fork():
+        before = storage.entries["busy"].request_count
+        for _ in range(10):
+            storage.acquire_nowait("busy", LIMIT, 1.0, 1e9)
+        os._exit(int(storage.entries["busy"].request_count != before + 10))
+    assert os.wait()[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "done\n", done.stderr
