@@ -281,9 +281,10 @@ class RedisDriver:
         """Delete keys all of whose limits had expired by `now`, and return their number. Keys of others stay."""
         dropped = 0
         async with self._translate_errors():
-            if self.config.clock == "server":
-                seconds, micros = await self._redis.time()
-                now = seconds + micros / 1e6
+            seconds, micros = await self._redis.time()
+            server_time = seconds + micros / 1e6
+            # A node whose clock is ahead must not delete what is live for the others.
+            now = server_time if self.config.clock == "server" else min(now, server_time)
             async for key in self._keys():
                 try:
                     fields = _text(await self._redis.hgetall(key))

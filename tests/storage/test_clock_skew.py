@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import fakeredis
 import msgspec
@@ -406,3 +407,36 @@ def test_what_a_node_may_admit_alone_is_not_locked_by_a_wrong_time() -> None:
     assert policy.admits([record], 10.0, NOW + DAY)
     assert not policy.admits([record], 1.0, NOW)
     assert policy.admits([record], 1.0, NOW + 6.0)
+
+
+async def test_a_clock_that_was_ahead_in_an_earlier_life_loses_no_consumption() -> None:
+    """The consumption of a node is told from that of its earlier lives by their times."""
+    limit, l2, config = Limit(20.0, 7200.0, "token_bucket"), MemoryStorage(), HybridStorageConfig(node="web1")
+    for offset in (HOUR, 0.0):
+        node = HybridStorage(l2, config, AsyncioRuntime(lambda offset=offset: time.time() + offset))  # type: ignore[misc]
+        for _ in range(3):
+            assert await node.acquire("user", limit)
+        await node.close()
+    state = await l2.get_state("user")
+    assert state is not None
+    assert state.algorithm_data.values()[1] == pytest.approx(14.0, abs=0.1)
+
+
+@pytest.mark.parametrize("clock_of", ["client", "server"])
+async def test_a_node_that_is_ahead_cleans_up_nothing_that_is_live(
+    request: pytest.FixtureRequest, clock_of: Literal["client", "server"]
+) -> None:
+    limit, ahead = Limit(5, 600.0, "token_bucket"), AsyncioRuntime(lambda: time.time() + DAY)
+    tag = f"cleaned_{clock_of}"
+    redis = RedisStorageConfig(url=request.getfixturevalue("valkey_server").url, key_prefix=f"{tag}:", clock=clock_of)
+    table = PostgresStorageConfig(url=request.getfixturevalue("postgres_server").url, table_name=tag, clock=clock_of)
+    storages: list[tuple[RateLimitStorage, RateLimitStorage]] = [
+        (RedisStorage(redis), RedisStorage(redis, ahead)),
+        (PostgresStorage(table), PostgresStorage(table, ahead)),
+    ]
+    for right, wrong in storages:
+        async with right, wrong:
+            await right.acquire("user", limit)
+            assert await wrong.cleanup_expired() == 0
+            assert await right.get_state("user") is not None
+            await right.reset("user")

@@ -58,7 +58,7 @@ class LocalDecider:
             The token that the session brings along, if any.
         """
         seen = self._read_token(identifier, session)
-        records, fresh = await self.fresh_records(identifier, limits, seen)
+        records, fresh = await self.fresh_records(identifier, limits, seen, now)
         if not fresh:
             self._counters.fallback_decisions += 1
             if not self._fallback.admits(records, cost, now):
@@ -80,7 +80,7 @@ class LocalDecider:
         return decision
 
     async def fresh_records(
-        self, identifier: str, limits: tuple[Limit, ...], seen: dict[str, SeenVersion]
+        self, identifier: str, limits: tuple[Limit, ...], seen: dict[str, SeenVersion], now: float
     ) -> tuple[list[ReplicaState], bool]:
         """Return the record of each limit, its view refreshed if it is stale.
 
@@ -90,6 +90,8 @@ class LocalDecider:
             As of `RateLimitStorage.acquire`.
         seen
             The versions that the session has seen, by the name of the limit.
+        now
+            The time of the request, seconds since the epoch.
 
         Returns
         -------
@@ -102,6 +104,7 @@ class LocalDecider:
             records = [self._views.record(identifier, limit) for limit in limits]
             fresh = True
             for record in records:
+                record.asked_at = now
                 fresh = await self._views.ensure_fresh(record, seen.get(record.limit.name)) and fresh
             if all(self._views.records.get(record.key) is record for record in records):
                 return records, fresh

@@ -190,7 +190,7 @@ class ViewCache:
             state = await self._l2.get_state(record.identifier, record.limit.name)
             if state is not None and self._is_ahead(record, state):
                 # A decision of L2 brings it back. Views and charges do not, and here L1 decides.
-                await self._l2.acquire(record.identifier, record.limit, 0.0, self._runtime.time())
+                await self._l2.acquire(record.identifier, record.limit, 0.0, self._latest_time(record))
                 state = await self._l2.get_state(record.identifier, record.limit.name)
         except KeyRefusedError:
             self.refuse(record)
@@ -248,6 +248,10 @@ class ViewCache:
             if self._is_ahead(record, state):  # the answer to a flush: the next decision reads, which brings L2's state back
                 record.fresh_until = -math.inf
             record.version, record.marks = (state.created_at, state.request_count), state.watermarks
+            mark = record.marks.get(self._config.node)
+            if mark is not None and mark.epoch > record.epoch:  # of a life whose clock was ahead: L2 would ignore this one
+                self._epoch = max(self._epoch, mark.epoch)
+                self.begin_epoch(record)
             if state.algorithm_data.algorithm != algorithm.name:
                 return
         entry = self._l1.set_state_nowait(record.identifier, state, math.inf, record.limit.name)
@@ -260,13 +264,17 @@ class ViewCache:
         entry.expires_at = s[0] + rule.reset_after(s, p, s[0]) + EXPIRY_MARGIN
 
     def _is_ahead(self, record: ReplicaState, state: RateLimitState) -> bool:
-        """Return whether L2's state is too far ahead of this node's clock, so that a wrong clock has written it."""
+        """Return whether L2's state is too far ahead of this node's time, so that a wrong clock has written it."""
         data = state.algorithm_data
         if self._server_clock or data.algorithm != record.limit.algorithm:
             return False
         own_time = data.fields.get(bind(record.limit).algorithm.rule.FIELDS[0])
         bound = min(self._config.max_clock_skew, record.limit.period)
-        return isinstance(own_time, float) and own_time - self._runtime.time() > bound
+        return isinstance(own_time, float) and own_time - self._latest_time(record) > bound
+
+    def _latest_time(self, record: ReplicaState) -> float:
+        """Return the time of the last request, whose caller may count time in another way, or of the clock if later."""
+        return max(self._runtime.time(), record.asked_at)
 
     def refuse(self, record: ReplicaState) -> None:
         """Note that L2 refuses the key for good: L1 decides alone, on what it knows, and asks L2 again after `l1_ttl`."""

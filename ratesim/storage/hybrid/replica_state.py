@@ -42,6 +42,8 @@ class ReplicaState:
     ----------
     acked
         Cost of the epoch that L2 has taken in.
+    asked_at
+        The time of the last request that looked at the age of the view, or of the last flush; seconds since the epoch.
     started, finished
         The number of the last flush that was started, and of the last one that L2 took in or refused for good.
     failures
@@ -66,6 +68,7 @@ class ReplicaState:
 
     __slots__ = (
         "acked",
+        "asked_at",
         "cost",
         "credit",
         "credit_at",
@@ -119,6 +122,7 @@ class ReplicaState:
         self.version = NOTHING_SEEN
         self.marks: dict[str, Watermark] = {}
         self.credit, self.credit_at = 0.0, -math.inf
+        self.asked_at = -math.inf
         self._reset_delta()
 
     def bind(self, limit: Limit, decide: DecideFn) -> None:
@@ -209,5 +213,5 @@ class ReplicaState:
 
     def charge(self, node: str, now: float) -> Charge:
         """Return `sending` as the charge that travels to L2 at `now`, which is not before any of it."""
-        sent = max(now, *(time for time, _, _ in self.sending))
+        self.asked_at = sent = max(now, *(time for time, _, _ in self.sending))
         return Charge(self.identifier, self.limit, node, self.epoch, self.acked, tuple(self.sending), sent)

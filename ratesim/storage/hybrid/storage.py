@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from ratesim.errors import BatchError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
-from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost
+from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost, check_time
 from ratesim.runtime import AsyncioRuntime, Binding, Event, Runtime, Supervisor, keep_alive
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits, check_identifier
@@ -209,7 +209,7 @@ class HybridStorage(RateLimitStorage):
                 return await self._answer_or_fall_back(answer, identifier, limits, cost, now)
             if self.config.consistency == "lease":
                 return await self._spend_lease(identifier, limits, cost, now)
-            return await self._local.acquire(identifier, limits, check_cost(cost), now, session)
+            return await self._local.acquire(identifier, limits, check_cost(cost), check_time(now), session)
         finally:
             self._under_way -= 1
             if self._idle is not None and not self._under_way:
@@ -317,7 +317,7 @@ class HybridStorage(RateLimitStorage):
             with suppress(KeyRefusedError):
                 return await self.l2.peek(identifier, limits, cost, now)
         else:
-            _, fresh = await self._local.fresh_records(identifier, limits, {})
+            _, fresh = await self._local.fresh_records(identifier, limits, {}, check_time(now))
             if not fresh and self._fallback.policy == "fail_closed":
                 return self._fallback.decision(False, limits[0])
         return self.l1.peek_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now)

@@ -27,9 +27,11 @@ DIGEST_LETTERS = 10
 QUOTE = '"'
 
 SERVER_TIME = "extract(epoch FROM clock_timestamp())::float8"
+# A node whose clock is ahead must not delete what is live for the others.
+CLEANUP_TIME = f"least(%(now)s::float8, {SERVER_TIME})"
 # The time of an operation, by the clock that the configuration names. A charge that names no time of sending says -1.
 TIMES = {
-    "client": {"now": "nows[k]", "moved": "0", "query_now": "q.now", "cleanup_now": "%(now)s"},
+    "client": {"now": "nows[k]", "moved": "0", "query_now": "q.now", "cleanup_now": CLEANUP_TIME},
     "server": {
         "now": SERVER_TIME,
         "moved": f"CASE WHEN sents[k] >= 0 THEN {SERVER_TIME} - sents[k] ELSE 0 END",
