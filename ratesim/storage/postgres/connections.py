@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import ContextVar
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from ratesim.errors import StorageConnectionError, StorageError, StorageUnavaila
 __all__ = ["Connection", "ConnectionPool"]
 
 T = TypeVar("T")
+
+_attempts: ContextVar[list[Generator[Any, Any, Any]]] = ContextVar("_attempts")  # to connect, of the call that is under way
 
 PROBE_AFTER = 30.0  # seconds without use after which a round trip shows that no firewall has forgotten the connection
 MAX_IDLE = 600.0  # seconds without use after which a connection is closed
@@ -42,6 +45,26 @@ class Connection(psycopg.AsyncConnection[Any]):
     lifetime: float
 
     # Which options there are differs from version to version of psycopg.
+    @classmethod
+    async def connect(cls, *arguments: Any, **options: Any) -> Connection:
+        """Connect. When canceled, close what was begun at once, and not with the next garbage collection."""
+        attempts: list[Generator[Any, Any, Any]] = []
+        token = _attempts.set(attempts)
+        try:
+            return await super().connect(*arguments, **options)
+        except BaseException:
+            for attempt in attempts:
+                attempt.close()
+            raise
+        finally:
+            _attempts.reset(token)
+
+    @classmethod
+    def _connect_gen(cls, *arguments: Any, **options: Any) -> Any:
+        attempt = super()._connect_gen(*arguments, **options)
+        _attempts.get().append(attempt)
+        return attempt
+
     async def wait(self, gen: PQGen[T], interval: float = 0.1, **options: Any) -> T:  # type: ignore[override]
         """Wait for the server; when canceled, close the connection and pass the cancellation on."""
         try:
