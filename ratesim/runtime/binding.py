@@ -43,12 +43,16 @@ class Binding:
 
     Attributes
     ----------
+    thread
+        The identifier of the thread that ran the loop when it was bound; 0 while none is bound.
     loop
-        The loop; None before the first use.
+        The loop, where one is bound.
     """
 
+    loop: asyncio.AbstractEventLoop
+
     def __init__(self, renew: Callable[[bool], None], forks: bool = True) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread = 0
         self._renew = renew
         self._lock = threading.Lock()
         if forks:
@@ -63,19 +67,23 @@ class Binding:
             The former loop still runs, in another thread.
         """
         loop = _get_running_loop()
-        if loop is not self.loop and loop is not None:
+        if loop is not None and not (self.thread and loop is self.loop):
             self._move(loop)
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            if self.loop is not None:
+            if self.thread:
                 if self.loop.is_running():
                     raise StorageError(
                         "the storage belongs to another event loop, which still runs; open one for each loop, "
                         "or use ratesim.storage.sync, which any thread may call"
                     )
                 self._renew(False)
-            self.loop = loop
+            self.loop, self.thread = loop, threading.get_ident()
+
+    def leave(self) -> None:
+        """Be bound to no loop."""
+        self.thread = 0
 
     def before_fork(self) -> None:
         """Do nothing: whatever is under way stays the parent's."""
@@ -84,7 +92,7 @@ class Binding:
         """Make everything anew in the child."""
         if in_child:
             self._lock = threading.Lock()
-            self.loop = None
+            self.leave()
             self._renew(True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from asyncio import _get_running_loop
+from _thread import get_ident
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Self
@@ -193,7 +193,9 @@ class HybridStorage(RateLimitStorage):
         session: str | None = None,
     ) -> Decision:
         """Decide by the consistency policy, in L1, in L2 or on a lease."""
-        if self._live and _get_running_loop() is not self._binding.loop:
+        binding = self._binding
+        # As `Binding.enter` finds out, in half the time: one loop at most runs in a thread.
+        if self._live and (get_ident() != binding.thread or not binding.loop.is_running()):
             self._enter()
         if now is None:
             now = self._time()
@@ -478,7 +480,7 @@ class HybridStorage(RateLimitStorage):
             return
         self._enter()
         self._closed = True
-        self._binding.loop = None  # so that each request looks whether the storage is closed
+        self._binding.leave()  # so that each request looks whether the storage is closed
         self._may_decide_nowait = self._may_decide_nowait and not self._live
         try:
             await self._let_finish()
