@@ -140,8 +140,12 @@ async def pooled(request: pytest.FixtureRequest, server: Server, tmp_path: Path)
         yield url
 
 
-async def test_behind_a_pooler_three_nodes_admit_what_they_count(pooled: str, server: Server) -> None:
+@pytest.mark.parametrize("level", ["read committed", "serializable"])
+async def test_behind_a_pooler_three_nodes_admit_what_they_count(pooled: str, server: Server, level: str) -> None:
     table = f"t_{uuid.uuid4().hex[:12]}"
+    async with await psycopg.AsyncConnection.connect(pooled, autocommit=True, prepare_threshold=None) as other:
+        for _ in range(6):
+            await other.execute(f"SET default_transaction_isolation = '{level}'".encode())
     storages = [await storage_at(pooled, table_name=table).open() for _ in range(3)]
     limits = [Limit(20, 3600, name) for name in ("fixed_window", "token_bucket", "gcra")]
     admitted: Counter[str] = Counter()
@@ -387,6 +391,21 @@ async def test_no_default_isolation_of_a_database_fails_a_request(database: str,
             assert not storage.client.errors
             assert storage.client.breaker == "closed"
             await all_verbs(storage, Limit(9, 60, "gcra"), str(id(storage)))
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+async def test_a_statement_that_was_rolled_back_is_repeated(database: str, state: str) -> None:
+    limit = Limit(5, 3600, "fixed_window")
+    async with storage_at(database, retries=0) as storage:
+        await storage.acquire("x", limit)
+        found = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE 'ratesim_state_acquire%'"
+        ((source,),) = await rows_of(database, found)
+        failing = f"IF nextval('public.tries') % 3 <> 0 THEN RAISE SQLSTATE '{state}'; END IF;"
+        psql(database, "CREATE SEQUENCE tries; " + source.replace("BEGIN\n", f"BEGIN\n{failing}\n", 1))
+        for left in (3, 2, 1):
+            assert (await storage.acquire("x", limit)).remaining == left
+        assert await rows_of(database, "SELECT last_value FROM tries") == [(9,)]
+        assert not storage.client.errors
 
 
 # -- objects that go --------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ _REMEDIES: dict[str, tuple[type[StorageError], str]] = {
     "53200": (StorageUnavailableError, "the server has no memory left"),
     "53": (StorageUnavailableError, ""),
     "57014": (StorageTimeoutError, "raise the statement_timeout of the role, or look at the server"),
+    "25P": (StorageTimeoutError, "raise the transaction_timeout of the role, or look at the server"),
+    "0A": (StorageUnavailableError, ""),  # such as an unlogged table on a standby
+    "58": (StorageUnavailableError, "look at the server's disk and its log"),
     "55P03": (StorageTimeoutError, "another transaction holds the lock; raise command_timeout, or look at the server"),
     "42501": (StorageError, "let an administrator run `ratesim schema URL --role ROLE | psql`"),
     "42P01": (StorageError, "let an administrator run `ratesim schema URL | psql`"),
