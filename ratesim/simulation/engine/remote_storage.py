@@ -200,10 +200,8 @@ class SimDriver:
         server = self._server
         assert server.locks is not None
         names = list({subject(each)[0]: None for each in batch if changes(each)})
-        mine, earlier = server.locks.queue(names)
+        mine = await server.locks.take(names)
         try:
-            for each in earlier:
-                await each
             return await self._served(batch, service)
         finally:
             server.locks.release(names, mine)

@@ -145,6 +145,25 @@ class RowLocks:
             last[name] = mine
         return mine, earlier
 
+    async def take(self, names: Sequence[str]) -> Future[None]:
+        """Wait for these rows; returns the future that frees them.
+
+        Whoever is behind one that is canceled while it waits has to wait for those before it all the same.
+        """
+        mine, earlier = self.queue(names)
+        try:
+            for each in earlier:
+                await each
+        except BaseException:
+            self._runtime.spawn(self._leave(names, mine, earlier))
+            raise
+        return mine
+
+    async def _leave(self, names: Sequence[str], mine: Future[None], earlier: Sequence[Future[None]]) -> None:
+        for each in earlier:
+            await each
+        self.release(names, mine)
+
     def release(self, names: Sequence[str], mine: Future[None]) -> None:
         """Free these rows."""
         last = self._last

@@ -208,8 +208,10 @@ class LeaseManager:
         return decision, more
 
     def _slice_size(self, lease: Lease, now: float) -> float:
-        lifetime = lease_terms(lease.limit, self._config.lease_ttl).lifetime
-        if lifetime <= 0.0 or self._ends(lease, now) <= max(now, self._runtime.time()):
+        lifetime, time = lease_terms(lease.limit, self._config.lease_ttl).lifetime, self._runtime.time()
+        if lifetime <= 0.0 or self._ends(lease, now) <= max(now, time):
+            return 0.0
+        if now - time > min(self._config.max_clock_skew, lease.limit.period):  # quota of a time to come is not for others
             return 0.0
         return lease.refill_amount(self._runtime.monotonic(), min(self._config.lease_ttl, lifetime), self._config.nodes)
 

@@ -320,11 +320,13 @@ class EntryDatabase:
         With fsync=always the other tasks that are ready change their entries first, so that one sync serves all of them.
         """
         turn = self._turn
-        if self.groups and self._pending:
-            await runtime.sleep(0)
-        with self._storage_lock:
-            if self._turn == turn:
-                self.commit()
+        try:
+            if self.groups and self._pending:
+                await runtime.sleep(0)
+        finally:  # the change of a caller that is canceled is in memory, so it belongs on the disk
+            with self._storage_lock:
+                if self._turn == turn:
+                    self.commit()
 
     def sync(self) -> None:
         """Sync every commit so far, with fsync=interval; may run in a thread, without the storage's lock.

@@ -12,9 +12,9 @@ import threading
 from asyncio import _get_running_loop
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from ratesim.algorithms import bind
 from ratesim.algorithms import get as algorithms_get
@@ -464,9 +464,9 @@ class MemoryStorage(RateLimitStorage):
             if loop is _get_running_loop() or not self.runtime.realtime:
                 for task in tasks:
                     task.cancel()
-                for task in tasks:
-                    with suppress(asyncio.CancelledError):
-                        await task
+                if self.runtime.realtime and tasks:
+                    # Awaited one by one, theirs could not be told from a cancellation of the caller.
+                    await asyncio.wait(cast("list[asyncio.Task[None]]", tasks))
             elif loop is not None and loop.is_running():
                 for task in tasks:
                     loop.call_soon_threadsafe(task.cancel)

@@ -49,6 +49,24 @@ def test_a_row_is_had_in_the_order_in_which_it_was_asked_for() -> None:
     assert locks.queue(["a", "b", "c"])[1] == [], "nothing is left behind"
 
 
+def test_a_row_passes_over_one_that_gave_up_waiting_for_it() -> None:
+    runtime = SimRuntime(simpy.Environment())
+    locks, told = RowLocks(runtime), []
+
+    async def transaction(name: str) -> None:
+        mine = await locks.take(["a"])
+        told.append((name, runtime.time()))
+        await runtime.sleep(1.0)
+        locks.release(["a"], mine)
+
+    tasks = [runtime.spawn(transaction(name)) for name in ("holds", "gives up", "waits")]
+    runtime.env.run(until=0.5)
+    tasks[1].cancel()
+    runtime.env.run()
+    assert told == [("holds", 0.0), ("waits", 1.0)]
+    assert locks.queue(["a"])[1] == []
+
+
 def server(**costs: object) -> tuple[SimRuntime, StoreServer]:
     runtime = SimRuntime(simpy.Environment(), 1.7e9)
     meter = MeteredBackend(ModelBackend(MemoryStorage(runtime=runtime)), wire_protocol(StorageURL.parse("redis://h")))

@@ -348,3 +348,27 @@ async def test_a_disk_that_failed_a_sync_stays_shown_until_the_storage_is_opened
 
 def refuse(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+async def test_the_change_of_a_caller_that_is_canceled_is_on_the_disk(tmp_path: Path) -> None:
+    config = MemoryStorageConfig(persist_to_disk=str(tmp_path), fsync="always")
+    storage = await MemoryStorage(config).open()
+    caller = asyncio.create_task(storage.acquire("user", LIMIT))
+    await asyncio.sleep(0)  # its change is in memory, and waits for those of this turn
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert storage._database is not None
+    assert not storage._database._pending
+    await storage.close()
+
+
+async def test_a_caller_that_is_canceled_in_close_is_canceled_and_the_disk_is_let_go(tmp_path: Path) -> None:
+    config = MemoryStorageConfig(persist_to_disk=str(tmp_path))
+    storage = await MemoryStorage(config).open()
+    closing = asyncio.create_task(storage.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await (await MemoryStorage(config).open()).close()
