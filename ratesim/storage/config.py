@@ -297,7 +297,8 @@ class HybridStorageConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_clock_skew : float
         Seconds, of L1, as in MemoryStorageConfig. In a URL it is L2's as well.
     node : str
-        The name of this node's consumption in L2; "" makes one up.
+        The name of this node's consumption in L2; "" makes one up. A given one is claimed at L2 (docs/processes.md): of two
+        living nodes of one name the second does not open.
     """
 
     consistency: Consistency = "eventual"
