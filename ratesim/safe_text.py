@@ -6,7 +6,7 @@ import re
 import reprlib
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-__all__ = ["HIDDEN", "SECRET_NAMES", "passwords_in", "redact", "shorten_identifier", "shorten_repr"]
+__all__ = ["HIDDEN", "SECRET_NAMES", "passwords_in", "redact", "shorten_identifier", "shorten_repr", "shorten_text"]
 
 HIDDEN = "***"  # stands in the place of a password
 VALUE_CHARACTERS = 200  # of a wrong value in an error
@@ -45,6 +45,12 @@ def shorten_repr(value: object, most: int = VALUE_CHARACTERS) -> str:
     if len(shown) > most:
         shown = f"{shown[: most * 2 // 3]}...{shown[len(shown) - most // 3 + 3 :]}"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)[:most]
+
+
+def shorten_text(text: str, most: int = VALUE_CHARACTERS) -> str:
+    """Return the beginning of a text in at most `most` characters, those that do not print as their escapes."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def shorten_identifier(identifier: object) -> str:

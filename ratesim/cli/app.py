@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from ratesim.formatting import escape_control_chars
+from ratesim.safe_text import redact
 
 if TYPE_CHECKING:
     from ratesim.recommendation.assess.prices import Prices
     from ratesim.simulation.cost_model.profile import Profile
 
 __all__ = ["app", "bar", "complain", "prices_of", "profile_of"]
+
+LONGEST_WORD, LONGEST_LINE = 200, 2000  # characters
 
 app = typer.Typer(
     add_completion=False,
@@ -31,8 +35,10 @@ app = typer.Typer(
 
 def complain(about: str | Exception) -> None:
     """Print an error as one line on stderr."""
-    message = str(about) or type(about).__name__
-    print(f"ratesim: {escape_control_chars(' '.join(message.split()))}", file=sys.stderr)
+    message = redact(" ".join((str(about) or type(about).__name__).split()))
+    # What no check has shortened, such as a path: no word is longer than a value may be, and no line is without end.
+    message = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][: LONGEST_WORD - 3]}...", message)
+    print(f"ratesim: {escape_control_chars(message[:LONGEST_LINE])}", file=sys.stderr)
 
 
 def profile_of(path: Path | None) -> Profile | None:

@@ -10,6 +10,7 @@ import typer
 from ratesim.cli.app import app, bar, complain
 from ratesim.cli.options import (
     UsageError,
+    number,
 )
 from ratesim.formatting import format_seconds
 
@@ -56,7 +57,9 @@ def validate(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also write the table there, as Markdown.")
     ] = None,
-    budget: Annotated[float, typer.Option("--budget", help="Seconds that it may take, about.")] = 200.0,
+    budget: Annotated[
+        float, typer.Option("--budget", metavar="SECONDS", parser=number(1, 1e6), help="Seconds that it may take, about.")
+    ] = 200.0,
 ) -> None:
     """Print the simulation beside queueing theory, and the same requests on real servers and simulated, side by side."""
     from ratesim.simulation.validation import queueing_theory

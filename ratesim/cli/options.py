@@ -17,10 +17,35 @@ import typer
 from typer.core import TyperCommand
 
 from ratesim.algorithms import names
+from ratesim.durations import NUMBER
 from ratesim.errors import RatesimError
+from ratesim.safe_text import shorten_repr
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
+
+
+def whole_number(least: int, most: int) -> Any:
+    """Return the parser of an option: a whole number in ASCII digits within bounds."""
+
+    def parse(text: Any) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", str(text)) or not least <= int(text) <= most:
+            raise typer.BadParameter(f"{shorten_repr(str(text))} is no whole number from {least} to {most}.")
+        return int(text)
+
+    return parse
+
+
+def number(least: float, most: float) -> Any:
+    """Return the parser of an option: a number in ASCII digits within bounds."""
+
+    def parse(text: Any) -> float:
+        if not re.fullmatch(NUMBER, str(text), re.IGNORECASE) or not least <= float(text) <= most:
+            raise typer.BadParameter(f"{shorten_repr(str(text))} is no number from {least:g} to {most:g}.")
+        return float(text)
+
+    return parse
+
 
 ScenarioOption = Annotated[
     str | None,
@@ -49,7 +74,10 @@ StatusOption = Annotated[
 CostOption = Annotated[
     str | None, typer.Option("--cost", metavar="EXPRESSION", help="A column, or such as ContextTokens+GeneratedTokens.")
 ]
-NodesOption = Annotated[int | None, typer.Option("--nodes", help="API nodes that share the limit.")]
+NodesOption = Annotated[
+    int | None,
+    typer.Option("--nodes", metavar="INTEGER", parser=whole_number(1, 1000), help="API nodes that share the limit."),
+]
 RoutingOption = Annotated[
     str | None, typer.Option("--routing", help="round_robin, random, sticky, key_hash, least_outstanding.")
 ]
@@ -81,10 +109,26 @@ WithoutOption = Annotated[
     typer.Option("--without", metavar="BACKEND", help="May not be used: memory, redis, postgres, hybrid. May be repeated."),
 ]
 BusiestOption = Annotated[str | None, typer.Option("--busiest", metavar="TIME", help="Cut the log to its busiest 1h.")]
-SpeedOption = Annotated[float | None, typer.Option("--speed", help="Replay the traffic so many times as fast.")]
-ScaleOption = Annotated[float | None, typer.Option("--scale", help="So many copies of the traffic, under distinct keys.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Where the random draws begin.")]
-ReplicationsOption = Annotated[int | None, typer.Option("--replications", help="Runs of each candidate, by seed.")]
+SpeedOption = Annotated[
+    float | None,
+    typer.Option("--speed", metavar="NUMBER", parser=number(1e-6, 1e6), help="Replay the traffic so many times as fast."),
+]
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--scale", metavar="NUMBER", parser=number(1e-6, 1e4), help="So many copies of the traffic, under distinct keys."
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="INTEGER", parser=whole_number(0, 2**32 - 1), help="Where the random draws begin."),
+]
+ReplicationsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--replications", metavar="INTEGER", parser=whole_number(1, 100_000), help="Runs of each candidate, by seed."
+    ),
+]
 ProfileOption = Annotated[Path | None, typer.Option("--profile", metavar="FILE", help="A profile of `ratesim calibrate`.")]
 PricesOption = Annotated[
     Path | None, typer.Option("--prices", metavar="FILE", help="Unit prices as TOML, instead of the example that ships.")
@@ -112,7 +156,10 @@ FidelityOption = Annotated[
         "a real Redis or PostgreSQL, started for the run or named in RATESIM_REDIS_URL or RATESIM_POSTGRES_URL (live).",
     ),
 ]
-ProcessesOption = Annotated[int | None, typer.Option("--processes", min=1, help="Of this machine; its cores.")]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option("--processes", metavar="INTEGER", parser=whole_number(1, 4096), help="Of this machine; its cores."),
+]
 SchedulerOption = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786 (ratesim[distributed])."),
@@ -232,8 +279,8 @@ def scenario_from_options(asked: dict[str, Any]) -> Scenario:
     for text in recipe:
         field, equals, value = text.partition("=")
         if not equals or not field:
-            raise UsageError(f"--workload {text!r}: write FIELD=VALUE such as requests_per_second=200")
-        data["workload"][field] = float(value) if re.fullmatch(r"\d+(\.\d*)?|\.\d+", value) else value
+            raise UsageError(f"--workload {shorten_repr(text)}: write FIELD=VALUE such as requests_per_second=200")
+        data["workload"][field] = float(value) if re.fullmatch(NUMBER, value, re.IGNORECASE) else value
     places = {
         "limit": ("limit", "rate"),
         "algorithm": ("limit", "algorithm"),
@@ -269,7 +316,7 @@ def scenario_from_options(asked: dict[str, Any]) -> Scenario:
         Limit.parse(asked["limit"])  # its own message is plainer than the scenario's
     scenario = Scenario.of(data, asked["scenario"] or "options")
     if scenario.deployment.network not in PRESETS:
-        raise UsageError(f"network {scenario.deployment.network!r}: known are {', '.join(PRESETS)}")
+        raise UsageError(f"network {shorten_repr(scenario.deployment.network)}: known are {', '.join(PRESETS)}")
     return scenario
 
 
@@ -309,7 +356,7 @@ def _without(barred: list[str], data: dict[str, Any]) -> list[str]:
     known = Requirements().allowed
     for each in barred:
         if each not in known:
-            raise UsageError(f"--without {each!r}: known are {', '.join(known)}")
+            raise UsageError(f"--without {shorten_repr(each)}: known are {', '.join(known)}")
     left = [each for each in data.get("requirements", {}).get("allowed", known) if each not in barred]
     if not left:
         raise UsageError("--without: no backend is left")

@@ -21,9 +21,11 @@ from ratesim.cli.options import (
     UntilOption,
     UsageError,
     VariedOption,
+    whole_number,
     with_round_trip,
 )
-from ratesim.formatting import escape_control_chars, format_metric
+from ratesim.formatting import format_metric
+from ratesim.safe_text import redact, shorten_repr
 
 if TYPE_CHECKING:
     from ratesim.simulation.engine.backends import Fidelity
@@ -78,17 +80,22 @@ def run(
 
 
 def _candidate(question: Scenario, name: str) -> Candidate:
+    from pydantic import ValidationError
+
     from ratesim.simulation.scenario.candidates import default_candidates
     from ratesim.simulation.scenario.scenario import Candidate
     from ratesim.storage import StorageURL
 
     if "://" in name:
         StorageURL.parse(name)
-        return Candidate(name="asked", storage=name)
+        try:
+            return Candidate(name="asked", storage=name)
+        except ValidationError as error:  # its text quotes the URL
+            raise UsageError(f"candidate: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     known = {each.name: each for each in default_candidates(question)}
     if name not in known:
         raise UsageError(
-            f"candidate {escape_control_chars(name)!r}: known are {', '.join(map(repr, known))}, or give a storage URL"
+            f"candidate {shorten_repr(redact(name))}: known are {', '.join(map(repr, known))}, or give a storage URL"
         )
     return known[name]
 
@@ -102,7 +109,15 @@ def sweep(
     replications: ReplicationsOption = None,
     seeds: SeedsOption = None,
     until: UntilOption = None,
-    budget: Annotated[int, typer.Option("--budget", help="With --until: runs that may be made in all.")] = 1000,
+    budget: Annotated[
+        int,
+        typer.Option(
+            "--budget",
+            metavar="INTEGER",
+            parser=whole_number(1, 1_000_000),
+            help="With --until: runs that may be made in all.",
+        ),
+    ] = 1000,
     processes: ProcessesOption = None,
     scheduler: SchedulerOption = None,
     profile: ProfileOption = None,

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from ratesim.documents import DocumentError, parse_json
 from ratesim.errors import RatesimError
 from ratesim.notebook.output_dir import OutputError
+from ratesim.safe_text import shorten_repr
 
 __all__ = ["NotebookError", "Parameter", "Value", "find", "given", "literally", "notebooks", "parameters_of", "questions"]
 
@@ -63,7 +65,7 @@ def find(name: str) -> Path:
     """
     known = questions()
     if name not in known:
-        raise NotebookError(f"notebook {name!r}: known are {', '.join(known)}")
+        raise NotebookError(f"notebook {shorten_repr(name)}: known are {', '.join(known)}")
     return notebooks() / f"{name}.ipynb"
 
 
@@ -90,7 +92,7 @@ def given(pairs: Sequence[tuple[str, str]], known: Sequence[Parameter]) -> dict[
     values: dict[str, Value] = {}
     for name, text in pairs:
         if name not in parameters:
-            raise NotebookError(f"parameter {name!r}: known are {', '.join(parameters)}")
+            raise NotebookError(f"parameter {shorten_repr(name)}: known are {', '.join(parameters)}")
         if name in values:
             raise NotebookError(f"parameter {name}: given twice")
         values[name] = _fitting(parameters[name], text)
@@ -107,15 +109,15 @@ def _fitting(parameter: Parameter, text: str) -> Value:
     if kind is type(None) or type(value) is kind:
         return value
     raise NotebookError(
-        f"parameter {parameter.name}: {text!r} is not {_KINDS[kind]}, such as {json.dumps(parameter.default)}"
+        f"parameter {parameter.name}: {shorten_repr(text)} is not {_KINDS[kind]}, such as {json.dumps(parameter.default)}"
     )
 
 
 def _read(text: str) -> Value:
     """Read a number, true, false or null as in JSON, without NaN and infinity; else return the text itself."""
     try:
-        value = json.loads(text, parse_constant=str)
-    except ValueError:
+        value = parse_json(text)
+    except DocumentError:
         return text
     plain = value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
     return value if plain else text

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ratesim.safe_text import shorten_repr
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.scenario.scenario import Scenario, ScenarioError
 
@@ -62,5 +63,5 @@ def scenario_from_parameters(
         data["deployment"]["type"] = "clustered"
     found = Scenario.of(data, log or scenario)
     if found.deployment.network not in PRESETS:
-        raise ScenarioError(f"network {found.deployment.network!r}: known are {', '.join(PRESETS)}")
+        raise ScenarioError(f"network {shorten_repr(found.deployment.network)}: known are {', '.join(PRESETS)}")
     return found

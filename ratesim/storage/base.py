@@ -13,6 +13,7 @@ from ratesim.algorithms import bind
 from ratesim.errors import KeyRefusedError, StorageError, require_all
 from ratesim.limit import Decision, InvalidLimitError, Limit, Limits, as_limits, check_cost, check_time
 from ratesim.runtime import Runtime
+from ratesim.safe_text import shorten_identifier, shorten_repr
 from ratesim.state import RateLimitState
 
 __all__ = [
@@ -325,7 +326,7 @@ def check_identifier(identifier: str) -> str:
             identifier.encode()
         except UnicodeEncodeError:
             raise KeyRefusedError(
-                f"identifier {identifier[:80]!r}: half of a surrogate pair, which UTF-8 cannot encode; "
+                f"identifier {shorten_identifier(identifier)}: half of a surrogate pair, which UTF-8 cannot encode; "
                 "decode it with errors='replace'"
             ) from None
     return identifier
@@ -368,7 +369,7 @@ def check_charges(charges: Iterable[Charge]) -> None:
         check_types((charge.identifier,))
         bind(charge.limit)
         if not charge.entries:
-            raise InvalidLimitError(f"charge of {charge.identifier[:80]!r}: has no entries")
+            raise InvalidLimitError(f"charge of {shorten_identifier(charge.identifier)}: has no entries")
         for time, _, _ in charge.entries:
             check_time(time)
         if charge.sent is not None:
@@ -387,7 +388,7 @@ def adaptive_limits(limit: Limits, score: float) -> tuple[Limit, ...]:
     Raises InvalidLimitError for a score out of range, or if none of the limits is adaptive.
     """
     if not 0.0 <= score <= 1.0:
-        raise InvalidLimitError(f"score {score!r}: must be from 0 (failing) to 1 (fine)")
+        raise InvalidLimitError(f"score {shorten_repr(score)}: must be from 0 (failing) to 1 (fine)")
     limits = as_limits(limit)
     taking = tuple(each for each in limits if bind(each).algorithm.feedback is not None)
     if not taking:

@@ -16,6 +16,7 @@ from ratesim.servers import Server
 from ratesim.storage import open_storage
 
 LIMIT = Limit(5, 60)
+PATIENT = [("connection_timeout", "60"), ("command_timeout", "60")]  # of a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 def url_of(server: Server, scheme: str, port: int, **options: object) -> str:
     parts = split_url(server.url)._replace(host=f"localhost:{port}")
-    return parts.text(scheme, [("retries", "0"), *((name, str(value)) for name, value in options.items())])
+    return parts.text(scheme, [("retries", "0"), *PATIENT, *((name, str(value)) for name, value in options.items())])
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys", "hybrid+rediss"])
@@ -79,7 +80,7 @@ async def test_a_socket_is_a_server_like_any_other(valkey_server: Server, tmp_pa
     path, parts = tmp_path / "a b.sock", split_url(valkey_server.url)
     credentials = "" if parts.password is None else f":{quote(parts.password, safe='')}@"
     async with await asyncio.start_unix_server(forwarder(valkey_server.url), path):
-        async with open_storage(f"{scheme}://{credentials}{quote(str(path))}?db=3&pool_size=2") as storage:
+        async with open_storage(f"{scheme}://{credentials}{quote(str(path))}?db=3&command_timeout=60") as storage:
             assert (await storage.acquire(f"socket {scheme}", LIMIT)).remaining == 4
-        async with open_storage(parts._replace(path="/3").text("redis", [])) as storage:
+        async with open_storage(parts._replace(path="/3").text("redis", PATIENT)) as storage:
             assert (await storage.peek(f"socket {scheme}", LIMIT)).remaining == 4  # it was database 3

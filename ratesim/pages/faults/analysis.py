@@ -11,6 +11,7 @@ import pandas as pd
 
 from ratesim.limit import Limit
 from ratesim.pages.backends.analysis import named
+from ratesim.safe_text import shorten_repr
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.results.oracle import exact
 from ratesim.simulation.results.run_result import RunResult
@@ -103,7 +104,9 @@ def faults_of(kind: str, start: float, duration: float, nodes: int) -> tuple[Fau
         return (Fault.model_validate(told),)
     except ValueError as error:
         known = ", ".join(Fault.model_fields["kind"].annotation.__args__)  # type: ignore[union-attr]
-        raise ScenarioError(f"fault {kind!r} at {start:g} s for {duration:g} s: cannot be; kinds are {known}") from error
+        raise ScenarioError(
+            f"fault {shorten_repr(kind)} at {start:g} s for {duration:g} s: cannot be; kinds are {known}"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from ratesim.pages.your_log.arrivals import Arrivals, arrivals
 from ratesim.pages.your_log.limits import Effect, Suggestion, Trial
 from ratesim.pages.your_log.rejections import RejectedRequests, rejected_requests
 from ratesim.pages.your_log.skew import Client, Skew, client, skew
+from ratesim.safe_text import shorten_repr
 from traffic import Trace, read_log
 from traffic.timestamps import TIME_UNITS
 
@@ -149,13 +150,14 @@ def _checked(asked: LogQuestion) -> float:
     for name in ("touched", "denied"):
         value = getattr(asked, name)
         if not (isinstance(value, int | float) and math.isfinite(value) and 0 <= value < 1):
-            raise ValueError(f"{name} {value!r}: is a share of at least 0 and below 1, such as 0.01")
+            raise ValueError(f"{name} {shorten_repr(value)}: is a share of at least 0 and below 1, such as 0.01")
     if asked.time_unit and asked.time_unit not in TIME_UNITS:
-        raise ValueError(f"time_unit {asked.time_unit!r}: use {', '.join(TIME_UNITS)}, or leave it empty")
+        raise ValueError(f"time_unit {shorten_repr(asked.time_unit)}: use {', '.join(TIME_UNITS)}, or leave it empty")
     try:
         return Limit.parse(f"1/{asked.period}", asked.algorithm).period
     except InvalidLimitError:
-        problem = f"period {asked.period!r}: write second, minute, hour, day, week, or a number of them as in '10 seconds'"
+        shown = shorten_repr(asked.period)
+        problem = f"period {shown}: write second, minute, hour, day, week, or a number of them as in '10 seconds'"
         raise InvalidLimitError(problem) from None
 
 

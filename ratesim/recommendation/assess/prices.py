@@ -6,7 +6,6 @@ Unknown keys are errors that name the key. A GB is 1e9 bytes.
 from __future__ import annotations
 
 import datetime
-import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from ratesim.documents import DocumentError, parse_toml, read_text
 from ratesim.errors import RatesimError
+from ratesim.safe_text import shorten_repr, shorten_text
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.scenario.fields import StrictModel
 
@@ -156,7 +157,7 @@ class Prices(StrictModel):
     def _names_every_preset(cls, network: dict[str, float]) -> dict[str, float]:
         for name in network:
             if name not in PRESETS:
-                raise ValueError(f"{name!r} is no network; known are {', '.join(PRESETS)}")
+                raise ValueError(f"{shorten_repr(name)} is no network; known are {', '.join(PRESETS)}")
         missing = [name for name in PRESETS if name not in network]
         if missing:
             raise ValueError(f"{', '.join(missing)} missing; 0 where a GB costs nothing")
@@ -182,19 +183,18 @@ class Prices(StrictModel):
             shipped = resources.files("ratesim.recommendation.assess") / "example_prices.toml"
             return cls.parse(shipped.read_text("utf-8"), "the example")
         try:
-            text = Path(path).read_text("utf-8")
-        except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the path
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise PriceError(f"prices {path}: cannot be read: {reason}") from error
+            text = read_text(path)
+        except DocumentError as error:
+            raise PriceError(f"prices {path}: {error}") from error
         return cls.parse(text, str(path))
 
     @classmethod
     def parse(cls, text: str, source: str = "prices") -> Self:
         """Read TOML. Raises PriceError, naming the key that is wrong."""
         try:
-            return cls.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise PriceError(f"prices {source}: not valid TOML: {error}") from error
+            return cls.model_validate(parse_toml(text))
+        except DocumentError as error:
+            raise PriceError(f"prices {source}: {error}") from error
         except ValidationError as error:
             # A misspelt key is an unknown one and a missing one, and the first says more.
             first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
@@ -202,7 +202,7 @@ class Prices(StrictModel):
             what = first["msg"].removeprefix("Value error, ")
             if first["type"] == "extra_forbidden":
                 what = f"unknown key; known here: {', '.join(_known(cls, first['loc'][:-1]))}"
-            raise PriceError(f"prices {source}: {where}: {what}") from error
+            raise PriceError(f"prices {source}: {shorten_text(where)}: {shorten_text(what, 1000)}") from error
 
 
 def _known(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:

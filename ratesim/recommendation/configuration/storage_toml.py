@@ -16,7 +16,6 @@ algorithm = "sliding_window"
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -24,8 +23,10 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import tomli_w
 
+from ratesim.documents import DocumentError, parse_toml, read_text
 from ratesim.errors import ConfigurationError
 from ratesim.recommendation.configuration.escaping import escape_unprintable, has_secret, redact_url, to_comment
+from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact, shorten_repr, shorten_text
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -53,19 +54,18 @@ class StorageConfiguration:
     def load(cls, path: str | Path) -> StorageConfiguration:
         """Read a file. Raises Config in one line that names the file and the key."""
         try:
-            text = Path(path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigurationError(f"{path}: cannot be read: {reason}") from error
+            text = read_text(path)
+        except DocumentError as error:
+            raise ConfigurationError(f"{path}: {error}") from error
         return cls.parse(text, str(path))
 
     @classmethod
     def parse(cls, text: str, source: str = "storage.toml") -> StorageConfiguration:
         """Read TOML. Raises as `load` does."""
         try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigurationError(f"{source}: not valid TOML: {error}") from error
+            data = parse_toml(text)
+        except DocumentError as error:
+            raise ConfigurationError(f"{source}: {error}") from error
         try:
             return _configured(data)
         except ConfigurationError as error:
@@ -139,7 +139,7 @@ def _configured(data: dict[str, Any]) -> StorageConfiguration:
     except ConfigurationError as error:
         raise ConfigurationError(f"storage.url: {error}") from error
     if storage.get("backend", backend) != backend:
-        raise ConfigurationError(f"storage.backend: is {storage['backend']!r}, and the url is that of {backend}")
+        raise ConfigurationError(f"storage.backend: is {shorten_repr(storage['backend'])}, and the url is that of {backend}")
     deployment = _table(data, "deployment") or {}
     _known("deployment.", deployment, {"routing", "nodes"})
     return StorageConfiguration(url, _routing(deployment), _nodes(deployment), _limit(_table(data, "limit")))
@@ -151,13 +151,14 @@ def _with_options(url: str, options: dict[str, Any]) -> str:
     more = {}
     for name, value in options.items():
         if not isinstance(value, str | int | float):
-            raise ConfigurationError(f"storage.options.{name}: must be a text, a number, true or false")
+            raise ConfigurationError(f"storage.options.{shorten_text(name)}: must be a text, a number, true or false")
         text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
         if name not in named:
             more[name] = text
         elif not _same(named[name], text):
+            one, other = (HIDDEN if name in SECRET_NAMES else shorten_repr(redact(each)) for each in (text, named[name]))
             raise ConfigurationError(
-                f"storage.options.{name}: is {text!r} here and {named[name]!r} in the url; make them the same, or drop one"
+                f"storage.options.{shorten_text(name)}: is {one} here and {other} in the url; make them the same, or drop one"
             )
     if not more:
         return url
@@ -182,7 +183,7 @@ def _routing(deployment: dict[str, Any]) -> str | None:
     routing = deployment.get("routing")
     known = get_args(Routing)
     if routing is not None and routing not in known:
-        raise ConfigurationError(f"deployment.routing: is {routing!r}; known are {', '.join(known)}")
+        raise ConfigurationError(f"deployment.routing: is {shorten_repr(routing)}; known are {', '.join(known)}")
     return routing
 
 
@@ -207,7 +208,8 @@ def _limit(table: dict[str, Any] | None) -> LimitSpec | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, ("limit", *first["loc"])))
-        raise ConfigurationError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        what = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{shorten_text(where)}: {shorten_text(what, 1000)}") from error
     except InvalidLimitError as error:
         raise ConfigurationError(f"limit: {error}") from error
 
@@ -222,4 +224,4 @@ def _table(data: dict[str, Any], name: str, within: str = "") -> dict[str, Any] 
 def _known(within: str, table: dict[str, Any], names: set[str]) -> None:
     for name in table:
         if name not in names:
-            raise ConfigurationError(f"{within}{name}: unknown key; known here: {', '.join(sorted(names))}")
+            raise ConfigurationError(f"{within}{shorten_text(name)}: unknown key; known here: {', '.join(sorted(names))}")

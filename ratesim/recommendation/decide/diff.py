@@ -6,16 +6,19 @@ A figure has changed where the two are further apart than chance explains. Two m
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, cast
 
+import msgspec
+
+from ratesim.documents import DocumentError, convert_json, parse_json, read_bytes
 from ratesim.errors import RatesimError
 from ratesim.formatting import escape_control_chars, format_percent, format_seconds
 from ratesim.recommendation.decide.recommendation import SCHEMA_VERSION
+from ratesim.safe_text import shorten_repr
 
 __all__ = ["Change", "DiffError", "RecommendationDiff", "diff", "load", "text"]
 
@@ -24,7 +27,11 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "over_admission": ("over-admission", format_percent),
     "false_denial": ("false denials", format_percent),
 }
+SHOWN = 200  # characters of a value
 COST = 0.05  # share by which a cost may differ and still read the same in two digits
+
+
+Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 
 
 class DiffError(RatesimError, ValueError):
@@ -82,24 +89,51 @@ class RecommendationDiff:
         return self.choice[0] != self.choice[1] or any(not change.noise for change in self.changes)
 
 
+class _Figure(msgspec.Struct):
+    mean: float | None
+    high: float | None
+    seeds: int
+
+
+class _Check(msgspec.Struct):
+    verdict: Literal["passes", "fails", "too close to call"]
+
+
+class _Assessment(msgspec.Struct):
+    candidate: Text
+    p99: _Figure
+    over_admission: _Figure
+    false_denial: _Figure
+    checks: list[_Check]
+    cost: float | None
+
+
+class _Document(msgspec.Struct):
+    """The part of a recommendation that is compared."""
+
+    scenario: Text
+    limit: Text
+    currency: Text
+    requirements: dict[Text, Any]
+    deployment: dict[Text, Any]
+    traffic: dict[Text, Any]
+    assessments: Annotated[list[_Assessment], msgspec.Meta(max_length=10_000)]
+    choice: Text | None
+
+
 def load(path: Path) -> dict[str, Any]:
-    """Read a recommendation.json. Raises DiffError."""
+    """Read a recommendation.json. Raises DiffError, which names the place that is wrong."""
     try:
-        recommendation = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise DiffError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DiffError(f"{path}: is no JSON: {error}") from error
-    if not isinstance(recommendation, dict) or not {"assessments", "choice"} <= recommendation.keys():
-        raise DiffError(f"{path}: is no recommendation; `ratesim report` writes recommendation.json")
-    version = recommendation.get("schema_version", recommendation.get("version"))
-    if version != SCHEMA_VERSION:
-        raise DiffError(f"{path}: has version {version!r}, and this is {SCHEMA_VERSION}; make the report again")
-    try:
-        diff(recommendation, recommendation)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DiffError(f"{path}: lacks {error}; make the report again") from error
-    return recommendation
+        found = parse_json(read_bytes(path))
+        if not isinstance(found, dict) or not {"assessments", "choice"} <= found.keys():
+            raise DiffError(f"{path}: is no recommendation; `ratesim report` writes recommendation.json")
+        version = found.get("schema_version", found.get("version"))
+        if version != SCHEMA_VERSION:
+            shown = shorten_repr(version)
+            raise DiffError(f"{path}: has version {shown}, and this is {SCHEMA_VERSION}; make the report again")
+        return cast(dict[str, Any], msgspec.to_builtins(convert_json(found, _Document)))
+    except DocumentError as error:
+        raise DiffError(f"{path}: {error}; make the report again") from error
 
 
 def diff(before: dict[str, Any], after: dict[str, Any]) -> RecommendationDiff:
@@ -120,12 +154,17 @@ def diff(before: dict[str, Any], after: dict[str, Any]) -> RecommendationDiff:
 def _question_changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     for name in ("scenario", "limit", "currency"):
         if before[name] != after[name]:
-            yield f"{name}: {before[name]} before, {after[name]} after"
+            yield f"{name}: {_short(before[name])} before, {_short(after[name])} after"
     for part, prefix in (("requirements", "required "), ("deployment", ""), ("traffic", "traffic, ")):
         for name in dict.fromkeys([*before[part], *after[part]]):
             old, new = before[part].get(name), after[part].get(name)
             if old != new:
-                yield f"{prefix}{name.replace('_', ' ')}: {old} before, {new} after"
+                yield f"{prefix}{name.replace('_', ' ')}: {_short(old)} before, {_short(new)} after"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else shorten_repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _changes(name: str, old: dict[str, Any], new: dict[str, Any], currency: str | None) -> Iterator[Change]:
@@ -138,7 +177,7 @@ def _changes(name: str, old: dict[str, Any], new: dict[str, Any], currency: str 
         apart = abs(one["mean"] - other["mean"])
         if apart > 0:
             known = one["seeds"] > 1 and other["seeds"] > 1
-            chance = math.hypot(one["high"] - one["mean"], other["high"] - other["mean"]) if known else math.inf
+            chance = math.hypot(_half_width(one), _half_width(other)) if known else math.inf
             yield Change(name, what, _format(one, unit), _format(other, unit), apart <= chance)
     state, now = _state(old), _state(new)
     if state != now:
@@ -146,6 +185,10 @@ def _changes(name: str, old: dict[str, Any], new: dict[str, Any], currency: str 
     cost, costs = old["cost"], new["cost"]
     if currency is not None and cost is not None and costs is not None and abs(cost - costs) > COST * max(cost, costs):
         yield Change(name, "cost", f"{cost:,.2f} {currency} a month", f"{costs:,.2f} {currency} a month", False)
+
+
+def _half_width(value: dict[str, Any]) -> float:
+    return math.inf if value["high"] is None else value["high"] - value["mean"]
 
 
 def _format(value: dict[str, Any], unit: Callable[[float], str]) -> str:

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from ratesim.atomic_write import atomic_write
+from ratesim.documents import DocumentError, parse_json, read_bytes
 from ratesim.errors import ConfigurationError
 from ratesim.simulation.network.links import Link
 
@@ -35,6 +37,12 @@ __all__ = [
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 EVEN = (1.0,) * len(QUANTILES)
 
+# What a file may hold; a constructor does not check it.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+Factor = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Factors = Annotated[tuple[Factor, ...], msgspec.Meta(min_length=len(QUANTILES), max_length=len(QUANTILES))]
+Text = Annotated[str, msgspec.Meta(max_length=1000)]
+
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """The seconds of a batch of n: fixed + n * item, spread by `factors`.
@@ -51,9 +59,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         accounts for its processor time, the mean.
     """
 
-    fixed: float = 0.0
-    item: float = 0.0
-    factors: tuple[float, ...] = EVEN
+    fixed: Seconds = 0.0
+    item: Seconds = 0.0
+    factors: Factors = EVEN
 
     def of(self, items: int, uniform: float = 0.5) -> float:
         """Return the seconds of a batch of `items` at a quantile in (0, 1)."""
@@ -122,26 +130,26 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         The server, the machine and the date; "" for the profile's own.
     """
 
-    client_cpu: float
-    fixed: float = 0.0
-    item: float = 0.0
-    factors: tuple[float, ...] = EVEN
-    concurrency: int = 1
-    bytes_per_key: dict[str, float] = {}
-    latency_p50: float = 0.0
-    latency_p99: float = 0.0
-    server: str = ""
+    client_cpu: Seconds
+    fixed: Seconds = 0.0
+    item: Seconds = 0.0
+    factors: Factors = EVEN
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
+    bytes_per_key: dict[Text, Annotated[float, msgspec.Meta(ge=0, le=1e12)]] = {}
+    latency_p50: Seconds = 0.0
+    latency_p99: Seconds = 0.0
+    server: Text = ""
     client: Cost | None = None
-    round_trip: float = 0.0
-    round_trip_factors: tuple[float, ...] = EVEN
-    operations: dict[str, Cost] = {}
-    speedup: dict[int, float] = {}
+    round_trip: Seconds = 0.0
+    round_trip_factors: Factors = EVEN
+    operations: dict[Text, Cost] = {}
+    speedup: dict[int, Factor] = {}
     commit: Cost | None = None
     locks: bool = False
-    wake: float = 0.0
-    residual: float = 0.0
-    machine: str = ""
-    measured: str = ""
+    wake: Seconds = 0.0
+    residual: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0
+    machine: Text = ""
+    measured: Text = ""
 
     def service(self, items: int, uniform: float, operation: str = "acquire") -> float:
         """Return the service time of a batch at a quantile in (0, 1)."""
@@ -174,13 +182,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         Its quantiles.
     """
 
-    machine: str
-    measured: str
-    versions: dict[str, str]
-    backends: dict[str, BackendCosts]
+    machine: Text
+    measured: Text
+    versions: dict[Text, Text]
+    backends: dict[Text, BackendCosts]
     source: str = "shipped"
-    round_trip: float | None = None
-    round_trip_factors: tuple[float, ...] = EVEN
+    round_trip: Seconds | None = None
+    round_trip_factors: Factors = EVEN
 
     @classmethod
     def load(cls, path: Path | None = None) -> Profile:
@@ -194,16 +202,17 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
                 shipped = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
                 return cls._decode(shipped.read_bytes(), "shipped")
         try:
-            return cls._decode(path.read_bytes(), str(path))
-        except OSError as error:
-            raise ConfigurationError(f"profile {path}: cannot be read: {error.strerror}") from error
+            return cls._decode(read_bytes(path), str(path))
+        except DocumentError as error:
+            raise ConfigurationError(f"profile {path}: {error}; run `ratesim calibrate` to make a new one") from error
 
     @classmethod
     def _decode(cls, data: bytes, source: str) -> Profile:
-        try:
-            return msgspec.structs.replace(msgspec.json.decode(data, type=cls), source=source)
-        except msgspec.MsgspecError as error:
-            raise ConfigurationError(f"profile {source}: {error}; run `ratesim calibrate` to make a new one") from error
+        profile: Profile = parse_json(data, cls)
+        missing = [name for name in ("memory", "redis", "postgres") if name not in profile.backends]
+        if missing:
+            raise DocumentError(f"lacks backends.{missing[0]}")
+        return msgspec.structs.replace(profile, source=source)
 
     def save(self, path: Path) -> None:
         """Write the profile, whole or not at all."""

@@ -24,6 +24,7 @@ import msgspec
 from ratesim import servers
 from ratesim.errors import StorageError
 from ratesim.limit import Decision
+from ratesim.safe_text import shorten_repr
 from ratesim.servers import Server, ServerError
 from ratesim.simulation.engine.remote_storage import subject
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
@@ -169,7 +170,7 @@ def open_backend(
         If no server can be reached.
     """
     if fidelity not in get_args(Fidelity):
-        raise ScenarioError(f"fidelity {fidelity!r}: known are {', '.join(get_args(Fidelity))}")
+        raise ScenarioError(f"fidelity {shorten_repr(fidelity)}: known are {', '.join(get_args(Fidelity))}")
     if server is not None and fidelity != "live":
         raise ScenarioError(f"server: only the fidelity `live` takes one, not `{fidelity}`")
     backend, config, _ = StorageURL.parse(candidate.storage)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
+from ratesim.safe_text import shorten_repr
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured_link
 from ratesim.simulation.engine.context import STORE_CLIENTS, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
@@ -239,7 +240,7 @@ def _link(scenario: Scenario, profile: Profile, costs: BackendCosts) -> Link:
     """
     deployment = scenario.deployment
     if deployment.network not in PRESETS:
-        raise ScenarioError(f"deployment.network {deployment.network!r}: known are {', '.join(PRESETS)}")
+        raise ScenarioError(f"deployment.network {shorten_repr(deployment.network)}: known are {', '.join(PRESETS)}")
     link = preset_link(deployment.network, deployment.rtt, deployment.loss)
     if deployment.rtt is not None:
         return link

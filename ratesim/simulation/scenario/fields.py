@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ def share(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     match = _SHARE.fullmatch(value) if len(value) <= LONGEST else None
-    if match is None:
+    if match is None or not math.isfinite(float(match[1])):
         raise ValueError(f"{shorten_repr(value)} is not a share; write 1% or 0.01")
     return float(match[1]) / (100 if match[2] else 1)
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ratesim.documents import DocumentError, parse_json
+from ratesim.safe_text import shorten_repr, shorten_text
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.scenario.scenario import Scenario, ScenarioError
 
 __all__ = ["Variant", "is_field", "parse_grid", "parse_seeds", "variants"]
 
+MOST_RUNS = 100_000  # points of a grid, or seeds
 _ALONE = ("warmup",)  # fields that belong to no part
 _PARTS = tuple(part for part in Scenario.model_fields if part not in ("name", "seed", "replications", "candidates", *_ALONE))
 
@@ -53,16 +57,19 @@ def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None
         part, dot, _ = field.partition(".")
         if field not in _ALONE and (part not in _PARTS or not dot):
             raise ScenarioError(
-                f"grid: {field}: vary a field of {', '.join(_PARTS)}, such as deployment.nodes, or {_ALONE[0]}; "
-                "candidates and seeds are given as such"
+                f"grid: {shorten_text(field)}: vary a field of {', '.join(_PARTS)}, such as deployment.nodes, or "
+                f"{_ALONE[0]}; candidates and seeds are given as such"
             )
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
             raise ScenarioError(f"grid: {field}: give a list of at least one value")
+    points = math.prod(len(values) for values in grid.values())
+    if points > MOST_RUNS:
+        raise ScenarioError(f"grid: has {points} points; give at most {MOST_RUNS:,}")
     return tuple(_variant(scenario, dict(zip(grid, point, strict=True))) for point in itertools.product(*grid.values()))
 
 
 def _variant(scenario: Scenario, point: dict[str, Any]) -> Variant:
-    source = ", ".join(f"{field} = {value!r}" for field, value in point.items())
+    source = ", ".join(f"{field} = {shorten_repr(value)}" for field, value in point.items())
     changed = scenario
     if point:
         data = scenario.model_dump(mode="json", exclude_unset=True)
@@ -70,7 +77,7 @@ def _variant(scenario: Scenario, point: dict[str, Any]) -> Variant:
             _set(data, field, value)
         changed = Scenario.of(data, f"grid: with {source}")
     if changed.deployment.network not in PRESETS:
-        raise ScenarioError(f"deployment.network {changed.deployment.network!r}: known are {', '.join(PRESETS)}")
+        raise ScenarioError(f"deployment.network {shorten_repr(changed.deployment.network)}: known are {', '.join(PRESETS)}")
     return Variant(changed, {field: _value(changed, field) for field in point})
 
 
@@ -80,7 +87,7 @@ def _set(data: dict[str, Any], field: str, value: Any) -> None:
     for part in parts:
         table = table[_place(table, part, field)] if isinstance(table, list) else table.setdefault(part, {})
         if not isinstance(table, dict | list):
-            raise ScenarioError(f"grid: {field}: {part} has no fields of its own")
+            raise ScenarioError(f"grid: {shorten_text(field)}: {shorten_text(part)} has no fields of its own")
     if isinstance(table, list):
         table[_place(table, last, field)] = value
     else:
@@ -88,8 +95,10 @@ def _set(data: dict[str, Any], field: str, value: Any) -> None:
 
 
 def _place(table: list[Any], part: str, field: str) -> int:
-    if not part.isdecimal() or int(part) >= len(table):
-        raise ScenarioError(f"grid: {field}: the scenario has {len(table)} of these, counted from 0; {part!r} is none")
+    if not re.fullmatch(r"[0-9]{1,6}", part) or int(part) >= len(table):
+        raise ScenarioError(
+            f"grid: {field}: the scenario has {len(table)} of these, counted from 0; {shorten_repr(part)} is none"
+        )
     return int(part)
 
 
@@ -107,26 +116,30 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     for text in texts:
         field, equals, values = text.partition("=")
         if not equals or not field or not values:
-            raise ScenarioError(f"grid: {text!r}: write field=value,value such as deployment.nodes=1,8,64")
+            raise ScenarioError(f"grid: {shorten_repr(text)}: write field=value,value such as deployment.nodes=1,8,64")
         if field in grid:
-            raise ScenarioError(f"grid: {field}: given twice; list its values in one place")
+            raise ScenarioError(f"grid: {shorten_text(field)}: given twice; list its values in one place")
         grid[field] = [_read(value.strip()) for value in values.split(",")]
     return grid
 
 
 def _read(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text)
+    except DocumentError:
         return text
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Read seeds from a command line: "1-10,25"."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
+    ranges: list[range] = []
+    for part in text.split(",", MOST_RUNS):
+        match = re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)
         if match is None or (match[2] and int(match[2]) < int(match[1])) or int(match[2] or match[1]) >= 2**32:
-            raise ScenarioError(f"seeds: {text!r}: write numbers below 2**32 and ranges of them, such as 1-10,25")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return tuple(seeds)
+            shown = shorten_repr(text)
+            raise ScenarioError(f"seeds: {shown}: write numbers below 2**32 and ranges of them, such as 1-10,25")
+        ranges.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    total = sum(map(len, ranges))
+    if total > MOST_RUNS:
+        raise ScenarioError(f"seeds: {shorten_repr(text)}: are {total}; give at most {MOST_RUNS:,}")
+    return tuple(itertools.chain.from_iterable(ranges))

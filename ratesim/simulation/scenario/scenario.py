@@ -6,8 +6,8 @@ scenario is named by its place in `ratesim/scenarios`: "quickstart", "situations
 
 from __future__ import annotations
 
+import os
 import re
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -17,8 +17,10 @@ import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ratesim.algorithms import bind
+from ratesim.documents import DocumentError, parse_toml, read_text
 from ratesim.errors import ConfigurationError, RatesimError
 from ratesim.limit import InvalidLimitError, Limit
+from ratesim.safe_text import shorten_repr, shorten_text
 from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.clients import ClientsSpec
 from ratesim.simulation.scenario.deployment import Deployment
@@ -210,9 +212,9 @@ class Scenario(StrictModel):
     def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:
         """Read TOML; relative paths in it count from `folder`."""
         try:
-            return cls.of(tomllib.loads(text), source, folder)
-        except tomllib.TOMLDecodeError as error:
-            raise ScenarioError(f"{source}: not valid TOML: {error}") from error
+            return cls.of(parse_toml(text), source, folder)
+        except DocumentError as error:
+            raise ScenarioError(f"{source}: {error}") from error
 
     @classmethod
     def of(cls, data: dict[str, Any], source: str = "scenario", folder: Path | None = None) -> Scenario:
@@ -227,28 +229,33 @@ class Scenario(StrictModel):
             if first["type"] == "extra_forbidden":
                 known = ", ".join(_known(cls, first["loc"][:-1]))
                 what = f"unknown key; known here: {known}"
-            raise ScenarioError(f"{source}: {where}: {what}") from error
+            raise ScenarioError(f"{source}: {shorten_text(where)}: {shorten_text(what, 1000)}") from error
         except InvalidLimitError as error:
             raise ScenarioError(f"{source}: limit: {error}") from error
         if folder is None or scenario.workload.log is None:
             return scenario
-        log = str((folder / scenario.workload.log).resolve())
+        try:
+            log = str((folder / scenario.workload.log).resolve())
+        except (OSError, ValueError, RuntimeError) as error:  # a zero byte in it, or a circle of links
+            shown = shorten_repr(scenario.workload.log)
+            raise ScenarioError(f"{source}: workload.log: {shown} is no path of a file") from error
         return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"log": log})})
 
     @classmethod
     def load(cls, name: str | Path) -> Scenario:
         """Read a TOML file, or a scenario of the package by its name ("quickstart", "situations/login")."""
         path = Path(name)
-        if path.suffix != ".toml" and not path.exists():
+        if path.suffix != ".toml" and not os.path.exists(path):
             known = shipped_scenarios()
             if str(name) not in known:
-                raise ScenarioError(f"scenario {str(name)!r}: no such file; shipped with ratesim: {', '.join(known)}")
+                raise ScenarioError(
+                    f"scenario {shorten_repr(str(name))}: no such file; shipped with ratesim: {', '.join(known)}"
+                )
             path = known[str(name)]
         try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ScenarioError(f"scenario {path}: cannot be read: {reason}") from error
+            text = read_text(path)
+        except DocumentError as error:
+            raise ScenarioError(f"scenario {shorten_text(str(path))}: {error}") from error
         return cls.parse(text, str(path), path.resolve().parent)
 
     def trace(self, seed: int | None = None, progress: Any = None, read: Trace | None = None) -> Trace:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
+from ratesim.safe_text import shorten_repr
 from ratesim.simulation.scenario.clients import ClientsSpec, unlimited_demand
 from ratesim.simulation.scenario.fields import Moment, Seconds, StrictModel, share
 from traffic import (
@@ -39,6 +40,7 @@ __all__ = ["EPOCH", "READ", "WorkloadSpec"]
 
 EPOCH = 1.7e9  # seconds: when recipes begin
 MOST_KEYS = 100_000_000
+MOST_REQUESTS = 1_000_000_000  # of a recipe: those of ten minutes at the highest rate
 
 Part01 = Annotated[float, BeforeValidator(share), Field(ge=0, le=1)]
 
@@ -125,7 +127,7 @@ class WorkloadSpec(StrictModel):
                 raise ValueError("cost: of a log it is a column or an expression, in quotes")
             return self
         if isinstance(self.cost, str):
-            raise ValueError(f"cost {self.cost!r}: without a log it is a number")
+            raise ValueError(f"cost {shorten_repr(self.cost)}: without a log it is a number")
         if closed:
             self._takes("closed loop", {"clients", "keys", "duration", "cost"})
             return self
@@ -133,6 +135,9 @@ class WorkloadSpec(StrictModel):
         return self
 
     def _recipe_makes_sense(self) -> None:
+        requests = (self.requests_per_second or 0.0) * self.duration * max(self.scale, 1.0)
+        if requests > MOST_REQUESTS:
+            raise ValueError(f"makes about {requests:.2g} requests, and at most {MOST_REQUESTS:.2g} can be simulated")
         self._takes("recipe", set(type(self).model_fields) - _LOG | {"cost"})
         optional = {"day", "edge_before"}
         for kind, chosen, kinds in (("arrivals", self.arrivals, _ARRIVALS), ("popularity", self.popularity, _POPULARITY)):

@@ -103,8 +103,14 @@ def test_a_candidate_that_gives_no_answer_any_more_has_moved():
         ("[]", "is no recommendation"),
         ('{"choice": null}', "is no recommendation"),
         (json.dumps(BEFORE | {"schema_version": 99}), "has version 99, and this is 2"),
-        (json.dumps({key: value for key, value in BEFORE.items() if key != "traffic"}), "lacks 'traffic'"),
-        (json.dumps(BEFORE | {"assessments": [{"candidate": "redis"}]}), "lacks 'p99'"),
+        (
+            json.dumps({key: value for key, value in BEFORE.items() if key != "traffic"}),
+            "Object missing required field `traffic`",
+        ),
+        (
+            json.dumps(BEFORE | {"assessments": [{"candidate": "redis"}]}),
+            r"Object missing required field `p99` - at `\$.assessments\[0\]`",
+        ),
     ],
 )
 def test_a_file_that_is_none_is_named(tmp_path, content, said):
