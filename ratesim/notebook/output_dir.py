@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["OutputError", "ensure_writable", "publish", "staging_directory"]
+
+
+REMOVE_SECONDS = 10.0
 
 
 class OutputError(RatesimError, ValueError):
@@ -57,18 +61,28 @@ def staging_directory(out: Path, name: str = "", waiting: Callable[[], None] | N
         stem = f".{out.name}{name and '-'}{name}.staging"
         with _locked(out.with_name(f"{stem}.lock"), waiting):
             work = out.with_name(stem)
-            if work.exists():
-                shutil.rmtree(work)
+            _remove(work)
             work.mkdir(mode=0o700)
             try:
                 yield work
             finally:
-                if work.exists():  # it becomes `out` where that is new
-                    shutil.rmtree(work)
+                _remove(work)
     finally:
         for folder in made:
             if folder.exists() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory, if it is there. Processes that a killed report left may still write into it for a moment."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while directory.exists():
+        try:
+            shutil.rmtree(directory)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def publish(work: Path, out: Path, obsolete: Sequence[str] = (), last: str = "") -> None:

@@ -87,13 +87,18 @@ class _Watch:
             await asyncio.sleep(0.005)
 
     def _look(self) -> None:
+        connected = False
         try:
             with _ASKS[_family(self._server)](self._server.url) as ask:
-                last = False
+                connected, last = True, False
                 while not last:
                     last = self._stopped.wait(WATCH_SECONDS)
                     ask()
+            if how := self._server.how_ended():  # a process of a PostgreSQL may answer a moment longer
+                raise ServerDiedError(how)
         except Exception as error:  # noqa: BLE001 - whatever the driver raises, the server did not answer
+            if not (connected or self._server.embedded or isinstance(error, TimeoutError)):
+                return  # a server of the user's that was never there: the coroutine meets the same, and says it better
             after = time.monotonic() - self._began
             self.failure = f"{self._server} {self._reason(error)} after {after:.1f} s"
             self._loop.call_soon_threadsafe(self._tell)
@@ -108,7 +113,7 @@ class _Watch:
         deadline = time.monotonic() + REAP_SECONDS
         while (how := self._server.how_ended()) is None and self._server.embedded and time.monotonic() < deadline:
             time.sleep(0.01)
-        return how or f"closed its connections ({redact(' '.join(str(error).split()))})"
+        return how or f"closed its connections ({redact(' '.join(str(error).split()), self._server.url)})"
 
 
 def _family(server: Server) -> str:
@@ -141,7 +146,11 @@ def _ask_postgres(url: str) -> Iterator[Callable[[], object]]:
     import psycopg
 
     # Closed and not left: leaving would roll back, over a connection that may be gone.
-    with closing(psycopg.connect(postgres_url(url), autocommit=True, connect_timeout=round(ANSWER_SECONDS))) as connection:
+    try:
+        connection = psycopg.connect(postgres_url(url), autocommit=True, connect_timeout=round(ANSWER_SECONDS))
+    except psycopg.errors.ConnectionTimeout as error:
+        raise TimeoutError from error
+    with closing(connection):
         wire = connection.pgconn
 
         def ask() -> object:

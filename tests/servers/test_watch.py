@@ -10,6 +10,7 @@ import time
 import pytest
 import redis
 
+from ratesim import servers
 from ratesim.servers import ServerDiedError, ServerError, postgres, valkey, watch
 
 STARTS = [valkey, postgres]
@@ -120,3 +121,24 @@ def _end_of(server):
 def _children(parent):
     with os.popen(f"ps -o pid= --ppid {parent}") as output:
         return [int(line) for line in output]
+
+
+def test_a_frozen_server_of_the_users_lets_go_of_what_waits_and_is_left_alone(monkeypatch):
+    monkeypatch.setattr(watch, "ANSWER_SECONDS", 0.5)
+    with valkey() as already_there:
+        monkeypatch.setenv("RATESIM_REDIS_URL", already_there.url)
+        with valkey() as server, pytest.raises(ServerDiedError, match=r"froze: it gave no answer for 0.5 s, after"):
+            watch.run_watched(server, measured(lambda: os.kill(already_there.pids[0], signal.SIGSTOP)))
+        os.kill(already_there.pids[0], signal.SIGCONT)
+        with redis.Redis.from_url(already_there.url) as client:
+            assert client.ping()
+
+
+@pytest.mark.parametrize(("kind", "scheme"), [("redis", "redis"), ("postgres", "postgresql")])
+def test_a_server_of_the_users_that_was_never_there_is_the_coroutines_to_tell(kind, scheme):
+    async def fail():
+        await asyncio.sleep(0.3)
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        watch.run_watched(servers.Server(f"{scheme}://:sesame@127.0.0.1:1/0", kind, "1", embedded=False), fail())

@@ -23,6 +23,7 @@ import numpy as np
 from ratesim import algorithms, servers
 from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
+from ratesim.servers import Server
 from ratesim.servers.watch import run_watched
 from ratesim.simulation.cost_model.cost_fit import LIMIT, measure, raise_if_canceled
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile, stored_path
@@ -62,7 +63,7 @@ def calibrate(
     ConfigurationError, StorageConnectionError
         If the server cannot be measured; without passwords.
     ServerError
-        If a server that is started for it does not start, or dies. The profile then stays as it was.
+        If a server does not start, or dies or freezes meanwhile. The profile then stays as it was.
     """
     path = out or stored_path()
     tell = progress or (lambda done, total, what: None)
@@ -77,7 +78,7 @@ def calibrate(
     for done, kind in enumerate(kinds, 1):
         tell(done, 1 + len(kinds), kind)
         if url:
-            backends[kind] = asyncio.run(_served(url))
+            backends[kind] = run_watched(Server(url, kind, "at --url", embedded=False), _served(url))
         else:
             with servers.valkey() if kind == "redis" else servers.postgres() as server:
                 backends[kind] = run_watched(server, _served(server.url))

@@ -21,8 +21,11 @@ import redis.asyncio
 
 from ratesim import algorithms
 from ratesim.errors import StorageConnectionError, StorageError
+from ratesim.safe_text import redact
 from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, delete_keys, raise_if_canceled
 from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
+from ratesim.storage.postgres.error_translation import connection_error as postgres_error
+from ratesim.storage.redis_errors import connection_error as redis_error
 
 __all__ = ["POOL", "SIZED_KEYS", "OpenTarget", "open_target"]
 
@@ -55,11 +58,23 @@ class OpenTarget:
 
 @asynccontextmanager
 async def open_target(url: str) -> AsyncIterator[OpenTarget]:
-    """Open a Redis or PostgreSQL to be measured; on leaving, everything that was written is gone."""
+    """Open a Redis or PostgreSQL to be measured; on leaving, everything that was written is gone.
+
+    Raises
+    ------
+    StorageError
+        The server is not reached, or fails.
+    """
+    import psycopg
+
     parsed = StorageURL.parse(url)
-    async with _redis(parsed.config) if parsed.backend == "redis" else _postgres(parsed.config) as opened:
-        yield opened
-        raise_if_canceled()
+    try:
+        async with _redis(parsed.config) if parsed.backend == "redis" else _postgres(parsed.config) as opened:
+            yield opened
+            raise_if_canceled()
+    except (redis.exceptions.RedisError, psycopg.Error) as error:
+        reason = redact(" ".join(str(error).split()), url)
+        raise StorageConnectionError(f"the {parsed.backend} that is measured failed ({reason}); look at its log") from None
 
 
 @asynccontextmanager
@@ -86,13 +101,12 @@ async def _redis(config: Any) -> AsyncIterator[OpenTarget]:
         return sum(main) if main else used["used_cpu_user"] + used["used_cpu_sys"]
 
     try:
-        try:
-            about = await bare.info("server")
-        except (redis.exceptions.RedisError, OSError) as error:
-            reason = type(error).__name__
-            raise StorageConnectionError(
-                f"{storage!r}: no answer ({reason}); is the server running there?", sent=False
-            ) from None
+        about = await bare.info("server")
+    except (redis.exceptions.RedisError, OSError) as error:
+        await storage.close()
+        await bare.aclose()
+        raise redis_error(error, own.url) from None
+    try:
         alone = await _alone(account)
         version = about.get("valkey_version", about.get("redis_version"))
         name = f"{'valkey' if 'valkey_version' in about else 'redis'} {version}"
@@ -129,9 +143,8 @@ async def _postgres(config: Any) -> AsyncIterator[OpenTarget]:
     try:
         bare = await psycopg.AsyncConnection.connect(own.url, autocommit=True)
     except psycopg.Error as error:
-        raise StorageConnectionError(
-            f"{PostgresStorage(config)!r}: no connection ({type(error).__name__})", sent=False
-        ) from None
+        where = PostgresStorage(config).driver.where
+        raise postgres_error(where, redact(" ".join(str(error).split()), config.url)) from None
     async with bare:
         try:
             await bare.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
@@ -173,12 +186,13 @@ async def _speedup(url: str, schema: str) -> dict[int, float]:
     async def loop(connection: psycopg.AsyncConnection[Any], function: str, number: int) -> float:
         call = sql.SQL(
             "DO $$ BEGIN FOR i IN 1..{} LOOP PERFORM {}(ARRAY['loop:{}:' || i % 20], ARRAY[1.0]::float8[],"
-            " ARRAY[{}]::float8[], true, ARRAY[''], ARRAY[{}], {}::float8[], ARRAY[{}], ARRAY[{}]::int[]); COMMIT;"
+            " ARRAY[{}]::float8[], true, ARRAY[''], ARRAY[{}], {}::float8[], ARRAY[{}], ARRAY[{}]::int[],"
+            " ARRAY[{}]::float8[], 'off', '10000'); COMMIT;"
             " END LOOP; END $$"
         ).format(
             *(sql.Literal(LOOPS), sql.Identifier(schema, function), sql.Literal(number), sql.Literal(time.time())),
             *(sql.Literal(LIMIT.algorithm), sql.Literal(list(bound.params)), sql.Literal(len(bound.params))),
-            sql.Literal(bound.size),
+            *(sql.Literal(bound.size), sql.Literal(LIMIT.period)),
         )
         start = time.perf_counter()
         await connection.execute(call)

@@ -25,7 +25,7 @@ from ratesim import servers
 from ratesim.errors import StorageError
 from ratesim.limit import Decision
 from ratesim.safe_text import shorten_repr
-from ratesim.servers import Server, ServerError
+from ratesim.servers import Server, ServerDiedError, ServerError
 from ratesim.simulation.engine.remote_storage import subject
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.storage import StorageURL
@@ -87,7 +87,7 @@ class LoopBackend:
         try:
             answers = self._run(self._execute(batch))
         except TimeoutError as error:
-            raise ServerError(f"{self.server}: no answer within {PATIENCE:g} s") from error
+            raise ServerDiedError(f"{self.server}: no answer within {PATIENCE:g} s") from error
         except StorageError as error:
             raise ServerError(f"{self.server}: {error}") from error
         for answer in answers:
@@ -106,7 +106,7 @@ class LoopBackend:
             self._thread.join()
 
     async def _execute(self, batch: Sequence[Operation]) -> list[object]:
-        async with self._turn:  # Ctrl-C ends the waiting for a batch and not the batch
+        async with self._turn, asyncio.timeout(PATIENCE):  # Ctrl-C ends the waiting for a batch and not the batch
             return await self._driver.execute(batch)
 
     async def _close(self) -> None:
@@ -225,14 +225,26 @@ def _redis(config: RedisStorageConfig, sequence: Callable[[], int], server: Serv
     with _open(RedisDriver(own), sequence, f"{server.kind} {server.version}") as backend:
         try:
             yield backend
-        finally:
-            # By name: to find them all by their prefix, a server of the user's would have to look at all of its keys.
-            names = list(backend.identifiers)
-            try:
-                for first in range(0, len(names), RESETS):
-                    backend.execute([Reset(name) for name in names[first : first + RESETS]])
-            except ServerError as error:
-                raise ServerError(f"{error}; keys that begin with {prefix} may be left, and go within a week") from error
+        except ServerError as error:  # it would not take these either
+            raise _left_behind(error, prefix) from error
+        except BaseException:
+            _reset(backend, prefix)
+            raise
+        _reset(backend, prefix)
+
+
+def _reset(backend: LoopBackend, prefix: str) -> None:
+    """Drop the keys by name: to find them by their prefix, a server of the user's would have to look at all of its keys."""
+    names = list(backend.identifiers)
+    try:
+        for first in range(0, len(names), RESETS):
+            backend.execute([Reset(name) for name in names[first : first + RESETS]])
+    except ServerError as error:
+        raise _left_behind(error, prefix) from error
+
+
+def _left_behind(error: ServerError, prefix: str) -> ServerError:
+    return type(error)(f"{error}; keys that begin with {prefix} may be left, and go within a week")
 
 
 @contextmanager
@@ -255,17 +267,22 @@ def _schema(url: str, schema: str, server: Server) -> Iterator[str]:
 
     def run(statement: sql.SQL, remedy: str) -> None:
         try:
-            with psycopg.connect(url, autocommit=True) as connection:
+            with psycopg.connect(url, autocommit=True, connect_timeout=round(PATIENCE)) as connection:
                 connection.execute(statement.format(sql.Identifier(schema)))
         except psycopg.Error as error:
             raise ServerError(f"{server.kind} {server.version}: {' '.join(str(error).split())}; {remedy}") from error
 
     options = f"{conninfo.conninfo_to_dict(url).get('options') or ''} -csearch_path={schema}".strip()
     run(sql.SQL("CREATE SCHEMA {}"), "a run needs a schema of its own in the database")
+    left = f"the schema {schema} is left: drop it"
     try:
         yield conninfo.make_conninfo(url, options=options)
-    finally:
-        run(sql.SQL("DROP SCHEMA {} CASCADE"), f"the schema {schema} is left: drop it")
+    except ServerError as error:  # it would not take this either
+        raise type(error)(f"{error}; {left}") from error
+    except BaseException:
+        run(sql.SQL("DROP SCHEMA {} CASCADE"), left)
+        raise
+    run(sql.SQL("DROP SCHEMA {} CASCADE"), left)
 
 
 def _patient(config: Any, **changes: Any) -> Any:

@@ -31,8 +31,9 @@ from ratesim import Scenario, algorithms, run, servers
 from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
-from ratesim.servers import Server, ServerError
+from ratesim.servers import Server, ServerDiedError, ServerError, supervisor
 from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.engine import backends
 from ratesim.simulation.engine.backends import LoopBackend
 from ratesim.simulation.engine.remote_storage import ModelBackend, subject
 from ratesim.simulation.results.oracle import exact
@@ -518,6 +519,46 @@ def test_it_ends_the_run_also_where_a_hybrid_would_do_without_its_server(
     with pytest.raises(ServerError, match=r"fakeredis .*it broke"):
         run(scenario(), Candidate(name="c", storage=storage), fidelity="fake", profile=profile)
     assert "ratesim-backing" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("kind", ["valkey", "postgres"])
+def test_a_run_whose_server_dies_or_freezes_ends_and_names_it(
+    monkeypatch: pytest.MonkeyPatch, profile: Profile, kind: str, number: int
+) -> None:
+    monkeypatch.setattr(backends, "PATIENCE", 2.0)
+    monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.5)
+    start = getattr(servers, kind)
+    begun: list[Server] = []
+
+    @contextmanager
+    def remember() -> Iterator[Server]:
+        with start() as server:
+            begun.append(server)
+            yield server
+
+    monkeypatch.setattr(servers, kind, remember)
+
+    def strike() -> None:
+        (pid,) = begun[0].pids
+        for one in [*_children(pid), pid]:
+            os.kill(one, number)
+
+    storage = "redis://h" if kind == "valkey" else "postgresql://h"
+    with pytest.raises(ServerDiedError, match=f"^{kind} .*(was ended by SIGKILL|no answer within 2 s)"):
+        run(
+            scenario(),
+            Candidate(name="c", storage=storage),
+            fidelity="live",
+            profile=profile,
+            progress=Interrupting(strike),
+        )
+
+
+def _children(parent: int) -> list[int]:
+    said = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    return [int(pid) for pid in said.split()]
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
