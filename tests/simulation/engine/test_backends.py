@@ -590,9 +590,11 @@ def test_a_server_that_goes_down_is_the_models(kind: str, fidelity: Any, profile
         run(asked, Candidate(name="c", storage="redis://h"), fidelity=fidelity, profile=profile, server=None)
 
 
-def test_the_clock_of_a_server_cannot_be_asked_for() -> None:
-    with pytest.raises(ValueError, match="unknown option 'clock'"):
-        Candidate(name="c", storage="redis://h?clock=server")
+@pytest.mark.parametrize("fidelity", ["fake", "live"])
+@pytest.mark.parametrize("storage", ["redis://h?clock=server", "hybrid+postgresql://h?clock=server"])
+def test_the_clock_of_a_real_server_cannot_be_asked_for(storage: str, fidelity: Any, profile: Profile) -> None:
+    with pytest.raises(ScenarioError, match=f"clock=server: .*use fidelity `model`, not `{fidelity}`"):
+        run(scenario(), Candidate(name="c", storage=storage), fidelity=fidelity, profile=profile, server=None)
 
 
 def test_an_imitation_is_not_live(profile: Profile) -> None:

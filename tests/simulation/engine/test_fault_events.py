@@ -282,6 +282,31 @@ def test_a_clock_that_is_ahead_moves_its_windows() -> None:
     assert over(0.0, 0.1) > 0.0
 
 
+def denied(offset: float, storage: str) -> float:
+    """The cost that an exact limiter would have admitted, with one of four clocks that far ahead."""
+    skew = {"kind": "clock_skew", "start": 0, "duration": 60, "nodes": [0], "offset": offset}
+    return played(skew, storage=storage, rate="30 per 10 seconds", duration=30.0).accuracy.false_denial
+
+
+@pytest.mark.parametrize("storage", ["redis://h", "hybrid+redis://h?sync_interval=0.1&l1_ttl=0.1"])
+@pytest.mark.parametrize("offset", [3600.0, -3600.0])
+def test_a_clock_that_is_wrong_beyond_the_bound_makes_nobody_wait(storage: str, offset: float) -> None:
+    assert denied(offset, storage) < 0.05
+
+
+@pytest.mark.parametrize("storage", ["redis://h", "postgresql://h", "hybrid+redis://h?consistency=strong"])
+def test_at_the_servers_time_the_clocks_of_nodes_do_not_matter(storage: str) -> None:
+    by_server = f"{storage}{'&' if '?' in storage else '?'}clock=server"
+    right = played(storage=by_server)
+    for offset in (3600.0, -3600.0):
+        wrong = played(
+            {"kind": "clock_skew", "start": 0, "duration": 60, "nodes": [0, 1], "offset": offset}, storage=by_server
+        )
+        assert np.array_equal(wrong.allowed, right.allowed)
+    assert right.accuracy.over_admission < 0.01
+    assert right.accuracy.false_denial < 0.01
+
+
 def test_any_mix_at_once_runs_to_its_end_and_twice_alike() -> None:
     mix = [
         {"kind": "lossy", "start": 1, "duration": 10, "loss": 0.1},

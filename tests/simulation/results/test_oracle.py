@@ -41,7 +41,7 @@ LIMITS = st.one_of(
 @st.composite
 def requests(draw: st.DrawFn, limit: Limit) -> list[Row]:
     """Mostly forwards in steps of a part of the period, with window edges, long gaps and steps backwards."""
-    now = draw(st.sampled_from([0.0, 1.7e9, 1234.5678, -50.0]))
+    now = draw(st.sampled_from([0.0, 1.7e9, 1234.5678, 3.0]))
     rows = []
     for _ in range(draw(st.integers(0, 40))):
         step = draw(st.floats(0.0, 0.3) | st.sampled_from([0.0, 1.0, 5.0, 5000.0, -0.01, -0.5, -3.0]))
@@ -50,6 +50,7 @@ def requests(draw: st.DrawFn, limit: Limit) -> list[Row]:
         if edge is not None:
             now = float(np.floor(now / limit.period) + 1.0) * limit.period
             now = float(np.nextafter(now, edge)) if edge else now
+        now = max(now, 0.0)
         share = draw(st.sampled_from([0.0, 0.1, 1.0 / 3.0, 0.5, 1.0, 1.5]) | st.floats(0.01, 1.1))
         cost = draw(st.sampled_from([1.0, limit.rate * share]))
         rows.append((draw(st.integers(0, 2)), now, cost))
@@ -222,6 +223,9 @@ def start(s, p, now):
     s[1] = p[0]
 
 def refresh(s, p, now):
+    s[0] = now
+
+def rewind(s, p, now):
     s[0] = now
 
 def available(s, p, now):
