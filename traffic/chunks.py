@@ -6,9 +6,12 @@ tens of megabytes are in memory at a time. Reading stops at `max_bytes` of infla
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator
-from os import PathLike, fstat
+from os import PathLike
 from typing import IO, Any, NamedTuple
 
 from traffic.provenance import TrafficError
@@ -25,6 +28,11 @@ ZSTD_PIECE_BYTES = 1 << 9
 # A longer line is read up to here. Access logs have lines of a few hundred bytes; servers refuse requests
 # above 8 KiB.
 LINE_BYTES = BLOCK_BYTES
+# What a compressed log may cost to read, in bytes; a line costs as much as 100 of them. Access logs are compressed to about a
+# tenth, and a line of them takes 10 bytes or more. A 400th is allowed, beyond what takes about a second in any case.
+FREE_WORK = 20_000_000
+WORK_PER_BYTE = 400
+WORK_PER_LINE = 100
 
 
 class LogError(TrafficError):
@@ -54,7 +62,7 @@ def text_blocks(path: FilePath, max_bytes: int, progress: Progress | None = None
         If the file cannot be opened, is damaged or cut short, or inflates to more than `max_bytes`.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             for block in _lines(_inflated(path, file, max_bytes, progress)):
                 yield block.decode("utf-8", "backslashreplace")
     except FileNotFoundError as error:
@@ -65,6 +73,23 @@ def text_blocks(path: FilePath, max_bytes: int, progress: Progress | None = None
         raise LogError(f"{path}: may not be read by this user; grant read permission") from error
     except OSError as error:
         raise LogError(f"{path}: cannot be read: {error.strerror or error}; check the path and the disk") from error
+
+
+def open_regular(path: FilePath) -> IO[bytes]:
+    """Open a regular file for reading. Raises OSError, and LogError for a pipe or a device, which may have no end."""
+    try:
+        # A pipe without a writer must not keep `open` waiting.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    except ValueError as error:  # a zero byte, or half of a surrogate pair
+        raise LogError(f"{ascii(path)[:200]}: is no name that a file can have; check the path") from error
+    file = os.fdopen(descriptor, "rb", closefd=True) if not stat.S_ISDIR(os.fstat(descriptor).st_mode) else None
+    if file is None:
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise LogError(f"{path}: is a pipe or a device; write it to a file first")
+    return file
 
 
 class _Codec(NamedTuple):
@@ -89,17 +114,21 @@ def _inflated(path: FilePath, file: IO[bytes], max_bytes: int, progress: Progres
     first = file.read(4)
     codec = _codec(first, str(path))
     stored = _stored(first, file, progress)
-    return stored if codec is None else _bounded(path, _inflate(path, codec, stored), max_bytes)
+    if codec is None:
+        return stored
+    total = os.fstat(file.fileno()).st_size
+    return _bounded(path, _inflate(path, codec, stored), max_bytes, FREE_WORK + WORK_PER_BYTE * total)
 
 
 def _stored(first: bytes, file: IO[bytes], progress: Progress | None) -> Iterator[bytes]:
-    total, done, piece = fstat(file.fileno()).st_size, 0, first
+    # As long as the file was when it was opened: a log that is written meanwhile may grow faster than it is read.
+    total, done, piece = os.fstat(file.fileno()).st_size, 0, first
     while piece:
         done += len(piece)
         yield piece
         if progress:
             progress(done, total)
-        piece = file.read(BLOCK_BYTES)
+        piece = file.read(min(BLOCK_BYTES, max(total - done, 0)))
 
 
 def _inflate(path: FilePath, codec: _Codec, stored: Iterator[bytes]) -> Iterator[bytes]:
@@ -122,12 +151,15 @@ def _inflate(path: FilePath, codec: _Codec, stored: Iterator[bytes]) -> Iterator
         raise LogError(f"{path}: ends in the middle of its {codec.name} data; copy it again from its source")
 
 
-def _bounded(path: FilePath, pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
-    size = 0
+def _bounded(path: FilePath, pieces: Iterator[bytes], max_bytes: int, max_work: int) -> Iterator[bytes]:
+    size = lines = 0
     for piece in pieces:
         size += len(piece)
+        lines += piece.count(b"\n")
         if size > max_bytes:
             raise LogError(f"{path}: inflates to more than {max_bytes} bytes; raise max_bytes if you trust it")
+        if size + WORK_PER_LINE * lines > max_work:
+            raise LogError(f"{path}: inflates far more than a log does; inflate it to a file first if you trust it")
         for start in range(0, len(piece), BLOCK_BYTES):
             yield piece[start : start + BLOCK_BYTES]
 

@@ -83,9 +83,9 @@ def read_log(
         one line that names the file and the remedy.
     """
     if format is not None and format not in READERS:
-        raise LogError(f"{path}: unknown format {format!r}; the formats known are {', '.join(READERS)}")
+        raise LogError(f"{path}: unknown format {format[:80]!r}; the formats known are {', '.join(READERS)}")
     if time_unit is not None and time_unit not in TIME_UNITS:
-        raise LogError(f"{path}: unknown time_unit {time_unit!r}; the units known are {', '.join(TIME_UNITS)}")
+        raise LogError(f"{path}: unknown time_unit {time_unit[:80]!r}; the units known are {', '.join(TIME_UNITS)}")
     selection = FieldSelection(key, time, time_unit, cost, status)
     blocks = (_split(block) for block in text_blocks(path, max_bytes, progress))
     rows = Rows()

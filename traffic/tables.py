@@ -8,6 +8,7 @@ the csv file. This module knows columns, not `Trace`, so that trace.py loads pan
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from os import PathLike
 from typing import IO, Any
@@ -19,6 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from traffic.chunks import LogError, open_regular
 from traffic.provenance import Provenance, TraceError
 
 FilePath = str | PathLike[str]
@@ -39,6 +41,7 @@ COLUMNS = {
 OPTIONAL = {"status": pa.uint16()}
 # Footers above 100 MB, the reader's default bound, are reached with some five million keys.
 FOOTER_BYTES = 2**31 - 1
+FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 50
 
 
 def frame(fields: Fields) -> pd.DataFrame:
@@ -72,16 +75,28 @@ def write_parquet(path: FilePath, fields: Fields) -> None:
 def read_parquet(path: FilePath) -> Fields:
     """Read the fields that `write_parquet` wrote; raises TraceError, naming the file."""
     try:
-        table = pq.read_table(
-            path,
-            thrift_string_size_limit=FOOTER_BYTES,
-            thrift_container_size_limit=FOOTER_BYTES,
-        )
+        with _open(path) as source, _parquet_file(source) as file:
+            rows, size = file.metadata.num_rows, os.fstat(source.fileno()).st_size
+            # Encodings of runs let a small file claim any number of rows.
+            if rows > FREE_ROWS + ROWS_PER_BYTE * size:
+                raise TraceError(f"{path}: claims {rows} rows in {size} bytes; it is damaged")
+            table = file.read()
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: is not a parquet file, or is damaged") from error
     return _fields(path, table, (table.schema.metadata or {}).get(METADATA))
+
+
+def _open(path: FilePath) -> IO[bytes]:
+    try:
+        return open_regular(path)
+    except LogError as error:
+        raise TraceError(str(error)) from error
+
+
+def _parquet_file(source: IO[bytes]) -> pq.ParquetFile:
+    return pq.ParquetFile(source, thrift_string_size_limit=FOOTER_BYTES, thrift_container_size_limit=FOOTER_BYTES)
 
 
 def write_csv(path: FilePath, fields: Fields) -> None:
@@ -101,7 +116,7 @@ def read_csv(path: FilePath) -> Fields:
     columns = COLUMNS | OPTIONAL
     types = {name: pa.dictionary(pa.int32(), type_) if type_ == pa.string() else type_ for name, type_ in columns.items()}
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             metadata = _comment(file)
             table = pacsv.read_csv(
                 file,
@@ -157,7 +172,18 @@ def _fields(path: FilePath, table: pa.Table, metadata: bytes | None) -> Fields:
         return {**fields, "provenance": Provenance(**provenance)}
     except json.JSONDecodeError as error:
         raise TraceError(f"{path}: is damaged: its list of names is cut") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+        pa.ArrowException,
+    ) as error:
+        if isinstance(error, TraceError):
+            raise
         raise TraceError(f"{path}: is damaged: its rows and its list of names do not agree") from error
 
 

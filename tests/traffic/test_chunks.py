@@ -11,6 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from traffic import chunks
 from traffic.chunks import BLOCK_BYTES, LINE_BYTES, LogError, _lines, text_blocks
 
 NO_BOUND = 1 << 40
@@ -117,7 +118,7 @@ def test_a_plain_file_may_have_any_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", COMPRESS)
 @pytest.mark.parametrize("filler", [b"\n", b"a"])
-def test_a_bomb_takes_little_memory(kind: str, filler: bytes, tmp_path: Path) -> None:
+def test_a_bomb_takes_little_memory(kind: str, filler: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inflated = 128 << 20
     path = tmp_path / "bomb"
     with path.open("wb") as file:
@@ -130,6 +131,9 @@ def test_a_bomb_takes_little_memory(kind: str, filler: bytes, tmp_path: Path) ->
             with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as writer:
                 for _ in range(inflated >> 20):
                     writer.write(filler * (1 << 20))
+    with pytest.raises(LogError, match="inflates far more than a log does"):
+        list(text_blocks(path, NO_BOUND))
+    monkeypatch.setattr(chunks, "FREE_WORK", NO_BOUND)
     tracemalloc.start()
     try:
         longest = max(len(block) for block in text_blocks(path, NO_BOUND))
@@ -198,3 +202,33 @@ def test_a_path_that_leads_through_a_file_is_an_error_that_names_it(tmp_path: Pa
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(LogError, match=r"file/a\.log: cannot be read: Not a directory"):
         text(tmp_path / "file" / "a.log")
+
+
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero", "/dev/null"):
+        with pytest.raises(LogError, match="is a pipe or a device"):
+            text(path)
+    for path in ("a\0b", "\ud800"):
+        with pytest.raises(LogError, match="no name that a file can have"):
+            text(path)
+
+
+def test_a_log_that_grows_is_read_as_long_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"x\n" * 500_000)
+    read = 0
+    for block in text_blocks(path, NO_BOUND):
+        read += len(block)
+        with path.open("ab") as file:
+            file.write(b"y\n" * 500_000)
+    assert read == 1_000_000
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+@pytest.mark.parametrize("line", [b"\n", b"{\n", b",\n", b'"\n'])
+def test_lines_that_cost_more_than_their_bytes_are_bounded(kind: str, line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(COMPRESS[kind](line * 5_000_000))
+    with pytest.raises(LogError, match="inflates far more than a log does"):
+        list(text_blocks(path, NO_BOUND))

@@ -158,7 +158,7 @@ def _with_options(url: str, options: dict[str, Any]) -> str:
         elif not _same(named[name], text):
             one, other = (HIDDEN if name in SECRET_NAMES else shorten_repr(redact(each)) for each in (text, named[name]))
             raise ConfigurationError(
-                f"storage.options.{shorten_text(name)}: is {one} here and {other} in the url; make them the same, or drop one"
+                f"storage.options.{shorten_text(name)}: is {one} here and {other} in the url; make them the same or drop one"
             )
     if not more:
         return url
