@@ -30,6 +30,7 @@ from ratesim.runtime import SimRuntime
 from ratesim.state import RateLimitState
 from ratesim.storage import Charge, config
 
+LINGER = 0.005
 HISTORIES = examples(200, nightly=10_000)
 GOOD = tuple(f"good {i}" for i in range(6))
 BAD = ("refused", "broken")  # by some calls
@@ -92,6 +93,70 @@ class Capricious(Shared):
         if (error := self.error_of(identifier)) is not None:
             raise error
         return state
+
+
+def capricious(**options: Any) -> tuple[World, Capricious]:
+    world = World(1, **options)
+    world.l2 = l2 = Capricious(world.runtime)
+    world.nodes = [world.node(0)]
+    return world, l2
+
+
+def known(l2: Shared, key: str) -> float:
+    return PLENTY.rate - l2.left(key, PLENTY, EPOCH)
+
+
+def test_write_behind_sends_good_keys_at_once_beside_one_that_fails_every_call_it_travels_in() -> None:
+    world, l2 = capricious(write="write_behind", linger=LINGER, sync_interval=10.0, flush_batch=8)
+    node, l2.poisonous = world.nodes[0], True
+
+    async def ask(key: str) -> None:
+        await node.acquire(key, PLENTY)
+
+    for key in (*GOOD, POISON):
+        world.runtime.spawn(ask(key))
+    world.env.run(until=60.0)  # the poison stands alone
+    assert all(known(l2, key) == 1 for key in GOOD)
+    for number in range(2, 50):
+        for key in GOOD:
+            world.runtime.spawn(ask(key))
+        world.env.run(until=world.env.now + LINGER + 10 * l2.delay)
+        assert all(known(l2, key) == number for key in GOOD)
+    assert node.sync_stats().unflushed == 1
+    l2.poisonous = False
+    world.env.run()
+    assert known(l2, POISON) == 1
+
+
+def test_a_key_that_keeps_failing_is_tried_ever_less_often_while_others_are_flushed_at_each_tick() -> None:
+    world, l2 = capricious(write="write_back", sync_interval=0.1)
+    node, l2.poisonous = world.nodes[0], True
+
+    async def main() -> None:
+        await node.acquire(POISON, PLENTY)
+        for _ in range(1000):
+            await node.acquire(GOOD[0], PLENTY)
+            await world.runtime.sleep(0.1)
+
+    world.runtime.spawn(main())
+    world.env.run(until=100.0)
+    assert node.sync_stats().failed_flushes < 30
+    assert known(l2, GOOD[0]) >= 998
+
+
+def test_flush_waits_for_what_the_worker_is_sending() -> None:
+    world, l2 = capricious(sync_interval=0.1)
+    l2.delay = 0.03
+    node = world.nodes[0]
+
+    async def main() -> None:
+        await node.acquire(GOOD[0], PLENTY)
+        await world.runtime.sleep(0.1 + 0.01 - world.runtime.monotonic() % 0.1)
+        assert node.sync_stats().flushes == 0
+        assert await node.flush()
+        assert node.sync_stats().unflushed == 0
+
+    world.play(main)
 
 
 class Refusals(RuleBasedStateMachine):
@@ -160,7 +225,7 @@ class Refusals(RuleBasedStateMachine):
             assert all(self.known(key) <= self.admitted[key] + self.unanswered for key in (*GOOD, *BAD, POISON))
 
     def known(self, key: str) -> float:
-        return PLENTY.rate - self.l2.left(key, PLENTY, EPOCH)
+        return known(self.l2, key)
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
