@@ -60,6 +60,8 @@ async def test_a_refused_item_leaves_the_others_done(storage: RateLimitStorage, 
     [
         Request("bad", LIMIT, -1.0),
         Request("bad", LIMIT, float("nan")),
+        Request("bad", LIMIT, 1.0, -1.0),
+        Request("bad", LIMIT, 1.0, float("nan")),
         Request("bad", Limit(1, 1, "no such algorithm")),
         Request("bad", ()),
         Request("bad", (LIMIT, LIMIT)),
@@ -75,7 +77,7 @@ async def test_an_invalid_item_is_raised_before_anything_is_done(storage: RateLi
     with pytest.raises(InvalidLimitError):
         await storage.acquire_many([Request("good", LIMIT), bad, Request("good", LIMIT)])
     with pytest.raises(InvalidLimitError):
-        await storage.acquire(bad.identifier, bad.limit, bad.cost)
+        await storage.acquire(bad.identifier, bad.limit, bad.cost, bad.now)
     assert (await storage.peek("good", LIMIT, 0.0)).remaining == 100.0
 
 
@@ -83,6 +85,7 @@ async def test_an_invalid_charge_is_raised_before_anything_is_done(storage: Rate
     entries = ((clock.now, 1.0, 1),)
     for bad in (
         Charge("bad", LIMIT, "n", 1, 0.0, ()),
+        Charge("bad", LIMIT, "n", 1, 0.0, ((float("inf"), 1.0, 1),)),
         Charge("bad", Limit(1, 1, "no such algorithm"), "n", 1, 0.0, entries),
         Charge(5, LIMIT, "n", 1, 0.0, entries),  # type: ignore[arg-type]
     ):
