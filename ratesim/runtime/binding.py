@@ -8,6 +8,7 @@ another thread, use is refused.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import threading
 from asyncio import _get_running_loop
@@ -112,12 +113,9 @@ def abandon_descriptors(descriptors: Iterable[int]) -> None:
         os.close(null)
 
 
-_parents: list[object] = []
-
-
 def keep_alive(inherited: object) -> None:
-    """Keep an object of the parent process from being finalized in this one."""
-    _parents.append(inherited)
+    """Keep an object of the parent process from being finalized in this one, also when this one ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 # -- forks ----------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ratesim.runtime import observe_forks
 from ratesim.storage.base import RateLimitStorage
 from ratesim.storage.hybrid import HybridStorage
 from ratesim.storage.memory.storage import MemoryStorage
@@ -63,6 +64,15 @@ class StorageCollector(Collector):
         self._lock = threading.Lock()
         self._open: list[tuple[str, RateLimitStorage]] = []
         self._past: dict[Series, float] = defaultdict(float)  # counters of storages that are closed
+        observe_forks(self)
+
+    def before_fork(self) -> None:
+        """Do nothing: a scrape that is under way holds locks of storages too, and goes on in the parent."""
+
+    def after_fork(self, in_child: bool) -> None:
+        """Take another lock in a child, where the thread of a scrape is missing that held the former one."""
+        if in_child:
+            self._lock = threading.Lock()
 
     def add(self, storage_type: str, storage: RateLimitStorage) -> None:
         """Collect from a storage from now on."""

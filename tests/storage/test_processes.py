@@ -184,3 +184,44 @@ print("done")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "done\n", done.stderr
+
+
+def test_the_end_of_a_child_touches_nothing_of_its_parent(server_url: str, tmp_path: Path) -> None:
+    """A child that ends as Python programs do, with destructors and exit functions."""
+    code = """
+import asyncio, gc, os, sys
+from ratesim import Limit
+from ratesim.storage import open_storage
+
+LIMIT, key = Limit(100, 3600, "fixed_window"), sys.argv[1]
+storages = [open_storage(url) for url in sys.argv[2:]]
+
+async def use():
+    for storage in storages:
+        await storage.open()
+        await storage.acquire(key, LIMIT)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(use())
+if not os.fork():
+    storages.clear()
+    del loop
+    gc.collect()
+    sys.exit(0)
+assert os.wait()[1] == 0
+loop.run_until_complete(use())
+print(*(storage.client.errors for storage in storages[1:]), flush=True)
+os._exit(0)
+"""
+    url, key = f"memory://?persist_to_disk={tmp_path}", uuid.uuid4().hex
+    done = subprocess.run(
+        [sys.executable, "-c", code, key, url, server_url], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("{}\n", "")
+
+    async def kept() -> float:
+        async with open_storage(url) as storage:
+            return (await storage.peek(key, LIMIT)).remaining
+
+    assert asyncio.run(kept()) == 98
+    assert asyncio.run(charged(server_url, key)) == 2

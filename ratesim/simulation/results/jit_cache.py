@@ -114,5 +114,10 @@ def _is_ours(path: Path) -> bool:
 @cache
 def _temporary() -> Path:
     path = tempfile.mkdtemp(prefix="ratesim-oracle-")  # mode 0700
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    atexit.register(_remove, path, os.getpid())
     return Path(path)
+
+
+def _remove(path: str, owner: int) -> None:
+    if os.getpid() == owner:  # the child of a fork leaves it to its parent
+        shutil.rmtree(path, ignore_errors=True)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from ratesim.errors import CapacityError, ConfigurationError, SerializationError, StorageError
+from ratesim.runtime import keep_alive
 
 __all__ = [
     "Row",
@@ -122,9 +123,7 @@ def release(path: Path, connection: sqlite3.Connection | None, lock: int, sound:
     """Close everything. Empty the lock file as soon as the database file is whole."""
     if os.getpid() != owner:
         # The child of a fork. The database is its parent's, whose log SQLite would remove if it closed this connection.
-        import ctypes
-
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        keep_alive(connection)
         return
     import fcntl  # POSIX's; `take_directory` has refused another system
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from functools import lru_cache
 from typing import Any
-from weakref import WeakValueDictionary
 
 from ratesim.algorithms import Algorithm, bind
 from ratesim.algorithms.codegen.inline import Layout
@@ -170,15 +168,13 @@ class {name}(Entry):
 
 
 # An entry of another class is given up, so there is one class of a kind, also when threads make it at the same time.
-_classes: WeakValueDictionary[tuple[Algorithm, int | None], type[Entry]] = WeakValueDictionary()
-_keeping = threading.Lock()
+_classes: dict[tuple[Algorithm, int | None], type[Entry]] = {}
 
 
 @lru_cache(maxsize=1024)
 def entry_class(algorithm: Algorithm, size: int | None) -> type[Entry]:
     """Return the class of the algorithm's entries whose state has `size` floats; None stands for a state that grows."""
-    with _keeping:
-        return _classes.get((algorithm, size)) or _classes.setdefault((algorithm, size), _make_class(algorithm, size))
+    return _classes.get((algorithm, size)) or _classes.setdefault((algorithm, size), _make_class(algorithm, size))
 
 
 def _make_class(algorithm: Algorithm, size: int | None) -> type[Entry]:

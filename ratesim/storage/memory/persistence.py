@@ -191,6 +191,7 @@ class EntryDatabase:
         keep_alive(self._connection)  # SQLite would remove the parent's log if it closed this
         self._connection = None
         self._pending = {}
+        self._syncing = threading.Lock()  # a thread of the parent may hold the former one
         if self._at_exit is not None:
             self._at_exit.detach()
         for descriptor in (self._wal, self._lock):  # a lock lasts while any process has its descriptor
