@@ -423,6 +423,9 @@ async def test_objects_that_are_dropped_while_it_runs_are_created_again(database
             psql(database, script)
             assert (await storage.acquire("x", limit)).remaining == 4
             assert await storage.increment("x", 2, 60.0) == 2
+            psql(database, script)
+            assert (await storage.get_stats()).entries == 0
+            assert await storage.cleanup_expired() == 0
         assert not storage.client.errors
 
 

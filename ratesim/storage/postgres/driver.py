@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
-from weakref import WeakSet
 
 import psycopg
-from psycopg import conninfo
 
 from ratesim import algorithms
-from ratesim.errors import ConfigurationError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
-from ratesim.runtime import abandon_descriptors
-from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact, shorten_identifier
+from ratesim.errors import KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
+from ratesim.safe_text import shorten_identifier
 from ratesim.storage.config import PostgresStorageConfig
+from ratesim.storage.postgres import upkeep
 from ratesim.storage.postgres.batches import Group, fault_of, groups_of
 from ratesim.storage.postgres.connections import Connection, ConnectionPool
-from ratesim.storage.postgres.error_translation import MISSING, READ_ONLY, ROLLED_BACK, connection_error, statement_error
-from ratesim.storage.postgres.schema import Object, Schema, learning_algorithms
+from ratesim.storage.postgres.connector import Connector
+from ratesim.storage.postgres.creation import create_missing, find_schema
+from ratesim.storage.postgres.error_translation import MISSING, READ_ONLY, ROLLED_BACK, connection_error
+from ratesim.storage.postgres.schema import Schema, learning_algorithms
 from ratesim.storage.postgres.statements import STATEMENTS
 from ratesim.storage.remote.operations import Increment, Observe, Operation, identifier_of
 
 __all__ = ["PostgresDriver"]
 
-UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
 # Waiting for a connection, or for a lock, ends shortly before the client gives up, so that the client knows that nothing
 # was done.
 SHARE = 0.9
 GROUP_SHARE = 0.5  # of command_timeout, that a statement for several keys waits for a lock, so that the others have the rest
 PROBE_SHARE = 0.25  # of command_timeout, that a connection that was idle for long has to show that it works
-CLEANUP_ROW = "\x01ratesim cleanup"  # identifier of the counter that says whose turn it is
 REPEATS = 10  # of a statement that was rolled back
-# libpq's, unless the URL says otherwise: the kernel finds out within a minute that nobody is there any more.
-KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}
 
 
 class PostgresDriver:
@@ -48,46 +43,27 @@ class PostgresDriver:
 
     Attributes
     ----------
+    connector : Connector
+        Makes the connections.
     clock_rewinds : int
         States that the functions brought back to the time of a request.
     """
 
     def __init__(self, config: PostgresStorageConfig) -> None:
         self.config = config
-        try:
-            self._address = conninfo.conninfo_to_dict(config.url)
-        except psycopg.Error:  # its text may quote a piece of a password
-            raise ConfigurationError(
-                "url: is none that libpq reads; percent-encode what is special in a URL, and quote what is in name='value'"
-            ) from None
+        self.connector = Connector(config)
         patience = (str(max(1, round(share * config.command_timeout * 1e3))) for share in (SHARE, GROUP_SHARE))
         self._sessions = [[config.synchronous_commit, each] for each in patience]  # of one key, and of several
         self._closed = False
         self.clock_rewinds = 0
         self._pool: ConnectionPool | None = None
-        self._connections: WeakSet[Connection] = WeakSet()
         self._schema: Schema | None = None
         self._calls: dict[tuple[type[Operation], tuple[str, ...]], bytes] = {}
         self._creating: dict[object, asyncio.Task[None]] = {}
         self._explicit = False  # whether each statement travels in a transaction whose isolation it sets
 
     def __repr__(self) -> str:
-        return f"PostgresDriver({self.safe_url!r}, table_name={self.config.table_name!r})"
-
-    @property
-    def safe_url(self) -> str:
-        """The connection string without its passwords."""
-        shown: dict[str, Any] = {name: HIDDEN if name in SECRET_NAMES else value for name, value in self._address.items()}
-        return conninfo.make_conninfo(**shown)
-
-    def _line(self, error: Exception) -> str:
-        """Return the message of an error on one line, without the password."""
-        return redact(" ".join(str(error).split()), self.config.url)
-
-    @property
-    def where(self) -> str:
-        """Host and port, for messages."""
-        return f"{self._address.get('host') or 'localhost'}:{self._address.get('port') or 5432}"
+        return f"PostgresDriver({self.connector.safe_url!r}, table_name={self.config.table_name!r})"
 
     # -- connecting ---------------------------------------------------------------------------------------------------
 
@@ -115,7 +91,7 @@ class PostgresDriver:
     def abandon(self) -> None:
         """Let the connections go without a message, see `ServerDriver`."""
         self._closed = True
-        abandon_descriptors(connection.fileno() for connection in self._connections if not connection.closed)
+        self.connector.abandon()
         self._pool = None
 
     async def _opened(self) -> Schema:
@@ -127,51 +103,15 @@ class PostgresDriver:
         return self._schema
 
     async def _find_schema(self) -> None:
-        """Find the schema of the table, which `search_path` decides where the configuration does not."""
-        async with self._pooled(self.config.connection_timeout) as connection, self._transaction(connection):
-            namespace = self.config.schema
-            if not namespace:
-                cursor = await connection.execute(
-                    "SELECT coalesce((SELECT n.nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
-                    "ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)), current_schema())::text",
-                    [f'"{self.config.table_name}"'],
-                )
-                (namespace,) = await cursor.fetchone()  # type: ignore[misc]
-                if namespace is None:
-                    raise ConfigurationError(f"PostgreSQL at {self.where}: no schema in search_path; name one with schema=")
-            schema = Schema(self.config, namespace)
-            await self._create(connection, schema, schema.tables)
+        async with self._pooled(self.config.connection_timeout) as connection, self.connector.transaction(connection):
+            schema = await find_schema(connection, self.config, self.connector.where)
+            await create_missing(connection, schema, schema.tables, self.connector.where)
         self._schema = schema
-
-    async def _connect(self) -> Connection:
-        parameters: dict[str, Any] = {**KEEPALIVES, "application_name": "ratesim", **self._address}
-        parameters["client_encoding"] = "UTF8"
-        seconds = self.config.connection_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                try:
-                    connection = await Connection.connect(
-                        autocommit=True, prepare_threshold=0 if self.config.prepared_statements else None, **parameters
-                    )
-                except BaseException as error:
-                    # A connection that is half made hangs on these frames, and would stay open as long as anybody, such as
-                    # a log, keeps the error.
-                    traceback.clear_frames(error.__traceback__)
-                    raise
-        except TimeoutError:
-            raise connection_error(self.where, f"no connection within {seconds:g} s") from None
-        except psycopg.OperationalError as error:
-            raise connection_error(self.where, self._line(error)) from None
-        except psycopg.Error as error:
-            raise ConfigurationError(f"url {self.safe_url}: {self._line(error)}") from None
-        await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)  # where a transaction is begun
-        self._connections.add(connection)
-        return connection
 
     async def _take(self, seconds: float = inf) -> Connection:
         if self._pool is None:
             probe = PROBE_SHARE * self.config.command_timeout
-            self._pool = ConnectionPool(self._connect, self.config.pool_size, probe)
+            self._pool = ConnectionPool(self.connector.connect, self.config.pool_size, probe)
         if (ready := self._pool.take_nowait()) is not None:
             return ready
         if seconds == inf:
@@ -180,16 +120,7 @@ class PostgresDriver:
             async with asyncio.timeout(seconds):
                 return await self._pool.take()
         except TimeoutError:
-            raise connection_error(self.where, f"no connection within {seconds:g} s") from None
-
-    @asynccontextmanager
-    async def _own_connection(self) -> AsyncIterator[Connection]:
-        """Open a connection beside the pool, so that long work keeps no decision waiting."""
-        connection = await self._connect()
-        try:
-            yield connection
-        finally:
-            connection.pgconn.finish()
+            raise connection_error(self.connector.where, f"no connection within {seconds:g} s") from None
 
     @asynccontextmanager
     async def _pooled(self, seconds: float = inf) -> AsyncIterator[Connection]:
@@ -198,23 +129,6 @@ class PostgresDriver:
             yield connection
         finally:
             self._give_back(connection)
-
-    @asynccontextmanager
-    async def _transaction(self, connection: Connection) -> AsyncIterator[None]:
-        """Begin a transaction with the settings of long work, and commit it."""
-        seconds = str(round(UPKEEP_SECONDS * 1e3))
-        try:
-            async with asyncio.timeout(UPKEEP_SECONDS), connection.transaction():
-                await connection.execute(
-                    "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
-                    "set_config('synchronous_commit', %s, true), set_config('synchronize_seqscans', 'off', true)",
-                    [seconds, seconds, self.config.synchronous_commit],
-                )
-                yield
-        except TimeoutError:
-            raise StorageTimeoutError(f"PostgreSQL at {self.where}: no answer within {UPKEEP_SECONDS:g} s") from None
-        except psycopg.Error as error:
-            raise statement_error(self.where, error, self._line(error)) from None
 
     # -- creating -----------------------------------------------------------------------------------------------------
 
@@ -234,42 +148,6 @@ class PostgresDriver:
         if not done.cancelled():
             done.exception()  # is raised to those who wait, if any still do
 
-    async def _create(self, connection: Connection, schema: Schema, objects: Sequence[Object]) -> None:
-        """Create what is missing. Nodes do so one at a time."""
-        if not await self._missing(connection, schema, objects):
-            return
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"ratesim {schema.table}"])
-        missing = await self._missing(connection, schema, objects)  # another node may have been first
-        made = "nothing"
-        try:
-            found = await (await connection.execute("SELECT to_regnamespace(%s)", [f'"{schema.namespace}"'])).fetchone()
-            if found == (None,):
-                made = f'schema "{schema.namespace}"'
-                await connection.execute(f'CREATE SCHEMA "{schema.namespace}"'.encode(), prepare=False)
-            for each in missing:
-                made = f"{each.kind.lower()} {schema.qualified(each.names[-1])}"
-                await connection.execute(each.ddl.encode(), prepare=False)
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as error:
-            cause = "the server is read-only" if error.sqlstate == READ_ONLY else "this role may not create it"
-            raise StorageError(
-                f"PostgreSQL at {self.where}: {made} is missing, and {cause}: "
-                "let an administrator run `ratesim schema URL --role ROLE | psql` on the primary"
-            ) from None
-
-    async def _missing(self, connection: Connection, schema: Schema, objects: Sequence[Object]) -> list[Object]:
-        # The catalogs themselves: to_regclass would answer from the session's cache, also after waiting for the lock.
-        names = [name for each in objects for name in each.names]
-        cursor = await connection.execute(
-            "SELECT name FROM unnest(%s::text[]) AS q (name) WHERE NOT EXISTS ("
-            "SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
-            "WHERE n.nspname = %s AND c.relname = q.name) AND NOT EXISTS ("
-            "SELECT 1 FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace "
-            "WHERE n.nspname = %s AND p.proname = q.name)",
-            [names, schema.namespace, schema.namespace],
-        )
-        gone = {name for (name,) in await cursor.fetchall()}
-        return [each for each in objects if gone.intersection(each.names)]
-
     def schema(self, names: Sequence[str] = (), role: str = "") -> str:
         """Return a script of all tables and functions for limits of these algorithms, see `Schema.script`.
 
@@ -285,8 +163,7 @@ class PostgresDriver:
 
     def _offline_schema(self) -> Schema:
         """Return the schema as far as it is known without a connection."""
-        options = str(self._address.get("options") or "")
-        path = options.partition("search_path=")[2].split(" ")[0].split(",")[0].strip('"')
+        path = self.connector.first_in_search_path
         return self._schema or Schema(self.config, self.config.schema or path or "public")
 
     # -- carrying out -------------------------------------------------------------------------------------------------
@@ -354,13 +231,11 @@ class PostgresDriver:
             f"AND NOT EXISTS (SELECT FROM free AS f WHERE f.identifier = t.identifier AND f.name = {name})"
         )
         identifiers = [identifier_of(operation) for _, operation in group]
-        connection = await self._take()
-        try:
-            locked = {row[0] for row in await self._fetch(connection, statement.encode(), [identifiers, identifiers])}
-        except psycopg.Error as error:
-            raise statement_error(self.where, error, self._line(error)) from None
-        finally:
-            self._give_back(connection)
+        async with self._pooled() as connection:
+            try:
+                locked = {row[0] for row in await self._fetch(connection, statement.encode(), [identifiers, identifiers])}
+            except psycopg.Error as error:
+                raise self.connector.error(error) from None
         return {place for (place, _), identifier in zip(group, identifiers, strict=True) if identifier in locked}
 
     async def _carry_out(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> list[object]:
@@ -378,7 +253,9 @@ class PostgresDriver:
             try:
                 rows = await self._fetch(connection, call, parameters)
             except UnicodeEncodeError as error:
-                raise KeyRefusedError(f"PostgreSQL at {self.where}: its encoding is {error.encoding}, not UTF8") from None
+                raise KeyRefusedError(
+                    f"PostgreSQL at {self.connector.where}: its encoding is {error.encoding}, not UTF8"
+                ) from None
             except psycopg.Error as error:
                 if error.sqlstate in ROLLED_BACK and repeats < REPEATS:
                     repeats += 1
@@ -388,7 +265,7 @@ class PostgresDriver:
                     if error.sqlstate == READ_ONLY and self._pool is not None:
                         connection.pgconn.finish()
                         self._pool.discard_idle()  # the primary may be elsewhere now: the next connection finds it
-                    raise statement_error(self.where, error, self._line(error)) from None
+                    raise self.connector.error(error) from None
             else:
                 if statement.rewinds:
                     self.clock_rewinds += sum(row[-1] for row in rows)
@@ -416,8 +293,9 @@ class PostgresDriver:
     async def _create_function(self, kind: type[Operation], names: tuple[str, ...]) -> None:
         schema = await self._opened()
         template, names = STATEMENTS[kind].template, provided(kind, names)
-        async with self._pooled() as connection, self._transaction(connection):
-            await self._create(connection, schema, [*schema.tables, *schema.function(template, names)[1]])
+        objects = [*schema.tables, *schema.function(template, names)[1]]
+        async with self._pooled() as connection, self.connector.transaction(connection):
+            await create_missing(connection, schema, objects, self.connector.where)
 
     def _statement(
         self, schema: Schema, kind: type[Operation], names: tuple[str, ...], group: Group
@@ -436,49 +314,16 @@ class PostgresDriver:
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def cleanup(self, now: float) -> int:
-        """Delete rows that had expired by `now`, and return their number.
-
-        It makes one pass over each table in its physical order, in statements of cleanup_batch_size rows, each a
-        transaction.
-        """
-        schema = await self._opened()
-        total = 0
-        async with self._own_connection() as connection:
-            for rows in (schema.table, schema.counters):
-                statement = schema.statement("cleanup", rows=rows).encode()
-                after: str | None = "(0,0)"
-                while after is not None:
-                    async with self._transaction(connection):
-                        values = {"after": after, "now": now, "most": self.config.cleanup_batch_size}
-                        cursor = await connection.execute(statement, values)
-                        count, after = await cursor.fetchone()  # type: ignore[misc]
-                    total += count
-        return total
+        """Delete rows that had expired by `now`, and return their number."""
+        return await upkeep.cleanup(self.connector, await self._opened(), now)
 
     async def claim_cleanup(self, interval: float) -> float | None:
-        """Take the turn to clean up, if no node has had it for `interval` seconds of the server's clock.
-
-        Returns
-        -------
-        float or None
-            The time of the server, seconds since the epoch; None if it is not this node's turn.
-        """
-        schema = await self._opened()
-        async with self._own_connection() as connection, self._transaction(connection):
-            # Less than the interval: the node whose turn it was is a little late at times.
-            values = {"row": CLEANUP_ROW, "interval": 0.9 * interval}
-            cursor = await connection.execute(schema.statement("claim_cleanup").encode(), values)
-            found = await cursor.fetchone()
-        return None if found is None else float(found[0])
+        """Take the turn to clean up; returns the server's time, or None if it is not this node's turn."""
+        return await upkeep.claim_cleanup(self.connector, await self._opened(), interval)
 
     async def sizes(self) -> tuple[int, int]:
         """Return rows and bytes of both tables with their indexes."""
-        schema = await self._opened()
-        async with self._own_connection() as connection, self._transaction(connection):
-            names = {"table": schema.table, "counters": schema.counters, "row": CLEANUP_ROW}
-            cursor = await connection.execute(schema.statement("stats").encode(), names)
-            entries, size = await cursor.fetchone()  # type: ignore[misc]
-            return entries, size
+        return await upkeep.sizes(self.connector, await self._opened())
 
 
 def provided(kind: type[Operation], names: tuple[str, ...]) -> tuple[str, ...]:

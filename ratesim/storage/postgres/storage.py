@@ -38,7 +38,7 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
         self._cleaning: Task | None = None
 
     def __repr__(self) -> str:
-        return f"PostgresStorage({self.driver.safe_url!r}, table_name={self.config.table_name!r})"
+        return f"PostgresStorage({self.driver.connector.safe_url!r}, table_name={self.config.table_name!r})"
 
     async def open(self) -> Self:
         """Connect, create missing tables, and start to remove expired rows in the background."""

@@ -1,0 +1,133 @@
+"""`Connector`: makes the connections to one server, and puts its errors into words."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakSet
+
+import psycopg
+from psycopg import conninfo
+
+from ratesim.errors import ConfigurationError, StorageError, StorageTimeoutError
+from ratesim.runtime import abandon_descriptors
+from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact
+from ratesim.storage.config import PostgresStorageConfig
+from ratesim.storage.postgres.connections import Connection
+from ratesim.storage.postgres.error_translation import connection_error, statement_error
+
+__all__ = ["Connector"]
+
+UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
+# libpq's, unless the URL says otherwise: the kernel finds out within a minute that nobody is there any more.
+KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}
+
+
+class Connector:
+    """Makes connections to the server of a configuration.
+
+    Raises
+    ------
+    ConfigurationError
+        libpq cannot read the URL.
+    """
+
+    def __init__(self, config: PostgresStorageConfig) -> None:
+        self.config = config
+        try:
+            self._address = conninfo.conninfo_to_dict(config.url)
+        except psycopg.Error:  # its text may quote a piece of a password
+            raise ConfigurationError(
+                "url: is none that libpq reads; percent-encode what is special in a URL, and quote what is in name='value'"
+            ) from None
+        self._connections: WeakSet[Connection] = WeakSet()
+
+    @property
+    def safe_url(self) -> str:
+        """The connection string without its passwords."""
+        shown: dict[str, Any] = {name: HIDDEN if name in SECRET_NAMES else value for name, value in self._address.items()}
+        return conninfo.make_conninfo(**shown)
+
+    @property
+    def where(self) -> str:
+        """Host and port, for messages."""
+        return f"{self._address.get('host') or 'localhost'}:{self._address.get('port') or 5432}"
+
+    @property
+    def first_in_search_path(self) -> str:
+        """The schema that `options=-csearch_path=...` of the URL names first; "" without."""
+        options = str(self._address.get("options") or "")
+        return options.partition("search_path=")[2].split(" ")[0].split(",")[0].strip('"')
+
+    def error(self, error: psycopg.Error) -> StorageError:
+        """Return the error of a statement as one of the storage."""
+        return statement_error(self.where, error, self._line(error))
+
+    def _line(self, error: Exception) -> str:
+        """Return the message of an error on one line, without the password."""
+        return redact(" ".join(str(error).split()), self.config.url)
+
+    async def connect(self) -> Connection:
+        """Return a new connection.
+
+        Raises
+        ------
+        StorageConnectionError
+            There is no server, or it refuses the connection. The message names the remedy.
+        """
+        parameters: dict[str, Any] = {**KEEPALIVES, "application_name": "ratesim", **self._address}
+        parameters["client_encoding"] = "UTF8"
+        seconds = self.config.connection_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                try:
+                    connection = await Connection.connect(
+                        autocommit=True, prepare_threshold=0 if self.config.prepared_statements else None, **parameters
+                    )
+                except BaseException as error:
+                    # A connection that is half made hangs on these frames, and would stay open as long as anybody, such as
+                    # a log, keeps the error.
+                    traceback.clear_frames(error.__traceback__)
+                    raise
+        except TimeoutError:
+            raise connection_error(self.where, f"no connection within {seconds:g} s") from None
+        except psycopg.OperationalError as error:
+            raise connection_error(self.where, self._line(error)) from None
+        except psycopg.Error as error:
+            raise ConfigurationError(f"url {self.safe_url}: {self._line(error)}") from None
+        await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)  # where a transaction is begun
+        self._connections.add(connection)
+        return connection
+
+    @asynccontextmanager
+    async def own_connection(self) -> AsyncIterator[Connection]:
+        """Open a connection beside the pool, so that long work keeps no decision waiting."""
+        connection = await self.connect()
+        try:
+            yield connection
+        finally:
+            connection.pgconn.finish()
+
+    @asynccontextmanager
+    async def transaction(self, connection: Connection) -> AsyncIterator[None]:
+        """Begin a transaction with the settings of long work, and commit it."""
+        seconds = str(round(UPKEEP_SECONDS * 1e3))
+        try:
+            async with asyncio.timeout(UPKEEP_SECONDS), connection.transaction():
+                await connection.execute(
+                    "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
+                    "set_config('synchronous_commit', %s, true), set_config('synchronize_seqscans', 'off', true)",
+                    [seconds, seconds, self.config.synchronous_commit],
+                )
+                yield
+        except TimeoutError:
+            raise StorageTimeoutError(f"PostgreSQL at {self.where}: no answer within {UPKEEP_SECONDS:g} s") from None
+        except psycopg.Error as error:
+            raise self.error(error) from None
+
+    def abandon(self) -> None:
+        """Let all connections go without a message, see `ServerDriver`."""
+        abandon_descriptors(connection.fileno() for connection in self._connections if not connection.closed)
