@@ -143,7 +143,7 @@ async def _postgres(config: Any) -> AsyncIterator[OpenTarget]:
     try:
         bare = await psycopg.AsyncConnection.connect(own.url, autocommit=True)
     except psycopg.Error as error:
-        where = PostgresStorage(config).driver.where
+        where = PostgresStorage(config).driver.connector.where
         raise postgres_error(where, redact(" ".join(str(error).split()), config.url)) from None
     async with bare:
         try:
