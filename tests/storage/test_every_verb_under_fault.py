@@ -18,24 +18,30 @@ import subprocess
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+import numpy as np
 import psycopg
 import pytest
 import redis
+import simpy
 from examples import sample
 
 from ratesim import servers
-from ratesim.errors import BatchError, RatesimError
+from ratesim.errors import BatchError, RatesimError, StorageConnectionError
 from ratesim.limit import Limit
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.engine.remote_storage import SimulatedStorage, execute_operation
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import MemoryStorage, MemoryStorageConfig, RateLimitStorage, open_storage
-from ratesim.storage.base import Charge, Request
+from ratesim.storage.base import Charge, Request, StorageHealth
+from ratesim.storage.config import ClientConfig
 from ratesim.storage.postgres import driver as postgres_driver
+from ratesim.storage.remote.operations import Operation
 
 PATIENCE = 60.0  # seconds after which a call counts as stuck
 SECRET = "hu/sh+7=a b"
@@ -490,6 +496,37 @@ async def test_missing_tables_and_functions_are_unhealthy_for_a_role_that_may_no
 
 DROP_FUNCTIONS = """DO $$ DECLARE each regprocedure; BEGIN
 FOR each IN SELECT oid FROM pg_proc WHERE proname LIKE 'gone%' LOOP EXECUTE 'DROP FUNCTION ' || each; END LOOP; END $$"""
+
+
+def test_a_simulated_storage_is_as_healthy_as_its_server() -> None:
+    env = simpy.Environment()
+    runtime = SimRuntime(env)
+    memory = MemoryStorage(runtime=runtime)
+
+    class Driver:
+        down = False
+
+        async def execute(self, batch: Sequence[Operation]) -> list[object]:
+            await runtime.sleep(0.25)
+            if self.down:
+                raise StorageConnectionError("the server is down")
+            return [execute_operation(memory, operation) for operation in batch]
+
+        async def close(self) -> None: ...
+
+    driver = Driver()
+    storage = SimulatedStorage(driver, runtime, ClientConfig(retries=0), np.random.default_rng(1))
+    found = []
+
+    async def check() -> None:
+        found.append(await storage.health_check())
+        assert memory.entries == {}
+        driver.down = True
+        found.append(await storage.health_check())
+
+    runtime.spawn(check())
+    env.run()
+    assert found == [StorageHealth(True, 0.25), StorageHealth(False, 0.25, "the server is down")]
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ class RemoteStorage(RateLimitStorage):
         self.runtime = runtime
         self._checked: dict[Limit, tuple[Limit, ...]] = {}
         self._closed = False
-        self._probe = f"ratesim:probe:{uuid.uuid4().hex}"  # the identifier that `health_check` writes
+        # The identifier that `health_check` writes; simulated draws depend on it.
+        self._probe = f"ratesim:probe:{uuid.uuid4().hex if runtime.realtime else 'simulated'}"
 
     def _bound(self) -> Client:
         """Return the client, for the process and the loop of the caller."""
