@@ -17,9 +17,9 @@ PAGE = ROOT / "docs" / "guarantees.md"
 TABLE = ROOT / "tests" / "faults" / "guarantees.toml"
 HEAD = """# What holds under faults
 
-Each fault has a table of what a caller sees, how long it waits, what is admitted too much, what is lost, and how long it takes
-until all is well again. Every row is measured by a test (`pytest tests/faults`) on real servers. `make docs` writes this page
-from `tests/faults/guarantees.toml`, against which the tests measure, so page and tests cannot differ.
+Each fault has a table of what a caller sees, how long it waits, what is admitted too much, what is lost, and how long it
+takes until all is well again. Every row is measured by a test (`pytest tests/faults`) on real servers. `make docs` writes
+this page from `tests/faults/guarantees.toml`, against which the tests measure, so page and tests cannot differ.
 
 - **waits at most**: the longest wait of a caller, in options of the storage.
 - **admitted too much**: cost admitted above the limit in one period of a fixed window, at most. Other algorithms add what
@@ -72,7 +72,7 @@ def lines() -> Iterator[str]:
 def _policy(row: dict[str, Any]) -> str:
     if row["policies"] == ["plain"]:
         return "without a hybrid" if set(row["stores"]) & {"redis", "postgres"} else ""
-    fallbacks = [] if len(row["fallbacks"]) == 3 else row["fallbacks"]
+    fallbacks = [] if len(row["fallbacks"]) in (0, 3) else row["fallbacks"]
     return "; ".join([", ".join(row["policies"]), *([", ".join(fallbacks)] if fallbacks else [])])
 
 

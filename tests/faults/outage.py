@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from stores import PATIENCE, Store
-from subjects import NODES, PAUSE, PLENTY, POLL, SCARCE, TIMES, Lag, Policy, Subject
+from subjects import KEYS, NODES, PAUSE, PLENTY, POLL, SCARCE, TIMES, Lag, Policy, Subject
 
 # A fault is held for long enough that breakers open, views grow old and leases end.
 HOLD = TIMES["l1_ttl"] + TIMES["max_wait"] + TIMES["command_timeout"]
@@ -39,18 +39,32 @@ class Measured:
 
     def __str__(self) -> str:
         errors = ", ".join(f"{name} {count}" for name, count in sorted(self.errors.items())) or "none"
+        letters = ", ".join(f"{name} {value:g}" for name, value in self.letters.items() if name.isupper())
         return (
-            f"{self.policy!s:22} over {self.over:4.0f} lost {self.lost:4.0f} vain {self.vain:4.0f} longest {self.longest:5.2f} s "
-            f"well {self.well:5.2f} s, {errors}; {', '.join(f'{k} {v:g}' for k, v in self.letters.items() if k.isupper())}"
+            f"{self.policy!s:22} over {self.over:4.0f} lost {self.lost:4.0f} vain {self.vain:4.0f} "
+            f"longest {self.longest:5.2f} s well {self.well:5.2f} s, {errors}; {letters}"
         )
 
 
-async def play(store: Store, fault: str, policies: Sequence[Policy], tag: str) -> list[Measured]:
-    """Ask every subject at once before, while and after the server has the fault."""
+async def play(
+    store: Store,
+    fault: str,
+    policies: Sequence[Policy],
+    tag: str,
+    disturb: Callable[[Subject], Awaitable[None]] | None = None,
+) -> list[Measured]:
+    """Ask every subject at once before, while and after the server has the fault.
+
+    Parameters
+    ----------
+    disturb
+        The fault, where it is one of callers or nodes instead of the server; canceled at the end of the fault.
+    """
     url, lag = store.url_for(fault), Lag()
     subjects = [Subject.open(policy, url, tag) for policy in policies]
     lag_task = asyncio.create_task(lag.run())
     callers: list[asyncio.Future[None]] = []
+    disturbances: list[asyncio.Future[None]] = []
     try:
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(subject.recover() for subject in subjects))  # connected, scripts and functions made
@@ -60,7 +74,11 @@ async def play(store: Store, fault: str, policies: Sequence[Policy], tag: str) -
         )
         begin = time.monotonic()
         lag.most = 0.0
-        await asyncio.to_thread(store.inject, fault)
+        if disturb is None:
+            await asyncio.to_thread(store.inject, fault)
+        else:
+            disturbances = [asyncio.ensure_future(disturb(subject)) for subject in subjects]
+            callers += disturbances
         held = time.monotonic()
         await _until(
             lambda: time.monotonic() > held + HOLD and all(subject.progressed(held, 2) for subject in subjects),
@@ -68,6 +86,8 @@ async def play(store: Store, fault: str, policies: Sequence[Policy], tag: str) -
             "answers while the server is away",
         )
         await asyncio.to_thread(store.mend)
+        await _end(disturbances)
+        callers = callers[: len(callers) - len(disturbances)]
         mended = time.monotonic()
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(subject.recover() for subject in subjects))
@@ -75,6 +95,9 @@ async def play(store: Store, fault: str, policies: Sequence[Policy], tag: str) -
         await _until(
             lambda: all(subject.progressed(recovered, 3, sound=True) for subject in subjects), callers, "answers afterwards"
         )
+        for subject in subjects:
+            subject.ended = True
+        await _until(lambda: all(caller.done() for caller in callers), callers, "the ends of the callers")
     finally:
         await _end([*callers, lag_task])
         async with asyncio.timeout(PATIENCE):
@@ -102,16 +125,19 @@ async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
 async def _measured(subject: Subject, store: Store, fault: str, begin: float, mended: float, lag: float) -> Measured:
     well = max(subject.well_at.values())
     counted = await subject.counted("plenty", PLENTY, store.url_for(fault))
-    lag_of_replica = begin - PAUSE if fault == "failover" else -1e99
+    since = begin - PAUSE - lag if fault == "failover" else 0.0  # what the replica has not got
+    until = max(begin + TIMES["max_wait"], subject.right_at + AGE) + lag
     lost = subject.admitted("plenty") - counted
     letters = {
         "R": SCARCE.rate,
         "N": NODES,
         "D": subject.requested("scarce", begin, well + TIMES["l1_ttl"]),
         "U": subject.unknown,
+        "C": subject.canceled,
+        "X": subject.changes("scarce", begin, subject.right_at),
         "S": subject.largest,
         "A": subject.unseen("scarce", AGE + 2 * lag),
-        "L": max(subject.admitted(key, lag_of_replica - lag, begin + TIMES["max_wait"]) for key in ("scarce", "plenty")),
+        "L": max(subject.admitted(key, since, until) for key in KEYS),
     }
     return Measured(
         subject.policy,

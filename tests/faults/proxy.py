@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
@@ -14,8 +15,8 @@ Target = int | str  # a port of loopback, or the path of a unix socket
 class Proxy:
     """Forwards a port of loopback to a server.
 
-    `stall` is a partition: bytes, ends of connections and refusals are held back in both directions, and no RST is sent. What
-    was held back is delivered when the stall ends, as TCP would send it again.
+    `stall` is a partition: bytes, ends of connections and refusals are held back in both directions, and no RST is sent.
+    They are delivered when the stall ends, as TCP would send them again.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class Proxy:
             if (
                 connection.fileno() != -1 and connection.family != socket.AF_UNIX
             ):  # closing with a linger of 0 s sends an RST
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

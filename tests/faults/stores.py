@@ -53,7 +53,7 @@ class Store(ABC):
     url: str
     proxied_url: str
     pid: int
-    THROUGH_PROXY = ("partition", "reset", "failover")  # faults of the way to the server
+    THROUGH_PROXY = ("partition", "reset", "failover", "pooler")  # faults of the way to the server
 
     def __init__(self, supervisor: ProcessSupervisor) -> None:
         self.supervisor = supervisor
@@ -108,7 +108,7 @@ class Store(ABC):
         self.proxy.reset()
 
     def _mend_reset(self) -> None:
-        """Nothing is left to mend: connections were cut once."""
+        self.proxy.reset()  # once more, to the connections of now
 
     def _failover(self) -> None:
         """The replica falls behind, the primary dies, and nothing answers until `mend` promotes the replica."""
@@ -193,6 +193,12 @@ class ValkeyStore(Store):
         self.primary_port, self.pid = self.replica_port, self.replica_pid
         self.link.resume()
         self.proxy.redirect(self.replica_port)
+
+    def foreign_key(self) -> str:
+        """An identifier whose key is of another type."""
+        with self.admin() as client:
+            client.set("ratesim:{foreign}", "of somebody else")
+        return "foreign"
 
     def _read_only(self) -> None:
         with self.admin() as client:

@@ -7,16 +7,19 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ratesim import Limit
-from ratesim.errors import StorageConnectionError, StorageError
+from ratesim.errors import KeyRefusedError, StorageConnectionError, StorageError
+from ratesim.runtime import AsyncioRuntime
 from ratesim.storage import HybridStorage, RateLimitStorage, open_storage
 
 NODES = 2
 PERIOD = 1e7  # seconds; no window ends within a test
 SCARCE = Limit(20.0, PERIOD, "fixed_window")  # shows what is admitted too much
 PLENTY = Limit(1e6, PERIOD, "fixed_window")  # never used up, and so shows what was not counted
+KEYS = {"scarce": SCARCE, "plenty": PLENTY}
 
 # The options of every storage here. Bounds of time are given in their terms.
 TIMES = {
@@ -91,6 +94,14 @@ class Subject:
         Requests of which the client cannot know whether the server carried them out.
     largest
         The largest cost of one acquire at the store.
+    canceled
+        Callers that were canceled.
+    clocks
+        By node, the seconds by which its clock is ahead.
+    right_at
+        When all clocks were right again; monotonic.
+    ended
+        Whether callers make no more requests.
     well_at
         By node, when it was well again; monotonic.
     """
@@ -101,13 +112,20 @@ class Subject:
     answers: list[Answer] = field(default_factory=list)
     unknown: int = 0
     largest: float = 1.0
+    canceled: int = 0
+    right_at: float = 0.0
+    ended: bool = False
+    clocks: list[float] = field(default_factory=lambda: [0.0] * NODES)
     well_at: dict[int, float] = field(default_factory=dict)
 
     @classmethod
     def open(cls, policy: Policy, url: str, tag: str) -> Subject:
         """Make the nodes; they connect when they are used."""
-        subject = cls(policy, [open_storage(policy.url(url)) for _ in range(NODES)], f"{tag}{policy}".replace(" ", "-"))
-        for node in subject.nodes:
+        subject = cls(policy, [], f"{tag}{policy}".replace(" ", "-"))
+        for k in range(NODES):
+            runtime = AsyncioRuntime(lambda k=k: time.time() + subject.clocks[k])
+            node = open_storage(policy.url(url), runtime)
+            subject.nodes.append(node)
             far = node.l2 if isinstance(node, HybridStorage) else node
             far.acquire = subject._watched(far.acquire)  # type: ignore[method-assign]
         return subject
@@ -120,7 +138,10 @@ class Subject:
             try:
                 return await acquire(*arguments, **options)
             except (StorageError, asyncio.CancelledError) as error:
-                self.unknown += not isinstance(error, StorageConnectionError) or error.sent
+                told = (
+                    error.sent is False if isinstance(error, StorageConnectionError) else isinstance(error, KeyRefusedError)
+                )
+                self.unknown += not told
                 raise
 
         return watched
@@ -128,12 +149,12 @@ class Subject:
     def callers(self) -> Iterator[Awaitable[None]]:
         """The callers: at each node one for each key."""
         for node in range(len(self.nodes)):
-            for key, limit in (("scarce", SCARCE), ("plenty", PLENTY)):
+            for key, limit in KEYS.items():
                 yield self._call(node, key, limit)
 
     async def _call(self, node: int, key: str, limit: Limit) -> None:
         session: str | None = None
-        while True:
+        while not self.ended:
             answer, session = await self.ask(node, key, limit, session)
             self.answers.append(answer)
             await asyncio.sleep(PAUSE)
@@ -149,7 +170,8 @@ class Subject:
 
     def progressed(self, since: float, count: int, sound: bool = False) -> bool:
         """Whether every caller has had so many answers to requests made since then, errors not counted where `sound`."""
-        seen = Counter((each.node, each.key) for each in self.answers if each.begin >= since and not (sound and each.error))
+        mine = [each for each in self.answers if each.key in KEYS and each.begin >= since and not (sound and each.error)]
+        seen = Counter((each.node, each.key) for each in mine)
         return len(seen) == 2 * len(self.nodes) and min(seen.values()) >= count
 
     async def recover(self) -> None:
@@ -165,7 +187,7 @@ class Subject:
             await asyncio.sleep(POLL)
 
     async def _is_well(self, node: RateLimitStorage, key: str, flushes: int) -> bool:
-        """Whether a new key gets its decision from the store, or on its answer, and what was admitted meanwhile has arrived."""
+        """Whether a new key is decided with the store, and what was admitted meanwhile has arrived there."""
         before = node.sync_stats().fallback_decisions if isinstance(node, HybridStorage) else 0
         try:
             await node.acquire(key, PLENTY)
@@ -202,6 +224,11 @@ class Subject:
     def longest(self, begin: float) -> float:
         """The longest wait of a caller that ended since then, in seconds."""
         return max(each.end - each.begin for each in self.answers if each.end >= begin)
+
+    def changes(self, key: str, begin: float, end: float) -> int:
+        """How often another node was answered than the one before; 2 more for the clock that moved and moved back."""
+        nodes = [each.node for each in self.answers if each.key == key and begin <= each.end <= end]
+        return 2 + sum(one != other for one, other in pairwise(nodes))
 
     def unseen(self, key: str, seconds: float) -> int:
         """The most that all nodes but the one that admits least admit in any so many seconds: A of docs/bounds.md, 9."""

@@ -1,0 +1,93 @@
+"""Run by test_process_faults.py: a process that uses a storage and is killed, forks, or runs two event loops.
+
+python process_script.py MODE URL TAG: prints a line of JSON for each answer, as soon as there is one: process, monotonic time,
+key, whether it was admitted, and the class of an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+
+from subjects import KEYS, PAUSE
+
+from ratesim.errors import StorageError
+from ratesim.storage import RateLimitStorage, open_storage
+
+CHILDREN = 2
+CALLERS = 2  # of each key
+REQUESTS = 15  # of each caller, where it ends
+
+
+async def call(storage: RateLimitStorage, tag: str, key: str, requests: int) -> None:
+    for _ in range(requests):
+        allowed, error = False, ""
+        try:
+            allowed = (await storage.acquire(f"{tag}-{key}", KEYS[key])).allowed
+        except StorageError as raised:
+            error = type(raised).__name__
+            assert "ratesim.storage.sync" in str(raised) or "fork" in str(raised), raised
+        os.write(1, json.dumps([os.getpid(), time.monotonic(), key, allowed, error]).encode() + b"\n")
+        await asyncio.sleep(PAUSE)
+
+
+async def callers(storage: RateLimitStorage, tag: str, requests: int) -> None:
+    await asyncio.gather(*(call(storage, tag, key, requests) for key in KEYS for _ in range(CALLERS)))
+
+
+async def use(storage: RateLimitStorage, tag: str) -> None:
+    await callers(storage, tag, REQUESTS)
+    await storage.close()
+
+
+async def for_ever(storage: RateLimitStorage, tag: str) -> None:
+    await storage.open()
+    await callers(storage, tag, 10**9)
+
+
+async def fork(storage: RateLimitStorage, tag: str) -> None:
+    """Fork while connections are open, and go on beside the children."""
+    await storage.open()
+    await callers(storage, tag, 1)
+    for _ in range(CHILDREN):
+        if not os.fork():
+            status = 1
+            try:
+                asyncio.events._set_running_loop(None)  # the child's loop is a new one, as in a worker
+                asyncio.run(use(storage, tag))
+                status = 0
+            finally:
+                os._exit(status)
+    await use(storage, tag)
+    for _ in range(CHILDREN):
+        assert os.wait()[1] == 0
+
+
+async def beside(storage: RateLimitStorage, tag: str) -> None:
+    """Use the storage here and, meanwhile, in the loop of another thread."""
+    await storage.open()
+    await callers(storage, tag, 1)
+    other = threading.Thread(target=asyncio.run, args=(callers(storage, tag, 3),))
+    other.start()
+    await callers(storage, tag, 3)
+    await asyncio.to_thread(other.join)
+    await storage.close()
+
+
+def main(mode: str, url: str, tag: str) -> None:
+    storage = open_storage(url)
+    if mode == "process_kill":
+        asyncio.run(for_ever(storage, tag))
+    elif mode == "fork":
+        asyncio.run(fork(storage, tag))
+    else:
+        asyncio.run(callers(storage, tag, 3))
+        asyncio.run(beside(storage, tag))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
