@@ -8,27 +8,27 @@ import time
 from collections.abc import Iterator
 
 from stores import Store
-from subjects import NODES, PAUSE, PERIOD, PLENTY, Answer, Subject
+from subjects import PAUSE, PERIOD, PLENTY, Answer, Subject
 
 from ratesim.errors import StorageError
 
 FAR = 3 * PERIOD  # seconds by which a clock is wrong: windows, not a moment
 
 
-async def cancel_callers(subject: Subject) -> None:
+async def cancel_callers(subject: Subject, plenty: str = "plenty") -> None:
     """Cancel callers at random moments of their requests."""
     rng = random.Random(subject.tag)
 
     async def ask(node: int) -> None:
         try:
-            subject.answers.append((await subject.ask(node, "plenty", PLENTY, None))[0])
+            subject.answers.append((await subject.ask(node, plenty, PLENTY, None))[0])
         except asyncio.CancelledError:
             subject.canceled += 1
             raise
 
     while True:
         async with asyncio.TaskGroup() as group:  # its tasks end with this one
-            tasks = [group.create_task(ask(node)) for node in range(NODES) for _ in range(4)]
+            tasks = [group.create_task(ask(node)) for node in range(len(subject.nodes)) for _ in range(4)]
             await asyncio.sleep(rng.choice((0.0, rng.random() * 0.01)))
             for task in tasks:
                 if rng.random() < 0.75:

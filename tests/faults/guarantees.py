@@ -29,6 +29,10 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.fault}, {self.store}, {self.policy}"
 
+    def value(self, name: str, found: Measured) -> float:
+        """The value of one of the row's bounds."""
+        return value(self.row[name], found.letters)
+
     def deviations(self, found: Measured) -> list[str]:
         """What was measured and is not in the row."""
         expected = set(self.row.get("errors", []))

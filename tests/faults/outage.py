@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from stores import PATIENCE, Store
-from subjects import KEYS, NODES, PAUSE, PLENTY, POLL, SCARCE, TIMES, Lag, Policy, Subject
+from subjects import PAUSE, PLENTY, POLL, SCARCE, TIMES, Lag, Policy, Subject
 
 # A fault is held for long enough that breakers open, views grow old and leases end.
 HOLD = TIMES["l1_ttl"] + TIMES["max_wait"] + TIMES["command_timeout"]
@@ -102,7 +102,7 @@ async def play(
         await _end([*callers, lag_task])
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(subject.close() for subject in subjects))
-    return [await _measured(subject, store, fault, begin, mended, lag.most) for subject in subjects]
+    return [await measured(subject, store, fault, begin, mended, lag.most) for subject in subjects]
 
 
 async def _until(ready: Callable[[], bool], callers: Sequence[asyncio.Future[None]], what: str) -> None:
@@ -122,27 +122,31 @@ async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _measured(subject: Subject, store: Store, fault: str, begin: float, mended: float, lag: float) -> Measured:
+async def measured(
+    subject: Subject, store: Store, fault: str, begin: float, mended: float, lag: float, number: str = ""
+) -> Measured:
+    """What a subject did with its two keys of a number, from what its callers saw and what the store counts in the end."""
+    scarce, plenty = f"scarce{number}", f"plenty{number}"
     well = max(subject.well_at.values())
-    counted = await subject.counted("plenty", PLENTY, store.url_for(fault))
+    counted = await subject.counted(plenty, PLENTY, store.url_for(fault))
     since = begin - PAUSE - lag if fault == "failover" else 0.0  # what the replica has not got
     until = max(begin + TIMES["max_wait"], subject.right_at + AGE) + lag
-    lost = subject.admitted("plenty") - counted
+    lost = subject.admitted(plenty) - counted
     letters = {
         "R": SCARCE.rate,
-        "N": NODES,
-        "D": subject.requested("scarce", begin, well + TIMES["l1_ttl"]),
+        "N": len(subject.nodes),
+        "D": subject.requested(scarce, begin, well + TIMES["l1_ttl"]),
         "U": subject.unknown,
         "C": subject.canceled,
-        "X": subject.changes("scarce", begin, subject.right_at),
+        "X": subject.changes(scarce, begin, subject.right_at),
         "S": subject.largest,
-        "A": subject.unseen("scarce", AGE + 2 * lag),
-        "L": max(subject.admitted(key, since, until) for key in KEYS),
+        "A": subject.unseen(scarce, AGE + 2 * lag),
+        "L": max(subject.admitted(key, since, until) for key in (scarce, plenty)),
     }
     return Measured(
         subject.policy,
         subject.errors(begin),
-        max(0, subject.admitted("scarce") - SCARCE.rate),
+        max(0, subject.admitted(scarce) - SCARCE.rate),
         max(0, lost),
         max(0, -lost),
         subject.longest(begin),

@@ -119,10 +119,10 @@ class Subject:
     well_at: dict[int, float] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, policy: Policy, url: str, tag: str) -> Subject:
+    def open(cls, policy: Policy, url: str, tag: str, nodes: int = NODES) -> Subject:
         """Make the nodes; they connect when they are used."""
         subject = cls(policy, [], f"{tag}{policy}".replace(" ", "-"))
-        for k in range(NODES):
+        for k in range(nodes):
             runtime = AsyncioRuntime(lambda k=k: time.time() + subject.clocks[k])
             node = open_storage(policy.url(url), runtime)
             subject.nodes.append(node)

@@ -16,7 +16,7 @@ from subjects import Subject
 from transaction_pooler import TransactionPooler
 
 
-@pytest.fixture(params=STORES, scope="module")
+@pytest.fixture(params=["redis", pytest.param("postgres", marks=pytest.mark.nightly)], scope="module")
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     with STORES[request.param]() as store:
         yield store
@@ -62,6 +62,7 @@ async def test_a_wrong_clock_of_one_node(store: Store, fault: str, seconds: floa
 
 @pytest.mark.servers
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("store", ["postgres"], indirect=True)
 async def test_a_pooler_in_transaction_mode(pooled: Store) -> None:
     async def nothing(_: Subject) -> None:
