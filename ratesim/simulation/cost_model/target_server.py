@@ -132,13 +132,11 @@ async def _alone(account: Callable[[], Awaitable[float]]) -> bool:
 @asynccontextmanager
 async def _postgres(config: Any) -> AsyncIterator[OpenTarget]:
     import psycopg
-    from psycopg import conninfo, sql
+    from psycopg import sql
 
     # A schema of its own holds all that a storage creates, the functions that nodes share included.
     schema = f"ratesim_calibrate_{uuid.uuid4().hex[:12]}"
-    options = f"{conninfo.conninfo_to_dict(config.url).get('options') or ''} -csearch_path={schema}".strip()
-    url = conninfo.make_conninfo(config.url, options=options)
-    own = msgspec.structs.replace(config, url=url, pool_size=POOL, command_timeout=PATIENCE)
+    own = msgspec.structs.replace(config, schema=schema, pool_size=POOL, command_timeout=PATIENCE, cleanup_interval=0.0)
     waiting = own.synchronous_commit != "off" and not own.unlogged
     try:
         bare = await psycopg.AsyncConnection.connect(own.url, autocommit=True)

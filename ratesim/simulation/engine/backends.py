@@ -253,17 +253,17 @@ def _postgres(config: PostgresStorageConfig, sequence: Callable[[], int], server
     # whether a commit has reached the disk, so none waits for it.
     schema = f"ratesim_run_{uuid.uuid4().hex}"
     url = StorageURL.parse(server.url).config.url
-    with _schema(url, schema, server) as within:
-        driver = PostgresDriver(_patient(config, url=within, synchronous_commit="off"))
+    with _schema(url, schema, server):
+        driver = PostgresDriver(_patient(config, url=url, schema=schema, synchronous_commit="off"))
         with _open(driver, sequence, f"{server.kind} {server.version}") as backend:
             yield backend
 
 
 @contextmanager
-def _schema(url: str, schema: str, server: Server) -> Iterator[str]:
-    """Create a schema and yield the URL that leads into it."""
+def _schema(url: str, schema: str, server: Server) -> Iterator[None]:
+    """Create a schema, and drop it in the end."""
     import psycopg
-    from psycopg import conninfo, sql
+    from psycopg import sql
 
     def run(statement: sql.SQL, remedy: str) -> None:
         try:
@@ -272,11 +272,10 @@ def _schema(url: str, schema: str, server: Server) -> Iterator[str]:
         except psycopg.Error as error:
             raise ServerError(f"{server.kind} {server.version}: {' '.join(str(error).split())}; {remedy}") from error
 
-    options = f"{conninfo.conninfo_to_dict(url).get('options') or ''} -csearch_path={schema}".strip()
     run(sql.SQL("CREATE SCHEMA {}"), "a run needs a schema of its own in the database")
     left = f"the schema {schema} is left: drop it"
     try:
-        yield conninfo.make_conninfo(url, options=options)
+        yield
     except ServerError as error:  # it would not take this either
         raise type(error)(f"{error}; {left}") from error
     except BaseException:
