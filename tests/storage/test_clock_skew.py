@@ -34,6 +34,7 @@ from ratesim.storage import (
     Request,
     StorageURL,
 )
+from ratesim.storage.config import Consistency, ReadPolicy
 
 ALGORITHMS = ["adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket"]
 NOW = 1_700_000_040.0  # the edge of a minute
@@ -68,6 +69,17 @@ async def test_a_time_that_is_none_is_refused_and_changes_nothing(
     assert after is not None
     assert after.algorithm_data == before.algorithm_data
     assert await storage.get_state("nobody") is None
+
+
+@pytest.mark.parametrize("now", [math.inf, math.nan, -1.0])
+@pytest.mark.parametrize("consistency", ["strong", "eventual", "session", "lease"])
+async def test_a_hybrid_refuses_a_time_that_is_none_whoever_decides(consistency: Consistency, now: float) -> None:
+    limit, config = Limit(1000.0, 60.0, "fixed_window"), HybridStorageConfig(consistency=consistency)
+    async with HybridStorage(MemoryStorage(), config) as storage:
+        for _ in range(50):  # so that there is a lease to spend
+            await storage.acquire("user", limit)
+        with pytest.raises(InvalidLimitError, match="must be seconds since the epoch"):
+            await storage.acquire("user", limit, now=now)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "many"])
@@ -174,6 +186,19 @@ async def test_a_state_from_elsewhere_that_is_ahead_is_brought_back(storage: Rat
     assert denied.retry_after == 60.0
     clock.now = NOW + 60.0
     assert (await storage.acquire("user", limit, now=NOW + 60.0)).remaining == 4.0
+
+
+async def test_entries_of_a_log_that_are_ahead_become_one_entry_of_now(storage: RateLimitStorage, clock: Clock) -> None:
+    limit = Limit(10, 60.0, "sliding_log")
+    for ahead, cost in ((0.0, 1.0), (10.0, 2.0), (20.0, 3.0)):
+        clock.now = NOW + ahead
+        assert await storage.acquire("user", limit, cost, now=clock.now)
+    clock.now = NOW
+    decision = await storage.acquire("user", limit, 0.5, now=NOW)
+    assert (decision.allowed, decision.remaining) == (True, 3.5)
+    state = await storage.get_state("user")
+    assert state is not None
+    assert state.algorithm_data.values() == [NOW, 6.5, NOW, 6.5]
 
 
 @pytest.mark.parametrize("wrong", [HOUR, -HOUR])
@@ -376,11 +401,11 @@ async def test_by_the_servers_clock_charges_are_moved_to_its_time(by_server: Rat
 
 @pytest.mark.parametrize("policy", ["read_through", "cache_aside", "refresh_ahead"])
 @pytest.mark.parametrize("consistency", ["eventual", "session"])
-async def test_a_node_that_is_ahead_does_not_make_the_others_wait(consistency: str, policy: str) -> None:
+async def test_a_node_that_is_ahead_does_not_make_the_others_wait(consistency: Consistency, policy: ReadPolicy) -> None:
     """The node that is an hour ahead uses the limit up; the right one admits again when the bucket has refilled."""
     limit = Limit(20.0, 2.0, "token_bucket")
     l2 = MemoryStorage()
-    config = HybridStorageConfig(consistency=consistency, read=policy, sync_interval=0.02, l1_ttl=0.05, refresh_after=0.02)  # type: ignore[arg-type]
+    config = HybridStorageConfig(consistency=consistency, read=policy, sync_interval=0.02, l1_ttl=0.05, refresh_after=0.02)
     ahead = HybridStorage(l2, config, AsyncioRuntime(lambda: time.time() + HOUR))
     right = HybridStorage(l2, config)
     for _ in range(20):

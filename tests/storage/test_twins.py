@@ -46,7 +46,7 @@ costs = st.one_of(st.sampled_from([1.0, 1.0, 2.0]), shares)  # above 0.0: as a s
 steps = st.one_of(
     st.floats(0.0, 0.3),
     st.sampled_from([0.0, 0.0, 0.25, 1.0, 1.5, 20.0, -0.01, -0.5, -3.0, "edge", "before the edge", "behind the edge"]),
-    st.sampled_from([1000.0, -1000.0, -25.0, "bound", "bound", "beyond the bound"]),
+    st.sampled_from([1000.0, -1000.0, -25.0, -0.25, -0.25, "bound", "bound", "beyond the bound"]),
 )
 moves = st.lists(st.tuples(steps, costs, st.booleans()), min_size=1, max_size=30)
 flushes = st.lists(

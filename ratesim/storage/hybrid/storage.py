@@ -203,7 +203,7 @@ class HybridStorage(RateLimitStorage):
         if decision is not None:
             return decision
         check_identifier(identifier)
-        limits = as_limits(limit)
+        limits, now = as_limits(limit), check_time(now)
         self._under_way += 1
         try:
             if self.config.consistency == "strong":
@@ -211,7 +211,7 @@ class HybridStorage(RateLimitStorage):
                 return await self._answer_or_fall_back(answer, identifier, limits, cost, now)
             if self.config.consistency == "lease":
                 return await self._spend_lease(identifier, limits, cost, now)
-            return await self._local.acquire(identifier, limits, check_cost(cost), check_time(now), session)
+            return await self._local.acquire(identifier, limits, check_cost(cost), now, session)
         finally:
             self._under_way -= 1
             if self._idle is not None and not self._under_way:
