@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import Runtime
@@ -17,6 +18,8 @@ from ratesim.storage.hybrid.write_behind import WriteBehindQueue
 from ratesim.storage.memory.storage import MemoryStorage
 
 __all__ = ["LocalDecider"]
+
+MOST_READS = 100  # that a decision makes because its view is dropped before it is used
 
 
 class LocalDecider:
@@ -100,15 +103,19 @@ class LocalDecider:
         bool
             Whether all views are fit to decide on; False where one is stale and L2 does not answer.
         """
-        while True:
+        records: list[ReplicaState] = []
+        fresh, around = False, self._config.write == "write_around"
+        for _ in range(MOST_READS):
             records = [self._views.record(identifier, limit) for limit in limits]
             fresh = True
             for record in records:
                 record.asked_at = now
                 fresh = await self._views.ensure_fresh(record, seen.get(record.limit.name)) and fresh
-            if all(self._views.records.get(record.key) is record for record in records):
-                return records, fresh
-            # Another request made L1 evict one of them meanwhile.
+            there = all(self._views.records.get(record.key) is record for record in records)
+            if there and not (fresh and around and any(record.read_at == -inf for record in records)):
+                break
+            # Meanwhile another request made L1 evict one of them, or dropped a view that it had written around.
+        return records, fresh
 
     def _decide(
         self,

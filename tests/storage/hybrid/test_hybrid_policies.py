@@ -327,3 +327,30 @@ def test_state_sync_loses_what_the_others_wrote() -> None:
             world.play(main)
             left[sync] = PLENTY.rate - world.l2.left(limit=PLENTY)
         assert left == {"deltas": nodes * m, "state": m}
+
+
+@pytest.mark.parametrize("tasks", [2, 8, 40])
+def test_requests_that_overlap_admit_the_limit_when_they_write_around(tasks: int) -> None:
+    world = World(nodes=1, write="write_around")
+    limit, allowed = Limit(100, 3600.0, "fixed_window"), []
+
+    async def client() -> None:
+        for _ in range(400 // tasks):
+            allowed.append((await world.nodes[0].acquire("user", limit)).allowed)
+
+    async def main() -> None:
+        for each in [world.runtime.spawn(client()) for _ in range(tasks)]:
+            await each
+
+    world.play(main)
+    assert sum(allowed) == 100
+
+
+def test_two_limits_are_decided_by_an_l1_with_room_for_one() -> None:
+    world = World(nodes=1, max_entries=1)
+    limits = (Limit(100, 3600.0, "fixed_window"), Limit(3, 60.0, "fixed_window", name="short"))
+
+    async def main() -> list[bool]:
+        return [(await world.nodes[0].acquire("user", limits)).allowed for _ in range(4)]
+
+    assert world.play(main) == [True, True, True, False]
