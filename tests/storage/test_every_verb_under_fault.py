@@ -40,7 +40,7 @@ from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import MemoryStorage, MemoryStorageConfig, RateLimitStorage, open_storage
 from ratesim.storage.base import Charge, Request, StorageHealth
 from ratesim.storage.config import ClientConfig
-from ratesim.storage.postgres import driver as postgres_driver
+from ratesim.storage.postgres import connector
 from ratesim.storage.remote.operations import Operation
 
 PATIENCE = 60.0  # seconds after which a call counts as stuck
@@ -299,7 +299,7 @@ async def end(storage: RateLimitStorage) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_driver, "UPKEEP_SECONDS", 1.0)
+    monkeypatch.setattr(connector, "UPKEEP_SECONDS", 1.0)
 
 
 def test_the_verbs_are_those_of_the_interface() -> None:
