@@ -230,6 +230,11 @@ class WriteBehindQueue:
             if len(self.dirty) < self._config.flush_batch:
                 await self._runtime.sleep(self._config.linger)
             batch = list(islice(self.dirty, self._config.flush_batch))
+            if all(record.flight is not None for record in batch):  # they are being read, and cannot be sent now
+                batch = list(islice((record for record in self.dirty if record.flight is None), self._config.flush_batch))
+                if not batch:
+                    await self._runtime.sleep(self._config.linger)
+                    continue
             if not await self._supervisor.attempt(FLUSH, self._flush, batch):
                 await self._runtime.sleep(self._until_tick())
         self._end_worker()
