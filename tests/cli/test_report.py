@@ -10,8 +10,18 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from calling import command
 
-from ratesim.pages.recommendation.build import OutputError, ReportError, ensure_writable, notebooks, report
+from ratesim.pages.recommendation import build
+from ratesim.pages.recommendation.build import (
+    OutputError,
+    PartialReportError,
+    ReportError,
+    ensure_writable,
+    notebooks,
+    report,
+)
+from ratesim.recommendation.decide.check import check
 from ratesim.recommendation.investigate.study import FILES
 from ratesim.simulation.scenario.scenario import Scenario
 
@@ -151,6 +161,21 @@ def test_a_study_that_fails_leaves_no_directory(tmp_path):
     with pytest.raises(ValueError, match=r"missing\.log"):
         report(scenario, tmp_path / "a" / "b" / "out", live=False)
     assert [entry.name for entry in tmp_path.iterdir()] == ["access.log"]
+
+
+def test_a_partial_report_ends_with_1_and_with_check_as_it_was_judged(made, monkeypatch, tmp_path):
+    def partial(*_, **__):
+        raise PartialReportError("the report is written without some live measurements (redis: it died)", made[1])
+
+    monkeypatch.setattr(build, "report", partial)
+    question = ("report", "--scenario", "quickstart", "--out", tmp_path / "out")
+    judged = check(made[1])
+    for more, status in (((), 1), (("--check",), judged.status)):
+        result = command(*question, *more)
+        assert result.returncode == status
+        assert made[1].verdict in result.stdout
+        assert result.stderr.endswith("ratesim: the report is written without some live measurements (redis: it died)\n")
+    assert judged.sentence in result.stdout
 
 
 def test_a_file_is_no_place_for_a_report(tmp_path):
