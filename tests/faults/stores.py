@@ -385,6 +385,18 @@ def _ways(store: Store, target: int | str, replica: bool) -> Iterator[int]:
 STORES = {"redis": valkey_store, "postgres": postgres_store}
 
 
+class OnDemand(dict[str, Any]):
+    """Makes what is asked for by a name once."""
+
+    def __init__(self, make: Callable[[str], Any], **made: Any) -> None:
+        super().__init__(made)
+        self._make = make
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = self._make(name)
+        return self[name]
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that still live."""
     found = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from load import FAULTS, POLICIES, run_all, summary
 from stores import STORES
@@ -11,14 +13,13 @@ from subjects import Policy
 @pytest.mark.servers
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "policies", "processes", "tasks"),
+    ("store", "fault", "policies", "processes", "tasks"),
     [
-        ("kill", [Policy(), Policy("eventual", "local")], 2, 8),
-        ("partition", [Policy("eventual", "local")], 2, 8),
-        *(pytest.param(fault, POLICIES, 4, 64, marks=pytest.mark.nightly) for fault in FAULTS),
+        ("redis", "kill", [Policy("eventual", "local")], 2, 8),
+        ("postgres", "partition", [Policy()], 2, 8),
+        *(pytest.param(*each, POLICIES, 4, 64, marks=pytest.mark.nightly) for each in product(STORES, FAULTS)),
     ],
 )
-@pytest.mark.parametrize("store", STORES)
 async def test_a_load_keeps_to_the_table(store: str, fault: str, policies: list[Policy], processes: int, tasks: int) -> None:
     outcomes = await run_all([store], [fault], policies, processes, tasks)
     deviations = [each for outcome in outcomes for each in outcome.deviations]

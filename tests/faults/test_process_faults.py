@@ -9,13 +9,14 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from guarantees import Cell, cells
 from outage import Measured
 from process_script import CALLERS
-from stores import PATIENCE, STORES
+from stores import PATIENCE, STORES, OnDemand
 from subjects import KEYS, SCARCE, TIMES, Answer, Subject, with_options
 
 import ratesim
@@ -29,14 +30,13 @@ SINCE = TIMES["sync_interval"] + TIMES["max_wait"]  # seconds in which admitted 
 
 @pytest.fixture(scope="module")
 def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with STORES["redis"]() as valkey, STORES["postgres"]() as postgres:
-        place = tmp_path_factory.mktemp("disk")
-        yield {
-            "memory": "memory://",
-            "disk": f"memory://?persist_to_disk={place}/{{tag}}",
-            "redis": valkey.url,
-            "postgres": postgres.url,
-        }
+    place = tmp_path_factory.mktemp("disk")
+    with ExitStack() as stack:
+
+        def url(name: str) -> str:
+            return stack.enter_context(STORES[name]()).url
+
+        yield OnDemand(url, memory="memory://", disk=f"memory://?persist_to_disk={place}/{{tag}}")
 
 
 def every_cell(fault: str) -> list[Cell]:

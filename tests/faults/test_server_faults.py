@@ -8,12 +8,13 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from guarantees import cells
 from outage import play
-from stores import PATIENCE, STORES, Store
+from stores import PATIENCE, STORES, OnDemand, Store
 
 FAULTS = ("freeze", "partition", "reset", "read_only", "full", "kill")
 NIGHTLY = [("postgres", fault) for fault in ("partition", "reset", "read_only", "full")]
@@ -21,8 +22,8 @@ NIGHTLY = [("postgres", fault) for fault in ("partition", "reset", "read_only", 
 
 @pytest.fixture(scope="module")
 def stores() -> Iterator[dict[str, Store]]:
-    with STORES["redis"]() as valkey, STORES["postgres"]() as postgres:
-        yield {"redis": valkey, "postgres": postgres}
+    with ExitStack() as stack:
+        yield OnDemand(lambda name: stack.enter_context(STORES[name]()))
 
 
 def every_fault() -> Iterator[object]:
