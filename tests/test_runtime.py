@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -277,6 +278,27 @@ def test_a_call_that_is_canceled_before_it_starts_leaves_no_coroutine_unawaited(
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
             await caller
+
+    asyncio.run(main())
+    gc.collect()
+    assert [str(each.message) for each in recwarn] == []
+
+
+def test_a_call_that_expires_before_it_starts_leaves_no_coroutine_unawaited(recwarn: pytest.WarningsRecorder) -> None:
+    seconds = 0.05
+
+    async def main() -> None:
+        runtime = AsyncioRuntime()
+        first = runtime.spawn(runtime.abandon_after(asyncio.sleep(60.0), seconds))
+        await asyncio.sleep(0)
+        second = runtime.spawn(runtime.abandon_after(asyncio.sleep(60.0), seconds))
+        asyncio.get_running_loop().call_soon(
+            time.sleep, 2 * seconds
+        )  # after the second has its deadline, before its call starts
+        time.sleep(seconds)  # noqa: ASYNC251 - the first expires in that turn
+        for task in (first, second):
+            with pytest.raises(TimeoutError):
+                await task
 
     asyncio.run(main())
     gc.collect()

@@ -97,7 +97,7 @@ class AsyncioRuntime(Runtime):
         try:
             return cast("T", await call.answer)
         except asyncio.CancelledError:
-            await call.cancel(awaitable)
+            await call.cancel()
             raise
         finally:
             call.live = False
@@ -124,7 +124,7 @@ class _Call:
         Whether the caller waits.
     """
 
-    __slots__ = ("_expired", "_loop", "_runtime", "_task", "answer", "live")
+    __slots__ = ("_awaitable", "_expired", "_loop", "_runtime", "_task", "answer", "live")
 
     def __init__(self, runtime: AsyncioRuntime, loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> None:
         self._runtime = runtime
@@ -132,10 +132,11 @@ class _Call:
         self._expired = False
         self.live = True
         self.answer: asyncio.Future[Any] = loop.create_future()
+        self._awaitable: Awaitable[Any] | None = awaitable  # until it starts
         self._task = loop.create_task(self._run(awaitable))
 
     async def _run(self, awaitable: Awaitable[Any]) -> None:
-        answer = self.answer
+        answer, self._awaitable = self.answer, None
         try:
             result = await awaitable
         except Exception as error:
@@ -161,7 +162,12 @@ class _Call:
         """Cancel the task at its deadline; the caller goes on when it has ended, or a moment later without it."""
         self._expired = True
         self._task.cancel()
-        self._loop.call_later(GRACE, self._give_up)
+        if self._awaitable is None:
+            self._loop.call_later(GRACE, self._give_up)
+        elif not self.answer.done():  # the loop was busy for so long that it has not started
+            self._close()
+            self.answer.set_exception(TimeoutError())
+            self.answer.exception()
 
     def _give_up(self) -> None:
         if not self.answer.done():
@@ -169,7 +175,12 @@ class _Call:
             self.answer.exception()
             self._runtime.leave_behind(self._task)
 
-    async def cancel(self, awaitable: Awaitable[Any]) -> None:
+    def _close(self) -> None:
+        """Spare a coroutine that was canceled before its start the warning that it was never awaited."""
+        if asyncio.iscoroutine(self._awaitable):
+            self._awaitable.close()
+
+    async def cancel(self) -> None:
         """Cancel the task with its caller, and wait a moment for its end."""
         if not self._task.done():
             self._task.cancel()
@@ -178,8 +189,7 @@ class _Call:
             finally:
                 if not self._task.done():
                     self._runtime.leave_behind(self._task)
-        if self._task.done() and asyncio.iscoroutine(awaitable):
-            awaitable.close()  # the task may have been canceled before its start
+        self._close()
 
 
 class _Deadlines:
