@@ -223,7 +223,7 @@ async def run_all(
                 for cell in cells:
                     async with contextlib.AsyncExitStack() as stack:
                         if fault == "pooler":
-                            pooler = TransactionPooler(store.url, size=8)
+                            pooler = TransactionPooler(store.url, size=16)
                             store.proxied_url = await pooler.start()
                             stack.push_async_callback(pooler.stop)
                         outcomes.append(await run(store, cell, processes, tasks, seed))

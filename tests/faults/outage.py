@@ -140,6 +140,7 @@ async def measured(
         "C": subject.canceled,
         "X": subject.changes(scarce, begin, subject.right_at),
         "S": subject.largest,
+        "F": len(subject.nodes) * subject.largest if subject.policy.consistency == "lease" else 0,
         "A": subject.unseen(scarce, AGE + 2 * lag),
         "L": max(subject.admitted(key, since, until) for key in (scarce, plenty)),
     }

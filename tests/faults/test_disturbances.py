@@ -24,7 +24,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture
 async def pooled(store: Store) -> AsyncIterator[Store]:
-    pooler, url = TransactionPooler(store.url, size=8), store.proxied_url
+    pooler, url = TransactionPooler(store.url, size=16), store.proxied_url
     store.proxied_url = await pooler.start()
     yield store
     store.proxied_url = url

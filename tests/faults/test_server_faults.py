@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,9 @@ def stores() -> Iterator[dict[str, Store]]:
         yield OnDemand(lambda name: stack.enter_context(STORES[name]()))
 
 
-def every_fault() -> Iterator[object]:
-    for name in STORES:
-        for fault in FAULTS:
-            yield pytest.param(name, fault, marks=[pytest.mark.nightly] if (name, fault) in NIGHTLY else [])
+def every_fault() -> list[object]:
+    every = product(STORES, FAULTS)
+    return [pytest.param(*each, marks=[pytest.mark.nightly] if each in NIGHTLY else []) for each in every]
 
 
 @pytest.mark.servers
