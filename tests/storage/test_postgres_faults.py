@@ -231,8 +231,11 @@ async def test_a_canceled_request_frees_its_place_though_its_statement_waits(pos
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            async with asyncio.timeout(HANG):
+            async with asyncio.timeout(HANG), await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
                 assert await storage.acquire("free", LIMIT)
+                while (await (await admin.execute(seen)).fetchone()) != (0,):  # noqa: ASYNC110 - the server ends it as well
+                    await asyncio.sleep(0.01)
+    assert len(asyncio.all_tasks()) == 1
 
 
 # -- a connection that is cut off -------------------------------------------------------------------------------------

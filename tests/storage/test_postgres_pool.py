@@ -28,6 +28,7 @@ class Line:
         self.pgconn = SimpleNamespace(transaction_status=TransactionStatus.IDLE, finish=self.finish)
         self.opened = self.idle_since = 0.0
         self.lifetime = 1e9
+        self.leaving = None
         world.lines.add(self)
 
     def finish(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
@@ -22,56 +23,51 @@ __all__ = ["Connection", "ConnectionPool"]
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 _attempts: ContextVar[list[Generator[Any, Any, Any]]] = ContextVar("_attempts")  # to connect, of the call that is under way
 
 PROBE_AFTER = 30.0  # seconds without use after which a round trip shows that no firewall has forgotten the connection
 MAX_IDLE = 600.0  # seconds without use after which a connection is closed
 MAX_LIFETIME = 3600.0  # seconds after which a connection is replaced: a session of the server grows with its caches
 LIFETIME_SPREAD = 0.1  # share of MAX_LIFETIME over which connections end, so that not all of them end at once
+CANCEL_SECONDS = 1.0  # that the server has to cancel the statement of a caller who gave up
 PAUSE = 1.0  # seconds without a new connection after the server had none left
 GOLDEN = 0.6180339887498949  # the fractional parts of its multiples lie evenly
 
 
 class Connection(psycopg.AsyncConnection[Any]):
-    """A connection that closes when the caller who waits for its server is canceled.
+    """A connection that is given up at once when the caller who waits for its server is canceled.
 
-    psycopg asks the server to cancel the statement, and waits for that up to 5 s. A server that is frozen does not answer,
-    and behind a pooler the connection is of no use anyway. The server ends a statement that waits for a lock by itself,
-    after `lock_timeout`.
+    psycopg asks the server to cancel the statement, and keeps the caller waiting for that up to 5 s. Here the caller goes
+    on. The connection asks behind its back and closes, within `CANCEL_SECONDS`, so that the server does not work in vain.
     """
 
     opened: float
     idle_since: float
     lifetime: float
+    leaving: asyncio.Task[None] | None = None
 
     # Which options there are differs from version to version of psycopg.
-    @classmethod
-    async def connect(cls, *arguments: Any, **options: Any) -> Connection:
-        """Connect. When canceled, close what was begun at once, and not with the next garbage collection."""
-        attempts: list[Generator[Any, Any, Any]] = []
-        token = _attempts.set(attempts)
-        try:
-            return await super().connect(*arguments, **options)
-        except BaseException:
-            for attempt in attempts:
-                attempt.close()
-            raise
-        finally:
-            _attempts.reset(token)
-
-    @classmethod
-    def _connect_gen(cls, *arguments: Any, **options: Any) -> Any:
-        attempt = super()._connect_gen(*arguments, **options)
-        _attempts.get().append(attempt)
-        return attempt
-
     async def wait(self, gen: PQGen[T], interval: float = 0.1, **options: Any) -> T:  # type: ignore[override]
-        """Wait for the server; when canceled, close the connection and pass the cancellation on."""
+        """Wait for the server; when canceled, give the connection up and pass the cancellation on."""
         try:
             return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, **options)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            self.pgconn.finish()
+            if self.leaving is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.leaving = asyncio.get_running_loop().create_task(self._leave())
+            else:
+                self.pgconn.finish()
             raise
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self.cancel_safe(timeout=CANCEL_SECONDS)
+        except (TimeoutError, psycopg.Error) as error:  # the statement ends by itself, at the latest after lock_timeout
+            logger.debug("a statement was not canceled: %s", type(error).__name__)
+        finally:
+            self.pgconn.finish()
 
     def has_ended(self) -> bool:
         """Return whether an idle connection is of no use any more, without a round trip.
@@ -109,6 +105,7 @@ class ConnectionPool:
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[Connection]] = deque()
         self._made = 0
         self._full_until = -inf
@@ -176,10 +173,10 @@ class ConnectionPool:
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(StorageConnectionError("the storage is closed", sent=False))
         self.discard_idle()
-        connecting = list(self._connecting)
-        for task in connecting:
+        tasks = [*self._connecting, *self._leaving]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*connecting, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answers(self, connection: Connection) -> bool:
         """Return whether a connection that was idle for long still reaches its server."""
@@ -232,7 +229,11 @@ class ConnectionPool:
 
     def _discard(self, connection: Connection) -> None:
         self._open.discard(connection)
-        connection.pgconn.finish()  # without waiting for the server
+        if connection.leaving is None:
+            connection.pgconn.finish()  # without waiting for the server
+        else:
+            self._leaving.add(connection.leaving)
+            connection.leaving.add_done_callback(self._leaving.discard)
         self._grow()
 
     def _next_waiter(self) -> asyncio.Future[Connection] | None:
