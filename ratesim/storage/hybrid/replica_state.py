@@ -47,7 +47,7 @@ class ReplicaState:
     started, finished
         The number of the last flush that was started, and of the last one that L2 took in or refused for good.
     failures
-        Flushes in a row that failed for a reason of this key; one that does is flushed apart from the others.
+        Flushes in a row that failed while L2 answered for other keys, or by an error that is this key's own.
     retry_at
         Monotonic time of the next try to flush it then.
     refused_until

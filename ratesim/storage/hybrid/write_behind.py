@@ -43,8 +43,9 @@ logger = logging.getLogger(__name__)
 
 FLUSH = "flush"  # the name of the background task
 AWAY = (StorageConnectionError, StorageTimeoutError, CapacityError)  # errors that are no key's own where all keys have them
+FAILING = 3  # flushes in a row that fail while L2 answers for other keys; then, or if the error is no AWAY, it is the key
 LONGEST_RETRY = 10.0  # seconds between two tries to flush a key that keeps failing by itself
-SHRINK = 4  # a key that has failed n times in a row travels in batches that are smaller by this factor to the power of n
+SHRINK = 4  # with each further failure such a key travels in batches that are smaller by this factor
 
 
 class WriteBehindQueue:
@@ -148,7 +149,7 @@ class WriteBehindQueue:
     def _mark_dirty(self, record: ReplicaState) -> None:
         if not record.dirty:
             record.dirty = True
-            (self.failing if record.failures else self.dirty)[record] = None
+            (self.failing if record.failures >= FAILING else self.dirty)[record] = None
 
     def _mark_clean(self, record: ReplicaState) -> None:
         if record.dirty:
@@ -257,9 +258,9 @@ class WriteBehindQueue:
     def _batches(self, records: Sequence[ReplicaState]) -> list[Sequence[ReplicaState]]:
         """Return batches in the order of the records; those that failed more often are in smaller ones."""
         batches: list[Sequence[ReplicaState]] = []
-        for failures in sorted({record.failures for record in records}):
-            alike = [record for record in records if record.failures == failures]
-            size = max(self._config.flush_batch // SHRINK ** min(failures, 16), 1)
+        for steps in sorted({_steps(record) for record in records}):
+            alike = [record for record in records if _steps(record) == steps]
+            size = max(self._config.flush_batch // SHRINK ** min(steps, 16), 1)
             batches += [alike[first : first + size] for first in range(0, len(alike), size)]
         return batches
 
@@ -429,9 +430,10 @@ class WriteBehindQueue:
             else:
                 self._settled(record, result if isinstance(result, RateLimitState) else None)
         for record, error in failed:
-            if record.failures or len(failed) < len(batch) or not isinstance(error, AWAY):
-                wait = min(self._config.sync_interval * 2.0 ** min(record.failures, 30), LONGEST_RETRY)
-                record.failures += 1
+            own = not isinstance(error, AWAY)
+            if own or record.failures >= FAILING or len(failed) < len(batch):
+                record.failures = max(record.failures + 1, FAILING if own else 0)
+                wait = min(self._config.sync_interval * 2.0 ** min(_steps(record) - 1, 30), LONGEST_RETRY)
                 record.retry_at = self._runtime.monotonic() + wait
         return [error for _, error in failed]
 
@@ -504,3 +506,8 @@ class WriteBehindQueue:
         self._count_dropped(*self.unflushed())
         for record in [*self.dirty, *self.failing]:
             self.forget(record)
+
+
+def _steps(record: ReplicaState) -> int:
+    """Return by how many steps a record is set apart from the others."""
+    return max(record.failures - FAILING + 1, 0)
