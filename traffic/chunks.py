@@ -11,6 +11,7 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from os import PathLike
 from typing import IO, Any, NamedTuple
 
@@ -28,7 +29,7 @@ ZSTD_PIECE_BYTES = 1 << 9
 # A longer line is read up to here. Access logs have lines of a few hundred bytes; servers refuse requests
 # above 8 KiB.
 LINE_BYTES = BLOCK_BYTES
-# What a compressed log may cost to read, in bytes; a line costs as much as 100 of them. Access logs are compressed to about a
+# What a compressed log may cost to read, in bytes; a line costs as much as 100 of them. Access logs are compressed to a
 # tenth, and a line of them takes 10 bytes or more. A 400th is allowed, beyond what takes about a second in any case.
 FREE_WORK = 20_000_000
 WORK_PER_BYTE = 400
@@ -75,7 +76,7 @@ def text_blocks(path: FilePath, max_bytes: int, progress: Progress | None = None
         raise LogError(f"{path}: cannot be read: {error.strerror or error}; check the path and the disk") from error
 
 
-def open_regular(path: FilePath) -> IO[bytes]:
+def open_regular(path: FilePath) -> BufferedReader:
     """Open a regular file for reading. Raises OSError, and LogError for a pipe or a device, which may have no end."""
     try:
         # A pipe without a writer must not keep `open` waiting.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+EXAMPLE_CHARACTERS = 200
+
 
 class TrafficError(ValueError):
     """The base of the errors of `traffic`. The message is one line that names the cause and the remedy."""
@@ -41,3 +43,10 @@ class Provenance:
     def with_note(self, note: str) -> Provenance:
         """Return the same history with one more note."""
         return replace(self, notes=(*self.notes, note))
+
+
+def printable(line: str) -> str:
+    """Return the line's first 200 characters; those that a terminal might obey become backslash escapes."""
+    start = line[:EXAMPLE_CHARACTERS]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in start)
+    return shown[:EXAMPLE_CHARACTERS]

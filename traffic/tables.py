@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from io import BufferedReader
 from os import PathLike
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from traffic.chunks import LogError, open_regular
-from traffic.provenance import Provenance, TraceError
+from traffic.provenance import Provenance, TraceError, printable
 
 FilePath = str | PathLike[str]
 Fields = dict[str, Any]
@@ -82,17 +83,21 @@ def read_parquet(path: FilePath) -> Fields:
                 raise TraceError(f"{path}: claims {rows} rows in {size} bytes; it is damaged")
             table = file.read()
     except OSError as error:
-        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise TraceError(f"{path}: cannot be read: {error.strerror or _line(error)}") from error
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: is not a parquet file, or is damaged") from error
     return _fields(path, table, (table.schema.metadata or {}).get(METADATA))
 
 
-def _open(path: FilePath) -> IO[bytes]:
+def _open(path: FilePath) -> BufferedReader:
     try:
         return open_regular(path)
     except LogError as error:
         raise TraceError(str(error)) from error
+
+
+def _line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))
 
 
 def _parquet_file(source: IO[bytes]) -> pq.ParquetFile:
@@ -124,9 +129,9 @@ def read_csv(path: FilePath) -> Fields:
                 convert_options=pacsv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
             )
     except OSError as error:
-        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise TraceError(f"{path}: cannot be read: {error.strerror or _line(error)}") from error
     except pa.ArrowException as error:
-        raise TraceError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
+        raise TraceError(f"{path}: is damaged: {_line(error)}") from error
     return _fields(path, table, metadata)
 
 
@@ -156,9 +161,9 @@ def _metadata(fields: Fields) -> bytes:
 
 
 def _fields(path: FilePath, table: pa.Table, metadata: bytes | None) -> Fields:
-    if metadata is None or not set(COLUMNS) <= set(table.column_names):
-        raise TraceError(f"{path}: was not written by a Trace; read other files with traffic.read_log")
     try:
+        if metadata is None or not set(COLUMNS) <= set(table.column_names):
+            raise TraceError(f"{path}: was not written by a Trace; read other files with traffic.read_log")
         rest = json.loads(metadata)
         version = rest.pop("version")
         if version != VERSION:
@@ -172,18 +177,9 @@ def _fields(path: FilePath, table: pa.Table, metadata: bytes | None) -> Fields:
         return {**fields, "provenance": Provenance(**provenance)}
     except json.JSONDecodeError as error:
         raise TraceError(f"{path}: is damaged: its list of names is cut") from error
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        IndexError,
-        OverflowError,
-        RecursionError,
-        pa.ArrowException,
-    ) as error:
-        if isinstance(error, TraceError):
-            raise
+    except TraceError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError, pa.ArrowException) as error:
         raise TraceError(f"{path}: is damaged: its rows and its list of names do not agree") from error
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from traffic.expression import Expression
 from traffic.formats.field_selection import FieldSelection, join_names
-from traffic.formats.rows import FormatMismatchError, Rows, printable, validate_cost
+from traffic.formats.rows import FormatMismatchError, Rows, validate_cost
 from traffic.formats.status import TOO_MANY, Statuses, hashable, status_field
+from traffic.provenance import printable
 from traffic.timestamps import NAMES, TimestampParser, numbers
 
 ALL = "all"

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traffic.formats.status import TOO_MANY
-from traffic.provenance import Provenance
+from traffic.provenance import Provenance, printable
 from traffic.trace import Trace
 
 EXAMPLES = 3
-EXAMPLE_CHARACTERS = 200
 MAX_ENDPOINTS = 256
 OTHER = "other"
 
@@ -191,10 +190,3 @@ def validate_cost(cost: NDArray[np.float64], line: NDArray[np.int64]) -> NDArray
         first = int(np.argmax(bad))
         raise FormatMismatchError(f"line {line[first]}: its cost is {cost[first]:g}; a cost is a finite number >= 0")
     return cost
-
-
-def printable(line: str) -> str:
-    """Return the line's first 200 characters; those that a terminal might obey become backslash escapes."""
-    start = line[:EXAMPLE_CHARACTERS]
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in start)
-    return shown[:EXAMPLE_CHARACTERS]

@@ -21,6 +21,7 @@ import msgspec
 import pandas as pd
 
 from ratesim import servers
+from ratesim.documents import parse_json, read_bytes
 from ratesim.progress import Progress, no_progress
 from ratesim.recommendation.assess.assessor import Assessor
 from ratesim.recommendation.assess.prices import Prices
@@ -218,7 +219,7 @@ def _load(out: Path, key: str, question: Investigation) -> tuple[dict[str, Any],
     None where there is none, or where another version wrote it or only half of it is there: it is then made again.
     """
     try:
-        about = json.loads((out / "study.json").read_text("utf-8"))
+        about = parse_json(read_bytes(out / "study.json"))
         if about["question"] != key or not {"provenance", "limit_pressure", "environment"} <= about.keys():
             return None
         results, written = pd.read_parquet(out / "results.parquet"), about["findings"]
@@ -238,7 +239,7 @@ def _load(out: Path, key: str, question: Investigation) -> tuple[dict[str, Any],
             flips=msgspec.convert(written["flips"], tuple[Flip, ...]),
             parts=written["parts"],
         )
-    except (FileNotFoundError, KeyError, TypeError, ValueError, msgspec.ValidationError):  # pyarrow's are ValueErrors
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, msgspec.ValidationError):  # or pyarrow's
         return None
     return about, findings
 

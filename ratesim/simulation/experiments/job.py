@@ -27,6 +27,7 @@ from ratesim.simulation.scenario.grid import variants
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.scenario.workload import READ
 from traffic import Trace
+from traffic.chunks import open_regular
 
 __all__ = ["Job", "clear_traces", "code_version", "jobs_of", "work"]
 
@@ -215,5 +216,5 @@ def _digest(path: str) -> str:
 @lru_cache(maxsize=64)
 def _digest_of(path: str, modified: int, size: int) -> str:
     """Hash a file; a file that was not modified is not read again."""
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -108,5 +108,7 @@ def delete(folder: Path) -> None:
 def _table(path: Path) -> pa.Table:
     try:
         return pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ResultStoreError(f"{path}: is no whole parquet file; delete it, and its runs are made again") from error

@@ -61,7 +61,7 @@ def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None
                 f"{_ALONE[0]}; candidates and seeds are given as such"
             )
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
-            raise ScenarioError(f"grid: {field}: give a list of at least one value")
+            raise ScenarioError(f"grid: {shorten_text(field)}: give a list of at least one value")
     points = math.prod(len(values) for values in grid.values())
     if points > MOST_RUNS:
         raise ScenarioError(f"grid: has {points} points; give at most {MOST_RUNS:,}")
@@ -69,7 +69,7 @@ def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None
 
 
 def _variant(scenario: Scenario, point: dict[str, Any]) -> Variant:
-    source = ", ".join(f"{field} = {shorten_repr(value)}" for field, value in point.items())
+    source = ", ".join(f"{shorten_text(field)} = {shorten_repr(value)}" for field, value in point.items())
     changed = scenario
     if point:
         data = scenario.model_dump(mode="json", exclude_unset=True)
