@@ -33,7 +33,13 @@ __all__ = ["Job", "clear_traces", "code_version", "jobs_of", "work"]
 
 # What a run is made of. The modules beside these packages ask for runs and show them.
 _PACKAGES = ("algorithms", "runtime", "servers", "simulation", "storage")
-_MODULES = ("__init__.py", "_lazy.py", "atomic_write.py", "errors.py", "limit.py", "progress.py", "state.py")
+_MODULES = tuple(
+    f"{module}.py"
+    for module in (
+        *("__init__", "_lazy", "atomic_write", "documents", "durations", "errors", "limit", "progress", "safe_text"),
+        *("server_url", "state"),
+    )
+)
 _ELSEWHERE = {"name", "replications", "requirements", "candidates", "workload", "seed"}  # in another place of a key, or none
 # Another release may round, draw or pack otherwise.
 _LIBRARIES = ("numba", "numpy", "psycopg", "redis", "scipy", "simpy")
