@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ from worker import PACE, PAIRS
 FAULTS = ("kill", "freeze", "partition", "reset", "read_only", "full", "failover", "cancel", "poison")
 FAULTS += ("clock_ahead", "clock_back", "pooler")
 CALLERS_FAULTS = ("cancel", "poison", "clock_ahead", "clock_back", "pooler")
-POLICIES = (Policy(), Policy("eventual", "local"), Policy("lease", "fail_open"), Policy("strong", "fail_closed"))
+HYBRIDS = (Policy("eventual", "local"), Policy("lease", "fail_open"), Policy("strong", "fail_closed"))
+# Without a hybrid and with one, in turn: each load takes seconds.
+POLICIES = {fault: (Policy(), HYBRIDS[number % len(HYBRIDS)]) for number, fault in enumerate(FAULTS)}
 WARM = 5 * PACE  # seconds of load before the fault
 HEAD = (
     "store",
@@ -210,13 +212,13 @@ async def leftovers(store: Store, connections: int, pids: set[int]) -> list[str]
 
 
 async def run_all(
-    stores: Sequence[str], faults: Sequence[str], policies: Sequence[Policy], processes: int, tasks: int, seed: int = 16
+    stores: Sequence[str], policies: Mapping[str, Sequence[Policy]], processes: int, tasks: int, seed: int = 16
 ) -> list[Outcome]:
     """Every fault of every store, one after the other."""
     outcomes = []
     for name in stores:
-        for fault in faults:
-            cells = [cell for cell in cells_of(fault, name) if cell.policy in policies]
+        for fault, chosen in policies.items():
+            cells = [cell for cell in cells_of(fault, name) if cell.policy in chosen]
             if not cells:  # such as a pooler before Redis
                 continue
             with STORES[name](replica=fault == "failover") as store:
@@ -253,8 +255,8 @@ def main() -> None:
     parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--stores", default=",".join(STORES))
     given = parser.parse_args()
-    stores, faults = given.stores.split(","), given.faults.split(",")
-    outcomes = asyncio.run(run_all(stores, faults, POLICIES, given.processes, given.tasks))
+    policies = {fault: POLICIES[fault] for fault in given.faults.split(",")}
+    outcomes = asyncio.run(run_all(given.stores.split(","), policies, given.processes, given.tasks))
     deviations = [each for outcome in outcomes for each in outcome.deviations]
     print(summary(outcomes), *deviations, sep="\n")
     raise SystemExit(1 if deviations else 0)

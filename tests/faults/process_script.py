@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from ratesim.storage import RateLimitStorage, open_storage
 
 CHILDREN = 2
 CALLERS = 2  # of each key
-REMEDY = "ratesim.storage.sync|fork"  # what an error names
+REMEDY = "ratesim.storage.sync|fork|opened again|disk I.O error"  # what an error names
 REQUESTS = 15  # of each caller, where it ends
 
 
@@ -82,12 +83,27 @@ async def beside(storage: RateLimitStorage, tag: str) -> None:
     await storage.close()
 
 
+async def on_a_full_disk(storage: RateLimitStorage, tag: str) -> None:
+    """Use the storage while no file may grow, and after it was opened again."""
+    await storage.open()
+    await callers(storage, tag, 5)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
+    await callers(storage, tag, 5)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    await storage.close()
+    await storage.open()
+    await use(storage, tag)
+
+
 def main(mode: str, url: str, tag: str) -> None:
     storage = open_storage(url)
     if mode == "process_kill":
         asyncio.run(for_ever(storage, tag))
     elif mode == "fork":
         asyncio.run(fork(storage, tag))
+    elif mode == "full":
+        asyncio.run(on_a_full_disk(storage, tag))
     else:
         asyncio.run(callers(storage, tag, 5))
         asyncio.run(beside(storage, tag))

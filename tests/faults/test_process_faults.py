@@ -24,6 +24,7 @@ from ratesim.storage import open_storage
 
 HERE = Path(__file__).parent
 ENOUGH = 60  # answers after which a process is killed
+FAULTS = ("process_kill", "fork", "two_loops")
 LOCAL = ("memory", "disk")
 SINCE = TIMES["sync_interval"] + TIMES["max_wait"]  # seconds in which admitted cost certainly leaves a node
 
@@ -40,7 +41,8 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 def every_cell(fault: str) -> list[Cell]:
-    return [cell for store in ("memory", "disk", *STORES) for cell in cells(fault, store)]
+    stores = ("disk",) if fault == "full" else ("memory", "disk", *STORES)
+    return [cell for store in stores for cell in cells(fault, store)]
 
 
 def run(mode: str, url: str, tag: str, enough: int | None) -> list[Answer]:
@@ -99,8 +101,14 @@ async def measure(cell: Cell, url: str) -> Measured:
 
 @pytest.mark.servers
 @pytest.mark.slow
-@pytest.mark.parametrize("some", [True, pytest.param(False, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("fault", ["process_kill", "fork", "two_loops"])
+@pytest.mark.parametrize(
+    ("fault", "some"),
+    [
+        ("full", True),
+        *((fault, True) for fault in FAULTS),
+        *(pytest.param(fault, False, marks=pytest.mark.nightly) for fault in FAULTS),
+    ],
+)
 async def test_processes_keep_to_the_table(urls: dict[str, str], fault: str, some: bool) -> None:
     chosen = [cell for cell in every_cell(fault) if is_of_sample(cell) == some]
     found = [await measure(cell, urls[cell.store]) for cell in chosen]
