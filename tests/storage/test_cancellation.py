@@ -210,6 +210,10 @@ class Cancellations(RuleBasedStateMachine):
                 partly = isinstance(each.outcome, BatchError) and isinstance(self.storage, HybridStorage)
                 drained = partly or isinstance(each.outcome, Decision | list)
                 assert drained or each.canceled_at is not None, "closing drains"
+            if isinstance(self.storage, HybridStorage) and all(
+                isinstance(each.outcome, Decision) for each in self.under_way
+            ):
+                assert self.storage.sync_stats().dropped_cost == 0, "what was admitted meanwhile is flushed"
 
     def check_quiet(self) -> None:
         assert self.client._free == self.pool
