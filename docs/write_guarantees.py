@@ -27,6 +27,7 @@ this page from `tests/faults/guarantees.toml`, against which the tests measure, 
 - **lost**: admitted cost that the store does not count in the end, at most.
 - **in vain**: cost that the store counts and that no caller was told to be admitted, at most.
 - **well within**: seconds from the end of the fault until every node decides as before, in options of the storage.
+- A storage in memory has no server: it is in the tables of the faults that it can have.
 - **eventual**, **session**, **strong**, **lease** are the hybrid's `consistency`, with `write = "write_back"`
   ([hybrid.md](hybrid.md)); the second word is `on_store_failure`.
 
