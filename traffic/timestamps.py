@@ -20,6 +20,7 @@ PER_SECOND: dict[TimeUnit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 # Where one unit is taken for the next finer one. As seconds 1e11 is in the year 5138; as milliseconds it is in
 # March 1973, as are 1e14 microseconds and 1e17 nanoseconds.
 FINER_FROM: tuple[tuple[float, TimeUnit], ...] = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (0.0, "s"))
+LATEST = 1e11  # seconds from any zero; what lies beyond is no time of a request
 NAMES: dict[TimeUnit, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
@@ -33,7 +34,7 @@ class TimestampParser:
         self.unit = unit
 
     def seconds(self, values: Sequence[Any]) -> Seconds:
-        """Convert timestamps to seconds since the epoch; nan where there is none.
+        """Convert timestamps to seconds since the epoch; nan where there is none, and for a number beyond 1e11 seconds.
 
         A fraction of a second is kept as finely as float64 can: 238 ns at today's epoch. Text without an offset is in UTC.
         As in POSIX there are no leap seconds: "23:59:60" is no time.
@@ -56,11 +57,11 @@ class TimestampParser:
         if self.unit == "iso":
             return _iso(values)
         times = numbers(values) / PER_SECOND[self.unit]
-        return np.where(np.isfinite(times), times, np.nan)
+        return np.where(np.abs(times) <= LATEST, times, np.nan)
 
     def _decide(self, values: Sequence[Any], found: Seconds) -> None:
         if len(found) and 2 * len(found) >= len(values):
-            middle = float(np.median(np.abs(found)))
+            middle = float(np.median(np.minimum(np.abs(found), FINER_FROM[0][0])))  # of huge ones the mean overflows
             self.unit = next(unit for least, unit in FINER_FROM if middle >= least)
         elif np.isfinite(_iso(values)).any():
             self.unit = "iso"

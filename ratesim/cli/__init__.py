@@ -20,6 +20,7 @@ from ratesim.cli import (  # noqa: F401 - they register
     storage_commands,
 )
 from ratesim.cli.app import app, complain
+from ratesim.cli.options import check_words
 from ratesim.errors import RatesimError
 
 __all__ = ["main"]
@@ -32,6 +33,7 @@ def main() -> None:
     """Run a command as the console script does. An error becomes one line on stderr and an exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers are stopped
     try:
+        check_words(sys.argv[1:])
         status = typer.main.get_command(app).main(prog_name="ratesim", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED

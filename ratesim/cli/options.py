@@ -250,6 +250,15 @@ class KeyValueCommand(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
+def check_words(words: list[str]) -> None:
+    """Raise UsageError for a word of the command line that UTF-8 cannot encode: no report could name it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{shorten_repr(word)}: holds bytes that are no UTF-8; write or rename it in UTF-8") from None
+
+
 def pairs_of(texts: list[str]) -> list[tuple[str, str]]:
     """Keys and values, as `KeyValueCommand` joined them."""
     return [(key, value) for key, _, value in (text.partition("=") for text in texts)]

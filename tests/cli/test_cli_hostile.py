@@ -88,3 +88,16 @@ def test_files_of_every_option_that_are_none_are_one_line(tmp_path: Path) -> Non
             assert len(refused(command(*call))) < 1500
         if path != tmp_path:
             refused(command("diff", path, path))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("recommend", "--scenario", "quickstart", "--key", "\udced\udca0\udc80"),
+        ("report", "--scenario", "quickstart", "--out", "to \udcff"),
+        ("schema", "postgresql://h/\udcff"),
+        ("\udcff",),
+    ],
+)
+def test_words_that_are_no_utf_8_are_one_line(words: tuple[str, ...]) -> None:
+    assert "\\udc" in refused(command(*words), "UTF-8")

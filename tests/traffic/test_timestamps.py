@@ -93,9 +93,13 @@ def test_what_is_no_time_is_nan(bad: object) -> None:
         assert np.isnan(times).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("bad", ["inf", "-inf", "nan", 10**400, "1e400"])
-def test_a_number_that_is_not_finite_is_no_time(bad: object) -> None:
+@pytest.mark.parametrize("bad", ["inf", "-inf", "nan", 10**400, "1e400", "1e300", -1e12, 10**12])
+def test_a_number_that_is_not_finite_or_beyond_all_calendars_is_no_time(bad: object) -> None:
     assert np.isnan(TimestampParser().seconds(["1700000000", bad, 1.5])).tolist() == [False, True, False]
+
+
+def test_numbers_near_the_largest_are_no_times() -> None:
+    assert np.isnan(TimestampParser().seconds([1.7e308, -1.7e308, "1.7e308"])).all()
 
 
 def test_the_clock_is_never_asked() -> None:

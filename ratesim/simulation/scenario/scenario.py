@@ -49,6 +49,8 @@ __all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
 Persistence = Literal["none", "session", "durable"]
 Kind = Literal["memory", "redis", "postgres", "hybrid"]
 
+LAST_REQUEST = 9e10  # seconds since the epoch, so that clocks that are ahead are before the end of time (`ratesim.limit`)
+
 
 class ScenarioError(RatesimError, ValueError):
     """A scenario that cannot be run.
@@ -275,12 +277,18 @@ class Scenario(StrictModel):
         LogError
             If the log cannot be read.
         ScenarioError
-            If there are no requests at all.
+            If there are no requests at all, or they come at times that no storage decides at.
         """
         drawn = self.seed if seed is None or self.workload.log is not None else seed
         trace = self.workload.trace(np.random.default_rng([drawn, 0]), progress, read)
         if not len(trace):
             raise ScenarioError(f"workload: no request comes of it with seed {drawn}; make it longer, or its rate higher")
+        first, last = float(trace.time[0]), float(trace.time[-1])
+        if not (first >= 0 and last <= LAST_REQUEST):
+            raise ScenarioError(
+                f"workload: its requests come from {first:g} to {last:g} seconds since the epoch, and 0 to {LAST_REQUEST:g} "
+                "can be simulated; check the times of the log, `time_unit` and `speed`"
+            )
         return trace
 
     def clients(self, trace: Trace) -> ReactiveClients | None:

@@ -137,3 +137,14 @@ def test_a_candidate_with_a_password_is_refused_and_not_repeated(storage: str) -
             }
         )
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("first", "last"), [("-5", "3"), ("0", "99999999999"), ("1970-01-01", "9999-12-31")])
+def test_a_log_of_times_that_no_storage_decides_at_is_refused(tmp_path: Path, first: str, last: str) -> None:
+    log = tmp_path / "requests.csv"
+    log.write_text(f"time,key\n{first},a\n{last},b\n")
+    unit = "iso" if "-" in last else "s"
+    workload = {"log": str(log), "format": "csv", "time": "time", "key": "key", "time_unit": unit}
+    scenario = Scenario.of({"workload": workload, "limit": {"rate": "5/second"}})
+    with pytest.raises(ScenarioError, match=r"seconds since the epoch.*check the times"):
+        scenario.trace()
