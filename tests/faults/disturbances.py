@@ -62,10 +62,10 @@ async def ask_refused_keys(subject: Subject, keys: list[str]) -> None:
 
 
 async def move_clock(subject: Subject, seconds: float) -> None:
-    """Set the clock of one node wrong for a few of its requests, and then right."""
+    """Set the clock of one node wrong for some of its requests, and then right."""
     subject.clocks[len(subject.nodes) - 1] = seconds
     try:
-        await asyncio.sleep(3 * PAUSE)
+        await asyncio.sleep(10 * PAUSE)
     finally:
         subject.clocks[len(subject.nodes) - 1] = 0.0
         subject.right_at = time.monotonic()
