@@ -71,6 +71,11 @@ def lines() -> Iterator[str]:
 
 
 def _policy(row: dict[str, Any]) -> str:
+    options = f"; `{row['options']}`" if "options" in row else ""
+    return _consistency(row) + options
+
+
+def _consistency(row: dict[str, Any]) -> str:
     if row["policies"] == ["plain"]:
         return "without a hybrid" if set(row["stores"]) & {"redis", "postgres"} else ""
     fallbacks = [] if len(row["fallbacks"]) in (0, 3) else row["fallbacks"]

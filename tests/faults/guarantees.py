@@ -62,6 +62,7 @@ def cells(fault: str, store: str) -> list[Cell]:
     for row in TABLE["faults"][fault]["rows"]:
         if store in row["stores"]:
             for consistency in row["policies"]:
-                policies = [Policy()] if consistency == "plain" else [Policy(consistency, each) for each in row["fallbacks"]]
+                choices = [("", "")] if consistency == "plain" else [(consistency, each) for each in row["fallbacks"]]
+                policies = [Policy(*choice, row.get("options", "")) for choice in choices]
                 found += [Cell(fault, store, policy, row) for policy in policies]
     return found

@@ -47,16 +47,17 @@ class Policy:
 
     consistency: str = ""
     fallback: str = ""
+    options: str = ""  # more of them, as in a URL
 
     def __str__(self) -> str:
-        return f"{self.consistency} {self.fallback}".strip() or "plain"
+        return f"{self.consistency or 'plain'} {self.fallback} {self.options}".strip()
 
     def url(self, url: str) -> str:
         options: dict[str, object] = dict(CLIENT)
         if self.consistency:
             url = f"hybrid+{url}"
             options |= HYBRID | {"consistency": self.consistency, "on_store_failure": self.fallback}
-        return with_options(url, **options)
+        return with_options(url, **options) + ("&" + self.options if self.options else "")
 
 
 CONSISTENCIES = ("eventual", "session", "lease", "strong")
