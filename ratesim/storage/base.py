@@ -228,7 +228,11 @@ class RateLimitStorage(ABC):
 
     @abstractmethod
     async def increment(self, identifier: str, amount: int, window: float) -> int:
-        """Add to a plain counter that lives `window` seconds from its first hit, and return the count."""
+        """Add to a plain counter that lives `window` seconds from its first hit, and return the count.
+
+        Give a counter one window. A counter that would live longer than that by more than `max_clock_skew`, or the window
+        where that is less, was written by a clock that was ahead: it lives `window` seconds from now.
+        """
 
     @abstractmethod
     async def observe(self, identifier: str, limit: Limits, score: float, now: float | None = None) -> None:

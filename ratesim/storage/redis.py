@@ -222,6 +222,7 @@ class RedisDriver:
                     repr(window),
                     self._time(now),
                     config.min_ttl,
+                    repr(min(config.max_clock_skew, window)),
                 )
             case Claim(_, holder, ttl):
                 return (_script("claim", ()), self.config.key_prefix + operation.identifier, holder, round(ttl * 1000))

@@ -396,6 +396,34 @@ async def test_by_the_servers_clock_charges_are_moved_to_its_time(by_server: Rat
     assert again.algorithm_data == state.algorithm_data  # a year ago is out of the window
 
 
+@pytest.mark.parametrize("ahead", [61.0, HOUR, DAY, YEAR])
+async def test_a_counter_that_a_clock_ahead_wrote_lives_its_window_from_now(
+    storage: RateLimitStorage, clock: Clock, ahead: float
+) -> None:
+    clock.now = NOW + ahead
+    assert await storage.increment("user", 3, 60.0) == 3
+    clock.now = NOW
+    assert await storage.increment("user", 1, 60.0) == 4
+    clock.now = NOW + 59.0
+    assert await storage.increment("user", 1, 60.0) == 5
+    clock.now = NOW + 60.0
+    assert await storage.increment("user", 1, 60.0) == 1
+
+
+@pytest.mark.parametrize(("window", "ahead"), [(60.0, SKEW), (1.0, 1.0)])
+async def test_a_counter_keeps_the_end_that_a_skew_within_the_bound_gave_it(
+    storage: RateLimitStorage, clock: Clock, window: float, ahead: float
+) -> None:
+    clock.now = NOW + ahead
+    assert await storage.increment("user", 3, window) == 3
+    clock.now = NOW
+    assert await storage.increment("user", 1, window) == 4
+    clock.now = NOW + window
+    assert await storage.increment("user", 1, window) == 5
+    clock.now = NOW + window + ahead
+    assert await storage.increment("user", 1, window) == 1
+
+
 # -- the hybrid -------------------------------------------------------------------------------------------------------
 
 

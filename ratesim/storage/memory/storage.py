@@ -407,6 +407,8 @@ class MemoryStorage(RateLimitStorage):
             counter = self.entries.get((identifier, COUNTER))
             if not isinstance(counter, Counter) or counter.expires_at <= now:
                 counter = Counter(now + window)
+            elif counter.expires_at - now > window + min(self.config.max_clock_skew, window):
+                counter.expires_at = now + window  # a clock that was ahead wrote it
             counter.count += amount
             self._put_counter(identifier, counter, now)
             return counter.count
