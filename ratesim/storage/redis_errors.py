@@ -105,7 +105,15 @@ def connection_error(error: Exception, url: str) -> StorageError:
         # redis-py connects before it sends, and says so only in its words.
         sent = "connecting to" not in str(error)
         reason = _line(error, url)
+        if "[SSL:" in reason:
+            return StorageConnectionError(
+                f"{address}: TLS failed ({reason}); correct the url's scheme or certificates", sent=sent
+            )
         return StorageConnectionError(f"{address}: not reachable ({reason}); is the server running there?", sent=sent)
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        return StorageConnectionError(
+            f"{address}: is no Redis ({shorten_repr(str(error))}); correct the url's host and port"
+        )
     return StorageError(f"{address}: {_line(error, url)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,7 +26,7 @@ from ratesim.errors import (
 from ratesim.limit import Decision
 from ratesim.servers import Server, valkey
 from ratesim.state import AlgorithmData, RateLimitState
-from ratesim.storage import Charge, RedisStorage, RedisStorageConfig, Request
+from ratesim.storage import Charge, RedisStorage, RedisStorageConfig, Request, open_storage
 from ratesim.storage.redis import RedisDriver
 from ratesim.storage.redis_errors import connection_error, operation_error
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Put
@@ -298,3 +299,22 @@ def test_a_wrong_password_is_not_called_an_unreachable_server() -> None:
         assert isinstance(error, StorageConnectionError)
         assert not error.sent
         assert "password" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "says"),
+    [("redis", "is no Redis .* correct the url's host and port"), ("rediss", "TLS failed .* correct the url's scheme")],
+)
+async def test_a_server_of_another_protocol_is_told_from_one_that_is_down(scheme: str, says: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}?retries=0&command_timeout=60&connection_timeout=60"
+    async with server, open_storage(url) as storage:
+        with pytest.raises(StorageConnectionError, match=says):
+            await storage.acquire("user", Limit(1, 1))
+        assert re.search(says, (await storage.health_check()).detail)

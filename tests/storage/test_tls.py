@@ -51,7 +51,7 @@ async def test_tls_with_a_certificate_of_the_client(valkey_server: Server, files
 async def test_an_unknown_authority_is_refused_and_said_so(valkey_server: Server, files: Certificates) -> None:
     async with tls_proxy(valkey_server.url, files) as port:
         async with open_storage(url_of(valkey_server, "rediss", port)) as storage:
-            with pytest.raises(StorageConnectionError, match=r"(?i)certificate"):
+            with pytest.raises(StorageConnectionError, match=r"CERTIFICATE_VERIFY_FAILED.*certificates"):
                 await storage.acquire("tls", LIMIT)
         async with open_storage(url_of(valkey_server, "rediss", port, ssl_cert_reqs="none")) as storage:
             assert await storage.acquire("tls unchecked", LIMIT)
@@ -63,7 +63,7 @@ async def test_the_name_of_the_host_is_checked_unless_it_is_said_not_to_be(
     async with tls_proxy(valkey_server.url, files) as port:
         there = url_of(valkey_server, "rediss", port, ssl_ca_certs=files.authority).replace("localhost", "127.0.0.1")
         async with open_storage(there) as storage:
-            with pytest.raises(StorageConnectionError, match=r"(?i)certificate"):
+            with pytest.raises(StorageConnectionError, match=r"CERTIFICATE_VERIFY_FAILED.*certificates"):
                 await storage.acquire("tls host", LIMIT)
         async with open_storage(f"{there}&ssl_check_hostname=false") as storage:
             assert await storage.acquire("tls other host", LIMIT)
