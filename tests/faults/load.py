@@ -120,15 +120,20 @@ class Process:
 
 async def run(store: Store, cell: Cell, processes: int, tasks: int, seed: int) -> Outcome:
     """Load the store through one fault, and hold what came of it against the table."""
+    with tempfile.TemporaryDirectory(prefix="ratesim-load-") as place:
+        return await run_in(place, store, cell, processes, tasks, seed)
+
+
+async def run_in(place: str, store: Store, cell: Cell, processes: int, tasks: int, seed: int) -> Outcome:
+    """`run`, with a directory of its own for temporary files."""
     fault, policy, url = cell.fault, cell.policy, store.url_for(cell.fault)
     tag, connections = f"load{time.time_ns()}", store.connections()
     pids = set(children(os.getpid()))
-    place = tempfile.TemporaryDirectory(prefix="ratesim-load-")
     keys = list(refused_keys(store)) if fault == "poison" else []
     workers: list[Process] = []
     try:
         for node in range(processes):
-            workers.append(await Process.start(place.name, node, url, tag, policy.consistency, policy.fallback, tasks, seed))
+            workers.append(await Process.start(place, node, url, tag, policy.consistency, policy.fallback, tasks, seed))
         await everyone(workers, "ready", 2 * PATIENCE)
         for worker in workers:
             worker.tell("begin")
@@ -159,8 +164,7 @@ async def run(store: Store, cell: Cell, processes: int, tasks: int, seed: int) -
             await worker.process.wait()
     outcome = await held_against(cell, store, tag, told, begin, mended)
     outcome.left += await leftovers(store, connections, pids)
-    outcome.left += [f"file {name}" for name in os.listdir(place.name)]
-    place.cleanup()
+    outcome.left += [f"file {name}" for name in os.listdir(place)]
     outcome.deviations += [f"{cell}: left: {each}" for each in outcome.left]
     return outcome
 

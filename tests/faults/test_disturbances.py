@@ -55,7 +55,9 @@ async def test_a_refused_key_harms_no_other(store: Store) -> None:
 
 @pytest.mark.servers
 @pytest.mark.slow
-@pytest.mark.parametrize(("fault", "seconds"), [("clock_ahead", FAR), ("clock_back", -FAR)])
+@pytest.mark.parametrize(
+    ("fault", "seconds"), [("clock_ahead", FAR), pytest.param("clock_back", -FAR, marks=pytest.mark.nightly)]
+)
 async def test_a_wrong_clock_of_one_node(store: Store, fault: str, seconds: float) -> None:
     await measured(store, fault, partial(move_clock, seconds=seconds))
 
