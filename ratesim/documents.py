@@ -47,13 +47,15 @@ def read_bytes(path: str | os.PathLike[str], most: int = JSON_BYTES) -> bytes:
                 raise DocumentError("cannot be read: is a directory")
             if not stat.S_ISREG(about.st_mode):
                 raise DocumentError("cannot be read: is a pipe or a device; write it to a file first")
-            data = file.read(most + 1)
+            data: bytes | None = file.read(most + 1)
     except OSError as error:
         raise DocumentError(f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a zero byte, or half of a surrogate pair, in the path
         if isinstance(error, DocumentError):
             raise
         raise DocumentError("cannot be read: its name is none that a file can have") from error
+    if data is None:  # of a file such as /proc/kmsg, which is regular by its mode alone
+        raise DocumentError("cannot be read: would wait for data; write it to a file first")
     if len(data) > most:
         raise DocumentError(f"is longer than {most:,} bytes")
     return data

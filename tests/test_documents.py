@@ -108,3 +108,15 @@ def test_a_file_is_bounded_and_utf_8(tmp_path: Path) -> None:
     file.write_bytes(b"#" * 101)
     with pytest.raises(DocumentError, match="longer than 100 bytes"):
         read_text(file, 100)
+
+
+def test_a_file_that_would_wait_for_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    descriptor = os.open(pipe, os.O_RDWR)
+    monkeypatch.setattr("stat.S_ISREG", lambda mode: True)  # as files of the kernel claim
+    try:
+        with pytest.raises(DocumentError, match="would wait for data"):
+            read_bytes(pipe)
+    finally:
+        os.close(descriptor)
