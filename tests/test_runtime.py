@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import simpy
 
-from ratesim.runtime import AsyncioRuntime, Event, Flight, Queue, Runtime, SimRuntime, WaitQueue
+from ratesim.runtime import AsyncioRuntime, Event, Flight, Mutex, Queue, Runtime, SimRuntime, WaitQueue
+from ratesim.runtime.asyncio_runtime import _Call
 
 Main = Callable[[Runtime], Coroutine[Any, Any, Any]]
 
@@ -270,6 +271,23 @@ def test_what_is_abandoned_in_time_is_awaited_to_its_end(drive: Callable[[Main],
     assert drive(main) == [0.001, "done", 0.002, 10.0, 20.0]
 
 
+def test_calls_that_have_ended_are_not_kept_until_their_deadlines() -> None:
+    async def answer() -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    async def main() -> int:
+        runtime = AsyncioRuntime()
+        slow = runtime.spawn(runtime.abandon_after(asyncio.sleep(0.05), 0.02))
+        for _ in range(1000):
+            await runtime.abandon_after(answer(), 3600.0)
+        with pytest.raises(TimeoutError):
+            await slow
+        return sum(type(each) is _Call for each in gc.get_objects())
+
+    assert asyncio.run(main()) < 10
+
+
 def test_a_call_that_is_canceled_before_it_starts_leaves_no_coroutine_unawaited(recwarn: pytest.WarningsRecorder) -> None:
     async def main() -> None:
         runtime = AsyncioRuntime()
@@ -381,3 +399,29 @@ async def test_a_cancellation_is_not_lost_in_an_awaitable_that_ends_otherwise(en
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("drive", [on_asyncio, on_simpy])
+def test_a_mutex_is_handed_on_by_whoever_gives_up(drive: Callable[[Main], Any]) -> None:
+    async def main(runtime: Runtime) -> list[object]:
+        mutex, inside, done = Mutex(runtime), 0, []
+
+        async def work(name: int) -> None:
+            nonlocal inside
+            async with mutex:
+                inside += 1
+                assert inside == 1
+                await runtime.sleep(0.001)
+                inside -= 1
+                done.append(name)
+
+        tasks = [runtime.spawn(work(name)) for name in range(5)]
+        await runtime.sleep(0.0005)
+        for name in (1, 2):
+            tasks[name].cancel()
+        for name in (0, 3, 4):
+            await tasks[name]
+        async with mutex:
+            return done
+
+    assert drive(main) == [0, 3, 4]

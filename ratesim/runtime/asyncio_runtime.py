@@ -203,13 +203,18 @@ class _Deadlines:
         self._siblings = siblings  # by their seconds
         self._seconds = seconds
         self._calls: deque[tuple[float, _Call]] = deque()
+        self._timed = False
 
     def add(self, call: _Call) -> None:
         """Set the deadline of a call."""
         at = self._loop.time() + self._seconds
-        if not self._calls:
+        calls = self._calls
+        while calls and not calls[0][1].live:  # kept until their deadlines, thousands would pile up
+            calls.popleft()
+        if not self._timed:
+            self._timed = True
             self._loop.call_at(at, self._pass)
-        self._calls.append((at, call))
+        calls.append((at, call))
 
     def _pass(self) -> None:
         calls, now = self._calls, self._loop.time()

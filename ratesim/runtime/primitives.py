@@ -1,4 +1,4 @@
-"""`Event`, `Flight`, `Queue` and `WaitQueue` for every runtime.
+"""`Event`, `Flight`, `Mutex`, `Queue` and `WaitQueue` for every runtime.
 
 Each coroutine that waits has a future of its own. If several awaited one asyncio future, the first that is canceled would
 cancel the future, and with it all the others.
@@ -7,11 +7,12 @@ cancel the future, and with it all the others.
 from __future__ import annotations
 
 from collections import deque
+from types import TracebackType
 from typing import Generic, TypeVar
 
 from ratesim.runtime.base import Future, Runtime
 
-__all__ = ["Event", "Flight", "Queue", "WaitQueue"]
+__all__ = ["Event", "Flight", "Mutex", "Queue", "WaitQueue"]
 
 T = TypeVar("T")
 
@@ -126,6 +127,31 @@ class WaitQueue:
                 future.set_result(None)
                 return True
         return False
+
+
+class Mutex:
+    """Work that one coroutine at a time does, with `async with`.
+
+    Parameters
+    ----------
+    runtime
+        The runtime of the coroutines.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._held = False
+        self._queue = WaitQueue(runtime)
+
+    async def __aenter__(self) -> None:
+        while self._held:
+            await self._queue.wait()
+        self._held = True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held = False
+        self._queue.hand_on()
 
 
 class Queue(Generic[T]):

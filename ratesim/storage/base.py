@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self, SupportsIndex
 
 import msgspec
 
@@ -294,8 +295,16 @@ class RateLimitStorage(ABC):
     async def close(self) -> None:
         """Write pending changes, stop, and release everything; a second call does nothing more."""
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise StorageError("a storage belongs to its process, and is neither copied nor pickled: open another by its URL")
+
     async def __aenter__(self) -> Self:
-        return await self.open()
+        try:
+            return await self.open()
+        except BaseException:
+            with suppress(StorageError):  # of a storage that belongs to another loop, or has nothing to close
+                await self.close()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

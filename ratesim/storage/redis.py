@@ -48,6 +48,8 @@ from ratesim.storage.remote.server_storage import ServerStorage
 
 __all__ = ["RedisDriver", "RedisStorage"]
 
+SPARE = 2  # connections for work that decides nothing: removing expired keys, and counting
+
 
 class RedisStorage(ServerStorage["RedisDriver"]):
     """State in one Redis or Valkey.
@@ -103,6 +105,7 @@ class RedisDriver:
         self.config = config
         self.clock_rewinds = 0
         self._shared = connection is not None
+        self._upkeep = asyncio.Semaphore(SPARE)
         self._redis = _connect(config) if connection is None else connection
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
@@ -281,7 +284,7 @@ class RedisDriver:
     async def drop_expired(self, now: float) -> int:
         """Delete keys all of whose limits had expired by `now`, and return their number. Keys of others stay."""
         dropped = 0
-        async with self._translate_errors():
+        async with self._upkeep, self._translate_errors():
             seconds, micros = await self._redis.time()
             server_time = seconds + micros / 1e6
             # A node whose clock is ahead must not delete what is live for the others.
@@ -306,7 +309,7 @@ class RedisDriver:
         The bytes are the mean over at most 100 keys, times the entries.
         """
         entries, sampled, size = 0, 0, 0
-        async with self._translate_errors():
+        async with self._upkeep, self._translate_errors():
             async for key in self._keys():
                 entries += 1
                 if sampled < 100:
@@ -350,7 +353,7 @@ def _connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
             raise ConfigurationError(f"{name} {shorten_repr(path)}: no such file, or this user may not read it")
     return redis.asyncio.Redis.from_url(
         config.url,
-        max_connections=config.pool_size + 2,
+        max_connections=config.pool_size + SPARE,
         socket_connect_timeout=config.connection_timeout,
         socket_timeout=config.command_timeout,
         retry=Retry(NoBackoff(), 0),

@@ -40,6 +40,8 @@ REFUSED = {
     "NOPERM": "does not allow this user a command or a key; grant it by ACL SETUSER",
 }
 _CODE = re.compile(rf"(?:^|[:\s-])({'|'.join([*UNAVAILABLE, *REFUSED, 'WRONGTYPE'])})\b")
+# Where the state that a script has read is damaged: an error of Lua itself, or of HINCRBY.
+_STATE = re.compile(r"(?<!@)user_script:\d+: |not an integer|would overflow")
 _BY_CLASS = (  # redis-py cuts the code off the messages of these
     (redis.exceptions.BusyLoadingError, "LOADING"),
     (redis.exceptions.ReadOnlyError, "READONLY"),
@@ -59,6 +61,8 @@ def error_code(error: Exception) -> str:
             return code
     if isinstance(error, redis.exceptions.AuthenticationError):
         return "NOAUTH" if "required" in str(error) else "WRONGPASS"
+    if "ACL failure in script" in str(error):
+        return "NOPERM"
     found = _CODE.search(str(error))
     return found[1] if found else ""
 
@@ -85,7 +89,7 @@ def operation_error(error: Exception, identifier: str, url: str) -> StorageError
         return KeyRefusedError(f"{whose}: its key holds another type; delete the key, or choose another key_prefix")
     if isinstance(error, UnicodeError | redis.exceptions.DataError):
         return KeyRefusedError(f"{whose}: a value cannot be encoded ({shorten_repr(str(error))})")
-    if "user_script" in str(error):  # a script's own error; the scripts fail on nothing but what they read
+    if _STATE.search(str(error)):
         return SerializationError(f"{whose}: a state that cannot be read ({shorten_repr(str(error))}); reset it")
     return StorageError(f"{address}: {_line(error, url)}")
 

@@ -15,8 +15,10 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, SupportsIndex, TypeVar
 
 from ratesim.errors import StorageError
 from ratesim.limit import Decision, Limits
@@ -29,6 +31,8 @@ from ratesim.storage.memory.storage import MemoryStorage
 __all__ = ["SyncStorage", "open_storage"]
 
 T = TypeVar("T")
+
+ENDING = 0.1  # seconds that canceled operations have to end when their loop does
 
 
 def open_storage(url: str) -> SyncStorage:
@@ -66,6 +70,9 @@ class SyncStorage:
 
     def __repr__(self) -> str:
         return f"SyncStorage({self.storage!r})"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return self.storage.__reduce_ex__(protocol)  # raises
 
     def open(self) -> Self:
         """Connect, create missing tables, and start background tasks; a second call does nothing more."""
@@ -142,7 +149,12 @@ class SyncStorage:
         _thread.run(self.storage.close())
 
     def __enter__(self) -> Self:
-        return self.open()
+        try:
+            return self.open()
+        except BaseException:
+            with suppress(StorageError):
+                self.close()
+            raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
@@ -160,23 +172,40 @@ class _LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop, and return its result or raise its error."""
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="ratesim-sync", daemon=True)
-                self._thread.start()
-            loop = self._loop
         if self._thread is threading.current_thread():
             work.close()
             raise StorageError(
                 "a synchronous storage was called in its own event loop, which would wait for itself: await it"
             )
+        with self._lock:
+            if self._loop is None:
+                if self._thread is not None:  # its loop is about to end
+                    self._thread.join(5.0)
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._serve, args=[self._loop], name="ratesim-sync", daemon=True)
+                self._thread.start()
+            loop = self._loop
         future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
             return future.result()
+        except CancelledError:
+            raise StorageError("the event loop of ratesim.storage.sync has ended; the next call starts another") from None
         except BaseException:
             future.cancel()  # where this thread was interrupted; otherwise it is done
             raise
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run a loop until it ends, and then end what waits in it, so that no caller waits for ever."""
+        try:
+            loop.run_forever()
+        finally:
+            with self._lock:
+                if self._loop is loop:
+                    self._loop = None
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.call_later(ENDING, loop.stop)
+            loop.run_forever()
 
     def stop(self) -> None:
         """End the thread when the process does."""

@@ -283,6 +283,23 @@ async def test_a_server_that_is_busy_with_a_script_is_tried_again() -> None:
             "read",
         ),
         ("NOPERM this user has no permissions to run the 'evalsha' command", StorageError, "ACL"),
+        ("ERR ACL failure in script: User u has no permissions to run the 'hset' command", StorageError, "ACL SETUSER"),
+        (
+            "ERR Unknown Redis command called from script script: 1, on @user_script:9.",
+            StorageError,
+            "Unknown Redis command",
+        ),
+        (
+            "ERR Error running script (call to f_1): @user_script:9: @user_script: 9: Unknown Redis command called",
+            StorageError,
+            "Unknown Redis command",
+        ),
+        (
+            "ERR Error running script (call to f_1): @user_script:9: user_script:9: attempt to compare nil with number",
+            SerializationError,
+            "read",
+        ),
+        ("ERR hash value is not an integer script: 1, on @user_script:22.", SerializationError, "read"),
         ("ERR something new", StorageError, "something new"),
     ],
 )

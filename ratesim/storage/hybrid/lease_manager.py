@@ -14,7 +14,7 @@ from itertools import count
 
 from ratesim.errors import BatchError, KeyRefusedError, StorageError
 from ratesim.limit import Decision, Limit, check_cost
-from ratesim.runtime import Flight, Runtime, Supervisor
+from ratesim.runtime import Flight, Runtime, Supervisor, Task
 from ratesim.runtime.supervision import ONE_OFF_SHOWN
 from ratesim.storage.base import Charge, RateLimitStorage
 from ratesim.storage.config import HybridStorageConfig
@@ -70,7 +70,8 @@ class LeaseManager:
         self._returns = int(runtime.time() * 1e6)  # an epoch for each return, so that a repeated one counts once
         self._due: list[tuple[float, int, Lease]] = []  # a heap, by the monotonic time to look whether a lease has ended
         self._count = count()
-        self._ending = False
+        self._ending: Task | None = None
+        self._asleep = False  # whether that task waits for the end of a lease
         self._closed = False
 
     def adopt(self, former: LeaseManager) -> None:
@@ -258,9 +259,8 @@ class LeaseManager:
         if not lease.watched:
             lease.watched = True
             heappush(self._due, (self._return_time(lease), next(self._count), lease))
-        if not self._ending and not self._closed:
-            self._ending = True
-            self._runtime.spawn(self._end_leases())
+        if self._ending is None and not self._closed:
+            self._ending = self._runtime.spawn(self._end_leases())
 
     def _return_time(self, lease: Lease) -> float:
         """Return the monotonic time at which a lease ends, spent or not."""
@@ -271,8 +271,10 @@ class LeaseManager:
         while self._due and not self._closed:
             await self._supervisor.attempt(RETURN, self._return_due, shown=ONE_OFF_SHOWN)
             if self._due:
+                self._asleep = True
                 await self._runtime.sleep(max(self._due[0][0] - self._runtime.monotonic(), SOONEST))
-        self._ending = False
+                self._asleep = False
+        self._ending = None
 
     async def _return_due(self) -> None:
         now = self._runtime.monotonic()
@@ -338,6 +340,8 @@ class LeaseManager:
     async def close(self) -> None:
         """Give all leases back; they are forfeited where L2 does not answer."""
         self._closed = True
+        if self._ending is not None and self._asleep:
+            self._ending.cancel()
         with suppress(StorageError):  # counted as forfeited
             await self.give_back(list(self._leases.values()))
 

@@ -140,14 +140,19 @@ class NodeClaim:
         if self._renewal is not None:
             self._renewal = self._runtime.spawn(self._keep())
 
-    async def release(self) -> None:
-        """Stop renewing, and give the name back. Where L2 does not answer it becomes free after `TTL` seconds."""
+    def stop(self) -> None:
+        """Stop renewing. The name becomes free after `TTL` seconds."""
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
-        if self._held_until == -math.inf:
-            return
         self._held_until = -math.inf
+
+    async def release(self) -> None:
+        """Stop renewing, and give the name back, unless L2 does not answer."""
+        held = self._held_until > -math.inf
+        self.stop()
+        if not held:
+            return
         try:
             await self._l2.claim(self._node, self._holder, 0.0)
         except StorageError as error:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ratesim.errors import BatchError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost, check_time
-from ratesim.runtime import AsyncioRuntime, Binding, Event, Runtime, Supervisor, keep_alive
+from ratesim.runtime import AsyncioRuntime, Binding, Event, Mutex, Runtime, Supervisor, keep_alive
 from ratesim.state import RateLimitState
 from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits, check_identifier
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
@@ -77,11 +77,12 @@ class HybridStorage(RateLimitStorage):
         self._name = config.node  # as the user gave it
         self._rng = rng
         self._sequence = sequence
-        self._closed = False
+        self._opened = self._closed = False
+        self._turn = Mutex(self.runtime)  # of opening and closing, one after the other
         self._under_way = 0  # requests that wait for L2
         self._idle: Event | None = None  # awaited by `close`
         self._live = self.runtime.realtime
-        self._binding = Binding(self._renew, self._live)
+        self._binding = Binding(self._move, self._live)
         self._begin(msgspec.structs.replace(config, node=config.node or uuid.uuid4().hex))
 
     def _begin(self, config: HybridStorageConfig) -> None:
@@ -125,6 +126,11 @@ class HybridStorage(RateLimitStorage):
         self._records = self._views.records
         self._may_decide_nowait = self.config.consistency == "eventual" and self.config.write == "write_back"
 
+    def _move(self, forked: bool) -> None:
+        self._turn = Mutex(self.runtime)
+        self._opened = self._opened and not forked
+        self._renew(forked)
+
     def _renew(self, forked: bool = False) -> None:
         """Begin anew as another node in the child of a fork; on another loop go on as the same node.
 
@@ -167,9 +173,15 @@ class HybridStorage(RateLimitStorage):
         """
         if self._live:
             self._binding.enter()
-        if self._closed:
-            self._closed = False
-            self._renew()
+        async with self._turn:
+            if self._closed:
+                self._opened = self._closed = False
+                self._renew()
+            if not self._opened:
+                await self._open()
+        return self
+
+    async def _open(self) -> None:
         try:
             await self.l2.open()
         except (StorageConnectionError, StorageTimeoutError) as error:
@@ -178,9 +190,11 @@ class HybridStorage(RateLimitStorage):
             try:
                 await self._claim.take()
             except BaseException:
+                self._shut()
+                self._claim.stop()
                 await self.l2.close()
                 raise
-        return self
+        self._opened = True
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -479,9 +493,18 @@ class HybridStorage(RateLimitStorage):
         if self._closed:
             return
         self._enter()
+        async with self._turn:
+            if not self._closed:
+                await self._close()
+
+    def _shut(self) -> None:
+        """Refuse further requests."""
         self._closed = True
         self._binding.leave()  # so that each request looks whether the storage is closed
         self._may_decide_nowait = self._may_decide_nowait and not self._live
+
+    async def _close(self) -> None:
+        self._shut()
         try:
             await self._let_finish()
             self._write_behind.stop()
@@ -492,6 +515,8 @@ class HybridStorage(RateLimitStorage):
             lost = self._write_behind.unflushed()[0]
         finally:
             self._write_behind.stop()
+            if self._claim is not None:
+                self._claim.stop()
             await self.l2.close()
         if error is not None:
             raise StorageError(f"closed while L2 was away: {lost:g} of consumption was not flushed ({error})") from error

@@ -64,7 +64,8 @@ class Connector:
 
     def error(self, error: psycopg.Error) -> StorageError:
         """Return the error of a statement as one of the storage."""
-        return statement_error(self.where, error, self._line(error))
+        # The rest quotes the statement, and would hide the remedy.
+        return statement_error(self.where, error, error.diag.message_primary or self._line(error))
 
     def _line(self, error: Exception) -> str:
         """Return the message of an error on one line, without the password."""
@@ -98,7 +99,6 @@ class Connector:
             raise connection_error(self.where, self._line(error)) from None
         except psycopg.Error as error:
             raise ConfigurationError(f"url {self.safe_url}: {self._line(error)}") from None
-        await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)  # where a transaction is begun
         self._connections.add(connection)
         return connection
 
@@ -113,16 +113,18 @@ class Connector:
 
     @asynccontextmanager
     async def transaction(self, connection: Connection) -> AsyncIterator[None]:
-        """Begin a transaction with the settings of long work, and commit it."""
+        """Begin a transaction with the settings of long work, and commit it; after an error the connection is of no use."""
         seconds = str(round(UPKEEP_SECONDS * 1e3))
         try:
-            async with asyncio.timeout(UPKEEP_SECONDS), connection.transaction():
+            async with asyncio.timeout(UPKEEP_SECONDS):
+                await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
                 await connection.execute(
                     "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
                     "set_config('synchronous_commit', %s, true), set_config('synchronize_seqscans', 'off', true)",
                     [seconds, seconds, self.config.synchronous_commit],
                 )
                 yield
+                await connection.execute(b"COMMIT")
         except TimeoutError:
             raise StorageTimeoutError(f"PostgreSQL at {self.where}: no answer within {UPKEEP_SECONDS:g} s") from None
         except psycopg.Error as error:

@@ -23,6 +23,7 @@ READ_ONLY = "25006"
 # By the beginning of the SQLSTATE, the longest that fits (appendix A of PostgreSQL's manual): class and remedy.
 _REMEDIES: dict[str, tuple[type[StorageError], str]] = {
     "08": (StorageConnectionError, ""),
+    "08P01": (StorageConnectionError, "if a pooler answers, let it pool by transactions or sessions, not by statements"),
     "57P": (StorageConnectionError, ""),
     # What one value or one row brings about: cardinality, data, integrity, program limit, damaged data.
     **dict.fromkeys(("20", "21", "22", "23", "54", "XX001"), (KeyRefusedError, "")),
@@ -37,6 +38,7 @@ _REMEDIES: dict[str, tuple[type[StorageError], str]] = {
     "55P03": (StorageTimeoutError, "another transaction holds the lock; raise command_timeout, or look at the server"),
     "42501": (StorageError, "let an administrator run `ratesim schema URL --role ROLE | psql`"),
     "42P01": (StorageError, "let an administrator run `ratesim schema URL | psql`"),
+    "42703": (StorageError, "the table is of another program or version; choose another table_name"),
     "42883": (StorageError, "let an administrator run `ratesim schema URL | psql`"),
     "3F000": (StorageError, "let an administrator run `ratesim schema URL | psql`"),
     "26000": (StorageError, "a pooler changes the session; set prepared_statements=false"),

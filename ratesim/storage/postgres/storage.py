@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Self
 
 from ratesim.runtime import AsyncioRuntime, Runtime, Task
 from ratesim.runtime.supervision import Supervisor
@@ -40,13 +39,11 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
     def __repr__(self) -> str:
         return f"PostgresStorage({self.driver.connector.safe_url!r}, table_name={self.config.table_name!r})"
 
-    async def open(self) -> Self:
+    async def _open(self) -> None:
         """Connect, create missing tables, and start to remove expired rows in the background."""
-        await super().open()
         self._cleans = self.config.cleanup_interval > 0 and self.runtime.realtime
         self._bound()
         await self.driver.open()
-        return self
 
     def _bound(self) -> Client:
         client = super()._bound()
@@ -92,12 +89,14 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
             clock_rewinds=self.client.clock_rewinds,
         )
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         """Stop the background task, and close the connections."""
-        self._binding.enter()
         self._cleans = False
         cleaning, self._cleaning = self._cleaning, None
         if cleaning is not None:
             cleaning.cancel()
-            await asyncio.gather(cleaning, return_exceptions=True)
-        await super().close()
+        try:
+            await super()._close()
+        finally:
+            if cleaning is not None:
+                await asyncio.gather(cleaning, return_exceptions=True)

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 # Of 1, 2, 3, 5 and 10, the best at all loads in simulation: 1 is a tenth faster at 60 % of the client's capacity, and
 # needs four times as long at 85 %; live, the batches of 1 are seen as well (128, 70, 1, 1, 1, 1, 1, 1, 1, 1, 128, ...).
 SHARES = 3
+SILENT = 0.8  # share of command_timeout after which a failure counts as no answer: a driver may give up a little earlier
 
 
 class Client:
@@ -149,6 +150,8 @@ class Client:
     async def submit_all(self, operations: Sequence[Operation]) -> list[Any]:
         """Send several operations in as few batches as `max_batch` allows; a batch that fails does not keep others back.
 
+        After a batch for whose answer it waited in vain nothing more is sent: a timeout for each would add up.
+
         Returns
         -------
         list
@@ -159,14 +162,19 @@ class Client:
             return [_closed_error()] * len(operations)
         for first in range(0, len(operations), self.config.max_batch):
             batch = operations[first : first + self.config.max_batch]
+            begin = self.runtime.monotonic()
             try:
                 await self._take_connection()
+                begin = self.runtime.monotonic()
                 try:
                     answers += await self._send(batch)
                 finally:
                     self._release()
             except StorageError as error:
                 answers += [error] * len(batch)
+                if self._failures and self.runtime.monotonic() - begin >= SILENT * self._timeout:
+                    unsent = StorageConnectionError("not sent, since the operations before had no answer", sent=False)
+                    return answers + [unsent] * (len(operations) - len(answers))
         return answers
 
     async def _take_connection(self) -> None:

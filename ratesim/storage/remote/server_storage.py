@@ -7,7 +7,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from ratesim.errors import StorageConnectionError
 from ratesim.limit import Decision, Limits
-from ratesim.runtime import Binding, Runtime, keep_alive
+from ratesim.runtime import Binding, Mutex, Runtime, keep_alive
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Driver
@@ -51,7 +51,12 @@ class ServerStorage(RemoteStorage, Generic[D]):
         self._make_driver = make_driver
         self.driver = make_driver()
         super().__init__(Client(self.driver, runtime, config), runtime)
-        self._binding = Binding(self._renew)
+        self._binding = Binding(self._move)
+        self._turn = Mutex(runtime)  # of opening and closing, one after the other
+
+    def _move(self, forked: bool) -> None:
+        self._turn = Mutex(self.runtime)
+        self._renew(forked)
 
     def _renew(self, forked: bool = False) -> None:
         self.driver.abandon()
@@ -82,12 +87,21 @@ class ServerStorage(RemoteStorage, Generic[D]):
     async def open(self) -> Self:
         """Make a storage that was closed usable again; connections are opened on first use."""
         self._binding.enter()
-        if self._closed:
-            self._renew()
-            self._closed = False
+        async with self._turn:
+            if self._closed:
+                self._renew()
+                self._closed = False
+            await self._open()
         return self
 
+    async def _open(self) -> None:
+        """Prepare the server."""
+
     async def close(self) -> None:
-        """Close the connections."""
+        """Let operations that are under way finish, and close the connections."""
         self._binding.enter()
+        async with self._turn:
+            await self._close()
+
+    async def _close(self) -> None:
         await super().close()

@@ -369,3 +369,37 @@ async def test_closing_waits_no_longer_than_the_timeout(stubborn: bool, recwarn:
     gate.open.set()
     gc.collect()
     assert not [each for each in recwarn if "never awaited" in str(each.message)]
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(5.0, 1), (0.1, 4)])
+def test_several_batches_wait_for_one_timeout_and_not_for_each(seconds: float, sent: int) -> None:
+    lost = StorageConnectionError("lost", sent=True)
+    bench = Bench(seconds, [lost], command_timeout=1.0, retries=0, max_batch=10)
+    answers: list[Any] = []
+
+    async def ask() -> None:
+        answers.extend(await bench.client.submit_all([acquire(str(k)) for k in range(40)]))
+
+    bench.runtime.spawn(ask())
+    bench.env.run()
+    assert len(bench.driver.batches) == sent
+    assert len(answers) == 40
+    if sent == 1:
+        assert {type(answer) for answer in answers[:10]} == {StorageTimeoutError}
+        assert all(isinstance(answer, StorageConnectionError) and not answer.sent for answer in answers[10:])
+    else:
+        assert answers[:10] == [lost] * 10
+        assert answers[10:] == [str(k) for k in range(10, 40)]
+
+
+def test_a_batch_without_an_answer_ends_the_time_that_a_caller_waits() -> None:
+    bench = Bench(5.0, command_timeout=1.0, retries=0, max_batch=10)
+    ended: list[float] = []
+
+    async def ask() -> None:
+        await bench.client.submit_all([acquire(str(k)) for k in range(400)])
+        ended.append(bench.runtime.time())
+
+    bench.runtime.spawn(ask())
+    bench.env.run()
+    assert ended == [1.0]
