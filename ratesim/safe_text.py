@@ -89,14 +89,14 @@ def passwords_in(url: str) -> tuple[str, ...]:
     misreads a URL tells of a piece of it.
     """
     found: set[str] = set()
-    credentials, at, _ = url.partition("://")[2].rpartition("@")
+    scheme, slashes, rest = url.partition("://")
+    credentials, at, _ = (rest if slashes else scheme).rpartition("@")  # a URL may have been pasted without its scheme
     user, colon, password = credentials.partition(":")
-    if at:
-        secret = password if colon else user
+    secrets = [match[3].strip("'\"") for match in _PAIR.finditer(url)]
+    for secret in [*secrets, password if colon else user] if at else secrets:
         cuts = [match.start() for match in re.finditer(r"[/?#@:&=\s]", secret)][:PIECES]
         found |= {secret, *re.split(r"[/?#@:&=\s]", secret, maxsplit=PIECES)}
         found |= {part for cut in cuts for part in (secret[:cut], secret[cut + 1 :])}
-    found |= {match[3].strip("'\"") for match in _PAIR.finditer(url)}
     spelled: set[str] = set()
     for secret in found:
         for plain in (secret, unquote(secret), unquote_plus(secret)):

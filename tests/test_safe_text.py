@@ -79,6 +79,16 @@ def test_passwords_of_a_connection_string_are_known(password: str) -> None:
     assert escaped.strip("'\"") in passwords_in(f"host=h password='{escaped}' dbname=d") or len(escaped.strip("'\"")) < 4
 
 
+@pytest.mark.parametrize(
+    "form", ["u:{}@h:6379", "://u:{}@h", "redis:/u:{}@h", "redis:u:{}@h", "host=h password={} user=u", "{}@h"]
+)
+@pytest.mark.parametrize("password", ["hush hush", "hush/hush hush", "hush@hush hush", "hush:hush\thush"])
+def test_what_was_pasted_for_a_url_loses_its_password_though_it_is_none(form: str, password: str) -> None:
+    text = form.format(password)
+    assert "hush" not in redact(text, text)
+    assert "hush" not in redact('missing "=" after "hush" in the connection string', text)
+
+
 @given(
     st.one_of(st.text(), st.binary(), st.integers(), st.floats(), st.lists(st.text()), st.just(Hostile()), st.just(10**9999))
 )

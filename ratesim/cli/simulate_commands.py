@@ -95,7 +95,7 @@ def _candidate(question: Scenario, name: str) -> Candidate:
     known = {each.name: each for each in default_candidates(question)}
     if name not in known:
         raise UsageError(
-            f"candidate {shorten_repr(redact(name))}: known are {', '.join(map(repr, known))}, or give a storage URL"
+            f"candidate {shorten_repr(redact(name, name))}: known are {', '.join(map(repr, known))}, or give a storage URL"
         )
     return known[name]
 

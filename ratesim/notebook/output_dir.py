@@ -29,6 +29,10 @@ class OutputError(RatesimError, ValueError):
 def ensure_writable(out: Path) -> None:
     """Raise OutputError where `out` is no directory, nor can become one."""
     try:
+        if not out.name and out.absolute() == Path(out.anchor):
+            raise OutputError(f"--out {out}: is the root of all; name a directory below it")
+        if out.is_symlink() and not out.exists():
+            raise OutputError(f"--out {out}: is a link that leads nowhere; name a directory")
         if out.exists() and not out.is_dir():
             raise OutputError(f"--out {out}: is a file; name a directory")
         above = next(folder for folder in (out, *Path(os.path.abspath(out)).parents) if folder.exists())

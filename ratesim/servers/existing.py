@@ -64,7 +64,7 @@ def postgres_url(url: str) -> str:
 def _unreachable(variable: str, url: str, error: Exception) -> ServerError:
     reason = redact(" ".join(str(error).split()), url).removesuffix(".")
     return ServerError(
-        f"{variable}: no usable server at {redact(url)} ({reason}): "
+        f"{variable}: no usable server at {redact(url, url)} ({reason}): "
         "start it, correct the variable, or unset it to use an embedded server"
     )
 

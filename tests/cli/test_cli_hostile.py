@@ -52,7 +52,10 @@ def test_a_range_is_bounded_before_it_is_expanded(tmp_path: Path, arguments: tup
     assert len(line) < 2100
 
 
-@pytest.mark.parametrize("scheme", ["redis://:{}@h/0", "postgresql://u:{}@h/db", "host=h password='{}'", "mongo://u:{}@h"])
+@pytest.mark.parametrize(
+    "scheme",
+    ["u:{}@h:6379", "redis:/u:{}@h", "redis://:{}@h/0", "postgresql://u:{}@h/db", "host=h password='{}'", "mongo://u:{}@h"],
+)
 def test_no_command_tells_a_password(tmp_path: Path, scheme: str) -> None:
     url = scheme.format(PASSWORD)
     (tmp_path / "storage.toml").write_text(f'[storage]\nurl = "{url}"\n')

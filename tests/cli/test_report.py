@@ -185,6 +185,14 @@ def test_a_file_is_no_place_for_a_report(tmp_path):
             ensure_writable(out)
 
 
+def test_neither_the_root_nor_a_link_to_nowhere_is_a_place_for_a_report(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for out in (Path("/"), tmp_path / "link", tmp_path / "loop"):
+        with pytest.raises(OutputError, match="name a directory"):
+            ensure_writable(out)
+
+
 def test_the_notebook_is_thin_and_without_outputs():
     notebook = nbformat.read(notebooks() / "recommendation.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

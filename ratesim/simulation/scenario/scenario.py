@@ -20,7 +20,7 @@ from ratesim.algorithms import bind
 from ratesim.documents import DocumentError, parse_toml, read_text
 from ratesim.errors import ConfigurationError, RatesimError
 from ratesim.limit import InvalidLimitError, Limit
-from ratesim.safe_text import shorten_repr, shorten_text
+from ratesim.safe_text import redact, shorten_repr, shorten_text
 from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.clients import ClientsSpec
 from ratesim.simulation.scenario.deployment import Deployment
@@ -250,9 +250,8 @@ class Scenario(StrictModel):
         if path.suffix != ".toml" and not os.path.exists(path):
             known = shipped_scenarios()
             if str(name) not in known:
-                raise ScenarioError(
-                    f"scenario {shorten_repr(str(name))}: no such file; shipped with ratesim: {', '.join(known)}"
-                )
+                said = shorten_repr(redact(str(name), str(name)))
+                raise ScenarioError(f"scenario {said}: no such file; shipped with ratesim: {', '.join(known)}")
             path = known[str(name)]
         try:
             text = read_text(path)
