@@ -142,3 +142,27 @@ def test_four_threads_get_decisions_or_one_clear_error(url: str) -> None:
     assert sorted(len(found) for _, found in results) == ([0] * 4 if url == "memory://" else [0, 40, 40, 40])
     assert sum(count for count, _ in results) == (100 if url == "memory://" else 40)
     asyncio.run(storage.close())
+
+
+ENDED = """
+import asyncio, gc, sys
+from ratesim import Limit
+from ratesim.storage import open_storage
+
+LIMIT, storage = Limit(100, 3600, "fixed_window"), open_storage(sys.argv[1])
+
+async def begin(seconds):
+    await storage.open()
+    under_way = [asyncio.create_task(storage.acquire(f"{k}", LIMIT)) for k in range(50)]
+    await asyncio.sleep(seconds)
+
+for k in range(20):
+    asyncio.run(begin(k / 5000))
+del storage
+gc.collect()
+"""
+
+
+def test_a_loop_that_ends_with_work_in_flight_reports_nothing(url: str) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDED, url], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import select
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from math import inf
 from time import monotonic
@@ -55,7 +55,7 @@ class Connection(psycopg.AsyncConnection[Any]):
             return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, **options)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             if self.leaving is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.leaving = asyncio.get_running_loop().create_task(self._leave())
+                self.leaving = _spawn(self._leave())
             else:
                 self.pgconn.finish()
             raise
@@ -202,7 +202,7 @@ class ConnectionPool:
             and len(self._waiting) > len(self._connecting)
             and len(self._open) + len(self._connecting) < self._size
         ):
-            self._connecting.add(asyncio.get_running_loop().create_task(self._add()))
+            self._connecting.add(_spawn(self._add()))
 
     async def _add(self) -> None:
         """Make one connection for the caller who waits longest; an error is that caller's."""
@@ -242,3 +242,14 @@ class ConnectionPool:
             if not waiter.done():
                 return waiter
         return None
+
+
+def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run a coroutine as a task that may end with its loop.
+
+    `asyncio.run` cancels all tasks at its end, and closes the loop before those that start in consequence have run. asyncio
+    would report each of them.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return task
