@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import simpy
 
-from ratesim.runtime import AsyncioRuntime, Event, Flight, Mutex, Queue, Runtime, SimRuntime, WaitQueue
+from ratesim.runtime import AsyncioRuntime, Event, Flight, Mutex, Runtime, SimRuntime, WaitQueue
 from ratesim.runtime.asyncio_runtime import _Call
 
 Main = Callable[[Runtime], Coroutine[Any, Any, Any]]
@@ -144,28 +144,6 @@ def test_a_cancelled_task_ends_and_cleans_up(drive: Callable[[Main], Any]) -> No
         return seen
 
     assert drive(main) == ["cleaned up"]
-
-
-def test_a_queue_is_bounded_and_first_in_first_out(drive: Callable[[Main], Any]) -> None:
-    async def main(runtime: Runtime) -> tuple[list[int], int]:
-        queue: Queue[int] = Queue(runtime, 2)
-        taken: list[int] = []
-        longest = 0
-
-        async def producer() -> None:
-            nonlocal longest
-            for k in range(6):
-                await queue.put(k)
-                longest = max(longest, len(queue))
-
-        task = runtime.spawn(producer())
-        for _ in range(6):
-            await runtime.sleep(0.001)
-            taken.append(await queue.get())
-        await task
-        return taken, longest
-
-    assert drive(main) == ([0, 1, 2, 3, 4, 5], 2)
 
 
 def test_an_event_wakes_all_who_wait(drive: Callable[[Main], Any]) -> None:
@@ -351,7 +329,7 @@ def test_each_that_waits_for_a_flight_is_canceled_alone(drive: Callable[[Main], 
         tasks["a"].cancel()
         await runtime.sleep(0.01)
         tasks["c"].cancel()  # in the moment in which the flight lands
-        flight.land()
+        flight.set()
         await runtime.sleep(0.01)
         await flight.wait()
         assert all(task.done() for task in tasks.values())
@@ -401,7 +379,6 @@ async def test_a_cancellation_is_not_lost_in_an_awaitable_that_ends_otherwise(en
         await task
 
 
-@pytest.mark.parametrize("drive", [on_asyncio, on_simpy])
 def test_a_mutex_is_handed_on_by_whoever_gives_up(drive: Callable[[Main], Any]) -> None:
     async def main(runtime: Runtime) -> list[object]:
         mutex, inside, done = Mutex(runtime), 0, []

@@ -12,7 +12,7 @@ from ratesim._lazy import lazy_exports
 from ratesim.runtime.asyncio_runtime import AsyncioRuntime
 from ratesim.runtime.base import Future, Runtime, Task
 from ratesim.runtime.binding import Binding, abandon_descriptors, keep_alive, observe_forks
-from ratesim.runtime.primitives import Event, Flight, Mutex, Queue, WaitQueue
+from ratesim.runtime.primitives import Event, Flight, Mutex, WaitQueue
 from ratesim.runtime.supervision import Supervisor
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = [
     "Flight",
     "Future",
     "Mutex",
-    "Queue",
     "Runtime",
     "SimRuntime",
     "Supervisor",

@@ -186,7 +186,7 @@ class LeaseManager:
         finally:
             if flight is not None:
                 lease.flight = None
-                flight.land()
+                flight.set()
         lease.on_grant(decision.allowed, cost, begin, decision.retry_after, self._config.lease_ttl)
         if decision.allowed:
             lease.spent += cost
@@ -251,7 +251,7 @@ class LeaseManager:
                 self._keep(lease, more, now, ahead)
         finally:
             lease.flight = None
-            flight.land()
+            flight.set()
 
     # -- giving back --------------------------------------------------------------------------------------------------
 

@@ -204,7 +204,7 @@ class ViewCache:
             return None
         finally:
             record.flight = None
-            flight.land()
+            flight.set()
             self.on_read_done(record)
 
     def _refresh(self, record: ReplicaState, now: float) -> None:

@@ -377,7 +377,7 @@ class WriteBehindQueue:
                     record.put_back()
                     self._mark_dirty(record)
             self.wake()  # the worker may have ended, or the caller may be canceled
-            flight.land()
+            flight.set()
         settled = sum(not isinstance(result, Exception) for result in results)
         if settled:
             self._counters.count_flush(settled, self._runtime.monotonic() - begin)
