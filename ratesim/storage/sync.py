@@ -184,8 +184,7 @@ class _LoopThread:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._serve, args=[self._loop], name="ratesim-sync", daemon=True)
                 self._thread.start()
-            loop = self._loop
-        future = asyncio.run_coroutine_threadsafe(work, loop)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)  # under the lock, before the loop ends
         try:
             return future.result()
         except CancelledError:
@@ -206,6 +205,7 @@ class _LoopThread:
                 task.cancel()
             loop.call_later(ENDING, loop.stop)
             loop.run_forever()
+            loop.close()
 
     def stop(self) -> None:
         """End the thread when the process does."""

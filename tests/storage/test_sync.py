@@ -184,3 +184,13 @@ def test_open_storage_takes_a_url() -> None:
     with open_storage("memory://?max_entries=7") as storage:
         assert isinstance(storage.storage, MemoryStorage)
         assert storage.storage.config.max_entries == 7
+
+
+@pytest.mark.parametrize("ending", ["", "raise SystemExit(0)"])
+def test_the_end_of_the_process_leaves_nothing_open(ending: str) -> None:
+    script = (
+        "from ratesim import Limit\nfrom ratesim.storage.sync import open_storage\n"
+        "with open_storage('memory://') as storage:\n    assert storage.acquire('user', Limit(1, 1))\n" + ending
+    )
+    ended = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
