@@ -12,11 +12,27 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from ratesim.errors import BatchError, KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
+from ratesim.errors import (
+    BatchError,
+    KeyRefusedError,
+    StorageConnectionError,
+    StorageError,
+    StorageTimeoutError,
+    require_all,
+)
 from ratesim.limit import Decision, Limit, Limits, as_limits, check_cost, check_time
-from ratesim.runtime import AsyncioRuntime, Binding, Event, Mutex, Runtime, Supervisor, keep_alive
+from ratesim.runtime import AsyncioRuntime, Binding, Event, Mutex, Runtime, Supervisor, Task, keep_alive
 from ratesim.state import RateLimitState
-from ratesim.storage.base import Charge, RateLimitStorage, StorageHealth, StorageStats, adaptive_limits, check_identifier
+from ratesim.storage.base import (
+    Charge,
+    RateLimitStorage,
+    Request,
+    StorageHealth,
+    StorageStats,
+    adaptive_limits,
+    check_identifier,
+    check_requests,
+)
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig
 from ratesim.storage.hybrid.fallback import FallbackPolicy
 from ratesim.storage.hybrid.lease import lease_terms
@@ -32,6 +48,8 @@ from ratesim.storage.remote.storage import RemoteStorage
 __all__ = ["HybridStorage"]
 
 logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 1000  # requests of one call that wait for L2 together
 
 
 class HybridStorage(RateLimitStorage):
@@ -272,6 +290,44 @@ class HybridStorage(RateLimitStorage):
             else:
                 self._write_behind.note(record, now, cost)
         return decision
+
+    async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
+        """Decide what the node can decide alone at once, and the others together: L2 is waited for once, not for each.
+
+        Raises
+        ------
+        InvalidLimitError
+            A limit, a cost or an identifier is invalid. Nothing was decided.
+        BatchError
+            Some requests failed. Its `results` have the decisions of the others.
+        """
+        self._enter()
+        results: list[object] = []
+        checked = check_requests(requests)
+        for first in range(0, len(checked), MOST_AT_ONCE):
+            results += await self._acquire_together(checked[first : first + MOST_AT_ONCE])
+        return require_all(results)
+
+    async def _acquire_together(self, requests: Sequence[Request]) -> list[object]:
+        results: list[object] = []
+        tasks: list[tuple[int, Task]] = []
+        for place, each in enumerate(requests):
+            now = self._time() if each.now is None else each.now
+            decision = self.acquire_nowait(each.identifier, each.limit, each.cost, now)
+            results.append(decision)
+            if decision is None:
+                tasks.append((place, self.runtime.spawn(self.acquire(each.identifier, each.limit, each.cost, now))))
+        try:
+            for place, task in tasks:
+                try:
+                    results[place] = await task
+                except StorageError as error:
+                    results[place] = error
+        finally:
+            for _, task in tasks:
+                if not task.done():  # this call was canceled
+                    task.cancel()
+        return results
 
     # -- where L2 decides ---------------------------------------------------------------------------------------------
 
