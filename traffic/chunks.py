@@ -90,6 +90,11 @@ def open_regular(path: FilePath) -> BufferedReader:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise LogError(f"{path}: is a pipe or a device; write it to a file first")
+    waits = os.fstat(descriptor).st_size == 0 and file.read(1) is None
+    if waits:  # a file such as /proc/kmsg, which is regular by its mode alone
+        file.close()
+        raise LogError(f"{path}: would wait for data; write it to a file first")
+    file.seek(0)
     return file
 
 

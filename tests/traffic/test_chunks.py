@@ -214,6 +214,18 @@ def test_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
             text(path)
 
 
+def test_a_file_that_would_wait_for_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    descriptor = os.open(pipe, os.O_RDWR)
+    monkeypatch.setattr("stat.S_ISREG", lambda mode: True)  # as files of the kernel claim
+    try:
+        with pytest.raises(LogError, match="would wait for data"):
+            text(pipe)
+    finally:
+        os.close(descriptor)
+
+
 def test_a_log_that_grows_is_read_as_long_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_bytes(b"x\n" * 500_000)
