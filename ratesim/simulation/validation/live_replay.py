@@ -33,6 +33,7 @@ __all__ = ["failed_row", "live_row"]
 MOST_NODES = 8
 RATE = 400.0  # requests/s that one Python process can send without becoming the bottleneck
 WARM_UP = 100  # requests that open connections and load scripts
+LEAST_TIMEOUT = 10.0  # seconds that a request may take, before it counts as failed
 
 
 def live_row(
@@ -148,7 +149,9 @@ def _storage(candidate: Candidate, server: Server | None, tag: str) -> RateLimit
     if server is None:
         return MemoryStorage(config, runtime)
     at = StorageURL.parse(server.url).config.url
-    config = msgspec.structs.replace(config, clock="client")  # decisions keep the trace's times
+    # Decisions keep the trace's times. A machine that is slow for a moment shows in the latencies; it does not end a replay.
+    patience = max(config.command_timeout, LEAST_TIMEOUT)
+    config = msgspec.structs.replace(config, clock="client", command_timeout=patience)
     storage: RateLimitStorage
     if backend == "redis":
         options = {"url": at, "pool_size": 2, "key_prefix": f"ratesim:live:{tag}:", "min_ttl": 600.0}
