@@ -237,7 +237,7 @@ def test_ctrl_c_in_a_live_run_prints_what_there_is_and_leaves_no_server(recipe, 
 
 
 def test_a_number_that_is_none_is_refused(tmp_path):
-    refused(process("run", "memory", "--seed", "-1"), "seed -1: must be 0 or more")
+    refused(process("run", "memory", "--seed", "-1"), "'--seed': '-1' is no whole number from 0 to")
     asked = ("recommend", "--limit", "9/minute", "--workload", "requests_per_second=1..2")
     refused(command(*asked), "workload.requests_per_second", "valid number")
 

@@ -38,8 +38,12 @@ def test_a_server_that_is_killed_ends_the_measurement(start):
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_server_that_dies_in_the_last_moment_is_noticed_as_well(start):
+    def kill():
+        os.kill(server.pids[0], signal.SIGKILL)
+        _end_of(server)
+
     with start() as server, pytest.raises(ServerDiedError, match="was ended by SIGKILL"):
-        watch.run_watched(server, measured(lambda: os.kill(server.pids[0], signal.SIGKILL), 0.0))
+        watch.run_watched(server, measured(kill, 0.0))
 
 
 def test_a_server_that_freezes_is_killed_and_named(monkeypatch):

@@ -87,7 +87,8 @@ def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
         locks=True,
         round_trip=5e-5,
     )
-    profile = Profile(machine="m", measured="2026-01-01", versions={}, backends={"postgres": backend}, round_trip=4e-4)
+    backends = dict.fromkeys(("memory", "redis", "postgres"), backend)
+    profile = Profile(machine="m", measured="2026-01-01", versions={}, backends=backends, round_trip=4e-4)
     path = tmp_path / "deep" / "profile.json"
     profile.save(path)
     read = Profile.load(path)
@@ -105,11 +106,12 @@ def test_operations_have_costs_of_their_own_and_others_cost_what_an_acquire_does
 
 
 def test_a_profile_from_before_the_client_was_taken_apart_still_serves(tmp_path: Path) -> None:
+    costs = {"client_cpu": 2e-4, "fixed": 4e-5, "item": 3e-5, "concurrency": 1}
     old = {
         "machine": "m",
         "measured": "2025-01-01",
         "versions": {},
-        "backends": {"redis": {"client_cpu": 2e-4, "fixed": 4e-5, "item": 3e-5, "concurrency": 1}},
+        "backends": dict.fromkeys(("memory", "redis", "postgres"), costs),
     }
     path = tmp_path / "old.json"
     path.write_text(json.dumps(old))
