@@ -118,7 +118,7 @@ async def test_scripts_that_are_flushed_again_and_again_reach_no_caller(valkey_s
 
 async def test_a_burst_through_flushes_of_the_scripts_counts_each_request_once(valkey_server: Server) -> None:
     async with (
-        RedisStorage(RedisStorageConfig(url=valkey_server.url, key_prefix="burst:")) as storage,
+        RedisStorage(RedisStorageConfig(url=valkey_server.url, key_prefix="burst:", command_timeout=60.0)) as storage,
         client(valkey_server) as raw,
     ):
         done = asyncio.Event()
