@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis.asyncio
+from freezing import frozen
 
 from ratesim import Limit
 from ratesim.errors import StorageError
@@ -37,31 +36,6 @@ POLICIES = ("", "consistency=strong", "consistency=lease", "write=write_through&
 def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with valkey() if request.param == "redis" else postgres() as server:
         yield server
-
-
-def descendants(pid: int) -> list[int]:
-    """The process, and all that it has started, by /proc."""
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
-    found = [pid]
-    for each in found:
-        found += parents.get(each, [])
-    return found
-
-
-@asynccontextmanager
-async def frozen(server: Server) -> AsyncIterator[None]:
-    stopped = descendants(server.pids[0])
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in stopped:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 def storage_at(server: Server, policy: str | None = None, **options: object) -> RateLimitStorage:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from freezing import frozen
 from psycopg import conninfo
 
 from ratesim.errors import BatchError, StorageConnectionError, StorageError, StorageTimeoutError, StorageUnavailableError
@@ -131,30 +130,6 @@ async def test_a_refusal_is_one_line_with_its_own_remedy_from_every_verb(
 def own_server() -> Iterator[Server]:
     with postgres() as server:
         yield server
-
-
-def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    found = [pid]
-    for listed in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(listed.read_text().rpartition(")")[2].split()[1]) == pid:
-                found += family(int(listed.parent.name))
-    return found
-
-
-@asynccontextmanager
-async def frozen(server: Server) -> AsyncIterator[None]:
-    """All processes of the server stand still."""
-    stopped = family(server.pids[0])
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in stopped:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 async def served(storage: PostgresStorage) -> None:
