@@ -28,7 +28,7 @@ from ratesim.servers import Server, valkey
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import Charge, RedisStorage, RedisStorageConfig, Request, open_storage
 from ratesim.storage.redis import RedisDriver
-from ratesim.storage.redis_errors import connection_error, operation_error
+from ratesim.storage.redis.error_translation import connection_error, operation_error
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Put
 
 NOW = 1_700_000_000.0

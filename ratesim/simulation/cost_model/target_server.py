@@ -25,7 +25,7 @@ from ratesim.safe_text import redact
 from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, delete_keys, raise_if_canceled
 from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
 from ratesim.storage.postgres.error_translation import connection_error as postgres_error
-from ratesim.storage.redis_errors import connection_error as redis_error
+from ratesim.storage.redis.error_translation import connection_error as redis_error
 
 __all__ = ["POOL", "SIZED_KEYS", "OpenTarget", "open_target"]
 

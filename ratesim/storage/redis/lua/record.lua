@@ -1,5 +1,5 @@
 -- One limit of an identifier is a set of fields of the identifier's hash, each beginning with `prefix`, so that HGETALL shows
--- a person all of it. Before this come `rules` and `fields`, the algorithms this script can run (ratesim/storage/redis.py).
+-- a person all of it. Before this come `rules` and `fields`, the algorithms this script can run (ratesim/storage/redis/scripts.py).
 
 local function number(x) return string.format('%.17g', x) end
 
