@@ -13,6 +13,7 @@ import msgspec
 from ratesim.errors import ConfigurationError
 from ratesim.safe_text import redact, shorten_repr
 from ratesim.server_url import postgres_url, redis_url
+from ratesim.storage.compression import CODECS, Codec
 from ratesim.storage.eviction import POLICIES
 
 __all__ = [
@@ -171,6 +172,9 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     min_ttl : float
         Shortest life of a key in seconds. The server counts time to live on its own clock, so a replay that is slower than
         real time must lengthen it.
+    compression : {"none", "gzip", "snappy", "lz4", "zstd"}
+        Codec of metadata, and of long states that are written whole. Every codec is read whatever is set here, so nodes may
+        differ and the option may be changed at any time.
     max_clock_skew, clock
         As in PostgresStorageConfig.
     """
@@ -178,9 +182,11 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     url: str = "redis://127.0.0.1:6379/0"
     key_prefix: str = "ratesim:"
     min_ttl: float = 0.0
+    compression: Codec = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_one_of("compression", self.compression, CODECS)
         msgspec.structs.force_setattr(self, "url", redis_url(self.url))
         if "{" in self.key_prefix or "}" in self.key_prefix:
             raise ConfigurationError(
