@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ratesim.benchmarks import eviction, hybrid, memory, redis, simulator
+from ratesim.benchmarks import compression, eviction, hybrid, memory, redis, simulator
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.results.oracle import exact
@@ -24,7 +24,15 @@ def main(out: Path | None = None) -> str:
     """Measure everything, write benchmarks-DATE.txt into `out` (reports/), and return the text."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"ratesim benchmarks, {date}", machine(), ""]
-    for section in (memory.section, redis.section, hybrid.section, eviction.section, _oracle, simulator.section):
+    for section in (
+        memory.section,
+        redis.section,
+        compression.section,
+        hybrid.section,
+        eviction.section,
+        _oracle,
+        simulator.section,
+    ):
         lines += [*section(), ""]
     text = "\n".join(lines)
     folder = out or Path("reports")

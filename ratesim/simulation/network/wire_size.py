@@ -19,8 +19,10 @@ from psycopg.adapt import PyFormat, Transformer
 
 from ratesim.limit import Decision
 from ratesim.state import RateLimitState
+from ratesim.storage.compression import Codec
 from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
+from ratesim.storage.redis.state_fields import metadata_value
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation
 from ratesim.storage.urls import StorageURL
 
@@ -114,33 +116,36 @@ class RedisWire:
 
     def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
         """Add up the answers of all operations."""
-        return sum(map(_resp, batch, answers))
+        codec = self._driver.config.compression
+        return sum(_resp(operation, answer, codec) for operation, answer in zip(batch, answers, strict=True))
 
 
-def _resp(operation: Operation, answer: object) -> int:
+def _resp(operation: Operation, answer: object, codec: Codec) -> int:
     if isinstance(answer, Decision):
         numbers = (answer.remaining, answer.retry_after, answer.reset_after)
         return len("*6\r\n:1\r\n:0\r\n:0\r\n") + sum(_bulk(f"{number:.17g}") for number in numbers)
     if isinstance(answer, RateLimitState):
-        fields = _hash(answer, _name(operation))
+        fields = _hash(answer, _name(operation), codec)
         return len(f"*{len(fields)}\r\n") + sum(map(_bulk, fields))
     return len("*0\r\n")  # no state, nothing to say, or an error
 
 
-def _bulk(text: str) -> int:
-    size = len(text.encode("utf-8", "surrogatepass"))
+def _bulk(text: str | bytes) -> int:
+    size = len(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     return len(f"${size}\r\n\r\n") + size
 
 
-def _hash(state: RateLimitState, name: str) -> list[str]:
+def _hash(state: RateLimitState, name: str, codec: Codec) -> list[str | bytes]:
     """List fields and values of a state as the scripts write them (lua/record.lua); the expiry is about as long as now."""
     prefix = f"{name}." if name else ""
     numbers: dict[str, float | list[float]] = {"last_accessed": state.last_accessed, "expires_at": state.last_accessed}
     numbers |= state.algorithm_data.fields | {"created_at": state.created_at, "request_count": state.request_count}
-    items = [prefix + "algorithm", state.algorithm_data.algorithm]
+    items: list[str | bytes] = [prefix + "algorithm", state.algorithm_data.algorithm]
     for field, value in numbers.items():
         values = value if isinstance(value, list) else [value]
         items += [prefix + field, " ".join(f"{each:.17g}" for each in values)]
+    if state.metadata:
+        items += [prefix + "metadata", metadata_value(state.metadata, codec)]
     for node, mark in state.watermarks.items():
         items += [f"{prefix}w:{node}", f"{mark.epoch:.17g} {mark.consumed:.17g}"]
     return items

@@ -74,7 +74,8 @@ class Calls:
             case Put(identifier, name, state, now, ttl):
                 milliseconds = round(max(ttl + EXPIRY_MARGIN, config.min_ttl) * 1000)
                 # By the server's clock the script knows when the state expires.
-                values = fields_of(state, prefix_of(name), ttl if config.clock == "server" else now + ttl)
+                expires_at = ttl if config.clock == "server" else now + ttl
+                values = fields_of(state, prefix_of(name), expires_at, config.compression)
                 return (script_of("put", ()), self.key_of(identifier), prefix_of(name), milliseconds, config.clock, *values)
             case Increment(identifier, amount, window, now):
                 return (

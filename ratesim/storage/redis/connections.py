@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.client import NEVER_DECODE
 
 from ratesim.errors import ConfigurationError
 from ratesim.runtime import abandon_descriptors
@@ -64,7 +65,7 @@ class PipelineConnections:
         """Send commands as one pipeline."""
         pipe = self._redis.pipeline(transaction=False)
         for command in commands:
-            pipe.execute_command(*command)
+            pipe.execute_command(*command, **{NEVER_DECODE: True})  # a blob is no text, whatever the caller's client expects
         return list(await pipe.execute(raise_on_error=False))
 
     async def drop_idle(self) -> None:

@@ -12,8 +12,11 @@ from ratesim import algorithms
 from ratesim.errors import SerializationError
 from ratesim.limit import InvalidLimitError
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
+from ratesim.storage.compression import RAW, Codec, compress, decompress
 
-__all__ = ["fields_of", "prefix_of", "read_state", "to_str", "to_text"]
+__all__ = ["COMPRESSED_FROM", "fields_of", "metadata_value", "prefix_of", "read_state", "to_str", "to_text"]
+
+COMPRESSED_FROM = 256  # bytes: shorter metadata loses less than a hundred (docs/redis.md), and stays readable for a person
 
 
 def prefix_of(name: str) -> str:
@@ -33,9 +36,16 @@ def to_text(raw: Any) -> dict[str, str]:
     """Read HGETALL as texts. Raises SerializationError."""
     pairs: Mapping[Any, Any] = raw if isinstance(raw, Mapping) else dict(zip(raw[::2], raw[1::2], strict=True))
     try:
-        return {to_str(key): to_str(value) for key, value in pairs.items()}
+        return {key: _text_of(key, value) for key, value in zip(map(to_str, pairs), pairs.values(), strict=True)}
     except UnicodeDecodeError as error:
         raise SerializationError(f"a hash that is not text: {error}") from error
+
+
+def _text_of(field: str, value: bytes | str) -> str:
+    """Read the value of a field; bytes that are no text, which only metadata may have, become lone surrogates."""
+    if isinstance(value, bytes) and field.endswith("metadata"):
+        return value.decode(errors="surrogateescape")
+    return to_str(value)
 
 
 def to_str(value: bytes | str) -> str:
@@ -43,8 +53,8 @@ def to_str(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def fields_of(state: RateLimitState, prefix: str, expires_at: float) -> list[Any]:
-    """List the fields of a state and their values, for HSET."""
+def fields_of(state: RateLimitState, prefix: str, expires_at: float, codec: Codec) -> list[Any]:
+    """List the fields of a state and their values, for HSET; long metadata is compressed."""
     values: dict[str, Any] = {
         "algorithm": state.algorithm_data.algorithm,
         "created_at": repr(state.created_at),
@@ -55,10 +65,25 @@ def fields_of(state: RateLimitState, prefix: str, expires_at: float) -> list[Any
     for field, value in state.algorithm_data.fields.items():
         values[field] = " ".join(map(repr, value)) if isinstance(value, list) else repr(value)
     if state.metadata:
-        values["metadata"] = msgspec.json.encode(state.metadata).decode()
+        values["metadata"] = metadata_value(state.metadata, codec)
     for node, mark in state.watermarks.items():
         values[f"w:{node}"] = f"{mark.epoch} {mark.consumed!r}"
     return [item for field, value in values.items() for item in (prefix + field, value)]
+
+
+def _metadata(text: str) -> dict[str, str]:
+    data = text.encode(errors="surrogateescape")
+    data = data if data.startswith(b"{") else decompress(data)
+    return msgspec.json.decode(data, type=dict[str, str])
+
+
+def metadata_value(metadata: dict[str, str], codec: Codec) -> bytes:
+    """Return the value of the field of metadata: JSON, or a blob of it where that is shorter."""
+    text = msgspec.json.encode(metadata)
+    if len(text) < COMPRESSED_FROM:
+        return text
+    blob = compress(text, codec)
+    return text if blob[0] == RAW else blob
 
 
 def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitState | None:
@@ -89,8 +114,8 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
             micro(float(own["created_at"])),
             micro(float(own["last_accessed"])),
             int(own.get("request_count", 0)),
-            msgspec.json.decode(own.get("metadata", "{}"), type=dict[str, str]),
+            _metadata(own.get("metadata", "{}")),
             marks,
         )
-    except (KeyError, ValueError, OverflowError, msgspec.DecodeError, InvalidLimitError) as error:
+    except (KeyError, ValueError, OverflowError, msgspec.DecodeError, InvalidLimitError, SerializationError) as error:
         raise SerializationError(f"a state that cannot be read: {error}; reset it") from error

@@ -12,14 +12,16 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
 
+from ratesim.algorithms import bind
 from ratesim.limit import Limit
 from ratesim.servers import Server
 from ratesim.simulation.network.wire_size import MeteredBackend, Wire, wire_protocol
+from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import StorageURL
 from ratesim.storage.base import Charge
 from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
-from ratesim.storage.remote.operations import Acquire, Apply, Driver, Get, Operation, Reset
+from ratesim.storage.remote.operations import Acquire, Apply, Driver, Get, Operation, Put, Reset
 
 TABLE = f"wire_{uuid.uuid4().hex[:8]}"
 NOW = 1_700_000_000.123456
@@ -113,24 +115,36 @@ def batches(algorithm: str) -> list[list[Operation]]:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("algorithm", ["token_bucket", "sliding_window", "sliding_log"])
-@pytest.mark.parametrize("backend", ["redis", "postgres"])
+@pytest.mark.parametrize("backend", ["redis", "redis, compressed", "postgres"])
 async def test_bytes_are_those_that_real_servers_send_and_receive(
     backend: str, algorithm: str, request: pytest.FixtureRequest
 ) -> None:
-    server: Server = request.getfixturevalue("valkey_server" if backend == "redis" else "postgres_server")
+    server: Server = request.getfixturevalue("postgres_server" if backend == "postgres" else "valkey_server")
     async with metered(server) as (through, meter):
-        url = StorageURL.parse(through)
+        url = StorageURL.parse(through + "&compression=lz4" * (backend == "redis, compressed"))
         config = replace(url.config, pool_size=1)  # another connection would be opened while a batch is measured
-        driver = RedisDriver(config) if backend == "redis" else PostgresDriver(config)
+        driver = PostgresDriver(config) if backend == "postgres" else RedisDriver(config)
         wire = wire_protocol(url)
         try:
-            for batch in batches(algorithm):
+            # PostgreSQL's answer to a Put is not counted by itself.
+            for batch in [*batches(algorithm), *(stored(algorithm) if backend != "postgres" else [])]:
                 sent, answered, counted_sent, counted_answered = await compared(driver, meter, wire, batch)
                 assert counted_sent == sent > 0, batch[0]
                 assert counted_answered == pytest.approx(answered, rel=0.03), batch[0]
             await driver.execute([Reset(f"user:{i}") for i in range(12)])
         finally:
             await driver.close()
+
+
+def stored(algorithm: str) -> list[list[Operation]]:
+    """Return batches that write states with metadata, and read them."""
+    bound = bind(Limit(100, 60.0, algorithm))
+    values = [0.0] * bound.algorithm.rule.size(bound.params)
+    bound.algorithm.rule.start(values, bound.params, NOW)
+    data = AlgorithmData.of(algorithm, values[:2] if algorithm == "sliding_log" else values)
+    noted = RateLimitState(data, NOW, NOW, 7, {f"account_{place}": f"team-payments-{place}" for place in range(60)})
+    keys = [f"user:{i}" for i in range(12)]
+    return [[Put(key, "", noted, NOW, 60.0) for key in keys], [Get(key, "", NOW) for key in keys]]
 
 
 class Letters:
