@@ -15,6 +15,7 @@ from redis.crc import key_slot
 from ratesim.errors import StorageError
 from ratesim.runtime import Runtime
 from ratesim.simulation.engine.remote_storage import subject
+from ratesim.storage.redis.keys import key_of
 from ratesim.storage.remote.operations import Driver, Operation
 
 __all__ = ["SLOTS", "ShardedDriver", "shard_of"]
@@ -28,7 +29,7 @@ def shard_of(identifier: str, shards: int, prefix: str = "ratesim:") -> int:
 
     Ranges of slots are as even as can be.
     """
-    slot: int = key_slot(f"{prefix}{{{identifier}}}".encode("utf-8", "surrogatepass"))
+    slot: int = key_slot(key_of(prefix, identifier))
     return slot * shards // SLOTS
 
 

@@ -14,6 +14,7 @@ from ratesim.limit import Decision, Limit
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.error_translation import operation_error
+from ratesim.storage.redis.keys import key_of
 from ratesim.storage.redis.scripts import script_of
 from ratesim.storage.redis.state_fields import fields_of, prefix_of, read_state, to_str
 from ratesim.storage.remote.operations import (
@@ -137,8 +138,7 @@ class Calls:
 
     def key_of(self, identifier: str) -> bytes:
         """Return the key of the hash of an identifier."""
-        # What stands in braces decides the slot on a cluster, so an identifier and its counter lie together.
-        return f"{self.config.key_prefix}{{{identifier}}}".encode("utf-8", "surrogatepass")
+        return key_of(self.config.key_prefix, identifier)
 
     def counter_of(self, identifier: str) -> bytes:
         """Return the key of the plain counter of an identifier."""

@@ -17,16 +17,19 @@ from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.redis_cluster import SLOTS, ShardedDriver, shard_of
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
+from ratesim.storage.config import RedisStorageConfig
+from ratesim.storage.redis.calls import Calls
 from ratesim.storage.remote.operations import Get, Operation
 
 
 def test_an_identifier_is_owned_by_the_owner_of_its_hash_tag_s_slot() -> None:
     assert key_slot(b"123456789") == 0x31C3, "the check value of the cluster's specification"
-    for identifier in ("user:1", "10.0.0.1", "ключ", "half \ud800 pair", ""):
-        slot = key_slot(f"ratesim:{{{identifier}}}:counter".encode("utf-8", "surrogatepass"))
-        if identifier:
-            assert shard_of(identifier, SLOTS) == slot, "the hash and the counter of an identifier lie together"
-        assert shard_of(identifier, 1) == 0
+    for prefix in ("ratesim:", "", "a:b "):
+        calls = Calls(RedisStorageConfig(key_prefix=prefix))
+        for identifier in ("user:1", "10.0.0.1", "ключ", "half \ud800 pair", "}", "}x", "{}", "{", "a}b", "{x}", "\xff"):
+            keys = [calls.key_of(identifier), calls.counter_of(identifier), calls.key_of(identifier) + b":log:minute"]
+            assert {key_slot(key) for key in keys} == {shard_of(identifier, SLOTS, prefix)}, identifier
+            assert shard_of(identifier, 1, prefix) == 0
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7])
