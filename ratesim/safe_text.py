@@ -15,7 +15,7 @@ MESSAGE_CHARACTERS = 10_000  # of a message that is searched for passwords; more
 INTEGER_BITS = 2000  # of an integer that is written out; Python refuses to write those of more than 4,300 digits
 PIECES = 30  # of a password, between special characters
 LEAST_SECRET = 4  # characters; the pieces of a password that are shorter say nothing, and would garble the text
-SECRET_NAMES = frozenset({"password", "sslpassword", "ssl_password", "passwd", "pwd"})
+SECRET_NAMES = frozenset({"password", "sslpassword", "ssl_password", "sentinel_password", "passwd", "pwd"})
 
 _NAMES = "|".join(sorted(SECRET_NAMES))
 # A password may hold any character, so a URL loses all from its user's colon to the last "@" of the line.

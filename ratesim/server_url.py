@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote, unquote
 
 from ratesim.errors import ConfigurationError
@@ -24,21 +24,33 @@ __all__ = [
     "driver_url",
     "postgres_url",
     "raise_for_twice",
+    "redis_hosts",
+    "redis_node_urls",
+    "redis_primary_url",
+    "redis_service",
+    "redis_topology",
     "redis_url",
     "split_url",
     "unknown_option",
 ]
 
-# The schemes of clients and of other limiters, with those of redis-py.
+Topology = Literal["standalone", "cluster", "sentinel"]
+
+# The schemes of clients and of other limiters, with the one that a checked URL has.
 REDIS_SCHEMES = {
     "redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss",
     "unix": "unix", "redis+unix": "unix", "valkey+unix": "unix", "redis+socket": "unix",
+    "redis+cluster": "redis+cluster", "valkey+cluster": "redis+cluster",
+    "rediss+cluster": "rediss+cluster", "valkeys+cluster": "rediss+cluster",
+    "redis+sentinel": "redis+sentinel", "valkey+sentinel": "redis+sentinel",
+    "rediss+sentinel": "rediss+sentinel", "valkeys+sentinel": "rediss+sentinel",
 }  # fmt: skip
 POSTGRES_SCHEMES = {"postgresql": "postgresql", "postgres": "postgresql"}
 
 _TLS = (
     "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname",
 )  # fmt: skip
+_SENTINEL = ("sentinel_username", "sentinel_password")
 _LIBPQ = """
     application_name channel_binding client_encoding connect_timeout dbname fallback_application_name gssdelegation
     gssencmode gsslib host hostaddr keepalives keepalives_count keepalives_idle keepalives_interval krbsrvname
@@ -48,7 +60,10 @@ _LIBPQ = """
     user
 """
 SCHEMES = f"memory, {', '.join([*REDIS_SCHEMES, *POSTGRES_SCHEMES])}, hybrid+redis, hybrid+postgresql"
-DRIVER_OPTIONS = {"memory": frozenset[str](), "redis": frozenset({"db", "username", "password", "client_name", *_TLS})}
+DRIVER_OPTIONS = {
+    "memory": frozenset[str](),
+    "redis": frozenset({"db", "username", "password", "client_name", *_TLS, *_SENTINEL}),
+}
 DRIVER_OPTIONS["postgres"] = frozenset(_LIBPQ.split())
 
 LONGEST = 8000  # characters
@@ -57,6 +72,8 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,39}")
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _HOST = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\s\[\]:]*)(?::([0-9]{0,5}))?")
 _DATABASE = re.compile(r"[0-9]{1,9}")
+_SERVICE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # what a sentinel takes for a name
+_CLUSTER_MODE = re.compile(r"(?i)[?&]cluster_mode=\s*(true|1|yes)\s*(&|$)")
 _ENCODE = "percent-encode what is special in its password ('/' is %2F, '@' is %40, '?' is %3F, '#' is %23)"
 
 
@@ -182,25 +199,59 @@ def raise_for_twice(options: Iterable[tuple[str, str]], where: str) -> None:
         seen.add(name)
 
 
-def redis_url(url: str) -> str:
-    """Check the URL of a Redis or Valkey, and write it as redis-py reads it. Raises ConfigurationError."""
+def redis_topology(url: str) -> Topology:
+    """Tell what a Redis URL leads to, by its scheme or its option cluster_mode; "standalone" for any other text."""
+    kind = url.partition("://")[0].rpartition("+")[2]
+    if kind == "sentinel":
+        return "sentinel"
+    return "cluster" if kind == "cluster" or _CLUSTER_MODE.search(url) else "standalone"
+
+
+def redis_url(url: str, cluster: bool = False) -> str:
+    """Check the URL of a Redis or Valkey, and write it with the scheme that names its topology.
+
+    Parameters
+    ----------
+    url : str
+        The URL.
+    cluster : bool
+        Whether a server that is named alone is a node of a cluster.
+
+    Raises
+    ------
+    ConfigurationError
+        If a part of it makes no sense.
+    """
     parts = split_url(url)
     scheme = REDIS_SCHEMES.get(parts.scheme)
     if scheme is None:
         raise ConfigurationError(f"redis URL with another scheme; known are {', '.join(REDIS_SCHEMES)}")
     where = f"storage URL of {parts.scheme}"
     raise_for_twice(parts.options, where)
+    if cluster and redis_topology(url) != "cluster":
+        if scheme not in ("redis", "rediss"):
+            raise ConfigurationError(f"{where}: cluster_mode needs redis:// or rediss://, or drop cluster_mode")
+        scheme = f"{scheme}+cluster"
+    topology = redis_topology(f"{scheme}://")
     options = dict(parts.options)
     for name in options:
         if name not in DRIVER_OPTIONS["redis"]:
             raise ConfigurationError(
                 unknown_option(parts.scheme, parts.options, name, DRIVER_OPTIONS["redis"], parts.has_secret)
             )
-        if name in _TLS and scheme != "rediss":
+        if name in _TLS and not scheme.startswith("rediss"):
             raise ConfigurationError(f"{where}: {name} needs TLS: begin the URL with rediss://")
-    if "," in parts.host:
-        raise ConfigurationError(f"{where}: it names several hosts; name one")
+        if name in _SENTINEL and topology != "sentinel":
+            raise ConfigurationError(f"{where}: {name} needs sentinels: begin the URL with redis+sentinel://")
+    if topology == "standalone" and "," in parts.host:
+        raise ConfigurationError(
+            f"{where}: it names several hosts; name one, or begin the URL with redis+cluster:// or redis+sentinel://"
+        )
+    if "," in parts.host and not all(host.partition(":")[0] for host in parts.host.split(",")):
+        raise ConfigurationError(f"{where}: one of its hosts is empty; write h1:port,h2:port")
     user, password = options.pop("username", parts.user), options.pop("password", parts.password)
+    if not _DATABASE.fullmatch(options.get("db", "0")):
+        raise ConfigurationError(f"{where}: db must be the number of a database")
     if scheme == "unix":
         if parts.host or not parts.path.strip("/"):
             raise ConfigurationError(
@@ -208,14 +259,7 @@ def redis_url(url: str) -> str:
             )
         path = parts.path
     else:
-        path = parts.path.removeprefix("/")
-        if path and not _DATABASE.fullmatch(path):
-            raise ConfigurationError(f"{where}: after the host comes the number of a database, such as /0")
-        path = f"/{path}" if path else parts.path
-    if not _DATABASE.fullmatch(options.get("db", "0")):
-        raise ConfigurationError(f"{where}: db must be the number of a database")
-    if "db" in options and path.strip("/") not in ("", options["db"]) and scheme != "unix":
-        raise ConfigurationError(f"{where}: db is not the database that its path names; give one of them")
+        path = _checked_path(parts.path, options.get("db"), topology, where)
     if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
         raise ConfigurationError(f"{where}: ssl_cert_reqs must be none, optional or required")
     if options.get("ssl_check_hostname", "true").lower() not in ("true", "false", "1", "0", "yes", "no"):
@@ -224,6 +268,70 @@ def redis_url(url: str) -> str:
         if not options.get(name, name).strip():
             raise ConfigurationError(f"{where}: {name} must be a path")
     return parts._replace(user=user, password=password, path=path).text(scheme, options.items())
+
+
+def _checked_path(path: str, db: str | None, topology: Topology, where: str) -> str:
+    """Check what follows the hosts, which db may repeat: the database, for sentinels behind the name of their service."""
+    service, database = "", path.removeprefix("/")
+    if topology == "sentinel":
+        service, _, database = database.partition("/")
+        if not _SERVICE.fullmatch(unquote(service)):
+            raise ConfigurationError(
+                f"{where}: after the hosts comes the name of the service that the sentinels watch, such as /mymaster"
+            )
+    if database and not _DATABASE.fullmatch(database):
+        raise ConfigurationError(f"{where}: after the host comes the number of a database, such as /0")
+    if topology == "cluster" and (int(database or 0) or int(db or 0)):
+        raise ConfigurationError(f"{where}: a cluster has only database 0; drop the number")
+    if db is not None and database not in ("", db):
+        raise ConfigurationError(f"{where}: db is not the database that its path names; give one of them")
+    return "".join(f"/{part}" for part in (service, database) if part) or path
+
+
+def redis_hosts(url: str) -> list[tuple[str, int]]:
+    """Return the hosts and ports of a checked Redis URL: nodes of a cluster, or sentinels; none for a socket."""
+    parts = split_url(url)
+    if parts.scheme == "unix":
+        return []
+    default = 26379 if redis_topology(url) == "sentinel" else 6379
+    found = []
+    for each in parts.host.split(","):
+        match = _HOST.fullmatch(each)
+        assert match is not None
+        found.append((match[1].strip("[]") or "localhost", int(match[2] or default)))
+    return found
+
+
+def redis_service(url: str) -> str:
+    """Return the name of the service that the sentinels of a checked URL watch; "" for another topology."""
+    return unquote(split_url(url).path.split("/")[1]) if redis_topology(url) == "sentinel" else ""
+
+
+def redis_node_urls(url: str) -> list[str]:
+    """Write a checked URL once for each of its hosts, as redis-py reads it; sentinels have their own credentials."""
+    parts, topology = split_url(url), redis_topology(url)
+    if topology == "standalone":
+        return [url]
+    options = dict(parts.options)
+    own = {name: options.pop(name, None) for name in _SENTINEL}
+    if topology == "sentinel":
+        options.pop("db", None)
+        parts = parts._replace(user=own["sentinel_username"], password=own["sentinel_password"], path="")
+    scheme = parts.scheme.partition("+")[0]
+    return [parts._replace(host=each).text(scheme, options.items()) for each in map(_written, redis_hosts(url))]
+
+
+def redis_primary_url(url: str) -> str:
+    """Write the checked URL of sentinels as redis-py reads that of their primary, whose host is not known."""
+    parts = split_url(url)
+    options = [pair for pair in parts.options if pair[0] not in _SENTINEL]
+    primary = parts._replace(host="", path="/".join(["", *parts.path.split("/")[2:]]))
+    return primary.text(parts.scheme.partition("+")[0], options)
+
+
+def _written(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def postgres_url(url: str) -> str:
@@ -246,18 +354,24 @@ def postgres_url(url: str) -> str:
 
 
 def driver_url(url: str) -> str:
-    """Drop from the URL of a storage what its driver does not know. Raises ConfigurationError."""
+    """Drop from the URL of a storage what is no part of its server's address, and check it. Raises ConfigurationError."""
     if "://" not in url:
         return postgres_url(url)
     parts = split_url(url)
-    backend, checked = ("redis", redis_url) if parts.scheme in REDIS_SCHEMES else ("postgres", postgres_url)
-    return checked(parts.text(parts.scheme, [pair for pair in parts.options if pair[0] in DRIVER_OPTIONS[backend]]))
+    backend = "redis" if parts.scheme in REDIS_SCHEMES else "postgres"
+    kept = parts.text(parts.scheme, [pair for pair in parts.options if pair[0] in DRIVER_OPTIONS[backend]])
+    return redis_url(kept, redis_topology(url) == "cluster") if backend == "redis" else postgres_url(kept)
 
 
 def address_of(url: str) -> str:
-    """Return the host and the port, or the socket, of a checked Redis URL, for messages."""
+    """Return the host and the port, or the socket, of a checked Redis URL, for messages; of several hosts the first."""
     parts = split_url(url)
     if parts.scheme == "unix":
         return unquote(parts.path)
-    host = parts.host or "localhost"
-    return host if re.search(r":[0-9]+$", host) else f"{host.removesuffix(':')}:6379"
+    hosts = redis_hosts(url)
+    first = _written(hosts[0])
+    topology = redis_topology(url)
+    many = f"{first} and {len(hosts) - 1} more" if len(hosts) > 1 else first
+    if topology == "cluster":
+        return f"cluster {many}"
+    return f"{redis_service(url)} of sentinel {many}" if topology == "sentinel" else first

@@ -1,4 +1,4 @@
-"""Real servers for the laboratory: a Valkey, a Valkey cluster and a PostgreSQL, as context managers.
+"""Real servers for the laboratory: a Valkey, alone, in a cluster or behind sentinels, and a PostgreSQL.
 
     with valkey() as server:
         async with open_storage(server.url) as storage: ...
@@ -16,11 +16,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ratesim.errors import ServerDiedError, ServerError
+from ratesim.servers.cluster_server import valkey_cluster
 from ratesim.servers.postgres_server import postgres
-from ratesim.servers.server import Server
-from ratesim.servers.valkey_server import valkey, valkey_cluster
+from ratesim.servers.sentinel_server import valkey_sentinel
+from ratesim.servers.server import Member, Server
+from ratesim.servers.valkey_server import valkey
 
-__all__ = ["Server", "ServerDiedError", "ServerError", "all_servers", "postgres", "valkey", "valkey_cluster"]
+__all__ = [
+    "Member",
+    "Server",
+    "ServerDiedError",
+    "ServerError",
+    "all_servers",
+    "postgres",
+    "valkey",
+    "valkey_cluster",
+    "valkey_sentinel",
+]
 
 
 @contextmanager

@@ -69,8 +69,9 @@ def postgres() -> Iterator[Server]:
         # The port is named because libpq would otherwise take it from PGPORT.
         url = "postgresql://postgres@:5432/postgres?" + urlencode({"host": supervisor.home}, safe="/")
         version = supervisor.wait_for("PostgreSQL", lambda: _version_once_up(url), log="postgres.log", pid=pid)
-        server = Server(url, "postgres", version, embedded=True, pids=(pid,), how_ended=partial(supervisor.how_ended, pid))
-        with supervisor.in_use(str(server), pid):
+        how_ended = partial(supervisor.how_all_ended, pid)
+        server = Server(url, "postgres", version, embedded=True, pids=(pid,), how_ended=how_ended)
+        with supervisor.in_use(str(server), how_ended):
             yield server
 
 

@@ -1,4 +1,4 @@
-"""`Server`: where a server answers, what it is, and whether it was started here."""
+"""`Server`: where a server answers, what it is, and whether it was started here; `Member`: one of its processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,32 @@ from dataclasses import dataclass, field
 
 from ratesim.safe_text import redact
 
-__all__ = ["Server"]
+__all__ = ["Member", "Server"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A process of a server.
+
+    Attributes
+    ----------
+    role : str
+        "primary", "replica" or "sentinel"; what it was when the server started.
+    port : int
+        Of loopback.
+    pid : int
+        Its process id.
+    url : str
+        Its own address, as redis-py takes it; may hold a password.
+    shard : int or None
+        Members of one number hold the same data; None for a sentinel.
+    """
+
+    role: str
+    port: int
+    pid: int
+    url: str = field(repr=False)
+    shard: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -19,8 +44,8 @@ class Server:
     url : str
         Its address, as `open_storage` takes it; may hold a password.
     kind : str
-        "valkey", "valkey-cluster", "postgres" or, where there is no Valkey wheel, "fakeredis"; where `embedded` is false
-        also "redis" or "redis-cluster".
+        "valkey", "valkey-cluster", "valkey-sentinel", "postgres" or, where there is no Valkey wheel, "fakeredis"; where
+        `embedded` is false also "redis", "redis-cluster" or "redis-sentinel".
     version : str
         The server's own, such as "18.4".
     embedded : bool
@@ -28,7 +53,10 @@ class Server:
     pids : tuple[int, ...]
         Its process ids; empty where it has none of its own.
     how_ended : Callable[[], str | None]
-        Says how it ended, such as "was ended by SIGKILL"; None while it runs, and always where it was not started here.
+        Says how it ended, such as "was ended by SIGKILL"; None while it runs, and always where it was not started here. A
+        server of several members has ended when all members of a shard have, or all its sentinels.
+    members : tuple[Member, ...]
+        Its processes one by one; empty for PostgreSQL, for fakeredis, and where it was not started here.
     """
 
     url: str = field(repr=False)
@@ -37,6 +65,7 @@ class Server:
     embedded: bool
     pids: tuple[int, ...] = ()
     how_ended: Callable[[], str | None] = field(default=lambda: None, repr=False, compare=False)
+    members: tuple[Member, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind} {self.version}"

@@ -162,25 +162,25 @@ class ProcessSupervisor:
         status: int | None = self._ask({"status": pid})["status"]
         return status
 
-    def how_ended(self, *pids: int) -> str | None:
-        """Say how the first of these processes that has ended did: "was ended by SIGKILL"; None while all run."""
+    def how_all_ended(self, *pids: int) -> str | None:
+        """Say how the first of these processes ended: "was ended by SIGKILL"; None while any of them runs."""
         try:
-            statuses = [status for pid in pids if (status := self.status(pid)) is not None]
+            statuses = [self.status(pid) for pid in pids]
         except ServerError as error:
             return f"has ended ({error})"
-        if not statuses:
+        if statuses[0] is None or None in statuses:
             return None
         return f"was ended by {signal.Signals(-statuses[0]).name}" if statuses[0] < 0 else f"ended with status {statuses[0]}"
 
     @contextmanager
-    def in_use(self, name: str, *pids: int) -> Iterator[None]:
-        """Turn an error of the block into ServerDiedError if one of these processes has ended."""
+    def in_use(self, name: str, how_ended: Callable[[], str | None]) -> Iterator[None]:
+        """Turn an error of the block into ServerDiedError if the server has ended."""
         try:
             yield
         except ServerDiedError:
             raise
         except Exception as error:
-            if how := self.how_ended(*pids):
+            if how := how_ended():
                 raise ServerDiedError(f"{name} {how} while it was in use: give the command again") from error
             raise
 

@@ -3,6 +3,11 @@
 Half of a measurement is no measurement, and a storage that decides without its server hides that it has gone. So a second
 connection asks the server four times a second whether it is there. It also notices a server that was restarted, because that
 closes every connection.
+
+A server of several members has a connection to each. One that dies, restarts or freezes is not asked again: its cluster or
+its sentinels replace it, and what uses them sees the errors of a failover. The server is lost with the last member of a
+shard, or with the last sentinel. Of a cluster or of sentinels that were not started here the addresses in the URL are asked,
+and the last of them counts.
 """
 
 from __future__ import annotations
@@ -15,12 +20,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, TypeVar
 
 from ratesim.errors import ServerDiedError
 from ratesim.safe_text import redact
-from ratesim.servers.existing import postgres_url, redis_client, redis_url
+from ratesim.server_url import driver_url, redis_node_urls
+from ratesim.servers.existing import postgres_url, redis_client, server_info
 from ratesim.servers.server import Server
 
 __all__ = ["ANSWER_SECONDS", "run_watched"]
@@ -89,7 +95,7 @@ class _Watch:
     def _look(self) -> None:
         connected = False
         try:
-            with _ASKS[_family(self._server)](self._server.url) as ask:
+            with _ask_postgres(self._server.url) if self._server.kind == "postgres" else _ask_redis(self._server) as ask:
                 connected, last = True, False
                 while not last:
                     last = self._stopped.wait(WATCH_SECONDS)
@@ -116,15 +122,50 @@ class _Watch:
         return how or f"closed its connections ({redact(' '.join(str(error).split()), self._server.url)})"
 
 
-def _family(server: Server) -> str:
-    return "postgres" if server.kind == "postgres" else "redis"
+@contextmanager
+def _ask_redis(server: Server) -> Iterator[Callable[[], object]]:
+    import redis
+
+    groups: dict[int | None, list[str]] = {}
+    for member in server.members:
+        groups.setdefault(member.shard, []).append(member.url)
+    shards = list(groups.values()) or [redis_node_urls(driver_url(server.url))]
+    try:
+        with ExitStack() as stack:
+            asks = [stack.enter_context(_ask_node(*urls) if len(urls) == 1 else _ask_any(urls)) for urls in shards]
+            yield lambda: [ask() for ask in asks]
+    except redis.TimeoutError as error:
+        raise TimeoutError from error
 
 
 @contextmanager
-def _ask_redis(url: str) -> Iterator[Callable[[], object]]:
+def _ask_any(urls: list[str]) -> Iterator[Callable[[], object]]:
+    """Ask members that hold the same data; those that do not answer, or have restarted, are left out, but the last."""
     import redis
 
-    with redis_client(redis_url(url), ANSWER_SECONDS) as client:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(redis_client(url, ANSWER_SECONDS)) for url in urls]
+        runs: dict[redis.Redis, str] = {}
+
+        def ask() -> None:
+            for client in tuple(clients):
+                try:
+                    # A promoted replica closes its connections, and stays what it was.
+                    run = server_info(client)["run_id"]
+                    if runs.setdefault(client, run) != run:
+                        raise redis.ConnectionError("it was restarted")
+                except (redis.RedisError, OSError):
+                    if clients == [client]:
+                        raise
+                    clients.remove(client)
+
+        ask()
+        yield ask
+
+
+@contextmanager
+def _ask_node(url: str) -> Iterator[Callable[[], object]]:
+    with redis_client(url, ANSWER_SECONDS) as client:
         # A client would reconnect in silence, also to another server.
         connection = client.connection_pool.make_connection()
         try:
@@ -135,8 +176,6 @@ def _ask_redis(url: str) -> Iterator[Callable[[], object]]:
                 return connection.read_response()
 
             yield ask
-        except redis.TimeoutError as error:
-            raise TimeoutError from error
         finally:
             connection.disconnect()
 
@@ -166,6 +205,3 @@ def _ask_postgres(url: str) -> Iterator[Callable[[], object]]:
             return None
 
         yield ask
-
-
-_ASKS = {"redis": _ask_redis, "postgres": _ask_postgres}

@@ -12,7 +12,7 @@ import msgspec
 
 from ratesim.errors import ConfigurationError
 from ratesim.safe_text import redact, shorten_repr
-from ratesim.server_url import postgres_url, redis_url
+from ratesim.server_url import postgres_url, redis_topology, redis_url
 from ratesim.storage.compression import CODECS, Codec
 from ratesim.storage.eviction import POLICIES
 
@@ -159,14 +159,19 @@ class _ServerConfig(ClientConfig, frozen=True, kw_only=True):
 
 
 class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
-    """Redis or Valkey, standalone.
+    """Redis or Valkey: one server, a cluster, or a primary that sentinels name.
 
     Attributes
     ----------
     url : str
         redis:// or valkey://; rediss:// or valkeys:// for TLS, with `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
-        `ssl_cert_reqs` and `ssl_check_hostname` in its query; unix:///path for a socket, with `db`. Never printed with its
-        password, whose special characters are percent-encoded.
+        `ssl_cert_reqs` and `ssl_check_hostname` in its query; redis+unix:///path for a socket, with `db`.
+        redis+cluster://host:port,host:port names some nodes of a cluster; redis+sentinel://host:port,host:port/service/db
+        names sentinels and the service that they watch, with `sentinel_username` and `sentinel_password` in its query; both
+        with rediss, valkey and valkeys as well. Never printed with its passwords, whose special characters are
+        percent-encoded.
+    cluster_mode : bool
+        Whether the URL leads to a cluster; redis://host with it is redis+cluster://host.
     key_prefix : str
         Prefix of every key.
     min_ttl : float
@@ -180,6 +185,7 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     """
 
     url: str = "redis://127.0.0.1:6379/0"
+    cluster_mode: bool = False
     key_prefix: str = "ratesim:"
     min_ttl: float = 0.0
     compression: Codec = "none"
@@ -187,7 +193,8 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("compression", self.compression, CODECS)
-        msgspec.structs.force_setattr(self, "url", redis_url(self.url))
+        msgspec.structs.force_setattr(self, "url", redis_url(self.url, self.cluster_mode))
+        msgspec.structs.force_setattr(self, "cluster_mode", redis_topology(self.url) == "cluster")
         if "{" in self.key_prefix or "}" in self.key_prefix:
             raise ConfigurationError(
                 f"key_prefix {_shown(self.key_prefix)}: braces would change the key's slot on a cluster"

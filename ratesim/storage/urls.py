@@ -22,6 +22,8 @@ from ratesim.server_url import (
     REDIS_SCHEMES,
     SCHEMES,
     raise_for_twice,
+    redis_service,
+    redis_topology,
     split_url,
     unknown_option,
 )
@@ -92,6 +94,8 @@ class StorageURL(NamedTuple):
                 raise ConfigurationError(unknown_option(where, parts.options, name, own | near | driver, parts.has_secret))
         raise_for_twice(parts.options, f"storage URL of {parts.scheme}")
         values = _convert(config, [pair for pair in parts.options if pair[0] in own])
+        if values.get("cluster_mode") is False and redis_topology(parts.scheme + "://") == "cluster":
+            raise ConfigurationError(f"storage URL of {parts.scheme}: cluster_mode=false contradicts its scheme; drop one")
         if backend != "memory":
             values["url"] = parts.text(parts.scheme, [pair for pair in parts.options if pair[0] in driver])
         shared = _convert(HybridStorageConfig, [pair for pair in parts.options if pair[0] in near])
@@ -101,8 +105,9 @@ class StorageURL(NamedTuple):
 def open_storage(url: str, runtime: Runtime | None = None) -> RateLimitStorage:
     """Make the storage that a URL describes; `async with` opens and closes it.
 
-    The schemes are memory://, redis:// and valkey:// (rediss:// and valkeys:// with TLS, unix:// for a socket), postgresql://,
-    and hybrid+ before any that has a server. Raises ConfigurationError.
+    The schemes are memory://, redis:// and valkey:// (rediss:// and valkeys:// with TLS, redis+unix:// for a socket),
+    redis+cluster://host,host and redis+sentinel://host,host/service (with TLS rediss+cluster:// and rediss+sentinel://),
+    postgresql://, and hybrid+ before any that has a server. Raises ConfigurationError.
     """
     backend, config, hybrid = StorageURL.parse(url)
     storage: RateLimitStorage
@@ -131,6 +136,8 @@ def localhost_url(url: str) -> str:
     query = urlencode([(name, value) for name, value in parts.options if name in own])
     scheme = re.sub(r"(unix|\w+\+unix|redis\+socket)$", "redis", parts.scheme)
     place = "" if parsed.backend == "memory" else "localhost"
+    if parsed.backend == "redis" and (service := redis_service(parsed.config.url)):
+        place = f"localhost/{service}"
     return f"{scheme}://{place}{'?' if query else ''}{query}"
 
 

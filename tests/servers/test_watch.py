@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from ratesim import servers
-from ratesim.servers import ServerDiedError, ServerError, postgres, valkey, watch
+from ratesim.servers import ServerDiedError, ServerError, postgres, valkey, valkey_cluster, valkey_sentinel, watch
 
 STARTS = [valkey, postgres]
 LONG = 60.0  # seconds that the measurement would go on; the tests are over much sooner
@@ -65,6 +65,37 @@ def test_a_server_of_the_users_that_restarts_is_noticed(monkeypatch):
         with valkey() as server, pytest.raises(ServerDiedError, match="closed its connections") as caught:
             watch.run_watched(server, measured(cut))
         assert already_there.url.split("@")[0].split(":")[-1] not in str(caught.value)
+
+
+@pytest.mark.parametrize("start", [valkey_cluster, valkey_sentinel])
+def test_a_member_that_is_replaced_does_not_end_the_measurement_and_a_lost_shard_does(start):
+    with start(node_timeout=0.5) if start is valkey_cluster else start(down_after=0.5) as server:
+        primary, replica = (next(each for each in server.members if each.role == role) for role in ("primary", "replica"))
+
+        async def fails_over():
+            os.kill(primary.pid, signal.SIGKILL)
+            with redis.Redis.from_url(replica.url, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 1)) as client:
+                while client.info("replication")["role"] != "master":  # noqa: ASYNC110 - a server sets no event
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(1.0)
+            return "whole"
+
+        assert watch.run_watched(server, fails_over()) == "whole"
+        assert server.how_ended() is None
+        with pytest.raises(ServerDiedError, match=r"was ended by SIGKILL after"):
+            watch.run_watched(server, measured(lambda: os.kill(replica.pid, signal.SIGKILL)))
+
+
+def test_sentinels_of_which_none_is_left_end_the_measurement():
+    with valkey_sentinel(sentinels=2, replicas=0) as server:
+        first, second = (member.pid for member in server.members if member.role == "sentinel")
+
+        def kill():
+            os.kill(first, signal.SIGKILL)
+            os.kill(second, signal.SIGKILL)
+
+        with pytest.raises(ServerDiedError, match=r"was ended by SIGKILL after"):
+            watch.run_watched(server, measured(kill))
 
 
 def test_what_the_measurement_raises_passes():
