@@ -12,6 +12,7 @@ from ratesim._lazy import lazy_exports
 from ratesim.runtime.asyncio_runtime import AsyncioRuntime
 from ratesim.runtime.base import Future, Runtime, Task
 from ratesim.runtime.binding import Binding, abandon_descriptors, keep_alive, observe_forks
+from ratesim.runtime.deadlines import Deadlines
 from ratesim.runtime.primitives import Event, Flight, Mutex, WaitQueue
 from ratesim.runtime.supervision import Supervisor
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncioRuntime",
     "Binding",
+    "Deadlines",
     "Event",
     "Flight",
     "Future",

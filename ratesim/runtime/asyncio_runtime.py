@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from ratesim.runtime.base import Future, Runtime, Task
+from ratesim.runtime.deadlines import Deadlines
 
 __all__ = ["AsyncioRuntime"]
 
@@ -38,7 +38,7 @@ class AsyncioRuntime(Runtime):
         self.time = clock  # type: ignore[method-assign]  # read by every decision: spares a call
         self.monotonic = monotonic  # type: ignore[method-assign]
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop keeps only weak references
-        self._deadlines: tuple[object, dict[float, _Deadlines]] = None, {}  # of the loop that used them last
+        self._deadlines: Deadlines | None = None  # of the loop that used them last
 
     def time(self) -> float:
         """Return the time of the clock."""
@@ -86,14 +86,10 @@ class AsyncioRuntime(Runtime):
         """Await with a deadline, in a task that is left behind when it does not end."""
         loop = asyncio.get_running_loop()
         call = _Call(self, loop, awaitable)
-        at_hand, deadlines = self._deadlines
-        if at_hand is not loop:
-            deadlines = {}
-            self._deadlines = loop, deadlines
-        same = deadlines.get(seconds)
-        if same is None:
-            same = deadlines[seconds] = _Deadlines(loop, deadlines, seconds)
-        same.add(call)
+        deadlines = self._deadlines
+        if deadlines is None or deadlines.loop is not loop:
+            deadlines = self._deadlines = Deadlines(loop)
+        deadlines.add(call, seconds)
         try:
             return cast("T", await call.answer)
         except asyncio.CancelledError:
@@ -190,43 +186,6 @@ class _Call:
                 if not self._task.done():
                     self._runtime.leave_behind(self._task)
         self._close()
-
-
-class _Deadlines:
-    """All deadlines of a loop that are `seconds` away when they are set: the first that is set is the first to pass.
-
-    They share one timer, since a timer for each call costs as much as the task.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, siblings: dict[float, _Deadlines], seconds: float) -> None:
-        self._loop = loop
-        self._siblings = siblings  # by their seconds
-        self._seconds = seconds
-        self._calls: deque[tuple[float, _Call]] = deque()
-        self._timed = False
-
-    def add(self, call: _Call) -> None:
-        """Set the deadline of a call."""
-        at = self._loop.time() + self._seconds
-        calls = self._calls
-        while calls and not calls[0][1].live:  # kept until their deadlines, thousands would pile up
-            calls.popleft()
-        if not self._timed:
-            self._timed = True
-            self._loop.call_at(at, self._pass)
-        calls.append((at, call))
-
-    def _pass(self) -> None:
-        calls, now = self._calls, self._loop.time()
-        while calls:
-            at, call = calls[0]
-            if call.live:
-                if at > now:
-                    self._loop.call_at(at, self._pass)
-                    return
-                call.expire()
-            calls.popleft()
-        self._siblings.pop(self._seconds, None)
 
 
 def _cancel_again(task: asyncio.Task[Any]) -> None:

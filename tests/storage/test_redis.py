@@ -28,6 +28,7 @@ from ratesim.servers import Server, valkey
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import Charge, RedisStorage, RedisStorageConfig, Request, open_storage
 from ratesim.storage.redis import RedisDriver
+from ratesim.storage.redis.connections import Command
 from ratesim.storage.redis.error_translation import connection_error, operation_error
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Put
 
@@ -91,12 +92,18 @@ def test_a_prefix_with_braces_is_refused() -> None:
 
 
 class Flushed(RedisDriver):
-    """Flushes the server's scripts in each pipeline after they were loaded, as another client may at any time."""
+    """Flushes the server's scripts before each pipeline, as another client may at any time."""
 
-    async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        loads = sum(command[0] == "SCRIPT LOAD" for command in commands)
-        answers = await super()._pipeline([*commands[:loads], ("SCRIPT FLUSH",), *commands[loads:]])
-        return answers[:loads] + answers[loads + 1 :]
+    def __init__(self, config: RedisStorageConfig) -> None:
+        super().__init__(config)
+        self.pipelines = 0
+        send = self._connections.send
+
+        async def flush_and_send(commands: Sequence[Command]) -> list[Any]:
+            self.pipelines += 1
+            return (await send([("SCRIPT", "FLUSH"), *commands]))[1:]
+
+        self._connections.send = flush_and_send  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("size", [1, 2, 60])
@@ -110,6 +117,7 @@ async def test_scripts_that_are_flushed_again_and_again_reach_no_caller(valkey_s
         for turn in range(1, 4):
             answers = await driver.execute(batch)
             assert [answer.remaining for answer in answers if isinstance(answer, Decision)] == [1000.0 - turn] * size
+            assert driver.pipelines == 2 * turn, "a script that is not known is sent in full"
     finally:
         async with client(valkey_server) as raw:
             await raw.delete(f"flushed{size}:{{user}}")

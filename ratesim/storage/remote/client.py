@@ -260,7 +260,13 @@ class Client:
             while True:
                 try:
                     self.batches += 1
-                    answers = await self.runtime.abandon_after(self.driver.execute(batch), seconds)
+                    driver = self.driver
+                    within = getattr(driver, "execute_within", None)  # see `PromptDriver`
+                    prompt = None if within is None else within(batch, seconds)
+                    if prompt is None:
+                        answers = await self.runtime.abandon_after(driver.execute(batch), seconds)
+                    else:
+                        answers = await prompt
                 except TimeoutError:
                     failure: StorageError = StorageTimeoutError(
                         f"no answer within {self._timeout:g} s; raise command_timeout, or look at the server"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -20,6 +20,7 @@ __all__ = [
     "Increment",
     "Observe",
     "Operation",
+    "PromptDriver",
     "Put",
     "Reset",
     "identifier_of",
@@ -142,3 +143,17 @@ class Driver(Protocol):
 
     async def close(self) -> None:
         """Close the connections."""
+
+
+class PromptDriver(Driver, Protocol):
+    """A driver that keeps a deadline itself, so that no task and no timer is needed to be sure of it."""
+
+    def execute_within(self, batch: Sequence[Operation], seconds: float) -> Coroutine[Any, Any, list[object]] | None:
+        """Carry out a batch as `execute` does, if a connection is free.
+
+        Returns
+        -------
+        coroutine or None
+            To be awaited at once. It waits for nothing but the answers, raises TimeoutError after `seconds`, and ends in the
+            turn in which it is canceled. None where no connection is free.
+        """
