@@ -102,7 +102,7 @@ def test_the_cheapest_shares_its_state_and_the_simplest_of_equal_ones_is_named(f
 def test_one_key_more_takes_the_second_server(found):
     second = second_server(found, "redis")
     assert second is not None
-    assert [found.at(keys=keys)["redis"].servers for keys in (second - 1, second)] == [1, 2]
+    assert [found.at(keys=keys)["redis"].servers_by_memory for keys in (second - 1, second)] == [1, 2]
     assert second_server(found, "memory") is None
     assert second < MOST_KEYS
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ratesim.formatting import format_percent, format_range, format_seconds
 from ratesim.recommendation.assess.persistence import LEVELS, Persistence, persistence
+from ratesim.recommendation.assess.topology import Topology
 from ratesim.storage import StorageURL
 from ratesim.student_t import half_width
 
@@ -120,6 +121,12 @@ class Assessment:
         Of a month, in the currency of the prices; nan where none was worked out.
     blast_radius
         The largest affected share of the faults that were tried (see `FaultImpact`); None where none was tried.
+    topology
+        Of the shared store, as it was sized for the busiest second (see `Capacity`).
+    servers
+        Of the shared store, without replicas: the primaries of a cluster.
+    replicas
+        Of each server.
     """
 
     candidate: str
@@ -140,6 +147,9 @@ class Assessment:
     checks: tuple[Check, ...]
     cost: float = math.nan
     blast_radius: float | None = None
+    topology: Topology = "none"
+    servers: int = 0
+    replicas: int = 0
 
     @property
     def missed(self) -> tuple[Check, ...]:

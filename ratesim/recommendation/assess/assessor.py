@@ -80,5 +80,14 @@ class Assessor:
         needed = capacities(rows, scenario, self.summary, self.prices, self.profile)
         costs = {name: each.price.per_month for name, each in needed.items()}
         plain = assess(rows, scenario.requirements, scenario.deployment.nodes, costs)
-        assessments = tuple(replace(each, blast_radius=worst.get(each.candidate)) for each in plain)
+        assessments = tuple(
+            replace(
+                each,
+                blast_radius=worst.get(each.candidate),
+                topology=needed[each.candidate].topology,
+                servers=needed[each.candidate].servers,
+                replicas=needed[each.candidate].replicas,
+            )
+            for each in plain
+        )
         return AssessedRuns(rows, assessments, needed)

@@ -8,19 +8,23 @@ Machines are sized for the busiest second and paid for all month; what is paid b
 the mean rate. That a request takes as much in the busiest second as in the mean is an upper bound: batches are fuller then,
 and more of what a hybrid syncs falls into one interval. More clients of the same kind, though, bring views and deltas of
 their own.
+
+How many primaries a load takes follows from the same figures, and from the share of the hottest key (`topology.Spread`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ratesim.formatting import format_amount, format_bytes, format_money, format_percent
-from ratesim.recommendation.assess.prices import GB
-from ratesim.recommendation.assess.resource_needs import ResourceNeeds, resource_needs
+from ratesim.recommendation.assess.capacity_figures import Capacity, Load
+from ratesim.recommendation.assess.monthly_price import Use, managed_month, monthly_price
+from ratesim.recommendation.assess.primary_outage import PrimaryOutage
+from ratesim.recommendation.assess.resource_needs import REPLICATED, resource_needs
+from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, SENTINELS, Spread, Topology, hottest_share, whole_servers
+from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,172 +33,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["Capacity", "Load", "Price", "capacities", "capacity", "scaled"]
-
-NAMES = {"redis": "Redis", "postgres": "PostgreSQL"}
-# Connections that a server takes unless it is told otherwise: maxclients
-# (https://redis.io/docs/latest/develop/reference/clients/), max_connections
-# (https://www.postgresql.org/docs/current/runtime-config-connection.html).
-CONNECTIONS = {"redis": 10_000, "postgres": 100}
-ROUNDING = 1e-9  # servers; a sum of floats that is this little above a whole number is that number
-
-
-@dataclass(frozen=True)
-class Price:
-    """The cost of a candidate in a month, in `currency`, and its parts.
-
-    Attributes
-    ----------
-    currency
-        Of all figures.
-    node_processor, node_memory
-        What the limiter takes of the API nodes.
-    store
-        Servers with their replicas.
-    network
-        Between the nodes and the store.
-    wrong_decisions
-        Requests that should have been denied.
-    per_month
-        The sum.
-    """
-
-    currency: str
-    node_processor: float
-    node_memory: float
-    store: float
-    network: float
-    wrong_decisions: float
-    per_month: float
-
-
-@dataclass(frozen=True)
-class Load:
-    """Requests per second of all nodes: in the busiest second, and in the mean."""
-
-    peak: float
-    mean: float
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """The needs of a candidate, at `load`, with `keys` keys. Rates are of the busiest second unless said otherwise.
-
-    Attributes
-    ----------
-    candidate
-        Its name.
-    store
-        redis, postgres, or none.
-    load
-        Requests per second.
-    keys, nodes
-        How many there are.
-    operations
-        Operations of the store per second.
-    connections
-        To each server at most: nodes x pool_size.
-    bytes_to_store, bytes_from_store
-        Payload of TCP per second.
-    store_processors
-        Seconds per second for which the store's processors are busy.
-    store_utilization
-        The same as a share of the processors that the simulated store has.
-    node_processors
-        Seconds per second for which the processors of all nodes together are busy.
-    store_bytes, node_bytes
-        Memory of all keys in the store, and in each node at most. None where the memory of a key was not measured under this
-        algorithm; then it is in no price.
-    servers
-        Servers that it takes. PostgreSQL is not cut by keys here: so many stand for one that is so many times as large.
-    servers_by_processor, servers_by_memory
-        How many it takes by each of the two.
-    replicas
-        Of each server.
-    server_rate
-        Requests per second that one server carries; None without a store.
-    over_admitted
-        Requests per second, in the mean, that an exact limiter would have denied.
-    price
-        Of a month.
-    """
-
-    candidate: str
-    store: Literal["redis", "postgres", "none"]
-    load: Load
-    keys: int
-    nodes: int
-    operations: float
-    connections: int
-    bytes_to_store: float
-    bytes_from_store: float
-    store_processors: float
-    store_utilization: float
-    node_processors: float
-    store_bytes: float | None
-    node_bytes: float | None
-    servers: int
-    servers_by_processor: int
-    servers_by_memory: int
-    replicas: int
-    server_rate: float | None
-    over_admitted: float
-    price: Price
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """The same in plain words."""
-        return (*self._load_sentences(), *self._memory_sentences(), self._price_sentence())
-
-    def _load_sentences(self) -> tuple[str, ...]:
-        load = f"In the busiest second, with {format_amount(self.load.peak)} requests,"
-        if self.store == "none":
-            return (f"{load} no server is asked.",)
-        name = NAMES[self.store]
-        more = CONNECTIONS[self.store]
-        above = f", more than the {more:,} that {name} takes unless told otherwise," if self.connections > more else ""
-        traffic = (
-            f"{load} {name} is asked for {format_amount(self.operations)} operations, "
-            f"over up to {self.connections:,} connections{above} with {format_bytes(self.bytes_to_store)} there and "
-            f"{format_bytes(self.bytes_from_store)} back."
-        )
-        took, needed = self.store_processors, max(self.servers_by_processor, self.servers_by_memory)
-        busy = f"That takes {f'{took:.3g} processors' if took > 1 else f'{format_percent(took)} of a processor'}: "
-        if self.servers == 1:
-            busy += "one server"
-        elif self.servers > needed:
-            busy += f"{needed} of the {self.servers} servers that the deployment has would do"
-        else:
-            busy += f"{self.servers} servers, by their "
-            busy += "memory" if self.servers_by_memory > self.servers_by_processor else "processor"
-        if self.server_rate is not None:
-            busy += f", {'each ' * (self.servers > 1)}good for {format_amount(self.server_rate)} such requests per second"
-        if self.replicas:
-            busy += f"; with {self.replicas} replica{'s' * (self.replicas > 1)} each"
-        return traffic, f"{busy}."
-
-    def _memory_sentences(self) -> tuple[str, ...]:
-        places = []
-        if self.store_bytes is None or self.node_bytes is None:
-            return ("What a key takes under this algorithm was not measured, so no memory is in the price.",)
-        if self.store != "none":
-            places.append(f"{format_bytes(self.store_bytes)} in {NAMES[self.store]}")
-        if self.node_bytes:
-            each = f"each of {self.nodes} nodes" if self.nodes > 1 else "the node"
-            places.append(f"up to {format_bytes(self.node_bytes)} in {each}")
-        return (f"{self.keys:,} keys take {' and '.join(places)}.",)
-
-    def _price_sentence(self) -> str:
-        price = self.price
-        parts = {
-            "servers": price.store,
-            "processors of the nodes": price.node_processor,
-            "memory of the nodes": price.node_memory,
-            "network": price.network,
-            "wrong decisions": price.wrong_decisions,
-        }
-        shown = [f"{name} {format_money(part, price.currency)}" for name, part in parts.items() if part > 0]
-        return f"In a month: {format_money(price.per_month, price.currency)}" + (f" ({', '.join(shown)})." if shown else ".")
+__all__ = ["Capacity", "Load", "capacities", "capacity", "scaled"]
 
 
 def scaled(summary: Mapping[str, float], times: float) -> dict[str, float]:
@@ -235,25 +74,48 @@ def capacity(
     """
     first, deployment = rows[0], scenario.deployment
     scenario = scenario.with_algorithm(first.get("algorithm"))
-    needs = resource_needs(str(first["storage"]), str(first["routing"]), scenario, profile)
+    storage = str(first["storage"])
+    needs = resource_needs(storage, str(first["routing"]), scenario, profile, _count(first, "primaries"))
     load = _load(rows, scenario, summary)
-    operations = _mean(rows, "l2_operations_per_request") * load.peak
+    operations = _mean(rows, "l2_operations_per_request")
     busy = _mean(rows, "l2_busy_per_request")
     sent, answered = _mean(rows, "bytes_to_store_per_request"), _mean(rows, "bytes_from_store_per_request")
     node = fmean(_node_seconds(row, deployment.nodes) for row in rows) + needs.node_seconds
     wrong = fmean(map(_over_admitted, rows)) * load.mean
     server = None if needs.store == "none" else prices.server(needs.store)
-    by_processor, by_memory = _servers(server, busy * load.peak, needs.store_bytes)
-    servers = 0 if server is None else max(by_processor, by_memory, needs.primaries)
-    replicas = 0 if server is None else int(getattr(prices.replicas, deployment.type))
-    traffic = (sent + answered) * load.mean
+    share = hottest_share(storage, float(summary.get("top_key_share", 0.0)), deployment.nodes, operations * load.peak)
+    spread = Spread(busy * load.peak, share if needs.store == "redis" else 0.0)
+    by_processor, by_memory = _servers(server, spread, needs.store_bytes)
+    needed = max(by_processor, by_memory, needs.primaries)
+    replicas = 0 if server is None else _replicas(first, scenario, prices)
+    if needs.store == "redis" and needed > 1 and needs.primaries == 1:
+        needed = max(needed, LEAST_PRIMARIES)
+    servers = 0 if server is None else needed
+    topology: Topology = "cluster" if needs.store == "redis" and servers > 1 else needs.topology
+    sentinels = SENTINELS if topology == "sentinel" else 0
+    hot = server is not None and needs.store == "redis"
+    hybrid = StorageURL.parse(storage).hybrid
+    lends = hybrid is not None and hybrid.consistency == "lease"
+    hot_busy = busy * share if hot else 0.0
+    use = Use(
+        nodes=deployment.nodes,
+        network=deployment.network,
+        node_processors=node * load.peak,
+        node_bytes=needs.node_bytes or 0.0,
+        server=server,
+        servers=servers * (1 + replicas),
+        sentinels=sentinels,
+        traffic=(sent + answered) * load.mean,
+        replicated=operations * load.mean * REPLICATED * replicas if hot else 0.0,
+        wrong=wrong,
+    )
     return Capacity(
         candidate=str(first["candidate"]),
         store=needs.store,
         load=load,
         keys=scenario.requirements.key_count,
         nodes=deployment.nodes,
-        operations=operations,
+        operations=operations * load.peak,
         connections=needs.connections,
         bytes_to_store=sent * load.peak,
         bytes_from_store=answered * load.peak,
@@ -262,51 +124,64 @@ def capacity(
         node_processors=node * load.peak,
         store_bytes=needs.store_bytes,
         node_bytes=needs.node_bytes,
+        topology=topology,
         servers=servers,
         servers_by_processor=by_processor,
         servers_by_memory=by_memory,
         replicas=replicas,
+        sentinels=sentinels,
         server_rate=server.deciding * server.most_processor / busy if server and busy > 0 else None,
+        server_end=server.deciding / busy if server and busy > 0 else None,
+        hottest_share=share if hot else 0.0,
+        hot_server_utilization=spread.busiest(servers) / server.deciding if server and hot else None,
+        hot_key_rate=server.deciding / hot_busy if server and hot_busy > 0 else None,
+        hot_key_fits=server is None or lends or hot_busy * load.peak <= server.deciding * server.most_processor,
         over_admitted=wrong,
-        price=_price(prices, scenario, needs, server, servers * (1 + replicas), node * load.peak, traffic, wrong),
+        outage=_outage(rows, scenario, storage, load, spread, servers, replicas) if hot else None,
+        managed_month=managed_month(prices, use.servers) if hot else None,
+        price=monthly_price(prices, use),
     )
 
 
-def _price(
-    prices: Prices,
-    scenario: Scenario,
-    needs: ResourceNeeds,
-    server: Server | None,
-    servers: int,
-    node_processors: float,
-    traffic: float,
-    wrong: float,
-) -> Price:
-    """Work out the price of a month.
-
-    servers: with their replicas. node_processors: of all nodes. traffic: bytes per second, both ways, in the mean. wrong:
-    requests per second that an exact limiter would have denied.
-    """
-    node, hours = prices.api_node, prices.hours_per_month
-    parts = {
-        "node_processor": node_processors * node.processor_hour * hours,
-        "node_memory": scenario.deployment.nodes * (needs.node_bytes or 0.0) / GB * node.memory_gb_hour * hours,
-        "store": 0.0 if server is None else servers * server.month(hours),
-        "network": 0.0 if server is None else traffic * prices.month / GB * prices.network[scenario.deployment.network],
-        "wrong_decisions": wrong * prices.month * prices.over_admitted_request,
-    }
-    return Price(currency=prices.currency, **parts, per_month=sum(parts.values()))
-
-
-def _servers(server: Server | None, busy: float, size: float | None) -> tuple[int, int]:
+def _servers(server: Server | None, spread: Spread, size: float | None) -> tuple[int, int]:
     """How many it takes by processor, and by memory."""
     if server is None:
         return 0, 0
-    return _whole(busy / (server.deciding * server.most_processor)), _whole((size or 0.0) / server.room)
+    return spread.needed(server.deciding * server.most_processor), whole_servers((size or 0.0) / server.room)
 
 
-def _whole(servers: float) -> int:
-    return max(math.ceil(servers - ROUNDING), 1)
+def _count(row: Mapping[Any, Any], name: str) -> int | None:
+    """Return a number of servers that a candidate names; None where it leaves that to the deployment."""
+    value = row.get(name)
+    return None if value is None or value != value else int(value)  # a table has nan where a row has nothing
+
+
+def _replicas(row: Mapping[Any, Any], scenario: Scenario, prices: Prices) -> int:
+    named = _count(row, "replicas")
+    return int(getattr(prices.replicas, scenario.deployment.type)) if named is None else named
+
+
+def _outage(
+    rows: Sequence[Mapping[Any, Any]],
+    scenario: Scenario,
+    storage: str,
+    load: Load,
+    spread: Spread,
+    primaries: int,
+    replicas: int,
+) -> PrimaryOutage:
+    hybrid, deployment = StorageURL.parse(storage).hybrid, scenario.deployment
+    share = spread.busiest_share(primaries)
+    admitted = fmean(float(row["admitted"]) / float(row["requests"]) for row in rows)
+    return PrimaryOutage(
+        primaries=primaries,
+        key_share=1.0 / primaries,
+        request_share=share,
+        seconds=deployment.election if replicas else None,
+        requests=load.peak * share * deployment.election if replicas else None,
+        over_admitted=load.peak * share * admitted * deployment.replica_lag if replicas else None,
+        fallback="" if hybrid is None or hybrid.consistency == "strong" else hybrid.on_store_failure,
+    )
 
 
 def _load(rows: Sequence[Mapping[Any, Any]], scenario: Scenario, summary: Mapping[str, float]) -> Load:

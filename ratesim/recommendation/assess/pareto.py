@@ -5,8 +5,8 @@
    price, for a latency that is not required.
 2. Cost of a month, to two significant digits: a smaller difference is noise.
 3. Moving parts: memory (nothing to run), redis (one server), postgres (one server with tables to create, vacuum and keep in
-   size), hybrid (a server, and a cache with a flush loop in every node). Sticky routing is one part more, and so are tokens
-   that sessions return, and background work of a hybrid beyond its flush loop.
+   size), hybrid (a server, and a cache with a flush loop in every node). A cluster is one part more than a server, and so are
+   Sentinels, sticky routing, tokens that sessions return, and background work of a hybrid beyond its flush loop.
 4. The 99th percentile of the latency.
 """
 
@@ -37,7 +37,7 @@ def cost_of(each: Assessment) -> float:
 def parts(each: Assessment) -> int:
     """Return the number of moving parts: what can break, and has to be understood at night."""
     url = StorageURL.parse(each.storage)
-    count = _STORE[url.backend] + (each.routing in ("sticky", "key_hash"))
+    count = _STORE[url.backend] + (each.routing in ("sticky", "key_hash")) + (each.topology in ("cluster", "sentinel"))
     if url.hybrid is not None:
         count += _HYBRID + (url.hybrid.consistency == "session")
         count += (url.hybrid.write == "write_behind") + (url.hybrid.read == "refresh_ahead")

@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -20,7 +20,18 @@ from ratesim.safe_text import shorten_repr, shorten_text
 from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.scenario.fields import StrictModel
 
-__all__ = ["GB", "ApiNode", "PostgresServer", "PriceError", "Prices", "RedisServer", "Replicas", "Server"]
+__all__ = [
+    "GB",
+    "ApiNode",
+    "ManagedRedis",
+    "PostgresServer",
+    "PriceError",
+    "Prices",
+    "RedisServer",
+    "Replicas",
+    "Sentinel",
+    "Server",
+]
 
 GB = 1e9  # bytes
 
@@ -89,6 +100,39 @@ class RedisServer(Server):
         return min(self.processors, 1.0)
 
 
+class Sentinel(StrictModel):
+    """The small machine on which one Sentinel runs; three of them watch a primary and its replicas.
+
+    Attributes
+    ----------
+    processors, memory_gb
+        That are paid for.
+    processor_hour, memory_gb_hour
+        Price of an hour of one.
+    """
+
+    processors: Size
+    memory_gb: Size
+    processor_hour: Money
+    memory_gb_hour: Money
+
+    def month(self, hours: float) -> float:
+        """Return the price of so many hours."""
+        return hours * (self.processors * self.processor_hour + self.memory_gb * self.memory_gb_hour)
+
+
+class ManagedRedis(StrictModel):
+    """A managed service with nodes of the size of a `RedisServer`; it fails over by itself, so it takes no Sentinels.
+
+    Attributes
+    ----------
+    node_hour
+        Price of an hour of one node, primary or replica.
+    """
+
+    node_hour: Money
+
+
 class PostgresServer(Server):
     """A server with a process for each connection.
 
@@ -131,6 +175,10 @@ class Prices(StrictModel):
         What one request costs that should have been denied.
     api_node, redis, postgres, replicas
         The machines.
+    sentinel
+        The machine of one Sentinel; without it Sentinels cost nothing.
+    managed_redis
+        The same nodes as a managed service, whose price stands beside that of the machines; None where it is not asked for.
     network
         Price of a GB between a node and the store, either way, by the presets of `ratesim.simulation.network.links`.
     """
@@ -143,6 +191,8 @@ class Prices(StrictModel):
     redis: RedisServer
     postgres: PostgresServer
     replicas: Replicas
+    sentinel: Sentinel | None = None
+    managed_redis: ManagedRedis | None = None
     network: dict[str, Money]
 
     @field_validator("currency")
@@ -169,7 +219,7 @@ class Prices(StrictModel):
 
     def to_toml(self) -> str:
         """Write a TOML document that `Prices.parse` reads back into the same prices."""
-        return tomli_w.dumps(self.model_dump())
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
 
     @property
     def month(self) -> float:
@@ -208,6 +258,7 @@ class Prices(StrictModel):
 def _known(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
     for step in loc:
         inner = model.model_fields[step].annotation
+        inner = next((each for each in get_args(inner) if each is not type(None)), inner)  # of an optional table
         assert isinstance(inner, type)
         assert issubclass(inner, BaseModel)
         model = inner

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from ratesim.recommendation.assess.topology import Topology, topology_of
 from ratesim.storage import HybridStorageConfig, MemoryStorageConfig, StorageURL
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ Store = Literal["redis", "postgres", "none"]
 # What a store keeps in a key's state of each node that has told it what it admitted: from 8 nodes that did so, with the
 # names that nodes have unless they are given others. MEMORY USAGE of 100 keys; pg_column_size of the column of 1,000.
 WATERMARK = {"redis": 57.0, "postgres": 76.0}
+# What a primary sends to each replica for an operation that writes: 320 (fixed_window) to 580 (adaptive), the effects of the
+# script and not the script. master_repl_offset over 300 decisions of each algorithm, alone and as one batch, 2026-11-29.
+REPLICATED = 450.0
 # What a hybrid keeps of a key beside the entry in its memory: tracemalloc over 20,000 keys that were asked for once.
 RECORD = {"eventual": 976.0, "session": 976.0, "lease": 80.0}
 
@@ -36,7 +40,9 @@ class ResourceNeeds:
     concurrency
         Batches that the store serves at once, as simulated.
     primaries
-        Servers into which the scenario cuts it.
+        Servers into which the candidate, or else the deployment, cuts it.
+    topology
+        One server, a primary that Sentinels watch, or a cluster.
     connections
         To each server, of all nodes.
     store_bytes, node_bytes
@@ -48,17 +54,20 @@ class ResourceNeeds:
     store: Store
     concurrency: int
     primaries: int
+    topology: Topology
     connections: int
     store_bytes: float | None
     node_bytes: float | None
     node_seconds: float
 
 
-def resource_needs(storage: str, routing: str, scenario: Scenario, profile: Profile) -> ResourceNeeds:
+def resource_needs(
+    storage: str, routing: str, scenario: Scenario, profile: Profile, primaries: int | None = None
+) -> ResourceNeeds:
     """Work out the needs of a storage URL for the keys of `requirements.key_count`.
 
     Where requests of a key go to any node, each node may know all keys, up to its bound. Where they stay at one node, each
-    knows its part.
+    knows its part. `primaries` are those of the candidate; None as the deployment has them.
     """
     url, deployment = _parsed(storage), scenario.deployment
     algorithm, keys = scenario.limit.algorithm, scenario.requirements.key_count
@@ -66,7 +75,7 @@ def resource_needs(storage: str, routing: str, scenario: Scenario, profile: Prof
     here = keys / deployment.nodes if stays else float(keys)
     near = profile.backends["memory"].bytes_per_key.get(algorithm)
     if url.backend == "memory":
-        return ResourceNeeds("none", 0, 0, 0, 0.0, _held(here, near, 0.0, url.config), 0.0)
+        return ResourceNeeds("none", 0, 0, "none", 0, 0.0, _held(here, near, 0.0, url.config), 0.0)
     store: Store = "redis" if url.backend == "redis" else "postgres"
     backend = profile.backends[store]
     far = backend.bytes_per_key.get(algorithm)
@@ -78,11 +87,12 @@ def resource_needs(storage: str, routing: str, scenario: Scenario, profile: Prof
         node_seconds = profile.backends["memory"].client_cpu
         if far is not None:
             far += WATERMARK[store] * (1 if stays else deployment.nodes)
-    shards = deployment.shards if store == "redis" else 1
+    shards = (primaries or deployment.shards) if store == "redis" else 1
     return ResourceNeeds(
         store=store,
         concurrency=backend.concurrency * shards,
         primaries=shards,
+        topology=topology_of(storage, shards),
         connections=deployment.nodes * url.config.pool_size,
         store_bytes=None if far is None else keys * far,
         node_bytes=node_bytes,

@@ -221,14 +221,20 @@ def test_a_small_redis_costs_one_server_however_little_it_does():
 def test_many_operations_take_more_servers():
     # One carries 0.6 / 8e-5 = 7500 requests/s.
     assert of().server_rate == pytest.approx(7500.0)
-    assert [of(times=times).servers for times in (7.5, 7.51, 15.0, 15.01)] == [1, 2, 2, 3]
+    # Two are no cluster: nobody could be elected when one is gone.
+    assert [of(times=times).servers_by_processor for times in (7.5, 7.51, 15.0, 15.01, 30.0)] == [1, 2, 2, 3, 4]
+    assert [of(times=times).servers for times in (7.5, 7.51, 15.0, 15.01, 30.0)] == [1, 3, 3, 3, 4]
     assert of("postgresql://localhost", times=15.0).servers == 1  # on two processors
 
 
 def test_many_keys_take_more_servers():
     # One has room for 0.7 * 2e9 / 300 = 4,666,666 keys.
-    assert [of(asked=scenario(keys)).servers for keys in (4_666_666, 4_666_667)] == [1, 2]
-    assert "2 servers, by their memory" in of(asked=scenario(4_666_667)).sentences[1]
+    assert [of(asked=scenario(keys)).servers for keys in (4_666_666, 4_666_667)] == [1, 3]
+    assert (
+        "2 servers by the memory, but 3 primaries of a cluster are the least" in of(asked=scenario(4_666_667)).sentences[1]
+    )
+    assert "5 primaries of a cluster, by their memory" in of(asked=scenario(4 * 4_666_667)).sentences[1]
+    assert of("postgresql://localhost", scenario(16_000_000)).servers == 2  # which is not cut
 
 
 def test_shards_and_replicas_are_servers():
@@ -236,6 +242,9 @@ def test_shards_and_replicas_are_servers():
     available = of(asked=scenario(deployment={"type": "high_availability"}))
     assert (available.servers, available.replicas) == (1, 1)
     assert available.price.store == 2 * of().price.store
+    # 450 bytes for each of 100 requests a second, to another zone.
+    replicated = 100 * 450.0 * 730 * 3600 / 1e9 * 0.01
+    assert available.price.network - of().price.network == pytest.approx(replicated)
     assert "with 1 replica each" in available.sentences[1]
 
 
@@ -298,7 +307,10 @@ def test_what_is_said_agrees_with_the_numbers():
         "In the busiest second, with 1,000 requests, Redis is asked for 1,000 operations, over up to 80 connections with "
         "200 kB there and 50 kB back."
     )
-    assert busy == "That takes 8 % of a processor: one server, good for 7,500 such requests per second."
+    assert busy == (
+        "That takes 8 % of a processor: one server, good for 7,500 such requests per second; one server ends at 12,500 of "
+        "them."
+    )
     assert kept == "1,000,000 keys take 300 MB in Redis."
     assert paid == "In a month: 50 USD (servers 44 USD, processors of the nodes 5.8 USD)."
 

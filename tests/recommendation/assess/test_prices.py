@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import tomllib
 from importlib import resources
 
@@ -78,6 +79,9 @@ def test_keys_must_fit_into_the_memory_and_onto_the_disk():
         ("cross_zone = 0.01", "cross_zones = 0.01", "network: 'cross_zones' is no network; known are loopback"),
         ("cross_zone = 0.01\n", "", "network: cross_zone missing"),
         ("high_availability = 1", "high_availability = 1.5", "replicas.high_availability"),
+        ("node_hour = 0.1", "node_month = 70", "managed_redis.node_month: unknown key; known here: node_hour"),
+        ("node_hour = 0.1", "node_hour = -1", "managed_redis.node_hour"),
+        ("processors = 0.25", "processors = 0", "sentinel.processors"),
     ],
 )
 def test_a_mistake_is_told_in_one_line_that_names_the_file_and_the_key(old, new, told, tmp_path):
@@ -103,6 +107,18 @@ def test_the_file_stays_small():
     lines = [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
     assert len(lines) < 45
     assert set(tomllib.loads(EXAMPLE)) == set(Prices.model_fields)
+
+
+def test_what_is_no_question_is_left_out():
+    short = re.sub(r"\[(sentinel|managed_redis)\]\n(\w.*\n)+", "", EXAMPLE)
+    found = Prices.parse(short)
+    assert found.sentinel is found.managed_redis is None
+    assert Prices.parse(found.to_toml()) == found
+    assert Prices.parse(Prices.load().to_toml()) == Prices.load()
+
+
+def test_a_sentinel_is_a_small_machine():
+    assert Prices.load().sentinel.month(730) == pytest.approx(730 * (0.25 * 0.03 + 0.5 * 0.015))
 
 
 def test_an_amount_is_said_to_two_significant_digits():

@@ -1,0 +1,162 @@
+"""How many servers a topology takes, what it costs, and what the loss of one primary takes away."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_capacity import EVENTUAL, PRICES, PROFILE, SUMMARY, row, scenario
+
+from ratesim.recommendation.assess.capacity import Capacity, capacity, scaled
+from ratesim.recommendation.assess.topology import Spread, hottest_share
+
+ALLOWED = PRICES.redis.most_processor
+SHARES = st.floats(0.0, 1.0)
+LOADS = st.floats(1e-6, 1e3)
+
+
+def sized(storage: str = "redis://localhost", times: float = 1.0, hottest: float = 0.0, asked=None, **changes) -> Capacity:
+    summary = scaled(SUMMARY | {"top_key_share": hottest}, times)
+    return capacity([row(storage, **changes)], asked or scenario(), summary, PRICES, PROFILE)
+
+
+# A load over primaries -------------------------------------------------------------------------------------------------
+
+
+@given(busy=LOADS, hottest=SHARES)
+def test_no_primary_is_busier_than_is_allowed_unless_one_key_is(busy, hottest):
+    spread = Spread(busy, hottest)
+    needed = spread.needed(ALLOWED)
+    even = spread.busiest(needed) <= ALLOWED * (1 + 1e-6)
+    others = busy * (1 - hottest) / max(needed - 1, 1)  # on each primary but that of the hottest key
+    assert even or others <= ALLOWED * (1 + 1e-6)
+    if even and needed > 1:  # and one fewer is not enough
+        assert spread.busiest(needed - 1) > ALLOWED * (1 - 1e-6)
+
+
+@given(busy=LOADS, hottest=SHARES, more=st.floats(1.0, 100.0))
+def test_more_load_never_takes_fewer_primaries(busy, hottest, more):
+    assert Spread(busy * more, hottest).needed(ALLOWED) >= Spread(busy, hottest).needed(ALLOWED)
+
+
+@given(busy=LOADS)
+def test_without_a_hot_key_the_load_is_divided(busy):
+    assert Spread(busy, 0.0).needed(ALLOWED) == max(1, math.ceil(busy / ALLOWED - 1e-9))
+
+
+def test_a_node_that_writes_back_asks_for_a_key_twice_in_an_interval_at_most():
+    for storage in ("redis://h", "hybrid+redis://h?consistency=strong", "hybrid+redis://h?write=write_through"):
+        assert hottest_share(storage, 0.5, 8, 1000.0) == 0.5
+    assert hottest_share(f"{EVENTUAL}&sync_interval=1", 0.5, 8, 1000.0) == pytest.approx(2 * 8 / 1000)
+    assert hottest_share(f"{EVENTUAL}&sync_interval=1", 0.5, 8, 10.0) == 0.5
+    assert hottest_share(EVENTUAL, 0.5, 8, 0.0) == 0.0
+
+
+# Sizes -----------------------------------------------------------------------------------------------------------------
+
+
+def test_one_server_ends_where_its_processor_is_busy_all_the_time():
+    found = sized(times=100.0)  # 100,000 requests/s of 80 us each
+    assert found.server_end == pytest.approx(1 / 8e-5)
+    assert found.server_rate == pytest.approx(found.server_end * ALLOWED)
+    assert "one server ends at 12,500 of them" in found.sentences[1]
+    assert sized("memory://", 100.0).server_end is None
+
+
+def test_a_cluster_is_as_large_as_its_load():
+    found = sized(times=100.0)
+    assert (found.topology, found.servers) == ("cluster", math.ceil(100_000 / 7500))
+    assert "14 primaries of a cluster, by their processor" in found.sentences[1]
+    assert found.price.store == pytest.approx(14 * sized().price.store)
+
+
+def test_a_hot_key_takes_more_primaries_and_then_none_is_enough():
+    warm, hot = (sized(times=30.0, hottest=share) for share in (0.1, 0.5))
+    assert sized(times=30.0).servers == 4
+    assert (warm.servers, warm.hot_key_fits) == (6, True)  # 2.4 processors, 0.24 of them for one key: 2.16 / 0.36
+    assert warm.hot_server_utilization == pytest.approx(2.4 * (0.1 + 0.9 / 6))
+    assert warm.hot_server_fits
+    assert not hot.hot_key_fits
+    assert hot.hot_key_rate == pytest.approx(1 / (8e-5 * 0.5))
+    said = " ".join(hot.sentences)
+    assert "No number of primaries carries the hottest key" in said
+    assert "ends at 25,000 such requests per second" in said
+    assert "Only a lease or a hybrid that decides in its nodes" in said
+    assert "No number" not in " ".join(warm.sentences)
+
+
+def test_a_key_that_nearly_fills_a_primary_belongs_on_one_of_its_own():
+    found = sized(times=30.0, hottest=0.24)  # 0.576 of the 0.6 that a primary may be busy; even slots would take 76
+    assert found.servers == 2 * (1 + 4)
+    assert (found.hot_key_fits, found.hot_server_fits) == (True, False)
+    assert "its slot belongs on a primary of its own" in " ".join(found.sentences)
+
+
+def test_what_decides_in_its_nodes_takes_the_hot_key_off_its_primary():
+    for storage in (f"{EVENTUAL}&sync_interval=1&l1_ttl=1", "hybrid+redis://h?consistency=lease"):
+        found = sized(storage, times=200.0, hottest=0.9, l2_operations_per_request=0.2, l2_busy_per_request=1e-5)
+        assert found.hot_key_fits
+        assert "No number" not in " ".join(found.sentences)
+
+
+def test_a_cluster_that_is_named_has_as_many_primaries_as_are_named():
+    assert sized(primaries=6).servers == 6
+    assert sized(primaries=6).topology == "cluster"
+    assert sized(primaries=3, asked=scenario(deployment={"shards": 2})).servers == 3
+    assert sized(primaries=math.nan, asked=scenario(deployment={"shards": 2})).servers == 2  # of a table
+    assert "one server by the processor, but 3 primaries of a cluster are the least" in sized(primaries=3).sentences[1]
+    assert "one server would do of the 6 primaries of a cluster that there are" in sized(primaries=6).sentences[1]
+
+
+def test_replicas_that_are_named_come_before_those_of_the_prices():
+    for asked in (scenario(), scenario(deployment={"type": "high_availability"})):
+        assert sized(replicas=2, asked=asked).replicas == 2
+        assert sized(replicas=0, asked=asked).replicas == 0
+    assert sized(primaries=3, replicas=1).price.store == pytest.approx(6 * sized().price.store)
+
+
+# Prices ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_managed_service_stands_beside_the_machines():
+    found = sized(primaries=3, replicas=1)
+    assert found.managed_month == pytest.approx(6 * 730 * PRICES.managed_redis.node_hour)
+    assert "as a managed service the servers are 440 USD" in found.sentences[-1]
+    assert "managed" not in sized().sentences[-1]
+    own = PRICES.model_copy(update={"managed_redis": None})
+    without = capacity([row(primaries=3)], scenario(), SUMMARY, own, PROFILE)
+    assert without.managed_month is None
+    assert "managed" not in " ".join(without.sentences)
+
+
+# Blast radius ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_of_a_primary_takes_its_share_of_the_keys_for_as_long_as_an_election():
+    asked = scenario(deployment={"type": "high_availability", "election": 5.0, "replica_lag": 0.2})
+    outage = sized(primaries=4, replicas=1, hottest=0.2, asked=asked).outage
+    share = 0.2 + 0.8 / 4
+    assert (outage.primaries, outage.key_share, outage.seconds) == (4, 0.25, 5.0)
+    assert outage.request_share == pytest.approx(share)
+    assert outage.requests == pytest.approx(1000 * share * 5.0)
+    assert outage.over_admitted == pytest.approx(1000 * share * 0.9 * 0.2)
+    assert outage.sentence == (
+        "While one of the 4 primaries is down, 25 % of the keys (40 % of the requests, if the hottest key is among them) "
+        "get no decision for about 5 s, until a replica has taken over: 2,000 requests. What the replica had not received "
+        "is admitted again, at most 72 requests."
+    )
+
+
+def test_without_a_replica_a_primary_is_away_until_it_is_back():
+    found = sized(primaries=3, replicas=0)
+    assert found.outage.seconds is found.outage.requests is found.outage.over_admitted is None
+    assert "get no decision until it is back, and it comes back without what it counted" in " ".join(found.sentences)
+
+
+def test_a_hybrid_goes_on_by_itself():
+    outage = sized(f"{EVENTUAL}&on_store_failure=local", primaries=3, replicas=1).outage
+    assert "are without their store, and nodes go on by local for about" in outage.sentence
+    assert sized("hybrid+redis://h?consistency=strong", primaries=3).outage.fallback == ""
+    assert sized("postgresql://localhost").outage is sized("memory://").outage is None
