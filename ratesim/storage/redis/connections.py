@@ -18,8 +18,9 @@ from redis.client import NEVER_DECODE
 from ratesim.errors import ConfigurationError
 from ratesim.runtime import abandon_descriptors
 from ratesim.safe_text import shorten_repr
-from ratesim.server_url import split_url
+from ratesim.server_url import redis_topology, split_url
 from ratesim.storage.config import RedisStorageConfig
+from ratesim.storage.redis.sentinel import sentinel_client
 from ratesim.storage.redis.upkeep import SPARE
 
 __all__ = ["Command", "Connections", "PipelineConnections", "connect"]
@@ -93,11 +94,13 @@ def connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
     for name, path in split_url(config.url).options:
         if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.access(path, os.R_OK):
             raise ConfigurationError(f"{name} {shorten_repr(path)}: no such file, or this user may not read it")
-    return redis.asyncio.Redis.from_url(
-        config.url,
-        max_connections=config.pool_size + SPARE,
-        socket_connect_timeout=config.connection_timeout,
-        socket_timeout=config.command_timeout,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
+    options: dict[str, Any] = {
+        "max_connections": config.pool_size + SPARE,
+        "socket_connect_timeout": config.connection_timeout,
+        "socket_timeout": config.command_timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    if redis_topology(config.url) == "sentinel":
+        return sentinel_client(config.url, config.command_timeout, **options)
+    return redis.asyncio.Redis.from_url(config.url, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import redis.exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from ratesim.errors import (
     KeyRefusedError,
@@ -101,6 +102,10 @@ def connection_error(error: Exception, url: str) -> StorageError:
         return StorageUnavailableError(f"{address}: {UNAVAILABLE[code]}")
     if code in REFUSED:
         return StorageConnectionError(f"{address}: {REFUSED[code]}", sent=False)
+    if isinstance(error, MasterNotFoundError):
+        return StorageConnectionError(
+            f"{address}: no primary is known ({_line(error, url)}); look at SENTINEL MASTERS, and at the url", sent=False
+        )
     if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
         return StorageTimeoutError(f"{address}: no answer in time; raise command_timeout, or look at the server")
     if isinstance(error, redis.exceptions.ConnectionError | OSError):
