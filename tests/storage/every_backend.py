@@ -28,7 +28,8 @@ HYBRIDS = {
     "hybrid-around": HybridStorageConfig(consistency="eventual", write="write_around"),
     "hybrid-through": HybridStorageConfig(consistency="eventual", write="write_through", read="read_through"),
 }
-BACKENDS = ["memory", "metered", "fakeredis", "redis", "postgres", *HYBRIDS, "hybrid-postgres"]
+SERVERS = {"redis": "valkey_server", "cluster": "valkey_cluster_server", "sentinel": "valkey_sentinel_server"}
+BACKENDS = ["memory", "metered", "fakeredis", "redis", "sentinel", "postgres", *HYBRIDS, "hybrid-postgres"]
 
 
 class Clock:
@@ -60,10 +61,13 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
         return RedisStorage(RedisStorageConfig(key_prefix=f"{tag}:", min_ttl=60.0), runtime, connection)
     redis = RedisStorage(
         RedisStorageConfig(
-            url=request.getfixturevalue("valkey_server").url, key_prefix=f"{tag}:", min_ttl=60.0, pool_size=4
+            url=request.getfixturevalue(SERVERS.get(name, "valkey_server")).url,
+            key_prefix=f"{tag}:",
+            min_ttl=60.0,
+            pool_size=4,
         ),
         runtime,
     )
-    if name == "redis":
+    if name in SERVERS:
         return redis
     return HybridStorage(redis, HYBRIDS[name], runtime, np.random.default_rng(1))

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import fakeredis
 import numpy as np
 import pytest
+from every_backend import SERVERS
 from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -97,7 +98,7 @@ Run = Callable[[Callable[[RateLimitStorage], Awaitable[None]]], None]
 compared: dict[str, int] = {}
 
 
-@pytest.fixture(scope="module", params=["fakeredis", "redis", "postgres"])
+@pytest.fixture(scope="module", params=["fakeredis", "redis", "sentinel", "postgres"])
 def against(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs a test body with a storage that stays open from example to example, on a loop of its own."""
     loop = asyncio.new_event_loop()
@@ -108,8 +109,8 @@ def against(request: pytest.FixtureRequest) -> Iterator[Run]:
         if request.param == "postgres":
             url = request.getfixturevalue("postgres_server").url
             storage = PostgresStorage(PostgresStorageConfig(url=url, table_name="twins", command_timeout=60.0), runtime)
-        elif request.param == "redis":
-            url = request.getfixturevalue("valkey_server").url
+        elif request.param in SERVERS:
+            url = request.getfixturevalue(SERVERS[request.param]).url
             storage = RedisStorage(
                 RedisStorageConfig(url=url, key_prefix="twins:", min_ttl=60, command_timeout=60.0), runtime
             )

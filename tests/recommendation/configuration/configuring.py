@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ratesim.servers import postgres_server, valkey_server
+from ratesim.servers import postgres_server, valkey_process
 from ratesim.servers.supervisor import ProcessSupervisor
 from ratesim.simulation.scenario.scenario import Scenario
 
@@ -46,15 +46,15 @@ def directives_of(fragment: str) -> dict[str, str]:
 @contextmanager
 def valkey_with(fragment: str) -> Iterator[str]:
     """The URL of a Valkey that was started with the fragment as its whole configuration file."""
-    program = valkey_server._valkey_program()
+    program = valkey_process.valkey_program()
     assert program is not None, 'pip install "ratesim[embedded]"'
     with ProcessSupervisor("valkey", stop=signal.SIGTERM) as keeper:
         (keeper.home / "redis.conf").write_text(fragment)
-        (port,) = valkey_server._free_ports(1)
+        (port,) = valkey_process._free_ports(1)
         options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", "."]
         pid = keeper.start([str(program), "redis.conf", *options], "valkey.log")
         url = f"redis://127.0.0.1:{port}/0"
-        keeper.wait_for("Valkey", lambda: valkey_server._version_at(url, pid), log="valkey.log", pid=pid)
+        keeper.wait_for("Valkey", lambda: valkey_process._version_at(url, pid), log="valkey.log", pid=pid)
         yield url
 
 
