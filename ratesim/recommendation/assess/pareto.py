@@ -5,7 +5,7 @@
    price, for a latency that is not required.
 2. Cost of a month, to two significant digits: a smaller difference is noise.
 3. Moving parts: memory (nothing to run), redis (one server), postgres (one server with tables to create, vacuum and keep in
-   size), hybrid (a server, and a cache with a flush loop in every node). A cluster is one part more than a server, and so are
+   size), hybrid (a server, and a cache with a flush loop in every node). A cluster is one part more than a server. So are
    Sentinels, sticky routing, tokens that sessions return, and background work of a hybrid beyond its flush loop.
 4. The 99th percentile of the latency.
 """

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ratesim.server_url import redis_topology
 from ratesim.storage import StorageURL
 
 __all__ = ["LEAST_PRIMARIES", "SENTINELS", "Spread", "Topology", "hottest_share", "topology_of", "whole_servers"]
@@ -38,10 +39,7 @@ def topology_of(storage: str, primaries: int = 1) -> Topology:
         return "none"
     if url.backend != "redis":
         return "standalone"
-    scheme = storage.partition("://")[0].removeprefix("hybrid+")
-    if primaries > 1 or scheme.endswith("+cluster") or getattr(url.config, "cluster_mode", False):
-        return "cluster"
-    return "sentinel" if scheme.endswith("+sentinel") else "standalone"
+    return "cluster" if primaries > 1 else redis_topology(url.config.url)
 
 
 def hottest_share(storage: str, share: float, nodes: int, operations: float) -> float:

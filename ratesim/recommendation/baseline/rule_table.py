@@ -182,8 +182,7 @@ _TABLE = (
         None,
         "no other rule, so the default for distributed deployments",
         "redis",
-        (),
-        ("the cluster mode of Redis", "states compressed with Snappy"),
+        (("cluster_mode", True), ("compression", "snappy")),
     ),
 )
 
@@ -210,7 +209,7 @@ class StorageRecommendation:
     ) -> RuleResult:
         """Return the answer of the first row that fits. The last row fits everything."""
         row = next(each for each in _TABLE if each.fits(requirements.latency_target, deployment, data.persistence))
-        url = _PLACES[row.backend] + ("?" + urlencode(row.options) if row.options else "")
+        url = _PLACES[row.backend] + ("?" + urlencode(_texts(row.options)) if row.options else "")
         caveats = _caveats(row.backend, url, deployment, data.persistence)
         also = (
             f" The baseline also asks for {' and '.join(row.also_asked)}, for which ratesim has no option."
@@ -270,6 +269,11 @@ def baseline_choice(requirements: Requirements, deployment: Deployment) -> Basel
     """Return the answer of the table to a scenario, without its configuration."""
     ruled = recommend_by_rules(*to_requirements(requirements, deployment))
     return BaselineChoice(ruled.backend, ruled.rule)
+
+
+def _texts(options: tuple[tuple[str, Any], ...]) -> list[tuple[str, Any]]:
+    """Write the options as a URL has them."""
+    return [(name, str(value).lower() if isinstance(value, bool) else value) for name, value in options]
 
 
 def _caveats(backend: Backend, url: str, deployment: DeploymentType, wanted: PersistenceLevel) -> tuple[str, ...]:

@@ -7,12 +7,12 @@ from urllib.parse import unquote_plus
 
 from ratesim.errors import ConfigurationError
 from ratesim.formatting import escape_control_chars
+from ratesim.safe_text import SECRET_NAMES
 
 __all__ = ["HIDDEN", "escape_unprintable", "has_secret", "quote_text", "redact_url", "to_comment"]
 
 HIDDEN = "***"  # stands in the place of a password
 WIDTH = 118
-_SECRETS = {"password", "sslpassword"}
 
 
 def to_comment(text: str, mark: str = "#") -> str:
@@ -66,7 +66,7 @@ def redact_url(url: str) -> str:
 
 def _shown(pair: str) -> str:
     name, equals, _ = pair.partition("=")
-    return f"{name}={HIDDEN}" if equals and unquote_plus(name) in _SECRETS else pair
+    return f"{name}={HIDDEN}" if equals and unquote_plus(name) in SECRET_NAMES else pair
 
 
 def has_secret(url: str) -> bool:

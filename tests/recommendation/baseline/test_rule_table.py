@@ -23,6 +23,7 @@ from ratesim.recommendation.baseline.rule_table import (
     recommend_by_rules,
     to_requirements,
 )
+from ratesim.server_url import redis_topology
 from ratesim.simulation.scenario.scenario import Deployment, Requirements
 from ratesim.storage import (
     HybridStorageConfig,
@@ -81,8 +82,10 @@ REST = [
 @pytest.mark.parametrize(("deployment", "persistence"), REST)
 def test_all_else_is_redis(deployment, persistence):
     answer = by_name("TENS_OF_MILLISECONDS", deployment, persistence)
-    assert (answer.backend, answer.config) == ("redis", RedisStorageConfig())
-    assert "The baseline also asks for the cluster mode of Redis and states compressed with Snappy" in answer.sentence
+    assert (answer.backend, answer.config) == ("redis", RedisStorageConfig(cluster_mode=True, compression="snappy"))
+    assert redis_topology(StorageURL.parse(answer.url).config.url) == "cluster"
+    assert answer.also_asked == ()
+    assert "no option" not in answer.sentence
 
 
 def test_the_rows_above_and_the_rest_are_all_that_can_be_asked():
