@@ -183,6 +183,15 @@ class Driver:
         self.closed = True
 
 
+class PromptDriver(Driver):
+    """Keeps deadlines itself, as long as it reacts to cancellation and at most one other batch is under way."""
+
+    def execute_within(self, batch: Sequence[Operation], seconds: float) -> Coroutine[Any, Any, list[object]] | None:
+        if self.fault == "stubborn" or self.under_way > 1:
+            return None
+        return self._runtime.timeout(self.execute(batch), seconds)
+
+
 class Remote(RemoteStorage):
     """A storage over the driver."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import pytest
-from cancellation_world import STUBBORN, AsyncioBench, Bench, Call, Driver, SimPyBench, hybrid, remote
+from cancellation_world import STUBBORN, AsyncioBench, Bench, Call, Driver, PromptDriver, SimPyBench, hybrid, remote
 from examples import examples
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -53,13 +53,14 @@ class Cancellations(RuleBasedStateMachine):
         consistency=st.sampled_from(get_args(config.Consistency)),
         write=st.sampled_from(get_args(config.WritePolicy)),
         read=st.sampled_from(get_args(config.ReadPolicy)),
-        pool=st.integers(1, 2),
+        pool=st.integers(1, 3),
         delay=st.sampled_from([0.001, 0.002]),
+        prompt=st.booleans(),
     )
-    def begin(self, kind: str, consistency: str, write: str, read: str, pool: int, delay: float) -> None:
+    def begin(self, kind: str, consistency: str, write: str, read: str, pool: int, delay: float, prompt: bool) -> None:
         self.bench = self.make_bench()
         self.runtime = self.bench.runtime
-        self.driver = Driver(self.runtime, delay)
+        self.driver = (PromptDriver if prompt else Driver)(self.runtime, delay)
         l2 = remote(self.driver, self.runtime, pool)
         policies = {"consistency": consistency, "write": write, "read": read}
         self.storage: RateLimitStorage = l2 if kind == "remote" else hybrid(l2, self.runtime, **policies)
@@ -255,7 +256,7 @@ TestOnAsyncio = _test(OnAsyncio, 200, 5_000)
 @pytest.mark.parametrize("machine", [OnSimPy, OnAsyncio])
 def test_the_tests_own_time_is_free_and_its_requests_are_answered(machine: type[Cancellations]) -> None:
     world = machine()
-    world.begin("hybrid", "strong", "write_through", "cache_aside", 1, 0.02)  # type: ignore[call-arg]
+    world.begin("hybrid", "strong", "write_through", "cache_aside", 1, 0.02, False)  # type: ignore[call-arg]
     world.acquire("a", 5)  # type: ignore[call-arg]
     world.wait(2.0)  # type: ignore[call-arg]
     assert [type(each.outcome) for each in world.asked] == [Decision] * 5

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -329,6 +329,69 @@ def test_a_probe_that_is_canceled_leaves_the_place_to_another() -> None:
     answers = bench.ask((0.02, get("refused")), (0.06, get("next")), (0.3, get("after")))
     assert "breaker is open" in str(answers[0])
     assert answers[1:] == ["next", "after"]
+
+
+# -- one turn of the loop -------------------------------------------------------------------------------------------------
+
+
+class PromptGate(Gate):
+    """Keeps deadlines itself."""
+
+    def execute_within(self, batch: Sequence[Operation], seconds: float) -> Coroutine[Any, Any, list[object]]:
+        return AsyncioRuntime().timeout(self.execute(batch), seconds)
+
+
+def prompt(**options: Any) -> tuple[Gate, Client]:
+    gate = PromptGate()
+    return gate, Client(gate, AsyncioRuntime(), ClientConfig(**options))
+
+
+async def test_what_comes_in_one_turn_travels_together_while_others_are_under_way() -> None:
+    gate, client = prompt(max_batch=5, pool_size=6)
+    tasks = [asyncio.create_task(client.submit(get(name))) for name in "abcdefgh"]
+    await turns()
+    assert gate.batches == [["a"], list("bcdef"), ["g"], ["h"]], "the first is alone, and the rest takes what is free"
+    more = [asyncio.create_task(client.submit(get(name))) for name in "ij"]
+    await turns()
+    assert gate.batches[4:] == [["i", "j"]]
+    last = asyncio.create_task(client.submit(get("k")))
+    await turns()
+    assert gate.batches[5:] == [["k"]]
+    gate.open.set()
+    assert await asyncio.gather(*tasks, *more, last) == list("abcdefghijk")
+    assert client._free == 6
+
+
+async def test_of_what_comes_in_one_turn_the_canceled_are_not_sent() -> None:
+    gate, client = prompt(pool_size=3)
+    first = asyncio.create_task(client.submit(get("first")))
+    await turns()
+    canceled = [asyncio.create_task(client.submit(get(str(k)))) for k in range(3)]
+    await asyncio.sleep(0)
+    for task in canceled:
+        task.cancel()
+    await turns()
+    assert all(task.cancelled() for task in canceled)
+    assert gate.batches == [["first"]]
+    assert client._free == 2
+    assert not client._waiting
+    gate.open.set()
+    assert await first == "first"
+
+
+@pytest.mark.parametrize("pool", [2, 3])
+async def test_those_who_wait_for_a_connection_and_those_of_one_turn_keep_their_order(pool: int) -> None:
+    gate, client = prompt(pool_size=pool, max_batch=2)
+    tasks = [
+        asyncio.create_task(client.submit_all([get(name)] * 3) if many else client.submit(get(name)))
+        for name, many in zip("abcdefg", [False, True, False, True, False, True, False], strict=True)
+    ]
+    await turns()
+    gate.open.set()
+    answers = await asyncio.gather(*tasks)
+    assert answers == ["a", ["b"] * 3, "c", ["d"] * 3, "e", ["f"] * 3, "g"]
+    assert client._free == pool
+    assert not client._waiting
 
 
 # -- closing --------------------------------------------------------------------------------------------------------------
