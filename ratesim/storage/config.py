@@ -180,6 +180,9 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     compression : {"none", "gzip", "snappy", "lz4", "zstd"}
         Codec of metadata, and of long states that are written whole. Every codec is read whatever is set here, so nodes may
         differ and the option may be changed at any time.
+    read_from_replicas : bool
+        Whether `peek` and `get_state` ask a replica of a cluster or sentinels. Its answer is as old as replication is
+        late, and nothing bounds that while the replica is cut off. `acquire` always asks the primary.
     max_clock_skew, clock
         As in PostgresStorageConfig.
     """
@@ -189,12 +192,18 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     key_prefix: str = "ratesim:"
     min_ttl: float = 0.0
     compression: Codec = "none"
+    read_from_replicas: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("compression", self.compression, CODECS)
         msgspec.structs.force_setattr(self, "url", redis_url(self.url, self.cluster_mode))
         msgspec.structs.force_setattr(self, "cluster_mode", redis_topology(self.url) == "cluster")
+        if self.read_from_replicas and redis_topology(self.url) == "standalone":
+            raise ConfigurationError(
+                "read_from_replicas: one server has no replicas that are known; begin the url with redis+cluster:// or "
+                "redis+sentinel://"
+            )
         if "{" in self.key_prefix or "}" in self.key_prefix:
             raise ConfigurationError(
                 f"key_prefix {_shown(self.key_prefix)}: braces would change the key's slot on a cluster"

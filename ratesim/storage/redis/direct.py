@@ -7,7 +7,7 @@ answers are parsed by hiredis as the bytes arrive. A caller waits for one future
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import hiredis
@@ -15,7 +15,7 @@ import redis.asyncio
 import redis.exceptions
 
 from ratesim.runtime import Deadlines, abandon_descriptors
-from ratesim.storage.redis.connections import Command, PipelineConnections
+from ratesim.storage.redis.connections import Command, PipelineConnections, walk_server
 
 __all__ = ["DirectConnections", "Exchange", "pack"]
 
@@ -41,6 +41,8 @@ class DirectConnections:
         The client whose pool says how to connect. Its own connections are not used.
     """
 
+    one_server = True
+
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._pool = client.connection_pool
         self._client = PipelineConnections(client, shared=False)
@@ -49,14 +51,22 @@ class DirectConnections:
         self._deadlines: Deadlines | None = None
         self._empty: asyncio.Future[None] | None = None  # awaited by `close`
 
-    async def send(self, commands: Sequence[Command]) -> list[Any]:
+    async def send(self, commands: Sequence[Command], reads: Collection[int] = ()) -> list[Any]:
         """Send commands in one write, on a connection that is free or new."""
         packed = pack(commands)
-        link = self._free.pop() if self._free else await self._connect()
+        link = await self.take()
         try:
             return await link.exchange(packed, len(commands))
         finally:
-            self._put_back(link)
+            self.put_back(link)
+
+    async def take(self) -> _Link:
+        """Take a connection that is free, or a new one. Nothing was sent where this raises."""
+        return self._free.pop() if self._free else await self._connect()
+
+    def walk(self, pattern: str) -> AsyncIterator[tuple[float, list[bytes]]]:
+        """Yield the keys of the server."""
+        return walk_server(self, pattern)
 
     def begin(self, seconds: float) -> Exchange | None:
         """Take a connection for some seconds; None where none is free."""
@@ -109,7 +119,7 @@ class DirectConnections:
         self._links.add(link)
         return link
 
-    def _put_back(self, link: _Link) -> None:
+    def put_back(self, link: _Link) -> None:
         """Keep a connection for the next batch, if no answer is outstanding on it."""
         if link.is_usable():
             self._free.append(link)
@@ -142,14 +152,14 @@ class Exchange:
         self.link = link
         self.live = True
 
-    def send(self, commands: Sequence[Command]) -> Awaitable[list[Any]]:
+    def send(self, commands: Sequence[Command], reads: Collection[int] = ()) -> Awaitable[list[Any]]:
         """Send commands in one write."""
         return self.link.exchange(pack(commands), len(commands))
 
     def end(self) -> None:
         """Give the connection back."""
         self.live = False
-        self._owner._put_back(self.link)
+        self._owner.put_back(self.link)
 
     def expire(self) -> None:
         """Answer with a TimeoutError at the deadline."""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import redis.asyncio
 import redis.exceptions
 
 from ratesim.errors import StorageError, StorageUnavailableError
+from ratesim.server_url import redis_topology
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.calls import Calls
-from ratesim.storage.redis.connections import Command, Connections, PipelineConnections, connect
+from ratesim.storage.redis.cluster import ClusterConnections
+from ratesim.storage.redis.connections import Connections, PipelineConnections, connect
 from ratesim.storage.redis.direct import DirectConnections, Exchange, pack
 from ratesim.storage.redis.error_translation import DOWN, connection_error, error_code, operation_error
 from ratesim.storage.redis.scripts import command_of
 from ratesim.storage.redis.upkeep import Upkeep
-from ratesim.storage.remote.operations import Operation, identifier_of
+from ratesim.storage.remote.operations import Acquire, Get, Operation, identifier_of
 
 __all__ = ["RedisDriver"]
 
-Send = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+Send = Callable[..., Awaitable[list[Any]]]  # commands, and the places of those that a replica may answer
 
 
 class RedisDriver:
@@ -34,11 +37,16 @@ class RedisDriver:
 
     def __init__(self, config: RedisStorageConfig, connection: redis.asyncio.Redis | None = None) -> None:
         self.config = config
-        client = connect(config) if connection is None else connection
-        self._direct = DirectConnections(client) if connection is None else None
-        self._connections: Connections = self._direct or PipelineConnections(client, shared=True)
+        self._connections = connections_of(config, connection)
+        self._direct = self._connections if isinstance(self._connections, DirectConnections) else None
+        self._cluster = self._connections if isinstance(self._connections, ClusterConnections) else None
         self._calls = Calls(config)
-        self.upkeep = Upkeep(config, client)
+        self.upkeep = Upkeep(config, self._connections)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether there are several servers, so that one may be lost alone."""
+        return not self._connections.one_server
 
     @property
     def clock_rewinds(self) -> int:
@@ -51,6 +59,8 @@ class RedisDriver:
 
     def execute_within(self, batch: Sequence[Operation], seconds: float) -> Coroutine[Any, Any, list[object]] | None:
         """Execute a batch by a deadline, see `PromptDriver`; None where no connection is free."""
+        if self._cluster is not None and self._cluster.is_found:
+            return self._execute(batch, partial(self._cluster.send, seconds=seconds))
         exchange = self._direct.begin(seconds) if self._direct is not None else None
         return None if exchange is None else self._exchange(batch, exchange)
 
@@ -67,10 +77,10 @@ class RedisDriver:
         try:
             try:
                 calls = [call(operation) for operation in batch]
-                raw = await self._run(calls, send)
+                raw = await self._run(calls, send, self._reads(batch))
             except (UnicodeError, redis.exceptions.DataError):  # nothing was sent: all is encoded before
                 places, calls = self._leave_out(batch, answers)
-                raw = await self._run(calls, send)
+                raw = await self._run(calls, send, self._reads([batch[place] for place in places]))
         except (redis.exceptions.TimeoutError, TimeoutError) as error:
             raise TimeoutError from error
         except (redis.exceptions.RedisError, OSError) as error:
@@ -83,6 +93,8 @@ class RedisDriver:
         return answers
 
     async def _look_at(self, errors: Sequence[redis.exceptions.RedisError], answers: Sequence[object]) -> None:
+        if self.sharded:
+            return
         codes = {error_code(error) for error in errors}
         if codes & DOWN and all(isinstance(answer, StorageUnavailableError) for answer in answers):
             raise next(answer for answer in answers if isinstance(answer, StorageUnavailableError))
@@ -102,7 +114,17 @@ class RedisDriver:
                 calls[place] = call
         return list(calls), list(calls.values())
 
-    async def _run(self, calls: Sequence[tuple[Any, ...]], send: Send) -> list[Any]:
+    def _reads(self, batch: Sequence[Operation]) -> Collection[int]:
+        """Return the places of those that a replica may answer."""
+        if not self.config.read_from_replicas:
+            return ()
+        return {
+            place
+            for place, operation in enumerate(batch)
+            if isinstance(operation, Get) or (isinstance(operation, Acquire) and not operation.consume)
+        }
+
+    async def _run(self, calls: Sequence[tuple[Any, ...]], send: Send, reads: Collection[int]) -> list[Any]:
         """Return the server's answers to calls, errors included.
 
         A call whose script the server does not know, because it is new or another client flushes them, was not carried out.
@@ -110,10 +132,13 @@ class RedisDriver:
         """
         if not calls:
             return []
-        raw = await send([command_of(call) for call in calls])
+        commands = [command_of(call) for call in calls]
+        raw = await (send(commands, reads) if reads else send(commands))
         unknown = [place for place, answer in enumerate(raw) if answer.__class__ is redis.exceptions.NoScriptError]
         if unknown:
-            again = await send([command_of(calls[place], in_full=True) for place in unknown])
+            commands = [command_of(calls[place], in_full=True) for place in unknown]
+            reads = {number for number, place in enumerate(unknown) if place in reads}
+            again = await (send(commands, reads) if reads else send(commands))
             for place, answer in zip(unknown, again, strict=True):
                 raw[place] = answer
         return raw
@@ -135,3 +160,10 @@ class RedisDriver:
     def abandon(self) -> None:
         """Let the connections go without a message, see `ServerDriver`."""
         self._connections.abandon()
+
+
+def connections_of(config: RedisStorageConfig, client: redis.asyncio.Redis | None) -> Connections:
+    """Return the connections of a configuration, or those of a client that the caller gave."""
+    if client is not None:
+        return PipelineConnections(client, shared=True)
+    return ClusterConnections(config) if redis_topology(config.url) == "cluster" else DirectConnections(connect(config))

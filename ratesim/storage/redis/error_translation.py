@@ -18,7 +18,7 @@ from ratesim.errors import (
 from ratesim.safe_text import redact, shorten_identifier, shorten_repr
 from ratesim.server_url import address_of
 
-__all__ = ["DOWN", "connection_error", "error_code", "operation_error"]
+__all__ = ["DOWN", "NotSentError", "connection_error", "error_code", "operation_error"]
 
 # What the server answers while it carries out nothing of the kind, and the remedy.
 UNAVAILABLE = {
@@ -39,6 +39,7 @@ REFUSED = {
     "NOAUTH": "asks for a password; give user and password in the url",
     "WRONGPASS": "refuses the user or the password of the url; correct them",
     "NOPERM": "does not allow this user a command or a key; grant it by ACL SETUSER",
+    "MOVED": "is a node of a cluster; begin the url with redis+cluster://",
 }
 _CODE = re.compile(rf"(?:^|[:\s-])({'|'.join([*UNAVAILABLE, *REFUSED, 'WRONGTYPE'])})\b")
 # Where the state that a script has read is damaged: an error of Lua itself, or of HINCRBY.
@@ -52,7 +53,12 @@ _BY_CLASS = (  # redis-py cuts the code off the messages of these
     (redis.exceptions.ClusterDownError, "CLUSTERDOWN"),
     (redis.exceptions.NoScriptError, "NOSCRIPT"),
     (redis.exceptions.NoPermissionError, "NOPERM"),
+    (redis.exceptions.MovedError, "MOVED"),
 )
+
+
+class NotSentError(redis.exceptions.ConnectionError):
+    """A server was not reached, so nothing was sent."""
 
 
 def error_code(error: Exception) -> str:
@@ -85,6 +91,8 @@ def operation_error(error: Exception, identifier: str, url: str) -> StorageError
         return StorageUnavailableError(f"{address}: {UNAVAILABLE[code]}")
     if code in REFUSED:
         return StorageError(f"{address}: {REFUSED[code]}")
+    if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):  # one of several servers is lost
+        return connection_error(error, url)
     whose = f"identifier {shorten_identifier(identifier)}"
     if code == "WRONGTYPE":
         return KeyRefusedError(f"{whose}: its key holds another type; delete the key, or choose another key_prefix")
@@ -112,7 +120,7 @@ def connection_error(error: Exception, url: str) -> StorageError:
         if "max number of clients" in str(error):
             return StorageUnavailableError(f"{address}: has maxclients connections already; raise it, or use fewer nodes")
         # redis-py connects before it sends, and says so only in its words.
-        sent = "connecting to" not in str(error)
+        sent = "connecting to" not in str(error) and not isinstance(error, NotSentError)
         reason = _line(error, url)
         if "[SSL:" in reason:
             return StorageConnectionError(

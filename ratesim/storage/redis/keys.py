@@ -1,4 +1,4 @@
-"""The key of an identifier. What stands in its braces decides the slot on a cluster, so all keys of an identifier share one."""
+"""The key of an identifier. What stands in its braces decides the slot on a cluster, so all keys of one share a slot."""
 
 from __future__ import annotations
 

@@ -3,77 +3,82 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
-import redis.asyncio
 import redis.exceptions
 
-from ratesim.errors import KeyRefusedError
+from ratesim.errors import SerializationError
 from ratesim.storage.config import RedisStorageConfig
-from ratesim.storage.redis.error_translation import connection_error, error_code
+from ratesim.storage.redis.connections import SPARE, Connections
+from ratesim.storage.redis.error_translation import connection_error
 from ratesim.storage.redis.state_fields import to_text
 
-__all__ = ["SPARE", "Upkeep"]
+__all__ = ["Upkeep"]
 
-SPARE = 2  # connections for it
+T = TypeVar("T")
+
+SAMPLE = 100  # keys whose size is asked for
+SAMPLE_OF_STEP = 25  # of them at each step of a walk, whose steps go from server to server
 
 
 class Upkeep:
-    """Walks over the keys under a prefix."""
+    """Walks over the keys under a prefix, on all servers that have some."""
 
-    def __init__(self, config: RedisStorageConfig, client: redis.asyncio.Redis) -> None:
+    def __init__(self, config: RedisStorageConfig, connections: Connections) -> None:
         self._config = config
-        self._redis = client
+        self._connections = connections
+        self._pattern = _pattern(config.key_prefix)
         self._turn = asyncio.Semaphore(SPARE)
 
     async def drop_expired(self, now: float) -> int:
         """Delete keys all of whose limits had expired by `now`, and return their number. Keys of others stay."""
         dropped = 0
         async with self._turn, self._translate_errors():
-            seconds, micros = await self._redis.time()
-            server_time = seconds + micros / 1e6
-            # A node whose clock is ahead must not delete what is live for the others.
-            now = server_time if self._config.clock == "server" else min(now, server_time)
-            async for key in self._keys():
-                try:
-                    fields = to_text(await self._redis.hgetall(key))
-                    ends = [float(value) for field, value in fields.items() if field.split(".")[-1] == "expires_at"]
-                except (KeyRefusedError, ValueError):
-                    continue  # damaged
-                except redis.exceptions.ResponseError as error:
-                    if error_code(error) == "WRONGTYPE":
-                        continue
-                    raise
-                if ends and max(ends) <= now:
-                    dropped += int(await self._redis.delete(key))
+            async for server_time, keys in self._steps():
+                # A node whose clock is ahead must not delete what is live for the others.
+                by = server_time if self._config.clock == "server" else min(now, server_time)
+                hashes = await self._send([("HGETALL", key) for key in keys], "WRONGTYPE")
+                over = [key for key, raw in zip(keys, hashes, strict=True) if _is_over(raw, by)]
+                dropped += sum(map(int, await self._send([("DEL", key) for key in over])))
         return dropped
 
     async def size(self) -> tuple[int, int]:
-        """Return the entries, and the bytes as the server counts them.
+        """Return the entries, and the bytes as the servers count them.
 
         The bytes are the mean over at most 100 keys, times the entries.
         """
         entries, sampled, size = 0, 0, 0
         async with self._turn, self._translate_errors():
-            async for key in self._keys():
-                entries += 1
-                if sampled < 100:
-                    size += await self._memory(key)
-                    sampled += 1
+            async for _, keys in self._steps():
+                entries += len(keys)
+                sample = keys[: min(SAMPLE_OF_STEP, SAMPLE - sampled)]
+                # fakeredis has no memory of its own to speak of
+                sizes = await self._send([("MEMORY", "USAGE", key) for key in sample], "unknown command")
+                sampled += len(sample)
+                size += sum(int(answer or 0) for answer in sizes)
         return entries, round(size / sampled * entries) if sampled else 0
 
-    def _keys(self) -> AsyncIterator[bytes]:
-        keys: AsyncIterator[bytes] = self._redis.scan_iter(match=_pattern(self._config.key_prefix), count=1000)
-        return keys
+    async def _send(self, commands: Sequence[tuple[Any, ...]], accepted: str = "\0") -> list[Any]:
+        """Send commands, and return None for those that are refused in accepted words. Raises the error of any other."""
+        answers = await self._timed(self._connections.send(commands)) if commands else []
+        for place, answer in enumerate(answers):
+            if isinstance(answer, redis.exceptions.ResponseError) and accepted in str(answer):
+                answers[place] = None
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
 
-    async def _memory(self, key: bytes) -> int:
-        try:
-            return int(await self._redis.memory_usage(key) or 0)
-        except redis.exceptions.ResponseError as error:
-            if "unknown command" in str(error):  # fakeredis, which has no memory of its own to speak of
-                return 0
-            raise
+    async def _steps(self) -> AsyncIterator[tuple[float, list[bytes]]]:
+        walk = self._connections.walk(self._pattern)
+        while (step := await self._timed(anext(walk, None))) is not None:
+            yield step
+
+    async def _timed(self, step: Awaitable[T]) -> T:
+        """Await one answer of the servers."""
+        async with asyncio.timeout(self._config.command_timeout):
+            return await step
 
     @asynccontextmanager
     async def _translate_errors(self) -> AsyncIterator[None]:
@@ -82,6 +87,16 @@ class Upkeep:
             yield
         except (redis.exceptions.RedisError, OSError) as error:
             raise connection_error(error, self._config.url) from error
+
+
+def _is_over(raw: Any, by: float) -> bool:
+    """Return whether all limits of a hash had expired; one that is damaged or of another type never has."""
+    try:
+        fields = to_text(raw or {})
+        ends = [float(value) for field, value in fields.items() if field.split(".")[-1] == "expires_at"]
+    except (SerializationError, ValueError):
+        return False
+    return bool(ends) and max(ends) <= by
 
 
 def _pattern(prefix: str) -> str:

@@ -54,7 +54,7 @@ class Client:
     batches
         Batches sent, retries included.
     errors
-        Failed batches and operations that were not sent, by the class of the error.
+        Failed batches, operations that were not sent, and those whose server of several was lost, by the class of the error.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Client:
         self._last_failure = ""
         self._probing = False  # whether an operation is under way that decides whether the breaker closes
         self._closed = False
+        self._sharded = bool(getattr(driver, "sharded", False))
         self._shares = min(config.pool_size, SHARES)
         # In simulated time no two operations come at the same moment by chance, so one that waited would wait for nothing.
         self._gathers = runtime.realtime and hasattr(driver, "execute_within")
@@ -134,26 +135,29 @@ class Client:
         """
         if self._closed:
             raise _closed_error()
+        begin = self.runtime.monotonic() if self._sharded else 0.0
         if self._free and (self._free == self.config.pool_size or not self._gathers):
             self._free -= 1
             try:
-                answers = await self._send([operation])
+                answer = (await self._send([operation], self._timeout))[0]
             finally:
                 self._release()
-            return _raise_or_return(answers[0])
-        if self._failures and self._is_refusing():  # at once, not when a connection is free
-            raise self._count(self._open_error())
-        if len(self._waiting) >= self.config.max_waiting:
-            raise self._count(CapacityError(f"{len(self._waiting)} operations wait for a connection already"))
-        future: Future[Any] = self.runtime.future()
-        self._waiting.append((operation, future))
-        if self._free and not self._gathering:
-            self._gather()
-        try:
-            answer = await future
-        except BaseException:
-            future.cancel()  # what nobody waits for is not sent
-            raise
+        else:
+            if self._failures and self._is_refusing():  # at once, not when a connection is free
+                raise self._count(self._open_error())
+            if len(self._waiting) >= self.config.max_waiting:
+                raise self._count(CapacityError(f"{len(self._waiting)} operations wait for a connection already"))
+            future: Future[Any] = self.runtime.future()
+            self._waiting.append((operation, future))
+            if self._free and not self._gathering:
+                self._gather()
+            try:
+                answer = await future
+            except BaseException:
+                future.cancel()  # what nobody waits for is not sent
+                raise
+        if self._sharded and _may_repeat(operation, answer):
+            (answer,) = await self._repeat([operation], [answer], begin)
         return _raise_or_return(answer)
 
     async def submit_all(self, operations: Sequence[Operation]) -> list[Any]:
@@ -166,6 +170,31 @@ class Client:
         list
             The answers in order; of an operation that failed, its StorageError.
         """
+        begin = self.runtime.monotonic()
+        answers = await self._submit_all(operations, self._timeout)
+        if self._sharded and any(map(_may_repeat, operations, answers)):
+            answers = await self._repeat(operations, answers, begin)
+        return answers
+
+    async def _repeat(self, operations: Sequence[Operation], answers: list[Any], begin: float) -> list[Any]:
+        """Send operations again whose server of several was lost, where that is safe; the others are not kept waiting."""
+        for attempt in range(self.config.retries):
+            failed = [place for place, answer in enumerate(answers) if _may_repeat(operations[place], answer)]
+            pause = self._pause(attempt)
+            if not failed or self._closed or self.runtime.monotonic() - begin + pause >= self._timeout:
+                break
+            await self.runtime.sleep(pause)
+            seconds = self._timeout - (self.runtime.monotonic() - begin)
+            again = await self._submit_all([operations[place] for place in failed], seconds)
+            for place, answer in zip(failed, again, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _pause(self, attempt: int) -> float:
+        """Draw the seconds before a try."""
+        return float(self._rng.random()) * min(self.config.retry_cap, self.config.retry_base * 2.0**attempt)
+
+    async def _submit_all(self, operations: Sequence[Operation], seconds: float) -> list[Any]:
         answers: list[Any] = []
         if self._closed:
             return [_closed_error()] * len(operations)
@@ -176,12 +205,12 @@ class Client:
                 await self._take_connection()
                 begin = self.runtime.monotonic()
                 try:
-                    answers += await self._send(batch)
+                    answers += await self._send(batch, seconds)
                 finally:
                     self._release()
             except StorageError as error:
                 answers += [error] * len(batch)
-                if self._failures and self.runtime.monotonic() - begin >= SILENT * self._timeout:
+                if self._failures and self.runtime.monotonic() - begin >= SILENT * seconds:
                     unsent = StorageConnectionError("not sent, since the operations before had no answer", sent=False)
                     return answers + [unsent] * (len(operations) - len(answers))
         return answers
@@ -258,7 +287,7 @@ class Client:
         # Every waiting caller gets an answer or an error. An error that is no StorageError is a defect, raised to them.
         answered: list[tuple[Future[Any], object]] = []
         try:
-            answers = await self._send([operation for operation, _ in batch])
+            answers = await self._send([operation for operation, _ in batch], self._timeout)
             answered = [(future, answer) for (_, future), answer in zip(batch, answers, strict=True)]
         except Exception as error:  # noqa: BLE001
             answered = [(future, error) for _, future in batch]
@@ -271,15 +300,15 @@ class Client:
             if not future.done():
                 future.set_result(answer)
 
-    async def _send(self, batch: Sequence[Operation]) -> list[object]:
-        """Send a batch, again after a failure if that is safe, for `command_timeout` seconds in all."""
+    async def _send(self, batch: Sequence[Operation], seconds: float) -> list[object]:
+        """Send a batch, again after a failure if that is safe, for so many seconds in all."""
         self.operations += len(batch)
         probes = False
         if self._failures >= self.config.breaker_failures:
             if self._is_refusing():
                 raise self._count(self._open_error())
             probes = self._probing = True
-        begin, seconds, attempt = self.runtime.monotonic(), self._timeout, 0
+        end, attempt = self.runtime.monotonic() + seconds, 0
         try:
             while True:
                 try:
@@ -302,17 +331,18 @@ class Client:
                 else:
                     if self._failures:
                         self._on_recovery()
+                    if self._sharded:
+                        self._count_lost(answers)
                     return answers
                 repeatable = not sent or all(operation.repeatable for operation in batch)
                 self._on_failure(failure)
                 if not repeatable or attempt >= self.config.retries or self._failures >= self.config.breaker_failures:
                     raise failure
-                longest = min(self.config.retry_cap, self.config.retry_base * 2.0**attempt)
-                pause = float(self._rng.random()) * longest
-                if self.runtime.monotonic() - begin + pause >= self._timeout:
+                pause = self._pause(attempt)
+                if self.runtime.monotonic() + pause >= end:
                     raise failure
                 await self.runtime.sleep(pause)
-                seconds = self._timeout - (self.runtime.monotonic() - begin)
+                seconds = end - self.runtime.monotonic()
                 attempt += 1
         finally:
             if probes:
@@ -361,6 +391,12 @@ class Client:
             logger.info("circuit breaker closed after %d failures in a row", self._failures)
         self._failures = 0
 
+    def _count_lost(self, answers: Sequence[object]) -> None:
+        """Count the operations whose server of several was lost."""
+        for answer in answers:
+            if isinstance(answer, StorageConnectionError | StorageTimeoutError):
+                self._count(answer)
+
     def _open_error(self) -> StorageConnectionError:
         """Say what opened the breaker, which is the cause of this refusal too."""
         wait = self._open_until - self.runtime.monotonic()
@@ -394,6 +430,11 @@ class _Place:
 
 def _closed_error() -> StorageConnectionError:
     return StorageConnectionError("the storage is closed", sent=False)
+
+
+def _may_repeat(operation: Operation, answer: object) -> bool:
+    """Return whether an operation may be sent again, because its server was not reached or it has the effect of once."""
+    return isinstance(answer, StorageConnectionError) and (operation.repeatable or not answer.sent)
 
 
 def _raise_or_return(answer: Any) -> Any:
