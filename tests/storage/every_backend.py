@@ -29,7 +29,7 @@ HYBRIDS = {
     "hybrid-through": HybridStorageConfig(consistency="eventual", write="write_through", read="read_through"),
 }
 SERVERS = {"redis": "valkey_server", "cluster": "valkey_cluster_server", "sentinel": "valkey_sentinel_server"}
-BACKENDS = ["memory", "metered", "fakeredis", "redis", "sentinel", "postgres", *HYBRIDS, "hybrid-postgres"]
+BACKENDS = ["memory", "metered", "fakeredis", "redis", "cluster", "sentinel", "postgres", *HYBRIDS, "hybrid-postgres"]
 
 
 class Clock:
