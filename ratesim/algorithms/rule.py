@@ -136,6 +136,9 @@ class Algorithm:
         The rule again, if it is adaptive.
     variable_size : VariableSizeRule or None
         The rule again, if its states vary in size.
+    pairs : bool
+        Whether a stored state is a time, a sum, and pairs of a time and a cost in the order of times (PAIRS in the module).
+        A store may keep such a state in pieces. Its Lua twin reads it by `ratesim/storage/redis/lua/log.lua`.
     """
 
     name: str
@@ -144,11 +147,13 @@ class Algorithm:
     sql: str = field(repr=False)
     feedback: AdaptiveRule | None = field(init=False, repr=False)
     variable_size: VariableSizeRule | None = field(init=False, repr=False)
+    pairs: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check()
         for kind, sign in (("feedback", "observe"), ("variable_size", "grow")):
             object.__setattr__(self, kind, self.rule if hasattr(self.rule, sign) else None)
+        object.__setattr__(self, "pairs", getattr(self.rule, "PAIRS", False))
 
     @classmethod
     def from_module(cls, module: object) -> Algorithm:

@@ -1,5 +1,5 @@
--- Twin of sliding_log.py: the same float operations in the same order. s and p count from 1 here, and s is the stored form:
--- its time, the sum, then time and cost of each entry, oldest first.
+-- Twin of sliding_log.py: the same float operations in the same order. s and p count from 1 here; s has its time, the sum, and
+-- the fields of a log (ratesim/storage/redis/lua/log.lua), which is read as far as a decision needs.
 local rule = {}
 
 function rule.size(p) return nil end
@@ -7,37 +7,29 @@ function rule.size(p) return nil end
 function rule.start(s, p, now)
   s[1] = now
   s[2] = 0
-  for i = #s, 3, -1 do s[i] = nil end
+  log.begin(s, 0)
 end
 
 function rule.refresh(s, p, now)
   s[1] = now
-  local length = #s
-  local first = 3
-  while first < length and now >= s[first] + p[2] do
-    s[2] = s[2] - s[first + 1]
-    first = first + 2
+  local time, cost, chunk, place = log.entry(s, s.first, s.place)
+  if not time or now < time + p[2] then return end
+  if now >= log.newest(s) + p[2] then
+    s[2] = 0
+    log.begin(s, s.open)
+    return
   end
-  if first > 3 then
-    if first > length then s[2] = 0 end
-    local gone = first - 3
-    for i = first, length do s[i - gone] = s[i] end
-    for i = length, length - gone + 1, -1 do s[i] = nil end
+  while now >= time + p[2] do
+    s[2] = s[2] - cost
+    s.first, s.place = chunk, place
+    time, cost, chunk, place = log.entry(s, chunk, place)
   end
+  log.settle(s)
 end
 
 function rule.rewind(s, p, now)
   s[1] = now
-  local place, cost = #s + 1, 0
-  while place > 3 and s[place - 2] >= now do
-    place = place - 2
-    cost = s[place + 1] + cost
-  end
-  if place <= #s then
-    for i = #s, place + 2, -1 do s[i] = nil end
-    s[place] = now
-    s[place + 1] = cost
-  end
+  log.fold(s, now)
 end
 
 function rule.available(s, p, now) return p[1] - s[2] end
@@ -45,30 +37,26 @@ function rule.available(s, p, now) return p[1] - s[2] end
 function rule.charge(s, p, cost, now)
   if cost == 0 or now + p[2] <= s[1] then return end
   s[2] = s[2] + cost
-  local place = #s + 1
-  while place > 3 and s[place - 2] > now do place = place - 2 end
-  if place > 3 and s[place - 2] == now then
-    s[place - 1] = s[place - 1] + cost
-    return
-  end
-  for i = #s, place, -1 do s[i + 2] = s[i] end
-  s[place] = now
-  s[place + 1] = cost
+  log.add(s, now, cost)
 end
 
 function rule.retry_after(s, p, cost, now)
   if cost > p[1] then return math.huge end
   local used = s[2]
-  for i = 3, #s, 2 do
-    used = used - s[i + 1]
-    if i + 1 == #s or p[1] - used >= cost then return s[i] + p[2] - now end
+  local oldest, gone, chunk, place = log.entry(s, s.first, s.place)
+  while oldest do
+    used = used - gone
+    local time = oldest
+    oldest, gone, chunk, place = log.entry(s, chunk, place)
+    if not oldest or p[1] - used >= cost then return time + p[2] - now end
   end
   return 0
 end
 
 function rule.reset_after(s, p, now)
-  if #s == 2 then return 0 end
-  return s[#s - 1] + p[2] - now
+  local newest = log.newest(s)
+  if not newest then return 0 end
+  return newest + p[2] - now
 end
 
 return rule

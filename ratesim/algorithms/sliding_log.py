@@ -19,6 +19,7 @@ from ratesim.limit import Limit
 FIELDS = ("last", "used", "log[]")  # log: time and cost of each entry, oldest first
 OPTIONS: dict[str, float | None] = {}
 BURST = False
+PAIRS = True
 
 # In the state: its time, the sum, the place of the oldest entry, the place after the newest, entries; then the ring.
 LAST, USED, FIRST, END, COUNT, RING = 0, 1, 2, 3, 4, 5

@@ -17,11 +17,13 @@ from typing import Protocol
 import redis.asyncio
 from psycopg.adapt import PyFormat, Transformer
 
+from ratesim import algorithms
 from ratesim.limit import Decision
 from ratesim.state import RateLimitState
 from ratesim.storage.compression import Codec
 from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
+from ratesim.storage.redis.log_fields import LogRecord, fields_of_log
 from ratesim.storage.redis.state_fields import metadata_value
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation
 from ratesim.storage.urls import StorageURL
@@ -138,9 +140,16 @@ def _bulk(text: str | bytes) -> int:
 def _hash(state: RateLimitState, name: str, codec: Codec) -> list[str | bytes]:
     """List fields and values of a state as the scripts write them (lua/record.lua); the expiry is about as long as now."""
     prefix = f"{name}." if name else ""
-    numbers: dict[str, float | list[float]] = {"last_accessed": state.last_accessed, "expires_at": state.last_accessed}
-    numbers |= state.algorithm_data.fields | {"created_at": state.created_at, "request_count": state.request_count}
-    items: list[str | bytes] = [prefix + "algorithm", state.algorithm_data.algorithm]
+    data = state.algorithm_data
+    items: list[str | bytes] = [prefix + "algorithm", data.algorithm]
+    numbers: dict[str, float | list[float]] = {"created_at": state.created_at}
+    if algorithms.get(data.algorithm).pairs:
+        record = LogRecord(state.last_accessed, state.last_accessed, state.request_count, data.values())
+        for chunk, log in fields_of_log(record).items():
+            items += [prefix + chunk, log]
+    else:
+        numbers |= {"last_accessed": state.last_accessed, "expires_at": state.last_accessed}
+        numbers |= data.fields | {"request_count": state.request_count}
     for field, value in numbers.items():
         values = value if isinstance(value, list) else [value]
         items += [prefix + field, " ".join(f"{each:.17g}" for each in values)]

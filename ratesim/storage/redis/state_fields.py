@@ -13,8 +13,9 @@ from ratesim.errors import SerializationError
 from ratesim.limit import InvalidLimitError
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.compression import RAW, Codec, compress, decompress
+from ratesim.storage.redis.log_fields import LogRecord, expiry_of, fields_of_log, is_log_field, read_log
 
-__all__ = ["COMPRESSED_FROM", "fields_of", "metadata_value", "prefix_of", "read_state", "to_str", "to_text"]
+__all__ = ["COMPRESSED_FROM", "expiries_of", "fields_of", "metadata_value", "prefix_of", "read_state", "to_str", "to_text"]
 
 COMPRESSED_FROM = 256  # bytes: shorter metadata loses less than a hundred (docs/redis.md), and stays readable for a person
 
@@ -42,10 +43,28 @@ def to_text(raw: Any) -> dict[str, str]:
 
 
 def _text_of(field: str, value: bytes | str) -> str:
-    """Read the value of a field; bytes that are no text, which only metadata may have, become lone surrogates."""
-    if isinstance(value, bytes) and field.endswith("metadata"):
+    """Read the value of a field; bytes that are no text, which only metadata and logs may have, become lone surrogates."""
+    name = field.rpartition(".")[2]
+    if isinstance(value, bytes) and (name == "metadata" or is_log_field(name)):
         return value.decode(errors="surrogateescape")
     return to_str(value)
+
+
+def expiries_of(raw: Any) -> list[float]:
+    """Read from HGETALL when the records in a hash, or its counter, expire. Raises SerializationError or ValueError."""
+    ends = []
+    for field, value in to_text(raw).items():
+        name = field.rpartition(".")[2]
+        if name == "expires_at":
+            ends.append(float(value))
+        elif name == "log_head":
+            ends.append(expiry_of(_to_bytes(value)))
+    return ends
+
+
+def _to_bytes(text: str) -> bytes:
+    """Invert `_text_of`."""
+    return text.encode(errors="surrogateescape")
 
 
 def to_str(value: bytes | str) -> str:
@@ -55,15 +74,15 @@ def to_str(value: bytes | str) -> str:
 
 def fields_of(state: RateLimitState, prefix: str, expires_at: float, codec: Codec) -> list[Any]:
     """List the fields of a state and their values, for HSET; long metadata is compressed."""
-    values: dict[str, Any] = {
-        "algorithm": state.algorithm_data.algorithm,
-        "created_at": repr(state.created_at),
-        "last_accessed": repr(state.last_accessed),
-        "expires_at": repr(expires_at),
-        "request_count": state.request_count,
-    }
-    for field, value in state.algorithm_data.fields.items():
-        values[field] = " ".join(map(repr, value)) if isinstance(value, list) else repr(value)
+    data = state.algorithm_data
+    values: dict[str, Any] = {"algorithm": data.algorithm, "created_at": repr(state.created_at)}
+    if algorithms.get(data.algorithm).pairs:
+        values |= fields_of_log(LogRecord(expires_at, state.last_accessed, state.request_count, data.values()))
+    else:
+        values["last_accessed"], values["expires_at"] = repr(state.last_accessed), repr(expires_at)
+        values["request_count"] = state.request_count
+        for field, value in data.fields.items():
+            values[field] = " ".join(map(repr, value)) if isinstance(value, list) else repr(value)
     if state.metadata:
         values["metadata"] = metadata_value(state.metadata, codec)
     for node, mark in state.watermarks.items():
@@ -72,7 +91,7 @@ def fields_of(state: RateLimitState, prefix: str, expires_at: float, codec: Code
 
 
 def _metadata(text: str) -> dict[str, str]:
-    data = text.encode(errors="surrogateescape")
+    data = _to_bytes(text)
     data = data if data.startswith(b"{") else decompress(data)
     return msgspec.json.decode(data, type=dict[str, str])
 
@@ -95,14 +114,11 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
     if not own:
         return None
     try:
-        if now is not None and float(own["expires_at"]) <= now:
+        record = _record(own)
+        if now is not None and record.expires_at <= now:
             return None
         algorithm = algorithms.get(own["algorithm"])
-        named: dict[str, float | list[float]] = {}
-        for field in algorithm.rule.FIELDS:
-            text = own[field.removesuffix("[]")]
-            named[field.removesuffix("[]")] = [float(part) for part in text.split()] if field.endswith("[]") else float(text)
-        if not all(map(math.isfinite, algorithm.flat(named))):
+        if not all(map(math.isfinite, record.values)):
             raise ValueError("a field is not a finite number")
         marks = {}
         for key, value in own.items():
@@ -110,12 +126,24 @@ def _state(fields: dict[str, str], name: str, now: float | None) -> RateLimitSta
                 epoch, consumed = value.split()
                 marks[key.removeprefix("w:")] = Watermark(int(float(epoch)), float(consumed))
         return RateLimitState(
-            AlgorithmData(algorithm.name, named),
+            AlgorithmData(algorithm.name, algorithm.named(record.values)),
             micro(float(own["created_at"])),
-            micro(float(own["last_accessed"])),
-            int(own.get("request_count", 0)),
+            micro(record.last_accessed),
+            int(record.request_count),
             _metadata(own.get("metadata", "{}")),
             marks,
         )
     except (KeyError, ValueError, OverflowError, msgspec.DecodeError, InvalidLimitError, SerializationError) as error:
         raise SerializationError(f"a state that cannot be read: {error}; reset it") from error
+
+
+def _record(own: Mapping[str, str]) -> LogRecord:
+    """Read the numbers of a record from its fields."""
+    if "log_head" in own:
+        return read_log({name: _to_bytes(value) for name, value in own.items() if is_log_field(name)})
+    algorithm = algorithms.get(own["algorithm"])
+    values: list[float] = []
+    for field in algorithm.rule.FIELDS:
+        text = own[field.removesuffix("[]")]
+        values.extend([float(part) for part in text.split()] if field.endswith("[]") else [float(text)])
+    return LogRecord(float(own["expires_at"]), float(own["last_accessed"]), int(own.get("request_count", 0)), values)

@@ -13,7 +13,7 @@ from ratesim.errors import SerializationError
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.connections import SPARE, Connections
 from ratesim.storage.redis.error_translation import connection_error
-from ratesim.storage.redis.state_fields import to_text
+from ratesim.storage.redis.state_fields import expiries_of
 
 __all__ = ["Upkeep"]
 
@@ -54,8 +54,9 @@ class Upkeep:
             async for _, keys in self._steps():
                 entries += len(keys)
                 sample = keys[: min(SAMPLE_OF_STEP, SAMPLE - sampled)]
-                # fakeredis has no memory of its own to speak of
-                sizes = await self._send([("MEMORY", "USAGE", key) for key in sample], "unknown command")
+                # All fields count: those of a log differ in size. fakeredis has no memory of its own to speak of.
+                usage = [("MEMORY", "USAGE", key, "SAMPLES", 0) for key in sample]
+                sizes = await self._send(usage, "unknown command")
                 sampled += len(sample)
                 size += sum(int(answer or 0) for answer in sizes)
         return entries, round(size / sampled * entries) if sampled else 0
@@ -92,8 +93,7 @@ class Upkeep:
 def _is_over(raw: Any, by: float) -> bool:
     """Return whether all limits of a hash had expired; one that is damaged or of another type never has."""
     try:
-        fields = to_text(raw or {})
-        ends = [float(value) for field, value in fields.items() if field.split(".")[-1] == "expires_at"]
+        ends = expiries_of(raw or {})
     except (SerializationError, ValueError):
         return False
     return bool(ends) and max(ends) <= by

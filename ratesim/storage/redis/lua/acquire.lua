@@ -20,12 +20,12 @@ local FOREVER = 1e12
 
 -- The state of w at a time that may be later, as it would be if nobody came; and that time, or the state's own.
 local function trial(w, time)
-  local s = {}
   if not w.stored then
+    local s = {}
     w.rule.start(s, w.p, time)
     return s, time
   end
-  for i = 1, #w.stored do s[i] = w.stored[i] end
+  local s = copy(w.stored)
   local at = math.max(time, s[1])
   w.rule.refresh(s, w.p, at)
   return s, at
@@ -71,12 +71,11 @@ for i, w in ipairs(work) do
   end
   w.reset_after = w.rule.reset_after(w.s, w.p, w.at) + (w.at - now)
   if allowed and consume then
-    store(key, w.prefix, w.algorithm, w.s, w.at, now + w.reset_after + margin, w.born)
-    redis.call('HINCRBY', key, w.prefix .. 'request_count', 1)
+    store(key, w.prefix, w.algorithm, w.s, w.at, now + w.reset_after + margin, w.born, 1)
     keep(key, w.reset_after + margin + w.skew, least)
   elseif w.rewound and consume then
     local fresh = w.rule.reset_after(w.stored, w.p, now)
-    store(key, w.prefix, w.algorithm, w.stored, now, now + fresh + margin)
+    store(key, w.prefix, w.algorithm, w.stored, now, now + fresh + margin, nil, 0)
     keep(key, fresh + margin + w.skew, least)
   end
   if w.rewound and consume then rewound = rewound + 1 end

@@ -60,8 +60,7 @@ for _, entry in ipairs(due) do
 end
 local at = math.max(entries[#entries].time, s[1])
 local fresh = rule.reset_after(s, p, at)
-store(key, prefix, algorithm, s, at, at + fresh + margin, born)
+store(key, prefix, algorithm, s, at, at + fresh + margin, born, requests)
 redis.call('HSET', key, field, number(new_epoch) .. ' ' .. number(new_consumed))
-redis.call('HINCRBY', key, prefix .. 'request_count', requests)
 keep(key, fresh + margin, least)
 return redis.call('HGETALL', key)

@@ -11,7 +11,7 @@ while position <= #ARGV do
   w, position = opened(key, position, now)
   w.rule.observe(w.s, w.p, score, w.at)
   local fresh = w.rule.reset_after(w.s, w.p, w.at)
-  store(key, w.prefix, w.algorithm, w.s, w.at, w.at + fresh + margin, w.born)
+  store(key, w.prefix, w.algorithm, w.s, w.at, w.at + fresh + margin, w.born, 0)
   keep(key, fresh + margin + w.skew, least)
   if w.rewound then rewound = rewound + 1 end
 end
