@@ -24,10 +24,11 @@ LIMIT = Limit(100, 3600, "fixed_window")
 Make = Callable[[], RateLimitStorage]
 
 
-@pytest.fixture(params=["redis", "postgresql"])
+@pytest.fixture(
+    params=["valkey_server", pytest.param("valkey_cluster_server", marks=pytest.mark.nightly), "postgres_server"]
+)
 def server_url(request: pytest.FixtureRequest) -> str:
-    name = "valkey_server" if request.param == "redis" else "postgres_server"
-    url: str = request.getfixturevalue(name).url
+    url: str = request.getfixturevalue(request.param).url
     return url
 
 

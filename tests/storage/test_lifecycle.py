@@ -17,7 +17,7 @@ from ratesim.errors import StorageError
 from ratesim.storage import RateLimitStorage, open_storage, sync
 
 LIMIT = Limit(100_000, 3600, "fixed_window")
-BACKENDS = ["memory", "redis", "postgresql", "hybrid+redis", "hybrid+postgresql", "lease", "strong"]
+BACKENDS = ["memory", "redis", "cluster", "postgresql", "hybrid+redis", "hybrid+postgresql", "lease", "strong"]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -25,9 +25,10 @@ def url(request: pytest.FixtureRequest) -> str:
     if request.param == "memory":
         return "memory://"
     postgres = request.param.endswith("postgresql")
-    server: str = request.getfixturevalue("postgres_server" if postgres else "valkey_server").url
+    valkey = "valkey_cluster_server" if request.param == "cluster" else "valkey_server"
+    server: str = request.getfixturevalue("postgres_server" if postgres else valkey).url
     server += f"{'&' if '?' in server else '?'}pool_size=2"
-    if request.param in ("redis", "postgresql"):
+    if request.param in ("redis", "cluster", "postgresql"):
         return server
     consistency = request.param if request.param in ("lease", "strong") else "eventual"
     return f"hybrid+{server}&consistency={consistency}&write=write_through&node=n{uuid.uuid4().hex[:8]}"

@@ -98,7 +98,7 @@ Run = Callable[[Callable[[RateLimitStorage], Awaitable[None]]], None]
 compared: dict[str, int] = {}
 
 
-@pytest.fixture(scope="module", params=["fakeredis", "redis", "sentinel", "postgres"])
+@pytest.fixture(scope="module", params=["fakeredis", "redis", "cluster", "sentinel", "postgres"])
 def against(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs a test body with a storage that stays open from example to example, on a loop of its own."""
     loop = asyncio.new_event_loop()
