@@ -83,6 +83,7 @@ class FaultTrial:
             "partition": "partition",
             "lossy": f"{format_percent(fault.loss)} of messages lost",
             "slow": f"store {fault.factor:g} times as slow",
+            "reshard": f"{fault.slots:,} slots of the store moved",
             "clock_skew": "clock skew",
         }[fault.kind]
         return f"{what}, {fault.duration:g} s"

@@ -18,7 +18,7 @@ from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measure
 from ratesim.simulation.engine.context import STORE_CLIENTS, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
-from ratesim.simulation.engine.redis_cluster import ShardedDriver
+from ratesim.simulation.engine.redis_cluster import ClusterDriver, ShardBackend, ShardedDriver, SlotTable
 from ratesim.simulation.engine.remote_storage import ModelBackend, RandomPlan, SimDriver, SimulatedStorage
 from ratesim.simulation.engine.store_server import StoreServer
 from ratesim.simulation.network.links import PRESETS, Link, preset_link
@@ -27,6 +27,7 @@ from ratesim.simulation.queueing.fifo_station import FifoStation
 from ratesim.simulation.queueing.processor_sharing import EventLoopCPU, MultiCoreCPU
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
+from ratesim.storage.remote.operations import Driver
 
 __all__ = ["Cluster", "backend_of", "build_cluster", "round_trip"]
 
@@ -55,6 +56,10 @@ class Cluster:
         The nodes' storages on those servers, those of nodes that are gone included.
     plan
         Random draws for the requests on their way to the servers; None without servers or a known trace.
+    table
+        The owners of the slots, where they change.
+    round_trip
+        Median seconds from one server to another and back.
     processes
         The nodes as processes that may restart; empty where none does.
     """
@@ -67,6 +72,8 @@ class Cluster:
     servers: list[StoreServer]
     remotes: list[SimulatedStorage]
     plan: RandomPlan | None
+    table: SlotTable | None = None
+    round_trip: float = 0.0
     processes: list[RestartingNode] = field(default_factory=list)
     _discounted: tuple[float, int] = (0.0, 0)  # processor seconds and operations of the warm-up
 
@@ -125,6 +132,12 @@ class Cluster:
         """Operations sent to the shared store after the warm-up."""
         return sum(remote.client.operations for remote in self.remotes) - self._discounted[1]
 
+    @property
+    def redirects(self) -> tuple[int, int]:
+        """Redirects that the nodes' clients have followed, the warm-up included: MOVED, and ASK."""
+        routed = [each.client.driver for each in self.remotes if isinstance(each.client.driver, ShardedDriver)]
+        return sum(each.moved for each in routed), sum(each.asked for each in routed)
+
     def discount(self, now: float) -> None:
         """End the warm-up: figures count from `now` on, in simulated seconds."""
         seconds, operations = self._discounted
@@ -173,7 +186,7 @@ def _memory_cluster(context: RunContext, url: StorageURL) -> Cluster:
     storages = [node_storage(node) for node in nodes]
     stations = [FifoStation() for _ in nodes]
     cpu = context.profile.backends["memory"].client_cpu
-    return Cluster(storages, node_storage, stations, [], cpu, [], [], None, _restarting(context, storages))
+    return Cluster(storages, node_storage, stations, [], cpu, [], [], None, processes=_restarting(context, storages))
 
 
 def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None) -> Cluster:
@@ -182,18 +195,25 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
     link = _link(scenario, context.profile, costs)
     plan = None if context.clients else RandomPlan(seed, context.trace, link, costs)
     loops = [EventLoopCPU(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in range(nodes)]
-    servers = _servers(context, url, costs, backing)
+    topology = scenario.servers(context.candidate)
+    moves = topology.primaries > 1 and any(fault.kind == "reshard" for fault in scenario.faults)
+    table = SlotTable(topology.primaries, url.config.key_prefix) if moves else None
+    servers = _servers(context, url, costs, backing, table)
     rngs = context.rng(STORE_CLIENTS).spawn(2 * nodes)
     remotes: list[SimulatedStorage] = []
 
     def driver_to(server: StoreServer, node: int) -> SimDriver:
         driver = SimDriver(server, link, loops[node], runtime, seed, plan)
-        return FaultyDriver(driver, node) if server.timeline.faults else driver
+        return FaultyDriver(driver, node, topology.kind == "sentinel") if server.timeline.faults else driver
+
+    def driver_of(node: int) -> Driver:
+        drivers = [driver_to(server, node) for server in servers]
+        if topology.kind == "cluster":
+            return ClusterDriver(drivers, runtime, url.config, table, servers, 2.0 * link.median)
+        return drivers[0] if len(drivers) == 1 else ShardedDriver(drivers, runtime, url.config.key_prefix, table)
 
     def node_storage(node: int) -> RateLimitStorage:
-        drivers = [driver_to(server, node) for server in servers]
-        driver = drivers[0] if len(drivers) == 1 else ShardedDriver(drivers, runtime, url.config.key_prefix)
-        remotes.append(SimulatedStorage(driver, runtime, url.config, rngs[node], plan))
+        remotes.append(SimulatedStorage(driver_of(node), runtime, url.config, rngs[node], plan))
         if url.hybrid is None:
             return remotes[-1]
         sharing = url.hybrid.nodes if url.hybrid.nodes > 1 else nodes
@@ -203,10 +223,13 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
     decides_locally = url.hybrid is not None and url.hybrid.consistency != "strong"
     cpu = context.profile.backends["memory"].client_cpu if decides_locally else 0.0
     storages = [node_storage(node) for node in range(nodes)]
-    return Cluster(storages, node_storage, [], loops, cpu, servers, remotes, plan, _restarting(context, storages))
+    processes, between = _restarting(context, storages), 2.0 * link.median
+    return Cluster(storages, node_storage, [], loops, cpu, servers, remotes, plan, table, between, processes)
 
 
-def _servers(context: RunContext, url: StorageURL, costs: BackendCosts, backing: Backend | None) -> list[StoreServer]:
+def _servers(
+    context: RunContext, url: StorageURL, costs: BackendCosts, backing: Backend | None, table: SlotTable | None
+) -> list[StoreServer]:
     """Build the shards of the store, each with the faults that concern it."""
     scenario, runtime, sequence = context.scenario, context.runtime, context.sequence
     # Without outages one memory is as good as one per shard: no key is in two of them. Outages exist only for the model.
@@ -221,9 +244,13 @@ def _servers(context: RunContext, url: StorageURL, costs: BackendCosts, backing:
         )
 
     wire = wire_protocol(url)
-    shards = scenario.deployment.shards if url.backend == "redis" else 1
-    timelines = [FaultTimeline(scenario.effective_faults, shard) for shard in range(shards)]
-    return [StoreServer(MeteredBackend(shared or replicated(), wire), costs, runtime, timeline) for timeline in timelines]
+    faults = [fault for fault in scenario.effective_faults(context.candidate) if fault.kind != "reshard"]
+    servers = []
+    for shard in range(scenario.servers(context.candidate).primaries):
+        backend = shared or replicated()
+        meter = MeteredBackend(backend, wire) if table is None else ShardBackend(backend, wire, shard, table)
+        servers.append(StoreServer(meter, costs, runtime, FaultTimeline(faults, shard)))
+    return servers
 
 
 def _restarting(context: RunContext, storages: list[RateLimitStorage]) -> list[RestartingNode]:

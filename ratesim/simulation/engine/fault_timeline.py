@@ -56,6 +56,10 @@ class FaultTimeline:
         """Return whether the server is down."""
         return any(_holds(each, now) for each in self._outages)
 
+    def host_lost(self, now: float) -> bool:
+        """Return whether the server's host is gone, so that nothing answers."""
+        return any(_holds(each, now) and each.host_lost for each in self._outages)
+
     def next_outage(self, now: float) -> float:
         """Return when the server goes down next; inf if never."""
         return next((each.start for each in self._outages if each.start > now), inf)

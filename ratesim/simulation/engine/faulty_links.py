@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -15,11 +16,14 @@ from ratesim.simulation.engine.store_server import changes
 from ratesim.simulation.network.counter_rng import draw
 from ratesim.simulation.network.links import BACK, LOST, OUT
 from ratesim.storage.base import RateLimitStorage
-from ratesim.storage.memory.entry import Counter
+from ratesim.storage.memory.entry import Counter, Entry
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.remote.operations import Operation
 
 __all__ = ["FaultyDriver", "NodeDownError", "ReplicatedBackend", "RestartingNode"]
+
+
+RECONNECTION = 4  # round trips: a question to Sentinel and a greeting of the new primary, each on a new connection
 
 
 class NodeDownError(StorageConnectionError):
@@ -75,11 +79,23 @@ class RestartingNode:
 
 
 class FaultyDriver(SimDriver):
-    """One node's link to a server, with the faults of the server's timeline."""
+    """One node's link to a server, with the faults of the server's timeline.
 
-    def __init__(self, driver: SimDriver, node: int) -> None:
+    Parameters
+    ----------
+    driver
+        The link without faults.
+    node
+        The number of the node.
+    asks_sentinel
+        Whether a connection to a new primary begins with a question to Sentinel.
+    """
+
+    def __init__(self, driver: SimDriver, node: int, asks_sentinel: bool = False) -> None:
         super().__init__(*driver.parts)
         self._node = node
+        self._asks_sentinel = asks_sentinel
+        self._known = self._server.takeovers
         self._timeline = self._server.timeline
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
@@ -87,6 +103,9 @@ class FaultyDriver(SimDriver):
         server = self._server
         out, service, back = self._drawn(batch)
         await self._processor.spend(server.costs.cpu(len(batch)))
+        if self._asks_sentinel and self._known != server.takeovers:
+            self._known = server.takeovers
+            await self._runtime.sleep(RECONNECTION * 2.0 * self._link.median)
         await self._travel(out, batch, "to_server")
         try:
             answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
@@ -100,15 +119,23 @@ class FaultyDriver(SimDriver):
         env, timeline = self._runtime.env, self._timeline
         arrival = env.now
         if timeline.server_down(arrival):
+            await self._silence()
             raise StorageConnectionError("the server is down", sent=False)
         outage = timeline.next_outage(arrival)
         if not await self._server.spend(service * timeline.slowness(arrival), outage):
+            await self._silence()
             raise StorageConnectionError("the server went down")
         answers = self._server.meter.execute(batch)
         await self._runtime.sleep(min(self._flushed(batch, answers), outage) - env.now)
         if env.now >= outage:  # it is done, but nobody will say so
+            await self._silence()
             raise StorageConnectionError("the server went down")
         return answers
+
+    async def _silence(self) -> None:
+        """Wait for ever where the host is gone: the client gives up when its timeout has passed."""
+        if self._timeline.host_lost(self._runtime.env.now):
+            await self._runtime.future()
 
     async def _travel(self, seconds: float, batch: Sequence[Operation], direction: str) -> None:
         runtime, node, now = self._runtime, self._node, self._runtime.env.now
@@ -147,7 +174,7 @@ class ReplicatedBackend(ModelBackend):
         self._make = make
         self._now = now
         self._replica = make(False)
-        self._behind: deque[tuple[float, Operation]] = deque()
+        self._behind: deque[tuple[float, Operation | _Move]] = deque()
         self._lag = inf
 
     def set_lag(self, seconds: float) -> None:
@@ -175,17 +202,52 @@ class ReplicatedBackend(ModelBackend):
         self._replica = self._make(False)
         self.memory = self._make(True)
 
+    def move(self, identifier: str, target: ReplicatedBackend) -> None:
+        """Move an identifier to another server; both replicas hear of it later."""
+        found = [(key, self.memory.entries[key]) for key in self.memory.keys_of(identifier)]
+        self._changed(_Move(identifier, ()))
+        target._changed(_Move(identifier, tuple(found)))
+
+    def _changed(self, move: _Move) -> None:
+        move.apply(self.memory)
+        if self._lag < inf:
+            now = self._now()
+            self._behind.append((now, move))
+            self._catch_up(now)
+
     def _catch_up(self, now: float) -> None:
         behind = self._behind
         while behind and behind[0][0] <= now - self._lag:
-            execute_operation(self._replica, behind.popleft()[1])
+            change = behind.popleft()[1]
+            if isinstance(change, _Move):
+                change.apply(self._replica)
+            else:
+                execute_operation(self._replica, change)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """All that is kept of an identifier from now on."""
+
+    identifier: str
+    found: tuple[tuple[Hashable, Entry | Counter], ...]
+
+    def apply(self, memory: MemoryStorage) -> None:
+        memory.reset_nowait(self.identifier)
+        for key, entry in self.found:
+            _put(memory, key, entry)
 
 
 def _copied(source: MemoryStorage, target: MemoryStorage) -> MemoryStorage:
     for key, entry in source.entries.items():
-        identifier, name = key if isinstance(key, tuple) else (str(key), "")
-        if isinstance(entry, Counter):
-            target.set_counter(identifier, entry.count, entry.expires_at)
-        else:
-            target.set_state_nowait(identifier, entry.export(), entry.expires_at, name)
+        _put(target, key, entry)
     return target
+
+
+def _put(memory: MemoryStorage, key: Hashable, entry: Entry | Counter) -> None:
+    """Put a copy of an entry."""
+    identifier, name = key if isinstance(key, tuple) else (str(key), "")
+    if isinstance(entry, Counter):
+        memory.set_counter(identifier, entry.count, entry.expires_at)
+    else:
+        memory.set_state_nowait(identifier, entry.export(), entry.expires_at, name)

@@ -69,7 +69,7 @@ def replay(
     warmup = context.scenario.warmup
     dispatcher = Dispatcher(context, cluster)
     if context.timeline is not None:
-        runtime.spawn(inject_faults(context.timeline, cluster, runtime))
+        runtime.spawn(inject_faults(context.timeline, cluster, runtime, trace.keys))
     if warmup > 0.0 and not dispatcher.adds_waits_later:
         runtime.spawn(_end_warmup(context, cluster))
     due = context.known.time - runtime.epoch

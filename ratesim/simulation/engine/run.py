@@ -93,6 +93,7 @@ def run(
         stations={name: station.stats for name, station in cluster.stations.items()},
         bytes_to_store=sum(server.meter.bytes_to_store for server in cluster.servers),
         bytes_from_store=sum(server.meter.bytes_from_store for server in cluster.servers),
+        redirects=cluster.redirects,
         node_bytes=cluster.memory(context.runtime),
         store_bytes=_store_bytes(context, cluster, replayed.trace),
         events=context.env.scheduled() + len(context.known),

@@ -36,6 +36,10 @@ class StoreServer:
         The flush of the log and the row locks; None where the server answers without a disk, or has no rows to lock.
     timeline
         The faults of this server.
+    takeovers
+        How often a replica has taken its place.
+    host_lost
+        Whether the host of the primary that was replaced last is gone.
     straight
         Whether batches are decided and answered in the order in which they come.
     """
@@ -53,6 +57,8 @@ class StoreServer:
         self.locks = RowLocks(runtime) if costs.locks else None
         # Whether whoever comes first is decided and answered first.
         self.straight = self.locks is None and self.commit is None and self.cores is None and self.station.in_order
+        self.takeovers = 0
+        self.host_lost = False
         self._awake_until = 0.0
 
     @property

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 import redis.asyncio
 from psycopg.adapt import PyFormat, Transformer
 
@@ -99,7 +100,9 @@ class MeteredBackend:
 def wire_protocol(url: StorageURL) -> Wire:
     """Return the protocol of a store; TypeError for memory, which has none."""
     if url.backend == "redis":
-        return RedisWire(RedisDriver(url.config))
+        # The commands are the same in every topology.
+        alone = msgspec.structs.replace(url.config, url="redis://localhost", cluster_mode=False)
+        return RedisWire(RedisDriver(alone))
     if url.backend == "postgres":
         return PostgresWire(PostgresDriver(url.config))
     raise TypeError(f"{url.backend} has no wire")

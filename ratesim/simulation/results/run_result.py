@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ratesim.simulation.network.hash_slots import shard_of
 from ratesim.simulation.queueing.station_stats import StationStats
 from ratesim.simulation.results.accuracy import Accuracy
 from ratesim.simulation.results.histogram import Histogram
@@ -59,6 +60,8 @@ class RunResult:
         Bytes on the wire (see `network/wire_size.py`) of the messages that reached the store.
     bytes_per_key : float
         Bytes of one key in the store, as measured.
+    redirects : tuple[int, int]
+        Redirects of a cluster whose slots move that the nodes' clients followed, with the warm-up: MOVED, and ASK.
     node_bytes : NDArray[np.int64]
         Bytes of each node's own entries at the end, shape (nodes,).
     store_bytes : float
@@ -93,6 +96,7 @@ class RunResult:
     node_bytes: NDArray[np.int64]
     store_bytes: float
     view_age: NDArray[np.float32] | None = None
+    redirects: tuple[int, int] = (0, 0)
     partial: bool = False
     in_flight: int = 0
     events: int = 0
@@ -128,7 +132,8 @@ class RunResult:
               because the store was unreachable. errors: number of each kind, as text.
             - worst_key, worst_start: the window of worst_excess, as a time since the epoch. - jain_nodes, jain_keys: how
             even the shares are, of requests by node and of admitted cost by key. - utilization: of the store, over the time
-            of the trace. node_utilization and _max: of the nodes' processors, the mean
+            of the trace. utilization_max: of its busiest primary. primaries: how many there are. moved, asked: redirects of
+            a cluster whose slots move. node_utilization and _max: of the nodes' processors, the mean
               and the busiest.
             - store_waiting: the mean number of batches that wait in the store. store_inside_max, node_inside_max: the most
             that
@@ -180,6 +185,12 @@ class RunResult:
             "l2_operations_per_request": self.l2_operations / requests,
             "l2_busy_per_request": self.store_busy_seconds / requests,
             "utilization": self.store_busy_seconds / self.concurrency / max(self.trace.duration, 1e-9),
+            "utilization_max": max((store.served for store in stores), default=0.0)
+            / (self.concurrency / max(len(stores), 1))
+            / max(self.trace.duration, 1e-9),
+            "primaries": len(stores),
+            "moved": self.redirects[0],
+            "asked": self.redirects[1],
             "store_waiting": float(sum((store.inside - store.served) / max(store.seconds, 1e-9) for store in stores)),
             "store_inside_max": max((store.peak for store in stores), default=0),
             "node_utilization": float(np.mean(busy)),
@@ -210,8 +221,8 @@ class RunResult:
 
     def _during(self) -> list[NDArray[np.bool_]]:
         """Select, for each fault, the requests sent while it held; a crash is over when a replica has taken over."""
-        since = self.trace.time - self.start_time
-        return [(since >= each.start) & (since < each.start + each.duration) for each in self.scenario.effective_faults]
+        since, faults = self.trace.time - self.start_time, self.scenario.effective_faults(self.candidate)
+        return [(since >= each.start) & (since < each.start + each.duration) for each in faults]
 
     def decisions(self) -> pd.DataFrame:
         """Return one row for each request, enough to audit any other number.
@@ -310,6 +321,31 @@ class RunResult:
     def by_key(self) -> pd.DataFrame:
         """Return the same for each key, by its index."""
         return self._by(self.trace.key, len(self.trace.keys))
+
+    def by_shard(self) -> pd.DataFrame:
+        """Return how a cluster shares the load: one row for each primary, by where keys belong before slots move.
+
+        Returns
+        -------
+        pandas.DataFrame
+            shard, keys, requests, utilization (of the primary, over the time of the trace), hottest_key, and hottest_share:
+            the part of all requests that is for that key. A key lives on one primary, however many there are.
+        """
+        stores = [account.totals for name, account in self.stations.items() if name.startswith("store")]
+        config = StorageURL.parse(self.candidate.storage).config
+        requests = np.bincount(self.trace.key, minlength=len(self.trace.keys))
+        owner = np.zeros(len(requests), np.int64)
+        if len(stores) > 1:
+            owner[:] = [shard_of(key, len(stores), config.key_prefix) for key in self.trace.keys]
+        rows = []
+        for shard, store in enumerate(stores):
+            mine = np.flatnonzero((owner == shard) & (requests > 0))
+            hottest = int(mine[requests[mine].argmax()]) if len(mine) else None
+            name, share = (None, 0.0) if hottest is None else (self.trace.keys[hottest], requests[hottest] / len(self.trace))
+            utilization = store.served / (self.concurrency / len(stores)) / max(self.trace.duration, 1e-9)
+            rows.append((shard, len(mine), int(requests[mine].sum()), utilization, name, float(share)))
+        columns = ["shard", "keys", "requests", "utilization", "hottest_key", "hottest_share"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _by(self, group: NDArray[np.integer[Any]], groups: int) -> pd.DataFrame:
         latency = pd.Series(self.latency).groupby(group)

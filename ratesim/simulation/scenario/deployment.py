@@ -7,7 +7,6 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from ratesim.simulation.network.load_balancer import Routing
-from ratesim.simulation.scenario.faults import Fault
 from ratesim.simulation.scenario.fields import Moment, Seconds, StrictModel, share
 
 __all__ = ["Deployment"]
@@ -17,6 +16,9 @@ __all__ = ["Deployment"]
 # primary is chosen. https://github.com/redis/redis/blob/unstable/sentinel.conf,
 # https://patroni.readthedocs.io/en/latest/dynamic_configuration.html
 ELECTION = 30.0
+
+# cluster-node-timeout, https://github.com/valkey-io/valkey/blob/unstable/valkey.conf
+NODE_TIMEOUT = 15.0
 
 # "Usually much less than 100 milliseconds", Amazon Aurora User Guide, Replication with Amazon Aurora.
 REPLICA_LAG = 0.1
@@ -29,7 +31,8 @@ class Deployment(StrictModel):
     ----------
     type : {"single_instance", "clustered", "high_availability"}
         A single_instance has one node. With high_availability every store (each shard) has a replica. The replica takes in
-        every change `replica_lag` seconds later, and takes the store's place `election` seconds after a crash.
+        every change `replica_lag` seconds later, and takes the store's place `election` seconds after a crash. A candidate
+        on a cluster or on Sentinel has a replica in any deployment.
     nodes : int
         Number of API nodes.
     routing : Routing
@@ -41,9 +44,12 @@ class Deployment(StrictModel):
     loss : float or None
         Probability that a message is lost and sent again, instead of the preset's (0 but for mobile_edge).
     shards : int
-        Primaries of the Redis cluster that `redis` candidates have, each with as many slots; 1 is a Redis alone.
+        Primaries of the Redis cluster that `redis` candidates have, each with as many slots; 1 is a Redis alone. A candidate
+        may have its own number (`Candidate.primaries`).
     replica_lag, election : float
-        Seconds, see `type`.
+        Seconds, see `type`. For Sentinel `election` is down-after-milliseconds, and a vote comes on top.
+    node_timeout : float
+        Seconds after which a primary of a cluster counts as failed (cluster-node-timeout); a vote comes on top.
     """
 
     type: Literal["single_instance", "clustered", "high_availability"] = "clustered"
@@ -55,26 +61,10 @@ class Deployment(StrictModel):
     shards: int = Field(default=1, ge=1, le=1000)
     replica_lag: Annotated[Moment, Field(le=3600)] = REPLICA_LAG
     election: Seconds = ELECTION
+    node_timeout: Seconds = NODE_TIMEOUT
 
     @model_validator(mode="after")
     def _single(self) -> Self:
         if self.type == "single_instance" and self.nodes != 1:
             raise ValueError("a single_instance has nodes = 1")
         return self
-
-    @model_validator(mode="after")
-    def _replicated(self) -> Self:
-        for name in ("replica_lag", "election"):
-            if self.type != "high_availability" and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} belongs to type = 'high_availability', not to {self.type!r}")
-        return self
-
-    def effective_fault(self, fault: Fault) -> Fault:
-        """Return the fault as it takes effect in this deployment.
-
-        Where a replica takes over, a crash that outlasts the election is a failover of that duration. A shorter one ends as
-        it would, before a replica was elected.
-        """
-        if self.type != "high_availability" or fault.kind != "crash" or fault.duration <= self.election:
-            return fault
-        return Fault(kind="failover", start=fault.start, duration=self.election, lag=self.replica_lag, shard=fault.shard)

@@ -21,11 +21,13 @@ from ratesim.documents import DocumentError, parse_toml, read_text
 from ratesim.errors import ConfigurationError, RatesimError
 from ratesim.limit import InvalidLimitError, Limit
 from ratesim.safe_text import redact, shorten_repr, shorten_text
+from ratesim.server_url import redis_topology
 from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.clients import ClientsSpec
 from ratesim.simulation.scenario.deployment import Deployment
 from ratesim.simulation.scenario.faults import Fault
 from ratesim.simulation.scenario.fields import Moment, Seconds, Share, StrictModel, seconds, share
+from ratesim.simulation.scenario.topology import Servers, servers_of
 from ratesim.simulation.scenario.workload import EPOCH, WorkloadSpec
 from ratesim.storage import StorageURL
 from traffic import ReactiveClients, Trace
@@ -49,6 +51,7 @@ __all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
 Persistence = Literal["none", "session", "durable"]
 Kind = Literal["memory", "redis", "postgres", "hybrid"]
 
+MOST_PRIMARIES = 6  # of a default candidate
 LAST_REQUEST = 9e10  # seconds since the epoch, so that clocks that are ahead are before the end of time (`ratesim.limit`)
 
 
@@ -97,12 +100,18 @@ class Candidate(StrictModel):
         The load balancing, if it needs its own.
     algorithm : str or None
         The algorithm, with its defaults, instead of the scenario's.
+    primaries : int or None
+        Servers that share the keys, on Redis; None for `deployment.shards`, or 3 of a cluster.
+    replicas : int or None
+        Replicas of each, on Redis; None for 1 on a cluster, on Sentinel and with high_availability, else 0.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9 ._,:+-]{1,80}$")
     storage: str
     routing: Routing | None = None
     algorithm: str | None = None
+    primaries: int | None = Field(default=None, ge=1, le=1000)
+    replicas: int | None = Field(default=None, ge=0, le=5)
 
     @field_validator("storage")
     @classmethod
@@ -115,6 +124,16 @@ class Candidate(StrictModel):
         if "@" in url or re.search(r"[?&](user|password|passfile|sslkey|sslpassword)=", url):
             raise ValueError("names a user or a password: name only the options, such as redis://localhost?pool_size=20")
         return url
+
+    @model_validator(mode="after")
+    def _has_such_servers(self) -> Self:
+        url = StorageURL.parse(self.storage)
+        for name in ("primaries", "replicas"):
+            if url.backend != "redis" and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of Redis, and not of {url.backend}; leave it out")
+        if url.backend == "redis" and (self.primaries or 1) > 1 and redis_topology(url.config.url) == "sentinel":
+            raise ValueError("sentinels watch one primary; for several name redis+cluster:// as its storage")
+        return self
 
 
 class LimitSpec(StrictModel):
@@ -188,13 +207,33 @@ class Scenario(StrictModel):
 
     @model_validator(mode="after")
     def _nodes_are_there(self) -> Self:
+        shards = self._shards()
         for fault in self.faults:
             for node in fault.nodes or ():
                 if not 0 <= node < self.deployment.nodes:
                     raise ValueError(f"a {fault.kind} of node {node}: nodes are 0 to {self.deployment.nodes - 1}")
-            if fault.shard is not None and fault.shard >= self.deployment.shards:
-                raise ValueError(f"a {fault.kind} of shard {fault.shard}: shards are 0 to {self.deployment.shards - 1}")
+            if fault.shard is not None and fault.shard >= shards:
+                raise ValueError(f"a {fault.kind} of shard {fault.shard}: shards are 0 to {shards - 1}")
+            if fault.kind == "reshard" and shards == 1:
+                raise ValueError("a reshard: no candidate is a cluster; name redis+cluster://localhost as a storage")
         return self
+
+    @model_validator(mode="after")
+    def _replicas_are_there(self) -> Self:
+        deployment = self.deployment
+        if deployment.type == "high_availability" or any(self.servers(each).replicas for each in self.candidates):
+            return self
+        for name in ("replica_lag", "election"):
+            if getattr(deployment, name) != Deployment.model_fields[name].default:
+                place = f"type = 'high_availability', not to {deployment.type!r}"
+                raise ValueError(f"{name} belongs to {place}, or to candidates with replicas")
+        return self
+
+    def _shards(self) -> int:
+        """Return how many primaries a candidate has at most. One that is no candidate of the scenario may be a cluster."""
+        if not self.candidates and self.deployment.shards == 1:
+            return MOST_PRIMARIES
+        return max(self.deployment.shards, *(self.servers(each).primaries for each in self.candidates), 1)
 
     def with_algorithm(self, algorithm: str | None) -> Scenario:
         """Return the scenario with the limit kept by this algorithm.
@@ -205,10 +244,13 @@ class Scenario(StrictModel):
             return self
         return self.model_copy(update={"limit": self.limit.with_algorithm(algorithm)})
 
-    @property
-    def effective_faults(self) -> tuple[Fault, ...]:
-        """The faults as they take effect in this deployment."""
-        return tuple(map(self.deployment.effective_fault, self.faults))
+    def servers(self, candidate: Candidate) -> Servers:
+        """Return the servers of a candidate in this deployment."""
+        return servers_of(candidate.storage, candidate.primaries, candidate.replicas, self.deployment)
+
+    def effective_faults(self, candidate: Candidate) -> tuple[Fault, ...]:
+        """Return the faults as they take effect on the servers of a candidate."""
+        return tuple(map(self.servers(candidate).effective_fault, self.faults))
 
     @classmethod
     def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:

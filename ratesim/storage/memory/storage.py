@@ -499,6 +499,11 @@ class MemoryStorage(RateLimitStorage):
             await self.runtime.sleep(0)
         self.keep_to_limit()
 
+    def keys_of(self, identifier: str) -> list[Hashable]:
+        """Return the keys of an identifier's entries."""
+        with self._lock:
+            return list(self._entries.of(identifier))
+
     def keys(self) -> list[Hashable]:
         """Return the keys of all entries, as of now."""
         with self._lock:

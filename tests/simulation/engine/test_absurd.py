@@ -10,7 +10,7 @@ from ratesim import Scenario, run
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
 
 NAN = float("nan")
-KINDS = ("crash", "failover", "partition", "restart", "slow", "lossy", "clock_skew")
+KINDS = ("crash", "failover", "reshard", "partition", "restart", "slow", "lossy", "clock_skew")
 STORAGES = ("memory://", "redis://h", "postgresql://h", "hybrid+redis://h?sync_interval=0.1")
 
 
