@@ -88,7 +88,7 @@ async def _redis(config: Any) -> AsyncIterator[OpenTarget]:
     async def size(names: list[str]) -> float:
         keys = [f"{own.key_prefix}{{{name}}}" for name in names[:100]]  # a sample: MEMORY USAGE is asked key by key
         try:
-            counted = [int(await bare.memory_usage(key) or 0) for key in keys]
+            counted = [int(await bare.memory_usage(key, samples=0) or 0) for key in keys]  # 0: all fields
         except redis.exceptions.ResponseError as error:
             if "unknown command" in str(error):  # fakeredis, which has no memory of its own to speak of
                 return 0.0
