@@ -259,7 +259,7 @@ async def test_expiry_costs_by_the_chunk_and_not_again(valkey_server: Server) ->
         assert state is not None
         assert len(state.algorithm_data.values()) < 2 * 51 * ENTRIES
         whole = await calls(raw, storage.acquire("user", limit, now=NOW + 500.0))
-        assert whole["hget"] <= 2, "what is over as a whole is not read"
+        assert whole.get("hget", 0) <= 2, "what is over as a whole is not read"
         assert await raw.hlen(f"{PREFIX}{{user}}") == 4
 
 
