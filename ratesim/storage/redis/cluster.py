@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import redis.asyncio
@@ -30,12 +30,10 @@ from ratesim.storage.redis.error_translation import NotSentError
 __all__ = ["ClusterConnections"]
 
 PATIENCE = 0.9  # share of command_timeout after which a node is given up, so that the answers of the others arrive in time
-REDIRECTS = 16  # most that one command follows
-SPLIT = 0.01  # seconds until a command is tried again whose keys lie on two nodes while their slot moves
+EAGER = 5  # redirects that are followed without a pause
+PAUSE = 0.01  # seconds until a command is tried again whose slot moves at this moment
 REFRESH = 0.25  # least seconds between two looks at the topology
-WITH_COUNT = frozenset(
-    {"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"}
-)  # their key follows the number of keys
+WITH_COUNT = ("EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO")  # their key follows the number of keys
 ASKING, READONLY, READWRITE = (pack([(name,)]) for name in ("ASKING", "READONLY", "READWRITE"))
 PLAIN, ASKED, REPLICA = range(3)  # how a group travels
 
@@ -90,11 +88,11 @@ class ClusterConnections:
         answers: list[Any] = [None] * len(commands)
         pending: Collection[int] = range(len(commands))
         replicas, asked = set(reads), dict[int, ClusterNode]()
-        for _ in range(REDIRECTS):
+        for turn in count():
             groups: dict[tuple[ClusterNode, int], list[int]] = {}
             for place in pending:
                 try:
-                    group = self._group_of(commands[place], place in replicas, asked.get(place))
+                    group = self._group_of(commands[place], place in replicas, asked.pop(place, None))
                 except redis.exceptions.ClusterDownError as error:
                     answers[place] = error
                     self._look()
@@ -104,10 +102,9 @@ class ClusterConnections:
                 self._exchange(node, mode, [packed[place] for place in places], end)
                 for (node, mode), places in groups.items()
             ]
-            pending, pause = [], 0.0
+            pending, pause = [], PAUSE if turn >= EAGER else 0.0
             for ((node, mode), places), found in zip(groups.items(), await _side_by_side(exchanges), strict=True):
                 for place, answer in zip(places, found, strict=True):
-                    asked.pop(place, None)
                     answers[place] = answer
                     if not isinstance(answer, Exception):
                         continue
@@ -115,11 +112,15 @@ class ClusterConnections:
                         replicas.discard(place)  # the primary answers instead
                         pending.append(place)
                     elif isinstance(answer, redis.exceptions.AskError):  # MOVED is one
+                        answers[place] = redis.exceptions.TryAgainError("its slot moves from node to node")
                         await self._redirect(answer, node, place, asked)
                         pending.append(place)
                     elif isinstance(answer, redis.exceptions.TryAgainError):
-                        pending.append(place)
-                        pause = SPLIT
+                        if commands[place][0] == "DEL" and len(commands[place]) > 2:
+                            answers[place] = await self._delete(commands[place][1:])
+                        else:
+                            pending.append(place)
+                            pause = PAUSE
                     elif isinstance(answer, redis.exceptions.ClusterDownError | redis.exceptions.ReadOnlyError):
                         self._look()
             if not pending or asyncio.get_running_loop().time() + pause >= end:
@@ -167,11 +168,17 @@ class ClusterConnections:
             manager.set_nodes(manager.nodes_cache, {node.name: node})
         asked[place] = node
 
+    async def _delete(self, keys: Sequence[bytes]) -> Any:
+        """Delete keys of a slot that moves one by one, since no node has them all."""
+        answers = await self.send([("DEL", key) for key in keys])
+        return next((answer for answer in answers if isinstance(answer, Exception)), None) or sum(answers)
+
     def _raise_if_all_are_lost(self, answers: Sequence[Any]) -> None:
         """Raise the error of a command where no primary is reached, so that the cluster is left alone for a while."""
         lost = [answer for answer in answers if isinstance(answer, redis.exceptions.ConnectionError)]
-        none_answers = all(self._server_of(node).failures for node in self._cluster.get_primaries())
-        if lost and len(lost) == len(answers) and none_answers:
+        if not lost or len(lost) < len(answers):
+            return
+        if all(self._server_of(node).failures for node in self._cluster.get_primaries()):
             raise next((error for error in lost if not isinstance(error, NotSentError)), lost[0])
 
     # -- one node -------------------------------------------------------------------------------------------------------
@@ -195,13 +202,14 @@ class ClusterConnections:
             wire = [each for command in commands for each in (ASKING, command)]
         elif mode == REPLICA:
             wire = [READONLY, *commands, READWRITE]
+            end = (now + end) / 2  # then the primary has the rest of the time
         link = None
         try:
             async with asyncio.timeout_at(end):
                 link = await server.connections.take()
                 answers = await link.exchange(b"".join(wire), len(wire))
         except (redis.exceptions.RedisError, OSError) as error:  # a TimeoutError is an OSError
-            answers = [_lost(error, node, link is not None)] * len(wire)
+            answers = [_lost(error, node, link is not None, len(wire) == 1)] * len(wire)
             server.failures += 1
             if server.failures >= self._config.breaker_failures:
                 server.open_until = asyncio.get_running_loop().time() + self._config.breaker_reset
@@ -349,9 +357,14 @@ async def _side_by_side(exchanges: Sequence[Coroutine[Any, Any, list[Any]]]) -> 
     return await asyncio.gather(*exchanges)
 
 
-def _lost(error: Exception, node: ClusterNode, sent: bool) -> Exception:
-    """Return the error of a command that has no answer; it names the node."""
+def _lost(error: Exception, node: ClusterNode, sent: bool, alone: bool) -> Exception:
+    """Return the error of a command that has no answer; it names the node.
+
+    A node that answers to the first of several commands that it loads its data may have carried out the others.
+    """
     if isinstance(error, redis.exceptions.AuthenticationError):
+        return error
+    if isinstance(error, redis.exceptions.BusyLoadingError) and alone:
         return error
     reason = str(error) or "no answer within the time of a command"
     if not sent:

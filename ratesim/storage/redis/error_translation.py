@@ -114,6 +114,8 @@ def connection_error(error: Exception, url: str) -> StorageError:
         return StorageConnectionError(
             f"{address}: no primary is known ({_line(error, url)}); look at SENTINEL MASTERS, and at the url", sent=False
         )
+    if "cluster support disabled" in str(error):
+        return StorageError(f"{address}: is no cluster; begin the url with redis://")
     if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
         return StorageTimeoutError(f"{address}: no answer in time; raise command_timeout, or look at the server")
     if isinstance(error, redis.exceptions.ConnectionError | OSError):
