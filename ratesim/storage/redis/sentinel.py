@@ -54,13 +54,14 @@ class _Sentinels(redis.asyncio.sentinel.Sentinel):
 
         Raises MasterNotFoundError with what each of them said.
         """
-        said = []
+        said: list[str] = []
+        unreachable: list[str] = []
         try:
             for sentinel in tuple(self.sentinels):
                 try:
                     states: Any = await sentinel.sentinel_masters()
                 except (redis.exceptions.RedisError, OSError) as error:
-                    said.append(str(error) or type(error).__name__)
+                    unreachable.append(str(error) or type(error).__name__)
                     continue
                 state = states.get(service_name)
                 if state is None:
@@ -76,4 +77,4 @@ class _Sentinels(redis.asyncio.sentinel.Sentinel):
         finally:
             for sentinel in self.sentinels:
                 await sentinel.connection_pool.disconnect(inuse_connections=False)
-        raise redis.asyncio.sentinel.MasterNotFoundError("; ".join(dict.fromkeys(said)))
+        raise redis.asyncio.sentinel.MasterNotFoundError("; ".join(dict.fromkeys(said + unreachable)))
