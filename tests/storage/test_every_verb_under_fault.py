@@ -20,6 +20,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -69,7 +70,19 @@ VERBS = [
 ]
 
 MODES = [f"hybrid-{mode}" for mode in ("strong", "eventual", "session", "lease")]
-KINDS = ("redis", "postgres")
+KINDS = ("redis", "cluster", "sentinel", "postgres")
+START = {
+    "redis": servers.valkey,
+    # Nobody takes over from a node that is frozen.
+    "cluster": lambda: servers.valkey_cluster(primaries=2, replicas=0, node_timeout=PATIENCE),
+    "sentinel": lambda: servers.valkey_sentinel(sentinels=1, replicas=0, down_after=PATIENCE),
+    "postgres": servers.postgres,
+}
+USUALLY_ON_SERVER = [
+    (kind, prefix) for kind in KINDS for prefix in ("", *MODES) if not prefix or kind in ("redis", "postgres")
+]
+VALKEYS = ("redis", "cluster", "sentinel")
+NOT_CLUSTER = ("redis", "sentinel", "postgres")  # a cluster has one database, and no node of it can be made a replica so
 ON_SERVER = [(kind, prefix) for kind in KINDS for prefix in ("", *MODES)]
 
 
@@ -82,8 +95,14 @@ class Hurt:
 
     kind: str
     url: str
-    pids: tuple[int, ...] = ()
+    pids: tuple[int, ...] = ()  # of those that hold data
+    nodes: tuple[str, ...] = ()  # their addresses, where they are Valkeys
     undo: list[Callable[[], object]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, kind: str, server: servers.Server) -> Hurt:
+        nodes = [member for member in server.members if member.role != "sentinel"]
+        return cls(kind, server.url, tuple(node.pid for node in nodes) or server.pids, tuple(node.url for node in nodes))
 
     def address(self, prefix: str, **more: str) -> str:
         mode, tag = prefix.removeprefix("hybrid-"), uuid.uuid4().hex[:12]
@@ -92,7 +111,7 @@ class Hurt:
             "connection_timeout": "0.4",
             "retries": "0",
             "breaker_failures": "1000000",  # so that every verb meets the server itself
-            **({"key_prefix": f"{tag}:"} if self.kind == "redis" else {"table_name": f"t_{tag}"}),
+            **({"key_prefix": f"{tag}:"} if self.kind != "postgres" else {"table_name": f"t_{tag}"}),
             **({"consistency": mode, "max_wait": "0.3"} if prefix else {}),
             **more,
         }
@@ -108,13 +127,25 @@ class Hurt:
             self.undo.pop()()
 
 
+class OnDemand(dict[str, servers.Server]):
+    """Starts a server where it is asked for."""
+
+    def __init__(self, start: Callable[[str], servers.Server]) -> None:
+        super().__init__()
+        self._start = start
+
+    def __missing__(self, kind: str) -> servers.Server:
+        self[kind] = self._start(kind)
+        return self[kind]
+
+
 @pytest.fixture(scope="module")
 def own_servers() -> Iterator[dict[str, servers.Server]]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RATESIM_REDIS_URL", "RATESIM_POSTGRES_URL"):
             patch.delenv(name, raising=False)
-        with servers.all_servers() as both:
-            yield both
+        with contextlib.ExitStack() as stack:
+            yield OnDemand(lambda kind: stack.enter_context(START[kind]()))
 
 
 @pytest.fixture
@@ -122,15 +153,15 @@ def hurt(own_servers: dict[str, servers.Server]) -> Iterator[Callable[[str], Hur
     with contextlib.ExitStack() as stack:
 
         def of(kind: str) -> Hurt:
-            server = own_servers[kind]
-            return stack.enter_context(Hurt(kind, server.url, server.pids))
+            return stack.enter_context(Hurt.of(kind, own_servers[kind]))
 
         yield of
 
 
 def valkey_command(hurt: Hurt, *command: object) -> None:
-    with redis.Redis.from_url(hurt.url) as client:
-        client.execute_command(*command)
+    for url in hurt.nodes:
+        with redis.Redis.from_url(url) as client:
+            client.execute_command(*command)
 
 
 def psql(hurt: Hurt, *statements: str) -> None:
@@ -147,16 +178,17 @@ def free_port() -> int:
 
 def strike_down(hurt: Hurt) -> None:
     """Nothing listens where the storage looks."""
-    port = free_port()
-    hurt.url = (
-        f"redis://:{quote(SECRET, safe='')}@127.0.0.1:{port}/0"
-        if hurt.kind == "redis"
-        else f"postgresql://u:{quote(SECRET, safe='')}@127.0.0.1:{port}/db"
-    )
+    place = f"{quote(SECRET, safe='')}@127.0.0.1:{free_port()}"
+    hurt.url = {
+        "redis": f"redis://:{place}/0",
+        "cluster": f"redis+cluster://:{place}",
+        "sentinel": f"redis+sentinel://:{place}/ratesim/0",
+        "postgres": f"postgresql://u:{place}/db",
+    }[hurt.kind]
 
 
 def strike_frozen(hurt: Hurt) -> None:
-    pids = [*hurt.pids, *_children(hurt.pids[0])]
+    pids = [*hurt.pids, *(child for pid in hurt.pids for child in _children(pid))]
     hurt.undo.append(lambda: [os.kill(pid, signal.SIGCONT) for pid in reversed(pids) if Path(f"/proc/{pid}").exists()])
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -164,7 +196,7 @@ def strike_frozen(hurt: Hurt) -> None:
 
 
 def strike_read_only(hurt: Hurt) -> None:
-    if hurt.kind == "redis":
+    if hurt.kind != "postgres":
         valkey_command(hurt, "REPLICAOF", "127.0.0.1", free_port())
         hurt.undo.append(lambda: valkey_command(hurt, "REPLICAOF", "NO", "ONE"))
         return
@@ -180,26 +212,27 @@ def strike_full(hurt: Hurt) -> None:
 
 def strike_unsaved(hurt: Hurt) -> None:
     """The last snapshot failed, as on a disk that is full: a directory lies where its file goes."""
-    with redis.Redis.from_url(hurt.url, decode_responses=True) as client:
-        in_the_way = Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"]
-        in_the_way.unlink(missing_ok=True)
-        in_the_way.mkdir()
-        client.config_set("save", "3600 1")
+    for url in hurt.nodes:
+        with redis.Redis.from_url(url, decode_responses=True) as client:
+            in_the_way = Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"]
+            in_the_way.unlink(missing_ok=True)
+            in_the_way.mkdir()
+            client.config_set("save", "3600 1")
 
-    def save(end: str) -> None:
-        with redis.Redis.from_url(hurt.url, decode_responses=True) as client:
-            client.bgsave()
-            while client.info("persistence")["rdb_last_bgsave_status"] != end:
-                time.sleep(0.01)
+        def save(end: str, url: str = url) -> None:
+            with redis.Redis.from_url(url, decode_responses=True) as client:
+                client.bgsave()
+                while client.info("persistence")["rdb_last_bgsave_status"] != end:
+                    time.sleep(0.01)
 
-    save("err")
-    hurt.undo.append(lambda: valkey_command(hurt, "CONFIG", "SET", "save", ""))
-    hurt.undo.append(lambda: save("ok"))
-    hurt.undo.append(in_the_way.rmdir)
+        save("err")
+        hurt.undo.append(partial(save, "ok"))
+        hurt.undo.append(in_the_way.rmdir)
+    hurt.undo.insert(0, lambda: valkey_command(hurt, "CONFIG", "SET", "save", ""))
 
 
 def strike_wrong_password(hurt: Hurt) -> None:
-    if hurt.kind == "redis":
+    if hurt.kind != "postgres":
         hurt.url = re.sub("//.*@", f"//:{quote(SECRET, safe='')}@", hurt.url)
         return
     rules = Path(parse_qs(urlsplit(hurt.url).query)["host"][0]) / "data" / "pg_hba.conf"
@@ -213,14 +246,14 @@ def strike_wrong_password(hurt: Hurt) -> None:
 
 
 def strike_unknown_database(hurt: Hurt) -> None:
-    hurt.url = hurt.url.replace("/postgres?", "/nowhere?") if hurt.kind == "postgres" else re.sub("/0$", "/9999", hurt.url)
+    hurt.url = hurt.url.replace("/postgres?", "/nowhere?") if hurt.kind == "postgres" else re.sub(r"/0\b", "/9999", hurt.url)
 
 
 def strike_no_rights(hurt: Hurt) -> None:
     """A role that may connect, and nothing else; for Redis a user that may ping."""
-    if hurt.kind == "redis":
+    if hurt.kind != "postgres":
         valkey_command(hurt, "ACL", "SETUSER", "poor", "on", f">{SECRET}", "+ping", "~*")
-        hurt.undo.append(lambda url=hurt.url: valkey_command(Hurt("redis", url), "ACL", "DELUSER", "poor"))
+        hurt.undo.append(lambda: valkey_command(hurt, "ACL", "DELUSER", "poor"))
         hurt.url = re.sub("//.*@", f"//poor:{quote(SECRET, safe='')}@", hurt.url)
         return
     rich = Hurt(hurt.kind, hurt.url)
@@ -231,7 +264,7 @@ def strike_no_rights(hurt: Hurt) -> None:
 
 def strike_cut(hurt: Hurt) -> None:
     """Every connection is cut, and the server lives on: the next call may fail, a later one finds it well."""
-    if hurt.kind == "redis":
+    if hurt.kind != "postgres":
         valkey_command(hurt, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     else:
         psql(hurt, CUT)
@@ -318,16 +351,18 @@ class Fault:
 FAULTS = {
     "down": Fault(strike_down, r"127\.0\.0\.1:\d+", from_start=True, recovers=False),
     "frozen": Fault(strike_frozen, r"no (answer|connection) (within 0\.|in time)"),
-    "read-only": Fault(strike_read_only, r"(?i)read-only|standby|replica"),
-    "read-only from the start": Fault(strike_read_only, r"(?i)read-only|standby|replica", from_start=True),
-    "full": Fault(strike_full, r"maxmemory", ("redis",)),
-    "unsaved": Fault(strike_unsaved, r"save|disk", ("redis",)),
+    "read-only": Fault(strike_read_only, r"(?i)read-only|standby|replica", NOT_CLUSTER),
+    "read-only from the start": Fault(strike_read_only, r"(?i)read-only|standby|replica", NOT_CLUSTER, from_start=True),
+    "full": Fault(strike_full, r"maxmemory", VALKEYS),
+    "unsaved": Fault(strike_unsaved, r"save|disk", VALKEYS),
     "wrong password": Fault(strike_wrong_password, r"(?i)password", from_start=True, recovers=False),
-    "unknown database": Fault(strike_unknown_database, r"(?i)database|DB index", from_start=True, recovers=False),
+    "unknown database": Fault(
+        strike_unknown_database, r"(?i)database|DB index", NOT_CLUSTER, from_start=True, recovers=False
+    ),
     "no rights": Fault(strike_no_rights, r"(?i)ratesim schema|ACL SETUSER", from_start=True, recovers=False),
 }
 CASES = [(fault, kind, prefix) for fault, each in FAULTS.items() for kind, prefix in ON_SERVER if kind in each.kinds]
-USUAL = [case for case in CASES if case[2] in ("", "hybrid-eventual")]
+USUAL = [case for case in CASES if not case[2] or (case[2] == "hybrid-eventual" and case[1] in ("redis", "postgres"))]
 
 
 @pytest.mark.servers
@@ -363,8 +398,8 @@ async def test_only_errors_of_ratesim_leave(hurt: Callable[[str], Hurt], name: s
 @pytest.mark.servers
 @pytest.mark.parametrize(("kind", "prefix"), sample(ON_SERVER, [(kind, "") for kind in KINDS]))
 async def test_a_server_that_is_killed_in_between_raises_only_errors_of_ratesim(kind: str, prefix: str) -> None:
-    with contextlib.suppress(servers.ServerDiedError), (servers.valkey if kind == "redis" else servers.postgres)() as server:
-        hurt = Hurt(kind, server.url, server.pids)
+    with contextlib.suppress(servers.ServerDiedError), START[kind]() as server:
+        hurt = Hurt.of(kind, server)
         storage = open_storage(hurt.address(prefix))
         try:
             async with asyncio.TaskGroup() as group:  # some are under way when it dies
@@ -372,7 +407,8 @@ async def test_a_server_that_is_killed_in_between_raises_only_errors_of_ratesim(
                 for verb in [*VERBS] * 3:
                     group.create_task(answer(lambda verb=verb: call_of(storage, verb)))
                 await asyncio.sleep(0.01)
-                os.kill(server.pids[0], signal.SIGKILL)
+                for pid in hurt.pids:
+                    os.kill(pid, signal.SIGKILL)
             errors = await walk(storage)
             assert errors["set_state"] is not None
             assert not (await storage.health_check()).healthy
@@ -416,7 +452,7 @@ async def test_a_key_of_another_type_raises_only_errors_of_ratesim(hurt: Callabl
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize(("kind", "prefix"), ON_SERVER)
+@pytest.mark.parametrize(("kind", "prefix"), sample(ON_SERVER, USUALLY_ON_SERVER))
 async def test_a_closed_storage_raises_only_errors_of_ratesim(hurt: Callable[[str], Hurt], kind: str, prefix: str) -> None:
     storage = open_storage(hurt(kind).address(prefix))
     assert await answer(storage.open) is None
@@ -448,7 +484,7 @@ async def test_an_open_breaker_is_unhealthy_and_names_what_opened_it(hurt: Calla
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize(("kind", "prefix"), ON_SERVER)
+@pytest.mark.parametrize(("kind", "prefix"), sample(ON_SERVER, USUALLY_ON_SERVER))
 async def test_a_health_check_leaves_nothing_and_measures_the_write(
     hurt: Callable[[str], Hurt], kind: str, prefix: str
 ) -> None:
