@@ -36,7 +36,6 @@ from ratesim.storage import (
     RedisStorage,
     RedisStorageConfig,
 )
-from ratesim.storage import redis as redis_storage
 
 NAME = MODULE.__name__.rpartition(".")[2]
 LIMITS = [
@@ -57,7 +56,6 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     register(Algorithm.from_module(MODULE))
     yield
     bind.cache_clear()
-    redis_storage._script.cache_clear()
 
 
 class Clock:

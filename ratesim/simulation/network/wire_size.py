@@ -21,10 +21,13 @@ from psycopg.adapt import PyFormat, Transformer
 from ratesim import algorithms
 from ratesim.limit import Decision
 from ratesim.state import RateLimitState
+from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.compression import Codec
+from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
 from ratesim.storage.redis.log_fields import LogRecord, fields_of_log
+from ratesim.storage.redis.single_limit import SingleLimit, number_text
 from ratesim.storage.redis.state_fields import metadata_value
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation
 from ratesim.storage.urls import StorageURL
@@ -121,18 +124,49 @@ class RedisWire:
 
     def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
         """Add up the answers of all operations."""
-        codec = self._driver.config.compression
-        return sum(_resp(operation, answer, codec) for operation, answer in zip(batch, answers, strict=True))
+        config = self._driver.config
+        return sum(_resp(operation, answer, config) for operation, answer in zip(batch, answers, strict=True))
 
 
-def _resp(operation: Operation, answer: object, codec: Codec) -> int:
+def _resp(operation: Operation, answer: object, config: RedisStorageConfig) -> int:
     if isinstance(answer, Decision):
+        assert isinstance(operation, Acquire)
+        if SingleLimit.suits(operation.limits):
+            return _found(operation, answer, config.clock == "server")
         numbers = (answer.remaining, answer.retry_after, answer.reset_after)
         return len("*6\r\n:1\r\n:0\r\n:0\r\n") + sum(_bulk(f"{number:.17g}") for number in numbers)
     if isinstance(answer, RateLimitState):
-        fields = _hash(answer, _name(operation), codec)
+        fields = _hash(answer, _name(operation), config.compression)
         return len(f"*{len(fields)}\r\n") + sum(map(_bulk, fields))
     return len("*0\r\n")  # no state, nothing to say, or an error
+
+
+def _found(operation: Acquire, decision: Decision, by_server_clock: bool) -> int:
+    """Return the size of the state that a decision of one limit answers (ratesim/storage/redis/single_limit.py).
+
+    It is taken to be as long as a state that has as much left as the decision says. A request that leaves as much as a first
+    one would is taken to be the first.
+    """
+    (limit,), now = operation.limits, operation.now
+    algorithm, p, size, _ = algorithms.bind(limit)
+    rule, fields = algorithm.rule, algorithm.rule.FIELDS
+    s = [0.0] * (size or 0)
+    rule.start(s, p, now)
+    full = rule.available(s, p, now)
+    is_first = decision.allowed and decision.remaining >= full - operation.cost * operation.consume
+    rule.charge(s, p, full - decision.remaining, now)
+    numbers = [number_text(value) for value in s]
+    time = ["1700000000", "123456"] if by_server_clock else []
+    if operation.consume:
+        return _bulk(" ".join(["1", *time, *([] if is_first else numbers)]))
+    head = len("*3\r\n") + sum(map(_bulk, time)) if time else 0
+    head += len(f"*{2 + len(fields)}\r\n")
+    if is_first:
+        return head + (2 + len(fields)) * len("$-1\r\n")
+    own = len(fields) - 1
+    expires_at = now + decision.reset_after + EXPIRY_MARGIN
+    values = [algorithm.name, number_text(expires_at), *numbers[:own], " ".join(numbers[own:])]
+    return head + sum(map(_bulk, values))
 
 
 def _bulk(text: str | bytes) -> int:

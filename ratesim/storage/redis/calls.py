@@ -1,21 +1,23 @@
-"""What an operation is at the server: a script with its arguments, or a command; and what its answer means."""
+"""The command of an operation at the server, and what the server's answer means."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import redis.exceptions
 
 from ratesim import algorithms
-from ratesim.errors import SerializationError
+from ratesim.errors import SerializationError, StorageError
 from ratesim.limit import Decision, Limit
+from ratesim.state import RateLimitState
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.error_translation import operation_error
 from ratesim.storage.redis.keys import key_of
 from ratesim.storage.redis.scripts import script_of
+from ratesim.storage.redis.single_limit import SingleLimit, number_text
 from ratesim.storage.redis.state_fields import fields_of, prefix_of, read_state, to_str
 from ratesim.storage.remote.operations import (
     Acquire,
@@ -32,109 +34,176 @@ from ratesim.storage.remote.operations import (
 
 __all__ = ["Calls"]
 
+Command = tuple[Any, ...]
 
-class Calls:
-    """Turns operations into calls, and the server's answers into those of the operations.
+MOST_PREPARED = 4096  # limits whose arguments are kept
+MARGIN = number_text(EXPIRY_MARGIN)
+
+
+class SeveralLimits:
+    """Limits that are decided together, or one whose state varies in size: the general script.
 
     Attributes
     ----------
-    clock_rewinds : int
-        States that the scripts brought back to the time of a request.
+    described : tuple[bytes, ...]
+        The limits as `opened` in lua/record.lua reads them.
+    """
+
+    def __init__(self, limits: tuple[Limit, ...], config: RedisStorageConfig, tally: list[int]) -> None:
+        self.described = _describe(limits, config)
+        self._limits = limits
+        self._digest = script_of("acquire", _names(limits))
+        self._least = number_text(config.min_ttl)
+        self._server = config.clock == "server"
+        self._tally = tally
+
+    def command(self, key: bytes, cost: float, now: float, consume: bool) -> Command:
+        """Return the command of a request."""
+        time = "server" if self._server else number_text(now)
+        head = (time, number_text(cost), int(consume), self._least, MARGIN)
+        return ("EVALSHA", self._digest, 1, key, *head, *self.described)
+
+    def answer(self, raw: Any, cost: float, now: float, consume: bool) -> Decision | SerializationError:
+        """Return the decision that the script has taken."""
+        allowed, index, remaining, retry_after, reset_after, rewound = raw
+        self._tally[0] += rewound
+        numbers = float(remaining), float(retry_after), float(reset_after)
+        if any(map(math.isnan, numbers)):
+            return SerializationError("a state that cannot be read: one of its numbers is NaN; reset it")
+        return Decision(allowed == 1, *numbers, self._limits[index])
+
+
+class Calls:
+    """Turns operations into commands, and the server's answers into those of the operations.
+
+    What depends on a limit alone is prepared once for each limit.
     """
 
     def __init__(self, config: RedisStorageConfig) -> None:
         self.config = config
-        self.clock_rewinds = 0
+        self._tally = [0]
+        self._least = number_text(config.min_ttl)
+        self._server = config.clock == "server"
+        # By the identity of the limits, which are kept here, so that no other limits have it.
+        self._prepared: dict[int, tuple[tuple[Limit, ...], SingleLimit | SeveralLimits]] = {}
+        self._commands: dict[type[Operation], Callable[[Any], Command]] = {
+            Acquire: self._acquire,
+            Observe: self._observe,
+            Apply: self._apply,
+            Get: self._get,
+            Put: self._put,
+            Increment: self._increment,
+            Claim: self._claim,
+            Reset: self._reset,
+        }
+        self._answers: dict[type[Operation], Callable[[Any, Any], object]] = {
+            Acquire: self._decision,
+            Observe: self._observed,
+            Apply: self._merged,
+            Get: self._state,
+            Increment: lambda _, raw: int(raw),
+            Claim: lambda _, raw: (to_str(raw[0]), raw[1] / 1000),
+        }
 
-    def call(self, operation: Operation) -> tuple[Any, ...]:
-        """Return (script or None, arguments) of an operation."""
-        config = self.config
-        match operation:
-            case Acquire(identifier, limits, cost, now, consume):
-                arguments: list[Any] = [self._time(now), repr(cost), int(consume), config.min_ttl, EXPIRY_MARGIN]
-                script = script_of("acquire", tuple(sorted({limit.algorithm for limit in limits})))
-                return (script, self.key_of(identifier), *arguments, *self._describe(limits))
-            case Observe(identifier, limits, score, now):
-                script = script_of("observe", tuple(sorted({limit.algorithm for limit in limits})))
-                arguments = [self._time(now), repr(score), config.min_ttl, EXPIRY_MARGIN]
-                return (script, self.key_of(identifier), *arguments, *self._describe(limits))
-            case Apply(charge):
-                limit = charge.limit
-                p = algorithms.bind(limit).params
-                arguments = [prefix_of(limit.name), limit.algorithm, config.min_ttl, EXPIRY_MARGIN]
-                arguments += [charge.node, charge.epoch, repr(charge.before)]
-                arguments += ["" if charge.sent is None or config.clock == "client" else repr(charge.sent)]
-                arguments += [len(p), *map(repr, p)]
-                for time, cost, requests in charge.entries:
-                    arguments += [repr(time), repr(cost), requests]
-                return (script_of("charge", (limit.algorithm,)), self.key_of(charge.identifier), *arguments)
-            case Get(identifier) if config.clock == "server":
-                return (script_of("get", ()), self.key_of(identifier))
-            case Get(identifier):
-                return (None, "HGETALL", self.key_of(identifier))
-            case Put(identifier, name, state, now, ttl):
-                milliseconds = round(max(ttl + EXPIRY_MARGIN, config.min_ttl) * 1000)
-                # By the server's clock the script knows when the state expires.
-                expires_at = ttl if config.clock == "server" else now + ttl
-                values = fields_of(state, prefix_of(name), expires_at, config.compression)
-                return (script_of("put", ()), self.key_of(identifier), prefix_of(name), milliseconds, config.clock, *values)
-            case Increment(identifier, amount, window, now):
-                return (
-                    script_of("increment", ()),
-                    self.counter_of(identifier),
-                    amount,
-                    repr(window),
-                    self._time(now),
-                    config.min_ttl,
-                    repr(min(config.max_clock_skew, window)),
-                )
-            case Claim(_, holder, ttl):
-                return (script_of("claim", ()), self.config.key_prefix + operation.identifier, holder, round(ttl * 1000))
-            case Reset(identifier):
-                return (None, "DEL", self.key_of(identifier), self.counter_of(identifier))
-        raise TypeError(f"unknown operation {type(operation).__name__}")
+    @property
+    def clock_rewinds(self) -> int:
+        """States that the scripts brought back to the time of a request."""
+        return self._tally[0]
+
+    def call(self, operation: Operation) -> Command:
+        """Return the command of an operation, for a server that knows the scripts."""
+        return self._commands[operation.__class__](operation)
 
     def answer(self, operation: Operation, raw: Any) -> object:
         """Return the answer of an operation; its StorageError where the server answered an error."""
         if isinstance(raw, redis.exceptions.RedisError):
             return operation_error(raw, identifier_of(operation), self.config.url)
-        match operation:
-            case Acquire(_, limits):
-                allowed, index, remaining, retry_after, reset_after, rewound = raw
-                self.clock_rewinds += rewound
-                numbers = float(remaining), float(retry_after), float(reset_after)
-                if any(map(math.isnan, numbers)):
-                    return SerializationError("a state that cannot be read: one of its numbers is NaN; reset it")
-                return Decision(allowed == 1, *numbers, limits[index])
-            case Observe():
-                self.clock_rewinds += raw
-            case Apply(charge):
-                return read_state(raw, charge.limit.name, None)
-            case Get(_, name, now):
-                if self.config.clock == "server":
-                    time, raw = raw
-                    now = float(time)
-                return read_state(raw, name, now)
-            case Increment():
-                return int(raw)
-            case Claim():
-                holder, milliseconds = raw
-                return to_str(holder), milliseconds / 1000
-        return None
+        answer = self._answers.get(operation.__class__)
+        return None if answer is None else answer(operation, raw)
+
+    # -- decisions --------------------------------------------------------------------------------------------------------
+
+    def _limits(self, limits: tuple[Limit, ...]) -> SingleLimit | SeveralLimits:
+        found = self._prepared.get(id(limits))
+        if found is not None:
+            return found[1]
+        if len(self._prepared) >= MOST_PREPARED:
+            self._prepared.clear()
+        made = (SingleLimit if SingleLimit.suits(limits) else SeveralLimits)(limits, self.config, self._tally)
+        self._prepared[id(limits)] = (limits, made)
+        return made
+
+    def _acquire(self, operation: Acquire) -> Command:
+        key = key_of(self.config.key_prefix, operation.identifier)
+        return self._limits(operation.limits).command(key, operation.cost, operation.now, operation.consume)
+
+    def _decision(self, operation: Acquire, raw: Any) -> Decision | StorageError:
+        return self._limits(operation.limits).answer(raw, operation.cost, operation.now, operation.consume)
+
+    def _observe(self, operation: Observe) -> Command:
+        head = (self._time(operation.now), number_text(operation.score), self._least, MARGIN)
+        limits = _describe(operation.limits, self.config)
+        digest = script_of("observe", _names(operation.limits))
+        return ("EVALSHA", digest, 1, self.key_of(operation.identifier), *head, *limits)
+
+    def _observed(self, operation: Observe, raw: int) -> None:
+        self._tally[0] += raw
+
+    # -- states -----------------------------------------------------------------------------------------------------------
+
+    def _apply(self, operation: Apply) -> Command:
+        charge = operation.charge
+        limit = charge.limit
+        p = algorithms.bind(limit).params
+        arguments: list[Any] = [prefix_of(limit.name), limit.algorithm, self._least, MARGIN]
+        arguments += [charge.node, charge.epoch, number_text(charge.before)]
+        arguments += ["" if charge.sent is None or not self._server else number_text(charge.sent)]
+        arguments += [len(p), *map(number_text, p)]
+        for time, cost, requests in charge.entries:
+            arguments += [number_text(time), number_text(cost), requests]
+        return ("EVALSHA", script_of("charge", (limit.algorithm,)), 1, self.key_of(charge.identifier), *arguments)
+
+    def _merged(self, operation: Apply, raw: Any) -> object:
+        return read_state(raw, operation.charge.limit.name, None)
+
+    def _get(self, operation: Get) -> Command:
+        key = self.key_of(operation.identifier)
+        return ("EVALSHA", script_of("get"), 1, key) if self._server else ("HGETALL", key)
+
+    def _state(self, operation: Get, raw: Any) -> RateLimitState | SerializationError | None:
+        now = operation.now
+        if self._server:
+            time, raw = raw
+            now = float(time)
+        return read_state(raw, operation.name, now)
+
+    def _put(self, operation: Put) -> Command:
+        config, ttl = self.config, operation.ttl
+        prefix = prefix_of(operation.name)
+        milliseconds = round(max(ttl + EXPIRY_MARGIN, config.min_ttl) * 1000)
+        # By the server's clock the script knows when the state expires.
+        values = fields_of(operation.state, prefix, ttl if self._server else operation.now + ttl, config.compression)
+        key = self.key_of(operation.identifier)
+        return ("EVALSHA", script_of("put"), 1, key, prefix, milliseconds, config.clock, *values)
+
+    # -- the others -------------------------------------------------------------------------------------------------------
+
+    def _increment(self, operation: Increment) -> Command:
+        window = operation.window
+        skew = number_text(min(self.config.max_clock_skew, window))
+        arguments = (operation.amount, number_text(window), self._time(operation.now), self._least, skew)
+        return ("EVALSHA", script_of("increment"), 1, self.counter_of(operation.identifier), *arguments)
+
+    def _claim(self, operation: Claim) -> Command:
+        key = self.config.key_prefix + operation.identifier
+        return ("EVALSHA", script_of("claim"), 1, key, operation.holder, round(operation.ttl * 1000))
+
+    def _reset(self, operation: Reset) -> Command:
+        return ("DEL", self.key_of(operation.identifier), self.counter_of(operation.identifier))
 
     def _time(self, now: float) -> str:
-        """Return the time of a decision as `time_of` in lua/record.lua reads it."""
-        return "server" if self.config.clock == "server" else repr(now)
-
-    def _skew(self, limit: Limit) -> str:
-        """Return the seconds that a state may be ahead of a request."""
-        return repr(min(self.config.max_clock_skew, limit.period))
-
-    def _describe(self, limits: Iterable[Limit]) -> Iterator[Any]:
-        """Describe the limits as `opened` in lua/record.lua reads them."""
-        for limit in limits:
-            p = algorithms.bind(limit).params
-            yield from (prefix_of(limit.name), limit.algorithm, self._skew(limit), len(p), *map(repr, p))
+        """Return the time of a decision as `time_of` in lua/time_of.lua reads it."""
+        return "server" if self._server else number_text(now)
 
     def key_of(self, identifier: str) -> bytes:
         """Return the key of the hash of an identifier."""
@@ -143,3 +212,17 @@ class Calls:
     def counter_of(self, identifier: str) -> bytes:
         """Return the key of the plain counter of an identifier."""
         return self.key_of(identifier) + b":counter"
+
+
+def _names(limits: tuple[Limit, ...]) -> tuple[str, ...]:
+    return tuple(sorted({limit.algorithm for limit in limits}))
+
+
+def _describe(limits: tuple[Limit, ...], config: RedisStorageConfig) -> tuple[str, ...]:
+    """Describe limits for `opened` in lua/record.lua."""
+    described: list[str] = []
+    for limit in limits:
+        p = algorithms.bind(limit).params
+        skew = number_text(min(config.max_clock_skew, limit.period))
+        described += [prefix_of(limit.name), limit.algorithm, skew, str(len(p)), *map(number_text, p)]
+    return tuple(described)

@@ -17,7 +17,7 @@ from ratesim.storage.redis.cluster import ClusterConnections
 from ratesim.storage.redis.connections import Connections, PipelineConnections, connect
 from ratesim.storage.redis.direct import DirectConnections, Exchange, pack
 from ratesim.storage.redis.error_translation import DOWN, connection_error, error_code, operation_error
-from ratesim.storage.redis.scripts import command_of
+from ratesim.storage.redis.scripts import in_full
 from ratesim.storage.redis.upkeep import Upkeep
 from ratesim.storage.remote.operations import Acquire, Get, Operation, identifier_of
 
@@ -107,7 +107,7 @@ class RedisDriver:
         for place, operation in enumerate(batch):
             try:
                 call = self._calls.call(operation)
-                pack([command_of(call)])
+                pack([call])
             except (UnicodeError, redis.exceptions.DataError) as error:
                 answers[place] = self._failed(operation, error)
             else:
@@ -132,11 +132,10 @@ class RedisDriver:
         """
         if not calls:
             return []
-        commands = [command_of(call) for call in calls]
-        raw = await (send(commands, reads) if reads else send(commands))
+        raw = await (send(calls, reads) if reads else send(calls))
         unknown = [place for place, answer in enumerate(raw) if answer.__class__ is redis.exceptions.NoScriptError]
         if unknown:
-            commands = [command_of(calls[place], in_full=True) for place in unknown]
+            commands = [in_full(calls[place]) for place in unknown]
             reads = {number for number, place in enumerate(unknown) if place in reads}
             again = await (send(commands, reads) if reads else send(commands))
             for place, answer in zip(unknown, again, strict=True):
@@ -148,7 +147,7 @@ class RedisDriver:
 
     def commands(self, batch: Sequence[Operation]) -> list[tuple[Any, ...]]:
         """Return the commands of a batch for a server that knows the scripts; nothing is sent."""
-        return [command_of(self._calls.call(operation)) for operation in batch]
+        return [self._calls.call(operation) for operation in batch]
 
     async def close(self) -> None:
         """Close the client."""

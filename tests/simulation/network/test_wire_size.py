@@ -106,6 +106,7 @@ def batches(algorithm: str) -> list[list[Operation]]:
     return [
         [Acquire(keys[0], (limit,), 1.0, NOW, True)],
         [Acquire(key, (limit,), 1.0, NOW, True) for key in keys],
+        [Acquire(key, (limit,), 1.0, NOW, False) for key in keys],
         [Get("nobody", "", NOW)],
         [charge(keys[0])],
         [charge(key) for key in keys],
