@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from examples import sample
 
 from ratesim import Limit
 from ratesim.errors import StorageError
@@ -24,9 +25,10 @@ LIMIT = Limit(100, 3600, "fixed_window")
 Make = Callable[[], RateLimitStorage]
 
 
-@pytest.fixture(
-    params=["valkey_server", pytest.param("valkey_cluster_server", marks=pytest.mark.nightly), "postgres_server"]
-)
+USUAL = ["valkey_server", "postgres_server"]
+
+
+@pytest.fixture(params=sample([*USUAL, "valkey_cluster_server", "valkey_sentinel_server"], USUAL))
 def server_url(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue(request.param).url
     return url

@@ -11,24 +11,26 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
+from every_backend import SERVERS
+from examples import sample
 
 from ratesim import Limit
 from ratesim.errors import StorageError
 from ratesim.storage import RateLimitStorage, open_storage, sync
 
 LIMIT = Limit(100_000, 3600, "fixed_window")
-BACKENDS = ["memory", "redis", "cluster", "postgresql", "hybrid+redis", "hybrid+postgresql", "lease", "strong"]
+USUAL = ["memory", "redis", "cluster", "postgresql", "hybrid+redis", "hybrid+postgresql", "lease", "strong"]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=sample([*USUAL, "sentinel"], USUAL))
 def url(request: pytest.FixtureRequest) -> str:
     if request.param == "memory":
         return "memory://"
     postgres = request.param.endswith("postgresql")
-    valkey = "valkey_cluster_server" if request.param == "cluster" else "valkey_server"
+    valkey = SERVERS.get(request.param, "valkey_server")
     server: str = request.getfixturevalue("postgres_server" if postgres else valkey).url
     server += f"{'&' if '?' in server else '?'}pool_size=2"
-    if request.param in ("redis", "cluster", "postgresql"):
+    if request.param == "postgresql" or request.param in SERVERS:
         return server
     consistency = request.param if request.param in ("lease", "strong") else "eventual"
     return f"hybrid+{server}&consistency={consistency}&write=write_through&node=n{uuid.uuid4().hex[:8]}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import sample
 
 from ratesim import Limit
 from ratesim.storage import open_storage
@@ -42,9 +43,10 @@ async def charged(url: str, key: str) -> float:
     return count
 
 
-@pytest.fixture(
-    params=["valkey_server", pytest.param("valkey_cluster_server", marks=pytest.mark.nightly), "postgres_server"]
-)
+USUAL = ["valkey_server", "postgres_server"]
+
+
+@pytest.fixture(params=sample([*USUAL, "valkey_cluster_server", "valkey_sentinel_server"], USUAL))
 def server_url(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue(request.param).url
     return url
