@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from examples import examples
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from redis.connection import parse_url
 
 from ratesim.errors import ConfigurationError
+from ratesim.server_url import (
+    REDIS_SCHEMES,
+    address_of,
+    redis_hosts,
+    redis_node_urls,
+    redis_primary_url,
+    redis_service,
+    redis_topology,
+)
 from ratesim.storage import (
     HybridStorage,
     HybridStorageConfig,
@@ -19,6 +33,7 @@ from ratesim.storage import (
     StorageURL,
     open_storage,
 )
+from ratesim.storage.urls import localhost_url
 
 
 def test_every_scalar_option_is_a_query_parameter() -> None:
@@ -75,6 +90,28 @@ def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
         ("unix://run/redis.sock", "three slashes"),
         ("unix:///", "three slashes"),
         ("unix:///run/redis.sock?ssl_ca_certs=x", "rediss"),
+        ("redis://h1,h2/0", r"redis\+cluster://"),
+        ("redis+cluster://h1,,h2", "one of its hosts is empty"),
+        ("redis+cluster://:7000,h2", "one of its hosts is empty"),
+        ("redis+cluster://h1,h2:0", "port"),
+        ("redis+cluster://h1,::1", "IPv6"),
+        ("redis+cluster://h/1", "only database 0"),
+        ("redis+cluster://h?db=1", "only database 0"),
+        ("redis://h/1?cluster_mode=true", "only database 0"),
+        ("redis+cluster://h/mymaster", "number of a database"),
+        ("redis+cluster://h?cluster_mode=false", "contradicts"),
+        ("unix:///run/redis.sock?cluster_mode=true", "cluster_mode needs"),
+        ("redis+sentinel://h/s?cluster_mode=true", "cluster_mode needs"),
+        ("redis+cluster://h?ssl_ca_certs=/ca.pem", "rediss"),
+        ("redis+cluster://h?sentinel_password=x", "needs sentinels"),
+        ("redis+sentinel://h", "name of the service"),
+        ("redis+sentinel://h1,h2/", "name of the service"),
+        ("redis+sentinel://h/a%20b", "name of the service"),
+        ("redis+sentinel://h/s/x", "number of a database"),
+        ("redis+sentinel://h/s/1/2", "number of a database"),
+        ("redis+sentinel://h/s/1?db=2", "db is not the database"),
+        ("redis+sentinel://h/s?sentinel_pasword=x", "did you mean sentinel_password"),
+        ("hybrid+redis+sentinel://h", "name of the service"),
         ("redis://h/0#1", "#"),
         ("redis://h/0?pool_size=1&pool_size=2", "given twice"),
         ("redis://h/0?key_prefix=%FF", "UTF-8"),
@@ -165,6 +202,13 @@ def test_every_option_of_a_hybrid_can_be_given_in_its_url() -> None:
         ("valkeys://h", "rediss://h"),
         ("rediss://h/0?ssl_ca_certs=/a b/ca.pem&pool_size=2", "rediss://h/0?ssl_ca_certs=/a%20b/ca.pem"),
         ("redis+unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        ("valkey+unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("valkey+cluster://h1,h2:7001,[::1]:7002", "redis+cluster://h1,h2:7001,[::1]:7002"),
+        ("valkeys+cluster://u:p%2Fw@h1,h2/0", "rediss+cluster://u:p%2Fw@h1,h2/0"),
+        ("redis://h1,h2?cluster_mode=yes", "redis+cluster://h1,h2"),
+        ("valkeys://h?cluster_mode=true", "rediss+cluster://h"),
+        ("valkeys+sentinel://h1,h2/s/3?sentinel_password=a+b", "rediss+sentinel://h1,h2/s/3?sentinel_password=a%20b"),
+        ("hybrid+valkey+sentinel://:p@h/my-master.1?pool_size=2", "redis+sentinel://:p@h/my-master.1"),
         ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
         ("redis://h/0?username=u&password=a+b", "redis://u:a%20b@h/0"),
         ("redis://u:p ss@h/0", "redis://u:p%20ss@h/0"),
@@ -177,6 +221,115 @@ def test_every_option_of_a_hybrid_can_be_given_in_its_url() -> None:
 def test_a_url_is_written_as_its_driver_reads_it(url: str, driver: str | None) -> None:
     expected = driver or "postgres://u:p%20ss@h1:5432,h2:5433/db?target_session_attrs=any"
     assert StorageURL.parse(url).config.url == expected
+
+
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
+IPV6 = st.sampled_from(["::1", "fe80::1%eth0", "2001:db8::5"])
+ADDRESSES = st.lists(st.tuples(NAMES | IPV6, st.none() | st.integers(1, 65535)), min_size=1, max_size=6)
+SECRETS = st.none() | st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=20)
+
+
+@settings(max_examples=examples(100))
+@given(
+    scheme=st.sampled_from([each for each in REDIS_SCHEMES if redis_topology(f"{each}://") != "standalone"]),
+    hybrid=st.booleans(),
+    addresses=ADDRESSES,
+    user=st.none() | NAMES,
+    password=SECRETS,
+    own=SECRETS,
+    service=st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True),
+    database=st.integers(0, 15),
+)
+def test_each_node_is_written_as_redis_py_reads_it(
+    scheme: str,
+    hybrid: bool,
+    addresses: list[tuple[str, int | None]],
+    user: str | None,
+    password: str | None,
+    own: str | None,
+    service: str,
+    database: int,
+) -> None:
+    sentinel = scheme.endswith("sentinel")
+    hosts = ",".join(
+        f"{f'[{host}]' if ':' in host else host}{'' if port is None else f':{port}'}" for host, port in addresses
+    )
+    secret = "" if password is None else ":" + quote(password, safe="")
+    credentials = f"{user or ''}{secret}@" if user or secret else ""
+    given_own = sentinel and own is not None
+    query = f"sentinel_password={quote(own or '', safe='')}&" if given_own else ""
+    path = f"/{service}/{database}" if sentinel else ""
+    parsed = StorageURL.parse(f"{'hybrid+' * hybrid}{scheme}://{credentials}{hosts}{path}?{query}pool_size=3")
+    url = parsed.config.url
+    assert (parsed.backend, parsed.config.pool_size, parsed.hybrid is not None) == ("redis", 3, hybrid)
+    assert parsed.config.cluster_mode == (not sentinel)
+    assert RedisStorageConfig(url=url).url == url
+    assert redis_topology(url) == ("sentinel" if sentinel else "cluster")
+    expected = [(host, port or (26379 if sentinel else 6379)) for host, port in addresses]
+    assert redis_hosts(url) == expected
+    read = [parse_url(each) for each in redis_node_urls(url)]
+    assert [(each["host"], each.get("port", 6379)) for each in read] == [(host.lower(), port) for host, port in expected]
+    assert all(("connection_class" in each) == (scheme.split("+")[0] in ("rediss", "valkeys")) for each in read)
+    assert {each.get("password") for each in read} == {(own if given_own else None) if sentinel else password}
+    assert {each.get("username") for each in read} == {None if sentinel else user}
+    if sentinel:
+        primary = parse_url(redis_primary_url(url))
+        assert (redis_service(url), primary.get("db", 0)) == (service, database)
+        assert (primary.get("username"), primary.get("password")) == (user, password)
+    local = StorageURL.parse(localhost_url(f"{'hybrid+' * hybrid}{scheme}://{credentials}{hosts}{path}?{query}pool_size=3"))
+    assert redis_hosts(local.config.url) == [("localhost", 26379 if sentinel else 6379)]
+    assert (redis_topology(local.config.url), redis_service(local.config.url)) == (redis_topology(url), redis_service(url))
+    assert local.config.pool_size == 3
+
+
+PARTS = [
+    "redis",
+    "valkeys",
+    "hybrid+",
+    "+cluster",
+    "+sentinel",
+    "+unix",
+    "://",
+    ":",
+    "@",
+    "/",
+    ",",
+    "[",
+    "]",
+    "::1",
+    "?",
+    "&",
+]
+PARTS += ["=", "#", "%", "%2F", "h", "h:1", "0", "service", "db=0", "cluster_mode=true", "sentinel_password=", "x", " ", "ü"]
+
+
+@settings(max_examples=examples(300))
+@given(st.lists(st.sampled_from(PARTS), max_size=14))
+@example(["redis", "+cluster", "://", ",", "h"])
+def test_any_text_is_a_url_that_stays_as_it_is_or_is_refused(parts: list[str]) -> None:
+    for text in ("".join(parts), f"redis+cluster://{''.join(parts)}", f"redis+sentinel://h/s{''.join(parts)}"):
+        try:
+            config = StorageURL.parse(text).config
+        except ConfigurationError:
+            continue
+        if hasattr(config, "cluster_mode"):
+            assert RedisStorageConfig(url=config.url).url == config.url
+            assert address_of(config.url)
+            for each in redis_node_urls(config.url):
+                parse_url(each)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h", "h:6379"),
+        ("redis+cluster://h1:7000,h2,h3", "cluster h1:7000 and 2 more"),
+        ("redis+sentinel://u:secret@[::1]/s?sentinel_password=secret", "s of sentinel [::1]:26379"),
+        ("redis+sentinel://h1,h2/s/2", "s of sentinel h1:26379 and 1 more"),
+    ],
+)
+def test_several_hosts_are_shown_shortly(url: str, address: str) -> None:
+    assert repr(open_storage(url)) == f"RedisStorage({address})"
 
 
 @pytest.mark.parametrize("text", ["0.25", "250ms", "0.25 s", ".25", "2.5e-1"])
