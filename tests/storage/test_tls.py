@@ -1,4 +1,4 @@
-"""`rediss://` and `unix://` against a real server."""
+"""`rediss://`, alone, on a cluster and behind sentinels, and `unix://` against real servers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from tls_proxy import Certificates, forwarder, make_certificates, tls_proxy
+from tls_proxy import Certificates, forwarder, make_certificates, tls_proxies, tls_proxy
 
 from ratesim import Limit
 from ratesim.errors import ConfigurationError, StorageConnectionError
 from ratesim.server_url import split_url
 from ratesim.servers import Server
-from ratesim.storage import open_storage
+from ratesim.storage import Request, open_storage
 
 LIMIT = Limit(5, 60)
 PATIENT = [("connection_timeout", "60"), ("command_timeout", "60")]  # of a busy machine
@@ -67,6 +67,19 @@ async def test_the_name_of_the_host_is_checked_unless_it_is_said_not_to_be(
                 await storage.acquire("tls host", LIMIT)
         async with open_storage(f"{there}&ssl_check_hostname=false") as storage:
             assert await storage.acquire("tls other host", LIMIT)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+async def test_every_member_is_reached_by_tls(request: pytest.FixtureRequest, files: Certificates, kind: str) -> None:
+    server: Server = request.getfixturevalue(f"valkey_{kind}_server")
+    async with tls_proxies(server, files) as url:
+        url += f"{'&' if '?' in url else '?'}retries=0&" + "&".join(f"{name}={value}" for name, value in PATIENT)
+        async with open_storage(f"{url}&ssl_ca_certs={files.authority}&ssl_check_hostname=false") as storage:
+            decisions = await storage.acquire_many([Request(f"tls {kind} {place}", LIMIT) for place in range(30)])
+            assert [decision.remaining for decision in decisions] == [4] * 30
+        async with open_storage(f"{url}&ssl_ca_certs={files.authority}") as storage:  # certificates of localhost
+            with pytest.raises(StorageConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+                await storage.acquire("tls host", LIMIT)
 
 
 @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])

@@ -1,18 +1,19 @@
-"""A TLS endpoint before a plain server, with a certificate of its own that asks for the client's."""
+"""A TLS endpoint before a plain server, or before each of its members, with a certificate of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ratesim.server_url import split_url
+from ratesim.servers import Server
 
-__all__ = ["Certificates", "forwarder", "make_certificates", "tls_proxy"]
+__all__ = ["Certificates", "forwarder", "make_certificates", "tls_proxies", "tls_proxy"]
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,20 @@ def make_certificates(folder: Path) -> Certificates:
     return Certificates(*(folder / name for name in ("ca.pem", "server.pem", "server.key", "client.pem", "client.key")))
 
 
-def forwarder(url: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    """What a server does with a connection whose bytes go to the server at a URL and back."""
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def forwarder(url: str, ports: Mapping[bytes, bytes] | None = None) -> Serve:
+    """What a server does with a connection whose bytes go to the server at a URL and back; it may name other ports."""
     host, _, port = split_url(url).host.partition(":")
 
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ports: Mapping[bytes, bytes]) -> None:
         try:
             while data := await reader.read(1 << 16):
+                while ports and not data.endswith(b"\r\n"):  # the end of an answer: no port is cut in two
+                    data += await reader.read(1 << 16)
+                for mine, theirs in ports.items():
+                    data = data.replace(mine, theirs)
                 writer.write(data)
                 await writer.drain()
         except OSError:  # the other side is gone
@@ -56,16 +64,32 @@ def forwarder(url: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         plain_reader, plain_writer = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(copy(reader, plain_writer), copy(plain_reader, writer))
+        await asyncio.gather(copy(reader, plain_writer, {}), copy(plain_reader, writer, ports or {}))
 
     return serve
 
 
 @asynccontextmanager
-async def tls_proxy(url: str, files: Certificates, *, client_needed: bool = False) -> AsyncIterator[int]:
+async def tls_proxy(
+    url: str, files: Certificates, *, client_needed: bool = False, ports: Mapping[bytes, bytes] | None = None
+) -> AsyncIterator[int]:
     """Forward what comes in by TLS to the server at a URL; yields the port."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(files.authority))
     context.load_cert_chain(files.server, files.server_key)
     context.verify_mode = ssl.CERT_REQUIRED if client_needed else ssl.CERT_NONE
-    async with await asyncio.start_server(forwarder(url), "127.0.0.1", 0, ssl=context) as server:
+    async with await asyncio.start_server(forwarder(url, ports), "127.0.0.1", 0, ssl=context) as server:
         yield server.sockets[0].getsockname()[1]
+
+
+@asynccontextmanager
+async def tls_proxies(server: Server, files: Certificates) -> AsyncIterator[str]:
+    """Put an endpoint before each member, and name the endpoints wherever the members name each other; yields the URL."""
+    ports: dict[bytes, bytes] = {}
+    url = server.url
+    async with AsyncExitStack() as stack:
+        for member in server.members:
+            port = await stack.enter_async_context(tls_proxy(member.url, files, ports=ports))
+            assert len(str(port)) == len(str(member.port))
+            ports[str(member.port).encode()] = str(port).encode()
+            url = url.replace(f":{member.port}", f":{port}")
+        yield url.replace("redis+", "rediss+", 1)
