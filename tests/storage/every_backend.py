@@ -20,6 +20,7 @@ from ratesim.storage import (
     RedisStorage,
     RedisStorageConfig,
 )
+from ratesim.storage.compression import Codec
 from ratesim.storage.prometheus import InstrumentedStorage
 
 HYBRIDS = {
@@ -29,6 +30,7 @@ HYBRIDS = {
     "hybrid-through": HybridStorageConfig(consistency="eventual", write="write_through", read="read_through"),
 }
 SERVERS = {"redis": "valkey_server", "cluster": "valkey_cluster_server", "sentinel": "valkey_sentinel_server"}
+CODECS: dict[str, Codec] = {"redis": "zstd", "cluster": "gzip", "sentinel": "snappy", "hybrid-strong": "lz4"}
 BACKENDS = ["memory", "metered", "fakeredis", "redis", "cluster", "sentinel", "postgres", *HYBRIDS, "hybrid-postgres"]
 
 
@@ -65,6 +67,7 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
             key_prefix=f"{tag}:",
             min_ttl=60.0,
             pool_size=4,
+            compression=CODECS.get(name, "none"),
         ),
         runtime,
     )

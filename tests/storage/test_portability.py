@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import numpy as np
 import pytest
 from every_backend import Clock, make
+from msgspec.structs import replace
 
 from ratesim import Limit
 from ratesim.algorithms import names
@@ -61,3 +62,27 @@ async def test_decisions_go_on_as_if_the_state_had_never_moved(
             denied += not expected.allowed
         assert 0 < denied < 40
     assert moved > 30
+
+
+async def test_a_long_log_moves_bit_for_bit_with_its_metadata(backends: dict[str, RateLimitStorage], clock: Clock) -> None:
+    limit = Limit(400, 60.0, "sliding_log")
+    rng = np.random.default_rng(5)
+    memory = MemoryStorage(runtime=backends["memory"].runtime)
+    for _ in range(500):
+        clock.now += float(rng.exponential(0.05))
+        await memory.acquire("long", limit, float(rng.choice([1.0, 0.1, 1.0 / 3.0])), clock.now)
+    known = await memory.get_state("long")
+    assert known is not None
+    known = replace(known, metadata={f"account_{place}": f"team-payments-{place}" for place in range(40)})
+    for here, there in itertools.permutations(BACKENDS, 2):
+        user = f"{here} to {there}"
+        await backends[here].set_state(user, known)
+        state = await backends[here].get_state(user)
+        assert state == known
+        await backends[there].set_state(user, decode(encode(state)))
+        await memory.set_state(user, known)
+        for cost in (0.7, 1.0, 300.0):
+            expected = await memory.acquire(user, limit, cost)
+            decision = await backends[there].acquire(user, limit, cost)
+            decision.view_age = 0.0
+            assert decision == expected

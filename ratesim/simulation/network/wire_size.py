@@ -27,9 +27,10 @@ from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
 from ratesim.storage.redis.log_fields import LogRecord, fields_of_log
+from ratesim.storage.redis.packed_log import pack
 from ratesim.storage.redis.single_limit import SingleLimit, number_text
-from ratesim.storage.redis.state_fields import metadata_value
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation
+from ratesim.storage.redis.state_fields import PACKED, is_packed_whole, metadata_value
+from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Put
 from ratesim.storage.urls import StorageURL
 
 __all__ = ["Backend", "MeteredBackend", "PostgresWire", "RedisWire", "Wire", "wire_protocol"]
@@ -112,23 +113,31 @@ def wire_protocol(url: StorageURL) -> Wire:
 
 
 class RedisWire:
-    """RESP2: one pipeline of commands."""
+    """RESP2: one pipeline of commands.
+
+    Where states are put whole, the ones that are read are taken to be as they were put: long logs are packed.
+    """
 
     def __init__(self, driver: RedisDriver) -> None:
         self._driver = driver
         self._packer = redis.asyncio.Connection()  # is never connected
+        self._puts = False
 
     def sent(self, batch: Sequence[Operation]) -> int:
         """Pack the commands with the driver's encoder."""
+        self._puts = self._puts or any(isinstance(operation, Put) for operation in batch)
         return sum(len(part) for command in self._driver.commands(batch) for part in self._packer.pack_command(*command))
 
     def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
         """Add up the answers of all operations."""
         config = self._driver.config
-        return sum(_resp(operation, answer, config) for operation, answer in zip(batch, answers, strict=True))
+        return sum(
+            _resp(operation, answer, config, self._puts and isinstance(operation, Get))
+            for operation, answer in zip(batch, answers, strict=True)
+        )
 
 
-def _resp(operation: Operation, answer: object, config: RedisStorageConfig) -> int:
+def _resp(operation: Operation, answer: object, config: RedisStorageConfig, whole: bool) -> int:
     if isinstance(answer, Decision):
         assert isinstance(operation, Acquire)
         if SingleLimit.suits(operation.limits):
@@ -136,7 +145,7 @@ def _resp(operation: Operation, answer: object, config: RedisStorageConfig) -> i
         numbers = (answer.remaining, answer.retry_after, answer.reset_after)
         return len("*6\r\n:1\r\n:0\r\n:0\r\n") + sum(_bulk(f"{number:.17g}") for number in numbers)
     if isinstance(answer, RateLimitState):
-        fields = _hash(answer, _name(operation), config.compression)
+        fields = _hash(answer, _name(operation), config.compression, whole)
         return len(f"*{len(fields)}\r\n") + sum(map(_bulk, fields))
     return len("*0\r\n")  # no state, nothing to say, or an error
 
@@ -174,13 +183,14 @@ def _bulk(text: str | bytes) -> int:
     return len(f"${size}\r\n\r\n") + size
 
 
-def _hash(state: RateLimitState, name: str, codec: Codec) -> list[str | bytes]:
+def _hash(state: RateLimitState, name: str, codec: Codec, whole: bool) -> list[str | bytes]:
     """List fields and values of a state as the scripts write them (lua/record.lua); the expiry is about as long as now."""
     prefix = f"{name}." if name else ""
     data = state.algorithm_data
     items: list[str | bytes] = [prefix + "algorithm", data.algorithm]
     numbers: dict[str, float | list[float]] = {"created_at": state.created_at}
-    if algorithms.get(data.algorithm).pairs:
+    packed = whole and is_packed_whole(data, codec)
+    if algorithms.get(data.algorithm).pairs and not packed:
         record = LogRecord(state.last_accessed, state.last_accessed, state.request_count, data.values())
         for chunk, log in fields_of_log(record).items():
             items += [prefix + chunk, log]
@@ -189,7 +199,10 @@ def _hash(state: RateLimitState, name: str, codec: Codec) -> list[str | bytes]:
         numbers |= data.fields | {"request_count": state.request_count}
     for field, value in numbers.items():
         values = value if isinstance(value, list) else [value]
-        items += [prefix + field, " ".join(f"{each:.17g}" for each in values)]
+        if packed and isinstance(value, list):
+            items += [prefix + PACKED, pack(value, codec)]
+        else:
+            items += [prefix + field, " ".join(f"{each:.17g}" for each in values)]
     if state.metadata:
         items += [prefix + "metadata", metadata_value(state.metadata, codec)]
     for node, mark in state.watermarks.items():

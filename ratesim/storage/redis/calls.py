@@ -116,6 +116,8 @@ class Calls:
 
     def answer(self, operation: Operation, raw: Any) -> object:
         """Return the answer of an operation; its StorageError where the server answered an error."""
+        if isinstance(raw, SerializationError):
+            return raw
         if isinstance(raw, redis.exceptions.RedisError):
             return operation_error(raw, identifier_of(operation), self.config.url)
         answer = self._answers.get(operation.__class__)

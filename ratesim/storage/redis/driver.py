@@ -14,15 +14,18 @@ from ratesim.server_url import redis_topology
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.calls import Calls
 from ratesim.storage.redis.cluster import ClusterConnections
-from ratesim.storage.redis.connections import Connections, PipelineConnections, connect
+from ratesim.storage.redis.connections import Command, Connections, PipelineConnections, connect
 from ratesim.storage.redis.direct import DirectConnections, Exchange, pack
 from ratesim.storage.redis.error_translation import DOWN, connection_error, error_code, operation_error
+from ratesim.storage.redis.live_form import is_packed, make_live
 from ratesim.storage.redis.scripts import in_full
 from ratesim.storage.redis.upkeep import Upkeep
 from ratesim.storage.remote.operations import Acquire, Get, Operation, identifier_of
 
 __all__ = ["RedisDriver"]
 
+UNPACKINGS = 5  # tries of a call whose state is packed again, by `set_state` of others, while it is unpacked
+KEY = 3  # its place in the command of a script
 Send = Callable[..., Awaitable[list[Any]]]  # commands, and the places of those that a replica may answer
 
 
@@ -124,7 +127,29 @@ class RedisDriver:
             if isinstance(operation, Get) or (isinstance(operation, Acquire) and not operation.consume)
         }
 
-    async def _run(self, calls: Sequence[tuple[Any, ...]], send: Send, reads: Collection[int]) -> list[Any]:
+    async def _run(self, calls: Sequence[Command], send: Send, reads: Collection[int]) -> list[Any]:
+        """Return the server's answers to calls, errors included.
+
+        A call whose script met a packed state was not carried out. The state is brought into the form that scripts decide
+        on, and the call is sent again.
+        """
+        raw = await self._run_scripts(calls, send, reads)
+        refused = redis.exceptions.ResponseError
+        packed = [place for place, answer in enumerate(raw) if answer.__class__ is refused and is_packed(answer)]
+        for _ in range(UNPACKINGS):
+            if not packed:
+                break
+            keys = dict.fromkeys(calls[place][KEY] for place in packed)
+            errors = await make_live(keys, partial(self._run_scripts, send=send))
+            for place in packed:
+                raw[place] = errors.get(calls[place][KEY], raw[place])
+            packed = [place for place in packed if is_packed(raw[place])]
+            for place, answer in zip(packed, await self._run_scripts([calls[place] for place in packed], send), strict=True):
+                raw[place] = answer
+            packed = [place for place in packed if is_packed(raw[place])]
+        return raw
+
+    async def _run_scripts(self, calls: Sequence[Command], send: Send, reads: Collection[int] = ()) -> list[Any]:
         """Return the server's answers to calls, errors included.
 
         A call whose script the server does not know, because it is new or another client flushes them, was not carried out.

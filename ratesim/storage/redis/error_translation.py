@@ -31,6 +31,7 @@ UNAVAILABLE = {
     "TRYAGAIN": "moves the slot of this key to another node of its cluster; try again",
     "CLUSTERDOWN": "belongs to a cluster that is down; look at CLUSTER INFO",
     "MASTERDOWN": "is a replica whose primary is down; give the address of the primary",
+    "PACKED": "has a state that is written by set_state faster than it can be decided on; write it more seldom",
     "NOSCRIPT": "forgets its scripts faster than they are loaded; look for a client that calls SCRIPT FLUSH",
 }
 # Those of a server that carries out nothing at all, so that it is left alone for a while, as one that is not reached.

@@ -40,7 +40,7 @@ def _assemble(name: str, needed: tuple[algorithms.Algorithm, ...]) -> bytes:
     parts = [f"local CHUNK = {CHUNK}\n", lua_source("doubles")] if logs or name == "put" else []
     if name == "acquire" and [algorithm.name for algorithm in needed] == ["sliding_log"]:
         parts.append(lua_source("acquire_log"))  # decides the common case, before any function is made
-    parts += [lua_source("in_parts")] if logs or name == "put" else []
+    parts += [lua_source("in_parts")] if logs or name in ("put", "unpack") else []
     parts += ["local forget, time_of\n", lua_source("forget"), lua_source("time_of")]
     if needed:
         parts += ["local log\n", lua_source("log") if logs else ""]

@@ -14,9 +14,23 @@ from ratesim.limit import InvalidLimitError
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.compression import RAW, Codec, compress, decompress
 from ratesim.storage.redis.log_fields import LogRecord, expiry_of, fields_of_log, is_log_field, read_log
+from ratesim.storage.redis.packed_log import pack, unpack
 
-__all__ = ["COMPRESSED_FROM", "expiries_of", "fields_of", "metadata_value", "prefix_of", "read_state", "to_str", "to_text"]
+__all__ = [
+    "COMPRESSED_FROM",
+    "PACKED",
+    "expiries_of",
+    "fields_of",
+    "is_packed_whole",
+    "metadata_value",
+    "prefix_of",
+    "read_state",
+    "to_str",
+    "to_text",
+]
 
+PACKED = "packed"  # the field of a list of floats that scripts do not read (lua/unpack.lua)
+PACKED_FROM = 128  # floats: a shorter list is about as fast to send as to compress
 COMPRESSED_FROM = 256  # bytes: shorter metadata loses less than a hundred (docs/redis.md), and stays readable for a person
 
 
@@ -43,9 +57,9 @@ def to_text(raw: Any) -> dict[str, str]:
 
 
 def _text_of(field: str, value: bytes | str) -> str:
-    """Read the value of a field; bytes that are no text, which only metadata and logs may have, become lone surrogates."""
+    """Read the value of a field; bytes that are no text, which only blobs and logs may have, become lone surrogates."""
     name = field.rpartition(".")[2]
-    if isinstance(value, bytes) and (name == "metadata" or is_log_field(name)):
+    if isinstance(value, bytes) and (name in ("metadata", PACKED) or is_log_field(name)):
         return value.decode(errors="surrogateescape")
     return to_str(value)
 
@@ -75,14 +89,20 @@ def to_str(value: bytes | str) -> str:
 def fields_of(state: RateLimitState, prefix: str, expires_at: float, codec: Codec) -> list[Any]:
     """List the fields of a state and their values, for HSET; long metadata is compressed."""
     data = state.algorithm_data
+    packed = is_packed_whole(data, codec)
     values: dict[str, Any] = {"algorithm": data.algorithm, "created_at": repr(state.created_at)}
-    if algorithms.get(data.algorithm).pairs:
+    if algorithms.get(data.algorithm).pairs and not packed:
         values |= fields_of_log(LogRecord(expires_at, state.last_accessed, state.request_count, data.values()))
     else:
         values["last_accessed"], values["expires_at"] = repr(state.last_accessed), repr(expires_at)
         values["request_count"] = state.request_count
         for field, value in data.fields.items():
-            values[field] = " ".join(map(repr, value)) if isinstance(value, list) else repr(value)
+            if not isinstance(value, list):
+                values[field] = repr(value)
+            elif packed:
+                values[PACKED] = pack(value, codec)
+            else:
+                values[field] = " ".join(map(repr, value))
     if state.metadata:
         values["metadata"] = metadata_value(state.metadata, codec)
     for node, mark in state.watermarks.items():
@@ -94,6 +114,11 @@ def _metadata(text: str) -> dict[str, str]:
     data = _to_bytes(text)
     data = data if data.startswith(b"{") else decompress(data)
     return msgspec.json.decode(data, type=dict[str, str])
+
+
+def is_packed_whole(data: AlgorithmData, codec: Codec) -> bool:
+    """Tell whether a state that is put whole has a list that is long enough to be packed."""
+    return codec != "none" and any(isinstance(value, list) and len(value) >= PACKED_FROM for value in data.fields.values())
 
 
 def metadata_value(metadata: dict[str, str], codec: Codec) -> bytes:
@@ -144,6 +169,10 @@ def _record(own: Mapping[str, str]) -> LogRecord:
     algorithm = algorithms.get(own["algorithm"])
     values: list[float] = []
     for field in algorithm.rule.FIELDS:
-        text = own[field.removesuffix("[]")]
-        values.extend([float(part) for part in text.split()] if field.endswith("[]") else [float(text)])
+        if not field.endswith("[]"):
+            values.append(float(own[field]))
+        elif PACKED in own:
+            values += unpack(_to_bytes(own[PACKED]))
+        else:
+            values.extend(map(float, own[field.removesuffix("[]")].split()))
     return LogRecord(float(own["expires_at"]), float(own["last_accessed"]), int(own.get("request_count", 0)), values)

@@ -178,6 +178,25 @@ def test_a_real_server_decides_as_the_model_does(
         assert (real.fidelity, real.server.split()[0]) == (fidelity, server.kind if server else "fakeredis")
 
 
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_compression_changes_no_decision_and_fewer_bytes_travel(codec: str, profile: Profile) -> None:
+    asked = scenario(
+        workload={"keys": 1, "requests_per_second": 200.0},
+        limit={"rate": "100 per 4 seconds", "algorithm": "sliding_log"},
+        deployment={"nodes": 2},
+    )
+    storage = "hybrid+redis://h?sync=state&write=write_back&sync_interval=0.1&l1_ttl=0.1&compression="
+    plain, model = (run(asked, Candidate(name="c", storage=storage + each), profile=profile) for each in ("none", codec))
+    assert 0.2 < model.allowed.mean() < 0.9
+    assert model.bytes_to_store < 0.8 * plain.bytes_to_store
+    assert model.bytes_from_store < 0.8 * plain.bytes_from_store
+    assert np.array_equal(model.allowed, plain.allowed)
+    fake = run(asked, Candidate(name="c", storage=storage + codec), fidelity="fake", profile=profile)
+    assert np.array_equal(fake.allowed, model.allowed)
+    assert fake.bytes_to_store == model.bytes_to_store
+    assert fake.bytes_from_store == pytest.approx(model.bytes_from_store, rel=1e-3)
+
+
 @pytest.mark.parametrize("storage", ["redis://h", *(value for name, value in STORAGES.items() if "write" in name)])
 def test_they_agree_also_when_much_goes_wrong(storage: str, profile: Profile, on: Callable[[str], Server]) -> None:
     faults = [

@@ -142,7 +142,9 @@ def stored(algorithm: str) -> list[list[Operation]]:
     bound = bind(Limit(100, 60.0, algorithm))
     values = [0.0] * bound.algorithm.rule.size(bound.params)
     bound.algorithm.rule.start(values, bound.params, NOW)
-    data = AlgorithmData.of(algorithm, values[:2] if algorithm == "sliding_log" else values)
+    if algorithm == "sliding_log":
+        values = [NOW, 300.0, *(part for place in range(300) for part in (NOW - 30.0 + place * 0.090909, 1.0))]
+    data = AlgorithmData.of(algorithm, values)
     noted = RateLimitState(data, NOW, NOW, 7, {f"account_{place}": f"team-payments-{place}" for place in range(60)})
     keys = [f"user:{i}" for i in range(12)]
     return [[Put(key, "", noted, NOW, 60.0) for key in keys], [Get(key, "", NOW) for key in keys]]

@@ -14,6 +14,7 @@ while position <= #ARGV do
   if w.left < cost then allowed = false end
   work[#work + 1] = w
 end
+if packed then return packed end
 
 -- How long to wait: ratesim/storage/retry_after.py.
 local FOREVER = 1e12

@@ -19,6 +19,7 @@ total = before + total
 
 local rule = rules[algorithm]
 local s = load(key, prefix, algorithm, p, entries[1].time)
+if packed then return packed end
 local born
 if not s then
   s = {}

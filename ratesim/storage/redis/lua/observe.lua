@@ -5,10 +5,12 @@
 local key, now, score = KEYS[1], time_of(ARGV[1]), tonumber(ARGV[2])
 local least, margin = tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local position, rewound = 5, 0
+local work, position, rewound = {}, 5, 0
 while position <= #ARGV do
-  local w
-  w, position = opened(key, position, now)
+  work[#work + 1], position = opened(key, position, now)
+end
+if packed then return packed end
+for _, w in ipairs(work) do
   w.rule.observe(w.s, w.p, score, w.at)
   local fresh = w.rule.reset_after(w.s, w.p, w.at)
   store(key, w.prefix, w.algorithm, w.s, w.at, w.at + fresh + margin, w.born, 0)

@@ -4,6 +4,15 @@
 
 local function number(x) return string.format('%.17g', x) end
 
+local packed -- the answer where a state was met that was put whole, see unpack.lua
+
+-- Tell whether a state whose list is missing is packed.
+local function is_packed(key, prefix)
+  if redis.call('HEXISTS', key, prefix .. 'packed') == 0 then return false end
+  packed = redis.error_reply('PACKED a state is packed; bring it into the form that scripts decide on')
+  return true
+end
+
 -- The log that a decision at `now` goes on from, see log.lua.
 local function load_log(key, prefix, algorithm, now)
   local found = redis.call('HMGET', key, prefix .. 'algorithm', prefix .. 'log_head', prefix .. 'log')
@@ -11,6 +20,8 @@ local function load_log(key, prefix, algorithm, now)
   local s, expires_at
   if found[2] then
     s, expires_at = log.load(key, prefix, found[2], found[3])
+  elseif not found[3] and is_packed(key, prefix) then
+    return nil
   else
     s, expires_at = log.from_text(key, prefix)
   end
@@ -25,6 +36,7 @@ local function load(key, prefix, algorithm, p, now)
   for i = 1, #names do wanted[i + 2] = prefix .. names[i] end
   local found = redis.call('HMGET', key, unpack(wanted))
   if found[1] ~= algorithm or tonumber(found[2]) <= now then return nil end
+  if not found[#wanted] and is_packed(key, prefix) then return nil end
   local s = {}
   for i = 1, #names do
     for value in string.gmatch(found[i + 2], '%S+') do s[#s + 1] = tonumber(value) end
