@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputError", "PartialReportError", "ReportError", "ensure_writable", "notebooks", "render", "report"]
 
-READY = ("storage.toml", "open_storage.py", "alerts.yaml", "redis.conf", "postgresql.conf", "schema.sql")
+READY = (
+    "storage.toml",
+    "open_storage.py",
+    "alerts.yaml",
+    "redis.conf",
+    "create_cluster.sh",
+    "sentinel.conf",
+    "postgresql.conf",
+    "schema.sql",
+)
 
 
 class ReportError(RatesimError):

@@ -23,7 +23,15 @@ from ratesim.recommendation.assess.capacity_figures import Capacity, Load
 from ratesim.recommendation.assess.monthly_price import Use, managed_month, monthly_price
 from ratesim.recommendation.assess.primary_outage import PrimaryOutage
 from ratesim.recommendation.assess.resource_needs import REPLICATED, resource_needs
-from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, SENTINELS, Spread, Topology, hottest_share, whole_servers
+from ratesim.recommendation.assess.topology import (
+    LEAST_PRIMARIES,
+    SENTINELS,
+    Spread,
+    Topology,
+    hottest_share,
+    topology_of,
+    whole_servers,
+)
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -158,7 +166,10 @@ def _count(row: Mapping[Any, Any], name: str) -> int | None:
 
 def _replicas(row: Mapping[Any, Any], scenario: Scenario, prices: Prices) -> int:
     named = _count(row, "replicas")
-    return int(getattr(prices.replicas, scenario.deployment.type)) if named is None else named
+    if named is not None:
+        return named
+    least = 1 if topology_of(str(row["storage"])) == "sentinel" else 0  # without one there is nothing to watch for
+    return max(int(getattr(prices.replicas, scenario.deployment.type)), least)
 
 
 def _outage(

@@ -6,12 +6,15 @@ right side of a threshold for sure only where the threshold is the bound of a bu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ratesim.formatting import escape_control_chars, format_percent, format_seconds
+from ratesim.recommendation.configuration.alert import Alert
 from ratesim.recommendation.configuration.escaping import quote_text, to_comment
+from ratesim.recommendation.configuration.redis_alerts import JOB, redis_alerts
 from ratesim.recommendation.configuration.storage_toml import backend_of
+from ratesim.recommendation.configuration.store_size import StoreSize
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -28,20 +31,11 @@ HALF = 0.5  # of the decisions wait for the shared store: then the memory before
 ACQUIRE = 'operation=~"acquire|acquire_many"'
 
 
-@dataclass(frozen=True)
-class Alert:
-    """One rule. lasting: how long it must hold, as Prometheus writes it. severity: page (somebody gets up) or ticket."""
+def alerts_yaml(scenario: Scenario, storage: str, title: str = "", size: StoreSize | None = None) -> str:
+    """Write a rule file: a group about the storage, and one about its servers where they are several.
 
-    name: str
-    expression: str
-    lasting: str
-    severity: str
-    summary: str
-    description: str
-
-
-def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
-    """Write a rule file of one group. Every value is a quoted text."""
+    Every value is a quoted text.
+    """
     lines = [
         to_comment(title),
         to_comment(
@@ -49,22 +43,35 @@ def alerts_yaml(scenario: Scenario, storage: str, title: str = "") -> str:
             "must be "
             "those of open_storage.py, for buckets to begin where these rules compare."
         ),
-        "groups:\n",
-        f"  - name: {quote_text('ratesim')}\n    rules:\n",
     ]
-    for alert in alerts(scenario, storage):
+    size = size or StoreSize()
+    servers = redis_alerts(size.topology(storage), size)
+    if servers:
         lines.append(
+            to_comment(
+                f'The second group is on the metrics of redis_exporter for every server and Sentinel; its job is "{JOB}".'
+            )
+        )
+    lines += ["groups:\n", *_group("ratesim", alerts(scenario, storage), scenario.name)]
+    if servers:
+        lines += _group("ratesim-redis", servers, scenario.name)
+    return "".join(lines)
+
+
+def _group(name: str, found: Sequence[Alert], scenario: str) -> Iterator[str]:
+    yield f"  - name: {quote_text(name)}\n    rules:\n"
+    for alert in found:
+        yield (
             f"      - alert: {quote_text(alert.name)}\n"
             f"        expr: {quote_text(alert.expression)}\n"
             f"        for: {quote_text(alert.lasting)}\n"
             "        labels:\n"
             f"          severity: {quote_text(alert.severity)}\n"
-            f"          scenario: {_text(scenario.name)}\n"
+            f"          scenario: {_text(scenario)}\n"
             "        annotations:\n"
             f"          summary: {_text(alert.summary)}\n"
             f"          description: {_text(alert.description)}\n"
         )
-    return "".join(lines)
 
 
 def alerts(scenario: Scenario, storage: str) -> tuple[Alert, ...]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from ratesim.formatting import format_bytes
 from ratesim.recommendation.configuration.escaping import to_comment
+from ratesim.recommendation.configuration.replication_conf import backlog_bytes, cluster_parts, replication_parts
+from ratesim.recommendation.configuration.store_size import StoreSize
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -36,16 +38,24 @@ def maxmemory(keys: int, bytes_per_key: float) -> int:
     return max(LEAST, math.ceil(keys * each * HEADROOM / MIB) * MIB)
 
 
-def redis_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan, title: str = "") -> str:
-    """Write the settings for a storage URL of redis, or of a hybrid over it.
+def redis_conf(
+    scenario: Scenario, storage: str, bytes_per_key: float = math.nan, title: str = "", size: StoreSize | None = None
+) -> str:
+    """Write the settings for a storage URL of redis, or of a hybrid over it: those of each of its servers.
 
     Parameters
     ----------
     bytes_per_key
         Bytes that the server needs for one key.
+    size
+        How many servers there are; one unless given.
     """
-    wants, nodes = scenario.requirements, scenario.deployment.nodes
-    limit = maxmemory(wants.key_count, bytes_per_key)
+    wants, nodes, size = scenario.requirements, scenario.deployment.nodes, size or StoreSize()
+    clustered = size.topology(storage) == "cluster"
+    primaries = size.in_cluster() if clustered else 1
+    keys = math.ceil(wants.key_count / primaries)
+    limit = maxmemory(keys, bytes_per_key) + (backlog_bytes(size) if size.replicas else 0)
+    backlog = ", and the backlog of replication, which the server counts" if size.replicas else ""
     measured = "not measured, so 512 bytes" if math.isnan(bytes_per_key) else f"{bytes_per_key:,.0f} bytes measured for one"
     pool = StorageURL.parse(storage).config.pool_size
     clients = nodes * (pool + 2) + PEOPLE
@@ -56,12 +66,15 @@ def redis_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan
             "said there: no address, password or certificate is in here."
         ),
         _part(
-            f"Room for {wants.key_count:,} keys ({measured}), half as much again for tables and buffers, 64 MiB at least: "
-            f"{format_bytes(limit)}. A replica and a fork for a snapshot come on top of it in the machine.",
+            f"Room for {keys:,} keys{_part_of(wants.key_count, primaries)} ({measured}), half as much again for tables and "
+            f"buffers, 64 MiB at least{backlog}: {format_bytes(limit)}. A replica and a fork for a snapshot come on top of "
+            "it in the machine.",
             f"maxmemory {limit}",
         ),
         _eviction(wants.max_over_admission),
         _persistence(wants.persistence),
+        *(_part(*each) for each in (cluster_parts(scenario, size) if clustered else ())),
+        *(_part(*each) for each in replication_parts(scenario, size)),
         _part(
             "Pools keep their connections. Closing an idle one would cost its next request a new one; a peer that is gone "
             "is found by keepalive, after about two minutes.",
@@ -78,6 +91,10 @@ def redis_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan
         ),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _part_of(keys: int, primaries: int) -> str:
+    return f" of {keys:,} on {primaries} primaries" if primaries > 1 else ""
 
 
 def _part(reason: str, directives: str) -> str:

@@ -25,6 +25,7 @@ import tomli_w
 
 from ratesim.documents import DocumentError, parse_toml, read_text
 from ratesim.errors import ConfigurationError
+from ratesim.recommendation.assess.topology import Topology, topology_of
 from ratesim.recommendation.configuration.escaping import escape_unprintable, has_secret, redact_url, to_comment
 from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact, shorten_repr, shorten_text
 from ratesim.storage import StorageURL
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import LimitSpec, Scenario
 
 __all__ = ["StorageConfiguration", "backend_of", "storage_toml"]
+
+HOSTS: dict[Topology, str] = {
+    "standalone": "The url: put your host there.",
+    "sentinel": "The url: put the hosts of your Sentinels there, with commas between, and the name of the service.",
+    "cluster": "The url: put some hosts of your cluster there, with commas between; the others are learnt from them.",
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = ""
         One sentence, which becomes a comment at the top.
     """
     backend = backend_of(storage)
-    hints = [] if backend == "memory" else ["The url: put your host there."]
+    hints = [] if backend == "memory" else [HOSTS[topology_of(storage)]]
     if has_secret(storage):
         hints.append("The password belongs in the environment, not in this file.")
     options = _options_of(storage)

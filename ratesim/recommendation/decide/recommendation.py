@@ -23,7 +23,7 @@ from ratesim.recommendation.assess.rejections import (
 )
 from ratesim.recommendation.baseline.claims import CheckedClaim, claims
 from ratesim.recommendation.baseline.rule_table import BaselineChoice, baseline_choice
-from ratesim.recommendation.configuration import files
+from ratesim.recommendation.configuration import StoreSize, files
 from ratesim.recommendation.decide.verdict import (
     THIN,
     Confidence,
@@ -235,7 +235,10 @@ def _limit(scenario: Scenario) -> str:
 def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
     sizes = study.profile.backends[StorageURL.parse(chosen.storage).backend].bytes_per_key
     per_key = sizes.get(chosen.algorithm, math.nan)
-    return files(study.scenario.with_algorithm(chosen.algorithm), chosen.storage, chosen.routing, per_key, verdict)
+    needs = study.findings.results.capacities[chosen.candidate]
+    size = StoreSize(max(needs.servers, 1) if needs.store == "redis" else 1, needs.replicas, needs.operations)
+    scenario = study.scenario.with_algorithm(chosen.algorithm)
+    return files(scenario, chosen.storage, chosen.routing, per_key, verdict, size)
 
 
 def _compare(

@@ -1,0 +1,53 @@
+"""`StoreSize`: the number of servers for which configuration is written."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, Topology, topology_of
+from ratesim.server_url import redis_service, redis_topology
+from ratesim.storage import StorageURL
+
+__all__ = ["StoreSize", "cluster_url", "service_of"]
+
+
+@dataclass(frozen=True)
+class StoreSize:
+    """How many servers a store has.
+
+    Attributes
+    ----------
+    primaries
+        Servers into which the keys are cut.
+    replicas
+        Of each.
+    writes
+        Operations per second of all primaries in the busiest second; nan where that is not known.
+    """
+
+    primaries: int = 1
+    replicas: int = 0
+    writes: float = math.nan
+
+    def topology(self, storage: str) -> Topology:
+        """Return the topology of a storage URL in this size."""
+        return topology_of(storage, self.primaries)
+
+    def in_cluster(self) -> int:
+        """Return the primaries of a cluster: what creates one refuses fewer than three."""
+        return max(self.primaries, LEAST_PRIMARIES)
+
+
+def service_of(storage: str) -> str:
+    """Return the name under which Sentinels know the primary of a storage URL."""
+    return redis_service(StorageURL.parse(storage).config.url) or "ratesim"
+
+
+def cluster_url(storage: str) -> str:
+    """Return the storage URL with the cluster mode of Redis, if it does not have it."""
+    if redis_topology(StorageURL.parse(storage).config.url) == "cluster":
+        return storage
+    named = re.sub(r"(?i)(?<=[?&])cluster_mode=[^&]*&?", "", storage).rstrip("?&")
+    return f"{named}{'&' if '?' in named else '?'}cluster_mode=true"
