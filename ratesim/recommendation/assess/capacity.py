@@ -28,10 +28,11 @@ from ratesim.recommendation.assess.topology import (
     SENTINELS,
     Spread,
     Topology,
+    cluster_url,
     hottest_share,
-    topology_of,
     whole_servers,
 )
+from ratesim.simulation.scenario.topology import servers_of
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def capacity(
     needed = max(by_processor, by_memory, needs.primaries)
     replicas = 0 if server is None else _replicas(first, scenario, prices)
     if needs.store == "redis" and needed > 1 and needs.primaries == 1:
-        needed = max(needed, LEAST_PRIMARIES)
+        needed, replicas = max(needed, LEAST_PRIMARIES), max(replicas, 1)
     servers = 0 if server is None else needed
     topology: Topology = "cluster" if needs.store == "redis" and servers > 1 else needs.topology
     sentinels = SENTINELS if topology == "sentinel" else 0
@@ -165,11 +166,11 @@ def _count(row: Mapping[Any, Any], name: str) -> int | None:
 
 
 def _replicas(row: Mapping[Any, Any], scenario: Scenario, prices: Prices) -> int:
-    named = _count(row, "replicas")
-    if named is not None:
-        return named
-    least = 1 if topology_of(str(row["storage"])) == "sentinel" else 0  # without one there is nothing to watch for
-    return max(int(getattr(prices.replicas, scenario.deployment.type)), least)
+    """Return the replicas of each server: those that the candidate names, or as many as the prices have if that is more."""
+    deployment, priced = scenario.deployment, int(getattr(prices.replicas, scenario.deployment.type))
+    usual = servers_of(str(row["storage"]), _count(row, "primaries") or None, None, deployment).replicas
+    simulated = _count(row, "replicas")
+    return max(usual, priced) if simulated is None or simulated == usual else simulated
 
 
 def _outage(
@@ -181,16 +182,18 @@ def _outage(
     primaries: int,
     replicas: int,
 ) -> PrimaryOutage:
-    hybrid, deployment = StorageURL.parse(storage).hybrid, scenario.deployment
+    hybrid = StorageURL.parse(storage).hybrid
+    servers = servers_of(cluster_url(storage) if primaries > 1 else storage, primaries, replicas, scenario.deployment)
+    is_replaced = math.isfinite(servers.takeover)
     share = spread.busiest_share(primaries)
     admitted = fmean(float(row["admitted"]) / float(row["requests"]) for row in rows)
     return PrimaryOutage(
         primaries=primaries,
         key_share=1.0 / primaries,
         request_share=share,
-        seconds=deployment.election if replicas else None,
-        requests=load.peak * share * deployment.election if replicas else None,
-        over_admitted=load.peak * share * admitted * deployment.replica_lag if replicas else None,
+        seconds=servers.takeover if is_replaced else None,
+        requests=load.peak * share * servers.takeover if is_replaced else None,
+        over_admitted=load.peak * share * admitted * servers.lag if is_replaced else None,
         fallback="" if hybrid is None or hybrid.consistency == "strong" else hybrid.on_store_failure,
     )
 

@@ -58,7 +58,7 @@ class Capacity:
         algorithm; then it is in no price.
     topology
         One server (standalone), a primary that Sentinels watch, or a cluster; a Redis that takes more than one server is a
-        cluster.
+        cluster, with a replica of each.
     servers
         Servers that it takes, without replicas: the primaries of a cluster, of which there are three at least. PostgreSQL is
         not cut by keys here: so many stand for one that is so many times as large.

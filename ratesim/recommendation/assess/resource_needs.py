@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from ratesim.recommendation.assess.topology import Topology, topology_of
+from ratesim.simulation.scenario.topology import servers_of
 from ratesim.storage import HybridStorageConfig, MemoryStorageConfig, StorageURL
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def resource_needs(
         node_seconds = profile.backends["memory"].client_cpu
         if far is not None:
             far += WATERMARK[store] * (1 if stays else deployment.nodes)
-    shards = (primaries or deployment.shards) if store == "redis" else 1
+    shards = servers_of(storage, primaries or None, None, deployment).primaries
     return ResourceNeeds(
         store=store,
         concurrency=backend.concurrency * shards,

@@ -7,13 +7,23 @@ carries: its primary has the share h of the operations for it, and 1/P of all ot
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from ratesim.server_url import redis_topology
 from ratesim.storage import StorageURL
 
-__all__ = ["LEAST_PRIMARIES", "SENTINELS", "Spread", "Topology", "hottest_share", "topology_of", "whole_servers"]
+__all__ = [
+    "LEAST_PRIMARIES",
+    "SENTINELS",
+    "Spread",
+    "Topology",
+    "cluster_url",
+    "hottest_share",
+    "topology_of",
+    "whole_servers",
+]
 
 Topology = Literal["none", "standalone", "sentinel", "cluster"]
 
@@ -40,6 +50,14 @@ def topology_of(storage: str, primaries: int = 1) -> Topology:
     if url.backend != "redis":
         return "standalone"
     return "cluster" if primaries > 1 else redis_topology(url.config.url)
+
+
+def cluster_url(storage: str) -> str:
+    """Return the URL of a Redis with its cluster mode, if it does not have it."""
+    if redis_topology(StorageURL.parse(storage).config.url) == "cluster":
+        return storage
+    named = re.sub(r"(?i)(?<=[?&])cluster_mode=[^&]*&?", "", storage).rstrip("?&")
+    return f"{named}{'&' if '?' in named else '?'}cluster_mode=true"
 
 
 def hottest_share(storage: str, share: float, nodes: int, operations: float) -> float:

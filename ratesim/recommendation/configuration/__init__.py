@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ratesim.recommendation.assess.topology import cluster_url
 from ratesim.recommendation.configuration.alerts import alerts_yaml
 from ratesim.recommendation.configuration.create_cluster import create_cluster
 from ratesim.recommendation.configuration.postgresql_conf import postgresql_conf, schema_sql
@@ -16,7 +17,7 @@ from ratesim.recommendation.configuration.python_line import python_line
 from ratesim.recommendation.configuration.redis_conf import redis_conf
 from ratesim.recommendation.configuration.sentinel_conf import sentinel_conf
 from ratesim.recommendation.configuration.storage_toml import StorageConfiguration, storage_toml
-from ratesim.recommendation.configuration.store_size import StoreSize, cluster_url
+from ratesim.recommendation.configuration.store_size import StoreSize
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:

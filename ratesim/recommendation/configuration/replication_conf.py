@@ -15,22 +15,12 @@ if TYPE_CHECKING:
     from ratesim.recommendation.configuration.store_size import StoreSize
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["backlog_bytes", "cluster_parts", "detection_seconds", "replication_parts"]
+__all__ = ["backlog_bytes", "cluster_parts", "replication_parts"]
 
 MIB = 1024 * 1024
 LEAST_BACKLOG, MOST_BACKLOG = 16 * MIB, 256 * MIB
 MISSED = 10.0  # seconds that a replica may be cut off without a full copy afterwards
-PROMOTION = 2.0  # seconds, at most, from a primary that counts as lost to a replica that has taken over
-LONGEST = {"cluster": 15.0, "sentinel": 30.0}  # seconds; the defaults of the servers
 LAG = 10  # seconds, the default of min-replicas-max-lag
-
-
-def detection_seconds(scenario: Scenario, topology: str) -> float:
-    """Return the seconds without an answer after which a primary counts as lost.
-
-    With the promotion of a replica it is no more than the `election` that was simulated, and no more than the default.
-    """
-    return min(max(scenario.deployment.election - PROMOTION, 1.0), LONGEST[topology])
 
 
 def backlog_bytes(size: StoreSize) -> int:
@@ -65,15 +55,16 @@ def replication_parts(scenario: Scenario, size: StoreSize) -> list[tuple[str, st
 
 def cluster_parts(scenario: Scenario, size: StoreSize) -> list[tuple[str, str]]:
     """Return reasons and directives of a node of a cluster."""
-    timeout = detection_seconds(scenario, "cluster")
+    timeout = scenario.deployment.node_timeout
     return [
         (
             "A node of a cluster. It writes nodes.conf itself: the file is its identity and must survive a restart.",
             "cluster-enabled yes\ncluster-config-file nodes.conf",
         ),
         (
-            f"A node without an answer for {format_seconds(timeout)} counts as lost. Its replica has taken over about two "
-            "seconds later. Shorter, and a pause of a virtual machine is a failover, which forgets what was not replicated.",
+            f"A node without an answer for {format_seconds(timeout)} counts as lost. Its replica has taken over "
+            "about a second later. Shorter, and a pause of a virtual machine is a failover, which forgets what was not "
+            "replicated.",
             f"cluster-node-timeout {round(timeout * 1000)}",
         ),
         (

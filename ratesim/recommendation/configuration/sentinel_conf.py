@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ratesim.formatting import format_seconds
 from ratesim.recommendation.assess.topology import SENTINELS
 from ratesim.recommendation.configuration.escaping import to_comment
-from ratesim.recommendation.configuration.replication_conf import detection_seconds
 from ratesim.recommendation.configuration.store_size import service_of
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ RETRIES = 6  # failover-timeout over down-after-milliseconds, as in the defaults
 def sentinel_conf(scenario: Scenario, storage: str, title: str = "") -> str:
     """Write the configuration of each Sentinel for a storage URL of redis+sentinel."""
     service = service_of(storage)
-    down = detection_seconds(scenario, "sentinel")
+    down = scenario.deployment.election
     parts = [
         to_comment(title),
         to_comment(

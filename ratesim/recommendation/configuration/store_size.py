@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, Topology, topology_of
-from ratesim.server_url import redis_service, redis_topology
+from ratesim.server_url import redis_service
 from ratesim.storage import StorageURL
 
-__all__ = ["StoreSize", "cluster_url", "service_of"]
+__all__ = ["StoreSize", "service_of"]
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,3 @@ class StoreSize:
 def service_of(storage: str) -> str:
     """Return the name under which Sentinels know the primary of a storage URL."""
     return redis_service(StorageURL.parse(storage).config.url) or "ratesim"
-
-
-def cluster_url(storage: str) -> str:
-    """Return the storage URL with the cluster mode of Redis, if it does not have it."""
-    if redis_topology(StorageURL.parse(storage).config.url) == "cluster":
-        return storage
-    named = re.sub(r"(?i)(?<=[?&])cluster_mode=[^&]*&?", "", storage).rstrip("?&")
-    return f"{named}{'&' if '?' in named else '?'}cluster_mode=true"

@@ -11,6 +11,7 @@ from test_capacity import EVENTUAL, PRICES, PROFILE, SUMMARY, row, scenario
 
 from ratesim.recommendation.assess.capacity import Capacity, capacity, scaled
 from ratesim.recommendation.assess.topology import Spread, hottest_share
+from ratesim.simulation.scenario.topology import CLUSTER_VOTE, SENTINEL_VOTE
 
 ALLOWED = PRICES.redis.most_processor
 SHARES = st.floats(0.0, 1.0)
@@ -69,7 +70,7 @@ def test_a_cluster_is_as_large_as_its_load():
     found = sized(times=100.0)
     assert (found.topology, found.servers) == ("cluster", math.ceil(100_000 / 7500))
     assert "14 primaries of a cluster, by their processor" in found.sentences[1]
-    assert found.price.store == pytest.approx(14 * sized().price.store)
+    assert found.price.store == pytest.approx(2 * 14 * sized().price.store)  # with a replica of each
 
 
 def test_a_hot_key_takes_more_primaries_and_then_none_is_enough():
@@ -135,7 +136,7 @@ def test_a_managed_service_stands_beside_the_machines():
 
 
 def test_the_loss_of_a_primary_takes_its_share_of_the_keys_for_as_long_as_an_election():
-    asked = scenario(deployment={"type": "high_availability", "election": 5.0, "replica_lag": 0.2})
+    asked = scenario(deployment={"type": "high_availability", "node_timeout": 5.0 - CLUSTER_VOTE, "replica_lag": 0.2})
     outage = sized(primaries=4, replicas=1, hottest=0.2, asked=asked).outage
     share = 0.2 + 0.8 / 4
     assert (outage.primaries, outage.key_share, outage.seconds) == (4, 0.25, 5.0)
@@ -160,3 +161,19 @@ def test_a_hybrid_goes_on_by_itself():
     assert "are without their store, and nodes go on by local for about" in outage.sentence
     assert sized("hybrid+redis://h?consistency=strong", primaries=3).outage.fallback == ""
     assert sized("postgresql://localhost").outage is sized("memory://").outage is None
+
+
+def test_a_pair_with_sentinels_is_two_servers_and_three_small_machines():
+    found = sized("redis+sentinel://localhost/limits")
+    assert (found.topology, found.servers, found.replicas, found.sentinels) == ("sentinel", 1, 1, 3)
+    assert found.price.store == pytest.approx(2 * sized().price.store + 3 * PRICES.sentinel.month(730))
+    assert "with 1 replica each and 3 Sentinels" in found.sentences[1]
+    assert "While the primary is down, all keys get no decision for about 31.1 s" in " ".join(found.sentences)
+    assert found.outage.seconds == pytest.approx(30.0 + SENTINEL_VOTE)
+
+
+def test_a_cluster_that_names_no_number_has_three_primaries_and_a_replica_of_each():
+    found = sized("redis+cluster://localhost")
+    assert (found.topology, found.servers, found.replicas) == ("cluster", 3, 1)
+    assert found.outage.seconds == pytest.approx(15.0 + CLUSTER_VOTE)
+    assert found.sentinels == 0
