@@ -38,6 +38,8 @@ NAMES = {
     "memory": "memory",
     "disk": "memory, `persist_to_disk`",
     "redis": "Redis",
+    "cluster": "Redis Cluster",
+    "sentinel": "Redis with Sentinel",
     "postgres": "PostgreSQL",
     "hybrid": "hybrid",
 }
@@ -77,7 +79,7 @@ def _policy(row: dict[str, Any]) -> str:
 
 def _consistency(row: dict[str, Any]) -> str:
     if row["policies"] == ["plain"]:
-        return "without a hybrid" if set(row["stores"]) & {"redis", "postgres"} else ""
+        return "without a hybrid" if set(row["stores"]) & {"redis", "cluster", "sentinel", "postgres"} else ""
     fallbacks = [] if len(row["fallbacks"]) in (0, 3) else row["fallbacks"]
     return "; ".join([", ".join(row["policies"]), *([", ".join(fallbacks)] if fallbacks else [])])
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outage import Measured
+from outage import Measured, descriptor_count, nothing_is_left, play
+from stores import Store
 from subjects import SLACK, Policy
 
 TABLE: dict[str, Any] = tomllib.loads((Path(__file__).parent / "guarantees.toml").read_text("utf-8"))
@@ -66,3 +68,13 @@ def cells(fault: str, store: str) -> list[Cell]:
                 policies = [Policy(*choice, row.get("options", "")) for choice in choices]
                 found += [Cell(fault, store, policy, row) for policy in policies]
     return found
+
+
+async def hold_against_the_table(store: Store, fault: str, tag: str = "") -> None:
+    """Measure every cell of a fault and store; identifiers begin with a tag."""
+    expected = cells(fault, store.name)
+    descriptors, connections = descriptor_count(), store.connections()
+    measured = await play(store, fault, [cell.policy for cell in expected], tag + uuid.uuid4().hex[:8])
+    deviations = [each for cell, found in zip(expected, measured, strict=True) for each in cell.deviations(found)]
+    assert not deviations, "\n".join(deviations)
+    await nothing_is_left(store, descriptors, connections)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from stores import PATIENCE, Store
 from subjects import PAUSE, PLENTY, POLL, SCARCE, TIMES, Lag, Policy, Subject
@@ -155,3 +158,27 @@ async def measured(
         lag,
         letters | TIMES,
     )
+
+
+async def nothing_is_left(store: Store, descriptors: int, connections: int) -> None:
+    """Wait until no task, no connection and no file descriptor of the subjects is left."""
+
+    def left() -> list[str]:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        found = [f"task {task.get_name()} {task.get_coro()}" for task in tasks]
+        if (more := store.connections() - connections) > 0:
+            found.append(f"{more} connections to the server")
+        if (more := descriptor_count() - descriptors) > 0:
+            found.append(f"{more} file descriptors")
+        return found
+
+    deadline = time.monotonic() + PATIENCE
+    while found := left():  # closing happens behind the callers' backs, and servers notice it a moment later
+        assert time.monotonic() < deadline, "\n".join(found)
+        await asyncio.sleep(0.05)
+
+
+def descriptor_count() -> int:
+    """The open file descriptors of this process that something still refers to."""
+    gc.collect()
+    return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))

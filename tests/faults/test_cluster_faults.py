@@ -1,0 +1,50 @@
+"""A Redis cluster, and a primary with sentinels: a primary that dies and slots that move under load, on real servers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from cluster_world import ClusterWorld, MemberStore, failover, reshard
+from guarantees import hold_against_the_table
+from subjects import SLACK
+
+from ratesim.servers import valkey_cluster, valkey_sentinel
+
+NODE_TIMEOUT = 1.0  # seconds
+RATE = 500.0
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
+
+
+@pytest.fixture
+def world() -> Iterator[ClusterWorld]:
+    with valkey_cluster(3, 1, node_timeout=NODE_TIMEOUT) as server:
+        yield ClusterWorld(server)
+
+
+@pytest.mark.parametrize("slots", [100, pytest.param(1000, marks=pytest.mark.nightly)])
+async def test_slots_move_and_primaries_die_under_load(world: ClusterWorld, slots: int) -> None:
+    moved = await reshard(world, 2, 1, slots, uuid.uuid4().hex, RATE)
+    assert not moved.errors
+    assert moved.over == 0
+    for shard, lag in ((0, 0.0), (1, 0.3)):
+        found = await failover(world, shard, uuid.uuid4().hex, RATE, lag)
+        assert found.without_decision, "the primary was asked while it was dead"
+        assert found.errors.keys() <= {"StorageConnectionError", "StorageTimeoutError", "StorageUnavailableError"}
+        assert found.elsewhere >= found.without_decision, "the other slots go on"
+        assert found.over <= found.lost
+        assert bool(found.lost) >= bool(lag), "a replica that hears nothing loses something"
+        assert found.seconds < SLACK * (NODE_TIMEOUT + 2) + found.lag, found
+
+
+async def test_a_cluster_keeps_to_the_table(world: ClusterWorld) -> None:
+    for shard, fault in ((2, "reshard"), (0, "failover")):
+        store = MemberStore("cluster", world, shard)
+        await hold_against_the_table(store, fault, store.tag)
+
+
+async def test_a_primary_with_sentinels_keeps_to_the_table() -> None:
+    with valkey_sentinel(down_after=NODE_TIMEOUT) as server:
+        store = MemberStore("sentinel", ClusterWorld(server), 0)
+        await hold_against_the_table(store, "failover", store.tag)
