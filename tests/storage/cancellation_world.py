@@ -84,18 +84,19 @@ class SimPyBench:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """A real asyncio loop whose clock goes on to the next timer instead of waiting for it."""
+    """A real asyncio loop whose clock goes on to the next timer, when no socket was ready for `patience` real seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         super().__init__()
         self.steps = _Steps()
         self.now = 0.0
         select = self._selector.select  # type: ignore[attr-defined]
 
         def skip(timeout: float | None = None) -> Any:
-            if timeout:
+            ready = select(0 if timeout == 0 else patience)
+            if timeout and not ready:
                 self.now += timeout
-            return select(0)
+            return ready
 
         self._selector.select = skip  # type: ignore[attr-defined]
 
@@ -111,8 +112,8 @@ class _Loop(asyncio.SelectorEventLoop):
 class AsyncioBench:
     """An asyncio loop in time that costs nothing."""
 
-    def __init__(self) -> None:
-        self._loop = _Loop()
+    def __init__(self, patience: float = 0.0) -> None:
+        self._loop = _Loop(patience)
         self.runtime: Runtime = AsyncioRuntime(lambda: EPOCH + self._loop.now, lambda: self._loop.now)
         self.failures: list[dict[str, Any]] = []
         self._loop.set_exception_handler(lambda _, context: self.failures.append(context))
