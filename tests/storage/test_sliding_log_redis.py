@@ -348,8 +348,8 @@ async def test_a_log_by_the_clock_of_the_server(valkey_server: Server) -> None:
 DAMAGE: dict[str, dict[str, bytes]] = {
     "a short head": {"log_head": b"short"},
     "no numbers": {"log_head": struct.pack(">8d", *[math.nan] * 8)},
-    "chunks that are not there": {"log_head": struct.pack(">8d", NOW * 2, NOW, 3, NOW, 3, 0, 1e15, 1)},
-    "a chunk that is not there": {"log_head": struct.pack(">8d", NOW * 2, NOW, 3, NOW, 3, 7, 8, 1)},
+    "chunks that are not there": {"log_head": struct.pack(">8d", NOW * 2, NOW, 3, NOW, 3, 1e12, 512e12 + 1, NOW)},
+    "a chunk that is not there": {"log_head": struct.pack(">8d", NOW * 2, NOW, 3, NOW, 3, 8, 513, NOW)},
 }
 
 

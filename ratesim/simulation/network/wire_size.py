@@ -26,6 +26,7 @@ from ratesim.storage.compression import Codec
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
+from ratesim.storage.redis.calls import LOG_ANSWER, LogLimit
 from ratesim.storage.redis.log_fields import LogRecord, fields_of_log
 from ratesim.storage.redis.packed_log import pack
 from ratesim.storage.redis.single_limit import SingleLimit, number_text
@@ -142,6 +143,8 @@ def _resp(operation: Operation, answer: object, config: RedisStorageConfig, whol
         assert isinstance(operation, Acquire)
         if SingleLimit.suits(operation.limits):
             return _found(operation, answer, config.clock == "server")
+        if LogLimit.suits(operation.limits):
+            return _bulk(bytes(LOG_ANSWER.size))
         numbers = (answer.remaining, answer.retry_after, answer.reset_after)
         return len("*6\r\n:1\r\n:0\r\n:0\r\n") + sum(_bulk(f"{number:.17g}") for number in numbers)
     if isinstance(answer, RateLimitState):

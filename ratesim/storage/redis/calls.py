@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.exceptions
@@ -16,7 +17,7 @@ from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.error_translation import operation_error
 from ratesim.storage.redis.keys import key_of
-from ratesim.storage.redis.scripts import script_of
+from ratesim.storage.redis.scripts import log_script_of, script_of
 from ratesim.storage.redis.single_limit import SingleLimit, number_text
 from ratesim.storage.redis.state_fields import fields_of, prefix_of, read_state, to_str
 from ratesim.storage.remote.operations import (
@@ -32,12 +33,13 @@ from ratesim.storage.remote.operations import (
     identifier_of,
 )
 
-__all__ = ["Calls"]
+__all__ = ["LOG_ANSWER", "Calls", "LogLimit"]
 
 Command = tuple[Any, ...]
 
 MOST_PREPARED = 4096  # limits whose arguments are kept
 MARGIN = number_text(EXPIRY_MARGIN)
+LOG_ANSWER = struct.Struct(">4d")  # of lua/acquire_log.lua
 
 
 class SeveralLimits:
@@ -67,10 +69,40 @@ class SeveralLimits:
         """Return the decision that the script has taken."""
         allowed, index, remaining, retry_after, reset_after, rewound = raw
         self._tally[0] += rewound
-        numbers = float(remaining), float(retry_after), float(reset_after)
+        return self._decision(allowed == 1, index, (float(remaining), float(retry_after), float(reset_after)))
+
+    def _decision(self, allowed: bool, index: int, numbers: tuple[float, float, float]) -> Decision | SerializationError:
         if any(map(math.isnan, numbers)):
             return SerializationError("a state that cannot be read: one of its numbers is NaN; reset it")
-        return Decision(allowed == 1, *numbers, self._limits[index])
+        return Decision(allowed, *numbers, self._limits[index])
+
+
+class LogLimit(SeveralLimits):
+    """One sliding log. Most of its decisions need its numbers and one or two chunks: lua/acquire_log.lua."""
+
+    def __init__(self, limits: tuple[Limit, ...], config: RedisStorageConfig, tally: list[int]) -> None:
+        super().__init__(limits, config, tally)
+        (limit,), server = limits, config.clock == "server"
+        prefix, skew = prefix_of(limit.name), min(config.max_clock_skew, limit.period)
+        numbers = (skew, *algorithms.bind(limit).params)
+        self._arguments = (*(number_text(value).encode() for value in numbers), *([prefix.encode()] if prefix else []))
+        self._digests = [log_script_of(consume, bool(prefix), server, config.min_ttl) for consume in (False, True)]
+
+    @staticmethod
+    def suits(limits: Sequence[Limit]) -> bool:
+        """Return whether limits are one sliding log."""
+        return len(limits) == 1 and limits[0].algorithm == "sliding_log"
+
+    def command(self, key: bytes, cost: float, now: float, consume: bool) -> Command:
+        """Return the command of a request."""
+        return ("EVALSHA", self._digests[consume], 1, key, number_text(now), number_text(cost), *self._arguments)
+
+    def answer(self, raw: Any, cost: float, now: float, consume: bool) -> Decision | SerializationError:
+        """Return the decision that the script has taken."""
+        if not isinstance(raw, bytes):
+            return super().answer(raw, cost, now, consume)
+        allowed, remaining, retry_after, reset_after = LOG_ANSWER.unpack(raw)
+        return self._decision(allowed == 1.0, 0, (remaining, retry_after, reset_after))
 
 
 class Calls:
@@ -131,7 +163,8 @@ class Calls:
             return found[1]
         if len(self._prepared) >= MOST_PREPARED:
             self._prepared.clear()
-        made = (SingleLimit if SingleLimit.suits(limits) else SeveralLimits)(limits, self.config, self._tally)
+        kind = SingleLimit if SingleLimit.suits(limits) else LogLimit if LogLimit.suits(limits) else SeveralLimits
+        made = kind(limits, self.config, self._tally)
         self._prepared[id(limits)] = (limits, made)
         return made
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 __all__ = ["CHUNK", "LogRecord", "entries_of", "expiry_of", "fields_of_log", "is_log_field", "read_log", "to_bytes"]
 
 CHUNK = 496  # bytes of a full chunk: 31 entries; with Redis' own 6 bytes it fills an allocation of 512
+SPAN = 512  # more than CHUNK
 HEAD = struct.Struct(">8d")
 
 
@@ -52,15 +53,16 @@ def fields_of_log(record: LogRecord) -> dict[str, bytes]:
     log = to_bytes(entries)
     newest = max(len(log) - 1, 0) // CHUNK  # full ones are closed when the next entry comes
     fields = {f"log:{number}": log[number * CHUNK : (number + 1) * CHUNK] for number in range(newest)}
-    head = HEAD.pack(*record[:3], time, used, 0, newest, 1)
+    head = HEAD.pack(*record[:3], time, used, newest, newest * SPAN + 1, entries[0] if entries else 0.0)
     return {"log_head": head, "log": log[newest * CHUNK :], **fields}
 
 
 def read_log(fields: Mapping[str, bytes]) -> LogRecord:
     """Invert `fields_of_log`; KeyError or ValueError for fields that are damaged."""
-    expires_at, last_accessed, request_count, time, used, oldest, newest, place = _head(fields["log_head"])
-    chunks = [fields[f"log:{number}"] for number in range(int(oldest), int(newest))]
-    log = b"".join([*chunks, fields["log"]])[int(place) - 1 :]
+    expires_at, last_accessed, request_count, time, used, newest, begins, _ = _head(fields["log_head"])
+    others, place = divmod(int(begins), SPAN)
+    chunks = [fields[f"log:{number}"] for number in range(int(newest) - others, int(newest))]
+    log = b"".join([*chunks, fields["log"]])[place - 1 :]
     return LogRecord(expires_at, last_accessed, request_count, [time, used, *entries_of(log)])
 
 

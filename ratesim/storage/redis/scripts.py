@@ -9,9 +9,10 @@ from importlib import resources
 from typing import Any
 
 from ratesim import algorithms
+from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.redis.log_fields import CHUNK
 
-__all__ = ["digest_of", "in_full", "lua_source", "script_of"]
+__all__ = ["digest_of", "in_full", "log_script_of", "lua_source", "script_of"]
 
 
 _texts: dict[bytes, str] = {}  # of all scripts, by digest
@@ -38,8 +39,6 @@ def script_of(name: str, names: tuple[str, ...] = ()) -> bytes:
 def _assemble(name: str, needed: tuple[algorithms.Algorithm, ...]) -> bytes:
     logs = any(algorithm.pairs for algorithm in needed)
     parts = [f"local CHUNK = {CHUNK}\n", lua_source("doubles")] if logs or name == "put" else []
-    if name == "acquire" and [algorithm.name for algorithm in needed] == ["sliding_log"]:
-        parts.append(lua_source("acquire_log"))  # decides the common case, before any function is made
     parts += [lua_source("in_parts")] if logs or name in ("put", "unpack") else []
     parts += ["local forget, time_of\n", lua_source("forget"), lua_source("time_of")]
     if needed:
@@ -53,6 +52,15 @@ def _assemble(name: str, needed: tuple[algorithms.Algorithm, ...]) -> bytes:
             parts.append(f"rules['{each}'] = (function()\n{algorithm.lua}\nend)()\n")
         parts.append(lua_source("record"))
     return digest_of("".join([*parts, lua_source(name)]))
+
+
+@lru_cache(maxsize=256)
+def log_script_of(consume: bool, named: bool, server: bool, least: float) -> bytes:
+    """Make the script of one sliding log: its common case, and behind that the general script. Return its digest."""
+    flags = ", ".join(str(flag).lower() for flag in (consume, named, server))
+    constants = f"local CONSUME, NAMED, SERVER, LEAST, MARGIN, CHUNK = {flags}, {least!r}, {EXPIRY_MARGIN!r}, {CHUNK}\n"
+    general = _texts[script_of("acquire", ("sliding_log",))]
+    return digest_of("".join([constants, lua_source("doubles"), lua_source("acquire_log"), general]))
 
 
 def lua_source(stem: str) -> str:

@@ -1,7 +1,9 @@
 -- A log of entries, each a time and a cost, as two big-endian doubles; times rise. It lies in chunks of the hash, so that a decision
 -- touches one or two of them, however long the log is: the newest is the field `log`, and older ones, which are full, are
--- `log:<number>`. A log has `first`, the number of its oldest chunk, `place`, the byte of that at which the oldest entry begins,
--- and `open`, the number of the newest chunk; `chunks`, those that were read or made, and `dirty`, the numbers of those that are to
+-- `log:<number>`. The field `log_head` has eight doubles: expires_at, last_accessed, request_count, time and sum of the state, the
+-- number of the newest chunk, 512 times the number of others plus the byte of the oldest one at which the oldest entry begins, and
+-- the time of that. An empty log has an empty newest chunk. In a script a log has `first` and `open`, the numbers of the oldest and
+-- the newest chunk, and `place`, that byte; `chunks`, those that were read or made, and `dirty`, the numbers of those that are to
 -- be written. Copies share both, so that only the last one may be written to.
 -- Before this comes CHUNK, the bytes of a full one (ratesim/storage/redis/log_fields.py).
 log = {}
@@ -113,7 +115,10 @@ end
 -- The log whose record is `head`, as it lies in the hash.
 function log.load(key, prefix, head, newest)
   local s, expires_at, last_accessed, requests = {}
-  expires_at, last_accessed, requests, s[1], s[2], s.first, s.open, s.place = struct.unpack('>dddddddd', head)
+  local begins
+  expires_at, last_accessed, requests, s[1], s[2], s.open, begins = struct.unpack('>dddddddd', head)
+  s.place = begins % 512
+  s.first = s.open - (begins - s.place) / 512
   s.requests, s.chunks, s.dirty, s.had_first, s.had_open = requests, {[s.open] = newest}, {}, s.first, s.open
   if not (s.first <= s.open and s.open - s.first < redis.call('HLEN', key)) then error('log_head names chunks that are not there') end
   s.fetch = function(number) return redis.call('HGET', key, prefix .. 'log:' .. number) end
@@ -145,7 +150,9 @@ function log.store(key, prefix, s, at, expires_at, requests)
   for number = from, math.min(s.first - 1, upto) do gone[#gone + 1] = prefix .. 'log:' .. number end
   for number = math.max(s.open, from), upto do gone[#gone + 1] = prefix .. 'log:' .. number end
   in_parts('HDEL', key, gone)
-  local head = struct.pack('>dddddddd', expires_at, at, (s.requests or 0) + requests, s[1], s[2], s.first, s.open, s.place)
+  local begins = (s.open - s.first) * 512 + s.place
+  local oldest = log.entry(s, s.first, s.place) or 0
+  local head = struct.pack('>dddddddd', expires_at, at, (s.requests or 0) + requests, s[1], s[2], s.open, begins, oldest)
   local values = {prefix .. 'log_head', head, prefix .. 'log', chunk(s, s.open)}
   for number in pairs(s.dirty) do
     if number >= s.first and number < s.open then
