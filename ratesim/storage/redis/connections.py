@@ -165,8 +165,8 @@ def check_files(url: str) -> None:
             raise ConfigurationError(f"{name} {shorten_repr(path)}: no such file, or this user may not read it")
 
 
-def connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
-    """Make the client of a configuration. Raises ConfigurationError."""
+def connect(config: RedisStorageConfig, replicas: bool = False) -> redis.asyncio.Redis:
+    """Make the client of a configuration, or one of the replicas that its sentinels name. Raises ConfigurationError."""
     check_files(config.url)
     options: dict[str, Any] = {
         "max_connections": config.pool_size + SPARE,
@@ -176,5 +176,5 @@ def connect(config: RedisStorageConfig) -> redis.asyncio.Redis:
         "protocol": 2,
     }
     if redis_topology(config.url) == "sentinel":
-        return sentinel_client(config.url, config.command_timeout, **options)
+        return sentinel_client(config.url, config.command_timeout, replicas, **options)
     return redis.asyncio.Redis.from_url(config.url, **options)

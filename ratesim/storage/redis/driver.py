@@ -18,6 +18,7 @@ from ratesim.storage.redis.connections import Command, Connections, PipelineConn
 from ratesim.storage.redis.direct import DirectConnections, Exchange, pack
 from ratesim.storage.redis.error_translation import DOWN, connection_error, error_code, operation_error
 from ratesim.storage.redis.live_form import is_packed, make_live
+from ratesim.storage.redis.replicas import ReplicaReads
 from ratesim.storage.redis.scripts import in_full
 from ratesim.storage.redis.upkeep import Upkeep
 from ratesim.storage.remote.operations import Acquire, Get, Operation, identifier_of
@@ -41,7 +42,8 @@ class RedisDriver:
     def __init__(self, config: RedisStorageConfig, connection: redis.asyncio.Redis | None = None) -> None:
         self.config = config
         self._connections = connections_of(config, connection)
-        self._direct = self._connections if isinstance(self._connections, DirectConnections) else None
+        primary = self._connections.primary if isinstance(self._connections, ReplicaReads) else self._connections
+        self._direct = primary if isinstance(primary, DirectConnections) else None
         self._cluster = self._connections if isinstance(self._connections, ClusterConnections) else None
         self._calls = Calls(config)
         self.upkeep = Upkeep(config, self._connections)
@@ -64,7 +66,7 @@ class RedisDriver:
         """Execute a batch by a deadline, see `PromptDriver`; None where no connection is free."""
         if self._cluster is not None and self._cluster.is_found:
             return self._execute(batch, partial(self._cluster.send, seconds=seconds))
-        exchange = self._direct.begin(seconds) if self._direct is not None else None
+        exchange = self._direct.begin(seconds) if self._direct is not None and not self._reads(batch) else None
         return None if exchange is None else self._exchange(batch, exchange)
 
     async def _exchange(self, batch: Sequence[Operation], exchange: Exchange) -> list[object]:
@@ -190,4 +192,9 @@ def connections_of(config: RedisStorageConfig, client: redis.asyncio.Redis | Non
     """Return the connections of a configuration, or those of a client that the caller gave."""
     if client is not None:
         return PipelineConnections(client, shared=True)
-    return ClusterConnections(config) if redis_topology(config.url) == "cluster" else DirectConnections(connect(config))
+    if redis_topology(config.url) == "cluster":
+        return ClusterConnections(config)
+    primary = DirectConnections(connect(config))
+    if not config.read_from_replicas:
+        return primary
+    return ReplicaReads(primary, DirectConnections(connect(config, replicas=True)), config.command_timeout)

@@ -13,7 +13,7 @@ from ratesim.server_url import redis_hosts, redis_node_urls, redis_primary_url, 
 __all__ = ["sentinel_client"]
 
 
-def sentinel_client(url: str, command_timeout: float, **options: Any) -> redis.asyncio.Redis:
+def sentinel_client(url: str, command_timeout: float, replicas: bool = False, **options: Any) -> redis.asyncio.Redis:
     """Make a client of the primary that the sentinels of a checked URL name.
 
     Parameters
@@ -22,6 +22,8 @@ def sentinel_client(url: str, command_timeout: float, **options: Any) -> redis.a
         Names the sentinels and their service.
     command_timeout : float
         Seconds in which all sentinels can be asked, and the primary be reached.
+    replicas : bool
+        Whether it is a client of the replicas instead, each connection of the next one; of the primary where there is none.
     **options
         Of the connections.
     """
@@ -34,7 +36,8 @@ def sentinel_client(url: str, command_timeout: float, **options: Any) -> redis.a
         min_other_sentinels=len(hosts) // 2,
         sentinel_kwargs={**timing, **_arguments(redis_node_urls(url)[0])},
     )
-    client: redis.asyncio.Redis = sentinels.master_for(redis_service(url), **_arguments(redis_primary_url(url)), **options)
+    make = sentinels.slave_for if replicas else sentinels.master_for
+    client: redis.asyncio.Redis = make(redis_service(url), **_arguments(redis_primary_url(url)), **options)
     return client
 
 
@@ -75,6 +78,16 @@ class _Sentinels(redis.asyncio.sentinel.Sentinel):
                 else:
                     said.append(f"the primary is {state['flags']}")
         finally:
-            for sentinel in self.sentinels:
-                await sentinel.connection_pool.disconnect(inuse_connections=False)
+            await self._hang_up()
         raise redis.asyncio.sentinel.MasterNotFoundError("; ".join(dict.fromkeys(said + unreachable)))
+
+    async def discover_slaves(self, service_name: str) -> Any:
+        """Return the addresses of the replicas that a sentinel takes for well; none where no sentinel answers."""
+        try:
+            return await super().discover_slaves(service_name)
+        finally:
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        for sentinel in self.sentinels:
+            await sentinel.connection_pool.disconnect(inuse_connections=False)
