@@ -18,7 +18,7 @@ from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.error_translation import operation_error
 from ratesim.storage.redis.keys import key_of
 from ratesim.storage.redis.scripts import log_script_of, script_of
-from ratesim.storage.redis.single_limit import SingleLimit, number_text
+from ratesim.storage.redis.single_limit import Answer, SingleLimit, number_text
 from ratesim.storage.redis.state_fields import fields_of, prefix_of, read_state, to_str
 from ratesim.storage.remote.operations import (
     Acquire,
@@ -36,6 +36,8 @@ from ratesim.storage.remote.operations import (
 __all__ = ["LOG_ANSWER", "Calls", "LogLimit"]
 
 Command = tuple[Any, ...]
+# How to ask for a decision under limits, how to read the answer, and the limits, so that no others have their identity.
+Prepared = tuple[Callable[[bytes, float, float, bool], Command], Answer, tuple[Limit, ...]]
 
 MOST_PREPARED = 4096  # limits whose arguments are kept
 MARGIN = number_text(EXPIRY_MARGIN)
@@ -116,8 +118,8 @@ class Calls:
         self._tally = [0]
         self._least = number_text(config.min_ttl)
         self._server = config.clock == "server"
-        # By the identity of the limits, which are kept here, so that no other limits have it.
-        self._prepared: dict[int, tuple[tuple[Limit, ...], SingleLimit | SeveralLimits]] = {}
+        self._prefix = config.key_prefix
+        self._prepared: dict[int, Prepared] = {}  # by the identity of the limits
         self._commands: dict[type[Operation], Callable[[Any], Command]] = {
             Acquire: self._acquire,
             Observe: self._observe,
@@ -157,23 +159,23 @@ class Calls:
 
     # -- decisions --------------------------------------------------------------------------------------------------------
 
-    def _limits(self, limits: tuple[Limit, ...]) -> SingleLimit | SeveralLimits:
-        found = self._prepared.get(id(limits))
-        if found is not None:
-            return found[1]
+    def _prepare(self, limits: tuple[Limit, ...]) -> Prepared:
         if len(self._prepared) >= MOST_PREPARED:
             self._prepared.clear()
         kind = SingleLimit if SingleLimit.suits(limits) else LogLimit if LogLimit.suits(limits) else SeveralLimits
         made = kind(limits, self.config, self._tally)
-        self._prepared[id(limits)] = (limits, made)
-        return made
+        prepared = self._prepared[id(limits)] = (made.command, made.answer, limits)
+        return prepared
 
     def _acquire(self, operation: Acquire) -> Command:
-        key = key_of(self.config.key_prefix, operation.identifier)
-        return self._limits(operation.limits).command(key, operation.cost, operation.now, operation.consume)
+        limits = operation.limits
+        command = (self._prepared.get(id(limits)) or self._prepare(limits))[0]
+        return command(key_of(self._prefix, operation.identifier), operation.cost, operation.now, operation.consume)
 
     def _decision(self, operation: Acquire, raw: Any) -> Decision | StorageError:
-        return self._limits(operation.limits).answer(raw, operation.cost, operation.now, operation.consume)
+        limits = operation.limits
+        answer = (self._prepared.get(id(limits)) or self._prepare(limits))[1]
+        return answer(raw, operation.cost, operation.now, operation.consume)
 
     def _observe(self, operation: Observe) -> Command:
         head = (self._time(operation.now), number_text(operation.score), self._least, MARGIN)

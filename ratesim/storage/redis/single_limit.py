@@ -22,57 +22,73 @@ from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.scripts import digest_of, lua_source, script_of
 from ratesim.storage.redis.state_fields import prefix_of
-from ratesim.storage.retry_after import exact_retry_after
+from ratesim.storage.retry_after import FOREVER, exact_retry_after
 
-__all__ = ["SingleLimit", "number_text"]
+__all__ = ["Answer", "SingleLimit", "number_text"]
+
+Answer = Callable[[Any, float, float, bool], Decision | SerializationError]
+"""(what the server answered, cost, now, consume) -> the decision that was, or would be, taken"""
 
 MOST_FLOATS = 64  # in a state: Lua has 200 local variables and 32 captures
 MOST_LISTED = 30
 SERVER_CLOCK = "local time = redis.call('TIME')\nlocal now = time[1] + time[2] / 1e6"
 
-# The node's side: what the script did, and the figures that it has not computed. `verdict` is 2 for a peek.
+# The node's side: the figures that the script has not computed. `verdict` is 2 for a peek.
 _REPLAY = """
-def replayer(limit, rule, p, skew, tally):
+def replayer(limit, rule, p, skew, tally, look):
     {parameters} = p
-    def replay(raw, cost, now):
-        parts = raw.split()
-        {clock}
-        found = len(parts) > {head}
-        rewound = False
-        if found:
-            verdict, {head_names}{state} = map(float, parts)
-            if s0 - now > skew:
-                <rewind None now=now>
-                rewound = True
-            at = s0 if s0 > now else now
-            <refresh None now=at>
-        else:
-            verdict = float(parts[0])
-            at = now
-            <start None now=at>
-        <available left now=at>
-        if verdict == 1.0:
-            allowed = True
-            <charge None now=at>
+    def replay(raw, cost, now, consume):
+        try:
+            parts = (raw if consume else look(raw, now)).split()
+            {clock}
+            rewound = False
+            if len(parts) > {head}:
+                verdict, {head_names}{state} = map(float, parts)
+                if s0 - now > skew:
+                    <rewind None now=now>
+                    rewound = True
+                    if consume:
+                        tally[0] += 1
+                at = s0 if s0 > now else now
+                <refresh None now=at>
+            else:
+                verdict = float(parts[0])
+                at = now
+                <start None now=at>
             <available left now=at>
-        else:
-            allowed = verdict == 2.0 and left >= cost
-        if rewound and verdict != 2.0:
-            tally[0] += 1
-        <reset_after fresh now=at>
-        fresh = fresh + (at - now)
-        wait = 0.0
-        if not allowed:
+            if verdict == 1.0:
+                <charge None now=at>
+                <available left now=at>
+                <reset_after fresh now=at>
+                fresh = fresh + (at - now)
+                if left == left and fresh == fresh:
+                    return Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
+                raise ValueError("one of its numbers is NaN")
+            <reset_after fresh now=at>
+            fresh = fresh + (at - now)
+            if verdict == 2.0 and left >= cost:
+                return Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
             <retry_after wait now=at>
             wait = wait + (at - now)
-        if left != left or fresh != fresh or wait != wait:
-            raise ValueError("one of its numbers is NaN")
-        if not allowed and found:
-            s = [*map(float, parts[{head}:])]
-            if rewound:
-                rule.rewind(s, p, now)
-            wait = exact_retry_after(rule, s, p, None, cost, now, wait)
-        return Decision(allowed, left if left > 0.0 else 0.0, wait, fresh, limit)
+            if left != left or fresh != fresh or wait != wait:
+                raise ValueError("one of its numbers is NaN")
+            if len(parts) > {head} and wait < FOREVER:
+                micros = ceil(wait * 1e6)
+                if micros < 1:
+                    micros = 1
+                _, {head_names}{state} = map(float, parts)
+                if rewound:
+                    <rewind None now=now>
+                then = now + micros / 1e6
+                if then < s0:
+                    then = s0
+                s = {listed}
+                <refresh None now=then>
+                <available again now=then>
+                wait = micros / 1e6 if again >= cost else exact_retry_after(rule, s, p, None, cost, now, wait)
+            return Decision(False, left if left > 0.0 else 0.0, wait, fresh, limit)
+        except (ValueError, OverflowError, ZeroDivisionError) as error:
+            return SerializationError(f"a state that cannot be read: {error}; reset it")
     return replay
 """
 
@@ -109,7 +125,8 @@ class SingleLimit:
         self._fields = tuple(f"{prefix}{name}".encode() for name in names)
         self._look_digest = script_of("look") if server else None
         self._name, self._size = algorithm.name.encode(), size
-        self._replay = _replayer(algorithm, size, len(p), server)(limit, rule, p, skew, tally)
+        make = _replayer(algorithm, size, len(p), server)
+        self.answer: Answer = make(limit, rule, p, skew, tally, self._found)
 
     @staticmethod
     def suits(limits: Sequence[Limit]) -> bool:
@@ -127,14 +144,6 @@ class SingleLimit:
         if self._look_digest is not None:
             return ("EVALSHA", self._look_digest, 1, key, *self._fields)
         return ("HMGET", key, *self._fields)
-
-    def answer(self, raw: Any, cost: float, now: float, consume: bool) -> Decision | SerializationError:
-        """Return the decision that the script has taken, or would take."""
-        try:
-            decision: Decision = self._replay(raw if consume else self._found(raw, now), cost, now)
-        except (ValueError, OverflowError, ZeroDivisionError) as error:
-            return SerializationError(f"a state that cannot be read: {error}; reset it")
-        return decision
 
     def _found(self, values: Sequence[Any], now: float) -> bytes:
         """Write what a peek has read as the script of an acquire answers it. Raises ValueError."""
@@ -162,10 +171,13 @@ def _replayer(algorithm: algorithms.Algorithm, size: int, parameters: int, serve
         "clock": "now = int(parts[1]) + int(parts[2]) / 1e6" if server else "",
         "head_names": "_, _, " if server else "",
         "head": "3" if server else "1",
+        "listed": f"[{layout.variables}]",
     }
     namespace: dict[str, Any] = {
         **{name: value for name, value in vars(math).items() if not name.startswith("_")},
         "Decision": Decision,
+        "FOREVER": FOREVER,
+        "SerializationError": SerializationError,
         "exact_retry_after": exact_retry_after,
     }
     source = render(_REPLAY, algorithm.rule, layout, texts)
