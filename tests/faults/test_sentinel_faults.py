@@ -134,6 +134,18 @@ async def test_a_silent_sentinel_leaves_time_for_the_next(server: Server) -> Non
 
 
 @pytest.mark.servers
+async def test_many_connections_are_opened_at_once_and_none_to_a_sentinel_stays(server: Server) -> None:
+    url = f"{server.url}&retries=0&pool_size=50&max_batch=1&command_timeout=20"
+    async with open_storage(url) as storage:
+        decisions = await asyncio.gather(*(storage.acquire(uuid.uuid4().hex, LIMIT) for _ in range(200)))
+        assert all(decisions)
+        for member in sentinels_of(server):
+            with redis_client(member.url, 5) as client:
+                # Sentinels are each other's clients as well, by connections that have a name.
+                wait_until(lambda client=client: [c["name"] for c in client.client_list()].count("") == 1, "the last search")
+
+
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("find", "write", "says"),
     [

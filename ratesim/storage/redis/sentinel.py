@@ -59,35 +59,42 @@ class _Sentinels(redis.asyncio.sentinel.Sentinel):
         """
         said: list[str] = []
         unreachable: list[str] = []
-        try:
-            for sentinel in tuple(self.sentinels):
-                try:
-                    states: Any = await sentinel.sentinel_masters()
-                except (redis.exceptions.RedisError, OSError) as error:
-                    unreachable.append(str(error) or type(error).__name__)
-                    continue
-                state = states.get(service_name)
-                if state is None:
-                    said.append("the service is unknown")
-                elif self.check_master_state(state, service_name):
-                    self.sentinels.remove(sentinel)
-                    self.sentinels.insert(0, sentinel)
-                    return state["ip"], state["port"]
-                elif state["num-other-sentinels"] < self.min_other_sentinels:
-                    said.append(f"the sentinel knows only {state['num-other-sentinels']} others")
-                else:
-                    said.append(f"the primary is {state['flags']}")
-        finally:
-            await self._hang_up()
+        for sentinel in tuple(self.sentinels):
+            try:
+                async with _own_connection(sentinel) as asked:
+                    states: Any = await asked.sentinel_masters()
+            except (redis.exceptions.RedisError, OSError) as error:
+                unreachable.append(str(error) or type(error).__name__)
+                continue
+            state = states.get(service_name)
+            if state is None:
+                said.append("the service is unknown")
+            elif self.check_master_state(state, service_name):
+                self.sentinels.remove(sentinel)
+                self.sentinels.insert(0, sentinel)
+                return state["ip"], state["port"]
+            elif state["num-other-sentinels"] < self.min_other_sentinels:
+                said.append(f"the sentinel knows only {state['num-other-sentinels']} others")
+            else:
+                said.append(f"the primary is {state['flags']}")
         raise redis.asyncio.sentinel.MasterNotFoundError("; ".join(dict.fromkeys(said + unreachable)))
 
     async def discover_slaves(self, service_name: str) -> Any:
         """Return the addresses of the replicas that a sentinel takes for well; none where no sentinel answers."""
-        try:
-            return await super().discover_slaves(service_name)
-        finally:
-            await self._hang_up()
+        for sentinel in tuple(self.sentinels):
+            try:
+                async with _own_connection(sentinel) as asked:
+                    replicas: Any = await asked.sentinel_slaves(service_name)
+            except (redis.exceptions.RedisError, OSError):
+                continue
+            if well := self.filter_slaves(replicas):
+                return well
+        return []
 
-    async def _hang_up(self) -> None:
-        for sentinel in self.sentinels:
-            await sentinel.connection_pool.disconnect(inuse_connections=False)
+
+def _own_connection(sentinel: redis.asyncio.Redis) -> redis.asyncio.Redis:
+    """Make a client with a connection for one search, which no other search can close."""
+    pool = sentinel.connection_pool
+    return redis.asyncio.Redis.from_pool(
+        redis.asyncio.ConnectionPool(connection_class=pool.connection_class, **pool.connection_kwargs)
+    )
