@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 import redis
 from redis.crc import key_slot
 
 from ratesim import Limit
-from ratesim.errors import ConfigurationError, KeyRefusedError, StorageError, StorageUnavailableError
+from ratesim.errors import BatchError, ConfigurationError, KeyRefusedError, StorageError, StorageUnavailableError
 from ratesim.server_url import redis_hosts
 from ratesim.servers import Server
 from ratesim.state import AlgorithmData, RateLimitState
@@ -26,7 +29,7 @@ NOW = 1_700_000_000.0
 
 
 def config_of(server: Server, **options: object) -> RedisStorageConfig:
-    return RedisStorageConfig(url=server.url, key_prefix=f"{uuid.uuid4().hex[:12]}:", pool_size=4, **options)
+    return RedisStorageConfig(url=server.url, key_prefix=f"{uuid.uuid4().hex[:12]}:", **{"pool_size": 4} | options)
 
 
 @contextmanager
@@ -236,6 +239,47 @@ async def test_a_cluster_of_which_no_node_answers_is_left_alone_for_a_while() ->
         for message in ("not reachable", "not reachable", "circuit breaker is open"):
             with pytest.raises(StorageError, match=message):
                 await storage.acquire("a", LIMIT)
+
+
+async def test_a_node_that_stands_still_takes_nothing_from_the_others(valkey_cluster_server: Server) -> None:
+    config = config_of(
+        valkey_cluster_server, command_timeout=0.3, breaker_failures=3, breaker_reset=0.3, pool_size=2, retries=1
+    )
+    frozen, errors, decided = valkey_cluster_server.members[0], Counter[str](), Counter[bool]()
+    owner = {name: key_slot(key_of(config.key_prefix, name)) * 3 // 16384 for name in NAMES}
+    limit = Limit(1e6, 3600.0)
+
+    async def ask(number: int) -> None:
+        while decided[False] < 200 or not errors:
+            number += 1
+            name = NAMES[number % len(NAMES)]
+            try:
+                await storage.acquire(name, limit)
+                decided[owner[name] == 0] += 1
+            except StorageError as error:
+                errors[type(error).__name__ if owner[name] == 0 else f"{name}: {error}"] += 1
+
+    async with RedisStorage(config) as storage:
+        await storage.acquire_many([Request(name, limit) for name in NAMES])
+        os.kill(frozen.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(ask(number * 7) for number in range(8)))
+            assert errors.keys() <= {"StorageTimeoutError", "StorageConnectionError"}
+            assert not decided[True]
+            assert storage.client.breaker == "closed"
+            states = [RateLimitState(AlgorithmData("fixed_window", {"window_start": 0.0, "count": 1.0}), 0, 0)] * len(NAMES)
+            with pytest.raises(BatchError) as caught:
+                await storage.batch_set([(name, state, 60.0) for name, state in zip(NAMES, states, strict=True)])
+            failed = [isinstance(answer, StorageError) for answer in caught.value.results]
+            assert failed == [owner[name] == 0 for name in NAMES]
+        finally:
+            os.kill(frozen.pid, signal.SIGCONT)
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(StorageError):
+                    await storage.acquire_many([Request(name, limit) for name in NAMES])
+                    break
 
 
 async def test_slots_without_an_owner_fail_alone(valkey_cluster_server: Server) -> None:

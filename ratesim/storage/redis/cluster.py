@@ -20,6 +20,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.cluster import LoadBalancingStrategy
+from redis.crc import key_slot
 
 from ratesim.server_url import redis_hosts, redis_node_urls
 from ratesim.storage.config import RedisStorageConfig
@@ -138,7 +139,8 @@ class ClusterConnections:
         if asked is not None:
             return asked, ASKED
         name = command[0]
-        slot = self._cluster.keyslot(command[3] if name in WITH_COUNT else command[2] if name == "MEMORY" else command[1])
+        key = command[3] if name in WITH_COUNT else command[2] if name == "MEMORY" else command[1]
+        slot: int = key_slot(key) if key.__class__ is bytes else self._cluster.keyslot(key)
         manager = self._cluster.nodes_manager
         if slot not in manager.slots_cache:
             raise redis.exceptions.ClusterDownError(f"CLUSTERDOWN slot {slot} has no owner")
