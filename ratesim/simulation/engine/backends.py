@@ -16,7 +16,7 @@ import importlib.metadata
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -28,6 +28,7 @@ from ratesim.safe_text import shorten_repr
 from ratesim.servers import Server, ServerDiedError, ServerError
 from ratesim.simulation.engine.remote_storage import subject
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+from ratesim.simulation.scenario.topology import Servers
 from ratesim.storage import StorageURL
 from ratesim.storage.config import PostgresStorageConfig, RedisStorageConfig
 from ratesim.storage.postgres import PostgresDriver
@@ -189,9 +190,17 @@ def open_backend(
         if fidelity == "fake":
             yield stack.enter_context(_fake(config, sequence))
         elif backend == "redis":
-            yield stack.enter_context(_redis(config, sequence, server or stack.enter_context(servers.valkey())))
+            started = server or stack.enter_context(_started(scenario.servers(candidate)))
+            yield stack.enter_context(_redis(config, sequence, started))
         else:
             yield stack.enter_context(_postgres(config, sequence, server or stack.enter_context(servers.postgres())))
+
+
+def _started(topology: Servers) -> AbstractContextManager[Server]:
+    """Start the Redis of a candidate. Nothing fails over, so no primary has more replicas than it needs to be found."""
+    if topology.kind == "cluster":
+        return servers.valkey_cluster(topology.primaries, replicas=0)
+    return servers.valkey_sentinel() if topology.kind == "sentinel" else servers.valkey()
 
 
 @contextmanager
@@ -208,7 +217,9 @@ def _fake(config: RedisStorageConfig, sequence: Callable[[], int]) -> Iterator[L
     import fakeredis
 
     alone = fakeredis.FakeServer(server_type="valkey")  # of this run only, and gone with it
-    driver = RedisDriver(_patient(config, min_ttl=TTL), fakeredis.FakeAsyncRedis(server=alone, protocol=2))
+    # It has no cluster and no Sentinel. No decision depends on which server has the key, so one has them all.
+    own = _patient(config, url="redis://localhost", cluster_mode=False, min_ttl=TTL)
+    driver = RedisDriver(own, fakeredis.FakeAsyncRedis(server=alone, protocol=2))
     with _open(driver, sequence, f"fakeredis {importlib.metadata.version('fakeredis')}") as backend:
         yield backend
 
@@ -221,7 +232,8 @@ def _redis(config: RedisStorageConfig, sequence: Callable[[], int], server: Serv
             "or use `fake`"
         )
     prefix = f"ratesim:run:{uuid.uuid4().hex}:"
-    own = _patient(config, url=StorageURL.parse(server.url).config.url, key_prefix=prefix, min_ttl=TTL)
+    at = StorageURL.parse(server.url).config  # of any topology: no decision depends on it
+    own = _patient(config, url=at.url, cluster_mode=at.cluster_mode, key_prefix=prefix, min_ttl=TTL)
     with _open(RedisDriver(own), sequence, f"{server.kind} {server.version}") as backend:
         try:
             yield backend
