@@ -1,7 +1,8 @@
 """The candidates that compete unless a scenario names its own.
 
 They are every backend, and every combination of a hybrid's policies that differs from another (docs/hybrid.md has the
-table), at intervals from 10 ms to 10 s where it has one.
+table), at intervals from 10 ms to 10 s where it has one. Sentinel and clusters compete where high availability is asked for,
+clusters also where the load is more than one server carries.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ INTERVALS = (0.01, 0.1, 1.0, 10.0)  # seconds
 LEASES = (0.1, 1.0, 10.0)  # seconds
 WRITES = ("write_back", "write_through", "write_behind", "write_around")
 READS = ("cache_aside", "read_through", "refresh_ahead")
+CLUSTERS = (3, 6)  # primaries
+# Decisions per second of one Redis at 70 % of its processor, in full batches: 0.7 / (0.037 ms), `profiles/shipped.json`.
+ONE_SERVER = 20_000.0
 # Over PostgreSQL the policies differ as they do over Redis: of these there are the common ones.
 OVER_POSTGRES = (0.1, 1.0, 10.0)
 
@@ -35,7 +39,24 @@ def default_candidates(scenario: Scenario) -> tuple[Candidate, ...]:
         _candidate("postgres, unlogged", "postgresql://localhost", unlogged="true"),
     ]
     found += [*_over_redis(), *_over_postgres()]
+    available = scenario.deployment.type == "high_availability"
+    if available:
+        found.append(_candidate("redis sentinel", "redis+sentinel://localhost/ratesim"))
+    if available or scenario.workload.mean_rate > ONE_SERVER * scenario.deployment.shards:
+        found += _clusters()
     return tuple(found)
+
+
+def _clusters() -> Iterator[Candidate]:
+    for primaries in CLUSTERS:
+        name = f"redis cluster, {primaries} primaries"
+        yield Candidate(name=name, storage="redis+cluster://localhost", primaries=primaries)
+    store = "hybrid+redis+cluster://localhost"
+    for each in (
+        _lease("hybrid over cluster", store, 1.0),
+        _policy("hybrid over cluster", store, "eventual", "write_back", "cache_aside", 0.1),
+    ):
+        yield each.model_copy(update={"primaries": CLUSTERS[0]})
 
 
 def _over_redis() -> Iterator[Candidate]:

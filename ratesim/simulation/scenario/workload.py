@@ -114,6 +114,13 @@ class WorkloadSpec(StrictModel):
     sessions: int | None = Field(default=None, ge=1, le=1_000_000)
     clients: ClientsSpec | None = None
 
+    @property
+    def mean_rate(self) -> float:
+        """Requests per second of a recipe or a closed loop in the long run; 0 for a log, which nobody has read yet."""
+        if self.clients is not None and self.clients.users is not None:
+            return self.clients.users / self.clients.think
+        return (self.requests_per_second or 0.0) * self.scale * self.speed
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         closed = self.clients is not None and self.clients.users is not None
