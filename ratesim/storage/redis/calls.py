@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.exceptions
 
@@ -34,6 +34,8 @@ from ratesim.storage.remote.operations import (
 )
 
 __all__ = ["LOG_ANSWER", "Calls", "LogLimit"]
+
+T = TypeVar("T")
 
 Command = tuple[Any, ...]
 # How to ask for a decision under limits, how to read the answer, and the limits, so that no others have their identity.
@@ -107,6 +109,14 @@ class LogLimit(SeveralLimits):
         return self._decision(allowed == 1.0, 0, (remaining, retry_after, reset_after))
 
 
+class _ByKind(dict[type[Operation], T]):
+    """Values by the kind of an operation. A kind that is derived from another, as in a simulation, has its value."""
+
+    def __missing__(self, kind: type[Operation]) -> T:
+        self[kind] = found = self[kind.__bases__[0]]
+        return found
+
+
 class Calls:
     """Turns operations into commands, and the server's answers into those of the operations.
 
@@ -120,7 +130,8 @@ class Calls:
         self._server = config.clock == "server"
         self._prefix = config.key_prefix
         self._prepared: dict[int, Prepared] = {}  # by the identity of the limits
-        self._commands: dict[type[Operation], Callable[[Any], Command]] = {
+        self._commands: _ByKind[Callable[[Any], Command]] = _ByKind()
+        self._commands |= {
             Acquire: self._acquire,
             Observe: self._observe,
             Apply: self._apply,
@@ -130,7 +141,9 @@ class Calls:
             Claim: self._claim,
             Reset: self._reset,
         }
-        self._answers: dict[type[Operation], Callable[[Any, Any], object]] = {
+        self._answers: _ByKind[Callable[[Any, Any], object]] = _ByKind()
+        self._answers |= {
+            Operation: lambda _, __: None,
             Acquire: self._decision,
             Observe: self._observed,
             Apply: self._merged,
@@ -154,8 +167,7 @@ class Calls:
             return raw
         if isinstance(raw, redis.exceptions.RedisError):
             return operation_error(raw, identifier_of(operation), self.config.url)
-        answer = self._answers.get(operation.__class__)
-        return None if answer is None else answer(operation, raw)
+        return self._answers[operation.__class__](operation, raw)
 
     # -- decisions --------------------------------------------------------------------------------------------------------
 
