@@ -53,7 +53,7 @@ class Cancellations(RuleBasedStateMachine):
         consistency=st.sampled_from(get_args(config.Consistency)),
         write=st.sampled_from(get_args(config.WritePolicy)),
         read=st.sampled_from(get_args(config.ReadPolicy)),
-        pool=st.integers(1, 3),
+        pool=st.integers(1, 4),
         delay=st.sampled_from([0.001, 0.002]),
         prompt=st.booleans(),
     )

@@ -346,25 +346,25 @@ def prompt(**options: Any) -> tuple[Gate, Client]:
     return gate, Client(gate, AsyncioRuntime(), ClientConfig(**options))
 
 
-async def test_what_comes_in_one_turn_travels_together_while_others_are_under_way() -> None:
+async def test_what_comes_in_one_turn_travels_together_while_two_others_are_under_way() -> None:
     gate, client = prompt(max_batch=5, pool_size=6)
-    tasks = [asyncio.create_task(client.submit(get(name))) for name in "abcdefgh"]
+    tasks = [asyncio.create_task(client.submit(get(name))) for name in "abcdefghi"]
     await turns()
-    assert gate.batches == [["a"], list("bcdef"), ["g"], ["h"]], "the first is alone, and the rest takes what is free"
-    more = [asyncio.create_task(client.submit(get(name))) for name in "ij"]
+    assert gate.batches == [["a"], ["b"], list("cdefg"), ["h", "i"]]
+    more = [asyncio.create_task(client.submit(get(name))) for name in "jk"]
     await turns()
-    assert gate.batches[4:] == [["i", "j"]]
-    last = asyncio.create_task(client.submit(get("k")))
+    assert gate.batches[4:] == [["j", "k"]]
+    last = asyncio.create_task(client.submit(get("l")))
     await turns()
-    assert gate.batches[5:] == [["k"]]
+    assert gate.batches[5:] == [["l"]]
     gate.open.set()
-    assert await asyncio.gather(*tasks, *more, last) == list("abcdefghijk")
+    assert await asyncio.gather(*tasks, *more, last) == list("abcdefghijkl")
     assert client._free == 6
 
 
 async def test_of_what_comes_in_one_turn_the_canceled_are_not_sent() -> None:
-    gate, client = prompt(pool_size=3)
-    first = asyncio.create_task(client.submit(get("first")))
+    gate, client = prompt(pool_size=4)
+    first = [asyncio.create_task(client.submit(get(name))) for name in "ab"]
     await turns()
     canceled = [asyncio.create_task(client.submit(get(str(k)))) for k in range(3)]
     await asyncio.sleep(0)
@@ -372,14 +372,14 @@ async def test_of_what_comes_in_one_turn_the_canceled_are_not_sent() -> None:
         task.cancel()
     await turns()
     assert all(task.cancelled() for task in canceled)
-    assert gate.batches == [["first"]]
+    assert gate.batches == [["a"], ["b"]]
     assert client._free == 2
     assert not client._waiting
     gate.open.set()
-    assert await first == "first"
+    assert await asyncio.gather(*first) == ["a", "b"]
 
 
-@pytest.mark.parametrize("pool", [2, 3])
+@pytest.mark.parametrize("pool", [1, 2, 3, 4])
 async def test_those_who_wait_for_a_connection_and_those_of_one_turn_keep_their_order(pool: int) -> None:
     gate, client = prompt(pool_size=pool, max_batch=2)
     tasks = [
