@@ -276,6 +276,8 @@ class Load:
         held = [each for each in self.answers if begin <= each.begin < end]
         errors = Counter(each.error for each in held if each.error)
         faulty = set(self.identifiers[shard])
+        strange = {each.key: each.error for each in held if each.error and each.key not in faulty}
+        assert not strange, f"errors of keys whose shard had no fault: {strange}"
         admitted = [self.admitted(name) for name in self.keys]
         return Figures(
             requests=len(held),
