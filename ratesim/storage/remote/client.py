@@ -1,10 +1,10 @@
 """`Client`: coalescing, timeouts, retries and a circuit breaker over any driver, live or simulated.
 
 An operation is sent at once while a connection is free. Those that come in one turn of the loop while two others are
-under way travel together, and so do those that wait while all connections are busy (coalescing). A batch that takes too long is
-given up (timeout). Operations that may be repeated are tried again with backoff and jitter (retry). A server that keeps
-failing is left alone for a while (circuit breaker). A connection that is free is handed to the first that waits, also if
-that one is canceled in the same moment.
+under way travel together, and so do those that wait while all connections are busy (coalescing). A batch that takes too
+long is given up (timeout). Operations that may be repeated are tried again with backoff and jitter (retry). A server
+that keeps failing is left alone for a while (circuit breaker). A connection that is free is handed to the first that
+waits, also if that one is canceled in the same moment.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ logger = logging.getLogger(__name__)
 # Of 1, 2, 3, 5 and 10, the best at all loads in simulation: 1 is a tenth faster at 60 % of the client's capacity, and
 # needs four times as long at 85 %; live, the batches of 1 are seen as well (128, 70, 1, 1, 1, 1, 1, 1, 1, 1, 128, ...).
 SHARES = 3
-# Batches under way from which on an operation waits for the others of its turn of the loop. Of 1, 2, 3 and none, live: with 64
-# tasks 2 is the fastest, twice as fast as none, since the server works on a batch while the client makes the next one; with 2
-# tasks 1 costs a sixth. In simulated time nothing comes in the same moment by chance, and nothing waits.
+# Batches under way from which on an operation waits for the others of its turn of the loop. Of 1, 2, 3 and none, live:
+# with 64 tasks 2 is the fastest, twice as fast as none, since the server works on a batch while the client makes the
+# next one; with 2 tasks 1 costs a sixth. In simulated time nothing comes in the same moment by chance, and nothing
+# waits.
 ALONE = 2
 SILENT = 0.8  # share of command_timeout after which a failure counts as no answer: a driver may give up a little earlier
 
