@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import redis.asyncio
+from every_backend import Clock
 from redis._parsers.base import BaseParser
 
 from ratesim import Limit
@@ -23,7 +24,7 @@ from ratesim.errors import (
     StorageError,
     StorageUnavailableError,
 )
-from ratesim.limit import Decision
+from ratesim.limit import Decision, Limits
 from ratesim.servers import Server, valkey
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import Charge, RedisStorage, RedisStorageConfig, Request, open_storage
@@ -89,6 +90,27 @@ def test_a_prefix_with_braces_is_refused() -> None:
 
 
 # -- scripts that another client flushes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", ["fakeredis", "redis", "cluster"], indirect=True)
+@pytest.mark.parametrize("limits", [LIMIT, Limit(5, 60.0, "sliding_log"), (LIMIT, Limit(3, 60.0, name="other"))])
+async def test_what_is_charged_while_keys_are_cleaned_up_stays(storage: RedisStorage, clock: Clock, limits: Limits) -> None:
+    await storage.acquire("charged", limits)
+    await storage.acquire("over", limits)
+    clock.now += 1e5
+    connections = storage.driver._connections
+    send = connections.send
+
+    async def charge_before(commands: Sequence[tuple[Any, ...]], reads: Collection[int] = ()) -> list[Any]:
+        if "DEL" in str(commands):
+            connections.send = send  # type: ignore[method-assign]
+            await storage.acquire("charged", limits)
+        return await send(commands, reads)
+
+    connections.send = charge_before  # type: ignore[method-assign]
+    assert await storage.cleanup_expired() == 1
+    left, fresh = (await storage.peek("charged", limits, cost=0.0)), (await storage.peek("over", limits, cost=0.0))
+    assert left.remaining == fresh.remaining - 1
 
 
 class Flushed(RedisDriver):

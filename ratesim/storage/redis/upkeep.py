@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any, TypeVar
 
 import redis.exceptions
@@ -13,6 +14,7 @@ from ratesim.errors import SerializationError
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.connections import SPARE, Connections
 from ratesim.storage.redis.error_translation import connection_error
+from ratesim.storage.redis.scripts import lua_source
 from ratesim.storage.redis.state_fields import expiries_of
 
 __all__ = ["Upkeep"]
@@ -34,14 +36,14 @@ class Upkeep:
 
     async def drop_expired(self, now: float) -> int:
         """Delete keys all of whose limits had expired by `now`, and return their number. Keys of others stay."""
-        dropped = 0
+        dropped, script = 0, lua_source("drop")
         async with self._turn, self._translate_errors():
             async for server_time, keys in self._steps():
                 # A node whose clock is ahead must not delete what is live for the others.
                 by = server_time if self._config.clock == "server" else min(now, server_time)
                 hashes = await self._send([("HGETALL", key) for key in keys], "WRONGTYPE")
-                over = [key for key, raw in zip(keys, hashes, strict=True) if _is_over(raw, by)]
-                dropped += sum(map(int, await self._send([("DEL", key) for key in over])))
+                over = [(key, raw) for key, raw in zip(keys, hashes, strict=True) if _is_over(raw, by)]
+                dropped += sum(map(int, await self._send([("EVAL", script, 1, key, _joined(raw)) for key, raw in over])))
         return dropped
 
     async def size(self) -> tuple[int, int]:
@@ -97,6 +99,11 @@ def _is_over(raw: Any, by: float) -> bool:
     except (SerializationError, ValueError):
         return False
     return bool(ends) and max(ends) <= by
+
+
+def _joined(raw: Any) -> bytes:
+    """Return the answer to HGETALL in one piece, as lua/drop.lua does."""
+    return b"".join(chain(*raw.items()) if isinstance(raw, Mapping) else raw)
 
 
 def _pattern(prefix: str) -> str:
