@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 import pytest
 import simpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from ratesim import Scenario, run
 from ratesim.errors import StorageConnectionError
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.redis_cluster import SLOTS, ShardedDriver, shard_of
+from ratesim.simulation.engine.redis_cluster import REFRESH, SLOTS, ShardedDriver, SlotTable, shard_of, slot_of
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
+from ratesim.simulation.scenario.topology import CLUSTER_VOTE, SENTINEL_VOTE
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.calls import Calls
 from ratesim.storage.remote.operations import Get, Operation
@@ -190,3 +194,223 @@ def test_a_shard_that_is_not_there_cannot_fail() -> None:
         played(3, {"kind": "crash", "start": 1, "duration": 1, "shard": 3})
     with pytest.raises(ScenarioError, match="a restart takes no shard"):
         played(3, {"kind": "restart", "start": 1, "duration": 1, "shard": 0})
+
+
+# Slots that move, primaries that are replaced
+
+ALWAYS_ON = {"type": "high_availability", "node_timeout": "1s", "election": "1s", "replica_lag": "300ms"}
+CLUSTER = "redis+cluster://h"
+
+
+def clustered(
+    *faults: dict, storage: str = CLUSTER, primaries: int | None = 3, seed: int = 1, **workload: object
+) -> RunResult:
+    data = {
+        "workload": {"requests_per_second": 300.0, "keys": 60, "duration": 8.0, **workload},
+        "limit": {"rate": "40 per 10 seconds", "algorithm": "fixed_window"},
+        "deployment": {"nodes": 4, **ALWAYS_ON},
+        "faults": list(faults),
+    }
+    return run(Scenario.of(data), Candidate(name="c", storage=storage, primaries=primaries), seed)
+
+
+def test_a_cluster_without_faults_decides_what_one_server_decides() -> None:
+    one, three, six = played(1), played(3, storage=CLUSTER), clustered(primaries=6, duration=10.0)
+    for other in (three, six):
+        assert np.array_equal(one.allowed, other.allowed)
+        assert other.accuracy.over_admission == other.accuracy.false_denial == 0.0
+    assert (one.row()["primaries"], three.row()["primaries"], six.row()["primaries"]) == (1, 3, 6)
+
+
+class Moving:
+    """A primary of a cluster whose slots move: answers with its number, and where it lacks a key with a redirect."""
+
+    def __init__(self, shard: int, table: SlotTable) -> None:
+        self.shard, self.table, self.batches = shard, table, 0
+
+    async def execute(self, batch: Sequence[Operation]) -> list[object]:
+        self.batches += 1
+        return [self.table.redirect(operation.identifier, self.shard) or self.shard for operation in batch]  # type: ignore[attr-defined]
+
+    async def close(self) -> None: ...
+
+
+def test_redirects_are_followed_and_only_moved_is_remembered() -> None:
+    runtime, table = SimRuntime(simpy.Environment()), SlotTable(3, "ratesim:")
+    primaries = [Moving(shard, table) for shard in range(3)]
+    driver = ShardedDriver(primaries, runtime, table=table)
+    gone, left, elsewhere = OF[0][0], OF[0][1], OF[2][0]
+    came: list[list[object]] = []
+
+    async def ask(*names: str) -> None:
+        came.append(await driver.execute([Get(name, "", 0.0) for name in names]))
+
+    def answers(*names: str) -> list[object]:
+        runtime.spawn(ask(*names))
+        runtime.env.run()
+        return came[-1]
+
+    table.moving = {slot_of(gone): 1, slot_of(left): 1}
+    table.gone = {gone}
+    assert answers(gone, left, elsewhere) == [1, 0, 2], "what has moved is asked for there"
+    assert answers(gone) == [1]
+    assert (driver.asked, driver.moved) == (2, 0), "ASK is for once"
+    table.settle(slot_of(gone), [gone])
+    table.settle(slot_of(left), [left])
+    assert answers(gone, left) == answers(gone, left) == [1, 1]
+    assert (driver.asked, driver.moved) == (2, 2), "MOVED is remembered"
+    assert not table.gone
+    assert not table.moving
+    fresh = ShardedDriver(primaries, runtime, table=table)
+    driver = fresh
+    assert answers(gone, left, elsewhere) == [1, 1, 2]
+    assert fresh.moved == 0, "a node that starts knows the slots of the moment"
+
+
+def test_slots_move_without_an_error_and_take_their_load_along() -> None:
+    still = clustered()
+    moved = clustered({"kind": "reshard", "start": 1, "duration": 3, "slots": 16384, "shard": 0})
+    assert not moved.failed.any()
+    assert moved.accuracy.over_admission == moved.accuracy.false_denial == 0.0
+    assert np.array_equal(moved.allowed, still.allowed)
+    assert 0 < moved.row()["moved"] <= 4 * 60, "once for each node and slot"
+    load = moved.by_shard()["utilization"] / still.by_shard()["utilization"]
+    assert load[0] < 0.7
+    assert load[1] > 1.3
+    alone = clustered({"kind": "reshard", "start": 1, "duration": 3}, storage="redis://h", primaries=None)
+    assert alone.row() == clustered(storage="redis://h", primaries=None).row() | {
+        name: value for name, value in alone.row().items() if name.startswith("faulty")
+    }, "one server has nowhere to move them"
+
+
+def test_a_reshard_takes_states_along_also_where_every_shard_has_a_memory_of_its_own() -> None:
+    faults = [
+        {"kind": "reshard", "start": 1, "duration": 2, "slots": 16384, "shard": 0},
+        {"kind": "failover", "start": 5, "duration": 0.2, "lag": 0.0, "shard": 1},
+        {"kind": "crash", "start": 6, "duration": 0.2, "keeps_memory": True},
+    ]
+    result = clustered(*faults)
+    assert result.accuracy.over_admission == 0.0, "neither a state nor its replica was lost"
+    late = clustered(faults[0], {**faults[1], "start": 3.05, "lag": 3.0})
+    assert late.accuracy.over_admission > 0.0, "what the replica of the target had not received is lost"
+
+
+@pytest.mark.parametrize("host_lost", [False, True])
+def test_a_primary_that_dies_is_replaced_and_found_by_its_clients(host_lost: bool) -> None:
+    crash = {"kind": "crash", "start": 2, "duration": 60, "shard": 1, "host_lost": host_lost}
+    result = clustered(crash, storage=f"{CLUSTER}?command_timeout=0.3")
+    since, struck = result.trace.time - result.trace.time[0], owner(result) == 1
+    takeover = 2 + 1 + CLUSTER_VOTE
+    assert result.failed[struck & (since > 2.1) & (since < takeover)].all()
+    assert not result.failed[~struck & (since > 2.6)].any(), "the others go on"
+    found = takeover + REFRESH + (0.3 if host_lost else 0.0) + 0.1
+    assert not result.failed[since > found].any()
+    assert not result.failed[~struck].any()
+    kinds = {"StorageConnectionError", "StorageTimeoutError"} if host_lost else {"StorageConnectionError"}
+    assert set(result.errors) == kinds
+    longest = result.latency[result.failed].max()
+    assert longest > 0.25 if host_lost else longest < 0.05, "a process that is gone refuses at once"
+
+
+def test_a_primary_behind_sentinel_is_found_again() -> None:
+    crash = {"kind": "crash", "start": 2, "duration": 60}
+    storage = "redis+sentinel://h/s?breaker_reset=0.1"
+    result = clustered(crash, storage=storage, primaries=None)
+    since = result.trace.time - result.trace.time[0]
+    assert result.failed[(since > 2.1) & (since < 3 + SENTINEL_VOTE)].all()
+    assert not result.failed[since > 3 + SENTINEL_VOTE + 0.3].any()
+    assert result.row()["replicas"] == 1
+
+
+def test_without_a_majority_nobody_is_elected() -> None:
+    everywhere = clustered({"kind": "crash", "start": 2, "duration": 60})
+    since = everywhere.trace.time - everywhere.trace.time[0]
+    assert everywhere.failed[since > 2.1].all()
+    two = clustered({"kind": "crash", "start": 2, "duration": 60, "shard": 0}, primaries=2)
+    struck = np.array([shard_of(key, 2) == 0 for key in two.trace.keys])[two.trace.key]
+    assert two.failed[struck & (since > 2.1)].all()
+    assert not two.failed[~struck].any()
+
+
+@given(st.data())
+@settings(max_examples=8, deadline=None)
+def test_whatever_happens_every_request_is_decided_once_and_no_more_is_lost_than_the_lag(data: st.DataObject) -> None:
+    faults, lost = [], 0.0
+    start = 0.5
+    for _ in range(data.draw(st.integers(1, 3))):
+        kind = data.draw(st.sampled_from(["crash", "failover", "reshard"]))
+        shard, duration = data.draw(st.integers(0, 2)), data.draw(st.sampled_from([0.05, 0.4, 1.5]))
+        fault = {"kind": kind, "start": start, "duration": duration, "shard": shard}
+        if kind == "reshard":
+            fault["slots"] = data.draw(st.sampled_from([1, 500, 16384]))
+        else:
+            fault["host_lost"] = data.draw(st.booleans())
+        if kind == "crash":
+            fault["keeps_memory"] = True
+        if kind == "failover":
+            fault["lag"] = data.draw(st.sampled_from([0.0, 0.3]))
+            lost += fault["lag"]
+        faults.append(fault)
+        start += data.draw(st.sampled_from([0.2, 1.0, 2.0]))
+    result, again = (
+        clustered(*faults, duration=4.0, requests_per_second=200.0, storage=f"{CLUSTER}?command_timeout=0.3")
+        for _ in range(2)
+    )
+    assert result.row() == again.row()
+    for name in ("allowed", "failed", "latency", "sequence"):
+        assert np.array_equal(getattr(result, name), getattr(again, name))
+    decided = result.sequence[~result.failed]
+    assert len(np.unique(decided)) == len(decided) == (~result.failed).sum()
+    assert (decided > 0).all()
+    admitted = np.bincount(result.trace.key, result.allowed, len(result.trace.keys))
+    over = np.maximum(admitted - 40, 0.0).sum()
+    outages = [each for each in faults if each["kind"] == "failover" and each["lag"] > 0.0]
+    since = result.trace.time - result.trace.time[0]
+    within = [(since > each["start"] - each["lag"] - 0.05) & (since <= each["start"] + 0.05) for each in outages]
+    assert over <= sum(int(result.allowed[rows].sum()) for rows in within)
+
+
+def test_a_hot_key_shows_on_its_primary() -> None:
+    result = clustered(popularity="hot_key", hot_share="60%", requests_per_second=1000.0, duration=4.0)
+    table, hottest = result.by_shard(), result.trace.keys[int(np.bincount(result.trace.key).argmax())]
+    busiest = table.loc[table["requests"].idxmax()]
+    assert busiest["hottest_key"] == hottest
+    assert busiest["shard"] == shard_of(hottest, 3)
+    assert busiest["hottest_share"] == pytest.approx(0.6, abs=0.05)
+    assert table["requests"].sum() == len(result.trace)
+    row = result.row()
+    assert row["utilization_max"] == pytest.approx(table["utilization"].max())
+    assert row["utilization_max"] > 1.5 * row["utilization"]
+    assert len(clustered(storage="redis://h", primaries=None, duration=1.0).by_shard()) == 1
+
+
+@pytest.mark.parametrize(
+    ("candidate", "said"),
+    [
+        ({"storage": "postgresql://h", "primaries": 3}, "primaries is of Redis, and not of postgres"),
+        ({"storage": "memory://", "replicas": 1}, "replicas is of Redis, and not of memory"),
+        ({"storage": "redis+sentinel://h/s", "primaries": 3}, "sentinels watch one primary"),
+    ],
+)
+def test_servers_that_a_store_does_not_have_are_refused(candidate: dict, said: str) -> None:
+    data = {"workload": {"requests_per_second": 10}, "limit": {"rate": "10/minute"}}
+    with pytest.raises(ScenarioError, match=said):
+        Scenario.of({**data, "candidates": [{"name": "c", **candidate}]})
+
+
+def test_the_servers_of_a_candidate_are_its_own_or_those_of_the_deployment() -> None:
+    def servers(storage: str, deployment: dict, **fields: int) -> tuple[str, int, int, float]:
+        candidate = Candidate(name="c", storage=storage, **fields)
+        data = {"workload": {"requests_per_second": 10}, "limit": {"rate": "10/minute"}, "deployment": deployment}
+        found = Scenario.of(data).servers(candidate)
+        return found.kind, found.primaries, found.replicas, found.takeover
+
+    available = {"type": "high_availability"}
+    assert servers("redis://h", {}) == ("standalone", 1, 0, inf)
+    assert servers("redis://h", {"shards": 4}) == ("standalone", 4, 0, inf)
+    assert servers("redis://h", available) == ("standalone", 1, 1, 30.0)
+    assert servers("postgresql://h", {**available, "shards": 4}) == ("standalone", 1, 1, 30.0)
+    assert servers("hybrid+redis+cluster://h", {}) == ("cluster", 3, 1, 15 + CLUSTER_VOTE)
+    assert servers(CLUSTER, {"shards": 4, "node_timeout": "2s"}) == ("cluster", 4, 1, 2 + CLUSTER_VOTE)
+    assert servers(CLUSTER, {}, primaries=6, replicas=0) == ("cluster", 6, 0, inf)
+    assert servers("redis+sentinel://h/s", {"shards": 4}) == ("sentinel", 1, 1, 30 + SENTINEL_VOTE)

@@ -70,3 +70,26 @@ def test_a_single_node_has_no_routing_to_choose_and_a_scenario_may_name_its_own(
 def test_none_of_them_is_refused_by_the_storage_it_names() -> None:
     for each in default_candidates(asked()):
         StorageURL.parse(each.storage)
+
+
+def names(**more: object) -> list[str]:
+    return [each.name for each in default_candidates(asked(**more))]
+
+
+def test_clusters_and_sentinel_compete_where_availability_or_the_load_asks() -> None:
+    usual = names()
+    assert not [name for name in usual if "cluster" in name or "sentinel" in name]
+    clusters = [
+        "redis cluster, 3 primaries",
+        "redis cluster, 6 primaries",
+        "hybrid over cluster lease 1 s",
+        "hybrid over cluster eventual 100 ms",
+    ]
+    assert names(deployment={"type": "high_availability"}) == [*usual, "redis sentinel", *clusters]
+    busy = {"requests_per_second": 200_000, "duration": 1}
+    assert names(workload=busy) == [*usual, *clusters]
+    assert names(workload={"requests_per_second": 19_000, "duration": 1}) == usual
+    assert names(workload={**busy, "requests_per_second": 30_000}, deployment={"shards": 4}) == usual, "four carry that"
+    assert names(workload={"clients": {"users": 100_000, "think": 1}, "duration": 1}) == [*usual, *clusters]
+    for each in default_candidates(asked(workload=busy)):
+        assert each.primaries == (6 if "6" in each.name else 3 if "cluster" in each.name else None)
