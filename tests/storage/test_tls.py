@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -80,6 +81,20 @@ async def test_every_member_is_reached_by_tls(request: pytest.FixtureRequest, fi
         async with open_storage(f"{url}&ssl_ca_certs={files.authority}") as storage:  # certificates of localhost
             with pytest.raises(StorageConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
                 await storage.acquire("tls host", LIMIT)
+
+
+async def test_a_cluster_takes_a_folder_of_authorities(
+    valkey_cluster_server: Server, files: Certificates, tmp_path: Path
+) -> None:
+    command = ["openssl", "x509", "-hash", "-noout", "-in", str(files.authority)]
+    name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: ASYNC221
+    (tmp_path / f"{name}.0").write_bytes(files.authority.read_bytes())
+    async with tls_proxies(valkey_cluster_server, files) as url:
+        url += f"?ssl_ca_path={quote(str(tmp_path))}&ssl_check_hostname=false&ssl_password=unused&retries=0"
+        url += "".join(f"&{name}={value}" for name, value in PATIENT)
+        async with open_storage(url) as storage:
+            decisions = await storage.acquire_many([Request(f"tls folder {place}", LIMIT) for place in range(30)])
+            assert [decision.remaining for decision in decisions] == [4] * 30
 
 
 @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])

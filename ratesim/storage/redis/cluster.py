@@ -326,7 +326,8 @@ def _client_of(config: RedisStorageConfig, known: Iterable[tuple[str, int]] = ()
     tls = options.pop("connection_class", None) is SSLConnection
     for name in ("host", "port", "db"):
         options.pop(name, None)
-    return RedisCluster(
+    unknown: dict[str, Any] = {name: options.pop(name) for name in ("ssl_ca_path", "ssl_password") if name in options}
+    cluster = RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in hosts],
         require_full_coverage=False,
         max_connections=config.pool_size + SPARE,
@@ -337,6 +338,10 @@ def _client_of(config: RedisStorageConfig, known: Iterable[tuple[str, int]] = ()
         ssl=tls,
         **options,
     )
+    # The cluster's client takes fewer options of TLS than its connections do.
+    for arguments in (cluster.connection_kwargs, *(node.connection_kwargs for node in cluster.startup_nodes)):
+        arguments.update(unknown)
+    return cluster
 
 
 def _client_of_node(node: ClusterNode) -> redis.asyncio.Redis:
