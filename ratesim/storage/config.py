@@ -178,8 +178,8 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
         Shortest life of a key in seconds. The server counts time to live on its own clock, so a replay that is slower than
         real time must lengthen it.
     compression : {"none", "gzip", "snappy", "lz4", "zstd"}
-        Codec of metadata, and of long states that are written whole. Every codec is read whatever is set here, so nodes may
-        differ and the option may be changed at any time.
+        Codec of long metadata, and of long logs that are written whole (docs/redis.md, "Compression"). Every codec is read
+        whatever is set here, so nodes may differ and the option may be changed at any time.
     read_from_replicas : bool
         Whether `peek` and `get_state` ask a replica of a cluster or sentinels. Its answer is as old as replication is
         late, and nothing bounds that while the replica is cut off. `acquire` always asks the primary.
@@ -191,7 +191,7 @@ class RedisStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     cluster_mode: bool = False
     key_prefix: str = "ratesim:"
     min_ttl: float = 0.0
-    compression: Codec = "none"
+    compression: Codec = "lz4"
     read_from_replicas: bool = False
 
     def __post_init__(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import fakeredis
 import numpy as np
@@ -19,6 +20,10 @@ from ratesim.runtime import AsyncioRuntime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark
 from ratesim.storage import Charge, MemoryStorage, RedisStorage, RedisStorageConfig, Request
 from ratesim.storage.compression import CODECS
+from ratesim.storage.redis.live_form import make_live
+from ratesim.storage.redis.scripts import in_full
+from ratesim.storage.redis.single_limit import MOST_FLOATS
+from ratesim.storage.redis.state_fields import PACKED_FROM
 
 KEY = "user:1"
 SHORT = {"plan": "professional"}
@@ -255,6 +260,43 @@ async def test_a_server_that_forgot_its_scripts_unpacks_as_well(nodes: Nodes, cl
     await storage.set_state(KEY, logged(clock))
     await nodes.raw.script_flush()
     assert (await storage.acquire(KEY, LOG)).allowed
+
+
+async def test_what_was_unpacked_before_a_timeout_stays(nodes: Nodes, clock: Clock) -> None:
+    keys = []
+    for place in range(20):
+        await nodes.of["lz4"].set_state(f"{KEY} {place}", logged(clock))
+        keys.append(nodes.key.replace(KEY, f"{KEY} {place}").encode())
+    done = 0
+
+    async def run(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        nonlocal done
+        if done >= 3:
+            raise TimeoutError
+        done += 1
+        return [
+            await nodes.raw.execute_command(*(in_full(command) if command[0] == "EVALSHA" else command))
+            for command in commands
+        ]
+
+    with pytest.raises(TimeoutError):
+        await make_live(keys, run)
+    packed = [await nodes.raw.hexists(key, "packed") for key in keys]
+    assert 0 < sum(packed) < 20
+    for place in range(20):
+        assert (await nodes.of["none"].acquire(f"{KEY} {place}", LOG)).allowed
+        await nodes.of["none"].reset(f"{KEY} {place}")
+
+
+async def test_a_name_that_is_no_text_is_damage_and_repeats_nothing(nodes: Nodes, clock: Clock) -> None:
+    await nodes.of["lz4"].set_state(KEY, logged(clock))
+    await nodes.raw.hset(nodes.key, b"\xff.packed", b"x")
+    with pytest.raises(SerializationError, match="not text"):
+        await nodes.of["lz4"].acquire(KEY, LOG)
+
+
+def test_a_state_that_is_decided_by_a_script_of_its_own_is_never_packed() -> None:
+    assert PACKED_FROM > MOST_FLOATS  # lua/decide.lua knows no packed states
 
 
 async def test_cleanup_and_reset_take_packed_states_away(nodes: Nodes, clock: Clock) -> None:

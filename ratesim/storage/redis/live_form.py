@@ -22,6 +22,9 @@ from ratesim.storage.redis.state_fields import PACKED, fields_of, prefix_of, rea
 __all__ = ["is_packed", "make_live"]
 
 
+AT_ONCE = 8  # hashes
+
+
 def is_packed(answer: object) -> bool:
     """Return whether a script met a packed state."""
     return isinstance(answer, redis.exceptions.ResponseError) and str(answer).startswith("PACKED")
@@ -31,6 +34,8 @@ async def make_live(
     keys: Iterable[bytes], run: Callable[[Sequence[Command]], Awaitable[list[Any]]]
 ) -> dict[bytes, Exception]:
     """Bring all states of some hashes into the form that scripts decide on.
+
+    A few hashes are read and written before the next ones are read, so that what was done is not in vain at a timeout.
 
     Parameters
     ----------
@@ -45,19 +50,20 @@ async def make_live(
         By key, the error of a hash that is damaged, or that the server refuses.
     """
     errors: dict[bytes, Exception] = {}
-    calls: list[Command] = []
     reads: list[Command] = [("HGETALL", key) for key in keys]
-    for (_, key), raw in zip(reads, await run(reads), strict=True):
-        if isinstance(raw, Exception):
-            errors[key] = raw
-            continue
-        try:
-            calls += _calls(key, dict(raw if isinstance(raw, Mapping) else zip(raw[::2], raw[1::2], strict=True)))
-        except SerializationError as error:
-            errors[key] = error
-    for (_, _, _, key, *_), raw in zip(calls, await run(calls), strict=True):
-        if isinstance(raw, Exception):
-            errors[key] = raw
+    for first in range(0, len(reads), AT_ONCE):
+        some, calls = reads[first : first + AT_ONCE], list[Command]()
+        for (_, key), raw in zip(some, await run(some), strict=True):
+            if isinstance(raw, Exception):
+                errors[key] = raw
+                continue
+            try:
+                calls += _calls(key, dict(raw if isinstance(raw, Mapping) else zip(raw[::2], raw[1::2], strict=True)))
+            except SerializationError as error:
+                errors[key] = error
+        for (_, _, _, key, *_), raw in zip(calls, await run(calls), strict=True):
+            if isinstance(raw, Exception):
+                errors[key] = raw
     return errors
 
 
@@ -67,7 +73,7 @@ def _calls(key: bytes, fields: dict[bytes, bytes]) -> list[Command]:
         prefix, dot, last = field.rpartition(b".")
         if last != PACKED.encode():
             continue
-        name = prefix.decode()
+        name = prefix.decode(errors="replace")  # `read_state` refuses it then
         state = read_state(fields, name, None)
         if not isinstance(state, RateLimitState):
             raise state or SerializationError("a packed state that cannot be read: it has no fields; reset it")
