@@ -50,7 +50,7 @@ repeat
         time, its = unpack_doubles('>dd', chunk, place)
       until at < time + period
       oldest = time
-      if gone and #gone > 100 then break end
+      if gone and #gone > 1000 then break end
     end
   end
 
