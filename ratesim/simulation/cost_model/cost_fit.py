@@ -60,6 +60,9 @@ class Target:
         Whether it holds rows until a commit.
     speedup : dict[int, float]
         Throughput of so many connections over that of one.
+    tags : tuple[str, ...]
+        Beginnings of identifiers, one for each primary of a cluster, whose keys lie on that primary. A round measures one
+        primary, so that its costs are those of a server that is alone.
     """
 
     storage: RemoteStorage
@@ -68,6 +71,7 @@ class Target:
     account: Callable[[], Awaitable[float]] | None = None
     locks: bool = False
     speedup: dict[int, float] = field(default_factory=lambda: {1: 1.0})
+    tags: tuple[str, ...] = ("",)
 
 
 @dataclass
@@ -109,7 +113,7 @@ async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> Backe
         Scales the length of a round.
     """
     await warm_up(target)
-    return fit(target, [await survey(target, effort) for _ in range(rounds)])
+    return fit(target, [await survey(target, effort, turn) for turn in range(rounds)])
 
 
 def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
@@ -228,32 +232,32 @@ class Survey:
     paced: NDArray[np.float64]
 
 
-async def survey(target: Target, effort: float = 1.0) -> Survey:
-    """Take all measurements of one round, about two seconds; `effort` scales that."""
-    driver = target.storage.client.driver
+async def survey(target: Target, effort: float = 1.0, turn: int = 0) -> Survey:
+    """Take all measurements of one round, about two seconds; `effort` scales that. turn: the number of the round."""
+    driver, tag = target.storage.client.driver, target.tags[turn % len(target.tags)]
     many = max(round(300 * effort), 20)
     acquires = {
-        size: await _samples(target, _batches(driver.execute, "acquire", size, max(many // max(size // 4, 1), 10)))
+        size: await _samples(target, _batches(driver.execute, "acquire", size, max(many // max(size // 4, 1), 10), tag))
         for size in BATCHES
     }
     operations = {
-        (name, size): await _samples(target, _batches(driver.execute, name, size, max(many // size // 2, 10)))
+        (name, size): await _samples(target, _batches(driver.execute, name, size, max(many // size // 2, 10), tag))
         for name in ("get", "apply")
         for size in (1, BATCHES[-1])
     }
     durable = None
     if target.durable is not None:
         waiting = target.durable.client.driver
-        durable = await _samples(target, _batches(waiting.execute, "acquire", 1, many))
+        durable = await _samples(target, _batches(waiting.execute, "acquire", 1, many, tag))
     asks: list[Callable[[], Awaitable[object]]] = [
-        lambda i=i: target.storage.acquire(_name(i), LIMIT)  # type: ignore[misc]
+        lambda i=i: target.storage.acquire(_name(i, tag), LIMIT)  # type: ignore[misc]
         for i in range(many)
     ]
     single = await _samples(target, asks)
     pool = target.storage.client.config.pool_size
-    loads = [await _load(target, pool * depth, max(round(1500 * effort), 4 * pool * depth)) for depth in DEPTHS]
+    loads = [await _load(target, pool * depth, max(round(1500 * effort), 4 * pool * depth), tag) for depth in DEPTHS]
     calm = Workload(Poisson(PACE), Zipf(KEYS), max(effort, 0.2) * 0.8).trace(np.random.default_rng(0))
-    paced = await replay(calm, lambda i: target.storage.acquire(_name(i), LIMIT))
+    paced = await replay(calm, lambda i: target.storage.acquire(_name(i, tag), LIMIT))
     return Survey(
         await _samples(target, [target.ping] * many),
         acquires,
@@ -279,7 +283,7 @@ async def _samples(target: Target, calls: Sequence[Callable[[], Awaitable[object
     return Samples(np.array(elapsed), np.array(cpu), busy)
 
 
-async def _load(target: Target, in_flight: int, requests: int) -> tuple[int, int, float, float]:
+async def _load(target: Target, in_flight: int, requests: int, tag: str) -> tuple[int, int, float, float]:
     """Measure requests that are all due at once, `in_flight` of them at a time.
 
     Returns batches, operations, and processor seconds here and of the server (nan where it keeps no account).
@@ -289,7 +293,7 @@ async def _load(target: Target, in_flight: int, requests: int) -> tuple[int, int
     trace = Trace(np.zeros(requests), np.zeros(requests, np.int64), ["everybody"])
     served = await account()
     batches, operations, used = client.batches, client.operations, time.process_time()
-    result = await replay(trace, lambda i: storage.acquire(_name(i), LIMIT), max_in_flight=in_flight)
+    result = await replay(trace, lambda i: storage.acquire(_name(i, tag), LIMIT), max_in_flight=in_flight)
     if result.errors:
         raise next(error for error in result.results if isinstance(error, Exception))
     spent = time.process_time() - used
@@ -315,39 +319,40 @@ _epochs = itertools.count(time.time_ns())
 
 
 def _batches(
-    execute: Callable[[Sequence[Operation]], Awaitable[object]], name: str, size: int, times: int
+    execute: Callable[[Sequence[Operation]], Awaitable[object]], name: str, size: int, times: int, tag: str
 ) -> list[Callable[[], Awaitable[object]]]:
     """Make calls that send a batch of one operation each, over the keys in turn."""
-    return [lambda k=k: execute([_operation(name, k * size + j) for j in range(size)]) for k in range(times)]  # type: ignore[misc]
+    return [lambda k=k: execute([_operation(name, k * size + j, tag) for j in range(size)]) for k in range(times)]  # type: ignore[misc]
 
 
-def _operation(name: str, i: int) -> Operation:
+def _operation(name: str, i: int, tag: str) -> Operation:
     if name == "get":
-        return Get(_name(i), "", time.time())
+        return Get(_name(i, tag), "", time.time())
     if name == "apply":
         # Every charge is the first of an epoch of its own, so that each is new to the server and none a repetition.
-        return Apply(Charge(_name(i), LIMIT, "calibrate", next(_epochs), 0.0, ((time.time(), 1.0, 1),)))
-    return Acquire(_name(i), (LIMIT,), 1.0, time.time(), True)
+        return Apply(Charge(_name(i, tag), LIMIT, "calibrate", next(_epochs), 0.0, ((time.time(), 1.0, 1),)))
+    return Acquire(_name(i, tag), (LIMIT,), 1.0, time.time(), True)
 
 
 # Keys are asked for as a service's are, a few often: batches repeat some, and rows that change often are slower to change.
 _RANKS = Zipf(KEYS).draw(1 << 14, np.random.default_rng(0)).tolist()
 
 
-def _name(i: int) -> str:
-    return f"user:{_RANKS[i % len(_RANKS)]}"
+def _name(i: int, tag: str) -> str:
+    return f"{tag}user:{_RANKS[i % len(_RANKS)]}"
 
 
 async def warm_up(target: Target) -> None:
     """Connect, load the server's scripts or functions, and give every key a state."""
-    for storage in (target.storage, target.durable):
+    for storage, tag in itertools.product((target.storage, target.durable), target.tags):
         if storage is not None:
             for name in ("acquire", "get", "apply"):
-                for call in _batches(storage.client.driver.execute, name, 100, KEYS // 100):
+                for call in _batches(storage.client.driver.execute, name, 100, KEYS // 100, tag):
                     await call()
-            await _load(Target(storage, target.ping), storage.client.config.pool_size, 200)
+            await _load(Target(storage, target.ping), storage.client.config.pool_size, 200, tag)
 
 
-async def delete_keys(storage: RemoteStorage, names: Iterable[str] = ()) -> None:
+async def delete_keys(storage: RemoteStorage, names: Iterable[str] = (), tags: Iterable[str] = ("",)) -> None:
     """Remove every key that the measurement wrote, and `names`."""
-    require_all(await storage.client.submit_all([Reset(name) for name in (*(f"user:{i}" for i in range(KEYS)), *names)]))
+    written = (f"{tag}user:{i}" for tag in tags for i in range(KEYS))
+    require_all(await storage.client.submit_all([Reset(name) for name in (*written, *names)]))

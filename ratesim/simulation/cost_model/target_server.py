@@ -11,21 +11,27 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 import redis.asyncio
+from redis.crc import key_slot
 
 from ratesim import algorithms
 from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.safe_text import redact
+from ratesim.server_url import redis_hosts, redis_node_urls, redis_topology, split_url
 from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, delete_keys, raise_if_canceled
+from ratesim.simulation.network.hash_slots import SLOTS
 from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
 from ratesim.storage.postgres.error_translation import connection_error as postgres_error
+from ratesim.storage.redis.connections import connect
 from ratesim.storage.redis.error_translation import connection_error as redis_error
+from ratesim.storage.redis.keys import key_of
+from ratesim.storage.redis.state_fields import to_str
 
 __all__ = ["POOL", "SIZED_KEYS", "OpenTarget", "open_target"]
 
@@ -77,56 +83,107 @@ async def open_target(url: str) -> AsyncIterator[OpenTarget]:
         raise StorageConnectionError(f"the {parsed.backend} that is measured failed ({reason}); look at its log") from None
 
 
+@dataclass
+class _Primary:
+    """A server with keys: one that is alone, or a primary of a cluster with its ranges of slots."""
+
+    client: redis.asyncio.Redis
+    ranges: list[tuple[int, int]]
+
+    def has(self, key: bytes) -> bool:
+        """Tell whether a key is here."""
+        slot = key_slot(key)
+        return any(first <= slot <= last for first, last in self.ranges)
+
+    async def processor_seconds(self) -> float:
+        """Return what its main thread has spent, where it says so, or all of it."""
+        used: dict[str, float] = await self.client.info("cpu")
+        main = [used[name] for name in ("used_cpu_user_main_thread", "used_cpu_sys_main_thread") if name in used]
+        return sum(main) if main else used["used_cpu_user"] + used["used_cpu_sys"]
+
+
 @asynccontextmanager
 async def _redis(config: Any) -> AsyncIterator[OpenTarget]:
     own = msgspec.structs.replace(
         config, pool_size=POOL, command_timeout=PATIENCE, key_prefix=f"ratesim:calibrate:{uuid.uuid4().hex}:"
     )
     storage = RedisStorage(own)
-    bare = redis.asyncio.Redis.from_url(own.url, socket_connect_timeout=own.connection_timeout)
-
-    async def size(names: list[str]) -> float:
-        keys = [f"{own.key_prefix}{{{name}}}" for name in names[:100]]  # a sample: MEMORY USAGE is asked key by key
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(storage.close)
         try:
-            counted = [int(await bare.memory_usage(key, samples=0) or 0) for key in keys]  # 0: all fields
-        except redis.exceptions.ResponseError as error:
-            if "unknown command" in str(error):  # fakeredis, which has no memory of its own to speak of
-                return 0.0
-            raise
-        return float(np.mean(counted)) * len(names) if counted else 0.0
+            primaries = await _primaries(own, stack)
+            about = await primaries[0].client.info("server")
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise redis_error(error, own.url) from None
 
-    async def account() -> float:
-        used: dict[str, float] = await bare.info("cpu")
-        main = [used[name] for name in ("used_cpu_user_main_thread", "used_cpu_sys_main_thread") if name in used]
-        return sum(main) if main else used["used_cpu_user"] + used["used_cpu_sys"]
+        async def size(names: list[str]) -> float:
+            counted = []
+            for key in (key_of(own.key_prefix, name) for name in names[:100]):  # a sample: it is asked key by key
+                owner = next(each for each in primaries if each.has(key))
+                try:
+                    counted.append(int(await owner.client.memory_usage(key) or 0))
+                except redis.exceptions.ResponseError as error:
+                    if "unknown command" in str(error):  # fakeredis, which has no memory of its own to speak of
+                        return 0.0
+                    raise
+            return float(np.mean(counted)) * len(names) if counted else 0.0
 
-    try:
-        about = await bare.info("server")
-    except (redis.exceptions.RedisError, OSError) as error:
-        await storage.close()
-        await bare.aclose()
-        raise redis_error(error, own.url) from None
-    try:
-        alone = await _alone(account)
+        async def account() -> float:
+            return sum([await primary.processor_seconds() for primary in primaries])
+
+        tags = ("",) if len(primaries) == 1 else tuple(_tag(each, own.key_prefix) for each in primaries)
+        alone = await _alone(account, len(primaries))
         version = about.get("valkey_version", about.get("redis_version"))
         name = f"{'valkey' if 'valkey_version' in about else 'redis'} {version}"
-        yield OpenTarget(Target(storage, bare.ping, account=account if alone else None), size, name)
-    finally:
+        if len(primaries) > 1:
+            name += f", {len(primaries)} primaries"
+        sized = (f"{algorithm}:{i}" for algorithm in algorithms.names() for i in range(SIZED_KEYS))
+        stack.push_async_callback(delete_keys, storage, sized, tags)
+        target = Target(storage, primaries[0].client.ping, account=account if alone else None, tags=tags)
+        yield OpenTarget(target, size, name)
+
+
+async def _primaries(config: Any, stack: AsyncExitStack) -> list[_Primary]:
+    """Connect to the server that is alone, to the one that Sentinel names, or to all primaries of a cluster."""
+    if redis_topology(config.url) != "cluster":
+        client = connect(config)
+        stack.push_async_callback(client.aclose)
+        return [_Primary(client, [(0, SLOTS - 1)])]
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    failure: Exception | None = None
+    for (host, _), url in zip(redis_hosts(config.url), redis_node_urls(config.url), strict=True):
         try:
-            await delete_keys(storage, (f"{name}:{i}" for name in algorithms.names() for i in range(SIZED_KEYS)))
-        finally:
-            await storage.close()
-            await bare.aclose()
+            async with redis.asyncio.Redis.from_url(url, socket_connect_timeout=config.connection_timeout) as node:
+                slots = await node.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+                for first, last, (address, port, *_), *_ in slots:
+                    at = to_str(address) or host
+                    ranges.setdefault(f"[{at}]:{port}" if ":" in at else f"{at}:{port}", []).append((first, last))
+            break
+        except (redis.exceptions.RedisError, OSError) as error:
+            failure = error
+    if not ranges:
+        raise failure or redis.exceptions.ConnectionError("the cluster has no primary with slots")
+    parts = split_url(config.url)
+    urls = redis_node_urls(parts._replace(host=",".join(ranges)).text(parts.scheme, parts.options))
+    found = [_Primary(redis.asyncio.Redis.from_url(url), each) for url, each in zip(urls, ranges.values(), strict=True)]
+    for primary in found:
+        stack.push_async_callback(primary.client.aclose)
+    return sorted(found, key=lambda each: each.ranges[0])
 
 
-async def _alone(account: Callable[[], Awaitable[float]]) -> bool:
-    """Tell whether the server keeps an account, and nobody else is being served."""
+def _tag(primary: _Primary, prefix: str) -> str:
+    """Return what identifiers begin with whose keys all lie in one slot of a primary: a hash tag ends at the first brace."""
+    return next(tag for number in range(10**6) if primary.has(key_of(prefix, tag := f"{number}}}")))
+
+
+async def _alone(account: Callable[[], Awaitable[float]], servers: int) -> bool:
+    """Tell whether the servers keep an account, and nobody else is being served."""
     try:
         before = await account()
     except (redis.exceptions.ResponseError, KeyError):  # a stand-in, such as fakeredis
         return False
     await asyncio.sleep(0.5)
-    return await account() - before < 0.5 * IDLE
+    return await account() - before < 0.5 * IDLE * servers
 
 
 @asynccontextmanager

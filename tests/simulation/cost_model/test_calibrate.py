@@ -191,6 +191,29 @@ def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path, 
     assert profile.backends["postgres"].machine in profile.describe()
 
 
+def test_a_cluster_is_measured_by_primary_and_left_as_it_was(
+    valkey_cluster_server: Server, tmp_path: Path, short: None
+) -> None:
+    nodes = [redis.Redis.from_url(member.url) for member in valkey_cluster_server.members]
+    try:
+        before = [set(node.scan_iter()) for node in nodes]
+        calls = [node.info("commandstats") for node in nodes]
+        profile = calibrate(tmp_path / "p.json", url=valkey_cluster_server.url)
+        assert [set(node.scan_iter()) for node in nodes] == before
+        measured = profile.backends["redis"]
+        assert "3 primaries" in measured.server
+        assert min(measured.bytes_per_key.values()) > 50
+        assert 0.0 < measured.item < 0.01
+        assert measured.client is not None
+        for node, earlier in zip(nodes, calls, strict=True):
+            scripts = [name for name in node.info("commandstats") if "eval" in name or "fcall" in name]
+            assert scripts, "each primary was measured"
+            assert node.info("commandstats") != earlier
+    finally:
+        for node in nodes:
+            node.close()
+
+
 def test_a_users_postgres_is_left_as_it_was(postgres_server: Server, tmp_path: Path, short: None) -> None:
     before = objects_of(postgres_server.url)
     profile = calibrate(tmp_path / "p.json", url=postgres_server.url, rtt=4e-4)
