@@ -273,6 +273,12 @@ async def test_a_node_that_stands_still_takes_nothing_from_the_others(valkey_clu
                 await storage.batch_set([(name, state, 60.0) for name, state in zip(NAMES, states, strict=True)])
             failed = [isinstance(answer, StorageError) for answer in caught.value.results]
             assert failed == [owner[name] == 0 for name in NAMES]
+            health = await storage.health_check()
+            assert not health.healthy
+            assert str(frozen.port) in health.detail
+            for verb in (storage.get_stats, storage.cleanup_expired):
+                with pytest.raises(StorageError, match=str(frozen.port)):
+                    await verb()
         finally:
             os.kill(frozen.pid, signal.SIGCONT)
         async with asyncio.timeout(60):
@@ -280,6 +286,7 @@ async def test_a_node_that_stands_still_takes_nothing_from_the_others(valkey_clu
                 with suppress(StorageError):
                     await storage.acquire_many([Request(name, limit) for name in NAMES])
                     break
+        assert (await storage.health_check()).healthy
 
 
 async def test_slots_without_an_owner_fail_alone(valkey_cluster_server: Server) -> None:
@@ -296,6 +303,7 @@ async def test_slots_without_an_owner_fail_alone(valkey_cluster_server: Server) 
                     await storage.acquire("lost", LIMIT)
                 others = [name for name in NAMES if key_slot(key_of(config.key_prefix, name)) != slot]
                 assert all(each.allowed for each in await storage.acquire_many([Request(name, LIMIT) for name in others]))
+                assert not (await storage.health_check()).healthy
             finally:
                 owner.execute_command("CLUSTER ADDSLOTS", slot)
                 name = str(owner.execute_command("CLUSTER MYID"), "ascii")

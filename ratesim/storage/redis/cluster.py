@@ -20,7 +20,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.cluster import LoadBalancingStrategy
-from redis.crc import key_slot
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from ratesim.server_url import redis_hosts, redis_node_urls
 from ratesim.storage.config import RedisStorageConfig
@@ -35,7 +35,7 @@ EAGER = 5  # redirects that are followed without a pause
 PAUSE = 0.01  # seconds until a command is tried again whose slot moves at this moment
 REFRESH = 0.25  # least seconds between two looks at the topology
 WITH_COUNT = ("EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO")  # their key follows the number of keys
-ASKING, READONLY, READWRITE = (pack([(name,)]) for name in ("ASKING", "READONLY", "READWRITE"))
+ASKING, PING, READONLY, READWRITE = (pack([(name,)]) for name in ("ASKING", "PING", "READONLY", "READWRITE"))
 PLAIN, ASKED, REPLICA = range(3)  # how a group travels
 
 
@@ -287,6 +287,18 @@ class ClusterConnections:
             cursors = {node: cursor for node, cursor in cursors.items() if cursor}
         if failures:  # the others are done
             raise failures[0]
+
+    async def check(self) -> list[Exception]:
+        """Ask every primary, and return the errors of those that do not answer, and of slots that have no owner."""
+        await self._find_topology()
+        end = self._deadline()
+        asked = [self._exchange(node, PLAIN, [PING], end) for node in self._cluster.get_primaries()]
+        answers = [answer for (answer,) in await _side_by_side(asked)]
+        lost = redis.exceptions.ConnectionError | redis.exceptions.TimeoutError  # a refusal is an answer
+        errors: list[Exception] = [answer for answer in answers if isinstance(answer, lost)]
+        if missing := REDIS_CLUSTER_HASH_SLOTS - len(self._cluster.nodes_manager.slots_cache):
+            errors.append(redis.exceptions.ClusterDownError(f"{missing} slots have no owner"))
+        return errors
 
     async def drop_idle(self) -> None:
         """Look at the topology: what was a primary may be one no longer."""

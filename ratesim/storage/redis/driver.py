@@ -176,6 +176,16 @@ class RedisDriver:
         """Return the commands of a batch for a server that knows the scripts; nothing is sent."""
         return [self._calls.call(operation) for operation in batch]
 
+    async def check(self) -> list[StorageError]:
+        """Return what is wrong with servers of a cluster, which a lone request may not meet."""
+        if self._cluster is None:
+            return []
+        try:
+            errors = await self._cluster.check()
+        except (redis.exceptions.RedisError, OSError) as error:
+            errors = [error]
+        return [connection_error(error, self.config.url) for error in errors]
+
     async def close(self) -> None:
         """Close the client."""
         try:

@@ -6,7 +6,7 @@ import redis.asyncio
 
 from ratesim.runtime import AsyncioRuntime, Runtime
 from ratesim.server_url import address_of
-from ratesim.storage.base import StorageStats
+from ratesim.storage.base import StorageHealth, StorageStats
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.driver import RedisDriver
 from ratesim.storage.remote.server_storage import ServerStorage
@@ -36,6 +36,12 @@ class RedisStorage(ServerStorage[RedisDriver]):
 
     def __repr__(self) -> str:
         return f"RedisStorage({address_of(self.config.url)})"
+
+    async def health_check(self) -> StorageHealth:
+        """Write the state of a key of its own, measure that, and drop the key; on a cluster ask every primary as well."""
+        health = await super().health_check()
+        problems = await self.driver.check() if health.healthy else []
+        return StorageHealth(False, health.latency, str(problems[0])) if problems else health
 
     async def cleanup_expired(self) -> int:
         """Drop entries that are over by `now` and that the server, which owns expiry, has not dropped yet."""
