@@ -15,12 +15,13 @@ import redis.asyncio
 import redis.exceptions
 
 from ratesim.runtime import Deadlines, abandon_descriptors
-from ratesim.storage.redis.connections import Command, PipelineConnections, walk_server
+from ratesim.storage.redis.connections import Command, abandon_connections, walk_server
 
 __all__ = ["DirectConnections", "Exchange", "pack"]
 
 BUFFER = 2**16  # bytes that are read at once
 CLOSED = "Connection closed by server."
+NOT_SENT = "Error connecting to server: the connection was closed"  # as redis-py says it of one that is not opened
 _NOT_ENOUGH = object()
 
 
@@ -45,8 +46,10 @@ class DirectConnections:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._pool = client.connection_pool
-        self._client = PipelineConnections(client, shared=False)
+        self._client = client
         self._links: set[_Link] = set()
+        self._connecting: set[Any] = set()  # of redis-py
+        self._closed = False
         self._free: list[_Link] = []  # the last one is the next: those that a quiet hour needs no more go idle
         self._deadlines: Deadlines | None = None
         self._empty: asyncio.Future[None] | None = None  # awaited by `close`
@@ -92,30 +95,35 @@ class DirectConnections:
             link.close()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, also those that are being opened."""
+        self._closed = True
         self.let_go()
         for link in list(self._links):
             link.close()
         if self._links:
             self._empty = asyncio.get_running_loop().create_future()
             await self._empty
-        await self._client.close()
+        await self._client.aclose()
 
     def abandon(self) -> None:
         """Let the connections go without a message, see `ServerDriver`."""
         abandon_descriptors(link.descriptor for link in self._links)
-        self._client.abandon()
+        abandon_connections(self._connecting)
 
     async def _connect(self) -> _Link:
         connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        await connection.connect()
+        self._connecting.add(connection)
+        try:
+            await connection.connect()
+        finally:
+            self._connecting.discard(connection)
         # redis-py keeps them in private attributes only. The connection, which has none now, is given up.
         reader, writer = connection._reader, connection._writer
         connection._reader = connection._writer = None
-        link = _Link(self, writer, connection._parser.parse_error)
-        if reader.at_eof():  # since the greeting
+        if reader.at_eof() or self._closed:
             writer.transport.abort()
-            raise redis.exceptions.ConnectionError(CLOSED)
+            raise redis.exceptions.ConnectionError(NOT_SENT)
+        link = _Link(self, writer, connection._parser.parse_error)
         self._links.add(link)
         return link
 
@@ -201,7 +209,7 @@ class _Link(asyncio.BufferedProtocol):
         """Write commands; the future has their answers in order."""
         self._future = future = self.loop.create_future()
         if self._transport.is_closing():
-            self.fail(redis.exceptions.ConnectionError(CLOSED))
+            self.fail(redis.exceptions.ConnectionError(NOT_SENT))
             return future
         self._answers = []
         self._missing = count
