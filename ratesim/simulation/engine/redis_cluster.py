@@ -182,8 +182,9 @@ class ClusterDriver(ShardedDriver):
     """A driver that fails and finds primaries again as `ratesim.storage.redis.cluster` does.
 
     The error of a primary is the answer of its operations and of no others; the client repeats those for which that is safe
-    (`sharded`). After `breaker_failures` failures in a row a primary is left alone. Each failure starts a look at the topology
-    in the background unless there was one within REFRESH. Until a look, a primary that was replaced refuses at its old address.
+    (`sharded`). After `breaker_failures` failures in a row a primary is left alone. Each failure starts a look at the
+    topology in the background unless there was one within REFRESH. Until a look, a primary that was replaced refuses at its
+    old address.
 
     Parameters
     ----------
