@@ -25,6 +25,7 @@ from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.safe_text import redact
 from ratesim.server_url import redis_hosts, redis_node_urls, redis_topology, split_url
 from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, delete_keys, raise_if_canceled
+from ratesim.simulation.cost_model.profile import PRIMARIES
 from ratesim.simulation.network.hash_slots import SLOTS
 from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
 from ratesim.storage.postgres.error_translation import connection_error as postgres_error
@@ -136,7 +137,7 @@ async def _redis(config: Any) -> AsyncIterator[OpenTarget]:
         version = about.get("valkey_version", about.get("redis_version"))
         name = f"{'valkey' if 'valkey_version' in about else 'redis'} {version}"
         if len(primaries) > 1:
-            name += f", {len(primaries)} primaries"
+            name += f", {len(primaries)}{PRIMARIES}"
         sized = (f"{algorithm}:{i}" for algorithm in algorithms.names() for i in range(SIZED_KEYS))
         stack.push_async_callback(delete_keys, storage, sized, tags)
         target = Target(storage, primaries[0].client.ping, account=account if alone else None, tags=tags)

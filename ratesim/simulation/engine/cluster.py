@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
 from ratesim.safe_text import shorten_repr
-from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured_link
+from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured_link, with_cluster_client
 from ratesim.simulation.engine.context import STORE_CLIENTS, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
@@ -192,10 +192,12 @@ def _memory_cluster(context: RunContext, url: StorageURL) -> Cluster:
 def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None) -> Cluster:
     scenario, runtime, seed = context.scenario, context.runtime, context.seed
     nodes, costs = scenario.deployment.nodes, context.profile.backends[url.backend]
+    topology = scenario.servers(context.candidate)
+    if topology.kind == "cluster":
+        costs = with_cluster_client(costs)
     link = _link(scenario, context.profile, costs)
     plan = None if context.clients else RandomPlan(seed, context.trace, link, costs)
     loops = [EventLoopCPU(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in range(nodes)]
-    topology = scenario.servers(context.candidate)
     moves = topology.primaries > 1 and any(fault.kind == "reshard" for fault in scenario.faults)
     table = SlotTable(topology.primaries, url.config.key_prefix) if moves else None
     servers = _servers(context, url, costs, backing, table)

@@ -24,7 +24,15 @@ from ratesim.simulation.cost_model import calibrate as calibration
 from ratesim.simulation.cost_model import target_server as opening
 from ratesim.simulation.cost_model.calibrate import calibrate
 from ratesim.simulation.cost_model.cost_fit import fit_client, fit_line, mean_of, measure, spread
-from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Cost, Profile, measured_link, with_slower_server
+from ratesim.simulation.cost_model.profile import (
+    QUANTILES,
+    BackendCosts,
+    Cost,
+    Profile,
+    measured_link,
+    with_cluster_client,
+    with_slower_server,
+)
 from ratesim.simulation.cost_model.target_server import open_target
 
 SHIPPED = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
@@ -288,3 +296,13 @@ def test_a_calibration_whose_server_dies_ends_and_leaves_the_profile(
     with pytest.raises(ServerDiedError, match=r"^valkey .* (was ended by SIGKILL|froze)"):
         calibrate(tmp_path / "p.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_of_a_cluster_takes_longer_unless_that_was_measured() -> None:
+    costs = Profile.load(Path(str(SHIPPED))).backends["redis"]
+    clustered = with_cluster_client(costs)
+    assert clustered.cpu(1) > costs.cpu(1)
+    assert clustered.client_cpu > costs.client_cpu
+    assert clustered.service(7, 0.9) == costs.service(7, 0.9)
+    measured = msgspec.structs.replace(costs, server="valkey 9.1.2, 3 primaries")
+    assert with_cluster_client(measured) == measured
