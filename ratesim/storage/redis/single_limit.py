@@ -21,7 +21,7 @@ from ratesim.limit import Decision, Limit
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.scripts import digest_of, lua_source, script_of
-from ratesim.storage.redis.state_fields import prefix_of
+from ratesim.storage.redis.state_fields import prefix_of, to_str
 from ratesim.storage.retry_after import FOREVER, exact_retry_after
 
 __all__ = ["Answer", "SingleLimit", "number_text"]
@@ -124,7 +124,7 @@ class SingleLimit:
         names = ("algorithm", "expires_at", *(field.removesuffix("[]") for field in rule.FIELDS))
         self._fields = tuple(f"{prefix}{name}".encode() for name in names)
         self._look_digest = script_of("look") if server else None
-        self._name, self._size = algorithm.name.encode(), size
+        self._name, self._size = algorithm.name, size
         make = _replayer(algorithm, size, len(p), server)
         self.answer: Answer = make(limit, rule, p, skew, tally, self._found)
 
@@ -145,21 +145,21 @@ class SingleLimit:
             return ("EVALSHA", self._look_digest, 1, key, *self._fields)
         return ("HMGET", key, *self._fields)
 
-    def _found(self, values: Sequence[Any], now: float) -> bytes:
+    def _found(self, values: Sequence[Any], now: float) -> str:
         """Write what a peek has read as the script of an acquire answers it. Raises ValueError."""
-        raw = b"2"
+        parts = ["2"]
         if self._look_digest is not None:
             seconds, microseconds, values = values
-            raw += b" %b %b" % (seconds, microseconds)
+            parts += [to_str(seconds), to_str(microseconds)]
             now = int(seconds) + int(microseconds) / 1e6
         algorithm, expires_at, *state = values
-        if algorithm == self._name and not float(expires_at or b"") <= now:
+        if algorithm is not None and to_str(algorithm) == self._name and not float(expires_at or "") <= now:
             if None in state:
                 raise ValueError("a field is missing")
-            numbers = b" ".join(state)
-            if len(numbers.split()) == self._size:
-                raw += b" " + numbers
-        return raw
+            numbers = [number for text in state for number in to_str(text).split()]
+            if len(numbers) == self._size:
+                parts += numbers
+        return " ".join(parts)
 
 
 @lru_cache(maxsize=256)

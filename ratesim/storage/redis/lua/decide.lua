@@ -27,7 +27,6 @@ end
 if left < cost then
   verdict = '0'
   if not rewound then return {answer} end
-  at = now
   {load}
   <rewind None now=now>
   <reset_after fresh now=now>
