@@ -113,6 +113,8 @@ class DirectConnections:
     async def _connect(self) -> _Link:
         connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         self._connecting.add(connection)
+        if hasattr(connection, "driver_info"):  # a redis-py that looks for its version, in the file system, each time
+            self._pool.connection_kwargs.setdefault("driver_info", connection.driver_info)
         try:
             await connection.connect()
         finally:
