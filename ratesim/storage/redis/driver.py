@@ -20,6 +20,7 @@ from ratesim.storage.redis.error_translation import DOWN, connection_error, erro
 from ratesim.storage.redis.live_form import is_packed, make_live
 from ratesim.storage.redis.replicas import ReplicaReads
 from ratesim.storage.redis.scripts import in_full
+from ratesim.storage.redis.sentinel_connections import SentinelConnections
 from ratesim.storage.redis.upkeep import Upkeep
 from ratesim.storage.remote.operations import Acquire, Get, Operation, identifier_of
 
@@ -204,7 +205,8 @@ def connections_of(config: RedisStorageConfig, client: redis.asyncio.Redis | Non
         return PipelineConnections(client, shared=True)
     if redis_topology(config.url) == "cluster":
         return ClusterConnections(config)
-    primary = DirectConnections(connect(config))
+    kind = SentinelConnections if redis_topology(config.url) == "sentinel" else DirectConnections
+    primary = kind(connect(config))
     if not config.read_from_replicas:
         return primary
     return ReplicaReads(primary, DirectConnections(connect(config, replicas=True)), config.command_timeout)

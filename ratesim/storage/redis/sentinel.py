@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio
@@ -92,9 +94,14 @@ class _Sentinels(redis.asyncio.sentinel.Sentinel):
         return []
 
 
-def _own_connection(sentinel: redis.asyncio.Redis) -> redis.asyncio.Redis:
-    """Make a client with a connection for one search, which no other search can close."""
-    pool = sentinel.connection_pool
-    return redis.asyncio.Redis.from_pool(
-        redis.asyncio.ConnectionPool(connection_class=pool.connection_class, **pool.connection_kwargs)
-    )
+@asynccontextmanager
+async def _own_connection(sentinel: redis.asyncio.Redis) -> AsyncIterator[redis.asyncio.Redis]:
+    """Give a client for one search, whose connection no other search uses, and which is closed without waiting."""
+    of_all = sentinel.connection_pool
+    pool = redis.asyncio.ConnectionPool(connection_class=of_all.connection_class, **of_all.connection_kwargs)
+    try:
+        yield redis.asyncio.Redis(connection_pool=pool)
+    finally:
+        # redis-py keeps them in private attributes only, and its own `disconnect` of the pool waits.
+        for connection in (*pool._available_connections, *pool._in_use_connections):
+            await connection.disconnect(nowait=True)
