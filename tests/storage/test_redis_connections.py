@@ -261,3 +261,80 @@ async def test_a_connection_without_answers_outstanding_is_used_again(valkey_ser
             await storage.acquire_many([Request("user", Limit(1000, 60.0), now=1e9)] * 50)
         assert (await observer.info("stats"))["total_connections_received"] == before
         await storage.reset("user")
+
+
+async def test_a_request_on_a_free_connection_needs_no_task_and_no_timer(
+    valkey_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    tasks: list[object] = []
+    timers: list[object] = []
+    call_at, limit = loop.call_at, Limit(1000, 60.0)
+
+    def count_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        tasks.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    def count_timer(*arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(arguments)
+        return call_at(*arguments, **options)
+
+    config = RedisStorageConfig(url=valkey_server.url, key_prefix="alone:", command_timeout=60.0)
+    async with RedisStorage(config) as storage:
+        for _ in range(2):  # connect, and let the deadlines have their timer
+            await storage.acquire("user", limit)
+        monkeypatch.setattr(loop, "call_at", count_timer)
+        loop.set_task_factory(count_task)
+        for _ in range(50):
+            await storage.acquire("user", limit)
+            await storage.acquire_many([Request("user", limit)] * 3)
+            await storage.peek("user", limit)
+        loop.set_task_factory(None)
+        assert (tasks, timers) == ([], [])
+        await storage.reset("user")
+
+
+async def test_many_tasks_share_writes(valkey_server: Server) -> None:
+    limit = Limit(1e6, 60.0)
+    config = RedisStorageConfig(url=valkey_server.url, key_prefix="shared:", command_timeout=60.0)
+    async with RedisStorage(config) as storage:
+
+        async def ask() -> None:
+            for _ in range(20):
+                await storage.acquire("user", limit)
+
+        await asyncio.gather(*(ask() for _ in range(64)))
+        assert storage.client.operations == 64 * 20
+        assert storage.client.batches < storage.client.operations / 5
+        await storage.reset("user")
+
+
+@pytest.mark.parametrize("steps", [["expire"], ["expire", "cancel"], ["cancel", "expire"]])
+async def test_a_deadline_cancels_nobody_and_a_cancellation_in_its_moment_is_kept(
+    valkey_server: Server, steps: list[str]
+) -> None:
+    client = redis.asyncio.Redis.from_url(valkey_server.url, protocol=2)
+    connections = DirectConnections(client)
+    await connections.send([("PING",)])
+    cancelings: list[int] = []
+
+    async def wait_in_vain() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        exchange = connections.begin(60.0)
+        assert exchange is not None
+        asyncio.get_running_loop().call_soon(
+            lambda: [{"expire": exchange.expire, "cancel": task.cancel}[step]() for step in steps]
+        )
+        try:
+            await exchange.send([("BLPOP", "nothing", 0)])
+        finally:
+            cancelings.append(task.cancelling())
+            exchange.end()
+
+    with pytest.raises(TimeoutError if steps == ["expire"] else asyncio.CancelledError):
+        await asyncio.create_task(wait_in_vain())
+    assert cancelings == [len(steps) - 1]
+    assert await connections.send([("PING",)]) == [b"PONG"]
+    assert len(connections._links) == 1
+    await connections.close()
