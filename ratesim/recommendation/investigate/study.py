@@ -12,8 +12,9 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ratesim.recommendation.investigate.sensitivity import Flip
 from ratesim.simulation.analysis.limit_pressure import LimitPressure, limit_pressure
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.engine.backends import start_server
 from ratesim.simulation.engine.cluster import backend_of
 from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.experiments.job import Job, jobs_of
@@ -284,15 +286,18 @@ def _measured(
                 rows[job.key] = store[job.key]
             if job.key in rows:
                 continue
-            backend = StorageURL.parse(job.candidate.storage).backend
+            kind, topology = StorageURL.parse(job.candidate.storage).backend, job.scenario.servers(job.candidate)
+            start = partial(start_server, kind, topology)
+            if topology.kind != "standalone":
+                kind = f"{topology.kind} of {topology.primaries}"
             try:
-                server = running.get(backend)
+                server = running.get(kind, start)
             except (servers.ServerError, OSError) as error:
                 rows[job.key] = failed_row(job.candidate, " ".join(str(error).split()))
                 continue
             rows[job.key] = row = live_row(scenario, job.candidate, trace(), server)
             if row.get("failure"):
-                running.stop(backend)
+                running.stop(kind)
             elif store is not None:
                 store.add(job.key, row)
     return pd.DataFrame([{"failure": "", **rows[job.key], "candidate": job.candidate.name, "key": job.key} for job in jobs])
@@ -309,29 +314,28 @@ class _LiveServers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for backend in list(self._running):
-            self.stop(backend)
+        for kind in list(self._running):
+            self.stop(kind)
 
-    def get(self, backend: str) -> servers.Server | None:
-        """Return the server of a backend. Raises what starting it raised, also later: a start may take a minute to fail."""
-        if backend == "memory":
+    def get(self, kind: str, start: Callable[[], AbstractContextManager[servers.Server]]) -> servers.Server | None:
+        """Return the server of a kind. Raises what starting it raised, also later: a start may take a minute to fail."""
+        if kind == "memory":
             return None
-        if backend in self._refused:
-            raise self._refused[backend]
-        if backend not in self._running:
-            start = servers.valkey if backend == "redis" else servers.postgres
+        if kind in self._refused:
+            raise self._refused[kind]
+        if kind not in self._running:
             with ExitStack() as stack:
                 try:
                     server = stack.enter_context(start())
                 except (servers.ServerError, OSError) as error:
-                    self._refused[backend] = error
+                    self._refused[kind] = error
                     raise
-                self._running[backend] = (server, stack.pop_all())
-        return self._running[backend][0]
+                self._running[kind] = (server, stack.pop_all())
+        return self._running[kind][0]
 
-    def stop(self, backend: str) -> None:
-        """Stop the server of a backend, if it runs. What could not be removed is a warning, and takes no report away."""
-        _, stack = self._running.pop(backend, (None, ExitStack()))
+    def stop(self, kind: str) -> None:
+        """Stop the server of a kind, if it runs. What could not be removed is a warning, and takes no report away."""
+        _, stack = self._running.pop(kind, (None, ExitStack()))
         try:
             stack.close()
         except servers.ServerError as error:

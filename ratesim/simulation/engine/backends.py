@@ -35,7 +35,7 @@ from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
 from ratesim.storage.remote.operations import Driver, Operation, Reset
 
-__all__ = ["Fidelity", "LoopBackend", "open_backend"]
+__all__ = ["Fidelity", "LoopBackend", "open_backend", "start_server"]
 
 Fidelity = Literal["model", "fake", "live"]
 
@@ -189,15 +189,15 @@ def open_backend(
     with ExitStack() as stack:
         if fidelity == "fake":
             yield stack.enter_context(_fake(config, sequence))
-        elif backend == "redis":
-            started = server or stack.enter_context(_started(scenario.servers(candidate)))
-            yield stack.enter_context(_redis(config, sequence, started))
         else:
-            yield stack.enter_context(_postgres(config, sequence, server or stack.enter_context(servers.postgres())))
+            at = server or stack.enter_context(start_server(backend, scenario.servers(candidate)))
+            yield stack.enter_context((_redis if backend == "redis" else _postgres)(config, sequence, at))
 
 
-def _started(topology: Servers) -> AbstractContextManager[Server]:
-    """Start the Redis of a candidate. Nothing fails over, so no primary has more replicas than it needs to be found."""
+def start_server(backend: str, topology: Servers) -> AbstractContextManager[Server]:
+    """Start the store of a candidate (redis or postgres). Nothing fails over, so the primaries of a cluster are alone."""
+    if backend == "postgres":
+        return servers.postgres()
     if topology.kind == "cluster":
         return servers.valkey_cluster(topology.primaries, replicas=0)
     return servers.valkey_sentinel() if topology.kind == "sentinel" else servers.valkey()

@@ -148,16 +148,16 @@ def _storage(candidate: Candidate, server: Server | None, tag: str) -> RateLimit
     runtime = AsyncioRuntime()
     if server is None:
         return MemoryStorage(config, runtime)
-    at = StorageURL.parse(server.url).config.url
+    at = StorageURL.parse(server.url).config
     # Decisions keep the trace's times. A machine that is slow for a moment shows in the latencies; it does not end a replay.
     patience = max(config.command_timeout, LEAST_TIMEOUT)
     config = msgspec.structs.replace(config, clock="client", command_timeout=patience)
     storage: RateLimitStorage
     if backend == "redis":
-        options = {"url": at, "pool_size": 2, "key_prefix": f"ratesim:live:{tag}:", "min_ttl": 600.0}
-        storage = RedisStorage(msgspec.structs.replace(config, **options), runtime)
+        place = {"url": at.url, "cluster_mode": at.cluster_mode, "key_prefix": f"ratesim:live:{tag}:"}
+        storage = RedisStorage(msgspec.structs.replace(config, **place, pool_size=2, min_ttl=600.0), runtime)
     else:
-        storage = PostgresStorage(msgspec.structs.replace(config, url=at, pool_size=2), runtime)
+        storage = PostgresStorage(msgspec.structs.replace(config, url=at.url, pool_size=2), runtime)
     if hybrid is None:
         return storage
     return HybridStorage(storage, msgspec.structs.replace(hybrid, node=""), runtime)  # each makes up a name of its own

@@ -216,6 +216,37 @@ def test_they_agree_also_when_much_goes_wrong(storage: str, profile: Profile, on
     assert_equal(real, model)
 
 
+@pytest.mark.parametrize(
+    ("storage", "server"),
+    [
+        ("redis+cluster://h", "valkey_cluster_server"),
+        ("hybrid+redis+cluster://h?sync_interval=0.1", "valkey_cluster_server"),
+        ("redis+sentinel://h/ratesim", "valkey_sentinel_server"),
+    ],
+)
+def test_clusters_and_sentinel_pairs_agree_also_while_slots_move(
+    storage: str, server: str, profile: Profile, request: pytest.FixtureRequest
+) -> None:
+    asked = scenario(faults=[{"kind": "reshard", "start": 1.0, "duration": 2.0, "slots": 16384}])
+    candidate = Candidate(name="c", storage=storage)
+    model = run(asked, candidate, profile=profile)
+    assert bool(model.row()["moved"]) == ("cluster" in storage)
+    assert_equal(run(asked, candidate, fidelity="fake", profile=profile), model)
+    at = request.getfixturevalue(server)
+    live = run(asked, candidate, fidelity="live", profile=profile, server=at)
+    assert_equal(live, model)
+    assert live.server.startswith(at.kind)
+
+
+def test_a_cluster_is_started_for_a_run_and_any_redis_decides_for_it(profile: Profile, valkey_server: Server) -> None:
+    candidate = Candidate(name="c", storage="redis+cluster://h", primaries=4)
+    model = run(scenario(), candidate, profile=profile)
+    for server, kind in ((None, "valkey-cluster"), (valkey_server, "valkey ")):
+        live = run(scenario(), candidate, fidelity="live", profile=profile, server=server)
+        assert_equal(live, model)
+        assert live.server.startswith(kind)
+
+
 @pytest.mark.parametrize("storage", [STORAGES["redis"], STORAGES["write-back over redis"]])
 def test_clients_that_wait_as_long_as_they_are_told_are_told_the_same(storage: str, profile: Profile) -> None:
     clients = {"users": 40, "think": 0.3, "retry": "retry_after", "attempts": 3}

@@ -93,6 +93,21 @@ def test_a_replay_whose_server_lives_has_figures_and_no_failure():
     assert all(row[figure] > 0 for figure in FIGURES)
 
 
+@pytest.mark.parametrize(
+    ("storage", "server"),
+    [
+        ("redis+cluster://localhost", "valkey_cluster_server"),
+        ("hybrid+redis+cluster://localhost?sync_interval=0.1", "valkey_server"),
+        ("redis+sentinel://localhost/ratesim", "valkey_sentinel_server"),
+    ],
+)
+def test_a_replay_runs_on_the_topology_of_its_server(storage, server, request):
+    at = request.getfixturevalue(server)
+    row = live_row(scenario(), Candidate(name="c", storage=storage), scenario().trace(), at, 100)
+    assert (row["failure"], row["errors"]) == ("", 0)
+    assert all(row[figure] > 0 for figure in FIGURES)
+
+
 def test_a_study_measures_what_can_be_measured(monkeypatch, tmp_path):
     """The Valkey dies under the first of two candidates that need one, and no PostgreSQL starts."""
 
