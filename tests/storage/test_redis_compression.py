@@ -15,7 +15,7 @@ import redis.asyncio
 from every_backend import Clock
 
 from ratesim import Limit
-from ratesim.errors import BatchError, SerializationError, StorageUnavailableError
+from ratesim.errors import BatchError, SerializationError, StorageConnectionError, StorageUnavailableError
 from ratesim.runtime import AsyncioRuntime
 from ratesim.state import AlgorithmData, RateLimitState, Watermark
 from ratesim.storage import Charge, MemoryStorage, RedisStorage, RedisStorageConfig, Request
@@ -286,6 +286,39 @@ async def test_what_was_unpacked_before_a_timeout_stays(nodes: Nodes, clock: Clo
     for place in range(20):
         assert (await nodes.of["none"].acquire(f"{KEY} {place}", LOG)).allowed
         await nodes.of["none"].reset(f"{KEY} {place}")
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+@pytest.mark.parametrize("exchange", range(5))
+async def test_a_connection_that_is_lost_while_a_log_is_unpacked_counts_nothing_twice(
+    clock: Clock, exchange: int, lost: str
+) -> None:
+    connection = fakeredis.FakeAsyncRedis(server_type="valkey", protocol=2)
+    runtime = AsyncioRuntime(clock, clock)
+    config = RedisStorageConfig(compression="zstd", min_ttl=60.0)
+    async with RedisStorage(config, runtime, connection) as storage:
+        await storage.set_state(KEY, logged(clock))
+        send, sent = storage.driver._connections.send, 0
+
+        async def lossy(commands: Sequence[tuple[Any, ...]], *reads: Any) -> list[Any]:
+            nonlocal sent
+            sent += 1
+            if sent == exchange + 1 and lost == "before":
+                raise redis.exceptions.ConnectionError("reset by peer")
+            answers = await send(commands, *reads)
+            if sent == exchange + 1:
+                raise redis.exceptions.ConnectionError("reset by peer")
+            return answers
+
+        storage.driver._connections.send = lossy  # type: ignore[method-assign]
+        counted = 0
+        with suppress(StorageConnectionError):
+            counted = int((await storage.acquire(KEY, LOG)).allowed)
+        storage.driver._connections.send = send  # type: ignore[method-assign]
+        state = await storage.get_state(KEY)
+        assert state is not None
+        assert counted <= state.request_count - ENTRIES <= 1
+        assert (await storage.acquire(KEY, LOG)).allowed
 
 
 async def test_a_name_that_is_no_text_is_damage_and_repeats_nothing(nodes: Nodes, clock: Clock) -> None:
