@@ -15,6 +15,7 @@ from ratesim.storage.redis.log_fields import CHUNK
 __all__ = ["digest_of", "in_full", "log_script_of", "lua_source", "script_of"]
 
 
+ALONE = {"claim", "increment", "look"}  # scripts that use no other file
 _texts: dict[bytes, str] = {}  # of all scripts, by digest
 
 
@@ -40,7 +41,8 @@ def _assemble(name: str, needed: tuple[algorithms.Algorithm, ...]) -> bytes:
     logs = any(algorithm.pairs for algorithm in needed)
     parts = [f"local CHUNK = {CHUNK}\n", lua_source("doubles")] if logs or name == "put" else []
     parts += [lua_source("in_parts")] if logs or name in ("put", "unpack") else []
-    parts += ["local forget, time_of\n", lua_source("forget"), lua_source("time_of")]
+    if needed or name not in ALONE:
+        parts += ["local forget, time_of\n", lua_source("forget"), lua_source("time_of")]
     if needed:
         parts += ["local log\n", lua_source("log") if logs else ""]
         parts.append("local rules, fields, logs = {}, {}, {}\n")
