@@ -187,6 +187,8 @@ class Driver:
 class PromptDriver(Driver):
     """Keeps deadlines itself, as long as it reacts to cancellation and at most one other batch is under way."""
 
+    gathers = True
+
     def execute_within(self, batch: Sequence[Operation], seconds: float) -> Coroutine[Any, Any, list[object]] | None:
         if self.fault == "stubborn" or self.under_way > 1:
             return None

@@ -38,6 +38,8 @@ class RedisDriver:
     ----------
     upkeep : Upkeep
         Removes and counts keys.
+    gathers : bool
+        See `PromptDriver`.
     """
 
     def __init__(self, config: RedisStorageConfig, connection: redis.asyncio.Redis | None = None) -> None:
@@ -46,6 +48,7 @@ class RedisDriver:
         primary = self._connections.primary if isinstance(self._connections, ReplicaReads) else self._connections
         self._direct = primary if isinstance(primary, DirectConnections) else None
         self._cluster = self._connections if isinstance(self._connections, ClusterConnections) else None
+        self.gathers = connection is None  # fakeredis spends its time on the operations, not on their batch
         self._calls = Calls(config)
         self.upkeep = Upkeep(config, self._connections)
 

@@ -82,7 +82,7 @@ class Client:
         self._probing = False  # whether an operation is under way that decides whether the breaker closes
         self._closed = False
         self._sharded = bool(getattr(driver, "sharded", False))
-        gathers = runtime.realtime and hasattr(driver, "execute_within")
+        gathers = runtime.realtime and getattr(driver, "gathers", False)  # see `PromptDriver`
         self._reserve = max(config.pool_size - ALONE, 0) if gathers else 0  # connections that only gathered operations take
         self._gathering = False  # whether a connection is taken for the operations of this turn
         self._idle: Event | None = None  # awaited by `close`

@@ -146,7 +146,15 @@ class Driver(Protocol):
 
 
 class PromptDriver(Driver, Protocol):
-    """A driver that keeps a deadline itself, so that no task and no timer is needed to be sure of it."""
+    """A driver that keeps a deadline itself, so that no task and no timer is needed to be sure of it.
+
+    Attributes
+    ----------
+    gathers
+        Whether operations of one turn of the loop travel together, since most of the time goes to the fixed cost of a batch.
+    """
+
+    gathers: bool
 
     def execute_within(self, batch: Sequence[Operation], seconds: float) -> Coroutine[Any, Any, list[object]] | None:
         """Carry out a batch as `execute` does, if a connection is free.

@@ -337,6 +337,8 @@ def test_a_probe_that_is_canceled_leaves_the_place_to_another() -> None:
 class PromptGate(Gate):
     """Keeps deadlines itself."""
 
+    gathers = True
+
     def execute_within(self, batch: Sequence[Operation], seconds: float) -> Coroutine[Any, Any, list[object]]:
         return AsyncioRuntime().timeout(self.execute(batch), seconds)
 
