@@ -308,25 +308,34 @@ class MemberStore:
         self.tag = next(tag for number in range(10**6) if world.shard_of(tag := f"{number}}}") == shard)
         self._world = world
         self._shard = shard
+        self._frozen: Member | None = None
 
     def url_for(self, fault: str) -> str:
         """The address, which is the same through every fault."""
         return self._world.server.url
 
     def inject(self, fault: str) -> None:
-        """Kill the primary, or move slots to the next shard."""
+        """Kill or freeze the primary, or move slots to the next shard."""
         self.fault = fault
         if fault == "failover":
             self._world.kill(self._shard)
+        elif fault == "freeze":
+            self._frozen = self._world.primaries[self._shard]
+            os.kill(self._frozen.pid, signal.SIGSTOP)
         else:
             first = SLOTS * self._shard // len(self._world.primaries)
             slots = {key_slot(key_of(PREFIX, self.tag)), *range(first, first + SOME)}
             asyncio.run(self._world.reshard(self._shard, (self._shard + 1) % len(self._world.primaries), sorted(slots)))
 
     def mend(self) -> None:
-        """Wait until the replica has taken over; slots stay where they are."""
-        if self.fault == "failover":
+        """Wait until the replica has taken over, and let a frozen primary go on; slots stay where they are."""
+        if self.fault in ("failover", "freeze"):
             self._world.wait_for_promotion(self._shard)
+        if self._frozen is not None:
+            frozen, self._frozen = self._frozen, None
+            os.kill(frozen.pid, signal.SIGCONT)
+            wait_until(lambda: self._world.ask(frozen, "ROLE")[0] == b"slave", "the former primary's becoming a replica")
+            self._world.replicas[self._shard] = frozen
         self.fault = ""
 
     def connections(self) -> int:

@@ -132,7 +132,7 @@ async def measured(
     scarce, plenty = f"scarce{number}", f"plenty{number}"
     well = max(subject.well_at.values())
     counted = await subject.counted(plenty, PLENTY, store.url_for(fault))
-    since = begin - PAUSE - lag if fault == "failover" else 0.0  # what the replica has not got
+    since = begin - PAUSE - lag if fault in ("failover", "freeze") else 0.0  # what the replica has not got
     until = max(begin + TIMES["max_wait"], subject.right_at + AGE) + lag
     lost = subject.admitted(plenty) - counted
     letters = {

@@ -42,10 +42,15 @@ async def test_slots_move_and_primaries_die_under_load(world: ClusterWorld, slot
         assert found.seconds < SLACK * (NODE_TIMEOUT + 2) + found.lag, found
 
 
-async def test_a_cluster_keeps_to_the_table(world: ClusterWorld) -> None:
-    for shard, fault in ((2, "reshard"), (0, "failover")):
+@pytest.mark.parametrize("faults", [("reshard", "failover"), pytest.param(("freeze",), marks=pytest.mark.nightly)])
+async def test_a_cluster_keeps_to_the_table(world: ClusterWorld, faults: tuple[str, ...]) -> None:
+    for shard, fault in enumerate(faults):
         store = MemberStore("cluster", world, shard)
-        await hold_against_the_table(store, fault, store.tag)
+        try:
+            await hold_against_the_table(store, fault, store.tag)
+        finally:
+            if store.fault:
+                store.mend()
 
 
 async def test_a_primary_with_sentinels_keeps_to_the_table() -> None:

@@ -219,8 +219,10 @@ class ClusterConnections:
         else:
             server.failures = 0
         finally:
-            if link is not None:
+            if link is not None and self._servers.get(node.name) is server:
                 server.connections.put_back(link)
+            elif link is not None:  # the node has left the cluster, or all is closed
+                link.abort()
         if mode == ASKED:
             return answers[1::2]
         return answers[1:-1] if mode == REPLICA else answers
@@ -310,7 +312,8 @@ class ClusterConnections:
             self._looking.cancel()
             await asyncio.wait([self._looking])
         await self._close_lookouts()
-        await asyncio.gather(*(server.connections.close() for server in self._servers.values()))
+        servers, self._servers = self._servers, {}
+        await asyncio.gather(*(server.connections.close() for server in servers.values()))
 
     def abandon(self) -> None:
         """Let the connections to all nodes go."""
