@@ -92,7 +92,13 @@ def recommend(asked: QuestionOptions) -> None:
         )
     chosen = choose(finished)
     print(escape_control_chars(chosen.verdict))
-    for line in (chosen.confidence.sentence, f"But: {chosen.caveat}", *(each.sentence for each in chosen.relaxations)):
+    size = [chosen.size] if chosen.size else []
+    for line in (
+        chosen.confidence.sentence,
+        *size,
+        f"But: {chosen.caveat}",
+        *(each.sentence for each in chosen.relaxations),
+    ):
         print(escape_control_chars(line))
     print()
     print("\n".join(map(escape_control_chars, _small_table(chosen).splitlines())))

@@ -54,6 +54,7 @@ def verdict(study: Study, recommendation: Recommendation) -> HTML:
         f'<section class="{kind}" aria-label="The verdict"><p class="choice">{escape_html(recommendation.verdict)}</p>',
         f'<ul class="numbers">{told}</ul>',
         f'<p class="confidence">{escape_html(recommendation.confidence.sentence)}</p>',
+        f"<p>{escape_html(recommendation.size)}</p>" if recommendation.size else "",
         f'<p class="caveat"><b>But</b> {escape_html(recommendation.caveat)}</p></section>',
     ]
     return HTML("\n".join([*box, _nearest(recommendation), _skipped(study)]))

@@ -142,7 +142,7 @@ def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
     first = study.scenario.seed
     environment = dict(study.environment)
     machine, cores = environment.pop("machine", "unknown"), environment.pop("cores", "unknown")
-    count = len(study.candidates)
+    count = len(study.findings.screened.assessments)
     stages = [
         f"{count} candidate{'s' * (count > 1)}, once each, on a small part: {recommendation.parts['screening']}.",
         f"{len(recommendation.assessments)} contenders, the best of each kind and the cheapest that may pass, in full: "

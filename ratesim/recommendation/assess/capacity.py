@@ -134,6 +134,7 @@ def capacity(
         store_bytes=needs.store_bytes,
         node_bytes=needs.node_bytes,
         topology=topology,
+        primaries=needs.primaries,
         servers=servers,
         servers_by_processor=by_processor,
         servers_by_memory=by_memory,

@@ -59,6 +59,8 @@ class Capacity:
     topology
         One server (standalone), a primary that Sentinels watch, or a cluster; a Redis that takes more than one server is a
         cluster, with a replica of each.
+    primaries
+        Servers into which the keys were cut in these runs; 0 without a store.
     servers
         Servers that it takes, without replicas: the primaries of a cluster, of which there are three at least. PostgreSQL is
         not cut by keys here: so many stand for one that is so many times as large.
@@ -108,6 +110,7 @@ class Capacity:
     store_bytes: float | None
     node_bytes: float | None
     topology: Topology
+    primaries: int
     servers: int
     servers_by_processor: int
     servers_by_memory: int

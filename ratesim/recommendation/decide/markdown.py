@@ -18,7 +18,9 @@ def markdown(recommendation: Recommendation) -> str:
     """Write verdict, numbers, confidence and caveat; the contenders as a table; the rest folded."""
     lines = [f"## {plain(recommendation.verdict)}", ""]
     lines += [f"- **{plain(each.value)}** {plain(each.what)} ({plain(each.against)})" for each in recommendation.numbers]
-    lines += ["", plain(recommendation.confidence.sentence), "", f"**But** {plain(recommendation.caveat)}", ""]
+    lines += ["", plain(recommendation.confidence.sentence), ""]
+    lines += [plain(recommendation.size), ""] if recommendation.size else []
+    lines += [f"**But** {plain(recommendation.caveat)}", ""]
     rows = [
         (
             f"**{each.candidate}**" if each.candidate == recommendation.choice else each.candidate,

@@ -24,6 +24,7 @@ from ratesim.recommendation.assess.rejections import (
 from ratesim.recommendation.baseline.claims import CheckedClaim, claims
 from ratesim.recommendation.baseline.rule_table import BaselineChoice, baseline_choice
 from ratesim.recommendation.configuration import StoreSize, files
+from ratesim.recommendation.decide.size import size_note
 from ratesim.recommendation.decide.verdict import (
     THIN,
     Confidence,
@@ -65,6 +66,9 @@ class Recommendation:
         Three figures of the choice, or of the nearest candidate.
     confidence
         How far the choice is from the thresholds.
+    size
+        Where one Redis ends that decides every request, and how many servers the choice, or the nearest candidate, takes;
+        "" where it has no store.
     caveat
         The one thing that must be known beside the verdict.
     limit_is_binding
@@ -113,6 +117,7 @@ class Recommendation:
     verdict: str
     numbers: tuple[Number, ...]
     confidence: Confidence
+    size: str
     caveat: str
     limit_is_binding: bool
     limit_pressure_note: str
@@ -172,6 +177,7 @@ def recommend_by_evidence(study: Study) -> Recommendation:
         verdict=verdict,
         numbers=numbers(shown, currency, _price_source(study)),
         confidence=sure,
+        size=size_note(findings.results.capacities[shown.candidate], _alone(study)),
         caveat=caveat(
             shown,
             shown_on_all,
@@ -200,6 +206,18 @@ def recommend_by_evidence(study: Study) -> Recommendation:
         files=_files(study, chosen, verdict) if chosen else {},
         currency=currency,
     )
+
+
+def _alone(study: Study) -> Capacity | None:
+    """Return what one Redis needs that decides every request: of the full runs, or else of the screening."""
+    findings = study.findings
+    for runs in (findings.results, findings.screened):
+        for each in runs.assessments:
+            url = StorageURL.parse(each.storage)
+            needs = runs.capacities[each.candidate]
+            if url.backend == "redis" and url.hybrid is None and needs.primaries == 1:
+                return needs
+    return None
 
 
 def _price_source(study: Study) -> str:

@@ -1,6 +1,6 @@
 """The plan of an investigation: which runs are made, in which order, until enough is known to choose.
 
-1. Screening: every candidate once, on a small part of the traffic.
+1. Screening: every candidate once, on a small part of the traffic; and a larger cluster, where the load needs one.
 2. In full: the contenders, over several seeds; and more of those that are too close to call, while that may move the choice.
 3. Faults, of every contender.
 4. Of the choice: how much more load it bears, and which assumption would make it another.
@@ -21,10 +21,12 @@ from ratesim.recommendation.assess.assessor import AssessedRuns, Assessor
 from ratesim.recommendation.assess.pareto import best, rank
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.current import CURRENT, with_current
+from ratesim.recommendation.investigate.cluster_size import sized_cluster
 from ratesim.recommendation.investigate.fault_impact import FaultImpact, blast_radius, fault_impact, plan_fault_trials
 from ratesim.recommendation.investigate.headroom import Headroom, headroom
 from ratesim.recommendation.investigate.sampling import busiest_window, sample_keys
 from ratesim.recommendation.investigate.sensitivity import Flip, sensitivity
+from ratesim.server_url import redis_topology
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row, gather
 from ratesim.simulation.experiments.job import Job, jobs_of
@@ -159,8 +161,13 @@ def investigate(investigation: Investigation, traffic: Traffic) -> AdaptiveRuns[
     cut = sample_keys if scenario.faults else busiest_window
     small, full = cut(scenario, trace, SCREENED), cut(scenario, trace, FULL)
     rows = yield jobs_of(small, investigation.candidates, [scenario.seed], None, profile)
-    screened = assessor.assess(_table(rows, (each.name for each in investigation.candidates)))
-    finalists = _contenders(investigation.candidates, screened.assessments)
+    candidates = investigation.candidates
+    screened = assessor.assess(_table(rows, (each.name for each in candidates)))
+    larger = yield from sized_cluster(assessor, small, candidates, screened.capacities)
+    if larger is not None:
+        candidates = (*candidates, larger[0])
+        screened = assessor.assess(_table([*rows, larger[1]], (each.name for each in candidates)))
+    finalists = _contenders(candidates, screened.assessments)
     contenders = _with_variants(finalists, scenario.limit.variants)
     replicated = yield from _replicated(assessor, full, contenders)
     trial = plan_fault_trials(scenario, trace, FAULTY, traffic.cut)
@@ -272,8 +279,11 @@ def _with_variants(contenders: Sequence[Candidate], algorithms: Sequence[str]) -
 def _kind(each: Assessment) -> tuple[str, str, str]:
     if each.candidate == CURRENT:  # competes whatever it is
         return CURRENT, "", ""
-    hybrid = StorageURL.parse(each.storage).hybrid
-    return each.backend, "" if hybrid is None else hybrid.consistency, each.routing if each.backend == "memory" else ""
+    url = StorageURL.parse(each.storage)
+    if url.backend == "memory":
+        return each.backend, "", each.routing
+    place = redis_topology(url.config.url) if url.backend == "redis" else ""
+    return each.backend, "" if url.hybrid is None else url.hybrid.consistency, "" if place == "standalone" else place
 
 
 def _leaders(assessments: Sequence[Assessment], contenders: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:

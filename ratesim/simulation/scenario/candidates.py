@@ -12,7 +12,7 @@ from itertools import product
 
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
-__all__ = ["default_candidates"]
+__all__ = ["cluster_candidate", "default_candidates"]
 
 INTERVALS = (0.01, 0.1, 1.0, 10.0)  # seconds
 LEASES = (0.1, 1.0, 10.0)  # seconds
@@ -47,10 +47,14 @@ def default_candidates(scenario: Scenario) -> tuple[Candidate, ...]:
     return tuple(found)
 
 
+def cluster_candidate(primaries: int) -> Candidate:
+    """Return the candidate of a Redis cluster with so many primaries."""
+    name = f"redis cluster, {primaries} primaries"
+    return Candidate(name=name, storage="redis+cluster://localhost", primaries=primaries)
+
+
 def _clusters() -> Iterator[Candidate]:
-    for primaries in CLUSTERS:
-        name = f"redis cluster, {primaries} primaries"
-        yield Candidate(name=name, storage="redis+cluster://localhost", primaries=primaries)
+    yield from map(cluster_candidate, CLUSTERS)
     store = "hybrid+redis+cluster://localhost"
     for each in (
         _lease("hybrid over cluster", store, 1.0),

@@ -1,0 +1,45 @@
+"""How large a choice is: where one server that decides every request ends, and how many servers the choice takes."""
+
+from __future__ import annotations
+
+from ratesim.formatting import format_amount, format_percent
+from ratesim.recommendation.assess.capacity import Capacity
+
+__all__ = ["size_note"]
+
+
+def size_note(chosen: Capacity, alone: Capacity | None) -> str:
+    """Return the size in a sentence or two; "" where the choice has no store.
+
+    Parameters
+    ----------
+    chosen
+        What the choice needs.
+    alone
+        What one Redis needs that decides every request, where one was run.
+    """
+    if chosen.store == "none":
+        return ""
+    peak = format_amount(chosen.load.peak)
+    first = ""
+    if alone is not None and alone.server_end is not None:
+        # A server that is not busy all the time has batches that would fill, so it ends later than its own figures say.
+        reach = "ends at" if alone.store_utilization >= 1 else "does not end before"
+        first = f"One Redis that decides every request {reach} {format_amount(alone.server_end)} requests per second, in "
+        first += "batches as in its run. "
+    takes = f"The busiest second has {peak}: for that, {chosen.candidate} takes {_servers(chosen)}"
+    if chosen.topology == "cluster" and chosen.hot_server_utilization is not None:
+        takes += f", the busiest of them busy for {format_percent(chosen.hot_server_utilization)} of the time"
+    return f"{first}{takes}."
+
+
+def _servers(each: Capacity) -> str:
+    if each.topology == "cluster":
+        said = f"{each.servers} primaries"
+    else:
+        said = "one server" if each.servers == 1 else f"{each.servers} servers"
+    if each.replicas:
+        said += f" with {each.replicas} replica{'s' * (each.replicas > 1)}{' each' * (each.servers > 1)}"
+    if each.sentinels:
+        said += f" and {each.sentinels} Sentinels"
+    return said
