@@ -19,7 +19,9 @@ HERE = Path(__file__).parent
 PROCESSES, TASKS = 4, 64
 
 
-@pytest.mark.parametrize("server", ["valkey_server", "valkey_cluster_server", "valkey_sentinel_server"])
+@pytest.mark.parametrize(
+    "server", ["valkey_server", "valkey_cluster_server", pytest.param("valkey_sentinel_server", marks=pytest.mark.nightly)]
+)
 def test_a_limit_is_exact_for_all_processes(server: str, request: pytest.FixtureRequest) -> None:
     url = with_options(request.getfixturevalue(server).url, command_timeout=PATIENCE)
     paths = [str(HERE.parents[1]), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]

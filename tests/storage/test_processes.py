@@ -14,6 +14,7 @@ import pytest
 from examples import sample
 
 from ratesim import Limit
+from ratesim.servers import Server
 from ratesim.storage import open_storage
 
 SCRIPT = Path(__file__).with_name("fork_script.py")
@@ -59,6 +60,10 @@ def test_children_of_a_server_storage_have_connections_of_their_own(server_url: 
     total = result["parent"] + sum(int(each) for each in result["children"])
     assert total == LIMIT.rate
     assert asyncio.run(charged(server_url, key)) == total
+
+
+def test_children_of_a_cluster_storage_have_connections_of_their_own(valkey_cluster_server: Server) -> None:
+    test_children_of_a_server_storage_have_connections_of_their_own(valkey_cluster_server.url, "in use")
 
 
 @pytest.mark.parametrize("when", ["before use", "in use"])
