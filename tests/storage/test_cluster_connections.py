@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count
 
 import pytest
 import redis
@@ -287,6 +288,38 @@ async def test_a_node_that_stands_still_takes_nothing_from_the_others(valkey_clu
                     await storage.acquire_many([Request(name, limit) for name in NAMES])
                     break
         assert (await storage.health_check()).healthy
+
+
+async def test_connections_that_are_cut_charge_nothing_twice(valkey_cluster_server: Server) -> None:
+    config = config_of(valkey_cluster_server, retries=5, breaker_failures=10**6)
+    admitted, unknown = Counter[str](), Counter[str]()
+    limit, ended = Limit(1e9, 1e7, "fixed_window"), False
+
+    async def ask(number: int) -> None:
+        while not ended:
+            number += 1
+            name = NAMES[number % len(NAMES)]
+            try:
+                await storage.acquire(name, limit)
+                admitted[name] += 1
+            except StorageError as error:
+                unknown[name] += getattr(error, "sent", True)
+
+    async with RedisStorage(config) as storage:
+        tasks = [asyncio.create_task(ask(number * 7)) for number in range(32)]
+        with admins(valkey_cluster_server) as clients:
+            async with asyncio.timeout(60):
+                for number in count():  # until some were cut that had a request
+                    clients[number % 3].execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                    await asyncio.sleep(0.01)
+                    if number >= 60 and unknown.total():
+                        break
+        ended = True
+        await asyncio.gather(*tasks)
+        for name, state in await storage.batch_get(NAMES):
+            assert state is not None
+            charged = state.algorithm_data.fields["count"]
+            assert admitted[name] <= charged <= admitted[name] + unknown[name], name
 
 
 async def test_slots_without_an_owner_fail_alone(valkey_cluster_server: Server) -> None:
