@@ -22,6 +22,7 @@ from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import Charge, MemoryStorage, RateLimitStorage, RedisStorage, RedisStorageConfig, Request
+from ratesim.storage.compression import Codec
 from ratesim.storage.redis.log_fields import (
     CHUNK,
     LogRecord,
@@ -59,8 +60,16 @@ def filled(entries: int, until: float = NOW) -> RateLimitState:
     return state_of([until - (entries - 1 - i) * step for i in range(entries)], [1.0] * entries, until)
 
 
-def config_of(server: Server, **options: object) -> RedisStorageConfig:
-    return RedisStorageConfig(url=server.url, key_prefix=PREFIX, min_ttl=60.0, **options)  # type: ignore[arg-type]
+def config_of(server: Server, compression: Codec = "none", **options: object) -> RedisStorageConfig:
+    """The options of a storage; without a codec a state that is put lies in chunks at once."""
+    return RedisStorageConfig(
+        url=server.url,
+        key_prefix=PREFIX,
+        min_ttl=60.0,
+        command_timeout=60.0,
+        compression=compression,
+        **options,  # type: ignore[arg-type]
+    )
 
 
 def early() -> AsyncioRuntime:
@@ -69,9 +78,11 @@ def early() -> AsyncioRuntime:
 
 
 @asynccontextmanager
-async def opened(server: Server, **options: object) -> AsyncIterator[tuple[RedisStorage, redis.asyncio.Redis]]:
+async def opened(
+    server: Server, compression: Codec = "none", **options: object
+) -> AsyncIterator[tuple[RedisStorage, redis.asyncio.Redis]]:
     raw = redis.asyncio.Redis.from_url(server.url)
-    async with RedisStorage(config_of(server, command_timeout=60.0, **options), early()) as storage:
+    async with RedisStorage(config_of(server, compression, **options), early()) as storage:
         try:
             yield storage, raw
         finally:
@@ -96,7 +107,7 @@ def against(request: pytest.FixtureRequest) -> Iterator[Run]:
     async def make() -> RateLimitStorage:
         if request.param == "redis":
             server = request.getfixturevalue("valkey_server")
-            return await RedisStorage(config_of(server, command_timeout=60.0), early()).open()
+            return await RedisStorage(config_of(server, "lz4"), early()).open()
         fake = fakeredis.FakeAsyncRedis(server_type="valkey", protocol=2)
         return await RedisStorage(RedisStorageConfig(min_ttl=60.0, command_timeout=60.0), early(), fake).open()
 
@@ -172,12 +183,15 @@ def test_it_decides_as_the_log_in_memory(against: Run, rates: tuple[float, float
     against(body)
 
 
+@pytest.mark.parametrize("compression", ["none", "lz4"])
 @pytest.mark.parametrize("entries", [0, 1, ENTRIES, ENTRIES + 1, 10_000, 100_000])
-async def test_a_log_of_any_length_is_put_read_and_decided_on(valkey_server: Server, entries: int) -> None:
+async def test_a_log_of_any_length_is_put_read_and_decided_on(
+    valkey_server: Server, entries: int, compression: Codec
+) -> None:
     state = filled(entries) if entries else state_of([], [])
     limit = limit_of(entries + 2.0)
     memory = MemoryStorage(runtime=early())
-    async with opened(valkey_server) as (storage, _):
+    async with opened(valkey_server, compression) as (storage, _):
         for each in (storage, memory):
             await each.batch_set([("user", state, 1e7)])
         assert await storage.batch_get(["user"]) == [("user", state)]
