@@ -119,7 +119,7 @@ def against(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 
 costs = st.sampled_from([0.0, 1.0, 1.0, 1.0, 2.5, 1.0 / 3.0, 17.0, 1e6])
-steps = st.sampled_from([0.0, 0.0, 1e-6, 0.01, 0.7, 3.0, -0.5, -4.0, -30.0, 20.0, 45.0, 59.999, 61.0, 200.0])
+steps = st.sampled_from([0.0, 0.0, 1e-6, 0.01, 0.7, 3.0, -0.5, -4.0, -30.0, 20.0, 45.0, 59.999, 60.0, 60.5, 61.0, 200.0])
 logs = st.builds(
     lambda gaps, shares: (gaps, [shares[i % len(shares)] for i in range(len(gaps))]),
     st.integers(0, 4 * ENTRIES).flatmap(
@@ -208,9 +208,63 @@ async def test_a_log_of_any_length_is_put_read_and_decided_on(
         assert await storage.get_state("user") == await memory.get_state("user")
 
 
+@settings(max_examples=examples(40, nightly=5000), suppress_health_check=list(HealthCheck))
+@given(data=st.data(), period=st.sampled_from([0.1, 1.0 / 3.0, 60.0, 86_400.0]), of=st.sampled_from([3, 30, 64]))
+def test_a_wait_among_entries_that_are_close_is_that_of_memory(
+    against: Run, data: st.DataObject, period: float, of: int
+) -> None:
+    """Waits are rounded to a microsecond, and times near now to a quarter of one: which entries are over then is seen."""
+    gaps = data.draw(st.lists(st.sampled_from([2.4e-7, 5e-7, 1e-6, 1e-6 + 2.4e-7, 1e-5]), min_size=of, max_size=of))
+    times = [NOW + 0.123456789]
+    for gap in gaps:
+        times.append(times[-1] + gap)
+    state = state_of(times, [data.draw(st.sampled_from([1.0, 0.1, 1.0 / 3.0]))] * len(times), times[-1])
+    used = state.algorithm_data.values()[1]
+    limit = Limit(used, period, "sliding_log")
+
+    async def body(storage: RateLimitStorage) -> None:
+        memory = MemoryStorage(runtime=storage.runtime)
+        for each in (storage, memory):
+            await each.set_state("user", state, 1e7)
+        now = times[-1]
+        for share in (1e-3, 0.1, 0.5, 0.9, 1.0):
+            for cost in (used * share, min(1.0, used)):
+                found = [await each.acquire("user", limit, cost, now) for each in (storage, memory)]
+                assert found[0] == found[1]
+                now += max(found[0].retry_after - 1e-6, 0.0)
+
+    against(body)
+
+
+async def assert_no_chunk_is_left_over(storage: RedisStorage, raw: redis.asyncio.Redis) -> None:
+    state = await storage.get_state("user")
+    assert state is not None
+    chunks = [field for field in await keys_of(raw, f"{PREFIX}{{user}}") if field.startswith(b"log:")]
+    assert len(chunks) <= len(state.algorithm_data.values()) / 2 / ENTRIES + 1
+
+
+@pytest.mark.parametrize("joint", [False, True])
+async def test_what_is_taken_from_a_log_at_either_end_leaves_no_chunk(valkey_server: Server, joint: bool) -> None:
+    limits = (limit_of(1e6), limit_of(1e6, "x"))[: 1 + joint]
+    memory = MemoryStorage(runtime=early())
+    async with opened(valkey_server) as (storage, raw):
+        for now in (
+            NOW + 30,
+            NOW - 20,
+            NOW - 40,
+            NOW + 19.0,
+            NOW + 50,
+        ):  # expires, is ahead of a clock that goes back, expires
+            for each in (storage, memory):
+                await each.set_state("user", filled(20 * ENTRIES), 1e7)
+            assert await storage.acquire("user", limits, 1.0, now) == await memory.acquire("user", limits, 1.0, now)
+            assert await storage.get_state("user") == await memory.get_state("user")
+            await assert_no_chunk_is_left_over(storage, raw)
+
+
 async def test_late_charges_between_the_entries_of_a_long_log(valkey_server: Server) -> None:
     limit, memory = limit_of(1e6), MemoryStorage(runtime=early())
-    async with opened(valkey_server) as (storage, _):
+    async with opened(valkey_server) as (storage, raw):
         for each in (storage, memory):
             await each.set_state("user", filled(1000), 1e7)
         before = 0.0
@@ -219,6 +273,7 @@ async def test_late_charges_between_the_entries_of_a_long_log(valkey_server: Ser
                 charge = Charge("user", limit, "n", 1, before, tuple((NOW - late + i * 1e-4, 0.1, 1) for i in range(count)))
                 before += sum(cost for _, cost, _ in charge.entries)
                 assert await storage.charge_many([charge]) == await memory.charge_many([charge])
+                await assert_no_chunk_is_left_over(storage, raw)
         assert await storage.acquire("user", limit, now=NOW + 30) == await memory.acquire("user", limit, now=NOW + 30)
         assert await storage.get_state("user") == await memory.get_state("user")
 
