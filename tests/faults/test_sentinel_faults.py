@@ -173,6 +173,27 @@ async def test_many_connections_are_opened_at_once_and_none_to_a_sentinel_stays(
 
 
 @pytest.mark.servers
+async def test_a_user_of_the_sentinels_needs_no_more_than_the_primary_and_the_news(server: Server) -> None:
+    rules = ["on", ">secret", "resetchannels", "&+switch-master", "+sentinel|masters", "+sentinel|slaves", "+subscribe"]
+    for member in sentinels_of(server):
+        with redis_client(member.url, 5) as client:
+            client.execute_command("ACL SETUSER", "scout", "reset", *rules)
+
+    def users() -> list[str]:
+        """Who listens to the news of each sentinel."""
+        found = []
+        for member in sentinels_of(server):
+            with redis_client(member.url, 5) as client:
+                found += [each["user"] for each in client.client_list() if int(each["sub"])]
+        return found
+
+    url = re.sub("sentinel_password=.*", "sentinel_username=scout&sentinel_password=secret&retries=0", server.url)
+    async with open_storage(url) as storage:
+        assert await storage.acquire(uuid.uuid4().hex, LIMIT)
+        await asyncio.to_thread(wait_until, lambda: "scout" in users(), "the subscription")
+
+
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("find", "write", "says"),
     [

@@ -11,7 +11,7 @@ from accounts import each_account
 
 START = """
     import contextlib, json, os, signal, subprocess, sys, time
-    from ratesim.servers import postgres, valkey
+    from ratesim.servers import postgres, valkey, valkey_cluster, valkey_sentinel
     stack = contextlib.ExitStack()
     started = [stack.enter_context(start()) for start in ({servers},)]
     pids = [pid for server in started for pid in server.pids]
@@ -42,6 +42,15 @@ def test_killing_the_process_stops_the_servers(python, end):
         assert len(python.leftovers()) == 2
         process.send_signal(end)
     assert process.returncode == -end
+    assert python.nothing_is_left(pids)
+
+
+def test_killing_the_process_stops_every_member(python):
+    many = START.format(servers="valkey_cluster, valkey_sentinel")
+    with python.start(many + "    print(json.dumps(pids), flush=True); time.sleep(600)") as process:
+        pids = json.loads(process.stdout.readline())
+        assert len(pids) == 6 + 5
+        process.kill()
     assert python.nothing_is_left(pids)
 
 
