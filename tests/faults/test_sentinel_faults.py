@@ -20,6 +20,7 @@ from ratesim.safe_text import passwords_in
 from ratesim.servers import Member, Server, valkey_sentinel
 from ratesim.servers.existing import redis_client
 from ratesim.storage import RateLimitStorage, open_storage
+from ratesim.storage.redis import sentinel_connections
 
 LIMIT = Limit(1000, 3600, "fixed_window")
 DOWN_AFTER = 1.0
@@ -71,6 +72,15 @@ def fail_over(server: Server) -> None:
     wait_until(begun, "a failover")
 
 
+def listeners(sentinels: list[Member]) -> list[str]:
+    """Return the users who listen to the news of sentinels."""
+    found: list[str] = []
+    for member in sentinels:
+        with redis_client(member.url, 5) as client:
+            found += [each["user"] for each in client.client_list() if int(each["sub"])]
+    return found
+
+
 async def ask_until(storage: RateLimitStorage, key: str, done: Callable[[], bool]) -> tuple[int, set[str]]:
     """Ask until a decision is made after `done`; return how many were admitted, and the errors."""
     admitted, errors, deadline = 0, set(), time.monotonic() + PATIENCE
@@ -87,7 +97,8 @@ async def ask_until(storage: RateLimitStorage, key: str, done: Callable[[], bool
 
 
 @pytest.mark.servers
-async def test_a_primary_that_is_killed_and_a_sentinel_with_it_are_replaced() -> None:
+async def test_a_primary_that_is_killed_and_a_sentinel_with_it_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentinel_connections, "PAUSE", 0.05)
     key = uuid.uuid4().hex
     with valkey_sentinel(down_after=DOWN_AFTER) as server:
         primary, replica = nodes_of(server)
@@ -104,6 +115,11 @@ async def test_a_primary_that_is_killed_and_a_sentinel_with_it_are_replaced() ->
             assert admitted + 1 >= LIMIT.rate - (await storage.acquire(key, LIMIT)).remaining
         async with open_storage(server.url) as another:  # which finds the first sentinel dead
             assert (await another.peek(key, LIMIT)).remaining >= LIMIT.rate - admitted - 1
+            for sentinel in sentinels_of(server)[1:]:
+                os.kill(sentinel.pid, signal.SIGKILL)
+            for _ in range(10):  # what is open stays in use without them
+                await asyncio.sleep(0.1)
+                assert await another.acquire(key, LIMIT)
 
 
 @pytest.mark.servers
@@ -173,24 +189,33 @@ async def test_many_connections_are_opened_at_once_and_none_to_a_sentinel_stays(
 
 
 @pytest.mark.servers
+async def test_another_sentinel_is_listened_to_when_one_falls_silent(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sentinel_connections, "QUIET", 0.2)
+    first, *others = sentinels_of(server)
+    async with open_storage(server.url) as storage:
+        await storage.acquire(uuid.uuid4().hex, LIMIT)
+        await asyncio.to_thread(wait_until, lambda: listeners([first]), "the subscription")
+        os.kill(first.pid, signal.SIGSTOP)
+        try:
+            await asyncio.to_thread(wait_until, lambda: listeners(others), "another subscription")
+        finally:
+            os.kill(first.pid, signal.SIGCONT)
+        assert await storage.acquire(uuid.uuid4().hex, LIMIT)
+
+
+@pytest.mark.servers
 async def test_a_user_of_the_sentinels_needs_no_more_than_the_primary_and_the_news(server: Server) -> None:
     rules = ["on", ">secret", "resetchannels", "&+switch-master", "+sentinel|masters", "+sentinel|slaves", "+subscribe"]
     for member in sentinels_of(server):
         with redis_client(member.url, 5) as client:
             client.execute_command("ACL SETUSER", "scout", "reset", *rules)
 
-    def users() -> list[str]:
-        """Who listens to the news of each sentinel."""
-        found = []
-        for member in sentinels_of(server):
-            with redis_client(member.url, 5) as client:
-                found += [each["user"] for each in client.client_list() if int(each["sub"])]
-        return found
-
     url = re.sub("sentinel_password=.*", "sentinel_username=scout&sentinel_password=secret&retries=0", server.url)
     async with open_storage(url) as storage:
         assert await storage.acquire(uuid.uuid4().hex, LIMIT)
-        await asyncio.to_thread(wait_until, lambda: "scout" in users(), "the subscription")
+        await asyncio.to_thread(wait_until, lambda: "scout" in listeners(sentinels_of(server)), "the subscription")
 
 
 @pytest.mark.servers

@@ -7,6 +7,7 @@ that it has decided is lost then. So a connection to one of the sentinels stays 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["SentinelConnections"]
 
 PAUSE = 1.0  # seconds until sentinels are asked again of which none took the connection
+QUIET = 5.0  # seconds after which a sentinel must show that it is there
 NEWS = "+switch-master"
 
 
@@ -69,12 +71,12 @@ class SentinelConnections(DirectConnections):
             writer, connection._reader, connection._writer = connection._writer, None, None
             self._lookout = _Lookout(self, writer, self._sentinel_pool.service_name)
             break
-        before = self._sentinel_pool.master_address
-        try:
-            if await self._sentinel_pool.get_master_address() != before:
-                self.let_go()
-        except (redis.exceptions.RedisError, OSError):
-            self.let_go()  # nobody knows a primary: each batch asks
+        if self._lookout is not None:
+            before = self._sentinel_pool.master_address
+            # Where nobody knows a primary, what is open stays so: it is of the last one that was known.
+            with contextlib.suppress(redis.exceptions.RedisError, OSError):
+                if await self._sentinel_pool.get_master_address() != before:
+                    self.let_go()
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting = None
@@ -118,6 +120,16 @@ class _Lookout(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self.transport.set_protocol(self)
         self.transport.write(pack([("SUBSCRIBE", NEWS)]))
+        self._heard = True
+        self._timer = asyncio.get_running_loop().call_later(QUIET, self._check)
+
+    def _check(self) -> None:
+        if not self._heard:
+            self.transport.abort()
+            return
+        self._heard = False
+        self.transport.write(pack([("PING",)]))
+        self._timer = asyncio.get_running_loop().call_later(QUIET, self._check)
 
     @property
     def descriptor(self) -> int:
@@ -126,6 +138,7 @@ class _Lookout(asyncio.Protocol):
         return -1 if socket is None else int(socket.fileno())
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         self._reader.feed(data)
         try:
             while (message := self._reader.gets()) is not False:
@@ -140,4 +153,5 @@ class _Lookout(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._timer.cancel()
         self._owner.on_silence()
