@@ -87,16 +87,14 @@ class ClusterConnections:
             await self._find_topology()
         end = self._deadline(seconds)
         answers: list[Any] = [None] * len(commands)
+        routes = [_Route(place in reads) for place in range(len(commands))]
         pending: Collection[int] = range(len(commands))
-        replicas, asked = set(reads), dict[int, ClusterNode]()
         for turn in count():
             groups: dict[tuple[ClusterNode, int], list[int]] = {}
             for place in pending:
-                try:
-                    group = self._group_of(commands[place], place in replicas, asked.pop(place, None))
-                except redis.exceptions.ClusterDownError as error:
-                    answers[place] = error
-                    self._look()
+                group = self._group_of(commands[place], routes[place])
+                if group is None:
+                    answers[place] = redis.exceptions.ClusterDownError("CLUSTERDOWN its slot has no owner")
                 else:
                     groups.setdefault(group, []).append(place)
             exchanges = [
@@ -104,26 +102,18 @@ class ClusterConnections:
                 for (node, mode), places in groups.items()
             ]
             pending, pause = [], PAUSE if turn >= EAGER else 0.0
-            for ((node, mode), places), found in zip(groups.items(), await _side_by_side(exchanges), strict=True):
+            for (group, places), found in zip(groups.items(), await _side_by_side(exchanges), strict=True):
                 for place, answer in zip(places, found, strict=True):
                     answers[place] = answer
-                    if not isinstance(answer, Exception):
-                        continue
-                    if mode == REPLICA and not isinstance(answer, redis.exceptions.NoScriptError):
-                        replicas.discard(place)  # the primary answers instead
+                    tries_again = isinstance(answer, redis.exceptions.TryAgainError)
+                    if tries_again and commands[place][0] == "DEL" and len(commands[place]) > 2:
+                        answers[place] = await self._delete(commands[place][1:])
+                    elif isinstance(answer, Exception) and await self._leads_on(answer, group, routes[place]):
                         pending.append(place)
-                    elif isinstance(answer, redis.exceptions.AskError):  # MOVED is one
-                        answers[place] = redis.exceptions.TryAgainError("its slot moves from node to node")
-                        await self._redirect(answer, node, place, asked)
-                        pending.append(place)
-                    elif isinstance(answer, redis.exceptions.TryAgainError):
-                        if commands[place][0] == "DEL" and len(commands[place]) > 2:
-                            answers[place] = await self._delete(commands[place][1:])
-                        else:
-                            pending.append(place)
+                        if isinstance(answer, redis.exceptions.AskError):  # which concerns nobody else
+                            answers[place] = redis.exceptions.TryAgainError("its slot moves from node to node")
+                        elif tries_again:
                             pause = PAUSE
-                    elif isinstance(answer, redis.exceptions.ClusterDownError | redis.exceptions.ReadOnlyError):
-                        self._look()
             if not pending or asyncio.get_running_loop().time() + pause >= end:
                 break
             if pause:
@@ -131,11 +121,25 @@ class ClusterConnections:
         self._raise_if_all_are_lost(answers)
         return answers
 
+    async def _leads_on(self, answer: Exception, group: tuple[ClusterNode, int], route: _Route) -> bool:
+        """Return whether a command was not carried out and is to be sent again, and find where."""
+        node, mode = group
+        if mode == REPLICA and not isinstance(answer, redis.exceptions.NoScriptError):
+            route.replica = False  # the primary answers instead
+            return True
+        if isinstance(answer, redis.exceptions.AskError):  # MOVED is one
+            await self._redirect(answer, node, route)
+            return True
+        if isinstance(answer, redis.exceptions.ClusterDownError | redis.exceptions.ReadOnlyError):
+            self._look()
+        return isinstance(answer, redis.exceptions.TryAgainError)
+
     def _deadline(self, seconds: float | None = None) -> float:
         return asyncio.get_running_loop().time() + PATIENCE * (self._config.command_timeout if seconds is None else seconds)
 
-    def _group_of(self, command: Command, replica: bool, asked: ClusterNode | None) -> tuple[ClusterNode, int]:
-        """Return the node for a command, and how the command travels."""
+    def _group_of(self, command: Command, route: _Route) -> tuple[ClusterNode, int] | None:
+        """Return the node for a command, and how the command travels; None where its slot has no owner."""
+        asked, route.asked = route.asked, None
         if asked is not None:
             return asked, ASKED
         name = command[0]
@@ -143,17 +147,16 @@ class ClusterConnections:
         slot: int = key_slot(key) if key.__class__ is bytes else self._cluster.keyslot(key)
         manager = self._cluster.nodes_manager
         if slot not in manager.slots_cache:
-            raise redis.exceptions.ClusterDownError(f"CLUSTERDOWN slot {slot} has no owner")
+            self._look()
+            return None
         primary = manager.get_node_from_slot(slot)
-        if replica:
+        if route.replica:
             node = manager.get_node_from_slot(slot, load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN_REPLICAS)
             if node != primary:
                 return node, REPLICA
         return primary, PLAIN
 
-    async def _redirect(
-        self, error: redis.exceptions.AskError, origin: ClusterNode, place: int, asked: dict[int, ClusterNode]
-    ) -> None:
+    async def _redirect(self, error: redis.exceptions.AskError, origin: ClusterNode, route: _Route) -> None:
         """Go where MOVED says from now on, or where ASK says this once."""
         if not error.host:  # the node knows no address of the other but its port
             error.host = origin.host
@@ -164,11 +167,10 @@ class ClusterConnections:
                 await manager.move_slot(error)
             self._look()
             return
-        node = manager.get_node(host=error.host, port=error.port)
-        if node is None:
-            node = ClusterNode(error.host, error.port, "primary", **self._cluster.connection_kwargs)
-            manager.set_nodes(manager.nodes_cache, {node.name: node})
-        asked[place] = node
+        route.asked = manager.get_node(host=error.host, port=error.port)
+        if route.asked is None:
+            route.asked = ClusterNode(error.host, error.port, "primary", **self._cluster.connection_kwargs)
+            manager.set_nodes(manager.nodes_cache, {route.asked.name: route.asked})
 
     async def _delete(self, keys: Sequence[bytes]) -> Any:
         """Delete keys of a slot that moves one by one, since no node has them all."""
@@ -323,6 +325,14 @@ class ClusterConnections:
         abandon_connections(connection for node in nodes for connection in node._connections)
         for node in nodes:
             node._connections.clear()  # a node that is dropped would complain about those that look open
+
+
+@dataclass(slots=True)
+class _Route:
+    """Where a command goes: to a replica if it may, and once where ASK has told."""
+
+    replica: bool
+    asked: ClusterNode | None = None
 
 
 @dataclass
