@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_twins import ALGORITHMS, NOW, asked, limits, moves
 
 from ratesim import Limit
+from ratesim.errors import SerializationError
 from ratesim.limit import Decision
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server, valkey
@@ -208,4 +209,37 @@ async def test_a_key_is_kept_for_three_centuries_at_most(valkey_server: Server) 
         decision = await storage.acquire("user", limit, 50.0, NOW)
         assert decision.reset_after > 1e10
         assert 0.99e13 < await client.pttl("centuries:{user}") <= 1e13
+        await storage.reset("user")
+
+
+async def test_a_state_of_another_size_gives_way_to_a_new_one() -> None:
+    client = fakeredis.FakeAsyncRedis(server_type="valkey", protocol=2)
+    async with RedisStorage(RedisStorageConfig(command_timeout=60.0), AsyncioRuntime(lambda: NOW), client) as storage:
+        one, three = (Limit(5, 60.0, "sliding_window", options={"buckets": buckets}) for buckets in (1, 3))
+        await storage.acquire("user", one, 4.0, NOW)
+        assert (await storage.peek("user", three, now=NOW)).remaining == 5.0
+        assert (await storage.acquire("user", three, now=NOW)).remaining == 4.0
+        assert (await read(client, "ratesim:{user}"))["counts"] == [1.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("damage", ["nan", "many", "", "1 2", None])
+@pytest.mark.parametrize("cost", [1.0, 9.0])
+async def test_a_damaged_state_is_said_by_an_acquire_and_a_peek(
+    valkey_server: Server, damage: str | None, cost: float
+) -> None:
+    async with (
+        RedisStorage(
+            RedisStorageConfig(url=valkey_server.url, key_prefix="damaged:"), AsyncioRuntime(lambda: NOW)
+        ) as storage,
+        redis.asyncio.Redis.from_url(valkey_server.url) as client,
+    ):
+        for limit, field in ((Limit(5, 60.0, "gcra"), "backlog"), (Limit(5, 60.0, "gcra", name="named"), "named.backlog")):
+            await storage.acquire("user", limit, now=NOW)
+            if damage is None:
+                await client.hdel("damaged:{user}", field)
+            else:
+                await client.hset("damaged:{user}", field, damage)
+            for ask in (storage.peek, storage.acquire):
+                with pytest.raises(SerializationError, match="a state that cannot be read"):
+                    await ask("user", limit, cost, NOW)
         await storage.reset("user")

@@ -124,7 +124,8 @@ class SingleLimit:
         names = ("algorithm", "expires_at", *(field.removesuffix("[]") for field in rule.FIELDS))
         self._fields = tuple(f"{prefix}{name}".encode() for name in names)
         self._look_digest = script_of("look") if server else None
-        self._name, self._size = algorithm.name, size
+        self._name = algorithm.name
+        self._listed = size - len(rule.FIELDS) + 1 if rule.FIELDS[-1].endswith("[]") else None
         make = _replayer(algorithm, size, len(p), server)
         self.answer: Answer = make(limit, rule, p, skew, tally, self._found)
 
@@ -156,9 +157,9 @@ class SingleLimit:
         if algorithm is not None and to_str(algorithm) == self._name and not float(expires_at or "") <= now:
             if None in state:
                 raise ValueError("a field is missing")
-            numbers = [number for text in state for number in to_str(text).split()]
-            if len(numbers) == self._size:
-                parts += numbers
+            texts = [to_str(text) for text in state]
+            if self._listed is None or len(texts[-1].split()) == self._listed:  # else it is of another size
+                parts += texts
         return " ".join(parts)
 
 

@@ -87,8 +87,8 @@ def test_bytes_are_those_of_what_the_store_was_asked_and_answered() -> None:
     limit = result.scenario.limit.limit()
     asked = [Acquire("a", (limit,), 1.0, EPOCH + each, True) for each in (1.0, 2.0, 3.0)]
     assert result.bytes_to_store == wire_protocol(url).sent(asked)
-    # "*5", ":1", ":0" and three numbers of one or two digits, each announced by its length.
-    assert result.bytes_from_store == pytest.approx(3 * (4 + 4 + 4 + 3 * 8), abs=12)
+    # "$1" and "1" for the first; then "$14" and such, "1", the start of the window, and a count of one digit.
+    assert result.bytes_from_store == pytest.approx(7 + 2 * (5 + 14 + 2), abs=4)
     assert result.row()["bytes_to_store_per_request"] == result.bytes_to_store / 3
     memory = played([1.0, 2.0, 3.0])
     assert (memory.bytes_to_store, memory.bytes_from_store) == (0, 0)
