@@ -1,7 +1,8 @@
 """The impact of faults on a candidate: those of the scenario, or a failover of the store, a node's crash and a partition.
 
 Each fault is run by itself on a part of the traffic, beside the same part without it, and begins when that part is busiest.
-The blast radius of a candidate is the largest affected share of its faults.
+The blast radius of a candidate is the largest affected share of its faults. Of a cluster one primary fails over, that of the
+hottest key, for as long as a takeover lasts there: primaries fail one at a time.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ratesim.formatting import format_percent
 from ratesim.recommendation.investigate.sampling import busiest_window, sample_keys
 from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row
 from ratesim.simulation.experiments.job import Job, jobs_of
+from ratesim.simulation.network.hash_slots import shard_of
 from ratesim.simulation.scenario.faults import Fault
+from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
@@ -69,15 +74,27 @@ class FaultTrial:
         A part of the traffic, without faults.
     faults
         The faults, to be tried one by one.
+    hottest
+        The key with most requests of that part; "" where the faults are the scenario's own, which are tried as they are.
     """
 
     scenario: Scenario
     faults: tuple[Fault, ...]
+    hottest: str = ""
+
+    def of(self, fault: Fault, candidate: Candidate) -> Fault:
+        """Return the fault as it is tried on a candidate."""
+        servers = self.scenario.servers(candidate)
+        if not self.hottest or fault.kind != "failover" or servers.primaries == 1:
+            return fault
+        prefix = StorageURL.parse(candidate.storage).config.key_prefix
+        place = {"shard": shard_of(self.hottest, servers.primaries, prefix), "lag": servers.lag}
+        return fault.model_copy(update={**place, "duration": min(fault.duration, servers.takeover)})
 
     def named(self, fault: Fault) -> str:
         """Return a fault in words, with its place and duration."""
         what = {
-            "failover": "failover of the store",
+            "failover": "failover of the store" if fault.shard is None else "failover of one primary",
             "crash": "crash of the store",
             "restart": "crash of a node" if fault.nodes and len(fault.nodes) == 1 else "restart of nodes",
             "partition": "partition",
@@ -119,24 +136,27 @@ def plan_fault_trials(scenario: Scenario, trace: Trace, requests: int, cut: Call
         Fault(kind="restart", start=start, duration=lasts, nodes=(0,)),
         Fault(kind="partition", start=start, duration=lasts),
     )
-    return FaultTrial(thin, faults)
+    thin_trace = cut(thin)
+    hottest = thin_trace.keys[int(np.bincount(thin_trace.key).argmax())] if len(thin_trace) else ""
+    return FaultTrial(thin, faults, hottest)
 
 
 def fault_impact(
     candidates: Sequence[Candidate], trial: FaultTrial, profile: Profile
 ) -> AdaptiveRuns[tuple[FaultImpact, ...]]:
     """Run each candidate with each fault, and without any."""
-    jobs: list[Job] = []
-    for faults in ((), *((fault,) for fault in trial.faults)):
-        scenario = trial.scenario.model_copy(update={"faults": faults})
-        jobs += jobs_of(scenario, candidates, [scenario.seed], None, profile)
+    jobs: list[Job] = jobs_of(trial.scenario, candidates, [trial.scenario.seed], None, profile)
+    for fault in trial.faults:
+        for candidate in candidates:
+            scenario = trial.scenario.model_copy(update={"faults": (trial.of(fault, candidate),)})
+            jobs += jobs_of(scenario, [candidate], [scenario.seed], None, profile)
     rows = yield jobs
     healthy, rows = rows[: len(candidates)], rows[len(candidates) :]
     impacts = []
     for number, fault in enumerate(trial.faults):
         faulty = rows[number * len(candidates) : (number + 1) * len(candidates)]
         for candidate, well, ill in zip(candidates, healthy, faulty, strict=True):
-            impacts.append(_impact(candidate.name, trial.named(fault), well, ill))
+            impacts.append(_impact(candidate.name, trial.named(trial.of(fault, candidate)), well, ill))
     return tuple(impacts)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ratesim import Scenario
 from ratesim.recommendation.investigate.fault_impact import FaultImpact, fault_impact, plan_fault_trials
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.adaptive import run_adaptive
+from ratesim.simulation.network.hash_slots import shard_of
+from ratesim.simulation.scenario.candidates import cluster_candidate
 from ratesim.simulation.scenario.scenario import Candidate
 
 CANDIDATES = [
@@ -89,3 +92,24 @@ def test_traffic_that_is_shorter_than_a_fault_has_shorter_ones() -> None:
     short = scenario(workload={"requests_per_second": 100, "keys": 5, "duration": 4})
     where = plan_fault_trials(short, short.trace(), 1000, lambda cut: cut.trace())
     assert all(each.duration == pytest.approx(1.0, abs=0.05) for each in where.faults)
+
+
+def test_of_a_cluster_the_primary_of_the_hottest_key_fails_for_as_long_as_a_takeover_lasts() -> None:
+    asked = scenario(workload={"requests_per_second": 20, "keys": 40, "zipf": 1.0, "duration": 200})
+    where = plan_fault_trials(asked, asked.trace(), 3000, lambda cut: cut.trace())
+    cluster, alone = cluster_candidate(3), CANDIDATES[1]
+    found = run_adaptive(fault_impact([cluster, alone], where, Profile.load()), processes=1).result
+    by_name = {(each.candidate, each.fault): each for each in found}
+    takeover = asked.servers(cluster).takeover
+    one = by_name[cluster.name, f"failover of one primary, {takeover:g} s"]
+    trace = where.scenario.trace()
+    requests = np.bincount(trace.key, minlength=len(trace.keys))
+    assert where.hottest == trace.keys[int(requests.argmax())]
+    mine = [shard_of(key, 3) == shard_of(where.hottest, 3) for key in trace.keys]
+    assert one.failed_share == pytest.approx(requests[mine].sum() / requests.sum(), abs=0.06)
+    assert one.failed_share < 0.8
+    assert by_name[alone.name, "failover of the store, 30 s"].failed_share > 0.9
+    assert by_name[cluster.name, "partition, 30 s"].failed_share > 0.9
+    own = scenario(faults=[{"kind": "failover", "start": 50, "duration": 10}], deployment={"shards": 3, "nodes": 4})
+    kept = plan_fault_trials(own, own.trace(), 1000, lambda cut: cut.trace())
+    assert kept.of(kept.faults[0], cluster) == kept.faults[0]
