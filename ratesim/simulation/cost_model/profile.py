@@ -42,9 +42,9 @@ EVEN = (1.0,) * len(QUANTILES)
 PRIMARIES = " primaries"
 
 # Processor time of the client of a cluster over that of one server: of a batch, of an operation in it, of a decision alone.
-# Measured in turns on valkey 9.1.2 (2026-11-29): 176 us over 103 us one at a time, 24 us over 19 us at 200 at once. Each
-# further group of a batch takes 0.4 of the first; it is simulated with as much as the first.
-CLUSTER_BATCH, CLUSTER_OPERATION, CLUSTER_ALONE = 1.75, 1.25, 1.7
+# Measured in turns on valkey 9.1.2 (2026-11-29): 122 over 69 us one at a time, 23 over 17 us at 200 at once. Each further
+# group of a batch takes 0.35 of the first; it is simulated with as much as the first.
+CLUSTER_BATCH, CLUSTER_OPERATION, CLUSTER_ALONE = 2.0, 1.25, 1.75
 
 # What a file may hold; a constructor does not check it.
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]

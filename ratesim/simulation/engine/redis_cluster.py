@@ -18,12 +18,10 @@ from ratesim.simulation.engine.store_server import StoreServer
 from ratesim.simulation.network.hash_slots import SLOTS, shard_of, slot_of
 from ratesim.simulation.network.wire_size import Backend, MeteredBackend, Wire
 from ratesim.storage.config import RedisStorageConfig
+from ratesim.storage.redis.cluster import PATIENCE, REFRESH
 from ratesim.storage.remote.operations import Driver, Operation
 
 __all__ = ["SLOTS", "ClusterDriver", "Redirect", "ShardBackend", "ShardedDriver", "SlotTable", "shard_of", "slot_of"]
-
-PATIENCE = 0.9  # share of command_timeout after which one primary is given up, as by `ratesim.storage.redis.cluster`
-REFRESH = 0.25  # least seconds between two looks at the topology, likewise
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from ratesim import Scenario, run
 from ratesim.errors import StorageConnectionError
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.redis_cluster import REFRESH, SLOTS, ShardedDriver, SlotTable, shard_of, slot_of
+from ratesim.simulation.engine.redis_cluster import SLOTS, ShardedDriver, SlotTable, shard_of, slot_of
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
 from ratesim.simulation.scenario.topology import CLUSTER_VOTE, SENTINEL_VOTE
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.calls import Calls
+from ratesim.storage.redis.cluster import REFRESH
 from ratesim.storage.remote.operations import Get, Operation
 
 
