@@ -117,6 +117,9 @@ class DirectConnections:
             self._pool.connection_kwargs.setdefault("driver_info", connection.driver_info)
         try:
             await connection.connect()
+        except BaseException:  # a cancellation, after which redis-py may leave it open
+            await connection.disconnect(nowait=True)
+            raise
         finally:
             self._connecting.discard(connection)
         # redis-py keeps them in private attributes only. The connection, which has none now, is given up.
