@@ -128,7 +128,7 @@ logs = st.builds(
     st.lists(st.sampled_from([1.0, 0.1, 2.0, 1.0 / 3.0]), min_size=1, max_size=3),
 )
 actions = st.one_of(
-    st.tuples(st.sampled_from(["acquire", "acquire", "acquire", "peek", "joint"]), steps, costs, st.integers(1, 3)),
+    st.tuples(st.sampled_from(["acquire", "acquire", "acquire", "peek", "named", "joint"]), steps, costs, st.integers(1, 3)),
     st.tuples(st.just("charge"), steps, costs.filter(bool), st.integers(1, 3 * ENTRIES)),
     st.tuples(st.just("put"), steps, logs),
     st.tuples(st.sampled_from(["get", "reset", "bucket"])),
@@ -146,11 +146,11 @@ def test_it_decides_as_the_log_in_memory(against: Run, rates: tuple[float, float
         await storage.reset("user")
         now, before = NOW, 0.0
         for kind, *rest in acting:
-            if kind in ("acquire", "peek", "joint"):
+            if kind in ("acquire", "peek", "named", "joint"):
                 step, cost, times = rest
                 for _ in range(times):
                     now += step
-                    asked = (plain, named) if kind == "joint" else plain
+                    asked = (plain, named) if kind == "joint" else named if kind == "named" else plain
                     found = [
                         await (each.peek if kind == "peek" else each.acquire)("user", asked, cost, now) for each in both
                     ]
