@@ -290,6 +290,33 @@ async def test_a_node_that_stands_still_takes_nothing_from_the_others(valkey_clu
         assert (await storage.health_check()).healthy
 
 
+async def test_who_gives_up_leaves_no_answer_to_others(valkey_cluster_server: Server) -> None:
+    limit = Limit(1000, 3600.0, "fixed_window")
+    requests = [Request(name, limit, cost=1 + place % 4) for place, name in enumerate(NAMES)]
+    async with RedisStorage(config_of(valkey_cluster_server, command_timeout=20.0)) as storage:
+        await storage.acquire_many(requests)
+        before = asyncio.all_tasks()
+        os.kill(valkey_cluster_server.members[1].pid, signal.SIGSTOP)
+        try:
+            for _ in range(8):  # more than there are places for
+                giving_up = [
+                    asyncio.create_task(storage.acquire_many(requests)),
+                    asyncio.create_task(storage.peek("a", limit)),
+                ]
+                await asyncio.sleep(0.02)
+                for task in giving_up:
+                    task.cancel()
+                await asyncio.wait(giving_up)
+            assert asyncio.all_tasks() <= before
+        finally:
+            os.kill(valkey_cluster_server.members[1].pid, signal.SIGCONT)
+        for place, name in enumerate(NAMES):
+            charged = 1000 - (await storage.peek(name, limit)).remaining
+            assert charged % (1 + place % 4) == 0
+            assert 1 <= charged / (1 + place % 4) <= 9
+        assert (await storage.health_check()).healthy
+
+
 async def test_connections_that_are_cut_charge_nothing_twice(valkey_cluster_server: Server) -> None:
     config = config_of(valkey_cluster_server, retries=5, breaker_failures=10**6)
     admitted, unknown = Counter[str](), Counter[str]()
