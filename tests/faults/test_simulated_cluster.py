@@ -119,6 +119,9 @@ class Trial:
             striking = asyncio.create_task(strike())
             result = await replay(trace, send)
             await striking
+        struck = np.array([shard_of(key, self.shards) == 0 for key in trace.keys])[trace.key]
+        others = [repr(result.results[i]) for i in np.flatnonzero(result.failed & ~struck)]
+        assert not others, f"the other slots go on, and not {others[:3]}"
         return Effect.of(trace, np.array([each is True for each in result.results]), result.failed, self.shards)
 
 
