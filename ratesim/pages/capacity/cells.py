@@ -40,7 +40,12 @@ FORMULAE = (
     ),
     (
         "servers",
-        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), rounded up, plus the replicas",
+        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), rounded up, plus the replicas; where "
+        "one Redis is not enough three primaries or more, so many that none is busier, the hottest key's included",
+    ),
+    (
+        "busiest primary of a cluster",
+        "processors of the store × (share of the hottest key + share of all others ÷ primaries)",
     ),
     ("processors of the nodes", "processor seconds per request at the nodes × requests in the busiest second"),
     ("wrong decisions", "mean over-admitted requests/s × seconds of a month × over_admitted_request"),
@@ -89,7 +94,9 @@ def needed(
     capacities: Mapping[str, Capacity], name: Callable[[Capacity], str], over_admission: Callable[[str], float]
 ) -> HTML:
     """One row for each capacity, with `name` (HTML) before it; over_admission: a share, by candidate."""
+    clustered = any(each.topology == "cluster" for each in capacities.values())
     head = ["candidate", "operations/s", "connections", "processors of the store", "servers", "capacity per server"]
+    head += ["busiest primary"] * clustered
     head += ["memory of the store", "memory of each node", "traffic to the store", "traffic from the store"]
     head += ["over-admission"]
     rows = []
@@ -99,8 +106,9 @@ def needed(
             "none" if alone else f"{each.operations:,.4g}",
             "none" if alone else f"{each.connections:,}",
             "none" if alone else f"{each.store_processors:.2g} processors",
-            "none" if alone else f"{each.servers:,}" + (f" + {each.servers * each.replicas:,}" if each.replicas else ""),
+            "none" if alone else _servers(each),
             "none" if each.server_rate is None else f"{each.server_rate:,.0f} requests/s",
+            *[_busiest(each)] * clustered,
             _bytes(each.store_bytes),
             _bytes(each.node_bytes),
             f"{format_bytes(each.bytes_to_store)}/s",
@@ -113,6 +121,8 @@ def needed(
         "at the highest processor utilization that the prices allow. Over-admission: the cost admitted beyond the cost that "
         "an exact limiter admits."
     )
+    if clustered:
+        note += " Busiest primary: the one of the hottest key, which lives on one, with even slots."
     return HTML(html_table(head, rows).data + small_print(note))
 
 
@@ -171,6 +181,17 @@ def reproduce(found: Costed) -> HTML:
 def _paid(each: Capacity) -> list[str]:
     parts = (float(getattr(each.price, part)) for part in PARTS)
     return [_money(each), *(format_money(part, "").strip() for part in parts)]
+
+
+def _servers(each: Capacity) -> str:
+    replicas = f" + {each.servers * each.replicas:,}" if each.replicas else ""
+    return f"{each.servers:,}{replicas}" + (f" and {each.sentinels} Sentinels" if each.sentinels else "")
+
+
+def _busiest(each: Capacity) -> str:
+    if each.topology != "cluster" or each.hot_server_utilization is None:
+        return ""
+    return f"{format_percent(each.hot_server_utilization)} busy" + ("" if each.hot_key_fits else ", by one key")
 
 
 def _money(each: Capacity) -> str:

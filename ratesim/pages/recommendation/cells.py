@@ -18,7 +18,7 @@ from ratesim.recommendation.decide.recommendation import Recommendation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratesim.recommendation.assess.assessment import Interval
+    from ratesim.recommendation.assess.assessment import Assessment, Interval
     from ratesim.recommendation.investigate.study import Study
 
 __all__ = ["answer", "candidates", "rejected", "setting", "tradeoff", "verdict"]
@@ -97,6 +97,7 @@ def setting(study: Study) -> HTML:
         f"{scenario.limit.algorithm}; an exact limiter denies {format_percent(denied)}"
     )
     where = f"{deployment.type}, {deployment.nodes} API nodes, {deployment.routing}, network {deployment.network}"
+    where += f", a Redis of {deployment.shards} primaries" if deployment.shards > 1 else ""
     rows = [("Traffic", traffic), ("Limit", limit), ("Deployment", where), ("Required", ", ".join(filter(None, required)))]
     return html_table(
         ["", ""], [[escape_html(left), escape_html(right)] for left, right in rows], header=False, label="The question"
@@ -109,6 +110,8 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
     currency = recommendation.currency
     head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
     varied = len({each.algorithm for each in recommendation.assessments}) > 1
+    several = any(each.topology in ("cluster", "sentinel") for each in recommendation.assessments)
+    head += ["servers"] * several
     head += ["worst window"] * varied + ["p50", "p50 measured live", "p99 measured live"]
     rows = []
     for each in recommendation.assessments:
@@ -126,6 +129,7 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
                 escape_html(f"{each.cost:,.2f} {currency}"),
                 "not tried" if each.blast_radius is None else escape_html(format_percent(each.blast_radius)),
                 "yes" if each.candidate in recommendation.front else "no",
+                *[escape_html(_servers(each))] * several,
                 *[escape_html(f"{1 + each.worst_excess:.2f} x the rate")] * varied,
                 _interval(each.p50, format_seconds),
                 format_seconds(live["latency_p50"]) if live else "",
@@ -213,6 +217,14 @@ def _skipped(study: Study) -> str:
 def _source(study: Study) -> str:
     log = study.scenario.workload.log
     return study.provenance.source if log is None else Path(log).name
+
+
+def _servers(each: Assessment) -> str:
+    """Return the topology and its servers: "cluster, 3 + 3"."""
+    if each.topology == "none":
+        return "none"
+    replicas = f" + {each.servers * each.replicas}" if each.replicas else ""
+    return f"{each.topology}, {each.servers}{replicas}"
 
 
 def _interval(value: Interval, unit: Callable[[float], str]) -> str:

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from ratesim import recommend
-from ratesim.formatting import format_amount
+from ratesim.formatting import format_amount, format_percent
+from ratesim.pages.html import escape_html
+from ratesim.pages.recommendation import cells, detail_cells
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.configuration import StorageConfiguration
 from ratesim.recommendation.configuration.create_cluster import addresses
 from ratesim.recommendation.configuration.store_size import StoreSize
 from ratesim.recommendation.decide.markdown import markdown, plain
 from ratesim.recommendation.decide.recommendation import Recommendation
-from ratesim.recommendation.investigate.study import study
+from ratesim.recommendation.investigate.study import Study, study
 from ratesim.server_url import redis_topology
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.scenario.candidates import cluster_candidate
@@ -30,8 +32,8 @@ LEASE = Candidate(name="hybrid lease 1 s", storage="hybrid+redis://localhost?con
 
 
 @cache
-def recommended(*candidates: Candidate, hot: float = 0.0) -> Recommendation:
-    """What is recommended for 200,000 requests a second, of which so large a share is for one key, in 10 ms of them."""
+def studied(*candidates: Candidate, hot: float = 0.0) -> Study:
+    """A study of 200,000 requests a second, of which so large a share is for one key, in 10 ms of them."""
     workload = {"requests_per_second": RATE, "keys": 50_000, "zipf": 0.3, "duration": "10ms"}
     if hot:
         workload = {"popularity": "hot_key", "hot_share": hot} | {
@@ -47,7 +49,11 @@ def recommended(*candidates: Candidate, hot: float = 0.0) -> Recommendation:
             "replications": 1,
         }
     )
-    return recommend(study(scenario, profile=PROFILE, live=False, beyond=False, processes=1))
+    return study(scenario, profile=PROFILE, live=False, beyond=False, processes=1)
+
+
+def recommended(*candidates: Candidate, hot: float = 0.0) -> Recommendation:
+    return recommend(studied(*candidates, hot=hot))
 
 
 @pytest.mark.slow
@@ -82,6 +88,22 @@ def test_the_numbers_of_such_a_report_agree():
     assert redis_topology(written.config.url) == "cluster"
     assert all(address in files["create_cluster.sh"] for address in addresses(StoreSize(size.servers, size.replicas)))
     assert f"--cluster-replicas {size.replicas}" in files["create_cluster.sh"]
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_servers_and_the_busiest_primary():
+    about = studied(REDIS, cluster_candidate(3), cluster_candidate(6))
+    found = recommend(about)
+    size = found.capacities[found.choice]
+    table = cells.candidates(about, found).data
+    assert f"cluster, {size.servers} + {size.servers}<" in table
+    things = detail_cells.cost(about, found).data
+    assert "busiest primary" in things
+    assert f"{size.servers} + {size.servers}<" in things
+    assert f"{format_percent(size.hot_server_utilization)} busy" in things
+    assert escape_html(found.size) in cells.verdict(about, found).data
+    assert "failover of one primary" in detail_cells.faults(found).data
+    assert "create_cluster.sh" in detail_cells.ready(found).data
 
 
 @pytest.mark.slow
