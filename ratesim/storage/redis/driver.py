@@ -82,23 +82,26 @@ class RedisDriver:
     async def _execute(self, batch: Sequence[Operation], send: Send) -> list[object]:
         places: Sequence[int] = range(len(batch))
         answers: list[object] = [None] * len(batch)
-        call, answer = self._calls.call, self._calls.answer
+        call, answer, reads = self._calls.call, self._calls.answer, self._reads(batch)
         try:
             try:
                 calls = [call(operation) for operation in batch]
-                raw = await self._run(calls, send, self._reads(batch))
+                raw = await (send(calls, reads) if reads else send(calls))
             except (UnicodeError, redis.exceptions.DataError):  # nothing was sent: all is encoded before
                 places, calls = self._leave_out(batch, answers)
-                raw = await self._run(calls, send, self._reads([batch[place] for place in places]))
+                reads = self._reads([batch[place] for place in places])
+                raw = await send(calls, reads) if calls else []
+            well = _is_well(raw)
+            if not well:
+                raw = await self._mend(calls, raw, send, reads)
         except (redis.exceptions.TimeoutError, TimeoutError) as error:
             raise TimeoutError from error
         except (redis.exceptions.RedisError, OSError) as error:
             raise connection_error(error, self.config.url) from error
         for place, each in zip(places, raw, strict=True):
             answers[place] = answer(batch[place], each)
-        errors = [each for each in raw if isinstance(each, redis.exceptions.RedisError)]
-        if errors:
-            await self._look_at(errors, answers)
+        if not well:
+            await self._look_at([each for each in raw if isinstance(each, redis.exceptions.RedisError)], answers)
         return answers
 
     async def _look_at(self, errors: Sequence[redis.exceptions.RedisError], answers: Sequence[object]) -> None:
@@ -133,13 +136,13 @@ class RedisDriver:
             if isinstance(operation, Get) or (isinstance(operation, Acquire) and not operation.consume)
         }
 
-    async def _run(self, calls: Sequence[Command], send: Send, reads: Collection[int]) -> list[Any]:
-        """Return the server's answers to calls, errors included.
+    async def _mend(self, calls: Sequence[Command], raw: list[Any], send: Send, reads: Collection[int]) -> list[Any]:
+        """Send again what was not carried out, and return the answers to all calls, errors included.
 
         A call whose script met a packed state was not carried out. The state is brought into the form that scripts decide
         on, and the call is sent again.
         """
-        raw = await self._run_scripts(calls, send, reads)
+        raw = await self._teach(calls, raw, send, reads)
         refused = redis.exceptions.ResponseError
         packed = [place for place, answer in enumerate(raw) if answer.__class__ is refused and is_packed(answer)]
         for _ in range(UNPACKINGS):
@@ -155,15 +158,16 @@ class RedisDriver:
             packed = [place for place in packed if is_packed(raw[place])]
         return raw
 
-    async def _run_scripts(self, calls: Sequence[Command], send: Send, reads: Collection[int] = ()) -> list[Any]:
-        """Return the server's answers to calls, errors included.
+    async def _run_scripts(self, calls: Sequence[Command], send: Send) -> list[Any]:
+        """Return the server's answers to calls, errors included; a script that the server does not know is taught."""
+        return await self._teach(calls, await send(calls), send) if calls else []
 
-        A call whose script the server does not know, because it is new or another client flushes them, was not carried out.
-        Only that is sent again, with its script, which the server knows from then on.
+    async def _teach(self, calls: Sequence[Command], raw: list[Any], send: Send, reads: Collection[int] = ()) -> list[Any]:
+        """Send the calls again whose script the server does not know.
+
+        It is new, or another client flushes its scripts. The calls were not carried out, and travel with the script, which
+        the server knows from then on.
         """
-        if not calls:
-            return []
-        raw = await (send(calls, reads) if reads else send(calls))
         unknown = [place for place, answer in enumerate(raw) if answer.__class__ is redis.exceptions.NoScriptError]
         if unknown:
             commands = [in_full(calls[place]) for place in unknown]
@@ -200,6 +204,14 @@ class RedisDriver:
     def abandon(self) -> None:
         """Let the connections go without a message, see `ServerDriver`."""
         self._connections.abandon()
+
+
+def _is_well(raw: Sequence[Any]) -> bool:
+    """Return whether no answer of the server is an error; as a loop, which is the fastest for a lone one."""
+    for each in raw:  # noqa: SIM110
+        if isinstance(each, Exception):
+            return False
+    return True
 
 
 def connections_of(config: RedisStorageConfig, client: redis.asyncio.Redis | None) -> Connections:
