@@ -195,6 +195,7 @@ def _script(algorithm: algorithms.Algorithm, size: int, parameters: int, named: 
     names = {name: f"f_{name}" if named else f"'{name}'" for name in (*standing, *plain)}
     variables = [f"s{i}" for i in range(size)]
     own, listed = len(plain) - 1, variables[len(plain) - 1 :]  # the last field may be a list
+    as_found = [f"l{i}" for i in range(len(listed))] if len(listed) > 2 else []
     now = "now" if server else "ARGV[1]"
     values = [f"s{i}" if i or server else "s0 == now and ARGV[1] or s0" for i in range(size)]
     load = [f"{', '.join(variables)} = {', '.join(f'found[{4 + i}] - 0' for i in range(size))}"]
@@ -203,7 +204,11 @@ def _script(algorithm: algorithms.Algorithm, size: int, parameters: int, named: 
         load.append(f"{', '.join(listed)} = string.match(found[{4 + own}], '^{' '.join(['(%S+)'] * len(listed))}$')")
         numbers = ", ".join(f"{variable} - 0" for variable in listed)
         load.append(f"if {listed[0]} then {', '.join(listed)} = {numbers} else stored = false end")
-        values[own:] = [f"string.format('{' '.join(['%.17g'] * len(listed))}', {', '.join(listed)})"]
+        if as_found:
+            load.append(f"{', '.join(as_found)} = {', '.join(listed)}")
+        is_same = " and ".join(map("{} == {}".format, listed, as_found))  # a history seldom changes: its text is kept
+        text = f"string.format('{' '.join(['%.17g'] * len(listed))}', {', '.join(listed)})"
+        values[own:] = [f"{is_same} and found[{4 + own}] or {text}" if as_found else text]
     written = {
         "last_accessed": "at" if server else "at == now and ARGV[1] or at",
         "expires_at": f"now + fresh + {EXPIRY_MARGIN}",
@@ -219,7 +224,7 @@ def _script(algorithm: algorithms.Algorithm, size: int, parameters: int, named: 
         else "local now = ARGV[1] - 0",
         "parameters": ", ".join(f"p{i}" for i in range(parameters)),
         "arguments": ", ".join(f"ARGV[{4 + i}] - 0" for i in range(parameters)),
-        "state": ", ".join(variables),
+        "state": ", ".join([*variables, *as_found]),
         "load": "; ".join(load),
         "margin": repr(EXPIRY_MARGIN),
         "least": f"if seconds < {least!r} then seconds = {least!r} end" if least else "",
