@@ -149,7 +149,8 @@ class Client:
         else:
             if self._failures and self._is_refusing():  # at once, not when a connection is free
                 raise self._count(self._open_error())
-            if len(self._waiting) >= self.config.max_waiting:
+            taken = self.config.max_batch * (self._free + self._gathering)  # in this turn, and so not waiting
+            if len(self._waiting) >= self.config.max_waiting + taken:
                 raise self._count(CapacityError(f"{len(self._waiting)} operations wait for a connection already"))
             future: Future[Any] = self.runtime.future()
             self._waiting.append((operation, future))

@@ -364,6 +364,18 @@ async def test_what_comes_in_one_turn_travels_together_while_two_others_are_unde
     assert client._free == 6
 
 
+@pytest.mark.parametrize("max_waiting", [1, 5])
+async def test_what_a_free_connection_takes_in_this_turn_does_not_wait(max_waiting: int) -> None:
+    gate, client = prompt(pool_size=4, max_batch=3, max_waiting=max_waiting)
+    tasks = [asyncio.create_task(client.submit(get(str(k)))) for k in range(2 + 2 * 3 + max_waiting + 2)]
+    await turns()
+    gate.open.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert answers[:-2] == [str(k) for k in range(len(tasks) - 2)]
+    assert [type(answer) for answer in answers[-2:]] == [CapacityError] * 2
+    assert client._free == 4
+
+
 async def test_of_what_comes_in_one_turn_the_canceled_are_not_sent() -> None:
     gate, client = prompt(pool_size=4)
     first = [asyncio.create_task(client.submit(get(name))) for name in "ab"]
