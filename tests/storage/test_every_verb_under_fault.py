@@ -81,6 +81,7 @@ START = {
 USUALLY_ON_SERVER = [
     (kind, prefix) for kind in KINDS for prefix in ("", *MODES) if not prefix or kind in ("redis", "postgres")
 ]
+BEHIND_SENTINEL = ("down", "frozen", "read-only", "wrong password")  # the others it has in common with a server alone
 VALKEYS = ("redis", "cluster", "sentinel")
 NOT_CLUSTER = ("redis", "sentinel", "postgres")  # a cluster has one database, and no node of it can be made a replica so
 ON_SERVER = [(kind, prefix) for kind in KINDS for prefix in ("", *MODES)]
@@ -362,7 +363,12 @@ FAULTS = {
     "no rights": Fault(strike_no_rights, r"(?i)ratesim schema|ACL SETUSER", from_start=True, recovers=False),
 }
 CASES = [(fault, kind, prefix) for fault, each in FAULTS.items() for kind, prefix in ON_SERVER if kind in each.kinds]
-USUAL = [case for case in CASES if not case[2] or (case[2] == "hybrid-eventual" and case[1] in ("redis", "postgres"))]
+USUAL = [
+    case
+    for case in CASES
+    if (not case[2] and (case[1] != "sentinel" or case[0] in BEHIND_SENTINEL))
+    or (case[2] == "hybrid-eventual" and case[1] in ("redis", "postgres"))
+]
 
 
 @pytest.mark.servers
