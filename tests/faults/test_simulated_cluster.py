@@ -28,6 +28,8 @@ AT = 4.0  # seconds after the first request, of the fault
 EACH = 5.0  # requests per second of a key, whose limit is reached after 5 s
 RATE = 25.0
 TOLERANCE = 0.25
+# A breaker that opens for long looks seldom, and when it looks is chance.
+OPTIONS = {"command_timeout": 1.0, "breaker_reset": 0.1}
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Trial:
 
     def simulated(self) -> Effect:
         trace = self.trace()
-        result = run(self.scenario, Candidate(name="simulated", storage=self.storage), trace=trace)
+        result = run(self.scenario, Candidate(name="simulated", storage=with_options(self.storage, **OPTIONS)), trace=trace)
         assert len(result.trace) == len(trace), "each request is decided, denied or failed once"
         return Effect.of(trace, result.allowed, result.failed, self.shards)
 
@@ -102,7 +104,7 @@ class Trial:
         """Replay the same requests, and begin the fault so many seconds after the first."""
         trace, limit = self.trace(), self.scenario.limit.limit()
         async with AsyncExitStack() as stack:
-            storages = [open_storage(with_options(url, command_timeout=1.0)) for _ in range(2)]
+            storages = [open_storage(with_options(url, **OPTIONS)) for _ in range(2)]
             for storage in storages:
                 await stack.enter_async_context(storage)
                 for key in trace.keys:
