@@ -245,9 +245,12 @@ class HybridStorage(RateLimitStorage):
                 return await self._spend_lease(identifier, limits, cost, now)
             return await self._local.acquire(identifier, limits, check_cost(cost), now, session)
         finally:
-            self._under_way -= 1
-            if self._idle is not None and not self._under_way:
-                self._idle.set()
+            self._leave()
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        if self._idle is not None and not self._under_way:
+            self._idle.set()
 
     def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision | None:
         """Decide at once on a fresh view, where the policies let the node decide alone and write to L2 later.
@@ -309,6 +312,8 @@ class HybridStorage(RateLimitStorage):
         return require_all(results)
 
     async def _acquire_together(self, requests: Sequence[Request]) -> list[object]:
+        if self.config.consistency == "strong":
+            return await self._decide_in_l2(requests)
         results: list[object] = []
         tasks: list[tuple[int, Task]] = []
         for place, each in enumerate(requests):
@@ -331,6 +336,33 @@ class HybridStorage(RateLimitStorage):
 
     # -- where L2 decides ---------------------------------------------------------------------------------------------
 
+    async def _decide_in_l2(self, requests: Sequence[Request]) -> list[object]:
+        """Let L2 decide requests in their order."""
+        times = [self._time() if each.now is None else check_time(each.now) for each in requests]
+        timed = [msgspec.structs.replace(each, now=now) for each, now in zip(requests, times, strict=True)]
+        answers: Sequence[object]
+        self._under_way += 1
+        try:
+            answers = await self.runtime.abandon_after(self.l2.acquire_many(timed), self.config.max_wait)
+        except BatchError as error:
+            answers = error.results
+        except TimeoutError:
+            answers = [self._no_answer()] * len(timed)
+        except StorageError as error:
+            answers = [error] * len(timed)
+        finally:
+            self._leave()
+        results: list[object] = []
+        for each, now, answer in zip(requests, times, answers, strict=True):
+            result = answer
+            if isinstance(answer, StorageError):
+                try:
+                    result = self._settle(answer, each.identifier, as_limits(each.limit), each.cost, now)
+                except StorageError as error:
+                    result = error
+            results.append(result)
+        return results
+
     async def _spend_lease(self, identifier: str, limits: tuple[Limit, ...], cost: float, now: float) -> Decision:
         if len(limits) == 1:
             decision = self._leases.spend(identifier, limits[0], cost, now)
@@ -352,15 +384,22 @@ class HybridStorage(RateLimitStorage):
         self, answer: Awaitable[Decision], identifier: str, limits: tuple[Limit, ...], cost: float, now: float
     ) -> Decision:
         """Return L2's decision, the fallback policy's where L2 does not answer in time, or L1's where L2 refuses the key."""
-        failure: StorageError
         try:
             return await self.runtime.abandon_after(answer, self.config.max_wait)
         except TimeoutError:
-            failure = StorageTimeoutError(f"no answer of L2 within {self.config.max_wait:g} s")
-        except KeyRefusedError:
-            return self.l1.acquire_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
+            return self._settle(self._no_answer(), identifier, limits, cost, now)
         except StorageError as error:
-            failure = error
+            return self._settle(error, identifier, limits, cost, now)
+
+    def _no_answer(self) -> StorageError:
+        return StorageTimeoutError(f"no answer of L2 within {self.config.max_wait:g} s")
+
+    def _settle(
+        self, failure: StorageError, identifier: str, limits: tuple[Limit, ...], cost: float, now: float
+    ) -> Decision:
+        """Decide by L1 what L2 refuses for good, and by the fallback policy what it failed to decide."""
+        if isinstance(failure, KeyRefusedError):
+            return self.l1.acquire_nowait(identifier, limits[0] if len(limits) == 1 else limits, cost, now)
         return self._fall_back(identifier, limits, check_cost(cost), now, failure)
 
     def _fall_back(
