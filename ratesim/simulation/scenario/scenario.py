@@ -7,10 +7,10 @@ scenario is named by its place in `ratesim/scenarios`: "quickstart", "situations
 from __future__ import annotations
 
 import os
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import parse_qsl
 
 import numpy as np
 import tomli_w
@@ -20,7 +20,7 @@ from ratesim.algorithms import bind
 from ratesim.documents import DocumentError, parse_toml, read_text
 from ratesim.errors import ConfigurationError, RatesimError
 from ratesim.limit import InvalidLimitError, Limit
-from ratesim.safe_text import redact, shorten_repr, shorten_text
+from ratesim.safe_text import SECRET_NAMES, redact, shorten_repr, shorten_text
 from ratesim.server_url import redis_topology
 from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.clients import ClientsSpec
@@ -51,6 +51,7 @@ __all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
 Persistence = Literal["none", "session", "durable"]
 Kind = Literal["memory", "redis", "postgres", "hybrid"]
 
+IDENTITIES = SECRET_NAMES | {"user", "username", "sentinel_username", "passfile", "sslkey"}  # options of a URL
 MOST_PRIMARIES = 6  # of a default candidate
 LAST_REQUEST = 9e10  # seconds since the epoch, so that clocks that are ahead are before the end of time (`ratesim.limit`)
 
@@ -121,7 +122,7 @@ class Candidate(StrictModel):
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
         # The host is that of the embedded server, and a scenario travels with its report.
-        if "@" in url or re.search(r"[?&](user|password|passfile|sslkey|sslpassword)=", url):
+        if "@" in url or IDENTITIES & dict(parse_qsl(url.partition("?")[2], keep_blank_values=True)).keys():
             raise ValueError("names a user or a password: name only the options, such as redis://localhost?pool_size=20")
         return url
 

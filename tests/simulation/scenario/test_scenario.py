@@ -125,7 +125,16 @@ def test_a_recipe_is_drawn_anew_for_each_seed_and_a_log_is_what_it_is(tmp_path: 
 
 @pytest.mark.parametrize(
     "storage",
-    ["redis://u:secret@host/0", "postgresql://host/db?password=secret", "hybrid+redis://:secret@h?consistency=strong"],
+    [
+        "redis://u:secret@host/0",
+        "postgresql://host/db?password=secret",
+        "postgresql://host/db?p%61ssword=secret",
+        "hybrid+redis://:secret@h?consistency=strong",
+        "redis+sentinel://h/limits?sentinel_password=secret",
+        "redis+sentinel://h/limits?sentinel_username=secret",
+        "rediss+cluster://h?ssl_password=secret",
+        "redis://h?username=secret",
+    ],
 )
 def test_a_candidate_with_a_password_is_refused_and_not_repeated(storage: str) -> None:
     with pytest.raises(ScenarioError, match="names a user or a password") as refused:
