@@ -135,6 +135,14 @@ async def test_the_url_of_a_memory_opens():
         assert not (await storage.acquire("user", Limit.parse("1/minute"))).allowed
 
 
+async def test_the_options_of_the_default_row_are_those_of_a_cluster(valkey_cluster_server):
+    query = by_name("RELAXED", "clustered", "none").url.partition("?")[2]
+    async with open_storage(f"{valkey_cluster_server.url}?{query}&key_prefix=rule-table:") as storage:
+        for user in range(20):  # on every shard
+            assert (await storage.acquire(f"user:{user}", Limit.parse("1/minute"))).allowed
+            assert not (await storage.acquire(f"user:{user}", Limit.parse("1/minute"))).allowed
+
+
 def test_an_answer_says_what_it_does_not_keep():
     assert by_name("SUB_MILLISECOND", "clustered", "durable").caveats == (
         "no node sees what the others admitted",
