@@ -74,7 +74,8 @@ class Capacity:
     server_rate
         Requests per second that one server carries, as busy as the prices allow; None without a store.
     server_end
-        Requests per second at which one server ends: its processor is then busy all the time. None without a store.
+        Requests per second at which one server ends: its processor is then busy all the time. None without a store. Where
+        the simulated store was not busy all the time it is a lower bound, because batches are fuller under more load.
     hottest_share
         The share of the store's operations that are for the hottest key, at most.
     hot_server_utilization
@@ -128,6 +129,11 @@ class Capacity:
     price: Price
 
     @property
+    def reach(self) -> str:
+        """How `server_end` is to be read: "ends at" where that was seen."""
+        return "ends at" if self.store_utilization >= 1 else "does not end before"
+
+    @property
     def hot_server_fits(self) -> bool:
         """Whether the primary of the hottest key is no busier than the prices allow, with even slots."""
         if self.hot_server_utilization is None or self.server_rate is None or self.server_end is None:
@@ -161,7 +167,7 @@ class Capacity:
         busy += self._servers_in_words(needed)
         if self.server_rate is not None and self.server_end is not None:
             busy += f", {'each ' * (self.servers > 1)}good for {format_amount(self.server_rate)} such requests per second; "
-            busy += f"one server ends at {format_amount(self.server_end)} of them"
+            busy += f"one server {self.reach} {format_amount(self.server_end)} of them"
         if self.replicas:
             busy += f"; with {self.replicas} replica{'s' * (self.replicas > 1)} each"
         if self.sentinels:

@@ -23,9 +23,9 @@ def size_note(chosen: Capacity, alone: Capacity | None) -> str:
     peak = format_amount(chosen.load.peak)
     first = ""
     if alone is not None and alone.server_end is not None:
-        # A server that is not busy all the time has batches that would fill, so it ends later than its own figures say.
-        reach = "ends at" if alone.store_utilization >= 1 else "does not end before"
-        first = f"One Redis that decides every request {reach} {format_amount(alone.server_end)} requests per second, in "
+        first = (
+            f"One Redis that decides every request {alone.reach} {format_amount(alone.server_end)} requests per second, in "
+        )
         first += "batches as in its run. "
     takes = f"The busiest second has {peak}: for that, {chosen.candidate} takes {_servers(chosen)}"
     if chosen.topology == "cluster" and chosen.hot_server_utilization is not None:

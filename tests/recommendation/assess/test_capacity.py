@@ -308,8 +308,8 @@ def test_what_is_said_agrees_with_the_numbers():
         "200 kB there and 50 kB back."
     )
     assert busy == (
-        "That takes 8 % of a processor: one server, good for 7,500 such requests per second; one server ends at 12,500 of "
-        "them."
+        "That takes 8 % of a processor: one server, good for 7,500 such requests per second; one server does not end "
+        "before 12,500 of them."
     )
     assert kept == "1,000,000 keys take 300 MB in Redis."
     assert paid == "In a month: 50 USD (servers 44 USD, processors of the nodes 5.8 USD)."
