@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ratesim.server_url import redis_topology
+from ratesim.server_url import redis_topology, split_url
 from ratesim.storage import StorageURL
+from ratesim.storage.urls import localhost_url
 
 __all__ = [
     "LEAST_PRIMARIES",
@@ -53,9 +54,16 @@ def topology_of(storage: str, primaries: int = 1) -> Topology:
 
 
 def cluster_url(storage: str) -> str:
-    """Return the URL of a Redis with its cluster mode, if it does not have it."""
-    if redis_topology(StorageURL.parse(storage).config.url) == "cluster":
+    """Return the URL of a Redis with its cluster mode, if it does not have it.
+
+    Sentinels, a socket and the number of a database are no part of a cluster: then the URL keeps its options and names
+    localhost.
+    """
+    topology, parts = redis_topology(StorageURL.parse(storage).config.url), split_url(storage.strip())
+    if topology == "cluster":
         return storage
+    if topology == "sentinel" or parts.path.strip("/") or any(name == "db" for name, _ in parts.options):
+        storage = re.sub(r"\+sentinel://localhost/[^?]*", "://localhost", localhost_url(storage))
     named = re.sub(r"(?i)(?<=[?&])cluster_mode=[^&]*&?", "", storage).rstrip("?&")
     return f"{named}{'&' if '?' in named else '?'}cluster_mode=true"
 

@@ -218,7 +218,7 @@ def _fake(config: RedisStorageConfig, sequence: Callable[[], int]) -> Iterator[L
 
     alone = fakeredis.FakeServer(server_type="valkey")  # of this run only, and gone with it
     # It has no cluster and no Sentinel. No decision depends on which server has the key, so one has them all.
-    own = _patient(config, url="redis://localhost", cluster_mode=False, min_ttl=TTL)
+    own = _patient(config, url="redis://localhost", cluster_mode=False, read_from_replicas=False, min_ttl=TTL)
     driver = RedisDriver(own, fakeredis.FakeAsyncRedis(server=alone, protocol=2))
     with _open(driver, sequence, f"fakeredis {importlib.metadata.version('fakeredis')}") as backend:
         yield backend
@@ -232,8 +232,9 @@ def _redis(config: RedisStorageConfig, sequence: Callable[[], int], server: Serv
             "or use `fake`"
         )
     prefix = f"ratesim:run:{uuid.uuid4().hex}:"
-    at = StorageURL.parse(server.url).config  # of any topology: no decision depends on it
-    own = _patient(config, url=at.url, cluster_mode=at.cluster_mode, key_prefix=prefix, min_ttl=TTL)
+    at = StorageURL.parse(server.url).config  # of any topology: no decision depends on it, or asks a replica
+    place = {"url": at.url, "cluster_mode": at.cluster_mode, "read_from_replicas": False}
+    own = _patient(config, **place, key_prefix=prefix, min_ttl=TTL)
     with _open(RedisDriver(own), sequence, f"{server.kind} {server.version}") as backend:
         try:
             yield backend

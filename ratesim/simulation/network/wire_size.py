@@ -105,8 +105,8 @@ class MeteredBackend:
 def wire_protocol(url: StorageURL) -> Wire:
     """Return the protocol of a store; TypeError for memory, which has none."""
     if url.backend == "redis":
-        # The commands are the same in every topology.
-        alone = msgspec.structs.replace(url.config, url="redis://localhost", cluster_mode=False)
+        # The commands are the same in every topology, and no decision asks a replica.
+        alone = msgspec.structs.replace(url.config, url="redis://localhost", cluster_mode=False, read_from_replicas=False)
         return RedisWire(RedisDriver(alone))
     if url.backend == "postgres":
         return PostgresWire(PostgresDriver(url.config))

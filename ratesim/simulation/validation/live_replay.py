@@ -154,7 +154,8 @@ def _storage(candidate: Candidate, server: Server | None, tag: str) -> RateLimit
     config = msgspec.structs.replace(config, clock="client", command_timeout=patience)
     storage: RateLimitStorage
     if backend == "redis":
-        place = {"url": at.url, "cluster_mode": at.cluster_mode, "key_prefix": f"ratesim:live:{tag}:"}
+        place = {"url": at.url, "cluster_mode": at.cluster_mode, "read_from_replicas": False}
+        place["key_prefix"] = f"ratesim:live:{tag}:"
         storage = RedisStorage(msgspec.structs.replace(config, **place, pool_size=2, min_ttl=600.0), runtime)
     else:
         storage = PostgresStorage(msgspec.structs.replace(config, url=at.url, pool_size=2), runtime)

@@ -174,6 +174,13 @@ def test_a_pair_with_sentinels_is_two_servers_and_three_small_machines():
     assert found.outage.seconds == pytest.approx(30.0 + SENTINEL_VOTE)
 
 
+@pytest.mark.parametrize("storage", ["redis+sentinel://localhost/limits", "redis://localhost/2", "unix:///run/valkey.sock"])
+def test_a_load_above_one_server_is_that_of_a_cluster_whatever_the_url_names(storage):
+    found = sized(storage, times=5 * sized(storage).server_rate / SUMMARY["peak_rate"])
+    assert (found.topology, found.servers, found.replicas, found.sentinels) == ("cluster", 5, 1, 0)
+    assert found.outage.seconds == pytest.approx(15.0 + CLUSTER_VOTE)
+
+
 def test_a_cluster_that_names_no_number_has_three_primaries_and_a_replica_of_each():
     found = sized("redis+cluster://localhost")
     assert (found.topology, found.servers, found.replicas) == ("cluster", 3, 1)

@@ -222,6 +222,11 @@ def test_there_are_the_files_that_apply(hybrid):
         "redis://localhost?cluster_mode=no&pool_size=7",
         "redis://localhost?pool_size=7&cluster_mode=False",
         "hybrid+redis://localhost?consistency=lease",
+        "redis+sentinel://localhost/limits?pool_size=7",
+        "hybrid+rediss+sentinel://localhost/limits?consistency=lease",
+        "redis://localhost/2?pool_size=7",
+        "redis://localhost?db=2",
+        "redis+unix:///run/valkey.sock?pool_size=7",
         CLUSTER,
     ],
 )

@@ -16,6 +16,7 @@ from redis.crc import key_slot
 from ratesim import Scenario, run
 from ratesim.errors import StorageConnectionError
 from ratesim.runtime import SimRuntime
+from ratesim.servers import Server
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.redis_cluster import SLOTS, ShardedDriver, SlotTable, shard_of, slot_of
 from ratesim.simulation.results.run_result import RunResult
@@ -221,6 +222,18 @@ def test_a_cluster_without_faults_decides_what_one_server_decides() -> None:
         assert np.array_equal(one.allowed, other.allowed)
         assert other.accuracy.over_admission == other.accuracy.false_denial == 0.0
     assert (one.row()["primaries"], three.row()["primaries"], six.row()["primaries"]) == (1, 3, 6)
+
+
+@pytest.mark.parametrize("storage", [CLUSTER, "hybrid+redis+cluster://h", "redis+sentinel://h/s"])
+def test_replicas_that_may_answer_reads_change_no_run(storage: str, valkey_server: Server) -> None:
+    """Live, the server is alone, and has no replicas to name."""
+    data = {"workload": {"requests_per_second": 30.0, "keys": 5, "duration": 2.0}, "limit": {"rate": "10/second"}}
+    asked = Scenario.of(data)
+    plain = run(asked, Candidate(name="c", storage=storage))
+    reading = Candidate(name="c", storage=f"{storage}?read_from_replicas=true")
+    for fidelity in ("model", "fake", "live"):
+        found = run(asked, reading, fidelity=fidelity, server=valkey_server if fidelity == "live" else None)
+        assert np.array_equal(found.allowed, plain.allowed)
 
 
 class Moving:

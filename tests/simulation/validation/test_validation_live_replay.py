@@ -97,7 +97,7 @@ def test_a_replay_whose_server_lives_has_figures_and_no_failure():
     ("storage", "server"),
     [
         ("redis+cluster://localhost", "valkey_cluster_server"),
-        ("hybrid+redis+cluster://localhost?sync_interval=0.1", "valkey_server"),
+        ("hybrid+redis+cluster://localhost?sync_interval=0.1&read_from_replicas=true", "valkey_server"),
         ("redis+sentinel://localhost/ratesim", "valkey_sentinel_server"),
     ],
 )
