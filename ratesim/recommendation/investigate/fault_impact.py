@@ -85,22 +85,30 @@ class FaultTrial:
     def of(self, fault: Fault, candidate: Candidate) -> Fault:
         """Return the fault as it is tried on a candidate."""
         servers = self.scenario.servers(candidate)
-        if not self.hottest or fault.kind != "failover" or servers.primaries == 1:
+        if not self.hottest or fault.kind != "failover":
             return fault
-        prefix = StorageURL.parse(candidate.storage).config.key_prefix
-        place = {"shard": shard_of(self.hottest, servers.primaries, prefix), "lag": servers.lag}
+        shard = None
+        if servers.primaries > 1:
+            prefix = StorageURL.parse(candidate.storage).config.key_prefix
+            shard = shard_of(self.hottest, servers.primaries, prefix)
+        if candidate.replicas == 0:  # so it says itself, and nothing can take over
+            return Fault(kind="crash", start=fault.start, duration=fault.duration, shard=shard)
+        if shard is None:
+            return fault
+        place = {"shard": shard, "lag": servers.lag}
         return fault.model_copy(update={**place, "duration": min(fault.duration, servers.takeover)})
 
     def named(self, fault: Fault) -> str:
         """Return a fault in words, with its place and duration."""
+        store = "the store" if fault.shard is None else "one primary"
         what = {
-            "failover": "failover of the store" if fault.shard is None else "failover of one primary",
-            "crash": "crash of the store",
+            "failover": f"failover of {store}",
+            "crash": f"crash of {store}",
             "restart": "crash of a node" if fault.nodes and len(fault.nodes) == 1 else "restart of nodes",
-            "partition": "partition",
-            "lossy": f"{format_percent(fault.loss)} of messages lost",
-            "slow": f"store {fault.factor:g} times as slow",
-            "reshard": f"{fault.slots:,} slots of the store moved",
+            "partition": "partition" if fault.shard is None else f"partition from {store}",
+            "lossy": f"{format_percent(fault.loss)} of messages{'' if fault.shard is None else f' with {store}'} lost",
+            "slow": f"{'store' if fault.shard is None else store} {fault.factor:g} times as slow",
+            "reshard": f"{fault.slots:,} slots of {store} moved",
             "clock_skew": "clock skew",
         }[fault.kind]
         return f"{what}, {fault.duration:g} s"

@@ -220,6 +220,18 @@ class Scenario(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _replicas_take_over(self) -> Self:
+        for candidate in self.candidates:
+            for fault in self.faults:
+                hit = fault.shard is None or fault.shard < self.servers(candidate).primaries
+                if fault.kind == "failover" and candidate.replicas == 0 and hit:
+                    raise ValueError(
+                        f"a failover: candidate {candidate.name!r} has replicas = 0, so nothing takes over; write a crash, "
+                        "which is a failover where there is a replica"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _replicas_are_there(self) -> Self:
         deployment = self.deployment
         if deployment.type == "high_availability" or any(self.servers(each).replicas for each in self.candidates):

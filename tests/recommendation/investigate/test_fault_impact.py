@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from ratesim import Scenario
-from ratesim.recommendation.investigate.fault_impact import FaultImpact, fault_impact, plan_fault_trials
+from ratesim.recommendation.investigate.fault_impact import FaultImpact, FaultTrial, fault_impact, plan_fault_trials
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.network.hash_slots import shard_of
 from ratesim.simulation.scenario.candidates import cluster_candidate
+from ratesim.simulation.scenario.faults import Fault
 from ratesim.simulation.scenario.scenario import Candidate
 
 CANDIDATES = [
@@ -110,6 +111,19 @@ def test_of_a_cluster_the_primary_of_the_hottest_key_fails_for_as_long_as_a_take
     assert one.failed_share < 0.8
     assert by_name[alone.name, "failover of the store, 30 s"].failed_share > 0.9
     assert by_name[cluster.name, "partition, 30 s"].failed_share > 0.9
+    bare = cluster.model_copy(update={"replicas": 0})
+    lost = where.of(where.faults[0], bare)
+    assert (lost.kind, lost.shard, lost.duration) == ("crash", shard_of(where.hottest, 3), 30.0)
+    assert where.named(lost) == "crash of one primary, 30 s"
+    assert where.of(where.faults[0], alone.model_copy(update={"replicas": 0})).shard is None
     own = scenario(faults=[{"kind": "failover", "start": 50, "duration": 10}], deployment={"shards": 3, "nodes": 4})
     kept = plan_fault_trials(own, own.trace(), 1000, lambda cut: cut.trace())
     assert kept.of(kept.faults[0], cluster) == kept.faults[0]
+
+
+@pytest.mark.parametrize("kind", ["failover", "crash", "partition", "lossy", "slow", "reshard"])
+def test_a_fault_of_one_primary_is_said_to_be_one(kind: str) -> None:
+    trial = FaultTrial(scenario(), ())
+    whole, one = (Fault(kind=kind, start=1, duration=2, shard=shard) for shard in (None, 0))
+    assert trial.named(whole) != trial.named(one)
+    assert "one primary" in trial.named(one)

@@ -412,6 +412,24 @@ def test_servers_that_a_store_does_not_have_are_refused(candidate: dict, said: s
         Scenario.of({**data, "candidates": [{"name": "c", **candidate}]})
 
 
+def test_nothing_fails_over_where_a_candidate_has_no_replica() -> None:
+    def asked(kind: str, shard: int | None, **candidate: object) -> Scenario:
+        fault = {"kind": kind, "start": 1, "duration": 1} | ({} if shard is None else {"shard": shard})
+        alone = {"name": "alone", "storage": CLUSTER, "primaries": 3, "replicas": 0} | candidate
+        other = {"name": "other", "storage": CLUSTER, "primaries": 6}
+        data = {"workload": {"requests_per_second": 10}, "limit": {"rate": "10/minute"}}
+        return Scenario.of({**data, "candidates": [other, alone], "faults": [fault]})
+
+    for storage in (CLUSTER, "redis://h", "hybrid+redis+cluster://h"):
+        for shard in (None, 2):
+            with pytest.raises(ScenarioError, match=r"'alone' has replicas = 0.*write a crash"):
+                asked("failover", shard, storage=storage)
+    assert asked("failover", 4).faults[0].shard == 4  # which `alone` does not have
+    assert asked("failover", 2, replicas=1).faults
+    crash = asked("crash", 2)
+    assert [crash.effective_faults(each)[0].kind for each in crash.candidates] == ["crash", "crash"]
+
+
 def test_the_servers_of_a_candidate_are_its_own_or_those_of_the_deployment() -> None:
     def servers(storage: str, deployment: dict, **fields: int) -> tuple[str, int, int, float]:
         candidate = Candidate(name="c", storage=storage, **fields)
