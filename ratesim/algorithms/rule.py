@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     from ratesim.limit import Limit
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,33}")  # is part of the names of functions, of which PostgreSQL reads 63 characters
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,33}")  # each state in a store carries it
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
 # What every stored record has beside the fields of its algorithm.
 RESERVED = ("algorithm", "created_at", "last_accessed", "expires_at", "request_count", "metadata")

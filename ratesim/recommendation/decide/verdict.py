@@ -172,6 +172,7 @@ def caveat(
     impacts: Sequence[FaultImpact],
     pressure_note: str,
     profile: str,
+    live: bool,
 ) -> str:
     """Return the one thing that a reader must know beside the verdict.
 
@@ -189,6 +190,8 @@ def caveat(
         A sentence where the limit hardly denies anybody; else "".
     profile
         The source of the servers' costs: "shipped" or a file.
+    live
+        Whether requests were replayed on real servers.
     """
     if whole is not None and not whole.passes:
         return f"On all of the traffic, once, it {violations_text(whole)}."
@@ -209,4 +212,5 @@ def caveat(
         return f"It does not ride out every fault: in a {worst.fault}, {_impact_text(worst)}."
     if profile == "shipped":
         return "The servers' costs are those that ship with ratesim; `ratesim calibrate` measures yours."
-    return "What was simulated is a model of your servers; the live columns show how far it is from this machine's."
+    shown = "the live columns show" if live else "`ratesim validate` shows"
+    return f"What was simulated is a model of your servers; {shown} how far it is from this machine's."

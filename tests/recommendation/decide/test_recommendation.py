@@ -252,16 +252,18 @@ def test_the_caveat_is_the_one_thing_that_matters_most():
     (slow,) = assessed(rows("redis", [5e-3]), p99="2ms")
     down = FaultImpact("redis", "partition, 30 s", 83, 1.0, 1.0, 0.0, 0.0, 1.0)
     wrong = FaultImpact("redis", "failover of the store, 30 s", 496, 0.0, 1e-3, 0.3, 0.0, 0.29)
-    assert caveat(redis, slow, (), (down,), "It hardly binds.", "shipped").startswith(
+    assert caveat(redis, slow, (), (down,), "It hardly binds.", "shipped", live=True).startswith(
         "On all of the traffic, once, it misses"
     )
-    assert caveat(redis, None, (), (down,), "It hardly binds.", "shipped") == "It hardly binds."
-    assert caveat(sticky, None, (), (), "", "shipped").startswith("It rests on the balancer")
-    assert caveat(redis, None, (), (down,), "", "shipped").endswith(
+    assert caveat(redis, None, (), (down,), "It hardly binds.", "shipped", live=True) == "It hardly binds."
+    assert caveat(sticky, None, (), (), "", "shipped", live=True).startswith("It rests on the balancer")
+    assert caveat(redis, None, (), (down,), "", "shipped", live=True).endswith(
         "in a partition, 30 s, 100 % of the 83 requests got no decision."
     )
-    assert "29 % of the 496 requests were decided otherwise" in caveat(redis, None, (), (wrong,), "", "shipped")
-    assert "`ratesim calibrate` measures yours" in caveat(redis, None, (), (), "", "shipped")
+    assert "29 % of the 496 requests were decided otherwise" in caveat(redis, None, (), (wrong,), "", "shipped", live=True)
+    assert "`ratesim calibrate` measures yours" in caveat(redis, None, (), (), "", "shipped", live=True)
+    for live, said in ((True, "the live columns show"), (False, "`ratesim validate` shows")):
+        assert said in caveat(redis, None, (), (), "", "mine.json", live)
 
 
 def test_an_interval_is_students_and_not_below_zero():
