@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import logging
+import os
 import pickle
 import threading
 import uuid
@@ -56,6 +58,12 @@ async def until_only(before: set[asyncio.Task[object]]) -> None:
     async with asyncio.timeout(20):
         while others := asyncio.all_tasks() - before:
             await asyncio.wait(others)
+
+
+def sockets() -> set[str]:
+    """The sockets of this process, each with a name of its own."""
+    names = [os.path.realpath(f"/proc/self/fd/{descriptor}") for descriptor in os.listdir("/proc/self/fd")]
+    return {name for name in names if "socket:" in name}
 
 
 async def require_usable(storage: RateLimitStorage) -> None:
@@ -111,6 +119,27 @@ async def test_a_canceled_close_leaves_a_closed_storage_and_no_task(url: str) ->
         await require_usable(storage)
     await storage.close()
     await until_only(before)
+
+
+@pytest.mark.parametrize("kind", ["redis", "cluster", "sentinel"])
+async def test_a_canceled_close_leaves_no_connection(request: pytest.FixtureRequest, kind: str) -> None:
+    url: str = request.getfixturevalue(SERVERS.get(kind, "valkey_server")).url
+    gc.collect()
+    before = sockets()
+    for turns in range(1, 9):
+        storage = open_storage(url)
+        opening = asyncio.create_task(storage.acquire("a", LIMIT))
+        await asyncio.sleep(turns * 0.0015)
+        opening.cancel()
+        closing = asyncio.create_task(storage.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await ended(opening, closing)
+        await storage.close()
+        async with asyncio.timeout(20):
+            while sockets() - before:
+                await asyncio.sleep(0.001)
 
 
 async def test_entering_that_is_canceled_closes(url: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
@@ -266,8 +267,9 @@ class ClusterConnections:
             self._servers.pop(name).connections.let_go()
 
     async def _close_lookouts(self) -> None:
-        """Close the connections on which redis-py has asked for the topology."""
-        await asyncio.gather(*(node.disconnect() for node in _nodes_of(self._cluster)), return_exceptions=True)
+        """Close the connections on which redis-py has asked for the topology, without waiting."""
+        for connection in chain.from_iterable(node._connections for node in _nodes_of(self._cluster)):
+            await connection.disconnect(nowait=True)
 
     async def walk(self, pattern: str) -> AsyncIterator[tuple[float, list[bytes]]]:
         """Yield keys of all primaries, which are read side by side, with the time of the server that has them."""
@@ -309,13 +311,15 @@ class ClusterConnections:
         self._look()
 
     async def close(self) -> None:
-        """Close the connections to all nodes."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
-        await self._close_lookouts()
+        """Close the connections to all nodes, also where the caller is canceled meanwhile."""
         servers, self._servers = self._servers, {}
-        await asyncio.gather(*(server.connections.close() for server in servers.values()))
+        async with AsyncExitStack() as closing:
+            for server in servers.values():
+                closing.push_async_callback(server.connections.close)
+            closing.push_async_callback(self._close_lookouts)
+            if self._looking is not None:
+                self._looking.cancel()
+                await asyncio.wait([self._looking])
 
     def abandon(self) -> None:
         """Let the connections to all nodes go."""

@@ -67,6 +67,9 @@ class SentinelConnections(DirectConnections):
             except BaseException:  # a cancellation, after which redis-py leaves it open
                 await connection.disconnect(nowait=True)
                 raise
+            if self._closed:  # while it connected, and nobody has waited for this
+                await connection.disconnect(nowait=True)
+                return
             # As in `DirectConnections`, the stream is taken over.
             writer, connection._reader, connection._writer = connection._writer, None, None
             self._lookout = _Lookout(self, writer, self._sentinel_pool.service_name)
@@ -92,14 +95,16 @@ class SentinelConnections(DirectConnections):
             asyncio.get_running_loop().call_later(PAUSE, self._listen)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, also where the caller is canceled meanwhile."""
         self._closed = True
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
-        if self._lookout is not None:
-            self._lookout.transport.abort()
-        await super().close()
+        try:
+            if self._starting is not None:
+                self._starting.cancel()
+                await asyncio.wait([self._starting])
+        finally:
+            if self._lookout is not None:
+                self._lookout.transport.abort()
+            await super().close()
 
     def abandon(self) -> None:
         """Let the connections go without a message, see `ServerDriver`."""
