@@ -25,7 +25,12 @@ def calibrate(
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", metavar="URL", help="Measure this Redis or PostgreSQL; its data stays as it is."),
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="Measure this Redis (also redis+cluster://host,host or redis+sentinel://host,host/service) or PostgreSQL; "
+            "its data stays as it is.",
+        ),
     ] = None,
     rtt: Annotated[
         str | None, typer.Option("--rtt", metavar="TIME", help="To the server and back, kept in the profile: 0.4ms.")

@@ -78,6 +78,15 @@ NodesOption = Annotated[
     int | None,
     typer.Option("--nodes", metavar="INTEGER", parser=whole_number(1, 1000), help="API nodes that share the limit."),
 ]
+DeploymentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--deployment",
+        metavar="TYPE",
+        help="single_instance, clustered, or high_availability: then stores have replicas, and Redis Sentinel and clusters "
+        "compete.",
+    ),
+]
 RoutingOption = Annotated[
     str | None, typer.Option("--routing", help="round_robin, random, sticky, key_hash, least_outstanding.")
 ]
@@ -187,6 +196,7 @@ class QuestionOptions:
     cost: CostOption = None
     status: StatusOption = None
     nodes: NodesOption = None
+    deployment: DeploymentOption = None
     routing: RoutingOption = None
     network: NetworkOption = None
     rtt: RttOption = None
@@ -304,6 +314,7 @@ def scenario_from_options(asked: dict[str, Any]) -> Scenario:
         "speed": ("workload", "speed"),
         "scale": ("workload", "scale"),
         "nodes": ("deployment", "nodes"),
+        "deployment": ("deployment", "type"),
         "routing": ("deployment", "routing"),
         "network": ("deployment", "network"),
         "rtt": ("deployment", "rtt"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -24,12 +25,15 @@ from ratesim.cli.options import (
     whole_number,
     with_round_trip,
 )
-from ratesim.formatting import format_metric
-from ratesim.safe_text import redact, shorten_repr
+from ratesim.formatting import format_metric, format_percent
+from ratesim.safe_text import redact, shorten_repr, shorten_text
 
 if TYPE_CHECKING:
     from ratesim.simulation.engine.backends import Fidelity
+    from ratesim.simulation.results.run_result import RunResult
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
+
+SHARDS_SHOWN = 10  # primaries of a cluster, the busiest
 
 
 @app.command()
@@ -53,6 +57,8 @@ def run(
     All fidelities run in the same simulated time and give the same decisions: a real server is asked what it decides, not
     how long it takes. So `live` shows that the model decides as the server does, also on your own traffic. It is far slower,
     and what it writes on a server of yours is removed.
+
+    Of a cluster the busiest primaries are printed as well, with the key that each is asked for most.
     """
     if decisions is not None and (decisions.suffix != ".parquet" or decisions.is_dir() or not decisions.parent.is_dir()):
         raise UsageError(f"--decisions {decisions}: name a .parquet file in a directory that is there")
@@ -70,13 +76,27 @@ def run(
         interruptible=True,
     )
     decided_by = f"{result.fidelity}: {result.server}" if result.server else result.fidelity
-    for name, value in (result.row() | {"fidelity": decided_by}).items():
-        print(f"{name:<32}{format_metric(name, value)}")
+    figures = {name: format_metric(name, value) for name, value in result.row().items()}
+    for name, figure in (figures | dict(_shards(result)) | {"fidelity": decided_by}).items():
+        print(f"{name:<32}{figure}")
     if decisions is not None:
         result.decisions().to_parquet(decisions)
         print(f"{'decisions':<32}{decisions}")
     if result.partial:
         raise KeyboardInterrupt
+
+
+def _shards(result: RunResult) -> Iterator[tuple[str, str]]:
+    """Name the busiest primaries of a cluster, and say what each has to do."""
+    table = result.by_shard()
+    if len(table) <= 1:
+        return
+    for row in table.nlargest(SHARDS_SHOWN, "utilization").sort_values("shard").to_dict("records"):
+        busy = f"{row['requests']:,} requests for {row['keys']:,} keys, utilization {format_percent(row['utilization'])}"
+        if row["hottest_key"] is not None:
+            hottest = shorten_text(row["hottest_key"], 40)
+            busy += f", hottest key {hottest}: {format_percent(row['hottest_share'])} of all requests"
+        yield f"shard_{row['shard']}", busy
 
 
 def _candidate(question: Scenario, name: str) -> Candidate:

@@ -51,6 +51,8 @@ def test_a_limit_that_cannot_be_is_refused(log, tmp_path, limit):
         (["--max-over-admission", "much"], "max_over_admission"),
         (["--persistence", "eternal"], "persistence"),
         (["--routing", "psychic"], "routing"),
+        (["--deployment", "spread"], "high_availability"),
+        (["--deployment", "single_instance"], "nodes = 1"),
         (["--network", "moon"], "same_zone"),
         (["--rtt", "far"], "deployment.rtt"),
         (["--loss", "120%"], "deployment.loss"),
@@ -111,6 +113,12 @@ def test_help_teaches_each_command():
     for name in ("report", "recommend", "run", "sweep", "notebook", "calibrate", "bench", "lab", "servers"):
         assert f"\n  {name} " in told.stdout
     assert "ratesim report --log access.log --limit 100/minute" in told.stdout
+    for name, said in (
+        ("recommend", "high_availability"),
+        ("calibrate", "redis+cluster://host,host"),
+        ("run", "busiest primaries"),
+    ):
+        assert said in " ".join(process(name, "--help").stdout.replace("│", "").split())
 
 
 def test_run_prints_figures_with_their_units_and_writes_every_decision(tmp_path):
@@ -195,6 +203,21 @@ def recipe(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text('[workload]\nrequests_per_second = 10000\nduration = "4s"\n[limit]\nrate = "9/second"\n')
     return path
+
+
+def test_run_prints_each_primary_of_a_cluster(recipe):
+    recipe.write_text(recipe.read_text().replace("10000", "50") + "[deployment]\nshards = 12\n")
+    figures = {}
+    for storage in ("redis+cluster://h", "redis+sentinel://h/s", "memory://"):
+        result = command("run", storage, "--scenario", recipe)
+        assert result.returncode == 0, result.stderr
+        figures[storage] = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    cluster, *others = figures.values()
+    shards = {name: said for name, said in cluster.items() if name.startswith("shard_")}
+    assert len(shards) == 10
+    assert sum(int(said.split()[0].replace(",", "")) for said in shards.values()) <= int(cluster["requests"])
+    assert any(f"utilization {cluster['utilization_max']}," in said for said in shards.values())
+    assert not any(name.startswith("shard_") for each in others for name in each)
 
 
 def test_run_says_what_decided_and_the_fidelities_print_the_same_figures(recipe):
