@@ -58,6 +58,7 @@ class ClusterConnections:
         self._servers: dict[str, _Server] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = 0.0
+        self._closed = False
 
     @property
     def is_found(self) -> bool:
@@ -222,7 +223,7 @@ class ClusterConnections:
         else:
             server.failures = 0
         finally:
-            if link is not None and self._servers.get(node.name) is server:
+            if link is not None and self._servers.get(node.name) is server and not self._closed:
                 server.connections.put_back(link)
             elif link is not None:  # the node has left the cluster, or all is closed
                 link.abort()
@@ -263,6 +264,9 @@ class ClusterConnections:
             await self._close_lookouts()
             self._cluster = _client_of(self._config, known)
             raise _cause(error) from error
+        finally:
+            if self._closed:  # meanwhile, and nobody has waited for this
+                await self._close_lookouts()
         for name in self._servers.keys() - manager.nodes_cache.keys():
             self._servers.pop(name).connections.let_go()
 
@@ -312,6 +316,7 @@ class ClusterConnections:
 
     async def close(self) -> None:
         """Close the connections to all nodes, also where the caller is canceled meanwhile."""
+        self._closed = True
         servers, self._servers = self._servers, {}
         async with AsyncExitStack() as closing:
             for server in servers.values():
