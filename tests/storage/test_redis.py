@@ -312,8 +312,11 @@ async def test_a_server_that_is_busy_with_a_script_is_tried_again() -> None:
             SerializationError,
             "read",
         ),
-        ("NOPERM this user has no permissions to run the 'evalsha' command", StorageError, "ACL"),
-        ("ERR ACL failure in script: User u has no permissions to run the 'hset' command", StorageError, "ACL SETUSER"),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", StorageError, "user 'evalsha'; grant it"),
+        ("NOPERM User u has no permissions to run the 'memory|usage' command", StorageError, "user 'memory|usage'; grant"),
+        ("NOPERM No permissions to access a key", StorageError, "a command or a key; grant it by ACL SETUSER"),
+        ("ERR ACL failure in script: User u has no permissions to run the 'hset' command", StorageError, "user 'hset'"),
+        ("ERR The user executing the script can't run this command or subcommand", StorageError, "ACL SETUSER"),
         (
             "ERR Unknown Redis command called from script script: 1, on @user_script:9.",
             StorageError,

@@ -39,10 +39,11 @@ DOWN = frozenset({"LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"})
 REFUSED = {
     "NOAUTH": "asks for a password; give user and password in the url",
     "WRONGPASS": "refuses the user or the password of the url; correct them",
-    "NOPERM": "does not allow this user a command or a key; grant it by ACL SETUSER",
+    "NOPERM": "does not allow this user {}; grant it by ACL SETUSER",
     "MOVED": "is a node of a cluster; begin the url with redis+cluster://",
 }
 _CODE = re.compile(rf"(?:^|[:\s-])({'|'.join([*UNAVAILABLE, *REFUSED, 'WRONGTYPE'])})\b")
+_NOT_ALLOWED = re.compile(r"\bthe ('[a-z|-]{1,40}') command")  # of the words of NOPERM
 # Where the state that a script has read is damaged: an error of Lua itself, or of HINCRBY.
 _STATE = re.compile(r"(?<!@)user_script:\d+: |not an integer|would overflow")
 _BY_CLASS = (  # redis-py cuts the code off the messages of these
@@ -69,7 +70,7 @@ def error_code(error: Exception) -> str:
             return code
     if isinstance(error, redis.exceptions.AuthenticationError):
         return "NOAUTH" if "required" in str(error) else "WRONGPASS"
-    if "ACL failure in script" in str(error):
+    if "ACL failure in script" in str(error) or "user executing the script can't" in str(error):  # from 7.0 on, and before
         return "NOPERM"
     found = _CODE.search(str(error))
     return found[1] if found else ""
@@ -91,7 +92,7 @@ def operation_error(error: Exception, identifier: str, url: str) -> StorageError
     if code in UNAVAILABLE:
         return StorageUnavailableError(f"{address}: {UNAVAILABLE[code]}")
     if code in REFUSED:
-        return StorageError(f"{address}: {REFUSED[code]}")
+        return StorageError(f"{address}: {_refusal(code, error)}")
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):  # one of several servers is lost
         return connection_error(error, url)
     whose = f"identifier {shorten_identifier(identifier)}"
@@ -110,7 +111,7 @@ def connection_error(error: Exception, url: str) -> StorageError:
     if code in UNAVAILABLE:
         return StorageUnavailableError(f"{address}: {UNAVAILABLE[code]}")
     if code in REFUSED:
-        return StorageConnectionError(f"{address}: {REFUSED[code]}", sent=False)
+        return StorageConnectionError(f"{address}: {_refusal(code, error)}", sent=False)
     if isinstance(error, MasterNotFoundError):
         return StorageConnectionError(
             f"{address}: no primary is known ({_line(error, url)}); look at SENTINEL MASTERS, and at the url", sent=False
@@ -135,6 +136,12 @@ def connection_error(error: Exception, url: str) -> StorageError:
             f"{address}: is no Redis ({shorten_repr(str(error))}); correct the url's host and port"
         )
     return StorageError(f"{address}: {_line(error, url)}")
+
+
+def _refusal(code: str, error: Exception) -> str:
+    """Say what is refused for good."""
+    command = _NOT_ALLOWED.search(str(error))
+    return REFUSED[code].format(command[1] if command else "a command or a key")
 
 
 def _line(error: Exception, url: str) -> str:
