@@ -34,7 +34,9 @@ def format_seconds(value: float) -> str:
         return "0 ms"
     if abs(value) < 1e-4:
         return f"{value * 1e6:.3g} µs"
-    return f"{value * 1e3:.3g} ms" if abs(value) < 0.9995 else f"{value:,.3g} s"
+    if abs(value) < 0.9995:
+        return f"{value * 1e3:.3g} ms"
+    return f"{value:.3g} s" if abs(value) < 999.5 else f"{value:,.0f} s"
 
 
 def format_percent(value: float) -> str:

@@ -12,6 +12,11 @@ from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, Topology
 
 __all__ = ["Capacity", "Load"]
 
+# What a store of one server has its replica promoted by.
+PROMOTERS = {
+    "redis": "a managed service with one endpoint does, or Sentinels, where redis+sentinel:// names them",
+    "postgres": "a managed service does, or Patroni",
+}
 NAMES = {"redis": "Redis", "postgres": "PostgreSQL"}
 # Connections that a server takes unless it is told otherwise: maxclients
 # (https://redis.io/docs/latest/develop/reference/clients/), max_connections
@@ -204,6 +209,8 @@ class Capacity:
                 )
         if self.outage is not None and self.topology in ("cluster", "sentinel"):
             said.append(self.outage.sentence)
+        if self.topology == "standalone" and self.replicas:
+            said.append(f"What makes the replica the primary is not in the price: {PROMOTERS[self.store]}.")
         return tuple(said)
 
     def _memory_sentences(self) -> tuple[str, ...]:

@@ -27,6 +27,12 @@ def size_note(chosen: Capacity, alone: Capacity | None) -> str:
             f"One Redis that decides every request {alone.reach} {format_amount(alone.server_end)} requests per second, in "
         )
         first += "batches as in its run. "
+    if not chosen.hot_key_fits and chosen.hot_key_rate is not None:
+        busy = format_percent(chosen.load.peak / chosen.hot_key_rate)
+        return (
+            f"{first}The busiest second has {peak}: no number of primaries carries that for {chosen.candidate}, since the "
+            f"hottest key alone keeps one busy for {busy} of the time."
+        )
     takes = f"The busiest second has {peak}: for that, {chosen.candidate} takes {_servers(chosen)}"
     if chosen.topology == "cluster" and chosen.hot_server_utilization is not None:
         takes += f", the busiest of them busy for {format_percent(chosen.hot_server_utilization)} of the time"

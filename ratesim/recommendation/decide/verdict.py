@@ -11,6 +11,7 @@ from ratesim.formatting import format_money, format_percent, format_seconds
 from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.pareto import cost_of, parts
 from ratesim.recommendation.assess.rejections import closest_misses, per_month, violations_text
+from ratesim.recommendation.investigate.fault_impact import NOT_STRUCK
 
 if TYPE_CHECKING:
     from ratesim.recommendation.investigate.fault_impact import FaultImpact
@@ -210,6 +211,12 @@ def caveat(
     )
     if worst is not None and worst.affected_share >= 0.01:
         return f"It does not ride out every fault: in a {worst.fault}, {_impact_text(worst)}."
+    missed = [each.fault for each in impacts if each.candidate == best.candidate and each.fault.endswith(NOT_STRUCK)]
+    if missed:
+        return (
+            f"It was spared a fault of the scenario, {missed[0].removesuffix(NOT_STRUCK)}: it has no such primary. What the "
+            "loss of its own server does is another fault, without `shard`."
+        )
     if profile == "shipped":
         return "The servers' costs are those that ship with ratesim; `ratesim calibrate` measures yours."
     shown = "the live columns show" if live else "`ratesim validate` shows"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ratesim.formatting import format_percent
+from ratesim.formatting import format_percent, format_seconds
 from ratesim.recommendation.investigate.sampling import busiest_window, sample_keys
 from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row
 from ratesim.simulation.experiments.job import Job, jobs_of
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
     from traffic import Trace
 
-__all__ = ["FaultImpact", "FaultTrial", "blast_radius", "fault_impact", "plan_fault_trials"]
+__all__ = ["NOT_STRUCK", "FaultImpact", "FaultTrial", "blast_radius", "fault_impact", "plan_fault_trials"]
 
 LASTS = 30.0  # seconds, of each of the faults that are tried unless the scenario has its own
 AROUND = 4.0  # times as long is what is simulated, at least
 EARLIEST = 0.2  # of that, before a fault begins
+NOT_STRUCK = ", elsewhere"  # a fault of a primary that a candidate does not have
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class FaultImpact:
     Attributes
     ----------
     fault
-        The fault in words.
+        The fault in words; with ", elsewhere" where it is one of a primary that the candidate does not have.
     requests
         Requests that came while the fault held.
     failed_share
@@ -98,6 +99,13 @@ class FaultTrial:
         place = {"shard": shard, "lag": servers.lag}
         return fault.model_copy(update={**place, "duration": min(fault.duration, servers.takeover)})
 
+    def misses(self, fault: Fault, candidate: Candidate) -> bool:
+        """Tell whether a fault of one primary strikes no server of a candidate, which has no such primary."""
+        servers = self.scenario.servers(candidate)
+        if StorageURL.parse(candidate.storage).backend == "memory":
+            return False  # it has no store at all, which is the point of it
+        return (fault.shard or 0) >= servers.primaries or (fault.kind == "reshard" and servers.primaries == 1)
+
     def named(self, fault: Fault) -> str:
         """Return a fault in words, with its place and duration."""
         store = "the store" if fault.shard is None else "one primary"
@@ -111,7 +119,7 @@ class FaultTrial:
             "reshard": f"{fault.slots:,} slots of {store} moved",
             "clock_skew": "clock skew",
         }[fault.kind]
-        return f"{what}, {fault.duration:g} s"
+        return f"{what}, {format_seconds(fault.duration)}"
 
 
 def plan_fault_trials(scenario: Scenario, trace: Trace, requests: int, cut: Callable[[Scenario], Trace]) -> FaultTrial:
@@ -164,7 +172,9 @@ def fault_impact(
     for number, fault in enumerate(trial.faults):
         faulty = rows[number * len(candidates) : (number + 1) * len(candidates)]
         for candidate, well, ill in zip(candidates, healthy, faulty, strict=True):
-            impacts.append(_impact(candidate.name, trial.named(trial.of(fault, candidate)), well, ill))
+            tried = trial.of(fault, candidate)
+            name = trial.named(tried) + (NOT_STRUCK if trial.misses(tried, candidate) else "")
+            impacts.append(_impact(candidate.name, name, well, ill))
     return tuple(impacts)
 
 

@@ -174,6 +174,15 @@ def test_a_pair_with_sentinels_is_two_servers_and_three_small_machines():
     assert found.outage.seconds == pytest.approx(30.0 + SENTINEL_VOTE)
 
 
+def test_a_replica_without_anything_that_promotes_it_is_said_to_be_one():
+    available = scenario(deployment={"type": "high_availability"})
+    for storage, by in (("redis://localhost", "Sentinels"), ("postgresql://localhost", "Patroni")):
+        assert by in " ".join(sized(storage, asked=available).sentences)
+        assert "not in the price" not in " ".join(sized(storage).sentences)
+    for storage in ("redis+sentinel://localhost/limits", "redis+cluster://localhost", "memory://"):
+        assert "not in the price" not in " ".join(sized(storage, asked=available).sentences)
+
+
 @pytest.mark.parametrize("storage", ["redis+sentinel://localhost/limits", "redis://localhost/2", "unix:///run/valkey.sock"])
 def test_a_load_above_one_server_is_that_of_a_cluster_whatever_the_url_names(storage):
     found = sized(storage, times=5 * sized(storage).server_rate / SUMMARY["peak_rate"])

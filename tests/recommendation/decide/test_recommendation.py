@@ -262,6 +262,10 @@ def test_the_caveat_is_the_one_thing_that_matters_most():
     )
     assert "29 % of the 496 requests were decided otherwise" in caveat(redis, None, (), (wrong,), "", "shipped", live=True)
     assert "`ratesim calibrate` measures yours" in caveat(redis, None, (), (), "", "shipped", live=True)
+    spared = FaultImpact("redis", "crash of one primary, 30 s, elsewhere", 83, 0.0, 1e-3, 0.0, 0.0, 0.0)
+    assert caveat(redis, None, (), (spared,), "", "shipped", live=True).startswith(
+        "It was spared a fault of the scenario, crash of one primary, 30 s: it has no such primary."
+    )
     for live, said in ((True, "the live columns show"), (False, "`ratesim validate` shows")):
         assert said in caveat(redis, None, (), (), "", "mine.json", live)
 

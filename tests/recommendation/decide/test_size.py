@@ -62,6 +62,14 @@ def test_a_cluster_beside_the_one_server_that_it_takes_the_place_of():
     )
 
 
+def test_a_key_that_no_primary_carries_has_no_size():
+    hot = replace(REDIS, candidate="six", topology="cluster", servers=6, hot_key_rate=500.0, hot_key_fits=False)
+    assert size_note(hot, None) == (
+        "The busiest second has 1,000: no number of primaries carries that for six, since the hottest key alone keeps one "
+        "busy for 200 % of the time."
+    )
+
+
 def test_a_pair_and_its_sentinels():
     pair = replace(REDIS, candidate="pair", topology="sentinel", replicas=1, sentinels=3)
     assert (

@@ -127,3 +127,24 @@ def test_a_fault_of_one_primary_is_said_to_be_one(kind: str) -> None:
     whole, one = (Fault(kind=kind, start=1, duration=2, shard=shard) for shard in (None, 0))
     assert trial.named(whole) != trial.named(one)
     assert "one primary" in trial.named(one)
+
+
+def test_a_fault_of_a_primary_that_a_candidate_does_not_have_is_said_to_be_elsewhere() -> None:
+    trial = FaultTrial(scenario(), ())
+    memory, redis, _ = CANDIDATES
+    cluster = cluster_candidate(3)
+    second, third, fourth = (Fault(kind="crash", start=1, duration=2, shard=shard) for shard in (1, 2, 3))
+    moved = Fault(kind="reshard", start=1, duration=2)
+    assert [trial.misses(second, each) for each in (memory, redis, cluster)] == [False, True, False]
+    assert [trial.misses(each, cluster) for each in (third, fourth, moved)] == [False, True, False]
+    assert trial.misses(moved, redis)
+    assert not trial.misses(second.model_copy(update={"shard": None}), redis)
+    assert not trial.misses(Fault(kind="restart", start=1, duration=2), redis)
+
+
+def test_the_figures_of_a_fault_elsewhere_say_so() -> None:
+    own = scenario(faults=[{"kind": "crash", "start": 50, "duration": 9.8765, "shard": 1}])
+    where = plan_fault_trials(own, own.trace(), 500, lambda cut: cut.trace())
+    found = run_adaptive(fault_impact([CANDIDATES[1], cluster_candidate(3)], where, Profile.load()), processes=1).result
+    assert [each.fault for each in found] == ["crash of one primary, 9.88 s, elsewhere", "crash of one primary, 9.88 s"]
+    assert found[0].affected_share == 0.0 < found[1].affected_share
