@@ -14,6 +14,7 @@ from itertools import count
 import pytest
 import redis
 from redis.crc import key_slot
+from rights import KEYS, rights
 
 from ratesim import Limit
 from ratesim.errors import BatchError, ConfigurationError, KeyRefusedError, StorageError, StorageUnavailableError
@@ -209,13 +210,18 @@ async def test_one_host_that_answers_leads_to_all_nodes(valkey_cluster_server: S
 
 
 async def test_a_user_of_its_own_needs_no_more_than_the_keys_and_the_topology(valkey_cluster_server: Server) -> None:
-    rules = ["on", ">secret", "~ratesim:*", "+@read", "+@write", "+@scripting", "+cluster|slots", "+time", "+memory|usage"]
+    rules = ["on", ">secret", KEYS, *rights("a cluster", "slots may move", "get_stats")]
     with admins(valkey_cluster_server) as clients:
         for client in clients:
             client.execute_command("ACL SETUSER", "limiter", "reset", *rules)
-        hosts = valkey_cluster_server.url.rpartition("@")[2]
+        hosts, who = valkey_cluster_server.url.rpartition("@")[2], uuid.uuid4().hex
         async with open_storage(f"redis+cluster://limiter:secret@{hosts}") as storage:
-            assert (await storage.acquire(uuid.uuid4().hex, LIMIT)).remaining == 4
+            assert (await storage.acquire(who, LIMIT)).remaining == 4
+            key = key_of("ratesim:", who)
+            async with moving(valkey_cluster_server, key_slot(key)) as (source, target):
+                migrate(source, target, key)
+                assert (await storage.acquire(who, LIMIT)).remaining == 3
+                await storage.reset(who)
             assert (await storage.health_check()).healthy
             await storage.get_stats()
         async with open_storage(f"redis+cluster://limiter:wrong@{hosts}") as storage:
