@@ -387,3 +387,12 @@ async def test_slots_without_an_owner_fail_alone(valkey_cluster_server: Server) 
 def test_one_server_has_no_replica_to_read_from() -> None:
     with pytest.raises(ConfigurationError, match="read_from_replicas"):
         RedisStorageConfig(read_from_replicas=True)
+
+
+@pytest.mark.parametrize("identifier", ["", "}", "{", "{}", "}{", "a}b", "{a}", " ", "\x00", "é" * 40, "x" * 2**16])
+async def test_all_keys_of_an_identifier_share_a_slot(valkey_cluster_server: Server, identifier: str) -> None:
+    async with RedisStorage(config_of(valkey_cluster_server)) as storage:
+        for _ in range(2):
+            assert (await storage.acquire(identifier, LIMIT)).remaining == 4
+            assert await storage.increment(identifier, 1, 60.0) == 1
+            await storage.reset(identifier)

@@ -10,6 +10,6 @@ FILLER = b"\xff"
 
 def key_of(prefix: str, identifier: str) -> bytes:
     """Return the key of the hash of an identifier; its other keys begin with it."""
-    if identifier.startswith("}"):
+    if not identifier or identifier[0] == "}":
         return f"{prefix}{{".encode("utf-8", "surrogatepass") + FILLER + f"{identifier}}}".encode("utf-8", "surrogatepass")
     return f"{prefix}{{{identifier}}}".encode("utf-8", "surrogatepass")
