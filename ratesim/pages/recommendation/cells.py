@@ -112,10 +112,11 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
     varied = len({each.algorithm for each in recommendation.assessments}) > 1
     several = any(each.topology in ("cluster", "sentinel") for each in recommendation.assessments)
     head += ["servers"] * several
-    head += ["worst window"] * varied + ["p50", "p50 measured live", "p99 measured live"]
+    head += ["worst window"] * varied + ["p50"] + ["p50 measured live", "p99 measured live"] * bool(measured)
     rows = []
     for each in recommendation.assessments:
         live = measured.get(each.candidate, {})
+        lives = [format_seconds(live[name]) if live else "" for name in ("latency_p50", "latency_p99")]
         chosen = each.candidate == recommendation.choice
         state = "chosen" if chosen else "passes" if each.passes else "fails" if each.fails else "too close"
         name = f'<span class="dot" style="background:{COLORS[each.backend]}"></span>{escape_html(each.candidate)}'
@@ -129,11 +130,10 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
                 escape_html(f"{each.cost:,.2f} {currency}"),
                 "not tried" if each.blast_radius is None else escape_html(format_percent(each.blast_radius)),
                 "yes" if each.candidate in recommendation.front else "no",
-                *[escape_html(_servers(each))] * several,
+                *[f'<span style="white-space:nowrap">{escape_html(_servers(each))}</span>'] * several,
                 *[escape_html(f"{1 + each.worst_excess:.2f} x the rate")] * varied,
                 _interval(each.p50, format_seconds),
-                format_seconds(live["latency_p50"]) if live else "",
-                format_seconds(live["latency_p99"]) if live else "",
+                *(lives if measured else ()),
             ]
         )
     return HTML(
@@ -149,6 +149,8 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
         "candidate is on the Pareto front if no other one is at least as good in p99, over-admission, cost, blast "
         "radius and moving parts, and better in one of them.",
     ]
+    if any(each.topology in ("cluster", "sentinel") for each in recommendation.assessments):
+        notes.append("Servers are primaries + replicas. Three Sentinels watch a pair of them.")
     failed = [
         f"{each.candidate} {format_percent(each.failed_share)}" for each in recommendation.assessments if each.failed_share
     ]

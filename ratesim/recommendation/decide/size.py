@@ -34,7 +34,8 @@ def size_note(chosen: Capacity, alone: Capacity | None) -> str:
             f"hottest key alone keeps one busy for {busy} of the time."
         )
     takes = f"The busiest second has {peak}: for that, {chosen.candidate} takes {_servers(chosen)}"
-    if chosen.topology == "cluster" and chosen.hot_server_utilization is not None:
+    # A lease takes the hottest key off its primary, by how much was not measured: then its share is no share of the time.
+    if chosen.topology == "cluster" and chosen.hot_server_utilization is not None and chosen.hot_server_utilization <= 1:
         takes += f", the busiest of them busy for {format_percent(chosen.hot_server_utilization)} of the time"
     return f"{first}{takes}."
 

@@ -70,6 +70,11 @@ def test_a_key_that_no_primary_carries_has_no_size():
     )
 
 
+def test_a_lease_has_no_primary_that_is_busier_than_it_can_be():
+    lease = replace(REDIS, candidate="lease", topology="cluster", servers=3, hot_server_utilization=2.9)
+    assert size_note(lease, None) == "The busiest second has 1,000: for that, lease takes 3 primaries."
+
+
 def test_a_pair_and_its_sentinels():
     pair = replace(REDIS, candidate="pair", topology="sentinel", replicas=1, sentinels=3)
     assert (
