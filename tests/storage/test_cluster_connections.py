@@ -20,6 +20,8 @@ from ratesim import Limit
 from ratesim.errors import BatchError, ConfigurationError, KeyRefusedError, StorageError, StorageUnavailableError
 from ratesim.server_url import redis_hosts
 from ratesim.servers import Server
+from ratesim.servers.supervisor import ProcessSupervisor
+from ratesim.servers.valkey_process import VOLATILE, new_password, start_node, valkey_program
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import Charge, RedisStorage, RedisStorageConfig, Request, open_storage
 from ratesim.storage.redis.keys import key_of
@@ -238,6 +240,24 @@ async def test_each_scheme_says_when_the_other_is_meant(valkey_cluster_server: S
     async with open_storage(valkey_server.url.replace("redis:", "redis+cluster:")) as storage:
         with pytest.raises(StorageError, match="begin the url with redis://"):
             await storage.acquire("a", LIMIT)
+
+
+async def test_a_cluster_that_is_not_formed_yet_is_used_when_it_is() -> None:
+    program = valkey_program()
+    assert program is not None
+    with ProcessSupervisor("valkey", stop=signal.SIGTERM) as supervisor:
+        node = start_node(supervisor, program, "valkey", [*VOLATILE, "--cluster-enabled", "yes"], new_password())
+        url = node.url.replace("redis:", "redis+cluster:")
+        async with open_storage(f"{url}?breaker_failures=100000&retries=0") as storage:
+            with pytest.raises(StorageUnavailableError, match="CLUSTER INFO"):
+                await storage.acquire("a", LIMIT)
+            assert "CLUSTER INFO" in (await storage.health_check()).detail
+            with redis.Redis.from_url(node.url) as client:
+                client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            async with asyncio.timeout(20):
+                while not (await storage.health_check()).healthy:  # noqa: ASYNC110 - the cluster has no event
+                    await asyncio.sleep(0.05)
+            assert (await storage.acquire("a", LIMIT)).remaining == 4
 
 
 async def test_a_cluster_of_which_no_node_answers_is_left_alone_for_a_while() -> None:

@@ -258,7 +258,7 @@ class ClusterConnections:
         manager = self._cluster.nodes_manager
         try:
             await manager.initialize(last_failed_node_name=failed.name if failed else None)
-        except redis.exceptions.RedisClusterException as error:
+        except (redis.exceptions.RedisClusterException, LookupError) as error:  # the latter where no node has slots yet
             # Nobody whom the cluster knows answers: the next look asks the hosts of the URL again, too.
             known = [(node.host, int(node.port)) for node in manager.nodes_cache.values()]
             await self._close_lookouts()
@@ -417,6 +417,8 @@ def _lost(error: Exception, node: ClusterNode, sent: bool, alone: bool) -> Excep
 
 def _cause(error: BaseException) -> Exception:
     """Return what a node answered, or why none did, behind an exception of redis-py that tells neither."""
+    if isinstance(error, LookupError):
+        return redis.exceptions.ClusterDownError("CLUSTERDOWN no slot has an owner")
     cause: BaseException | None = error
     while isinstance(cause, redis.exceptions.RedisClusterException):
         cause = cause.__cause__ or cause.__context__

@@ -32,7 +32,7 @@ def test_an_identifier_is_owned_by_the_owner_of_its_hash_tag_s_slot() -> None:
     assert key_slot(b"123456789") == 0x31C3, "the check value of the cluster's specification"
     for prefix in ("ratesim:", "", "a:b "):
         calls = Calls(RedisStorageConfig(key_prefix=prefix))
-        for identifier in ("user:1", "10.0.0.1", "ключ", "half \ud800 pair", "}", "}x", "{}", "{", "a}b", "{x}", "\xff"):
+        for identifier in ("", "user:1", "10.0.0.1", "ключ", "half \ud800 pair", "}", "}x", "{}", "{", "a}b", "{x}", "\xff"):
             keys = [calls.key_of(identifier), calls.counter_of(identifier), calls.key_of(identifier) + b":log:minute"]
             assert {key_slot(key) for key in keys} == {shard_of(identifier, SLOTS, prefix)}, identifier
             assert shard_of(identifier, 1, prefix) == 0
