@@ -64,7 +64,9 @@ def postgres_url(url: str) -> str:
 
 
 def _unreachable(variable: str, url: str, error: Exception) -> ServerError:
-    reason = redact(" ".join(str(error).split()), url).removesuffix(".")
+    # redis-py shows its clients of sentinels with all that they are made of.
+    text = "no sentinel that answers knows its primary" if type(error).__name__ == "MasterNotFoundError" else str(error)
+    reason = redact(" ".join(text.split()), url).removesuffix(".")
     return ServerError(
         f"{variable}: no usable server at {redact(url, url)} ({reason}): "
         "start it, correct the variable, or unset it to use an embedded server"
