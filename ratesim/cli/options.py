@@ -365,7 +365,14 @@ def current_candidate(path: Path, scenario: Scenario) -> Candidate:
             limits = " and what is asked is ".join(f"{each.rate} by {each.algorithm}" for each in (found.limit, asked))
             raise UsageError(f"--current {path}: limits {limits}; check what is in force")
     return Candidate.model_validate(
-        {"name": CURRENT, "storage": localhost_url(found.storage), "routing": found.routing, "algorithm": algorithm}
+        {
+            "name": CURRENT,
+            "storage": localhost_url(found.storage),
+            "routing": found.routing,
+            "algorithm": algorithm,
+            "primaries": found.primaries,
+            "replicas": found.replicas,
+        }
     )
 
 

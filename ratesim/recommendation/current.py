@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ratesim.simulation.scenario.deployment import Deployment
+from ratesim.simulation.scenario.topology import Servers, servers_of
 from ratesim.storage.urls import StorageURL, localhost_url
 
 if TYPE_CHECKING:
@@ -15,16 +17,24 @@ __all__ = ["CURRENT", "with_current"]
 CURRENT = "in force"  # the name under which it competes
 
 
-def with_current(current: Candidate, others: Iterable[Candidate]) -> tuple[Candidate, ...]:
+def with_current(
+    current: Candidate, others: Iterable[Candidate], deployment: Deployment | None = None
+) -> tuple[Candidate, ...]:
     """Put the configuration in force before the other candidates.
 
-    A candidate that is the same, or that was in force at an earlier check, is left out.
+    A candidate that is the same, on as many servers, or that was in force at an earlier check, is left out.
     """
+    at = deployment or Deployment()
+
+    def servers(each: Candidate) -> Servers:
+        return servers_of(each.storage, each.primaries, each.replicas, at)
 
     def same(each: Candidate) -> bool:
         if each.name == current.name:
             return True
         mine, its = (StorageURL.parse(localhost_url(storage)) for storage in (current.storage, each.storage))
+        if servers(current) != servers(each):
+            return False
         return mine == its and each.algorithm == current.algorithm and each.routing in (current.routing, None)
 
     return (current, *(each for each in others if not same(each)))

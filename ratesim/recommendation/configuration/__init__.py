@@ -62,7 +62,7 @@ def files(
     if topology == "cluster":
         storage = cluster_url(storage)
     found = {
-        "storage.toml": storage_toml(scenario, storage, routing, title),
+        "storage.toml": storage_toml(scenario, storage, routing, title, size),
         "open_storage.py": python_line(scenario, storage, title),
         "alerts.yaml": alerts_yaml(scenario, storage, title, size),
     }

@@ -8,6 +8,8 @@ url = "redis://localhost"  # the only key that is required
 [deployment]
 routing = "round_robin"
 nodes = 8
+primaries = 3  # of a Redis cluster, and replicas of each; or behind Sentinels
+replicas = 1
 
 [limit]
 rate = "100/minute"
@@ -16,6 +18,7 @@ algorithm = "sliding_window"
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -31,6 +34,7 @@ from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact, shorten_repr, shorte
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
+    from ratesim.recommendation.configuration.store_size import StoreSize
     from ratesim.simulation.scenario.scenario import LimitSpec, Scenario
 
 __all__ = ["StorageConfiguration", "backend_of", "storage_toml"]
@@ -50,12 +54,16 @@ class StorageConfiguration:
     ----------
     storage
         The URL with all options, and *** in the place of a hidden password.
+    primaries, replicas
+        Servers of a Redis cluster, and replicas of each; or of a primary behind Sentinels.
     """
 
     storage: str
     routing: str | None = None
     nodes: int | None = None
     limit: LimitSpec | None = None
+    primaries: int | None = None
+    replicas: int | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> StorageConfiguration:
@@ -79,7 +87,7 @@ class StorageConfiguration:
             raise ConfigurationError(" ".join(f"{source}: {error}".split())) from error
 
 
-def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = "") -> str:
+def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = "", size: StoreSize | None = None) -> str:
     """Write the configuration of a candidate for a scenario, without passwords.
 
     Parameters
@@ -92,6 +100,8 @@ def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = ""
         The routing of the load balancer.
     title
         One sentence, which becomes a comment at the top.
+    size
+        How many servers there are, which a URL of a cluster or of Sentinels does not tell.
     """
     backend = backend_of(storage)
     hints = [] if backend == "memory" else [HOSTS[topology_of(storage)]]
@@ -101,7 +111,7 @@ def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = ""
     limit = scenario.limit.model_dump(include={"rate", "algorithm", "burst", "options"}, exclude_none=True)
     document = {
         "storage": {"url": redact_url(storage), "backend": backend} | ({"options": options} if options else {}),
-        "deployment": {"routing": routing, "nodes": scenario.deployment.nodes},
+        "deployment": {"routing": routing, "nodes": scenario.deployment.nodes} | _servers_of(storage, size),
         "limit": {key: value for key, value in limit.items() if value != {}},
     }
     return to_comment(" ".join((title, *hints))) + "\n" + escape_unprintable(tomli_w.dumps(document))
@@ -114,6 +124,12 @@ def backend_of(storage: str) -> str:
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def _servers_of(storage: str, size: StoreSize | None) -> dict[str, int]:
+    if size is None or topology_of(storage) not in ("cluster", "sentinel"):
+        return {}
+    return {"primaries": size.primaries, "replicas": size.replicas}
 
 
 def _options_of(storage: str) -> dict[str, Any]:
@@ -148,8 +164,15 @@ def _configured(data: dict[str, Any]) -> StorageConfiguration:
     if storage.get("backend", backend) != backend:
         raise ConfigurationError(f"storage.backend: is {shorten_repr(storage['backend'])}, and the url is that of {backend}")
     deployment = _table(data, "deployment") or {}
-    _known("deployment.", deployment, {"routing", "nodes"})
-    return StorageConfiguration(url, _routing(deployment), _nodes(deployment), _limit(_table(data, "limit")))
+    _known("deployment.", deployment, {"routing", "nodes", "primaries", "replicas"})
+    for name in ("primaries", "replicas"):
+        if name in deployment and topology_of(url) not in ("cluster", "sentinel"):
+            raise ConfigurationError(f"deployment.{name}: is of a Redis cluster or Sentinels, and the url is neither")
+    primaries, replicas = _whole(deployment, "primaries", 1, 1000), _whole(deployment, "replicas", 0, 100)
+    if primaries is not None and primaries > 1 and topology_of(url) == "sentinel":
+        raise ConfigurationError("deployment.primaries: Sentinels watch one; for several write the url of a cluster")
+    nodes = _whole(deployment, "nodes", 1)
+    return StorageConfiguration(url, _routing(deployment), nodes, _limit(_table(data, "limit")), primaries, replicas)
 
 
 def _with_options(url: str, options: dict[str, Any]) -> str:
@@ -194,11 +217,15 @@ def _routing(deployment: dict[str, Any]) -> str | None:
     return routing
 
 
-def _nodes(deployment: dict[str, Any]) -> int | None:
-    nodes = deployment.get("nodes")
-    if nodes is not None and (type(nodes) is not int or nodes < 1):
-        raise ConfigurationError("deployment.nodes: must be a whole number, at least 1")
-    return nodes
+def _whole(deployment: dict[str, Any], name: str, least: int, most: float = math.inf) -> int | None:
+    value = deployment.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or value < least:
+        raise ConfigurationError(f"deployment.{name}: must be a whole number, at least {least}")
+    if value > most:
+        raise ConfigurationError(f"deployment.{name}: must be at most {most:g}")
+    return value
 
 
 def _limit(table: dict[str, Any] | None) -> LimitSpec | None:

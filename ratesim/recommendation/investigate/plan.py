@@ -91,7 +91,7 @@ class Investigation:
         """
         candidates = default_candidates(scenario)
         if current is not None:
-            candidates = with_current(current, candidates)
+            candidates = with_current(current, candidates, scenario.deployment)
             scenario = scenario.model_copy(update={"candidates": candidates})
         return cls(scenario, candidates, profile or Profile.load(), prices or Prices.load(), beyond)
 

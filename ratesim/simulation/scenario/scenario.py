@@ -112,7 +112,7 @@ class Candidate(StrictModel):
     routing: Routing | None = None
     algorithm: str | None = None
     primaries: int | None = Field(default=None, ge=1, le=1000)
-    replicas: int | None = Field(default=None, ge=0, le=5)
+    replicas: int | None = Field(default=None, ge=0, le=100)
 
     @field_validator("storage")
     @classmethod

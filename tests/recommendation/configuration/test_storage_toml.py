@@ -11,8 +11,9 @@ from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ratesim.cli.options import current_candidate
 from ratesim.errors import ConfigurationError
-from ratesim.recommendation.configuration import StorageConfiguration
+from ratesim.recommendation.configuration import StorageConfiguration, StoreSize
 from ratesim.recommendation.configuration.storage_toml import backend_of, storage_toml
 from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.storage import StorageURL, open_storage
@@ -135,3 +136,44 @@ def test_no_text_gets_out_of_its_place(title, name, prefix):
     written = storage_toml(a_scenario(name=name), storage, "sticky", title)
     assert set(tomllib.loads(written)) == {"storage", "deployment", "limit"}
     assert StorageConfiguration.parse(written).storage == storage
+
+
+@pytest.mark.parametrize(
+    ("storage", "size"),
+    [
+        ("redis+cluster://localhost", StoreSize(15, 1)),
+        ("hybrid+redis+cluster://localhost?consistency=lease", StoreSize(3, 0)),
+        ("redis://localhost?cluster_mode=true", StoreSize(4, 2)),
+        ("redis+sentinel://localhost/limits", StoreSize(1, 2)),
+    ],
+)
+def test_servers_that_the_url_does_not_tell_are_read_back_and_compete(storage, size, tmp_path):
+    path = tmp_path / "storage.toml"
+    path.write_text(storage_toml(a_scenario(), storage, "random", size=size))
+    found = StorageConfiguration.load(path)
+    assert (found.primaries, found.replicas) == (size.primaries, size.replicas)
+    servers = a_scenario().servers(current_candidate(path, a_scenario()))
+    assert (servers.primaries, servers.replicas) == (size.primaries, size.replicas)
+
+
+@pytest.mark.parametrize("storage", ["memory://", "redis://localhost", "postgresql://localhost"])
+def test_one_server_has_no_number_of_servers(storage):
+    written = storage_toml(a_scenario(), storage, "random", size=StoreSize(1, 1))
+    assert set(tomllib.loads(written)["deployment"]) == {"routing", "nodes"}
+    with pytest.raises(ConfigurationError, match=r"deployment\.primaries: is of a Redis cluster or Sentinels"):
+        StorageConfiguration.parse(written.replace("nodes =", "primaries = 3\nnodes ="))
+
+
+@pytest.mark.parametrize(
+    ("url", "line", "said"),
+    [
+        ("redis+cluster://h", "primaries = 0", "primaries: must be a whole number, at least 1"),
+        ("redis+cluster://h", "primaries = 1001", "primaries: must be at most 1000"),
+        ("redis+cluster://h", "replicas = true", "replicas: must be a whole number, at least 0"),
+        ("redis+cluster://h", "replicas = 101", "replicas: must be at most 100"),
+        ("redis+sentinel://h/s", "primaries = 3", "Sentinels watch one"),
+    ],
+)
+def test_servers_that_cannot_be_are_refused(url, line, said):
+    with pytest.raises(ConfigurationError, match=said):
+        StorageConfiguration.parse(f'[storage]\nurl = "{url}"\n[deployment]\n{line}\n')

@@ -11,6 +11,7 @@ from ratesim.recommendation.assess.pareto import best
 from ratesim.recommendation.current import CURRENT, with_current
 from ratesim.recommendation.decide.check import check
 from ratesim.recommendation.decide.verdict import Confidence
+from ratesim.simulation.scenario.deployment import Deployment
 from ratesim.simulation.scenario.scenario import Candidate
 
 SHAKY = rows("redis", [1.8e-3, 2.0e-3, 2.1e-3], 0.0, 60e-6)
@@ -75,6 +76,18 @@ def test_nobody_is_compared_with_what_is_in_force_already():
         candidate("another rule", "redis://h?pool_size=20", algorithm="gcra"),
     ]
     assert [each.name for each in with_current(current, others)] == [CURRENT, "smaller", "another rule"]
+
+
+def test_a_cluster_of_another_size_is_another_candidate():
+    current = Candidate(name=CURRENT, storage="redis+cluster://localhost", primaries=3, replicas=1)
+    others = [
+        Candidate(name="the same", storage="redis+cluster://h"),
+        Candidate(name="larger", storage="redis+cluster://h", primaries=6),
+        Candidate(name="bare", storage="redis+cluster://h", replicas=0),
+    ]
+    assert [each.name for each in with_current(current, others)] == [CURRENT, "larger", "bare"]
+    four = [each.name for each in with_current(current, others, Deployment(shards=4))]
+    assert four == [CURRENT, "the same", "larger", "bare"]
 
 
 @pytest.mark.parametrize(("p99", "status"), [("2ms", 0), ("0.5ms", 1)])
