@@ -170,7 +170,8 @@ def _replicas(row: Mapping[Any, Any], scenario: Scenario, prices: Prices) -> int
     """Return the replicas of each server: those that the candidate names, or as many as the prices have if that is more."""
     deployment, priced = scenario.deployment, int(getattr(prices.replicas, scenario.deployment.type))
     usual = servers_of(str(row["storage"]), _count(row, "primaries") or None, None, deployment).replicas
-    simulated = _count(row, "replicas")
+    # A row has those of Redis alone, and 0 of PostgreSQL.
+    simulated = _count(row, "replicas") if StorageURL.parse(str(row["storage"])).backend == "redis" else None
     return max(usual, priced) if simulated is None or simulated == usual else simulated
 
 

@@ -237,6 +237,30 @@ def test_many_keys_take_more_servers():
     assert of("postgresql://localhost", scenario(16_000_000)).servers == 2  # which is not cut
 
 
+@pytest.mark.parametrize(
+    ("storage", "replicas"),
+    [
+        ("redis://localhost", 1),
+        ("redis+sentinel://localhost/limits", 1),
+        ("redis+cluster://localhost", 1),
+        ("postgresql://localhost", 1),
+        ("hybrid+postgresql://localhost?consistency=lease", 1),
+        ("memory://", 0),
+    ],
+)
+def test_every_store_that_is_highly_available_pays_for_its_replicas(storage, replicas):
+    data = {"workload": {"requests_per_second": 20, "duration": 5}, "limit": {"rate": "10/second"}}
+    asked = Scenario.of({**data, "deployment": {"type": "high_availability", "nodes": 2}})
+    trace = asked.trace()
+    found = run(asked, Candidate(name="one", storage=storage), trace=trace, profile=MEASURED).row()
+    sized = capacity([found], asked, trace.summary(), PRICES, MEASURED)
+    assert sized.replicas == replicas
+    if replicas:
+        server = PRICES.server(sized.store).month(PRICES.hours_per_month)
+        watched = sized.sentinels * PRICES.sentinel.month(PRICES.hours_per_month)
+        assert sized.price.store == pytest.approx(sized.servers * 2 * server + watched)
+
+
 def test_shards_and_replicas_are_servers():
     assert of(asked=scenario(deployment={"shards": 4})).servers == 4
     available = of(asked=scenario(deployment={"type": "high_availability"}))
