@@ -7,7 +7,8 @@ import os
 import signal
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import cast
 
 import pytest
 import redis
@@ -15,6 +16,8 @@ import redis
 from ratesim import Limit
 from ratesim.servers import Server, valkey_cluster, valkey_sentinel
 from ratesim.storage import RedisStorage, RedisStorageConfig, Request
+from ratesim.storage.redis.direct import DirectConnections
+from ratesim.storage.redis.replicas import ReplicaReads
 
 LIMIT = Limit(1000, 1e7, "fixed_window")
 NAMES = [f"user:{k}" for k in range(30)]
@@ -85,6 +88,34 @@ async def test_a_replica_that_stands_still_delays_and_hides_nothing(replicated: 
         finally:
             for pid in replicas:
                 os.kill(pid, signal.SIGCONT)
+
+
+class _Side:
+    """Connections that count what is asked, and fail while `error` is set."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.asked = 0
+
+    async def send(self, commands: list[tuple[str, ...]], reads: Collection[int] = ()) -> list[str]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return ["answer"] * len(commands)
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), OSError(), redis.ConnectionError("lost"), redis.TimeoutError("late")])
+async def test_replicas_that_fail_in_a_row_are_left_alone_for_a_while(error: Exception) -> None:
+    primary, replicas = _Side(), _Side()
+    config = RedisStorageConfig(breaker_failures=3, breaker_reset=3600.0)
+    reads = ReplicaReads(cast("DirectConnections", primary), cast("DirectConnections", replicas), config)
+    for failures in (2, 2, 3, 3):  # an answer between them starts the row again
+        replicas.error = error
+        for _ in range(failures):
+            assert await reads.send([("GET", "key")], {0}) == ["answer"]
+        replicas.error = None
+        assert await reads.send([("GET", "key")], {0}) == ["answer"]
+    assert (replicas.asked, primary.asked) == (3 + 3 + 3, 2 + 2 + 4 + 4)
 
 
 async def test_an_answer_is_as_old_as_replication_is_late(replicated: Server) -> None:

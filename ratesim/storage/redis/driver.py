@@ -224,4 +224,4 @@ def connections_of(config: RedisStorageConfig, client: redis.asyncio.Redis | Non
     primary = kind(connect(config))
     if not config.read_from_replicas:
         return primary
-    return ReplicaReads(primary, DirectConnections(connect(config, replicas=True)), config.command_timeout)
+    return ReplicaReads(primary, DirectConnections(connect(config, replicas=True)), config)

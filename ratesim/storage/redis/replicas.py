@@ -8,6 +8,7 @@ from typing import Any
 
 import redis.exceptions
 
+from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.connections import Command
 from ratesim.storage.redis.direct import DirectConnections
 
@@ -21,16 +22,19 @@ class ReplicaReads:
     ----------
     primary, replicas
         Connections to the one and to the others.
-    seconds
-        Time of an answer; a replica may take half of it.
+    config
+        Options. A replica may take half of `command_timeout`; after `breaker_failures` in a row the replicas are left alone
+        for `breaker_reset`.
     """
 
     one_server = True
 
-    def __init__(self, primary: DirectConnections, replicas: DirectConnections, seconds: float) -> None:
+    def __init__(self, primary: DirectConnections, replicas: DirectConnections, config: RedisStorageConfig) -> None:
         self.primary = primary
         self._replicas = replicas
-        self._patience = seconds / 2
+        self._config = config
+        self._failures = 0
+        self._open_until = 0.0
 
     async def send(self, commands: Sequence[Command], reads: Collection[int] = ()) -> list[Any]:
         """Send the reads to a replica, and then the others with those that failed there to the primary."""
@@ -44,11 +48,21 @@ class ReplicaReads:
         return [answers[place] for place in range(len(commands))]
 
     async def _ask_replica(self, commands: Sequence[Command]) -> list[Any]:
+        nothing = [_NONE] * len(commands)
+        clock = asyncio.get_running_loop().time
+        if self._failures >= self._config.breaker_failures:
+            if clock() < self._open_until:
+                return nothing
+            self._open_until = clock() + self._config.breaker_reset  # one batch probes
         try:
-            async with asyncio.timeout(self._patience):
-                return await self._replicas.send(commands)
+            async with asyncio.timeout(self._config.command_timeout / 2):
+                answers = await self._replicas.send(commands)
         except (redis.exceptions.RedisError, OSError):  # the primary is asked instead
-            return [_NONE] * len(commands)
+            self._failures += 1
+            self._open_until = clock() + self._config.breaker_reset
+            return nothing
+        self._failures = 0
+        return answers
 
     def walk(self, pattern: str) -> AsyncIterator[tuple[float, list[bytes]]]:
         """Yield the keys of the primary."""
