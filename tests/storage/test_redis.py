@@ -6,8 +6,8 @@ import asyncio
 import math
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal
 
 import pytest
 import redis.asyncio
@@ -29,9 +29,10 @@ from ratesim.servers import Server, valkey
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import Charge, RedisStorage, RedisStorageConfig, Request, open_storage
 from ratesim.storage.redis import RedisDriver
+from ratesim.storage.redis.calls import Calls
 from ratesim.storage.redis.connections import Command
 from ratesim.storage.redis.error_translation import connection_error, operation_error
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Put
+from ratesim.storage.remote.operations import Acquire, Apply, Claim, Get, Increment, Observe, Operation, Put, Reset
 
 NOW = 1_700_000_000.0
 LIMIT = Limit(1000, 3600.0, "token_bucket")
@@ -341,6 +342,68 @@ def test_each_error_of_the_server_has_its_kind_and_its_remedy(text: str, kind: t
     assert type(error) is kind
     assert words in str(error)
     assert len(str(error)) < 330
+
+
+STRANGE = [
+    None,
+    b"",
+    b"1",
+    b"\xff",
+    1,
+    -1,
+    [],
+    [None],
+    [[]],
+    [b"a", b"b"],
+    [1, [b"x"]],
+    {b"a": 1},
+    {},
+    True,
+    1.5,
+    object(),
+    (1, 2, 3),
+]
+
+
+@pytest.mark.parametrize("clock", ["client", "server"])
+def test_an_answer_that_redis_does_not_give_raises_only_errors_of_ratesim(clock: Literal["client", "server"]) -> None:
+    calls = Calls(RedisStorageConfig(clock=clock))
+    limits = [(LIMIT,), (Limit(1, 1, "sliding_log"),), (LIMIT, Limit(1, 1, "gcra", name="g")), (Limit(1, 1, "adaptive"),)]
+    operations: list[Operation] = [Acquire("u", each, 1.0, NOW, consume) for each in limits for consume in (True, False)]
+    operations += [Get("u", "", NOW), Increment("u", 1, 1.0, NOW), Claim("u", "holder", 1.0), Reset("u")]
+    operations += [Apply(Charge("u", LIMIT, "n", 1, 0.0, ((NOW, 1.0, 1),))), Observe("u", limits[3], 1.0, NOW)]
+    strange = 0
+    for operation in operations:
+        for raw in STRANGE:
+            answer = calls.answer(operation, raw)  # raises nothing
+            strange += isinstance(answer, StorageError) and "its answer is none of Redis'" in str(answer)
+    assert strange > len(operations)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"$-1\r\n", b"*0\r\n", b"*1\r\n:1\r\n", b"$2\r\nab\r\n", b">1\r\n:1\r\n", b"%1\r\n:1\r\n:2\r\n"]
+)
+async def test_a_server_that_answers_strangely_raises_only_errors_of_ratesim(answer: bytes) -> None:
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            strange = b"EVAL" in data or b"SCAN" in data
+            writer.write((answer if strange else b"+OK\r\n") * data.count(b"\r\n*") + (answer if strange else b"+OK\r\n"))
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(reply, "127.0.0.1", 0)
+    url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}?retries=0&breaker_failures=1000"
+    async with server, open_storage(url) as storage:
+        for work in (
+            storage.acquire("user", LIMIT),
+            storage.acquire("user", (LIMIT, Limit(1, 1, name="other"))),
+            storage.increment("user", 1, 1.0),
+            storage.get_stats(),
+            storage.cleanup_expired(),
+        ):
+            with suppress(StorageError):
+                await work
+        await storage.health_check()
 
 
 def test_a_wrong_password_is_not_called_an_unreachable_server() -> None:

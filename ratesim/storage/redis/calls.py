@@ -15,7 +15,7 @@ from ratesim.limit import Decision, Limit
 from ratesim.state import RateLimitState
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import RedisStorageConfig
-from ratesim.storage.redis.error_translation import operation_error
+from ratesim.storage.redis.error_translation import MALFORMED, operation_error, strange_answer
 from ratesim.storage.redis.keys import key_of
 from ratesim.storage.redis.scripts import log_script_of, script_of
 from ratesim.storage.redis.single_limit import Answer, SingleLimit, number_text
@@ -167,7 +167,10 @@ class Calls:
             return raw
         if isinstance(raw, redis.exceptions.RedisError):
             return operation_error(raw, identifier_of(operation), self.config.url)
-        return self._answers[operation.__class__](operation, raw)
+        try:
+            return self._answers[operation.__class__](operation, raw)
+        except MALFORMED:  # a proxy, or a server that is none of Redis'
+            return operation_error(strange_answer(raw), identifier_of(operation), self.config.url)
 
     # -- decisions --------------------------------------------------------------------------------------------------------
 

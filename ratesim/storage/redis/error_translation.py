@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import redis.exceptions
 from redis.asyncio.sentinel import MasterNotFoundError
@@ -18,7 +19,9 @@ from ratesim.errors import (
 from ratesim.safe_text import redact, shorten_identifier, shorten_repr
 from ratesim.server_url import address_of
 
-__all__ = ["DOWN", "NotSentError", "connection_error", "error_code", "operation_error"]
+__all__ = ["DOWN", "MALFORMED", "NotSentError", "connection_error", "error_code", "operation_error", "strange_answer"]
+
+MALFORMED = (AttributeError, TypeError, ValueError, LookupError, struct.error)  # raised by reading an answer of another kind
 
 # What the server answers while it carries out nothing of the kind, and the remedy.
 UNAVAILABLE = {
@@ -61,6 +64,11 @@ _BY_CLASS = (  # redis-py cuts the code off the messages of these
 
 class NotSentError(redis.exceptions.ConnectionError):
     """A server was not reached, so nothing was sent."""
+
+
+def strange_answer(answer: object) -> redis.exceptions.InvalidResponse:
+    """Return the error of an answer that Redis does not give to what was asked."""
+    return redis.exceptions.InvalidResponse(f"its answer is none of Redis': {shorten_repr(answer)}; is a proxy in between?")
 
 
 def error_code(error: Exception) -> str:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ratesim.errors import SerializationError
 from ratesim.state import RateLimitState
 from ratesim.storage.redis.connections import Command
+from ratesim.storage.redis.error_translation import MALFORMED, strange_answer
 from ratesim.storage.redis.scripts import script_of
 from ratesim.storage.redis.state_fields import PACKED, fields_of, prefix_of, read_state
 
@@ -61,6 +62,8 @@ async def make_live(
                 calls += _calls(key, dict(raw if isinstance(raw, Mapping) else zip(raw[::2], raw[1::2], strict=True)))
             except SerializationError as error:
                 errors[key] = error
+            except MALFORMED:
+                errors[key] = strange_answer(raw)
         for (_, _, _, key, *_), raw in zip(calls, await run(calls), strict=True):
             if isinstance(raw, Exception):
                 errors[key] = raw

@@ -13,7 +13,7 @@ import redis.exceptions
 from ratesim.errors import SerializationError
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.connections import SPARE, Connections
-from ratesim.storage.redis.error_translation import connection_error
+from ratesim.storage.redis.error_translation import MALFORMED, connection_error, strange_answer
 from ratesim.storage.redis.scripts import lua_source
 from ratesim.storage.redis.state_fields import expiries_of
 
@@ -90,6 +90,8 @@ class Upkeep:
             yield
         except (redis.exceptions.RedisError, OSError) as error:
             raise connection_error(error, self._config.url) from error
+        except MALFORMED as error:
+            raise connection_error(strange_answer(error), self._config.url) from error
 
 
 def _is_over(raw: Any, by: float) -> bool:
