@@ -177,6 +177,19 @@ def test_where_nothing_fails_it_says_so():
     assert "No candidate admits more with faults than without" in cells.too_much(calm).data
 
 
+def test_slots_move_where_there_is_a_cluster():
+    found = cells.compare_under_faults("reshard", start=2.0, duration=4.0, **SMALL)
+    moved = {each.name: each.faulty["moved"] for each in found.candidates}
+    assert moved["redis"] > 0
+    assert moved["hybrid strong"] > 0
+    assert moved["memory"] == moved["postgres"] == 0
+    said = words(cells.answer(found).data)
+    assert "Redis is a cluster of 3 primaries here" in said
+    assert all(
+        each.faulty.row()["primaries"] <= 1 for each in cells.compare_under_faults("slow", 2.0, 2.0, **SMALL).candidates
+    )
+
+
 def test_the_last_line_makes_the_page_again(shown):
     line = words(shown[-1]).split(" The same ")[0]
     assert line == (

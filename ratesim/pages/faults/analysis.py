@@ -13,10 +13,12 @@ from ratesim.limit import Limit
 from ratesim.pages.backends.analysis import named
 from ratesim.safe_text import shorten_repr
 from ratesim.simulation.engine.run import run
+from ratesim.simulation.network.hash_slots import SLOTS
 from ratesim.simulation.results.oracle import exact
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.faults import Fault
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+from ratesim.simulation.scenario.topology import PRIMARIES
 from ratesim.storage import StorageURL
 
 __all__ = ["NAMES", "FaultComparison", "FaultRun", "FaultSetup", "compare_under_faults", "faults_of", "standard"]
@@ -47,10 +49,16 @@ class FaultSetup:
     faults: tuple[Fault, ...]
     seed: int
 
+    @property
+    def is_on_cluster(self) -> bool:
+        """Whether Redis is a cluster: slots that move are a fault of nothing else."""
+        return any(fault.kind == "reshard" for fault in self.faults)
+
     def scenario(self, faults: Sequence[Fault]) -> Scenario:
         """Poisson arrivals at any node, in one zone, until some time after the last fault, whether it happens or not."""
         ends = max(fault.start + fault.duration for fault in self.faults)
         limit = Limit.parse(self.limit)
+        cluster = {"shards": PRIMARIES} if self.is_on_cluster else {}
         return Scenario.of(
             {
                 "name": "faults",
@@ -58,7 +66,7 @@ class FaultSetup:
                 "replications": 1,
                 "workload": {"requests_per_second": self.requests, "keys": self.keys, "duration": ends + AFTER},
                 "limit": {"rate": f"{limit.rate:g}/{limit.period:g}s"},
-                "deployment": {"nodes": self.nodes, "routing": "random", "network": "same_zone"},
+                "deployment": {"nodes": self.nodes, "routing": "random", "network": "same_zone", **cluster},
                 "faults": [fault.model_dump(exclude_unset=True) for fault in faults],
             }
         )
@@ -98,6 +106,8 @@ def faults_of(kind: str, start: float, duration: float, nodes: int) -> tuple[Fau
     told: dict[str, Any] = {"kind": kind, "start": start, "duration": duration}
     if kind == "restart":
         told["nodes"] = (0,)
+    if kind == "reshard":
+        told["slots"] = SLOTS  # all of the first primary's
     if kind == "clock_skew":
         told |= {"nodes": (0,), "offset": 1.0}
     try:

@@ -15,6 +15,7 @@ from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
 from ratesim.pages.repro_command import repro_command
 from ratesim.pages.style import COLORS
 from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.scenario.topology import PRIMARIES
 
 __all__ = ["answer", "clients", "compare_under_faults", "over_time", "reproduce", "too_much", "turn"]
 
@@ -111,9 +112,16 @@ def _what(found: FaultComparison) -> str:
         if fault.nodes is not None and len(fault.nodes) > 1:
             whom = f" of nodes {_listed([str(node) for node in fault.nodes])}"
         told.append(f"a {fault.kind.replace('_', ' ')}{whom} at {fault.start:g} s for {fault.duration:g} s")
+    cluster = (
+        f" Redis is a cluster of {PRIMARIES} primaries here, and the first hands all of its slots to the second, at no more "
+        "than 10 keys at once."
+        if setting.is_on_cluster
+        else ""
+    )
     return (
         f"The traffic is {setting.requests:g} requests per second for {setting.keys} keys at {setting.nodes} nodes. "
         f"The limit is {setting.limit} for each key. The {'faults are' if len(told) > 1 else 'fault is'} {_listed(told)}."
+        f"{cluster}"
     )
 
 

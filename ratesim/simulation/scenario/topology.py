@@ -14,7 +14,7 @@ from ratesim.storage import StorageURL
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.deployment import Deployment
 
-__all__ = ["Servers", "servers_of"]
+__all__ = ["PRIMARIES", "Servers", "servers_of"]
 
 PRIMARIES = 3  # of a cluster that names no number: the least that elect a replica, https://valkey.io/topics/cluster-spec/
 
