@@ -112,7 +112,9 @@ def _candidate(question: Scenario, name: str) -> Candidate:
             return Candidate(name="asked", storage=name)
         except ValidationError as error:  # its text quotes the URL
             raise UsageError(f"candidate: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    known = {each.name: each for each in default_candidates(question)}
+    # The catalogue whole: with Sentinel and clusters, which compete only where they are asked for.
+    available = question.deployment.model_copy(update={"type": "high_availability"})
+    known = {each.name: each for each in default_candidates(question.model_copy(update={"deployment": available}))}
     if name not in known:
         raise UsageError(
             f"candidate {shorten_repr(redact(name, name))}: known are {', '.join(map(repr, known))}, or give a storage URL"

@@ -218,6 +218,8 @@ def test_run_prints_each_primary_of_a_cluster(recipe):
     assert sum(int(said.split()[0].replace(",", "")) for said in shards.values()) <= int(cluster["requests"])
     assert any(f"utilization {cluster['utilization_max']}," in said for said in shards.values())
     assert not any(name.startswith("shard_") for each in others for name in each)
+    named = command("run", "redis cluster, 6 primaries", "--scenario", recipe)
+    assert "\nprimaries                       6\n" in named.stdout, named.stderr
 
 
 def test_run_says_what_decided_and_the_fidelities_print_the_same_figures(recipe):
