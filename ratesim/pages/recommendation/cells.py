@@ -111,7 +111,6 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
     head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
     varied = len({each.algorithm for each in recommendation.assessments}) > 1
     several = any(each.topology in ("cluster", "sentinel") for each in recommendation.assessments)
-    head += ["servers"] * several
     head += ["worst window"] * varied + ["p50"] + ["p50 measured live", "p99 measured live"] * bool(measured)
     rows = []
     for each in recommendation.assessments:
@@ -122,7 +121,7 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
         name = f'<span class="dot" style="background:{COLORS[each.backend]}"></span>{escape_html(each.candidate)}'
         rows.append(
             [
-                f"<b>{name}</b>" if chosen else name,
+                (f"<b>{name}</b>" if chosen else name) + (_servers(each) if several else ""),
                 f'<span class="{state.replace(" ", "-")}">{state}</span>',
                 _interval(each.p99, format_seconds),
                 _interval(each.over_admission, format_percent),
@@ -130,7 +129,6 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
                 escape_html(f"{each.cost:,.2f} {currency}"),
                 "not tried" if each.blast_radius is None else escape_html(format_percent(each.blast_radius)),
                 "yes" if each.candidate in recommendation.front else "no",
-                *[f'<span style="white-space:nowrap">{escape_html(_servers(each))}</span>'] * several,
                 *[escape_html(f"{1 + each.worst_excess:.2f} x the rate")] * varied,
                 _interval(each.p50, format_seconds),
                 *(lives if measured else ()),
@@ -150,7 +148,7 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
         "radius and moving parts, and better in one of them.",
     ]
     if any(each.topology in ("cluster", "sentinel") for each in recommendation.assessments):
-        notes.append("Servers are primaries + replicas. Three Sentinels watch a pair of them.")
+        notes.append("Below a name are its servers, primaries + replicas. Three Sentinels watch a pair of them.")
     failed = [
         f"{each.candidate} {format_percent(each.failed_share)}" for each in recommendation.assessments if each.failed_share
     ]
@@ -222,11 +220,11 @@ def _source(study: Study) -> str:
 
 
 def _servers(each: Assessment) -> str:
-    """Return the topology and its servers: "cluster, 3 + 3"."""
+    """Return the topology and its servers in small print: "cluster, 3 + 3"."""
     if each.topology == "none":
-        return "none"
+        return ""
     replicas = f" + {each.servers * each.replicas}" if each.replicas else ""
-    return f"{each.topology}, {each.servers}{replicas}"
+    return f"<br><small>{escape_html(f'{each.topology}, {each.servers}{replicas}')}</small>"
 
 
 def _interval(value: Interval, unit: Callable[[float], str]) -> str:

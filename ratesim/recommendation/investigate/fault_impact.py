@@ -179,10 +179,10 @@ def fault_impact(
 
 
 def blast_radius(impacts: Iterable[FaultImpact]) -> dict[str, float]:
-    """Return the largest affected share of each candidate, over the faults during which requests came."""
+    """Return the largest affected share of each candidate, over the faults that struck it and during which requests came."""
     worst: dict[str, float] = {}
     for each in impacts:
-        if each.requests:
+        if each.requests and not each.fault.endswith(NOT_STRUCK):
             worst[each.candidate] = max(worst.get(each.candidate, 0.0), each.affected_share)
     return worst
 

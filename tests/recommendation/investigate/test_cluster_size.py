@@ -96,7 +96,7 @@ def test_the_page_shows_the_servers_and_the_busiest_primary():
     found = recommend(about)
     size = found.capacities[found.choice]
     table = cells.candidates(about, found).data
-    assert "Servers are primaries + replicas." in table
+    assert "its servers, primaries + replicas." in table
     assert "measured live" not in table  # nothing was, and no column is empty
     assert f"cluster, {size.servers} + {size.servers}<" in table
     things = detail_cells.cost(about, found).data

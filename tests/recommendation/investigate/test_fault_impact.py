@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from ratesim import Scenario
-from ratesim.recommendation.investigate.fault_impact import FaultImpact, FaultTrial, fault_impact, plan_fault_trials
+from ratesim.recommendation.investigate.fault_impact import (
+    FaultImpact,
+    FaultTrial,
+    blast_radius,
+    fault_impact,
+    plan_fault_trials,
+)
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.network.hash_slots import shard_of
@@ -148,3 +154,4 @@ def test_the_figures_of_a_fault_elsewhere_say_so() -> None:
     found = run_adaptive(fault_impact([CANDIDATES[1], cluster_candidate(3)], where, Profile.load()), processes=1).result
     assert [each.fault for each in found] == ["crash of one primary, 9.88 s, elsewhere", "crash of one primary, 9.88 s"]
     assert found[0].affected_share == 0.0 < found[1].affected_share
+    assert set(blast_radius(found)) == {found[1].candidate}  # of the other one nothing is known
