@@ -316,6 +316,23 @@ async def test_a_node_that_stands_still_takes_nothing_from_the_others(valkey_clu
         assert (await storage.health_check()).healthy
 
 
+async def test_a_node_that_stands_still_is_waited_for_once_by_many_batches(valkey_cluster_server: Server) -> None:
+    config = config_of(valkey_cluster_server, command_timeout=2.0, max_batch=10, breaker_failures=1000)
+    async with RedisStorage(config) as storage:
+        await storage.acquire_many([Request(name, LIMIT) for name in NAMES])
+        pid = valkey_cluster_server.members[0].pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            begin = asyncio.get_running_loop().time()
+            with pytest.raises(BatchError) as caught:
+                await storage.acquire_many([Request(name, LIMIT) for name in NAMES])
+            assert asyncio.get_running_loop().time() - begin < 3 * config.command_timeout, "its silences add up"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        lost = [result for result in caught.value.results if isinstance(result, StorageError)]
+        assert 0 < len(lost) < len(NAMES)
+
+
 async def test_who_gives_up_leaves_no_answer_to_others(valkey_cluster_server: Server) -> None:
     limit = Limit(1000, 3600.0, "fixed_window")
     requests = [Request(name, limit, cost=1 + place % 4) for place, name in enumerate(NAMES)]

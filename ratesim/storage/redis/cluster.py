@@ -32,6 +32,7 @@ from ratesim.storage.redis.error_translation import NotSentError
 __all__ = ["ClusterConnections"]
 
 PATIENCE = 0.9  # share of command_timeout after which a node is given up, so that the answers of the others arrive in time
+DOUBT = 0.1  # share of the time that a node has which was silent a moment ago, so that its silences do not add up
 EAGER = 5  # redirects that are followed without a pause
 PAUSE = 0.01  # seconds until a command is tried again whose slot moves at this moment
 REFRESH = 0.25  # least seconds between two looks at the topology
@@ -203,6 +204,8 @@ class ClusterConnections:
                 self._look()
                 return [NotSentError(f"{node.name}: left alone after {server.failures} failures in a row")] * len(commands)
             server.open_until = now + self._config.breaker_reset  # one batch probes
+        if now < server.doubted_until:
+            end = now + DOUBT * (end - now)
         wire = commands
         if mode == ASKED:
             wire = [each for command in commands for each in (ASKING, command)]
@@ -217,11 +220,13 @@ class ClusterConnections:
         except (redis.exceptions.RedisError, OSError) as error:  # a TimeoutError is an OSError
             answers = [_lost(error, node, link is not None, len(wire) == 1)] * len(wire)
             server.failures += 1
+            if isinstance(error, TimeoutError) and now >= server.doubted_until:
+                server.doubted_until = asyncio.get_running_loop().time() + self._config.command_timeout
             if server.failures >= self._config.breaker_failures:
                 server.open_until = asyncio.get_running_loop().time() + self._config.breaker_reset
             self._look(node)
         else:
-            server.failures = 0
+            server.failures, server.doubted_until = 0, 0.0
         finally:
             if link is not None and self._servers.get(node.name) is server and not self._closed:
                 server.connections.put_back(link)
@@ -351,6 +356,7 @@ class _Server:
     connections: DirectConnections
     failures: int = 0
     open_until: float = 0.0
+    doubted_until: float = 0.0
 
 
 def _client_of(config: RedisStorageConfig, known: Iterable[tuple[str, int]] = ()) -> RedisCluster:
