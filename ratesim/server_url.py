@@ -260,6 +260,8 @@ def redis_url(url: str, cluster: bool = False) -> str:
         path = parts.path
     else:
         path = _checked_path(parts.path, options.get("db"), topology, where)
+    if not re.fullmatch(r"[!-~]*", options.get("client_name", "")):
+        raise ConfigurationError(f"{where}: client_name must be of printing ASCII characters without blanks")
     if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
         raise ConfigurationError(f"{where}: ssl_cert_reqs must be none, optional or required")
     if options.get("ssl_check_hostname", "true").lower() not in ("true", "false", "1", "0", "yes", "no"):

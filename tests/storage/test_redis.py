@@ -406,6 +406,12 @@ async def test_a_server_that_answers_strangely_raises_only_errors_of_ratesim(ans
         await storage.health_check()
 
 
+async def test_a_database_that_the_server_does_not_have_is_said(valkey_server: Server) -> None:
+    async with open_storage(f"{valkey_server.url.rpartition('/')[0]}/99999") as storage:
+        with pytest.raises(StorageError, match="has no database of this number; correct the url"):
+            await storage.acquire("user", LIMIT)
+
+
 def test_a_wrong_password_is_not_called_an_unreachable_server() -> None:
     for text in ("WRONGPASS invalid username-password pair", "NOAUTH Authentication required."):
         error = connection_error(BaseParser.parse_error(text), "redis://h:6379")

@@ -86,6 +86,8 @@ def test_a_hybrid_takes_its_own_options_and_those_of_its_l2() -> None:
         ("redis://h/0?ssl_ca_certs=/ca.pem", "rediss"),
         ("rediss://h/0?ssl_cert_reqs=maybe", "none, optional or required"),
         ("rediss://h/0?ssl_check_hostname=maybe", "true or false"),
+        ("redis://h/0?client_name=two+words", "without blanks"),
+        ("redis+cluster://h?client_name=%C3%A9", "client_name must be"),
         ("rediss://h/0?ssl_certfile=", "ssl_certfile must be a path"),
         ("unix://run/redis.sock", "three slashes"),
         ("unix:///", "three slashes"),

@@ -124,6 +124,8 @@ def connection_error(error: Exception, url: str) -> StorageError:
         return StorageConnectionError(
             f"{address}: no primary is known ({_line(error, url)}); look at SENTINEL MASTERS, and at the url", sent=False
         )
+    if "DB index is out of range" in str(error):
+        return StorageError(f"{address}: has no database of this number; correct the url, or raise its option databases")
     if "cluster support disabled" in str(error):
         return StorageError(f"{address}: is no cluster; begin the url with redis://")
     if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
