@@ -40,7 +40,7 @@ class Cell:
         expected = set(self.row.get("errors", []))
         late = LATE if found.lag > found.letters["command_timeout"] / 5 else ()  # errors of a machine that is too busy
         wrong = [f"{name} {count}" for name, count in sorted(found.errors.items()) if name not in expected.union(late)]
-        if expected and not found.errors:
+        if expected and not found.errors and not self.row.get("none_if_idle"):
             wrong.append(f"none of {', '.join(sorted(expected))}")
         for name in BOUNDS:
             if name in self.row and getattr(found, name) > value(self.row[name], found.letters) + 1e-6:

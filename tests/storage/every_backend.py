@@ -34,6 +34,9 @@ CODECS: dict[str, Codec] = {"redis": "zstd", "cluster": "gzip", "sentinel": "sna
 BACKENDS = ["memory", "metered", "fakeredis", "redis", "cluster", "sentinel", "postgres", *HYBRIDS, "hybrid-postgres"]
 
 
+PATIENCE = 10.0  # seconds for a command: a machine that is busy is waited for
+
+
 class Clock:
     """A clock that stands still until it is moved."""
 
@@ -53,20 +56,24 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
         return InstrumentedStorage(MemoryStorage(runtime=runtime), CollectorRegistry())
     if name in ("postgres", "hybrid-postgres"):
         url = request.getfixturevalue("postgres_server").url
-        postgres = PostgresStorage(PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4), runtime)
+        config = PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4, command_timeout=PATIENCE)
+        postgres = PostgresStorage(config, runtime)
         if name == "postgres":
             return postgres
         through = HybridStorageConfig(consistency="eventual", write="write_through")
         return HybridStorage(postgres, through, runtime, np.random.default_rng(1))
     if name == "fakeredis":
         connection = fakeredis.FakeAsyncRedis(server_type="valkey", protocol=2)
-        return RedisStorage(RedisStorageConfig(key_prefix=f"{tag}:", min_ttl=60.0), runtime, connection)
+        return RedisStorage(
+            RedisStorageConfig(key_prefix=f"{tag}:", min_ttl=60.0, command_timeout=PATIENCE), runtime, connection
+        )
     redis = RedisStorage(
         RedisStorageConfig(
             url=request.getfixturevalue(SERVERS.get(name, "valkey_server")).url,
             key_prefix=f"{tag}:",
             min_ttl=60.0,
             pool_size=4,
+            command_timeout=PATIENCE,
             compression=CODECS.get(name, "none"),
         ),
         runtime,
