@@ -116,7 +116,7 @@ bodies["snappy, a claim alone"] = bytes.fromhex("ffffffff0f") + bytes(2**20)
 del room
 with open("/proc/self/statm") as file:
     taken = int(file.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (taken + 4 * MAX_INFLATED,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (taken + 16 * MAX_INFLATED,) * 2)  # of a bomb it would take 40
 for name, body in bodies.items():
     tag = CODECS.index(name.split(",")[0])
     for claim in (0, 1, 1000, MAX_INFLATED, MAX_INFLATED + 1, MAX_INFLATED * TIMES, 2**35 - 1):
