@@ -30,6 +30,7 @@ __all__ = [
     "abandon_connections",
     "check_files",
     "connect",
+    "descriptor_of",
     "read_scan",
     "scan_from",
     "walk_server",
@@ -134,6 +135,12 @@ def abandon_connections(connections: Iterable[Any]) -> None:
     writers = [getattr(connection, "_writer", None) for connection in connections]  # one that is not connected has none
     sockets = [writer.get_extra_info("socket") for writer in writers if isinstance(writer, asyncio.StreamWriter)]
     abandon_descriptors(socket.fileno() for socket in sockets)
+
+
+def descriptor_of(transport: asyncio.BaseTransport) -> int:
+    """Return the descriptor of a transport's socket, -1 where it has none."""
+    socket = transport.get_extra_info("socket")
+    return -1 if socket is None else int(socket.fileno())
 
 
 def scan_from(cursor: int, pattern: str) -> list[Command]:

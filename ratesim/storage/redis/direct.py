@@ -15,7 +15,7 @@ import redis.asyncio
 import redis.exceptions
 
 from ratesim.runtime import Deadlines, abandon_descriptors
-from ratesim.storage.redis.connections import Command, abandon_connections, walk_server
+from ratesim.storage.redis.connections import Command, abandon_connections, descriptor_of, walk_server
 
 __all__ = ["DirectConnections", "Exchange", "pack"]
 
@@ -207,8 +207,7 @@ class _Link(asyncio.BufferedProtocol):
     @property
     def descriptor(self) -> int:
         """The descriptor of the socket."""
-        socket = self._transport.get_extra_info("socket")
-        return -1 if socket is None else int(socket.fileno())
+        return descriptor_of(self._transport)
 
     def exchange(self, packed: bytes, count: int) -> asyncio.Future[list[Any]]:
         """Write commands; the future has their answers in order."""

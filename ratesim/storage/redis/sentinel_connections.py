@@ -15,6 +15,7 @@ import redis.asyncio
 import redis.exceptions
 
 from ratesim.runtime import abandon_descriptors
+from ratesim.storage.redis.connections import descriptor_of
 from ratesim.storage.redis.direct import DirectConnections, pack
 
 if TYPE_CHECKING:
@@ -139,8 +140,7 @@ class _Lookout(asyncio.Protocol):
     @property
     def descriptor(self) -> int:
         """The descriptor of the socket."""
-        socket = self.transport.get_extra_info("socket")
-        return -1 if socket is None else int(socket.fileno())
+        return descriptor_of(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self._heard = True

@@ -219,9 +219,7 @@ def _script(algorithm: algorithms.Algorithm, size: int, parameters: int, named: 
     texts = {
         "names": "\n".join(f"local f_{name} = ARGV[{4 + parameters}] .. '{name}'" for name in names) if named else "",
         "fields": ", ".join(names[name] for name in plain),
-        "clock": "local time = redis.call('TIME')\nlocal now = time[1] + time[2] / 1e6"
-        if server
-        else "local now = ARGV[1] - 0",
+        "clock": SERVER_CLOCK if server else "local now = ARGV[1] - 0",
         "parameters": ", ".join(f"p{i}" for i in range(parameters)),
         "arguments": ", ".join(f"ARGV[{4 + i}] - 0" for i in range(parameters)),
         "state": ", ".join([*variables, *as_found]),
