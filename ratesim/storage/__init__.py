@@ -23,6 +23,7 @@ from ratesim.storage.config import (
 )
 from ratesim.storage.hybrid import HybridStorage, SyncStats
 from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.partitions import ByHash, ByIdentifier, ByTime, PartitionStrategy
 from ratesim.storage.postgres import PostgresStorage
 from ratesim.storage.redis import RedisStorage
 from ratesim.storage.urls import StorageURL, open_storage
@@ -40,6 +41,10 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "MemoryStorageConfig",
     "RedisStorageConfig",
     "PostgresStorageConfig",
+    "PartitionStrategy",
+    "ByTime",
+    "ByHash",
+    "ByIdentifier",
     "HybridStorageConfig",
     # values in calls and answers
     "Charge",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 import types
 import typing
@@ -15,6 +17,7 @@ from ratesim.safe_text import redact, shorten_repr
 from ratesim.server_url import postgres_url, redis_topology, redis_url
 from ratesim.storage.compression import CODECS, Codec
 from ratesim.storage.eviction import POLICIES
+from ratesim.storage.partitions import FORMS, PartitionStrategy, parse_partition
 
 __all__ = [
     "ClientConfig",
@@ -224,6 +227,15 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
         pooler name it, since there search_path may be that of another client.
     table_name : str
         Table of the states; functions and the table of counters begin with it.
+    partition_strategy : ByTime, ByHash, ByIdentifier or None
+        How a table that is created is cut into partitions (docs/postgres.md, "Partitions"); as text, and in a URL's
+        `partition`, none, hash:16, time:1d or identifier:tenant-*,free-*. With None a table is used as it is, and a new one
+        is not cut. A table that is cut otherwise than a strategy says is refused: `ratesim schema` converts it.
+    query_timeout : float or None
+        Most seconds that the server works on one statement; None is command_timeout. Behind it the server ends the statement
+        by itself, also where its client is gone.
+    fillfactor : int
+        Percent of a page that inserts fill; the rest has room for the next versions of its rows (HOT updates).
     unlogged : bool
         Keeps the tables out of the write-ahead log: faster, but empty after a crash of the server.
     synchronous_commit : str
@@ -246,6 +258,9 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     url: str = "postgresql://127.0.0.1:5432/postgres"
     schema: str = ""
     table_name: str = "ratesim_state"
+    partition_strategy: PartitionStrategy | None = None
+    query_timeout: float | None = None
+    fillfactor: int = 80
     unlogged: bool = False
     synchronous_commit: str = "on"
     cleanup_interval: float = 60.0
@@ -253,8 +268,14 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     prepared_statements: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.partition_strategy, str):
+            msgspec.structs.force_setattr(self, "partition_strategy", parse_partition(self.partition_strategy))
         super().__post_init__()
         msgspec.structs.force_setattr(self, "url", postgres_url(self.url))
+        if self.query_timeout is not None:
+            require_positive("query_timeout", self.query_timeout)
+        if not 10 <= self.fillfactor <= 100:
+            raise ConfigurationError(f"fillfactor {_shown(self.fillfactor)}: must be a whole number from 10 to 100")
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.table_name):
             shown = _shown(self.table_name)
             raise ConfigurationError(
@@ -376,14 +397,15 @@ def option_types(config: type) -> dict[str, tuple[Any, bool]]:
     """Return the type of each option without None, and whether it may be None."""
     found = {}
     for name, hint in typing.get_type_hints(config).items():
-        optional = isinstance(hint, types.UnionType)
-        found[name] = next(each for each in get_args(hint) if each is not type(None)) if optional else hint, optional
+        kinds = [each for each in get_args(hint) if each is not type(None)] if isinstance(hint, types.UnionType) else [hint]
+        found[name] = functools.reduce(operator.or_, kinds), isinstance(hint, types.UnionType)
     return found
 
 
 def type_name(kind: Any) -> str:
     """Name the type of an option for people."""
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(kind, str(kind))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", PartitionStrategy: FORMS}
+    return names.get(kind, str(kind))
 
 
 def check_types(config: msgspec.Struct) -> None:

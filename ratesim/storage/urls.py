@@ -38,6 +38,7 @@ from ratesim.storage.config import (
 )
 from ratesim.storage.hybrid import HybridStorage
 from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.partitions import PartitionStrategy, parse_partition
 from ratesim.storage.postgres import PostgresStorage
 from ratesim.storage.redis import RedisStorage
 
@@ -48,6 +49,7 @@ _BACKENDS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     **dict.fromkeys(REDIS_SCHEMES, ("redis", RedisStorageConfig)),
     **dict.fromkeys(POSTGRES_SCHEMES, ("postgres", PostgresStorageConfig)),
 }
+_NAMES = {"partition_strategy": "partition"}  # of options that are called otherwise in a URL
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _FLOAT = re.compile(rf"[+-]?{NUMBER}", re.IGNORECASE)
@@ -85,7 +87,7 @@ class StorageURL(NamedTuple):
         backend, config = _BACKENDS[parts.scheme]
         if backend == "memory" and (parts.host or parts.path or parts.user is not None):
             raise ConfigurationError("storage URL of memory: takes no host and no path; persist_to_disk= names a directory")
-        own = set(option_types(config)) - {"url"}
+        own = {_NAMES.get(name, name) for name in option_types(config)} - {"url"}
         near = set(option_types(HybridStorageConfig)) if hybrid else set()
         driver = DRIVER_OPTIONS[backend]
         for name, _ in parts.options:
@@ -132,7 +134,7 @@ def localhost_url(url: str) -> str:
     parsed = StorageURL.parse(url)
     parts = split_url(url.strip())
     kind: type = type(parsed.config)
-    own = (set(option_types(kind)) | set(option_types(HybridStorageConfig))) - {"url"}
+    own = {_NAMES.get(name, name) for name in (*option_types(kind), *option_types(HybridStorageConfig))} - {"url"}
     query = urlencode([(name, value) for name, value in parts.options if name in own])
     scheme = re.sub(r"(unix|\w+\+unix|redis\+socket)$", "redis", parts.scheme)
     place = "" if parsed.backend == "memory" else "localhost"
@@ -144,7 +146,9 @@ def localhost_url(url: str) -> str:
 def _convert(config: type[msgspec.Struct], pairs: list[tuple[str, str]]) -> dict[str, Any]:
     """Read the values of options by their types."""
     converted: dict[str, Any] = {}
-    for name, text in pairs:
+    known = {short: name for name, short in _NAMES.items()}
+    for short, text in pairs:
+        name = known.get(short, short)
         kind, _ = option_types(config)[name]
         try:
             converted[name] = _parse(kind, text)
@@ -154,6 +158,8 @@ def _convert(config: type[msgspec.Struct], pairs: list[tuple[str, str]]) -> dict
 
 
 def _parse(kind: Any, text: str) -> Any:
+    if kind == PartitionStrategy:
+        return parse_partition(text)
     text = text if kind is str else text.strip()
     if kind is bool:
         return _TRUTHS[text.lower()]

@@ -241,9 +241,12 @@ class WriteBehindQueue:
         self._end_worker()
 
     def _end_worker(self) -> None:
-        """End the worker, with nothing left to flush: whatever failed before has been sent or forgotten since."""
+        """End the worker, with nothing left to flush: whatever failed before has been sent or forgotten since.
+
+        What is under way, such as a further try of what failed before, tells by itself whether it succeeds.
+        """
         self._worker = None
-        if not self.failing:
+        if not self.failing and not self._flying:
             self._supervisor.succeeded(FLUSH)
 
     async def _flush_failing(self) -> None:

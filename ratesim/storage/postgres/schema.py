@@ -239,7 +239,7 @@ def learning_algorithms() -> tuple[str, ...]:
 
 
 def _template(name: str) -> str:
-    return (resources.files("ratesim.storage") / "sql" / f"{name}.sql").read_text("utf-8")
+    return (resources.files("ratesim.storage.postgres") / "sql" / f"{name}.sql").read_text("utf-8")
 
 
 def _call(call: str, names: tuple[str, ...], rules: list[dict[str, str]]) -> str:
