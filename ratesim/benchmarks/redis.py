@@ -10,14 +10,13 @@ import asyncio
 import importlib.util
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 
-import numpy as np
 import redis.asyncio
 
 from ratesim import algorithms, servers
+from ratesim.benchmarks.in_turns import Figures, Work, in_turns, table
 from ratesim.benchmarks.redis_peers import Ask, Peer, open_peers
 from ratesim.limit import Limit
 from ratesim.servers import Server
@@ -25,7 +24,7 @@ from ratesim.storage import RedisStorage, RedisStorageConfig, Request
 from ratesim.storage.redis import RedisDriver
 from ratesim.storage.remote.operations import Acquire
 
-__all__ = ["Figures", "at_once", "batches", "one_at_a_time", "section", "server_time"]
+__all__ = ["at_once", "batches", "one_at_a_time", "section", "server_time"]
 
 ROUNDS = 5
 REQUESTS = 2000  # of a contender in a round
@@ -34,34 +33,6 @@ BATCH = 100
 USERS = [f"user:{i}" for i in range(100)]
 RATE = 1_000_000  # a minute: admitted, as most requests are
 LIMITS = {name: Limit(RATE, 60.0, name) for name in algorithms.names()}
-
-Work = Callable[[], Awaitable[object]]
-
-
-@dataclass
-class Figures:
-    """What was measured of one contender.
-
-    Attributes
-    ----------
-    rates : list[float]
-        Decisions per second, one for each round.
-    latency : list[float]
-        Seconds of single requests, where they come one at a time.
-    """
-
-    rates: list[float] = field(default_factory=list)
-    latency: list[float] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        """The median of the rates."""
-        return statistics.median(self.rates)
-
-    @property
-    def p99(self) -> float:
-        """The 99th percentile of the latency, in seconds."""
-        return float(np.quantile(self.latency, 0.99))
 
 
 def section() -> list[str]:
@@ -82,11 +53,11 @@ async def _section(server: Server) -> list[str]:
         spent = await server_time(server.url, peers)
     about = f"{REQUESTS:,} decisions a round, medians of {ROUNDS} rounds in turn, {len(USERS)} users"
     lines = [f"RedisStorage at an embedded {server}, {about}; decisions/s"]
-    lines += _table("one at a time, fixed_window", alone, "raw evalsha")
+    lines += table("one at a time, fixed_window", alone, "raw evalsha")
     raw, ours = alone["raw evalsha"], alone["ratesim"]
     lines.append(f"    p99 {ours.p99 * 1e3:.2f} ms, {ours.p99 / raw.p99:.2f} of raw's {raw.p99 * 1e3:.2f} ms")
-    lines += _table(f"{TASKS} tasks", together, f"raw pipelines of {BATCH}")
-    lines += _table(f"batches of {BATCH}, fixed_window", packed, "raw pipeline")
+    lines += table(f"{TASKS} tasks", together, f"raw pipelines of {BATCH}")
+    lines += table(f"batches of {BATCH}, fixed_window", packed, "raw pipeline")
     lines.append("  microseconds of the server for one decision, one at a time (INFO commandstats)")
     for algorithm in algorithms.names():
         mine = spent.pop(("ratesim", algorithm))
@@ -96,13 +67,6 @@ async def _section(server: Server) -> list[str]:
     if not with_peers:
         lines.append('  peers: not installed; pip install "ratesim[bench]"')
     return lines
-
-
-def _table(title: str, figures: Mapping[str, Figures], reference: str) -> list[str]:
-    base = figures[reference].rate
-    return [f"  {title}"] + [
-        f"    {name:<34} {each.rate:>10,.0f}   {each.rate / base:.2f}" for name, each in figures.items()
-    ]
 
 
 async def one_at_a_time(
@@ -128,7 +92,7 @@ async def one_at_a_time(
             name: lambda ask=ask, latency=figures[name].latency: ask_all(ask, latency)  # type: ignore[misc]
             for name, ask in asks.items()
         }
-        return await _in_turns(works, figures, requests, rounds)
+        return await in_turns(works, figures, requests, rounds)
 
 
 async def at_once(url: str, peers: Sequence[Peer], rounds: int = ROUNDS, requests: int = REQUESTS) -> dict[str, Figures]:
@@ -158,7 +122,7 @@ async def at_once(url: str, peers: Sequence[Peer], rounds: int = ROUNDS, request
         for peer in peers:
             if peer.algorithm in measured:
                 works[f"{peer.name}, {peer.algorithm}"] = lambda ask=peer.ask: ask_all(ask)  # type: ignore[misc]
-        return await _in_turns(works, {name: Figures() for name in works}, requests, rounds)
+        return await in_turns(works, {name: Figures() for name in works}, requests, rounds)
 
 
 async def batches(url: str, rounds: int = ROUNDS, requests: int = REQUESTS) -> dict[str, Figures]:
@@ -177,7 +141,7 @@ async def batches(url: str, rounds: int = ROUNDS, requests: int = REQUESTS) -> d
                 await storage.acquire_many(wanted)
 
         works: dict[str, Work] = {"raw pipeline": raw, "ratesim": ours}
-        return await _in_turns(works, {name: Figures() for name in works}, requests, rounds)
+        return await in_turns(works, {name: Figures() for name in works}, requests, rounds)
 
 
 async def server_time(
@@ -208,21 +172,6 @@ def _spent(stats: Mapping[str, Mapping[str, float]]) -> float:
     used = {name.removeprefix("cmdstat_"): each["usec"] for name, each in stats.items()}
     scripts = [used[name] for name in ("evalsha", "eval", "fcall") if name in used]
     return sum(scripts) if scripts else sum(each for name, each in used.items() if not name.startswith(("config", "info")))
-
-
-async def _in_turns(
-    works: Mapping[str, Work], figures: dict[str, Figures], requests: int, rounds: int
-) -> dict[str, Figures]:
-    for number in range(rounds + 1):
-        for name, work in works.items():
-            start = time.perf_counter()
-            await work()
-            took = time.perf_counter() - start
-            if number:  # the first connects and loads scripts
-                figures[name].rates.append(requests / took)
-            else:
-                figures[name].latency.clear()
-    return figures
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ratesim.benchmarks import compression, eviction, hybrid, memory, redis, simulator
+from ratesim.benchmarks import compression, eviction, hybrid, memory, postgres, redis, simulator
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.results.oracle import exact
@@ -27,6 +27,7 @@ def main(out: Path | None = None) -> str:
     for section in (
         memory.section,
         redis.section,
+        postgres.section,
         compression.section,
         hybrid.section,
         eviction.section,
