@@ -42,7 +42,7 @@ from ratesim.storage.partitions import PartitionStrategy, parse_partition
 from ratesim.storage.postgres import PostgresStorage
 from ratesim.storage.redis import RedisStorage
 
-__all__ = ["StorageURL", "localhost_url", "open_storage"]
+__all__ = ["StorageURL", "localhost_url", "named_options", "open_storage", "url_name"]
 
 _BACKENDS: dict[str, tuple[str, type[msgspec.Struct]]] = {
     "memory": ("memory", MemoryStorageConfig),
@@ -141,6 +141,24 @@ def localhost_url(url: str) -> str:
     if parsed.backend == "redis" and (service := redis_service(parsed.config.url)):
         place = f"localhost/{service}"
     return f"{scheme}://{place}{'?' if query else ''}{query}"
+
+
+def url_name(option: str) -> str:
+    """Return the name in a URL of an option of a configuration."""
+    return _NAMES.get(option, option)
+
+
+def named_options(url: str) -> dict[str, Any]:
+    """Return the options that a URL names, by their names in it, as values of their types.
+
+    Those that belong to the driver are left out. A partition strategy is its text.
+    """
+    parsed = StorageURL.parse(url)
+    values = {url_name(name): getattr(each, name) for each in parsed[1:] if each for name in each.__struct_fields__}
+    values.pop("url", None)
+    if "partition" in values:
+        values["partition"] = str(values["partition"] or "none")
+    return {name: values[name] for name, _ in split_url(url.strip()).options if name in values}
 
 
 def _convert(config: type[msgspec.Struct], pairs: list[tuple[str, str]]) -> dict[str, Any]:

@@ -118,7 +118,8 @@ def rules(study: Study, recommendation: Recommendation) -> HTML:
     ]
     head = ["backend", "claim of the baseline", "measured", "holds", "why"]
     table = html_table(head, rows, caption="The claims of the rule-of-thumb baseline beside the measured figures").data
-    lead = f"<p>{BASELINE}</p><p>{escape_html(recommendation.baseline.sentence)}</p>"
+    opened = f"It would open <code>{escape_html(recommendation.baseline.storage)}</code>."
+    lead = f"<p>{BASELINE}</p><p>{escape_html(recommendation.baseline.sentence)} {opened}</p>"
     late = [f"{row['candidate']} {format_seconds(row['lateness_p99'])}" for row in study.live_rows]
     waits = "A live latency counts from when the request was due, and so contains what the sending process itself was late"
     return HTML(lead + table + (small_print(f"{waits} (p99: {', '.join(late)}).") if late else ""))

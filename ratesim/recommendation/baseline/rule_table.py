@@ -14,6 +14,8 @@ from urllib.parse import urlencode
 
 from ratesim.recommendation.assess.persistence import LEVELS, persistence
 from ratesim.storage.config import HybridStorageConfig, MemoryStorageConfig, PostgresStorageConfig, RedisStorageConfig
+from ratesim.storage.partitions import ByTime
+from ratesim.storage.urls import url_name
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Deployment, Requirements
@@ -108,8 +110,6 @@ class RuleResult:
         The same as a storage URL for `open_storage`.
     rule
         The condition of the row, in words.
-    also_asked
-        Features that the row names and no option of ratesim provides.
     caveats
         Requirements that the answer does not meet.
     sentence
@@ -120,7 +120,6 @@ class RuleResult:
     config: StorageConfig
     url: str
     rule: str
-    also_asked: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
     sentence: str = ""
 
@@ -135,7 +134,6 @@ class _Row:
     rule: str
     backend: Backend
     options: tuple[tuple[str, Any], ...] = ()
-    also_asked: tuple[str, ...] = ()
 
     def fits(self, latency: LatencyTarget, deployment: DeploymentType, kept: PersistenceLevel) -> bool:
         wanted = (self.latency, self.deployment, self.persistence)
@@ -173,8 +171,7 @@ _TABLE = (
         PersistenceLevel.DURABLE,
         "high availability with durable persistence",
         "postgres",
-        (),
-        ("partitions by time, of one day each",),
+        (("partition_strategy", ByTime(86_400.0)),),
     ),
     _Row(
         None,
@@ -209,22 +206,16 @@ class StorageRecommendation:
     ) -> RuleResult:
         """Return the answer of the first row that fits. The last row fits everything."""
         row = next(each for each in _TABLE if each.fits(requirements.latency_target, deployment, data.persistence))
-        url = _PLACES[row.backend] + ("?" + urlencode(_texts(row.options)) if row.options else "")
+        url = _PLACES[row.backend] + ("?" + urlencode(_texts(row.options), safe=":") if row.options else "")
         caveats = _caveats(row.backend, url, deployment, data.persistence)
-        also = (
-            f" The baseline also asks for {' and '.join(row.also_asked)}, for which ratesim has no option."
-            if row.also_asked
-            else ""
-        )
         but = f" It does not meet all requirements: {'; '.join(caveats)}." if caveats else ""
         return RuleResult(
             backend=row.backend,
             config=_CONFIGS[row.backend](**dict(row.options)),
             url=url,
             rule=row.rule,
-            also_asked=row.also_asked,
             caveats=caveats,
-            sentence=f"The rule-of-thumb baseline chooses {row.backend} ({row.rule}).{also}{but}",
+            sentence=f"The rule-of-thumb baseline chooses {row.backend} ({row.rule}).{but}",
         )
 
 
@@ -258,22 +249,25 @@ class BaselineChoice:
         The condition of the row that applied.
     sentence
         The choice beside the evidence, in words.
+    storage
+        Its configuration as a storage URL.
     """
 
     backend: Backend
     rule: str
     sentence: str = ""
+    storage: str = ""
 
 
 def baseline_choice(requirements: Requirements, deployment: Deployment) -> BaselineChoice:
-    """Return the answer of the table to a scenario, without its configuration."""
+    """Return the answer of the table to a scenario."""
     ruled = recommend_by_rules(*to_requirements(requirements, deployment))
-    return BaselineChoice(ruled.backend, ruled.rule)
+    return BaselineChoice(ruled.backend, ruled.rule, storage=ruled.url)
 
 
 def _texts(options: tuple[tuple[str, Any], ...]) -> list[tuple[str, Any]]:
     """Write the options as a URL has them."""
-    return [(name, str(value).lower() if isinstance(value, bool) else value) for name, value in options]
+    return [(url_name(name), str(value).lower() if isinstance(value, bool) else value) for name, value in options]
 
 
 def _caveats(backend: Backend, url: str, deployment: DeploymentType, wanted: PersistenceLevel) -> tuple[str, ...]:

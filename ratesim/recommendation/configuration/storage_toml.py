@@ -32,6 +32,8 @@ from ratesim.recommendation.assess.topology import Topology, topology_of
 from ratesim.recommendation.configuration.escaping import escape_unprintable, has_secret, redact_url, to_comment
 from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact, shorten_repr, shorten_text
 from ratesim.storage import StorageURL
+from ratesim.storage.partitions import parse_partition
+from ratesim.storage.urls import named_options
 
 if TYPE_CHECKING:
     from ratesim.recommendation.configuration.store_size import StoreSize
@@ -107,7 +109,7 @@ def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = ""
     hints = [] if backend == "memory" else [HOSTS[topology_of(storage)]]
     if has_secret(storage):
         hints.append("The password belongs in the environment, not in this file.")
-    options = _options_of(storage)
+    options = named_options(storage)
     limit = scenario.limit.model_dump(include={"rate", "algorithm", "burst", "options"}, exclude_none=True)
     document = {
         "storage": {"url": redact_url(storage), "backend": backend} | ({"options": options} if options else {}),
@@ -130,17 +132,6 @@ def _servers_of(storage: str, size: StoreSize | None) -> dict[str, int]:
     if size is None or topology_of(storage) not in ("cluster", "sentinel"):
         return {}
     return {"primaries": size.primaries, "replicas": size.replicas}
-
-
-def _options_of(storage: str) -> dict[str, Any]:
-    """Return the options that the URL names, typed, without those that belong to its driver."""
-    url = StorageURL.parse(storage)
-    found = {}
-    for name, _ in parse_qsl(storage.partition("?")[2], keep_blank_values=True):
-        for config in (url.config, url.hybrid):
-            if name != "url" and hasattr(config, name):
-                found[name] = getattr(config, name)
-    return found
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -185,7 +176,7 @@ def _with_options(url: str, options: dict[str, Any]) -> str:
         text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
         if name not in named:
             more[name] = text
-        elif not _same(named[name], text):
+        elif not _same(name, named[name], text):
             one, other = (HIDDEN if name in SECRET_NAMES else shorten_repr(redact(each)) for each in (text, named[name]))
             raise ConfigurationError(
                 f"storage.options.{shorten_text(name)}: is {one} here and {other} in the url; make them the same or drop one"
@@ -193,12 +184,14 @@ def _with_options(url: str, options: dict[str, Any]) -> str:
     if not more:
         return url
     joint = "&" if "?" in url else "?"
-    return f"{url}{joint}{urlencode(more, quote_via=quote, safe='/,')}"
+    return f"{url}{joint}{urlencode(more, quote_via=quote, safe='/,:*')}"
 
 
-def _same(one: str, other: str) -> bool:
+def _same(name: str, one: str, other: str) -> bool:
     if one == other:
         return True
+    if name == "partition":
+        return parse_partition(one) == parse_partition(other)
     truths = {"1": "true", "yes": "true", "0": "false", "no": "false"}
     try:
         return float(one) == float(other)

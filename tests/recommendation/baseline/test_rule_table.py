@@ -33,6 +33,8 @@ from ratesim.storage import (
     StorageURL,
     open_storage,
 )
+from ratesim.storage.partitions import ByHash, ByIdentifier, ByTime
+from ratesim.storage.urls import named_options, url_name
 
 QUESTIONS = list(itertools.product(LatencyTarget, DeploymentType, PersistenceLevel))
 
@@ -65,8 +67,8 @@ def test_a_cluster_with_session_persistence_is_a_hybrid():
 
 def test_high_availability_with_durability_is_postgres():
     answer = by_name("MILLISECONDS", "high_availability", "durable")
-    assert (answer.backend, answer.config) == ("postgres", PostgresStorageConfig())
-    assert answer.also_asked == ("partitions by time, of one day each",)
+    assert (answer.backend, answer.config) == ("postgres", PostgresStorageConfig(partition_strategy=ByTime("1 day")))
+    assert answer.url.endswith("?partition=time:1d")
 
 
 REST = [
@@ -84,8 +86,6 @@ def test_all_else_is_redis(deployment, persistence):
     answer = by_name("TENS_OF_MILLISECONDS", deployment, persistence)
     assert (answer.backend, answer.config) == ("redis", RedisStorageConfig(cluster_mode=True, compression="snappy"))
     assert redis_topology(StorageURL.parse(answer.url).config.url) == "cluster"
-    assert answer.also_asked == ()
-    assert "no option" not in answer.sentence
 
 
 def test_the_rows_above_and_the_rest_are_all_that_can_be_asked():
@@ -135,6 +135,13 @@ async def test_the_url_of_a_memory_opens():
         assert not (await storage.acquire("user", Limit.parse("1/minute"))).allowed
 
 
+async def test_the_postgres_of_the_table_has_a_partition_for_each_day(postgres_server):
+    query = by_name("RELAXED", "high_availability", "durable").url.partition("?")[2]
+    async with open_storage(f"{postgres_server.url}&{query}&table_name=rule_table") as storage:
+        assert (await storage.acquire("user", Limit.parse("1/minute"))).allowed
+        assert not (await storage.acquire("user", Limit.parse("1/minute"))).allowed
+
+
 async def test_the_options_of_the_default_row_are_those_of_a_cluster(valkey_cluster_server):
     query = by_name("RELAXED", "clustered", "none").url.partition("?")[2]
     async with open_storage(f"{valkey_cluster_server.url}?{query}&key_prefix=rule-table:") as storage:
@@ -162,7 +169,8 @@ def test_a_scenario_asks_by_its_p99_its_type_and_its_persistence():
         DataRequirements(PersistenceLevel.DURABLE),
     )
     short = baseline_choice(requirements, Deployment(type="high_availability"))
-    assert (short.backend, short.rule) == ("memory", StorageRecommendation.recommend_storage(*question).rule)
+    ruled = StorageRecommendation.recommend_storage(*question)
+    assert (short.backend, short.rule, short.storage) == ("memory", ruled.rule, ruled.url)
 
 
 def test_every_deployment_and_persistence_of_a_scenario_has_its_name_here():
@@ -170,6 +178,41 @@ def test_every_deployment_and_persistence_of_a_scenario_has_its_name_here():
     levels = Requirements.model_fields["persistence"].annotation.__args__
     assert [each.value for each in DeploymentType] == list(kinds)
     assert [each.value for each in PersistenceLevel] == list(levels)
+
+
+# The options of PostgreSQL that the table was drawn up with, and the strategies, with a value of each.
+OPTIONS = {
+    "database_url": ("url", "postgresql://db.example/limits"),
+    "pool_size": ("pool_size", 7),
+    "connection_timeout": ("connection_timeout", 2.5),
+    "query_timeout": ("query_timeout", 1.5),
+    "table_name": ("table_name", "limits"),
+    "partition_strategy": ("partition_strategy", ByHash(16)),
+    "cleanup_batch_size": ("cleanup_batch_size", 500),
+}
+STRATEGIES = {
+    "None": ("none", None),
+    "ByTime": ("time:1d", ByTime("1 day")),
+    "ByHash": ("hash:16", ByHash(16)),
+    "ByIdentifier": ("identifier:tenant-*", ByIdentifier("tenant-*")),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_the_sketch_is_one_here_and_in_a_url(option):
+    name, value = OPTIONS[option]
+    assert getattr(PostgresStorageConfig(**{name: value}), name) == value
+    if name != "url":
+        parsed = StorageURL.parse(f"postgresql://h?{url_name(name)}={value}").config
+        assert getattr(parsed, name) == value
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_of_the_sketch_is_one_here_in_a_url_and_in_a_file(strategy):
+    text, value = STRATEGIES[strategy]
+    url = f"postgresql://h?partition={text}"
+    assert StorageURL.parse(url).config == PostgresStorageConfig(url="postgresql://h", partition_strategy=value)
+    assert named_options(url) == {"partition": text}
 
 
 def test_the_table_needs_neither_pandas_nor_simpy():

@@ -24,6 +24,9 @@ ODD = [
     "redis://localhost?key_prefix=a%0D%0A%5Bstorage%5D",
     "postgresql:///limits?host=/run/postgresql,/run/other&unlogged=true",
     "postgresql://a,b/limits?target_session_attrs=read-write&port=5432,5433",
+    "postgresql://h/limits?partition=time:1d&query_timeout=2",
+    "hybrid+postgresql://h/limits?partition=identifier:b%C3%A9*,a'*&consistency=lease",
+    "postgresql://h/limits?partition=none",
 ]
 
 
@@ -44,6 +47,22 @@ def test_options_are_values_of_their_types():
     }
     prefix = tomllib.loads(storage_toml(a_scenario(), ODD[1], "random"))["storage"]["options"]
     assert prefix == {"key_prefix": "007", "min_ttl": 1000.0}
+
+
+@pytest.mark.parametrize("text", ["time:1d", "hash:16", "identifier:free-*,tenant-*", "none"])
+def test_a_partition_strategy_is_written_as_a_url_has_it(text):
+    written = storage_toml(a_scenario(), f"postgresql://h?partition={text}", "random")
+    assert tomllib.loads(written)["storage"]["options"] == {"partition": text}
+    elsewhere = f'[storage]\nurl = "postgresql://h"\n[storage.options]\npartition = "{text}"\n'
+    found = StorageURL.parse(StorageConfiguration.parse(elsewhere).storage).config
+    assert found == StorageURL.parse(f"postgresql://h?partition={text}").config
+
+
+def test_a_partition_strategy_may_stand_twice_if_it_is_the_same():
+    text = '[storage]\nurl = "postgresql://h?partition=time:{}"\n[storage.options]\npartition = "time:1d"\n'
+    assert StorageConfiguration.parse(text.format("24h")).storage == "postgresql://h?partition=time:24h"
+    with pytest.raises(ConfigurationError, match=r"storage\.options\.partition: is 'time:1d' here and 'time:2d' in the url"):
+        StorageConfiguration.parse(text.format("2d"))
 
 
 def test_a_url_alone_is_enough(tmp_path):
