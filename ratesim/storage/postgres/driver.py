@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 
-from ratesim import algorithms
 from ratesim.errors import KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.safe_text import shorten_identifier
 from ratesim.storage.config import PostgresStorageConfig
@@ -20,9 +19,9 @@ from ratesim.storage.postgres.connections import Connection, ConnectionPool
 from ratesim.storage.postgres.connector import Connector
 from ratesim.storage.postgres.creation import create_missing, find_schema
 from ratesim.storage.postgres.error_translation import MISSING, READ_ONLY, ROLLED_BACK, connection_error
-from ratesim.storage.postgres.schema import Schema, learning_algorithms
-from ratesim.storage.postgres.statements import STATEMENTS
-from ratesim.storage.remote.operations import Increment, Observe, Operation, identifier_of
+from ratesim.storage.postgres.schema import Schema
+from ratesim.storage.postgres.statements import Statement, Statements
+from ratesim.storage.remote.operations import Increment, Operation, identifier_of
 
 __all__ = ["PostgresDriver"]
 
@@ -45,8 +44,6 @@ class PostgresDriver:
     ----------
     connector : Connector
         Makes the connections.
-    clock_rewinds : int
-        States that the functions brought back to the time of a request.
     """
 
     def __init__(self, config: PostgresStorageConfig) -> None:
@@ -55,12 +52,17 @@ class PostgresDriver:
         patience = (str(max(1, round(share * config.command_timeout * 1e3))) for share in (SHARE, GROUP_SHARE))
         self._sessions = [[config.synchronous_commit, each] for each in patience]  # of one key, and of several
         self._closed = False
-        self.clock_rewinds = 0
+        self._statements = Statements()
         self._pool: ConnectionPool | None = None
         self._schema: Schema | None = None
-        self._calls: dict[tuple[type[Operation], tuple[str, ...]], bytes] = {}
+        self._calls: dict[tuple[str, tuple[str, ...]], bytes] = {}
         self._creating: dict[object, asyncio.Task[None]] = {}
         self._explicit = False  # whether each statement travels in a transaction whose isolation it sets
+
+    @property
+    def clock_rewinds(self) -> int:
+        """States that the functions brought back to the time of a request."""
+        return self._statements.clock_rewinds
 
     def __repr__(self) -> str:
         return f"PostgresDriver({self.connector.safe_url!r}, table_name={self.config.table_name!r})"
@@ -244,11 +246,11 @@ class PostgresDriver:
         A statement that was rolled back is repeated at once. Where that is due to the isolation that is the default of the
         role, database or server, statements travel in transactions of their own from then on.
         """
-        statement = STATEMENTS[kind]
+        statement = self._statements.of(kind, names, group)
         created = repeats = 0
         while True:
             schema = await self._opened()
-            call, parameters = self._statement(schema, kind, names, group)
+            call, parameters = self._call(schema, statement, group)
             connection = await self._take()
             try:
                 rows = await self._fetch(connection, call, parameters)
@@ -267,13 +269,11 @@ class PostgresDriver:
                         self._pool.discard_idle()  # the primary may be elsewhere now: the next connection finds it
                     raise self.connector.error(error) from None
             else:
-                if statement.rewinds:
-                    self.clock_rewinds += sum(row[-1] for row in rows)
                 return statement.answers(group, rows)
             finally:
                 self._give_back(connection)
             created += 1
-            await self._once((kind, names), lambda: self._create_function(kind, names))
+            await self._once((statement.template, statement.names), lambda: self._create_function(statement))
 
     async def _fetch(self, connection: Connection, call: bytes, parameters: list[Any]) -> list[Any]:
         if not self._explicit:
@@ -290,26 +290,23 @@ class PostgresDriver:
         else:
             self._pool.give_back(connection)
 
-    async def _create_function(self, kind: type[Operation], names: tuple[str, ...]) -> None:
+    async def _create_function(self, statement: Statement) -> None:
         schema = await self._opened()
-        template, names = STATEMENTS[kind].template, provided(kind, names)
-        objects = [*schema.tables, *schema.function(template, names)[1]]
+        objects = [*schema.tables, *schema.function(statement.template, statement.names)[1]]
         async with self._pooled() as connection, self.connector.transaction(connection):
             await create_missing(connection, schema, objects, self.connector.where)
 
-    def _statement(
-        self, schema: Schema, kind: type[Operation], names: tuple[str, ...], group: Group
-    ) -> tuple[bytes, list[Any]]:
-        statement = STATEMENTS[kind]
-        if (call := self._calls.get((kind, names))) is None:
-            function, _ = schema.function(statement.template, provided(kind, names))
-            call = self._calls[kind, names] = statement.call(function)
+    def _call(self, schema: Schema, statement: Statement, group: Group) -> tuple[bytes, list[Any]]:
+        key = (statement.template, statement.names)
+        if (call := self._calls.get(key)) is None:
+            call = self._calls[key] = statement.call(schema.function(*key)[0])
         return call, [*statement.parameters(group), *self._sessions[len(group) > 1]]
 
     def statements(self, batch: Sequence[Operation]) -> list[tuple[bytes, list[Any]]]:
         """Return each statement of a batch and its parameters; nothing is sent."""
         schema = self._offline_schema()
-        return [self._statement(schema, key[0], key[1], group) for key, group in groups_of(list(enumerate(batch)))]
+        groups = groups_of(list(enumerate(batch)))
+        return [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -324,10 +321,3 @@ class PostgresDriver:
     async def sizes(self) -> tuple[int, int]:
         """Return rows and bytes of both tables with their indexes."""
         return await upkeep.sizes(self.connector, await self._opened())
-
-
-def provided(kind: type[Operation], names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the algorithms of the function that serves some: the one of an algorithm, or the one that knows all of them."""
-    if len(names) < 2:
-        return names
-    return learning_algorithms() if kind is Observe else algorithms.names()

@@ -1,4 +1,4 @@
-"""The statement of each kind of operation: a call of a function, its parameters, and its rows as answers."""
+"""The statement of a group of operations: a call of a function, its parameters, and its rows as answers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ratesim import algorithms
 from ratesim.algorithms import bind
 from ratesim.errors import SerializationError
 from ratesim.limit import Decision, Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
 from ratesim.storage.deduplicate import total_consumed
 from ratesim.storage.postgres.batches import Group
+from ratesim.storage.postgres.schema import learning_algorithms
 from ratesim.storage.remote.operations import Acquire, Apply, Claim, Get, Increment, Observe, Operation, Put, Reset
 
-__all__ = ["STATEMENTS", "Statement"]
+__all__ = ["Statement", "Statements"]
 
 
 class Statement(NamedTuple):
@@ -26,27 +28,30 @@ class Statement(NamedTuple):
     Attributes
     ----------
     template
-        The name of the function's template in `sql/`.
+        The name of the function's template, see `Schema.function`.
     types
         The types of its parameters before those of the session (`schema.SESSION`).
     parameters
-        Returns the parameters of a group.
+        Returns the parameters of a group: values of the types, an array as a list.
     answers
-        Returns the answers of a group from the rows.
-    rewinds
-        Whether the last column counts states that were brought back to the time of a request.
+        Returns the answers of a group from the rows, each a sequence of columns.
+    names
+        The algorithms that the function knows.
+    scalar
+        Whether the function returns one value, an array of float8 without NULLs; then the only row is (that array,).
     """
 
     template: str
     types: tuple[str, ...]
     parameters: Callable[[Group], list[Any]]
     answers: Callable[[Group, list[Any]], list[object]]
-    rewinds: bool = False
+    names: tuple[str, ...] = ()
+    scalar: bool = False
 
     def call(self, function: str) -> bytes:
         """Return the text of the call. Parameters travel in binary, so that no setting of a session changes a number."""
         types = ", ".join(f"%b::{each}" for each in (*self.types, *SESSION_TYPES))
-        return f"SELECT * FROM {function}({types})".encode()  # noqa: S608
+        return f"SELECT {'' if self.scalar else '* FROM '}{function}({types})".encode()  # noqa: S608
 
 
 SESSION_TYPES = ("text", "text")
@@ -211,12 +216,48 @@ APPLY_TYPES = (
 PUT_TYPES = ("text[]",) * 6 + ("bigint[]", "float8[]", "float8[]", "float8[]", "float8[]")
 
 STATEMENTS: dict[type[Operation], Statement] = {
-    Acquire: Statement("acquire", ("text[]", "float8[]", "float8[]", "boolean", *LIMIT_TYPES), _acquire, _decisions, True),
+    Acquire: Statement("acquire", ("text[]", "float8[]", "float8[]", "boolean", *LIMIT_TYPES), _acquire, _decisions),
     Apply: Statement("apply", APPLY_TYPES, _apply, _states),
-    Observe: Statement("observe", ("text[]", "float8[]", "float8[]", *LIMIT_TYPES), _observe, _nothing, True),
+    Observe: Statement("observe", ("text[]", "float8[]", "float8[]", *LIMIT_TYPES), _observe, _nothing),
     Get: Statement("get", ("text[]", "text[]", "float8[]"), _get, _states),
     Put: Statement("put", PUT_TYPES, _put, _nothing),
     Increment: Statement("increment", ("text[]", "bigint[]", "float8[]", "float8[]"), _increment, _counts),
     Reset: Statement("reset", ("text[]",), _reset, _nothing),
     Claim: Statement("claim", ("text[]", "text[]", "float8[]"), _claim, _holders),
 }
+REWINDING = (Acquire, Observe)  # the last column of their rows counts states that were brought back to the time of a request
+
+
+class Statements:
+    """Chooses the statement of a group of operations, see `groups_of`.
+
+    Attributes
+    ----------
+    clock_rewinds : int
+        States that the functions brought back to the time of a request.
+    """
+
+    def __init__(self) -> None:
+        self.clock_rewinds = 0
+        self._made: dict[tuple[type[Operation], tuple[str, ...]], Statement] = {}
+
+    def of(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> Statement:
+        """Return the statement of a group whose limits have these algorithms."""
+        return self._made.get((kind, names)) or self._general(kind, names)
+
+    def _general(self, kind: type[Operation], names: tuple[str, ...]) -> Statement:
+        known = STATEMENTS[kind]
+        if len(names) > 1:  # one function knows all algorithms
+            known = known._replace(names=learning_algorithms() if kind is Observe else algorithms.names())
+        else:
+            known = known._replace(names=names)
+        if kind in REWINDING:
+            known = known._replace(answers=self._counting(known.answers))
+        return self._made.setdefault((kind, names), known)
+
+    def _counting(self, answers: Callable[[Group, list[Any]], list[object]]) -> Callable[[Group, list[Any]], list[object]]:
+        def counted(group: Group, rows: list[Any]) -> list[object]:
+            self.clock_rewinds += sum(row[-1] for row in rows)
+            return answers(group, rows)
+
+        return counted
