@@ -1,4 +1,4 @@
-"""Real servers for the laboratory: a Valkey, alone, in a cluster or behind sentinels, and a PostgreSQL.
+"""Real servers for the laboratory: Valkey, alone, in a cluster or behind sentinels, and PostgreSQL, alone or with standbys.
 
     with valkey() as server:
         async with open_storage(server.url) as storage: ...
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from ratesim.errors import ServerDiedError, ServerError
 from ratesim.servers.cluster_server import valkey_cluster
-from ratesim.servers.postgres_server import postgres
+from ratesim.servers.postgres_server import postgres, promote
 from ratesim.servers.sentinel_server import valkey_sentinel
 from ratesim.servers.server import Member, Server
 from ratesim.servers.valkey_server import valkey
@@ -29,6 +29,7 @@ __all__ = [
     "ServerError",
     "all_servers",
     "postgres",
+    "promote",
     "valkey",
     "valkey_cluster",
     "valkey_sentinel",

@@ -17,13 +17,13 @@ class Member:
     Attributes
     ----------
     role : str
-        "primary", "replica" or "sentinel"; what it was when the server started.
+        "primary", "replica" or "sentinel"; of PostgreSQL "primary" or "standby"; what it was when the server started.
     port : int
-        Of loopback.
+        Of loopback; of PostgreSQL a part of its socket's name.
     pid : int
         Its process id.
     url : str
-        Its own address, as redis-py takes it; may hold a password.
+        Its own address, as redis-py or libpq takes it; may hold a password.
     shard : int or None
         Members of one number hold the same data; None for a sentinel.
     """
@@ -56,7 +56,7 @@ class Server:
         Says how it ended, such as "was ended by SIGKILL"; None while it runs, and always where it was not started here. A
         server of several members has ended when all members of a shard have, or all its sentinels.
     members : tuple[Member, ...]
-        Its processes one by one; empty for PostgreSQL, for fakeredis, and where it was not started here.
+        Its processes one by one; empty for fakeredis, and where it was not started here.
     """
 
     url: str = field(repr=False)

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import stat
+import tempfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +23,7 @@ from ratesim.servers import (
     cluster_server,
     postgres,
     postgres_server,
+    promote,
     valkey,
     valkey_cluster,
     valkey_process,
@@ -69,6 +71,71 @@ def test_postgres_answers_and_commits_durably(python):
         "shared_buffers": "128MB",
     }
     assert python.leftovers() == []
+
+
+@each_account
+def test_standbys_hold_what_the_primary_has_committed_and_one_takes_over(python):
+    roles, alive, standbys, held, taken = json.loads(
+        python.run("""
+            import json, os, psycopg, signal
+            from ratesim import servers
+
+            settings = {"synchronous_commit": "remote_apply", "synchronous_standby_names": "FIRST 2 (standby1, standby2)"}
+            with servers.postgres(standbys=2, settings=settings) as server:
+                def ask(url, statement):
+                    with psycopg.connect(url, autocommit=True) as connection:
+                        found = connection.execute(statement)
+                        return found.fetchall() if found.description else []
+
+                standbys = ask(server.url, "SELECT application_name, sync_state FROM pg_stat_replication ORDER BY 1")
+                ask(server.url, "CREATE TABLE held AS SELECT 7 AS n")
+                primary, first, second = server.members
+                held = [ask(member.url, "SELECT n, pg_is_in_recovery() FROM held") for member in server.members]
+                alive = [os.getpgid(member.pid) > 0 for member in server.members]
+                os.kill(primary.pid, signal.SIGKILL)
+                servers.promote(second)
+                taken = ask(server.url, "INSERT INTO held VALUES (8) RETURNING n, current_setting('port')")
+                print(json.dumps([[member.role for member in server.members], alive, standbys, held, taken]))
+        """)
+    )
+    assert (roles, alive) == (["primary", "standby", "standby"], [True] * 3)
+    assert standbys == [["standby1", "sync"], ["standby2", "sync"]]
+    assert held == [[[7, False]], [[7, True]], [[7, True]]]
+    assert taken == [[8, "5434"]]
+    assert python.leftovers() == []
+
+
+@pytest.mark.parametrize("version", [16, 18])
+def test_a_postgres_has_the_version_and_the_settings_that_are_asked_for(version):
+    with postgres(version, settings={"shared_buffers": "4MB", "work_mem": "5MB"}) as server:
+        assert server.version.startswith(f"{version}.")
+        assert [member.role for member in server.members] == ["primary"]
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            assert connection.execute("SHOW shared_buffers").fetchone() == ("4MB",)
+            connection.execute("ALTER SYSTEM SET work_mem = '6MB'")
+            connection.execute("SELECT pg_reload_conf()")
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("SHOW work_mem").fetchone() == ("6MB",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"version": 11}, "no PostgreSQL 11 is installed: ask for 16 and 18, or name"),
+        ({"settings": {"no_such": "1"}}, 'initdb failed(?s:.*)"no_such"'),
+        ({"standbys": 1, "settings": {"max_wal_senders": "0"}}, "pg_basebackup failed(?s:.*)max_wal_senders"),
+    ],
+)
+def test_a_postgres_that_cannot_be_as_asked_is_an_error_and_nothing_is_left(python, monkeypatch, arguments, message):
+    monkeypatch.setattr(tempfile, "tempdir", str(python.temporary))
+    with pytest.raises(ServerError, match=message), postgres(**arguments):
+        pass
+    assert python.leftovers() == []
+
+
+def test_a_primary_is_not_promoted():
+    with postgres() as server, pytest.raises(ServerError, match="port 5432 was not promoted: recovery is not in progress"):
+        promote(server.members[0])
 
 
 def test_a_cluster_of_three_serves_all_slots(python):
@@ -260,7 +327,7 @@ def test_a_wheel_in_a_home_closed_to_others_serves(python):
             if part.exists():
                 shutil.copytree(part, home / part.name, ignore=shutil.ignore_patterns("pginstall", "include"))
         sys.path.insert(0, str(home))
-        with postgres() as server, psycopg.connect(server.url) as connection:
+        with postgres(standbys=1) as server, psycopg.connect(server.url) as connection:
             print(connection.execute("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()[0])
     """)
     runs_as_root = python.account is None and os.geteuid() == 0

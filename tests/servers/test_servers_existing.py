@@ -128,6 +128,13 @@ def test_a_server_that_does_not_answer_is_one_line_without_the_password(
     assert caught.value.__suppress_context__  # the driver's own error may quote the password
 
 
+@pytest.mark.parametrize("arguments", [{"version": 18}, {"standbys": 1}, {"settings": {"work_mem": "5MB"}}])
+def test_a_postgres_that_is_there_takes_no_version_standbys_or_settings(monkeypatch, arguments):
+    monkeypatch.setenv(POSTGRES, "postgresql://nowhere.invalid")
+    with pytest.raises(ServerError, match=rf"^{POSTGRES} names .* are its own: unset it"), postgres(**arguments):
+        pass
+
+
 def test_a_refused_password_is_said_to_be_refused(monkeypatch):
     with valkey() as already_there:
         monkeypatch.setenv(REDIS, re.sub("//.*@", "//:wrong@", already_there.url))
