@@ -269,7 +269,10 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.partition_strategy, str):
-            msgspec.structs.force_setattr(self, "partition_strategy", parse_partition(self.partition_strategy))
+            try:
+                msgspec.structs.force_setattr(self, "partition_strategy", parse_partition(self.partition_strategy))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"partition_strategy: {error}") from None
         super().__post_init__()
         msgspec.structs.force_setattr(self, "url", postgres_url(self.url))
         if self.query_timeout is not None:

@@ -332,7 +332,7 @@ async def test_search_path_finds_the_table_or_the_place_for_it(database: str) ->
 @pytest.mark.parametrize("name", ['a"b', "a$$b", "{{table}}", "a%b", "a;b", "x" * 64, "ñ" * 32, "a'b", "a\nb"])
 def test_a_schema_whose_name_would_need_escaping_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="schema"):
-        Schema(PostgresStorageConfig(), name)
+        Schema(PostgresStorageConfig(), name, None)
 
 
 async def test_functions_of_other_schemas_do_not_take_the_place_of_built_in_ones(database: str) -> None:

@@ -27,7 +27,7 @@ async def find_schema(connection: Connection, config: PostgresStorageConfig, whe
         (namespace,) = await cursor.fetchone()  # type: ignore[misc]
         if namespace is None:
             raise ConfigurationError(f"PostgreSQL at {where}: no schema in search_path; name one with schema=")
-    return Schema(config, namespace)
+    return Schema(config, namespace, config.partition_strategy)
 
 
 async def create_missing(connection: Connection, schema: Schema, objects: Sequence[Object], where: str) -> None:

@@ -166,7 +166,7 @@ class PostgresDriver:
     def _offline_schema(self) -> Schema:
         """Return the schema as far as it is known without a connection."""
         path = self.connector.first_in_search_path
-        return self._schema or Schema(self.config, self.config.schema or path or "public")
+        return self._schema or Schema(self.config, self.config.schema or path or "public", self.config.partition_strategy)
 
     # -- carrying out -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ their own. Functions name whatever they use with its schema, so `search_path` ha
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -19,14 +18,16 @@ from ratesim.errors import ConfigurationError
 from ratesim.safe_text import shorten_repr
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import PostgresStorageConfig
+from ratesim.storage.partitions import ByTime, PartitionStrategy
+from ratesim.storage.postgres.partitioning import AHEAD, NAME_BYTES, clause, digest_name, name_format, partitions, stem
 
 __all__ = ["Object", "Schema"]
 
-NAME_BYTES = 63  # PostgreSQL cuts off the rest of a name
-DIGEST_LETTERS = 10
 QUOTE = '"'
 
 SERVER_TIME = "extract(epoch FROM clock_timestamp())::float8"
+# The beginning of the present span, by the server's clock: spans are counted from the epoch.
+THIS_PERIOD = "to_timestamp(floor(extract(epoch FROM clock_timestamp()) / {seconds!r}) * {seconds!r})"
 # A node whose clock is ahead must not delete what is live for the others.
 CLEANUP_TIME = f"least(%(now)s::float8, {SERVER_TIME})"
 # The time of an operation, by the clock that the configuration names. A charge that names no time of sending says -1.
@@ -38,6 +39,26 @@ TIMES = {
         "query_now": SERVER_TIME,
         "cleanup_now": SERVER_TIME,
     },
+}
+HELPERS = ("until", "insert_row", "insert_counter")  # functions that others call; some have a form for tables cut by time
+# What differs where a row is found by its key, and by the period that its partition is chosen by. A row's period is its
+# `place`: an UPDATE by key names it, so that only one partition is searched. Nothing but the helpers may insert into a
+# table that is cut by time, because the primary key is unique only within a period.
+WHOLE = {
+    "arbiter": "(identifier, name)",
+    "counter_arbiter": "(identifier)",
+    "and_period": "",
+    "period_column": "",
+    "place": "NULL::timestamptz",
+    "in_place": "",
+}
+BY_TIME = {
+    "arbiter": "(identifier, name, period)",
+    "counter_arbiter": "(identifier, period)",
+    "and_period": ", period",
+    "period_column": "  period timestamptz NOT NULL,                -- where the span began in which the row was made\n",
+    "place": "t.period",
+    "in_place": " AND t.period = place",
 }
 COLUMNS = {
     "algorithm": ("t.algorithm", "text"),
@@ -93,13 +114,15 @@ class Schema:
         Names the table.
     namespace
         The schema of the database that holds the table.
+    strategy
+        How the tables are cut into partitions; what the configuration says is not looked at.
 
     Attributes
     ----------
-    namespace
+    namespace, strategy
         As given.
-    table, counters
-        The names of the tables, quoted and with their schema.
+    table, counters, periods
+        The names of the tables, quoted and with their schema; the last is there where they are cut by time.
 
     Raises
     ------
@@ -107,21 +130,40 @@ class Schema:
         The namespace has characters that are not taken.
     """
 
-    def __init__(self, config: PostgresStorageConfig, namespace: str) -> None:
+    def __init__(self, config: PostgresStorageConfig, namespace: str, strategy: PartitionStrategy | None) -> None:
         # The rest would need escaping that differs between a name, a function's body and a statement with parameters.
         if not re.fullmatch(r"[\w-][\w -]*", namespace) or len(namespace.encode()) > NAME_BYTES:
             raise ConfigurationError(
                 f"schema {shorten_repr(namespace)}: use letters, digits, '_', '-' and blanks, at most {NAME_BYTES} bytes"
             )
         self.namespace = namespace
+        self.strategy = strategy
         self._table_name = config.table_name  # the configuration allows only names that need no escaping either
         self._counters_name = f"{config.table_name}_counters"
         self.table = self.qualified(self._table_name)
+        self._periods_name = f"{config.table_name}_periods"
         self.counters = self.qualified(self._counters_name)
+        self.periods = self.qualified(self._periods_name)
+        by_time = strategy if isinstance(strategy, ByTime) else None
+        unlogged, storage = "UNLOGGED " if config.unlogged else "", f" WITH (fillfactor = {config.fillfactor})"
+        cut = strategy is not None
         self._fill = {
             "table": self.table,
             "counters": self.counters,
-            "unlogged": "UNLOGGED " if config.unlogged else "",
+            "periods": self.periods,
+            "namespace": namespace,
+            # Both are settings of that which holds the rows.
+            "unlogged": unlogged,
+            "whole_unlogged": "" if cut else unlogged,
+            "storage": storage,
+            "whole_storage": "" if cut else storage,
+            "partition_by": clause(strategy),
+            "seconds": repr(by_time.seconds if by_time else 0.0),
+            "ahead": str(AHEAD),
+            "name_format": name_format(by_time) if by_time else "",
+            **(BY_TIME if by_time else WHOLE),
+            "this_period": THIS_PERIOD.format(seconds=by_time.seconds if by_time else 0.0),
+            "current_period": f"(SELECT each.period FROM {self.periods} AS each)",  # noqa: S608 - a name of the schema
             "margin": repr(EXPIRY_MARGIN),
             "max_clock_skew": f"{config.max_clock_skew!r}::float8",
             **TIMES[config.clock],
@@ -131,8 +173,13 @@ class Schema:
             "outputs": ", ".join(f"out_{name}" for name in COLUMNS),
             "columns_and_types": ", ".join(f"out_{name} {kind}" for name, (_, kind) in COLUMNS.items()),
         }
-        self._until = self._name("until", _template("until"))
-        self._fill["until"] = self.qualified(self._until)
+        self._fill["share_period"] = self.statement("share_period").strip()
+        self._helpers: list[Object] = []
+        for helper in HELPERS:
+            template = f"{helper}_by_time" if by_time and helper != "until" else helper
+            name = self._name(helper, self.statement(template, **{helper: ""}))
+            self._fill[helper] = self.qualified(name)
+            self._helpers.append(Object((name,), self.statement(template), "FUNCTION"))
 
     def qualified(self, name: str) -> str:
         """Return a name quoted and with its schema."""
@@ -144,12 +191,29 @@ class Schema:
         return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], _template(template))
 
     @property
-    def tables(self) -> tuple[Object, Object]:
-        """The tables of the states and of the counters."""
+    def tables(self) -> tuple[Object, ...]:
+        """The tables of the states and of the counters, with their partitions, and what these need."""
+        periods = Object((self._periods_name,), self.statement("periods"), "TABLE")
         return (
-            Object((self._table_name,), self.statement("table"), "TABLE"),
-            Object((self._counters_name,), self.statement("counters"), "TABLE"),
+            *([periods] if isinstance(self.strategy, ByTime) else []),
+            Object((self._table_name,), self._cut("table", self._table_name), "TABLE"),
+            Object((self._counters_name,), self._cut("counters", self._counters_name), "TABLE"),
         )
+
+    def _cut(self, template: str, table: str) -> str:
+        """Return the statements that create a table and its partitions."""
+        made = [self.statement(template)]
+        rows, storage = self.qualified(table), self._fill["storage"]
+        for name, bounds in partitions(self.strategy, table):
+            create = f"CREATE {self._fill['unlogged']}TABLE {self.qualified(name)}"
+            made.append(f"{create} PARTITION OF {rows} {bounds}{storage};\n")
+        if isinstance(self.strategy, ByTime):
+            made.append(self.time_partitions(table))
+        return "".join(made)
+
+    def time_partitions(self, table: str) -> str:
+        """Return the statement that makes the missing partitions of the present span and of those after it."""
+        return self.statement("time_partitions", rows=self.qualified(table), stem=stem(table))
 
     def function(self, template: str, names: tuple[str, ...] = ()) -> tuple[str, list[Object]]:
         """Return the function of a template for some algorithms.
@@ -164,11 +228,12 @@ class Schema:
         rules = [self._rule(algorithms.get(name)) for name in names]
         calls = {call: _call(call, names, [functions for functions, _ in rules]) for call in CALLS} if names else {}
         calls["algorithm"] = names[0] if names else ""
-        objects = [Object((self._until,), self.statement("until"), "FUNCTION"), *(made for _, made in rules)]
         # The functions that it calls carry digests of their own in their names, so its text says which they are.
         source = self.statement(template, function="", **calls)
         name = self._name(f"{template}_{names[0]}" if len(names) == 1 else template, source)
         function = self.qualified(name)
+        objects = [each for each in self._helpers if self.qualified(each.names[0]) in source]
+        objects += [made for _, made in rules]
         return function, [*objects, Object((name,), self.statement(template, function=function, **calls), "FUNCTION")]
 
     def objects(self, names: Sequence[str] = ()) -> list[Object]:
@@ -206,11 +271,13 @@ class Schema:
         create = [] if self.namespace == "public" else [f'CREATE SCHEMA IF NOT EXISTS "{self.namespace}";\n']
         for made in objects:
             ddl = made.ddl.strip() + "\n"
-            create.append(ddl.replace(" TABLE ", " TABLE IF NOT EXISTS ", 1) if made.kind == "TABLE" else ddl)
+            create.append(re.sub(r'\bTABLE (?=")', "TABLE IF NOT EXISTS ", ddl) if made.kind == "TABLE" else ddl)
         functions = [self.qualified(name) for made in objects if made.kind == "FUNCTION" for name in made.names]
         to = f'"{role.replace(QUOTE, 2 * QUOTE)}"' if role else "your_role"
         grants = [f'GRANT USAGE ON SCHEMA "{self.namespace}" TO {to};']
         grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self.table}, {self.counters} TO {to};")
+        if isinstance(self.strategy, ByTime):
+            grants.append(f"GRANT SELECT ON {self.periods} TO {to};")
         grants += [f"GRANT EXECUTE ON FUNCTION {name} TO {to};" for name in functions]
         mark = "" if role else "-- "
         return "\n".join(["BEGIN;\n", *create, "".join(f"{mark}{grant}\n" for grant in grants), "COMMIT;\n"])
@@ -227,10 +294,7 @@ class Schema:
 
     def _name(self, name: str, source: str) -> str:
         """Return the name of a function: the table's and the source's own, and not too long."""
-        whole = f"{self._table_name}_{name}"
-        digest = hashlib.sha256(f"{whole}\0{source}".encode()).hexdigest()[:DIGEST_LETTERS]
-        kept = whole.encode()[: NAME_BYTES - DIGEST_LETTERS - 1].decode(errors="ignore")
-        return f"{kept}_{digest}"
+        return digest_name(f"{self._table_name}_{name}", source)
 
 
 def learning_algorithms() -> tuple[str, ...]:

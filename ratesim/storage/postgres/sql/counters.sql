@@ -1,6 +1,7 @@
 -- The plain counters of `increment`.
-CREATE {{unlogged}}TABLE {{counters}} (
-  identifier text COLLATE "C" PRIMARY KEY,
+CREATE {{whole_unlogged}}TABLE {{counters}} (
+  identifier text COLLATE "C" NOT NULL,
   count bigint NOT NULL,
-  expires_at timestamptz NOT NULL
-) WITH (fillfactor = 80);
+  expires_at timestamptz NOT NULL,
+{{period_column}}  PRIMARY KEY {{counter_arbiter}}
+){{partition_by}}{{whole_storage}};

@@ -1,7 +1,7 @@
 -- The states, one row for each limit of an identifier.
 -- Nothing but the primary keys is indexed: with an index on expires_at, which changes with every admitted request, no update
 -- could be heap-only (HOT), and every decision would write to both indexes. Cleanup reads the table instead (cleanup.sql).
-CREATE {{unlogged}}TABLE {{table}} (
+CREATE {{whole_unlogged}}TABLE {{table}} (
   identifier text COLLATE "C" NOT NULL,
   name text COLLATE "C" NOT NULL DEFAULT '',
   algorithm text NOT NULL,
@@ -12,5 +12,6 @@ CREATE {{unlogged}}TABLE {{table}} (
   created_at timestamptz NOT NULL,
   last_accessed timestamptz NOT NULL,
   expires_at timestamptz NOT NULL,
-  PRIMARY KEY (identifier, name)
-) WITH (fillfactor = 80);  -- room on each page for the next version of its rows, which HOT needs
+  expected float8[],                          -- the state that a proposed row was decided on; NULL in a stored one
+{{period_column}}  PRIMARY KEY {{arbiter}}
+){{partition_by}}{{whole_storage}};  -- fillfactor: room on each page for the next version of its rows, which HOT needs

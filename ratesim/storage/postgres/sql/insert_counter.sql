@@ -1,0 +1,8 @@
+-- Inserts the counter of an identifier that has none; answers whether it did.
+CREATE OR REPLACE FUNCTION {{insert_counter}}(row_identifier text, amount bigint, expires timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO {{counters}} (identifier, count, expires_at) VALUES (row_identifier, amount, expires)
+    ON CONFLICT {{counter_arbiter}} DO NOTHING;
+  RETURN FOUND;
+END $$;

@@ -1,0 +1,18 @@
+-- Inserts the row of a key that has none in any partition, into the partition in use; answers whether it did.
+-- The primary key holds within one partition. What holds beyond it: whoever inserts shares a lock until his transaction ends,
+-- and the partition in use changes only under that lock alone. So all who insert at one time insert into one partition, and
+-- what lies in others is committed, and seen by a statement that begins behind the lock.
+CREATE OR REPLACE FUNCTION {{insert_row}}(
+  row_identifier text, row_name text, row_algorithm text, row_state float8[], born timestamptz, expires timestamptz
+) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+  {{share_period}}
+  IF EXISTS (SELECT FROM {{table}} AS t WHERE t.identifier = row_identifier AND t.name = row_name) THEN
+    RETURN false;
+  END IF;
+  INSERT INTO {{table}} (identifier, name, algorithm, state, created_at, last_accessed, expires_at, period)
+    VALUES (row_identifier, row_name, row_algorithm, row_state, born, born, expires, {{current_period}})
+    ON CONFLICT {{arbiter}} DO NOTHING;
+  RETURN FOUND;
+END $$;
