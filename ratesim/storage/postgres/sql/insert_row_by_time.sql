@@ -3,7 +3,8 @@
 -- and the partition in use changes only under that lock alone. So all who insert at one time insert into one partition, and
 -- what lies in others is committed, and seen by a statement that begins behind the lock.
 CREATE OR REPLACE FUNCTION {{insert_row}}(
-  row_identifier text, row_name text, row_algorithm text, row_state float8[], born timestamptz, expires timestamptz
+  row_identifier text, row_name text, row_algorithm text, row_state float8[], born timestamptz, expires timestamptz,
+  requests bigint DEFAULT 0
 ) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -11,8 +12,8 @@ BEGIN
   IF EXISTS (SELECT FROM {{table}} AS t WHERE t.identifier = row_identifier AND t.name = row_name) THEN
     RETURN false;
   END IF;
-  INSERT INTO {{table}} (identifier, name, algorithm, state, created_at, last_accessed, expires_at, period)
-    VALUES (row_identifier, row_name, row_algorithm, row_state, born, born, expires, {{current_period}})
+  INSERT INTO {{table}} (identifier, name, algorithm, state, request_count, created_at, last_accessed, expires_at, period)
+    VALUES (row_identifier, row_name, row_algorithm, row_state, requests, born, born, expires, {{current_period}})
     ON CONFLICT {{arbiter}} DO NOTHING;
   RETURN FOUND;
 END $$;
