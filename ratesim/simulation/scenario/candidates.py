@@ -2,7 +2,8 @@
 
 They are every backend, and every combination of a hybrid's policies that differs from another (docs/hybrid.md has the
 table), at intervals from 10 ms to 10 s where it has one. Sentinel and clusters compete where high availability is asked for,
-clusters also where the load is more than one server carries.
+clusters also where the load is more than one server carries. A PostgreSQL with a synchronous standby competes where high
+availability or durability is asked for, and partitioned tables where there are very many keys.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from itertools import product
 
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
-__all__ = ["cluster_candidate", "default_candidates"]
+__all__ = ["cluster_candidate", "default_candidates", "partitioned_candidate", "standby_candidate"]
 
 INTERVALS = (0.01, 0.1, 1.0, 10.0)  # seconds
 LEASES = (0.1, 1.0, 10.0)  # seconds
@@ -21,6 +22,9 @@ READS = ("cache_aside", "read_through", "refresh_ahead")
 CLUSTERS = (3, 6)  # primaries
 # Decisions per second of one Redis at 70 % of its processor, in full batches: 0.7 / (0.037 ms), `profiles/shipped.json`.
 ONE_SERVER = 20_000.0
+# Keys from which on a table of PostgreSQL is cut: dropping a partition spares it to delete, and to vacuum, as many rows.
+MANY_KEYS = 10_000_000
+PARTITIONS = ("time:1d", "hash:16")
 # Over PostgreSQL the policies differ as they do over Redis: of these there are the common ones.
 OVER_POSTGRES = (0.1, 1.0, 10.0)
 
@@ -40,6 +44,10 @@ def default_candidates(scenario: Scenario) -> tuple[Candidate, ...]:
     ]
     found += [*_over_redis(), *_over_postgres()]
     available = scenario.deployment.type == "high_availability"
+    if available or scenario.requirements.persistence == "durable":
+        found.append(standby_candidate())
+    if scenario.requirements.key_count >= MANY_KEYS:
+        found += map(partitioned_candidate, PARTITIONS)
     if available:
         found.append(_candidate("redis sentinel", "redis+sentinel://localhost/ratesim"))
     if available or scenario.workload.mean_rate > ONE_SERVER * scenario.deployment.shards:
@@ -51,6 +59,18 @@ def cluster_candidate(primaries: int) -> Candidate:
     """Return the candidate of a Redis cluster with so many primaries."""
     name = f"redis cluster, {primaries} primaries"
     return Candidate(name=name, storage="redis+cluster://localhost", primaries=primaries)
+
+
+def standby_candidate() -> Candidate:
+    """Return the candidate of a PostgreSQL whose answers wait for a standby: durable, and highly available."""
+    storage = "postgresql://localhost?synchronous_commit=remote_apply"
+    return Candidate(name="postgres, synchronous standby", storage=storage, replicas=1)
+
+
+def partitioned_candidate(strategy: str) -> Candidate:
+    """Return the candidate of a PostgreSQL whose table is cut by a strategy, as the option `partition` names it."""
+    said = "".join(each if each.isalnum() or each in " ._,:+-" else "" for each in strategy)
+    return _candidate(f"postgres, partition {said}"[:80], "postgresql://localhost", partition=strategy)
 
 
 def _clusters() -> Iterator[Candidate]:

@@ -104,7 +104,8 @@ class Candidate(StrictModel):
     primaries : int or None
         Servers that share the keys, on Redis; None for `deployment.shards`, or 3 of a cluster.
     replicas : int or None
-        Replicas of each, on Redis; None for 1 on a cluster, on Sentinel and with high_availability, else 0.
+        Replicas of each; None for 1 on a cluster, on Sentinel and with high_availability, else 0. On PostgreSQL a number
+        stands for synchronous standbys, see `synchronous_commit` in docs/faults.md.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9 ._,:+-]{1,80}$")
@@ -129,9 +130,10 @@ class Candidate(StrictModel):
     @model_validator(mode="after")
     def _has_such_servers(self) -> Self:
         url = StorageURL.parse(self.storage)
-        for name in ("primaries", "replicas"):
-            if url.backend != "redis" and getattr(self, name) is not None:
-                raise ValueError(f"{name} is of Redis, and not of {url.backend}; leave it out")
+        for name, backends in (("primaries", ("redis",)), ("replicas", ("redis", "postgres"))):
+            if url.backend not in backends and getattr(self, name) is not None:
+                stores = " and ".join({"redis": "Redis", "postgres": "PostgreSQL"}[each] for each in backends)
+                raise ValueError(f"{name} is of {stores}, and not of {url.backend}; leave it out")
         if url.backend == "redis" and (self.primaries or 1) > 1 and redis_topology(url.config.url) == "sentinel":
             raise ValueError("sentinels watch one primary; for several name redis+cluster:// as its storage")
         return self

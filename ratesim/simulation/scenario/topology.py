@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ratesim.server_url import Topology, redis_topology
 from ratesim.simulation.scenario.faults import Fault
@@ -24,6 +24,12 @@ PRIMARIES = 3  # of a cluster that names no number: the least that elect a repli
 CLUSTER_VOTE = 0.7
 SENTINEL_VOTE = 1.3
 
+# "The maximum is three times wal_writer_delay" (0.2 s), https://www.postgresql.org/docs/18/wal-async-commit.html: what a
+# PostgreSQL that answers before the flush of its log may have lost when it has recovered.
+UNFLUSHED = 0.6
+
+Wait = Literal["", "remote_write", "on", "remote_apply"]
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -41,7 +47,14 @@ class Servers:
     takeover
         Seconds from the crash of a primary until a replica answers in its place; inf where none does.
     lag
-        Seconds by which a replica is behind.
+        Seconds by which a replica is behind; 0 where an answer waits for it, so that nothing that was answered is lost.
+    standby
+        What a commit of PostgreSQL waits for at a standby, as `synchronous_commit` names it; "" for nothing.
+    keeps
+        What a crash of the server leaves of its memory: "nothing", "all", or "most" without the last moments. PostgreSQL
+        recovers what is in its log.
+    replicated
+        Whether a replica has the state; no standby has the rows of unlogged tables.
     """
 
     kind: Topology
@@ -49,17 +62,25 @@ class Servers:
     replicas: int
     takeover: float
     lag: float
+    standby: Wait = ""
+    keeps: Literal["nothing", "most", "all"] = "nothing"
+    replicated: bool = True
 
     def effective_fault(self, fault: Fault) -> Fault:
         """Return the fault as it takes effect on these servers.
 
         A crash that outlasts the takeover is a failover of that duration. A shorter one ends as it would, before a replica
-        was elected. In a cluster the other primaries vote, so a crash of all of them stays a crash.
+        was elected. In a cluster the other primaries vote, so a crash of all of them stays a crash. A failover to a standby
+        that answers waited for loses nothing.
         """
+        if fault.kind == "failover":
+            return self._taken_over(fault)
         elected = fault.shard is not None or self.kind != "cluster"
-        if fault.kind != "crash" or not elected or fault.duration <= self.takeover:
+        if fault.kind != "crash":
             return fault
-        return Fault(
+        if not elected or fault.duration <= self.takeover:
+            return self._recovered(fault)
+        failover = Fault(
             kind="failover",
             start=fault.start,
             duration=self.takeover,
@@ -67,27 +88,68 @@ class Servers:
             shard=fault.shard,
             host_lost=fault.host_lost,
         )
+        return self._taken_over(failover)
+
+    def _taken_over(self, failover: Fault) -> Fault:
+        """Return a failover with what the replica has."""
+        if self.replicated:
+            return failover.model_copy(update={"lag": 0.0}) if self.standby else failover
+        place = {name: getattr(failover, name) for name in ("start", "duration", "shard", "host_lost")}
+        return Fault(kind="crash", keeps_memory=False, **place)
+
+    def _recovered(self, crash: Fault) -> Fault:
+        """Return a crash with what the server recovers from its log, unless the fault says itself what is kept."""
+        if self.keeps == "nothing" or "keeps_memory" in crash.model_fields_set:
+            return crash
+        if self.keeps == "all":
+            return crash.model_copy(update={"keeps_memory": True})
+        place = {name: getattr(crash, name) for name in ("start", "duration", "shard", "host_lost")}
+        return Fault(kind="failover", lag=UNFLUSHED, **place)  # it comes back as it was so long before
 
 
 def servers_of(storage: str, primaries: int | None, replicas: int | None, deployment: Deployment) -> Servers:
-    """Return the servers of a candidate with these fields in a deployment; memory:// counts as one."""
-    redis, kind = _kind(storage)
+    """Return the servers of a candidate with these fields in a deployment; memory:// counts as one.
+
+    A number of replicas that a candidate on PostgreSQL names itself stands for synchronous standbys
+    (`synchronous_standby_names`), unless its `synchronous_commit` is `local` or `off`. The replica of a deployment with high
+    availability is waited for only where the candidate says remote_write or remote_apply.
+    """
+    store = _store(storage)
     if primaries is None:
-        primaries = deployment.shards if redis and kind != "sentinel" else 1
-        if kind == "cluster" and primaries == 1:
+        primaries = deployment.shards if store.backend == "redis" and store.kind != "sentinel" else 1
+        if store.kind == "cluster" and primaries == 1:
             primaries = PRIMARIES
-    replicated = deployment.type == "high_availability" or kind != "standalone"
+    named = replicas is not None
+    replicated = deployment.type == "high_availability" or store.kind != "standalone"
     replicas = int(replicated) if replicas is None else replicas
     takeover = deployment.election
-    if kind == "sentinel":
+    if store.kind == "sentinel":
         takeover += SENTINEL_VOTE
-    elif kind == "cluster":  # two primaries are no majority of three, and one of two is none
+    elif store.kind == "cluster":  # two primaries are no majority of three, and one of two is none
         takeover = deployment.node_timeout + CLUSTER_VOTE if primaries >= PRIMARIES else inf
-    return Servers(kind, primaries, replicas, takeover if replicas else inf, deployment.replica_lag)
+    waits = store.commit if replicas and (named or store.commit != "on") and store.commit in get_args(Wait) else ""
+    lag = 0.0 if waits else deployment.replica_lag
+    return Servers(store.kind, primaries, replicas, takeover if replicas else inf, lag, waits, store.keeps, store.replicated)
+
+
+@dataclass(frozen=True)
+class _Store:
+    backend: str
+    kind: Topology
+    commit: Any = ""
+    keeps: Literal["nothing", "most", "all"] = "nothing"
+    replicated: bool = True
 
 
 @lru_cache(maxsize=1024)
-def _kind(storage: str) -> tuple[bool, Topology]:
-    """Return whether a storage URL names Redis, and its topology."""
+def _store(storage: str) -> _Store:
+    """Return what a storage URL says of its servers."""
     url = StorageURL.parse(storage)
-    return (True, redis_topology(url.config.url)) if url.backend == "redis" else (False, "standalone")
+    if url.backend == "redis":
+        return _Store("redis", redis_topology(url.config.url))
+    if url.backend != "postgres":
+        return _Store(url.backend, "standalone")
+    config = url.config
+    if config.unlogged:  # in no log, so not on a standby either
+        return _Store("postgres", "standalone", replicated=False)
+    return _Store("postgres", "standalone", config.synchronous_commit, "most" if config.synchronous_commit == "off" else "all")

@@ -402,7 +402,7 @@ def test_a_hot_key_shows_on_its_primary() -> None:
     ("candidate", "said"),
     [
         ({"storage": "postgresql://h", "primaries": 3}, "primaries is of Redis, and not of postgres"),
-        ({"storage": "memory://", "replicas": 1}, "replicas is of Redis, and not of memory"),
+        ({"storage": "memory://", "replicas": 1}, "replicas is of Redis and PostgreSQL, and not of memory"),
         ({"storage": "redis+sentinel://h/s", "primaries": 3}, "sentinels watch one primary"),
     ],
 )
