@@ -526,14 +526,14 @@ async def test_missing_tables_and_functions_are_unhealthy_for_a_role_that_may_no
         async with open_storage(server.address("", table_name="gone").replace("//postgres@", "//poor@")) as storage:
             assert (await storage.health_check()).healthy
             if gone == "tables":
-                psql(admin, "DROP TABLE gone, gone_counters")
+                psql(admin, "DROP TABLE gone, gone_counters CASCADE")
             else:
                 psql(admin, DROP_FUNCTIONS)
             health = await storage.health_check()
             assert not health.healthy
             assert "ratesim schema" in health.detail
     finally:
-        psql(admin, "DROP TABLE IF EXISTS gone, gone_counters", DROP_FUNCTIONS, "DROP ROLE poor")
+        psql(admin, "DROP TABLE IF EXISTS gone, gone_counters, gone_denied CASCADE", DROP_FUNCTIONS, "DROP ROLE poor")
 
 
 DROP_FUNCTIONS = """DO $$ DECLARE each regprocedure; BEGIN

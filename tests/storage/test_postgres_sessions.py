@@ -416,7 +416,7 @@ async def test_objects_that_are_dropped_while_it_runs_are_created_again(database
     async with storage_at(database) as storage:
         await storage.acquire("x", limit)
         for script in (
-            "DROP TABLE ratesim_state, ratesim_state_counters",
+            "DROP TABLE ratesim_state, ratesim_state_counters CASCADE",
             "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
             "DROP SCHEMA public CASCADE",
         ):

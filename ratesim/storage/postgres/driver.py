@@ -107,7 +107,7 @@ class PostgresDriver:
     async def _find_schema(self) -> None:
         async with self._pooled(self.config.connection_timeout) as connection, self.connector.transaction(connection):
             schema = await find_schema(connection, self.config, self.connector.where)
-            await create_missing(connection, schema, schema.tables, self.connector.where)
+            await create_missing(connection, schema, [*schema.tables, *schema.for_operators], self.connector.where)
         self._schema = schema
 
     async def _take(self, seconds: float = inf) -> Connection:

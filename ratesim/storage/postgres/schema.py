@@ -23,6 +23,8 @@ from ratesim.storage.postgres.partitioning import AHEAD, NAME_BYTES, clause, dig
 
 __all__ = ["Object", "Schema"]
 
+VIEWS = ("top_keys", "denials", "partitions", "sizes")  # in the order in which sql/views.sql makes them
+
 QUOTE = '"'
 
 SERVER_TIME = "extract(epoch FROM clock_timestamp())::float8"
@@ -88,7 +90,7 @@ SET_SESSION = """commits := pg_catalog.set_config('synchronous_commit', commits,
 
 
 class Object(NamedTuple):
-    """A table, or functions that are created together.
+    """A table, or functions or views that are created together.
 
     Attributes
     ----------
@@ -97,7 +99,7 @@ class Object(NamedTuple):
     ddl
         The statements that create them.
     kind
-        TABLE or FUNCTION.
+        TABLE, VIEW or FUNCTION.
     """
 
     names: tuple[str, ...]
@@ -121,8 +123,10 @@ class Schema:
     ----------
     namespace, strategy
         As given.
-    table, counters, periods
+    table, counters, denied, periods
         The names of the tables, quoted and with their schema; the last is there where they are cut by time.
+    views
+        The names of the views for operators likewise, by their short names.
 
     Raises
     ------
@@ -143,6 +147,9 @@ class Schema:
         self.table = self.qualified(self._table_name)
         self._periods_name = f"{config.table_name}_periods"
         self.counters = self.qualified(self._counters_name)
+        self._denied_name = f"{config.table_name}_denied"
+        self.denied = self.qualified(self._denied_name)
+        self.views = {view: self.qualified(f"{config.table_name}_{view}") for view in VIEWS}
         self.periods = self.qualified(self._periods_name)
         by_time = strategy if isinstance(strategy, ByTime) else None
         unlogged, storage = "UNLOGGED " if config.unlogged else "", f" WITH (fillfactor = {config.fillfactor})"
@@ -150,6 +157,8 @@ class Schema:
         self._fill = {
             "table": self.table,
             "counters": self.counters,
+            "denied": self.denied,
+            **self.views,
             "periods": self.periods,
             "namespace": namespace,
             # Both are settings of that which holds the rows.
@@ -215,6 +224,15 @@ class Schema:
         """Return the statement that makes the missing partitions of the present span and of those after it."""
         return self.statement("time_partitions", rows=self.qualified(table), stem=stem(table))
 
+    @property
+    def for_operators(self) -> tuple[Object, Object]:
+        """The table of denials, and the views, which need all tables. Swapping a table means to make the views anew."""
+        views = tuple(f"{self._table_name}_{view}" for view in VIEWS)
+        return (
+            Object((self._denied_name,), self.statement("denied"), "TABLE"),
+            Object(views, self.statement("views"), "VIEW"),
+        )
+
     def function(self, template: str, names: tuple[str, ...] = ()) -> tuple[str, list[Object]]:
         """Return the function of a template for some algorithms.
 
@@ -248,7 +266,7 @@ class Schema:
             wanted.append(("acquire", algorithms.names()))
         if len(learning) > 1:
             wanted.append(("observe", learning_algorithms()))
-        found: dict[tuple[str, ...], Object] = {made.names: made for made in self.tables}
+        found: dict[tuple[str, ...], Object] = {made.names: made for made in (*self.tables, *self.for_operators)}
         for template, of in wanted:
             found.update({made.names: made for made in self.function(template, of)[1]})
         return list(found.values())
@@ -275,7 +293,8 @@ class Schema:
         functions = [self.qualified(name) for made in objects if made.kind == "FUNCTION" for name in made.names]
         to = f'"{role.replace(QUOTE, 2 * QUOTE)}"' if role else "your_role"
         grants = [f'GRANT USAGE ON SCHEMA "{self.namespace}" TO {to};']
-        grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self.table}, {self.counters} TO {to};")
+        grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self.table}, {self.counters}, {self.denied} TO {to};")
+        grants.append(f"GRANT SELECT ON {', '.join(self.views.values())} TO {to};")
         if isinstance(self.strategy, ByTime):
             grants.append(f"GRANT SELECT ON {self.periods} TO {to};")
         grants += [f"GRANT EXECUTE ON FUNCTION {name} TO {to};" for name in functions]

@@ -19,7 +19,7 @@ CLEANUP_ROW = "\x01ratesim cleanup"  # identifier of the counter that says whose
 async def _upkeep(connector: Connector, schema: Schema) -> AsyncIterator[Connection]:
     """Open a transaction on a connection of its own, in which the tables are there."""
     async with connector.own_connection() as connection, connector.transaction(connection):
-        await create_missing(connection, schema, schema.tables, connector.where)
+        await create_missing(connection, schema, [*schema.tables, *schema.for_operators], connector.where)
         yield connection
 
 
@@ -31,7 +31,7 @@ async def cleanup(connector: Connector, schema: Schema, now: float) -> int:
     total = 0
     async with connector.own_connection() as connection:
         async with connector.transaction(connection):
-            await create_missing(connection, schema, schema.tables, connector.where)
+            await create_missing(connection, schema, [*schema.tables, *schema.for_operators], connector.where)
         for rows in (schema.table, schema.counters):
             statement = schema.statement("cleanup", rows=rows).encode()
             after: str | None = "(0,0)"
