@@ -8,6 +8,7 @@ import psycopg
 
 from ratesim.errors import ConfigurationError, StorageError
 from ratesim.storage.config import PostgresStorageConfig
+from ratesim.storage.postgres.catalog import read_strategy
 from ratesim.storage.postgres.connections import Connection
 from ratesim.storage.postgres.error_translation import READ_ONLY
 from ratesim.storage.postgres.schema import Object, Schema
@@ -16,7 +17,7 @@ __all__ = ["create_missing", "find_schema"]
 
 
 async def find_schema(connection: Connection, config: PostgresStorageConfig, where: str) -> Schema:
-    """Return the schema of the table, which `search_path` decides where the configuration does not."""
+    """Return the schema of the table, which `search_path` decides where the configuration does not, as it is really cut."""
     namespace = config.schema
     if not namespace:
         cursor = await connection.execute(
@@ -27,7 +28,15 @@ async def find_schema(connection: Connection, config: PostgresStorageConfig, whe
         (namespace,) = await cursor.fetchone()  # type: ignore[misc]
         if namespace is None:
             raise ConfigurationError(f"PostgreSQL at {where}: no schema in search_path; name one with schema=")
-    return Schema(config, namespace, config.partition_strategy)
+    wanted = config.partition_strategy
+    schema = Schema(config, namespace, wanted)
+    strategy = await read_strategy(connection, schema, absent=wanted)
+    if wanted is not None and strategy != wanted:
+        raise ConfigurationError(
+            f"PostgreSQL at {where}: table {schema.table} is partitioned by {strategy or 'none'}, not by {wanted}: run "
+            "`ratesim repartition URL`, or leave partition out to use the table as it is"
+        )
+    return schema if strategy == wanted else Schema(config, namespace, strategy)
 
 
 async def create_missing(connection: Connection, schema: Schema, objects: Sequence[Object], where: str) -> None:

@@ -108,6 +108,8 @@ class PostgresDriver:
         async with self._pooled(self.config.connection_timeout) as connection, self.connector.transaction(connection):
             schema = await find_schema(connection, self.config, self.connector.where)
             await create_missing(connection, schema, [*schema.tables, *schema.for_operators], self.connector.where)
+            # Another node, of another configuration, may have been the first to create them.
+            schema = await find_schema(connection, self.config, self.connector.where)
         self._schema = schema
 
     async def _take(self, seconds: float = inf) -> Connection:

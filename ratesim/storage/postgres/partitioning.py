@@ -1,4 +1,4 @@
-"""Partitions of the tables: the SQL that makes them, and how a table is really cut."""
+"""The partitions of each strategy: their names and bounds, and how a table is cut."""
 
 from __future__ import annotations
 
