@@ -152,4 +152,6 @@ def _store(storage: str) -> _Store:
     config = url.config
     if config.unlogged:  # in no log, so not on a standby either
         return _Store("postgres", "standalone", replicated=False)
-    return _Store("postgres", "standalone", config.synchronous_commit, "most" if config.synchronous_commit == "off" else "all")
+    return _Store(
+        "postgres", "standalone", config.synchronous_commit, "most" if config.synchronous_commit == "off" else "all"
+    )

@@ -11,6 +11,7 @@ from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.postgres.catalog import read_strategy
 from ratesim.storage.postgres.connections import Connection
 from ratesim.storage.postgres.error_translation import READ_ONLY
+from ratesim.storage.postgres.migrations import SCHEMA_VERSION, find_version, migration
 from ratesim.storage.postgres.schema import Object, Schema
 
 __all__ = ["create_missing", "find_schema"]
@@ -40,30 +41,46 @@ async def find_schema(connection: Connection, config: PostgresStorageConfig, whe
 
 
 async def create_missing(connection: Connection, schema: Schema, objects: Sequence[Object], where: str) -> None:
-    """Create those of the objects that are missing, in the transaction of the connection. Nodes do so one at a time.
+    """Create those of the objects that are missing, in the transaction of the connection, and migrate older tables.
+
+    Nodes do so one at a time.
 
     Raises
     ------
     StorageError
         This role may not create what is missing, or the server is read-only. The message names the object and the remedy.
+    ConfigurationError
+        The tables are newer than this program.
     """
-    if not await _missing(connection, schema, objects):
+    version = await find_version(connection, schema, where)
+    if version == SCHEMA_VERSION and not await _missing(connection, schema, objects):
         return
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"ratesim {schema.table}"])
-    missing = await _missing(connection, schema, objects)  # another node may have been first
+    version = await find_version(connection, schema, where)  # another node may have been first
+    missing = await _missing(connection, schema, objects)
+    steps = [each for each in missing if each.kind == "TABLE"]
+    if version != SCHEMA_VERSION:
+        steps.append(Object((schema.table_name,), migration(schema), "MIGRATION"))
+    steps += [each for each in missing if each.kind != "TABLE"]
     made = "nothing"
     try:
         found = await (await connection.execute("SELECT to_regnamespace(%s)", [f'"{schema.namespace}"'])).fetchone()
         if found == (None,):
             made = f'schema "{schema.namespace}"'
             await connection.execute(f'CREATE SCHEMA "{schema.namespace}"'.encode(), prepare=False)
-        for each in missing:
+        for each in steps:
             made = f"{each.kind.lower()} {schema.qualified(each.names[-1])}"
             await connection.execute(each.ddl.encode(), prepare=False)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as error:
-        cause = "the server is read-only" if error.sqlstate == READ_ONLY else "this role may not create it"
+        old = version is not None and version < SCHEMA_VERSION
+        what = f"table {schema.table} has schema {version}, not {SCHEMA_VERSION}" if old else f"{made} is missing"
+        cause = (
+            "the server is read-only"
+            if error.sqlstate == READ_ONLY
+            else f"this role may not {'change' if old else 'create'} it"
+        )
         raise StorageError(
-            f"PostgreSQL at {where}: {made} is missing, and {cause}: "
+            f"PostgreSQL at {where}: {what}, and {cause}: "
             "let an administrator run `ratesim schema URL --role ROLE | psql` on the primary"
         ) from None
 

@@ -20,6 +20,7 @@ from ratesim.storage.postgres.connector import Connector
 from ratesim.storage.postgres.creation import create_missing, find_schema
 from ratesim.storage.postgres.error_translation import MISSING, READ_ONLY, ROLLED_BACK, connection_error
 from ratesim.storage.postgres.schema import Schema
+from ratesim.storage.postgres.script import script
 from ratesim.storage.postgres.statements import Statement, Statements
 from ratesim.storage.remote.operations import Increment, Operation, identifier_of
 
@@ -153,11 +154,11 @@ class PostgresDriver:
             done.exception()  # is raised to those who wait, if any still do
 
     def schema(self, names: Sequence[str] = (), role: str = "") -> str:
-        """Return a script of all tables and functions for limits of these algorithms, see `Schema.script`.
+        """Return a script of all tables and functions for limits of these algorithms, see `script`.
 
         Without the option `schema` it is that of the URL's `search_path`, else `public`.
         """
-        return self._offline_schema().script(names, role)
+        return script(self._offline_schema(), names, role)
 
     @property
     def tables(self) -> tuple[str, str]:

@@ -25,8 +25,6 @@ __all__ = ["Object", "Schema"]
 
 VIEWS = ("top_keys", "denials", "partitions", "sizes")  # in the order in which sql/views.sql makes them
 
-QUOTE = '"'
-
 SERVER_TIME = "extract(epoch FROM clock_timestamp())::float8"
 # The beginning of the present span, by the server's clock: spans are counted from the epoch.
 THIS_PERIOD = "to_timestamp(floor(extract(epoch FROM clock_timestamp()) / {seconds!r}) * {seconds!r})"
@@ -123,8 +121,10 @@ class Schema:
     ----------
     namespace, strategy
         As given.
-    table, counters, denied, periods
+    table, counters, denied, versions, periods
         The names of the tables, quoted and with their schema; the last is there where they are cut by time.
+    table_name, counters_name, denied_name, versions_name, periods_name
+        The same without schema and quotes.
     views
         The names of the views for operators likewise, by their short names.
 
@@ -142,15 +142,17 @@ class Schema:
             )
         self.namespace = namespace
         self.strategy = strategy
-        self._table_name = config.table_name  # the configuration allows only names that need no escaping either
-        self._counters_name = f"{config.table_name}_counters"
-        self.table = self.qualified(self._table_name)
-        self._periods_name = f"{config.table_name}_periods"
-        self.counters = self.qualified(self._counters_name)
-        self._denied_name = f"{config.table_name}_denied"
-        self.denied = self.qualified(self._denied_name)
+        self.table_name = config.table_name  # the configuration allows only names that need no escaping either
+        self.counters_name = f"{config.table_name}_counters"
+        self.table = self.qualified(self.table_name)
+        self.periods_name = f"{config.table_name}_periods"
+        self.counters = self.qualified(self.counters_name)
+        self.denied_name = f"{config.table_name}_denied"
+        self.denied = self.qualified(self.denied_name)
         self.views = {view: self.qualified(f"{config.table_name}_{view}") for view in VIEWS}
-        self.periods = self.qualified(self._periods_name)
+        self.periods = self.qualified(self.periods_name)
+        self.versions_name = f"{config.table_name}_schema"
+        self.versions = self.qualified(self.versions_name)
         by_time = strategy if isinstance(strategy, ByTime) else None
         unlogged, storage = "UNLOGGED " if config.unlogged else "", f" WITH (fillfactor = {config.fillfactor})"
         cut = strategy is not None
@@ -160,6 +162,7 @@ class Schema:
             "denied": self.denied,
             **self.views,
             "periods": self.periods,
+            "versions": self.versions,
             "namespace": namespace,
             # Both are settings of that which holds the rows.
             "unlogged": unlogged,
@@ -202,11 +205,12 @@ class Schema:
     @property
     def tables(self) -> tuple[Object, ...]:
         """The tables of the states and of the counters, with their partitions, and what these need."""
-        periods = Object((self._periods_name,), self.statement("periods"), "TABLE")
+        periods = Object((self.periods_name,), self.statement("periods"), "TABLE")
         return (
             *([periods] if isinstance(self.strategy, ByTime) else []),
-            Object((self._table_name,), self._cut("table", self._table_name), "TABLE"),
-            Object((self._counters_name,), self._cut("counters", self._counters_name), "TABLE"),
+            Object((self.table_name,), self._cut("table", self.table_name), "TABLE"),
+            Object((self.counters_name,), self._cut("counters", self.counters_name), "TABLE"),
+            Object((self.versions_name,), self.statement("versions"), "TABLE"),
         )
 
     def _cut(self, template: str, table: str) -> str:
@@ -227,9 +231,9 @@ class Schema:
     @property
     def for_operators(self) -> tuple[Object, Object]:
         """The table of denials, and the views, which need all tables. Swapping a table means to make the views anew."""
-        views = tuple(f"{self._table_name}_{view}" for view in VIEWS)
+        views = tuple(f"{self.table_name}_{view}" for view in VIEWS)
         return (
-            Object((self._denied_name,), self.statement("denied"), "TABLE"),
+            Object((self.denied_name,), self.statement("denied"), "TABLE"),
             Object(views, self.statement("views"), "VIEW"),
         )
 
@@ -271,36 +275,6 @@ class Schema:
             found.update({made.names: made for made in self.function(template, of)[1]})
         return list(found.values())
 
-    def script(self, names: Sequence[str] = (), role: str = "") -> str:
-        """Return a script that creates whatever limits of these algorithms need (none named: of all known).
-
-        It may be run again, by the same owner.
-
-        Parameters
-        ----------
-        names
-            Algorithms. With more than one, requests with limits of several algorithms are provided for.
-        role
-            A role that is given the rights that an application needs; "" writes them as comments.
-        """
-        if len(role.encode()) > NAME_BYTES or not role.isprintable():
-            raise ConfigurationError(f"role {shorten_repr(role)}: use printable characters, at most {NAME_BYTES} bytes")
-        objects = self.objects(names)
-        create = [] if self.namespace == "public" else [f'CREATE SCHEMA IF NOT EXISTS "{self.namespace}";\n']
-        for made in objects:
-            ddl = made.ddl.strip() + "\n"
-            create.append(re.sub(r'\bTABLE (?=")', "TABLE IF NOT EXISTS ", ddl) if made.kind == "TABLE" else ddl)
-        functions = [self.qualified(name) for made in objects if made.kind == "FUNCTION" for name in made.names]
-        to = f'"{role.replace(QUOTE, 2 * QUOTE)}"' if role else "your_role"
-        grants = [f'GRANT USAGE ON SCHEMA "{self.namespace}" TO {to};']
-        grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {self.table}, {self.counters}, {self.denied} TO {to};")
-        grants.append(f"GRANT SELECT ON {', '.join(self.views.values())} TO {to};")
-        if isinstance(self.strategy, ByTime):
-            grants.append(f"GRANT SELECT ON {self.periods} TO {to};")
-        grants += [f"GRANT EXECUTE ON FUNCTION {name} TO {to};" for name in functions]
-        mark = "" if role else "-- "
-        return "\n".join(["BEGIN;\n", *create, "".join(f"{mark}{grant}\n" for grant in grants), "COMMIT;\n"])
-
     def _rule(self, algorithm: Algorithm) -> tuple[dict[str, str], Object]:
         """Return the functions of an algorithm by their short names, and what creates them."""
         prefix = f"ratesim_{algorithm.name}_"
@@ -313,7 +287,7 @@ class Schema:
 
     def _name(self, name: str, source: str) -> str:
         """Return the name of a function: the table's and the source's own, and not too long."""
-        return digest_name(f"{self._table_name}_{name}", source)
+        return digest_name(f"{self.table_name}_{name}", source)
 
 
 def learning_algorithms() -> tuple[str, ...]:
