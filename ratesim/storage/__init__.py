@@ -14,7 +14,7 @@ from ratesim.errors import (
     StorageTimeoutError,
     StorageUnavailableError,
 )
-from ratesim.storage.base import Charge, RateLimitStorage, Request, StorageHealth, StorageStats
+from ratesim.storage.base import Charge, RateLimitStorage, Request, StorageHealth, StorageStats, UpkeepStats
 from ratesim.storage.config import (
     HybridStorageConfig,
     MemoryStorageConfig,
@@ -51,6 +51,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Request",
     "StorageHealth",
     "StorageStats",
+    "UpkeepStats",
     "SyncStats",
     # errors
     "StorageError",

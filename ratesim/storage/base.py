@@ -25,6 +25,7 @@ __all__ = [
     "Request",
     "StorageHealth",
     "StorageStats",
+    "UpkeepStats",
 ]
 
 DEFAULT_TTL = 3600.0  # seconds that a state set without a ttl lives
@@ -99,6 +100,26 @@ class StorageHealth(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class UpkeepStats(msgspec.Struct, frozen=True):
+    """What this node has done for the tables of PostgreSQL since the storage was made.
+
+    Attributes
+    ----------
+    rounds : int
+        Rounds that were this node's turn.
+    removed, moved : int
+        Expired rows that were deleted, and live ones that were moved to the partition in use.
+    partitions_made, partitions_dropped : int
+        Partitions of spans of time.
+    """
+
+    rounds: int = 0
+    removed: int = 0
+    moved: int = 0
+    partitions_made: int = 0
+    partitions_dropped: int = 0
+
+
 class StorageStats(msgspec.Struct, frozen=True):
     """Counts since the storage was opened; `entries` and `bytes` are current values.
 
@@ -106,6 +127,8 @@ class StorageStats(msgspec.Struct, frozen=True):
     ----------
     entries, bytes : int
         Entries held, and their bytes; bytes are 0 where the server does not tell.
+    exact : bool
+        Whether `entries` was counted. Large tables of PostgreSQL are not: it is the estimate of the server's statistics.
     operations, hits, misses : int
         Operations, and those that found a state or did not.
     evictions, memory_evictions, harmful_evictions : int
@@ -122,6 +145,11 @@ class StorageStats(msgspec.Struct, frozen=True):
         States brought back to the time of a request because a wrong clock had written them (`max_clock_skew`).
     errors : dict[str, int]
         Number of errors by kind.
+    dead_rows, hot_ratio, partitions : int, float, int, or None
+        Of PostgreSQL: row versions that wait for vacuum; share of updates that changed no index (None before the first); and
+        partitions of the table of states, 1 if it is not cut. None elsewhere, and for a role that may not read the views.
+    upkeep : UpkeepStats or None
+        Of PostgreSQL.
     """
 
     entries: int
@@ -138,6 +166,11 @@ class StorageStats(msgspec.Struct, frozen=True):
     background_failures: int = 0
     clock_rewinds: int = 0
     errors: dict[str, int] = {}
+    exact: bool = True
+    dead_rows: int | None = None
+    hot_ratio: float | None = None
+    partitions: int | None = None
+    upkeep: UpkeepStats | None = None
 
 
 class RateLimitStorage(ABC):

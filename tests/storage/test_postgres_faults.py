@@ -352,7 +352,7 @@ async def test_a_node_whose_clock_is_ahead_removes_nothing_that_is_live(postgres
     async with storage_at(url, table_name=table, cleanup_interval=0.0) as storage:
         await storage.acquire("x", LIMIT, 900.0, AsyncioRuntime().time())
         node = PostgresStorage(PostgresStorageConfig(url=url, table_name=table), ahead)
-        await node._clean_in_turn()
+        await node._maintain()
         assert await rows(url, table) == 1
         await node.close()
 
@@ -360,9 +360,9 @@ async def test_a_node_whose_clock_is_ahead_removes_nothing_that_is_live(postgres
 @pytest.mark.servers
 async def test_one_node_in_each_interval_cleans_up(postgres_server: Server) -> None:
     drivers = [PostgresDriver(PostgresStorageConfig(url=postgres_server.url, table_name="turns")) for _ in range(5)]
-    turns = await asyncio.gather(*(driver.claim_cleanup(3600.0) for driver in drivers))
+    turns = await asyncio.gather(*(driver.take_turn(3600.0) for driver in drivers))
     assert sum(turn is not None for turn in turns) == 1
-    assert await drivers[0].claim_cleanup(3600.0) is None
+    assert await drivers[0].take_turn(3600.0) is None
     for driver in drivers:
         await driver.close()
 

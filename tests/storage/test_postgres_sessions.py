@@ -239,7 +239,7 @@ async def test_a_role_without_create_uses_every_verb_of_the_printed_schema(
             await storage.cleanup_expired()
             assert (await storage.get_stats()).entries > 0
             assert (await storage.health_check()).healthy
-            assert await storage.driver.claim_cleanup(60.0) is not None
+            assert await storage.driver.take_turn(60.0) is not None
         assert await rows_of(database, "SELECT count(*) FROM pg_proc") == before
     finally:
         with psycopg.connect(database, autocommit=True) as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
@@ -313,14 +313,22 @@ class PostgresDriver:
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
-    async def cleanup(self, now: float) -> int:
-        """Delete rows that had expired by `now`, and return their number."""
-        return await upkeep.cleanup(self.connector, await self._opened(), now)
+    async def cleanup(self, now: float, position: int = 0, seconds: float = inf, rotated: bool = False) -> tuple[int, int]:
+        """Delete rows that had expired by `now`, see `upkeep.cleanup`."""
+        return await upkeep.cleanup(self.connector, await self._opened(), now, position, seconds, rotated)
 
-    async def claim_cleanup(self, interval: float) -> float | None:
-        """Take the turn to clean up; returns the server's time, or None if it is not this node's turn."""
-        return await upkeep.claim_cleanup(self.connector, await self._opened(), interval)
+    async def take_turn(self, interval: float) -> upkeep.Turn | None:
+        """Take the turn at upkeep; None if it is not this node's."""
+        return await upkeep.take_turn(self.connector, await self._opened(), interval)
 
-    async def sizes(self) -> tuple[int, int]:
-        """Return rows and bytes of both tables with their indexes."""
+    async def end_turn(self, position: int) -> None:
+        """Note how far the turn has come, and delete denials that are old or too many."""
+        await upkeep.end_turn(self.connector, await self._opened(), position)
+
+    async def add_denials(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Add denied requests by key to the table of denials."""
+        await upkeep.add_denials(self.connector, await self._opened(), counts)
+
+    async def sizes(self) -> upkeep.TableSizes:
+        """Return the sizes of both tables with their indexes."""
         return await upkeep.sizes(self.connector, await self._opened())

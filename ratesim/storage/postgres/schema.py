@@ -121,9 +121,9 @@ class Schema:
     ----------
     namespace, strategy
         As given.
-    table, counters, denied, versions, periods
+    table, counters, denied, upkeep, versions, periods
         The names of the tables, quoted and with their schema; the last is there where they are cut by time.
-    table_name, counters_name, denied_name, versions_name, periods_name
+    table_name, counters_name, denied_name, upkeep_name, versions_name, periods_name
         The same without schema and quotes.
     views
         The names of the views for operators likewise, by their short names.
@@ -149,6 +149,8 @@ class Schema:
         self.counters = self.qualified(self.counters_name)
         self.denied_name = f"{config.table_name}_denied"
         self.denied = self.qualified(self.denied_name)
+        self.upkeep_name = f"{config.table_name}_upkeep"
+        self.upkeep = self.qualified(self.upkeep_name)
         self.views = {view: self.qualified(f"{config.table_name}_{view}") for view in VIEWS}
         self.periods = self.qualified(self.periods_name)
         self.versions_name = f"{config.table_name}_schema"
@@ -160,6 +162,7 @@ class Schema:
             "table": self.table,
             "counters": self.counters,
             "denied": self.denied,
+            "upkeep": self.upkeep,
             **self.views,
             "periods": self.periods,
             "versions": self.versions,
@@ -229,10 +232,14 @@ class Schema:
         return self.statement("time_partitions", rows=self.qualified(table), stem=stem(table))
 
     @property
-    def for_operators(self) -> tuple[Object, Object]:
-        """The table of denials, and the views, which need all tables. Swapping a table means to make the views anew."""
+    def for_operators(self) -> tuple[Object, ...]:
+        """The tables of upkeep and of denials, and the views, which need all tables.
+
+        A table that others depend on cannot be dropped: whoever swaps one drops the views before, and makes them behind it.
+        """
         views = tuple(f"{self.table_name}_{view}" for view in VIEWS)
         return (
+            Object((self.upkeep_name,), self.statement("upkeep"), "TABLE"),
             Object((self.denied_name,), self.statement("denied"), "TABLE"),
             Object(views, self.statement("views"), "VIEW"),
         )

@@ -53,7 +53,8 @@ def script(schema: Schema, names: Sequence[str] = (), role: str = "") -> str:
 
 def _grants(schema: Schema, functions: Sequence[str], to: str) -> list[str]:
     grants = [f'GRANT USAGE ON SCHEMA "{schema.namespace}" TO {to};']
-    grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {schema.table}, {schema.counters}, {schema.denied} TO {to};")
+    grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {schema.table}, {schema.counters} TO {to};")
+    grants.append(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {schema.denied}, {schema.upkeep} TO {to};")
     grants.append(f"GRANT SELECT ON {', '.join(schema.views.values())} TO {to};")
     if isinstance(schema.strategy, ByTime):
         grants.append(f"GRANT SELECT ON {schema.periods} TO {to};")

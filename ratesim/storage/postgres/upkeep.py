@@ -1,18 +1,67 @@
-"""Upkeep of the tables: removing expired rows, whose turn it is to do so, and counting."""
+"""Upkeep of the tables: whose turn it is, removing expired rows, counting denials, and sizes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
+from time import monotonic
+from typing import Any, NamedTuple
 
+import psycopg
+
+from ratesim.errors import StorageError, StorageTimeoutError
+from ratesim.storage.partitions import ByTime
 from ratesim.storage.postgres.connections import Connection
-from ratesim.storage.postgres.connector import Connector
+from ratesim.storage.postgres.connector import UPKEEP_SECONDS, Connector
 from ratesim.storage.postgres.creation import create_missing
+from ratesim.storage.postgres.partitioning import stem
 from ratesim.storage.postgres.schema import Schema
 
-__all__ = ["claim_cleanup", "cleanup", "sizes"]
+__all__ = ["TableSizes", "Turn", "add_denials", "cleanup", "end_turn", "sizes", "take_turn"]
 
-CLEANUP_ROW = "\x01ratesim cleanup"  # identifier of the counter that says whose turn it is
+# Claims of less than the interval, because the node whose turn it was is a little late at times.
+TURN_SHARE = 0.9
+BATCH_SECONDS = 0.02  # that a statement which deletes should take: a decision on one of its rows waits for its end
+PAUSE_SHARE = 1.0  # of a statement's duration, after it, so that decisions have the disk and the processor
+FIRST_BLOCKS, MOST_BLOCKS = 8, 4096  # that one statement reads
+COUNTED_BYTES = 64 << 20  # of tables whose rows are counted; larger ones are estimated
+DENIALS_SECONDS, MOST_DENIALS = 86400.0, 10_000  # the age and the number of the denied keys that are kept
+
+# A delete that is lost in a crash is made again, so nothing waits for the disk while rows are locked. The expired rows that
+# were found are deleted by their keys, never by reading the whole table, however few or many the planner expects.
+CLEANUP_SETTINGS = (
+    "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
+    "set_config('synchronous_commit', 'off', true), set_config('enable_seqscan', 'off', true), "
+    "set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+)
+
+
+class Turn(NamedTuple):
+    """A turn at upkeep.
+
+    Attributes
+    ----------
+    now
+        The time of the server, seconds since the epoch.
+    position
+        The block at which the last turn ended.
+    """
+
+    now: float
+    position: int
+
+
+class TableSizes(NamedTuple):
+    """What `get_stats` tells of the tables of states and counters; None is what this role may not know."""
+
+    entries: int
+    exact: bool
+    bytes: int
+    dead_rows: int | None
+    hot_ratio: float | None
+    partitions: int | None
 
 
 @asynccontextmanager
@@ -23,47 +72,163 @@ async def _upkeep(connector: Connector, schema: Schema) -> AsyncIterator[Connect
         yield connection
 
 
-async def cleanup(connector: Connector, schema: Schema, now: float) -> int:
-    """Delete rows that had expired by `now`, and return their number.
+async def take_turn(connector: Connector, schema: Schema, interval: float) -> Turn | None:
+    """Take the turn at upkeep, if no node has had it for `interval` seconds of the server's clock.
 
-    It makes one pass over each table in its physical order, in statements of cleanup_batch_size rows, each a transaction.
+    The turn is a row. An advisory lock of a session is none behind a pooler, which would leave it to another client, and one
+    of a transaction would keep that open for the whole round. Neither knows when the last round was.
     """
-    total = 0
-    async with connector.own_connection() as connection:
-        async with connector.transaction(connection):
-            await create_missing(connection, schema, [*schema.tables, *schema.for_operators], connector.where)
-        for rows in (schema.table, schema.counters):
-            statement = schema.statement("cleanup", rows=rows).encode()
-            after: str | None = "(0,0)"
-            while after is not None:
-                async with connector.transaction(connection):
-                    values = {"after": after, "now": now, "most": connector.config.cleanup_batch_size}
-                    cursor = await connection.execute(statement, values)
-                    count, after = await cursor.fetchone()  # type: ignore[misc]
-                total += count
-    return total
+    async with _upkeep(connector, schema) as connection:
+        cursor = await connection.execute(schema.statement("take_turn").encode(), {"seconds": TURN_SHARE * interval})
+        found = await cursor.fetchone()
+    return None if found is None else Turn(*found)
 
 
-async def claim_cleanup(connector: Connector, schema: Schema, interval: float) -> float | None:
-    """Take the turn to clean up, if no node has had it for `interval` seconds of the server's clock.
+async def end_turn(connector: Connector, schema: Schema, position: int) -> None:
+    """Note how far the turn has come, and delete denials that are old or too many."""
+    async with _upkeep(connector, schema) as connection:
+        await connection.execute(f"UPDATE {schema.upkeep} SET position = %s".encode(), [position])  # noqa: S608
+        values = {"seconds": DENIALS_SECONDS, "most": MOST_DENIALS}
+        await connection.execute(schema.statement("forget_denials").encode(), values)
+
+
+async def cleanup(
+    connector: Connector, schema: Schema, now: float, position: int = 0, seconds: float = inf, rotated: bool = False
+) -> tuple[int, int]:
+    """Delete rows that had expired by `now`.
+
+    Each table is read once, block by block, all its partitions at the same block. A statement deletes at most
+    cleanup_batch_size rows and is a transaction. It reads so many blocks that it takes about `BATCH_SECONDS`.
+
+    Parameters
+    ----------
+    connector, schema
+        The server and the tables.
+    now
+        Seconds since the epoch.
+    position
+        The block to begin with; behind the last block it goes on at the first.
+    seconds
+        Most seconds.
+    rotated
+        Whether partitions of expired rows are dropped, so that only the default partitions are to be read.
 
     Returns
     -------
-    float or None
-        The time of the server, seconds since the epoch; None if it is not this node's turn.
+    tuple
+        The number of deleted rows, and the block to go on with.
     """
-    async with _upkeep(connector, schema) as connection:
-        # Less than the interval: the node whose turn it was is a little late at times.
-        values = {"row": CLEANUP_ROW, "interval": 0.9 * interval}
-        cursor = await connection.execute(schema.statement("claim_cleanup").encode(), values)
-        found = await cursor.fetchone()
-    return None if found is None else float(found[0])
+    end = monotonic() + seconds
+    removed = done = 0
+    step, most = FIRST_BLOCKS, connector.config.cleanup_batch_size
+    async with connector.own_connection() as connection:
+        async with connector.transaction(connection):
+            await create_missing(connection, schema, schema.tables, connector.where)
+            tables = [(*each, await _blocks(connection, schema, each[0])) for each in _tables(schema, rotated)]
+        total = sum(blocks for _, _, blocks in tables)
+        while done < total and monotonic() < end:
+            rows, columns, first, blocks = _locate(tables, (position + done) % total)
+            count = min(step, blocks - first, total - done)
+            begin = monotonic()
+            deleted = await _delete(
+                connector,
+                connection,
+                schema.statement("cleanup", **_holes(rows, columns)),
+                {
+                    "first": f"({first},0)",
+                    "end": f"({first + count},0)",
+                    "now": now,
+                    "most": most,
+                },
+            )
+            took = monotonic() - begin
+            removed += deleted
+            if deleted < most:  # else there may be more
+                done += count
+            if deleted >= most or took > BATCH_SECONDS:
+                step = max(1, step // 2)
+            elif took < BATCH_SECONDS / 2:
+                step = min(2 * step, MOST_BLOCKS)
+            await asyncio.sleep(PAUSE_SHARE * took)
+    return removed, (position + done) % total if total else 0
 
 
-async def sizes(connector: Connector, schema: Schema) -> tuple[int, int]:
-    """Return rows and bytes of both tables with their indexes."""
+def _tables(schema: Schema, rotated: bool) -> list[tuple[str, list[str]]]:
+    """Return the tables that are cleaned up, quoted, and the columns of their primary keys."""
+    period = ["period"] if isinstance(schema.strategy, ByTime) else []
+    names = ((schema.table_name, ["identifier", "name"]), (schema.counters_name, ["identifier"]))
+    return [(schema.qualified(f"{stem(name)}_default" if rotated else name), [*columns, *period]) for name, columns in names]
+
+
+def _locate(tables: Sequence[tuple[str, list[str], int]], block: int) -> tuple[str, list[str], int, int]:
+    """Return the table of a block of all tables, its columns, the block's number in it, and its blocks."""
+    for rows, columns, blocks in tables[:-1]:
+        if block < blocks:
+            return rows, columns, block, blocks
+        block -= blocks
+    rows, columns, blocks = tables[-1]
+    return rows, columns, block, blocks
+
+
+def _holes(rows: str, columns: Sequence[str]) -> dict[str, str]:
+    keys = (", ".join(f"{alias}.{column}" for column in columns) for alias in "te")
+    return {"rows": rows, **dict(zip(("key", "expired_key"), keys, strict=True))}
+
+
+async def _blocks(connection: Connection, schema: Schema, rows: str) -> int:
+    """Return the blocks of a table, or of its largest partition."""
+    cursor = await connection.execute(schema.statement("blocks").encode(), {"rows": rows})
+    (blocks,) = await cursor.fetchone()  # type: ignore[misc]
+    return int(blocks)
+
+
+async def _delete(connector: Connector, connection: Connection, statement: str, values: Mapping[str, Any]) -> int:
+    """Delete in a transaction that travels as a whole, so that rows are not locked while this node does something else."""
+    patience = str(round(UPKEEP_SECONDS * 1e3))
+    try:
+        async with asyncio.timeout(UPKEEP_SECONDS), connection.pipeline():
+            await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
+            await connection.execute(CLEANUP_SETTINGS.encode(), [patience, patience])
+            cursor = await connection.execute(statement.encode(), values)
+            await connection.execute(b"COMMIT")
+    except TimeoutError:
+        raise StorageTimeoutError(f"PostgreSQL at {connector.where}: no answer within {UPKEEP_SECONDS:g} s") from None
+    except psycopg.Error as error:
+        raise connector.error(error) from None
+    return cursor.rowcount
+
+
+async def add_denials(connector: Connector, schema: Schema, counts: Mapping[tuple[str, str], int]) -> None:
+    """Add denied requests by key to the table of denials."""
+    keys = sorted(counts)
+    values = {
+        "identifiers": [identifier for identifier, _ in keys],
+        "names": [name for _, name in keys],
+        "counts": [counts[key] for key in keys],
+    }
     async with _upkeep(connector, schema) as connection:
-        names = {"table": schema.table, "counters": schema.counters, "row": CLEANUP_ROW}
-        cursor = await connection.execute(schema.statement("stats").encode(), names)
-        entries, size = await cursor.fetchone()  # type: ignore[misc]
-        return entries, size
+        await connection.execute(schema.statement("deny").encode(), values)
+
+
+async def sizes(connector: Connector, schema: Schema) -> TableSizes:
+    """Return the sizes of both tables, from the view where this role may read it."""
+    async with connector.own_connection() as connection, connector.transaction(connection):
+        await create_missing(connection, schema, schema.tables, connector.where)
+    try:
+        known = await _row(connector, schema, "stats")
+    except StorageError as error:
+        if not isinstance(error.__context__, psycopg.errors.InsufficientPrivilege | psycopg.errors.UndefinedTable):
+            raise
+        known = await _row(connector, schema, "bare_stats")
+    size, table_bytes, rows, dead, hot, partitions = known
+    exact = table_bytes <= COUNTED_BYTES
+    if exact:
+        (rows,) = await _row(connector, schema, "entries")
+    return TableSizes(rows, exact, size, dead, hot, partitions)
+
+
+async def _row(connector: Connector, schema: Schema, template: str) -> tuple[Any, ...]:
+    async with connector.own_connection() as connection, connector.transaction(connection):
+        cursor = await connection.execute(schema.statement(template).encode())
+        row: tuple[Any, ...] = await cursor.fetchone()  # type: ignore[assignment]
+        return row

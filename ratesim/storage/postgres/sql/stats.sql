@@ -1,2 +1,4 @@
-SELECT (SELECT count(*) FROM {{table}} WHERE state <> '{}') + (SELECT count(*) FROM {{counters}} WHERE identifier <> %(row)s),
-  pg_total_relation_size(%(table)s::regclass) + pg_total_relation_size(%(counters)s::regclass)
+SELECT sum(s.table_bytes + s.index_bytes)::bigint, sum(s.table_bytes)::bigint, sum(s.live_rows)::bigint,
+    sum(s.dead_rows)::bigint, max(s.hot_ratio) FILTER (WHERE s.content = 'states'),
+    max(s.partitions) FILTER (WHERE s.content = 'states')
+  FROM {{sizes}} AS s WHERE s.content <> 'denied'

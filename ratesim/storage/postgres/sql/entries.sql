@@ -1,0 +1,1 @@
+SELECT (SELECT count(*) FROM {{table}} WHERE state <> '{}') + (SELECT count(*) FROM {{counters}})
