@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ratesim.recommendation.assess.capacity_figures import Capacity, Load
+from ratesim.recommendation.assess.crash_loss import CrashLoss, counted
 from ratesim.recommendation.assess.monthly_price import Use, managed_month, monthly_price
+from ratesim.recommendation.assess.prices import GB, PostgresServer
 from ratesim.recommendation.assess.primary_outage import PrimaryOutage
-from ratesim.recommendation.assess.resource_needs import REPLICATED, resource_needs
+from ratesim.recommendation.assess.resource_needs import BLOAT, REPLICATED, log_bytes, resource_needs
 from ratesim.recommendation.assess.topology import (
     LEAST_PRIMARIES,
     SENTINELS,
@@ -32,7 +35,7 @@ from ratesim.recommendation.assess.topology import (
     hottest_share,
     whole_servers,
 )
-from ratesim.simulation.scenario.topology import servers_of
+from ratesim.simulation.scenario.topology import Servers, servers_of
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -94,7 +97,8 @@ def capacity(
     server = None if needs.store == "none" else prices.server(needs.store)
     share = hottest_share(storage, float(summary.get("top_key_share", 0.0)), deployment.nodes, operations * load.peak)
     spread = Spread(busy * load.peak, share if needs.store == "redis" else 0.0)
-    by_processor, by_memory = _servers(server, spread, needs.store_bytes)
+    disk = _disk_bytes(needs.store, needs.store_bytes, operations * load.peak)
+    by_processor, by_memory = _servers(server, spread, needs.store_bytes, disk)
     needed = max(by_processor, by_memory, needs.primaries)
     replicas = 0 if server is None else _replicas(first, scenario, prices)
     if needs.store == "redis" and needed > 1 and needs.primaries == 1:
@@ -106,6 +110,9 @@ def capacity(
     hybrid = StorageURL.parse(storage).hybrid
     lends = hybrid is not None and hybrid.consistency == "lease"
     hot_busy = busy * share if hot else 0.0
+    topped = None if server is None else _servers_of(storage, needs.store, servers, replicas, first, scenario)
+    admitted = load.peak * _admitted(rows)
+    all_counted = counted(scenario.limit.limit(), scenario.requirements.key_count, admitted)
     use = Use(
         nodes=deployment.nodes,
         network=deployment.network,
@@ -115,7 +122,7 @@ def capacity(
         servers=servers * (1 + replicas),
         sentinels=sentinels,
         traffic=(sent + answered) * load.mean,
-        replicated=operations * load.mean * REPLICATED * replicas if hot else 0.0,
+        replicated=0.0 if server is None else operations * load.mean * REPLICATED[needs.store] * replicas,
         wrong=wrong,
     )
     return Capacity(
@@ -147,17 +154,28 @@ def capacity(
         hot_key_rate=server.deciding / hot_busy if server and hot_busy > 0 else None,
         hot_key_fits=server is None or lends or hot_busy * load.peak <= server.deciding * server.most_processor,
         over_admitted=wrong,
-        outage=_outage(rows, scenario, storage, load, spread, servers, replicas) if hot else None,
-        managed_month=managed_month(prices, use.servers) if hot else None,
+        outage=None if topped is None else _outage(storage, topped, spread, load, admitted, all_counted),
+        managed_month=managed_month(prices, needs.store, use.servers),
         price=monthly_price(prices, use),
+        disk_bytes=disk,
+        standby="" if topped is None else topped.standby,
+        crash=CrashLoss.of(topped.keeps, admitted, all_counted) if topped and needs.store == "postgres" else None,
     )
 
 
-def _servers(server: Server | None, spread: Spread, size: float | None) -> tuple[int, int]:
-    """How many it takes by processor, and by memory."""
+def _servers(server: Server | None, spread: Spread, size: float | None, disk: float | None) -> tuple[int, int]:
+    """How many it takes by processor, and by memory or disk."""
     if server is None:
         return 0, 0
-    return spread.needed(server.deciding * server.most_processor), whole_servers((size or 0.0) / server.room)
+    by_memory = whole_servers((size or 0.0) / server.room)
+    if isinstance(server, PostgresServer):
+        by_memory = max(by_memory, whole_servers((disk or 0.0) / (server.disk_gb * GB)))
+    return spread.needed(server.deciding * server.most_processor), by_memory
+
+
+def _disk_bytes(store: str, size: float | None, changes: float) -> float | None:
+    """Return the bytes on the disk of a PostgreSQL: its tables with dead versions, and its log."""
+    return None if store != "postgres" or size is None else size * BLOAT + log_bytes(changes, size)
 
 
 def _count(row: Mapping[Any, Any], name: str) -> int | None:
@@ -170,34 +188,43 @@ def _replicas(row: Mapping[Any, Any], scenario: Scenario, prices: Prices) -> int
     """Return the replicas of each server: those that the candidate names, or as many as the prices have if that is more."""
     deployment, priced = scenario.deployment, int(getattr(prices.replicas, scenario.deployment.type))
     usual = servers_of(str(row["storage"]), _count(row, "primaries") or None, None, deployment).replicas
-    # A row has those of Redis alone, and 0 of PostgreSQL.
-    simulated = _count(row, "replicas") if StorageURL.parse(str(row["storage"])).backend == "redis" else None
+    simulated = _count(row, "replicas")
     return max(usual, priced) if simulated is None or simulated == usual else simulated
 
 
+def _servers_of(
+    storage: str, store: str, primaries: int, replicas: int, row: Mapping[Any, Any], scenario: Scenario
+) -> Servers:
+    """Return the servers in the size that the load takes. PostgreSQL is not cut, so one stands for all of them."""
+    if store == "postgres":
+        found = servers_of(storage, 1, replicas, scenario.deployment)
+        standby: Any = row.get("standby") or ""
+        return replace(found, standby=standby, lag=0.0 if standby else scenario.deployment.replica_lag)
+    return servers_of(cluster_url(storage) if primaries > 1 else storage, primaries, replicas, scenario.deployment)
+
+
 def _outage(
-    rows: Sequence[Mapping[Any, Any]],
-    scenario: Scenario,
-    storage: str,
-    load: Load,
-    spread: Spread,
-    primaries: int,
-    replicas: int,
+    storage: str, servers: Servers, spread: Spread, load: Load, admitted: float, all_counted: float
 ) -> PrimaryOutage:
     hybrid = StorageURL.parse(storage).hybrid
-    servers = servers_of(cluster_url(storage) if primaries > 1 else storage, primaries, replicas, scenario.deployment)
     is_replaced = math.isfinite(servers.takeover)
-    share = spread.busiest_share(primaries)
-    admitted = fmean(float(row["admitted"]) / float(row["requests"]) for row in rows)
+    share = spread.busiest_share(servers.primaries)
+    lost = min(admitted * servers.lag, all_counted) if servers.replicated else all_counted
     return PrimaryOutage(
-        primaries=primaries,
-        key_share=1.0 / primaries,
+        primaries=servers.primaries,
+        key_share=1.0 / servers.primaries,
         request_share=share,
         seconds=servers.takeover if is_replaced else None,
         requests=load.peak * share * servers.takeover if is_replaced else None,
-        over_admitted=load.peak * share * admitted * servers.lag if is_replaced else None,
+        over_admitted=lost * share if is_replaced else None,
         fallback="" if hybrid is None or hybrid.consistency == "strong" else hybrid.on_store_failure,
+        remembers=servers.keeps != "nothing",
+        waits=bool(servers.standby),
     )
+
+
+def _admitted(rows: Sequence[Mapping[Any, Any]]) -> float:
+    return fmean(float(row["admitted"]) / float(row["requests"]) for row in rows)
 
 
 def _load(rows: Sequence[Mapping[Any, Any]], scenario: Scenario, summary: Mapping[str, float]) -> Load:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ratesim.formatting import format_amount, format_bytes, format_money, format_percent
+from ratesim.recommendation.assess.crash_loss import CrashLoss
 from ratesim.recommendation.assess.monthly_price import Price
 from ratesim.recommendation.assess.primary_outage import PrimaryOutage
 from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, Topology
@@ -92,13 +93,20 @@ class Capacity:
         Whether one primary carries the hottest key, as busy as the prices allow. A lease is taken to fit: how many requests
         of the hottest key one operation stands for was not measured.
     outage
-        What the loss of one primary takes away; None without a Redis.
+        What the loss of one primary takes away; None without a store.
     managed_month
         A month of the same servers as a managed service, in the currency of the price; None where the prices have none.
     over_admitted
         Requests per second, in the mean, that an exact limiter would have denied.
     price
         Of a month.
+    disk_bytes
+        On the disk of a PostgreSQL: its tables with dead versions of rows, and its write-ahead log. None without one, or
+        where the memory of a key was not measured.
+    standby
+        What an answer of PostgreSQL waits for at its standby, as `synchronous_commit` names it; "" for nothing.
+    crash
+        What a PostgreSQL forgets that crashes and recovers; None without one.
     """
 
     candidate: str
@@ -132,6 +140,9 @@ class Capacity:
     outage: PrimaryOutage | None
     managed_month: float | None
     price: Price
+    disk_bytes: float | None = None
+    standby: str = ""
+    crash: CrashLoss | None = None
 
     @property
     def reach(self) -> str:
@@ -174,7 +185,8 @@ class Capacity:
             busy += f", {'each ' * (self.servers > 1)}good for {format_amount(self.server_rate)} such requests per second; "
             busy += f"one server {self.reach} {format_amount(self.server_end)} of them"
         if self.replicas:
-            busy += f"; with {self.replicas} replica{'s' * (self.replicas > 1)} each"
+            kind = "synchronous standby" if self.standby else "standby" if self.store == "postgres" else "replica"
+            busy += f"; with {self.replicas} {kind}{'s' * (self.replicas > 1)}{' each' * (self.store == 'redis')}"
         if self.sentinels:
             busy += f"{' and' if self.replicas else '; with'} {self.sentinels} Sentinels"
         return traffic, f"{busy}."
@@ -207,8 +219,10 @@ class Capacity:
                     f"{format_amount(self.hot_key_rate)} such requests per second, with no other key. Only a lease or a "
                     "hybrid that decides in its nodes takes it off there."
                 )
-        if self.outage is not None and self.topology in ("cluster", "sentinel"):
+        if self.outage is not None and (self.topology in ("cluster", "sentinel") or self.store == "postgres"):
             said.append(self.outage.sentence)
+        if self.crash is not None:
+            said.append(self.crash.sentence)
         if self.topology == "standalone" and self.replicas:
             said.append(f"What makes the replica the primary is not in the price: {PROMOTERS[self.store]}.")
         return tuple(said)
@@ -218,7 +232,8 @@ class Capacity:
         if self.store_bytes is None or self.node_bytes is None:
             return ("What a key takes under this algorithm was not measured, so no memory is in the price.",)
         if self.store != "none":
-            places.append(f"{format_bytes(self.store_bytes)} in {NAMES[self.store]}")
+            disk = "" if self.disk_bytes is None else f" (on its disk up to {format_bytes(self.disk_bytes)}, with its log)"
+            places.append(f"{format_bytes(self.store_bytes)} in {NAMES[self.store]}{disk}")
         if self.node_bytes:
             where = f"each of {self.nodes} nodes" if self.nodes > 1 else "the node"
             places.append(f"up to {format_bytes(self.node_bytes)} in {where}")
@@ -235,6 +250,7 @@ class Capacity:
         }
         shown = [f"{name} {format_money(part, price.currency)}" for name, part in parts.items() if part > 0]
         said = f"In a month: {format_money(price.per_month, price.currency)}" + (f" ({', '.join(shown)})" if shown else "")
-        if self.managed_month is not None and self.topology in ("cluster", "sentinel"):
+        several = self.topology in ("cluster", "sentinel") or self.store == "postgres"
+        if self.managed_month is not None and several:
             said += f"; as a managed service the servers are {format_money(self.managed_month, price.currency)}"
         return f"{said}."

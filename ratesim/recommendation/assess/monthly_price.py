@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ratesim.recommendation.assess.prices import GB
 
@@ -96,6 +96,12 @@ def monthly_price(prices: Prices, use: Use) -> Price:
     return Price(currency=prices.currency, **parts, per_month=sum(parts.values()))
 
 
-def managed_month(prices: Prices, servers: int) -> float | None:
-    """Return a month of so many servers of Redis as a managed service; None where the prices have none."""
-    return None if prices.managed_redis is None else servers * prices.managed_redis.node_hour * prices.hours_per_month
+def managed_month(prices: Prices, store: Literal["redis", "postgres", "none"], servers: int) -> float | None:
+    """Return a month of so many servers of a store as a managed service; None where the prices have none."""
+    hours = prices.hours_per_month
+    if store == "redis" and prices.managed_redis is not None:
+        return servers * prices.managed_redis.node_hour * hours
+    managed = prices.managed_postgres
+    if store == "postgres" and managed is not None:
+        return servers * (managed.node_hour * hours + prices.postgres.disk_gb * managed.disk_gb_month)
+    return None

@@ -23,6 +23,7 @@ from ratesim.simulation.scenario.fields import StrictModel
 __all__ = [
     "GB",
     "ApiNode",
+    "ManagedPostgres",
     "ManagedRedis",
     "PostgresServer",
     "PriceError",
@@ -133,10 +134,25 @@ class ManagedRedis(StrictModel):
     node_hour: Money
 
 
+class ManagedPostgres(StrictModel):
+    """A managed service with servers of the size of a `PostgresServer`, which replaces a lost one by its standby.
+
+    Attributes
+    ----------
+    node_hour
+        Price of an hour of one server, primary or standby.
+    disk_gb_month
+        Price of a GB of its disk in a month.
+    """
+
+    node_hour: Money
+    disk_gb_month: Money
+
+
 class PostgresServer(Server):
     """A server with a process for each connection.
 
-    Its tables must fit into memory, as they did when it was measured, and onto its disk.
+    Its tables must fit into memory, as they did when it was measured, and onto its disk, which has the log besides.
     """
 
     disk_gb: Size
@@ -177,7 +193,7 @@ class Prices(StrictModel):
         The machines.
     sentinel
         The machine of one Sentinel; without it Sentinels cost nothing.
-    managed_redis
+    managed_redis, managed_postgres
         The same nodes as a managed service, whose price stands beside that of the machines; None where it is not asked for.
     network
         Price of a GB between a node and the store, either way, by the presets of `ratesim.simulation.network.links`.
@@ -193,6 +209,7 @@ class Prices(StrictModel):
     replicas: Replicas
     sentinel: Sentinel | None = None
     managed_redis: ManagedRedis | None = None
+    managed_postgres: ManagedPostgres | None = None
     network: dict[str, Money]
 
     @field_validator("currency")

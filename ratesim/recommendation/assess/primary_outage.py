@@ -34,6 +34,10 @@ class PrimaryOutage:
         replica. A primary that comes back without its memory forgets all that it counted.
     fallback
         What a hybrid's nodes do meanwhile (`on_store_failure`); "" where a request without the store has no decision.
+    remembers
+        Whether a server that comes back has what it counted, as a PostgreSQL has that logs its tables.
+    waits
+        Whether answers wait for the replica.
     """
 
     primaries: int
@@ -43,6 +47,8 @@ class PrimaryOutage:
     requests: float | None
     over_admitted: float | None
     fallback: str = ""
+    remembers: bool = False
+    waits: bool = False
 
     @property
     def sentence(self) -> str:
@@ -54,9 +60,15 @@ class PrimaryOutage:
                 which += f" ({format_percent(self.request_share)} of the requests, if the hottest key is among them)"
         what = f"are without their store, and nodes go on by {self.fallback}" if self.fallback else "get no decision"
         if self.seconds is None or self.requests is None or self.over_admitted is None:
-            return f"{which} {what} until it is back, and it comes back without what it counted."
+            without = "" if self.remembers else ", and it comes back without what it counted"
+            return f"{which} {what} until it is back{without}."
+        lost = f"What the replica had not received is admitted again, at most {format_amount(self.over_admitted)} requests."
+        if self.waits:
+            lost = (
+                "Answers wait for the replica, so nothing that was answered is lost. While no replica answers, no request "
+                "that would be admitted gets its decision."
+            )
         return (
             f"{which} {what} for about {format_seconds(self.seconds)}, until a replica has taken over: "
-            f"{format_amount(self.requests)} requests. What the replica had not received is admitted again, "
-            f"at most {format_amount(self.over_admitted)} requests."
+            f"{format_amount(self.requests)} requests. {lost}"
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["ResourceNeeds", "resource_needs"]
+__all__ = ["BLOAT", "CHECKPOINT", "REPLICATED", "ResourceNeeds", "log_bytes", "resource_needs"]
 
 Store = Literal["redis", "postgres", "none"]
 
@@ -23,9 +23,16 @@ Store = Literal["redis", "postgres", "none"]
 # What a store keeps in a key's state of each node that has told it what it admitted: from 8 nodes that did so, with the
 # names that nodes have unless they are given others. MEMORY USAGE of 100 keys; pg_column_size of the column of 1,000.
 WATERMARK = {"redis": 57.0, "postgres": 76.0}
-# What a primary sends to each replica for an operation that writes: 320 (fixed_window) to 580 (adaptive), the effects of the
-# script and not the script. master_repl_offset over 300 decisions of each algorithm, alone and as one batch, 2026-11-29.
-REPLICATED = 450.0
+# What a primary of Redis sends to each replica for an operation that writes: 320 (fixed_window) to 580 (adaptive), the
+# effects of the script and not the script. master_repl_offset over 300 decisions of each algorithm, alone and as one batch,
+# 2026-11-29. What PostgreSQL writes to its log, and sends to each standby, for a row that changes, its commit included: 216
+# (fixed_window) to 390 (adaptive) alone, 176 to 468 in a batch; the first change of a page after a checkpoint some 300 more.
+# pg_current_wal_insert_lsn over 200 decisions of each algorithm, 2026-11-29.
+REPLICATED = {"redis": 450.0, "postgres": 300.0}
+# A table has dead versions of rows until a vacuum: with vacuums at 2 % of it half as much again is ample.
+BLOAT = 1.5
+CHECKPOINT = 900.0  # seconds between two checkpoints, as postgresql.conf asks
+LEAST_LOG, MOST_LOG = 1024.0**3, 16 * 1024.0**3  # bytes
 # What a hybrid keeps of a key beside the entry in its memory: tracemalloc over 20,000 keys that were asked for once.
 RECORD = {"eventual": 976.0, "session": 976.0, "lease": 80.0}
 
@@ -99,6 +106,23 @@ def resource_needs(
         node_bytes=node_bytes,
         node_seconds=node_seconds,
     )
+
+
+def log_bytes(changes: float, store_bytes: float) -> float:
+    """Return the bytes that PostgreSQL's log may take, so that checkpoints come by the clock and not by its size.
+
+    A checkpoint begins when about half of `max_wal_size` is written. The log has a row's bytes for each change, and each
+    page once as a whole.
+
+    Parameters
+    ----------
+    changes
+        Rows that change per second; nan where that is not known.
+    store_bytes
+        Of the table with its index.
+    """
+    written = 0.0 if changes != changes else changes * REPLICATED["postgres"] * CHECKPOINT  # nan
+    return min(max(LEAST_LOG, 2.0 * (written + store_bytes)), MOST_LOG)
 
 
 @lru_cache(maxsize=1024)

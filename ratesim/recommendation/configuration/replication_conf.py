@@ -26,7 +26,7 @@ LAG = 10  # seconds, the default of min-replicas-max-lag
 def backlog_bytes(size: StoreSize) -> int:
     """Return the bytes of replication that a primary keeps for a replica that comes back, whole MiB."""
     writes = 0.0 if math.isnan(size.writes) else size.writes / size.primaries
-    return min(max(LEAST_BACKLOG, math.ceil(writes * REPLICATED * MISSED / MIB) * MIB), MOST_BACKLOG)
+    return min(max(LEAST_BACKLOG, math.ceil(writes * REPLICATED["redis"] * MISSED / MIB) * MIB), MOST_BACKLOG)
 
 
 def replication_parts(scenario: Scenario, size: StoreSize) -> list[tuple[str, str]]:

@@ -132,9 +132,9 @@ class RunResult:
               because the store was unreachable. errors: number of each kind, as text.
             - worst_key, worst_start: the window of worst_excess, as a time since the epoch. - jain_nodes, jain_keys: how
             even the shares are, of requests by node and of admitted cost by key. - utilization: of the store, over the time
-            of the trace. utilization_max: of its busiest primary. primaries: how many there are. replicas: of each, on
-            Redis. moved, asked: redirects of a cluster whose slots move. node_utilization and _max: of the nodes'
-            processors, the mean
+            of the trace. utilization_max: of its busiest primary. primaries: how many there are. replicas: of each.
+            standby: what an answer of PostgreSQL waits for at its standby. moved, asked: redirects of a cluster whose slots
+            move. node_utilization and _max: of the nodes' processors, the mean
               and the busiest.
             - store_waiting: the mean number of batches that wait in the store. store_inside_max, node_inside_max: the most
             that
@@ -150,6 +150,7 @@ class RunResult:
         answered = self.latency[~self.failed]
         p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
         url = StorageURL.parse(self.candidate.storage)
+        servers = self.scenario.servers(self.candidate)
         worst = self.accuracy.worst
         stores = [account.totals for name, account in self.stations.items() if name.startswith("store")]
         nodes = [account.totals for name, account in self.stations.items() if name.startswith("node")]
@@ -190,7 +191,8 @@ class RunResult:
             / (self.concurrency / max(len(stores), 1))
             / max(self.trace.duration, 1e-9),
             "primaries": len(stores),
-            "replicas": self.scenario.servers(self.candidate).replicas if url.backend == "redis" else 0,
+            "replicas": servers.replicas if url.backend != "memory" else 0,
+            "standby": servers.standby,
             "moved": self.redirects[0],
             "asked": self.redirects[1],
             "store_waiting": float(sum((store.inside - store.served) / max(store.seconds, 1e-9) for store in stores)),

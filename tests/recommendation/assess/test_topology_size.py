@@ -11,6 +11,7 @@ from test_capacity import EVENTUAL, PRICES, PROFILE, SUMMARY, row, scenario
 
 from ratesim.formatting import format_seconds
 from ratesim.recommendation.assess.capacity import Capacity, capacity, scaled
+from ratesim.recommendation.assess.resource_needs import log_bytes
 from ratesim.recommendation.assess.topology import Spread, hottest_share
 from ratesim.simulation.scenario.topology import CLUSTER_VOTE, SENTINEL_VOTE
 
@@ -161,7 +162,83 @@ def test_a_hybrid_goes_on_by_itself():
     outage = sized(f"{EVENTUAL}&on_store_failure=local", primaries=3, replicas=1).outage
     assert "are without their store, and nodes go on by local for about" in outage.sentence
     assert sized("hybrid+redis://h?consistency=strong", primaries=3).outage.fallback == ""
-    assert sized("postgresql://localhost").outage is sized("memory://").outage is None
+    assert sized("memory://").outage is None
+
+
+AVAILABLE = scenario(deployment={"type": "high_availability", "replica_lag": 0.2, "election": 30.0})
+PG = "postgresql://localhost"
+
+
+def test_a_postgres_that_comes_back_has_what_it_counted():
+    found = sized(PG)
+    assert found.outage.sentence == "While the primary is down, all keys get no decision until it is back."
+    assert (found.crash.keeps, found.crash.requests) == ("all", 0.0)
+    assert "loses nothing that was answered" in " ".join(found.sentences)
+    assert sized().crash is sized("memory://").crash is None
+
+
+def test_answers_that_come_before_the_disk_are_lost_with_the_server():
+    found = sized(f"{PG}?synchronous_commit=off").crash
+    assert (found.keeps, found.seconds) == ("most", 0.6)
+    assert found.requests == pytest.approx(1000 * 0.9 * 0.6)
+    assert found.sentence.endswith(
+        "in the last 600 ms, since synchronous_commit is off: at most 540 requests are admitted again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "keys", "again"),
+    [
+        ({"rate": "10/minute"}, 1_000_000, 900 * 60.0),  # what was admitted in the last minute
+        ({"rate": "10/minute"}, 100, 100 * 10.0),  # each key its limit
+        ({"rate": "10/minute", "algorithm": "token_bucket", "burst": 50}, 100, 100 * 50.0),
+    ],
+)
+def test_unlogged_tables_come_back_empty(limit, keys, again):
+    asked = scenario(keys, limit=limit)
+    found = sized(f"{PG}?unlogged=true", asked=asked).crash
+    assert (found.keeps, found.seconds, found.requests) == ("nothing", None, pytest.approx(again))
+    assert "each key has its whole limit again" in found.sentence
+    standby = scenario(keys, limit=limit, deployment={"type": "high_availability"})
+    assert sized(f"{PG}?unlogged=true", asked=standby).outage.over_admitted == pytest.approx(again)
+
+
+def test_a_standby_that_nobody_waits_for_is_behind_and_one_that_answers_wait_for_is_not():
+    behind = sized(PG, asked=AVAILABLE, replicas=1, standby="")
+    assert (behind.replicas, behind.standby, behind.outage.seconds) == (1, "", 30.0)
+    assert behind.outage.over_admitted == pytest.approx(1000 * 0.9 * 0.2)
+    assert "at most 180 requests" in behind.outage.sentence
+    storage = f"{PG}?synchronous_commit=remote_apply"
+    waits = sized(storage, replicas=1, standby="remote_apply")
+    assert (waits.replicas, waits.standby, waits.outage.over_admitted) == (1, "remote_apply", 0.0)
+    assert "Answers wait for the replica" in waits.outage.sentence
+    assert "While no replica answers, no request that would be admitted gets its decision" in waits.outage.sentence
+    assert "with 1 synchronous standby" in waits.sentences[1]
+
+
+def test_a_standby_is_a_second_server_that_is_told_of_every_change():
+    alone, pair = sized(PG, replicas=0), sized(PG, replicas=1, standby="on")
+    assert pair.price.store == 2 * alone.price.store
+    replicated = 100 * 300.0 * 730 * 3600 / 1e9 * PRICES.network["cross_zone"]
+    assert pair.price.network - alone.price.network == pytest.approx(replicated)
+    managed = PRICES.managed_postgres
+    each = 730 * managed.node_hour + PRICES.postgres.disk_gb * managed.disk_gb_month
+    assert (alone.managed_month, pair.managed_month) == (pytest.approx(each), pytest.approx(2 * each))
+    assert "as a managed service the servers are" in alone.sentences[-1]
+
+
+def test_a_disk_holds_the_table_its_dead_rows_and_the_log():
+    found = sized(PG)
+    assert found.disk_bytes == pytest.approx(1.5 * 500e6 + max(2**30, 2 * (1000 * 300 * 900 + 500e6)))
+    small = PRICES.model_copy(update={"postgres": PRICES.postgres.model_copy(update={"disk_gb": 1.0})})
+    assert capacity([row(PG)], scenario(), SUMMARY, small, PROFILE).servers_by_memory == 3
+    assert sized().disk_bytes is None
+
+
+@given(one=st.floats(0, 1e6), more=st.floats(0, 1e6), size=st.floats(0, 1e12))
+def test_more_changes_never_take_less_log(one, more, size):
+    assert log_bytes(one, size) <= log_bytes(one + more, size)
+    assert log_bytes(math.nan, size) == log_bytes(0.0, size)
 
 
 def test_a_pair_with_sentinels_is_two_servers_and_three_small_machines():
