@@ -25,7 +25,7 @@ class Line:
     def __init__(self, world: World) -> None:
         self.world = world
         self.closed = self.ended = self.cut = False
-        self.pgconn = SimpleNamespace(transaction_status=TransactionStatus.IDLE, finish=self.finish)
+        self.pgconn = SimpleNamespace(transaction_status=TransactionStatus.IDLE)
         self.opened = self.idle_since = 0.0
         self.lifetime = 1e9
         self.leaving = None

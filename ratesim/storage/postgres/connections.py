@@ -6,8 +6,7 @@ import asyncio
 import logging
 import select
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar
@@ -18,6 +17,8 @@ from psycopg.abc import PQGen
 from psycopg.pq import ConnStatus, TransactionStatus
 
 from ratesim.errors import StorageConnectionError, StorageError, StorageUnavailableError
+from ratesim.storage.postgres.binary_format import Call, rows_of
+from ratesim.storage.postgres.wire import Wire
 
 __all__ = ["Connection", "ConnectionPool"]
 
@@ -25,12 +26,11 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_attempts: ContextVar[list[Generator[Any, Any, Any]]] = ContextVar("_attempts")  # to connect, of the call that is under way
-
 PROBE_AFTER = 30.0  # seconds without use after which a round trip shows that no firewall has forgotten the connection
 MAX_IDLE = 600.0  # seconds without use after which a connection is closed
 MAX_LIFETIME = 3600.0  # seconds after which a connection is replaced: a session of the server grows with its caches
 LIFETIME_SPREAD = 0.1  # share of MAX_LIFETIME over which connections end, so that not all of them end at once
+INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 CANCEL_SECONDS = 1.0  # that the server has to cancel the statement of a caller who gave up
 PAUSE = 1.0  # seconds without a new connection after the server had none left
 GOLDEN = 0.6180339887498949  # the fractional parts of its multiples lie evenly
@@ -47,18 +47,61 @@ class Connection(psycopg.AsyncConnection[Any]):
     idle_since: float
     lifetime: float
     leaving: asyncio.Task[None] | None = None
+    timed: bool = False  # whether the session itself ends statements after query_timeout
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.wire = Wire(self.pgconn)
+        self._poll: select.poll | None = None
+
+    @property
+    def codec(self) -> str:
+        """The name that Python has for the encoding of the session's texts."""
+        if self.pgconn.parameter_status(b"client_encoding") == b"UTF8":
+            return "utf-8"
+        return self.info.encoding  # a pooler handed out a session that another client has changed
+
+    async def fetch(
+        self, call: Call, parameters: Sequence[Any], before: Sequence[bytes] = (), after: Sequence[bytes] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Carry out a statement and return its rows, see `Wire.send`; when canceled, give the connection up.
+
+        Raises
+        ------
+        UnicodeEncodeError
+            The session's encoding cannot hold a text.
+        psycopg.Error
+            A parameter is none that can be sent, the server answered an error, or the connection is lost.
+        """
+        codec = self.codec
+        future = self.wire.send(call, call.encode(parameters, codec), before, after)
+        try:
+            result = await future
+        except INTERRUPTIONS:
+            self._give_up()
+            raise
+        return rows_of(result, codec)
+
+    def finish(self) -> None:
+        """Close at once, without waiting for the server."""
+        self.wire.close()
 
     # Which options there are differs from version to version of psycopg.
     async def wait(self, gen: PQGen[T], interval: float = 0.1, **options: Any) -> T:  # type: ignore[override]
         """Wait for the server; when canceled, give the connection up and pass the cancellation on."""
+        self.wire.pause()
         try:
             return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, **options)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            if self.leaving is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.leaving = _spawn(self._leave())
-            else:
-                self.pgconn.finish()
+        except INTERRUPTIONS:
+            self._give_up()
             raise
+
+    def _give_up(self) -> None:
+        self.wire.pause()
+        if self.leaving is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            self.leaving = _spawn(self._leave())
+        else:
+            self.finish()
 
     async def _leave(self) -> None:
         try:
@@ -67,7 +110,7 @@ class Connection(psycopg.AsyncConnection[Any]):
         except (TimeoutError, psycopg.Error) as error:  # the statement ends by itself, at the latest after lock_timeout
             logger.debug("a statement was not canceled: %s", type(error).__name__)
         finally:
-            self.pgconn.finish()
+            self.finish()
 
     def has_ended(self) -> bool:
         """Return whether an idle connection is of no use any more, without a round trip.
@@ -75,11 +118,12 @@ class Connection(psycopg.AsyncConnection[Any]):
         An idle server sends nothing, so whatever can be read is the message with which it ended the session, or the end of
         the stream.
         """
-        if self.closed or self.pgconn.status != ConnStatus.OK:
+        if self.pgconn.status != ConnStatus.OK:
             return True
-        poll = select.poll()
-        poll.register(self.pgconn.socket, select.POLLIN)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(self._poll.poll(0))
 
 
 class ConnectionPool:
@@ -230,7 +274,7 @@ class ConnectionPool:
     def _discard(self, connection: Connection) -> None:
         self._open.discard(connection)
         if connection.leaving is None:
-            connection.pgconn.finish()  # without waiting for the server
+            connection.finish()
         else:
             self._leaving.add(connection.leaving)
             connection.leaving.add_done_callback(self._leaving.discard)

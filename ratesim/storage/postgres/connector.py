@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,18 +14,23 @@ from weakref import WeakSet
 import psycopg
 from psycopg import conninfo
 
-from ratesim.errors import ConfigurationError, StorageError, StorageTimeoutError
+from ratesim.errors import ConfigurationError, StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.runtime import abandon_descriptors
 from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.postgres.connections import Connection
 from ratesim.storage.postgres.error_translation import connection_error, statement_error
 
-__all__ = ["Connector"]
+__all__ = ["Connector", "as_setting"]
 
 UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
 # libpq's, unless the URL says otherwise: the kernel finds out within a minute that nobody is there any more.
 KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}
+
+
+# Products between the client and the server say so, in English: pgbouncer, and the proxy of Amazon's RDS.
+REFUSED_OPTIONS = r"unsupported startup parameter|command-line options"
+UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
 
 
 class Connector:
@@ -33,6 +40,11 @@ class Connector:
     ------
     ConfigurationError
         libpq cannot read the URL.
+
+    Attributes
+    ----------
+    query_milliseconds : int
+        That the server works on a statement at most, see `PostgresStorageConfig.query_timeout`.
     """
 
     def __init__(self, config: PostgresStorageConfig) -> None:
@@ -43,6 +55,8 @@ class Connector:
             raise ConfigurationError(
                 "url: is none that libpq reads; percent-encode what is special in a URL, and quote what is in name='value'"
             ) from None
+        self.query_milliseconds = max(1, round((config.query_timeout or config.command_timeout) * 1e3))
+        self._takes_options = True  # until a pooler refuses them
         self._connections: WeakSet[Connection] = WeakSet()
 
     @property
@@ -71,8 +85,54 @@ class Connector:
         """Return the message of an error on one line, without the password."""
         return redact(" ".join(str(error).split()), self.config.url)
 
-    async def connect(self) -> Connection:
+    async def connect_to_decide(self) -> Connection:
+        """Return a new connection whose session ends a statement after query_timeout, if it is the client's own.
+
+        That is asked for as the connection is made, so that nothing is left behind in a session that a pooler shares out. A
+        pooler refuses it, or drops it; `timed` of the connection is False then.
+
+        Raises
+        ------
+        StorageConnectionError
+            As `connect`.
+        """
+        options = self._timed_options()
+        if options is None:
+            return await self.connect()
+        try:
+            connection = await self.connect(options)
+        except StorageConnectionError as error:
+            if not re.search(REFUSED_OPTIONS, str(error)):
+                raise
+            self._takes_options = False
+            return await self.connect()
+        try:
+            async with asyncio.timeout(self.config.connection_timeout):
+                cursor = await connection.execute(b"SHOW statement_timeout")
+                connection.timed = await cursor.fetchone() == (as_setting(self.query_milliseconds),)
+        except (TimeoutError, psycopg.Error) as error:
+            connection.finish()
+            raise connection_error(self.where, self._line(error)) from None
+        return connection
+
+    def _timed_options(self) -> str | None:
+        """Return the options of a connection with query_timeout; None where they would be refused, or hide other ones."""
+        own = self._address.get("options")
+        if own is None and ("service" in self._address or "PGSERVICE" in os.environ):
+            return None  # the file of the service may name options, which these would replace
+        options = str(os.environ.get("PGOPTIONS", "") if own is None else own)
+        says = self.config.query_timeout is None and "statement_timeout" in options
+        return (
+            None if says or not self._takes_options else f"{options} -c statement_timeout={self.query_milliseconds}".strip()
+        )
+
+    async def connect(self, options: str | None = None) -> Connection:
         """Return a new connection.
+
+        Parameters
+        ----------
+        options
+            Those of the server's command line, in place of the URL's.
 
         Raises
         ------
@@ -81,13 +141,13 @@ class Connector:
         """
         parameters: dict[str, Any] = {**KEEPALIVES, "application_name": "ratesim", **self._address}
         parameters["client_encoding"] = "UTF8"
+        if options is not None:
+            parameters["options"] = options
         seconds = self.config.connection_timeout
         try:
             async with asyncio.timeout(seconds):
                 try:
-                    connection = await Connection.connect(
-                        autocommit=True, prepare_threshold=0 if self.config.prepared_statements else None, **parameters
-                    )
+                    connection = await Connection.connect(autocommit=True, prepare_threshold=None, **parameters)
                 except BaseException as error:
                     # A connection that is half made hangs on these frames, and would stay open as long as anybody, such as
                     # a log, keeps the error.
@@ -99,6 +159,7 @@ class Connector:
             raise connection_error(self.where, self._line(error)) from None
         except psycopg.Error as error:
             raise ConfigurationError(f"url {self.safe_url}: {self._line(error)}") from None
+        connection.wire.prepares = self.config.prepared_statements
         self._connections.add(connection)
         return connection
 
@@ -109,7 +170,7 @@ class Connector:
         try:
             yield connection
         finally:
-            connection.pgconn.finish()
+            connection.finish()
 
     @asynccontextmanager
     async def transaction(self, connection: Connection) -> AsyncIterator[None]:
@@ -133,3 +194,8 @@ class Connector:
     def abandon(self) -> None:
         """Let all connections go without a message, see `ServerDriver`."""
         abandon_descriptors(connection.fileno() for connection in self._connections if not connection.closed)
+
+
+def as_setting(milliseconds: int) -> str:
+    """Return a time as SHOW writes it: in the largest unit that is a divisor."""
+    return next(f"{milliseconds // length}{unit}" for unit, length in UNITS if milliseconds % length == 0)

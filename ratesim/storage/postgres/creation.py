@@ -17,9 +17,14 @@ from ratesim.storage.postgres.schema import Object, Schema
 __all__ = ["create_missing", "find_schema"]
 
 
-async def find_schema(connection: Connection, config: PostgresStorageConfig, where: str) -> Schema:
-    """Return the schema of the table, which `search_path` decides where the configuration does not, as it is really cut."""
-    namespace = config.schema
+async def find_schema(
+    connection: Connection, config: PostgresStorageConfig, where: str, known: Schema | None = None
+) -> Schema:
+    """Return the schema of the table, which `search_path` decides where the configuration does not, as it is really cut.
+
+    One that is known already is looked at again. It may be cut otherwise by then, also where the configuration says how.
+    """
+    namespace = config.schema if known is None else known.namespace
     if not namespace:
         cursor = await connection.execute(
             "SELECT coalesce((SELECT n.nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
@@ -31,8 +36,8 @@ async def find_schema(connection: Connection, config: PostgresStorageConfig, whe
             raise ConfigurationError(f"PostgreSQL at {where}: no schema in search_path; name one with schema=")
     wanted = config.partition_strategy
     schema = Schema(config, namespace, wanted)
-    strategy = await read_strategy(connection, schema, absent=wanted)
-    if wanted is not None and strategy != wanted:
+    strategy = await read_strategy(connection, schema, absent=wanted if known is None else known.strategy)
+    if known is None and wanted is not None and strategy != wanted:
         raise ConfigurationError(
             f"PostgreSQL at {where}: table {schema.table} is partitioned by {strategy or 'none'}, not by {wanted}: run "
             "`ratesim repartition URL`, or leave partition out to use the table as it is"

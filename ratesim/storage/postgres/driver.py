@@ -11,17 +11,19 @@ from typing import Any
 import psycopg
 
 from ratesim.errors import KeyRefusedError, StorageConnectionError, StorageError, StorageTimeoutError
+from ratesim.runtime import Deadlines
 from ratesim.safe_text import shorten_identifier
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.postgres import upkeep
 from ratesim.storage.postgres.batches import Group, fault_of, groups_of
+from ratesim.storage.postgres.binary_format import Call
 from ratesim.storage.postgres.connections import Connection, ConnectionPool
 from ratesim.storage.postgres.connector import Connector
 from ratesim.storage.postgres.creation import create_missing, find_schema
-from ratesim.storage.postgres.error_translation import MISSING, READ_ONLY, ROLLED_BACK, connection_error
+from ratesim.storage.postgres.error_translation import CHANGED, READ_ONLY, ROLLED_BACK, connection_error
 from ratesim.storage.postgres.schema import Schema
 from ratesim.storage.postgres.script import script
-from ratesim.storage.postgres.statements import Statement, Statements
+from ratesim.storage.postgres.statements import SESSION_TYPES, Statement, Statements
 from ratesim.storage.remote.operations import Increment, Operation, identifier_of
 
 __all__ = ["PostgresDriver"]
@@ -32,6 +34,7 @@ SHARE = 0.9
 GROUP_SHARE = 0.5  # of command_timeout, that a statement for several keys waits for a lock, so that the others have the rest
 PROBE_SHARE = 0.25  # of command_timeout, that a connection that was idle for long has to show that it works
 REPEATS = 10  # of a statement that was rolled back
+BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
 class PostgresDriver:
@@ -50,14 +53,23 @@ class PostgresDriver:
     def __init__(self, config: PostgresStorageConfig) -> None:
         self.config = config
         self.connector = Connector(config)
-        patience = (str(max(1, round(share * config.command_timeout * 1e3))) for share in (SHARE, GROUP_SHARE))
+        seconds = min(config.command_timeout, config.query_timeout or config.command_timeout)
+        patience = (str(max(1, round(share * seconds * 1e3))) for share in (SHARE, GROUP_SHARE))
         self._sessions = [[config.synchronous_commit, each] for each in patience]  # of one key, and of several
         self._closed = False
         self._statements = Statements()
         self._pool: ConnectionPool | None = None
         self._schema: Schema | None = None
-        self._calls: dict[tuple[str, tuple[str, ...]], bytes] = {}
+        self._known: Schema | None = None  # as it was last found
+        self._calls: dict[tuple[str, tuple[str, ...]], Call] = {}
+        self._deadlines: Deadlines | None = None
         self._creating: dict[object, asyncio.Task[None]] = {}
+        # Before each statement, in its transaction, where a session does not end statements itself: behind a pooler.
+        self._set_timeout = (
+            None
+            if config.query_timeout is None
+            else b"SELECT pg_catalog.set_config('statement_timeout', '%d', true)" % self.connector.query_milliseconds
+        )
         self._explicit = False  # whether each statement travels in a transaction whose isolation it sets
 
     @property
@@ -107,16 +119,16 @@ class PostgresDriver:
 
     async def _find_schema(self) -> None:
         async with self._pooled(self.config.connection_timeout) as connection, self.connector.transaction(connection):
-            schema = await find_schema(connection, self.config, self.connector.where)
+            schema = await find_schema(connection, self.config, self.connector.where, self._known)
             await create_missing(connection, schema, [*schema.tables, *schema.for_operators], self.connector.where)
             # Another node, of another configuration, may have been the first to create them.
-            schema = await find_schema(connection, self.config, self.connector.where)
-        self._schema = schema
+            schema = await find_schema(connection, self.config, self.connector.where, self._known)
+        self._schema = self._known = schema
 
     async def _take(self, seconds: float = inf) -> Connection:
         if self._pool is None:
             probe = PROBE_SHARE * self.config.command_timeout
-            self._pool = ConnectionPool(self.connector.connect, self.config.pool_size, probe)
+            self._pool = ConnectionPool(self.connector.connect_to_decide, self.config.pool_size, probe)
         if (ready := self._pool.take_nowait()) is not None:
             return ready
         if seconds == inf:
@@ -178,6 +190,34 @@ class PostgresDriver:
 
         Operations that share their limits travel as one statement, however many identifiers.
         """
+        return await self._execute(batch, [])
+
+    def execute_within(self, batch: Sequence[Operation], seconds: float) -> Coroutine[Any, Any, list[object]] | None:
+        """Execute a batch by a deadline, see `PromptDriver`; None where no connection is free."""
+        if self._pool is None or self._schema is None or (connection := self._pool.take_nowait()) is None:
+            return None
+        return self._execute_within(batch, seconds, connection)
+
+    async def _execute_within(self, batch: Sequence[Operation], seconds: float, connection: Connection) -> list[object]:
+        task = asyncio.current_task()
+        assert task is not None
+        turn, taken = _Turn(task), [connection]
+        if self._deadlines is None:
+            self._deadlines = Deadlines(task.get_loop())
+        self._deadlines.add(turn, seconds)
+        try:
+            return await self._execute(batch, taken)
+        except asyncio.CancelledError:
+            if turn.expired and task.uncancel() <= turn.cancelling:
+                raise TimeoutError from None
+            raise
+        finally:
+            turn.live = False
+            for unused in taken:
+                self._give_back(unused)
+
+    async def _execute(self, batch: Sequence[Operation], taken: list[Connection]) -> list[object]:
+        """Execute a batch, on a connection that is taken already if there is one."""
         answers: list[object] = [None] * len(batch)
         sound: Group = []
         for place, operation in enumerate(batch):
@@ -188,7 +228,7 @@ class PostgresDriver:
         begun = False  # whether a statement has been carried out already
         for key, group in groups_of(sound):
             try:
-                results = await self._perform(key[0], key[1], group)
+                results = await self._perform(key[0], key[1], group, taken)
             except StorageError as error:
                 if not begun and isinstance(error, StorageConnectionError | StorageTimeoutError):
                     raise
@@ -198,13 +238,15 @@ class PostgresDriver:
                 answers[place] = result
         return answers
 
-    async def _perform(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> list[object]:
+    async def _perform(
+        self, kind: type[Operation], names: tuple[str, ...], group: Group, taken: list[Connection]
+    ) -> list[object]:
         """Carry out a group in one statement.
 
         If one of its keys makes that fail, nothing was done. Halves of the group are tried then, or what is not locked.
         """
         try:
-            return await self._carry_out(kind, names, group)
+            return await self._carry_out(kind, names, group, taken)
         except KeyRefusedError as error:
             if len(group) == 1:
                 return [KeyRefusedError(f"identifier {shorten_identifier(identifier_of(group[0][1]))}: {error}")]
@@ -214,12 +256,12 @@ class PostgresDriver:
             locked = await self._locked(kind, group)
             if not locked:
                 raise
-            answers = iter(await self._perform(kind, names, [each for each in group if each[0] not in locked]))
+            answers = iter(await self._perform(kind, names, [each for each in group if each[0] not in locked], []))
             return [error if place in locked else next(answers) for place, _ in group]
         results: list[object] = []
         for half in (group[: len(group) // 2], group[len(group) // 2 :]):
             try:
-                results += await self._perform(kind, names, half)
+                results += await self._perform(kind, names, half, [])
             except StorageError as error:
                 results += [error] * len(half)
         return results
@@ -229,32 +271,37 @@ class PostgresDriver:
         schema = await self._opened()
         table = schema.counters if kind is Increment else schema.table
         name = "''" if kind is Increment else "t.name"
-        statement = (
+        text = (
             f"WITH free AS (SELECT t.identifier, {name} AS name FROM {table} AS t "  # noqa: S608 - names of the schema
-            "WHERE t.identifier = ANY (%b::text[]) FOR UPDATE SKIP LOCKED) "
-            f"SELECT DISTINCT t.identifier FROM {table} AS t WHERE t.identifier = ANY (%b::text[]) "
+            "WHERE t.identifier = ANY ($1::text[]) FOR UPDATE SKIP LOCKED) "
+            f"SELECT DISTINCT t.identifier FROM {table} AS t WHERE t.identifier = ANY ($1::text[]) "
             f"AND NOT EXISTS (SELECT FROM free AS f WHERE f.identifier = t.identifier AND f.name = {name})"
         )
+        call = Call(text.encode(), ["text[]"])
         identifiers = [identifier_of(operation) for _, operation in group]
         async with self._pooled() as connection:
             try:
-                locked = {row[0] for row in await self._fetch(connection, statement.encode(), [identifiers, identifiers])}
+                locked = {row[0] for row in await self._fetch(connection, call, [identifiers])}
             except psycopg.Error as error:
                 raise self.connector.error(error) from None
         return {place for (place, _), identifier in zip(group, identifiers, strict=True) if identifier in locked}
 
-    async def _carry_out(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> list[object]:
-        """Carry out a group as one statement, and create what it needs if that is missing.
+    async def _carry_out(
+        self, kind: type[Operation], names: tuple[str, ...], group: Group, taken: list[Connection]
+    ) -> list[object]:
+        """Carry out a group as one statement.
 
-        A statement that was rolled back is repeated at once. Where that is due to the isolation that is the default of the
-        role, database or server, statements travel in transactions of their own from then on.
+        If what it needs is missing or of another form, as after a migration, the table is looked at again, what is missing
+        is created, and the statement is repeated once. One that was rolled back is repeated at once. Where that is due to
+        the isolation that is the default of the role, database or server, statements travel in transactions of their own
+        from then on.
         """
         statement = self._statements.of(kind, names, group)
         created = repeats = 0
         while True:
             schema = await self._opened()
             call, parameters = self._call(schema, statement, group)
-            connection = await self._take()
+            connection = taken.pop() if taken else await self._take()
             try:
                 rows = await self._fetch(connection, call, parameters)
             except UnicodeEncodeError as error:
@@ -266,9 +313,9 @@ class PostgresDriver:
                     repeats += 1
                     self._explicit = self._explicit or error.sqlstate == "40001"
                     continue
-                if error.sqlstate not in MISSING or created:
+                if error.sqlstate not in CHANGED or created:
                     if error.sqlstate == READ_ONLY and self._pool is not None:
-                        connection.pgconn.finish()
+                        connection.finish()
                         self._pool.discard_idle()  # the primary may be elsewhere now: the next connection finds it
                     raise self.connector.error(error) from None
             else:
@@ -276,20 +323,19 @@ class PostgresDriver:
             finally:
                 self._give_back(connection)
             created += 1
+            self._schema = None
+            self._calls.clear()
             await self._once((statement.template, statement.names), lambda: self._create_function(statement))
 
-    async def _fetch(self, connection: Connection, call: bytes, parameters: list[Any]) -> list[Any]:
-        if not self._explicit:
-            return await (await connection.execute(call, parameters, binary=True)).fetchall()
-        async with connection.pipeline():  # one round trip
-            await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
-            cursor = await connection.execute(call, parameters, binary=True)
-            await connection.execute(b"COMMIT")
-        return await cursor.fetchall()
+    async def _fetch(self, connection: Connection, call: Call, parameters: list[Any]) -> list[Any]:
+        before = [] if connection.timed or self._set_timeout is None else [self._set_timeout]
+        if self._explicit:
+            return await connection.fetch(call, parameters, [BEGIN, *before], [b"COMMIT"])
+        return await connection.fetch(call, parameters, before)
 
     def _give_back(self, connection: Connection) -> None:
         if self._pool is None:
-            connection.pgconn.finish()
+            connection.finish()
         else:
             self._pool.give_back(connection)
 
@@ -299,17 +345,18 @@ class PostgresDriver:
         async with self._pooled() as connection, self.connector.transaction(connection):
             await create_missing(connection, schema, objects, self.connector.where)
 
-    def _call(self, schema: Schema, statement: Statement, group: Group) -> tuple[bytes, list[Any]]:
+    def _call(self, schema: Schema, statement: Statement, group: Group) -> tuple[Call, list[Any]]:
         key = (statement.template, statement.names)
         if (call := self._calls.get(key)) is None:
-            call = self._calls[key] = statement.call(schema.function(*key)[0])
+            call = self._calls[key] = Call(statement.call(schema.function(*key)[0]), [*statement.types, *SESSION_TYPES])
         return call, [*statement.parameters(group), *self._sessions[len(group) > 1]]
 
     def statements(self, batch: Sequence[Operation]) -> list[tuple[bytes, list[Any]]]:
         """Return each statement of a batch and its parameters; nothing is sent."""
         schema = self._offline_schema()
         groups = groups_of(list(enumerate(batch)))
-        return [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
+        calls = [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
+        return [(call.text, parameters) for call, parameters in calls]
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -332,3 +379,28 @@ class PostgresDriver:
     async def sizes(self) -> upkeep.TableSizes:
         """Return the sizes of both tables with their indexes."""
         return await upkeep.sizes(self.connector, await self._opened())
+
+
+class _Turn:
+    """A batch that is under way, and ends at its deadline.
+
+    Attributes
+    ----------
+    live
+        Whether the batch is under way.
+    expired
+        Whether its deadline has passed.
+    """
+
+    __slots__ = ("cancelling", "expired", "live", "task")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.live = True
+        self.expired = False
+        self.task = task
+        self.cancelling = task.cancelling()
+
+    def expire(self) -> None:
+        """End the batch, as `asyncio.timeout` does."""
+        self.expired = True
+        self.task.cancel()

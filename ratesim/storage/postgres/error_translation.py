@@ -14,10 +14,11 @@ from ratesim.errors import (
     StorageUnavailableError,
 )
 
-__all__ = ["MISSING", "READ_ONLY", "ROLLED_BACK", "connection_error", "statement_error"]
+__all__ = ["CHANGED", "READ_ONLY", "ROLLED_BACK", "connection_error", "statement_error"]
 
 ROLLED_BACK = frozenset({"40001", "40P01"})  # a serialization failure, a deadlock: nothing was done, and it may be repeated
-MISSING = frozenset({"42P01", "42883", "3F000"})  # a table, a function, a schema
+# A table, a function, a schema or a column that is missing, or a key that is another one: somebody has changed the table.
+CHANGED = frozenset({"42P01", "42883", "3F000", "42703", "42P10"})
 READ_ONLY = "25006"
 
 # By the beginning of the SQLSTATE, the longest that fits (appendix A of PostgreSQL's manual): class and remedy.

@@ -19,7 +19,7 @@ from ratesim.storage.postgres.batches import Group
 from ratesim.storage.postgres.schema import learning_algorithms
 from ratesim.storage.remote.operations import Acquire, Apply, Claim, Get, Increment, Observe, Operation, Put, Reset
 
-__all__ = ["Statement", "Statements"]
+__all__ = ["SESSION_TYPES", "Statement", "Statements"]
 
 
 class Statement(NamedTuple):
@@ -50,7 +50,7 @@ class Statement(NamedTuple):
 
     def call(self, function: str) -> bytes:
         """Return the text of the call. Parameters travel in binary, so that no setting of a session changes a number."""
-        types = ", ".join(f"%b::{each}" for each in (*self.types, *SESSION_TYPES))
+        types = ", ".join(f"${place}::{each}" for place, each in enumerate((*self.types, *SESSION_TYPES), 1))
         return f"SELECT {'' if self.scalar else '* FROM '}{function}({types})".encode()  # noqa: S608
 
 
