@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import socket
+import stat
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from stores import PATIENCE, Store
 from subjects import PAUSE, PLENTY, POLL, SCARCE, TIMES, Lag, Policy, Subject
 
 # A fault is held for long enough that breakers open, views grow old and leases end.
 HOLD = TIMES["l1_ttl"] + TIMES["max_wait"] + TIMES["command_timeout"]
+WAL_WRITER_DELAY = 0.2  # seconds, PostgreSQL's default
 # The age of a view (docs/bounds.md, 9): it is flushed, it is read, and a request waits for either.
 AGE = TIMES["sync_interval"] + TIMES["l1_ttl"] + 2 * TIMES["max_wait"]
 
@@ -139,6 +142,7 @@ async def measured(
         "R": SCARCE.rate,
         "N": len(subject.nodes),
         "D": subject.requested(scarce, begin, well + TIMES["l1_ttl"]),
+        "V": max(subject.admitted(key, begin - 3 * WAL_WRITER_DELAY - lag, until) for key in (scarce, plenty)),
         "U": subject.unknown,
         "C": subject.canceled,
         "X": subject.changes(scarce, begin, subject.right_at),
@@ -169,7 +173,7 @@ async def nothing_is_left(store: Store, descriptors: int, connections: int) -> N
         if (more := store.connections() - connections) > 0:
             found.append(f"{more} connections to the server")
         if (more := descriptor_count() - descriptors) > 0:
-            found.append(f"{more} file descriptors")
+            found.append(f"{more} file descriptors, of {', '.join(open_descriptors())}")
         return found
 
     deadline = time.monotonic() + PATIENCE
@@ -181,4 +185,16 @@ async def nothing_is_left(store: Store, descriptors: int, connections: int) -> N
 def descriptor_count() -> int:
     """The open file descriptors of this process that something still refers to."""
     gc.collect()
-    return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))
+    return len(open_descriptors())
+
+
+def open_descriptors() -> list[str]:
+    """What each open file descriptor of this process leads to; of a socket both ends."""
+    found = []
+    for number in sorted(map(int, os.listdir("/proc/self/fd"))):
+        with contextlib.suppress(OSError):  # the one that lists them, or closed meanwhile by another thread
+            found.append(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as twin:
+                    found[-1] += f" {twin.getsockname()}-{twin.getpeername()}"
+    return found

@@ -241,7 +241,8 @@ class Subject:
 
     async def counted(self, key: str, limit: Limit, url: str) -> float:
         """The cost that the store counts, read by a storage of its own."""
-        async with open_storage(with_options(url, command_timeout=10)) as storage:
+        own = "" if self.policy.consistency else self.policy.options  # such as the table
+        async with open_storage(with_options(url, command_timeout=10) + (own and f"&{own}")) as storage:
             decision = await storage.peek(f"{self.tag}-{key}", limit, 0.0)
         return limit.rate - decision.remaining
 
