@@ -24,8 +24,9 @@ __all__ = ["TableSizes", "Turn", "add_denials", "cleanup", "end_turn", "sizes", 
 # Claims of less than the interval, because the node whose turn it was is a little late at times.
 TURN_SHARE = 0.9
 BATCH_SECONDS = 0.02  # that a statement which deletes should take: a decision on one of its rows waits for its end
-PAUSE_SHARE = 1.0  # of a statement's duration, after it, so that decisions have the disk and the processor
-FIRST_BLOCKS, MOST_BLOCKS = 8, 4096  # that one statement reads
+PAUSE_SHARE = 1.0  # of a statement's duration, behind it, so that decisions have the disk and the processor
+BATCHES = 8  # statements in one round trip, since an event loop that is busy is late with each answer
+LEAST_BLOCKS, MOST_BLOCKS = 8, 4096  # that one statement reads
 COUNTED_BYTES = 64 << 20  # of tables whose rows are counted; larger ones are estimated
 DENIALS_SECONDS, MOST_DENIALS = 86400.0, 10_000  # the age and the number of the denied keys that are kept
 
@@ -120,36 +121,32 @@ async def cleanup(
     """
     end = monotonic() + seconds
     removed = done = 0
-    step, most = FIRST_BLOCKS, connector.config.cleanup_batch_size
+    step, pause, most = LEAST_BLOCKS, 0.0, connector.config.cleanup_batch_size
     async with connector.own_connection() as connection:
         async with connector.transaction(connection):
             await create_missing(connection, schema, schema.tables, connector.where)
             tables = [(*each, await _blocks(connection, schema, each[0])) for each in _tables(schema, rotated)]
         total = sum(blocks for _, _, blocks in tables)
         while done < total and monotonic() < end:
-            rows, columns, first, blocks = _locate(tables, (position + done) % total)
-            count = min(step, blocks - first, total - done)
-            begin = monotonic()
-            deleted = await _delete(
-                connector,
-                connection,
-                schema.statement("cleanup", **_holes(rows, columns)),
-                {
-                    "first": f"({first},0)",
-                    "end": f"({first + count},0)",
-                    "now": now,
-                    "most": most,
-                },
-            )
-            took = monotonic() - begin
-            removed += deleted
-            if deleted < most:  # else there may be more
-                done += count
-            if deleted >= most or took > BATCH_SECONDS:
-                step = max(1, step // 2)
+            batches: list[tuple[str, dict[str, Any]]] = []
+            ahead = [done]
+            while ahead[-1] < total and len(batches) < BATCHES:
+                rows, columns, first, blocks = _locate(tables, (position + ahead[-1]) % total)
+                count = min(step, blocks - first, total - ahead[-1])
+                values = {"first": f"({first},0)", "end": f"({first + count},0)", "now": now, "most": most}
+                batches.append((schema.statement("cleanup", **_holes(rows, columns)), values))
+                ahead.append(ahead[-1] + count)
+            results = await _delete(connector, connection, batches, pause)
+            removed += sum(deleted for deleted, _ in results)
+            # Where a statement deleted as much as it may there may be more.
+            full = [deleted >= most for deleted, _ in results]
+            done = ahead[full.index(True)] if any(full) else ahead[-1]
+            took = sum(seconds for _, seconds in results) / len(results)
+            pause = PAUSE_SHARE * took
+            if any(full) or took > BATCH_SECONDS:
+                step = max(LEAST_BLOCKS, step // 2)
             elif took < BATCH_SECONDS / 2:
                 step = min(2 * step, MOST_BLOCKS)
-            await asyncio.sleep(PAUSE_SHARE * took)
     return removed, (position + done) % total if total else 0
 
 
@@ -182,20 +179,28 @@ async def _blocks(connection: Connection, schema: Schema, rows: str) -> int:
     return int(blocks)
 
 
-async def _delete(connector: Connector, connection: Connection, statement: str, values: Mapping[str, Any]) -> int:
-    """Delete in a transaction that travels as a whole, so that rows are not locked while this node does something else."""
+async def _delete(
+    connector: Connector, connection: Connection, batches: Sequence[tuple[str, Mapping[str, Any]]], pause: float
+) -> list[tuple[int, float]]:
+    """Execute statements that delete, each in a transaction and behind a pause, in one round trip; return their answers.
+
+    So no row is locked while this node does something else.
+    """
     patience = str(round(UPKEEP_SECONDS * 1e3))
+    cursors = []
     try:
         async with asyncio.timeout(UPKEEP_SECONDS), connection.pipeline():
-            await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
-            await connection.execute(CLEANUP_SETTINGS.encode(), [patience, patience])
-            cursor = await connection.execute(statement.encode(), values)
-            await connection.execute(b"COMMIT")
+            for statement, values in batches:
+                await connection.execute("SELECT pg_sleep(%s)", [pause])
+                await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
+                await connection.execute(CLEANUP_SETTINGS.encode(), [patience, patience])
+                cursors.append(await connection.execute(statement.encode(), values))
+                await connection.execute(b"COMMIT")
+        return [await cursor.fetchone() for cursor in cursors]  # type: ignore[misc]
     except TimeoutError:
         raise StorageTimeoutError(f"PostgreSQL at {connector.where}: no answer within {UPKEEP_SECONDS:g} s") from None
     except psycopg.Error as error:
         raise connector.error(error) from None
-    return cursor.rowcount
 
 
 async def add_denials(connector: Connector, schema: Schema, counts: Mapping[tuple[str, str], int]) -> None:
