@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator, Sequence
 
+from ratesim.algorithms.codegen.known import Known
 from ratesim.algorithms.codegen.return_to_assignment import InlineError
 
 __all__ = ["to_lua"]
@@ -45,22 +46,11 @@ def to_lua(lines: Sequence[str], target: str | None, known: Collection[str] = ()
     InlineError
         For what has no exact counterpart.
     """
-    tree = _Known(known).visit(ast.parse("\n".join(lines)))
+    tree = Known(known).visit(ast.parse("\n".join(lines)))
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     own = sorted(name for name in stored if name != target and not _OUTER.fullmatch(name))
     written = [*([f"local {', '.join(own)}"] if own else []), *_block(tree.body)]
     return ["do", *(f"  {line}" for line in written), "end"] if own else written
-
-
-class _Known(ast.NodeTransformer):
-    """Leaves out what stands behind a condition that never fails."""
-
-    def __init__(self, conditions: Collection[str]) -> None:
-        self._conditions = conditions
-
-    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
-        self.generic_visit(node)
-        return node.body if ast.unparse(node.test) in self._conditions else node
 
 
 def _block(statements: Sequence[ast.stmt]) -> list[str]:

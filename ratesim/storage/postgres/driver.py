@@ -23,7 +23,8 @@ from ratesim.storage.postgres.creation import create_missing, find_schema
 from ratesim.storage.postgres.error_translation import CHANGED, READ_ONLY, ROLLED_BACK, connection_error
 from ratesim.storage.postgres.schema import Schema
 from ratesim.storage.postgres.script import script
-from ratesim.storage.postgres.statements import SESSION_TYPES, Statement, Statements
+from ratesim.storage.postgres.statement import SESSION_TYPES, Statement
+from ratesim.storage.postgres.statements import Statements
 from ratesim.storage.remote.operations import Increment, Operation, identifier_of
 
 __all__ = ["PostgresDriver"]
@@ -57,7 +58,7 @@ class PostgresDriver:
         patience = (str(max(1, round(share * seconds * 1e3))) for share in (SHARE, GROUP_SHARE))
         self._sessions = [[config.synchronous_commit, each] for each in patience]  # of one key, and of several
         self._closed = False
-        self._statements = Statements()
+        self._statements = Statements(config)
         self._pool: ConnectionPool | None = None
         self._schema: Schema | None = None
         self._known: Schema | None = None  # as it was last found

@@ -8,7 +8,7 @@ their own. Functions name whatever they use with its schema, so `search_path` ha
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.partitions import ByTime, PartitionStrategy
 from ratesim.storage.postgres.partitioning import AHEAD, NAME_BYTES, clause, digest_name, name_format, partitions, stem
+from ratesim.storage.postgres.single_limit import SIZED, TEMPLATES, single_templates, source
 
 __all__ = ["Object", "Schema"]
 
@@ -32,9 +33,18 @@ THIS_PERIOD = "to_timestamp(floor(extract(epoch FROM clock_timestamp()) / {secon
 CLEANUP_TIME = f"least(%(now)s::float8, {SERVER_TIME})"
 # The time of an operation, by the clock that the configuration names. A charge that names no time of sending says -1.
 TIMES = {
-    "client": {"now": "nows[k]", "moved": "0", "query_now": "q.now", "cleanup_now": CLEANUP_TIME},
+    "client": {
+        "now": "nows[k]",
+        "set_now": "",
+        "set_nows": "",
+        "moved": "0",
+        "query_now": "q.now",
+        "cleanup_now": CLEANUP_TIME,
+    },
     "server": {
         "now": SERVER_TIME,
+        "set_now": f"now := {SERVER_TIME};",
+        "set_nows": f"nows := array_fill({SERVER_TIME}, ARRAY[n]);",
         "moved": f"CASE WHEN sents[k] >= 0 THEN {SERVER_TIME} - sents[k] ELSE 0 END",
         "query_now": SERVER_TIME,
         "cleanup_now": SERVER_TIME,
@@ -51,6 +61,7 @@ WHOLE = {
     "period_column": "",
     "place": "NULL::timestamptz",
     "in_place": "",
+    "and_place": "",
 }
 BY_TIME = {
     "arbiter": "(identifier, name, period)",
@@ -59,6 +70,7 @@ BY_TIME = {
     "period_column": "  period timestamptz NOT NULL,                -- where the span began in which the row was made\n",
     "place": "t.period",
     "in_place": " AND t.period = place",
+    "and_place": ", coalesce(l.place, {current_period})",
 }
 COLUMNS = {
     "algorithm": ("t.algorithm", "text"),
@@ -82,6 +94,10 @@ CALLS = {
 # Settings hold for the transaction that needs them, since a pooler may give each transaction another session. With this
 # search_path no function or operator of another schema can take the place of a built-in one.
 SESSION = "commits text, patience text"
+SET_OWN_SESSION = """setting := set_config('search_path', 'pg_catalog, pg_temp', true);
+  setting := set_config('plan_cache_mode', 'force_generic_plan', true);
+  setting := set_config('lock_timeout', patience, true);
+  setting := set_config('synchronous_commit', commits, true);"""
 SET_SESSION = """commits := pg_catalog.set_config('synchronous_commit', commits, true);
   patience := pg_catalog.set_config('lock_timeout', patience, true);
   patience := pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);"""
@@ -184,11 +200,14 @@ class Schema:
             **TIMES[config.clock],
             "session": SESSION,
             "set_session": SET_SESSION,
+            "set_own_session": SET_OWN_SESSION,
             "columns": ", ".join(column for column, _ in COLUMNS.values()),
             "outputs": ", ".join(f"out_{name}" for name in COLUMNS),
             "columns_and_types": ", ".join(f"out_{name} {kind}" for name, (_, kind) in COLUMNS.items()),
         }
         self._fill["share_period"] = self.statement("share_period").strip()
+        self._fill["share"] = self._fill["share_period"] if by_time else ""
+        self._fill["and_place"] = self._fill["and_place"].format(current_period=self._fill["current_period"])
         self._helpers: list[Object] = []
         for helper in HELPERS:
             template = f"{helper}_by_time" if by_time and helper != "until" else helper
@@ -202,8 +221,11 @@ class Schema:
 
     def statement(self, template: str, **more: str) -> str:
         """Fill in a template of `sql/`. Only names and constants are filled in; values are always parameters."""
-        fill = self._fill | more
-        return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], _template(template))
+        return self._filled(_template(template), more)
+
+    def _filled(self, text: str, more: Mapping[str, str]) -> str:
+        fill = {**self._fill, **more}
+        return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], text)
 
     @property
     def tables(self) -> tuple[Object, ...]:
@@ -255,15 +277,24 @@ class Schema:
             It and the functions that it calls; each may be created after those before it.
         """
         rules = [self._rule(algorithms.get(name)) for name in names]
-        calls = {call: _call(call, names, [functions for functions, _ in rules]) for call in CALLS} if names else {}
-        calls["algorithm"] = names[0] if names else ""
+        holes = {call: _call(call, names, [functions for functions, _ in rules]) for call in CALLS} if names else {}
+        plain, called = template.removesuffix(SIZED), []
+        if plain in TEMPLATES:
+            text, more = source(plain, algorithms.get(names[0]), plain != template, holes, _template)
+            for each in TEMPLATES[plain]:
+                more[each], objects = self.function(template.replace(plain, each), names)
+                called += objects
+            holes |= more
+        else:
+            text = _template(template)
+            holes["algorithm"] = names[0] if names else ""
         # The functions that it calls carry digests of their own in their names, so its text says which they are.
-        source = self.statement(template, function="", **calls)
-        name = self._name(f"{template}_{names[0]}" if len(names) == 1 else template, source)
+        body = self._filled(text, {**holes, "function": ""})
+        name = self._name(f"{template}_{names[0]}" if len(names) == 1 else template, body)
         function = self.qualified(name)
-        objects = [each for each in self._helpers if self.qualified(each.names[0]) in source]
-        objects += [made for _, made in rules]
-        return function, [*objects, Object((name,), self.statement(template, function=function, **calls), "FUNCTION")]
+        own = [*self._helpers, *(made for _, made in rules)]
+        called += [each for each in own if any(self.qualified(name) in body for name in each.names)]
+        return function, [*called, Object((name,), self._filled(text, {**holes, "function": function}), "FUNCTION")]
 
     def objects(self, names: Sequence[str] = ()) -> list[Object]:
         """Return all that limits of these algorithms need (none named: of all known), each after what it needs."""
@@ -272,6 +303,7 @@ class Schema:
         learning = [name for name in chosen if algorithms.get(name).feedback is not None]
         for name in chosen:
             wanted += [("acquire", (name,)), ("apply", (name,))]
+            wanted += [(template, (name,)) for template in single_templates(algorithms.get(name))]
         wanted += [("observe", (name,)) for name in learning]
         if len(chosen) > 1:
             wanted.append(("acquire", algorithms.names()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -14,47 +14,17 @@ from ratesim.algorithms import bind
 from ratesim.errors import SerializationError
 from ratesim.limit import Decision, Limit
 from ratesim.state import AlgorithmData, RateLimitState, Watermark, micro
+from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.deduplicate import total_consumed
 from ratesim.storage.postgres.batches import Group
 from ratesim.storage.postgres.schema import learning_algorithms
+from ratesim.storage.postgres.single_limit import SingleLimit
+from ratesim.storage.postgres.statement import Statement
 from ratesim.storage.remote.operations import Acquire, Apply, Claim, Get, Increment, Observe, Operation, Put, Reset
 
-__all__ = ["SESSION_TYPES", "Statement", "Statements"]
+__all__ = ["Statements"]
 
 
-class Statement(NamedTuple):
-    """A call of one of the storage's functions for a group of operations.
-
-    Attributes
-    ----------
-    template
-        The name of the function's template, see `Schema.function`.
-    types
-        The types of its parameters before those of the session (`schema.SESSION`).
-    parameters
-        Returns the parameters of a group: values of the types, an array as a list.
-    answers
-        Returns the answers of a group from the rows, each a sequence of columns.
-    names
-        The algorithms that the function knows.
-    scalar
-        Whether the function returns one value, an array of float8 without NULLs; then the only row is (that array,).
-    """
-
-    template: str
-    types: tuple[str, ...]
-    parameters: Callable[[Group], list[Any]]
-    answers: Callable[[Group, list[Any]], list[object]]
-    names: tuple[str, ...] = ()
-    scalar: bool = False
-
-    def call(self, function: str) -> bytes:
-        """Return the text of the call. Parameters travel in binary, so that no setting of a session changes a number."""
-        types = ", ".join(f"${place}::{each}" for place, each in enumerate((*self.types, *SESSION_TYPES), 1))
-        return f"SELECT {'' if self.scalar else '* FROM '}{function}({types})".encode()  # noqa: S608
-
-
-SESSION_TYPES = ("text", "text")
 LIMIT_TYPES = ("text[]", "text[]", "float8[]", "int[]", "int[]", "float8[]")
 
 
@@ -225,39 +195,51 @@ STATEMENTS: dict[type[Operation], Statement] = {
     Reset: Statement("reset", ("text[]",), _reset, _nothing),
     Claim: Statement("claim", ("text[]", "text[]", "float8[]"), _claim, _holders),
 }
+MOST_PREPARED = 4096  # limits whose statements are kept
 REWINDING = (Acquire, Observe)  # the last column of their rows counts states that were brought back to the time of a request
 
 
 class Statements:
-    """Chooses the statement of a group of operations, see `groups_of`.
+    """Chooses the statement of a group of operations, see `groups_of`."""
 
-    Attributes
-    ----------
-    clock_rewinds : int
-        States that the functions brought back to the time of a request.
-    """
+    def __init__(self, config: PostgresStorageConfig) -> None:
+        self._config = config
+        self._tally = [0]
+        self._general: dict[tuple[type[Operation], tuple[str, ...]], Statement] = {}
+        # By the identity of the limits, which are kept so that no others have it.
+        self._single: dict[int, tuple[SingleLimit | None, tuple[Limit, ...]]] = {}
 
-    def __init__(self) -> None:
-        self.clock_rewinds = 0
-        self._made: dict[tuple[type[Operation], tuple[str, ...]], Statement] = {}
+    @property
+    def clock_rewinds(self) -> int:
+        """States that the functions brought back to the time of a request."""
+        return self._tally[0]
 
     def of(self, kind: type[Operation], names: tuple[str, ...], group: Group) -> Statement:
         """Return the statement of a group whose limits have these algorithms."""
-        return self._made.get((kind, names)) or self._general(kind, names)
+        if kind is Acquire:
+            limits = group[0][1].limits
+            single = (self._single.get(id(limits)) or self._prepare(limits))[0]
+            if single is not None:
+                return single.statement(group)
+        return self._general.get((kind, names)) or self._make(kind, names)
 
-    def _general(self, kind: type[Operation], names: tuple[str, ...]) -> Statement:
+    def _prepare(self, limits: tuple[Limit, ...]) -> tuple[SingleLimit | None, tuple[Limit, ...]]:
+        if len(self._single) >= MOST_PREPARED:
+            self._single.clear()
+        made = SingleLimit(limits, self._config, self._tally) if SingleLimit.suits(limits) else None
+        prepared = self._single[id(limits)] = (made, limits)
+        return prepared
+
+    def _make(self, kind: type[Operation], names: tuple[str, ...]) -> Statement:
         known = STATEMENTS[kind]
         if len(names) > 1:  # one function knows all algorithms
-            known = known._replace(names=learning_algorithms() if kind is Observe else algorithms.names())
-        else:
-            known = known._replace(names=names)
-        if kind in REWINDING:
-            known = known._replace(answers=self._counting(known.answers))
-        return self._made.setdefault((kind, names), known)
+            names = learning_algorithms() if kind is Observe else algorithms.names()
+        answers = self._counting(known.answers) if kind in REWINDING else known.answers
+        return self._general.setdefault((kind, names), known._replace(names=names, answers=answers))
 
     def _counting(self, answers: Callable[[Group, list[Any]], list[object]]) -> Callable[[Group, list[Any]], list[object]]:
         def counted(group: Group, rows: list[Any]) -> list[object]:
-            self.clock_rewinds += sum(row[-1] for row in rows)
+            self._tally[0] += sum(row[-1] for row in rows)
             return answers(group, rows)
 
         return counted

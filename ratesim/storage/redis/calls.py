@@ -18,7 +18,7 @@ from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.error_translation import MALFORMED, operation_error, strange_answer
 from ratesim.storage.redis.keys import key_of
 from ratesim.storage.redis.scripts import log_script_of, script_of
-from ratesim.storage.redis.single_limit import Answer, SingleLimit, number_text
+from ratesim.storage.redis.single_limit import SingleLimit, number_text
 from ratesim.storage.redis.state_fields import fields_of, prefix_of, read_state, to_str
 from ratesim.storage.remote.operations import (
     Acquire,
@@ -32,6 +32,7 @@ from ratesim.storage.remote.operations import (
     Reset,
     identifier_of,
 )
+from ratesim.storage.remote.replay import Replay
 
 __all__ = ["LOG_ANSWER", "Calls", "LogLimit"]
 
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 Command = tuple[Any, ...]
 # How to ask for a decision under limits, how to read the answer, and the limits, so that no others have their identity.
-Prepared = tuple[Callable[[bytes, float, float, bool], Command], Answer, tuple[Limit, ...]]
+Prepared = tuple[Callable[[bytes, float, float, bool], Command], Replay, tuple[Limit, ...]]
 
 MOST_PREPARED = 4096  # limits whose arguments are kept
 MARGIN = number_text(EXPIRY_MARGIN)

@@ -8,89 +8,35 @@ the server and not by Lua, where each takes half a microsecond.
 from __future__ import annotations
 
 import inspect
-import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from ratesim import algorithms
 from ratesim.algorithms.codegen import InlineError, Layout, inline_rule, render, to_lua
-from ratesim.errors import SerializationError
-from ratesim.limit import Decision, Limit
+from ratesim.limit import Limit
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.scripts import digest_of, lua_source, script_of
 from ratesim.storage.redis.state_fields import prefix_of, to_str
-from ratesim.storage.retry_after import FOREVER, exact_retry_after
+from ratesim.storage.remote.replay import Replay, compile_replayer
 
-__all__ = ["Answer", "SingleLimit", "number_text"]
-
-Answer = Callable[[Any, float, float, bool], Decision | SerializationError]
-"""(what the server answered, cost, now, consume) -> the decision that was, or would be, taken"""
+__all__ = ["SingleLimit", "number_text"]
 
 MOST_FLOATS = 64  # in a state: Lua has 200 local variables and 32 captures
 MOST_LISTED = 30
 SERVER_CLOCK = "local time = redis.call('TIME')\nlocal now = time[1] + time[2] / 1e6"
 
-# The node's side: the figures that the script has not computed. `verdict` is 2 for a peek.
-_REPLAY = """
-def replayer(limit, rule, p, skew, tally, look):
-    {parameters} = p
-    def replay(raw, cost, now, consume):
-        try:
-            parts = (raw if consume else look(raw, now)).split()
-            {clock}
-            rewound = False
-            if len(parts) > {head}:
-                verdict, {head_names}{state} = map(float, parts)
-                if s0 - now > skew:
-                    <rewind None now=now>
-                    rewound = True
-                    if consume:
-                        tally[0] += 1
-                at = s0 if s0 > now else now
-                <refresh None now=at>
-            else:
-                verdict = float(parts[0])
-                at = now
-                <start None now=at>
-            <available left now=at>
-            if verdict == 1.0:
-                <charge None now=at>
-                <available left now=at>
-                <reset_after fresh now=at>
-                fresh = fresh + (at - now)
-                if left == left and fresh == fresh:
-                    return Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
-                raise ValueError("one of its numbers is NaN")
-            <reset_after fresh now=at>
-            fresh = fresh + (at - now)
-            if verdict == 2.0 and left >= cost:
-                return Decision(True, left if left > 0.0 else 0.0, 0.0, fresh, limit)
-            <retry_after wait now=at>
-            wait = wait + (at - now)
-            if left != left or fresh != fresh or wait != wait:
-                raise ValueError("one of its numbers is NaN")
-            if len(parts) > {head} and wait < FOREVER:
-                micros = ceil(wait * 1e6)
-                if micros < 1:
-                    micros = 1
-                _, {head_names}{state} = map(float, parts)
-                if rewound:
-                    <rewind None now=now>
-                then = now + micros / 1e6
-                if then < s0:
-                    then = s0
-                s = {listed}
-                <refresh None now=then>
-                <available again now=then>
-                wait = micros / 1e6 if again >= cost else exact_retry_after(rule, s, p, None, cost, now, wait)
-            return Decision(False, left if left > 0.0 else 0.0, wait, fresh, limit)
-        except (ValueError, OverflowError, ZeroDivisionError) as error:
-            return SerializationError(f"a state that cannot be read: {error}; reset it")
-    return replay
-"""
+# The node's side, see `compile_replayer`: by the server's clock the answer says which time it was.
+READ = """parts = (raw if consume else look(raw, now)).split()
+stored = len(parts) > 1
+verdict = float(parts[0])"""
+READ_WITH_TIME = """parts = (raw if consume else look(raw, now)).split()
+now = int(parts[1]) + int(parts[2]) / 1e6
+stored = len(parts) > 3
+verdict = float(parts[0])"""
+LOAD, LOAD_WITH_TIME = "_, {state} = map(float, parts)", "_, _, _, {state} = map(float, parts)"
 
 
 def number_text(value: float) -> str:
@@ -126,8 +72,9 @@ class SingleLimit:
         self._look_digest = script_of("look") if server else None
         self._name = algorithm.name
         self._listed = size - len(rule.FIELDS) + 1 if rule.FIELDS[-1].endswith("[]") else None
-        make = _replayer(algorithm, size, len(p), server)
-        self.answer: Answer = make(limit, rule, p, skew, tally, self._found)
+        read, load = (READ_WITH_TIME, LOAD_WITH_TIME) if server else (READ, LOAD)
+        make = compile_replayer(algorithm, size, len(p), read, load)
+        self.answer: Replay = make(limit, rule, p, skew, tally, self._found)
 
     @staticmethod
     def suits(limits: Sequence[Limit]) -> bool:
@@ -161,30 +108,6 @@ class SingleLimit:
             if self._listed is None or len(texts[-1].split()) == self._listed:  # else it is of another size
                 parts += texts
         return " ".join(parts)
-
-
-@lru_cache(maxsize=256)
-def _replayer(algorithm: algorithms.Algorithm, size: int, parameters: int, server: bool) -> Callable[..., Any]:
-    layout = Layout(size)
-    texts = {
-        "parameters": "".join(f"p{i}, " for i in range(parameters)),
-        "state": layout.variables,
-        "clock": "now = int(parts[1]) + int(parts[2]) / 1e6" if server else "",
-        "head_names": "_, _, " if server else "",
-        "head": "3" if server else "1",
-        "listed": f"[{layout.variables}]",
-    }
-    namespace: dict[str, Any] = {
-        **{name: value for name, value in vars(math).items() if not name.startswith("_")},
-        "Decision": Decision,
-        "FOREVER": FOREVER,
-        "SerializationError": SerializationError,
-        "exact_retry_after": exact_retry_after,
-    }
-    source = render(_REPLAY, algorithm.rule, layout, texts)
-    exec(compile(source, f"<replaying {algorithm.name}>", "exec"), namespace)  # noqa: S102 - the package's own source
-    made: Callable[..., Any] = namespace["replayer"]
-    return made
 
 
 @lru_cache(maxsize=256)
