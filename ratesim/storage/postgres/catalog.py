@@ -10,7 +10,7 @@ from ratesim.storage.postgres.connections import Connection
 from ratesim.storage.postgres.partitioning import partitions
 from ratesim.storage.postgres.schema import Schema
 
-__all__ = ["read_strategy"]
+__all__ = ["read_strategies", "read_strategy"]
 
 # A row for each table that is there: how it is cut, by which columns, and the bounds of its partitions. A partition that is
 # cut itself has no bounds that are known here. Those of spans of time are told by the server, in seconds since the epoch:
@@ -34,6 +34,36 @@ GROUP BY p.span
 """
 
 
+async def read_strategies(connection: Connection, schema: Schema) -> list[PartitionStrategy | None]:
+    """Return how the table of states is really cut, and how that of counters is; of those that are there.
+
+    The connection is in a transaction.
+
+    Raises
+    ------
+    ConfigurationError
+        A table is cut as no strategy does it, or is itself a partition.
+    """
+    cursor = await connection.execute(CATALOG, [[schema.table, schema.counters]])
+    found: list[PartitionStrategy | None] = []
+    for name, is_partition, kind, columns, bounds in await cursor.fetchall():
+        if is_partition:
+            raise ConfigurationError(f"table {name} is a partition of another: choose another table_name")
+        strategy: PartitionStrategy | None = None
+        if kind == "r" and columns == ["period"] and bounds:
+            row = await (await connection.execute(SPANS.format(periods=schema.periods).encode(), [bounds])).fetchone()
+            strategy = ByTime(row[0]) if row and row[1] and "DEFAULT" in bounds else None
+        elif kind is not None and columns == ["identifier"] and bounds:
+            strategy = _strategy(kind, bounds)
+        if kind is not None and strategy is None:
+            raise ConfigurationError(
+                f"table {name} is cut into partitions by hand, as no partition_strategy does it: choose another table_name, "
+                "or make the partitions that `ratesim schema URL` prints"
+            )
+        found.append(strategy)
+    return found
+
+
 async def read_strategy(
     connection: Connection, schema: Schema, absent: PartitionStrategy | None
 ) -> PartitionStrategy | None:
@@ -53,23 +83,7 @@ async def read_strategy(
     ConfigurationError
         A table is cut as no strategy does it, or otherwise than the other one, or is itself a partition.
     """
-    cursor = await connection.execute(CATALOG, [[schema.table, schema.counters]])
-    found: list[PartitionStrategy | None] = []
-    for name, is_partition, kind, columns, bounds in await cursor.fetchall():
-        if is_partition:
-            raise ConfigurationError(f"table {name} is a partition of another: choose another table_name")
-        strategy: PartitionStrategy | None = None
-        if kind == "r" and columns == ["period"] and bounds:
-            row = await (await connection.execute(SPANS.format(periods=schema.periods).encode(), [bounds])).fetchone()
-            strategy = ByTime(row[0]) if row and row[1] and "DEFAULT" in bounds else None
-        elif kind is not None and columns == ["identifier"] and bounds:
-            strategy = _strategy(kind, bounds)
-        if kind is not None and strategy is None:
-            raise ConfigurationError(
-                f"table {name} is cut into partitions by hand, as no partition_strategy does it: choose another table_name, "
-                "or make the partitions that `ratesim schema URL` prints"
-            )
-        found.append(strategy)
+    found = await read_strategies(connection, schema)
     if not found:
         return absent
     if found[0] != found[-1]:

@@ -14,17 +14,12 @@ from ratesim.storage.postgres.error_translation import READ_ONLY
 from ratesim.storage.postgres.migrations import SCHEMA_VERSION, find_version, migration
 from ratesim.storage.postgres.schema import Object, Schema
 
-__all__ = ["create_missing", "find_schema"]
+__all__ = ["create_missing", "find_namespace", "find_schema"]
 
 
-async def find_schema(
-    connection: Connection, config: PostgresStorageConfig, where: str, known: Schema | None = None
-) -> Schema:
-    """Return the schema of the table, which `search_path` decides where the configuration does not, as it is really cut.
-
-    One that is known already is looked at again. It may be cut otherwise by then, also where the configuration says how.
-    """
-    namespace = config.schema if known is None else known.namespace
+async def find_namespace(connection: Connection, config: PostgresStorageConfig, where: str) -> str:
+    """Return the schema of the database that holds the table; `search_path` decides where the configuration does not."""
+    namespace = config.schema
     if not namespace:
         cursor = await connection.execute(
             "SELECT coalesce((SELECT n.nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n "
@@ -34,6 +29,17 @@ async def find_schema(
         (namespace,) = await cursor.fetchone()  # type: ignore[misc]
         if namespace is None:
             raise ConfigurationError(f"PostgreSQL at {where}: no schema in search_path; name one with schema=")
+    return str(namespace)
+
+
+async def find_schema(
+    connection: Connection, config: PostgresStorageConfig, where: str, known: Schema | None = None
+) -> Schema:
+    """Return the schema of the table as it is really cut.
+
+    One that is known already is looked at again. It may be cut otherwise by then, also where the configuration says how.
+    """
+    namespace = await find_namespace(connection, config, where) if known is None else known.namespace
     wanted = config.partition_strategy
     schema = Schema(config, namespace, wanted)
     strategy = await read_strategy(connection, schema, absent=wanted if known is None else known.strategy)
