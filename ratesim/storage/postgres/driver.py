@@ -124,7 +124,16 @@ class PostgresDriver:
             await create_missing(connection, schema, [*schema.tables, *schema.for_operators], self.connector.where)
             # Another node, of another configuration, may have been the first to create them.
             schema = await find_schema(connection, self.config, self.connector.where, self._known)
+        if self._known is None or self._known.strategy != schema.strategy:
+            self._calls.clear()
         self._schema = self._known = schema
+
+    async def _look_again(self) -> Schema:
+        """Return the schema as the tables are by now: `ratesim repartition` may have cut them otherwise."""
+        await self._opened()
+        await self._once("open", self._find_schema)
+        assert self._schema is not None
+        return self._schema
 
     async def _take(self, seconds: float = inf) -> Connection:
         if self._pool is None:
@@ -363,23 +372,23 @@ class PostgresDriver:
 
     async def cleanup(self, now: float, position: int = 0, seconds: float = inf, rotated: bool = False) -> tuple[int, int]:
         """Delete rows that had expired by `now`, see `upkeep.cleanup`."""
-        return await upkeep.cleanup(self.connector, await self._opened(), now, position, seconds, rotated)
+        return await upkeep.cleanup(self.connector, await self._look_again(), now, position, seconds, rotated)
 
     async def take_turn(self, interval: float) -> upkeep.Turn | None:
         """Take the turn at upkeep; None if it is not this node's."""
-        return await upkeep.take_turn(self.connector, await self._opened(), interval)
+        return await upkeep.take_turn(self.connector, await self._look_again(), interval)
 
     async def end_turn(self, position: int) -> None:
         """Note how far the turn has come, and delete denials that are old or too many."""
-        await upkeep.end_turn(self.connector, await self._opened(), position)
+        await upkeep.end_turn(self.connector, await self._look_again(), position)
 
     async def add_denials(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Add denied requests by key to the table of denials."""
-        await upkeep.add_denials(self.connector, await self._opened(), counts)
+        await upkeep.add_denials(self.connector, await self._look_again(), counts)
 
     async def sizes(self) -> upkeep.TableSizes:
         """Return the sizes of both tables with their indexes."""
-        return await upkeep.sizes(self.connector, await self._opened())
+        return await upkeep.sizes(self.connector, await self._look_again())
 
 
 class _Turn:

@@ -413,8 +413,7 @@ async def _swap(guard: Connection, conversion: Conversion) -> float:
     schema, new = conversion.schema, conversion.new
     roots = [(pair.new_name, pair.old_name) for pair in conversion.pairs]
     dropped = [sql.SQL("DROP TABLE {};").format(sql.Identifier(new.namespace, f"{name}_old")) for name, _ in roots]
-    if isinstance(schema.strategy, ByTime):
-        dropped.append(sql.SQL("DROP TABLE {};").format(sql.Identifier(schema.namespace, schema.periods_name)))
+    dropped.append(sql.SQL("DROP TABLE IF EXISTS {};").format(sql.Identifier(schema.namespace, schema.periods_name)))
     swapped = [step for name, old in roots for step in (_rename(new, old, f"{name}_old"), _rename(new, name, old))]
     if isinstance(new.strategy, ByTime):
         dropped.append(_rename(new, new.periods_name, schema.periods_name))
