@@ -53,7 +53,8 @@ TIMES = {
 HELPERS = ("until", "insert_row", "insert_counter")  # functions that others call; some have a form for tables cut by time
 # What differs where a row is found by its key, and by the period that its partition is chosen by. A row's period is its
 # `place`: an UPDATE by key names it, so that only one partition is searched. Nothing but the helpers may insert into a
-# table that is cut by time, because the primary key is unique only within a period.
+# table that is cut by time, because the primary key is unique only within a period. Whoever reads a row to write to it
+# passes over one that is over and not `in_use`; `insert_row`, whose `born` has to be the same `now`, replaces that one.
 WHOLE = {
     "arbiter": "(identifier, name)",
     "counter_arbiter": "(identifier)",
@@ -62,6 +63,8 @@ WHOLE = {
     "place": "NULL::timestamptz",
     "in_place": "",
     "and_place": "",
+    "in_use": "",
+    "counter_in_use": "",
 }
 BY_TIME = {
     "arbiter": "(identifier, name, period)",
@@ -71,6 +74,8 @@ BY_TIME = {
     "place": "t.period",
     "in_place": " AND t.period = place",
     "and_place": ", coalesce(l.place, {current_period})",
+    "in_use": " AND (t.expires_at > to_timestamp(now) OR t.period = {current_period})",
+    "counter_in_use": " AND (c.expires_at > to_timestamp(now) OR c.period = {current_period})",
 }
 COLUMNS = {
     "algorithm": ("t.algorithm", "text"),
@@ -174,6 +179,7 @@ class Schema:
         by_time = strategy if isinstance(strategy, ByTime) else None
         unlogged, storage = "UNLOGGED " if config.unlogged else "", f" WITH (fillfactor = {config.fillfactor})"
         cut = strategy is not None
+        current_period = f"(SELECT each.period FROM {self.periods} AS each)"  # noqa: S608 - a name of the schema
         self._fill = {
             "table": self.table,
             "counters": self.counters,
@@ -192,9 +198,9 @@ class Schema:
             "seconds": repr(by_time.seconds if by_time else 0.0),
             "ahead": str(AHEAD),
             "name_format": name_format(by_time) if by_time else "",
-            **(BY_TIME if by_time else WHOLE),
+            **{name: text.format(current_period=current_period) for name, text in (BY_TIME if by_time else WHOLE).items()},
             "this_period": THIS_PERIOD.format(seconds=by_time.seconds if by_time else 0.0),
-            "current_period": f"(SELECT each.period FROM {self.periods} AS each)",  # noqa: S608 - a name of the schema
+            "current_period": current_period,
             "margin": repr(EXPIRY_MARGIN),
             "max_clock_skew": f"{config.max_clock_skew!r}::float8",
             **TIMES[config.clock],
@@ -205,6 +211,8 @@ class Schema:
             "outputs": ", ".join(f"out_{name}" for name in COLUMNS),
             "columns_and_types": ", ".join(f"out_{name} {kind}" for name, (_, kind) in COLUMNS.items()),
         }
+        self._fill["next_period"] = self.statement("next_period").strip()
+        self._fill["period_lock"] = f"hashtextextended('ratesim period of {self.table}', 0)"
         self._fill["share_period"] = self.statement("share_period").strip()
         self._fill["share"] = self._fill["share_period"] if by_time else ""
         self._fill["and_place"] = self._fill["and_place"].format(current_period=self._fill["current_period"])
@@ -246,11 +254,15 @@ class Schema:
             create = f"CREATE {self._fill['unlogged']}TABLE {self.qualified(name)}"
             made.append(f"{create} PARTITION OF {rows} {bounds}{storage};\n")
         if isinstance(self.strategy, ByTime):
-            made.append(self.time_partitions(table))
+            made.append(self._time_partitions(table))
         return "".join(made)
 
-    def time_partitions(self, table: str) -> str:
-        """Return the statement that makes the missing partitions of the present span and of those after it."""
+    @property
+    def make_ahead(self) -> str:
+        """The statements that make the missing partitions of the present span of time and of those after it."""
+        return "".join(self._time_partitions(table) for table in (self.table_name, self.counters_name))
+
+    def _time_partitions(self, table: str) -> str:
         return self.statement("time_partitions", rows=self.qualified(table), stem=stem(table))
 
     @property

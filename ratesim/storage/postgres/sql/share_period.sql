@@ -2,4 +2,4 @@
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION 'a table that is cut by time needs the isolation read committed' USING ERRCODE = '40001';
   END IF;
-  PERFORM pg_advisory_xact_lock_shared(hashtextextended('ratesim period of {{table}}', 0));
+  PERFORM pg_advisory_xact_lock_shared({{period_lock}});
