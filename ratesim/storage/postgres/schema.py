@@ -63,6 +63,7 @@ WHOLE = {
     "place": "NULL::timestamptz",
     "in_place": "",
     "and_place": "",
+    "and_writable": "",
     "in_use": "",
     "counter_in_use": "",
 }
@@ -74,6 +75,7 @@ BY_TIME = {
     "place": "t.period",
     "in_place": " AND t.period = place",
     "and_place": ", coalesce(l.place, {current_period})",
+    "and_writable": " AND (l.place IS NULL OR l.d[5] <> 1 OR l.place = {current_period})",
     "in_use": " AND (t.expires_at > to_timestamp(now) OR t.period = {current_period})",
     "counter_in_use": " AND (c.expires_at > to_timestamp(now) OR c.period = {current_period})",
 }
@@ -215,7 +217,6 @@ class Schema:
         self._fill["period_lock"] = f"hashtextextended('ratesim period of {self.table}', 0)"
         self._fill["share_period"] = self.statement("share_period").strip()
         self._fill["share"] = self._fill["share_period"] if by_time else ""
-        self._fill["and_place"] = self._fill["and_place"].format(current_period=self._fill["current_period"])
         self._helpers: list[Object] = []
         for helper in HELPERS:
             template = f"{helper}_by_time" if by_time and helper != "until" else helper

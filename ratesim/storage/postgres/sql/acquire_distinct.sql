@@ -41,7 +41,7 @@ BEGIN
       )
       SELECT l.key, limit_name, '{{algorithm}}', l.d[6:], l.state, l.d[5], to_timestamp(l.now), to_timestamp(l.d[4]),
           {{until}}(l.now + l.d[3] + {{margin}}){{and_place}}
-        FROM seen AS l WHERE l.d[1] >= 1 ORDER BY l.ord
+        FROM seen AS l WHERE l.d[1] >= 1{{and_writable}} ORDER BY l.ord
       ON CONFLICT {{arbiter}} DO UPDATE SET
         algorithm = excluded.algorithm,
         state = excluded.state,

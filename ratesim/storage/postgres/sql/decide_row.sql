@@ -5,10 +5,10 @@ locked := false;
 LOOP
   IF locked THEN
     SELECT t.state, {{is_live}}, {{place}} INTO stored, live, place FROM {{table}} AS t
-      WHERE t.identifier = key AND t.name = limit_name FOR UPDATE;
+      WHERE t.identifier = key AND t.name = limit_name{{in_use}} FOR UPDATE;
   ELSE
     SELECT t.state, {{is_live}}, {{place}} INTO stored, live, place FROM {{table}} AS t
-      WHERE t.identifier = key AND t.name = limit_name;
+      WHERE t.identifier = key AND t.name = limit_name{{in_use}};
   END IF;
   {{decide}}
   EXIT WHEN NOT consume OR verdict < 0 OR (verdict = 0 AND NOT back);
