@@ -33,6 +33,10 @@ COUNTERS = {
     "harmful_evictions": ("Evictions of a state that was not as good as new", "cache_level"),
     "forgotten_cost": ("Cost that evictions gave back", "cache_level"),
     "expirations": ("Entries that were dropped because they had expired", "cache_level"),
+    "upkeep_rounds": ("Rounds of upkeep of PostgreSQL's tables that were this node's turn", ""),
+    "removed_rows": ("Expired rows of PostgreSQL that this node deleted", ""),
+    "moved_rows": ("Live rows of PostgreSQL that this node moved to the partition in use", ""),
+    "partition_changes": ("Partitions of spans of time that this node made or dropped", "change"),
     "background_failures": ("Rounds of a background task that ended in an error; the task goes on", "task"),
     "batches": ("Batches sent to a server, retries included", ""),
     "client_errors": (
@@ -115,8 +119,7 @@ class StorageCollector(Collector):
 
 def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series, float]]:
     if isinstance(storage, MemoryStorage | HybridStorage | PostgresStorage):
-        for task, status in storage.supervisor.tasks.items():
-            yield ("background_failures", storage_type, task), status.failures
+        yield from _failures(storage_type, storage)
     if isinstance(storage, MemoryStorage):
         yield from _memory(storage_type, storage, None)
     elif isinstance(storage, HybridStorage):
@@ -130,10 +133,19 @@ def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series
         yield ("fallback_decisions", storage_type, ""), counters.fallback_decisions
         out = counters.borrowed - counters.spent - counters.returned - counters.forfeited
         yield ("leased_outstanding", storage_type, ""), max(out, 0.0)
+        if isinstance(storage.l2, PostgresStorage):
+            yield from _failures(storage_type, storage.l2)
         if isinstance(storage.l2, RemoteStorage):
-            yield from _client(storage_type, storage.l2.client)
+            yield from _remote(storage_type, storage.l2)
     elif isinstance(storage, RemoteStorage):
-        yield from _client(storage_type, storage.client)
+        yield from _remote(storage_type, storage)
+
+
+def _failures(
+    storage_type: str, storage: MemoryStorage | HybridStorage | PostgresStorage
+) -> Iterator[tuple[Series, float]]:
+    for task, status in storage.supervisor.tasks.items():
+        yield ("background_failures", storage_type, task), status.failures
 
 
 def _memory(storage_type: str, memory: MemoryStorage, reads: int | None) -> Iterator[tuple[Series, float]]:
@@ -152,6 +164,17 @@ def _memory(storage_type: str, memory: MemoryStorage, reads: int | None) -> Iter
     for metric, value in values.items():
         yield (metric, storage_type, "l1"), value
     yield ("clock_rewinds", storage_type, ""), stats.clock_rewinds
+
+
+def _remote(storage_type: str, storage: RemoteStorage) -> Iterator[tuple[Series, float]]:
+    yield from _client(storage_type, storage.client)
+    if isinstance(storage, PostgresStorage):
+        done = storage.upkeep
+        yield ("upkeep_rounds", storage_type, ""), done.rounds
+        yield ("removed_rows", storage_type, ""), done.removed
+        yield ("moved_rows", storage_type, ""), done.moved
+        yield ("partition_changes", storage_type, "made"), done.partitions_made
+        yield ("partition_changes", storage_type, "dropped"), done.partitions_dropped
 
 
 def _client(storage_type: str, client: Client) -> Iterator[tuple[Series, float]]:

@@ -538,6 +538,10 @@ class HybridStorage(RateLimitStorage):
             background_failures=self.supervisor.failures + l1.background_failures + l2.background_failures,
             clock_rewinds=l1.clock_rewinds + l2.clock_rewinds,
             errors=l2.errors,
+            dead_rows=l2.dead_rows,
+            hot_ratio=l2.hot_ratio,
+            partitions=l2.partitions,
+            upkeep=l2.upkeep,
         )
 
     def sync_stats(self) -> SyncStats:
