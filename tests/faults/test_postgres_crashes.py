@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import psycopg
 import pytest
 from outage import WAL_WRITER_DELAY, descriptor_count, nothing_is_left
 from stores import PATIENCE, PostgresStore, children, postgres_store, wait_until
 from subjects import SLACK, Lag, with_options
 
-from ratesim import Limit
+from ratesim import Limit, servers
 from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.storage import PostgresStorage, RateLimitStorage, open_storage
 
@@ -173,3 +174,58 @@ async def test_a_crash_loses_what_the_setting_says(store: PostgresStore, durabil
         assert sum(count.values()) <= sum((ledger.charged(started) + ledger.unknown).values()) + 2 * nodes * tasks
         hold(ledger, count, ledger.charged(started))
     await nothing_is_left(store, descriptors, connections)
+
+
+SYNCHRONOUS = {"synchronous_standby_names": "FIRST 1 (standby1)"}
+
+
+def end(server: servers.Server, number: signal.Signals) -> None:
+    """Send a signal to the primary and its children, the primary first: it cannot start another one then."""
+    primary = server.members[0].pid
+    left = children(primary)
+    os.kill(primary, number)
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@pytest.mark.parametrize(("nodes", "tasks"), SIZES)
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_synchronous_standby_takes_over_with_every_acknowledged_charge(
+    way: signal.Signals, nodes: int, tasks: int
+) -> None:
+    """Of a primary that is only frozen, too: when it goes on, it has no standby that would acknowledge a charge."""
+    with servers.postgres(standbys=1, settings=SYNCHRONOUS) as server:
+        options = {"synchronous_commit": "remote_apply"}
+        try:
+            async with load(server.url, nodes, tasks, **options) as ledger:
+                end(server, way)
+                await asyncio.sleep(0.3)
+                await asyncio.to_thread(servers.promote, server.members[1])
+                await progress(ledger, 5 * tasks)
+        finally:
+            end(server, signal.SIGCONT)
+        hold(ledger, await counted(server.members[1].url), ledger.charged())
+
+
+async def test_an_asynchronous_standby_lacks_what_it_was_not_sent() -> None:
+    """What was acknowledged before the standby heard its primary for the last time is there; of the rest some is lost."""
+    with servers.postgres(standbys=1) as server:
+        primary, standby = server.members
+        with psycopg.connect(standby.url, autocommit=True) as admin:
+            async with load(server.url, 2, 8) as ledger:
+                heard = time.monotonic()
+                with psycopg.connect(primary.url) as connection:
+                    sent = connection.execute("SELECT pg_current_wal_lsn()").fetchone()
+                received = "SELECT pg_last_wal_receive_lsn() >= %s::pg_lsn"
+                wait_until(lambda: admin.execute(received, sent).fetchone() == (True,), "the standby's catching up")
+                admin.execute("ALTER SYSTEM SET primary_conninfo = ''")
+                admin.execute("SELECT pg_reload_conf()")
+                wait_until(lambda: admin.execute("SELECT FROM pg_stat_wal_receiver").fetchone() is None, "its deafness")
+                await progress(ledger, 100)
+                end(server, signal.SIGKILL)
+                await asyncio.to_thread(servers.promote, standby)
+                promoted = time.monotonic()
+            count = await counted(standby.url)
+        hold(ledger, count, ledger.charged(end=heard) + ledger.charged(promoted))
+        assert (ledger.charged() - count).total() > 0

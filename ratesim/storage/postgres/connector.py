@@ -8,6 +8,7 @@ import re
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
@@ -143,25 +144,44 @@ class Connector:
         parameters["client_encoding"] = "UTF8"
         if options is not None:
             parameters["options"] = options
-        seconds = self.config.connection_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                try:
-                    connection = await Connection.connect(autocommit=True, prepare_threshold=None, **parameters)
-                except BaseException as error:
-                    # A connection that is half made hangs on these frames, and would stay open as long as anybody, such as
-                    # a log, keeps the error.
-                    traceback.clear_frames(error.__traceback__)
-                    raise
-        except TimeoutError:
-            raise connection_error(self.where, f"no connection within {seconds:g} s") from None
-        except psycopg.OperationalError as error:
-            raise connection_error(self.where, self._line(error)) from None
-        except psycopg.Error as error:
-            raise ConfigurationError(f"url {self.safe_url}: {self._line(error)}") from None
+        connection = await self._first_that_answers(parameters)
         connection.wire.prepares = self.config.prepared_statements
         self._connections.add(connection)
         return connection
+
+    async def _first_that_answers(self, parameters: dict[str, Any]) -> Connection:
+        """Connect to the first host that will do. Each has its share of the time; one that is cut off would take it all."""
+        seconds, failures = self.config.connection_timeout, []
+        deadline = monotonic() + seconds
+        try:
+            async with asyncio.timeout(seconds):
+                several = "," in f"{parameters.get('host')}{parameters.get('hostaddr')}"
+                hosts = await conninfo.conninfo_attempts_async(parameters) if several else [parameters]
+            for place, host in enumerate(hosts):
+                share = (deadline - monotonic()) / (len(hosts) - place)
+                try:
+                    async with asyncio.timeout(share):
+                        return await self._connect(host)
+                except TimeoutError:
+                    failures.append(f"no connection within {seconds if len(hosts) == 1 else share:.3g} s")
+                except psycopg.OperationalError as error:
+                    failures.append(self._line(error))
+        except TimeoutError:
+            failures.append(f"no address within {seconds:g} s")
+        except psycopg.OperationalError as error:
+            failures.append(self._line(error))
+        except psycopg.Error as error:
+            raise ConfigurationError(f"url {self.safe_url}: {self._line(error)}") from None
+        raise connection_error(self.where, "; ".join(failures))
+
+    async def _connect(self, parameters: dict[str, Any]) -> Connection:
+        try:
+            return await Connection.connect(autocommit=True, prepare_threshold=None, **parameters)
+        except BaseException as error:
+            # A connection that is half made hangs on these frames, and would stay open as long as anybody, such as a log,
+            # keeps the error.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator[Connection]:
