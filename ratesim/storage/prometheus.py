@@ -75,6 +75,7 @@ class InstrumentedStorage(RateLimitStorage):
         self._families = _families(registry, thresholds)
         self._families.collector.add(self.storage_type, storage)
         self._meters: dict[str, _Meter] = {}
+        self._denied = self._families.denied.labels(self.storage_type)
         self._ages = self._families.ages.labels(self.storage_type) if isinstance(storage, HybridStorage) else None
 
     def __repr__(self) -> str:
@@ -112,8 +113,10 @@ class InstrumentedStorage(RateLimitStorage):
         now: float | None = None,
         session: str | None = None,
     ) -> Decision:
-        """Acquire, and observe the age of a hybrid's view."""
+        """Acquire, count a denial, and observe the age of a hybrid's view."""
         decision = await self._measure("acquire", self.storage.acquire(identifier, limit, cost, now, session))
+        if not decision.allowed:
+            self._denied.inc()
         if self._ages is not None:
             self._ages.observe(min(decision.view_age, NEVER))
         return decision
@@ -121,6 +124,7 @@ class InstrumentedStorage(RateLimitStorage):
     async def acquire_many(self, requests: Sequence[Request]) -> list[Decision]:
         """Acquire several; each counts as an operation, and all as one call."""
         decisions = await self._measure("acquire_many", self.storage.acquire_many(requests), len(requests))
+        self._denied.inc(sum(not decision.allowed for decision in decisions))
         if self._ages is not None:
             for decision in decisions:
                 self._ages.observe(min(decision.view_age, NEVER))
@@ -209,6 +213,12 @@ class _Families:
             "rate_limit_storage_errors_total",
             "Operations that failed, by the kind of the error, each item of a batch counted",
             (*labels, "kind"),
+            registry=registry,
+        )
+        self.denied = Counter(
+            "rate_limit_storage_denied_total",
+            "Requests that were denied, each item of a batch counted",
+            ("storage_type",),
             registry=registry,
         )
         self.ages = Histogram(

@@ -40,6 +40,9 @@ READY = (
     "create_cluster.sh",
     "sentinel.conf",
     "postgresql.conf",
+    "pg_hba.conf",
+    "pgbouncer.ini",
+    "create_standby.sh",
     "schema.sql",
 )
 

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from ratesim.recommendation.assess.topology import cluster_url
 from ratesim.recommendation.configuration.alerts import alerts_yaml
 from ratesim.recommendation.configuration.create_cluster import create_cluster
+from ratesim.recommendation.configuration.pg_hba_conf import pg_hba_conf
+from ratesim.recommendation.configuration.pgbouncer_ini import has_pooler, pgbouncer_ini
 from ratesim.recommendation.configuration.postgresql_conf import postgresql_conf, schema_sql
 from ratesim.recommendation.configuration.python_line import python_line
 from ratesim.recommendation.configuration.redis_conf import redis_conf
 from ratesim.recommendation.configuration.sentinel_conf import sentinel_conf
+from ratesim.recommendation.configuration.standby_conf import create_standby
 from ratesim.recommendation.configuration.storage_toml import StorageConfiguration, storage_toml
 from ratesim.recommendation.configuration.store_size import StoreSize
 from ratesim.storage import StorageURL
@@ -50,7 +53,7 @@ def files(
         A sentence for the first line of each file.
     size
         How many servers the store has; one unless given. A Redis of several primaries is opened as a cluster, whatever its
-        URL says.
+        URL says; the replicas of a PostgreSQL are its standbys.
 
     Raises
     ------
@@ -73,6 +76,11 @@ def files(
         if topology == "sentinel":
             found["sentinel.conf"] = sentinel_conf(scenario, storage, title)
     if backend == "postgres":
-        found["postgresql.conf"] = postgresql_conf(scenario, storage, bytes_per_key, title)
+        found["postgresql.conf"] = postgresql_conf(scenario, storage, bytes_per_key, title, size)
+        found["pg_hba.conf"] = pg_hba_conf(storage, title, size)
         found["schema.sql"] = schema_sql(scenario, storage, title)
+        if size.replicas:
+            found["create_standby.sh"] = create_standby(size, title)
+        if has_pooler(scenario, StorageURL.parse(storage).config):
+            found["pgbouncer.ini"] = pgbouncer_ini(scenario, storage, title)
     return found

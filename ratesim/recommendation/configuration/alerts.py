@@ -6,12 +6,15 @@ right side of a threshold for sure only where the threshold is the bound of a bu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import escape_control_chars, format_percent, format_seconds
+from ratesim.formatting import escape_control_chars, format_amount, format_percent, format_seconds
 from ratesim.recommendation.configuration.alert import Alert
 from ratesim.recommendation.configuration.escaping import quote_text, to_comment
+from ratesim.recommendation.configuration.postgres_alerts import COLLECTORS, postgres_alerts
+from ratesim.recommendation.configuration.postgres_alerts import JOB as POSTGRES_JOB
 from ratesim.recommendation.configuration.redis_alerts import JOB, redis_alerts
 from ratesim.recommendation.configuration.storage_toml import backend_of
 from ratesim.recommendation.configuration.store_size import StoreSize
@@ -19,7 +22,7 @@ from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Scenario
-    from ratesim.storage import HybridStorageConfig
+    from ratesim.storage import HybridStorageConfig, PostgresStorageConfig
 
 __all__ = ["Alert", "alerts", "alerts_yaml", "thresholds"]
 
@@ -27,12 +30,13 @@ __all__ = ["Alert", "alerts", "alerts_yaml", "thresholds"]
 ERRORS = 0.01
 # Below this a decision cannot wait for a shared store: a decision by Redis takes 0.1 to 1 ms.
 ROUND_TRIP = 1e-3
+MORE, FEW = 3.0, 1.0  # times the denials of a day ago, and so many a second besides
 HALF = 0.5  # of the decisions wait for the shared store: then the memory before it is of little use
 ACQUIRE = 'operation=~"acquire|acquire_many"'
 
 
 def alerts_yaml(scenario: Scenario, storage: str, title: str = "", size: StoreSize | None = None) -> str:
-    """Write a rule file: a group about the storage, and one about its servers where they are several.
+    """Write a rule file: a group about the storage, and one about its servers where they are several, or a PostgreSQL.
 
     Every value is a quoted text.
     """
@@ -44,18 +48,26 @@ def alerts_yaml(scenario: Scenario, storage: str, title: str = "", size: StoreSi
             "those of open_storage.py, for buckets to begin where these rules compare."
         ),
     ]
-    size = size or StoreSize()
-    servers = redis_alerts(size.topology(storage), size)
+    name, servers, said = _of_servers(storage, size or StoreSize())
     if servers:
-        lines.append(
-            to_comment(
-                f'The second group is on the metrics of redis_exporter for every server and Sentinel; its job is "{JOB}".'
-            )
-        )
+        lines.append(to_comment(said))
     lines += ["groups:\n", *_group("ratesim", alerts(scenario, storage), scenario.name)]
     if servers:
-        lines += _group("ratesim-redis", servers, scenario.name)
+        lines += _group(name, servers, scenario.name)
     return "".join(lines)
+
+
+def _of_servers(storage: str, size: StoreSize) -> tuple[str, tuple[Alert, ...], str]:
+    """Return the group about the servers of a store: its name, its rules, and what they need."""
+    url = StorageURL.parse(storage)
+    if url.backend == "postgres":
+        needs = (
+            "The second group is on the metrics of postgres_exporter for the primary and each standby, in the limiter's "
+            f'database; its job is "{POSTGRES_JOB}". Start it with {" and ".join(COLLECTORS)}.'
+        )
+        return "ratesim-postgres", postgres_alerts(url.config, size), needs
+    needs = f'The second group is on the metrics of redis_exporter for every server and Sentinel; its job is "{JOB}".'
+    return "ratesim-redis", redis_alerts(size.topology(storage), size), needs
 
 
 def _group(name: str, found: Sequence[Alert], scenario: str) -> Iterator[str]:
@@ -88,13 +100,18 @@ def alerts(scenario: Scenario, storage: str) -> tuple[Alert, ...]:
     if wants.p99 is not None:
         found.append(_slow(of, wants.p99))
     found.append(_clocks(of))
+    url = StorageURL.parse(storage)
     if backend in ("memory", "hybrid"):
-        found += [_forgets(of, wants.max_over_admission), _background(of)]
+        found.append(_forgets(of, wants.max_over_admission))
+    if backend != "redis":
+        found.append(_background(of))
+    if url.backend == "postgres":
+        found += _upkeep(of, url.config)
     if backend != "memory":
         found.append(_breaker(of))
-    hybrid = StorageURL.parse(storage).hybrid
-    if hybrid is not None:
-        found += _between(of, hybrid, wants.p99)
+    if url.hybrid is not None:
+        found += _between(of, url.hybrid, wants.p99)
+    found.append(_denials(of))
     return tuple(found)
 
 
@@ -112,8 +129,8 @@ def _oldest(hybrid: HybridStorageConfig) -> float:
     return hybrid.l1_ttl + 2 * hybrid.sync_interval
 
 
-def _rate(metric: str, labels: str, over: str = "5m") -> str:
-    return f"sum(rate(rate_limit_storage_{metric}{{{labels}}}[{over}]))"
+def _rate(metric: str, labels: str, over: str = "5m", ago: str = "") -> str:
+    return f"sum(rate(rate_limit_storage_{metric}{{{labels}}}[{over}]{' offset ' * bool(ago)}{ago}))"
 
 
 def _errors(of: str) -> Alert:
@@ -174,6 +191,40 @@ def _background(of: str) -> Alert:
         "ticket",
         "A background task of the storage fails again and again",
         "The task goes on, and its label names it; the health check and the log of the storage name the error.",
+    )
+
+
+def _upkeep(of: str, config: PostgresStorageConfig) -> list[Alert]:
+    """Return the rule that some node removes expired rows, where the nodes do so by themselves."""
+    if not config.cleanup_interval:
+        return []
+    minutes = max(10, math.ceil(10 * config.cleanup_interval / 60))
+    rounds = f"rate_limit_storage_upkeep_rounds_total{{{of}}}"
+    return [
+        Alert(
+            "RateLimitStorageNoUpkeep",
+            f"sum(increase({rounds}[{minutes}m])) < 1",
+            f"{minutes}m",
+            "ticket",
+            "No node looks after the tables of the rate limiter",
+            f"A round is due every {format_seconds(config.cleanup_interval)}, by one of the nodes. Expired rows stay, and "
+            "partitions are neither made ahead nor dropped. The failures of the task `cleanup` say why.",
+        )
+    ]
+
+
+def _denials(of: str) -> Alert:
+    """Compare with the same hour of the day before, because how many requests are denied is the limit's business."""
+    now, before = _rate("denied_total", of, "1h"), _rate("denied_total", of, "1h", "1d")
+    return Alert(
+        "RateLimitDeniesMore",
+        f"{now} > {MORE!r} * {before} + {FEW!r}",
+        "15m",
+        "ticket",
+        f"More than {format_amount(MORE)} times as many requests are denied as a day ago",
+        "A client is out of bounds, or the limit is. The tables of PostgreSQL name the keys that are denied most, in "
+        "the view "
+        "whose name ends in _denials.",
     )
 
 

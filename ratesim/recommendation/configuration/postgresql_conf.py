@@ -9,7 +9,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ratesim.recommendation.assess.resource_needs import BLOAT, CHECKPOINT, REPLICATED, log_bytes
 from ratesim.recommendation.configuration.escaping import redact_url, to_comment
+from ratesim.recommendation.configuration.pgbouncer_ini import MOST_CONNECTIONS, SESSIONS, client_connections, has_pooler
+from ratesim.recommendation.configuration.standby_conf import standby_parts
+from ratesim.recommendation.configuration.store_size import StoreSize
 from ratesim.storage import StorageURL
 from ratesim.storage.postgres import PostgresDriver
 
@@ -26,35 +30,34 @@ UNMEASURED = (
 LEAST_CONNECTIONS = 100  # the default
 PEOPLE = 20  # connections for people, backups, exporters and autovacuum's own launcher
 LEAST_BUFFERS = 128 * MIB  # the default
-# A row that is updated leaves its old version until a vacuum: with vacuums at 2 % of the table half as much again is ample.
-BLOAT = 1.5
 
 
-def postgresql_conf(scenario: Scenario, storage: str, bytes_per_key: float = math.nan, title: str = "") -> str:
-    """Write the settings for a storage URL of postgres, or of a hybrid over it.
+def postgresql_conf(
+    scenario: Scenario, storage: str, bytes_per_key: float = math.nan, title: str = "", size: StoreSize | None = None
+) -> str:
+    """Write the settings for a storage URL of postgres, or of a hybrid over it: those of the primary and of its standbys.
 
     Parameters
     ----------
     bytes_per_key
         Bytes of a row and of its place in the index.
+    size
+        How many standbys there are, what answers wait for there, and how many rows change per second.
     """
     config: PostgresStorageConfig = StorageURL.parse(storage).config
-    keys, nodes = scenario.requirements.key_count, scenario.deployment.nodes
+    size = size or StoreSize()
+    keys = scenario.requirements.key_count
     each = UNMEASURED if math.isnan(bytes_per_key) else bytes_per_key
     buffers = max(LEAST_BUFFERS, math.ceil(keys * each * BLOAT / MIB) * MIB) // MIB
-    # Each node has its pool, and one connection more while it creates, cleans up or counts.
-    connections = max(LEAST_CONNECTIONS, nodes * (config.pool_size + 1) + PEOPLE)
+    log = math.ceil(log_bytes(size.writes, keys * each) / 1024**3)
     measured = "not measured, so 512 bytes" if math.isnan(bytes_per_key) else f"{bytes_per_key:,.0f} bytes measured for one"
     parts = [
         to_comment(title),
         to_comment(
-            "A fragment for PostgreSQL 14 and newer: put it into conf.d, or `include` it. The first two need a restart. "
-            "Who may connect is said in pg_hba.conf."
+            "A fragment for PostgreSQL 14 and newer: put it into conf.d, or `include` it. Connections, buffers and, with "
+            "standbys, what is said of the log need a restart. Who may connect is said in pg_hba.conf."
         ),
-        _part(
-            f"{nodes:,} nodes with pools of {config.pool_size} connections and one for upkeep, and {PEOPLE} for all else.",
-            f"max_connections = {connections}",
-        ),
+        _connections(scenario, config),
         _part(
             f"Room for {keys:,} keys in memory ({measured}), half as much again for old versions of rows. Where that is "
             "more than a quarter of the machine's memory, the machine is too small for a table that is hot all over.",
@@ -63,11 +66,16 @@ def postgresql_conf(scenario: Scenario, storage: str, bytes_per_key: float = mat
         _commit(config, scenario.requirements.persistence),
         _part(
             "The first change of a page after a checkpoint writes the whole page to the log, and a limiter changes all its "
-            "pages all the time: rare checkpoints keep the log small.",
-            "checkpoint_timeout = 15min\nmax_wal_size = 4GB\nwal_compression = on",
+            "pages all the time: rare checkpoints keep the log small. One comes by the clock, and not because the log is "
+            f"full: {REPLICATED['postgres']:.0f} bytes for each change, twice. It is written over nearly all of the "
+            "time until "
+            "the next, so that it does not crowd out the flushes of commits.",
+            f"checkpoint_timeout = {round(CHECKPOINT / 60)}min\nmax_wal_size = {log}GB\ncheckpoint_completion_target = 0.9\n"
+            "wal_compression = on",
         ),
+        *(_part(*part) for part in standby_parts(config, size)),
         _part(
-            "Every admitted request leaves a dead version of its row. Autovacuum looks often; the table's own thresholds "
+            "Every admitted request leaves a dead version of its row. Autovacuum looks often; the tables' own thresholds "
             "are in schema.sql.",
             "autovacuum = on\nautovacuum_naptime = 10s\nautovacuum_vacuum_cost_limit = 2000",
         ),
@@ -86,29 +94,33 @@ def schema_sql(scenario: Scenario, storage: str, title: str = "") -> str:
     The script is run once in the database that the URL names. The application then needs no right to create.
     """
     config: PostgresStorageConfig = StorageURL.parse(redact_url(storage)).config
-    driver = PostgresDriver(config)
-    tuned = ", ".join(
-        [
-            "autovacuum_vacuum_scale_factor = 0.02",
-            "autovacuum_vacuum_threshold = 1000",
-            "autovacuum_vacuum_cost_delay = 0",
-            "autovacuum_analyze_scale_factor = 0.2",
-        ]
-    )
+    cut = "" if config.partition_strategy is None else f" The tables are cut into partitions ({config.partition_strategy})."
     parts = [
         to_comment(title, "--"),
         to_comment(
-            f"For limits of the algorithm {scenario.limit.algorithm}. A storage that finds its tables and functions here "
+            f"For limits of the algorithm {scenario.limit.algorithm}.{cut} A storage that finds its tables and "
+            "functions here "
             "creates none. The names of functions end in a digest of their source: run the script of a new version of "
             "ratesim beside that of the old one. `ratesim schema` writes it for other algorithms. Applications need no more "
             "than the rights at its end.",
             "--",
         ),
-        driver.schema((scenario.limit.algorithm,)),
-        to_comment("Dead versions are cleared away at 2 % of the table instead of 20 %, and without pauses.", "--")
-        + "".join(f"ALTER TABLE {table} SET ({tuned});\n" for table in driver.tables),
+        PostgresDriver(config).schema((scenario.limit.algorithm,)),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _connections(scenario: Scenario, config: PostgresStorageConfig) -> str:
+    nodes, clients = scenario.deployment.nodes, client_connections(scenario, config)
+    said = f"{nodes:,} nodes with pools of {config.pool_size} connections and one for upkeep, and {PEOPLE} for all else."
+    if has_pooler(scenario, config):
+        enough = max(LEAST_CONNECTIONS, SESSIONS + PEOPLE)
+        said += (
+            f" That is more than {MOST_CONNECTIONS}, and each is a process: put the pooler of pgbouncer.ini between, "
+            f"and {enough} "
+            "are enough."
+        )
+    return _part(said, f"max_connections = {max(LEAST_CONNECTIONS, clients + PEOPLE)}")
 
 
 def _part(reason: str, settings: str) -> str:

@@ -9,7 +9,7 @@ url = "redis://localhost"  # the only key that is required
 routing = "round_robin"
 nodes = 8
 primaries = 3  # of a Redis cluster, and replicas of each; or behind Sentinels
-replicas = 1
+replicas = 1  # of PostgreSQL alone: standbys that answers wait for
 
 [limit]
 rate = "100/minute"
@@ -57,7 +57,8 @@ class StorageConfiguration:
     storage
         The URL with all options, and *** in the place of a hidden password.
     primaries, replicas
-        Servers of a Redis cluster, and replicas of each; or of a primary behind Sentinels.
+        Servers of a Redis cluster, and replicas of each; or of a primary behind Sentinels. Of a PostgreSQL its standbys that
+        answers wait for.
     """
 
     storage: str
@@ -129,6 +130,8 @@ def backend_of(storage: str) -> str:
 
 
 def _servers_of(storage: str, size: StoreSize | None) -> dict[str, int]:
+    if size is not None and size.standby:
+        return {"replicas": size.replicas}
     if size is None or topology_of(storage) not in ("cluster", "sentinel"):
         return {}
     return {"primaries": size.primaries, "replicas": size.replicas}
@@ -157,7 +160,8 @@ def _configured(data: dict[str, Any]) -> StorageConfiguration:
     deployment = _table(data, "deployment") or {}
     _known("deployment.", deployment, {"routing", "nodes", "primaries", "replicas"})
     for name in ("primaries", "replicas"):
-        if name in deployment and topology_of(url) not in ("cluster", "sentinel"):
+        has_standbys = name == "replicas" and StorageURL.parse(url).backend == "postgres"
+        if name in deployment and not has_standbys and topology_of(url) not in ("cluster", "sentinel"):
             raise ConfigurationError(f"deployment.{name}: is of a Redis cluster or Sentinels, and the url is neither")
     primaries, replicas = _whole(deployment, "primaries", 1, 1000), _whole(deployment, "replicas", 0, 100)
     if primaries is not None and primaries > 1 and topology_of(url) == "sentinel":

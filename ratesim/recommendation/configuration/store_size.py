@@ -24,11 +24,14 @@ class StoreSize:
         Of each.
     writes
         Operations per second of all primaries in the busiest second; nan where that is not known.
+    standby
+        What an answer of PostgreSQL waits for at a standby, as `synchronous_commit` names it; "" for nothing.
     """
 
     primaries: int = 1
     replicas: int = 0
     writes: float = math.nan
+    standby: str = ""
 
     def topology(self, storage: str) -> Topology:
         """Return the topology of a storage URL in this size."""

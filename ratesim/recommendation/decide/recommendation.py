@@ -255,7 +255,8 @@ def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
     sizes = study.profile.backends[StorageURL.parse(chosen.storage).backend].bytes_per_key
     per_key = sizes.get(chosen.algorithm, math.nan)
     needs = study.findings.results.capacities[chosen.candidate]
-    size = StoreSize(max(needs.servers, 1) if needs.store == "redis" else 1, needs.replicas, needs.operations)
+    primaries = max(needs.servers, 1) if needs.store == "redis" else 1
+    size = StoreSize(primaries, needs.replicas, needs.operations, needs.standby)
     scenario = study.scenario.with_algorithm(chosen.algorithm)
     return files(scenario, chosen.storage, chosen.routing, per_key, verdict, size)
 

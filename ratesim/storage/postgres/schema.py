@@ -79,6 +79,12 @@ BY_TIME = {
     "in_use": " AND (t.expires_at > to_timestamp(now) OR t.period = {current_period})",
     "counter_in_use": " AND (c.expires_at > to_timestamp(now) OR c.period = {current_period})",
 }
+# Every admitted request leaves a dead version of its row. They are cleared away at 2 % of a table instead of 20 %, and
+# without pauses.
+AUTOVACUUM = (
+    "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, "
+    "autovacuum_analyze_scale_factor = 0.2"
+)
 COLUMNS = {
     "algorithm": ("t.algorithm", "text"),
     "state": ("t.state", "float8[]"),
@@ -179,7 +185,7 @@ class Schema:
         self.versions_name = f"{config.table_name}_schema"
         self.versions = self.qualified(self.versions_name)
         by_time = strategy if isinstance(strategy, ByTime) else None
-        unlogged, storage = "UNLOGGED " if config.unlogged else "", f" WITH (fillfactor = {config.fillfactor})"
+        unlogged, storage = "UNLOGGED " if config.unlogged else "", f" WITH (fillfactor = {config.fillfactor}, {AUTOVACUUM})"
         cut = strategy is not None
         current_period = f"(SELECT each.period FROM {self.periods} AS each)"  # noqa: S608 - a name of the schema
         self._fill = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def a_scenario(name: str = "a scenario", rate: str = "10/minute", **requirements
 def settings_of(fragment: str) -> dict[str, str]:
     """Names and values of a postgresql.conf."""
     lines = [line for line in fragment.splitlines() if line and not line.startswith("#")]
-    return {name: value for name, _, value in (line.partition(" = ") for line in lines)}
+    return {name: value.strip("'") for name, _, value in (line.partition(" = ") for line in lines)}
 
 
 def directives_of(fragment: str) -> dict[str, str]:
@@ -76,6 +77,31 @@ def postgres_with(fragment: str) -> Iterator[str]:
         pid = keeper.start([str(programs / "postgres"), "-D", "data", *own], "postgres.log")
         url = f"postgresql://postgres@:5432/postgres?host={keeper.home}"
         keeper.wait_for("PostgreSQL", lambda: postgres_server._version_once_up(url), log="postgres.log", pid=pid)
+        yield url
+
+
+@contextmanager
+def pgbouncer_with(fragment: str, server: str) -> Iterator[str]:
+    """The address of a pgbouncer with this configuration, before a PostgreSQL whose sockets are in the directory "
+    "`server`."""
+    program, account = shutil.which("pgbouncer", path=f"{os.defpath}:/usr/sbin"), postgres_server._postgres_account()
+    assert program is not None, "apt-get install pgbouncer"
+    parent = postgres_server._socket_parent(account)
+    with ProcessSupervisor("pgbouncer", stop=signal.SIGINT, parent=parent, account=account) as keeper:
+        (port,) = valkey_process._free_ports(1)
+        (keeper.home / "userlist.txt").write_text('"postgres" "hunter2"\n')
+        for placed, here in (
+            ("host=primary.example", f"host={server}"),
+            ("/etc/pgbouncer/userlist.txt", str(keeper.home / "userlist.txt")),
+            ("listen_addr = *", "listen_addr = 127.0.0.1"),
+            ("listen_port = 6432", f"listen_port = {port}"),
+        ):
+            assert placed in fragment
+            fragment = fragment.replace(placed, here)
+        (keeper.home / "pgbouncer.ini").write_text(fragment + "unix_socket_dir =\n")
+        pid = keeper.start([program, "pgbouncer.ini"], "pgbouncer.log")
+        url = f"postgresql://postgres:hunter2@127.0.0.1:{port}/postgres"
+        keeper.wait_for("pgbouncer", lambda: postgres_server._version_once_up(url), log="pgbouncer.log", pid=pid)
         yield url
 
 

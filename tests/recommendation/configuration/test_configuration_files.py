@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratesim.errors import ConfigurationError
-from ratesim.recommendation.configuration import StorageConfiguration, files
+from ratesim.recommendation.configuration import StorageConfiguration, StoreSize, files
 
 EVIL = [
     "a\nappendonly no\n",
@@ -36,8 +36,8 @@ COMMON = {"storage.toml", "open_storage.py", "alerts.yaml"}
         (MEMORY, set()),
         (REDIS, {"redis.conf"}),
         (HYBRID, {"redis.conf"}),
-        (POSTGRES, {"postgresql.conf", "schema.sql"}),
-        (LEASE, {"postgresql.conf", "schema.sql"}),
+        (POSTGRES, {"postgresql.conf", "pg_hba.conf", "schema.sql"}),
+        (LEASE, {"postgresql.conf", "pg_hba.conf", "schema.sql"}),
     ],
 )
 def test_there_are_the_files_that_apply(storage, more):
@@ -53,8 +53,8 @@ def meant(name: str, text: str) -> object:
         return directives_of(text)
     if name == "postgresql.conf":
         return settings_of(text)
-    if name == "schema.sql":
-        return [line for line in text.split("\n") if line and not line.startswith("--")]
+    if name in ("schema.sql", "pg_hba.conf", "create_standby.sh", "pgbouncer.ini"):
+        return [line for line in text.split("\n") if line and not line.startswith(("--", "#", ";"))]
     if name == "open_storage.py":
         tree = ast.parse(text)
         for node in ast.walk(tree):
@@ -81,6 +81,16 @@ def hold_the_same(scenario, storage: str, title: str) -> None:
 @pytest.mark.parametrize("evil", EVIL)
 def test_a_name_and_a_title_add_nothing_to_any_file(storage, evil):
     hold_the_same(a_scenario(name=evil), storage, evil)
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_a_title_adds_nothing_to_the_files_of_many_nodes_and_a_standby(evil):
+    scenario, size = a_scenario(), StoreSize(replicas=1, standby="on")
+    many = scenario.model_copy(update={"deployment": scenario.deployment.model_copy(update={"nodes": 900})})
+    plain, found = (files(many, "postgresql://h", "random", title=title, size=size) for title in ("", evil))
+    assert {"pgbouncer.ini", "create_standby.sh"} <= set(found)
+    for name, text in found.items():
+        assert meant(name, text) == meant(name, plain[name]), name
 
 
 @settings(max_examples=examples(60))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import uuid
@@ -13,8 +14,10 @@ from configuring import LEASE, POSTGRES, a_scenario, postgres_with, settings_of
 
 from ratesim import Limit
 from ratesim.algorithms import names
+from ratesim.recommendation.configuration import StoreSize, files
 from ratesim.recommendation.configuration.postgresql_conf import postgresql_conf, schema_sql
-from ratesim.storage import Charge, PostgresStorage, PostgresStorageConfig
+from ratesim.storage import Charge, PostgresStorage, PostgresStorageConfig, StorageURL
+from ratesim.storage.postgres import PostgresDriver
 
 
 @pytest.mark.servers
@@ -41,6 +44,23 @@ def test_there_are_connections_for_every_node_and_room_for_every_key(storage):
     assert int(settings["max_connections"]) > 50 * 20
     assert settings["shared_buffers"] == "573MB"  # 1.5 times 400 MB
     assert settings_of(postgresql_conf(a_scenario(), storage, 400.0))["shared_buffers"] == "128MB"
+
+
+def test_nodes_with_more_connections_than_a_server_should_have_get_a_pooler():
+    scenario = a_scenario()
+    for nodes in (45, 46):
+        many = scenario.model_copy(update={"deployment": scenario.deployment.model_copy(update={"nodes": nodes})})
+        text = postgresql_conf(many, "postgresql://localhost", 400.0)
+        assert settings_of(text)["max_connections"] == str(nodes * 11 + 20)
+        assert ("put the pooler of pgbouncer.ini between, and 100 are enough" in text.replace("\n# ", " ")) == (nodes == 46)
+        assert ("pgbouncer.ini" in files(many, "postgresql://localhost", "random")) == (nodes == 46)
+
+
+def test_checkpoints_come_by_the_clock_however_many_rows_change():
+    for writes, log in ((math.nan, 1), (1000.0, 1), (10_000.0, 6), (1e9, 16)):
+        settings = settings_of(postgresql_conf(a_scenario(), POSTGRES, 400.0, size=StoreSize(writes=writes)))
+        assert settings["max_wal_size"] == f"{log}GB"
+        assert (settings["checkpoint_timeout"], settings["checkpoint_completion_target"]) == ("15min", "0.9")
 
 
 def test_commits_are_as_the_storage_asks_and_what_is_not_durable_is_said():
@@ -123,12 +143,19 @@ async def test_an_application_needs_no_more_rights_than_the_script_says(postgres
             connection.execute(f'DROP ROLE "{role}"')
 
 
-def test_the_script_tunes_the_tables_for_rows_that_are_hot(database):
+@pytest.mark.parametrize("partition", ["none", "hash:3", "time:1d", "identifier:tenant-*"])
+def test_the_script_tunes_all_that_holds_rows_and_is_that_of_the_command(database, partition):
+    storage = f"postgresql://localhost?table_name=limits&partition={partition}"
+    script = schema_sql(a_scenario(), storage)
+    assert PostgresDriver(StorageURL.parse(storage).config).schema(("token_bucket",)) in script
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(schema_sql(a_scenario(), POSTGRES))
-        for table in ("limits", "limits_counters"):
-            (options,) = connection.execute("SELECT reloptions FROM pg_class WHERE relname = %s", [table]).fetchone()
-            assert {"fillfactor=80", "autovacuum_vacuum_scale_factor=0.02"} <= set(options)
+        connection.execute(script)
+        query = "SELECT relname, reloptions FROM pg_class WHERE relkind = 'r' AND relname LIKE 'limits%'"
+        found = dict(connection.execute(query).fetchall())
+    tables = [name for name in found if not re.search("schema|upkeep|denied|periods", name)]
+    assert len(tables) >= 2
+    for name in tables:
+        assert {"fillfactor=80", "autovacuum_vacuum_scale_factor=0.02"} <= set(found[name]), name
 
 
 def test_an_unlogged_storage_has_an_unlogged_script(database):

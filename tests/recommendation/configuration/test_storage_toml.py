@@ -175,6 +175,14 @@ def test_servers_that_the_url_does_not_tell_are_read_back_and_compete(storage, s
     assert (servers.primaries, servers.replicas) == (size.primaries, size.replicas)
 
 
+def test_standbys_that_answers_wait_for_are_read_back_and_compete(tmp_path):
+    path, storage = tmp_path / "storage.toml", "postgresql://localhost?synchronous_commit=remote_apply"
+    path.write_text(storage_toml(a_scenario(), storage, "random", size=StoreSize(replicas=2, standby="remote_apply")))
+    assert tomllib.loads(path.read_text())["deployment"]["replicas"] == 2
+    found = a_scenario().servers(current_candidate(path, a_scenario()))
+    assert (found.replicas, found.standby) == (2, "remote_apply")
+
+
 @pytest.mark.parametrize("storage", ["memory://", "redis://localhost", "postgresql://localhost"])
 def test_one_server_has_no_number_of_servers(storage):
     written = storage_toml(a_scenario(), storage, "random", size=StoreSize(1, 1))
