@@ -113,10 +113,9 @@ class PostgresDriver:
     async def _opened(self) -> Schema:
         if self._closed:
             raise StorageConnectionError("the storage is closed", sent=False)
-        if self._schema is None:
+        while (schema := self._schema) is None:  # again where the tables have changed meanwhile
             await self._once("open", self._find_schema)
-        assert self._schema is not None
-        return self._schema
+        return schema
 
     async def _find_schema(self) -> None:
         async with self._pooled(self.config.connection_timeout) as connection, self.connector.transaction(connection):
@@ -130,10 +129,9 @@ class PostgresDriver:
 
     async def _look_again(self) -> Schema:
         """Return the schema as the tables are by now: `ratesim repartition` may have cut them otherwise."""
-        await self._opened()
+        schema = await self._opened()
         await self._once("open", self._find_schema)
-        assert self._schema is not None
-        return self._schema
+        return self._known or schema
 
     async def _take(self, seconds: float = inf) -> Connection:
         if self._pool is None:
