@@ -141,9 +141,7 @@ def _read(storage_type: str, storage: RateLimitStorage) -> Iterator[tuple[Series
         yield from _remote(storage_type, storage)
 
 
-def _failures(
-    storage_type: str, storage: MemoryStorage | HybridStorage | PostgresStorage
-) -> Iterator[tuple[Series, float]]:
+def _failures(storage_type: str, storage: MemoryStorage | HybridStorage | PostgresStorage) -> Iterator[tuple[Series, float]]:
     for task, status in storage.supervisor.tasks.items():
         yield ("background_failures", storage_type, task), status.failures
 

@@ -21,6 +21,7 @@ from ratesim.storage.postgres.connections import Connection, ConnectionPool
 from ratesim.storage.postgres.connector import Connector
 from ratesim.storage.postgres.creation import create_missing, find_schema
 from ratesim.storage.postgres.error_translation import CHANGED, READ_ONLY, ROLLED_BACK, connection_error
+from ratesim.storage.postgres.rotation import Rotation, rotate
 from ratesim.storage.postgres.schema import Schema
 from ratesim.storage.postgres.script import script
 from ratesim.storage.postgres.statement import SESSION_TYPES, Statement
@@ -379,6 +380,10 @@ class PostgresDriver:
     async def end_turn(self, position: int) -> None:
         """Note how far the turn has come, and delete denials that are old or too many."""
         await upkeep.end_turn(self.connector, await self._look_again(), position)
+
+    async def rotate(self, now: float) -> Rotation:
+        """Make, drop and empty partitions of spans of time, see `rotation.rotate`."""
+        return await rotate(self.connector, await self._look_again(), now)
 
     async def add_denials(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Add denied requests by key to the table of denials."""

@@ -79,11 +79,10 @@ BY_TIME = {
     "in_use": " AND (t.expires_at > to_timestamp(now) OR t.period = {current_period})",
     "counter_in_use": " AND (c.expires_at > to_timestamp(now) OR c.period = {current_period})",
 }
-# Every admitted request leaves a dead version of its row. They are cleared away at 2 % of a table instead of 20 %, and
-# without pauses.
+# Every admitted request leaves a dead version of its row. They are cleared away at 2 % of a table instead of 20 %
+# (docs/postgres.md, "Sizes and autovacuum").
 AUTOVACUUM = (
-    "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0, "
-    "autovacuum_analyze_scale_factor = 0.2"
+    "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.2"
 )
 COLUMNS = {
     "algorithm": ("t.algorithm", "text"),

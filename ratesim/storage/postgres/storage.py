@@ -24,7 +24,7 @@ __all__ = ["PostgresStorage"]
 
 logger = logging.getLogger(__name__)
 
-CLEANUP, DENIALS = "cleanup", "denials"  # background tasks
+CLEANUP, ROTATION, DENIALS = "cleanup", "rotation", "denials"  # background tasks
 
 
 class PostgresStorage(ServerStorage[PostgresDriver]):
@@ -33,13 +33,15 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
     Attributes
     ----------
     supervisor
-        The background tasks: removing expired rows, and handing counts of denials on.
+        The background tasks: removing expired rows, rotating partitions, and handing counts of denials on.
+    upkeep
+        What this node has done for the tables.
     """
 
     def __init__(self, config: PostgresStorageConfig | None = None, runtime: Runtime | None = None) -> None:
         self.config = config or PostgresStorageConfig()
         super().__init__(lambda: PostgresDriver(self.config), self.config, runtime or AsyncioRuntime())
-        self.supervisor = Supervisor(self.runtime, logger, CLEANUP, DENIALS)
+        self.supervisor = Supervisor(self.runtime, logger, CLEANUP, ROTATION, DENIALS)
         self.upkeep = UpkeepStats()
         self._denials = DenialCounts()
         self._cleans = False
@@ -110,16 +112,23 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
             await self._hand_denials_on()
 
     async def _maintain(self) -> None:
-        """Hand denials on, and delete expired rows unless another node does so in this interval."""
+        """Hand denials on; rotate partitions and delete expired rows, unless another node does so in this interval."""
         await self.supervisor.attempt(DENIALS, self._hand_denials_on)
         turn = await self.driver.take_turn(self.config.cleanup_interval)
         if turn is None:
+            self.supervisor.succeeded(ROTATION)  # it is another node's now
             return
         # A node whose clock is ahead must not delete what is live for the others.
         now = min(turn.now, self.runtime.time())
-        removed, position = await self.driver.cleanup(now, turn.position, TURN_SHARE * self.config.cleanup_interval)
+        rotated = await self.supervisor.attempt(ROTATION, self._rotate, now)
+        seconds = TURN_SHARE * self.config.cleanup_interval
+        removed, position = await self.driver.cleanup(now, turn.position, seconds, rotated)
         await self.driver.end_turn(position)
         self._note(rounds=1, removed=removed)
+
+    async def _rotate(self, now: float) -> None:
+        done = await self.driver.rotate(now)
+        self._note(moved=done.moved, partitions_made=done.made, partitions_dropped=done.dropped)
 
     def _note(self, **more: int) -> None:
         """Add to what this node has done for the tables."""

@@ -112,7 +112,7 @@ async def cleanup(
     seconds
         Most seconds.
     rotated
-        Whether partitions of expired rows are dropped, so that only the default partitions are to be read.
+        Whether partitions in which all is over are dropped: of tables cut by time only the default partitions are read then.
 
     Returns
     -------
@@ -152,9 +152,13 @@ async def cleanup(
 
 def _tables(schema: Schema, rotated: bool) -> list[tuple[str, list[str]]]:
     """Return the tables that are cleaned up, quoted, and the columns of their primary keys."""
-    period = ["period"] if isinstance(schema.strategy, ByTime) else []
+    by_time = isinstance(schema.strategy, ByTime)
+    period = ["period"] if by_time else []
     names = ((schema.table_name, ["identifier", "name"]), (schema.counters_name, ["identifier"]))
-    return [(schema.qualified(f"{stem(name)}_default" if rotated else name), [*columns, *period]) for name, columns in names]
+    return [
+        (schema.qualified(f"{stem(name)}_default" if by_time and rotated else name), [*columns, *period])
+        for name, columns in names
+    ]
 
 
 def _locate(tables: Sequence[tuple[str, list[str], int]], block: int) -> tuple[str, list[str], int, int]:
