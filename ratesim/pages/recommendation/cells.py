@@ -110,7 +110,7 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
     currency = recommendation.currency
     head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
     varied = len({each.algorithm for each in recommendation.assessments}) > 1
-    several = any(each.topology in ("cluster", "sentinel") for each in recommendation.assessments)
+    several = _has_several(recommendation)
     head += ["worst window"] * varied + ["p50"] + ["p50 measured live", "p99 measured live"] * bool(measured)
     rows = []
     for each in recommendation.assessments:
@@ -147,8 +147,11 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
         "candidate is on the Pareto front if no other one is at least as good in p99, over-admission, cost, blast "
         "radius and moving parts, and better in one of them.",
     ]
-    if any(each.topology in ("cluster", "sentinel") for each in recommendation.assessments):
-        notes.append("Below a name are its servers, primaries + replicas. Three Sentinels watch a pair of them.")
+    if _has_several(recommendation):
+        notes.append(
+            "Below a name are its servers, primaries + replicas. Three Sentinels watch a pair of them; answers wait for a "
+            "synchronous standby."
+        )
     failed = [
         f"{each.candidate} {format_percent(each.failed_share)}" for each in recommendation.assessments if each.failed_share
     ]
@@ -219,12 +222,18 @@ def _source(study: Study) -> str:
     return study.provenance.source if log is None else Path(log).name
 
 
+def _has_several(recommendation: Recommendation) -> bool:
+    """Tell whether any contender has more than one server."""
+    return any(each.standby or each.topology in ("cluster", "sentinel") for each in recommendation.assessments)
+
+
 def _servers(each: Assessment) -> str:
     """Return the topology and its servers in small print: "cluster, 3 + 3"."""
     if each.topology == "none":
         return ""
     replicas = f" + {each.servers * each.replicas}" if each.replicas else ""
-    return f"<br><small>{escape_html(f'{each.topology}, {each.servers}{replicas}')}</small>"
+    kind = "synchronous standby" if each.standby else each.topology
+    return f"<br><small>{escape_html(f'{kind}, {each.servers}{replicas}')}</small>"
 
 
 def _interval(value: Interval, unit: Callable[[float], str]) -> str:

@@ -89,7 +89,21 @@ def faults(recommendation: Recommendation) -> HTML:
         if others
         else ""
     )
-    return HTML(first + more + note)
+    return HTML(first + more + note + _lost(recommendation))
+
+
+def _lost(recommendation: Recommendation) -> str:
+    """Say of each contender with a store what its loss takes away, worked out from its settings and servers."""
+    rows = []
+    for each in recommendation.assessments:
+        needs = recommendation.capacities[each.candidate]
+        if needs.outage is not None:
+            said = [needs.outage.sentence] + ([] if needs.crash is None else [needs.crash.sentence])
+            rows.append([escape_html(each.candidate), escape_html(" ".join(said))])
+    if not rows:
+        return ""
+    table = html_table(["candidate", "what is lost"], rows, label="What the loss of the store takes away").data
+    return details("What the loss of the store takes away, by settings and servers, in the busiest second", table)
 
 
 def cost(study: Study, recommendation: Recommendation) -> HTML:

@@ -127,6 +127,8 @@ class Assessment:
         Of the shared store, without replicas: the primaries of a cluster.
     replicas
         Of each server.
+    standby
+        What an answer of PostgreSQL waits for at its standby, as `synchronous_commit` names it; "" for nothing.
     """
 
     candidate: str
@@ -150,6 +152,7 @@ class Assessment:
     topology: Topology = "none"
     servers: int = 0
     replicas: int = 0
+    standby: str = ""
 
     @property
     def missed(self) -> tuple[Check, ...]:

@@ -87,6 +87,7 @@ class Assessor:
                 topology=needed[each.candidate].topology,
                 servers=needed[each.candidate].servers,
                 replicas=needed[each.candidate].replicas,
+                standby=needed[each.candidate].standby,
             )
             for each in plain
         )

@@ -11,7 +11,7 @@ from ratesim.recommendation.assess.monthly_price import Price
 from ratesim.recommendation.assess.primary_outage import PrimaryOutage
 from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, Topology
 
-__all__ = ["Capacity", "Load"]
+__all__ = ["NAMES", "Capacity", "Load"]
 
 # What a store of one server has its replica promoted by.
 PROMOTERS = {

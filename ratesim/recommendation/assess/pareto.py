@@ -6,7 +6,8 @@
 2. Cost of a month, to two significant digits: a smaller difference is noise.
 3. Moving parts: memory (nothing to run), redis (one server), postgres (one server with tables to create, vacuum and keep in
    size), hybrid (a server, and a cache with a flush loop in every node). A cluster is one part more than a server. So are
-   Sentinels, sticky routing, tokens that sessions return, and background work of a hybrid beyond its flush loop.
+   Sentinels, a standby that answers wait for, partitions, sticky routing, tokens that sessions return, and background work
+   of a hybrid beyond its flush loop.
 4. The 99th percentile of the latency.
 """
 
@@ -38,6 +39,8 @@ def parts(each: Assessment) -> int:
     """Return the number of moving parts: what can break, and has to be understood at night."""
     url = StorageURL.parse(each.storage)
     count = _STORE[url.backend] + (each.routing in ("sticky", "key_hash")) + (each.topology in ("cluster", "sentinel"))
+    if url.backend == "postgres":
+        count += bool(each.standby) + (url.config.partition_strategy is not None)
     if url.hybrid is not None:
         count += _HYBRID + (url.hybrid.consistency == "session")
         count += (url.hybrid.write == "write_behind") + (url.hybrid.read == "refresh_ahead")

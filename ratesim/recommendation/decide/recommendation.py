@@ -67,8 +67,8 @@ class Recommendation:
     confidence
         How far the choice is from the thresholds.
     size
-        Where one Redis ends that decides every request, and how many servers the choice, or the nearest candidate, takes;
-        "" where it has no store.
+        Where one Redis ends that decides every request (one PostgreSQL, where that is the store), and how many servers the
+        choice, or the nearest candidate, takes; "" where it has no store.
     caveat
         The one thing that must be known beside the verdict.
     limit_is_binding
@@ -158,6 +158,7 @@ def recommend_by_evidence(study: Study) -> Recommendation:
         key=lambda each: (each is not chosen, not each.passes, each.violation if not each.passes else 0.0, rank(each))
     )
     shown = chosen or closest_misses(ranked)[0]
+    shown_needs = findings.results.capacities[shown.candidate]
     pressure_note = limit_pressure_note(scenario.limit.rate, study.limit_pressure)
     shown_on_all = next((each for each in findings.whole.assessments if each.candidate == shown.candidate), None)
     verdict = use(chosen, passing, currency) if chosen else no_choice(ranked)
@@ -177,7 +178,7 @@ def recommend_by_evidence(study: Study) -> Recommendation:
         verdict=verdict,
         numbers=numbers(shown, currency, _price_source(study)),
         confidence=sure,
-        size=size_note(findings.results.capacities[shown.candidate], _alone(study)),
+        size=size_note(shown_needs, _alone(study, shown_needs.store)),
         caveat=caveat(
             shown,
             shown_on_all,
@@ -209,14 +210,17 @@ def recommend_by_evidence(study: Study) -> Recommendation:
     )
 
 
-def _alone(study: Study) -> Capacity | None:
-    """Return what one Redis needs that decides every request: of the full runs, or else of the screening."""
-    findings = study.findings
+def _alone(study: Study, store: str) -> Capacity | None:
+    """Return what one server needs that decides every request: of the full runs, or else of the screening.
+
+    It is a PostgreSQL where the store of the choice is one, and else a Redis.
+    """
+    findings, backend = study.findings, "postgres" if store == "postgres" else "redis"
     for runs in (findings.results, findings.screened):
         for each in runs.assessments:
             url = StorageURL.parse(each.storage)
             needs = runs.capacities[each.candidate]
-            if url.backend == "redis" and url.hybrid is None and needs.primaries == 1:
+            if url.backend == backend and url.hybrid is None and needs.primaries == 1:
                 return needs
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratesim.formatting import format_amount, format_percent
-from ratesim.recommendation.assess.capacity import Capacity
+from ratesim.recommendation.assess.capacity_figures import NAMES, Capacity
 
 __all__ = ["size_note"]
 
@@ -16,7 +16,7 @@ def size_note(chosen: Capacity, alone: Capacity | None) -> str:
     chosen
         What the choice needs.
     alone
-        What one Redis needs that decides every request, where one was run.
+        What one server needs that decides every request, where one was run.
     """
     if chosen.store == "none":
         return ""
@@ -24,7 +24,9 @@ def size_note(chosen: Capacity, alone: Capacity | None) -> str:
     first = ""
     if alone is not None and alone.server_end is not None:
         first = (
-            f"One Redis that decides every request {alone.reach} {format_amount(alone.server_end)} requests per second, in "
+            f"One {NAMES[alone.store]} that decides every request {alone.reach} {format_amount(alone.server_end)} "
+            "requests per "
+            "second, in "
         )
         first += "batches as in its run. "
     if not chosen.hot_key_fits and chosen.hot_key_rate is not None:
@@ -46,7 +48,8 @@ def _servers(each: Capacity) -> str:
     else:
         said = "one server" if each.servers == 1 else f"{each.servers} servers"
     if each.replicas:
-        said += f" with {each.replicas} replica{'s' * (each.replicas > 1)}{' each' * (each.servers > 1)}"
+        kind = "replica" if each.store == "redis" else "synchronous standby" if each.standby else "standby"
+        said += f" with {each.replicas} {kind}{'s' * (each.replicas > 1)}{' each' * (each.servers > 1)}"
     if each.sentinels:
         said += f" and {each.sentinels} Sentinels"
     return said

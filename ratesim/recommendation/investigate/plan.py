@@ -282,7 +282,11 @@ def _kind(each: Assessment) -> tuple[str, str, str]:
     url = StorageURL.parse(each.storage)
     if url.backend == "memory":
         return each.backend, "", each.routing
-    place = redis_topology(url.config.url) if url.backend == "redis" else ""
+    place = "standby" if each.standby else "partitions"
+    if url.backend == "redis":
+        place = redis_topology(url.config.url)
+    elif not each.standby and url.config.partition_strategy is None:
+        place = "standalone"
     return each.backend, "" if url.hybrid is None else url.hybrid.consistency, "" if place == "standalone" else place
 
 

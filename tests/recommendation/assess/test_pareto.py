@@ -45,6 +45,13 @@ def test_more_servers_are_one_part_more(topology):
         assert parts(replace(one, topology=topology)) == parts(one) + 1
 
 
+def test_a_standby_that_answers_wait_for_and_partitions_are_one_part_more_each():
+    one = an_assessment("postgres", "postgresql://h")
+    assert parts(replace(one, standby="on")) == parts(one) + 1
+    for storage in ("postgresql://h?partition=time:1d", "postgresql://h?partition=hash:16"):
+        assert parts(replace(one, storage=storage)) == parts(one) + 1
+
+
 def test_one_server_comes_before_a_cluster_at_the_same_cost():
     one, three = an_assessment(), an_assessment("redis cluster, 3 primaries", p99=9e-4, topology="cluster", servers=3)
     assert best([three, one]) is one

@@ -83,5 +83,14 @@ def test_a_pair_and_its_sentinels():
     )
 
 
+def test_a_postgres_and_its_standby_stand_beside_one_postgres():
+    postgres = replace(REDIS, candidate="postgres", store="postgres", hot_server_utilization=None)
+    assert size_note(replace(postgres, replicas=1, standby="on"), postgres) == (
+        "One PostgreSQL that decides every request does not end before 12,500 requests per second, in batches as in "
+        "its run. "
+        "The busiest second has 1,000: for that, postgres takes one server with 1 synchronous standby."
+    )
+
+
 def test_what_has_no_store_has_no_size():
     assert size_note(replace(REDIS, store="none"), REDIS) == ""
