@@ -208,7 +208,7 @@ def _upkeep(of: str, config: PostgresStorageConfig) -> list[Alert]:
             "ticket",
             "No node looks after the tables of the rate limiter",
             f"A round is due every {format_seconds(config.cleanup_interval)}, by one of the nodes. Expired rows stay, and "
-            "partitions are neither made ahead nor dropped. The failures of the task `cleanup` say why.",
+            "partitions are neither made ahead nor dropped. The failures of the tasks `cleanup` and `rotation` say why.",
         )
     ]
 
