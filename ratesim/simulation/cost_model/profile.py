@@ -28,6 +28,7 @@ __all__ = [
     "Cost",
     "MeasuredLink",
     "Profile",
+    "Stall",
     "measured_link",
     "stored_path",
     "with_cluster_client",
@@ -75,6 +76,23 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, items: int, uniform: float = 0.5) -> float:
         """Return the seconds of a batch of `items` at a quantile in (0, 1)."""
         return (self.fixed + items * self.item) * _factor(self.factors, uniform)
+
+
+class Stall(msgspec.Struct, frozen=True, kw_only=True):
+    """A slow phase of a server that comes again and again, such as a checkpoint.
+
+    Attributes
+    ----------
+    every, lasts : float
+        Seconds from one beginning to the next, and of a phase.
+    commit, service : float
+        Factors of the flush of the log and of a service that begin in it.
+    """
+
+    every: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    lasts: Seconds
+    commit: Factor = 1.0
+    service: Factor = 1.0
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,12 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         one (group commit). None where an answer waits for no disk.
     locks : bool
         Whether a decision holds the row of its key until its commit, so that batches with a key in common take turns.
+    standby : dict[str, Cost]
+        What a commit waits for at a synchronous standby besides the way there and back, by `synchronous_commit`:
+        remote_write, on, remote_apply.
+    stalls : dict[str, Stall] or None
+        Slow phases by cause (checkpoint, autovacuum), of PostgreSQL. With None, as in a profile that has not measured them,
+        they are those of `postgres_factors.STALLS`; an empty one has none.
     wake : float
         Extra time of a request that finds client and server asleep (a paced one less one back to back, medians).
     client_cpu : float
@@ -155,6 +179,8 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     speedup: dict[int, Factor] = {}
     commit: Cost | None = None
     locks: bool = False
+    standby: dict[Text, Cost] = {}
+    stalls: dict[Text, Stall] | None = None
     wake: Seconds = 0.0
     residual: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0
     machine: Text = ""

@@ -33,7 +33,7 @@ from ratesim.storage import StorageURL
 from ratesim.storage.config import PostgresStorageConfig, RedisStorageConfig
 from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
-from ratesim.storage.remote.operations import Driver, Operation, Reset
+from ratesim.storage.remote.operations import Acquire, Driver, Operation, Reset
 
 __all__ = ["Fidelity", "LoopBackend", "open_backend", "start_server"]
 
@@ -97,6 +97,11 @@ class LoopBackend:
             elif isinstance(answer, StorageError):
                 raise ServerError(f"{self.server}: {answer}") from answer
         return answers
+
+    def denies(self, operation: Acquire) -> bool:
+        """Tell whether an operation would be denied now, see `ModelBackend.denies`. Raises ServerError."""
+        answer = self.execute([msgspec.structs.replace(operation, consume=False)])[0]
+        return isinstance(answer, Decision) and not answer.allowed
 
     def close(self) -> None:
         """Close the connection to the server, after the last batch is answered."""

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from ratesim.runtime import SimRuntime
 from ratesim.safe_text import shorten_repr
+from ratesim.simulation.cost_model.postgres_factors import STALLS, insert_cost, postgres_costs, standby_cost
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured_link, with_cluster_client
-from ratesim.simulation.engine.context import STORE_CLIENTS, RunContext
+from ratesim.simulation.engine.context import STORE_CLIENTS, STORE_WORK, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
+from ratesim.simulation.engine.postgres_work import PostgresWork
 from ratesim.simulation.engine.redis_cluster import ClusterDriver, ShardBackend, ShardedDriver, SlotTable
 from ratesim.simulation.engine.remote_storage import ModelBackend, RandomPlan, SimDriver, SimulatedStorage
-from ratesim.simulation.engine.store_server import StoreServer
+from ratesim.simulation.engine.store_server import Standby, StoreServer
 from ratesim.simulation.network.links import PRESETS, Link, preset_link
 from ratesim.simulation.network.wire_size import Backend, MeteredBackend, wire_protocol
 from ratesim.simulation.queueing.fifo_station import FifoStation
@@ -195,12 +197,14 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
     topology = scenario.servers(context.candidate)
     if topology.kind == "cluster":
         costs = with_cluster_client(costs)
+    if url.backend == "postgres":
+        costs = postgres_costs(costs, url.config, 2.0 * context.limit.period)
     link = _link(scenario, context.profile, costs)
     plan = None if context.clients else RandomPlan(seed, context.trace, link, costs)
     loops = [EventLoopCPU(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in range(nodes)]
     moves = topology.primaries > 1 and any(fault.kind == "reshard" for fault in scenario.faults)
     table = SlotTable(topology.primaries, url.config.key_prefix) if moves else None
-    servers = _servers(context, url, costs, backing, table)
+    servers = _servers(context, url, costs, backing, table, 2.0 * link.median)
     rngs = context.rng(STORE_CLIENTS).spawn(2 * nodes)
     remotes: list[SimulatedStorage] = []
 
@@ -230,7 +234,12 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
 
 
 def _servers(
-    context: RunContext, url: StorageURL, costs: BackendCosts, backing: Backend | None, table: SlotTable | None
+    context: RunContext,
+    url: StorageURL,
+    costs: BackendCosts,
+    backing: Backend | None,
+    table: SlotTable | None,
+    between: float,
 ) -> list[StoreServer]:
     """Build the shards of the store, each with the faults that concern it."""
     scenario, runtime, sequence = context.scenario, context.runtime, context.sequence
@@ -247,12 +256,28 @@ def _servers(
 
     wire = wire_protocol(url)
     faults = [fault for fault in scenario.effective_faults(context.candidate) if fault.kind != "reshard"]
+    topology = scenario.servers(context.candidate)
+    work = _work(context, url, costs)
     servers = []
-    for shard in range(scenario.servers(context.candidate).primaries):
+    for shard in range(topology.primaries):
         backend = shared or replicated()
         meter = MeteredBackend(backend, wire) if table is None else ShardBackend(backend, wire, shard, table)
-        servers.append(StoreServer(meter, costs, runtime, FaultTimeline(faults, shard)))
+        standby = Standby(between, standby_cost(costs, topology.standby)) if topology.standby else None
+        servers.append(StoreServer(meter, costs, runtime, FaultTimeline(faults, shard), standby, work))
     return servers
+
+
+def _work(context: RunContext, url: StorageURL, costs: BackendCosts) -> PostgresWork | None:
+    """Return what a PostgreSQL does beside decisions, if it does anything in this run."""
+    if url.backend != "postgres":
+        return None
+    config = url.config
+    removes = 0.0 < config.cleanup_interval < context.duration
+    insert = insert_cost(config.partition_strategy)
+    stalls = STALLS if costs.stalls is None else costs.stalls
+    if not (stalls or removes or insert):
+        return None
+    return PostgresWork(config, stalls, insert, context.rng(STORE_WORK), context.runtime, removes)
 
 
 def _restarting(context: RunContext, storages: list[RateLimitStorage]) -> list[RestartingNode]:

@@ -18,11 +18,12 @@ from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.scenario import EPOCH, Candidate, Scenario
 from traffic import ReactiveClients, Trace
 
-__all__ = ["REACTIVE_CLIENTS", "STORE_CLIENTS", "RunContext"]
+__all__ = ["REACTIVE_CLIENTS", "STORE_CLIENTS", "STORE_WORK", "RunContext"]
 
 # Streams of random numbers, each with its own generator, so that one more draw from the first moves no number of the second.
 STORE_CLIENTS = 1  # jitter of the nodes' clients; stream 2 belongs to the load balancer
 REACTIVE_CLIENTS = 3  # think times and retries
+STORE_WORK = 4  # beginnings of a server's own work
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class RunContext:
     def known(self) -> Trace:
         """The requests that are known before the run; none with reactive clients."""
         return self.trace.head(0) if self.clients else self.trace
+
+    @property
+    def duration(self) -> float:
+        """Seconds in which requests come."""
+        return self.trace.duration if self.clients is None else max(self.trace.duration, self.scenario.workload.duration)
 
     @property
     def routing(self) -> Routing:

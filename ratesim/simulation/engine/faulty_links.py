@@ -122,10 +122,12 @@ class FaultyDriver(SimDriver):
             await self._silence()
             raise StorageConnectionError("the server is down", sent=False)
         outage = timeline.next_outage(arrival)
+        if self._server.work is not None:
+            service = await self._beside_work(self._server.work, batch, service)
         if not await self._server.spend(service * timeline.slowness(arrival), outage):
             await self._silence()
             raise StorageConnectionError("the server went down")
-        answers = self._server.meter.execute(batch)
+        answers = self._server.execute(batch)
         await self._runtime.sleep(min(self._flushed(batch, answers), outage) - env.now)
         if env.now >= outage:  # it is done, but nobody will say so
             await self._silence()

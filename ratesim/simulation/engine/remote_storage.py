@@ -14,10 +14,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ratesim.algorithms import bind
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts
 from ratesim.simulation.engine.outcome_columns import column
+from ratesim.simulation.engine.postgres_work import PostgresWork
 from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
 from ratesim.simulation.network.counter_rng import draw, draws
 from ratesim.simulation.network.links import BACK, OUT, Link
@@ -68,6 +70,12 @@ class ModelBackend:
         if len(batch) == 1:  # most are
             return [_EXECUTE[batch[0].__class__](memory, batch[0])]
         return [_EXECUTE[operation.__class__](memory, operation) for operation in batch]
+
+    def denies(self, operation: Acquire) -> bool:
+        """Tell whether an operation would be denied now. Nothing changes; the look takes a number, as decisions do."""
+        asked = self.stamped([operation])[0]
+        assert isinstance(asked, Acquire)
+        return not self.memory.peek_nowait(asked.identifier, asked.limits[0], asked.cost, asked.now).allowed
 
 
 def _at(operation: Operation, now: float) -> Operation:
@@ -179,9 +187,11 @@ class SimDriver:
         await self._processor.spend(server.costs.cpu(len(batch)), out)
         if server.straight:
             # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
+            if server.work is not None:
+                service = await self._beside_work(server.work, batch, service)
             arrival = runtime.env.now
             back += server.take(arrival, service) - arrival
-            answers = server.meter.execute(batch)
+            answers = server.execute(batch)
         else:
             answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
         await runtime.sleep(back)
@@ -190,28 +200,47 @@ class SimDriver:
     async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
         """Wait for the processor, decide at the end of the service, and wait for the disk."""
         server, runtime, env = self._server, self._runtime, self._runtime.env
+        if server.work is not None:
+            service = await self._beside_work(server.work, batch, service)
         await server.spend(service)
-        answers = server.meter.execute(batch)
+        answers = server.execute(batch)
         await runtime.sleep(self._flushed(batch, answers) - env.now)
         return answers
 
+    async def _beside_work(self, work: PostgresWork, batch: Sequence[Operation], service: float) -> float:
+        """Wait until the table is free; returns the service time of a batch beside what else the server does."""
+        if (seconds := work.held_up) > 0.0:
+            await self._runtime.sleep(seconds)
+        return work.service(batch, service, self._runtime.env.now)
+
     async def _in_turn(self, batch: Sequence[Operation], service: float) -> list[object]:
-        """Hold the rows that the batch changes until that is on the disk."""
+        """Hold the rows that the batch changes until that is on the disk.
+
+        A request that is denied by what it reads takes no lock, whoever holds the row.
+        """
         server = self._server
         assert server.locks is not None
         names = list({subject(each)[0]: None for each in batch if changes(each)})
+        if server.locks.held(names):
+            names = list({subject(each)[0]: None for each in batch if changes(each) and not self._is_denied(each)})
         mine = await server.locks.take(names)
         try:
             return await self._served(batch, service)
         finally:
             server.locks.release(names, mine)
 
+    def _is_denied(self, operation: Operation) -> bool:
+        """Tell whether an operation is one that reads no more than that it is denied."""
+        if not isinstance(operation, Acquire) or len(operation.limits) > 1 or bind(operation.limits[0]).size is None:
+            return False
+        return self._server.meter.backend.denies(operation)
+
     def _flushed(self, batch: Sequence[Operation], answers: Sequence[object]) -> float:
-        """When what the batch has changed, until now, is on the disk."""
-        commit, costs, now = self._server.commit, self._server.costs.commit, self._runtime.env.now
-        if commit is None or costs is None or not any(map(wrote, batch, answers)):
+        """When what the batch has changed, until now, is on the disk, and on the standby's where answers wait for it."""
+        server, now = self._server, self._runtime.env.now
+        if (server.commit is None and server.standby is None) or not any(map(wrote, batch, answers)):
             return now
-        return commit.take(now, costs.of(1, draw(self._seed, subject(batch[0])[0], self._runtime.time(), _FLUSH)))
+        return server.flushed(now, draw(self._seed, subject(batch[0])[0], self._runtime.time(), _FLUSH))
 
     def _drawn(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
         """Draw the way out, the service and the way back, in seconds."""

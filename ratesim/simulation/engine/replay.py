@@ -70,6 +70,9 @@ def replay(
     dispatcher = Dispatcher(context, cluster)
     if context.timeline is not None:
         runtime.spawn(inject_faults(context.timeline, cluster, runtime, trace.keys))
+    for server in cluster.servers:
+        if server.work is not None and server.work.removes:
+            runtime.spawn(server.remove_expired(context.duration))
     if warmup > 0.0 and not dispatcher.adds_waits_later:
         runtime.spawn(_end_warmup(context, cluster))
     due = context.known.time - runtime.epoch

@@ -94,6 +94,7 @@ def run(
         bytes_to_store=sum(server.meter.bytes_to_store for server in cluster.servers),
         bytes_from_store=sum(server.meter.bytes_from_store for server in cluster.servers),
         redirects=cluster.redirects,
+        slow_phases=tuple(phase for server in cluster.servers if server.work is not None for phase in server.work.phases),
         node_bytes=cluster.memory(context.runtime),
         store_bytes=_store_bytes(context, cluster, replayed.trace),
         events=context.env.scheduled() + len(context.known),

@@ -7,14 +7,15 @@ from math import inf
 
 from ratesim.limit import Decision
 from ratesim.runtime import Future, SimRuntime
-from ratesim.simulation.cost_model.profile import BackendCosts
+from ratesim.simulation.cost_model.profile import BackendCosts, Cost
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
+from ratesim.simulation.engine.postgres_work import PostgresWork
 from ratesim.simulation.network.wire_size import MeteredBackend
 from ratesim.simulation.queueing.fifo_station import FifoStation
 from ratesim.simulation.queueing.processor_sharing import MultiCoreCPU
 from ratesim.storage.remote.operations import Acquire, Get, Operation
 
-__all__ = ["GroupCommit", "RowLocks", "StoreServer", "changes", "wrote"]
+__all__ = ["GroupCommit", "RowLocks", "Standby", "StoreServer", "changes", "wrote"]
 
 ASLEEP = 0.004  # seconds without work after which a server costs all of its profile's `wake`; half of them, half of it
 
@@ -34,6 +35,10 @@ class StoreServer:
         Cores that the server's processes share, in the place of the station; None without such.
     commit, locks
         The flush of the log and the row locks; None where the server answers without a disk, or has no rows to lock.
+    standby
+        The standby that answers wait for; None without such.
+    work
+        What else the server does, and what its table's partitions cost; None without either.
     timeline
         The faults of this server.
     takeovers
@@ -45,7 +50,13 @@ class StoreServer:
     """
 
     def __init__(
-        self, meter: MeteredBackend, costs: BackendCosts, runtime: SimRuntime, timeline: FaultTimeline | None = None
+        self,
+        meter: MeteredBackend,
+        costs: BackendCosts,
+        runtime: SimRuntime,
+        timeline: FaultTimeline | None = None,
+        standby: Standby | None = None,
+        work: PostgresWork | None = None,
     ) -> None:
         self._runtime = runtime
         self.timeline = timeline or FaultTimeline([])
@@ -55,8 +66,11 @@ class StoreServer:
         self.cores = MultiCoreCPU(runtime, costs.speedup) if len(costs.speedup) > 1 else None
         self.commit = None if costs.commit is None else GroupCommit()
         self.locks = RowLocks(runtime) if costs.locks else None
+        self.standby = standby
+        self.work = work
         # Whether whoever comes first is decided and answered first.
-        self.straight = self.locks is None and self.commit is None and self.cores is None and self.station.in_order
+        waits = self.locks is not None or self.commit is not None or standby is not None
+        self.straight = not waits and self.cores is None and self.station.in_order
         self.takeovers = 0
         self.host_lost = False
         self._awake_until = 0.0
@@ -93,6 +107,13 @@ class StoreServer:
         self._awake_until = self._runtime.env.now
         return self._awake_until <= outage
 
+    def execute(self, batch: Sequence[Operation]) -> list[object]:
+        """Return the answers to a batch, at the end of its service."""
+        answers = self.meter.execute(batch)
+        if self.work is not None:
+            self.work.record(batch, answers)
+        return answers
+
     @property
     def processor(self) -> FifoStation | MultiCoreCPU:
         """The queue in which batches are served."""
@@ -103,6 +124,38 @@ class StoreServer:
         self.station.restart(at, down)
         if self.commit is not None:
             self.commit = GroupCommit()
+        if self.standby is not None:
+            self.standby.begin_anew()
+
+    async def remove_expired(self, until: float) -> None:
+        """Remove expired rows at every `cleanup_interval`, as one of the nodes does, until a simulated time."""
+        work, env = self.work, self._runtime.env
+        if work is None:
+            return
+        at = work.first_cleanup
+        while at < until:
+            await self._runtime.sleep(at - env.now)
+            if not self.timeline.server_down(env.now):
+                if work.drops:
+                    work.drop_partitions()
+                for seconds in work.remove_rows():
+                    await self.spend(seconds)
+            at = max(at + work.config.cleanup_interval, env.now)
+
+    def flushed(self, now: float, uniform: float) -> float:
+        """Return when changes that are made now are as durable as their answer says.
+
+        Parameters
+        ----------
+        now
+            Seconds; calls come in order of time.
+        uniform
+            The quantile of the costs.
+        """
+        if self.commit is not None and self.costs.commit is not None:
+            seconds = self.costs.commit.of(1, uniform)
+            now = self.commit.take(now, seconds if self.work is None else self.work.flush(seconds, now))
+        return now if self.standby is None else self.standby.take(now, uniform)
 
 
 class GroupCommit:
@@ -127,6 +180,33 @@ class GroupCommit:
         if self._next is None:
             self._next = self._ends + seconds
         return self._next
+
+
+class Standby:
+    """A standby that commits wait for.
+
+    A change travels there, is flushed or applied together with those that wait, and the word of it travels back.
+
+    Parameters
+    ----------
+    round_trip
+        Seconds from the server to the standby and back.
+    cost
+        Of what a commit waits for there.
+    """
+
+    def __init__(self, round_trip: float, cost: Cost) -> None:
+        self._way = 0.5 * round_trip
+        self._cost = cost
+        self._commit = GroupCommit()
+
+    def take(self, now: float, uniform: float) -> float:
+        """Return when the server hears that the standby has what it flushed now."""
+        return self._commit.take(now + self._way, self._cost.of(1, uniform)) + self._way
+
+    def begin_anew(self) -> None:
+        """Restart after an outage."""
+        self._commit = GroupCommit()
 
 
 class RowLocks:
@@ -169,6 +249,10 @@ class RowLocks:
         for each in earlier:
             await each
         self.release(names, mine)
+
+    def held(self, names: Sequence[str]) -> bool:
+        """Tell whether somebody holds one of these rows."""
+        return any(name in self._last for name in names)
 
     def release(self, names: Sequence[str], mine: Future[None]) -> None:
         """Free these rows."""

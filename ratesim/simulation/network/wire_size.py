@@ -46,6 +46,9 @@ class Backend(Protocol):
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         """Execute a batch, and return its answers."""
 
+    def denies(self, operation: Acquire) -> bool:
+        """Tell whether an operation would be denied now; nothing changes."""
+
 
 class Wire(Protocol):
     """The sizes of messages in one protocol."""

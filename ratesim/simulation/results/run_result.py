@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,20 @@ from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import StorageURL
 from traffic import Trace
 
-__all__ = ["RunResult", "jain"]
+__all__ = ["RunResult", "SlowPhase", "jain"]
+
+
+class SlowPhase(NamedTuple):
+    """Times at which a server is slow, again and again: `lasts` seconds from `first` on, and so every `every` seconds."""
+
+    cause: str
+    first: float
+    every: float
+    lasts: float
+
+    def holds(self, since: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Select the times, in seconds since the first request, that lie in such a phase."""
+        return (since - self.first) % self.every < self.lasts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +75,8 @@ class RunResult:
         Bytes of one key in the store, as measured.
     redirects : tuple[int, int]
         Redirects of a cluster whose slots move that the nodes' clients followed, with the warm-up: MOVED, and ASK.
+    slow_phases : tuple[SlowPhase, ...]
+        When the store was slow by its own work.
     node_bytes : NDArray[np.int64]
         Bytes of each node's own entries at the end, shape (nodes,).
     store_bytes : float
@@ -97,6 +112,7 @@ class RunResult:
     store_bytes: float
     view_age: NDArray[np.float32] | None = None
     redirects: tuple[int, int] = (0, 0)
+    slow_phases: tuple[SlowPhase, ...] = ()
     partial: bool = False
     in_flight: int = 0
     events: int = 0
@@ -128,21 +144,21 @@ class RunResult:
             Among others:
 
             - requests are admitted, denied or failed; in_flight come on top. fail_open: admitted requests without a
-            decision,
-              because the store was unreachable. errors: number of each kind, as text.
-            - worst_key, worst_start: the window of worst_excess, as a time since the epoch. - jain_nodes, jain_keys: how
-            even the shares are, of requests by node and of admitted cost by key. - utilization: of the store, over the time
-            of the trace. utilization_max: of its busiest primary. primaries: how many there are. replicas: of each.
-            standby: what an answer of PostgreSQL waits for at its standby. moved, asked: redirects of a cluster whose slots
-            move. node_utilization and _max: of the nodes' processors, the mean
-              and the busiest.
+              decision, because the store was unreachable. errors: number of each kind, as text.
+            - worst_key, worst_start: the window of worst_excess, as a time since the epoch.
+            - jain_nodes, jain_keys: how even the shares are, of requests by node and of admitted cost by key.
+            - utilization: of the store, over the time of the trace. utilization_max: of its busiest primary. primaries: how
+              many there are. replicas: of each. standby: what an answer of PostgreSQL waits for at its standby.
+            - moved, asked: redirects of a cluster whose slots move.
+            - node_utilization and _max: of the nodes' processors, the mean and the busiest.
             - store_waiting: the mean number of batches that wait in the store. store_inside_max, node_inside_max: the most
-            that
-              waited or were served at once.
+              that waited or were served at once.
             - bytes_per_key: as measured for one. node_bytes (the mean) and _max, store_bytes: at the end.
             - view_age_*: seconds since the store was last heard of, at each decision; nan where nobody decides on a view.
             - asked_total: cost of all requests, as exact_total is the cost that an exact limiter admits.
             - faulty_*: of requests sent while a fault held, failed ones included; 0 where there were none.
+            - stalled_*: of requests sent while the store was slow by its own work, a checkpoint or an autovacuum, see
+              `stalls`.
         """
         requests = len(self.allowed)
         admitted = int(self.allowed.sum())
@@ -211,6 +227,7 @@ class RunResult:
             "view_age_max": ages.quantile(1.0) if ages else np.nan,
             "simulated_seconds": self.trace.duration,
             **self._faulty(),
+            **self._stalled(),
             "partial": self.partial,
         }
 
@@ -222,6 +239,19 @@ class RunResult:
             "faulty_failed": int((during & self.failed).sum()),
             "faulty_latency_p99": float(np.quantile(self.latency[during], 0.99)) if requests else 0.0,
         }
+
+    def _stalled(self) -> dict[str, Any]:
+        during = self._in_slow_phases().any(axis=0)
+        requests = int(during.sum())
+        return {
+            "stalled_requests": requests,
+            "stalled_latency_p99": float(np.quantile(self.latency[during], 0.99)) if requests else 0.0,
+        }
+
+    def _in_slow_phases(self) -> NDArray[np.bool_]:
+        """Select, for each slow phase, the requests sent in it; shape (slow phases, requests)."""
+        since = self.trace.time - self.start_time
+        return np.array([phase.holds(since) for phase in self.slow_phases], bool).reshape(-1, len(since))
 
     def _during(self) -> list[NDArray[np.bool_]]:
         """Select, for each fault, the requests sent while it held; a crash is over when a replica has taken over."""
@@ -317,6 +347,27 @@ class RunResult:
         return pd.DataFrame(
             rows, columns=["phase", "requests", "admitted", "denied", "failed", "fail_open", "latency_p50", "latency_p99"]
         )
+
+    def stalls(self) -> pd.DataFrame:
+        """Return the clients' experience while the store was slow by its own work, and without that.
+
+        Returns
+        -------
+        pandas.DataFrame
+            cause (none, or what the profile calls it: checkpoint, autovacuum), seconds (for which it held while requests
+            came), requests (sent in it; a request may be in several), latency_p50, latency_p99.
+        """
+        during = self._in_slow_phases()
+        moments = np.linspace(0.0, self.trace.duration, 100_000) + float(self.trace.time[0]) - self.start_time
+        held = np.array([phase.holds(moments) for phase in self.slow_phases], bool).reshape(-1, len(moments))
+        rows = []
+        causes = [("none", ~during.any(axis=0), ~held.any(axis=0))]
+        causes += zip([phase.cause for phase in self.slow_phases], during, held, strict=True)
+        for cause, rows_of, time in causes:
+            requests = int(rows_of.sum())
+            p50, p99 = np.quantile(self.latency[rows_of], [0.5, 0.99]) if requests else (np.nan, np.nan)
+            rows.append((cause, float(time.mean() * self.trace.duration), requests, float(p50), float(p99)))
+        return pd.DataFrame(rows, columns=["cause", "seconds", "requests", "latency_p50", "latency_p99"])
 
     def by_node(self) -> pd.DataFrame:
         """Return for each node: requests, admitted cost, the longest and the median latency."""

@@ -44,14 +44,14 @@ def default_candidates(scenario: Scenario) -> tuple[Candidate, ...]:
     ]
     found += [*_over_redis(), *_over_postgres()]
     available = scenario.deployment.type == "high_availability"
-    if available or scenario.requirements.persistence == "durable":
-        found.append(standby_candidate())
-    if scenario.requirements.key_count >= MANY_KEYS:
-        found += map(partitioned_candidate, PARTITIONS)
     if available:
         found.append(_candidate("redis sentinel", "redis+sentinel://localhost/ratesim"))
     if available or scenario.workload.mean_rate > ONE_SERVER * scenario.deployment.shards:
         found += _clusters()
+    if available or scenario.requirements.persistence == "durable":
+        found.append(standby_candidate())
+    if scenario.requirements.key_count >= MANY_KEYS:
+        found += map(partitioned_candidate, PARTITIONS)
     return tuple(found)
 
 

@@ -1,0 +1,147 @@
+"""What a PostgreSQL does beside decisions: checkpoints, autovacuum, and the removal of expired rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ratesim.limit import Decision
+from ratesim.runtime import SimRuntime
+from ratesim.simulation.cost_model.postgres_factors import CLEANED, DROPPED, MOVED
+from ratesim.simulation.cost_model.profile import Stall
+from ratesim.simulation.results.run_result import SlowPhase
+from ratesim.storage.config import PostgresStorageConfig
+from ratesim.storage.partitions import ByTime
+from ratesim.storage.remote.operations import Acquire, Apply, Operation
+
+__all__ = ["PostgresWork"]
+
+KEPT = 1.0  # seconds for which a row is kept after its state is as good as new
+
+
+class PostgresWork:
+    """The slow phases of a server, and the rows of its table.
+
+    Parameters
+    ----------
+    config
+        The options of the candidate.
+    stalls
+        What comes again and again, by cause.
+    insert
+        Seconds that the first decision of a key takes longer.
+    rng
+        Draws the beginning of each phase.
+    runtime
+        The simulated time.
+    removes
+        Whether expired rows are removed in this run.
+    """
+
+    def __init__(
+        self,
+        config: PostgresStorageConfig,
+        stalls: Mapping[str, Stall],
+        insert: float,
+        rng: np.random.Generator,
+        runtime: SimRuntime,
+        removes: bool,
+    ) -> None:
+        self.config = config
+        self.removes = removes
+        self.first_cleanup = float(rng.random()) * config.cleanup_interval
+        self._stalls = [(stall, float(rng.random()) * stall.every) for stall in stalls.values()]
+        self.phases = tuple(
+            SlowPhase(cause, phase, stall.every, stall.lasts)
+            for cause, (stall, phase) in zip(stalls, self._stalls, strict=True)
+        )
+        self._insert = insert
+        self._runtime = runtime
+        strategy = config.partition_strategy
+        self._span = strategy.seconds if isinstance(strategy, ByTime) else 0.0
+        self._follows = removes or insert > 0.0
+        self._expires: dict[str, float] = {}
+        self._locked_until = 0.0
+        self._born: dict[str, int] = {}  # under time the span in which a row was made
+
+    def service(self, batch: Sequence[Operation], seconds: float, now: float) -> float:
+        """Return the service time of a batch that begins now."""
+        if self._insert:
+            seconds += self._insert * len({name for each in batch if (name := _written(each)) and name not in self._expires})
+        return self._longer("service", seconds, now) if self._stalls else seconds
+
+    def flush(self, seconds: float, now: float) -> float:
+        """Return the seconds of a flush of the log that begins now."""
+        return self._longer("commit", seconds, now) if self._stalls else seconds
+
+    def _longer(self, part: str, seconds: float, now: float) -> float:
+        for stall, phase in self._stalls:
+            if (now - phase) % stall.every < stall.lasts:
+                seconds *= getattr(stall, part)
+        return seconds
+
+    def record(self, batch: Sequence[Operation], answers: Sequence[object]) -> None:
+        """Note until when the rows live that a batch has written."""
+        if not self._follows:
+            return
+        now = self._runtime.time()
+        for operation, answer in zip(batch, answers, strict=True):
+            name = _written(operation)
+            if not name or (isinstance(answer, Decision) and not answer.allowed):
+                continue
+            lasts = answer.reset_after if isinstance(answer, Decision) else _lifetime(operation)
+            if self._span and name not in self._expires:
+                self._born[name] = int(now // self._span)
+            self._expires[name] = now + lasts + KEPT
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows lie in partitions of time, which are dropped."""
+        return self._span > 0.0
+
+    @property
+    def held_up(self) -> float:
+        """Seconds for which decisions wait that come now, because a partition is being dropped."""
+        return max(self._locked_until - self._runtime.env.now, 0.0)
+
+    def drop_partitions(self) -> None:
+        """Drop the partitions of time in which all has expired. Decisions wait meanwhile."""
+        now = self._runtime.time()
+        present = int(now // self._span)
+        living = {span for name, span in self._born.items() if self._expires[name] >= now}
+        gone = [name for name, span in self._born.items() if span < present and span not in living]
+        spans = len({self._born[name] for name in gone})
+        for name in gone:
+            del self._born[name], self._expires[name]
+        self._locked_until = self._runtime.env.now + DROPPED * spans
+
+    def remove_rows(self) -> list[float]:
+        """Remove what an upkeep removes now, and return the processor seconds of each of its statements.
+
+        Without partitions of time they delete batches of expired rows. With them they move rows that live on, in batches,
+        out of partitions that have ended a span ago.
+        """
+        now, most = self._runtime.time(), self.config.cleanup_batch_size
+        if self._span:
+            present = int(now // self._span)
+            found = [name for name, span in self._born.items() if span < present - 1 and self._expires[name] >= now]
+            self._born.update(dict.fromkeys(found, present))
+            each = MOVED
+        else:
+            found = [name for name, expires in self._expires.items() if expires < now]
+            for name in found:
+                del self._expires[name]
+            each = CLEANED
+        return [each * min(most, len(found) - first) for first in range(0, len(found), most)]
+
+
+def _written(operation: Operation) -> str:
+    """Return the identifier whose row an operation may write; "" for none."""
+    if isinstance(operation, Acquire):
+        return operation.identifier if operation.consume else ""
+    return operation.charge.identifier if isinstance(operation, Apply) else ""
+
+
+def _lifetime(operation: Operation) -> float:
+    return 2.0 * operation.charge.limit.period if isinstance(operation, Apply) else 0.0
