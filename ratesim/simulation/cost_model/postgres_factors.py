@@ -10,7 +10,7 @@ from ratesim.simulation.cost_model.profile import BackendCosts, Cost, Stall
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.partitions import ByHash, ByIdentifier, ByTime, PartitionStrategy
 
-__all__ = ["CLEANED", "DROPPED", "MOVED", "STALLS", "STANDBY", "insert_cost", "postgres_costs", "standby_cost"]
+__all__ = ["CLEANED", "DROPPED", "INSERTED", "MOVED", "STALLS", "STANDBY", "insert_cost", "postgres_costs", "standby_cost"]
 
 # All measured on PostgreSQL 18.4, AMD EPYC, 2 cores, 2026-11-29, in turns with the same on a table that is not cut: loops
 # inside the server that commit after each decision, and the least of ten rounds.

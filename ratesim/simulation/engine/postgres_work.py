@@ -68,7 +68,7 @@ class PostgresWork:
     def service(self, batch: Sequence[Operation], seconds: float, now: float) -> float:
         """Return the service time of a batch that begins now."""
         if self._insert:
-            seconds += self._insert * len({name for each in batch if (name := _written(each)) and name not in self._expires})
+            seconds += self._insert * len({name for each in batch if (name := _written(each)) and self._makes_row(name)})
         return self._longer("service", seconds, now) if self._stalls else seconds
 
     def flush(self, seconds: float, now: float) -> float:
@@ -91,9 +91,16 @@ class PostgresWork:
             if not name or (isinstance(answer, Decision) and not answer.allowed):
                 continue
             lasts = answer.reset_after if isinstance(answer, Decision) else _lifetime(operation)
-            if self._span and name not in self._expires:
+            if self._span and self._makes_row(name):
                 self._born[name] = int(now // self._span)
             self._expires[name] = now + lasts + KEPT
+
+    def _makes_row(self, name: str) -> bool:
+        """Tell whether a write makes a row: a key has none, or one that is over and lies in a partition that has ended."""
+        expires, now = self._expires.get(name), self._runtime.time()
+        if expires is None:
+            return True
+        return self._span > 0.0 and expires < now and self._born[name] < now // self._span
 
     @property
     def drops(self) -> bool:

@@ -9,8 +9,9 @@ from typing import get_args
 import pytest
 
 from ratesim import Scenario
-from ratesim.simulation.scenario.candidates import INTERVALS, default_candidates
+from ratesim.simulation.scenario.candidates import INTERVALS, MANY_KEYS, default_candidates, partitioned_candidate
 from ratesim.storage import StorageURL, config
+from ratesim.storage.partitions import parse_partition
 
 DOCS = Path(__file__).parents[3] / "docs" / "hybrid.md"
 
@@ -85,7 +86,12 @@ def test_clusters_and_sentinel_compete_where_availability_or_the_load_asks() -> 
         "hybrid over cluster lease 1 s",
         "hybrid over cluster eventual 100 ms",
     ]
-    assert names(deployment={"type": "high_availability"}) == [*usual, "redis sentinel", *clusters]
+    assert names(deployment={"type": "high_availability"}) == [
+        *usual,
+        "redis sentinel",
+        *clusters,
+        "postgres, synchronous standby",
+    ]
     busy = {"requests_per_second": 200_000, "duration": 1}
     assert names(workload=busy) == [*usual, *clusters]
     assert names(workload={"requests_per_second": 19_000, "duration": 1}) == usual
@@ -93,3 +99,24 @@ def test_clusters_and_sentinel_compete_where_availability_or_the_load_asks() -> 
     assert names(workload={"clients": {"users": 100_000, "think": 1}, "duration": 1}) == [*usual, *clusters]
     for each in default_candidates(asked(workload=busy)):
         assert each.primaries == (6 if "6" in each.name else 3 if "cluster" in each.name else None)
+
+
+def test_a_standby_competes_where_durability_is_asked_for_and_partitions_where_keys_are_many() -> None:
+    usual = names()
+    durable = names(requirements={"persistence": "durable"})
+    assert durable == [*usual, "postgres, synchronous standby"]
+    many = names(requirements={"key_count": MANY_KEYS})
+    assert many == [*usual, "postgres, partition time:1d", "postgres, partition hash:16"]
+    for each in default_candidates(asked(requirements={"persistence": "durable", "key_count": MANY_KEYS})):
+        config = StorageURL.parse(each.storage).config
+        if "partition" in each.name:
+            assert str(config.partition_strategy) in each.name
+        if "standby" in each.name:
+            assert (config.synchronous_commit, each.replicas) == ("remote_apply", 1)
+
+
+@pytest.mark.parametrize("strategy", ["hash:4", "time:60s", "identifier:tenant-*,free-*", "identifier:a/b*"])
+def test_the_name_of_a_partitioned_candidate_says_its_strategy(strategy: str) -> None:
+    found = partitioned_candidate(strategy)
+    assert strategy.replace("*", "").replace("/", "") in found.name
+    assert StorageURL.parse(found.storage).config.partition_strategy == parse_partition(strategy)
