@@ -8,7 +8,6 @@ test compares both directions with the bytes that real servers received and sent
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from typing import Protocol
 
 import msgspec
 import redis.asyncio
-from psycopg.adapt import PyFormat, Transformer
 
 from ratesim import algorithms
 from ratesim.limit import Decision
@@ -25,6 +23,7 @@ from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.compression import Codec
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.postgres import PostgresDriver
+from ratesim.storage.postgres.batches import groups_of
 from ratesim.storage.redis import RedisDriver
 from ratesim.storage.redis.calls import LOG_ANSWER, LogLimit
 from ratesim.storage.redis.log_fields import LogRecord, fields_of_log
@@ -38,6 +37,7 @@ __all__ = ["Backend", "MeteredBackend", "PostgresWire", "RedisWire", "Wire", "wi
 
 ALWAYS, SELDOM = 64, 251  # operations of a kind that are all measured, and of how many later batches one is; a prime, so
 # that no rhythm of the traffic keeps step with it
+SCALAR = re.compile(rb'SELECT "[^"]*"\."([^"]*)"\(')  # a statement whose answer is one array
 
 
 class Backend(Protocol):
@@ -221,31 +221,39 @@ class PostgresWire:
 
     def __init__(self, driver: PostgresDriver) -> None:
         self._driver = driver
-        self._adapter = Transformer()
 
     def sent(self, batch: Sequence[Operation]) -> int:
         """Add up texts and parameters of all statements."""
         total = 0
-        for call, parameters in self._driver.statements(batch):
-            count = itertools.count(1)
-            text = re.sub(rb"%b", lambda _, count=count: b"$%d" % next(count), call)  # type: ignore[misc]
-            values = self._adapter.dump_sequence(parameters, [PyFormat.BINARY] * len(parameters))
-            parse = 5 + 1 + len(text) + 1 + 2 + 4 * len(parameters)
-            size = sum(4 + (0 if value is None else len(value)) for value in values)
-            bind = 5 + 2 + 2 + 2 * len(parameters) + 2 + size + 4
+        for text, values in self._driver.encoded(batch):
+            parse = 5 + 1 + len(text) + 1 + 2 + 4 * len(values)
+            bind = 5 + 2 + 2 + 2 * len(values) + 2 + sum(4 + len(value) for value in values) + 4
             total += parse + bind + 7 + 10 + 5
         return total
 
     def answered(self, batch: Sequence[Operation], answers: Sequence[object]) -> int:
         """Add up the rows and the descriptions of all statements."""
         total = 0
-        rows = [_columns(operation, answer) for operation, answer in zip(batch, answers, strict=True)]
-        for names in {names for names, _ in rows}:  # a statement each, nearly: see storage/postgres/batches.py
-            mine = [sizes for other, sizes in rows if other == names and sizes]
+        groups = groups_of(list(enumerate(batch)))
+        for (_, group), (text, _) in zip(groups, self._driver.statements(batch), strict=True):
+            if function := SCALAR.match(text):
+                figures = sum(_figures(operation, answers[place]) for place, operation in group)
+                names: tuple[str, ...] = (function[1].decode(),)
+                mine = [[20 + 12 * figures]]
+            else:
+                rows = [_columns(operation, answers[place]) for place, operation in group]
+                names, mine = rows[0][0], [sizes for _, sizes in rows if sizes]
             described = 7 + sum(len(name) + 1 + 18 for name in names)
             total += 5 + described + sum(7 + sum(4 + size for size in sizes) for sizes in mine)
             total += 5 + len(f"SELECT {len(mine)}\0") + 5 + 6
         return total
+
+
+def _figures(operation: Operation, answer: object) -> int:
+    """Count the floats that answer a request of one limit: verdict, rest and reset, and the state that denied it."""
+    assert isinstance(operation, Acquire)
+    size = algorithms.bind(operation.limits[0]).size or 0
+    return 3 + (size if isinstance(answer, Decision) and not answer.allowed else 0)
 
 
 def _columns(operation: Operation, answer: object) -> tuple[tuple[str, ...], list[int]]:

@@ -367,6 +367,13 @@ class PostgresDriver:
         calls = [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
         return [(call.text, parameters) for call, parameters in calls]
 
+    def encoded(self, batch: Sequence[Operation]) -> list[tuple[bytes, list[bytes]]]:
+        """Return each statement of a batch and its parameters as they are sent, on a connection in UTF-8."""
+        schema = self._offline_schema()
+        groups = groups_of(list(enumerate(batch)))
+        calls = [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
+        return [(call.text, call.encode(parameters, "utf-8")) for call, parameters in calls]
+
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
     async def cleanup(self, now: float, position: int = 0, seconds: float = inf, rotated: bool = False) -> tuple[int, int]:
