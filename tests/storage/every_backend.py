@@ -21,6 +21,7 @@ from ratesim.storage import (
     RedisStorageConfig,
 )
 from ratesim.storage.compression import Codec
+from ratesim.storage.partitions import parse_partition
 from ratesim.storage.prometheus import InstrumentedStorage
 
 HYBRIDS = {
@@ -31,7 +32,9 @@ HYBRIDS = {
 }
 SERVERS = {"redis": "valkey_server", "cluster": "valkey_cluster_server", "sentinel": "valkey_sentinel_server"}
 CODECS: dict[str, Codec] = {"redis": "zstd", "cluster": "gzip", "sentinel": "snappy", "hybrid-strong": "lz4"}
-BACKENDS = ["memory", "metered", "fakeredis", "redis", "cluster", "sentinel", "postgres", *HYBRIDS, "hybrid-postgres"]
+PARTITIONS = {"postgres-hash": "hash:3", "postgres-time": "time:1m", "postgres-identifier": "identifier:a*,u*"}
+POSTGRES = ["postgres", *PARTITIONS, "hybrid-postgres"]
+BACKENDS = ["memory", "metered", "fakeredis", "redis", "cluster", "sentinel", *HYBRIDS, *POSTGRES]
 
 
 PATIENCE = 10.0  # seconds for a command: a machine that is busy is waited for
@@ -54,11 +57,14 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
         return MemoryStorage(runtime=runtime)
     if name == "metered":
         return InstrumentedStorage(MemoryStorage(runtime=runtime), CollectorRegistry())
-    if name in ("postgres", "hybrid-postgres"):
+    if name in POSTGRES:
         url = request.getfixturevalue("postgres_server").url
-        config = PostgresStorageConfig(url=url, table_name=f"t_{tag}", pool_size=4, command_timeout=PATIENCE)
+        cut = parse_partition(PARTITIONS.get(name, "none"))
+        config = PostgresStorageConfig(
+            url=url, table_name=f"t_{tag}", pool_size=4, command_timeout=PATIENCE, partition_strategy=cut
+        )
         postgres = PostgresStorage(config, runtime)
-        if name == "postgres":
+        if name != "hybrid-postgres":
             return postgres
         through = HybridStorageConfig(consistency="eventual", write="write_through")
         return HybridStorage(postgres, through, runtime, np.random.default_rng(1))

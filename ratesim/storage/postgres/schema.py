@@ -50,7 +50,8 @@ TIMES = {
         "cleanup_now": SERVER_TIME,
     },
 }
-HELPERS = ("until", "insert_row", "insert_counter")  # functions that others call; some have a form for tables cut by time
+HELPERS = ("until", "insert_row", "insert_counter")  # functions that others call
+OF_TIME = frozenset({"insert_row", "insert_counter", "put", "increment", "claim"})  # have a form for tables cut by time
 # What differs where a row is found by its key, and by the period that its partition is chosen by. A row's period is its
 # `place`: an UPDATE by key names it, so that only one partition is searched. Nothing but the helpers may insert into a
 # table that is cut by time, because the primary key is unique only within a period. Whoever reads a row to write to it
@@ -224,10 +225,10 @@ class Schema:
         self._fill["share"] = self._fill["share_period"] if by_time else ""
         self._helpers: list[Object] = []
         for helper in HELPERS:
-            template = f"{helper}_by_time" if by_time and helper != "until" else helper
-            name = self._name(helper, self.statement(template, **{helper: ""}))
+            text = self._form(helper)
+            name = self._name(helper, self._filled(text, {helper: ""}))
             self._fill[helper] = self.qualified(name)
-            self._helpers.append(Object((name,), self.statement(template), "FUNCTION"))
+            self._helpers.append(Object((name,), self._filled(text, {}), "FUNCTION"))
 
     def qualified(self, name: str) -> str:
         """Return a name quoted and with its schema."""
@@ -236,6 +237,10 @@ class Schema:
     def statement(self, template: str, **more: str) -> str:
         """Fill in a template of `sql/`. Only names and constants are filled in; values are always parameters."""
         return self._filled(_template(template), more)
+
+    def _form(self, template: str) -> str:
+        """Return the text of a function's template, in its form for tables as they are cut."""
+        return _template(f"{template}_by_time" if template in OF_TIME and isinstance(self.strategy, ByTime) else template)
 
     def _filled(self, text: str, more: Mapping[str, str]) -> str:
         fill = {**self._fill, **more}
@@ -304,7 +309,7 @@ class Schema:
                 called += objects
             holes |= more
         else:
-            text = _template(template)
+            text = self._form(template)
             holes["algorithm"] = names[0] if names else ""
         # The functions that it calls carry digests of their own in their names, so its text says which they are.
         body = self._filled(text, {**holes, "function": ""})

@@ -64,19 +64,16 @@ BEGIN
             SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
                 AND t.expires_at > to_timestamp(now)
               INTO s, live FROM {{table}} AS t
-              WHERE t.identifier = identifiers[k] AND t.name = names[i];
+              WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_use}};
             EXIT;
           END IF;
           SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
               AND t.expires_at > to_timestamp(now)
             INTO s, live FROM {{table}} AS t
-            WHERE t.identifier = identifiers[k] AND t.name = names[i] FOR UPDATE;
+            WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_use}} FOR UPDATE;
           EXIT WHEN FOUND;
-          INSERT INTO {{table}} (identifier, name, algorithm, state, created_at, last_accessed, expires_at)
-            VALUES (identifiers[k], names[i], algorithms[i], '{}', to_timestamp(now), to_timestamp(now),
-              to_timestamp(now + {{margin}}))
-            ON CONFLICT DO NOTHING;
-          EXIT WHEN FOUND;  -- else another transaction was first: its row is there now
+          EXIT WHEN {{insert_row}}(identifiers[k], names[i], algorithms[i], '{}', to_timestamp(now),
+            to_timestamp(now + {{margin}}));  -- else another transaction was first: its row is there now
         END LOOP;
         backs := backs || coalesce(live AND s[1] - now > least({{max_clock_skew}}, periods[i]), false);
         IF live THEN

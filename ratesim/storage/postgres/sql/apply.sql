@@ -35,13 +35,10 @@ BEGIN
       SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND (sizes[k] = 0 OR cardinality(t.state) = sizes[k])
           AND t.expires_at > to_timestamp(now)
         INTO s, marks, live FROM {{table}} AS t
-        WHERE t.identifier = identifiers[k] AND t.name = names[k] FOR UPDATE;
+        WHERE t.identifier = identifiers[k] AND t.name = names[k]{{in_use}} FOR UPDATE;
       EXIT WHEN FOUND;
-      INSERT INTO {{table}} (identifier, name, algorithm, state, created_at, last_accessed, expires_at)
-        VALUES (identifiers[k], names[k], '{{algorithm}}', '{}', to_timestamp(now), to_timestamp(now),
-          to_timestamp(now + {{margin}}))
-        ON CONFLICT DO NOTHING;
-      EXIT WHEN FOUND;
+      EXIT WHEN {{insert_row}}(identifiers[k], names[k], '{{algorithm}}', '{}', to_timestamp(now),
+        to_timestamp(now + {{margin}}));
     END LOOP;
     IF live IS NOT TRUE THEN
       live := false;
