@@ -50,7 +50,11 @@ class PostgresDriver:
     ----------
     connector : Connector
         Makes the connections.
+    gathers : bool
+        See `PromptDriver`.
     """
+
+    gathers = True
 
     def __init__(self, config: PostgresStorageConfig) -> None:
         self.config = config
