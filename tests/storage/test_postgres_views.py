@@ -297,3 +297,50 @@ async def test_the_document_names_the_columns_of_each_view(postgres_server: Serv
         line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{{table}}_{name}`")
     )
     assert re.findall(r"`(\w+)`", row.split("|")[2]) == [column.name for column in found]
+
+
+async def test_a_role_that_may_not_rotate_deletes_instead_and_says_so(postgres_server: Server) -> None:
+    clock = [1_700_000_000.0]
+    runtime = AsyncioRuntime(lambda: clock[0])
+    table = f"watched_{next(serial)}"
+    async with storage_at(postgres_server, "time:1m", runtime, table_name=table) as owner:
+        with psycopg.connect(postgres_server.url, autocommit=True) as admin:
+            admin.execute(b"CREATE ROLE plain LOGIN")
+            try:
+                admin.execute(owner.driver.schema(role="plain").encode())
+                url = postgres_server.url.replace("//postgres@", "//plain@")
+                # It is not opened, so that it does nothing in the background.
+                poor = PostgresStorage(PostgresStorageConfig(url=url, table_name=table), runtime)
+                await poor.acquire_many([Request(f"k{i}", Limit(2, 5, "token_bucket")) for i in range(40)])
+                clock[0] += 100
+                await poor._maintain()
+                problems, stats = poor.supervisor.problems, await poor.get_stats()
+                await poor.close()
+            finally:
+                admin.execute("DROP OWNED BY plain; DROP ROLE plain")
+    assert "rotation failed" in problems
+    assert "may not rotate" in problems
+    assert stats.upkeep is not None
+    assert (stats.entries, stats.upkeep.rounds, stats.upkeep.removed) == (0, 1, 40)
+    assert stats.background_failures == 1
+
+
+async def test_a_round_makes_and_drops_partitions_of_time(postgres_server: Server) -> None:
+    async with storage_at(postgres_server, "time:1m") as storage:
+        await storage.acquire("x", LIMIT)
+        table = storage.config.table_name
+        with psycopg.connect(postgres_server.url, autocommit=True) as admin:
+            # Partitions that ended two and three minutes ago, with nothing in them.
+            for ago in (2, 3):
+                start = f"date_bin('1 min', now(), 'epoch') - interval '{ago} min'"
+                for rows in (table, f"{table}_counters"):
+                    admin.execute(
+                        f"DO $$ BEGIN EXECUTE format('CREATE TABLE {rows}_past{ago} PARTITION OF {rows} "
+                        f"FOR VALUES FROM (%L) TO (%L)', {start}, {start} + interval '1 min'); END $$".encode()
+                    )
+        await storage._maintain()
+        stats = await storage.get_stats()
+    assert stats.upkeep is not None
+    assert stats.upkeep.partitions_dropped == 4
+    assert stats.entries == 1
+    assert stats.background_failures == 0

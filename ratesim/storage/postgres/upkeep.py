@@ -110,7 +110,7 @@ async def cleanup(
     position
         The block to begin with; behind the last block it goes on at the first.
     seconds
-        Most seconds.
+        Most seconds; one round trip is made in any case.
     rotated
         Whether partitions in which all is over are dropped: of tables cut by time only the default partitions are read then.
 
@@ -127,7 +127,7 @@ async def cleanup(
             await create_missing(connection, schema, schema.tables, connector.where)
             tables = [(*each, await _blocks(connection, schema, each[0])) for each in _tables(schema, rotated)]
         total = sum(blocks for _, _, blocks in tables)
-        while done < total and monotonic() < end:
+        while done < total and (done == 0 or monotonic() < end):
             batches: list[tuple[str, dict[str, Any]]] = []
             ahead = [done]
             while ahead[-1] < total and len(batches) < BATCHES:
@@ -221,23 +221,26 @@ async def add_denials(connector: Connector, schema: Schema, counts: Mapping[tupl
 
 async def sizes(connector: Connector, schema: Schema) -> TableSizes:
     """Return the sizes of both tables, from the view where this role may read it."""
-    async with connector.own_connection() as connection, connector.transaction(connection):
-        await create_missing(connection, schema, schema.tables, connector.where)
-    try:
-        known = await _row(connector, schema, "stats")
-    except StorageError as error:
-        if not isinstance(error.__context__, psycopg.errors.InsufficientPrivilege | psycopg.errors.UndefinedTable):
-            raise
-        known = await _row(connector, schema, "bare_stats")
+    async with connector.own_connection() as connection:
+        try:
+            async with connector.transaction(connection):
+                await create_missing(connection, schema, schema.tables, connector.where)
+            async with connector.transaction(connection):
+                known = await _row(connection, schema, "stats")
+        except StorageError as error:
+            if not isinstance(error.__context__, psycopg.errors.InsufficientPrivilege | psycopg.errors.UndefinedTable):
+                raise
+            async with connector.own_connection() as another, connector.transaction(another):
+                known = await _row(another, schema, "bare_stats")
     size, table_bytes, rows, dead, hot, partitions = known
     exact = table_bytes <= COUNTED_BYTES
     if exact:
-        (rows,) = await _row(connector, schema, "entries")
+        async with connector.own_connection() as connection, connector.transaction(connection):
+            (rows,) = await _row(connection, schema, "entries")
     return TableSizes(rows, exact, size, dead, hot, partitions)
 
 
-async def _row(connector: Connector, schema: Schema, template: str) -> tuple[Any, ...]:
-    async with connector.own_connection() as connection, connector.transaction(connection):
-        cursor = await connection.execute(schema.statement(template).encode())
-        row: tuple[Any, ...] = await cursor.fetchone()  # type: ignore[assignment]
-        return row
+async def _row(connection: Connection, schema: Schema, template: str) -> tuple[Any, ...]:
+    cursor = await connection.execute(schema.statement(template).encode())
+    row: tuple[Any, ...] = await cursor.fetchone()  # type: ignore[assignment]
+    return row
