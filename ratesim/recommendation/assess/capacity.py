@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ratesim.recommendation.assess.capacity_figures import Capacity, Load
 from ratesim.recommendation.assess.crash_loss import CrashLoss, counted
 from ratesim.recommendation.assess.monthly_price import Use, managed_month, monthly_price
+from ratesim.recommendation.assess.partition_effect import PartitionEffect, partition_effect
 from ratesim.recommendation.assess.prices import GB, PostgresServer
 from ratesim.recommendation.assess.primary_outage import PrimaryOutage
 from ratesim.recommendation.assess.resource_needs import BLOAT, REPLICATED, log_bytes, resource_needs
@@ -160,6 +161,7 @@ def capacity(
         disk_bytes=disk,
         standby="" if topped is None else topped.standby,
         crash=CrashLoss.of(topped.keeps, admitted, all_counted) if topped and needs.store == "postgres" else None,
+        partitions=_partitions(storage, scenario, operations * load.peak, load.peak),
     )
 
 
@@ -190,6 +192,13 @@ def _replicas(row: Mapping[Any, Any], scenario: Scenario, prices: Prices) -> int
     usual = servers_of(str(row["storage"]), _count(row, "primaries") or None, None, deployment).replicas
     simulated = _count(row, "replicas")
     return max(usual, priced) if simulated is None or simulated == usual else simulated
+
+
+def _partitions(storage: str, scenario: Scenario, operations: float, requests: float) -> PartitionEffect | None:
+    url = StorageURL.parse(storage)
+    if url.backend != "postgres":
+        return None
+    return partition_effect(url.config, scenario.limit.limit(), scenario.requirements.key_count, operations, requests)
 
 
 def _servers_of(

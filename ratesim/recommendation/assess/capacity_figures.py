@@ -8,6 +8,7 @@ from typing import Literal
 from ratesim.formatting import format_amount, format_bytes, format_money, format_percent
 from ratesim.recommendation.assess.crash_loss import CrashLoss
 from ratesim.recommendation.assess.monthly_price import Price
+from ratesim.recommendation.assess.partition_effect import PartitionEffect
 from ratesim.recommendation.assess.primary_outage import PrimaryOutage
 from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, Topology
 
@@ -107,6 +108,8 @@ class Capacity:
         What an answer of PostgreSQL waits for at its standby, as `synchronous_commit` names it; "" for nothing.
     crash
         What a PostgreSQL forgets that crashes and recovers; None without one.
+    partitions
+        What partitions of its tables would take and spare; None without a PostgreSQL.
     """
 
     candidate: str
@@ -143,6 +146,7 @@ class Capacity:
     disk_bytes: float | None = None
     standby: str = ""
     crash: CrashLoss | None = None
+    partitions: PartitionEffect | None = None
 
     @property
     def reach(self) -> str:
@@ -223,6 +227,8 @@ class Capacity:
             said.append(self.outage.sentence)
         if self.crash is not None:
             said.append(self.crash.sentence)
+        if self.partitions is not None:
+            said.append(self.partitions.sentence)
         if self.topology == "standalone" and self.replicas:
             said.append(f"What makes the replica the primary is not in the price: {PROMOTERS[self.store]}.")
         return tuple(said)
