@@ -11,21 +11,40 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hot_keys import KEYS, LIMIT
+from hot_keys import KEYS
 from stores import PATIENCE
 from subjects import with_options
 
+from ratesim.servers import Server
+
 HERE = Path(__file__).parent
-PROCESSES, TASKS = 4, 64
+PROCESSES = 4
+# Of PostgreSQL's tables, as they are cut into partitions.
+STRATEGIES = ["none", "hash:4", "time:1m", "identifier:a-*,b-*"]
 
 
 @pytest.mark.parametrize(
     "server", ["valkey_server", "valkey_cluster_server", pytest.param("valkey_sentinel_server", marks=pytest.mark.nightly)]
 )
 def test_a_limit_is_exact_for_all_processes(server: str, request: pytest.FixtureRequest) -> None:
-    url = with_options(request.getfixturevalue(server).url, command_timeout=PATIENCE)
+    hold(64, 300, with_options(request.getfixturevalue(server).url, command_timeout=PATIENCE))
+
+
+@pytest.mark.parametrize(("tasks", "rate"), [(32, 60), pytest.param(64, 300, marks=pytest.mark.nightly)])
+def test_a_limit_is_exact_for_all_processes_in_partitions(postgres_server: Server, tasks: int, rate: int) -> None:
+    tag = uuid.uuid4().hex[:12]
+    urls = [
+        with_options(postgres_server.url, command_timeout=PATIENCE, table_name=f"t{place}_{tag}", partition=strategy)
+        for place, strategy in enumerate(STRATEGIES)
+    ]
+    hold(tasks, rate, *urls)
+
+
+def hold(tasks: int, rate: int, *urls: str) -> None:
+    """At each of the URLs so many tasks of each process use up ten keys, and no more."""
     paths = [str(HERE.parents[1]), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]
-    command = [sys.executable, str(HERE / "hot_keys.py"), url, uuid.uuid4().hex, str(TASKS)]
+    tag = f"a-{uuid.uuid4().hex}"
+    command = [sys.executable, str(HERE / "hot_keys.py"), tag, str(tasks), str(rate), *urls]
     processes = [
         subprocess.Popen(
             command,
@@ -50,5 +69,5 @@ def test_a_limit_is_exact_for_all_processes(server: str, request: pytest.Fixture
             process.kill()
             process.wait()
     admitted = sum((Counter(json.loads(each)) for each in told), Counter[str]())
-    assert len(admitted) == KEYS
-    assert set(admitted.values()) == {LIMIT.rate}
+    assert len(admitted) == KEYS * len(urls)
+    assert set(admitted.values()) == {rate}, admitted
