@@ -222,9 +222,9 @@ async def add_denials(connector: Connector, schema: Schema, counts: Mapping[tupl
 async def sizes(connector: Connector, schema: Schema) -> TableSizes:
     """Return the sizes of both tables, from the view where this role may read it."""
     async with connector.own_connection() as connection:
+        async with connector.transaction(connection):
+            await create_missing(connection, schema, schema.tables, connector.where)
         try:
-            async with connector.transaction(connection):
-                await create_missing(connection, schema, schema.tables, connector.where)
             async with connector.transaction(connection):
                 known = await _row(connection, schema, "stats")
         except StorageError as error:
