@@ -13,7 +13,7 @@ from ratesim.formatting import format_seconds
 from ratesim.recommendation.assess.capacity import Capacity, capacity, scaled
 from ratesim.recommendation.assess.resource_needs import log_bytes
 from ratesim.recommendation.assess.topology import Spread, hottest_share
-from ratesim.simulation.scenario.topology import CLUSTER_VOTE, SENTINEL_VOTE
+from ratesim.simulation.scenario.topology import CLUSTER_VOTE, PROMOTION, SENTINEL_VOTE
 
 ALLOWED = PRICES.redis.most_processor
 SHARES = st.floats(0.0, 1.0)
@@ -205,7 +205,7 @@ def test_unlogged_tables_come_back_empty(limit, keys, again):
 
 def test_a_standby_that_nobody_waits_for_is_behind_and_one_that_answers_wait_for_is_not():
     behind = sized(PG, asked=AVAILABLE, replicas=1, standby="")
-    assert (behind.replicas, behind.standby, behind.outage.seconds) == (1, "", 30.0)
+    assert (behind.replicas, behind.standby, behind.outage.seconds) == (1, "", 30.0 + PROMOTION)
     assert behind.outage.over_admitted == pytest.approx(1000 * 0.9 * 0.2)
     assert "at most 180 requests" in behind.outage.sentence
     storage = f"{PG}?synchronous_commit=remote_apply"
