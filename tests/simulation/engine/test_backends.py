@@ -32,7 +32,7 @@ from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
 from ratesim.servers import Server, ServerDiedError, ServerError, supervisor
-from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.cost_model.profile import Cost, Profile
 from ratesim.simulation.engine import backends
 from ratesim.simulation.engine.backends import LoopBackend
 from ratesim.simulation.engine.remote_storage import ModelBackend, subject
@@ -216,6 +216,20 @@ def test_they_agree_also_when_much_goes_wrong(storage: str, profile: Profile, on
     assert_equal(real, model)
 
 
+@pytest.mark.parametrize("strategy", ["hash:4", "time:60s", "identifier:user*,w*"])
+def test_partitions_change_no_decision_and_rows_that_are_held_none(
+    strategy: str, profile: Profile, postgres_server: Server
+) -> None:
+    held = msgspec.structs.replace(profile.backends["postgres"], commit=Cost(fixed=0.01), locks=True)
+    slow = msgspec.structs.replace(profile, backends={**profile.backends, "postgres": held})
+    candidate, trace = Candidate(name="c", storage=f"postgresql://h?partition={strategy}"), demanding()
+    for asked in (profile, slow):
+        model = run(scenario(), candidate, profile=asked, trace=trace)
+        assert 0.2 < model.allowed.mean() < 0.8
+        real = run(scenario(), candidate, fidelity="live", profile=asked, trace=trace, server=postgres_server)
+        assert_equal(real, model)
+
+
 @pytest.mark.parametrize(
     ("storage", "server"),
     [
@@ -367,7 +381,7 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 from ratesim import Scenario, run
-from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.cost_model.profile import Cost, Profile
 from ratesim.simulation.scenario.candidates import default_candidates
 
 def digests():
