@@ -8,6 +8,7 @@ everybody.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +34,7 @@ from ratesim.storage.redis.connections import connect
 from ratesim.storage.redis.error_translation import connection_error as redis_error
 from ratesim.storage.redis.keys import key_of
 from ratesim.storage.redis.state_fields import to_str
+from ratesim.storage.remote.operations import Acquire
 
 __all__ = ["POOL", "SIZED_KEYS", "OpenTarget", "open_target"]
 
@@ -215,7 +217,7 @@ async def _postgres(config: Any) -> AsyncIterator[OpenTarget]:
 
             async with quick:
                 await quick.peek("warm-up", LIMIT)
-                speedup = await _speedup(own.url, schema)
+                speedup = await _speedup(own.url, quick)
                 # An empty query is a round trip that PostgreSQL answers without parsing or planning anything.
                 about = Target(quick, lambda: bare.execute(""), durable, locks=True, speedup=speedup)
                 try:
@@ -228,7 +230,7 @@ async def _postgres(config: Any) -> AsyncIterator[OpenTarget]:
             await bare.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 
-async def _speedup(url: str, schema: str) -> dict[int, float]:
+async def _speedup(url: str, storage: PostgresStorage) -> dict[int, float]:
     """Measure decisions per second of some connections over those of one.
 
     Each connection loops inside the server, on keys of its own and without waiting for the disk. So neither the client nor a
@@ -237,35 +239,27 @@ async def _speedup(url: str, schema: str) -> dict[int, float]:
     import psycopg
     from psycopg import sql
 
-    bound = algorithms.bind(LIMIT)
+    # The statement as the storage sends it; within the server its parameters are constants, but for the first, the key.
+    ((call, parameters),) = storage.driver.statements([Acquire("", (LIMIT,), 1.0, time.time(), True)])
+    function = sql.SQL(re.sub(r"\$(\d+)(::\S+?)(?=[,)])", r"{p\1}\2", call.decode().replace("SELECT", "PERFORM", 1)))
 
-    async def loop(connection: psycopg.AsyncConnection[Any], function: str, number: int) -> float:
-        call = sql.SQL(
-            "DO $$ BEGIN FOR i IN 1..{} LOOP PERFORM {}(ARRAY['loop:{}:' || i % 20], ARRAY[1.0]::float8[],"
-            " ARRAY[{}]::float8[], true, ARRAY[''], ARRAY[{}], {}::float8[], ARRAY[{}], ARRAY[{}]::int[],"
-            " ARRAY[{}]::float8[], 'off', '10000'); COMMIT;"
-            " END LOOP; END $$"
-        ).format(
-            *(sql.Literal(LOOPS), sql.Identifier(schema, function), sql.Literal(number), sql.Literal(time.time())),
-            *(sql.Literal(LIMIT.algorithm), sql.Literal(list(bound.params)), sql.Literal(len(bound.params))),
-            *(sql.Literal(bound.size), sql.Literal(LIMIT.period)),
-        )
+    async def loop(connection: psycopg.AsyncConnection[Any], number: int) -> float:
+        values: dict[str, sql.Composable] = {f"p{n}": sql.Literal(value) for n, value in enumerate(parameters, 1)}
+        values["p1"] = sql.SQL("({} || i % 20)").format(sql.Literal(f"loop:{number}:"))
+        body = sql.SQL("DO $$ BEGIN FOR i IN 1..{} LOOP {}; COMMIT; END LOOP; END $$")
+        statement = body.format(sql.Literal(LOOPS), function.format(**values))
         start = time.perf_counter()
-        await connection.execute(call)
+        await connection.execute(statement)
         return time.perf_counter() - start
 
     connections = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(max(CONNECTIONS))]
     try:
-        found = await connections[0].execute(
-            "SELECT proname FROM pg_proc WHERE pronamespace = %s::regnamespace AND proname LIKE %s", [schema, "%acquire%"]
-        )
-        function = (await found.fetchone())[0]  # type: ignore[index]
         for connection in connections:
             await connection.execute("SET synchronous_commit = off")
         rates: dict[int, list[float]] = {count: [] for count in CONNECTIONS}
         for _ in range(4):  # the first, which plans, is not counted
             for count in CONNECTIONS:
-                spent = await asyncio.gather(*(loop(each, function, i) for i, each in enumerate(connections[:count])))
+                spent = await asyncio.gather(*(loop(each, i) for i, each in enumerate(connections[:count])))
                 rates[count].append(sum(LOOPS / seconds for seconds in spent))
     finally:
         for connection in connections:
