@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ratesim.formatting import format_bytes, format_money
+from ratesim.formatting import format_bytes, format_money, format_percent
 from ratesim.pages.capacity import cells
 from ratesim.pages.capacity.analysis import CANDIDATES, MOST_KEYS, Costed, cheapest, second_server
 from ratesim.recommendation.assess.prices import PriceError, Prices
@@ -132,6 +132,15 @@ def test_every_need_stands_in_the_table(shown, found):
             assert f"{each.candidate} {each.operations:,.4g} {each.connections:,} " in said
             assert f"{format_bytes(each.store_bytes)}" in said
             assert f"{each.server_rate:,.0f} requests/s" in said
+
+
+def test_what_partitions_take_and_spare_is_that_of_the_capacities(shown, found):
+    said = words(shown[5])
+    for keys in cells.KEYS:
+        each = found.at(keys=keys)["postgres"].partitions
+        figures = " ".join(format_percent(value) for value in (each.deleting, each.by_time, each.by_hash))
+        least = "by time" if each.by_time < each.deleting else "none"
+        assert f"{keys:,} {each.expired:,.4g} {figures} {least}" in said
 
 
 def test_every_figure_of_capacity_can_be_read_and_heard(shown):
