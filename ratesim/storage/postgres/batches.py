@@ -17,6 +17,10 @@ Group = list[tuple[int, Any]]  # operations with their places in the batch
 
 def fault_of(operation: Operation) -> KeyRefusedError | None:
     """Return the error of a value that PostgreSQL cannot hold, before it spoils a statement that carries others."""
+    if isinstance(operation, Acquire):
+        identifier = operation.identifier
+        if identifier.isascii() and len(identifier) <= MOST_BYTES and "\0" not in identifier:
+            return None
     texts = [identifier := identifier_of(operation)]
     if isinstance(operation, Apply):
         texts.append(operation.charge.node)
@@ -57,6 +61,14 @@ def groups_of(operations: Group) -> list[tuple[Key, Group]]:
 
     They are regrouped as far as each identifier's own order allows, and sorted by identifier inside.
     """
+    first = operations[0][1] if operations else None
+    if isinstance(first, Acquire):
+        limits, consume = first.limits, first.consume
+        for _, operation in operations:
+            if operation.__class__ is not Acquire or operation.limits != limits or operation.consume is not consume:
+                break
+        else:  # the common case
+            return [(key_of(first), sorted(operations, key=_by_identifier) if len(operations) > 1 else operations)]
     done: list[tuple[Key, Group]] = []
     groups: dict[Key, Group] = {}
     owner: dict[str, Key] = {}
@@ -71,6 +83,11 @@ def groups_of(operations: Group) -> list[tuple[Key, Group]]:
     for _, group in done:
         group.sort(key=lambda item: (identifier_of(item[1]), name_of(item[1]), item[0]))
     return done
+
+
+def _by_identifier(item: tuple[int, Any]) -> str:
+    identifier: str = item[1].identifier
+    return identifier
 
 
 def name_of(operation: Operation) -> str:

@@ -14,48 +14,43 @@ from psycopg.pq.abc import PGresult
 __all__ = ["Call", "rows_of"]
 
 BINARY = 1  # a format code of the protocol
-CHUNK = 256  # elements of an array that one `Struct` holds, so that there are few of them
+CHUNK = 256  # elements of an array that one `struct` holds, so that there are few of them
 HEADER = struct.Struct(">5i")  # of an array: dimensions, whether it has a NULL, OID of the element, length, first index
 COUNT = struct.Struct(">i")
 EMPTY = struct.Struct(">3i")  # header of an array of no dimension
 NULL = -1  # length of an element that is NULL
-TEXT = 25  # OIDs
+TEXT, TEXT_ARRAY = 25, 1009  # OIDs
 OF_FIXED_SIZE = {"?": 16, "q": 20, "i": 23, "d": 701}  # by the format of `struct`
+ARRAYS = {"?": 1000, "q": 1016, "i": 1007, "d": 1022}
+SIZES = {code: struct.calcsize(">" + code) for code in OF_FIXED_SIZE}
 
 
 @cache
-def _packer(code: str, count: int) -> struct.Struct:
-    return struct.Struct(">" + ("i" + code) * count)
+def _packer(code: str, count: int) -> Callable[..., bytes]:
+    """Return what writes the header and the elements of an array."""
+    return struct.Struct(">5i" + ("i" + code) * count).pack
 
 
 @cache
-def _unpacker(code: str, count: int) -> struct.Struct:
-    return struct.Struct(">" + ("4x" + code) * count)
+def _unpacker(code: str, count: int) -> Callable[..., tuple[Any, ...]]:
+    return struct.Struct(">" + ("4x" + code) * count).unpack_from
 
 
-def _fixed(code: str, value: Any, codec: str) -> bytes:
-    return struct.pack(">" + code, value)
-
-
-def _fixed_array(code: str, values: Sequence[Any], codec: str) -> bytes:
-    count = len(values)
+def _fixed_array(code: str, values: Sequence[Any]) -> bytes:
+    count, oid, size = len(values), OF_FIXED_SIZE[code], SIZES[code]
+    if count == 1:
+        return _packer(code, 1)(1, 0, oid, 1, 1, size, values[0])
+    if count > CHUNK:
+        parts = [_fixed_array(code, values[first : first + CHUNK])[HEADER.size :] for first in range(0, count, CHUNK)]
+        return HEADER.pack(1, 0, oid, count, 1) + b"".join(parts)
     if not count:
-        return EMPTY.pack(0, 0, OF_FIXED_SIZE[code])
-    size = struct.calcsize(">" + code)
-    parts = [HEADER.pack(1, 0, OF_FIXED_SIZE[code], count, 1)]
-    for first in range(0, count, CHUNK):
-        chunk = values[first : first + CHUNK]
-        elements = [size] * (2 * len(chunk))
-        elements[1::2] = chunk
-        parts.append(_packer(code, len(chunk)).pack(*elements))
-    return b"".join(parts)
+        return EMPTY.pack(0, 0, oid)
+    elements = [size] * (2 * count)
+    elements[1::2] = values
+    return _packer(code, count)(1, 0, oid, count, 1, *elements)
 
 
-def _text(value: str, codec: str) -> bytes:
-    return value.encode(codec)
-
-
-def _text_array(values: Sequence[str], codec: str) -> bytes:
+def _text_array(values: Sequence[str], codec: str = "utf-8") -> bytes:
     if not values:
         return EMPTY.pack(0, 0, TEXT)
     parts, length = [HEADER.pack(1, 0, TEXT, len(values), 1)], COUNT.pack
@@ -66,17 +61,17 @@ def _text_array(values: Sequence[str], codec: str) -> bytes:
     return b"".join(parts)
 
 
-Encoder = Callable[[Any, str], bytes]  # of a value, with the codec of texts
-ENCODERS: dict[str, tuple[int, Encoder]] = {"text": (TEXT, _text), "text[]": (1009, _text_array)}
-for _code, _array_oid, *_names in (
-    ("?", 1000, "boolean", "bool"),
-    ("q", 1016, "bigint", "int8"),
-    ("i", 1007, "int", "integer", "int4"),
-    ("d", 1022, "float8", "double precision"),
+Encoder = Callable[..., bytes]  # of a value; that of texts takes a codec as well
+ENCODERS: dict[str, tuple[int, Encoder]] = {"text": (TEXT, str.encode), "text[]": (TEXT_ARRAY, _text_array)}
+for _code, *_names in (
+    ("?", "boolean", "bool"),
+    ("q", "bigint", "int8"),
+    ("i", "int", "integer", "int4"),
+    ("d", "float8", "double precision"),
 ):
     for _name in _names:
-        ENCODERS[_name] = OF_FIXED_SIZE[_code], partial(_fixed, _code)
-        ENCODERS[f"{_name}[]"] = _array_oid, partial(_fixed_array, _code)
+        ENCODERS[_name] = OF_FIXED_SIZE[_code], struct.Struct(">" + _code).pack
+        ENCODERS[f"{_name}[]"] = ARRAYS[_code], partial(_fixed_array, _code)
 
 
 class Call:
@@ -109,7 +104,12 @@ class Call:
             A value is not of the type of its parameter, or out of its range.
         """
         try:
-            return [encoder(value, codec) for encoder, value in zip(self._encoders, values, strict=True)]
+            if codec == "utf-8":
+                return [encoder(value) for encoder, value in zip(self._encoders, values, strict=True)]
+            return [
+                encoder(value, codec) if oid in (TEXT, TEXT_ARRAY) else encoder(value)
+                for oid, encoder, value in zip(self.oids, self._encoders, values, strict=True)
+            ]
         except (struct.error, TypeError, AttributeError, OverflowError) as error:
             raise psycopg.DataError(f"a parameter that cannot be sent: {error}") from None
 
@@ -127,11 +127,11 @@ def _decode_fixed_array(code: str, data: bytes, codec: str) -> list[Any]:
     if has_null:
         return list(_elements(data, count, partial(_decode_fixed, code, codec="")))
     if count <= CHUNK:
-        return list(_unpacker(code, count).unpack_from(data, HEADER.size))
+        return list(_unpacker(code, count)(data, HEADER.size))
     values: list[Any] = []
-    size = 4 + struct.calcsize(">" + code)
+    size = 4 + SIZES[code]
     for first in range(0, count, CHUNK):
-        values += _unpacker(code, min(CHUNK, count - first)).unpack_from(data, HEADER.size + first * size)
+        values += _unpacker(code, min(CHUNK, count - first))(data, HEADER.size + first * size)
     return values
 
 
@@ -165,7 +165,7 @@ Decoder = Callable[[bytes, str], Any]
 DECODERS: dict[int, Decoder] = {TEXT: _decode_text, 3802: _decode_jsonb, 2278: _decode_nothing}
 for _code, _oid in OF_FIXED_SIZE.items():
     DECODERS[_oid] = partial(_decode_fixed, _code)
-    DECODERS[{16: 1000, 20: 1016, 23: 1007, 701: 1022}[_oid]] = partial(_decode_fixed_array, _code)
+    DECODERS[ARRAYS[_code]] = partial(_decode_fixed_array, _code)
 
 
 def rows_of(result: PGresult, codec: str) -> list[tuple[Any, ...]]:

@@ -41,7 +41,7 @@ class Wire:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._descriptor = -1  # that is registered in the loop
         self._future: asyncio.Future[PGresult] | None = None
-        self._call: Call | None = None
+        self._preparing: tuple[int, bytes] | None = None  # the place among the results, and the text
         self._results: list[PGresult] = []
         self._pipelined = False
         self._writes = False  # whether a writer is registered
@@ -58,7 +58,7 @@ class Wire:
             self._listen()
         assert self._loop is not None
         future = self._future = self._loop.create_future()
-        self._results, self._call = [], call
+        self._results, self._preparing = [], None
         name = self._prepared.get(call.text)
         try:
             self._pipelined = bool(before or after or (self.prepares and name is None))
@@ -69,7 +69,7 @@ class Wire:
             if name is not None:
                 self._pgconn.send_query_prepared(name, values, call.formats, result_format=BINARY)
             elif self.prepares:
-                name = self._prepared[call.text] = b"ratesim_%d" % len(self._prepared)
+                name, self._preparing = b"ratesim_%d" % len(self._prepared), (len(before), call.text)
                 self._pgconn.send_prepare(name, call.text, call.oids)
                 self._pgconn.send_query_prepared(name, values, call.formats, result_format=BINARY)
             else:
@@ -146,10 +146,12 @@ class Wire:
     def _settle(self, future: asyncio.Future[PGresult]) -> None:
         """Answer with the rows, or with the first error."""
         answer: PGresult | None = None
+        if self._preparing is not None:
+            place, text = self._preparing
+            if len(self._results) > place and self._results[place].status == ExecStatus.COMMAND_OK:
+                self._prepared[text] = b"ratesim_%d" % len(self._prepared)
         for result in self._results:
             if result.status == ExecStatus.FATAL_ERROR:
-                if self._pipelined and self._call is not None:
-                    self._prepared.pop(self._call.text, None)  # it may be what failed to be prepared
                 future.set_exception(psycopg.errors.error_from_result(result))
                 return
             if result.status == ExecStatus.TUPLES_OK:
