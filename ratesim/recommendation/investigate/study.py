@@ -290,6 +290,8 @@ def _measured(
             start = partial(start_server, kind, topology)
             if topology.kind != "standalone":
                 kind = f"{topology.kind} of {topology.primaries}"
+            elif topology.standby:
+                kind += " with synchronous standbys"
             try:
                 server = running.get(kind, start)
             except (servers.ServerError, OSError) as error:

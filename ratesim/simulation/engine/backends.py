@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -35,7 +36,7 @@ from ratesim.storage.postgres import PostgresDriver
 from ratesim.storage.redis import RedisDriver
 from ratesim.storage.remote.operations import Acquire, Driver, Operation, Reset
 
-__all__ = ["Fidelity", "LoopBackend", "open_backend", "start_server"]
+__all__ = ["Fidelity", "LoopBackend", "open_backend", "own_schema", "start_server"]
 
 Fidelity = Literal["model", "fake", "live"]
 
@@ -200,9 +201,14 @@ def open_backend(
 
 
 def start_server(backend: str, topology: Servers) -> AbstractContextManager[Server]:
-    """Start the store of a candidate (redis or postgres). Nothing fails over, so the primaries of a cluster are alone."""
+    """Start the store of a candidate (redis or postgres). Nothing fails over, so the primaries of a cluster are alone.
+
+    A PostgreSQL has the standbys that its answers wait for, unless RATESIM_POSTGRES_URL names one with standbys of its own.
+    """
     if backend == "postgres":
-        return servers.postgres()
+        if not topology.standby or os.environ.get("RATESIM_POSTGRES_URL"):
+            return servers.postgres()
+        return servers.postgres(standbys=topology.replicas, settings={"synchronous_standby_names": "*"})
     if topology.kind == "cluster":
         return servers.valkey_cluster(topology.primaries, replicas=0)
     return servers.valkey_sentinel() if topology.kind == "sentinel" else servers.valkey()
@@ -271,15 +277,15 @@ def _postgres(config: PostgresStorageConfig, sequence: Callable[[], int], server
     # whether a commit has reached the disk, so none waits for it.
     schema = f"ratesim_run_{uuid.uuid4().hex}"
     url = StorageURL.parse(server.url).config.url
-    with _schema(url, schema, server):
+    with own_schema(url, schema, server):
         driver = PostgresDriver(_patient(config, url=url, schema=schema, synchronous_commit="off"))
         with _open(driver, sequence, f"{server.kind} {server.version}") as backend:
             yield backend
 
 
 @contextmanager
-def _schema(url: str, schema: str, server: Server) -> Iterator[None]:
-    """Create a schema, and drop it in the end."""
+def own_schema(url: str, schema: str, server: Server) -> Iterator[None]:
+    """Create a schema, and drop it in the end. Raises ServerError."""
     import psycopg
     from psycopg import sql
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from ratesim.errors import RatesimError
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
 from ratesim.servers.watch import run_watched
+from ratesim.simulation.engine.backends import own_schema
 from ratesim.simulation.network.load_balancer import Router
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import HybridStorage, MemoryStorage, PostgresStorage, RateLimitStorage, RedisStorage, StorageURL
@@ -56,10 +57,11 @@ def live_row(
         The figures. Where the server died or froze, or the storage failed, they are nan, and `failure` says why.
     """
     head = trace.head(requests + WARM_UP)
-    sent = _Sent()
-    work = _replay(scenario, candidate, head, server, sent)
+    sent, tag = _Sent(), uuid.uuid4().hex[:12]
     try:
-        figures = asyncio.run(work) if server is None else run_watched(server, work)
+        with _place(server, tag):
+            work = _replay(scenario, candidate, head, server, sent, tag)
+            figures = asyncio.run(work) if server is None else run_watched(server, work)
     except (RatesimError, OSError) as error:
         answered = f"{sent.answered:,} of {len(head):,} requests were answered"
         return failed_row(candidate, f"{' '.join(str(error).split())}; {answered}", server)
@@ -83,12 +85,22 @@ class _Sent:
     answered: int = 0
 
 
+def _place(server: Server | None, tag: str) -> AbstractContextManager[None]:
+    """Make a schema of a replay's own: tables of another candidate may be cut otherwise, or logged."""
+    if server is None or server.kind != "postgres":
+        return nullcontext()
+    return own_schema(StorageURL.parse(server.url).config.url, _schema(tag), server)
+
+
+def _schema(tag: str) -> str:
+    return f"ratesim_live_{tag}"
+
+
 async def _replay(
-    scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None, sent: _Sent
+    scenario: Scenario, candidate: Candidate, trace: Trace, server: Server | None, sent: _Sent, tag: str
 ) -> dict[str, Any]:
     nodes = min(scenario.deployment.nodes, MOST_NODES)
     router = Router(trace, candidate.routing or scenario.deployment.routing, nodes, scenario.seed)
-    tag = uuid.uuid4().hex[:12]
     storages = [_storage(candidate, server, tag) for _ in range(nodes)]
     limit = scenario.limit.limit()
     names = [trace.keys[key] for key in trace.key.tolist()]
@@ -158,7 +170,7 @@ def _storage(candidate: Candidate, server: Server | None, tag: str) -> RateLimit
         place["key_prefix"] = f"ratesim:live:{tag}:"
         storage = RedisStorage(msgspec.structs.replace(config, **place, pool_size=2, min_ttl=600.0), runtime)
     else:
-        storage = PostgresStorage(msgspec.structs.replace(config, url=at.url, pool_size=2), runtime)
+        storage = PostgresStorage(msgspec.structs.replace(config, url=at.url, schema=_schema(tag), pool_size=2), runtime)
     if hybrid is None:
         return storage
     return HybridStorage(storage, msgspec.structs.replace(hybrid, node=""), runtime)  # each makes up a name of its own

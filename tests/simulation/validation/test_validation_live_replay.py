@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 
+import psycopg
 import pytest
 import redis
 
@@ -16,6 +17,7 @@ from ratesim.errors import ServerError
 from ratesim.recommendation.investigate import study as study_module
 from ratesim.recommendation.investigate.study import study
 from ratesim.servers import watch
+from ratesim.simulation.engine.backends import start_server
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.simulation.validation import live_replay
 from ratesim.simulation.validation.live_replay import live_row
@@ -106,6 +108,24 @@ def test_a_replay_runs_on_the_topology_of_its_server(storage, server, request):
     row = live_row(scenario(), Candidate(name="c", storage=storage), scenario().trace(), at, 100)
     assert (row["failure"], row["errors"]) == ("", 0)
     assert all(row[figure] > 0 for figure in FIGURES)
+
+
+def test_candidates_whose_tables_differ_are_replayed_on_one_postgres_and_leave_nothing(postgres_server):
+    for options in ("partition=hash:4", "", "unlogged=true", "partition=time:1d"):
+        row = live_row(
+            scenario(), Candidate(name="c", storage=f"postgresql://h?{options}"), scenario().trace(), postgres_server, 50
+        )
+        assert (row["failure"], row["errors"]) == ("", 0)
+    with psycopg.connect(postgres_server.url) as connection:
+        assert connection.execute("SELECT FROM pg_namespace WHERE nspname LIKE 'ratesim_live%'").fetchall() == []
+
+
+def test_a_candidate_that_waits_for_a_standby_has_one_live(monkeypatch):
+    monkeypatch.delenv("RATESIM_POSTGRES_URL", raising=False)
+    waiting = Candidate(name="c", storage="postgresql://h?synchronous_commit=remote_apply", replicas=1)
+    with start_server("postgres", scenario().servers(waiting)) as server:
+        assert [member.role for member in server.members] == ["primary", "standby"]
+        assert live_row(scenario(), waiting, scenario().trace(), server, 50)["failure"] == ""
 
 
 def test_a_study_measures_what_can_be_measured(monkeypatch, tmp_path):
