@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Iterator
 import fakeredis
 import numpy as np
 import pytest
-from every_backend import SERVERS
-from examples import examples
+from every_backend import PARTITIONS, SERVERS
+from examples import examples, sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,8 +33,10 @@ from ratesim.storage import (
     Request,
 )
 from ratesim.storage.config import MAX_CLOCK_SKEW
+from ratesim.storage.partitions import parse_partition
 
 EXAMPLES = examples(100, nightly=8000)
+USUAL = ["fakeredis", "redis", "cluster", "sentinel", "postgres"]
 ALGORITHMS = ("adaptive", "fixed_window", "gcra", "leaky_bucket", "sliding_log", "sliding_window", "token_bucket")
 NOW = 1_700_000_000.0
 
@@ -98,7 +100,7 @@ Run = Callable[[Callable[[RateLimitStorage], Awaitable[None]]], None]
 compared: dict[str, int] = {}
 
 
-@pytest.fixture(scope="module", params=["fakeredis", "redis", "cluster", "sentinel", "postgres"])
+@pytest.fixture(scope="module", params=sample([*USUAL, *PARTITIONS], USUAL))
 def against(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs a test body with a storage that stays open from example to example, on a loop of its own."""
     loop = asyncio.new_event_loop()
@@ -106,9 +108,11 @@ def against(request: pytest.FixtureRequest) -> Iterator[Run]:
     async def opened() -> RateLimitStorage:
         storage: RateLimitStorage
         runtime = AsyncioRuntime(lambda: NOW - 1e6)  # so that every state can be read back, whenever it expires
-        if request.param == "postgres":
+        if request.param.startswith("postgres"):
             url = request.getfixturevalue("postgres_server").url
-            storage = PostgresStorage(PostgresStorageConfig(url=url, table_name="twins", command_timeout=60.0), runtime)
+            table, cut = request.param.replace("-", "_"), parse_partition(PARTITIONS.get(request.param, "none"))
+            config = PostgresStorageConfig(url=url, table_name=table, command_timeout=60.0, partition_strategy=cut)
+            storage = PostgresStorage(config, runtime)
         elif request.param in SERVERS:
             url = request.getfixturevalue(SERVERS[request.param]).url
             storage = RedisStorage(
