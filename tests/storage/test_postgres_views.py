@@ -28,7 +28,7 @@ from ratesim.storage.postgres.denials import DenialCounts
 from ratesim.storage.postgres.upkeep import MOST_DENIALS
 from ratesim.storage.prometheus import InstrumentedStorage
 
-STRATEGIES = ["none", "hash:4", "identifier:tenant-*,free-*"]
+STRATEGIES = ["none", "hash:4", "time:1h", "identifier:tenant-*,free-*"]
 LIMIT = Limit(3, 1000, "fixed_window")
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/postgres.md"
 serial = iter(range(10**6))
