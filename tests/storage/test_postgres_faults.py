@@ -80,6 +80,12 @@ REFUSALS = [
     ("28000", 'role "me" does not exist', StorageConnectionError, "correct the user"),
     ("3D000", 'database "base" does not exist', StorageConnectionError, "correct the database"),
     ("28000", 'no pg_hba.conf entry for host "127.0.0.1", user "me"', StorageConnectionError, "pg_hba.conf"),
+    (
+        "28P01",
+        "Passwort-Authentifizierung für Benutzer »me« fehlgeschlagen",
+        StorageConnectionError,
+        "look at the server's log",
+    ),
     ("53300", "sorry, too many clients already", StorageUnavailableError, "lower pool_size"),
     ("53300", 'too many connections for role "me"', StorageUnavailableError, "lower pool_size"),
     (

@@ -21,7 +21,7 @@ from psycopg import conninfo, sql
 from transaction_pooler import transaction_pooler
 
 from ratesim import algorithms
-from ratesim.errors import ConfigurationError, KeyRefusedError, StorageError, StorageUnavailableError
+from ratesim.errors import ConfigurationError, KeyRefusedError, StorageError, StorageTimeoutError, StorageUnavailableError
 from ratesim.limit import Decision, Limit
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
@@ -203,6 +203,93 @@ async def test_a_client_of_the_same_pooler_finds_the_settings_of_the_server(pool
             for _ in range(6):
                 assert await (await other.execute(query.encode())).fetchone() == expected
         assert not storage.client.errors
+
+
+# -- the time of a statement ------------------------------------------------------------------------------------------
+
+
+async def slow_down(url: str, table: str) -> None:
+    """Let every decision of a table on a fixed window take long at the server."""
+    sources = await rows_of(
+        url,
+        "SELECT pg_get_functiondef(p.oid) FROM pg_proc AS p JOIN pg_language AS l ON l.oid = prolang "
+        f"WHERE lanname = 'plpgsql' AND proname LIKE '{table}\\_acquire%'",
+    )
+    assert sources
+    for (source,) in sources:
+        psql(url, source.replace("BEGIN\n", "BEGIN\nPERFORM pg_catalog.pg_sleep(20);\n", 1))
+
+
+async def test_the_session_ends_a_statement_after_query_timeout(database: str) -> None:
+    options = conninfo.make_conninfo(database, options="-csearch_path=public -c work_mem=1MB")
+    for url, query_timeout, shown in ((database, 0.25, "250ms"), (options, 2.0, "2s"), (options, None, "30s")):
+        async with storage_at(url, query_timeout=query_timeout) as storage:
+            connection = await storage.driver._take()
+            assert connection.timed
+            settings = "SELECT current_setting('statement_timeout'), current_setting('work_mem')"
+            row = await (await connection.execute(settings)).fetchone()
+            assert row == (shown, "1MB" if url is options else row[1])
+            storage.driver._give_back(connection)
+            async with storage.driver.connector.own_connection() as upkeep:
+                assert not upkeep.timed
+                assert await (await upkeep.execute("SHOW statement_timeout")).fetchone() == ("0",)
+
+
+async def test_a_statement_timeout_of_the_url_stays(database: str) -> None:
+    url = conninfo.make_conninfo(database, options="-c statement_timeout=1234ms")
+    async with storage_at(url) as storage:
+        connection = await storage.driver._take()
+        assert await (await connection.execute("SHOW statement_timeout")).fetchone() == ("1234ms",)
+        storage.driver._give_back(connection)
+
+
+async def test_a_statement_that_the_server_ends_names_query_timeout(database: str) -> None:
+    limit = Limit(5, 3600, "fixed_window")
+    async with storage_at(database, query_timeout=0.3) as storage:
+        assert await storage.acquire("x", limit)
+        await slow_down(database, "ratesim_state")
+        with pytest.raises(StorageTimeoutError, match="raise query_timeout"):
+            await storage.acquire("x", limit)
+        assert (await storage.increment("x", 1, 60.0)) == 1
+
+
+async def test_behind_a_pooler_query_timeout_travels_with_the_statement(pooled: str, server: Server) -> None:
+    table, limit = f"t_{uuid.uuid4().hex[:12]}", Limit(5, 3600, "fixed_window")
+    async with storage_at(pooled, table_name=table, query_timeout=0.3) as storage:
+        assert await storage.acquire("x", limit)
+        connection = await storage.driver._take()
+        assert not connection.timed
+        storage.driver._give_back(connection)
+        await slow_down(server.url, table)
+        for _ in range(4):  # more than there are sessions
+            with pytest.raises(StorageTimeoutError, match="raise query_timeout"):
+                await storage.acquire("x", limit)
+        assert await storage.increment("x", 1, 60.0) == 1
+        async with await psycopg.AsyncConnection.connect(pooled, autocommit=True, prepare_threshold=None) as other:
+            for _ in range(6):
+                assert await (await other.execute("SHOW statement_timeout")).fetchone() == ("0",)
+    async with storage_at(pooled, table_name=table) as storage:  # without query_timeout nothing travels
+        assert await storage.increment("x", 1, 60.0) == 2
+        assert storage.driver._set_timeout is None
+
+
+# -- a table that others change ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["time:1d", "hash:4", "identifier:x*"])
+async def test_a_node_goes_on_when_its_table_is_cut_otherwise(database: str, strategy: str) -> None:
+    limit = Limit(5, 3600, "fixed_window")
+    async with storage_at(database) as running:
+        for number in (4, 3):
+            assert (await running.acquire("x", limit)).remaining == number
+        psql(database, "DROP TABLE ratesim_state, ratesim_state_counters CASCADE")
+        async with storage_at(database, partition_strategy=strategy) as other:
+            assert (await other.acquire("x", limit)).remaining == 4
+            assert (await running.acquire("x", limit)).remaining == 3
+            await asyncio.gather(*(running.acquire_many([Request(f"m{i}", limit)] * 2) for i in range(5)))
+            assert await running.increment("x", 1, 60.0) == 1
+            assert (await other.acquire("x", limit)).remaining == 2
+        assert not running.client.errors
 
 
 # -- roles ------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ _REMEDIES: dict[str, tuple[type[StorageError], str]] = {
     "53100": (StorageUnavailableError, "make room on the server's disk"),
     "53200": (StorageUnavailableError, "the server has no memory left"),
     "53": (StorageUnavailableError, ""),
-    "57014": (StorageTimeoutError, "raise the statement_timeout of the role, or look at the server"),
+    "57014": (StorageTimeoutError, "raise query_timeout, or the statement_timeout of the role; or look at the server"),
     "25P": (StorageTimeoutError, "raise the transaction_timeout of the role, or look at the server"),
     "0A": (StorageUnavailableError, ""),  # such as an unlogged table on a standby
     "58": (StorageUnavailableError, "look at the server's disk and its log"),
@@ -78,6 +78,8 @@ _REFUSALS: tuple[tuple[str, type[StorageConnectionError], str], ...] = (
     (r"SSL|TLS|certificate", StorageConnectionError, "correct sslmode and the certificates in the url"),
     (r"could not translate host name|resolve|Name or service", StorageConnectionError, "correct the host in the url"),
 )
+# An answer of a server in another language begins with the severity, one word; what libpq says of itself does not.
+ANSWERED = r"[^\W\d_]+: "
 
 
 def connection_error(where: str, message: str) -> StorageConnectionError:
@@ -95,6 +97,10 @@ def connection_error(where: str, message: str) -> StorageConnectionError:
     for pattern, kind, remedy in _REFUSALS:
         if re.search(pattern, reason):
             return kind(f"PostgreSQL at {where} refused the connection ({reason}): {remedy}", sent=False)
+    if re.match(ANSWERED, reason):
+        return StorageConnectionError(
+            f"PostgreSQL at {where} refused the connection ({reason}): look at the server's log", sent=False
+        )
     return StorageConnectionError(f"no PostgreSQL at {where} ({reason}): start it, or correct the url", sent=False)
 
 
