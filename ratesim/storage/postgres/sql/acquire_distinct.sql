@@ -7,8 +7,8 @@ CREATE OR REPLACE FUNCTION {{function}}(
 LANGUAGE plpgsql AS $$
 DECLARE
   setting text;
-  n int := cardinality(keys);
-  skew float8 := least({{max_clock_skew}}, seconds);
+  n int;
+  skew float8;
   verdicts float8[];
   rooms float8[];
   resets float8[];
@@ -20,6 +20,8 @@ DECLARE
   place int := 1;
 BEGIN
   {{set_own_session}}
+  skew := least({{max_clock_skew}}, seconds);
+  n := cardinality(keys);
   {{set_nows}}
   IF NOT consume THEN
     WITH seen AS MATERIALIZED (

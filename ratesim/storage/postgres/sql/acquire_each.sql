@@ -10,11 +10,14 @@ DECLARE
   key text;
   cost float8;
   now float8;
-  n int := cardinality(keys);
-  answers float8[] := array_fill(0::float8, ARRAY[3 * n]);
+  n int;
+  answers float8[];
   denied float8[] := '{}';
 BEGIN
   {{set_own_session}}
+  skew := least({{max_clock_skew}}, seconds);
+  n := cardinality(keys);
+  answers := array_fill(0::float8, ARRAY[3 * n]);
   {{share}}
   FOR k IN 1..n LOOP
     key := keys[k];

@@ -10,6 +10,7 @@ DECLARE
   {{decide_variables}}
 BEGIN
   {{set_own_session}}
+  skew := least({{max_clock_skew}}, seconds);
   {{set_now}}
   {{decide_row}}
   IF verdict = 1 THEN

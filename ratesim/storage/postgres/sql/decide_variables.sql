@@ -1,4 +1,4 @@
-skew float8 := least({{max_clock_skew}}, seconds);
+skew float8;
 locked boolean;
 stored float8[];
 live boolean;
