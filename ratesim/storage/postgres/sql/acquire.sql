@@ -19,6 +19,7 @@ DECLARE
   p_end int;
   s float8[];
   live boolean;
+  place timestamptz;
   at float8;
   room float8;
   resets float8[];
@@ -36,8 +37,13 @@ DECLARE
   backs boolean[];  -- whether the state was brought back
   ats float8[];
   rooms float8[];
+  places timestamptz[];
+  inserted boolean;
 BEGIN
   {{set_session}}
+  IF consume THEN
+    {{share}}
+  END IF;
   FOR k IN 1..cardinality(identifiers) LOOP
     cost := costs[k];
     now := {{now}};
@@ -53,6 +59,7 @@ BEGIN
       lives := '{}';
       ats := '{}';
       rooms := '{}';
+      places := '{}';
       resets := '{}';
       p_end := 0;
       FOR i IN 1..cardinality(names) LOOP
@@ -61,19 +68,21 @@ BEGIN
         p_end := p_end + lengths[i];
         LOOP
           IF NOT locked THEN
-            SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
-                AND t.expires_at > to_timestamp(now)
-              INTO s, live FROM {{table}} AS t
+            SELECT t.state, t.algorithm = algorithms[i] AND t.state <> '{}'
+                AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
+                AND t.expires_at > to_timestamp(now), {{place}}
+              INTO s, live, place FROM {{table}} AS t
               WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_use}};
             EXIT;
           END IF;
-          SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
-              AND t.expires_at > to_timestamp(now)
-            INTO s, live FROM {{table}} AS t
+          SELECT t.state, t.algorithm = algorithms[i] AND t.state <> '{}'
+              AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
+              AND t.expires_at > to_timestamp(now), {{place}}
+            INTO s, live, place FROM {{table}} AS t
             WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_use}} FOR UPDATE;
           EXIT WHEN FOUND;
-          EXIT WHEN {{insert_row}}(identifiers[k], names[i], algorithms[i], '{}', to_timestamp(now),
-            to_timestamp(now + {{margin}}));  -- else another transaction was first: its row is there now
+          inserted := {{insert_row}}(identifiers[k], names[i], algorithms[i], '{}', to_timestamp(now),
+            to_timestamp(now + {{margin}}));  -- or another transaction was first: a row is there now
         END LOOP;
         backs := backs || coalesce(live AND s[1] - now > least({{max_clock_skew}}, periods[i]), false);
         IF live THEN
@@ -96,6 +105,7 @@ BEGIN
         lives := lives || coalesce(live, false);
         ats := ats || at;
         rooms := rooms || room;
+        places := places || place;
       END LOOP;
       EXIT WHEN locked OR NOT consume OR NOT (allowed OR rewound > 0);
       locked := true;
@@ -111,6 +121,7 @@ BEGIN
       s := states[ends[i] + 1:ends[i + 1]];
       at := ats[i];
       room := rooms[i];
+      place := places[i];
       IF allowed AND consume THEN
         s := {{charge}};
         room := {{available}};
@@ -119,18 +130,18 @@ BEGIN
       IF allowed AND consume AND lives[i] THEN
         UPDATE {{table}} AS t SET state = s, request_count = t.request_count + 1,
             last_accessed = to_timestamp(at), expires_at = {{until}}(now + fresh + {{margin}})
-          WHERE t.identifier = identifiers[k] AND t.name = names[i];
+          WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_place}};
       ELSIF allowed AND consume THEN
         UPDATE {{table}} AS t SET algorithm = algorithms[i], state = s, watermarks = '{}', metadata = '{}',
             request_count = 1, created_at = to_timestamp(now),
             last_accessed = to_timestamp(at), expires_at = {{until}}(now + fresh + {{margin}})
-          WHERE t.identifier = identifiers[k] AND t.name = names[i];
+          WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_place}};
       ELSIF consume AND backs[i] THEN
         s := olds[old_ends[i] + 1:old_ends[i + 1]];
         seconds := {{reset_after}};
         UPDATE {{table}} AS t SET state = s,
             last_accessed = to_timestamp(now), expires_at = {{until}}(now + seconds + {{margin}})
-          WHERE t.identifier = identifiers[k] AND t.name = names[i];
+          WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_place}};
       END IF;
       IF room < 0 THEN
         room := 0;

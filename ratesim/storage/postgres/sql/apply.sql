@@ -12,6 +12,8 @@ DECLARE
   p_end int := 0;
   s float8[];
   live boolean;
+  place timestamptz;
+  inserted boolean;
   marks jsonb;
   known_epoch bigint;
   known float8;
@@ -26,18 +28,20 @@ DECLARE
   moved float8;
 BEGIN
   {{set_session}}
+  {{share}}
   FOR k IN 1..cardinality(identifiers) LOOP
     p := params[p_end + 1:p_end + lengths[k]];
     p_end := p_end + lengths[k];
     moved := {{moved}};
     now := times[e + 1] + moved;
     LOOP
-      SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND (sizes[k] = 0 OR cardinality(t.state) = sizes[k])
-          AND t.expires_at > to_timestamp(now)
-        INTO s, marks, live FROM {{table}} AS t
+      SELECT t.state, t.watermarks, t.algorithm = '{{algorithm}}' AND t.state <> '{}'
+          AND (sizes[k] = 0 OR cardinality(t.state) = sizes[k])
+          AND t.expires_at > to_timestamp(now), {{place}}
+        INTO s, marks, live, place FROM {{table}} AS t
         WHERE t.identifier = identifiers[k] AND t.name = names[k]{{in_use}} FOR UPDATE;
       EXIT WHEN FOUND;
-      EXIT WHEN {{insert_row}}(identifiers[k], names[k], '{{algorithm}}', '{}', to_timestamp(now),
+      inserted := {{insert_row}}(identifiers[k], names[k], '{{algorithm}}', '{}', to_timestamp(now),
         to_timestamp(now + {{margin}}));
     END LOOP;
     IF live IS NOT TRUE THEN
@@ -93,10 +97,9 @@ BEGIN
         created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(times[e + 1] + moved) END,
         last_accessed = to_timestamp(at),
         expires_at = {{until}}(at + {{reset_after}} + {{margin}})
-      WHERE t.identifier = identifiers[k] AND t.name = names[k];
+      WHERE t.identifier = identifiers[k] AND t.name = names[k]{{in_place}}
+      RETURNING {{columns}} INTO {{outputs}};
     ord := k;
-    SELECT {{columns}} INTO {{outputs}} FROM {{table}} AS t
-      WHERE t.identifier = identifiers[k] AND t.name = names[k];
     RETURN NEXT;
     e := e + counts[k];
   END LOOP;

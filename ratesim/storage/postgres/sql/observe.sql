@@ -13,9 +13,12 @@ DECLARE
   p_end int;
   s float8[];
   live boolean;
+  place timestamptz;
+  inserted boolean;
   at float8;
 BEGIN
   {{set_session}}
+  {{share}}
   rewound := 0;
   FOR k IN 1..cardinality(identifiers) LOOP
     score := scores[k];
@@ -26,12 +29,13 @@ BEGIN
       p := params[p_end + 1:p_end + lengths[i]];
       p_end := p_end + lengths[i];
       LOOP
-        SELECT t.state, t.algorithm = algorithms[i] AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
-            AND t.expires_at > to_timestamp(now)
-          INTO s, live FROM {{table}} AS t
+        SELECT t.state, t.algorithm = algorithms[i] AND t.state <> '{}'
+            AND (sizes[i] = 0 OR cardinality(t.state) = sizes[i])
+            AND t.expires_at > to_timestamp(now), {{place}}
+          INTO s, live, place FROM {{table}} AS t
           WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_use}} FOR UPDATE;
         EXIT WHEN FOUND;
-        EXIT WHEN {{insert_row}}(identifiers[k], names[i], algorithms[i], '{}', to_timestamp(now),
+        inserted := {{insert_row}}(identifiers[k], names[i], algorithms[i], '{}', to_timestamp(now),
           to_timestamp(now + {{margin}}));
       END LOOP;
       IF live THEN
@@ -55,7 +59,7 @@ BEGIN
           created_at = CASE WHEN live THEN t.created_at ELSE to_timestamp(now) END,
           last_accessed = to_timestamp(at),
           expires_at = {{until}}(at + {{reset_after}} + {{margin}})
-        WHERE t.identifier = identifiers[k] AND t.name = names[i];
+        WHERE t.identifier = identifiers[k] AND t.name = names[i]{{in_place}};
     END LOOP;
   END LOOP;
   RETURN NEXT;
