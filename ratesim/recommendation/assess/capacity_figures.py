@@ -189,8 +189,9 @@ class Capacity:
             busy += f", {'each ' * (self.servers > 1)}good for {format_amount(self.server_rate)} such requests per second; "
             busy += f"one server {self.reach} {format_amount(self.server_end)} of them"
         if self.replicas:
+            several = self.store == "redis" or self.servers > 1
             kind = "synchronous standby" if self.standby else "standby" if self.store == "postgres" else "replica"
-            busy += f"; with {self.replicas} {kind}{'s' * (self.replicas > 1)}{' each' * (self.store == 'redis')}"
+            busy += f"; with {self.replicas} {kind}{'s' * (self.replicas > 1)}{' each' * several}"
         if self.sentinels:
             busy += f"{' and' if self.replicas else '; with'} {self.sentinels} Sentinels"
         return traffic, f"{busy}."

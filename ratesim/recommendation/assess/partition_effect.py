@@ -76,7 +76,7 @@ class PartitionEffect:
             )
         why = "so the tables are not cut"
         if self.deleting > max(self.by_time, LITTLE):
-            why = "so cut them by time (`ratesim repartition`), or clean up less often (cleanup_interval)"
+            why = "tables cut by time (`ratesim repartition`), or a longer cleanup_interval, leave more for decisions"
         return f"{rows}, and 16 by hash {hashed}, which spares nothing that was measured: {why}."
 
 

@@ -42,7 +42,7 @@ def test_the_work_of_cleanup_by_hand():
 
 def test_few_keys_are_no_reason_to_cut_and_many_are_one_to_cut_by_time():
     assert effect(keys=1000).sentence.endswith("so the tables are not cut.")
-    assert "so cut them by time" in effect(keys=20_000_000).sentence
+    assert "tables cut by time (`ratesim repartition`)" in effect(keys=20_000_000).sentence
 
 
 @pytest.mark.parametrize(
