@@ -138,6 +138,24 @@ async def test_a_role_that_may_not_read_the_views_has_statistics(postgres_server
         assert stats.bytes > 0
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_a_role_reads_a_view_with_rights_on_the_view_alone(postgres_server: Server, strategy: str) -> None:
+    async with storage_at(postgres_server, strategy) as storage:
+        await storage.acquire("x", LIMIT)
+        with psycopg.connect(postgres_server.url, autocommit=True) as admin:
+            admin.execute(b"CREATE ROLE watcher LOGIN")
+            try:
+                url = postgres_server.url.replace("//postgres@", "//watcher@")
+                for name in ("top_keys", "denials", "partitions", "sizes"):
+                    table = f"{storage.config.table_name}_{name}"
+                    admin.execute(f"GRANT SELECT ON {table} TO watcher".encode())
+                    with psycopg.connect(url) as connection:
+                        rows = connection.execute(f"SELECT * FROM {table}".encode()).fetchall()
+                    assert bool(rows) == (name != "denials")
+            finally:
+                admin.execute("DROP OWNED BY watcher; DROP ROLE watcher")
+
+
 # -- denials ----------------------------------------------------------------------------------------------------------
 
 

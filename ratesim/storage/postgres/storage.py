@@ -114,6 +114,7 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
     async def _maintain(self) -> None:
         """Hand denials on; rotate partitions and delete expired rows, unless another node does so in this interval."""
         await self.supervisor.attempt(DENIALS, self._hand_denials_on)
+        end = self.runtime.monotonic() + TURN_SHARE * self.config.cleanup_interval
         turn = await self.driver.take_turn(self.config.cleanup_interval)
         if turn is None:
             self.supervisor.succeeded(ROTATION)  # it is another node's now
@@ -121,7 +122,7 @@ class PostgresStorage(ServerStorage[PostgresDriver]):
         # A node whose clock is ahead must not delete what is live for the others.
         now = min(turn.now, self.runtime.time())
         rotated = await self.supervisor.attempt(ROTATION, self._rotate, now)
-        seconds = TURN_SHARE * self.config.cleanup_interval
+        seconds = end - self.runtime.monotonic()
         removed, position = await self.driver.cleanup(now, turn.position, seconds, rotated)
         await self.driver.end_turn(position)
         self._note(rounds=1, removed=removed)
