@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Requirements
 
 __all__ = ["latency_against_over_admission"]
+
+TITLE = 58  # letters in a line, which has room in a figure of this width
 
 
 def latency_against_over_admission(recommendation: Recommendation, requirements: Requirements) -> tuple[Figure, str]:
@@ -58,7 +61,7 @@ def latency_against_over_admission(recommendation: Recommendation, requirements:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("99th percentile of the latency of one decision, ms, simulated (log scale)")
         axes.set_ylabel("over-admission, % of what an exact limiter admits")
-        axes.set_title(_finding(recommendation))
+        axes.set_title(textwrap.fill(_finding(recommendation), TITLE))
         _labels(axes, figure, points, lane, recommendation.choice)
     told = "; ".join(
         f"{each.candidate} {format_seconds(each.p99.mean)} and {format_percent(each.over_admission.mean)}" for each in points
