@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
+import pgbouncer
 import psycopg
 import pytest
 from psycopg import conninfo, sql
@@ -28,15 +27,14 @@ from ratesim.servers import Server
 from ratesim.storage.base import Charge, Request
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.memory.storage import MemoryStorage
+from ratesim.storage.partitions import parse_partition
 from ratesim.storage.postgres import PostgresDriver, PostgresStorage
 from ratesim.storage.postgres.schema import NAME_BYTES, Schema
 from ratesim.storage.remote.operations import Acquire
 
 NOW = 1_700_000_000.0
 PATIENT: dict[str, Any] = {"command_timeout": 30.0, "connection_timeout": 20.0, "synchronous_commit": "off"}
-# A pgbouncer that is tried besides the pooler of the tests, such as /usr/sbin/pgbouncer.
-PGBOUNCER = os.environ.get("RATESIM_TEST_PGBOUNCER", "")
-POOLERS = ["python", *(["pgbouncer"] if PGBOUNCER else [])]
+POOLERS = ["python", *(["pgbouncer"] if pgbouncer.PROGRAM else [])]
 
 
 @pytest.fixture
@@ -102,41 +100,20 @@ async def all_verbs(storage: PostgresStorage, limit: Limit, prefix: str = "") ->
 
 
 @asynccontextmanager
-async def pgbouncer(url: str, folder: Path) -> AsyncIterator[str]:
-    """Start the pgbouncer that RATESIM_TEST_PGBOUNCER names, in transaction mode."""
-    host = conninfo.conninfo_to_dict(url)["host"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "users").write_text('"postgres" ""\n')
-    (folder / "ini").write_text(
-        f"[databases]\npostgres = host={host} port=5432 dbname=postgres user=postgres\n[pgbouncer]\n"
-        f"listen_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\nauth_type=any\nauth_file={folder}/users\n"
-        "pool_mode=transaction\ndefault_pool_size=3\nserver_round_robin=1\n"
-    )
-    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
-    for path in (folder, *folder.parents):
-        if as_nobody and path.stat().st_uid == 0 and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
-    process = await asyncio.create_subprocess_exec(
-        PGBOUNCER, "-q", *as_nobody, str(folder / "ini"), stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            await asyncio.sleep(0.05)
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
-    finally:
-        process.terminate()
-        await process.wait()
+async def pooler(name: str, url: str, size: int, by_session: bool = False) -> AsyncIterator[str]:
+    """The URL of a pooler before the server."""
+    if name == "python":
+        async with transaction_pooler(url, size, by_session) as pooled:
+            yield pooled
+    else:
+        with pgbouncer.pgbouncer(url, "session" if by_session else "transaction", size) as pooled:
+            yield pooled
 
 
 @pytest.fixture(params=POOLERS)
-async def pooled(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> AsyncIterator[str]:
+async def pooled(request: pytest.FixtureRequest, server: Server) -> AsyncIterator[str]:
     """The URL of a pooler in transaction mode, with three sessions."""
-    async with transaction_pooler(server.url) if request.param == "python" else pgbouncer(server.url, tmp_path) as url:
+    async with pooler(request.param, server.url, 3) as url:
         yield url
 
 
@@ -203,6 +180,44 @@ async def test_a_client_of_the_same_pooler_finds_the_settings_of_the_server(pool
             for _ in range(6):
                 assert await (await other.execute(query.encode())).fetchone() == expected
         assert not storage.client.errors
+
+
+STRATEGIES = ["none", "hash:3", "time:1m", "identifier:one*,m*"]
+
+
+async def test_tables_of_any_strategy_share_a_pooler(pooled: str) -> None:
+    """Two tables at once through the same three sessions, one with a timeout: neither meets the other's settings."""
+    algorithm, tag = "token_bucket", uuid.uuid4().hex[:8]
+    limit = Limit(7.3, 60, algorithm)
+    memory = MemoryStorage(runtime=AsyncioRuntime(lambda: NOW))
+    expected = await all_verbs(memory, limit)
+    for here, there in pairwise(STRATEGIES):
+        options = {"query_timeout": 25.0, "schema": "public"}
+        one = storage_at(pooled, table_name=f"one_{tag}", partition_strategy=parse_partition(here), **options)
+        other = storage_at(pooled, table_name=f"other_{tag}", partition_strategy=parse_partition(there))
+        async with one, other:
+            assert await asyncio.gather(all_verbs(one, limit), all_verbs(other, limit)) == [expected] * 2
+            for storage in (one, other):
+                assert await storage.cleanup_expired() == 0
+                assert (await storage.get_stats()).entries > 0
+                assert not storage.client.errors
+        tag = uuid.uuid4().hex[:8]
+
+
+@pytest.mark.parametrize("name", POOLERS)
+async def test_a_pooler_with_fewer_sessions_than_the_pool_has_connections(server: Server, name: str) -> None:
+    """By sessions: callers share those that answer; a node that gets none is told the remedy."""
+    limit = Limit(10**6, 3600, "token_bucket")
+    options: dict[str, Any] = {"pool_size": 8, "table_name": f"t_{uuid.uuid4().hex[:12]}", "connection_timeout": 1.0}
+    async with pooler(name, server.url, 2, by_session=True) as url:
+        async with storage_at(url, **options) as storage:
+            for _ in range(3):
+                await asyncio.gather(*(storage.acquire(f"k{number}", limit) for number in range(40)))
+            assert not storage.client.errors
+            with pytest.raises(StorageUnavailableError, match="pool by transactions, raise its default_pool_size"):
+                await storage_at(url, **options).open()
+        async with storage_at(url, **options) as storage:
+            assert (await storage.acquire("k0", limit)).remaining == limit.rate - 4
 
 
 # -- the time of a statement ------------------------------------------------------------------------------------------
@@ -533,4 +548,4 @@ async def test_a_server_that_is_read_only_says_so_with_the_remedy(database: str)
 
 
 def test_the_pooler_that_the_environment_names_exists() -> None:
-    assert not PGBOUNCER or shutil.which(PGBOUNCER)
+    assert not pgbouncer.PROGRAM or shutil.which(pgbouncer.PROGRAM)

@@ -25,9 +25,10 @@ async def read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 class TransactionPooler:
-    """A pooler before the server at `url`, with `size` connections to it."""
+    """A pooler before the server at `url`, with `size` connections to it; `by_session` a client keeps its own to its end."""
 
-    def __init__(self, url: str, size: int = 3) -> None:
+    def __init__(self, url: str, size: int = 3, by_session: bool = False) -> None:
+        self._by_session = by_session
         self._address = conninfo.conninfo_to_dict(url)
         self._size = size
         self._idle: asyncio.Queue[Streams] = asyncio.Queue()
@@ -92,18 +93,23 @@ class TransactionPooler:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         messages: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
         listening = asyncio.create_task(self._listen(reader, messages))
+        server: Streams | None = None
         try:
             while (first := await messages.get())[0] != LEAVES:
-                server = await self._idle.get()
+                server = server or await self._idle.get()
                 self.handed_out += 1
                 try:
                     await self._transaction(first, messages, writer, server)
                 except BaseException:
                     server[1].close()
-                    self._idle.put_nowait(await self._connect())
+                    server = await self._connect()
                     raise
-                self._idle.put_nowait(server)
+                if not self._by_session:
+                    self._idle.put_nowait(server)
+                    server = None
         finally:
+            if server is not None:
+                self._idle.put_nowait(server)
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
@@ -151,8 +157,8 @@ class TransactionPooler:
 
 
 @asynccontextmanager
-async def transaction_pooler(url: str, size: int = 3) -> AsyncIterator[str]:
-    pooler = TransactionPooler(url, size)
+async def transaction_pooler(url: str, size: int = 3, by_session: bool = False) -> AsyncIterator[str]:
+    pooler = TransactionPooler(url, size, by_session)
     try:
         yield await pooler.start()
     finally:

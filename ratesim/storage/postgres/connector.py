@@ -15,7 +15,13 @@ from weakref import WeakSet
 import psycopg
 from psycopg import conninfo
 
-from ratesim.errors import ConfigurationError, StorageConnectionError, StorageError, StorageTimeoutError
+from ratesim.errors import (
+    ConfigurationError,
+    StorageConnectionError,
+    StorageError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+)
 from ratesim.runtime import abandon_descriptors
 from ratesim.safe_text import HIDDEN, SECRET_NAMES, redact
 from ratesim.storage.config import PostgresStorageConfig
@@ -25,6 +31,7 @@ from ratesim.storage.postgres.error_translation import connection_error, stateme
 __all__ = ["Connector", "as_setting"]
 
 UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
+ANSWER_SHARE = 0.8  # of a caller's patience that a new connection has to answer, so that the caller hears why it does not
 # libpq's, unless the URL says otherwise: the kernel finds out within a minute that nobody is there any more.
 KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}
 
@@ -87,34 +94,46 @@ class Connector:
         return redact(" ".join(str(error).split()), self.config.url)
 
     async def connect_to_decide(self) -> Connection:
-        """Return a new connection whose session ends a statement after query_timeout, if it is the client's own.
+        """Return a new connection that answers. A session of the client's own ends a statement after query_timeout.
 
         That is asked for as the connection is made, so that nothing is left behind in a session that a pooler shares out. A
-        pooler refuses it, or drops it; `timed` of the connection is False then.
+        pooler refuses it, or drops it; `timed` of the connection is False then. A pooler may also let a client in without a
+        session for it. Such a connection would keep its first statement waiting, so it is tried here.
 
         Raises
         ------
         StorageConnectionError
-            As `connect`.
+            As `connect`; StorageUnavailableError where there is a connection, and no answer.
         """
         options = self._timed_options()
-        if options is None:
-            return await self.connect()
         try:
             connection = await self.connect(options)
         except StorageConnectionError as error:
-            if not re.search(REFUSED_OPTIONS, str(error)):
+            if options is None or not re.search(REFUSED_OPTIONS, str(error)):
                 raise
-            self._takes_options = False
-            return await self.connect()
-        try:
-            async with asyncio.timeout(self.config.connection_timeout):
-                cursor = await connection.execute(b"SHOW statement_timeout")
-                connection.timed = await cursor.fetchone() == (as_setting(self.query_milliseconds),)
-        except (TimeoutError, psycopg.Error) as error:
-            connection.finish()
-            raise connection_error(self.where, self._line(error)) from None
+            self._takes_options, options = False, None
+            connection = await self.connect()
+        answer = await self._first_answer(connection)
+        connection.timed = options is not None and answer == as_setting(self.query_milliseconds)
         return connection
+
+    async def _first_answer(self, connection: Connection) -> str:
+        """Return the statement_timeout of a new connection; it is closed if it does not answer."""
+        seconds = ANSWER_SHARE * min(self.config.connection_timeout, self.config.command_timeout)
+        try:
+            async with asyncio.timeout(seconds):
+                found = await (await connection.execute(b"SHOW statement_timeout")).fetchone()
+        except BaseException as error:
+            connection.finish()
+            if isinstance(error, TimeoutError):
+                raise StorageUnavailableError(
+                    f"PostgreSQL at {self.where} takes connections, and answers none within {seconds:g} s: let the pooler "
+                    "before it pool by transactions, raise its default_pool_size or lower pool_size, or look at the server"
+                ) from None
+            if isinstance(error, psycopg.Error):
+                raise connection_error(self.where, self._line(error)) from None
+            raise
+        return str(found[0]) if found else ""
 
     def _timed_options(self) -> str | None:
         """Return the options of a connection with query_timeout; None where they would be refused, or hide other ones."""
@@ -187,6 +206,7 @@ class Connector:
     async def own_connection(self) -> AsyncIterator[Connection]:
         """Open a connection beside the pool, so that long work keeps no decision waiting."""
         connection = await self.connect()
+        await self._first_answer(connection)
         try:
             yield connection
         finally:
