@@ -23,7 +23,7 @@ __all__ = ["Rotation", "rotate"]
 T = TypeVar("T")
 
 LOCK_MILLISECONDS = 100  # that a statement waits for a lock, behind which deciders queue
-ATTEMPTS = 5  # of a step that does not get its lock
+ATTEMPTS = 10  # of a step that does not get its lock
 PAUSE = 0.2  # seconds after an attempt, a multiple of its number
 # Seconds, and at least two command_timeouts, for which a row has to be over before its partition is dropped. A decider
 # writes to a row in a partition that has ended only while the row is live by his time, which is later than that.
@@ -95,11 +95,10 @@ async def rotate(connector: Connector, schema: Schema, now: float) -> Rotation:
 
 
 async def _with_patience(connector: Connector, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Do some work in a transaction that waits for no lock for long, again after a pause if it did not get one."""
+    """Do some work in a transaction, again after a pause if it did not get a lock."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             async with connector.own_connection() as connection, connector.transaction(connection):
-                await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}".encode())
                 return await work(connection)
         except StorageTimeoutError as error:
             if attempt == ATTEMPTS or not isinstance(error.__context__, psycopg.errors.LockNotAvailable):
@@ -108,9 +107,15 @@ async def _with_patience(connector: Connector, work: Callable[[Connection], Awai
     raise AssertionError
 
 
+async def _hurry(connection: Connection) -> None:
+    """Wait for no lock for long from here on."""
+    await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}".encode())
+
+
 async def _make_ahead(connection: Connection, schema: Schema) -> int:
     """Make partitions, and return their number."""
     await connection.execute(b"SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"ratesim {schema.table}"])
+    await _hurry(connection)
     count = b"SELECT count(*) FROM pg_inherits WHERE inhparent IN (to_regclass(%s), to_regclass(%s))"
     before = await _value(connection, count, [schema.table, schema.counters])
     await connection.execute(schema.make_ahead.encode())
@@ -120,6 +125,7 @@ async def _make_ahead(connection: Connection, schema: Schema) -> int:
 async def _advance(connection: Connection, schema: Schema) -> None:
     """Let new rows go into the present span's partition. The lock waits for all who insert into the one before it."""
     if await _value(connection, schema.statement("is_behind").encode()):
+        await _hurry(connection)
         await connection.execute(schema.statement("lock_period").encode())
         await connection.execute(schema.statement("advance").encode())
 
@@ -148,9 +154,11 @@ async def _drop(connector: Connector, schema: Schema, partition: str, now: float
     is_over = schema.statement("is_over", rows=partition).encode()
 
     async def lock(connection: Connection) -> None:
+        await _hurry(connection)
         await connection.execute(f"LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE".encode())
 
     async def drop(connection: Connection) -> None:
+        await _hurry(connection)
         await connection.execute(f"DROP TABLE {partition}".encode())
 
     async def over() -> bool:
