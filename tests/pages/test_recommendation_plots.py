@@ -42,7 +42,7 @@ def test_a_title_has_room(name):
     )
     recommendation = SimpleNamespace(assessments=(chosen,), choice=name)
     figure, _ = latency_against_over_admission(recommendation, Requirements(p99="30ms", max_over_admission=0))
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     (axes,) = figure.axes
     title = axes._left_title.get_window_extent()
     assert 0 <= title.x0 < title.x1 <= figure.bbox.x1
