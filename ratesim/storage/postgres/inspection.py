@@ -89,7 +89,9 @@ UNION SELECT pg_describe_object('pg_rewrite'::regclass, r.oid, 0) FROM pg_catalo
   WHERE r.ev_class IN (SELECT oid FROM part)
 UNION SELECT pg_describe_object('pg_class'::regclass, i.inhrelid, 0) FROM pg_catalog.pg_inherits AS i
   JOIN root ON root.oid = i.inhparent JOIN pg_catalog.pg_class AS c ON c.oid = root.oid WHERE c.relkind = 'r'
-UNION SELECT coalesce('view ' || v.oid::regclass, pg_describe_object(d.classid, d.objid, d.objsubid))
+UNION SELECT coalesce(
+    'view ' || v.oid::regclass || CASE WHEN pg_has_role(v.relowner, 'USAGE') THEN '' ELSE ' of another owner' END,
+    pg_describe_object(d.classid, d.objid, d.objsubid))
   FROM pg_catalog.pg_depend AS d
   LEFT JOIN pg_catalog.pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
   LEFT JOIN pg_catalog.pg_class AS v ON v.oid = r.ev_class
