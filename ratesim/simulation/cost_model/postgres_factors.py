@@ -12,22 +12,23 @@ from ratesim.storage.partitions import ByHash, ByIdentifier, ByTime, PartitionSt
 
 __all__ = ["CLEANED", "DROPPED", "INSERTED", "MOVED", "STALLS", "STANDBY", "insert_cost", "postgres_costs", "standby_cost"]
 
-# All measured on PostgreSQL 18.4, AMD EPYC, 2 cores, 2026-11-29, in turns with the same on a table that is not cut: loops
-# inside the server that commit after each decision, and the least of ten rounds.
+# Measured on PostgreSQL 18.4, AMD EPYC, 2 cores, 2026-11-29, in turns with the same on a table that is not cut: the storage's
+# own functions in loops inside the server that commit after each call; the processor time of its process, medians of 13 pairs.
 
 # With n partitions by hash or by identifier a generic plan locks and prunes all of them. So many seconds of a statement, and
-# more for each partition; and the same of each row of a batch. An admitted decision took 18 us on one table, and 27, 34, 45
-# and 120 us with 4, 16, 64 and 256 partitions; a row in a batch of 100 took 5.3 us, and 6.9, 16, 15 and 34 us. That an index
-# is shorter saves nothing that can be measured: of 600,000 keys one took 29 us on one table, and 40 us with 16 partitions.
-ROUTED, ROUTED_ROW = (6e-6, 2.7e-7), (4e-6, 1e-7)
+# more for each partition; and the same of each row of a batch. An admitted decision takes 41 us, and 8, 13, 37 and 131 us more
+# with 4, 16, 64 and 256 partitions; a row in a batch of 100 takes 14 us, and 0.8, 3, 17 and 48 us more. That an index is shorter
+# saves nothing that can be measured: of 600,000 keys one took 29 us on one table, and 40 us with 16 partitions.
+ROUTED, ROUTED_ROW = (6.5e-6, 2.9e-7), (0.0, 2e-7)
 
-# By time each partition is looked at, because no request knows when its row was made. One that is admitted took 24, 26 and
-# 38 us with 3, 5 and 9 partitions, a row in a batch 6.8, 9.6 and 12 us.
-LOOKED_AT, LOOKED_AT_ROW = 1.4e-6, 7.3e-7
+# By time each partition is looked at, because no request knows when its row was made. With four of them an admitted decision
+# takes 20 us more, and a row in a batch 2 us.
+LOOKED_AT, LOOKED_AT_ROW = 4.4e-6, 5e-7
 AHEAD = 3  # partitions that are empty: two spans ahead, and the default
 
-# The first row of a key by time is inserted under a lock that others share, after a second look at every partition.
-INSERTED = 1.5e-5
+# The first row of a key by time is inserted under a lock that others share, after a second look at every partition: 45 us more
+# than without partitions, of which 20 are those of every decision.
+INSERTED = 2.6e-5
 
 # A row that expired, deleted in a batch of 1,000 (5.7 us) and vacuumed (0.8 us). One that is moved to the present partition.
 # A partition of 30,000 rows that is dropped: its lock holds up all decisions for 14 to 45 ms, 33 in the middle, of which the
