@@ -8,7 +8,7 @@ import msgspec
 
 from ratesim.formatting import format_amount, format_percent, format_seconds
 from ratesim.limit import Limit
-from ratesim.simulation.cost_model.postgres_factors import CLEANED, DROPPED, INSERTED, postgres_costs
+from ratesim.simulation.cost_model.postgres_factors import CLEANED, DROPPED, INSERTED, READ, postgres_costs
 from ratesim.simulation.cost_model.profile import BackendCosts
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.partitions import ByHash, ByTime, PartitionStrategy
@@ -17,10 +17,7 @@ __all__ = ["PartitionEffect", "expired_rows", "partition_effect"]
 
 DAY, SIXTEEN = ByTime(86_400.0), ByHash(16)  # what a table is compared with that is cut otherwise
 LITTLE = 0.05  # of a processor
-# Seconds for which the server reads a row that has not expired, in a round of cleanup: 400,000 rows (74 MB, in memory) took
-# 1.02 s at least, half of which it rested. PostgreSQL 18.4, AMD EPYC, 2 cores, 2026-11-29. A round takes 0.9 of its interval
-# at most.
-READ, MOST_READING = 1.3e-6, 0.45
+MOST_READING = 0.45  # a round of cleanup takes 0.9 of its interval at most, half of which the server rests
 
 
 @dataclass(frozen=True)

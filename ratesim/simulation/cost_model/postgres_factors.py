@@ -10,15 +10,27 @@ from ratesim.simulation.cost_model.profile import BackendCosts, Cost, Stall
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.partitions import ByHash, ByIdentifier, ByTime, PartitionStrategy
 
-__all__ = ["CLEANED", "DROPPED", "INSERTED", "MOVED", "STALLS", "STANDBY", "insert_cost", "postgres_costs", "standby_cost"]
+__all__ = [
+    "CLEANED",
+    "DROPPED",
+    "INSERTED",
+    "MOVED",
+    "READ",
+    "STALLS",
+    "STANDBY",
+    "insert_cost",
+    "postgres_costs",
+    "standby_cost",
+]
 
-# Measured on PostgreSQL 18.4, AMD EPYC, 2 cores, 2026-11-29, in turns with the same on a table that is not cut: the storage's
-# own functions in loops inside the server that commit after each call; the processor time of its process, medians of 13 pairs.
+# Measured on PostgreSQL 18.4, AMD EPYC, 2 cores, 2026-11-29, in turns with the same on a table that is not cut: the
+# storage's own functions in loops inside the server that commit after each call. It is the processor time of the server's
+# process, the median of 13 pairs.
 
 # With n partitions by hash or by identifier a generic plan locks and prunes all of them. So many seconds of a statement, and
-# more for each partition; and the same of each row of a batch. An admitted decision takes 41 us, and 8, 13, 37 and 131 us more
-# with 4, 16, 64 and 256 partitions; a row in a batch of 100 takes 14 us, and 0.8, 3, 17 and 48 us more. That an index is shorter
-# saves nothing that can be measured: of 600,000 keys one took 29 us on one table, and 40 us with 16 partitions.
+# more for each partition; and the same of each row of a batch. An admitted decision takes 41 us, and 8, 13, 37 and 131 us
+# more with 4, 16, 64 and 256 partitions; a row in a batch of 100 takes 14 us, and 0.8, 3, 17 and 48 us more. That an index
+# is shorter saves nothing that can be measured: of 600,000 keys one took 29 us on one table, and 40 us with 16 partitions.
 ROUTED, ROUTED_ROW = (6.5e-6, 2.9e-7), (0.0, 2e-7)
 
 # By time each partition is looked at, because no request knows when its row was made. With four of them an admitted decision
@@ -26,14 +38,18 @@ ROUTED, ROUTED_ROW = (6.5e-6, 2.9e-7), (0.0, 2e-7)
 LOOKED_AT, LOOKED_AT_ROW = 4.4e-6, 5e-7
 AHEAD = 3  # partitions that are empty: two spans ahead, and the default
 
-# The first row of a key by time is inserted under a lock that others share, after a second look at every partition: 45 us more
-# than without partitions, of which 20 are those of every decision.
+# The first row of a key by time is inserted under a lock that others share, after a second look at every partition. It takes
+# 45 us more than without partitions, of which 20 are those of every decision.
 INSERTED = 2.6e-5
 
 # A row that expired, deleted in a batch of 1,000 (5.7 us) and vacuumed (0.8 us). One that is moved to the present partition.
 # A partition of 30,000 rows that is dropped: its lock holds up all decisions for 14 to 45 ms, 33 in the middle, of which the
 # processor works a tenth.
 CLEANED, MOVED, DROPPED = 6.5e-6, 2.5e-5, 3.3e-2
+
+# A row that has not expired, which a round of cleanup reads: 400,000 rows (74 MB, in memory) took 1.02 s at least, half of
+# which the server rested.
+READ = 1.3e-6
 
 # What a commit waited for at a standby on the same machine beyond its own flush, medians of 1,400 pairs.
 STANDBY = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from ratesim.limit import Decision
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.cost_model.postgres_factors import CLEANED, DROPPED, MOVED
+from ratesim.simulation.cost_model.postgres_factors import CLEANED, DROPPED, MOVED, READ
 from ratesim.simulation.cost_model.profile import Stall
 from ratesim.simulation.results.run_result import SlowPhase
 from ratesim.storage.config import PostgresStorageConfig
@@ -126,10 +126,11 @@ class PostgresWork:
     def remove_rows(self) -> list[float]:
         """Remove what an upkeep removes now, and return the processor seconds of each of its statements.
 
-        Without partitions of time they delete batches of expired rows. With them they move rows that live on, in batches,
-        out of partitions that have ended a span ago.
+        Without partitions of time they read all rows, and delete those that have expired. With them they move rows that live
+        on, in batches, out of partitions that have ended a span ago.
         """
         now, most = self._runtime.time(), self.config.cleanup_batch_size
+        read = 0
         if self._span:
             present = int(now // self._span)
             found = [name for name, span in self._born.items() if span < present - 1 and self._expires[name] >= now]
@@ -139,8 +140,9 @@ class PostgresWork:
             found = [name for name, expires in self._expires.items() if expires < now]
             for name in found:
                 del self._expires[name]
-            each = CLEANED
-        return [each * min(most, len(found) - first) for first in range(0, len(found), most)]
+            each, read = CLEANED, len(self._expires)
+        reading = [READ * min(most, read - first) for first in range(0, read, most)]
+        return reading + [each * min(most, len(found) - first) for first in range(0, len(found), most)]
 
 
 def _written(operation: Operation) -> str:
