@@ -32,6 +32,8 @@ KIND_BY_FIXTURE = {
     "valkey_cluster_server": "servers",
     "valkey_sentinel_server": "servers",
     "postgres_server": "servers",
+    "postgres_16_server": "servers",
+    "pgbouncer_server": "servers",
     "server": "servers",
     "backends": "servers",
     "_no_existing_servers": "servers",  # every test in tests/servers
@@ -86,4 +88,11 @@ def valkey_sentinel_server() -> Iterator[servers.Server]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[servers.Server]:
     with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_16_server() -> Iterator[servers.Server]:
+    """The oldest version that is installed; the others are of the newest."""
+    with servers.postgres(16) as server:
         yield server

@@ -7,6 +7,8 @@ import uuid
 import fakeredis
 import numpy as np
 import pytest
+from examples import sample
+from pgbouncer import PROGRAM
 from prometheus_client import CollectorRegistry
 
 from ratesim.runtime import AsyncioRuntime
@@ -33,8 +35,13 @@ HYBRIDS = {
 SERVERS = {"redis": "valkey_server", "cluster": "valkey_cluster_server", "sentinel": "valkey_sentinel_server"}
 CODECS: dict[str, Codec] = {"redis": "zstd", "cluster": "gzip", "sentinel": "snappy", "hybrid-strong": "lz4"}
 PARTITIONS = {"postgres-hash": "hash:3", "postgres-time": "time:1m", "postgres-identifier": "identifier:a*,u*"}
-POSTGRES = ["postgres", *PARTITIONS, "hybrid-postgres"]
-BACKENDS = ["memory", "metered", "fakeredis", "redis", "cluster", "sentinel", *HYBRIDS, *POSTGRES]
+POSTGRES_SERVERS = {"postgres-16": "postgres_16_server", "postgres-pooled": "pgbouncer_server"}
+POSTGRES = ["postgres", *PARTITIONS, "hybrid-postgres", *POSTGRES_SERVERS]
+USUAL = ["memory", "metered", "fakeredis", "redis", "cluster", "sentinel", *HYBRIDS]
+USUAL += ["postgres", *PARTITIONS, "hybrid-postgres"]
+# By night a PostgreSQL of the oldest version too, and one behind a pgbouncer where that is installed. A few tests of each
+# run always: test_postgres_versions.py and test_postgres_sessions.py.
+BACKENDS = sample([*USUAL, "postgres-16", *(["postgres-pooled"] if PROGRAM else [])], USUAL)
 
 
 PATIENCE = 10.0  # seconds for a command: a machine that is busy is waited for
@@ -58,7 +65,7 @@ def make(name: str, clock: Clock, request: pytest.FixtureRequest) -> RateLimitSt
     if name == "metered":
         return InstrumentedStorage(MemoryStorage(runtime=runtime), CollectorRegistry())
     if name in POSTGRES:
-        url = request.getfixturevalue("postgres_server").url
+        url = request.getfixturevalue(POSTGRES_SERVERS.get(name, "postgres_server")).url
         cut = parse_partition(PARTITIONS.get(name, "none"))
         config = PostgresStorageConfig(
             url=url, table_name=f"t_{tag}", pool_size=4, command_timeout=PATIENCE, partition_strategy=cut

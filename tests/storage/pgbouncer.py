@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -54,7 +53,7 @@ def pgbouncer(url: str, mode: str = "transaction", size: int = 3, **settings: ob
                 time.sleep(0.02)
             yield f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once, whoever is connected
+            process.terminate()
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import fakeredis
 import numpy as np
 import pytest
-from every_backend import PARTITIONS, SERVERS
+from every_backend import PARTITIONS, POSTGRES_SERVERS, SERVERS
 from examples import examples, sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -100,7 +100,7 @@ Run = Callable[[Callable[[RateLimitStorage], Awaitable[None]]], None]
 compared: dict[str, int] = {}
 
 
-@pytest.fixture(scope="module", params=sample([*USUAL, *PARTITIONS], USUAL))
+@pytest.fixture(scope="module", params=sample([*USUAL, *PARTITIONS, "postgres-16"], USUAL))
 def against(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs a test body with a storage that stays open from example to example, on a loop of its own."""
     loop = asyncio.new_event_loop()
@@ -109,7 +109,7 @@ def against(request: pytest.FixtureRequest) -> Iterator[Run]:
         storage: RateLimitStorage
         runtime = AsyncioRuntime(lambda: NOW - 1e6)  # so that every state can be read back, whenever it expires
         if request.param.startswith("postgres"):
-            url = request.getfixturevalue("postgres_server").url
+            url = request.getfixturevalue(POSTGRES_SERVERS.get(request.param, "postgres_server")).url
             table, cut = request.param.replace("-", "_"), parse_partition(PARTITIONS.get(request.param, "none"))
             config = PostgresStorageConfig(url=url, table_name=table, command_timeout=60.0, partition_strategy=cut)
             storage = PostgresStorage(config, runtime)
