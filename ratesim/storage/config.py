@@ -245,9 +245,10 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
         `cleanup_expired`. A storage that was opened does them.
     cleanup_batch_size : int
         Most rows that one statement of `cleanup_expired` deletes.
-    prepared_statements : bool
-        Whether statements are prepared in the session, which saves the server to parse them. Only for direct connections: a
-        pooler in transaction mode mixes sessions up.
+    prepared_statements : bool or None
+        Whether statements are prepared in the session, which saves the server to parse them. With None they are where a
+        connection is direct: its session took the query_timeout that was asked for as it was made, as behind a pooler in
+        transaction mode, which mixes sessions up, none does.
     max_clock_skew : float
         Seconds, as in MemoryStorageConfig.
     clock : {"client", "server"}
@@ -265,7 +266,7 @@ class PostgresStorageConfig(_ServerConfig, frozen=True, kw_only=True):
     synchronous_commit: str = "on"
     cleanup_interval: float = 60.0
     cleanup_batch_size: int = 1000
-    prepared_statements: bool = False
+    prepared_statements: bool | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.partition_strategy, str):

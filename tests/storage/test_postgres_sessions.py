@@ -288,6 +288,43 @@ async def test_behind_a_pooler_query_timeout_travels_with_the_statement(pooled: 
         assert storage.driver._set_timeout is None
 
 
+async def test_statements_are_prepared_where_the_connection_is_direct(database: str, pooled: str) -> None:
+    limit, count = Limit(50, 3600, "fixed_window"), "SELECT count(*) FROM pg_prepared_statements"
+    for url, prepared in ((database, True), (pooled, False)):
+        async with storage_at(url, table_name=f"t_{uuid.uuid4().hex[:12]}", pool_size=1) as storage:
+            for _ in range(3):
+                assert await storage.acquire("x", limit)
+            connection = await storage.driver._take()
+            assert await (await connection.execute(count)).fetchone() == (int(prepared),)
+            storage.driver._give_back(connection)
+            assert connection.wire.prepares is prepared
+    async with storage_at(database, prepared_statements=False) as storage:
+        assert await storage.acquire("x", limit)
+        connection = await storage.driver._take()
+        assert not connection.wire.prepares
+        storage.driver._give_back(connection)
+
+
+async def test_what_is_prepared_may_be_lost(database: str) -> None:
+    limit = Limit(50, 3600, "fixed_window")
+    async with storage_at(database, pool_size=1, retries=0) as storage:
+        assert await storage.acquire("x", limit)
+        connection = await storage.driver._take()
+        await connection.execute("DEALLOCATE ALL")
+        storage.driver._give_back(connection)
+        for left in (48, 47):
+            assert (await storage.acquire("x", limit)).remaining == left
+        assert not storage.driver.connector.prepares
+        assert not storage.client.errors
+    async with storage_at(database, pool_size=1, retries=0, prepared_statements=True) as storage:
+        assert await storage.acquire("x", limit)
+        connection = await storage.driver._take()
+        await connection.execute("DEALLOCATE ALL")
+        storage.driver._give_back(connection)
+        with pytest.raises(StorageError, match="set prepared_statements=false"):
+            await storage.acquire("x", limit)
+
+
 # -- a table that others change ---------------------------------------------------------------------------------------
 
 

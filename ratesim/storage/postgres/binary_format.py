@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -81,14 +82,17 @@ class Call:
     ----------
     text
         The statement, with parameters `$1`, `$2`, ...
+    name
+        Its name where it is prepared, which says its text: in whatever session it is found, it is this statement.
     oids, formats
         Of the parameters, as libpq takes them.
     """
 
-    __slots__ = ("_encoders", "formats", "oids", "text")
+    __slots__ = ("_encoders", "formats", "name", "oids", "text")
 
     def __init__(self, text: bytes, types: Sequence[str]) -> None:
         self.text = text
+        self.name = b"ratesim_" + hashlib.sha256(text).hexdigest()[:32].encode()
         self.oids = [ENCODERS[each][0] for each in types]
         self.formats = [BINARY] * len(types)
         self._encoders = [ENCODERS[each][1] for each in types]

@@ -53,6 +53,8 @@ class Connector:
     ----------
     query_milliseconds : int
         That the server works on a statement at most, see `PostgresStorageConfig.query_timeout`.
+    prepares : bool
+        Whether connections that are the client's own prepare statements.
     """
 
     def __init__(self, config: PostgresStorageConfig) -> None:
@@ -64,6 +66,7 @@ class Connector:
                 "url: is none that libpq reads; percent-encode what is special in a URL, and quote what is in name='value'"
             ) from None
         self.query_milliseconds = max(1, round((config.query_timeout or config.command_timeout) * 1e3))
+        self.prepares = config.prepared_statements is not False
         self._takes_options = True  # until a pooler refuses them
         self._connections: WeakSet[Connection] = WeakSet()
 
@@ -115,6 +118,8 @@ class Connector:
             connection = await self.connect()
         answer = await self._first_answer(connection)
         connection.timed = options is not None and answer == as_setting(self.query_milliseconds)
+        if self.config.prepared_statements is None:
+            connection.wire.prepares = connection.timed and self.prepares
         return connection
 
     async def _first_answer(self, connection: Connection) -> str:
@@ -164,7 +169,7 @@ class Connector:
         if options is not None:
             parameters["options"] = options
         connection = await self._first_that_answers(parameters)
-        connection.wire.prepares = self.config.prepared_statements
+        connection.wire.prepares = bool(self.config.prepared_statements)
         self._connections.add(connection)
         return connection
 

@@ -20,7 +20,7 @@ from ratesim.storage.postgres.binary_format import Call
 from ratesim.storage.postgres.connections import Connection, ConnectionPool
 from ratesim.storage.postgres.connector import Connector
 from ratesim.storage.postgres.creation import create_missing, find_schema
-from ratesim.storage.postgres.error_translation import CHANGED, READ_ONLY, ROLLED_BACK, connection_error
+from ratesim.storage.postgres.error_translation import CHANGED, READ_ONLY, ROLLED_BACK, UNPREPARED, connection_error
 from ratesim.storage.postgres.rotation import Rotation, rotate
 from ratesim.storage.postgres.schema import Schema
 from ratesim.storage.postgres.script import script
@@ -42,8 +42,8 @@ BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 class PostgresDriver:
     """Executes batches on a pool of connections. Connections, tables and functions are made on first use.
 
-    It relies on no state of a session, so a pooler may give each transaction another one: statements are not prepared,
-    settings hold for one transaction, and every object is named with its schema. It belongs to the asyncio loop that uses it
+    It relies on no state of a session, so a pooler may give each transaction another one: statements are prepared only where
+    the connection is direct, settings hold for one transaction, and every object is named with its schema. It belongs to the asyncio loop that uses it
     first.
 
     Attributes
@@ -325,6 +325,12 @@ class PostgresDriver:
                 if error.sqlstate in ROLLED_BACK and repeats < REPEATS:
                     repeats += 1
                     self._explicit = self._explicit or error.sqlstate == "40001"
+                    continue
+                if error.sqlstate in UNPREPARED and self.config.prepared_statements is None and self.connector.prepares:
+                    self.connector.prepares = False  # something between changes the session; nothing was done
+                    connection.finish()
+                    if self._pool is not None:
+                        self._pool.discard_idle()
                     continue
                 if error.sqlstate not in CHANGED or created:
                     if error.sqlstate == READ_ONLY and self._pool is not None:

@@ -14,12 +14,13 @@ from ratesim.errors import (
     StorageUnavailableError,
 )
 
-__all__ = ["CHANGED", "READ_ONLY", "ROLLED_BACK", "connection_error", "statement_error"]
+__all__ = ["CHANGED", "READ_ONLY", "ROLLED_BACK", "UNPREPARED", "connection_error", "statement_error"]
 
 ROLLED_BACK = frozenset({"40001", "40P01"})  # a serialization failure, a deadlock: nothing was done, and it may be repeated
 # A table, a function, a schema or a column that is missing, or a key that is another one: somebody has changed the table.
 CHANGED = frozenset({"42P01", "42883", "3F000", "42703", "42P10"})
 READ_ONLY = "25006"
+UNPREPARED = frozenset({"26000", "42P05"})  # a prepared statement that is not there, or is there already
 
 # By the beginning of the SQLSTATE, the longest that fits (appendix A of PostgreSQL's manual): class and remedy.
 _REMEDIES: dict[str, tuple[type[StorageError], str]] = {

@@ -37,11 +37,11 @@ class Wire:
     def __init__(self, pgconn: PGconn) -> None:
         self.prepares = False
         self._pgconn = pgconn
-        self._prepared: dict[bytes, bytes] = {}  # names by texts
+        self._prepared: set[bytes] = set()  # names
         self._loop: asyncio.AbstractEventLoop | None = None
         self._descriptor = -1  # that is registered in the loop
         self._future: asyncio.Future[PGresult] | None = None
-        self._preparing: tuple[int, bytes] | None = None  # the place among the results, and the text
+        self._preparing: tuple[int, Call] | None = None  # the place among the results, and the statement
         self._results: list[PGresult] = []
         self._pipelined = False
         self._writes = False  # whether a writer is registered
@@ -59,7 +59,7 @@ class Wire:
         assert self._loop is not None
         future = self._future = self._loop.create_future()
         self._results, self._preparing = [], None
-        name = self._prepared.get(call.text)
+        name = call.name if call.name in self._prepared else None
         try:
             self._pipelined = bool(before or after or (self.prepares and name is None))
             if self._pipelined:
@@ -69,7 +69,7 @@ class Wire:
             if name is not None:
                 self._pgconn.send_query_prepared(name, values, call.formats, result_format=BINARY)
             elif self.prepares:
-                name, self._preparing = b"ratesim_%d" % len(self._prepared), (len(before), call.text)
+                name, self._preparing = call.name, (len(before), call)
                 self._pgconn.send_prepare(name, call.text, call.oids)
                 self._pgconn.send_query_prepared(name, values, call.formats, result_format=BINARY)
             else:
@@ -147,9 +147,9 @@ class Wire:
         """Answer with the rows, or with the first error."""
         answer: PGresult | None = None
         if self._preparing is not None:
-            place, text = self._preparing
+            place, call = self._preparing
             if len(self._results) > place and self._results[place].status == ExecStatus.COMMAND_OK:
-                self._prepared[text] = b"ratesim_%d" % len(self._prepared)
+                self._prepared.add(call.name)
         for result in self._results:
             if result.status == ExecStatus.FATAL_ERROR:
                 future.set_exception(psycopg.errors.error_from_result(result))
