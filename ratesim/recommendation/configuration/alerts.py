@@ -19,6 +19,7 @@ from ratesim.recommendation.configuration.redis_alerts import JOB, redis_alerts
 from ratesim.recommendation.configuration.storage_toml import backend_of
 from ratesim.recommendation.configuration.store_size import StoreSize
 from ratesim.storage import StorageURL
+from ratesim.storage.partitions import ByTime
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Scenario
@@ -194,23 +195,34 @@ def _background(of: str) -> Alert:
     )
 
 
-def _upkeep(of: str, config: PostgresStorageConfig) -> list[Alert]:
-    """Return the rule that some node removes expired rows, where the nodes do so by themselves."""
+def _upkeep(of: str, config: PostgresStorageConfig) -> Iterator[Alert]:
+    """Yield the rules that some node looks after the tables, where the nodes do so by themselves."""
     if not config.cleanup_interval:
-        return []
+        return
     minutes = max(10, math.ceil(10 * config.cleanup_interval / 60))
     rounds = f"rate_limit_storage_upkeep_rounds_total{{{of}}}"
-    return [
-        Alert(
-            "RateLimitStorageNoUpkeep",
-            f"sum(increase({rounds}[{minutes}m])) < 1",
-            f"{minutes}m",
+    yield Alert(
+        "RateLimitStorageNoUpkeep",
+        f"sum(increase({rounds}[{minutes}m])) < 1",
+        f"{minutes}m",
+        "ticket",
+        "No node looks after the tables of the rate limiter",
+        f"A round is due every {format_seconds(config.cleanup_interval)}, by one of the nodes. Expired rows stay, and "
+        "partitions are neither made ahead nor dropped. The failures of the tasks `cleanup` and `rotation` say why.",
+    )
+    if isinstance(config.partition_strategy, ByTime):
+        spans = round(3 * config.partition_strategy.seconds)
+        made = f'rate_limit_storage_partition_changes_total{{{of}, change="made"}}'
+        yield Alert(
+            "RateLimitStorageNoPartitionAhead",
+            f"sum(increase({made}[{spans}s])) < 1",
+            "10m",
             "ticket",
-            "No node looks after the tables of the rate limiter",
-            f"A round is due every {format_seconds(config.cleanup_interval)}, by one of the nodes. Expired rows stay, and "
-            "partitions are neither made ahead nor dropped. The failures of the tasks `cleanup` and `rotation` say why.",
+            "No partition is made for the time ahead",
+            "New rows go on into the last partition, which then is never dropped. The failures of the task `rotation` "
+            "say why; "
+            "the role may lack the right to create tables.",
         )
-    ]
 
 
 def _denials(of: str) -> Alert:

@@ -39,7 +39,6 @@ EXPORTED = {
     "pg_stat_activity_max_tx_duration": ("pg_stat_activity", "xact_start", ""),
     "pg_stat_user_tables_n_live_tup": ("pg_stat_user_tables", "n_live_tup", ""),
     "pg_stat_user_tables_n_dead_tup": ("pg_stat_user_tables", "n_dead_tup", ""),
-    "pg_stat_user_tables_n_tup_ins": ("pg_stat_user_tables", "n_tup_ins", ""),
     "pg_stat_user_tables_n_tup_upd": ("pg_stat_user_tables", "n_tup_upd", ""),
     "pg_stat_user_tables_n_tup_hot_upd": ("pg_stat_user_tables", "n_tup_hot_upd", ""),
     "pg_stat_checkpointer_num_requested_total": (
@@ -64,7 +63,7 @@ def postgres_alerts(config: PostgresStorageConfig, size: StoreSize) -> tuple[Ale
     """Return the rules for the tables of a configuration, and for its standbys."""
     found = [_down(), _connections(), _transaction(), _dead(config), _not_hot(config), _checkpoints(), _wraparound()]
     if isinstance(config.partition_strategy, ByTime):
-        found += [_not_ahead(config), _not_moved(config)]
+        found.append(_not_moved(config))
     if size.replicas:
         found += [_failover(), _missing(size), _lag(size), _slot()]
     return tuple(found)
@@ -178,18 +177,6 @@ def _wraparound() -> Alert:
         "Vacuums do not freeze the oldest rows",
         f"Each admitted request takes a transaction number, and {format_amount(FREEZE)} are out since the oldest row was "
         "written. At two thousand million the server takes no more writes. Look for what holds vacuums back.",
-    )
-
-
-def _not_ahead(config: PostgresStorageConfig) -> Alert:
-    return Alert(
-        "RateLimitPostgresNoPartitionAhead",
-        f"sum by (instance) (increase({_of('pg_stat_user_tables_n_tup_ins', _default(config))}[1h])) > 0",
-        "1m",
-        "ticket",
-        "Rows go to the default partition, since that of the present time is missing",
-        "Requests are decided all the same. Upkeep makes partitions ahead, and does not: look at the background failures of "
-        "the nodes, and at their right to create tables.",
     )
 
 

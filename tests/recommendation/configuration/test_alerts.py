@@ -29,6 +29,7 @@ from ratesim.storage import (
 from ratesim.storage.prometheus import InstrumentedStorage
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+BY_TIME = "postgresql://localhost/limits?partition=time:1d"
 SHAPE = {"alert", "expr", "for", "labels", "annotations"}
 
 
@@ -107,7 +108,7 @@ class Failing(MemoryStorage):
         raise StorageConnectionError("no server")
 
 
-@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("storage", [*STORAGES, BY_TIME])
 async def test_every_metric_and_label_is_exported_by_a_metered_storage(storage):
     known = await exported(storage)
     for alert in alerts(a_scenario(), storage):
@@ -167,6 +168,7 @@ def test_where_a_decision_cannot_wait_for_the_store_one_in_a_hundred_may():
         (MEMORY, {"Slow", "Forgets", "BackgroundFails"}),
         (REDIS, {"Errors", "Slow", "BreakerOpen"}),
         (POSTGRES, {"Errors", "Slow", "BreakerOpen", "BackgroundFails", "NoUpkeep"}),
+        (BY_TIME, {"Errors", "Slow", "BreakerOpen", "BackgroundFails", "NoUpkeep", "NoPartitionAhead"}),
         (f"{POSTGRES}&cleanup_interval=0", {"Errors", "Slow", "BreakerOpen", "BackgroundFails"}),
         (LEASE, {"Errors", "Slow", "Forgets", "BackgroundFails", "BreakerOpen", "Alone", "NoUpkeep"}),
         (

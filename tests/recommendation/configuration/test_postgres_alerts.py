@@ -74,7 +74,6 @@ def test_rows_are_counted_in_every_partition_and_in_no_other_table(strategy, tab
             assert not relname.match(other)
     if isinstance(strategy, ByTime):
         ((default, _),) = partitions(strategy, table)
-        assert matched(config, "RateLimitPostgresNoPartitionAhead").match(default)
         assert matched(config, "RateLimitPostgresDefaultPartitionNotEmpty").match(default)
 
 
@@ -85,8 +84,7 @@ def names(strategy, size: StoreSize) -> set[str]:
 def test_what_can_go_wrong_has_a_rule():
     alone = names(None, StoreSize())
     assert names(ByHash(2), StoreSize()) == names(ByIdentifier("a*"), StoreSize()) == alone
-    by_time = {"RateLimitPostgresNoPartitionAhead", "RateLimitPostgresDefaultPartitionNotEmpty"}
-    assert names(ByTime("1h"), StoreSize()) - alone == by_time
+    assert names(ByTime("1h"), StoreSize()) - alone == {"RateLimitPostgresDefaultPartitionNotEmpty"}
     assert names(None, StoreSize(replicas=1)) - alone == {
         "RateLimitPostgresFailover",
         "RateLimitPostgresStandbyMissing",
