@@ -32,6 +32,7 @@ REPLICATED = {"redis": 450.0, "postgres": 300.0}
 # A table has dead versions of rows until a vacuum: with vacuums at 2 % of it half as much again is ample.
 BLOAT = 1.5
 CHECKPOINT = 900.0  # seconds between two checkpoints, as postgresql.conf asks
+PAGE = 8192.0  # bytes
 LEAST_LOG, MOST_LOG = 1024.0**3, 16 * 1024.0**3  # bytes
 # What a hybrid keeps of a key beside the entry in its memory: tracemalloc over 20,000 keys that were asked for once.
 RECORD = {"eventual": 976.0, "session": 976.0, "lease": 80.0}
@@ -112,7 +113,7 @@ def log_bytes(changes: float, store_bytes: float) -> float:
     """Return the bytes that PostgreSQL's log may take, so that checkpoints come by the clock and not by its size.
 
     A checkpoint begins when about half of `max_wal_size` is written. The log has a row's bytes for each change, and each
-    page once as a whole.
+    page that changes once as a whole.
 
     Parameters
     ----------
@@ -121,8 +122,10 @@ def log_bytes(changes: float, store_bytes: float) -> float:
     store_bytes
         Of the table with its index.
     """
-    written = 0.0 if changes != changes else changes * REPLICATED["postgres"] * CHECKPOINT  # nan
-    return min(max(LEAST_LOG, 2.0 * (written + store_bytes)), MOST_LOG)
+    if changes != changes:  # nan
+        return min(max(LEAST_LOG, 2.0 * store_bytes), MOST_LOG)
+    rows = changes * CHECKPOINT
+    return min(max(LEAST_LOG, 2.0 * (rows * REPLICATED["postgres"] + min(store_bytes, rows * PAGE))), MOST_LOG)
 
 
 @lru_cache(maxsize=1024)

@@ -238,7 +238,12 @@ def test_a_disk_holds_the_table_its_dead_rows_and_the_log():
 @given(one=st.floats(0, 1e6), more=st.floats(0, 1e6), size=st.floats(0, 1e12))
 def test_more_changes_never_take_less_log(one, more, size):
     assert log_bytes(one, size) <= log_bytes(one + more, size)
-    assert log_bytes(math.nan, size) == log_bytes(0.0, size)
+    assert log_bytes(one, size) <= log_bytes(one, size + more)
+
+
+def test_a_log_has_no_more_pages_than_change():
+    assert log_bytes(1000.0, 1e12) == log_bytes(1000.0, 1000 * 900 * 8192.0) == 2 * 1000 * 900 * (300 + 8192)
+    assert log_bytes(math.nan, 3e9) == 6e9
 
 
 def test_a_pair_with_sentinels_is_two_servers_and_three_small_machines():
