@@ -154,3 +154,21 @@ def test_the_script_may_be_run_again(postgres_server: Server, strategy: Partitio
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         for _ in range(2):
             connection.execute(text)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+async def test_tables_that_were_dropped_are_made_again_as_they_were(
+    postgres_server: Server, strategy: PartitionStrategy | None
+) -> None:
+    config = config_of(postgres_server, partition_strategy=strategy)
+    limit = Limit(1, 3600)
+    async with PostgresStorage(config) as storage:
+        assert (await storage.acquire("tenant-7", limit)).allowed
+        with psycopg.connect(postgres_server.url) as connection:
+            connection.execute(f"DROP TABLE {config.table_name}, {config.table_name}_counters".encode())
+        assert (await storage.acquire("tenant-7", limit)).allowed
+        assert not (await storage.acquire("tenant-7", limit)).allowed
+        assert storage.driver._schema.strategy == strategy
+        with psycopg.connect(postgres_server.url) as connection:
+            top = connection.execute(f"SELECT identifier FROM {config.table_name}_top_keys".encode()).fetchall()
+        assert top == [("tenant-7",)]

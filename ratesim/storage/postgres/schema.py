@@ -199,6 +199,7 @@ class Schema:
             "denied": self.denied,
             "upkeep": self.upkeep,
             **self.views,
+            "read_top_keys": self.qualified(f"{self.table_name}_read_top_keys"),
             "periods": self.periods,
             "versions": self.versions,
             "namespace": namespace,

@@ -1,7 +1,16 @@
--- Views for operators. Those of sizes find their tables by name when they are read, so that tables may be swapped below them.
+-- Views for operators. They find the tables of states and counters by name when they are read, so that these may be swapped or
+-- dropped below them. What reads states has the rights of the owner, for those who may read the view.
+CREATE OR REPLACE FUNCTION {{read_top_keys}}() RETURNS TABLE (
+  identifier text, name text, request_count bigint, last_accessed timestamptz, algorithm text
+)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT t.identifier, t.name, t.request_count, t.last_accessed, t.algorithm FROM {{table}} AS t
+    WHERE t.state <> '{}' AND has_table_privilege(session_user, '{{top_keys}}', 'SELECT')
+    ORDER BY t.request_count DESC LIMIT 100
+$$;
+
 CREATE OR REPLACE VIEW {{top_keys}} AS
-  SELECT identifier, name, request_count, last_accessed, algorithm
-  FROM {{table}} WHERE state <> '{}' ORDER BY request_count DESC LIMIT 100;
+  SELECT identifier, name, request_count, last_accessed, algorithm FROM {{read_top_keys}}();
 
 CREATE OR REPLACE VIEW {{denials}} AS
   SELECT identifier, name, denials, first_denied, last_denied FROM {{denied}} ORDER BY denials DESC;
