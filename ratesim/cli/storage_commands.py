@@ -24,11 +24,12 @@ def schema(
         str, typer.Option("--role", metavar="NAME", help="Give this role the rights that the application needs.")
     ] = "",
 ) -> None:
-    """Print the SQL that creates all tables and functions of a PostgreSQL storage; nothing is connected to.
+    """Print the SQL that creates or migrates all tables and functions of a PostgreSQL storage; nothing is connected to.
 
     ratesim schema 'postgresql://host/db?table_name=limits' --role app | psql 'postgresql://admin@host/db'
 
-    A storage that finds them needs no right to create. Run the script of a new version before the new version is deployed.
+    A storage that finds them needs no right to create. Run the script of a new version before the new version is deployed;
+    it may be run again. The URL has the partition= of the table, if it is cut: the script refuses another one.
     """
     from ratesim.storage.postgres import PostgresDriver
 
