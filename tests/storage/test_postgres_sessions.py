@@ -28,7 +28,7 @@ from ratesim.storage.base import Charge, Request
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.memory.storage import MemoryStorage
 from ratesim.storage.partitions import parse_partition
-from ratesim.storage.postgres import PostgresDriver, PostgresStorage
+from ratesim.storage.postgres import PostgresDriver, PostgresStorage, connector, upkeep
 from ratesim.storage.postgres.schema import NAME_BYTES, Schema
 from ratesim.storage.remote.operations import Acquire
 
@@ -435,6 +435,26 @@ def test_the_command_refuses_in_one_line(arguments: list[str]) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+# -- locks ------------------------------------------------------------------------------------------------------------
+
+
+async def test_statistics_and_cleanup_do_not_wait_for_a_long_alter_table(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (connector, upkeep):
+        monkeypatch.setattr(module, "LOCK_SECONDS", 0.2)
+    async with storage_at(database) as storage:
+        await storage.acquire("x", Limit(5, 60))
+        with psycopg.connect(database) as other:
+            other.execute("LOCK TABLE ratesim_state IN ACCESS EXCLUSIVE MODE")
+            for work in (storage.get_stats, storage.cleanup_expired):
+                with pytest.raises(StorageTimeoutError, match="another transaction holds the lock"):
+                    async with asyncio.timeout(30):
+                        await work()
+        assert (await storage.get_stats()).entries == 1
+        assert await storage.cleanup_expired() == 0
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

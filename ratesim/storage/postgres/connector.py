@@ -28,8 +28,9 @@ from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.postgres.connections import Connection
 from ratesim.storage.postgres.error_translation import connection_error, statement_error
 
-__all__ = ["Connector", "as_setting"]
+__all__ = ["LOCK_SECONDS", "UPKEEP_SECONDS", "Connector", "as_setting"]
 
+LOCK_SECONDS = 5.0  # that upkeep and statistics wait for a lock, such as that of an ALTER TABLE, before they give up
 UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
 ANSWER_SHARE = 0.8  # of a caller's patience that a new connection has to answer, so that the caller hears why it does not
 # libpq's, unless the URL says otherwise: the kernel finds out within a minute that nobody is there any more.
@@ -218,16 +219,16 @@ class Connector:
             connection.finish()
 
     @asynccontextmanager
-    async def transaction(self, connection: Connection) -> AsyncIterator[None]:
+    async def transaction(self, connection: Connection, lock_seconds: float = 0.0) -> AsyncIterator[None]:
         """Begin a transaction with the settings of long work, and commit it; after an error the connection is of no use."""
-        seconds = str(round(UPKEEP_SECONDS * 1e3))
+        seconds, patience = (str(round(each * 1e3)) for each in (UPKEEP_SECONDS, lock_seconds or LOCK_SECONDS))
         try:
             async with asyncio.timeout(UPKEEP_SECONDS):
                 await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
                 await connection.execute(
                     "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
                     "set_config('synchronous_commit', %s, true), set_config('synchronize_seqscans', 'off', true)",
-                    [seconds, seconds, self.config.synchronous_commit],
+                    [seconds, patience, self.config.synchronous_commit],
                 )
                 yield
                 await connection.execute(b"COMMIT")

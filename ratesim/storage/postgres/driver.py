@@ -18,7 +18,7 @@ from ratesim.storage.postgres import upkeep
 from ratesim.storage.postgres.batches import Group, fault_of, groups_of
 from ratesim.storage.postgres.binary_format import Call
 from ratesim.storage.postgres.connections import Connection, ConnectionPool
-from ratesim.storage.postgres.connector import Connector
+from ratesim.storage.postgres.connector import UPKEEP_SECONDS, Connector
 from ratesim.storage.postgres.creation import create_missing, find_schema
 from ratesim.storage.postgres.error_translation import CHANGED, READ_ONLY, ROLLED_BACK, UNPREPARED, connection_error
 from ratesim.storage.postgres.rotation import Rotation, rotate
@@ -123,7 +123,10 @@ class PostgresDriver:
         return schema
 
     async def _find_schema(self) -> None:
-        async with self._pooled(self.config.connection_timeout) as connection, self.connector.transaction(connection):
+        async with (
+            self._pooled(self.config.connection_timeout) as connection,
+            self.connector.transaction(connection, UPKEEP_SECONDS),  # others may be creating the same
+        ):
             schema = await find_schema(connection, self.config, self.connector.where, self._known)
             await create_missing(connection, schema, [*schema.tables, *schema.for_operators], self.connector.where)
             # Another node, of another configuration, may have been the first to create them.
@@ -361,7 +364,7 @@ class PostgresDriver:
     async def _create_function(self, statement: Statement) -> None:
         schema = await self._opened()
         objects = [*schema.tables, *schema.function(statement.template, statement.names)[1]]
-        async with self._pooled() as connection, self.connector.transaction(connection):
+        async with self._pooled() as connection, self.connector.transaction(connection, UPKEEP_SECONDS):
             await create_missing(connection, schema, objects, self.connector.where)
 
     def _call(self, schema: Schema, statement: Statement, group: Group) -> tuple[Call, list[Any]]:

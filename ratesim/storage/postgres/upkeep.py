@@ -14,7 +14,7 @@ import psycopg
 from ratesim.errors import StorageError, StorageTimeoutError
 from ratesim.storage.partitions import ByTime
 from ratesim.storage.postgres.connections import Connection
-from ratesim.storage.postgres.connector import UPKEEP_SECONDS, Connector
+from ratesim.storage.postgres.connector import LOCK_SECONDS, UPKEEP_SECONDS, Connector
 from ratesim.storage.postgres.creation import create_missing
 from ratesim.storage.postgres.partitioning import stem
 from ratesim.storage.postgres.schema import Schema
@@ -190,14 +190,14 @@ async def _delete(
 
     So no row is locked while this node does something else.
     """
-    patience = str(round(UPKEEP_SECONDS * 1e3))
+    seconds, patience = (str(round(each * 1e3)) for each in (UPKEEP_SECONDS, LOCK_SECONDS))
     cursors = []
     try:
         async with asyncio.timeout(UPKEEP_SECONDS), connection.pipeline():
             for statement, values in batches:
                 await connection.execute("SELECT pg_sleep(%s)", [pause])
                 await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
-                await connection.execute(CLEANUP_SETTINGS.encode(), [patience, patience])
+                await connection.execute(CLEANUP_SETTINGS.encode(), [seconds, patience])
                 cursors.append(await connection.execute(statement.encode(), values))
                 await connection.execute(b"COMMIT")
         return [await cursor.fetchone() for cursor in cursors]  # type: ignore[misc]
