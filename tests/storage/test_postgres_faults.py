@@ -322,7 +322,9 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 @pytest.mark.servers
 async def test_expired_rows_are_removed_in_the_background(postgres_server: Server) -> None:
     url, clock = postgres_server.url, [NOW]
-    config = PostgresStorageConfig(url=url, table_name="swept", cleanup_interval=0.05, synchronous_commit="off")
+    config = PostgresStorageConfig(
+        url=url, table_name="swept", cleanup_interval=0.05, synchronous_commit="off", command_timeout=HANG
+    )
     async with PostgresStorage(config, AsyncioRuntime(lambda: clock[0])) as storage:
         await storage.acquire_many([Request(f"s{i}", Limit(5, 10)) for i in range(30)])
         await storage.acquire("kept", LIMIT, 900.0)
