@@ -331,9 +331,7 @@ async def test_owner_rights_parameters_and_views_follow(database: Database) -> N
             f"GRANT SELECT ON busy TO {viewer}"
         )
         as_owner = database.config("time:1d", url=conninfo.make_conninfo(database.url, user=owner))
-        with pytest.raises(
-            ConfigurationError, match=r"view public.busy of another owner, view public.limits_top_keys of an"
-        ):
+        with pytest.raises(ConfigurationError, match=r"\(view public.busy of another owner\)"):
             await repartition(as_owner)
         grants = (
             "SELECT grantee, privilege_type, is_grantable FROM information_schema.table_privileges "

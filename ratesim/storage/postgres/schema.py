@@ -161,6 +161,8 @@ class Schema:
         The same without schema and quotes.
     views
         The names of the views for operators likewise, by their short names.
+    read_top_keys
+        The name of the function that one of them calls.
 
     Raises
     ------
@@ -185,6 +187,7 @@ class Schema:
         self.denied = self.qualified(self.denied_name)
         self.upkeep_name = f"{config.table_name}_upkeep"
         self.upkeep = self.qualified(self.upkeep_name)
+        self.read_top_keys = self.qualified(f"{self.table_name}_read_top_keys")
         self.views = {view: self.qualified(f"{config.table_name}_{view}") for view in VIEWS}
         self.periods = self.qualified(self.periods_name)
         self.versions_name = f"{config.table_name}_schema"
@@ -199,7 +202,7 @@ class Schema:
             "denied": self.denied,
             "upkeep": self.upkeep,
             **self.views,
-            "read_top_keys": self.qualified(f"{self.table_name}_read_top_keys"),
+            "read_top_keys": self.read_top_keys,
             "periods": self.periods,
             "versions": self.versions,
             "namespace": namespace,

@@ -51,6 +51,7 @@ def script(schema: Schema, names: Sequence[str] = (), role: str = "") -> str:
     mark = "" if role else "-- "
     grants = "".join(f"{mark}{each}\n" for each in _grants(schema, functions, to))
     grants += f"-- For people: GRANT SELECT ON {', '.join(schema.views.values())} TO operator;\n"
+    grants += f"-- GRANT EXECUTE ON FUNCTION {schema.read_top_keys} TO operator;\n"
     if isinstance(schema.strategy, ByTime):
         grants += _rotation_rights(schema, role, to)
     return "\n".join(["BEGIN;\n", *(f"{part.strip()}\n" for part in parts), grants, "COMMIT;\n"])
