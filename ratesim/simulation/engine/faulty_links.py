@@ -122,8 +122,10 @@ class FaultyDriver(SimDriver):
             await self._silence()
             raise StorageConnectionError("the server is down", sent=False)
         outage = timeline.next_outage(arrival)
-        if self._server.work is not None:
-            service = await self._beside_work(self._server.work, batch, service)
+        if (work := self._server.work) is not None:
+            if env.now < work.locked_until:
+                await self._runtime.sleep(work.locked_until - env.now)
+            service = work.service(batch, service, env.now)
         if not await self._server.spend(service * timeline.slowness(arrival), outage):
             await self._silence()
             raise StorageConnectionError("the server went down")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 
 import numpy as np
 
@@ -37,6 +38,17 @@ class PostgresWork:
         The simulated time.
     removes
         Whether expired rows are removed in this run.
+
+    Attributes
+    ----------
+    phases
+        The slow phases.
+    first_cleanup
+        When expired rows are removed first, in simulated seconds.
+    follows
+        Whether rows are followed until they expire.
+    locked_until
+        When decisions go on that wait because a partition is dropped, in simulated seconds.
     """
 
     def __init__(
@@ -60,31 +72,36 @@ class PostgresWork:
         self._runtime = runtime
         strategy = config.partition_strategy
         self._span = strategy.seconds if isinstance(strategy, ByTime) else 0.0
-        self._follows = removes or insert > 0.0
+        self.follows = removes or insert > 0.0
+        self._calm_until = 0.0  # before that, no slow phase begins
         self._expires: dict[str, float] = {}
-        self._locked_until = 0.0
+        self.locked_until = 0.0
         self._born: dict[str, int] = {}  # under time the span in which a row was made
 
     def service(self, batch: Sequence[Operation], seconds: float, now: float) -> float:
         """Return the service time of a batch that begins now."""
         if self._insert:
             seconds += self._insert * len({name for each in batch if (name := _written(each)) and self._makes_row(name)})
-        return self._longer("service", seconds, now) if self._stalls else seconds
+        return seconds if now < self._calm_until else self._longer("service", seconds, now)
 
     def flush(self, seconds: float, now: float) -> float:
         """Return the seconds of a flush of the log that begins now."""
-        return self._longer("commit", seconds, now) if self._stalls else seconds
+        return seconds if now < self._calm_until else self._longer("commit", seconds, now)
 
     def _longer(self, part: str, seconds: float, now: float) -> float:
+        calm_until = inf
         for stall, phase in self._stalls:
-            if (now - phase) % stall.every < stall.lasts:
+            since = (now - phase) % stall.every
+            if since < stall.lasts:
                 seconds *= getattr(stall, part)
+                calm_until = now
+            else:
+                calm_until = min(calm_until, now + stall.every - since)
+        self._calm_until = calm_until
         return seconds
 
     def record(self, batch: Sequence[Operation], answers: Sequence[object]) -> None:
         """Note until when the rows live that a batch has written."""
-        if not self._follows:
-            return
         now = self._runtime.time()
         for operation, answer in zip(batch, answers, strict=True):
             name = _written(operation)
@@ -107,11 +124,6 @@ class PostgresWork:
         """Whether rows lie in partitions of time, which are dropped."""
         return self._span > 0.0
 
-    @property
-    def held_up(self) -> float:
-        """Seconds for which decisions wait that come now, because a partition is being dropped."""
-        return max(self._locked_until - self._runtime.env.now, 0.0)
-
     def drop_partitions(self) -> None:
         """Drop the partitions of time in which all has expired. Decisions wait meanwhile."""
         now = self._runtime.time()
@@ -121,7 +133,7 @@ class PostgresWork:
         spans = len({self._born[name] for name in gone})
         for name in gone:
             del self._born[name], self._expires[name]
-        self._locked_until = self._runtime.env.now + DROPPED * spans
+        self.locked_until = self._runtime.env.now + DROPPED * spans
 
     def remove_rows(self) -> list[float]:
         """Remove what an upkeep removes now, and return the processor seconds of each of its statements.

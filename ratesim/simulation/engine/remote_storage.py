@@ -19,7 +19,6 @@ from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts
 from ratesim.simulation.engine.outcome_columns import column
-from ratesim.simulation.engine.postgres_work import PostgresWork
 from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
 from ratesim.simulation.network.counter_rng import draw, draws
 from ratesim.simulation.network.links import BACK, OUT, Link
@@ -187,9 +186,12 @@ class SimDriver:
         await self._processor.spend(server.costs.cpu(len(batch)), out)
         if server.straight:
             # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
-            if server.work is not None:
-                service = await self._beside_work(server.work, batch, service)
-            arrival = runtime.env.now
+            work, arrival = server.work, runtime.env.now
+            if work is not None:
+                if arrival < work.locked_until:
+                    await runtime.sleep(work.locked_until - arrival)
+                    arrival = runtime.env.now
+                service = work.service(batch, service, arrival)
             back += server.take(arrival, service) - arrival
             answers = server.execute(batch)
         else:
@@ -200,18 +202,14 @@ class SimDriver:
     async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
         """Wait for the processor, decide at the end of the service, and wait for the disk."""
         server, runtime, env = self._server, self._runtime, self._runtime.env
-        if server.work is not None:
-            service = await self._beside_work(server.work, batch, service)
+        if (work := server.work) is not None:
+            if env.now < work.locked_until:
+                await runtime.sleep(work.locked_until - env.now)
+            service = work.service(batch, service, env.now)
         await server.spend(service)
         answers = server.execute(batch)
         await runtime.sleep(self._flushed(batch, answers) - env.now)
         return answers
-
-    async def _beside_work(self, work: PostgresWork, batch: Sequence[Operation], service: float) -> float:
-        """Wait until the table is free; returns the service time of a batch beside what else the server does."""
-        if (seconds := work.held_up) > 0.0:
-            await self._runtime.sleep(seconds)
-        return work.service(batch, service, self._runtime.env.now)
 
     async def _in_turn(self, batch: Sequence[Operation], service: float) -> list[object]:
         """Hold the rows that the batch changes until that is on the disk.

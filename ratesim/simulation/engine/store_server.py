@@ -110,7 +110,7 @@ class StoreServer:
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         """Return the answers to a batch, at the end of its service."""
         answers = self.meter.execute(batch)
-        if self.work is not None:
+        if self.work is not None and self.work.follows:
             self.work.record(batch, answers)
         return answers
 

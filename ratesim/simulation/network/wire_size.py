@@ -217,17 +217,21 @@ def _hash(state: RateLimitState, name: str, codec: Codec, whole: bool) -> list[s
 
 
 class PostgresWire:
-    """PostgreSQL's protocol 3.0, for statements that are not prepared: Parse, Bind, Describe, Execute and Sync each."""
+    """PostgreSQL's protocol 3.0: Bind, Describe, Execute and Sync for each statement.
+
+    Before them comes Parse, unless statements are prepared, as on a direct connection they are.
+    """
 
     def __init__(self, driver: PostgresDriver) -> None:
         self._driver = driver
+        self._prepared = driver.config.prepared_statements is not False
 
     def sent(self, batch: Sequence[Operation]) -> int:
         """Add up texts and parameters of all statements."""
         total = 0
-        for text, values in self._driver.encoded(batch):
-            parse = 5 + 1 + len(text) + 1 + 2 + 4 * len(values)
-            bind = 5 + 2 + 2 + 2 * len(values) + 2 + sum(4 + len(value) for value in values) + 4
+        for call, values in self._driver.encoded(batch):
+            parse, name = (0, len(call.name)) if self._prepared else (5 + 1 + len(call.text) + 1 + 2 + 4 * len(values), 0)
+            bind = 5 + 2 + name + 2 + 2 * len(values) + 2 + sum(4 + len(value) for value in values) + 4
             total += parse + bind + 7 + 10 + 5
         return total
 

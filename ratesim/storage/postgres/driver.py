@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from math import inf
 from typing import Any
 
@@ -43,8 +44,8 @@ class PostgresDriver:
     """Executes batches on a pool of connections. Connections, tables and functions are made on first use.
 
     It relies on no state of a session, so a pooler may give each transaction another one: statements are prepared only where
-    the connection is direct, settings hold for one transaction, and every object is named with its schema. It belongs to the asyncio loop that uses it
-    first.
+    the connection is direct, settings hold for one transaction, and every object is named with its schema. It belongs to the
+    asyncio loop that uses it first.
 
     Attributes
     ----------
@@ -196,8 +197,12 @@ class PostgresDriver:
 
     def _offline_schema(self) -> Schema:
         """Return the schema as far as it is known without a connection."""
-        path = self.connector.first_in_search_path
-        return self._schema or Schema(self.config, self.config.schema or path or "public", self.config.partition_strategy)
+        return self._schema or self._presumed
+
+    @cached_property
+    def _presumed(self) -> Schema:
+        namespace = self.config.schema or self.connector.first_in_search_path or "public"
+        return Schema(self.config, namespace, self.config.partition_strategy)
 
     # -- carrying out -------------------------------------------------------------------------------------------------
 
@@ -380,12 +385,12 @@ class PostgresDriver:
         calls = [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
         return [(call.text, parameters) for call, parameters in calls]
 
-    def encoded(self, batch: Sequence[Operation]) -> list[tuple[bytes, list[bytes]]]:
+    def encoded(self, batch: Sequence[Operation]) -> list[tuple[Call, list[bytes]]]:
         """Return each statement of a batch and its parameters as they are sent, on a connection in UTF-8."""
         schema = self._offline_schema()
         groups = groups_of(list(enumerate(batch)))
         calls = [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
-        return [(call.text, call.encode(parameters, "utf-8")) for call, parameters in calls]
+        return [(call, call.encode(parameters, "utf-8")) for call, parameters in calls]
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
 

@@ -116,19 +116,20 @@ def batches(algorithm: str) -> list[list[Operation]]:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("algorithm", ["token_bucket", "sliding_window", "sliding_log"])
-@pytest.mark.parametrize("backend", ["redis", "redis, compressed", "postgres"])
+@pytest.mark.parametrize("backend", ["redis", "redis, compressed", "postgres", "postgres, pooled"])
 async def test_bytes_are_those_that_real_servers_send_and_receive(
     backend: str, algorithm: str, request: pytest.FixtureRequest
 ) -> None:
-    server: Server = request.getfixturevalue("postgres_server" if backend == "postgres" else "valkey_server")
+    server: Server = request.getfixturevalue("postgres_server" if "postgres" in backend else "valkey_server")
     async with metered(server) as (through, meter):
-        url = StorageURL.parse(through + "&compression=lz4" * (backend == "redis, compressed"))
+        options = {"redis, compressed": "&compression=lz4", "postgres, pooled": "&prepared_statements=false"}
+        url = StorageURL.parse(through + options.get(backend, ""))
         config = replace(url.config, pool_size=1)  # another connection would be opened while a batch is measured
-        driver = PostgresDriver(config) if backend == "postgres" else RedisDriver(config)
+        driver = PostgresDriver(config) if "postgres" in backend else RedisDriver(config)
         wire = wire_protocol(url)
         try:
             # PostgreSQL's answer to a Put is not counted by itself.
-            for batch in [*batches(algorithm), *(stored(algorithm) if backend != "postgres" else [])]:
+            for batch in [*batches(algorithm), *(stored(algorithm) if "postgres" not in backend else [])]:
                 sent, answered, counted_sent, counted_answered = await compared(driver, meter, wire, batch)
                 assert counted_sent == sent > 0, batch[0]
                 assert counted_answered == pytest.approx(answered, rel=0.03), batch[0]
