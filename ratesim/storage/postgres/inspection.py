@@ -8,7 +8,7 @@ from psycopg import sql
 
 from ratesim.storage.postgres.connections import Connection
 
-__all__ = ["Table", "inspect_table", "obstacles", "views_of"]
+__all__ = ["Table", "inspect_table", "obstacles", "relations", "settings_clause", "views_of"]
 
 
 class Table(NamedTuple):
@@ -150,3 +150,17 @@ def settings_clause(settings: list[list[str]], keyword: str) -> sql.Composable:
         return sql.SQL("")
     pairs = (sql.SQL("{} = {}").format(sql.SQL(name), sql.Literal(value)) for name, value in settings)
     return sql.SQL(keyword + " (") + sql.SQL(", ").join(pairs) + sql.SQL(")")
+
+
+async def relations(connection: Connection, table: str) -> list[tuple[str, str, str | None, list[str]]]:
+    """Return names and kinds of a table and its partitions, of their primary keys, and of their other constraints."""
+    cursor = await connection.execute(
+        "SELECT c.relname::text, c.relkind::text, x.relname::text, ARRAY(SELECT k.conname::text "
+        "FROM pg_catalog.pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND k.coninhcount = 0) "
+        "FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid = c.oid AND i.indisprimary "
+        "LEFT JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid "
+        "WHERE c.oid = to_regclass(%s) OR c.oid IN ("
+        "SELECT h.inhrelid FROM pg_catalog.pg_inherits AS h WHERE h.inhparent = to_regclass(%s))",
+        [table, table],
+    )
+    return await cursor.fetchall()
