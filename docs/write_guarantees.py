@@ -41,6 +41,7 @@ NAMES = {
     "cluster": "Redis Cluster",
     "sentinel": "Redis with Sentinel",
     "postgres": "PostgreSQL",
+    "standby": "PostgreSQL with a synchronous standby",
     "hybrid": "hybrid",
 }
 COLUMNS = {
@@ -79,7 +80,7 @@ def _policy(row: dict[str, Any]) -> str:
 
 def _consistency(row: dict[str, Any]) -> str:
     if row["policies"] == ["plain"]:
-        return "without a hybrid" if set(row["stores"]) & {"redis", "cluster", "sentinel", "postgres"} else ""
+        return "without a hybrid" if set(row["stores"]) & {"redis", "cluster", "sentinel", "postgres", "standby"} else ""
     fallbacks = [] if len(row["fallbacks"]) in (0, 3) else row["fallbacks"]
     return "; ".join([", ".join(row["policies"]), *([", ".join(fallbacks)] if fallbacks else [])])
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import quote
 
 import psycopg
@@ -19,7 +19,7 @@ from proxy import Proxy
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ratesim.servers import postgres_server, valkey_process
+from ratesim.servers import Server, postgres, postgres_server, promote, valkey_process
 from ratesim.servers.supervisor import ProcessSupervisor
 
 PATIENCE = 30.0  # seconds until something that must happen counts as not happening
@@ -380,6 +380,59 @@ def _ways(store: Store, target: int | str, replica: bool) -> Iterator[int]:
         finally:
             if store.fault == "freeze":
                 store.mend()
+
+
+class StandbyStore(Store):
+    """A PostgreSQL whose commits wait for a standby; its URL names both."""
+
+    name = "standby"
+    THROUGH_PROXY = ()
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.url = server.url
+        self.primary = server.members[0]
+        self.fault = ""
+
+    def _failover(self) -> None:
+        for pid in (self.primary.pid, *children(self.primary.pid)):
+            with suppress(ProcessLookupError):  # it ended with its parent
+                os.kill(pid, signal.SIGKILL)
+
+    def _mend_failover(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Promote the standby, since a primary that was killed stays so."""
+        promote(self.server.members[1])
+        self.primary = self.server.members[1]
+
+    def start_replica(self) -> None:
+        """See that commits wait for the standby, which runs from the start."""
+        wait_until(lambda: self._ask("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"), "the standby")
+
+    def wait(self) -> None:
+        self.connections()
+
+    def connections(self) -> int:
+        return self._ask(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+
+    def _ask(self, query: LiteralString) -> int:
+        with psycopg.connect(self.primary.url, autocommit=True, connect_timeout=5) as connection:
+            row = connection.execute(query).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@contextmanager
+def standby_store(replica: bool = True) -> Iterator[Store]:
+    """A PostgreSQL with a synchronous standby."""
+    with postgres(standbys=1, settings={"synchronous_standby_names": "standby1", "max_connections": "200"}) as server:
+        store = StandbyStore(server)
+        store.start_replica()
+        yield store
 
 
 STORES = {"redis": valkey_store, "postgres": postgres_store}

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from itertools import product
 
 import pytest
+from examples import sample
 from guarantees import hold_against_the_table
-from stores import STORES, OnDemand, Store
+from stores import STORES, OnDemand, Store, standby_store
 
 FAULTS = ("freeze", "partition", "reset", "read_only", "full", "kill")
 NIGHTLY = [("postgres", fault) for fault in ("partition", "reset", "read_only", "full")]
@@ -40,7 +41,7 @@ async def test_every_cell_keeps_to_the_table(stores: dict[str, Store], name: str
 
 @pytest.mark.servers
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["redis", pytest.param("postgres", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("name", sample(["redis", "postgres", "standby"], ["redis"]))
 async def test_a_failover_keeps_to_the_table(name: str) -> None:
-    with STORES[name](replica=True) as store:
+    with (standby_store if name == "standby" else STORES[name])(replica=True) as store:
         await hold_against_the_table(store, "failover")
