@@ -65,12 +65,13 @@ async def test_size_and_waits_level_off(
             await asyncio.sleep(0.004)
 
     async with PostgresStorage(config) as storage:
-        deciding = asyncio.gather(*(decide(storage, task) for task in range(TASKS)))
-        for number in range(1, SLICES + 1):
-            await asyncio.sleep(max(0.0, begin + seconds * number / SLICES - time.monotonic()))
-            taken, waits[:] = list(waits), []
-            slices.append((float(np.quantile(taken, 0.99)) if taken else 0.0, (await storage.get_stats()).bytes))
-        await deciding
+        async with asyncio.TaskGroup() as deciding:
+            for task in range(TASKS):
+                deciding.create_task(decide(storage, task))
+            for number in range(1, SLICES + 1):
+                await asyncio.sleep(max(0.0, begin + seconds * number / SLICES - time.monotonic()))
+                taken, waits[:] = list(waits), []
+                slices.append((float(np.quantile(taken, 0.99)) if taken else 0.0, (await storage.get_stats()).bytes))
         async with asyncio.timeout(60):
             while not (stats := await storage.get_stats()).hot_ratio:  # noqa: ASYNC110 - statistics are a second late
                 await asyncio.sleep(0.1)

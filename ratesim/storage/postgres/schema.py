@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
@@ -366,6 +367,7 @@ def learning_algorithms() -> tuple[str, ...]:
     return tuple(name for name in algorithms.names() if algorithms.get(name).feedback is not None)
 
 
+@cache
 def _template(name: str) -> str:
     return (resources.files("ratesim.storage.postgres") / "sql" / f"{name}.sql").read_text("utf-8")
 
