@@ -40,8 +40,10 @@ FORMULAE = (
     ),
     (
         "servers",
-        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), rounded up, plus the replicas; where "
-        "one Redis is not enough three primaries or more, so many that none is busier, the hottest key's included",
+        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), of a PostgreSQL also (1.5 × its "
+        "tables + "
+        "its log) ÷ disk, rounded up, plus the replicas; where one Redis is not enough three primaries or more, so "
+        "many that none is busier, the hottest key's included",
     ),
     (
         "busiest primary of a cluster",
