@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from freezing import frozen
 from psycopg import conninfo
+from psycopg.pq import TransactionStatus
 
 from ratesim.errors import BatchError, StorageConnectionError, StorageError, StorageTimeoutError, StorageUnavailableError
 from ratesim.limit import Limit
@@ -382,3 +383,27 @@ async def test_a_storage_without_an_interval_has_no_background_task(postgres_ser
     async with storage_at(postgres_server.url, table_name="unswept"):
         assert len(asyncio.all_tasks()) == before + 1
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_a_connection_that_was_just_given_up_is_closed_with_its_storage(postgres_server: Server) -> None:
+    """Also where the task that asks the server to cancel the statement has not begun yet."""
+    storage = await storage_at(postgres_server.url).open()
+    connection = await storage.driver._take()
+
+    async def give_up() -> None:
+        try:
+            await connection.execute("SELECT pg_sleep(60)")
+        finally:
+            storage.driver._give_back(connection)
+            await storage.driver.close()
+
+    caller = asyncio.create_task(give_up())
+    async with asyncio.timeout(HANG):
+        while connection.pgconn.transaction_status != TransactionStatus.ACTIVE:  # noqa: ASYNC110 - of the server
+            await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.wait([caller])
+    assert connection.leaving is not None
+    assert connection.leaving.cancelled()
+    assert connection.closed
+    await storage.close()

@@ -100,6 +100,7 @@ class Connection(psycopg.AsyncConnection[Any]):
         self.wire.pause()
         if self.leaving is None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
             self.leaving = _spawn(self._leave())
+            self.leaving.add_done_callback(lambda _: self.finish())  # also if it is canceled before it has begun
         else:
             self.finish()
 
@@ -109,8 +110,6 @@ class Connection(psycopg.AsyncConnection[Any]):
                 await self.cancel_safe(timeout=CANCEL_SECONDS)
         except (TimeoutError, psycopg.Error) as error:  # the statement ends by itself, at the latest after lock_timeout
             logger.debug("a statement was not canceled: %s", type(error).__name__)
-        finally:
-            self.finish()
 
     def has_ended(self) -> bool:
         """Return whether an idle connection is of no use any more, without a round trip.
