@@ -7,7 +7,8 @@ others do not enter:
   in a batch, so least squares over (batches, operations) give the share of each.
 - way: a request without work (PING, an empty query), less processor time here and there.
 - service: the server's own account of its processor time under the same loads, where it keeps one and nobody else is being
-  served. Otherwise it is the wait of a batch less the way, with batches of several sizes instead of loads.
+  served. Otherwise it is the wait of a batch less the way, with batches of several sizes instead of loads. PostgreSQL has a
+  shorter way for a request alone, which has a cost of its own beside the line of batches.
 - commit: the same decisions with and without waiting for the disk, in turns.
 """
 
@@ -34,7 +35,7 @@ __all__ = ["LIMIT", "Survey", "Target", "delete_keys", "fit", "fit_client", "fit
 __all__ += ["measure", "spread", "survey", "warm_up"]
 
 LIMIT = Limit(1e6, 60.0)
-BATCHES = (1, 8, 64)
+BATCHES = (1, 4, 16, 64)
 KEYS = 1000
 DEPTHS = (1, 4, 16, 64)  # requests in flight, as multiples of the pool
 PACE = 250.0  # requests/s at which client and server sleep in between
@@ -128,7 +129,12 @@ def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
     served = [_service(acquires[size], hop) for size in BATCHES]
     loads = min((one.loads for one in each), key=lambda load: float(load[:, 2].sum()))
     batch, request = fit_client(*loads[:, :3].T)
-    fixed, item = fit_line(BATCHES, served) if ping.busy is None else fit_client(*loads[:, [0, 1, 3]].T)
+    single_served = None
+    if target.locks:  # PostgreSQL has a function for a request alone, and batches begin with more work than it
+        single_served = served[0]
+        fixed, item = fit_line(BATCHES[1:], served[1:])
+    else:
+        fixed, item = fit_line(BATCHES, served) if ping.busy is None else fit_client(*loads[:, [0, 1, 3]].T)
     alone = acquires[1]
     factors = spread(np.maximum(alone.wait - hop, 0.1 * served[0]))
     if ping.busy is not None:  # an account knows the mean, so the factors around it have the mean 1
@@ -141,7 +147,7 @@ def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
     commit = None
     single = _best([one.single for one in each])
     latency, spent = single.elapsed, float(np.median(single.cpu))
-    parts = spent + hop + fixed + item
+    parts = spent + hop + (fixed + item if single_served is None else single_served)
     if target.durable is not None:
         durable = _best([one.durable for one in each if one.durable is not None])
         flush = np.maximum(durable.elapsed - np.median(alone.elapsed), LEAST)
@@ -158,6 +164,7 @@ def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
         fixed=fixed,
         item=item,
         factors=factors,
+        alone=single_served,
         operations=operations,
         concurrency=max(1, round(max(target.speedup.values()))),
         speedup=target.speedup,

@@ -89,9 +89,9 @@ def postgres_costs(costs: BackendCosts, config: PostgresStorageConfig, lifetime:
         name: msgspec.structs.replace(cost, fixed=cost.fixed + fixed, item=cost.item + item)
         for name, cost in costs.operations.items()
     }
-    return msgspec.structs.replace(
-        costs, fixed=costs.fixed + fixed, item=costs.item + item, operations=operations, commit=commit
-    )
+    alone = None if costs.alone is None else costs.alone + fixed + item
+    more = {"fixed": costs.fixed + fixed, "item": costs.item + item, "alone": alone}
+    return msgspec.structs.replace(costs, **more, operations=operations, commit=commit)
 
 
 def insert_cost(strategy: PartitionStrategy | None) -> float:

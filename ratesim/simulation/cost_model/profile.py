@@ -134,6 +134,8 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     fixed, item, factors
         An `acquire` of a batch of n keeps one of the server's `concurrency` places busy for fixed + n * item, spread like a
         `Cost`.
+    alone : float or None
+        Seconds of an `acquire` that travels alone, where a server has a shorter way for it; None for fixed + item.
     operations : dict[str, Cost]
         The same for other operations by name (get, apply); a missing one costs as much as an acquire.
     speedup : dict[int, float]
@@ -175,6 +177,7 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     client: Cost | None = None
     round_trip: Seconds = 0.0
     round_trip_factors: Factors = EVEN
+    alone: Seconds | None = None
     operations: dict[Text, Cost] = {}
     speedup: dict[int, Factor] = {}
     commit: Cost | None = None
@@ -191,7 +194,11 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         other = self.operations.get(operation)
         if other is not None:
             return other.of(items, uniform)
-        return (self.fixed + items * self.item) * _factor(self.factors, uniform)
+        return self.seconds(items) * _factor(self.factors, uniform)
+
+    def seconds(self, items: int) -> float:
+        """Return the service time of a batch of `acquire` at the factor 1."""
+        return self.alone if items == 1 and self.alone is not None else self.fixed + items * self.item
 
     def cpu(self, items: int) -> float:
         """Return the processor time in the client's process of a batch, its requests included."""
@@ -278,6 +285,7 @@ def with_slower_server(profile: Profile, backend: str, factor: float) -> Profile
         costs,
         fixed=factor * costs.fixed,
         item=factor * costs.item,
+        alone=None if costs.alone is None else factor * costs.alone,
         operations={name: longer(cost) for name, cost in costs.operations.items()},
         commit=None if costs.commit is None else longer(costs.commit),
     )

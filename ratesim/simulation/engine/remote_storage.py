@@ -245,7 +245,7 @@ class SimDriver:
         first, plan, costs = batch[0], self._plan, self._server.costs
         if plan is not None and isinstance(first, TracedAcquire):
             row = first.request
-            return plan.out[row], (costs.fixed + len(batch) * costs.item) * plan.service[row], plan.back[row]
+            return plan.out[row], costs.seconds(len(batch)) * plan.service[row], plan.back[row]
         # By the time at which it is sent: a flush that is tried again is not lost again because it was lost before.
         identifier, now = subject(first)[0], self._runtime.time()
         seed, way = self._seed, self._link.transit_time

@@ -76,6 +76,18 @@ def test_who_is_denied_waits_for_no_row() -> None:
     assert np.quantile(denied.latency[~denied.allowed], 0.99) < 0.005
 
 
+def test_a_request_alone_has_a_cost_of_its_own() -> None:
+    costs = BackendCosts(**{**CALM, "alone": 3e-5})
+    assert (costs.service(1, 0.5), costs.service(2, 0.5)) == (3e-5, pytest.approx(1.2e-4))
+    assert p50(played()) - p50(played("", {"alone": 3e-5})) == pytest.approx(1.1e-4 - 3e-5, rel=0.05)
+    cut = postgres_costs(costs, StorageURL.parse("postgresql://h?partition=hash:16").config, 120.0)
+    plain = BackendCosts(**CALM)
+    assert cut.service(1, 0.5) - 3e-5 == pytest.approx(
+        postgres_costs(plain, StorageURL.parse("postgresql://h?partition=hash:16").config, 120.0).service(1, 0.5)
+        - plain.service(1, 0.5)
+    )
+
+
 # -- partitions -----------------------------------------------------------------------------------------------------------
 
 
