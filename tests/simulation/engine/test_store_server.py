@@ -9,7 +9,7 @@ from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import BackendCosts, Cost
 from ratesim.simulation.engine.remote_storage import ModelBackend
-from ratesim.simulation.engine.store_server import ASLEEP, GroupCommit, RowLocks, StoreServer, changes, wrote
+from ratesim.simulation.engine.store_server import ASLEEP, GroupCommit, RowLocks, Standby, StoreServer, changes, wrote
 from ratesim.simulation.network.wire_size import MeteredBackend, wire_protocol
 from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.remote.operations import Acquire, Get
@@ -102,3 +102,20 @@ def test_only_what_is_admitted_reaches_the_disk() -> None:
     assert [wrote(asked, answer) for answer in answers] == [True, False]
     assert not changes(Get("a", "", 1.7e9))
     assert not changes(Acquire("a", (LIMIT,), 1.0, 1.7e9, False))
+
+
+def test_commits_that_come_while_one_waits_at_the_standby_wait_together() -> None:
+    standby = Standby(0.2, Cost(fixed=1.0))
+    assert standby.take(0.0, 0.5) == pytest.approx(1.2)
+    assert [standby.take(at, 0.5) for at in (0.1, 0.5, 0.9)] == [pytest.approx(2.2)] * 3
+    standby.begin_anew()
+    assert standby.take(0.95, 0.5) == pytest.approx(2.15), "who waited at the server that died waits no more"
+
+
+def test_a_row_is_held_until_it_is_freed() -> None:
+    locks = RowLocks(SimRuntime(simpy.Environment()))
+    mine, _ = locks.queue(["a", "b"])
+    assert locks.held(["c", "b"])
+    assert not locks.held(["c"])
+    locks.release(["a", "b"], mine)
+    assert not locks.held(["a", "b"])
