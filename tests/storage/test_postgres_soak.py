@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import time
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ async def test_size_and_waits_level_off(
         command_timeout=30.0,
         cleanup_interval=1.0,
     )
+    faulthandler.cancel_dump_traceback_later()  # it is meant to take long
     slices: list[tuple[float, int]] = []  # p99 of the waits, and bytes
     waits: list[float] = []
     begin = time.monotonic()
