@@ -125,7 +125,7 @@ async def test_the_role_that_may_rotate_is_told_in_comments(database: str, role:
         assert len(queries) == 2
         for query in queries:
             execute(database, ";".join(row[0] for row in execute(database, query)))
-        rights = re.findall(r"^-- ((?:ALTER|GRANT) .*;)$", script, re.MULTILINE)
+        rights = re.findall(rf'^-- ((?:ALTER|GRANT) .* TO "{role}";)$', script, re.MULTILINE)
         assert len(rights) == 2
         execute(database, "".join(rights))
         await storage.driver.rotate(0.0)

@@ -142,18 +142,25 @@ def test_four_processes_decide_exactly_while_the_table_is_converted(database: Da
     assert not database.leftovers()
 
 
-@pytest.mark.parametrize("unlogged", [False, True], ids=["logged", "unlogged"])
+@pytest.mark.parametrize(
+    ("unlogged", "strategies"),
+    [
+        pytest.param(False, STRATEGIES, id="logged"),
+        pytest.param(True, ("none", "time:1d"), id="unlogged, a pair"),
+        pytest.param(True, STRATEGIES, id="unlogged", marks=pytest.mark.nightly),
+    ],
+)
 async def test_between_all_pairs_of_strategies_the_rows_stay_and_the_table_is_as_a_new_one(
-    database: Database, unlogged: bool
+    database: Database, unlogged: bool, strategies: tuple[str, ...]
 ) -> None:
     fresh = {}
-    for strategy in STRATEGIES:
+    for strategy in strategies:
         async with database.storage(strategy, unlogged=unlogged):
             fresh[strategy] = database.catalog()
         database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     await database.fill(unlogged=unlogged)
     rows = database.rows()
-    for strategy in circuit(STRATEGIES)[1:]:
+    for strategy in circuit(strategies)[1:]:
         await repartition(database.config(strategy))
         assert database.rows() == rows
         assert database.catalog() == fresh[strategy]
@@ -243,8 +250,15 @@ HOLDS = {copying: "SELECT FROM limits WHERE identifier = 'tenant-30' FOR UPDATE"
 HOLDS[waiting_for_the_swap] = "SELECT FROM limits"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-@pytest.mark.parametrize("where", [copying, waiting_for_the_swap], ids=["while it copies", "before it swaps"])
+@pytest.mark.parametrize(
+    ("how", "where"),
+    [
+        pytest.param(signal.SIGKILL, waiting_for_the_swap, id="kill -9 before it swaps"),
+        pytest.param(signal.SIGINT, copying, id="Ctrl-C while it copies"),
+        pytest.param(signal.SIGKILL, copying, id="kill -9 while it copies", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGINT, waiting_for_the_swap, id="Ctrl-C before it swaps", marks=pytest.mark.nightly),
+    ],
+)
 async def test_an_interrupted_conversion_changes_nothing_and_starts_over(
     database: Database, how: signal.Signals, where: Callable[[Database], bool]
 ) -> None:
