@@ -24,7 +24,7 @@ __all__ = ["TableSizes", "Turn", "add_denials", "cleanup", "end_turn", "sizes", 
 # Claims of less than the interval, because the node whose turn it was is a little late at times.
 TURN_SHARE = 0.9
 BATCH_SECONDS = 0.02  # that a statement which deletes should take: a decision on one of its rows waits for its end
-PAUSE_SHARE = 1.0  # of a statement's duration, behind it, so that decisions have the disk and the processor
+PAUSE_SHARE = 1.5  # of a statement's duration, behind it, so that decisions have the disk and the processor
 BATCHES = 8  # statements in one round trip, since an event loop that is busy is late with each answer
 LEAST_BLOCKS, MOST_BLOCKS = 8, 4096  # that one statement reads
 COUNTED_BYTES = 64 << 20  # of tables whose rows are counted; larger ones are estimated
