@@ -537,7 +537,8 @@ async def test_missing_tables_and_functions_are_unhealthy_for_a_role_that_may_no
 
 
 DROP_FUNCTIONS = """DO $$ DECLARE each regprocedure; BEGIN
-FOR each IN SELECT oid FROM pg_proc WHERE proname LIKE 'gone%' LOOP EXECUTE 'DROP FUNCTION ' || each; END LOOP; END $$"""
+FOR each IN SELECT oid FROM pg_proc WHERE proname LIKE 'gone%' LOOP
+EXECUTE 'DROP FUNCTION ' || each || ' CASCADE'; END LOOP; END $$"""
 
 
 def test_a_simulated_storage_is_as_healthy_as_its_server() -> None:

@@ -108,7 +108,7 @@ async def test_a_refusal_is_one_line_with_its_own_remedy_from_every_verb(
 ) -> None:
     async with refusing(state, message) as url:
         for name, verb in VERBS.items():
-            storage = storage_at(url)
+            storage = storage_at(url, command_timeout=20.0)
             with pytest.raises(StorageError) as caught:
                 await verb(storage)
             error = caught.value.results[0] if isinstance(caught.value, BatchError) else caught.value
