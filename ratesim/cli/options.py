@@ -286,7 +286,7 @@ def scenario_from_options(asked: dict[str, Any]) -> Scenario:
     if asked["log"] is not None and asked["scenario"] is not None:
         raise UsageError("--log and --scenario: give one of them; a scenario names its own log")
     if asked["scenario"] is not None:
-        data = Scenario.load(asked["scenario"]).model_dump(exclude_none=True)
+        data = Scenario.load(asked["scenario"]).model_dump(exclude_unset=True)
     else:
         if asked["limit"] is None:
             raise UsageError("--limit is missing: say what is allowed, such as --limit 100/minute")
@@ -397,6 +397,6 @@ def with_round_trip(name: str, rtt: str | None) -> Scenario:
     scenario = Scenario.load(name)
     if rtt is None:
         return scenario
-    data = scenario.model_dump(exclude_none=True)
-    data["deployment"]["rtt"] = rtt
+    data = scenario.model_dump(exclude_unset=True)
+    data.setdefault("deployment", {})["rtt"] = rtt
     return Scenario.of(data, name)

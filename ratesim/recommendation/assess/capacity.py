@@ -36,7 +36,7 @@ from ratesim.recommendation.assess.topology import (
     hottest_share,
     whole_servers,
 )
-from ratesim.simulation.scenario.topology import Servers, servers_of
+from ratesim.simulation.scenario.topology import Servers, replica_lag, servers_of
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _servers_of(
     if store == "postgres":
         found = servers_of(storage, 1, replicas, scenario.deployment)
         standby: Any = row.get("standby") or ""
-        return replace(found, standby=standby, lag=0.0 if standby else scenario.deployment.replica_lag)
+        return replace(found, standby=standby, lag=0.0 if standby else replica_lag(found.keeps, scenario.deployment))
     return servers_of(cluster_url(storage) if primaries > 1 else storage, primaries, replicas, scenario.deployment)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ratesim.formatting import format_amount, format_seconds
 from ratesim.limit import Limit
-from ratesim.simulation.scenario.topology import UNFLUSHED
+from ratesim.simulation.scenario.topology import UNFLUSHED, Kept
 
 __all__ = ["CrashLoss", "counted"]
 
@@ -27,12 +26,12 @@ class CrashLoss:
         Requests that are admitted a second time for that, at most, in the busiest second's rate.
     """
 
-    keeps: Literal["nothing", "most", "all"]
+    keeps: Kept
     seconds: float | None
     requests: float
 
     @classmethod
-    def of(cls, keeps: Literal["nothing", "most", "all"], admitted: float, all_counted: float) -> CrashLoss:
+    def of(cls, keeps: Kept, admitted: float, all_counted: float) -> CrashLoss:
         """Work out what is lost.
 
         Parameters

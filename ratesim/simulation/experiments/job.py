@@ -83,10 +83,16 @@ class Job:
             "candidate": self.candidate.model_dump(mode="json", exclude={"name"}),
             "seed": self.seed,
             "backends": msgspec.to_builtins(self.profile.backends),
+            "network": [self.profile.round_trip, self.profile.round_trip_factors, self._names_network],
             "code": self.code,
             "algorithm": _digest(str(getattr(algorithm, "__file__", None))),  # it may come from outside of the package
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _names_network(self) -> bool:
+        """Whether the scenario names its network, which then stands for the one that the profile has measured."""
+        return "network" in self.scenario.deployment.model_fields_set
 
     @cached_property
     def workload(self) -> str:

@@ -19,7 +19,7 @@ class Fault(StrictModel):
     - partition: messages between nodes and the server are lost. nodes, direction, shard.
     - lossy: a message is lost with probability `loss` and sent again. nodes, direction, shard.
     - slow: services take `factor` times as long. shard.
-    - crash: the server is down, and comes back with its memory or without (keeps_memory). shard, host_lost.
+    - crash: the server is down, and comes back with its memory or without. keeps_memory, shard, host_lost.
     - failover: the server is down, and a replica comes back in its place that is `lag` seconds behind. shard, host_lost.
     - reshard: `slots` slots of a primary of a cluster move to the next primary, one after the other. shard.
     - restart: nodes are down, and come back without their memory. nodes.
@@ -32,6 +32,8 @@ class Fault(StrictModel):
     shard : int or None
         Number of the affected primary of a cluster, from 0; None for all, and for a reshard the first. A server that is
         alone is number 0.
+    keeps_memory : bool or None
+        Whether the server has its memory when it comes back; None for what its own settings say (`Servers.keeps`).
     host_lost : bool
         Whether the host is gone, so that nothing answers. Otherwise it is the process, and connections are refused at once.
     slots : int
@@ -45,7 +47,7 @@ class Fault(StrictModel):
     direction: Literal["both", "to_server", "from_server"] = "both"
     loss: Annotated[float, BeforeValidator(share), Field(gt=0, lt=1)] = 0.1
     factor: float = Field(default=10.0, gt=0, le=1e6)
-    keeps_memory: bool = False
+    keeps_memory: bool | None = None
     lag: Annotated[Moment, Field(le=3600)] = 0.1
     offset: float = Field(default=0.0, ge=-86400, le=86400)
     drift: float = Field(default=0.0, ge=-0.1, le=0.1)

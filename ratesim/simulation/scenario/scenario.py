@@ -354,6 +354,8 @@ class Scenario(StrictModel):
     def to_toml(self) -> str:
         """Write a TOML document that `Scenario.parse` reads back into the same scenario."""
         document = self.model_dump(exclude_none=True)
+        if "network" not in self.deployment.model_fields_set:  # then it is the one that a profile has measured
+            del document["deployment"]["network"]
         document["workload"] = {key: value for key, value in document["workload"].items() if value != {}}
         document["limit"] = {key: value for key, value in document["limit"].items() if value != {}}
         document["faults"] = [fault.model_dump(exclude_none=True, exclude_unset=True) for fault in self.faults]

@@ -14,7 +14,7 @@ from ratesim.storage import StorageURL
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.deployment import Deployment
 
-__all__ = ["PRIMARIES", "Servers", "servers_of"]
+__all__ = ["PRIMARIES", "Servers", "replica_lag", "servers_of"]
 
 PRIMARIES = 3  # of a cluster that names no number: the least that elect a replica, https://valkey.io/topics/cluster-spec/
 
@@ -33,6 +33,7 @@ PROMOTION = 0.13
 UNFLUSHED = 0.6
 
 Wait = Literal["", "remote_write", "on", "remote_apply"]
+Kept = Literal["nothing", "most", "all"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Servers:
     takeover: float
     lag: float
     standby: Wait = ""
-    keeps: Literal["nothing", "most", "all"] = "nothing"
+    keeps: Kept = "nothing"
     replicated: bool = True
 
     def effective_fault(self, fault: Fault) -> Fault:
@@ -99,11 +100,11 @@ class Servers:
         if self.replicated:
             return failover.model_copy(update={"lag": 0.0}) if self.standby else failover
         place = {name: getattr(failover, name) for name in ("start", "duration", "shard", "host_lost")}
-        return Fault(kind="crash", keeps_memory=False, **place)
+        return Fault(kind="crash", **place)
 
     def _recovered(self, crash: Fault) -> Fault:
         """Return a crash with what the server recovers from its log, unless the fault says itself what is kept."""
-        if self.keeps == "nothing" or "keeps_memory" in crash.model_fields_set:
+        if self.keeps == "nothing" or crash.keeps_memory is not None:
             return crash
         if self.keeps == "all":
             return crash.model_copy(update={"keeps_memory": True})
@@ -136,8 +137,13 @@ def servers_of(storage: str, primaries: int | None, replicas: int | None, deploy
     waits: Wait = ""
     if replicas and (named or store.commit != "on") and store.commit in get_args(Wait):
         waits = store.commit
-    lag = 0.0 if waits else deployment.replica_lag
+    lag = 0.0 if waits else replica_lag(store.keeps, deployment)
     return Servers(store.kind, primaries, replicas, takeover if replicas else inf, lag, waits, store.keeps, store.replicated)
+
+
+def replica_lag(keeps: Kept, deployment: Deployment) -> float:
+    """Return the seconds by which a replica is behind that no answer waits for: it is sent what is on the primary's disk."""
+    return deployment.replica_lag + (UNFLUSHED if keeps == "most" else 0.0)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ class _Store:
     backend: str
     kind: Topology
     commit: Any = ""
-    keeps: Literal["nothing", "most", "all"] = "nothing"
+    keeps: Kept = "nothing"
     replicated: bool = True
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ratesim.cli.options import UsageError, scenario_from_options
+from ratesim.cli.options import UsageError, scenario_from_options, with_round_trip
 from ratesim.recommendation.assess.assessment import allowance, uses
-from ratesim.simulation.scenario.scenario import Requirements, Scenario, ScenarioError
+from ratesim.simulation.scenario.scenario import Candidate, Requirements, Scenario, ScenarioError
 
 EVERYTHING = ("memory", "redis", "postgres", "hybrid")
 
@@ -74,3 +75,23 @@ def test_an_option_takes_backends_from_those_that_the_scenario_allows() -> None:
         scenario_from_options(asked(**recipe, without=["mysql"]))
     with pytest.raises(UsageError, match="no backend is left"):
         scenario_from_options(asked(**recipe, without=list(EVERYTHING)))
+
+
+@pytest.mark.parametrize("given", ["", "keeps_memory = false", "keeps_memory = true"])
+@pytest.mark.parametrize("deployment", ["", '[deployment]\nnetwork = "same_zone"\n', "[deployment]\nnodes = 3\n"])
+def test_what_a_scenario_leaves_open_stays_open_on_its_way_to_a_run(tmp_path: Path, given: str, deployment: str) -> None:
+    """A default that is written is not what nobody has written: a store's own crash, a profile's own network."""
+    file = tmp_path / "scenario.toml"
+    recipe = '[workload]\nrequests_per_second = 1\n[limit]\nrate = "1/second"\n'
+    file.write_text(f'{recipe}{deployment}[[faults]]\nkind = "crash"\nstart = 1\nduration = 1\n{given}\n')
+    written = Scenario.load(file)
+    replayed = Scenario.parse(written.to_toml())
+    for same in (scenario_from_options(asked(scenario=str(file))), replayed, with_round_trip(str(file), None)):
+        assert same.faults == written.faults
+        assert "network" in same.deployment.model_fields_set or "network" not in deployment
+        assert "network" not in same.deployment.model_fields_set or "network" in deployment
+        for storage in ("postgresql://h", "postgresql://h?synchronous_commit=off", "redis://h"):
+            candidate = Candidate(name="c", storage=storage)
+            assert same.effective_faults(candidate) == written.effective_faults(candidate)
+    further = with_round_trip(str(file), "5ms")
+    assert (further.deployment.rtt, further.faults) == (0.005, written.faults)

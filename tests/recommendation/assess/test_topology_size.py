@@ -208,6 +208,8 @@ def test_a_standby_that_nobody_waits_for_is_behind_and_one_that_answers_wait_for
     assert (behind.replicas, behind.standby, behind.outage.seconds) == (1, "", 30.0 + PROMOTION)
     assert behind.outage.over_admitted == pytest.approx(1000 * 0.9 * 0.2)
     assert "at most 180 requests" in behind.outage.sentence
+    unflushed = sized(f"{PG}?synchronous_commit=off", asked=AVAILABLE, replicas=1, standby="")
+    assert unflushed.outage.over_admitted == pytest.approx(1000 * 0.9 * (0.2 + 0.6))  # only what is on the disk is sent
     storage = f"{PG}?synchronous_commit=remote_apply"
     waits = sized(storage, replicas=1, standby="remote_apply")
     assert (waits.replicas, waits.standby, waits.outage.over_admitted) == (1, "remote_apply", 0.0)

@@ -254,15 +254,16 @@ def test_a_standby_has_no_rows_of_unlogged_tables() -> None:
 
 
 def test_the_faults_of_a_candidate_are_those_of_its_standby() -> None:
-    def faults(options: str, deployment: dict, **fields: int) -> list[tuple[str, float, float, bool]]:
+    def faults(options: str, deployment: dict, **fields: int) -> list[tuple[str, float, float, bool | None]]:
         candidate = Candidate(name="c", storage=f"postgresql://h?{options}", **fields)
         data = {"workload": {"requests_per_second": 10}, "limit": {"rate": "10/minute"}, "deployment": deployment}
         fault = {"kind": "crash", "start": 5, "duration": 100}
         found = Scenario.of({**data, "faults": [fault]}).effective_faults(candidate)
         return [(each.kind, each.duration, each.lag, each.keeps_memory) for each in found]
 
-    assert faults("synchronous_commit=remote_apply", {}, replicas=1) == [("failover", 30 + PROMOTION, 0.0, False)]
-    assert faults("synchronous_commit=local", {}, replicas=1) == [("failover", 30 + PROMOTION, 0.1, False)]
+    assert faults("synchronous_commit=remote_apply", {}, replicas=1) == [("failover", 30 + PROMOTION, 0.0, None)]
+    assert faults("synchronous_commit=local", {}, replicas=1) == [("failover", 30 + PROMOTION, 0.1, None)]
+    assert faults("synchronous_commit=off", {}, replicas=1) == [("failover", 30 + PROMOTION, 0.1 + UNFLUSHED, None)]
     assert faults("", {}) == [("crash", 100, 0.1, True)]
-    assert faults("synchronous_commit=off", {}) == [("failover", 100, UNFLUSHED, False)]
-    assert faults("unlogged=true", {}) == [("crash", 100, 0.1, False)]
+    assert faults("synchronous_commit=off", {}) == [("failover", 100, UNFLUSHED, None)]
+    assert faults("unlogged=true", {}) == [("crash", 100, 0.1, None)]

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,9 +50,10 @@ def scenario(**changes: dict[str, Any]) -> Scenario:
     return Scenario.of(data)
 
 
-def faulty() -> Scenario:
+def faulty(**fault: object) -> Scenario:
     data = scenario().model_dump(mode="json", exclude_unset=True)
-    return Scenario.of(data | {"faults": [{"kind": "slow", "start": 1.0, "duration": 1.0, "factor": 50.0}]})
+    fault = {"start": 1.0, "duration": 1.0} | (fault or {"kind": "slow", "factor": 50.0})
+    return Scenario.of(data | {"faults": [fault]})
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,9 @@ def test_a_key_holds_what_changes_numbers_and_nothing_else(profile: Profile, tmp
         key(scenario(), MEMORY, profile=profile),
         key(scenario(), Candidate(name="redis", storage=REDIS.storage, routing="sticky"), profile=profile),
         key(scenario(), seed=2, profile=profile),
+        key(scenario(), profile=msgspec.structs.replace(profile, round_trip=0.003)),
+        key(scenario(deployment={"network": "same_zone"}), profile=profile),
+        *(key(faulty(kind="crash", **kept), profile=profile) for kept in ({}, {"keeps_memory": False})),
     ]
     log = tmp_path / "access.log"
     line = '10.0.0.1 - - [17/May/2015:10:05:0{} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
