@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratesim.errors import ConfigurationError, RatesimError
-from ratesim.limit import Limit
+from ratesim.errors import BatchError, ConfigurationError, KeyRefusedError, RatesimError
+from ratesim.limit import Decision, Limit
 from ratesim.servers import Server
 from ratesim.storage import PostgresStorage, PostgresStorageConfig
+from ratesim.storage.base import Request
 from ratesim.storage.partitions import ByHash, ByIdentifier, ByTime, PartitionStrategy
 from ratesim.storage.postgres.partitioning import NAME_BYTES, SUFFIX_BYTES, partitions, stem
 from ratesim.storage.postgres.schema import Schema
@@ -155,6 +157,41 @@ def test_the_script_may_be_run_again(postgres_server: Server, strategy: Partitio
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         for _ in range(2):
             connection.execute(text)
+
+
+@pytest.mark.parametrize("loss", ["TRUNCATE", "DROP TABLE"])
+async def test_the_span_in_use_is_found_again_after_it_was_lost(postgres_server: Server, loss: str) -> None:
+    """Who empties a database between tests truncates all of its tables."""
+    config = config_of(postgres_server, partition_strategy=ByTime(3600))
+    as_it_is = config_of(postgres_server, table_name=config.table_name)
+    limit, other = Limit(1, 3600, "gcra"), Limit(1, 3600, "fixed_window", name="b")
+    async with PostgresStorage(config) as storage:
+        for place, opened in enumerate((storage, storage, PostgresStorage(as_it_is))):
+            with psycopg.connect(postgres_server.url) as connection:
+                connection.execute(f"{loss} {config.table_name}_periods".encode())
+            async with opened if opened is not storage else contextlib.nullcontext(storage):
+                assert (await opened.acquire(f"new {place}", limit if place != 1 else (limit, other))).allowed
+                assert await opened.increment(f"new {place}", 2, 60.0) == 2
+                assert not (await opened.acquire(f"new {place}", limit)).allowed
+                assert not (await opened.acquire("new 0", limit)).allowed
+                await opened._maintain()
+                assert opened.driver._schema.strategy == ByTime(3600)
+
+
+async def test_a_lost_partition_costs_only_the_keys_in_it(postgres_server: Server) -> None:
+    config = config_of(postgres_server, partition_strategy=ByIdentifier(("a", "b")))
+    limit = Limit(5, 3600)
+    async with PostgresStorage(config) as storage:
+        for keys in (["a0"], ["a1", "b1", "c0"]):
+            await storage.acquire_many([Request(key, limit) for key in keys])
+        with psycopg.connect(postgres_server.url) as connection:
+            connection.execute(f"DROP TABLE {config.table_name}_default".encode())
+        for _ in range(2):
+            with pytest.raises(BatchError) as caught:
+                await storage.acquire_many([Request(key, limit) for key in ("a1", "c1", "b1")])
+            assert [type(each) for each in caught.value.results] == [Decision, KeyRefusedError, Decision]
+            with pytest.raises(KeyRefusedError, match="partition is missing; make it as `ratesim schema URL` prints it"):
+                await storage.acquire("c1", limit)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)

@@ -25,13 +25,15 @@ FROM unnest(%s::text[]) AS q (name) JOIN pg_catalog.pg_class AS c ON c.oid = to_
 LEFT JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = c.oid
 """
 SPANS = """
-SELECT extract(epoch FROM p.span)::float8, coalesce(bool_and(
-  upper - lower = p.span AND mod(extract(epoch FROM lower), extract(epoch FROM p.span)) = 0
-), true) FROM {periods} AS p LEFT JOIN unnest(%s::text[]) AS q (bounds) ON bounds <> 'DEFAULT'
-LEFT JOIN LATERAL (SELECT m[1]::timestamptz, m[2]::timestamptz
-  FROM regexp_match(bounds, 'FROM \\(''(.*)''\\) TO \\(''(.*)''\\)') AS m) AS b (lower, upper) ON true
-GROUP BY p.span
+WITH bound AS (
+  SELECT m[1]::timestamptz AS lower, m[2]::timestamptz AS upper
+    FROM unnest(%s::text[]) AS q (bounds), regexp_match(bounds, 'FROM \\(''(.*)''\\) TO \\(''(.*)''\\)') AS m
+    WHERE bounds <> 'DEFAULT'
+), span AS (SELECT extract(epoch FROM max(upper - lower)) AS seconds FROM bound)
+SELECT seconds::float8, (SELECT bool_and(extract(epoch FROM upper - lower) = seconds
+  AND mod(extract(epoch FROM lower), seconds) = 0) FROM bound) FROM span
 """
+SPAN = "SELECT extract(epoch FROM span)::float8 FROM {periods}"
 
 
 async def read_strategies(connection: Connection, schema: Schema) -> list[PartitionStrategy | None]:
@@ -51,8 +53,7 @@ async def read_strategies(connection: Connection, schema: Schema) -> list[Partit
             raise ConfigurationError(f"table {name} is a partition of another: choose another table_name")
         strategy: PartitionStrategy | None = None
         if kind == "r" and columns == ["period"] and bounds:
-            row = await (await connection.execute(SPANS.format(periods=schema.periods).encode(), [bounds])).fetchone()
-            strategy = ByTime(row[0]) if row and row[1] and "DEFAULT" in bounds else None
+            strategy = await _by_time(connection, schema, bounds)
         elif kind is not None and columns == ["identifier"] and bounds:
             strategy = _strategy(kind, bounds)
         if kind is not None and strategy is None:
@@ -92,6 +93,20 @@ async def read_strategy(
             "`ratesim repartition URL` cuts both alike"
         )
     return found[0]
+
+
+async def _by_time(connection: Connection, schema: Schema, bounds: list[str]) -> ByTime | None:
+    """Return the strategy by time whose partitions have just these bounds; the span in use tells it where there is none."""
+    seconds, alike = await (await connection.execute(SPANS.encode(), [bounds])).fetchone()  # type: ignore[misc]
+    if seconds is None and await (await connection.execute("SELECT to_regclass(%s)", [schema.periods])).fetchone() != (
+        None,
+    ):
+        row = await (await connection.execute(SPAN.format(periods=schema.periods).encode())).fetchone()
+        seconds, alike = row[0] if row else None, True
+    try:
+        return ByTime(seconds) if alike and "DEFAULT" in bounds else None
+    except ConfigurationError:
+        return None
 
 
 def _strategy(kind: str, bounds: list[str]) -> ByHash | ByIdentifier | None:

@@ -108,4 +108,8 @@ async def _missing(connection: Connection, schema: Schema, objects: Sequence[Obj
         [names, schema.namespace, schema.namespace],
     )
     gone = {name for (name,) in await cursor.fetchall()}
+    if schema.periods_name in names and schema.periods_name not in gone:
+        row = await connection.execute(f"SELECT FROM {schema.periods}".encode())
+        if await row.fetchone() is None:
+            gone.add(schema.periods_name)  # somebody has truncated it
     return [each for each in objects if gone.intersection(each.names)]

@@ -17,8 +17,9 @@ from ratesim.errors import (
 __all__ = ["CHANGED", "READ_ONLY", "ROLLED_BACK", "UNPREPARED", "connection_error", "statement_error"]
 
 ROLLED_BACK = frozenset({"40001", "40P01"})  # a serialization failure, a deadlock: nothing was done, and it may be repeated
-# A table, a function, a schema or a column that is missing, or a key that is another one: somebody has changed the table.
-CHANGED = frozenset({"42P01", "42883", "3F000", "42703", "42P10"})
+# A table, a function, a schema or a column that is missing, a key that is another one, or a row without a period because
+# {table}_periods is empty: somebody has changed the tables.
+CHANGED = frozenset({"42P01", "42883", "3F000", "42703", "42P10", "23502"})
 READ_ONLY = "25006"
 UNPREPARED = frozenset({"26000", "42P05"})  # a prepared statement that is not there, or is there already
 
@@ -29,6 +30,7 @@ _REMEDIES: dict[str, tuple[type[StorageError], str]] = {
     "57P": (StorageConnectionError, ""),
     # What one value or one row brings about: cardinality, data, integrity, program limit, damaged data.
     **dict.fromkeys(("20", "21", "22", "23", "54", "XX001"), (KeyRefusedError, "")),
+    "23514": (KeyRefusedError, "its partition is missing; make it as `ratesim schema URL` prints it"),
     "25006": (StorageUnavailableError, "a standby, or default_transaction_read_only is on; name the primary in the url"),
     "53100": (StorageUnavailableError, "make room on the server's disk"),
     "53200": (StorageUnavailableError, "the server has no memory left"),
@@ -40,6 +42,8 @@ _REMEDIES: dict[str, tuple[type[StorageError], str]] = {
     "55P03": (StorageTimeoutError, "another transaction holds the lock; raise command_timeout, or look at the server"),
     "42501": (StorageError, "let an administrator run `ratesim schema URL --role ROLE | psql`"),
     "42P01": (StorageError, "let an administrator run `ratesim schema URL | psql`"),
+    "42P07": (StorageError, "something else has this name; rename or drop it, or choose another table_name"),
+    "42P10": (StorageError, "the table has lost its primary key; add it as `ratesim schema URL` prints it"),
     "42703": (StorageError, "the table is of another program or version; choose another table_name"),
     "42883": (StorageError, "let an administrator run `ratesim schema URL | psql`"),
     "3F000": (StorageError, "let an administrator run `ratesim schema URL | psql`"),
