@@ -189,7 +189,7 @@ class Capacity:
             busy += f", {'each ' * (self.servers > 1)}good for {format_amount(self.server_rate)} such requests per second; "
             busy += f"one server {self.reach} {format_amount(self.server_end)} of them"
         if self.replicas:
-            several = self.store == "redis" or self.servers > 1
+            several = self.store == "redis"
             kind = "synchronous standby" if self.standby else "standby" if self.store == "postgres" else "replica"
             busy += f"; with {self.replicas} {kind}{'s' * (self.replicas > 1)}{' each' * several}"
         if self.sentinels:
@@ -201,6 +201,8 @@ class Capacity:
             return "one server"
         by = "memory" if self.servers_by_memory > self.servers_by_processor else "processor"
         kind = f"{self.servers} primaries of a cluster" if self.topology == "cluster" else f"{self.servers} servers"
+        if self.store == "postgres":  # its keys are not spread over servers
+            return f"one server as large as {self.servers} of those that are priced, by its {by}"
         if self.servers == needed:
             return f"{kind}, by their {by}"
         enough = "one server" if needed == 1 else f"{needed} servers"

@@ -63,7 +63,8 @@ def pgbouncer_ini(scenario: Scenario, storage: str, title: str = "") -> str:
         + remark(f"A decision needs nothing of a session, so each transaction may take another one.{prepared}")
         + "pool_mode = transaction\n"
         + remark(
-            f"Pools of {config.pool_size} connections and one for upkeep, of each node; and as many sessions at the server."
+            f"Pools of {config.pool_size} connections and one for upkeep, of each node. They share {SESSIONS} sessions at "
+            "the server."
         )
         + f"max_client_conn = {clients + 20}\ndefault_pool_size = {SESSIONS}\n"
         + remark("Parameters of a session that a limiter's client may ask for and does not need.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ratesim.formatting import format_bytes, format_percent
 from ratesim.recommendation.assess.resource_needs import BLOAT, CHECKPOINT, REPLICATED, log_bytes
 from ratesim.recommendation.configuration.escaping import redact_url, to_comment
 from ratesim.recommendation.configuration.pgbouncer_ini import MOST_CONNECTIONS, SESSIONS, client_connections, has_pooler
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["postgresql_conf", "schema_sql"]
 
 MIB = 1024 * 1024
-UNMEASURED = (
-    512.0  # bytes of a row that nobody measured, its place in the index included (profiles/shipped.json has 390 to 430)
-)
+# Bytes of a row that nobody measured, its place in the index included (profiles/shipped.json has 390 to 430).
+UNMEASURED = 512.0
 LEAST_CONNECTIONS = 100  # the default
 PEOPLE = 20  # connections for people, backups, exporters and autovacuum's own launcher
 LEAST_BUFFERS = 128 * MIB  # the default
+MOST_BUFFERS = 0.4  # of the memory, https://www.postgresql.org/docs/current/runtime-config-resource.html
 
 
 def postgresql_conf(
@@ -48,28 +49,32 @@ def postgresql_conf(
     size = size or StoreSize()
     keys = scenario.requirements.key_count
     each = UNMEASURED if math.isnan(bytes_per_key) else bytes_per_key
-    buffers = max(LEAST_BUFFERS, math.ceil(keys * each * BLOAT / MIB) * MIB) // MIB
+    wanted = max(LEAST_BUFFERS, math.ceil(keys * each * BLOAT / MIB) * MIB)
+    most = MOST_BUFFERS * size.memory
     log = math.ceil(log_bytes(size.writes, keys * each) / 1024**3)
     measured = "not measured, so 512 bytes" if math.isnan(bytes_per_key) else f"{bytes_per_key:,.0f} bytes measured for one"
     parts = [
         to_comment(title),
         to_comment(
-            "A fragment for PostgreSQL 14 and newer: put it into conf.d, or `include` it. Connections, buffers and, with "
-            "standbys, what is said of the log need a restart. Who may connect is said in pg_hba.conf."
+            "A fragment for PostgreSQL 14 and newer: put it into conf.d, or `include` it. max_connections, shared_buffers, "
+            "wal_level, wal_log_hints, max_wal_senders and max_replication_slots need a restart. Who may connect is said in "
+            "pg_hba.conf."
         ),
         _connections(scenario, config),
         _part(
-            f"Room for {keys:,} keys in memory ({measured}), half as much again for old versions of rows. Where that is "
-            "more than a quarter of the machine's memory, the machine is too small for a table that is hot all over.",
-            f"shared_buffers = {buffers}MB",
+            f"Room for {keys:,} keys in memory ({measured}), half as much again for old versions of rows"
+            + (f": {format_bytes(wanted)}" if wanted > most else "")
+            + f". More than {format_percent(MOST_BUFFERS)} of the machine's memory helps no more, since the kernel caches "
+            "the same pages" + (f"; a machine of {format_bytes(size.memory)} is priced." if wanted > most else "."),
+            f"shared_buffers = {int(min(wanted, most)) // MIB}MB",
         ),
         _commit(config, scenario.requirements.persistence),
         _part(
             "The first change of a page after a checkpoint writes the whole page to the log, and a limiter changes all its "
-            "pages all the time: rare checkpoints keep the log small. One comes by the clock, and not because the log is "
-            f"full: {REPLICATED['postgres']:.0f} bytes for each change, twice. It is written over nearly all of the "
-            "time until "
-            "the next, so that it does not crowd out the flushes of commits.",
+            "pages all the time: rare checkpoints keep the log small. One comes by the clock and not because the log is "
+            f"full: that has room for two intervals ({REPLICATED['postgres']:.0f} bytes a change, and 8 kB for each page that "
+            "changes). It is written over nearly all of the time until the next, so that it does not crowd out the "
+            "flushes of commits.",
             f"checkpoint_timeout = {round(CHECKPOINT / 60)}min\nmax_wal_size = {log}GB\ncheckpoint_completion_target = 0.9\n"
             "wal_compression = on",
         ),

@@ -48,6 +48,12 @@ HOSTS: dict[Topology, str] = {
 }
 
 
+STANDBYS = (
+    "The url: put the hosts of your primary and its standbys there, with commas between, and target_session_attrs="
+    "read-write: then nodes find the one that takes writes."
+)
+
+
 @dataclass(frozen=True)
 class StorageConfiguration:
     """The configuration in a storage.toml. A field that the file does not give is None.
@@ -108,6 +114,8 @@ def storage_toml(scenario: Scenario, storage: str, routing: str, title: str = ""
     """
     backend = backend_of(storage)
     hints = [] if backend == "memory" else [HOSTS[topology_of(storage)]]
+    if size is not None and size.replicas and StorageURL.parse(storage).backend == "postgres":
+        hints = [STANDBYS]
     if has_secret(storage):
         hints.append("The password belongs in the environment, not in this file.")
     options = named_options(storage)

@@ -26,12 +26,15 @@ class StoreSize:
         Operations per second of all primaries in the busiest second; nan where that is not known.
     standby
         What an answer of PostgreSQL waits for at a standby, as `synchronous_commit` names it; "" for nothing.
+    memory
+        Bytes of the memory of a PostgreSQL's machine; inf where that is not known.
     """
 
     primaries: int = 1
     replicas: int = 0
     writes: float = math.nan
     standby: str = ""
+    memory: float = math.inf
 
     def topology(self, storage: str) -> Topology:
         """Return the topology of a storage URL in this size."""

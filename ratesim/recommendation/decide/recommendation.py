@@ -12,7 +12,7 @@ import msgspec
 from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.capacity import Capacity
 from ratesim.recommendation.assess.pareto import best, front, rank
-from ratesim.recommendation.assess.prices import Prices
+from ratesim.recommendation.assess.prices import GB, Prices
 from ratesim.recommendation.assess.rejections import (
     Rejection,
     Relaxation,
@@ -260,7 +260,10 @@ def _files(study: Study, chosen: Assessment, verdict: str) -> dict[str, str]:
     per_key = sizes.get(chosen.algorithm, math.nan)
     needs = study.findings.results.capacities[chosen.candidate]
     primaries = max(needs.servers, 1) if needs.store == "redis" else 1
-    size = StoreSize(primaries, needs.replicas, needs.operations, needs.standby)
+    memory = math.inf
+    if needs.store == "postgres":  # one machine, as large as all that are priced
+        memory = needs.servers * study.prices.postgres.memory_gb * GB
+    size = StoreSize(primaries, needs.replicas, needs.operations, needs.standby, memory)
     scenario = study.scenario.with_algorithm(chosen.algorithm)
     return files(scenario, chosen.storage, chosen.routing, per_key, verdict, size)
 

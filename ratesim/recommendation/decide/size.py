@@ -25,10 +25,8 @@ def size_note(chosen: Capacity, alone: Capacity | None) -> str:
     if alone is not None and alone.server_end is not None:
         first = (
             f"One {NAMES[alone.store]} that decides every request {alone.reach} {format_amount(alone.server_end)} "
-            "requests per "
-            "second, in "
+            "requests per second, in batches as in its run. "
         )
-        first += "batches as in its run. "
     if not chosen.hot_key_fits and chosen.hot_key_rate is not None:
         busy = format_percent(chosen.load.peak / chosen.hot_key_rate)
         return (
@@ -47,9 +45,12 @@ def _servers(each: Capacity) -> str:
         said = f"{each.servers} primaries"
     else:
         said = "one server" if each.servers == 1 else f"{each.servers} servers"
+        if each.store == "postgres" and each.servers > 1:
+            said = f"one server as large as {each.servers} of those that are priced"
     if each.replicas:
         kind = "replica" if each.store == "redis" else "synchronous standby" if each.standby else "standby"
-        said += f" with {each.replicas} {kind}{'s' * (each.replicas > 1)}{' each' * (each.servers > 1)}"
+        several = each.store == "redis" and each.servers > 1
+        said += f" with {each.replicas} {kind}{'s' * (each.replicas > 1)}{' each' * several}"
     if each.sentinels:
         said += f" and {each.sentinels} Sentinels"
     return said

@@ -46,6 +46,14 @@ def test_there_are_connections_for_every_node_and_room_for_every_key(storage):
     assert settings_of(postgresql_conf(a_scenario(), storage, 400.0))["shared_buffers"] == "128MB"
 
 
+def test_no_more_memory_is_asked_for_than_helps_the_machine_that_is_priced():
+    scenario = a_scenario(key_count=20_000_000)
+    for memory, buffers in ((math.inf, 11445), (32e9, 11445), (8e9, 3051)):  # 20 million x 400 bytes x 1.5, or 40 %
+        text = postgresql_conf(scenario, POSTGRES, 400.0, size=StoreSize(memory=memory))
+        assert settings_of(text)["shared_buffers"] == f"{buffers}MB"
+        assert ("a machine of 8 GB is priced" in " ".join(text.replace("\n#", "").split())) == (memory == 8e9)
+
+
 def test_nodes_with_more_connections_than_a_server_should_have_get_a_pooler():
     scenario = a_scenario()
     for nodes in (45, 46):

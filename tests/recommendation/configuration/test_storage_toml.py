@@ -204,3 +204,10 @@ def test_one_server_has_no_number_of_servers(storage):
 def test_servers_that_cannot_be_are_refused(url, line, said):
     with pytest.raises(ConfigurationError, match=said):
         StorageConfiguration.parse(f'[storage]\nurl = "{url}"\n[deployment]\n{line}\n')
+
+
+def test_a_url_over_standbys_names_all_of_them():
+    for storage in ("postgresql://localhost", "hybrid+postgresql://localhost?consistency=lease"):
+        alone, pair = (storage_toml(a_scenario(), storage, "random", size=StoreSize(replicas=count)) for count in (0, 1))
+        assert "target_session_attrs=read-write" in pair
+        assert "target_session_attrs" not in alone
