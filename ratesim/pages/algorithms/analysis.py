@@ -51,9 +51,9 @@ def choices(standings: Mapping[str, AlgorithmSummary]) -> dict[str, list[str]]:
         alike = f" ({listed(it.alike)} made the same decisions)" if it.alike else ""
         choose(
             name,
-            f"a client that paused may catch up: such clients got {format_percent(it.after_pause - 1.0)} more than "
-            "from an exact "
-            f"limiter, yet no key was admitted more than {it.worst_tenth:.2f} times the limit in a tenth of a period{alike}",
+            f"a client that paused may catch up: such clients got {format_percent(it.after_pause - 1.0)} more than from an "
+            f"exact limiter, yet no key was admitted more than {it.worst_tenth:.2f} times the limit in a tenth of a "
+            f"period{alike}",
         )
     least = min(it.time_ratio for it in standings.values())
     fast = {name: it for name, it in standings.items() if it.time_ratio <= AS_FAST * least}

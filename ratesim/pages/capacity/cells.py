@@ -40,10 +40,9 @@ FORMULAE = (
     ),
     (
         "servers",
-        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), of a PostgreSQL also (1.5 × its "
-        "tables + "
-        "its log) ÷ disk, rounded up, plus the replicas; where one Redis is not enough three primaries or more, so "
-        "many that none is busier, the hottest key's included",
+        "the larger of processors ÷ most_processor and memory ÷ (GB × most_memory), of a PostgreSQL also (1.5 × its tables "
+        "+ its log) ÷ disk, rounded up, plus the replicas; where one Redis is not enough three primaries or more, so many "
+        "that none is busier, the hottest key's included",
     ),
     (
         "busiest primary of a cluster",
@@ -175,10 +174,9 @@ def partitions(found: Costed) -> HTML:
     head = ["keys", "rows that expire a second", "not cut: look, delete, vacuum", "by time", "16 by hash", "least work"]
     peak = found.at()["postgres"].load.peak
     note = (
-        f"Shares of a processor at {peak:,.10g} requests in the busiest second, worked out from measured costs. Rows "
-        "are read once "
-        "in each cleanup_interval to find those that have expired. Partitions of a day are dropped as a whole, and each "
-        "decision looks at all of them. A hash spares nothing that was measured."
+        f"Shares of a processor at {peak:,.10g} requests in the busiest second, worked out from measured costs. Rows are "
+        "read once in each cleanup_interval to find those that have expired. Partitions of a day are dropped as a whole, "
+        "and each decision looks at all of them. A hash spares nothing that was measured."
     )
     return HTML(html_table(head, [list(map(escape_html, row)) for row in rows]).data + small_print(note))
 

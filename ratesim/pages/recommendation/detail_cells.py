@@ -39,8 +39,7 @@ def what_would_change(recommendation: Recommendation) -> HTML:
         parts.append(html_table(head, rows, caption="Load, in multiples of today's").data)
         parts.append(
             small_print(
-                "Found by runs at these loads: first larger and larger, then by bisection between the last load that "
-                "met "
+                "Found by runs at these loads: first larger and larger, then by bisection between the last load that met "
                 "the requirement and the first that missed it."
             )
         )

@@ -53,23 +53,19 @@ class PartitionEffect:
         kind, deleting, by_time = self.strategy.partition(":")[0], *map(format_percent, (self.deleting, self.by_time))
         if kind == "time":
             return (
-                f"Its tables are cut by time ({self.time}), and a partition is dropped as a whole: that takes "
-                f"{by_time} of a "
-                f"processor at most, where it takes {deleting} to look for expired rows, delete them and vacuum. "
-                "Decisions wait "
-                f"about {format_seconds(DROPPED)} for each drop."
+                f"Its tables are cut by time ({self.time}), and a partition is dropped as a whole: that takes {by_time} of "
+                f"a processor at most, where it takes {deleting} to look for expired rows, delete them and vacuum. "
+                f"Decisions wait about {format_seconds(DROPPED)} for each drop."
             )
         rows = (
-            f"At most {format_amount(self.expired)} rows a second expire. To look for them, delete them and vacuum "
-            "takes up to "
-            f"{deleting} of a processor; partitions by time ({self.time}), dropped as a whole, would take {by_time}"
+            f"At most {format_amount(self.expired)} rows a second expire. To look for them, delete them and vacuum takes up "
+            f"to {deleting} of a processor; partitions by time ({self.time}), dropped as a whole, would take {by_time}"
         )
         hashed = format_percent(self.by_hash)
         if kind in ("hash", "identifier"):
             return (
-                f"Its tables are cut ({self.strategy}): to find the partition of a row takes {hashed} of a processor "
-                "and spares "
-                f"none, and each partition is vacuumed by itself. {rows}."
+                f"Its tables are cut ({self.strategy}): to find the partition of a row takes {hashed} of a processor and "
+                f"spares none, and each partition is vacuumed by itself. {rows}."
             )
         why = "so the tables are not cut"
         if self.deleting > max(self.by_time, LITTLE):

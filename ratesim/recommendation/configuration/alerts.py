@@ -44,9 +44,8 @@ def alerts_yaml(scenario: Scenario, storage: str, title: str = "", size: StoreSi
     lines = [
         to_comment(title),
         to_comment(
-            "Rules for Prometheus, on the metrics of ratesim.storage.prometheus.InstrumentedStorage; its thresholds= "
-            "must be "
-            "those of open_storage.py, for buckets to begin where these rules compare."
+            "Rules for Prometheus, on the metrics of ratesim.storage.prometheus.InstrumentedStorage; its thresholds= must "
+            "be those of open_storage.py, for buckets to begin where these rules compare."
         ),
     ]
     name, servers, said = _of_servers(storage, size or StoreSize())
@@ -142,9 +141,8 @@ def _errors(of: str) -> Alert:
         "5m",
         "page",
         "Requests get no decision from the rate limiter",
-        f"More than {format_percent(ERRORS)} of the calls to the storage end in an error. Whether they are let in is "
-        "then the "
-        "application's own choice.",
+        f"More than {format_percent(ERRORS)} of the calls to the storage end in an error. Whether they are let in is then "
+        "the application's own choice.",
     )
 
 
@@ -167,9 +165,8 @@ def _forgets(of: str, allowed: float | None) -> Alert:
         offered = _rate("operations_total", f"{of}, {ACQUIRE}", "1h")
         expression = f"{_rate('forgotten_cost_total', of, '1h')} / {offered} > {allowed!r}"
         meaning = (
-            f"At costs of 1, evictions of live states give back more than {format_percent(allowed)} of what is asked "
-            "for, which is "
-            "all the over-admission that is allowed."
+            f"At costs of 1, evictions of live states give back more than {format_percent(allowed)} of what is asked for, "
+            "which is all the over-admission that is allowed."
         )
     else:
         expression = f"sum(increase(rate_limit_storage_harmful_evictions_total{{{of}}}[1h])) > 0"
@@ -219,9 +216,8 @@ def _upkeep(of: str, config: PostgresStorageConfig) -> Iterator[Alert]:
             "10m",
             "ticket",
             "No partition is made for the time ahead",
-            "New rows go on into the last partition, which then is never dropped. The failures of the task `rotation` "
-            "say why; "
-            "the role may lack the right to create tables.",
+            "New rows go on into the last partition, which then is never dropped. The failures of the task `rotation` say "
+            "why; the role may lack the right to create tables.",
         )
 
 
@@ -234,9 +230,8 @@ def _denials(of: str) -> Alert:
         "15m",
         "ticket",
         f"More than {format_amount(MORE)} times as many requests are denied as a day ago",
-        "A client is out of bounds, or the limit is. The tables of PostgreSQL name the keys that are denied most, in "
-        "the view "
-        "whose name ends in _denials.",
+        "A client is out of bounds, or the limit is. The tables of PostgreSQL name the keys that are denied most, in the "
+        "view whose name ends in _denials.",
     )
 
 

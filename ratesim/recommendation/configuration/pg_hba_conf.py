@@ -33,10 +33,8 @@ def pg_hba_conf(storage: str, title: str = "", size: StoreSize | None = None) ->
         to_comment(title)
         + to_comment(
             f"Put these lines before those that are wider, and your networks in the place of {NODES}. Connections are "
-            "encrypted: "
-            "the server needs ssl = on and a certificate, and the URL sslmode=verify-full. The role needs the rights "
-            "at the end "
-            "of schema.sql and no more."
+            "encrypted: the server needs ssl = on and a certificate, and the URL sslmode=verify-full. The role needs the "
+            "rights at the end of schema.sql and no more."
         )
         + "".join(f"{line}\n" for line in lines)
     )

@@ -51,11 +51,9 @@ def pgbouncer_ini(scenario: Scenario, storage: str, title: str = "") -> str:
     return (
         remark(title)
         + remark(
-            f"For pgbouncer 1.20 and newer, between {scenario.deployment.nodes:,} nodes and PostgreSQL. Put your "
-            "primary in the "
-            f"place of {PRIMARY}, and this pooler with port {PORT} into the storage's URL, with `schema=`: behind a "
-            "pooler the "
-            "search_path of a session may be another client's."
+            f"For pgbouncer 1.20 and newer, between {scenario.deployment.nodes:,} nodes and PostgreSQL. Put your primary in "
+            f"the place of {PRIMARY}, and this pooler with port {PORT} into the storage's URL, with `schema=`: behind a "
+            "pooler the search_path of a session may be another client's."
         )
         + f"[databases]\n* = host={PRIMARY} port=5432\n\n[pgbouncer]\nlisten_addr = *\nlisten_port = {PORT}\n"
         + remark("The roles and their SCRAM secrets, as in pg_authid.")

@@ -135,8 +135,7 @@ def _dead(config: PostgresStorageConfig) -> Alert:
         "ticket",
         "Vacuums do not keep up with the limiter's tables",
         f"More than {format_percent(DEAD)} of the rows are dead versions. Look for a long transaction or an unused "
-        "replication "
-        "slot that holds them, and for autovacuum_vacuum_cost_limit.",
+        "replication slot that holds them, and for autovacuum_vacuum_cost_limit.",
     )
 
 
@@ -162,9 +161,8 @@ def _checkpoints() -> Alert:
         "15m",
         "ticket",
         "Checkpoints come because the log is full, and not by the clock",
-        f"There were more than {format_amount(by_clock)} in an hour that checkpoint_timeout did not ask for. After "
-        "each, the "
-        "first change of a page writes all of it. Raise max_wal_size.",
+        f"There were more than {format_amount(by_clock)} in an hour that checkpoint_timeout did not ask for. After each, "
+        "the first change of a page writes all of it. Raise max_wal_size.",
     )
 
 
@@ -240,7 +238,6 @@ def _slot() -> Alert:
         "15m",
         "ticket",
         "Nobody reads a replication slot",
-        "The primary keeps the log for it, up to max_slot_wal_keep_size, and then the standby needs a new copy. Drop "
-        "the slot "
-        "of a standby that will not come back.",
+        "The primary keeps the log for it, up to max_slot_wal_keep_size, and then the standby needs a new copy. Drop the "
+        "slot of a standby that will not come back.",
     )

@@ -72,8 +72,8 @@ def postgresql_conf(
         _part(
             "The first change of a page after a checkpoint writes the whole page to the log, and a limiter changes all its "
             "pages all the time: rare checkpoints keep the log small. One comes by the clock and not because the log is "
-            f"full: that has room for two intervals ({REPLICATED['postgres']:.0f} bytes a change, and 8 kB for each page that "
-            "changes). It is written over nearly all of the time until the next, so that it does not crowd out the "
+            f"full: that has room for two intervals ({REPLICATED['postgres']:.0f} bytes a change, and 8 kB for each page "
+            "that changes). It is written over nearly all of the time until the next, so that it does not crowd out the "
             "flushes of commits.",
             f"checkpoint_timeout = {round(CHECKPOINT / 60)}min\nmax_wal_size = {log}GB\ncheckpoint_completion_target = 0.9\n"
             "wal_compression = on",
@@ -103,9 +103,8 @@ def schema_sql(scenario: Scenario, storage: str, title: str = "") -> str:
     parts = [
         to_comment(title, "--"),
         to_comment(
-            f"For limits of the algorithm {scenario.limit.algorithm}.{cut} A storage that finds its tables and "
-            "functions here "
-            "creates none. The names of functions end in a digest of their source: run the script of a new version of "
+            f"For limits of the algorithm {scenario.limit.algorithm}.{cut} A storage that finds its tables and functions "
+            "here creates none. The names of functions end in a digest of their source: run the script of a new version of "
             "ratesim beside that of the old one. `ratesim schema` writes it for other algorithms. Applications need no more "
             "than the rights at its end.",
             "--",
@@ -121,9 +120,8 @@ def _connections(scenario: Scenario, config: PostgresStorageConfig) -> str:
     if has_pooler(scenario, config):
         enough = max(LEAST_CONNECTIONS, SESSIONS + PEOPLE)
         said += (
-            f" That is more than {MOST_CONNECTIONS}, and each is a process: put the pooler of pgbouncer.ini between, "
-            f"and {enough} "
-            "are enough."
+            f" That is more than {MOST_CONNECTIONS}, and each is a process: put the pooler of pgbouncer.ini between, and "
+            f"{enough} are enough."
         )
     return _part(said, f"max_connections = {max(LEAST_CONNECTIONS, clients + PEOPLE)}")
 

@@ -37,15 +37,13 @@ def standby_parts(config: PostgresStorageConfig, size: StoreSize) -> list[tuple[
     parts = [
         (
             "A standby may become the primary, so all members have the same file. wal_log_hints lets pg_rewind turn a "
-            "primary "
-            "that was replaced into a standby.",
+            "primary that was replaced into a standby.",
             f"wal_level = replica\nhot_standby = on\nwal_log_hints = on\nmax_wal_senders = {senders}\n"
             f"max_replication_slots = {senders}",
         ),
         (
             f"A standby that is away finds the log that it has missed, up to {KEPT}; behind that it needs a new copy. "
-            "Without a "
-            "bound it would fill the primary's disk.",
+            "Without a bound it would fill the primary's disk.",
             f"max_slot_wal_keep_size = {KEPT}",
         ),
         (
@@ -85,10 +83,8 @@ def create_standby(size: StoreSize, title: str = "") -> str:
         + to_comment(title)
         + to_comment(
             f"Makes standby number $1 of {size.replicas}, on its own machine, in another zone than the primary, as the "
-            "account of "
-            f"PostgreSQL. PGDATA names its empty data directory. Put your primary in the place of {PRIMARY}. The copy "
-            "starts as "
-            "a standby, with the postgresql.conf of the primary; its name is that of its slot, and stands in "
+            f"account of PostgreSQL. PGDATA names its empty data directory. Put your primary in the place of {PRIMARY}. The "
+            "copy starts as a standby, with the postgresql.conf of the primary; its name is that of its slot, and stands in "
             "synchronous_standby_names where answers wait for it."
         )
         + to_comment(
