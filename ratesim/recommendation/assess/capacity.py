@@ -26,7 +26,7 @@ from ratesim.recommendation.assess.monthly_price import Use, managed_month, mont
 from ratesim.recommendation.assess.partition_effect import PartitionEffect, partition_effect
 from ratesim.recommendation.assess.prices import GB, PostgresServer
 from ratesim.recommendation.assess.primary_outage import PrimaryOutage
-from ratesim.recommendation.assess.resource_needs import BLOAT, REPLICATED, log_bytes, resource_needs
+from ratesim.recommendation.assess.resource_needs import BLOAT, REPLICATED, SLOT_LOG, log_bytes, resource_needs
 from ratesim.recommendation.assess.topology import (
     LEAST_PRIMARIES,
     SENTINELS,
@@ -98,10 +98,10 @@ def capacity(
     server = None if needs.store == "none" else prices.server(needs.store)
     share = hottest_share(storage, float(summary.get("top_key_share", 0.0)), deployment.nodes, operations * load.peak)
     spread = Spread(busy * load.peak, share if needs.store == "redis" else 0.0)
-    disk = _disk_bytes(needs.store, needs.store_bytes, operations * load.peak)
+    replicas = 0 if server is None else _replicas(first, scenario, prices)
+    disk = _disk_bytes(needs.store, needs.store_bytes, operations * load.peak, replicas)
     by_processor, by_memory = _servers(server, spread, needs.store_bytes, disk)
     needed = max(by_processor, by_memory, needs.primaries)
-    replicas = 0 if server is None else _replicas(first, scenario, prices)
     if needs.store == "redis" and needed > 1 and needs.primaries == 1:
         needed, replicas = max(needed, LEAST_PRIMARIES), max(replicas, 1)
     servers = 0 if server is None else needed
@@ -175,9 +175,11 @@ def _servers(server: Server | None, spread: Spread, size: float | None, disk: fl
     return spread.needed(server.deciding * server.most_processor), by_memory
 
 
-def _disk_bytes(store: str, size: float | None, changes: float) -> float | None:
-    """Return the bytes on the disk of a PostgreSQL: its tables with dead versions, and its log."""
-    return None if store != "postgres" or size is None else size * BLOAT + log_bytes(changes, size)
+def _disk_bytes(store: str, size: float | None, changes: float, replicas: int) -> float | None:
+    """Return the bytes on the disk of a PostgreSQL: its tables with dead versions, and its log, also for standbys."""
+    if store != "postgres" or size is None:
+        return None
+    return size * BLOAT + log_bytes(changes, size) + (SLOT_LOG if replicas else 0.0)
 
 
 def _count(row: Mapping[Any, Any], name: str) -> int | None:

@@ -102,7 +102,8 @@ class Capacity:
     price
         Of a month.
     disk_bytes
-        On the disk of a PostgreSQL: its tables with dead versions of rows, and its write-ahead log. None without one, or
+        On the disk of a PostgreSQL: its tables with dead versions of rows, and its write-ahead log, with what is kept for
+        standbys. None without one, or
         where the memory of a key was not measured.
     standby
         What an answer of PostgreSQL waits for at its standby, as `synchronous_commit` names it; "" for nothing.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Scenario
 
-__all__ = ["BLOAT", "CHECKPOINT", "REPLICATED", "ResourceNeeds", "log_bytes", "resource_needs"]
+__all__ = ["BLOAT", "CHECKPOINT", "REPLICATED", "SLOT_LOG", "ResourceNeeds", "log_bytes", "resource_needs"]
 
 Store = Literal["redis", "postgres", "none"]
 
@@ -34,6 +34,7 @@ BLOAT = 1.5
 CHECKPOINT = 900.0  # seconds between two checkpoints, as postgresql.conf asks
 PAGE = 8192.0  # bytes
 LEAST_LOG, MOST_LOG = 1024.0**3, 16 * 1024.0**3  # bytes
+SLOT_LOG = 4 * 1024.0**3  # bytes that are kept for a standby that is away, as postgresql.conf asks
 # What a hybrid keeps of a key beside the entry in its memory: tracemalloc over 20,000 keys that were asked for once.
 RECORD = {"eventual": 976.0, "session": 976.0, "lease": 80.0}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ratesim.recommendation.assess.resource_needs import SLOT_LOG
 from ratesim.recommendation.configuration.escaping import to_comment
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ __all__ = ["PRIMARY", "REPLICATOR", "create_standby", "standby_names", "standby_
 PRIMARY, PORT = "primary.example", 5432  # stands in the place of the primary's host
 REPLICATOR = "replicator"  # the role by which a standby asks for the log
 SENDERS = 10  # the default, of which a standby takes one, and one more while it is copied
-KEPT = "4GB"  # of the log, for a standby that is away
+KEPT = f"{SLOT_LOG / 1024**3:.0f}GB"
 
 
 def standby_names(size: StoreSize) -> str:

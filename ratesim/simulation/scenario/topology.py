@@ -130,7 +130,7 @@ def servers_of(storage: str, primaries: int | None, replicas: int | None, deploy
     takeover = deployment.election
     if store.kind == "sentinel":
         takeover += SENTINEL_VOTE
-    elif store.backend == "postgres" and named:
+    elif store.backend == "postgres":
         takeover += PROMOTION
     elif store.kind == "cluster":  # two primaries are no majority of three, and one of two is none
         takeover = deployment.node_timeout + CLUSTER_VOTE if primaries >= PRIMARIES else inf

@@ -232,12 +232,13 @@ def test_a_standby_is_a_second_server_that_is_told_of_every_change():
 def test_a_disk_holds_the_table_its_dead_rows_and_the_log():
     found = sized(PG)
     assert found.disk_bytes == pytest.approx(1.5 * 500e6 + max(2**30, 2 * (1000 * 300 * 900 + 500e6)))
-    small = PRICES.model_copy(update={"postgres": PRICES.postgres.model_copy(update={"disk_gb": 1.0})})
+    small = PRICES.model_copy(update={"postgres": PRICES.postgres.model_copy(update={"disk_gb": 2.5})})
     large = capacity([row(PG, replicas=1, standby="on")], scenario(), SUMMARY, small, PROFILE)
     assert large.servers_by_memory == 3
     # Nothing spreads keys over servers of PostgreSQL.
     assert "one server as large as 3 of those that are priced, by its memory" in large.sentences[1]
     assert large.sentences[1].endswith("with 1 synchronous standby.")
+    assert sized(PG, replicas=1, standby="on").disk_bytes == pytest.approx(found.disk_bytes + 4 * 2**30)  # a slot's
     assert sized().disk_bytes is None
 
 

@@ -264,6 +264,8 @@ def test_the_faults_of_a_candidate_are_those_of_its_standby() -> None:
     assert faults("synchronous_commit=remote_apply", {}, replicas=1) == [("failover", 30 + PROMOTION, 0.0, None)]
     assert faults("synchronous_commit=local", {}, replicas=1) == [("failover", 30 + PROMOTION, 0.1, None)]
     assert faults("synchronous_commit=off", {}, replicas=1) == [("failover", 30 + PROMOTION, 0.1 + UNFLUSHED, None)]
+    available = {"type": "high_availability"}
+    assert faults("", available) == [("failover", 30 + PROMOTION, 0.1, None)]
     assert faults("", {}) == [("crash", 100, 0.1, True)]
     assert faults("synchronous_commit=off", {}) == [("failover", 100, UNFLUSHED, None)]
     assert faults("unlogged=true", {}) == [("crash", 100, 0.1, None)]
