@@ -369,6 +369,9 @@ async def test_what_postgresql_cannot_hold_fails_alone_and_says_why(server: Serv
         assert "2500 bytes" in str(answers[3])
         with pytest.raises(StorageError, match="NUL"):
             await storage.acquire("a\0b", limit)
+        for holder, why in (("a\0b", "NUL"), ("\ud800", "surrogate")):
+            with pytest.raises(KeyRefusedError, match=why):
+                await storage.claim("node", holder, 5.0)
 
 
 DAMAGE = {

@@ -550,6 +550,10 @@ async def test_no_default_isolation_of_a_database_fails_a_request(database: str,
             assert not storage.client.errors
             assert storage.client.breaker == "closed"
             await all_verbs(storage, Limit(9, 60, "gcra"), str(id(storage)))
+            await storage.acquire("gone", Limit(1, 1, "gcra"), now=1.0)
+            assert await storage.cleanup_expired() == 1
+            await storage._maintain()
+            assert (await storage.health_check()).healthy
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from ratesim.errors import KeyRefusedError
 from ratesim.safe_text import shorten_identifier
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Observe, Operation, Put, identifier_of
+from ratesim.storage.remote.operations import Acquire, Apply, Claim, Get, Observe, Operation, Put, identifier_of
 
 __all__ = ["Group", "fault_of", "groups_of"]
 
@@ -24,6 +24,8 @@ def fault_of(operation: Operation) -> KeyRefusedError | None:
     texts = [identifier := identifier_of(operation)]
     if isinstance(operation, Apply):
         texts.append(operation.charge.node)
+    elif isinstance(operation, Claim):
+        texts.append(operation.holder)
     elif isinstance(operation, Put):
         texts += [text for pair in operation.state.metadata.items() for text in pair]
         texts += operation.state.watermarks

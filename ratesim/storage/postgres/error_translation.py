@@ -36,7 +36,7 @@ _REMEDIES: dict[str, tuple[type[StorageError], str]] = {
     "53200": (StorageUnavailableError, "the server has no memory left"),
     "53": (StorageUnavailableError, ""),
     "57014": (StorageTimeoutError, "raise query_timeout, or the statement_timeout of the role; or look at the server"),
-    "25P": (StorageTimeoutError, "raise the transaction_timeout of the role, or look at the server"),
+    "25P": (StorageTimeoutError, "raise transaction_timeout or idle_in_transaction_session_timeout, or look at the server"),
     "0A": (StorageUnavailableError, ""),  # such as an unlogged table on a standby
     "58": (StorageUnavailableError, "look at the server's disk and its log"),
     "55P03": (StorageTimeoutError, "another transaction holds the lock; raise command_timeout, or look at the server"),

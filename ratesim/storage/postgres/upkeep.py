@@ -195,9 +195,10 @@ async def _delete(
     try:
         async with asyncio.timeout(UPKEEP_SECONDS), connection.pipeline():
             for statement, values in batches:
-                await connection.execute("SELECT pg_sleep(%s)", [pause])
+                # First: a pipeline begins a transaction with any statement, and its isolation is fixed by the first query.
                 await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
                 await connection.execute(CLEANUP_SETTINGS.encode(), [seconds, patience])
+                await connection.execute("SELECT pg_sleep(%s)", [pause])
                 cursors.append(await connection.execute(statement.encode(), values))
                 await connection.execute(b"COMMIT")
         return [await cursor.fetchone() for cursor in cursors]  # type: ignore[misc]
