@@ -46,7 +46,7 @@ def _servers(each: Capacity) -> str:
     else:
         said = "one server" if each.servers == 1 else f"{each.servers} servers"
         if each.store == "postgres" and each.servers > 1:
-            said = f"one server as large as {each.servers} of those that are priced"
+            said = f"one server as large as {each.servers} of those that are priced{',' * bool(each.replicas)}"
     if each.replicas:
         kind = "replica" if each.store == "redis" else "synchronous standby" if each.standby else "standby"
         several = each.store == "redis" and each.servers > 1

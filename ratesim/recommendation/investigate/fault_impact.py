@@ -94,10 +94,10 @@ class FaultTrial:
             shard = shard_of(self.hottest, servers.primaries, prefix)
         if candidate.replicas == 0:  # so it says itself, and nothing can take over
             return Fault(kind="crash", start=fault.start, duration=fault.duration, shard=shard)
+        behind = fault.model_copy(update={"lag": servers.lag})
         if shard is None:
-            return fault
-        place = {"shard": shard, "lag": servers.lag}
-        return fault.model_copy(update={**place, "duration": min(fault.duration, servers.takeover)})
+            return behind
+        return behind.model_copy(update={"shard": shard, "duration": min(fault.duration, servers.takeover)})
 
     def misses(self, fault: Fault, candidate: Candidate) -> bool:
         """Tell whether a fault of one primary strikes no server of a candidate, which has no such primary."""

@@ -99,6 +99,6 @@ def test_what_has_no_store_has_no_size():
 def test_keys_of_postgres_are_not_spread_over_servers():
     large = replace(REDIS, candidate="postgres", store="postgres", servers=3, servers_by_memory=3, replicas=2, standby="on")
     assert size_note(large, None) == (
-        "The busiest second has 1,000: for that, postgres takes one server as large as 3 of those that are priced with 2 "
-        "synchronous standbys."
+        "The busiest second has 1,000: for that, postgres takes one server as large as 3 of those that are priced, with "
+        "2 synchronous standbys."
     )

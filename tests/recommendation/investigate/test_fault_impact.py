@@ -155,3 +155,19 @@ def test_the_figures_of_a_fault_elsewhere_say_so() -> None:
     assert [each.fault for each in found] == ["crash of one primary, 9.88 s, elsewhere", "crash of one primary, 9.88 s"]
     assert found[0].affected_share == 0.0 < found[1].affected_share
     assert set(blast_radius(found)) == {found[1].candidate}  # of the other one nothing is known
+
+
+@pytest.mark.parametrize(
+    ("storage", "replicas", "behind"),
+    [
+        ("redis://h", None, 2.0),
+        ("redis+cluster://h", None, 2.0),
+        ("postgresql://h", None, 2.0),
+        ("postgresql://h?synchronous_commit=off", 1, 2.6),
+        ("postgresql://h?synchronous_commit=remote_apply", 1, 0.0),
+    ],
+)
+def test_a_replica_is_as_far_behind_as_the_deployment_says(storage: str, replicas: int | None, behind: float) -> None:
+    trial = FaultTrial(scenario(deployment={"type": "high_availability", "replica_lag": 2.0}), (), "hottest")
+    failover = trial.of(Fault(kind="failover", start=1, duration=2), Candidate(name="c", storage=storage, replicas=replicas))
+    assert failover.lag == behind
