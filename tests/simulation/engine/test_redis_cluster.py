@@ -21,7 +21,7 @@ from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.redis_cluster import SLOTS, ShardedDriver, SlotTable, shard_of, slot_of
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
-from ratesim.simulation.scenario.topology import CLUSTER_VOTE, SENTINEL_VOTE
+from ratesim.simulation.scenario.topology import CLUSTER_VOTE, PROMOTION, SENTINEL_VOTE
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.calls import Calls
 from ratesim.storage.redis.cluster import REFRESH
@@ -441,7 +441,7 @@ def test_the_servers_of_a_candidate_are_its_own_or_those_of_the_deployment() -> 
     assert servers("redis://h", {}) == ("standalone", 1, 0, inf)
     assert servers("redis://h", {"shards": 4}) == ("standalone", 4, 0, inf)
     assert servers("redis://h", available) == ("standalone", 1, 1, 30.0)
-    assert servers("postgresql://h", {**available, "shards": 4}) == ("standalone", 1, 1, 30.0)
+    assert servers("postgresql://h", {**available, "shards": 4}) == ("standalone", 1, 1, 30 + PROMOTION)
     assert servers("hybrid+redis+cluster://h", {}) == ("cluster", 3, 1, 15 + CLUSTER_VOTE)
     assert servers(CLUSTER, {"shards": 4, "node_timeout": "2s"}) == ("cluster", 4, 1, 2 + CLUSTER_VOTE)
     assert servers(CLUSTER, {}, primaries=6, replicas=0) == ("cluster", 6, 0, inf)
