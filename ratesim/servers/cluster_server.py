@@ -113,12 +113,14 @@ def _form_cluster(supervisor: ProcessSupervisor, nodes: list[Node], primaries: i
 
 
 def _wait_for_roles(supervisor: ProcessSupervisor, nodes: list[Node], clients: list[redis.Redis], primaries: int) -> None:
-    """Wait until every node knows whose replica each other one is: a failover asks them."""
+    """Wait until every node knows whose replica each other one is, and tells clients: a failover asks the nodes.
+
+    A replica is told once its offset is known to be more than 0.
+    """
 
     def known() -> bool | None:
-        views: list[dict[str, dict[str, str]]]
-        views = [client.execute_command("CLUSTER NODES") for client in clients]  # type: ignore[no-untyped-call]
-        flags = [[about["flags"].split(",") for about in view.values()] for view in views]
-        return all(sum("slave" in each for each in view) == len(nodes) - primaries for view in flags) or None
+        views: list[list[list[object]]]  # each a first and a last slot, their primary, and its replicas
+        views = [client.execute_command("CLUSTER SLOTS") for client in clients]  # type: ignore[no-untyped-call]
+        return all(sum(len(each) - 3 for each in view) == len(nodes) - primaries for view in views) or None
 
     supervisor.wait_for("the Valkey cluster", known, log=nodes[0].log, pid=nodes[0].pid)
