@@ -250,9 +250,6 @@ def _as_text(connection: psycopg.Connection[Any], url: str) -> tuple[str, str]:
 
     texts = [literal(value).replace("'KEY'", key) for value in values]
     numbered = re.sub(r"\$(\d+)", lambda match: f"({texts[int(match[1]) - 1]})", call.decode())
-    if numbered == call.decode():  # placeholders of psycopg
-        remaining = iter(texts)
-        numbered = re.sub(r"%b", lambda _: f"({next(remaining)})", numbered)
     return numbered, UPSERT.format(rows=f"VALUES ({key}, 1, '2100-01-01')")
 
 

@@ -380,17 +380,16 @@ class PostgresDriver:
 
     def statements(self, batch: Sequence[Operation]) -> list[tuple[bytes, list[Any]]]:
         """Return each statement of a batch and its parameters; nothing is sent."""
-        schema = self._offline_schema()
-        groups = groups_of(list(enumerate(batch)))
-        calls = [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
-        return [(call.text, parameters) for call, parameters in calls]
+        return [(call.text, parameters) for call, parameters in self._offline_calls(batch)]
 
     def encoded(self, batch: Sequence[Operation]) -> list[tuple[Call, list[bytes]]]:
         """Return each statement of a batch and its parameters as they are sent, on a connection in UTF-8."""
+        return [(call, call.encode(parameters, "utf-8")) for call, parameters in self._offline_calls(batch)]
+
+    def _offline_calls(self, batch: Sequence[Operation]) -> list[tuple[Call, list[Any]]]:
         schema = self._offline_schema()
         groups = groups_of(list(enumerate(batch)))
-        calls = [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
-        return [(call, call.encode(parameters, "utf-8")) for call, parameters in calls]
+        return [self._call(schema, self._statements.of(key[0], key[1], group), group) for key, group in groups]
 
     # -- upkeep -------------------------------------------------------------------------------------------------------
 
