@@ -25,8 +25,10 @@ from ratesim.simulation.network.links import Link
 __all__ = [
     "QUANTILES",
     "BackendCosts",
+    "Coldness",
     "Cost",
     "MeasuredLink",
+    "ModelError",
     "Profile",
     "Stall",
     "measured_link",
@@ -76,6 +78,51 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, items: int, uniform: float = 0.5) -> float:
         """Return the seconds of a batch of `items` at a quantile in (0, 1)."""
         return (self.fixed + items * self.item) * _factor(self.factors, uniform)
+
+
+class Coldness(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lone request costs more after its node, and its server, had nothing to do for a while: caches are cold.
+
+    Attributes
+    ----------
+    idle : tuple[float, ...]
+        Seconds that the node's event loop, or the server, was idle since the question before, ascending from 0.
+    wake : tuple[float, ...]
+        Seconds until the loop runs. They are not in a latency: the process would have slept without a limiter, too.
+    ask, answer, after : tuple[float, ...]
+        More processor seconds of the client before the question is written, from the answer's arrival until the caller has
+        it, and behind that.
+    served : tuple[float, ...]
+        More seconds from the written question to the arrival of its answer.
+    """
+
+    idle: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1, max_length=100)]
+    wake: tuple[Seconds, ...]
+    ask: tuple[Seconds, ...]
+    answer: tuple[Seconds, ...]
+    after: tuple[Seconds, ...]
+    served: tuple[Seconds, ...]
+
+
+class ModelError(msgspec.Struct, frozen=True, kw_only=True):
+    """How far simulated figures were from measured ones, up to a utilization: |simulated / measured - 1|.
+
+    Attributes
+    ----------
+    utilization : float
+        Share of the saturation throughput up to which it holds.
+    p50, p95, p99, throughput : float
+        Relative errors of the quantiles of the latency and of the throughput.
+    rounds : int
+        Rounds in which it was measured.
+    """
+
+    utilization: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    p50: Factor
+    p95: Factor
+    p99: Factor
+    throughput: Factor
+    rounds: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class Stall(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +176,12 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     client : Cost or None
         Processor time in the client's process of a batch of n while it is busy, the tasks of its n requests included. None
         in a profile from before it was measured, see `cpu`.
+    split : tuple[float, float, float]
+        Shares of `client`: before the question is written, from the answer's arrival until the caller has it, and behind that.
+    cold : Coldness or None
+        What a lone request costs more; None where it was not measured.
+    errors : tuple[ModelError, ...]
+        By utilization, ascending, as `ratesim validate` found them; empty where it was not run.
     round_trip, round_trip_factors : float, tuple[float, ...]
         A request without work there and back, less the server's share, and its quantiles.
     fixed, item, factors
@@ -175,6 +228,9 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     latency_p99: Seconds = 0.0
     server: Text = ""
     client: Cost | None = None
+    split: tuple[Factor, Factor, Factor] = (0.45, 0.2, 0.35)
+    cold: Coldness | None = None
+    errors: tuple[ModelError, ...] = ()
     round_trip: Seconds = 0.0
     round_trip_factors: Factors = EVEN
     alone: Seconds | None = None
