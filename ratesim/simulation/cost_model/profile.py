@@ -177,7 +177,8 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         Processor time in the client's process of a batch of n while it is busy, the tasks of its n requests included. None
         in a profile from before it was measured, see `cpu`.
     split : tuple[float, float, float]
-        Shares of `client`: before the question is written, from the answer's arrival until the caller has it, and behind that.
+        Shares of `client`: before the question is written, from the arrival of the answer until the caller has it, and
+        behind that.
     cold : Coldness or None
         What a lone request costs more; None where it was not measured.
     errors : tuple[ModelError, ...]
