@@ -80,7 +80,7 @@ def test_requests_that_overtake_each_other_are_counted_by_key() -> None:
 
     trace = Trace([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1], ["a", "b"])
     finished = np.array([9.0, 5.0, 8.0, 6.0])  # a's second before its first; b in order
-    result = LiveResult(trace.time, trace.time, finished, [], np.zeros(4, bool), {}, 0, 10)
+    result = LiveResult(trace.time, trace.time, finished, [], np.zeros(4, bool), {}, 0, 10, np.zeros(4, bool), trace.time)
     assert validation._count_overtaken(trace, result) == 1
 
 
