@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from ratesim.simulation.cost_model.target_server import POOL, open_target
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.simulation.validation.comparison import Comparison, Validation
+from ratesim.simulation.validation.load_process import split_cores
 from ratesim.storage.remote.operations import Reset
 from ratesim.storage.remote.storage import RemoteStorage
 from traffic import Poisson, Trace, Workload, Zipf, replay
@@ -152,7 +153,7 @@ async def _candidate(
     live: list[list[Observation]] = []
     simulated: list[list[Observation]] = []
     residuals = []
-    with _split_cores(server.pids):
+    with split_cores(server.pids):
         async with open_target(server.url) as opened:
             whole, durable = opened.target, "off" not in CANDIDATES[name]
             storage = whole.durable if durable and whole.durable else whole.storage
@@ -242,28 +243,6 @@ async def _live(storage: RemoteStorage, trace: Trace, pids: Sequence[int]) -> Ob
     return Observation(
         result.latency, len(trace) / lasted, admitted, _count_overtaken(trace, result), used / lasted, pace, others
     )
-
-
-@contextmanager
-def _split_cores(pids: Sequence[int]) -> Iterator[bool]:
-    """Give the server one half of the cores and this process the other, where there are two and Linux allows it.
-
-    The load generator polls and so never leaves its core by itself. A server that is woken there waits milliseconds for the
-    scheduler. Processes that a server starts later keep to its cores.
-    """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if len(cores) < 2 or not pids:
-        yield False
-        return
-    half = len(cores) // 2
-    for pid in pids:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), cores[half:])
-    os.sched_setaffinity(0, cores[:half])
-    try:
-        yield True
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 def _pace() -> float:

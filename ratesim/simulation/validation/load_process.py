@@ -1,0 +1,248 @@
+"""Load process: a measuring function runs in a fresh process of its own, on one half of the cores.
+
+What else a process does disturbs a load generator in it: other tasks of its event loop, the garbage of earlier work, threads
+that hold the interpreter. So the function runs where nothing else does. It and its arguments are pickled, and its result, or
+the error that it raises, comes back. The process ends with its caller, also when that is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, overload
+
+from ratesim.errors import RatesimError
+from ratesim.servers import Server
+from ratesim.servers.watch import run_watched
+from traffic.live_replay import loop_factory
+
+__all__ = ["LoadProcessError", "in_process", "run_in_process", "serve", "split_cores"]
+
+GRACE = 5.0  # seconds that a process has to clean up before it is killed
+LENGTH = 8  # bytes that say how long the question is
+# Ctrl-C while modules are imported ends the process without a traceback.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "from ratesim.simulation.validation.load_process import serve; serve()"
+)
+
+T = TypeVar("T")
+
+
+class LoadProcessError(RatesimError):
+    """The load process ended without a result, or did not end in time."""
+
+    exit_code: ClassVar[int] = 70
+
+
+@overload
+def in_process(
+    function: Callable[..., Coroutine[Any, Any, T]],
+    *arguments: Any,
+    timeout: float | None = None,
+    server: Server | None = None,
+) -> T: ...
+
+
+@overload
+def in_process(
+    function: Callable[..., T], *arguments: Any, timeout: float | None = None, server: Server | None = None
+) -> T: ...
+
+
+def in_process(
+    function: Callable[..., Any], *arguments: Any, timeout: float | None = None, server: Server | None = None
+) -> Any:
+    """Call a function in a process of its own, and return its result.
+
+    The process has the first half of the cores, where there are two; `split_cores` gives the other half to servers. Its
+    garbage collector does not look at what was imported. A coroutine function runs on a loop of
+    `traffic.live_replay.loop_factory`. Ctrl-C, and the end of `timeout`, reach the function as a KeyboardInterrupt. Where it
+    does not end then, the process is killed.
+
+    Parameters
+    ----------
+    function
+        A function of a module that can be imported.
+    *arguments
+        Its arguments, which can be pickled.
+    timeout : float, optional
+        Seconds that it may take.
+    server : Server, optional
+        The server that it uses: it ends as soon as that dies or freezes.
+
+    Returns
+    -------
+    Any
+        What the function returns.
+
+    Raises
+    ------
+    LoadProcessError
+        If the process ends without a result, or not in time.
+    ServerDiedError
+        If the server ends, restarts or freezes meanwhile.
+    BaseException
+        What the function raises, with the traceback of the process as a note.
+    """
+    work = run_in_process(function, *arguments, timeout=timeout)
+    return asyncio.run(work) if server is None else run_watched(server, work)
+
+
+async def run_in_process(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
+    """Do what `in_process` does, without keeping the caller's loop. Canceling it ends the process."""
+    question = pickle.dumps((_all_cores(), function, arguments))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(timeout):
+            with contextlib.suppress(ConnectionError):  # it has ended, and its status says how
+                process.stdin.write(len(question).to_bytes(LENGTH, "big") + question)
+                await process.stdin.drain()
+            answer = await process.stdout.read()
+            status = await process.wait()
+    except TimeoutError:
+        raise LoadProcessError(
+            f"the load process was not done after {timeout:g} s and was ended; look for a server that does not answer"
+        ) from None
+    finally:
+        await _end(process)
+    if not answer:
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        raise LoadProcessError(f"the load process {how} before its result was there; is there enough memory?")
+    error, result = pickle.loads(answer)  # noqa: S301 - of our own process
+    if error is not None:
+        raise error
+    return result
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), GRACE)
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+# In the process -------------------------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Answer the one question on standard input. What the function prints goes to standard error."""
+    global _cores
+    with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as channel:  # the caller may have gone
+        os.dup2(2, 1)
+        question = sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(LENGTH), "big"))
+        threading.Thread(target=_end_with_caller, name="ratesim-end", daemon=True).start()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            _cores, function, arguments = pickle.loads(question)  # noqa: S301 - of our own parent
+            if halves := _halves():
+                os.sched_setaffinity(0, halves[0])
+            answer = pickle.dumps((None, _call(function, arguments)))
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+            answer = _packed(error)
+        channel.write(answer)
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    gc.collect()
+    gc.freeze()
+    if not inspect.iscoroutinefunction(function):
+        return function(*arguments)
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(function(*arguments))
+
+
+def _packed(error: BaseException) -> bytes:
+    """Pickle an error. One that cannot be pickled is described."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        packed = pickle.dumps((error, None))
+        pickle.loads(packed)  # noqa: S301 - what was just packed
+    except Exception:  # noqa: BLE001 - whatever the error's own methods raise
+        return pickle.dumps((LoadProcessError(f"{type(error).__name__}: {' '.join(str(error).split())}"), None))
+    return packed
+
+
+def _end_with_caller() -> None:
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+# Cores ----------------------------------------------------------------------------------------------------------------
+
+_cores: tuple[int, ...] = ()  # those that are halved, while this process has one half of them
+
+
+def _all_cores() -> tuple[int, ...]:
+    """Return the cores that there are for client and server together; none where Linux does not say it."""
+    return _cores or (tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ())
+
+
+def _halves() -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    cores = _all_cores()
+    half = len(cores) // 2
+    return (cores[:half], cores[half:]) if half else None
+
+
+@contextmanager
+def split_cores(pids: Sequence[int]) -> Iterator[bool]:
+    """Give servers one half of the cores and this process the other, where there are two and Linux allows it.
+
+    Otherwise the scheduler may put both on one core, or move them while they are measured. Processes that a server starts
+    later keep to its cores, and so does a server afterward. Processes of `in_process` have this process's half.
+
+    Parameters
+    ----------
+    pids : Sequence[int]
+        Processes of the servers.
+
+    Yields
+    ------
+    bool
+        Whether the cores are split.
+    """
+    global _cores
+    halves = _halves()
+    if halves is None or not pids:
+        yield False
+        return
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), halves[1])
+    before = _cores, os.sched_getaffinity(0)
+    _cores = _all_cores()
+    os.sched_setaffinity(0, halves[0])
+    try:
+        yield True
+    finally:
+        _cores = before[0]
+        os.sched_setaffinity(0, before[1])
