@@ -117,7 +117,7 @@ def _small_table(chosen: Recommendation) -> str:
         rows.append(
             (
                 each.candidate,
-                format_seconds(each.p99.mean),
+                each.p99.figure(format_seconds),
                 format_percent(each.over_admission.mean),
                 cost,
                 state or f"misses {missed}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from ratesim.formatting import format_percent, format_range, format_seconds
+from ratesim.recommendation.assess.model_error import LatencyError, latency_error
 from ratesim.recommendation.assess.persistence import LEVELS, Persistence, persistence
 from ratesim.recommendation.assess.topology import Topology
 from ratesim.storage import StorageURL
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Requirements
 
-__all__ = ["Assessment", "Check", "Interval", "allowance", "assess", "student_interval", "uses"]
+__all__ = ["Assessment", "Check", "Interval", "Undecided", "allowance", "assess", "student_interval", "uses"]
 
 Verdict = Literal["passes", "fails", "too close to call"]
+Undecided = Literal["", "seeds", "model error", "load"]
 
 KINDS = {"memory": "memory", "redis": "Redis", "postgres": "PostgreSQL", "hybrid": "a hybrid"}
 NEARLY_NONE = 1e-3  # an over-admission where none is allowed is weighed against this share, having no relative size
@@ -31,25 +34,45 @@ NEARLY_NONE = 1e-3  # an over-admission where none is allowed is weighed against
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean over seeds, and the 95 % t-interval around it.
+    """The mean over seeds, and the 95 % t-interval around it; of a latency with the model's error at both ends.
 
     Attributes
     ----------
     mean
         The mean over the seeds.
     low, high
-        Ends of the interval; the mean itself where there is one seed only.
+        Ends of the interval; the mean itself where there is one seed only and no model's error. `high` is inf for a lower
+        bound.
     seeds
         How many values there are.
+    spread
+        Half the width of the interval of the seeds alone.
+    is_lower_bound
+        Whether it is a lower bound: the model was not validated at this load.
     """
 
     mean: float
     low: float
     high: float
     seeds: int
+    spread: float = 0.0
+    is_lower_bound: bool = False
+
+    def with_model_error(self, error: float, is_lower_bound: bool = False) -> Interval:
+        """Return the interval that has a relative error of the model as well, or is open at the top."""
+        if not math.isfinite(self.mean):
+            return self
+        high = math.inf if is_lower_bound else self.high * (1.0 + error)
+        return replace(self, low=self.low * max(1.0 - error, 0.0), high=high, is_lower_bound=is_lower_bound)
+
+    def figure(self, unit: Callable[[float], str]) -> str:
+        """Return the mean in a unit; of a lower bound "at least" and the low end."""
+        return f"at least {unit(self.low)}" if self.is_lower_bound else unit(self.mean)
 
     def text(self, unit: Callable[[float], str]) -> str:
-        """Return the mean, and the interval where it has a width, in a unit."""
+        """Return the figure, and the interval where it has a width; beside a lower bound what was simulated."""
+        if self.is_lower_bound:
+            return f"{self.figure(unit)} [{unit(self.mean)} simulated]"
         if self.low == self.high:
             return unit(self.mean)
         return f"{unit(self.mean)} [{format_range(self.low, self.high, unit)}]"
@@ -72,7 +95,11 @@ class Check:
     violation
         By what share the requirement is missed: 0 where it is met, inf where it is no matter of degree.
     margin
-        Allowed / measured; inf for a measured zero, None without a number.
+        Allowed / measured, of a latency allowed / the high end of its interval; inf for a measured zero, None without a
+        number.
+    undecided_by
+        What leaves it too close to call: the seeds, the model's error, or a load at which the model was not validated; ""
+        for nothing.
     """
 
     requirement: str
@@ -83,6 +110,7 @@ class Check:
     required: str
     violation: float = 0.0
     margin: float | None = None
+    undecided_by: Undecided = ""
 
     @property
     def distance(self) -> str:
@@ -129,6 +157,8 @@ class Assessment:
         Of each server.
     standby
         What an answer of PostgreSQL waits for at its standby, as `synchronous_commit` names it; "" for nothing.
+    model_error
+        The model's error that is in the intervals of p50 and p99; None where the intervals are of the seeds alone.
     """
 
     candidate: str
@@ -153,6 +183,7 @@ class Assessment:
     servers: int = 0
     replicas: int = 0
     standby: str = ""
+    model_error: LatencyError | None = None
 
     @property
     def missed(self) -> tuple[Check, ...]:
@@ -168,6 +199,11 @@ class Assessment:
     def fails(self) -> bool:
         """Whether a requirement is failed for sure."""
         return any(check.verdict == "fails" for check in self.checks)
+
+    @property
+    def undecided_by(self) -> frozenset[Undecided]:
+        """What leaves requirements too close to call."""
+        return frozenset(check.undecided_by for check in self.checks) - {""}
 
     @property
     def violation(self) -> float:
@@ -189,7 +225,7 @@ def student_interval(values: Iterable[float]) -> Interval:
     if n == 1 or min(known) == max(known):
         return Interval(known[0], known[0], known[0], n)
     mean, half = fmean(known), half_width(known)
-    return Interval(mean, max(mean - half, 0.0), mean + half, n)
+    return Interval(mean, max(mean - half, 0.0), mean + half, n, half)
 
 
 def uses(storage: str) -> tuple[str, ...]:
@@ -199,7 +235,11 @@ def uses(storage: str) -> tuple[str, ...]:
 
 
 def assess(
-    results: pd.DataFrame, requirements: Requirements, nodes: int, costs: Mapping[str, float] | None = None
+    results: pd.DataFrame,
+    requirements: Requirements,
+    nodes: int,
+    costs: Mapping[str, float] | None = None,
+    profile: Profile | None = None,
 ) -> tuple[Assessment, ...]:
     """Assess each candidate of a table of runs, in their order.
 
@@ -213,19 +253,28 @@ def assess(
         API nodes of the deployment.
     costs
         Of a month, by candidate.
+    profile
+        The profile of the runs, whose model's error then widens the intervals of latencies.
     """
-    assessed = (_assess(rows, requirements, nodes) for _, rows in results.groupby("candidate", sort=False))
+    assessed = (_assess(rows, requirements, nodes, profile) for _, rows in results.groupby("candidate", sort=False))
     return tuple(replace(each, cost=(costs or {}).get(each.candidate, math.nan)) for each in assessed)
 
 
-def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Assessment:
+def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int, profile: Profile | None) -> Assessment:
     first = rows.iloc[0]
-    p99, over = student_interval(rows["latency_p99"]), student_interval(rows["over_admission"])
+    over = student_interval(rows["over_admission"])
+    p50, p99 = student_interval(rows["latency_p50"]), student_interval(rows["latency_p99"])
+    error = None if profile is None else latency_error(rows.to_dict("records"), profile)
+    undecided: Undecided = "seeds"
+    if error is not None:
+        undecided = _undecided(p99, requirements.p99, error)
+        p50 = p50.with_model_error(error.p50, error.p50_is_lower_bound)
+        p99 = p99.with_model_error(error.p99, error.p99_is_lower_bound)
     failed = float(rows["failed"].sum() / rows["requests"].sum())
     storage, routing = str(first["storage"]), str(first["routing"])
     level = persistence(storage)
     checks = [
-        _latency(p99, requirements.p99, failed),
+        _latency(p99, requirements.p99, failed, undecided),
         _misdecided(over, requirements.max_over_admission, "max_over_admission", "over-admission"),
     ]
     denial = student_interval(rows["false_denial"])
@@ -242,7 +291,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
         storage=storage,
         algorithm=str(first["algorithm"]),
         persistence=level,
-        p50=student_interval(rows["latency_p50"]),
+        p50=p50,
         p99=p99,
         over_admission=over,
         false_denial=denial,
@@ -252,6 +301,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int) -> Asses
         l2_busy_per_request=float(rows["l2_busy_per_request"].mean()),
         bytes_per_key=per_key,
         checks=tuple(check for check in checks if check is not None),
+        model_error=error,
     )
 
 
@@ -261,9 +311,16 @@ def _straddles(value: Interval, allowed: float) -> Verdict:
     return "fails" if value.low > allowed else "too close to call"
 
 
-def _latency(p99: Interval, allowed: float | None, failed: float) -> Check | None:
-    measured = f"p99 {format_seconds(p99.mean)}"
-    evidence = f"p99 {p99.text(format_seconds)}"
+def _undecided(seeds: Interval, allowed: float | None, error: LatencyError) -> Undecided:
+    """Return what leaves a p99 open that is too close to call: whether it would be with any number of seeds."""
+    if error.p99_is_lower_bound:
+        return "load"
+    settled = Interval(seeds.mean, seeds.mean, seeds.mean, seeds.seeds).with_model_error(error.p99)
+    return "model error" if allowed is not None and settled.low <= allowed < settled.high else "seeds"
+
+
+def _latency(p99: Interval, allowed: float | None, failed: float, undecided: Undecided) -> Check | None:
+    measured, evidence = f"p99 {p99.figure(format_seconds)}", f"p99 {p99.text(format_seconds)}"
     if failed >= 0.01 or not math.isfinite(p99.mean):  # then the 99th percentile of all requests has no answer in it
         text = f"{format_percent(failed)} of the requests get no decision"
         return Check(
@@ -271,15 +328,17 @@ def _latency(p99: Interval, allowed: float | None, failed: float) -> Check | Non
         )
     if allowed is None:
         return Check("p99", "p99", "passes", measured, evidence, "")
+    verdict = _straddles(p99, allowed)
     return Check(
         "p99",
         "p99",
-        _straddles(p99, allowed),
+        verdict,
         measured,
         evidence,
         f"{format_seconds(allowed)} allowed",
         max(p99.mean / allowed - 1, 0.0),
-        allowed / p99.mean if p99.mean else math.inf,
+        allowed / p99.high if p99.high else math.inf,
+        undecided if verdict == "too close to call" else "",
     )
 
 
@@ -294,7 +353,9 @@ def _misdecided(value: Interval, allowed: float | None, requirement: str, label:
         return Check(requirement, label, verdict, measured, evidence, "none allowed", value.mean / NEARLY_NONE, margin)
     violation, margin = max(value.mean / allowed - 1, 0.0), allowed / value.mean if value.mean else math.inf
     verdict = _straddles(value, allowed)
-    return Check(requirement, label, verdict, measured, evidence, f"{format_percent(allowed)} allowed", violation, margin)
+    required = f"{format_percent(allowed)} allowed"
+    undecided: Undecided = "seeds" if verdict == "too close to call" else ""
+    return Check(requirement, label, verdict, measured, evidence, required, violation, margin, undecided)
 
 
 def _persistence(level: Persistence, required: Persistence) -> Check | None:

@@ -47,7 +47,7 @@ class Assessor:
     scenario
         Its requirements and deployment.
     profile
-        Measured costs, of which the memory of a key is part.
+        Measured costs, of which the memory of a key is part, and the model's error.
     prices
         Unit prices.
     summary
@@ -79,7 +79,7 @@ class Assessor:
         scenario, worst = scenario or self.scenario, blast_radius or {}
         needed = capacities(rows, scenario, self.summary, self.prices, self.profile)
         costs = {name: each.price.per_month for name, each in needed.items()}
-        plain = assess(rows, scenario.requirements, scenario.deployment.nodes, costs)
+        plain = assess(rows, scenario.requirements, scenario.deployment.nodes, costs, self.profile)
         assessments = tuple(
             replace(
                 each,

@@ -62,7 +62,7 @@ def rejection_reason(each: Assessment, best: Assessment | None, currency: str) -
     if len(front((each, best))) == 1:
         worse = [name for name, mine, its in _compared(each, best) if mine > its]
         return f"passes, but {best.candidate} is no worse in anything and better in {' and '.join(worse)}"
-    mine, bests = format_seconds(each.p99.mean), format_seconds(best.p99.mean)
+    mine, bests = each.p99.figure(format_seconds), best.p99.figure(format_seconds)
     return f"passes at the same cost, but is slower: p99 {mine} against {bests}"
 
 

@@ -9,6 +9,7 @@ from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.rejections import violations_text
 from ratesim.recommendation.current import CURRENT
 from ratesim.recommendation.decide.recommendation import Recommendation
+from ratesim.recommendation.decide.verdict import undecided_note
 
 __all__ = ["CheckResult", "check"]
 
@@ -51,12 +52,12 @@ def _checked(current: Assessment, recommendation: Recommendation) -> CheckResult
         chosen = f" {recommendation.verdict}" if recommendation.choice != current.candidate else ""
         return CheckResult(1, f"{name} no longer meets the requirements: it {violations_text(current)}.{chosen}")
     if not current.passes:
-        return CheckResult(3, f"{name} is too close to call: it {violations_text(current)}; more replications would tell.")
+        return CheckResult(3, f"{name} is too close to call: it {violations_text(current)}; {undecided_note(current)}.")
     whole = next((each for each in recommendation.whole if each.candidate == current.candidate), current)
     if not whole.passes:
-        return CheckResult(
-            1 if whole.fails else 3, f"{name} does not hold on all of the traffic: it {violations_text(whole)}."
-        )
+        sentence = f"{name} does not hold on all of the traffic: it {violations_text(whole)}"
+        note = "" if whole.fails else f"; {undecided_note(whole)}"
+        return CheckResult(1 if whole.fails else 3, f"{sentence}{note}.")
     if recommendation.confidence.level == "too thin":
         return CheckResult(3, f"The evidence is too thin. {recommendation.confidence.sentence}")
     if not recommendation.limit_is_binding and recommendation.requirements.get("max_over_admission") is not None:

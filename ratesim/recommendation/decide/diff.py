@@ -2,6 +2,7 @@
 
 A figure has changed where the two are further apart than chance explains. Two means with the half-widths a and b of their
 95 % intervals are within sqrt(a**2 + b**2), since their errors are independent and each half-width has Student's t in it.
+These are the intervals of the seeds alone: the model's error is the same before and after.
 """
 
 from __future__ import annotations
@@ -93,6 +94,9 @@ class _Figure(msgspec.Struct):
     mean: float | None
     high: float | None
     seeds: int
+    low: float | None = None
+    spread: float | None = None
+    is_lower_bound: bool = False
 
 
 class _Check(msgspec.Struct):
@@ -188,10 +192,14 @@ def _changes(name: str, old: dict[str, Any], new: dict[str, Any], currency: str 
 
 
 def _half_width(value: dict[str, Any]) -> float:
+    if (spread := value.get("spread")) is not None:
+        return float(spread)
     return math.inf if value["high"] is None else value["high"] - value["mean"]
 
 
 def _format(value: dict[str, Any], unit: Callable[[float], str]) -> str:
+    if value.get("is_lower_bound") and value["low"] is not None:
+        return f"at least {unit(value['low'])}"
     return unit(math.nan if value["mean"] is None else value["mean"])
 
 

@@ -25,7 +25,7 @@ def markdown(recommendation: Recommendation) -> str:
         (
             f"**{each.candidate}**" if each.candidate == recommendation.choice else each.candidate,
             "passes" if each.passes else "fails" if each.fails else "too close",
-            format_seconds(each.p99.mean),
+            each.p99.figure(format_seconds),
             format_percent(each.over_admission.mean),
             f"{each.cost:,.2f} {recommendation.currency}",
             "not tried" if each.blast_radius is None else format_percent(each.blast_radius),

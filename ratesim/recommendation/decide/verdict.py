@@ -28,6 +28,7 @@ __all__ = [
     "limit_pressure_note",
     "no_choice",
     "numbers",
+    "undecided_note",
     "use",
 ]
 
@@ -79,21 +80,42 @@ def use(best: Assessment, passing: Sequence[Assessment], currency: str) -> str:
 
 def no_choice(ranked: Sequence[Assessment]) -> str:
     """Return the verdict where there is none."""
-    close = [each.candidate for each in ranked if not each.fails]
+    close = [each for each in ranked if not each.fails]
     if close:
+        names = " and ".join(each.candidate for each in close)
+        notes = dict.fromkeys(undecided_note(each) for each in close)
         return (
-            f"No candidate meets all requirements for sure: {' and '.join(close)} {'is' if len(close) == 1 else 'are'} "
-            "too close to call, and more replications would tell."
+            f"No candidate meets all requirements for sure: {names} {'is' if len(close) == 1 else 'are'} "
+            f"too close to call; {'; '.join(notes)}."
         )
     first = closest_misses(ranked)[0]
     return f"No candidate meets all requirements; the nearest is {first.candidate}, which {violations_text(first)}."
+
+
+def undecided_note(each: Assessment) -> str:
+    """Say what leaves an assessment too close to call, and what would tell; without a full stop, "" where nothing does."""
+    notes = {
+        "load": "",
+        "model error": "",
+        "seeds": "more replications would tell",
+    }
+    if each.model_error is not None:
+        notes["load"] = (
+            f"near saturation a simulated p99 is a lower bound (the model's error is {each.model_error.sentence}): "
+            f"{each.model_error.remedy}"
+        )
+        notes["model error"] = (
+            f"it is within the model's error, {each.model_error.sentence}: no number of replications tells, `ratesim "
+            "calibrate` and `ratesim validate` on your machines may"
+        )
+    return "; ".join(note for cause, note in notes.items() if cause in each.undecided_by)
 
 
 def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
     """Return p99, over-admission and cost, each beside its threshold or its source. whose: the source of the prices."""
     required = {check.requirement: check.required for check in each.checks}
     return (
-        Number(format_seconds(each.p99.mean), "99 % of decisions within", required.get("p99") or "nothing required"),
+        Number(each.p99.figure(format_seconds), "99 % of decisions within", required.get("p99") or "nothing required"),
         Number(
             format_percent(each.over_admission.mean),
             "admitted too much",
@@ -104,7 +126,7 @@ def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
 
 
 def confidence(best: Assessment, others: Sequence[Assessment], currency: str, requests: int) -> Confidence:
-    """Judge how far the choice is from the thresholds.
+    """Judge how far the choice is from the thresholds, a latency by the high end of its interval.
 
     Parameters
     ----------
@@ -118,11 +140,14 @@ def confidence(best: Assessment, others: Sequence[Assessment], currency: str, re
         Of one run.
     """
     measured = [check for check in best.checks if check.margin is not None]
-    seeds = best.p99.seeds
+    seeds, error = best.p99.seeds, best.model_error
+    is_unknown = error is not None and error.source == "unknown" and not error.is_local
     level: Level = "fair"
     if measured:
         tightest = min(check.margin for check in measured if check.margin is not None)
         level = "high" if tightest >= 2 else "fair" if tightest >= 1.2 else "low"
+    if is_unknown and level == "high" and any(check.requirement == "p99" for check in measured):
+        level = "fair"
     if seeds == 1:
         level = "low"
     if requests < THIN:
@@ -135,6 +160,10 @@ def confidence(best: Assessment, others: Sequence[Assessment], currency: str, re
         sentence = "No threshold was given for latency or over-admission, so nothing can be close."
     if seeds == 1:
         sentence += " With one seed there are no intervals; set replications to 3 or more."
+    if error is not None and not error.is_local:
+        sentence += f" The model's error is {error.sentence}."
+    if best.p99.is_lower_bound and error is not None:
+        sentence += f" Near saturation a simulated p99 is a lower bound: {error.remedy}."
     if requests < THIN:
         sentence += f" Of {requests:,} request{'s' * (requests > 1)} no 99th percentile is known: give a longer log."
     if others and cost_of(others[0]) > cost_of(best):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ratesim.formatting import format_percent, format_seconds
+from ratesim.recommendation.assess.model_error import latency_error
 from ratesim.recommendation.investigate.sampling import busiest_window, sample_keys
 from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row
 from ratesim.simulation.experiments.job import Job, jobs_of
@@ -53,6 +54,8 @@ class FaultImpact:
     affected_share
         (Failed requests + misdecided cost above the fault-free baseline) / cost requested during the fault. Exceeds 1 if the
         damage outlasts the fault.
+    p99_is_lower_bound
+        Whether `p99` is a lower bound, since the model was not validated at the load of that run.
     """
 
     candidate: str
@@ -63,6 +66,7 @@ class FaultImpact:
     over_admission: float
     healthy: float
     affected_share: float
+    p99_is_lower_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def fault_impact(
         for candidate, well, ill in zip(candidates, healthy, faulty, strict=True):
             tried = trial.of(fault, candidate)
             name = trial.named(tried) + (NOT_STRUCK if trial.misses(tried, candidate) else "")
-            impacts.append(_impact(candidate.name, name, well, ill))
+            impacts.append(_impact(candidate.name, name, well, ill, profile))
     return tuple(impacts)
 
 
@@ -187,7 +191,7 @@ def blast_radius(impacts: Iterable[FaultImpact]) -> dict[str, float]:
     return worst
 
 
-def _impact(candidate: str, fault: str, healthy: Row, faulty: Row) -> FaultImpact:
+def _impact(candidate: str, fault: str, healthy: Row, faulty: Row, profile: Profile) -> FaultImpact:
     requests = int(faulty["faulty_requests"])
     each = faulty["asked_total"] / faulty["requests"]  # cost of one request
     misdecided = max(_misdecided(faulty) - _misdecided(healthy), 0.0) / each if each else 0.0
@@ -200,6 +204,7 @@ def _impact(candidate: str, fault: str, healthy: Row, faulty: Row) -> FaultImpac
         over_admission=float(faulty["over_admission"]),
         healthy=float(healthy["over_admission"]),
         affected_share=(faulty["failed"] - healthy["failed"] + misdecided) / max(requests, 1),
+        p99_is_lower_bound=latency_error([faulty], profile).p99_is_lower_bound,
     )
 
 

@@ -46,7 +46,7 @@ class Headroom:
     meets
         The largest load, in multiples of today's, that was seen to meet it below `fails`; None where today's does not.
     fails
-        The smallest load that was seen not to meet it; None where all did, up to `meets`.
+        The smallest load that was not seen to meet it; None where all did, up to `meets`.
     today, at_meets, at_fails
         The figure at these loads (mean over the seeds); None where there is none.
     failed_share
@@ -57,6 +57,9 @@ class Headroom:
         Requests/s of today's load, in the stretch of traffic that is simulated.
     sentence
         All of that in words.
+    is_open
+        Whether the requirement may yet be met at `fails`: it is within the model's error there, or that load was not
+        validated.
     """
 
     requirement: str
@@ -71,6 +74,7 @@ class Headroom:
     covered: float
     rate: float
     sentence: str
+    is_open: bool = False
 
 
 def headroom(
@@ -86,13 +90,14 @@ def headroom(
 ) -> AdaptiveRuns[tuple[Headroom, ...]]:
     """Search for the headroom of p99 and max_over_admission, where required, in both ways in which load grows.
 
-    Every load is tried on the same stretch of the traffic: the busiest with about half of `requests` at today's load, or
-    more where it takes that to cover two periods of the limit. So `today` need not be the figure of the whole traffic. Of a
-    larger load the first `requests` are simulated: of twice the load for half as long. All runs begin with fresh state, and
-    faults are left out. A latency settles within a fraction of a second, or grows without end, so a short run suffices.
-    Over-admission builds up anew in each period of the limit. A run that covers less than one has only the start of it, when
-    no key has used up its limit and nodes have not heard of each other. So loads above four times today's are tried as long
-    as the run covers a period; otherwise the sentence says so.
+    A load is met where the mean over the seeds is within the threshold, also with the model's error; at a load at which the
+    model was not validated none is. Every load is tried on the same stretch of the traffic: the busiest with about half of
+    `requests` at today's load, or more where it takes that to cover two periods of the limit. So `today` need not be the
+    figure of the whole traffic. Of a larger load the first `requests` are simulated: of twice the load for half as long. All
+    runs begin with fresh state, and faults are left out. A latency settles within a fraction of a second, or grows without
+    end, so a short run suffices. Over-admission builds up anew in each period of the limit. A run that covers less than one
+    has only the start of it, when no key has used up its limit and nodes have not heard of each other. So loads above four
+    times today's are tried as long as the run covers a period; otherwise the sentence says so.
 
     Parameters
     ----------
@@ -107,7 +112,7 @@ def headroom(
     ratio
         fails / meets, at most, when the search ends.
     seeds
-        Runs at each load, from the scenario's seed on; their mean is judged.
+        Runs at each load, from the scenario's seed on.
 
     Raises
     ------
@@ -141,7 +146,15 @@ class _LoadPoint:
 
     @property
     def is_met(self) -> bool:
-        return self.check.violation == 0.0
+        return self.check.violation == 0.0 and not self.is_open
+
+    @property
+    def is_open(self) -> bool:
+        return self.check.undecided_by in ("model error", "load")
+
+    @property
+    def figure(self) -> str:
+        return self.check.evidence if self.is_open else self.check.measured
 
 
 @dataclass(frozen=True)
@@ -194,7 +207,7 @@ class _Search:
 
     def _point(self, factor: float, rows: list[Row]) -> _LoadPoint:
         scenario = self.growth.scenario
-        (assessed,) = assess(pd.DataFrame(rows), scenario.requirements, scenario.deployment.nodes)
+        (assessed,) = assess(pd.DataFrame(rows), scenario.requirements, scenario.deployment.nodes, profile=self.profile)
         check = next(each for each in assessed.checks if each.requirement == self.requirement)
         values = [row[COLUMNS[self.requirement]] for row in rows]
         mean = sum(values) / len(values)
@@ -217,6 +230,7 @@ class _Search:
             covered=last.covered,
             rate=self.growth.rate,
             sentence=self._sentence(met, failed, last.covered),
+            is_open=failed is not None and failed.is_open,
         )
 
     def _sentence(self, met: _LoadPoint | None, failed: _LoadPoint | None, covered: float) -> str:
@@ -228,10 +242,12 @@ class _Search:
             looked = "" if met.factor == 1.0 else ", the most that was looked at"
             text = f"Met {phrase(met.factor, 'up to ')}{looked} ({met.check.measured}; {allowed})"
         elif met is None:
-            text = f"Not met at today's load, on the excerpt ({failed.check.measured}; {allowed})"
+            not_met = "Not shown to be met" if failed.is_open else "Not met"
+            text = f"{not_met} at today's load, on the excerpt ({failed.figure}; {allowed})"
         else:
-            text = f"Met {phrase(met.factor, 'up to ')} ({met.check.measured}), not {phrase(failed.factor)} "
-            text += f"({failed.check.measured}; {allowed})"
+            not_met = "not shown" if failed.is_open else "not"
+            text = f"Met {phrase(met.factor, 'up to ')} ({met.check.measured}), {not_met} {phrase(failed.factor)} "
+            text += f"({failed.figure}; {allowed})"
         period = self.growth.scenario.limit.limit().period
         if name == "over-admission" and covered < period:
             text += f"; seen in {format_seconds(covered)} of traffic, less than the {format_seconds(period)} of the limit"

@@ -245,10 +245,11 @@ def _replicated(assessor: Assessor, full: Scenario, contenders: Sequence[Candida
 def _unsure(assessments: Sequence[Assessment]) -> list[str]:
     """Candidates whose confidence interval straddles a threshold and that would become the choice if they passed.
 
-    The configuration in force is among them whenever its interval straddles one.
+    The configuration in force is among them whenever its interval straddles one. Where the model's error straddles it, more
+    seeds tell nothing.
     """
     chosen = best(assessments)
-    close = [each for each in assessments if not each.passes and not each.fails]
+    close = [each for each in assessments if not each.fails and each.undecided_by == {"seeds"}]
     return [each.candidate for each in close if chosen is None or each.candidate == CURRENT or rank(each) < rank(chosen)]
 
 

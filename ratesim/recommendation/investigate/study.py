@@ -25,6 +25,7 @@ from ratesim import servers
 from ratesim.documents import parse_json, read_bytes
 from ratesim.progress import Progress, no_progress
 from ratesim.recommendation.assess.assessor import Assessor
+from ratesim.recommendation.assess.model_error import verdict_of
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.investigate.fault_impact import FaultImpact, blast_radius
 from ratesim.recommendation.investigate.headroom import Headroom
@@ -201,6 +202,7 @@ def _key(question: Investigation, jobs: Sequence[Job]) -> str:
     for file in [*sorted(Path(__file__).parents[1].rglob("*.py")), Path(__file__).parents[2] / "student_t.py"]:
         digest.update(file.read_bytes())
     digest.update(f"{question.scenario.model_dump_json()} {question.prices!r} {question.beyond}".encode())
+    digest.update(repr([verdict_of(question.profile, name) for name in question.profile.backends]).encode())
     for job in jobs:
         digest.update(f"{job.key} {job.candidate.name}\n".encode())
     return digest.hexdigest()

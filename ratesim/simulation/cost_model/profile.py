@@ -298,12 +298,17 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         if path is None:
             path = stored_path()
             if not path.exists():
-                shipped = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
-                return cls._decode(shipped.read_bytes(), "shipped")
+                return cls.shipped()
         try:
             return cls._decode(read_bytes(path), str(path))
         except DocumentError as error:
             raise ConfigurationError(f"profile {path}: {error}; run `ratesim calibrate` to make a new one") from error
+
+    @classmethod
+    def shipped(cls) -> Profile:
+        """Read the profile that ships with ratesim."""
+        file = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
+        return cls._decode(file.read_bytes(), "shipped")
 
     @classmethod
     def _decode(cls, data: bytes, source: str) -> Profile:

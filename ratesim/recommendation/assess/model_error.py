@@ -1,0 +1,158 @@
+"""The model's error of a candidate's latency: how far `ratesim validate` found simulated latencies from measured ones.
+
+It is the entry of the candidate's backend for the utilization of its busiest part. A profile that was not validated borrows
+the verdict of the shipped one, which was measured on another machine. Above the last entry nobody has looked, and queues
+grow fastest there: a simulated latency is then a lower bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean
+from typing import Any, Literal
+
+from ratesim.formatting import format_percent
+from ratesim.simulation.cost_model.profile import ModelError, Profile
+from ratesim.storage import StorageURL
+
+__all__ = ["LatencyError", "Source", "latency_error", "verdict_of"]
+
+Source = Literal["profile", "shipped", "unknown"]
+"""Whose verdict it is: that of the profile in use, that of the shipped one on behalf of another profile, or nobody's."""
+
+
+@dataclass(frozen=True)
+class LatencyError:
+    """The model's error of the latencies of one candidate.
+
+    Attributes
+    ----------
+    backend
+        The backend whose verdict it is; of a hybrid that of its store.
+    source
+        Whose verdict it is.
+    part
+        The busiest part, a node or the store.
+    utilization
+        Share of the time for which that is busy, the mean over the run and over the seeds.
+    checked
+        The utilization up to which the entry holds; the last one where `utilization` is above it. 0 without an entry.
+    rounds
+        Rounds in which it was measured.
+    p50, p99
+        |simulated / measured - 1|; 0 where it is not known.
+    p50_is_lower_bound, p99_is_lower_bound
+        Whether the latency is a lower bound, since `utilization` is above the last entry.
+    is_local
+        Whether the p99 has no part in the store, so that it has no queue that matters.
+    """
+
+    backend: str
+    source: Source
+    part: Literal["node", "store"]
+    utilization: float
+    checked: float
+    rounds: int
+    p50: float
+    p99: float
+    p50_is_lower_bound: bool = False
+    p99_is_lower_bound: bool = False
+    is_local: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The error in words, without a full stop."""
+        if self.source == "unknown":
+            return f"not known for {self.backend}, which `ratesim validate` has not looked at"
+        whose = "" if self.source == "profile" else ", by the verdict on the shipped profile, from another machine"
+        busy = f"its busiest {self.part} is busy for {format_percent(self.utilization)} of the time"
+        if self.p99_is_lower_bound:
+            return f"not known here: {busy}, and {self.backend} was validated up to {format_percent(self.checked)}{whose}"
+        return f"{format_percent(self.p99)} of the p99 up to {format_percent(self.checked)} utilization{whose}; {busy}"
+
+    @property
+    def remedy(self) -> str:
+        """The way to a verdict where a latency is a lower bound."""
+        more = "nodes" if self.part == "node" else "servers"
+        return f"`ratesim validate` looks at your machines under more load, and more {more} take load off it"
+
+
+def verdict_of(profile: Profile, backend: str, shipped: Profile | None = None) -> tuple[tuple[ModelError, ...], Source]:
+    """Return the entries that hold for a backend, and whose they are.
+
+    Parameters
+    ----------
+    profile
+        The profile in use; its own verdict comes first.
+    backend
+        memory, redis or postgres.
+    shipped
+        The profile that stands in for one that was not validated; the one that ships unless given.
+    """
+    if own := profile.backends[backend].errors:
+        return own, "profile"
+    lender = (shipped or _shipped()).backends.get(backend)
+    if lender is None or not lender.errors:
+        return (), "unknown"
+    return lender.errors, "shipped"
+
+
+def latency_error(rows: Sequence[Mapping[Any, Any]], profile: Profile, shipped: Profile | None = None) -> LatencyError:
+    """Find the model's error of a candidate.
+
+    Parameters
+    ----------
+    rows
+        Of `RunResult.row`, one for each seed.
+    profile
+        The profile with which they were simulated.
+    shipped
+        See `verdict_of`.
+
+    Notes
+    -----
+    A decision in a node's memory waits in no queue, so memory has no utilization up to which it is believed. A hybrid has
+    the error of its store in the latencies that have a part there. A quantile below the store's service time of one decision
+    has none, and takes memory's error.
+    """
+    url = StorageURL.parse(str(rows[0]["storage"]))
+    node, store = _mean(rows, "node_utilization_max"), _mean(rows, "utilization_max")
+    busiest, costs = max(node, store), profile.backends[url.backend]
+    entries, source = verdict_of(profile, url.backend, shipped)
+    near, _ = verdict_of(profile, "memory", shipped)
+    is_lower_bound = url.backend != "memory" and bool(entries) and busiest > entries[-1].utilization
+
+    def is_local(column: str) -> bool:
+        return url.backend == "memory" or (url.hybrid is not None and _mean(rows, column) < costs.seconds(1))
+
+    used = _entry(entries, busiest)
+    p50, p99 = (_entry(near, node) if is_local(f"latency_{name}") else used for name in ("p50", "p99"))
+    return LatencyError(
+        backend=url.backend,
+        source=source,
+        part="node" if node >= store else "store",
+        utilization=busiest,
+        checked=used.utilization if used else 0.0,
+        rounds=used.rounds if used else 0,
+        p50=p50.p50 if p50 else 0.0,
+        p99=p99.p99 if p99 else 0.0,
+        p50_is_lower_bound=is_lower_bound and not is_local("latency_p50"),
+        p99_is_lower_bound=is_lower_bound and not is_local("latency_p99"),
+        is_local=is_local("latency_p99"),
+    )
+
+
+def _entry(entries: Sequence[ModelError], utilization: float) -> ModelError | None:
+    """Return the first entry that holds at a utilization, or else the last one."""
+    return next((each for each in entries if each.utilization >= utilization), entries[-1] if entries else None)
+
+
+def _mean(rows: Sequence[Mapping[Any, Any]], name: str) -> float:
+    return fmean(float(row[name]) for row in rows)
+
+
+@cache
+def _shipped() -> Profile:
+    return Profile.shipped()
