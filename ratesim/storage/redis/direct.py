@@ -47,10 +47,10 @@ class DirectConnections:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._pool = client.connection_pool
         self._client = client
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
         self._connecting: set[Any] = set()  # of redis-py
         self._closed = False
-        self._free: list[_Link] = []  # the last one is the next: those that a quiet hour needs no more go idle
+        self._free: list[Link] = []  # the last one is the next: those that a quiet hour needs no more go idle
         self._deadlines: Deadlines | None = None
         self._empty: asyncio.Future[None] | None = None  # awaited by `close`
 
@@ -63,7 +63,7 @@ class DirectConnections:
         finally:
             self.put_back(link)
 
-    async def take(self) -> _Link:
+    async def take(self) -> Link:
         """Take a connection that is free, or a new one. Nothing was sent where this raises."""
         return self._free.pop() if self._free else await self._connect()
 
@@ -110,7 +110,7 @@ class DirectConnections:
         abandon_descriptors(link.descriptor for link in self._links)
         abandon_connections(self._connecting)
 
-    async def _connect(self) -> _Link:
+    async def _connect(self) -> Link:
         connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         self._connecting.add(connection)
         if hasattr(connection, "driver_info"):  # a redis-py that looks for its version, in the file system, each time
@@ -128,18 +128,18 @@ class DirectConnections:
         if reader.at_eof() or self._closed:
             writer.transport.abort()
             raise redis.exceptions.ConnectionError(NOT_SENT)
-        link = _Link(self, writer, connection._parser.parse_error)
+        link = Link(self, writer, connection._parser.parse_error)
         self._links.add(link)
         return link
 
-    def put_back(self, link: _Link) -> None:
+    def put_back(self, link: Link) -> None:
         """Keep a connection for the next batch, if no answer is outstanding on it."""
         if link.is_usable():
             self._free.append(link)
         else:
             link.abort()
 
-    def _on_lost(self, link: _Link) -> None:
+    def _on_lost(self, link: Link) -> None:
         self._links.discard(link)
         if link in self._free:
             self._free.remove(link)
@@ -160,7 +160,7 @@ class Exchange:
 
     __slots__ = ("_owner", "link", "live")
 
-    def __init__(self, owner: DirectConnections, link: _Link) -> None:
+    def __init__(self, owner: DirectConnections, link: Link) -> None:
         self._owner = owner
         self.link = link
         self.live = True
@@ -182,7 +182,7 @@ class Exchange:
         self._owner.let_go()  # an address that is silent may lead to another server by now
 
 
-class _Link(asyncio.BufferedProtocol):
+class Link(asyncio.BufferedProtocol):
     """A connection on which one batch at a time is under way."""
 
     def __init__(

@@ -19,7 +19,7 @@ from ratesim.storage.redis.connections import descriptor_of
 from ratesim.storage.redis.direct import DirectConnections, pack
 
 if TYPE_CHECKING:
-    from ratesim.storage.redis.direct import _Link
+    from ratesim.storage.redis.direct import Link
 
 __all__ = ["SentinelConnections"]
 
@@ -44,7 +44,7 @@ class SentinelConnections(DirectConnections):
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def _connect(self) -> _Link:
+    async def _connect(self) -> Link:
         before = self._sentinel_pool.master_address
         link = await super()._connect()
         if before is not None and self._sentinel_pool.master_address != before:
