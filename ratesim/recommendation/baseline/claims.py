@@ -34,7 +34,7 @@ class Claim:
     text
         The claim in words.
     measure
-        The figure that tests it: a column of a study's results, or a field of the profile.
+        The figure that tests it: a column of a study's results or of its live rows, or a field of the profile.
     """
 
     backend: Backend
@@ -69,18 +69,18 @@ class CheckedClaim:
 
 
 CLAIMS = (
-    Claim("memory", "advantage", "a decision takes less than 0.01 ms, the least of all", "latency_p50"),
+    Claim("memory", "advantage", "a decision takes less than 0.01 ms, the least of all", "operation_p50"),
     Claim("memory", "advantage", "nothing travels over a network", "l2_operations_per_request"),
     Claim("memory", "disadvantage", "instances do not share it", "over_admission"),
     Claim("memory", "disadvantage", "takes memory with every active user", "bytes_per_key"),
     Claim("redis", "advantage", "instances share one state", "over_admission"),
     Claim("redis", "advantage", "scripts make decisions atomic", "false_denial"),
-    Claim("redis", "disadvantage", "the network costs 0.1 to 1 ms", "latency_p50"),
+    Claim("redis", "disadvantage", "the network costs 0.1 to 1 ms", "operation_p50"),
     Claim("redis", "disadvantage", "takes memory on the server", "bytes_per_key"),
-    Claim("postgres", "disadvantage", "slower: a decision takes 1 to 5 ms", "latency_p50"),
+    Claim("postgres", "disadvantage", "slower: a decision takes 1 to 5 ms", "operation_p50"),
     Claim("postgres", "disadvantage", "uses more resources", "l2_busy_per_request"),
     Claim("postgres", "disadvantage", "may be what limits throughput", "concurrency"),
-    Claim("hybrid", "advantage", "as fast as memory, as persistent as its store", "latency_p50"),
+    Claim("hybrid", "advantage", "as fast as memory, as persistent as its store", "operation_p50"),
     Claim("hybrid", "advantage", "its consistency can be chosen", "over_admission by policy"),
     Claim("hybrid", "disadvantage", "its nodes may disagree", "over_admission"),
     Claim("hybrid", "disadvantage", "takes memory twice", "bytes_per_key"),
