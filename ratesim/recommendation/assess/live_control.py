@@ -1,0 +1,80 @@
+"""The live replays as a control: where one and its own simulation disagree by more than the model's stated error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ratesim.formatting import format_percent, format_seconds
+
+if TYPE_CHECKING:
+    from ratesim.simulation.cost_model.profile import ModelError, Profile
+
+__all__ = ["disagreement_note", "disagreements", "stated_error"]
+
+# Where a profile has no errors of `ratesim validate`, at the loads of a live replay: the tolerances that it is held against.
+UNSTATED = {"p50": 0.15, "p99": 0.25}
+# Where measured and simulated are both below, due to answered is the operating system's more than the storage's, and
+# operation times are compared. They differ by what matters to somebody if they do by the least that a claim names.
+SMALL, MATERIAL = 1e-4, 1e-5  # seconds
+
+
+def stated_error(errors: Sequence[ModelError], utilization: float) -> dict[str, float]:
+    """Return the relative errors of p50 and p99 that are stated for a utilization; beyond the last one, its errors.
+
+    Parameters
+    ----------
+    errors
+        Of a backend's costs, ascending by utilization; empty where it was not validated.
+    utilization
+        Of the busiest part of the replay.
+    """
+    found = next((each for each in errors if not each.utilization < utilization), errors[-1] if errors else None)
+    return UNSTATED if found is None else {"p50": found.p50, "p99": found.p99}
+
+
+def disagreements(rows: Sequence[Mapping[str, Any]], profile: Profile) -> tuple[str, ...]:
+    """Say of each live row and quantile that misses its own simulation by more than the stated error by how much.
+
+    Parameters
+    ----------
+    rows
+        Live rows. One without figures, of a disturbed machine, or without a simulation of its own disagrees with nothing.
+    profile
+        Its errors count.
+    """
+    return tuple(said for row in rows if not row.get("failure") and not row.get("disturbed") for said in _of(row, profile))
+
+
+def _of(row: Mapping[str, Any], profile: Profile) -> list[str]:
+    costs = profile.backends.get(str(row.get("store", "")))
+    errors = stated_error(() if costs is None else costs.errors, _number(row, "utilization"))
+    found = []
+    for name, error in errors.items():
+        measured, simulated, least = _number(row, f"latency_{name}"), _number(row, f"simulated_{name}"), 0.0
+        said = name
+        if max(measured, simulated) < SMALL:
+            if name == "p99":  # the rarest decisions of a few microseconds are the scheduler's
+                continue
+            measured, simulated, least = _number(row, "operation_p50"), _number(row, "simulated_operation"), MATERIAL
+            said = "p50 of operations one at a time"
+        if abs(simulated - measured) > max(error * measured, least):  # nan is not
+            found.append(
+                f"{row['candidate']} {said} {format_seconds(measured)} live, {format_seconds(simulated)} simulated "
+                f"({format_percent(error)} stated)"
+            )
+    return found
+
+
+def disagreement_note(rows: Sequence[Mapping[str, Any]], profile: Profile) -> str:
+    """Return the sentence of a headline where live replays and their own simulations disagree; else ""."""
+    found = disagreements(rows, profile)
+    if not found:
+        return ""
+    return f"But live replays and their own simulations disagree by more than the model's error: {'; '.join(found)}."
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    value = row.get(name)
+    return math.nan if value is None else float(value)
