@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ratesim.formatting import format_percent, format_seconds
+from ratesim.formatting import format_seconds
+from ratesim.recommendation.assess.model_error import verdict_of
 
 if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import ModelError, Profile
@@ -26,7 +27,7 @@ def stated_error(errors: Sequence[ModelError], utilization: float) -> dict[str, 
     Parameters
     ----------
     errors
-        Of a backend's costs, ascending by utilization; empty where it was not validated.
+        See `verdict_of`; empty where a backend was not validated.
     utilization
         Of the busiest part of the replay.
     """
@@ -48,8 +49,9 @@ def disagreements(rows: Sequence[Mapping[str, Any]], profile: Profile) -> tuple[
 
 
 def _of(row: Mapping[str, Any], profile: Profile) -> list[str]:
-    costs = profile.backends.get(str(row.get("store", "")))
-    errors = stated_error(() if costs is None else costs.errors, _number(row, "utilization"))
+    store = str(row.get("store", ""))
+    entries = verdict_of(profile, store)[0] if store in profile.backends else ()
+    errors = stated_error(entries, _number(row, "utilization"))
     found = []
     for name, error in errors.items():
         measured, simulated, least = _number(row, f"latency_{name}"), _number(row, f"simulated_{name}"), 0.0
@@ -60,10 +62,7 @@ def _of(row: Mapping[str, Any], profile: Profile) -> list[str]:
             measured, simulated, least = _number(row, "operation_p50"), _number(row, "simulated_operation"), MATERIAL
             said = "p50 of operations one at a time"
         if abs(simulated - measured) > max(error * measured, least):  # nan is not
-            found.append(
-                f"{row['candidate']} {said} {format_seconds(measured)} live, {format_seconds(simulated)} simulated "
-                f"({format_percent(error)} stated)"
-            )
+            found.append(f"{row['candidate']} {said} {format_seconds(measured)} live, {format_seconds(simulated)} simulated")
     return found
 
 
@@ -72,7 +71,7 @@ def disagreement_note(rows: Sequence[Mapping[str, Any]], profile: Profile) -> st
     found = disagreements(rows, profile)
     if not found:
         return ""
-    return f"But live replays and their own simulations disagree by more than the model's error: {'; '.join(found)}."
+    return f"Live replays and their own simulations disagree by more than the model's error: {'; '.join(found)}."
 
 
 def _number(row: Mapping[str, Any], name: str) -> float:

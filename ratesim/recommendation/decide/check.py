@@ -35,19 +35,23 @@ class CheckResult:
 def check(recommendation: Recommendation) -> CheckResult:
     """Check the candidate `in force`, or where none was named the choice.
 
-    Where the limit denies nobody, an over-admission cannot be seen, so that evidence is too thin as well.
+    Where the limit denies nobody, an over-admission cannot be seen, so that evidence is too thin as well. So is it where a
+    live replay and its own simulation disagree, unless something else than a latency is missed for sure.
     """
     current = next((each for each in recommendation.assessments if each.candidate == CURRENT), None)
     if current is None:
         if recommendation.choice is None:
             thin = recommendation.confidence.level == "too thin"
-            return CheckResult(3 if thin else 1, recommendation.verdict)
+            unsure = recommendation.confidence.disagreement and any(map(_rests_on_latency, recommendation.assessments))
+            return CheckResult(3 if thin or unsure else 1, recommendation.verdict)
         current = next(each for each in recommendation.assessments if each.candidate == recommendation.choice)
     return _checked(current, recommendation)
 
 
 def _checked(current: Assessment, recommendation: Recommendation) -> CheckResult:
     name = current.candidate if current.candidate != CURRENT else "The configuration in force"
+    if recommendation.confidence.disagreement and _rests_on_latency(current):
+        return CheckResult(3, f"The evidence is too thin. {recommendation.confidence.disagreement}")
     if current.fails:
         chosen = f" {recommendation.verdict}" if recommendation.choice != current.candidate else ""
         return CheckResult(1, f"{name} no longer meets the requirements: it {violations_text(current)}.{chosen}")
@@ -64,3 +68,8 @@ def _checked(current: Assessment, recommendation: Recommendation) -> CheckResult
         return CheckResult(3, f"The evidence is too thin. {recommendation.limit_pressure_note}")
     figures = ", ".join(each.measured + (f" ({each.required})" if each.required else "") for each in current.checks)
     return CheckResult(0, f"{name} meets the requirements: {figures}.")
+
+
+def _rests_on_latency(each: Assessment) -> bool:
+    """Tell whether a candidate fails nothing else for sure."""
+    return all(missed.requirement == "p99" for missed in each.checks if missed.verdict == "fails")

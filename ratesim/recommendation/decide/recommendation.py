@@ -11,6 +11,7 @@ import msgspec
 
 from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.capacity import Capacity
+from ratesim.recommendation.assess.live_control import disagreement_note
 from ratesim.recommendation.assess.pareto import best, front, rank
 from ratesim.recommendation.assess.prices import GB, Prices
 from ratesim.recommendation.assess.rejections import (
@@ -149,7 +150,10 @@ class Recommendation:
 
 
 def recommend_by_evidence(study: Study) -> Recommendation:
-    """Return what the runs of a study speak for. Live replays do not move the choice."""
+    """Return what the runs of a study speak for.
+
+    Live replays do not move the choice. Where their own simulations miss them, the verdict says so.
+    """
     scenario, findings, currency = study.scenario, study.findings, study.prices.currency
     ranked = sorted(findings.results.assessments, key=rank)
     chosen = best(ranked)
@@ -161,13 +165,15 @@ def recommend_by_evidence(study: Study) -> Recommendation:
     shown_needs = findings.results.capacities[shown.candidate]
     pressure_note = limit_pressure_note(scenario.limit.rate, study.limit_pressure)
     shown_on_all = next((each for each in findings.whole.assessments if each.candidate == shown.candidate), None)
-    verdict = use(chosen, passing, currency) if chosen else no_choice(ranked)
+    disagreement = disagreement_note(study.live_rows, study.profile)
+    verdict = " ".join(filter(None, (use(chosen, passing, currency) if chosen else no_choice(ranked), disagreement)))
     requests = int(findings.results.rows["requests"].iloc[0])
-    sure = Confidence("low", "No candidate was chosen.")
+    sure = Confidence("low", "No candidate was chosen.", disagreement)
     if chosen:
-        sure = confidence(chosen, [each for each in passing if each is not chosen], currency, requests)
+        others = [each for each in passing if each is not chosen]
+        sure = confidence(chosen, others, currency, requests, disagreement)
     elif requests < THIN or not all(each.fails for each in ranked):
-        sure = Confidence("too thin", "No candidate passes for sure, and not all of them fail for sure.")
+        sure = Confidence("too thin", "No candidate passes for sure, and not all of them fail for sure.", disagreement)
     return Recommendation(
         scenario=scenario.name,
         limit=_limit(scenario),

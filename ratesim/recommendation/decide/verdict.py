@@ -57,10 +57,13 @@ class Confidence:
         `too thin`: the evidence does not carry a verdict.
     sentence
         The reason.
+    disagreement
+        Which live replays and their own simulations differ by more than the model's error; "" where none do.
     """
 
     level: Level
     sentence: str
+    disagreement: str = ""
 
 
 def use(best: Assessment, passing: Sequence[Assessment], currency: str) -> str:
@@ -125,7 +128,9 @@ def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
     )
 
 
-def confidence(best: Assessment, others: Sequence[Assessment], currency: str, requests: int) -> Confidence:
+def confidence(
+    best: Assessment, others: Sequence[Assessment], currency: str, requests: int, disagreement: str = ""
+) -> Confidence:
     """Judge how far the choice is from the thresholds, a latency by the high end of its interval.
 
     Parameters
@@ -138,6 +143,8 @@ def confidence(best: Assessment, others: Sequence[Assessment], currency: str, re
         Of all costs.
     requests
         Of one run.
+    disagreement
+        See `Confidence`; with one the evidence is too thin.
     """
     measured = [check for check in best.checks if check.margin is not None]
     seeds, error = best.p99.seeds, best.model_error
@@ -150,7 +157,7 @@ def confidence(best: Assessment, others: Sequence[Assessment], currency: str, re
         level = "fair"
     if seeds == 1:
         level = "low"
-    if requests < THIN:
+    if requests < THIN or disagreement:
         level = "too thin"
     if measured:
         distances = "; ".join(f"{check.evidence}, {check.distance}" for check in measured)
@@ -164,13 +171,15 @@ def confidence(best: Assessment, others: Sequence[Assessment], currency: str, re
         sentence += f" The model's error is {error.sentence}."
     if best.p99.is_lower_bound and error is not None:
         sentence += f" Near saturation a simulated p99 is a lower bound: {error.remedy}."
+    if disagreement:
+        sentence += " What was simulated is not what was measured live; `ratesim validate` shows where."
     if requests < THIN:
         sentence += f" Of {requests:,} request{'s' * (requests > 1)} no 99th percentile is known: give a longer log."
     if others and cost_of(others[0]) > cost_of(best):
         sentence += f" The next that passes, {others[0].candidate}, costs {per_month(others[0], currency)}."
     elif others:
         sentence += f" The next that passes is {others[0].candidate}."
-    return Confidence(level, sentence)
+    return Confidence(level, sentence, disagreement)
 
 
 def limit_pressure_note(rate: str, pressure: LimitPressure) -> str:

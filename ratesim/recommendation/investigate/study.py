@@ -67,7 +67,8 @@ class Study:
     findings
         What the runs show.
     live
-        One row for each candidate that was to be replayed on a real server; `failure` says why one has no figures.
+        One row for each candidate that was to be replayed on a real server; `failure` says why one has no figures, and
+        `disturbed` what disturbed the machine.
     limit_pressure
         Whether the limit binds.
     environment
@@ -87,7 +88,10 @@ class Study:
 
     @property
     def live_rows(self) -> list[dict[str, Any]]:
-        """The rows of `live` that have figures; a replay that its server did not outlive has none."""
+        """The rows of `live` that have figures; a replay that its server did not outlive has none.
+
+        Figures of a machine that was `disturbed` are not the storage's.
+        """
         return [
             {str(name): value for name, value in row.items()} for row in self.live.to_dict("records") if not row["failure"]
         ]
@@ -130,7 +134,7 @@ def study(
         Whether candidates are also replayed on real servers. A server that dies is named in the row of its candidate, and
         the others are measured all the same.
     retry_live
-        Whether live replays that `out` holds as failed are made again.
+        Whether live replays that `out` holds as failed, or as disturbed, are made again.
     beyond
         Whether more load and other assumptions are tried as well.
     processes
@@ -175,7 +179,7 @@ def study(
 
     known = {} if out is None else read_rows(out / "live.parquet")
     if retry_live:
-        known = {key: row for key, row in known.items() if not row.get("failure")}
+        known = {key: row for key, row in known.items() if _is_whole(row)}
     measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, known, runs, show)
     tell(total, total, "done")
     provenance = about["provenance"] | {key: tuple(about["provenance"][key]) for key in ("examples", "notes")}
@@ -302,9 +306,15 @@ def _measured(
             rows[job.key] = row = live_row(scenario, job.candidate, trace(), server)
             if row.get("failure"):
                 running.stop(kind)
-            elif store is not None:
+            elif store is not None and _is_whole(row):
                 store.add(job.key, row)
-    return pd.DataFrame([{"failure": "", **rows[job.key], "candidate": job.candidate.name, "key": job.key} for job in jobs])
+    said = {"disturbed": "", "failure": ""}
+    return pd.DataFrame([{**said, **rows[job.key], "candidate": job.candidate.name, "key": job.key} for job in jobs])
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Tell whether a live row has figures of the storage."""
+    return not row.get("failure") and not row.get("disturbed")
 
 
 class _LiveServers:

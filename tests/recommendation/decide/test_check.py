@@ -17,7 +17,7 @@ from ratesim.simulation.scenario.scenario import Candidate
 SHAKY = rows("redis", [1.8e-3, 2.0e-3, 2.1e-3], 0.0, 60e-6)
 
 
-def told(*tables, level="high", binds=True, whole=(), **requirements):
+def told(*tables, level="high", binds=True, whole=(), disagreement="", **requirements):
     found = assessed(*tables, **requirements)
     chosen = best(found)
     return check(
@@ -25,7 +25,7 @@ def told(*tables, level="high", binds=True, whole=(), **requirements):
             assessments=found,
             choice=chosen.candidate if chosen else None,
             verdict="No candidate meets all requirements.",
-            confidence=Confidence(level, "Why."),
+            confidence=Confidence(level, "Why.", disagreement),
             requirements=requirements,
             limit_is_binding=binds,
             limit_pressure_note="The limit hardly ever binds.",
@@ -56,6 +56,26 @@ def test_evidence_that_does_not_carry_a_verdict_ends_with_3():
     assert told(in_force(REDIS), level="too thin", p99="2ms").status == 3
     assert told(in_force(REDIS), binds=False, max_over_admission="1%").status == 3
     assert told(in_force(REDIS), binds=False, p99="2ms").status == 0  # a latency needs no limit that binds
+
+
+def test_a_live_replay_that_its_own_simulation_misses_makes_the_evidence_too_thin():
+    note, slow = "redis p99 4 ms live, 1.3 ms simulated.", in_force(rows("redis", [5e-3] * 3, 0.0, 60e-6))
+    for table in (in_force(REDIS), slow):  # what was simulated tells neither
+        found = told(table, disagreement=note, p99="2ms")
+        assert (found.status, found.sentence) == (3, f"The evidence is too thin. {note}")
+    assert told(slow, p99="2ms").status == 1
+
+
+def test_what_fails_by_more_than_a_latency_fails_whatever_a_live_replay_says():
+    open_handed = in_force(rows("redis", [1e-3] * 3, 0.5, 60e-6))
+    assert told(open_handed, disagreement="Off.", p99="2ms", max_over_admission="1%").status == 1
+
+
+def test_where_nothing_is_chosen_a_live_replay_may_still_be_the_reason():
+    slow, open_handed = rows("redis", [5e-3] * 3, 0.0, 60e-6), rows("memory", [5e-3] * 3, 0.5, 0.0)
+    assert told(slow, level="low", disagreement="Off.", p99="2ms").status == 3
+    assert told(slow, level="low", p99="2ms").status == 1
+    assert told(open_handed, level="low", disagreement="Off.", p99="2ms", max_over_admission="1%").status == 1
 
 
 def test_one_that_holds_on_a_part_and_not_on_all_of_the_traffic_ends_with_1():

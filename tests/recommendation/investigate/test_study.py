@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,8 @@ import pytest
 from examples import sample
 
 from ratesim import Scenario, recommend, sweep
+from ratesim.recommendation.decide.check import CheckResult, check
+from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.investigate import study as study_module
 from ratesim.recommendation.investigate.study import FILES, Study, study
 
@@ -175,3 +177,36 @@ def test_what_was_measured_live_is_measured_once(tmp_path: Path, monkeypatch: py
     again = made(asked, out=tmp_path, live=True)
     resumed = made(asked, runs=tmp_path / "runs", live=True)
     assert first.live["p50"].tolist() == again.live["p50"].tolist() == resumed.live["p50"].tolist() == [1e-5]
+
+
+def test_a_disturbed_replay_is_made_again_when_the_report_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = scenario().model_copy(update={"candidates": scenario().candidates[:1]})
+    said = ["the loop was woken 4 ms late at the median", ""]
+    monkeypatch.setattr(study_module, "live_row", lambda *_: {"candidate": "memory", "disturbed": said.pop(0)})
+    first = made(asked, out=tmp_path, runs=tmp_path / "runs", live=True)
+    assert first.live["disturbed"].tolist() == ["the loop was woken 4 ms late at the median"]
+    shown = made(asked, out=tmp_path, live=True)  # a page shows what was found
+    assert shown.live["disturbed"].tolist() == first.live["disturbed"].tolist()
+    again = made(asked, out=tmp_path, runs=tmp_path / "runs", live=True, retry_live=True)
+    assert again.live["disturbed"].tolist() == [""]
+
+
+def test_a_headline_says_where_its_own_live_column_does_not_confirm_it() -> None:
+    found = made()
+    row = {"candidate": "redis", "store": "redis", "failure": "", "disturbed": "", "utilization": 0.02}
+    row |= {"latency_p50": 6e-4, "simulated_p50": 5.8e-4, "latency_p99": 4.1e-3, "simulated_p99": 1.3e-3}
+
+    def told(**more: object) -> tuple[Recommendation, CheckResult]:
+        said = recommend(replace(found, live=pd.DataFrame([{**row, **more}])))
+        return said, check(said)
+
+    off, checked = told()
+    assert off.verdict.endswith(
+        "simulations disagree by more than the model's error: redis p99 4.1 ms live, 1.3 ms simulated."
+    )
+    assert (off.confidence.level, checked.status) == ("too thin", 3)
+    confirmed = recommend(found)
+    for more in ({"simulated_p99": 4e-3}, {"disturbed": "the loop was woken 4 ms late at the median"}):
+        said, checked = told(**more)
+        assert (said.verdict, said.confidence.level) == (confirmed.verdict, confirmed.confidence.level)
+        assert "disagree" not in checked.sentence
