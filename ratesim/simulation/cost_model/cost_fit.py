@@ -155,7 +155,6 @@ def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
         latency = durable.elapsed + float(np.median(single.elapsed) - np.median(alone.elapsed))
         parts += commit.fixed
     p50, p99 = np.quantile(latency, [0.5, 0.99])
-    paced = float(min(np.median(one.paced) for one in each))
     return BackendCosts(
         client_cpu=spent,
         client=Cost(fixed=batch, item=request),
@@ -170,7 +169,6 @@ def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
         speedup=target.speedup,
         commit=commit,
         locks=target.locks,
-        wake=max(paced - float(np.median(single.elapsed)), 0.0),
         latency_p50=float(p50),
         latency_p99=float(p99),
         residual=float(p50) - parts,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +33,7 @@ __all__ = [
     "ModelError",
     "Profile",
     "Stall",
+    "between",
     "measured_link",
     "stored_path",
     "with_cluster_client",
@@ -102,6 +105,33 @@ class Coldness(msgspec.Struct, frozen=True, kw_only=True):
     answer: tuple[Seconds, ...]
     after: tuple[Seconds, ...]
     served: tuple[Seconds, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless there is one entry of each for each of `idle`, which ascends from 0."""
+        if any(len(each) != len(self.idle) for each in (self.wake, self.ask, self.answer, self.after, self.served)):
+            raise ValueError("cold: wake, ask, answer, after and served have as many entries as idle")
+        if self.idle[0] != 0.0 or any(b <= a for a, b in pairwise(self.idle)):
+            raise ValueError("cold.idle: ascends from 0")
+
+    def share(self, idle: float) -> tuple[int, float]:
+        """Return between which entries so many idle seconds lie: the first of two, and the share of the way behind it."""
+        i = bisect_right(self.idle, idle) - 1
+        if i + 1 >= len(self.idle):
+            return len(self.idle) - 1, 0.0
+        return i, (idle - self.idle[i]) / (self.idle[i + 1] - self.idle[i])
+
+    def client(self, idle: float) -> tuple[float, float, float]:
+        """Return `ask`, `answer` and `after` after so many idle seconds."""
+        place = self.share(idle)
+        return between(self.ask, place), between(self.answer, place), between(self.after, place)
+
+    def waking(self, idle: float) -> float:
+        """Return `wake` after so many idle seconds."""
+        return between(self.wake, self.share(idle))
+
+    def serving(self, idle: float) -> float:
+        """Return `served` after so many idle seconds."""
+        return between(self.served, self.share(idle))
 
 
 class ModelError(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,8 +235,6 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     stalls : dict[str, Stall] or None
         Slow phases by cause (checkpoint, autovacuum), of PostgreSQL. With None, as in a profile that has not measured them,
         they are those of `postgres_factors.STALLS`; an empty one has none.
-    wake : float
-        Extra time of a request that finds client and server asleep (a paced one less one back to back, medians).
     client_cpu : float
         Processor time of one decision, one at a time, so with falling asleep and waking up.
     latency_p50, latency_p99 : float
@@ -241,7 +269,6 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     locks: bool = False
     standby: dict[Text, Cost] = {}
     stalls: dict[Text, Stall] | None = None
-    wake: Seconds = 0.0
     residual: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0
     machine: Text = ""
     measured: Text = ""
@@ -258,8 +285,24 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         return self.alone if items == 1 and self.alone is not None else self.fixed + items * self.item
 
     def cpu(self, items: int) -> float:
-        """Return the processor time in the client's process of a batch, its requests included."""
+        """Return the processor time in the client's process of a batch, its requests included, while it is busy."""
         return items * self.client_cpu if self.client is None else self.client.of(items)
+
+    def steps(self, items: int, idle: float) -> tuple[float, float, float]:
+        """Return the client's processor seconds of a batch before the question, after the answer, and behind that.
+
+        Parameters
+        ----------
+        items
+            Operations in it.
+        idle
+            Seconds that the client was idle since the question before.
+        """
+        seconds, (ask, answer, after) = self.cpu(items), self.split
+        if idle <= 0.0 or self.cold is None:
+            return seconds * ask, seconds * answer, seconds * after
+        more = self.cold.client(idle)
+        return seconds * ask + more[0], seconds * answer + more[1], seconds * after + more[2]
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -332,6 +375,12 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         return f"Service times are from {origin}, measured on {self.machine} on {self.measured}{rest}."
 
 
+def between(values: Sequence[float], place: tuple[int, float]) -> float:
+    """Return the value at a place on the straight lines between these, see `Coldness.share`."""
+    i, share = place
+    return values[i] + share * (values[i + 1] - values[i]) if share else values[i]
+
+
 def with_slower_server(profile: Profile, backend: str, factor: float) -> Profile:
     """Return the profile with a server of that backend that takes `factor` times as long for all its work.
 
@@ -350,6 +399,7 @@ def with_slower_server(profile: Profile, backend: str, factor: float) -> Profile
         alone=None if costs.alone is None else factor * costs.alone,
         operations={name: longer(cost) for name, cost in costs.operations.items()},
         commit=None if costs.commit is None else longer(costs.commit),
+        cold=costs.cold and msgspec.structs.replace(costs.cold, served=tuple(factor * each for each in costs.cold.served)),
     )
     return msgspec.structs.replace(profile, backends={**profile.backends, backend: changed})
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ratesim.runtime import SimRuntime
 from ratesim.safe_text import shorten_repr
 from ratesim.simulation.cost_model.postgres_factors import STALLS, insert_cost, postgres_costs, standby_cost
-from ratesim.simulation.cost_model.profile import BackendCosts, Profile, measured_link, with_cluster_client
+from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, measured_link, with_cluster_client
 from ratesim.simulation.engine.context import STORE_CLIENTS, STORE_WORK, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
@@ -25,11 +25,11 @@ from ratesim.simulation.engine.remote_storage import ModelBackend, RandomPlan, S
 from ratesim.simulation.engine.store_server import Standby, StoreServer
 from ratesim.simulation.network.links import PRESETS, Link, preset_link
 from ratesim.simulation.network.wire_size import Backend, MeteredBackend, wire_protocol
+from ratesim.simulation.queueing.event_loop_cpu import EventLoopCPU
 from ratesim.simulation.queueing.fifo_station import FifoStation
-from ratesim.simulation.queueing.processor_sharing import EventLoopCPU, MultiCoreCPU
+from ratesim.simulation.queueing.processor_sharing import MultiCoreCPU
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
-from ratesim.storage.remote.operations import Driver
 
 __all__ = ["Cluster", "backend_of", "build_cluster", "round_trip"]
 
@@ -46,12 +46,12 @@ class Cluster:
         One for each node.
     make
         Makes the storage of a node, at the start and after a restart.
-    processors
-        The nodes' processors where there are no servers.
     loops
-        The nodes' event loops where there are servers.
-    cpu
-        Seconds of the node's processor that a request takes beside its way to a server.
+        The nodes' event loops.
+    memory_costs
+        Of a decision in a node's memory.
+    decides_locally
+        Whether nodes decide in their memory, at least at times.
     servers
         The shards of the shared store.
     remotes
@@ -68,9 +68,9 @@ class Cluster:
 
     storages: list[RateLimitStorage]
     make: Callable[[int], RateLimitStorage]
-    processors: list[FifoStation]
     loops: list[EventLoopCPU]
-    cpu: float
+    memory_costs: BackendCosts
+    decides_locally: bool
     servers: list[StoreServer]
     remotes: list[SimulatedStorage]
     plan: RandomPlan | None
@@ -90,11 +90,19 @@ class Cluster:
         stations: dict[str, FifoStation | EventLoopCPU | MultiCoreCPU] = {}
         for i, server in enumerate(self.servers):
             stations["store" if len(self.servers) == 1 else f"store {i}"] = server.processor
-        for i, processor in enumerate(self.processors):
-            stations[f"node {i}"] = processor
         for i, loop in enumerate(self.loops):
             stations[f"node {i}"] = loop
         return stations
+
+    @property
+    def cold(self) -> Coldness | None:
+        """What a request costs more after a pause, on its way to the servers; None without servers."""
+        return self.servers[0].costs.cold if self.servers else None
+
+    def decision(self, idle: float) -> float:
+        """Return the processor seconds of a decision in a node's memory, after so many idle ones."""
+        costs = self.memory_costs
+        return costs.client_cpu if costs.cold is None else costs.client_cpu + costs.cold.client(idle)[0]
 
     @property
     def views(self) -> bool:
@@ -186,9 +194,9 @@ def _memory_cluster(context: RunContext, url: StorageURL) -> Cluster:
 
     nodes = range(context.scenario.deployment.nodes)
     storages = [node_storage(node) for node in nodes]
-    stations = [FifoStation() for _ in nodes]
-    cpu = context.profile.backends["memory"].client_cpu
-    return Cluster(storages, node_storage, stations, [], cpu, [], [], None, processes=_restarting(context, storages))
+    loops = [EventLoopCPU(context.runtime) for _ in nodes]
+    costs = context.profile.backends["memory"]
+    return Cluster(storages, node_storage, loops, costs, True, [], [], None, processes=_restarting(context, storages))
 
 
 def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None) -> Cluster:
@@ -201,7 +209,7 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
         costs = postgres_costs(costs, url.config, 2.0 * context.limit.period)
     link = _link(scenario, context.profile, costs)
     plan = None if context.clients else RandomPlan(seed, context.trace, link, costs)
-    loops = [EventLoopCPU(runtime, max(costs.client_cpu - costs.cpu(1), 0.0)) for _ in range(nodes)]
+    loops = [EventLoopCPU(runtime) for _ in range(nodes)]
     moves = topology.primaries > 1 and any(fault.kind == "reshard" for fault in scenario.faults)
     table = SlotTable(topology.primaries, url.config.key_prefix) if moves else None
     servers = _servers(context, url, costs, backing, table, 2.0 * link.median)
@@ -212,7 +220,7 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
         driver = SimDriver(server, link, loops[node], runtime, seed, plan)
         return FaultyDriver(driver, node, topology.kind == "sentinel") if server.timeline.faults else driver
 
-    def driver_of(node: int) -> Driver:
+    def driver_of(node: int) -> SimDriver | ShardedDriver:
         drivers = [driver_to(server, node) for server in servers]
         if topology.kind == "cluster":
             return ClusterDriver(drivers, runtime, url.config, table, servers, 2.0 * link.median)
@@ -226,11 +234,11 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
         config = msgspec.structs.replace(url.hybrid, node=f"node-{node}", nodes=sharing)
         return HybridStorage(remotes[-1], config, runtime, rngs[nodes + node], context.sequence)
 
-    decides_locally = url.hybrid is not None and url.hybrid.consistency != "strong"
-    cpu = context.profile.backends["memory"].client_cpu if decides_locally else 0.0
+    locally = url.hybrid is not None and url.hybrid.consistency != "strong"
+    memory = context.profile.backends["memory"]
     storages = [node_storage(node) for node in range(nodes)]
     processes, between = _restarting(context, storages), 2.0 * link.median
-    return Cluster(storages, node_storage, [], loops, cpu, servers, remotes, plan, table, between, processes)
+    return Cluster(storages, node_storage, loops, memory, locally, servers, remotes, plan, table, between, processes)
 
 
 def _servers(

@@ -58,8 +58,8 @@ class Dispatcher:
         self._env = context.env
         self._timeline = context.timeline
         self._warmup = scenario.warmup
-        self._sent = array("d")  # when each request was sent; earlier by its wait for the node's processor
-        self._waits: dict[int, float] = {}  # that wait, of requests in nodes that may restart
+        self._sent = array("d")  # when each request was sent, or the node that slept woke up for it
+        self._decided = [0.0] * len(cluster.loops)  # the loops' idle seconds at the last decision in memory
         self._warmup_requests = 0
         self._tokens: dict[tuple[int, str], str] | None = {} if cluster.sessions else None  # by session and key
         self._token_keys: dict[int, tuple[int, str]] = {}  # session and key of requests under way, where there are tokens
@@ -85,10 +85,10 @@ class Dispatcher:
             send = self._general(trace)
         elif self.adds_waits_later:
             send = self._in_memory(trace)
-        elif self._cluster.cpu == 0.0:
-            send = self._to_servers(trace)
-        else:
+        elif self._cluster.decides_locally:
             send = self._in_hybrids(trace)
+        else:
+            send = self._to_servers(trace)
         return column(due), send
 
     # The four are closures over local variables, because a replay spends most of its time in them.
@@ -110,30 +110,54 @@ class Dispatcher:
         """Nodes that ask their servers and spend nothing beside, without faults."""
         rows, keys, limit, nodes = _rows(trace), trace.keys, self._limit, self.router.node
         storages, plan, begin, answered = self._cluster.storages, self._cluster.plan, self._runtime.begin, self._answered
+        loops, wake, later = self._cluster.loops, self._wake, self._acquire_later
 
         def send() -> None:
             i, key, cost, now = next(rows)
+            node = nodes[i]
+            if not loops[node].is_idle():
+                begin(later(i, node, keys[key], cost, now), answered, i)
+                return
+            wake(i, node)
             if plan is not None:
                 plan.request = i
-            begin(storages[nodes[i]].acquire(keys[key], limit, cost, now), answered, i)
+            begin(storages[node].acquire(keys[key], limit, cost, now), answered, i)
 
         return send
+
+    def _wake(self, i: int, node: int) -> None:
+        """Begin a turn of a node that sleeps, for a request; its latency counts from there."""
+        loop, cold = self._cluster.loops[node], self._cluster.cold
+        lateness = 0.0 if cold is None else cold.waking(loop.slept)
+        loop.wake(lateness)
+        self._sent[i] = self._env.now + lateness
+
+    async def _acquire_later(
+        self, i: int, node: int, identifier: str, cost: float, now: float, session: str | None = None
+    ) -> Decision:
+        """Ask a node whose event loop is busy. Who comes while it still wakes up is as one who found it asleep."""
+        cluster = self._cluster
+        loop = cluster.loops[node]
+        self._sent[i] = max(self._env.now, loop.woken_at)
+        await loop.next_turn()
+        if cluster.plan is not None:
+            cluster.plan.request = i
+        return await cluster.nodes[node].acquire(identifier, self._limit, cost, now, session)
 
     def _in_hybrids(self, trace: Trace) -> Send:
         """Nodes that mostly decide by themselves, on a processor that is shared with requests on their way to the server."""
         rows, keys, limit, nodes = _rows(trace), trace.keys, self._limit, self.router.node
         storages, plan, begin, answered = self._cluster.storages, self._cluster.plan, self._runtime.begin, self._answered
-        loops, cpu, sent = self._cluster.loops, self._cluster.cpu, self._sent
+        decide = self._decide
         allowed, _, latency, sequence, _, view_age = self.outcome
         acquire = [storage.acquire_nowait for storage in storages if isinstance(storage, HybridStorage)]
 
         def send() -> None:
             i, key, cost, now = next(rows)
             node = nodes[i]
-            wait = cpu * (1 + loops[node].inside)
+            wait = decide(i, node)
             decision = acquire[node](keys[key], limit, cost, now)
             if decision is None:
-                sent[i] -= wait
                 if plan is not None:
                     plan.request = i
                 begin(storages[node].acquire(keys[key], limit, cost, now), answered, i)
@@ -143,6 +167,17 @@ class Dispatcher:
                 view_age[i] = decision.view_age
 
         return send
+
+    def _decide(self, i: int, node: int) -> float:
+        """Spend what a decision in a node's memory takes; returns its latency, in seconds."""
+        cluster, now = self._cluster, self._env.now
+        loop = cluster.loops[node]
+        if loop.is_idle():
+            self._wake(i, node)
+        else:
+            self._sent[i] = max(now, loop.woken_at)
+        idle, self._decided[node] = loop.idle - self._decided[node], loop.idle
+        return now + loop.work_between(cluster.decision(idle)) - self._sent[i]
 
     def _in_memory(self, trace: Trace) -> Send:
         """Nodes whose memory decides at once."""
@@ -174,7 +209,10 @@ class Dispatcher:
             except StorageError as error:
                 self._answered(i, None, error)
                 return denied
+            ahead = self._cluster.loops[self.router.node[i]].ahead
             self._answered(i, decision, None)
+            if self._cluster.servers:  # in memory that is no time
+                await self._runtime.sleep(ahead)
             return decision
 
         return send
@@ -192,26 +230,28 @@ class Dispatcher:
                 self._failed(i, NodeDownError.__name__)
                 return None
             now = max(now + timeline.skew(node, start), 0.0)  # no clock shows a time before the epoch
-        if cluster.cpu > 0.0 and not self.adds_waits_later:
-            if cluster.loops:  # shared with requests on their way to the server
-                wait = cluster.cpu * (1 + cluster.loops[node].inside)
-            else:
-                wait = cluster.processors[node].serve(start, cluster.cpu) - start
-            self._sent[i] = start - wait
-            if cluster.processes:
-                self._waits[i] = wait
+        token = None
+        if self._tokens is not None:
+            token_key = self._token_keys[i] = session, identifier
+            token = self._tokens.get(token_key)
+        if self.adds_waits_later:
+            pass
+        elif cluster.decides_locally:
+            self._decide(i, node)
+        elif cluster.loops[node].is_idle():
+            self._wake(i, node)
+        else:
+            return self._acquire_later(i, node, identifier, cost, now, token)
         if cluster.plan is not None:
             cluster.plan.request = i
-        if self._tokens is None:
-            return cluster.nodes[node].acquire(identifier, self._limit, cost, now)
-        token_key = self._token_keys[i] = session, identifier
-        return cluster.nodes[node].acquire(identifier, self._limit, cost, now, self._tokens.get(token_key))
+        return cluster.nodes[node].acquire(identifier, self._limit, cost, now, token)
 
     def _answered(self, i: int, decision: Decision | None, error: Exception | None) -> None:
         """Record the decision of a request, or the error in its place."""
         allowed, _, latency, sequence, _, view_age = self.outcome
-        latency[i] = self._env.now - self._sent[i]
-        if self._waits and decision is not None and (early := self._seconds_lost(i)) > 0.0:
+        end = self._env.now + self._cluster.loops[self.router.node[i]].ahead
+        latency[i] = end - self._sent[i]
+        if self._cluster.processes and decision is not None and (early := self._seconds_lost(i, end)) > 0.0:
             latency[i] -= early
             decision, error = None, NodeDownError("its answer was still to come")
         if self._tokens is not None:
@@ -230,11 +270,10 @@ class Dispatcher:
         if not self.router.known:
             self.router.record_answer(i)
 
-    def _seconds_lost(self, i: int) -> float:
-        """How long before the answer has passed the processor's queue the node goes down; 0 where it does not."""
+    def _seconds_lost(self, i: int, end: float) -> float:
+        """How long before the answer has passed the event loop, at `end`, the node goes down; 0 where it does not."""
         assert self._timeline is not None
-        wait, now = self._waits.pop(i, 0.0), self._env.now
-        return max(now + wait - self._timeline.next_restart(self.router.node[i], self._sent[i] + wait), 0.0)
+        return max(end - self._timeline.next_restart(self.router.node[i], self._sent[i]), 0.0)
 
     def _failed(self, i: int, kind: str) -> None:
         errors = self.outcome.errors

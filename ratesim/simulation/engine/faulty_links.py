@@ -102,7 +102,8 @@ class FaultyDriver(SimDriver):
         """Travel to the server, execute a batch, and travel back, as far as the faults allow."""
         server = self._server
         out, service, back = self._drawn(batch)
-        await self._processor.spend(server.costs.cpu(len(batch)))
+        asked, answer, after = await self._asked(batch)
+        await self._runtime.sleep(asked)
         if self._asks_sentinel and self._known != server.takeovers:
             self._known = server.takeovers
             await self._runtime.sleep(RECONNECTION * 2.0 * self._link.median)
@@ -113,6 +114,7 @@ class FaultyDriver(SimDriver):
             await self._travel(back, batch, "from_server")
             raise
         await self._travel(back, batch, "from_server")
+        await self._taken_in(answer, after)
         return answers
 
     async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:

@@ -13,13 +13,13 @@ from math import inf
 
 from ratesim.errors import StorageConnectionError, StorageError, StorageTimeoutError
 from ratesim.runtime import Runtime
-from ratesim.simulation.engine.remote_storage import subject
+from ratesim.simulation.engine.remote_storage import SimDriver, subject
 from ratesim.simulation.engine.store_server import StoreServer
 from ratesim.simulation.network.hash_slots import SLOTS, shard_of, slot_of
 from ratesim.simulation.network.wire_size import Backend, MeteredBackend, Wire
 from ratesim.storage.config import RedisStorageConfig
 from ratesim.storage.redis.cluster import PATIENCE, REFRESH
-from ratesim.storage.remote.operations import Driver, Operation
+from ratesim.storage.remote.operations import Operation
 
 __all__ = ["SLOTS", "ClusterDriver", "Redirect", "ShardBackend", "ShardedDriver", "SlotTable", "shard_of", "slot_of"]
 
@@ -117,10 +117,14 @@ class ShardedDriver:
     ----------
     moved, asked
         Redirects that were followed.
+    gathers
+        See `PromptDriver`.
     """
 
+    gathers = True
+
     def __init__(
-        self, drivers: Sequence[Driver], runtime: Runtime, prefix: str = "ratesim:", table: SlotTable | None = None
+        self, drivers: Sequence[SimDriver], runtime: Runtime, prefix: str = "ratesim:", table: SlotTable | None = None
     ) -> None:
         self._drivers = drivers
         self._runtime = runtime
@@ -147,6 +151,10 @@ class ShardedDriver:
                     known[slots[place]] = redirect.shard
             await self._scatter({place: redirect.shard for place, redirect in redirects.items()}, batch, answers)
         return answers
+
+    async def next_turn(self) -> None:
+        """Wait for the next turn of the node's event loop."""
+        await self._drivers[0].next_turn()
 
     async def _scatter(self, owners: dict[int, int], batch: Sequence[Operation], answers: list[object]) -> None:
         """Send the operations at these places to their owners, side by side, and put their answers in place."""
@@ -200,7 +208,7 @@ class ClusterDriver(ShardedDriver):
 
     def __init__(
         self,
-        drivers: Sequence[Driver],
+        drivers: Sequence[SimDriver],
         runtime: Runtime,
         config: RedisStorageConfig,
         table: SlotTable | None,

@@ -22,7 +22,7 @@ from ratesim.simulation.engine.outcome_columns import column
 from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
 from ratesim.simulation.network.counter_rng import draw, draws
 from ratesim.simulation.network.links import BACK, OUT, Link
-from ratesim.simulation.queueing.processor_sharing import EventLoopCPU
+from ratesim.simulation.queueing.event_loop_cpu import EventLoopCPU
 from ratesim.storage.base import StorageStats
 from ratesim.storage.config import ClientConfig
 from ratesim.storage.memory.storage import MemoryStorage
@@ -154,9 +154,16 @@ class RandomPlan:
 class SimDriver:
     """One node's way to a server. Nodes share the server and the plan; the processor is the node's own.
 
-    A batch passes, in this order: the client's processor, the link out, the server (locks, processor, disk), the link back.
-    What the client spends on the answer is spent before the question: requests behind it wait as long either way.
+    A batch passes, in this order: the client's event loop, the link out, the server (locks, processor, disk), the link back,
+    and the event loop again.
+
+    Attributes
+    ----------
+    gathers
+        See `PromptDriver`.
     """
+
+    gathers = True
 
     def __init__(
         self,
@@ -183,7 +190,8 @@ class SimDriver:
         """Travel to the server, execute a batch, and travel back."""
         server, runtime = self._server, self._runtime
         out, service, back = self._drawn(batch)
-        await self._processor.spend(server.costs.cpu(len(batch)), out)
+        asked, answer, after = await self._asked(batch)
+        await runtime.sleep(asked + out)
         if server.straight:
             # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
             work, arrival = server.work, runtime.env.now
@@ -197,7 +205,32 @@ class SimDriver:
         else:
             answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
         await runtime.sleep(back)
+        await self._taken_in(answer, after)
         return answers
+
+    async def next_turn(self) -> None:
+        """Wait for the next turn of the event loop, in which all that has come by now has been submitted."""
+        await self._processor.next_turn()
+
+    async def _asked(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
+        """Write the question.
+
+        Returns
+        -------
+        tuple
+            Seconds until it is written, and the processor seconds that the answer takes until the caller has it, and behind.
+        """
+        loop = self._processor
+        if not loop.is_in_turn():
+            await loop.enter()
+        ask, answer, after = self._server.costs.steps(len(batch), loop.idle_since_question())
+        return loop.work(ask), answer, after
+
+    async def _taken_in(self, answer: float, after: float) -> None:
+        """Take in the answer, in a turn of the event loop."""
+        await self._processor.enter()
+        self._processor.work(answer)
+        self._processor.work_later(after)
 
     async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
         """Wait for the processor, decide at the end of the service, and wait for the disk."""

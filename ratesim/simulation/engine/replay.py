@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.progress import Progress
+from ratesim.simulation.cost_model.profile import BackendCosts
 from ratesim.simulation.engine.cluster import Cluster
 from ratesim.simulation.engine.context import REACTIVE_CLIENTS, RunContext
 from ratesim.simulation.engine.dispatcher import Dispatcher
 from ratesim.simulation.engine.event_loop import SLICES, run_until_done
 from ratesim.simulation.engine.fault_events import inject_faults
 from ratesim.simulation.engine.outcome_columns import OutcomeColumns
-from ratesim.simulation.queueing.fifo_station import lindley_waits, record_batch
+from ratesim.simulation.queueing.fifo_station import lindley_waits, record_batch, rows_by_queue
 from traffic import Trace
 
 __all__ = ["ReplayResult", "replay"]
@@ -134,15 +135,27 @@ def _answered_part(result: ReplayResult, context: RunContext) -> ReplayResult:
 
 def _add_waits(cluster: Cluster, due: NDArray[np.float64], result: ReplayResult, warmup: float) -> None:
     """Add the waits for the nodes' processors to the latencies of the requests that were answered."""
-    latency, node, cpu = result.outcome.latency, result.node, cluster.cpu
+    latency, node = result.outcome.latency, result.node
     sent = int(np.isfinite(latency).sum())  # all were answered at once, up to where the run was interrupted
-    waits = lindley_waits(due[:sent], node[:sent], cpu)
+    service = _decision_seconds(cluster.memory_costs, due[:sent], node[:sent])
+    waits = lindley_waits(due[:sent], node[:sent], service)
     latency[:sent] += waits
     first = int(np.searchsorted(due[:sent], warmup))
-    record_batch(cluster.processors, due[:first], node[:first], cpu, waits[:first])
+    stations = [loop.station for loop in cluster.loops]
+    record_batch(stations, due[:first], node[:first], service[:first], waits[:first])
     if warmup > 0.0:
         cluster.discount(warmup)
-    record_batch(cluster.processors, due[first:sent], node[first:sent], cpu, waits[first:])
+    record_batch(stations, due[first:sent], node[first:sent], service[first:], waits[first:])
+
+
+def _decision_seconds(costs: BackendCosts, due: NDArray[np.float64], node: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Return the processor seconds of decisions in memory, which take longer after a pause of their node."""
+    seconds, cold = np.full(len(due), costs.client_cpu), costs.cold
+    if cold is not None:
+        for rows in rows_by_queue(node):
+            pause = np.diff(due[rows], prepend=0.0) - costs.client_cpu
+            seconds[rows] += np.interp(np.maximum(pause, 0.0), cold.idle, cold.ask)
+    return seconds
 
 
 @contextmanager

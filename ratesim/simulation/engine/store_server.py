@@ -17,8 +17,6 @@ from ratesim.storage.remote.operations import Acquire, Get, Operation
 
 __all__ = ["GroupCommit", "RowLocks", "Standby", "StoreServer", "changes", "wrote"]
 
-ASLEEP = 0.004  # seconds without work after which a server costs all of its profile's `wake`; half of them, half of it
-
 
 class StoreServer:
     """A server and its queues.
@@ -81,11 +79,9 @@ class StoreServer:
         return self.station.busy if self.cores is None else self.cores.busy
 
     def woken(self, arrival: float, service: float) -> float:
-        """Return the service time, in seconds, of a batch that may find the processor asleep."""
-        idle = arrival - self._awake_until
-        if idle > 0.0 and self.costs.wake > 0.0:
-            service += self.costs.wake * min(idle / ASLEEP, 1.0)
-        return service
+        """Return the service time, in seconds, of a batch that may find the processor idle, and so its caches cold."""
+        cold, idle = self.costs.cold, arrival - self._awake_until
+        return service if cold is None or idle <= 0.0 else service + cold.serving(idle)
 
     def take(self, arrival: float, service: float) -> float:
         """Return when a batch that comes to the station at `arrival` leaves it."""

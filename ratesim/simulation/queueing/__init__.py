@@ -1,6 +1,6 @@
 """Queues in simulated time: a FIFO station, shared processors, and the statistics that prove that they are queues.
 
-The package knows nothing of rate limiting. Use `fifo_station.FifoStation`, `processor_sharing.EventLoopCPU`,
+The package knows nothing of rate limiting. Use `fifo_station.FifoStation`, `event_loop_cpu.EventLoopCPU`,
 `processor_sharing.MultiCoreCPU` and `station_stats.StationStats`.
 """
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from ratesim._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ratesim.simulation.queueing.event_loop_cpu import EventLoopCPU
     from ratesim.simulation.queueing.fifo_station import FifoStation, lindley_waits, record_batch
-    from ratesim.simulation.queueing.processor_sharing import EventLoopCPU, MultiCoreCPU
+    from ratesim.simulation.queueing.processor_sharing import MultiCoreCPU
     from ratesim.simulation.queueing.station_stats import SharedStationStats, StationStats
 
 __all__ = [
@@ -31,7 +32,7 @@ __getattr__ = lazy_exports(
         "FifoStation": "ratesim.simulation.queueing.fifo_station",
         "lindley_waits": "ratesim.simulation.queueing.fifo_station",
         "record_batch": "ratesim.simulation.queueing.fifo_station",
-        "EventLoopCPU": "ratesim.simulation.queueing.processor_sharing",
+        "EventLoopCPU": "ratesim.simulation.queueing.event_loop_cpu",
         "MultiCoreCPU": "ratesim.simulation.queueing.processor_sharing",
         "SharedStationStats": "ratesim.simulation.queueing.station_stats",
         "StationStats": "ratesim.simulation.queueing.station_stats",

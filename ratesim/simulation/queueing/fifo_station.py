@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ratesim.simulation.queueing.station_stats import StationStats
 
-__all__ = ["FifoStation", "lindley_waits", "record_batch"]
+__all__ = ["FifoStation", "lindley_waits", "record_batch", "rows_by_queue"]
 
 CHUNK = 3 * 2048  # numbers that are noted before the account takes them: 48 kB
 
@@ -86,7 +86,11 @@ class FifoStation:
         return end
 
     def record(
-        self, arrival: NDArray[np.float64], service: float, stay: NDArray[np.float64], rows: NDArray[np.int64]
+        self,
+        arrival: NDArray[np.float64],
+        service: NDArray[np.float64],
+        stay: NDArray[np.float64],
+        rows: NDArray[np.int64],
     ) -> None:
         """Record customers whose stays were computed elsewhere.
 
@@ -94,8 +98,8 @@ class FifoStation:
         ----------
         arrival : NDArray[np.float64]
             Arrival times of all customers, in seconds.
-        service : float
-            Service time of each, in seconds.
+        service : NDArray[np.float64]
+            Service times of all customers, in seconds.
         stay : NDArray[np.float64]
             Time in the system of all customers, in seconds.
         rows : NDArray[np.int64]
@@ -104,7 +108,7 @@ class FifoStation:
         self._settle()
         for first in range(0, len(rows), CHUNK):
             some = rows[first : first + CHUNK]
-            self.stats.add(arrival[some], np.full(len(some), service), arrival[some] + stay[some])
+            self.stats.add(arrival[some], service[some], arrival[some] + stay[some])
 
     def close(self, at: float) -> None:
         """End the observation at `at`; for inf, when the last customer leaves.
@@ -121,10 +125,18 @@ class FifoStation:
             self.stats.add(*np.ascontiguousarray(noted.T))
 
 
-def lindley_waits(arrival: NDArray[np.float64], queue: NDArray[np.integer[Any]], service: float) -> NDArray[np.float64]:
+def rows_by_queue(queue: NDArray[np.integer[Any]]) -> list[NDArray[np.int64]]:
+    """Return the rows of each queue that has any, in their order."""
+    order = np.argsort(queue, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(queue[order])) + 1)
+
+
+def lindley_waits(
+    arrival: NDArray[np.float64], queue: NDArray[np.integer[Any]], service: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Compute the time in the system of customers that are all known, by Lindley's recursion at once.
 
-    The k-th customer of a queue leaves at service + the maximum over j <= k of arrival[j] + (k - j) * service.
+    The k-th customer of a queue leaves at the maximum over j <= k of arrival[j] + service[j] + ... + service[k].
 
     Parameters
     ----------
@@ -132,19 +144,18 @@ def lindley_waits(arrival: NDArray[np.float64], queue: NDArray[np.integer[Any]],
         Arrival times in order, shape (n,), seconds.
     queue : NDArray[np.integer]
         The one of several equal single servers that each customer goes to, shape (n,).
-    service : float
-        Service time, the same for all, in seconds.
+    service : NDArray[np.float64]
+        Service times, shape (n,), seconds.
 
     Returns
     -------
     NDArray[np.float64]
         Seconds in the system, waiting and service, shape (n,).
     """
-    order = np.argsort(queue, kind="stable")
     stay = np.empty(len(arrival))
-    for rows in np.split(order, np.flatnonzero(np.diff(queue[order])) + 1):
-        ahead = np.arange(len(rows)) * service
-        stay[rows] = np.maximum.accumulate(arrival[rows] - ahead) + ahead + service - arrival[rows]
+    for rows in rows_by_queue(queue):
+        done = np.cumsum(service[rows])
+        stay[rows] = np.maximum.accumulate(arrival[rows] - (done - service[rows])) + done - arrival[rows]
     return stay
 
 
@@ -152,7 +163,7 @@ def record_batch(
     stations: Sequence[FifoStation],
     arrival: NDArray[np.float64],
     queue: NDArray[np.integer[Any]],
-    service: float,
+    service: NDArray[np.float64],
     stay: NDArray[np.float64],
 ) -> None:
     """Enter the result of `lindley_waits` into the statistics of its stations."""

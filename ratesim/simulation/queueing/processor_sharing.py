@@ -1,6 +1,6 @@
-"""Processor sharing: an asyncio process among its tasks, an operating system among its processes.
+"""Processor sharing: an operating system among its processes.
 
-Both are followed in virtual time, which is the service that each customer inside has received since the beginning. A
+It is followed in virtual time, which is the service that each customer inside has received since the beginning. A
 customer that comes at virtual time v and needs s of it leaves at v + s, however many come and go meanwhile. So it takes no
 more than one event for each departure (L. Kleinrock, Time-shared systems: a theoretical treatment, JACM 14, 1967).
 """
@@ -22,7 +22,7 @@ import simpy
 from ratesim.runtime import Future, SimRuntime
 from ratesim.simulation.queueing.station_stats import SharedStationStats
 
-__all__ = ["EventLoopCPU", "MultiCoreCPU", "ProcessorSharing"]
+__all__ = ["MultiCoreCPU"]
 
 CHUNK = 2048  # departures between two updates of the statistics
 CLOSE = 1e-9  # seconds: a departure so soon happens now, because virtual time is rounded
@@ -194,31 +194,6 @@ class _SoleCustomer(NamedTuple):
     needs: float
     after: float
     sleep: Awaitable[None]
-
-
-class EventLoopCPU(ProcessorSharing):
-    """An asyncio process: in each turn of its event loop every task under way takes one step.
-
-    So tasks end in the order in which they began, large or small, after equally many turns. A turn lasts as long as the
-    steps of all tasks and one look for news together. With short turns all tasks get through the same fraction of their
-    work: d(fraction)/dt = 1 / (look + the sum of the needs of the tasks under way). Virtual time is that fraction.
-
-    Parameters
-    ----------
-    look : float
-        Seconds that a sole customer takes longer than each of many, because every look for news is its own.
-    """
-
-    def __init__(self, runtime: SimRuntime, look: float = 0.0) -> None:
-        super().__init__(runtime)
-        self._look = look
-
-    def spend(self, seconds: float, after: float = 0.0) -> Awaitable[None]:
-        """Wait until `after` seconds after `seconds` of work are done."""
-        return self._enter(seconds, 1.0, after)
-
-    def _pace(self, many: int) -> float:
-        return 1.0 / max(self._look + self._work, 1e-9)
 
 
 class MultiCoreCPU(ProcessorSharing):

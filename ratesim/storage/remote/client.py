@@ -32,8 +32,7 @@ logger = logging.getLogger(__name__)
 SHARES = 3
 # Batches under way from which on an operation waits for the others of its turn of the loop. Of 1, 2, 3 and none, live:
 # with 64 tasks 2 is the fastest, twice as fast as none, since the server works on a batch while the client makes the
-# next one; with 2 tasks 1 costs a sixth. In simulated time nothing comes in the same moment by chance, and nothing
-# waits.
+# next one; with 2 tasks 1 costs a sixth.
 ALONE = 2
 SILENT = 0.8  # share of command_timeout after which a failure counts as no answer: a driver may give up a little earlier
 
@@ -82,8 +81,9 @@ class Client:
         self._probing = False  # whether an operation is under way that decides whether the breaker closes
         self._closed = False
         self._sharded = bool(getattr(driver, "sharded", False))
-        gathers = runtime.realtime and getattr(driver, "gathers", False)  # see `PromptDriver`
+        gathers = getattr(driver, "gathers", False)  # see `PromptDriver`
         self._reserve = max(config.pool_size - ALONE, 0) if gathers else 0  # connections that only gathered operations take
+        self._next_turn = getattr(driver, "next_turn", None)  # of a simulated loop: there a task starts in this turn
         self._gathering = False  # whether a connection is taken for the operations of this turn
         self._idle: Event | None = None  # awaited by `close`
 
@@ -246,6 +246,8 @@ class Client:
         self.runtime.spawn(self._send_gathered())
 
     async def _send_gathered(self) -> None:
+        if self._next_turn is not None:
+            await self._next_turn()
         self._gathering = False
         batch = self._next_batch(1)
         while self._free and self._waiting:  # more than a batch, or one that waits for a connection

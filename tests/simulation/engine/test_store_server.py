@@ -7,9 +7,9 @@ import simpy
 
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.cost_model.profile import BackendCosts, Cost
+from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Cost
 from ratesim.simulation.engine.remote_storage import ModelBackend
-from ratesim.simulation.engine.store_server import ASLEEP, GroupCommit, RowLocks, Standby, StoreServer, changes, wrote
+from ratesim.simulation.engine.store_server import GroupCommit, RowLocks, Standby, StoreServer, changes, wrote
 from ratesim.simulation.network.wire_size import MeteredBackend, wire_protocol
 from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.remote.operations import Acquire, Get
@@ -73,11 +73,14 @@ def server(**costs: object) -> tuple[SimRuntime, StoreServer]:
     return runtime, StoreServer(meter, BackendCosts(client_cpu=1e-4, **costs), runtime)  # type: ignore[arg-type]
 
 
-def test_a_server_that_slept_takes_longer_and_one_at_work_does_not() -> None:
-    _, slow = server(wake=1e-3)
+def test_a_server_that_was_idle_takes_longer_and_one_at_work_does_not() -> None:
+    nothing = (0.0, 0.0, 0.0)
+    cold = Coldness(idle=(0.0, 1e-3, 4e-3), wake=nothing, ask=nothing, answer=nothing, after=nothing, served=(0.0, 0.0, 1e-3))
+    _, slow = server(cold=cold)
     assert slow.take(1.0, 1e-4) == pytest.approx(1.0 + 1.1e-3)
-    assert slow.take(1.0011, 1e-4) == pytest.approx(1.0012)
-    assert slow.take(1.0012 + ASLEEP / 2, 1e-4) == pytest.approx(1.0013 + ASLEEP / 2 + 0.5e-3)
+    assert slow.take(1.0005, 1e-4) == pytest.approx(1.0012), "who waits finds it at work"
+    assert slow.take(1.0012 + 1e-3, 1e-4) == pytest.approx(1.0023), "a short rest costs nothing here"
+    assert slow.take(1.0023 + 2.5e-3, 1e-4) == pytest.approx(1.0049 + 0.5e-3), "half of the way between two that were measured"
 
 
 @pytest.mark.parametrize("costs", [{}, {"speedup": {1: 1.0, 2: 2.0}}], ids=["station", "cores"])

@@ -69,9 +69,12 @@ def test_the_median_of_a_link_is_its_median() -> None:
 def test_a_queue_that_is_known_beforehand_takes_as_long_as_one_that_is_met_step_by_step() -> None:
     rng = np.random.default_rng(3)
     arrival, queue = np.cumsum(rng.exponential(0.3, 2000)), rng.integers(0, 3, 2000)
-    stations = [FifoStation() for _ in range(3)]
-    met = [stations[which].serve(at, 0.7) - at for at, which in zip(arrival.tolist(), queue.tolist(), strict=True)]
-    assert lindley_waits(arrival, queue, 0.7) == pytest.approx(met, abs=1e-9)
+    stations, service = [FifoStation() for _ in range(3)], rng.exponential(0.7, 2000)
+    met = [
+        stations[which].serve(at, seconds) - at
+        for at, which, seconds in zip(arrival.tolist(), queue.tolist(), service.tolist(), strict=True)
+    ]
+    assert lindley_waits(arrival, queue, service) == pytest.approx(met, abs=1e-9)
 
 
 def test_several_servers_may_finish_out_of_order_and_one_does_not() -> None:

@@ -9,15 +9,13 @@ import pytest
 import simpy
 
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.queueing.processor_sharing import EventLoopCPU, MultiCoreCPU
+from ratesim.simulation.queueing.processor_sharing import MultiCoreCPU
 
 REPLICATIONS = 12
 T_99 = 3.106  # Student's t, two-sided, 11 degrees of freedom
 
 
-def stays(
-    make: Callable[[SimRuntime], EventLoopCPU | MultiCoreCPU], arrivals: list[float], needs: list[float]
-) -> list[float]:
+def stays(make: Callable[[SimRuntime], MultiCoreCPU], arrivals: list[float], needs: list[float]) -> list[float]:
     """How long each customer was there; Little's law is checked on the way."""
     runtime = SimRuntime(simpy.Environment())
     shared, found = make(runtime), [0.0] * len(needs)
@@ -52,35 +50,6 @@ def test_a_mean_stay_is_service_over_what_is_idle_whatever_the_services_are(util
     half = T_99 * np.std(means, ddof=1) / REPLICATIONS**0.5
     assert abs(np.mean(means) - 1.0 / (1.0 - utilization)) < half
     assert half < 0.25 / (1.0 - utilization), "the interval is narrow enough to mean something"
-
-
-def test_an_event_loop_of_equals_shares_equally() -> None:
-    rng = np.random.default_rng(3)
-    arrivals = np.cumsum(rng.exponential(1.3, 500)).tolist()
-    needs = [1.0] * 500
-    shared = stays(lambda runtime: MultiCoreCPU(runtime, {1: 1.0}), arrivals, needs)
-    assert stays(EventLoopCPU, arrivals, needs) == pytest.approx(shared, abs=1e-6)
-
-
-def test_in_an_event_loop_a_small_task_waits_for_the_turns_of_a_large_one() -> None:
-    # Both begin at once and take as many turns, so both end when all is done; shared equally the small one is done after 2.
-    assert stays(EventLoopCPU, [0.0, 0.0], [1.0, 9.0]) == pytest.approx([10.0, 10.0])
-    assert stays(lambda runtime: MultiCoreCPU(runtime, {}), [0.0, 0.0], [1.0, 9.0]) == pytest.approx([2.0, 10.0])
-
-
-def test_what_began_first_ends_first_in_an_event_loop() -> None:
-    rng = np.random.default_rng(5)
-    arrivals = np.cumsum(rng.exponential(1.2, 400))
-    ends = arrivals + stays(EventLoopCPU, arrivals.tolist(), rng.exponential(1.0, 400).tolist())
-    assert (np.diff(ends) >= -1e-9).all()
-
-
-def test_looking_for_news_costs_a_lonely_task_most() -> None:
-    def loop(runtime: SimRuntime) -> EventLoopCPU:
-        return EventLoopCPU(runtime, look=0.5)
-
-    assert stays(loop, [0.0], [1.0]) == pytest.approx([1.5])
-    assert stays(loop, [0.0] * 10, [1.0] * 10) == pytest.approx([10.5] * 10)
 
 
 def test_two_cores_serve_two_as_fast_as_one_and_more_in_proportion() -> None:

@@ -79,9 +79,10 @@ def test_customers_that_were_known_beforehand_are_accounted_for_as_those_that_ca
     rng = np.random.default_rng(3)
     arrival, queue = np.cumsum(rng.exponential(0.3, 20_000)), rng.integers(0, 3, 20_000)
     together, met = [FifoStation() for _ in range(4)], [FifoStation() for _ in range(4)]
-    record_batch(together, arrival, queue, 0.7, lindley_waits(arrival, queue, 0.7))
-    for at, which in zip(arrival.tolist(), queue.tolist(), strict=True):
-        met[which].serve(at, 0.7)
+    service = rng.exponential(0.7, 20_000)
+    record_batch(together, arrival, queue, service, lindley_waits(arrival, queue, service))
+    for at, which, seconds in zip(arrival.tolist(), queue.tolist(), service.tolist(), strict=True):
+        met[which].serve(at, seconds)
     for one, other in zip(together, met, strict=True):
         one.close(inf)
         other.close(inf)
@@ -176,7 +177,7 @@ def test_every_run_proves_its_stations(storage: str, monkeypatch: pytest.MonkeyP
     slow = {name: msgspec.structs.replace(each, client_cpu=4e-4) for name, each in profile.backends.items()}
     profile = msgspec.structs.replace(profile, backends=slow)
     run(asked, Candidate(name="sound", storage=storage), profile=profile)
-    for module in ("engine.cluster", "engine.store_server"):
+    for module in ("queueing.event_loop_cpu", "engine.store_server"):
         monkeypatch.setattr(f"ratesim.simulation.{module}.FifoStation", Forgetful)
     with pytest.raises(AssertionError, match="Work conservation"):
         run(asked, Candidate(name="defective", storage=storage), profile=profile)
