@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ratesim import servers
 from ratesim.limit import Limit
 from ratesim.simulation.validation.stamps import Stamps, stamped
 from ratesim.storage import HybridStorage, MemoryStorage, RateLimitStorage, open_storage
@@ -29,11 +28,11 @@ def nothing_stays() -> Any:
 @pytest.fixture(params=["redis", "postgres"])
 async def storage(request: pytest.FixtureRequest) -> Any:
     """An open storage: its connection is older than the stamps."""
-    with servers.postgres() if request.param == "postgres" else servers.valkey() as server:
-        async with open_storage(server.url) as opened:
-            await opened.peek("warm-up", LIMIT)
-            await opened.acquire("warm-up", LIMIT)
-            yield opened
+    server = request.getfixturevalue("postgres_server" if request.param == "postgres" else "valkey_server")
+    async with open_storage(server.url) as opened:
+        await opened.peek("warm-up", LIMIT)
+        await opened.acquire("warm-up", LIMIT)
+        yield opened
 
 
 async def ask(storage: RateLimitStorage, key: str) -> tuple[float, float]:
@@ -42,7 +41,6 @@ async def ask(storage: RateLimitStorage, key: str) -> tuple[float, float]:
     return began, perf_counter()
 
 
-@pytest.mark.servers
 async def test_each_lone_request_has_its_stamps_between_its_begin_and_its_end(storage: RateLimitStorage) -> None:
     with stamped(HybridStorage(storage)) as stamps:  # the batches of its store
         spans = [await ask(storage, f"key {i}") for i in range(5)]
@@ -53,7 +51,6 @@ async def test_each_lone_request_has_its_stamps_between_its_begin_and_its_end(st
     assert (np.diff(times, axis=0) > 0).all()
 
 
-@pytest.mark.servers
 async def test_an_error_in_the_block_takes_the_stamps_off_as_well(storage: RateLimitStorage) -> None:
     async def fail() -> None:
         with stamped(storage) as stamps:
