@@ -102,9 +102,14 @@ def in_process(
     return asyncio.run(work) if server is None else run_watched(server, work)
 
 
-async def run_in_process(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
-    """Do what `in_process` does, without keeping the caller's loop. Canceling it ends the process."""
-    question = pickle.dumps((_all_cores(), function, arguments))
+async def run_in_process(
+    function: Callable[..., Any], *arguments: Any, timeout: float | None = None, all_cores: bool = False
+) -> Any:
+    """Do what `in_process` does, without keeping the caller's loop. Canceling it ends the process.
+
+    With `all_cores` the process keeps to no half of the cores: several at a time would stand in each other's way there.
+    """
+    question = pickle.dumps((_all_cores(), all_cores, function, arguments))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True
@@ -160,9 +165,9 @@ def serve() -> None:
         threading.Thread(target=_end_with_caller, name="ratesim-end", daemon=True).start()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            _cores, function, arguments = pickle.loads(question)  # noqa: S301 - of our own parent
+            _cores, all_cores, function, arguments = pickle.loads(question)  # noqa: S301 - of our own parent
             if halves := _halves():
-                os.sched_setaffinity(0, halves[0])
+                os.sched_setaffinity(0, _cores if all_cores else halves[0])
             answer = pickle.dumps((None, _call(function, arguments)))
         except BaseException as error:  # noqa: BLE001 - raised again by the caller
             answer = _packed(error)
