@@ -5,9 +5,10 @@ Everything that comes from a log or a scenario goes through `escape_html`.
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ratesim.formatting import format_percent, format_range, format_seconds
 from ratesim.pages.html import HTML, details, escape_html, figure_html, html_table, small_print
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
     from ratesim.recommendation.investigate.study import Study
 
 __all__ = ["answer", "candidates", "rejected", "setting", "tradeoff", "verdict"]
+
+
+LIVE = "{} live / own simulation (ratio)"
+CONTROL = (
+    "Beside it is the same replay simulated: the same requests at the same rate on one node over loopback, with costs that "
+    "were measured on the same server in the same minute. The ratio is simulated over live. So these columns are a control "
+    "of the model, and no figures of your deployment. A latency counts from when a request was due. If the process slept "
+    "then, it counts from when it was awake and began, because it would have slept without a limiter, too."
+)
 
 
 def answer(scenario: str, out: str = "", profile: str = "", prices: str = "", live: bool = True) -> Study:
@@ -111,11 +121,11 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
     head = ["candidate", "", "p99", "over-admission", "false denials", "a month", "blast radius", "on the front"]
     varied = len({each.algorithm for each in recommendation.assessments}) > 1
     several = _has_several(recommendation)
-    head += ["worst window"] * varied + ["p50"] + ["p50 measured live", "p99 measured live"] * bool(measured)
+    head += ["worst window"] * varied + ["p50"] + [LIVE.format("p50"), LIVE.format("p99")] * bool(measured)
     rows = []
     for each in recommendation.assessments:
         live = measured.get(each.candidate, {})
-        lives = [format_seconds(live[name]) if live else "" for name in ("latency_p50", "latency_p99")]
+        lives = [_live(live, name) if live else "" for name in ("p50", "p99")]
         chosen = each.candidate == recommendation.choice
         state = "chosen" if chosen else "passes" if each.passes else "fails" if each.fails else "too close"
         name = f'<span class="dot" style="background:{COLORS[each.backend]}"></span>{escape_html(each.candidate)}'
@@ -160,7 +170,13 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
     if live := study.live_rows:
         where = ", ".join(dict.fromkeys(f"{row['candidate']} on {row['server']}" for row in live))
         told = "; ".join(dict.fromkeys(str(row["note"]) for row in live))
-        notes.append(f"Measured live on this machine, without the modeled network: {where}; {told}.")
+        notes.append(f"Live columns: a replay on this machine, without the modeled network: {where}; {told}. {CONTROL}")
+        notes += [
+            f"{row['candidate']}: the machine was disturbed in each of its replays, so their figures are not its storage's: "
+            f"{row['disturbed']}."
+            for row in live
+            if row["disturbed"]
+        ]
         notes += [
             f"{row['candidate']}: {row['errors']} of {row['requests']} live requests failed."
             for row in live
@@ -169,6 +185,16 @@ def _notes(study: Study, recommendation: Recommendation) -> list[str]:
     elif not len(study.live):
         notes.append("No candidate was replayed live.")
     return notes + [f"{name} was not measured live: {why.rstrip('.')}." for name, why in study.live_failures.items()]
+
+
+def _live(row: dict[str, Any], quantile: str) -> str:
+    """Return a quantile of a live replay beside that of its own simulation, and simulated over measured."""
+    if row["disturbed"]:
+        return "machine disturbed"
+    measured, simulated = (float(row.get(f"{of}_{quantile}", math.nan)) for of in ("latency", "simulated"))
+    if math.isnan(simulated):  # of a study that an older version made
+        return escape_html(format_seconds(measured))
+    return escape_html(f"{format_seconds(measured)} / {format_seconds(simulated)} ({simulated / measured:.2f})")
 
 
 def tradeoff(study: Study, recommendation: Recommendation) -> HTML:

@@ -133,9 +133,14 @@ def rules(study: Study, recommendation: Recommendation) -> HTML:
     table = html_table(head, rows, caption="The claims of the rule-of-thumb baseline beside the measured figures").data
     opened = f"It would open <code>{escape_html(recommendation.baseline.storage)}</code>."
     lead = f"<p>{BASELINE}</p><p>{escape_html(recommendation.baseline.sentence)} {opened}</p>"
-    late = [f"{row['candidate']} {format_seconds(row['lateness_p99'])}" for row in study.live_rows]
-    waits = "A live latency counts from when the request was due, and so contains what the sending process itself was late"
-    return HTML(lead + table + (small_print(f"{waits} (p99: {', '.join(late)}).") if late else ""))
+    lead += table
+    if late := [
+        f"{row['candidate']} {format_seconds(row['lateness_p99'])}" for row in study.live_rows if not row["disturbed"]
+    ]:
+        lead += small_print(
+            f"The process of a live replay sent its requests late, waking up included (p99: {', '.join(late)})."
+        )
+    return HTML(lead)
 
 
 def ready(recommendation: Recommendation) -> HTML:
