@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ratesim.formatting import format_seconds
 from ratesim.pages.scenario_parameters import scenario_from_parameters
+from ratesim.recommendation.assess.assessment import Interval
+from ratesim.recommendation.assess.model_error import LatencyError, latency_error
 from ratesim.simulation.analysis.limit_pressure import LimitPressure, limit_pressure
+from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.results.histogram import Histogram
 from ratesim.simulation.scenario.candidates import default_candidates
@@ -45,6 +49,8 @@ class BackendResult:
         Seconds, one for each request.
     node, store
         Mean seconds for which one request occupies its node's processor, and the store.
+    error
+        The model's error of its latencies.
     """
 
     name: str
@@ -53,6 +59,17 @@ class BackendResult:
     latencies: Histogram
     node: float
     store: float
+    error: LatencyError
+
+    @property
+    def p50_text(self) -> str:
+        """The median of the latency in words; "at least" where it is a lower bound."""
+        return _figure(float(self.row["latency_p50"]), self.error.p50, self.error.p50_is_lower_bound)
+
+    @property
+    def p99_text(self) -> str:
+        """The 99th percentile in words, likewise."""
+        return _figure(self.p99, self.error.p99, self.error.p99_is_lower_bound)
 
     @property
     def p99(self) -> float:
@@ -85,6 +102,10 @@ class Comparison:
     seen: tuple[BackendResult, ...]
 
 
+def _figure(seconds: float, error: float, is_lower_bound: bool) -> str:
+    return Interval(seconds, seconds, seconds, 1).with_model_error(error, is_lower_bound).figure(format_seconds)
+
+
 def compared(seed: int = 0, **given: Any) -> Comparison:
     """All that the notebook shows. seed: the scenario's unless given. given: see `asked`."""
     scenario = scenario_from_parameters(**given)
@@ -113,12 +134,12 @@ def seen(
     scenario: Scenario, candidates: Sequence[Candidate], seed: int, trace: Trace | None = None
 ) -> tuple[BackendResult, ...]:
     """Each of them once, under the same requests."""
-    trace = scenario.trace(seed) if trace is None else trace
-    return tuple(_seen(scenario, candidate, seed, trace) for candidate in candidates)
+    trace, profile = scenario.trace(seed) if trace is None else trace, Profile.load()
+    return tuple(_seen(scenario, candidate, seed, trace, profile) for candidate in candidates)
 
 
-def _seen(scenario: Scenario, candidate: Candidate, seed: int, trace: Trace) -> BackendResult:
-    result = run(scenario, candidate, seed, trace=trace)
+def _seen(scenario: Scenario, candidate: Candidate, seed: int, trace: Trace, profile: Profile) -> BackendResult:
+    result = run(scenario, candidate, seed, profile=profile, trace=trace)
     row, url = result.row(), StorageURL.parse(candidate.storage)
     nodes = [account.totals.served for name, account in result.stations.items() if name.startswith("node")]
     return BackendResult(
@@ -128,4 +149,5 @@ def _seen(scenario: Scenario, candidate: Candidate, seed: int, trace: Trace) -> 
         latencies=result.histogram(),
         node=sum(nodes) / row["requests"],
         store=float(row["l2_busy_per_request"]),
+        error=latency_error([row], profile),
     )

@@ -33,23 +33,24 @@ def answer(found: Comparison) -> HTML:
     """Who is fastest, who is exact, and what lies between them."""
     fast = min(found.seen, key=_fastest)
     exact = [each for each in found.seen if each.over == 0.0]
-    verdict = f"{_capital(fast.name)} answers fastest. Its 99th percentile is {format_seconds(fast.p99)}. "
+    verdict = f"{_capital(fast.name)} answers fastest. Its 99th percentile is {fast.p99_text}. "
     verdict += f"It has {_much(fast.over)}"
     if exact and fast.over:
         best = min(exact, key=_fastest)
         verdict += (
             f". Of the {len(exact)} candidates without over-admission, {best.name} answers fastest. "
-            f"Its 99th percentile is {format_seconds(best.p99)}"
+            f"Its 99th percentile is {best.p99_text}"
         )
     said = [_binds(found)]
     asking = [each for each in found.seen if each.operations > 0.0]
     if asking:
         slow = max(asking, key=_fastest)
         medians = [float(each.row["latency_p50"]) for each in asking]
+        more = " or more" if any(each.error.p50_is_lower_bound for each in asking) else ""
         said.append(
             "The median latency of the candidates that ask a store is "
-            f"{format_range(min(medians), max(medians), format_seconds)}. "
-            f"{_capital(slow.name)} is the slowest. Its 99th percentile is {format_seconds(slow.p99)}."
+            f"{format_range(min(medians), max(medians), format_seconds)}{more}. "
+            f"{_capital(slow.name)} is the slowest. Its 99th percentile is {slow.p99_text}."
         )
     hybrids = [each for each in asking if each.backend == "hybrid"]
     if hybrids:
@@ -109,8 +110,8 @@ def table(found: Comparison) -> HTML:
     for each in found.seen:
         row = each.row
         cells = [
-            format_seconds(row["latency_p50"]),
-            format_seconds(row["latency_p99"]),
+            each.p50_text,
+            each.p99_text,
             format_seconds(row["latency_max"]),
             format_percent(row["over_admission"]),
             format_percent(row["false_denial"]),
@@ -127,6 +128,9 @@ def table(found: Comparison) -> HTML:
         "period, as a multiple of the cost that the limit permits in a period. Bytes per request: the bytes sent to the "
         "store and received from it. Bytes per key: the memory for one key in the store and on the node that holds it."
     )
+    errors = "; ".join(f"{each.name} {each.error.share}" for each in found.seen)
+    whose = "; ".join(dict.fromkeys(each.error.verdict for each in found.seen))
+    note += f" The model's error of the 99th percentile: {errors}. {_capital(whose)}. Above that a latency is a lower bound."
     skipped = f" {found.skipped:,} lines of the log did not parse and are excluded." if found.skipped else ""
     return HTML(html_table(head, rows).data + small_print(note + skipped))
 
@@ -135,7 +139,8 @@ def quick(found: Comparison) -> HTML:
     """How fast the answers are."""
     return figure_html(
         latencies(found.seen),
-        "The latencies come from one simulated run. Color shows the backend. Requests without a decision are excluded.",
+        "The latencies come from one simulated run. Color shows the backend. Requests without a decision are excluded. An "
+        "arrow shows that the latency is a lower bound.",
     )
 
 

@@ -27,8 +27,8 @@ NONE = 1e-5  # where "exactly 0" stands on an axis of shares
 def latencies(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
     """Plot the latencies at the 50th, 99th and 99.99th percentiles."""
     slow, fast = max(seen, key=lambda each: each.p99), min(seen, key=lambda each: each.p99)
-    title = f"The 99th percentile is {format_seconds(fast.p99)} for {fast.name} "
-    title += f"and {format_seconds(slow.p99)} for {slow.name}"
+    title = f"The 99th percentile is {fast.p99_text} for {fast.name} "
+    title += f"and {slow.p99_text} for {slow.name}"
     told = []
     with mpl.rc_context(STYLE):
         figure, axes = _rows(seen, title)
@@ -38,7 +38,11 @@ def latencies(seen: Sequence[BackendResult]) -> tuple[Figure, str]:
             axes.plot([points[0], points[-1]], [y, y], color=color, linewidth=1.8, zorder=2)
             for point, mark, fill in zip(points, MARKS, ("full", "none", "full"), strict=True):
                 axes.plot([point], [y], color=color, marker=mark, markersize=6, fillstyle=fill, zorder=3)
-            told.append(f"{each.name} {', '.join(map(format_seconds, points))}")
+            if each.error.p99_is_lower_bound:  # the tail may be longer
+                axes.plot([1.6 * points[-1]], [y], color=color, marker=">", markersize=5, zorder=3)
+                axes.plot([points[-1], 1.6 * points[-1]], [y, y], color=color, linewidth=0.8, linestyle=":", zorder=2)
+            bound = "at least " * each.error.p99_is_lower_bound
+            told.append(f"{each.name} {bound}{', '.join(map(format_seconds, points))}")
         _keys(
             figure,
             {f"{100 * part:g}th percentile": mark for part, mark in zip(SHARES, MARKS, strict=True)},

@@ -152,7 +152,8 @@ def candidates(study: Study, recommendation: Recommendation) -> HTML:
 def _notes(study: Study, recommendation: Recommendation) -> list[str]:
     most = max(each.p99.seeds for each in recommendation.assessments)
     notes = [
-        f"Simulated over up to {most} seed(s), 95 % intervals in small print. {study.profile.describe()}",
+        f"Simulated over up to {most} seed(s), 95 % intervals in small print. {recommendation.profile.sentence}",
+        _model_errors(recommendation),
         "Blast radius: in the worst of the faults below, affected requests over the requests that came while it held. A "
         "candidate is on the Pareto front if no other one is at least as good in p99, over-admission, cost, blast "
         "radius and moving parts, and better in one of them.",
@@ -197,11 +198,23 @@ def _live(row: dict[str, Any], quantile: str) -> str:
     return escape_html(f"{format_seconds(measured)} / {format_seconds(simulated)} ({simulated / measured:.2f})")
 
 
+def _model_errors(recommendation: Recommendation) -> str:
+    """Say how large the model's error is in the interval of each p99, and whose verdict that is."""
+    known = {each.candidate: each.model_error for each in recommendation.assessments if each.model_error is not None}
+    said = "; ".join(f"{name} {error.share}" for name, error in known.items())
+    whose = "; ".join(dict.fromkeys(error.verdict for error in known.values()))
+    return (
+        "The interval of a latency is 95 % over the seeds, and the model's error at both ends. Of the p99 that is: "
+        f"{said}. {whose[:1].upper()}{whose[1:]}. Above that a simulated latency is a lower bound."
+    )
+
+
 def tradeoff(study: Study, recommendation: Recommendation) -> HTML:
     """Show the figure of latency against over-admission."""
     keys = ", ".join(f"{name} in {color}" for name, color in NAMED.items())
     caption = (
-        f"Bars: 95 % intervals. Star: the choice. Square: sticky routing. Below the dotted line: exactly 0. Colors: {keys}."
+        "Bars: 95 % intervals, of a latency with the model's error; an arrow: a lower bound, open at the top. Star: the "
+        f"choice. Square: sticky routing. Below the dotted line: exactly 0. Colors: {keys}."
     )
     return figure_html(latency_against_over_admission(recommendation, study.scenario.requirements), caption)
 
@@ -263,7 +276,9 @@ def _servers(each: Assessment) -> str:
 
 
 def _interval(value: Interval, unit: Callable[[float], str]) -> str:
-    mean = escape_html(unit(value.mean))
+    mean = escape_html(value.figure(unit))
     if value.low == value.high:
         return mean
+    if value.is_lower_bound:
+        return f"{mean}<br><small>{escape_html(unit(value.mean))} simulated</small>"
     return f"{mean}<br><small>{escape_html(format_range(value.low, value.high, unit))}</small>"

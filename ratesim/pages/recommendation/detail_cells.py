@@ -67,7 +67,7 @@ def faults(recommendation: Recommendation) -> HTML:
             escape_html(each.candidate),
             f"{each.requests:,}" if each.requests else "none came",
             escape_html(format_percent(each.failed_share)),
-            escape_html(format_seconds(each.p99)),
+            escape_html(("at least " if each.p99_is_lower_bound else "") + format_seconds(each.p99)),
             escape_html(f"{format_percent(each.healthy)} → {format_percent(each.over_admission)}"),
             escape_html(format_percent(each.affected_share)),
         ]
@@ -161,6 +161,7 @@ def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
     first = study.scenario.seed
     environment = dict(study.environment)
     machine, cores = environment.pop("machine", "unknown"), environment.pop("cores", "unknown")
+    date = environment.pop("date", "unknown")
     count = len(study.findings.screened.assessments)
     stages = [
         f"{count} candidate{'s' * (count > 1)}, once each, on a small part: {recommendation.parts['screening']}.",
@@ -175,8 +176,9 @@ def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
         ("Command", "ratesim report --scenario scenario.toml --profile profile.json --prices prices.toml --out again"),
         ("Seeds", f"from {first} on"),
         ("Machine", f"{machine}, {cores} cores"),
+        ("Date", date),
         ("Versions", ", ".join(f"{name} {version}" for name, version in environment.items())),
-        ("Profile", study.profile.describe()),
+        ("Profile", recommendation.profile.sentence),
     ]
     table = html_table(
         ["", ""],

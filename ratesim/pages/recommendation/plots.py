@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["latency_against_over_admission"]
 
+OPEN = 0.8  # how far an arrow reaches beyond its point, as a share of it
 TITLE = 58  # letters in a line, which has room in a figure of this width
 
 
 def latency_against_over_admission(recommendation: Recommendation, requirements: Requirements) -> tuple[Figure, str]:
     """p99 (log) against over-admission (log, above a lane for exactly 0), one point for each candidate; and its alt text.
 
-    Bars are 95 % intervals; the shaded corner is what the requirements allow.
+    Bars are 95 % intervals, open at the top where the latency is a lower bound. The shaded corner is what the requirements
+    allow.
     """
     points = [
         each
@@ -64,7 +66,8 @@ def latency_against_over_admission(recommendation: Recommendation, requirements:
         axes.set_title(textwrap.fill(_finding(recommendation), TITLE))
         _labels(axes, figure, points, lane, recommendation.choice)
     told = "; ".join(
-        f"{each.candidate} {format_seconds(each.p99.mean)} and {format_percent(each.over_admission.mean)}" for each in points
+        f"{each.candidate} {each.p99.figure(format_seconds)} and {format_percent(each.over_admission.mean)}"
+        for each in points
     )
     return figure, f"{_finding(recommendation)}. p99 latency and over-admission of each candidate: {told}."
 
@@ -74,7 +77,7 @@ def _finding(recommendation: Recommendation) -> str:
         if each.candidate == recommendation.choice:
             over = each.over_admission.mean
             admits = "admits exactly what it should" if over == 0 else f"over-admits {format_percent(over)}"
-            return f"{each.candidate} answers 99 % within {format_seconds(each.p99.mean)} and {admits}"
+            return f"{each.candidate} answers 99 % within {each.p99.figure(format_seconds)} and {admits}"
     return "No candidate lies where the requirements want it"
 
 
@@ -97,13 +100,16 @@ def _allowed(axes: Axes, requirements: Requirements, edge: float) -> None:
 
 def _point(axes: Axes, each: Assessment, lane: float, chosen: bool) -> None:
     y = each.over_admission.mean or lane
-    x_error = [[each.p99.mean - each.p99.low], [each.p99.high - each.p99.mean]]
+    upward = OPEN * each.p99.mean if each.p99.is_lower_bound else each.p99.high - each.p99.mean
+    x_error = [[each.p99.mean - each.p99.low], [upward]]
     y_error = None
     if each.over_admission.mean > 0:
         low = max(each.over_admission.low, lane * 10**0.5)  # not into the lane, which is for exactly 0
         y_error = [[max(y - low, 0.0)], [each.over_admission.high - y]]
     color = COLORS[each.backend]
     axes.errorbar(each.p99.mean, y, xerr=x_error, yerr=y_error, color=color, linewidth=1.2, zorder=3)
+    if each.p99.is_lower_bound:
+        axes.plot([each.p99.mean + upward], [y], marker=">", markersize=5, color=color, zorder=3)
     marker, size = ("*", 190.0) if chosen else ("s" if each.routing == "sticky" else "o", 46.0)
     axes.scatter(
         [each.p99.mean], [y], s=size, marker=marker, color=color, edgecolors=INK, linewidths=0.6, zorder=6 if chosen else 4

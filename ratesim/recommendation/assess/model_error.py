@@ -13,7 +13,7 @@ from functools import cache
 from statistics import fmean
 from typing import Any, Literal
 
-from ratesim.formatting import format_percent
+from ratesim.formatting import format_count, format_percent
 from ratesim.simulation.cost_model.profile import ModelError, Profile
 from ratesim.storage import StorageURL
 
@@ -37,8 +37,8 @@ class LatencyError:
         The busiest part, a node or the store.
     utilization
         Share of the time for which that is busy, the mean over the run and over the seeds.
-    checked
-        The utilization up to which the entry holds; the last one where `utilization` is above it. 0 without an entry.
+    limit
+        The utilization up to which the backend was validated; 0 where it was not.
     rounds
         Rounds in which it was measured.
     p50, p99
@@ -53,7 +53,7 @@ class LatencyError:
     source: Source
     part: Literal["node", "store"]
     utilization: float
-    checked: float
+    limit: float
     rounds: int
     p50: float
     p99: float
@@ -62,15 +62,27 @@ class LatencyError:
     is_local: bool = False
 
     @property
-    def sentence(self) -> str:
-        """The error in words, without a full stop."""
-        if self.source == "unknown":
-            return f"not known for {self.backend}, which `ratesim validate` has not looked at"
-        whose = "" if self.source == "profile" else ", by the verdict on the shipped profile, from another machine"
-        busy = f"its busiest {self.part} is busy for {format_percent(self.utilization)} of the time"
+    def share(self) -> str:
+        """The error of the p99 and the utilization, in a few words: "25 % at 40 % utilization"."""
+        busy = f"at {format_percent(self.utilization)} utilization"
         if self.p99_is_lower_bound:
-            return f"not known here: {busy}, and {self.backend} was validated up to {format_percent(self.checked)}{whose}"
-        return f"{format_percent(self.p99)} of the p99 up to {format_percent(self.checked)} utilization{whose}; {busy}"
+            return f"at least, {busy}"
+        return f"not known {busy}" if self.source == "unknown" or not self.p99 else f"{format_percent(self.p99)} {busy}"
+
+    @property
+    def verdict(self) -> str:
+        """Whose verdict it is, and up to where, in words: "redis was validated up to 60 % utilization in 20 rounds"."""
+        if self.source == "unknown":
+            alone = "; it waits in no queue, and its interval is of the seeds alone" if self.backend == "memory" else ""
+            return f"{self.backend} was not validated{alone}"
+        whose = "" if self.source == "profile" else ", with the shipped profile on another machine"
+        upto = "" if self.backend == "memory" else f" up to {format_percent(self.limit)} utilization"
+        return f"{self.backend} was validated{upto} in {format_count(self.rounds, 'round')}{whose}"
+
+    @property
+    def sentence(self) -> str:
+        """Error, utilization and verdict in one clause."""
+        return f"{self.share} of its busiest {self.part}; {self.verdict}"
 
     @property
     def remedy(self) -> str:
@@ -134,7 +146,7 @@ def latency_error(rows: Sequence[Mapping[Any, Any]], profile: Profile, shipped: 
         source=source,
         part="node" if node >= store else "store",
         utilization=busiest,
-        checked=used.utilization if used else 0.0,
+        limit=entries[-1].utilization if entries else 0.0,
         rounds=used.rounds if used else 0,
         p50=p50.p50 if p50 else 0.0,
         p99=p99.p99 if p99 else 0.0,

@@ -25,6 +25,7 @@ from ratesim.recommendation.assess.rejections import (
 from ratesim.recommendation.baseline.claims import CheckedClaim, claims
 from ratesim.recommendation.baseline.rule_table import BaselineChoice, baseline_choice
 from ratesim.recommendation.configuration import StoreSize, files
+from ratesim.recommendation.decide.profile_origin import ProfileOrigin, profile_origin
 from ratesim.recommendation.decide.size import size_note
 from ratesim.recommendation.decide.verdict import (
     THIN,
@@ -105,6 +106,8 @@ class Recommendation:
         Ready to use, by name.
     currency
         Of all prices.
+    profile
+        Where the measured costs come from.
     schema_version
         Raised when a field changes its meaning or goes.
     """
@@ -137,6 +140,7 @@ class Recommendation:
     parts: dict[str, str]
     files: dict[str, str]
     currency: str
+    profile: ProfileOrigin
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -213,6 +217,7 @@ def recommend_by_evidence(study: Study) -> Recommendation:
         parts=findings.parts,
         files=_files(study, chosen, verdict) if chosen else {},
         currency=currency,
+        profile=profile_origin(study.profile, study.environment),
     )
 
 

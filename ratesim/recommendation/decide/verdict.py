@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ratesim.formatting import format_money, format_percent, format_seconds
-from ratesim.recommendation.assess.assessment import Assessment
+from ratesim.recommendation.assess.assessment import Assessment, Undecided
 from ratesim.recommendation.assess.pareto import cost_of, parts
 from ratesim.recommendation.assess.rejections import closest_misses, per_month, violations_text
 from ratesim.recommendation.investigate.fault_impact import NOT_STRUCK
@@ -86,30 +86,26 @@ def no_choice(ranked: Sequence[Assessment]) -> str:
     close = [each for each in ranked if not each.fails]
     if close:
         names = " and ".join(each.candidate for each in close)
-        notes = dict.fromkeys(undecided_note(each) for each in close)
-        return (
-            f"No candidate meets all requirements for sure: {names} {'is' if len(close) == 1 else 'are'} "
-            f"too close to call; {'; '.join(notes)}."
-        )
+        first_of: dict[frozenset[Undecided], Assessment] = {}  # the first candidate of each reason stands for all
+        for each in close:
+            first_of.setdefault(each.undecided_by, each)
+        several = len(close) > 1
+        notes = "; ".join(f"for {each.candidate}, " * several + undecided_note(each) for each in first_of.values())
+        are = "is" if len(close) == 1 else "are"
+        return f"No candidate meets all requirements for sure: {names} {are} too close to call; {notes}."
     first = closest_misses(ranked)[0]
     return f"No candidate meets all requirements; the nearest is {first.candidate}, which {violations_text(first)}."
 
 
 def undecided_note(each: Assessment) -> str:
     """Say what leaves an assessment too close to call, and what would tell; without a full stop, "" where nothing does."""
-    notes = {
-        "load": "",
-        "model error": "",
-        "seeds": "more replications would tell",
-    }
-    if each.model_error is not None:
-        notes["load"] = (
-            f"near saturation a simulated p99 is a lower bound (the model's error is {each.model_error.sentence}): "
-            f"{each.model_error.remedy}"
-        )
+    error = each.model_error
+    notes = {"seeds": "more replications would tell"}
+    if error is not None:
+        notes["load"] = f"near saturation a simulated p99 is a lower bound ({error.sentence}): {error.remedy}"
         notes["model error"] = (
-            f"it is within the model's error, {each.model_error.sentence}: no number of replications tells, `ratesim "
-            "calibrate` and `ratesim validate` on your machines may"
+            f"its p99 is within the model's error ({error.sentence}): no replication tells, `ratesim calibrate` and "
+            "`ratesim validate` on your machines may"
         )
     return "; ".join(note for cause, note in notes.items() if cause in each.undecided_by)
 
@@ -168,8 +164,8 @@ def confidence(
     if seeds == 1:
         sentence += " With one seed there are no intervals; set replications to 3 or more."
     if error is not None and not error.is_local:
-        sentence += f" The model's error is {error.sentence}."
-    if best.p99.is_lower_bound and error is not None:
+        sentence += f" The model's error: {error.sentence}."
+    if error is not None and error.p99_is_lower_bound:
         sentence += f" Near saturation a simulated p99 is a lower bound: {error.remedy}."
     if disagreement:
         sentence += " What was simulated is not what was measured live; `ratesim validate` shows where."

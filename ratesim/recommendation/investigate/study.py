@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Study:
     limit_pressure
         Whether the limit binds.
     environment
-        Versions and machine.
+        Versions, machine and date.
     """
 
     scenario: Scenario
@@ -357,9 +358,10 @@ class _LiveServers:
 
 
 def _environment() -> dict[str, str]:
-    names = ("ratesim", "simpy", "numpy", "numba", "redis", "psycopg", "pandas")
+    names = ("ratesim", "simpy", "numpy", "numba", "redis", "hiredis", "psycopg", "pandas")
     return {
         "machine": machine(),
+        "date": date.today().isoformat(),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in names},

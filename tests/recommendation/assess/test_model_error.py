@@ -74,15 +74,19 @@ def test_a_profile_that_names_errors_wins_and_another_borrows_the_shipped_verdic
     assert verdict_of(bare, "redis", shipped) == ((entry(0.85, 0.5),), "shipped")
     assert verdict_of(bare, "postgres", shipped) == ((), "unknown")
     lent = latency_error(rows("redis", [1e-3]), bare, shipped)
-    assert (lent.p99, lent.checked) == (0.5, 0.85)
-    assert "on the shipped profile, from another machine" in lent.sentence
+    assert (lent.p99, lent.limit) == (0.5, 0.85)
+    assert lent.sentence == (
+        "50 % at 20 % utilization of its busiest store; redis was validated up to 85 % utilization in 20 rounds, with the "
+        "shipped profile on another machine"
+    )
     assert "another machine" not in latency_error(rows("redis", [1e-3]), mine, shipped).sentence
 
 
 def test_nobody_s_verdict_leaves_the_seeds_alone_and_says_so() -> None:
     found = latency_error(rows("postgres", [1e-3]), profile(), profile())
     assert (found.source, found.p50, found.p99, found.p99_is_lower_bound) == ("unknown", 0.0, 0.0, False)
-    assert found.sentence == "not known for postgres, which `ratesim validate` has not looked at"
+    assert found.share == "not known at 20 % utilization"
+    assert found.verdict == "postgres was not validated"
 
 
 # Which entry -------------------------------------------------------------------------------------------------
