@@ -41,7 +41,8 @@ def disagreements(rows: Sequence[Mapping[str, Any]], profile: Profile) -> tuple[
     Parameters
     ----------
     rows
-        Live rows. One without figures, of a disturbed machine, or without a simulation of its own disagrees with nothing.
+        Live rows. One without figures, of a disturbed machine, or without a simulation of its own disagrees with nothing. A
+        quantile counts with its interval, which so few requests leave.
     profile
         Its errors count.
     """
@@ -54,14 +55,15 @@ def _of(row: Mapping[str, Any], profile: Profile) -> list[str]:
     errors = stated_error(entries, _number(row, "utilization"))
     found = []
     for name, error in errors.items():
-        measured, simulated, least = _number(row, f"latency_{name}"), _number(row, f"simulated_{name}"), 0.0
-        said = name
+        measured, simulated = _number(row, f"latency_{name}"), _number(row, f"simulated_{name}")
+        low, high = (_number(row, f"latency_{name}_{end}", measured) for end in ("low", "high"))
+        said, least = name, 0.0
         if max(measured, simulated) < SMALL:
             if name == "p99":  # the rarest decisions of a few microseconds are the scheduler's
                 continue
-            measured, simulated, least = _number(row, "operation_p50"), _number(row, "simulated_operation"), MATERIAL
-            said = "p50 of operations one at a time"
-        if abs(simulated - measured) > max(error * measured, least):  # nan is not
+            measured, simulated = _number(row, "operation_p50"), _number(row, "simulated_operation")
+            low, high, said, least = measured, measured, "p50 of operations one at a time", MATERIAL
+        if simulated < low - max(error * low, least) or simulated > high + max(error * high, least):  # nan is not
             found.append(f"{row['candidate']} {said} {format_seconds(measured)} live, {format_seconds(simulated)} simulated")
     return found
 
@@ -74,6 +76,6 @@ def disagreement_note(rows: Sequence[Mapping[str, Any]], profile: Profile) -> st
     return f"Live replays and their own simulations disagree by more than the model's error: {'; '.join(found)}."
 
 
-def _number(row: Mapping[str, Any], name: str) -> float:
+def _number(row: Mapping[str, Any], name: str, otherwise: float = math.nan) -> float:
     value = row.get(name)
-    return math.nan if value is None else float(value)
+    return otherwise if value is None or math.isnan(value) else float(value)

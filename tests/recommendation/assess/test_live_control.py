@@ -41,6 +41,12 @@ def test_a_median_off_by_more_than_the_error_disagrees(ratio):
     assert said.endswith("simulated")
 
 
+def test_a_quantile_that_few_requests_leave_open_counts_with_its_interval():
+    wide = {"latency_p99_low": 1.5e-3, "latency_p99_high": 3e-3}  # around 2 ms
+    assert disagreements([row(p99=ratio, **wide) for ratio in (0.57, 1.87)], profile()) == ()
+    assert len(disagreements([row(p99=ratio, **wide) for ratio in (0.55, 1.89)], profile())) == 2
+
+
 def test_the_note_is_one_sentence_with_each_figure_that_disagrees():
     note = disagreement_note([row(), row(p50=0.5, p99=0.5)], profile())
     assert note == (
