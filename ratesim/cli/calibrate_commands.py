@@ -11,6 +11,7 @@ from ratesim.cli.app import app, bar, complain
 from ratesim.cli.options import (
     UsageError,
     number,
+    whole_number,
 )
 from ratesim.formatting import format_seconds
 
@@ -60,23 +61,63 @@ def calibrate(
 @app.command()
 def validate(
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Also write the table there, as Markdown.")
+        Path | None, typer.Option("--out", metavar="FILE", help="Also write the tables and the verdict there, as Markdown.")
     ] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Write the errors of the verdict into this machine's profile; reports use them.")
+    ] = False,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--candidate",
+            metavar="NAME",
+            help='One of "redis", "postgres durable", "postgres off"; all unless given. May be repeated.',
+        ),
+    ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option("--rounds", metavar="N", parser=whole_number(1, 10_000), help="Rounds to keep at each load."),
+    ] = 20,
     budget: Annotated[
-        float, typer.Option("--budget", metavar="SECONDS", parser=number(1, 1e6), help="Seconds that it may take, about.")
-    ] = 200.0,
+        float,
+        typer.Option("--budget", metavar="SECONDS", parser=number(1, 1e6), help="Seconds that it may take, about."),
+    ] = 600.0,
 ) -> None:
-    """Print the simulation beside queueing theory, and the same requests on real servers and simulated, side by side."""
+    """Say how far simulated latencies are to be believed on this machine: replays on real servers beside their simulation.
+
+    ratesim validate --store --out validation.md
+
+    Starts a Valkey and two PostgreSQLs. Each round measures the costs of one, and replays it for half a second to a second
+    at 10, 30, 60 and 85 % of its capacity; the same requests are simulated with these costs. Rounds in which the machine was
+    disturbed are dropped, by its pace, by steal and by other programs, never by a latency. It ends with a verdict such as
+    "within 12 % up to 60 % of capacity", or "cannot tell" where too few rounds were quiet: then stop other programs, or give
+    it a larger --budget.
+
+    Run `ratesim calibrate` first if the errors are to be stored.
+    """
     from ratesim.simulation.validation import queueing_theory
+    from ratesim.simulation.validation.validate import CANDIDATES, profile_to_store_in, store_errors
     from ratesim.simulation.validation.validate import validate as compare
 
     if out is not None and out.is_dir():
         raise UsageError(f"--out {out}: is a directory; name a file")
+    if unknown := [name for name in candidate or [] if name not in CANDIDATES]:
+        raise UsageError(f"--candidate {unknown[0]}: is none of {', '.join(CANDIDATES)}")
+    chosen = list(dict.fromkeys(candidate or CANDIDATES))
+    postgres = [name for name in CANDIDATES if name.startswith("postgres")]
+    if store and 0 < len(set(postgres) & set(chosen)) < len(postgres):
+        raise UsageError(
+            f"--store: the errors of postgres need {' and '.join(postgres)}; give both as --candidate, or neither"
+        )
+    profile = profile_to_store_in() if store else None
     waits = queueing_theory.markdown()
     print(waits)
     with bar() as progress:
-        found = compare(out, progress, budget=budget, heading=f"{waits}\n")
+        found = compare(out, progress, candidates=chosen, rounds=rounds, budget=budget, heading=f"{waits}\n")
     print(found.markdown())
+    if profile is not None:
+        for backend, done in store_errors(found, profile).items():
+            print(f"{backend}: {done}")
     if found.failures:
         complain(f"not compared: {'; '.join(f'{name}: {why}' for name, why in found.failures.items())}")
         raise typer.Exit(1)

@@ -271,3 +271,33 @@ def test_an_address_that_is_none_is_refused(tmp_path):
     said = "ratesim[distributed]" if NO_DASK else "nonsense: is no address; write one such as tcp://host:8786"
     refused(command("sweep", "--out", tmp_path / "x.csv", "--scheduler", "nonsense"), said)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--candidate", "mysql"], "redis, postgres durable, postgres off"),
+        (["--rounds", "0"], "0"),
+        (["--budget", "soon"], "soon"),
+        (["--store", "--candidate", "postgres off"], "give both as --candidate, or neither"),
+        (["--store"], "run `ratesim calibrate` first"),
+        (["--out", "."], "is a directory; name a file"),
+    ],
+)
+def test_a_validation_that_cannot_be_is_refused_before_it_starts(options, said, tmp_path):
+    none = {"RATESIM_PROFILE": str(tmp_path / "none.json")}
+    refused(command("validate", *options, environment=none), said)
+
+
+def test_validate_teaches_what_it_measures_and_what_to_do_with_it():
+    told = " ".join(command("validate", "--help").stdout.split())
+    for part in (
+        "--store",
+        "--rounds",
+        "--budget",
+        "--candidate",
+        "cannot tell",
+        "ratesim calibrate",
+        "up to 60 % of capacity",
+    ):
+        assert part in told, part

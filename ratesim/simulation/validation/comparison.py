@@ -1,129 +1,255 @@
-"""The comparison of live measurements with the simulation: the table, and the causes of its misses."""
+"""The comparison of live replays with their simulation: which rounds are kept, the tables, and the verdict."""
 
 from __future__ import annotations
 
 import datetime
-import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ratesim.formatting import format_seconds
 from ratesim.simulation.cost_model.calibrate import machine
+from ratesim.simulation.validation.segments import SEGMENTS
+from ratesim.simulation.validation.verdict import TOLERANCES, Estimate, Verdict, estimate, judge
 
-__all__ = ["TOLERANCE", "Comparison", "Validation"]
+__all__ = ["SATURATION", "Figures", "Observation", "Validation"]
 
-TOLERANCE = 0.15
-CROWDED = 0.01  # of the machine: from here on the use by other programs is said
+SATURATION = 1.0  # the load that is all at once
+LATENCIES = ("p50", "p95", "p99")
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One figure of several rounds, live and simulated, in seconds, requests/s or requests.
+class Figures:
+    """Figures of a replay, live or simulated: seconds, requests/s, requests."""
+
+    p50: float
+    p95: float
+    p99: float
+    throughput: float
+    admitted: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One live replay beside its simulation.
 
     Attributes
     ----------
-    candidate, load, figure : str
-        What was compared.
-    live, simulated : tuple[float, ...]
-        The values by round.
-    tolerance : float
-        Tolerance of the ratio.
+    candidate, load, round : str, float, int
+        Which; the load is a share of the saturation throughput, SATURATION for all at once.
+    live, simulated : Figures
+        Measured, and simulated with the costs of the same round.
+    foreseen : Figures or None
+        Simulated with the costs of the even rounds alone, see `Validation.split`; None where there are none.
+    dropped : tuple[str, ...]
+        What was wrong with the machine; empty for a replay that is kept.
+    swapped : float
+        Share of admissions that may differ because requests of one key overtook each other.
+    residual : float
+        The part of the p50 of a lone request that the costs of the round do not explain, as a share.
+    segments, parts : dict[str, float]
+        Medians of the segments, live and simulated, see `segments.SEGMENTS`.
     """
 
     candidate: str
-    load: str
-    figure: str
-    live: tuple[float, ...]
-    simulated: tuple[float, ...]
-    tolerance: float = TOLERANCE
-
-    @property
-    def ratio(self) -> float:
-        """Simulated over live, the median of the rounds."""
-        return float(np.median(self._ratios))
-
-    @property
-    def middle_half(self) -> tuple[float, float]:
-        """Bounds of the middle half of the rounds."""
-        low, high = np.quantile(self._ratios, [0.25, 0.75])
-        return float(low), float(high)
-
-    @property
-    def is_within(self) -> bool:
-        """Whether the ratio is within its tolerance."""
-        return abs(self.ratio - 1.0) <= self.tolerance + 1e-12
-
-    @property
-    def is_noisy(self) -> bool:
-        """Whether the rounds are further apart than the tolerance, so that they cannot tell."""
-        low, high = self.middle_half
-        return high - low > 2.0 * self.tolerance
-
-    @property
-    def _ratios(self) -> NDArray[np.float64]:
-        return np.divide(self.simulated, self.live)
+    load: float
+    round: int
+    live: Figures
+    simulated: Figures
+    foreseen: Figures | None = None
+    dropped: tuple[str, ...] = ()
+    swapped: float = 0.0
+    residual: float = 0.0
+    segments: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Validation:
-    """The comparisons, and observations of the machine meanwhile: shares of it by candidate (nan where not known)."""
+    """What a validation has found.
 
-    comparisons: list[Comparison]
-    rounds: dict[str, int]
-    residual: dict[str, float]  # the part of a single request's p50 that the calibrated parts do not explain, as a share
-    own: dict[str, float] = field(default_factory=dict)  # cores that client and server used at the highest load
-    others: dict[str, float] = field(default_factory=dict)  # share of the machine that other programs used
-    pace: dict[str, float] = field(default_factory=dict)  # longest over shortest time of the same piece of work
+    Attributes
+    ----------
+    observations : list[Observation]
+        All replays, the dropped ones too.
+    failures : dict[str, str]
+        Why a candidate was compared no longer, such as a server that died.
+    partial : bool
+        Whether it was interrupted.
+    """
+
+    observations: list[Observation] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
     partial: bool = False
-    failures: dict[str, str] = field(default_factory=dict)  # why a candidate was not compared, such as a server that died
+
+    @property
+    def candidates(self) -> list[str]:
+        """Names of the candidates that were compared, in their order."""
+        return list(dict.fromkeys(each.candidate for each in self.observations))
+
+    def verdicts(self, kept: bool = True) -> list[Verdict]:
+        """Judge every candidate, by the kept replays or by all."""
+        chosen = [each for each in self.observations if not (kept and each.dropped)]
+        found = []
+        for name in self.candidates:
+            own = [each for each in chosen if each.candidate == name]
+            throughput = _ratios([each for each in own if each.load == SATURATION], "throughput")
+            ratios = {
+                load: {
+                    **{figure: _ratios([each for each in own if each.load == load], figure) for figure in LATENCIES},
+                    "throughput": throughput,
+                }
+                for load in _loads(self.observations, name)
+                if load != SATURATION
+            }
+            found.append(judge(name, ratios))
+        return found
+
+    def split(self) -> list[tuple[str, float, str, Estimate, Estimate]]:
+        """Compare how the costs of the even rounds foresee these, and the odd ones: the kept replays, by load and figure."""
+        rows = []
+        for name, load, figure, _ in self._groups():
+            kept = [each for each in self._kept(name, load) if each.foreseen is not None]
+            halves = ([each for each in kept if each.round % 2 == odd] for odd in (0, 1))
+            fitted, other = (estimate(_ratios(half, figure, "foreseen"), TOLERANCES[figure]) for half in halves)
+            rows.append((name, load, figure, fitted, other))
+        return rows
 
     def markdown(self) -> str:
-        """Write the table, the measurements around it, and the causes of the figures outside their tolerance."""
+        """Write the tables, and at the end the verdict."""
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        lines = [
-            f"`ratesim validate`, {today}, {machine()}.{' Interrupted: partial.' if self.partial else ''}",
-            "",
-            "Medians of rounds, each of which is simulated with its own costs; of the ratio also the middle half of them.",
-            "",
-            "| candidate | load | figure | live | simulated | ratio | middle half | within |",
-            "|---|---|---|---:|---:|---:|---:|---|",
-        ]
-        for each in self.comparisons:
-            live, simulated = (_said(each.figure, float(np.median(values))) for values in (each.live, each.simulated))
-            low, high = each.middle_half
-            tolerance = f"{each.tolerance:.2%}" if each.figure == "admitted" else f"{each.tolerance:.0%}"
-            lines.append(
-                f"| {each.candidate} | {each.load} | {each.figure} | {live} | {simulated} | {each.ratio:.2f} "
-                f"| {low:.2f} to {high:.2f} | {'yes' if each.is_within else 'no'} ({tolerance}) |"
-            )
-        lines += ["", *(f"- {line}" for line in self.causes())]
+        lines = [f"`ratesim validate`, {today}, {machine()}.{' Interrupted: partial.' if self.partial else ''}", ""]
+        lines += [*self._ratio_table(), "", *self._dropped_table(), "", *self._segment_table(), "", *self._split_table(), ""]
+        lines += [f"- {name}: not compared to the end: {why.rstrip('.')}." for name, why in self.failures.items()]
+        lines += [*self._counts(), "", "Verdict, by the kept rounds:", ""]
+        lines += [f"- {each.describe()}." for each in self.verdicts()]
+        lines += ["", "By all rounds, the dropped ones too:", ""]
+        lines += [f"- {each.describe()}." for each in self.verdicts(kept=False)]
         return "\n".join(lines) + "\n"
 
-    def causes(self) -> list[str]:
-        """List the measurements that explain a miss, by candidate."""
-        said = [f"{name}: not compared: {why.rstrip('.')}." for name, why in self.failures.items()]
-        cores = os.cpu_count() or 1
-        for name, count in self.rounds.items():
-            missed = [each for each in self.comparisons if each.candidate == name and not each.is_within]
-            noisy = [each for each in missed if each.is_noisy]
-            facts = [f"{count} rounds, {len(missed)} figures not within their tolerance"]
-            if noisy:
-                facts.append(f"in {len(noisy)} of these the rounds are further apart than that")
-            if (others := self.others.get(name, np.nan)) >= CROWDED:
-                facts.append(f"other programs used {others:.0%} of the machine")
-            if (own := self.own.get(name, np.nan)) > 0.7 * cores:
-                facts.append(
-                    f"load generator and server together used {own:.1f} of its {cores} cores, so each slows the other"
-                )
-            if (pace := self.pace.get(name, 1.0)) > 1.0 + TOLERANCE:
-                facts.append(f"the same piece of work took {pace:.1f} times as long before one replay as before another")
-            facts.append(f"{self.residual[name]:+.0%} of the p50 of a request alone its calibrated parts do not explain")
-            said.append(f"{name}: {'; '.join(facts)}.")
+    def _kept(self, name: str, load: float) -> list[Observation]:
+        return [each for each in self.observations if (each.candidate, each.load) == (name, load) and not each.dropped]
+
+    def _groups(self) -> Iterator[tuple[str, float, str, list[Observation]]]:
+        for name in self.candidates:
+            for load in _loads(self.observations, name):
+                for figure in ("throughput",) if load == SATURATION else LATENCIES:
+                    yield name, load, figure, self._kept(name, load)
+
+    def _ratio_table(self) -> list[str]:
+        lines = [
+            "Simulated beside measured: medians of the kept rounds, each simulated with its own costs, and the ratio with "
+            "its 90 % interval.",
+            "",
+            "| candidate | load | figure | rounds | measured | simulated | ratio | interval | within |",
+            "|---|---|---|---:|---:|---:|---:|---|---|",
+        ]
+        for name, load, figure, kept in self._groups():
+            ratio = estimate(_ratios(kept, figure), TOLERANCES[figure])
+            live, simulated = (_median(figure, [getattr(each, side) for each in kept]) for side in ("live", "simulated"))
+            within = ("yes" if ratio.is_within else "no") if ratio.is_known else "cannot tell"
+            lines.append(
+                f"| {name} | {_at(load)} | {figure} | {ratio.rounds} | {live} | {simulated} | {_number(ratio.ratio)} "
+                f"| {_interval(ratio)} | {within} ({100 * TOLERANCES[figure]:.0f} %) |"
+            )
+        return lines
+
+    def _dropped_table(self) -> list[str]:
+        """Say how many replays were dropped by what; one may have several causes."""
+        found = sorted({cause for each in self.observations for cause in each.dropped})
+        lines = [
+            "Replays that were dropped, by what was wrong with the machine; one may have several causes.",
+            "",
+            f"| candidate | load | replays | kept |{''.join(f' {cause} |' for cause in found)}",
+            f"|---|---|---:|---:|{'---:|' * len(found)}",
+        ]
+        for name in self.candidates:
+            for load in _loads(self.observations, name):
+                own = [each for each in self.observations if (each.candidate, each.load) == (name, load)]
+                counted = Counter(cause for each in own for cause in each.dropped)
+                numbers = [len(own), len(self._kept(name, load)), *(counted[cause] for cause in found)]
+                lines.append(f"| {name} | {_at(load)} | {' | '.join(map(str, numbers))} |")
+        return lines
+
+    def _segment_table(self) -> list[str]:
+        lines = [
+            "Segments of a request, medians of the kept rounds. late: from due until a handler begins (not in the latency). "
+            "wait: until the client's code begins; simulated, all waiting in queues. ask: until the question is written. "
+            "served: until the answer is read. answer: until the caller has it. The simulated parts are computed for "
+            "requests that travel alone.",
+            "",
+            f"| candidate | load | side |{''.join(f' {name} |' for name in SEGMENTS)}",
+            f"|---|---|---|{'---:|' * len(SEGMENTS)}",
+        ]
+        for name in self.candidates:
+            for load in _loads(self.observations, name):
+                kept = self._kept(name, load)
+                if load == SATURATION or not kept:
+                    continue
+                for side, field_name in (("measured", "segments"), ("simulated", "parts")):
+                    rows = [getattr(each, field_name) for each in kept]
+                    cells = [_duration(float(np.median([row.get(each, np.nan) for row in rows]))) for each in SEGMENTS]
+                    lines.append(f"| {name} | {_at(load)} | {side} | {' | '.join(cells)} |")
+        return lines
+
+    def _split_table(self) -> list[str]:
+        lines = [
+            "Honest split: costs of the even rounds alone, with every other of their idle gaps, beside the replays of these "
+            "rounds and of the odd ones. No replay enters a cost. Ratios simulated / measured with their intervals.",
+            "",
+            "| candidate | load | figure | even rounds | ratio | interval | odd rounds | ratio | interval |",
+            "|---|---|---|---:|---:|---|---:|---:|---|",
+        ]
+        for name, load, figure, *halves in self.split():
+            said = " | ".join(f"{half.rounds} | {_number(half.ratio)} | {_interval(half)}" for half in halves)
+            lines.append(f"| {name} | {_at(load)} | {figure} | {said} |")
+        return lines
+
+    def _counts(self) -> list[str]:
+        """Say of every candidate how the admissions compare, and what its costs leave unexplained."""
+        said = []
+        for name in self.candidates:
+            own = [each for each in self.observations if each.candidate == name]
+            off = [abs(each.simulated.admitted / max(each.live.admitted, 1) - 1.0) > each.swapped + 1e-12 for each in own]
+            residual = float(np.median([each.residual for each in own]))
+            same = f"{len(own) - sum(off)} of {len(own)} replays admit the same"
+            said.append(
+                f"- {name}: {same}, but for requests of one key that overtook each other; "
+                f"{100 * residual:+.0f} % of the p50 of a lone request its costs do not explain."
+            )
         return said
 
 
-def _said(figure: str, value: float) -> str:
-    if figure == "throughput":
-        return f"{value:,.0f}/s"
-    return f"{value:,.0f}" if figure == "admitted" else f"{value * 1e3:.2f} ms"
+def _loads(observations: Sequence[Observation], name: str) -> list[float]:
+    """Return the loads of a candidate: saturation first, then ascending."""
+    loads = {each.load for each in observations if each.candidate == name}
+    return sorted(loads, key=lambda load: (load != SATURATION, load))
+
+
+def _ratios(observations: Sequence[Observation], figure: str, side: str = "simulated") -> list[float]:
+    return [getattr(getattr(each, side), figure) / getattr(each.live, figure) for each in observations]
+
+
+def _median(figure: str, values: Sequence[Figures]) -> str:
+    middle = float(np.median([getattr(each, figure) for each in values])) if values else np.nan
+    if np.isnan(middle):
+        return "-"
+    return f"{middle:,.0f}/s" if figure == "throughput" else format_seconds(middle)
+
+
+def _at(load: float) -> str:
+    return "saturation" if load == SATURATION else f"{100 * load:.0f} %"
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.2f}"
+
+
+def _interval(ratio: Estimate) -> str:
+    return f"{_number(ratio.low)} to {_number(ratio.high)}" if ratio.rounds else "-"
+
+
+def _duration(seconds: float) -> str:
+    return "" if np.isnan(seconds) else format_seconds(seconds)

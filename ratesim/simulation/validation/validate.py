@@ -1,55 +1,65 @@
-"""Validation: the same requests live and simulated, side by side.
+"""Validation: the same requests live and simulated, side by side, and a verdict on how far the simulation is to be believed.
 
-Servers are started for it. Every round measures them, finds the rate at which they saturate, and replays traces (open loop,
-Poisson arrivals, zipf keys) at shares of that rate. Then it puts the same traces through `run` with the profile of that
-round. A machine that others use as well changes its speed by the minute. So each round is compared with itself, and the
-median of the rounds counts. The distance between the rounds is stated beside it. Nothing is fitted to the replays.
+Servers are started for it, one for each candidate, and all are up for the whole run. A process of its own measures rounds
+(`rounds.py`). Every replay is simulated with the costs of its own round, because a machine that others use as well changes
+its speed by the minute. Covariates decide which replays count (`covariates.py`), never what they show. Nothing is fitted to
+the replays.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ratesim import servers
-from ratesim.errors import RatesimError, require_all
-from ratesim.limit import Limit
-from ratesim.servers.watch import run_watched
+from ratesim.errors import ConfigurationError, RatesimError, ServerDiedError, ServerError
 from ratesim.simulation.cost_model.calibrate import machine
-from ratesim.simulation.cost_model.cost_fit import fit, survey, warm_up
-from ratesim.simulation.cost_model.profile import BackendCosts, Profile
-from ratesim.simulation.cost_model.target_server import POOL, open_target
+from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, stored_path
+from ratesim.simulation.cost_model.target_server import POOL
 from ratesim.simulation.engine.run import run
-from ratesim.simulation.scenario.scenario import Candidate, Scenario
-from ratesim.simulation.validation.comparison import Comparison, Validation
-from ratesim.simulation.validation.load_process import split_cores
-from ratesim.storage.remote.operations import Reset
-from ratesim.storage.remote.storage import RemoteStorage
-from traffic import Poisson, Trace, Workload, Zipf, replay
-from traffic.live_replay import LiveResult
+from ratesim.simulation.scenario.scenario import Candidate as StorageCandidate
+from ratesim.simulation.scenario.scenario import Scenario
+from ratesim.simulation.validation.comparison import Figures, Observation, Validation
+from ratesim.simulation.validation.covariates import read_samples
+from ratesim.simulation.validation.load_process import in_process, split_cores
+from ratesim.simulation.validation.rounds import (
+    RATE,
+    Calibrated,
+    Candidate,
+    Entry,
+    Failed,
+    Plan,
+    Replayed,
+    disturbances,
+    measure_rounds,
+    read_found,
+    trace_of,
+)
+from ratesim.simulation.validation.segments import simulated_segments
+from ratesim.simulation.validation.verdict import merge_errors
+from traffic import Trace
 
-__all__ = ["CANDIDATES", "compare", "validate"]
+__all__ = ["CANDIDATES", "pool", "profile_to_store_in", "store_errors", "thin", "validate"]
 
-LOADS = (0.3, 0.6, 0.85)  # of the rate at which it saturates
-SECONDS = 0.7  # that a replay lasts
-RATE = 500  # requests/s that the limit admits of a key: the busiest keys are denied now and then
-KEYS = Zipf(1000, 1.0)
-OVERLOAD = 50_000.0  # requests/s, more than any of them serves
-OVERLOAD_REQUESTS = 8000
 NEAR = BackendCosts(client_cpu=1e-6)  # the cost of a decision in memory; no candidate here takes one
 CANDIDATES = {
     "redis": "redis://server",
-    "postgres, durable commits": "postgresql://server",
-    "postgres, synchronous_commit off": "postgresql://server?synchronous_commit=off",
+    "postgres durable": "postgresql://server",
+    "postgres off": "postgresql://server?synchronous_commit=off",
 }
+LIVE = 0.85  # of the budget; the rest is for the simulations
+LOOK = 2.0  # seconds between two steps of the progress bar
 Progress = Callable[[int, int, str], None]
 
 
@@ -58,32 +68,32 @@ def validate(
     progress: Progress | None = None,
     *,
     candidates: Sequence[str] = tuple(CANDIDATES),
-    rounds: int = 12,
-    budget: float = 200.0,
-    seconds: float = SECONDS,
+    rounds: int = 20,
+    budget: float = 600.0,
+    effort: float = 1.0,
     heading: str = "",
 ) -> Validation:
     """Compare candidates live and simulated.
 
-    At Ctrl-C the servers stop, the comparisons so far are written as partial, and the KeyboardInterrupt goes on. A candidate
-    whose server dies or does not start has no comparison; `failures` says why, and the others are compared.
+    At Ctrl-C the servers stop, the replays so far are written as partial, and the KeyboardInterrupt goes on. A candidate
+    whose server dies or does not start is compared no longer; `failures` says why, and the others are.
 
     Parameters
     ----------
     out : Path, optional
-        File of the table (Markdown).
+        File of the tables and the verdict (Markdown).
     progress : Progress, optional
         Callback.
     candidates : Sequence[str]
         Names in CANDIDATES.
     rounds : int
-        Most rounds.
+        Rounds to be kept of each candidate at each load.
     budget : float
-        About so many seconds in all.
-    seconds : float
-        Length of a replay.
+        About so many seconds in all; fewer rounds are kept where it does not suffice.
+    effort : float
+        Scales the length of a replay and of the measurement of the costs.
     heading : str
-        Text before the table.
+        Text before the tables.
 
     Raises
     ------
@@ -91,129 +101,212 @@ def validate(
         If no candidate could be compared: what the first one raised.
     """
     tell = progress or (lambda done, total, what: None)
-    found = Validation([], {}, {})
-    first: Exception | None = None
-    try:
-        for done, name in enumerate(candidates):
-            tell(done, len(candidates), name)
-            start: Callable[[], AbstractContextManager[servers.Server]]
-            start = servers.valkey if CANDIDATES[name].startswith("redis") else servers.postgres
-            try:
-                with start() as server:
-                    run_watched(server, _candidate(name, server, rounds, budget / len(candidates), seconds, found))
-            except (RatesimError, OSError) as error:
-                first = first or error
-                found.failures[name] = " ".join(str(error).split())
-        if first is not None and not found.comparisons:
-            raise first
-        tell(len(candidates), len(candidates), "done")
-    except BaseException:
-        found.partial = True
-        raise
-    finally:
-        if out is not None and found.comparisons:
-            out.write_text(heading + found.markdown(), "utf-8")
+    found = Validation()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="ratesim-validate-") as folder:
+        entries, samples = Path(folder) / "entries", Path(folder) / "samples"
+        try:
+            with ExitStack() as stack:
+                first = _measure(
+                    stack, candidates, found, Plan((), rounds, began + LIVE * budget, effort), entries, samples, tell
+                )
+        except BaseException:
+            found.partial = True
+            raise
+        finally:
+            found.observations = _compare(read_found(entries), read_samples(samples), tell)
+            if out is not None and found.observations:
+                out.write_text(heading + found.markdown(), "utf-8")
+    if first is not None and not found.observations:
+        raise first
+    tell(1, 1, "done")
     return found
 
 
-@dataclass
-class Observation:
-    """One replay, live or simulated.
+def profile_to_store_in() -> Profile:
+    """Load the profile that `store_errors` changes.
 
-    Attributes
-    ----------
-    latency : NDArray[np.float64]
-        Seconds.
-    throughput : float
-        Requests/s.
-    admitted, swapped : int
-        Admitted requests, and requests that may have changed places.
-    cores : float
-        Cores that client and server used (live only).
-    pace : float
-        Seconds of a fixed piece of work just before (live only).
-    others : float
-        Share of the machine that other programs used meanwhile; nan where it is not known (live only).
+    Raises
+    ------
+    ConfigurationError
+        If there is none of this machine.
     """
-
-    latency: NDArray[np.float64]
-    throughput: float
-    admitted: int
-    swapped: int = 0
-    cores: float = 0.0
-    pace: float = 1.0
-    others: float = 0.0
-
-
-async def _candidate(
-    name: str, server: servers.Server, rounds: int, budget: float, seconds: float, found: Validation
-) -> None:
-    ends = time.monotonic() + budget
-    backend = name.split(",", maxsplit=1)[0]
-    live: list[list[Observation]] = []
-    simulated: list[list[Observation]] = []
-    residuals = []
-    with split_cores(server.pids):
-        async with open_target(server.url) as opened:
-            whole, durable = opened.target, "off" not in CANDIDATES[name]
-            storage = whole.durable if durable and whole.durable else whole.storage
-            parts = whole if durable else replace(whole, durable=None)
-            over = _trace(OVERLOAD, OVERLOAD_REQUESTS / OVERLOAD)
-            took = 0.0
-            await warm_up(parts)
-            await _live(storage, over, server.pids)  # the slow first time is not measured
-            while len(live) < rounds and (not live or time.monotonic() + 1.2 * took < ends):
-                began = time.monotonic()
-                # What comes once in a minute is not in a replay of a second.
-                costs = msgspec.structs.replace(fit(parts, [await survey(parts, 0.5)]), stalls={})
-                saturated = await _live(storage, over, server.pids)
-                traces = [over, *(_trace(load * saturated.throughput, seconds) for load in LOADS)]
-                live.append([saturated, *[await _live(storage, trace, server.pids) for trace in traces[1:]]])
-                profile = Profile(machine=machine(), measured="now", versions={}, backends={backend: costs, "memory": NEAR})
-                simulated.append([_simulated(name, profile, trace) for trace in traces])
-                residuals.append(costs.residual / costs.latency_p50)
-                took = time.monotonic() - began
-    found.comparisons += compare(
-        name, [list(each) for each in zip(*live, strict=True)], [list(each) for each in zip(*simulated, strict=True)]
-    )
-    lives = [one for row in live for one in row]
-    found.rounds[name] = len(live)
-    found.others[name] = float(np.mean([each.others for each in lives]))
-    found.own[name] = float(np.median([row[-1].cores for row in live]))
-    found.pace[name] = max(each.pace for each in lives) / min(each.pace for each in lives)
-    found.residual[name] = float(np.median(residuals))
-
-
-def compare(
-    name: str, live: Sequence[Sequence[Observation]], simulated: Sequence[Sequence[Observation]]
-) -> list[Comparison]:
-    """Compare the replays at saturation and at each of LOADS: the figures of each round, live and simulated."""
-    found = [
-        Comparison(
-            name,
-            "saturation",
-            "throughput",
-            tuple(one.throughput for one in live[0]),
-            tuple(one.throughput for one in simulated[0]),
+    path = stored_path()
+    if not path.exists():
+        raise ConfigurationError(f"no profile is stored at {path}; run `ratesim calibrate` first")
+    profile = Profile.load(path)
+    if profile.machine != machine():
+        raise ConfigurationError(
+            f"the profile at {path} is of another machine ({profile.machine}; this is {machine()}); run `ratesim calibrate`"
         )
-    ]
-    for load, rows, sims in zip(LOADS, live[1:], simulated[1:], strict=True):
-        at = f"{load:.0%}"
-        for q in (50, 95, 99):
-            seen, said = (tuple(float(np.percentile(one.latency, q)) for one in each) for each in (rows, sims))
-            found.append(Comparison(name, at, f"p{q}", seen, said))
-        # Decisions are taken at the trace's times, so only requests of one key that overtook each other decide differently.
-        swapped = float(np.median([one.swapped / max(one.admitted, 1) for one in rows]))
-        seen, said = (tuple(float(one.admitted) for one in each) for each in (rows, sims))
-        found.append(Comparison(name, at, "admitted", seen, said, swapped))
-    return found
+    return profile
 
 
-def _trace(rate: float, seconds: float) -> Trace:
-    return Workload(Poisson(rate), KEYS, seconds, start=1.7e9).trace(np.random.default_rng(6))
+def store_errors(found: Validation, profile: Profile) -> dict[str, str]:
+    """Store the errors of the verdict in the profile, and save it. Returns what was done, by backend.
+
+    A backend has errors only if all of its CANDIDATES have a verdict, and if its costs are of this machine. Another keeps
+    those that it has.
+    """
+    verdicts = {each.candidate: each.errors for each in found.verdicts()}
+    backends, done = dict(profile.backends), {}
+    for backend in dict.fromkeys(map(_backend, verdicts)):
+        errors = merge_errors([verdicts.get(name, ()) for name in CANDIDATES if _backend(name) == backend])
+        costs = backends[backend]
+        if costs.machine not in ("", machine()):
+            done[backend] = f"not stored: its costs are of another machine ({costs.machine}); run `ratesim calibrate`"
+        elif not errors:
+            done[backend] = "not stored: there is no verdict on all of its configurations; the errors stay as they were"
+        else:
+            backends[backend] = msgspec.structs.replace(costs, errors=errors)
+            done[backend] = f"errors stored up to {100 * errors[-1].utilization:.0f} % of capacity"
+    msgspec.structs.replace(profile, backends=backends).save(stored_path())
+    return done
 
 
-def _simulated(name: str, profile: Profile, trace: Trace) -> Observation:
+def _measure(
+    stack: ExitStack,
+    candidates: Sequence[str],
+    found: Validation,
+    plan: Plan,
+    entries: Path,
+    samples: Path,
+    tell: Progress,
+) -> Exception | None:
+    """Start the servers, measure rounds, and name what failed. Returns the first failure."""
+    first: Exception | None = None
+    started: dict[str, servers.Server] = {}
+    for name in candidates:
+        tell(0, 1, f"starting {name}")
+        start: Callable[[], AbstractContextManager[servers.Server]]
+        start = servers.valkey if _backend(name) == "redis" else servers.postgres
+        try:
+            started[name] = stack.enter_context(start())
+        except (RatesimError, OSError) as error:
+            first = first or error
+            found.failures[name] = " ".join(str(error).split())
+    if not started:
+        return first
+    pids = tuple(pid for server in started.values() for pid in server.pids)
+    everywhere = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+    with split_cores(pids) as split, _told(plan, tell):
+        cores = (everywhere[0], everywhere[-1]) if split else ()
+        measured = tuple(
+            Candidate(name, server.url, server.pids, "off" not in CANDIDATES[name]) for name, server in started.items()
+        )
+        try:
+            in_process(measure_rounds, replace(plan, candidates=measured, cores=cores), entries, samples)
+        finally:
+            for each in read_found(entries):
+                if isinstance(each, Failed):
+                    server = started[each.candidate]
+                    how = server.how_ended()
+                    lost = ServerDiedError(f"{server} {how}") if how else ServerError(each.why)
+                    first = first or lost
+                    found.failures.setdefault(each.candidate, str(lost))
+    return first
+
+
+@contextmanager
+def _told(plan: Plan, tell: Progress) -> Iterator[None]:
+    """Tell meanwhile how much of the time is over."""
+    began, ended = time.monotonic(), threading.Event()
+
+    def look() -> None:
+        total = max(round(plan.ends - began), 1)
+        while not ended.wait(LOOK):
+            tell(min(round(time.monotonic() - began), total), total, "measuring, by seconds")
+
+    thread = threading.Thread(target=look, name="ratesim-validate", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _compare(entries: Sequence[Entry], samples: NDArray[np.float64], tell: Progress) -> list[Observation]:
+    """Simulate every replay with the costs of its round, and with those pooled from the even rounds."""
+    dropped = disturbances(entries, samples)
+    costs = {(each.candidate, each.round): each.costs for each in entries if isinstance(each, Calibrated)}
+    kept = {
+        (each.candidate, each.round)
+        for place, each in enumerate(entries)
+        if isinstance(each, Replayed) and not dropped[place]
+    }
+    pooled = {}
+    for name in {name for name, _ in costs}:
+        fitted = [
+            own
+            for (candidate, number), own in costs.items()
+            if candidate == name and number % 2 == 0 and (candidate, number) in kept
+        ]
+        if fitted:
+            pooled[name] = thin(pool(fitted))
+    observations = []
+    for place, each in enumerate(entries):
+        if not isinstance(each, Replayed):
+            continue
+        tell(place, len(entries), "simulating")
+        own = costs[each.candidate, each.round]
+        trace = trace_of(each.rate, each.seconds, each.seed)
+        simulated = _simulate(each.candidate, own, trace)
+        foreseen = None
+        if not dropped[place] and each.candidate in pooled:
+            foreseen = _simulate(each.candidate, pooled[each.candidate], trace)
+        parts = simulated_segments(own, np.diff(trace.time), simulated.p50, each.batch)
+        live = _figures(each.latency, each.throughput, each.admitted)
+        observations.append(
+            Observation(
+                each.candidate,
+                each.load,
+                each.round,
+                live,
+                simulated,
+                foreseen,
+                dropped[place],
+                each.swapped / max(each.admitted, 1),
+                own.residual / own.latency_p50,
+                each.segments,
+                parts,
+            )
+        )
+    return observations
+
+
+def pool(several: Sequence[BackendCosts]) -> BackendCosts:
+    """Take the median of every number in the costs of several rounds."""
+    merged: BackendCosts = msgspec.convert(_median([msgspec.to_builtins(each) for each in several]), BackendCosts)
+    return merged
+
+
+def thin(costs: BackendCosts) -> BackendCosts:
+    """Leave every other idle gap of the coldness out: the longest and the first stay."""
+    cold = costs.cold
+    if cold is None:
+        return costs
+    last = len(cold.idle) - 1
+    places = sorted({0, *range(last, 0, -2)})
+    columns = {name: tuple(getattr(cold, name)[i] for i in places) for name in Coldness.__struct_fields__}
+    return msgspec.structs.replace(costs, cold=Coldness(**columns))
+
+
+def _median(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _median([each[key] for each in values]) for key in first}
+    if isinstance(first, list | tuple):
+        return [_median(each) for each in zip(*values, strict=True)]
+    if isinstance(first, float):
+        return float(np.median(values))
+    if isinstance(first, int) and not isinstance(first, bool):
+        return round(float(np.median(values)))
+    return first
+
+
+def _simulate(name: str, costs: BackendCosts, trace: Trace) -> Figures:
+    """Simulate a replay: one node, and the server on the same machine."""
     scenario = Scenario.of(
         {
             "workload": {"requests_per_second": 1.0},
@@ -221,78 +314,19 @@ def _simulated(name: str, profile: Profile, trace: Trace) -> Observation:
             "deployment": {"type": "single_instance", "nodes": 1, "network": "loopback"},
         }
     )
+    # What comes once in a minute is not in a replay of a second.
+    backends = {_backend(name): msgspec.structs.replace(costs, stalls={}), "memory": NEAR}
+    profile = Profile(machine=machine(), measured="now", versions={}, backends=backends)
     url = CANDIDATES[name] + ("&" if "?" in CANDIDATES[name] else "?") + f"pool_size={POOL}"
-    result = run(scenario, Candidate(name="validated", storage=url), 1, profile=profile, trace=trace)
+    result = run(scenario, StorageCandidate(name="validated", storage=url), 1, profile=profile, trace=trace)
     lasted = float(np.max(trace.time - trace.time[0] + result.latency))
-    return Observation(result.latency[~result.failed], len(trace) / lasted, int(result.allowed.sum()))
+    return _figures(result.latency[~result.failed], len(trace) / lasted, int(result.allowed.sum()))
 
 
-async def _live(storage: RemoteStorage, trace: Trace, pids: Sequence[int]) -> Observation:
-    limit = Limit.parse(f"{RATE}/second")
-    names = [trace.keys[key] for key in trace.key.tolist()]
-    costs, stamps = trace.cost.tolist(), trace.time.tolist()
-    pace = _pace()
-    meter = _Meter(pids)
-    result = await replay(trace, lambda i: storage.acquire(names[i], limit, costs[i], stamps[i]))
-    used, others = meter.own(), meter.others()
-    if result.errors:
-        raise next(error for error in result.results if isinstance(error, Exception))
-    require_all(await storage.client.submit_all([Reset(name) for name in trace.keys]))
-    lasted = float(result.finished.max())
-    admitted = sum(decision.allowed for decision in result.results)
-    return Observation(
-        result.latency, len(trace) / lasted, admitted, _count_overtaken(trace, result), used / lasted, pace, others
-    )
+def _figures(latency: NDArray[np.float64], throughput: float, admitted: int) -> Figures:
+    p50, p95, p99 = np.quantile(latency, [0.5, 0.95, 0.99])
+    return Figures(float(p50), float(p95), float(p99), throughput, admitted)
 
 
-def _pace() -> float:
-    """Measure the seconds of a fixed piece of work, the median of some: how fast the machine is at the moment."""
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        sum(i * i for i in range(20_000))
-        took.append(time.perf_counter() - start)
-    return float(np.median(took))
-
-
-def _count_overtaken(trace: Trace, result: LiveResult) -> int:
-    """Count requests that were answered before an earlier one of the same key."""
-    order = np.lexsort((np.arange(len(trace)), trace.key))
-    same = trace.key[order][1:] == trace.key[order][:-1]
-    return int(np.count_nonzero(same & (np.diff(result.finished[order]) < 0)))
-
-
-class _Meter:
-    """Processor time since it was made, of this process and of others, as Linux counts it; nan elsewhere."""
-
-    def __init__(self, pids: Sequence[int]) -> None:
-        self._pids = set(pids)
-        self._began, self._used, self._all = time.perf_counter(), time.process_time(), self._busy()
-
-    def own(self) -> float:
-        """Return the processor seconds of this process and the server's."""
-        return time.process_time() - self._used + self._busy()[1] - self._all[1]
-
-    def others(self) -> float:
-        """Return the share of the machine that neither this process nor the server used."""
-        elapsed = time.perf_counter() - self._began
-        return max(self._busy()[0] - self._all[0] - self.own(), 0.0) / elapsed / (os.cpu_count() or 1)
-
-    def _busy(self) -> tuple[float, float]:
-        """Return the seconds that all cores were busy, and that the server's processes were."""
-        total = Path("/proc/stat")
-        if not total.exists():
-            return np.nan, np.nan
-        tick = os.sysconf("SC_CLK_TCK")
-        user, nice, system, _, _, irq, soft, steal, *_ = map(int, total.read_text().split("\n", 1)[0].split()[1:])
-        served = 0
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended since
-                continue
-            pid, parent = int(path.parent.name), int(fields[1])
-            if pid in self._pids or parent in self._pids:
-                # A parent's time includes that of its ended children.
-                served += sum(map(int, fields[11:13])) + (sum(map(int, fields[13:15])) if pid in self._pids else 0)
-        return (user + nice + system + irq + soft + steal) / tick, served / tick
+def _backend(name: str) -> str:
+    return name.split()[0]

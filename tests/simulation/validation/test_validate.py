@@ -1,140 +1,195 @@
-"""Validation: how the two sides are compared, and that it ends cleanly."""
+"""`validate`: what it does with servers, with costs, and with a profile."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from ratesim.servers import Server, ServerDiedError
+from ratesim.errors import ConfigurationError, ServerDiedError
+from ratesim.simulation.cost_model.calibrate import machine
+from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Cost, Profile
 from ratesim.simulation.validation import validate as validation
-from ratesim.simulation.validation.comparison import Comparison, Validation
-from ratesim.simulation.validation.validate import LOADS, Observation, compare, validate
+from ratesim.simulation.validation.comparison import Figures, Observation, Validation
+from ratesim.simulation.validation.rounds import LOADS, Failed, _count_overtaken
+from ratesim.simulation.validation.validate import CANDIDATES, pool, profile_to_store_in, store_errors, thin, validate
+from traffic import Trace
+from traffic.live_replay import LiveResult
+
+COLD = Coldness(
+    idle=(0.0, 1e-3, 2e-3, 4e-3, 8e-3),
+    **{name: tuple(k * i * 1e-5 for i in range(5)) for k, name in enumerate(("wake", "ask", "answer", "after", "served"))},
+)
 
 
-def compared(simulated: float = 1e-3, admitted: int = 500, swapped: int = 0) -> list[Comparison]:
-    """Three replays at saturation and at each load, all live ones alike: 1 ms, 500 admitted."""
-    live = Observation(np.full(100, 1e-3), 1000.0, 500, swapped)
-    loads = 1 + len(LOADS)
-    return compare("redis", [[live] * 3] * loads, [[Observation(np.full(100, simulated), 1000.0, admitted)] * 3] * loads)
+def test_pooled_costs_are_the_medians_of_every_number():
+    several = [
+        BackendCosts(
+            client_cpu=scale * 1e-4,
+            client=Cost(fixed=scale * 1e-5, item=2e-5),
+            cold=msgspec.structs.replace(COLD, ask=tuple(scale * each for each in COLD.ask)),
+            speedup={1: 1.0, 4: scale},
+            concurrency=int(scale),
+            locks=True,
+            server="valkey 9",
+        )
+        for scale in (1.0, 2.0, 30.0)
+    ]
+    middle = pool(several)
+    assert middle == several[1]
+    assert pool(several[:1]) == several[0]
+    assert pool(several[:2]).client_cpu == pytest.approx(1.5e-4)
 
 
-def test_a_simulation_that_says_what_was_seen_is_within() -> None:
-    rows = compared()
-    assert [row.figure for row in rows] == ["throughput", *["p50", "p95", "p99", "admitted"] * len(LOADS)]
-    assert all(row.is_within and row.ratio == 1.0 and row.middle_half == (1.0, 1.0) for row in rows)
+def test_a_thinned_coldness_lacks_every_other_gap_but_for_the_ends():
+    thinned = thin(BackendCosts(client_cpu=1e-4, cold=COLD)).cold
+    assert thinned is not None
+    assert thinned.idle == (0.0, 2e-3, 8e-3)
+    assert thinned.ask == (COLD.ask[0], COLD.ask[2], COLD.ask[4])
+    plain = BackendCosts(client_cpu=1e-4)
+    assert thin(plain) == plain
 
 
-@pytest.mark.parametrize(("factor", "within"), [(1.14, True), (1.16, False), (0.86, True), (0.84, False)])
-def test_a_latency_is_within_15_percent_and_not_beyond(factor: float, within: bool) -> None:
-    rows = compared(simulated=1e-3 * factor)
-    assert {row.is_within for row in rows if row.figure == "p50"} == {within}
-
-
-def test_each_round_is_compared_with_itself_and_the_noise_is_said() -> None:
-    """The machine is half as fast in the second round and a third as fast in the third; the simulation knows."""
-    slower = Comparison("redis", "30%", "p50", (1e-3, 2e-3, 3e-3), (1.1e-3, 2.2e-3, 3.3e-3))
-    assert (slower.ratio, slower.is_within, slower.is_noisy) == (pytest.approx(1.1), True, False)
-    wild = Comparison("redis", "30%", "p50", (1e-3, 1e-3, 1e-3), (0.5e-3, 1e-3, 2e-3))
-    assert (wild.ratio, wild.middle_half, wild.is_noisy) == (1.0, pytest.approx((0.75, 1.5)), True)
-
-
-def test_admitted_counts_are_equal_but_for_requests_that_overtook_each_other() -> None:
-    assert compared()[-1].is_within
-    assert not compared(admitted=501)[-1].is_within
-    assert compared(admitted=501, swapped=1)[-1].is_within
-
-
-def test_a_miss_is_reported_with_what_was_measured_of_its_cause() -> None:
-    noisy = Comparison("redis", "85%", "p95", (1e-3, 3e-3), (5e-3, 5e-3))
-    found = Validation(
-        [noisy], {"redis": 2}, {"redis": 0.03}, own={"redis": 1.9}, others={"redis": 0.4}, pace={"redis": 1.8}
-    )
-    table = found.markdown()
-    assert re.search(r"\| redis \| 85% \| p95 \| 2\.00 ms \| 5\.00 ms \| 3\.33 \| 2\.50 to 4\.17 \| no", table)
-    for cause in (
-        "1 figures not within",
-        "the rounds are further apart",
-        "other programs used 40%",
-        "1.8 times as long",
-        "+3%",
-    ):
-        assert cause in table, cause
-    assert "partial" not in table
-    found.partial = True
-    assert "partial" in found.markdown()
-
-
-def test_requests_that_overtake_each_other_are_counted_by_key() -> None:
-    from traffic import Trace
-    from traffic.live_replay import LiveResult
-
+def test_requests_that_overtake_each_other_are_counted_by_key():
     trace = Trace([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1], ["a", "b"])
     finished = np.array([9.0, 5.0, 8.0, 6.0])  # a's second before its first; b in order
-    result = LiveResult(trace.time, trace.time, finished, [], np.zeros(4, bool), {}, 0, 10, np.zeros(4, bool), trace.time)
-    assert validation._count_overtaken(trace, result) == 1
+    nothing = np.zeros(4, bool)
+    result = LiveResult(trace.time, trace.time, finished, [], nothing, {}, 0, 10, nothing, trace.time)
+    assert _count_overtaken(trace, result) == 1
+
+
+def found(names: list[str], ratios: dict[str, float], rounds: int = 8) -> Validation:
+    """Make a validation in which every figure of a candidate is off by the same ratio."""
+    live = Figures(1e-3, 2e-3, 3e-3, 5000.0, 500)
+    return Validation(
+        [
+            Observation(name, load, turn, live, Figures(*(ratios.get(name, 1.0) * each for each in astuple(live)), 500))
+            for name in names
+            for turn in range(rounds)
+            for load in (1.0, *LOADS)
+        ]
+    )
+
+
+def astuple(figures: Figures) -> tuple[float, ...]:
+    return figures.p50, figures.p95, figures.p99, figures.throughput
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A profile of this machine, stored where the simulation looks for it."""
+    path = tmp_path / "profile.json"
+    monkeypatch.setenv("RATESIM_PROFILE", str(tmp_path / "none.json"))
+    msgspec.structs.replace(Profile.load(), machine=machine()).save(path)
+    monkeypatch.setenv("RATESIM_PROFILE", str(path))
+    return path
+
+
+def test_the_errors_of_a_verdict_are_stored_in_the_profile(stored: Path):
+    done = store_errors(found(list(CANDIDATES), {"redis": 1.04, "postgres off": 1.2}), profile_to_store_in())
+    backends = Profile.load(stored).backends
+    assert [each.utilization for each in backends["redis"].errors] == list(LOADS)
+    assert backends["redis"].errors[0].p99 == pytest.approx(0.04)
+    assert backends["postgres"].errors[0].p50 == pytest.approx(0.2)  # the worst of its configurations
+    assert backends["memory"].errors == ()
+    assert done == dict.fromkeys(("redis", "postgres"), "errors stored up to 85 % of capacity")
+
+
+def test_a_backend_without_a_verdict_keeps_its_errors(stored: Path):
+    store_errors(found(list(CANDIDATES), {}), profile_to_store_in())
+    before = Profile.load(stored)
+    done = store_errors(found(["postgres durable"], {}), profile_to_store_in())
+    assert done["postgres"].startswith("not stored: there is no verdict on all of its configurations")
+    done = store_errors(found(["redis"], {}, rounds=3), profile_to_store_in())
+    assert done["redis"].startswith("not stored")
+    assert Profile.load(stored) == before
+
+
+def test_costs_of_another_machine_get_no_errors(stored: Path):
+    profile = Profile.load(stored)
+    away = msgspec.structs.replace(profile.backends["redis"], machine="another")
+    msgspec.structs.replace(profile, backends={**profile.backends, "redis": away}).save(stored)
+    done = store_errors(found(["redis"], {}), profile_to_store_in())
+    assert "costs are of another machine (another)" in done["redis"]
+    assert Profile.load(stored).backends["redis"].errors == ()
+
+
+def test_a_profile_that_is_missing_or_of_another_machine_is_refused(stored: Path, monkeypatch: pytest.MonkeyPatch):
+    msgspec.structs.replace(Profile.load(stored), machine="another").save(stored)
+    with pytest.raises(ConfigurationError, match=r"of another machine \(another; .*run `ratesim calibrate`"):
+        profile_to_store_in()
+    monkeypatch.setenv("RATESIM_PROFILE", str(stored.with_name("none.json")))
+    with pytest.raises(ConfigurationError, match=r"no profile is stored at .*run `ratesim calibrate` first"):
+        profile_to_store_in()
 
 
 @pytest.mark.servers
-def test_live_and_simulated_admit_the_same(tmp_path: Path) -> None:
+def test_a_small_run_has_replays_beside_their_simulation(tmp_path: Path):
     out = tmp_path / "table.md"
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    found = validate(out, candidates=["redis"], rounds=1, budget=1.0, seconds=0.1)
-    counts = [row for row in found.comparisons if row.figure == "admitted"]
-    assert len(counts) == len(LOADS)
-    assert all(row.is_within for row in counts)
-    assert all(value > 0 for row in found.comparisons for value in (*row.live, *row.simulated))
-    assert out.read_text() == found.markdown()
+    validated = validate(out, candidates=["redis"], rounds=1, budget=1.0, effort=0.2)
+    assert sorted({each.load for each in validated.observations}) == [*LOADS, 1.0]
+    assert {each.round for each in validated.observations} == {0}
+    for each in validated.observations:
+        assert abs(each.simulated.admitted / each.live.admitted - 1.0) <= each.swapped + 1e-12
+        for side in (each.live, each.simulated):
+            assert all(value > 0 for value in astuple(side))
+        assert each.segments["served"] > 0
+        assert each.segments["total"] == pytest.approx(each.live.p50)
+    assert out.read_text() == validated.markdown()
+    assert "cannot tell, 0 rounds kept" in out.read_text() or "cannot tell, 1 round kept" in out.read_text()
     assert cores is None or os.sched_getaffinity(0) == cores
 
 
 @pytest.mark.servers
-def test_a_candidate_whose_server_dies_is_not_compared_and_the_others_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    candidate = validation._candidate
-    names = ["redis", "postgres, synchronous_commit off"]
+def test_a_candidate_whose_server_dies_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kill = validation.in_process
 
-    async def strike(name: str, server: Server, *more: Any) -> None:
-        if name == "redis":
-            asyncio.get_running_loop().call_later(0.5, os.kill, server.pids[0], signal.SIGKILL)
-            await candidate(name, server, *more)
-        else:
-            more[-1].comparisons += compared()
+    def strike(function, plan, entries, samples):
+        os.kill(plan.candidates[0].pids[0], signal.SIGKILL)
+        kill(function, plan, entries, samples)
 
-    monkeypatch.setattr(validation, "_candidate", strike)
-    found = validate(tmp_path / "table.md", candidates=names, budget=60.0)
-    assert found.failures.keys() == {"redis"}
-    assert "was ended by SIGKILL" in found.failures["redis"]
-    assert len(found.comparisons) == len(compared())
-    assert f"- redis: not compared: {found.failures['redis']}." in (tmp_path / "table.md").read_text()
+    monkeypatch.setattr(validation, "in_process", strike)
+    names = ["redis", "postgres off"]
+    validated = validate(tmp_path / "table.md", candidates=names, rounds=1, budget=1.0, effort=0.2)
+    assert validated.failures.keys() == {"redis"}
+    assert "was ended by SIGKILL" in validated.failures["redis"]
+    assert validated.candidates == ["postgres off"]
+    assert f"- redis: not compared to the end: {validated.failures['redis']}." in (tmp_path / "table.md").read_text()
     with pytest.raises(ServerDiedError, match="was ended by SIGKILL"):
-        validate(tmp_path / "none.md", candidates=names[:1], budget=60.0)
+        validate(tmp_path / "none.md", candidates=names[:1], rounds=1, budget=1.0, effort=0.2)
     assert not (tmp_path / "none.md").exists()
+
+
+def test_a_failure_is_an_entry_that_has_no_replay():
+    assert validation._compare([Failed("redis", "it died")], np.empty((0, 3)), lambda *_: None) == []
 
 
 @pytest.mark.servers
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
-def test_ctrl_c_stops_the_server_and_ends(tmp_path: Path) -> None:
-    code = "from ratesim.simulation.validation.validate import validate; validate(candidates=['redis'])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+def test_ctrl_c_stops_the_servers_writes_what_is_there_and_ends(tmp_path: Path):
+    out = tmp_path / "table.md"
+    code = (
+        "from pathlib import Path; from ratesim.simulation.validation.validate import validate; "
+        f"validate(Path({str(out)!r}), candidates=['redis'], effort=0.2)"
     )
-    while not list(tmp_path.glob("ratesim-valkey-*")):
+    work = tmp_path / "work"
+    work.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(work)})
+    while not any(path.stat().st_size > 10_000 for path in work.glob("ratesim-validate-*/entries")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in said
-    while list(tmp_path.iterdir()):  # its supervisor removes what is left
+    assert "Interrupted: partial." in out.read_text()
+    while list(work.iterdir()):  # its supervisor removes what is left
         time.sleep(0.05)

@@ -1,0 +1,109 @@
+"""Covariates decide which replays are kept, and no outcome does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ratesim.simulation.cost_model.profile import BackendCosts
+from ratesim.simulation.validation.covariates import Covariates, Meter, causes, covariates_of, read_samples, sampled
+from ratesim.simulation.validation.rounds import Calibrated, Failed, Replayed, disturbances
+
+QUIET = Covariates({0: (60e-6, 60e-6, 60e-6), 1: (60e-6, 60e-6, 60e-6)}, 0.0, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (QUIET, ()),
+        (replace(QUIET, pace={0: (60e-6, 66e-6, 60e-6), 1: QUIET.pace[1]}), ()),
+        (replace(QUIET, pace={0: (60e-6, 75e-6, 60e-6), 1: QUIET.pace[1]}), ("pace",)),
+        (replace(QUIET, pace={0: QUIET.pace[0], 1: (60e-6, 45e-6, 60e-6)}), ("pace",)),
+        (replace(QUIET, pace={0: QUIET.pace[0], 1: (90e-6, 60e-6, 60e-6)}), ("pace",)),
+        (replace(QUIET, pace={0: QUIET.pace[0], 1: (60e-6, 60e-6, 90e-6)}), ("pace",)),
+        (replace(QUIET, pace={0: (float("nan"), 60e-6, float("nan")), 1: QUIET.pace[1]}), ()),
+        (replace(QUIET, pace={0: QUIET.pace[0]}), ("pace not known",)),
+        (replace(QUIET, pace={}), ("pace not known",)),
+        (replace(QUIET, steal=0.05), ("steal",)),
+        (replace(QUIET, others=0.5), ("other programs",)),
+        (replace(QUIET, steal=0.05, others=0.5), ("steal", "other programs")),
+        (replace(QUIET, steal=float("nan"), others=float("nan")), ()),
+    ],
+)
+def test_a_replay_is_kept_if_the_machine_is_as_it_was_when_its_costs_were_measured(seen, said):
+    assert causes(seen, QUIET) == said
+
+
+def test_a_machine_that_is_slow_throughout_is_no_cause():
+    slow = Covariates({0: (100e-6,) * 3, 1: (100e-6,) * 3})
+    assert causes(slow, slow) == ()
+    assert causes(QUIET, slow) == ("pace",)
+
+
+def test_samples_belong_to_before_during_and_after():
+    at = np.arange(0.0, 3.0, 0.025)
+    seconds = np.where(at < 1.0, 50e-6, np.where(at < 2.0, 60e-6, 70e-6))
+    samples = np.column_stack([np.zeros(len(at)), at, seconds])
+    found = covariates_of(samples, 1.0, 2.0, 0.01, 0.02)
+    assert found == Covariates({0: pytest.approx((50e-6, 60e-6, 70e-6))}, 0.01, 0.02)
+    seconds[50] = 1.0  # an interrupt in one sample of 40
+    interrupted = covariates_of(np.column_stack([np.zeros(len(at)), at, seconds]), 1.0, 2.0)
+    assert interrupted.pace[0][1] == pytest.approx(60e-6, rel=0.03)
+
+
+def entries(latency: np.ndarray, paces: list[float]) -> tuple[list[object], np.ndarray]:
+    """Make rounds of costs and a replay, a second each: the pace of each second, and the latency of each replay."""
+    found: list[object] = []
+    for number, each in enumerate(latency):
+        found.append(Calibrated("redis", number, BackendCosts(client_cpu=1e-4), 2 * number, 2 * number + 1, 0.0, 0.0))
+        times = (2 * number + 1.0, 2 * number + 2.0, 0.0, 0.0)
+        found.append(Replayed("redis", number, 0.1, 1.0, 1.0, 0, np.full(9, each), 1.0, 1, 0, {}, 1.0, *times))
+    at = np.arange(0.0, len(paces), 0.025) + 0.01
+    seconds = np.array(paces)[at.astype(int)]
+    return found, np.column_stack([np.zeros(len(at)), at, seconds])
+
+
+def test_who_is_dropped_does_not_depend_on_an_outcome():
+    # By round, beside the costs: as fast, slower during, slower after, faster during, as fast.
+    paces = [60e-6, 60e-6, 60e-6, 90e-6, 60e-6, 60e-6, 90e-6, 60e-6, 60e-6, 60e-6]
+    sets = []
+    for latency in ([1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 9.0, 1.0, 9.0]):
+        found = disturbances(*entries(np.array(latency), paces))
+        sets.append(found)
+    assert sets[0] == sets[1] == sets[2]
+    assert [bool(wrong) for wrong in sets[0].values()] == [False, True, True, True, False]
+
+
+def test_a_replay_is_dropped_with_the_costs_that_it_is_compared_with():
+    found, samples = entries(np.ones(2), [60e-6] * 4)
+    found[0] = replace(found[0], others=0.5)
+    found.append(Failed("redis", "it died"))
+    assert disturbances(found, samples) == {1: ("other programs while the costs were measured",), 3: ()}
+
+
+def test_the_sampler_samples_until_it_is_left(tmp_path):
+    path = tmp_path / "samples"
+    with sampled(path, ()):
+        while len(read_samples(path)) < 3:
+            time.sleep(0.01)
+    rows = read_samples(path)
+    assert set(rows[:, 0]) == {-1.0}
+    assert (np.diff(rows[:, 1]) > 0).all()
+    assert (rows[:, 2] > 0).all()
+    with path.open("a") as file:
+        file.write("0 12.5")  # a line that is being written
+    assert len(read_samples(path)) == len(rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts it")
+def test_work_of_this_process_is_not_that_of_others():
+    meter, began = Meter(()), time.process_time()
+    while time.process_time() - began < 0.2:
+        pass
+    steal, others = meter.shares()
+    assert 0.0 <= steal <= 1.0
+    assert 0.0 <= others <= 1.0
