@@ -29,6 +29,7 @@ __all__ = [
     "BackendCosts",
     "Coldness",
     "Cost",
+    "HybridCosts",
     "MeasuredLink",
     "ModelError",
     "Profile",
@@ -305,6 +306,31 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         return seconds * ask + more[0], seconds * answer + more[1], seconds * after + more[2]
 
 
+class HybridCosts(msgspec.Struct, frozen=True, kw_only=True):
+    """The processor time of a node of a hybrid, beside that of its store's client.
+
+    Attributes
+    ----------
+    decide : float
+        Seconds of a decision in the node's memory.
+    ask : float
+        More seconds of a decision that asks the store, for a view or for a lease.
+    tell : float
+        Seconds of a key in a flush.
+    cold : Coldness
+        What they cost more after a pause: `ask` of it is more for `decide`, `answer` for `ask`.
+    """
+
+    decide: Seconds
+    ask: Seconds
+    tell: Seconds
+    cold: Coldness
+
+    def beside(self, asked: int, told: int, idle: float) -> float:
+        """Return the seconds beside the client's of a batch: decisions that ask, keys of a flush, after idle seconds."""
+        return asked * self.ask + told * self.tell + (self.cold.client(idle)[1] if asked else 0.0)
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """The backends of one machine.
 
@@ -316,6 +342,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         Versions of the software.
     backends : dict[str, BackendCosts]
         Costs by backend.
+    hybrids : dict[str, HybridCosts]
+        Costs of the nodes of hybrids by consistency; those of memory hold for one that is missing.
     source : str
         "shipped", or the path that it was read from.
     round_trip : float or None
@@ -328,6 +356,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     measured: Text
     versions: dict[Text, Text]
     backends: dict[Text, BackendCosts]
+    hybrids: dict[Text, HybridCosts] = {}
     source: str = "shipped"
     round_trip: Seconds | None = None
     round_trip_factors: Factors = EVEN

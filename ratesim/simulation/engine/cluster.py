@@ -213,11 +213,12 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
     moves = topology.primaries > 1 and any(fault.kind == "reshard" for fault in scenario.faults)
     table = SlotTable(topology.primaries, url.config.key_prefix) if moves else None
     servers = _servers(context, url, costs, backing, table, 2.0 * link.median)
+    beside = None if url.hybrid is None else context.profile.hybrids.get(url.hybrid.consistency)
     rngs = context.rng(STORE_CLIENTS).spawn(2 * nodes)
     remotes: list[SimulatedStorage] = []
 
     def driver_to(server: StoreServer, node: int) -> SimDriver:
-        driver = SimDriver(server, link, loops[node], runtime, seed, plan)
+        driver = SimDriver(server, link, loops[node], runtime, seed, plan, beside)
         return FaultyDriver(driver, node, topology.kind == "sentinel") if server.timeline.faults else driver
 
     def driver_of(node: int) -> SimDriver | ShardedDriver:
@@ -236,6 +237,8 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
 
     locally = url.hybrid is not None and url.hybrid.consistency != "strong"
     memory = context.profile.backends["memory"]
+    if beside is not None:
+        memory = msgspec.structs.replace(memory, client_cpu=beside.decide, cold=beside.cold)
     storages = [node_storage(node) for node in range(nodes)]
     processes, between = _restarting(context, storages), 2.0 * link.median
     return Cluster(storages, node_storage, loops, memory, locally, servers, remotes, plan, table, between, processes)

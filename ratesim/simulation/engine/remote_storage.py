@@ -17,7 +17,7 @@ import numpy as np
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts
+from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, HybridCosts
 from ratesim.simulation.engine.outcome_columns import column
 from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
 from ratesim.simulation.network.counter_rng import draw, draws
@@ -155,7 +155,7 @@ class SimDriver:
     """One node's way to a server. Nodes share the server and the plan; the processor is the node's own.
 
     A batch passes, in this order: the client's event loop, the link out, the server (locks, processor, disk), the link back,
-    and the event loop again.
+    and the event loop again. What a hybrid spends on it beside the client (`hybrid`) is spent on the answer.
 
     Attributes
     ----------
@@ -173,6 +173,7 @@ class SimDriver:
         runtime: SimRuntime,
         seed: int,
         plan: RandomPlan | None = None,
+        hybrid: HybridCosts | None = None,
     ) -> None:
         self._server = server
         self._link = link
@@ -180,11 +181,12 @@ class SimDriver:
         self._runtime = runtime
         self._seed = seed
         self._plan = plan
+        self._hybrid = hybrid
 
     @property
-    def parts(self) -> tuple[StoreServer, Link, EventLoopCPU, SimRuntime, int, RandomPlan | None]:
+    def parts(self) -> tuple[StoreServer, Link, EventLoopCPU, SimRuntime, int, RandomPlan | None, HybridCosts | None]:
         """The arguments that it was made of."""
-        return self._server, self._link, self._processor, self._runtime, self._seed, self._plan
+        return self._server, self._link, self._processor, self._runtime, self._seed, self._plan, self._hybrid
 
     async def execute(self, batch: Sequence[Operation]) -> list[object]:
         """Travel to the server, execute a batch, and travel back."""
@@ -223,7 +225,11 @@ class SimDriver:
         loop = self._processor
         if not loop.is_in_turn():
             await loop.enter()
-        ask, answer, after = self._server.costs.steps(len(batch), loop.idle_since_question())
+        idle = loop.idle_since_question()
+        ask, answer, after = self._server.costs.steps(len(batch), idle)
+        if self._hybrid is not None:
+            told = sum(isinstance(each, Apply) for each in batch)
+            answer += self._hybrid.beside(len(batch) - told, told, idle)
         return loop.work(ask), answer, after
 
     async def _taken_in(self, answer: float, after: float) -> None:

@@ -83,6 +83,7 @@ class Job:
             "candidate": self.candidate.model_dump(mode="json", exclude={"name"}),
             "seed": self.seed,
             "backends": msgspec.to_builtins(self.profile.backends),
+            "hybrids": msgspec.to_builtins(self.profile.hybrids),
             "network": [self.profile.round_trip, self.profile.round_trip_factors, self._names_network],
             "code": self.code,
             "algorithm": _digest(str(getattr(algorithm, "__file__", None))),  # it may come from outside of the package
