@@ -1,10 +1,13 @@
 import asyncio
+import os
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from traffic import Trace, replay
+from traffic.timer import Timer
 
 
 def a_trace(times: list[float]) -> Trace:
@@ -170,3 +173,41 @@ async def test_an_empty_trace_is_replayed_at_once() -> None:
 async def test_a_setting_that_cannot_be_is_an_error_that_names_it(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         await replay(a_trace([0.0]), answer, **wrong)  # type: ignore[arg-type]
+
+
+async def test_an_error_of_the_progress_callback_ends_the_replay() -> None:
+    def fail(done: int, total: int) -> None:
+        raise ValueError("of the callback")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await replay(a_trace([0.0, 0.0, 3600.0]), answer, progress=fail, max_in_flight=1)
+    assert raised.group_contains(ValueError, match="of the callback")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_error_of_the_timer_ends_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(timer: Timer, at: float) -> None:
+        raise OSError("of the timer")
+
+    monkeypatch.setattr(Timer, "arm", fail)
+    with pytest.raises(ExceptionGroup) as raised:
+        await replay(a_trace([0.0, 3600.0]), answer)
+    assert raised.group_contains(OSError, match="of the timer")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open descriptors are counted in /proc")
+async def test_a_replay_leaves_no_descriptor_open() -> None:
+    async def fail(i: int) -> None:
+        raise ValueError
+
+    before = len(os.listdir("/proc/self/fd"))
+    await replay(a_trace([0.0, 0.001]), answer)
+    await replay(a_trace([0.0, 0.001]), fail)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_two_replays_at_once_do_not_disturb_each_other() -> None:
+    first, second = await asyncio.gather(replay(a_trace([0.0, 0.004]), answer), replay(a_trace([0.0, 0.002, 0.006]), answer))
+    assert (first.results, second.results) == ([0, 1], [0, 1, 4])
+    assert (first.started >= first.intended).all()
+    assert (second.started >= second.intended).all()

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +96,7 @@ def in_process(
     ServerDiedError
         If the server ends, restarts or freezes meanwhile.
     BaseException
-        What the function raises, with the traceback of the process as a note.
+        What the function raises. One that is no RatesimError has the traceback of the process as a note.
     """
     work = run_in_process(function, *arguments, timeout=timeout)
     return asyncio.run(work) if server is None else run_watched(server, work)
@@ -111,7 +111,7 @@ async def run_in_process(
     """
     question = pickle.dumps((_all_cores(), all_cores, function, arguments))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-    process = await asyncio.create_subprocess_exec(
+    process = await create_subprocess_exec(
         sys.executable, "-c", PROGRAM, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True
     )
     assert process.stdin is not None
@@ -185,7 +185,8 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 def _packed(error: BaseException) -> bytes:
     """Pickle an error. One that cannot be pickled is described."""
-    error.add_note("".join(traceback.format_exception(error)))
+    if not isinstance(error, RatesimError):  # of which the message says all
+        error.add_note("".join(traceback.format_exception(error)))
     try:
         packed = pickle.dumps((error, None))
         pickle.loads(packed)  # noqa: S301 - what was just packed
