@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class _Memory:
-    """What is remembered of a selector's work: the class attributes until the first event is waited for."""
+    """What is remembered of a selector: the turns that it made, and its last sleep; see `Selector`."""
 
     turns = 0
     slept = (math.nan, math.nan)
@@ -51,6 +51,9 @@ class _Memory:
         if timeout is None or timeout > 0:
             self.slept = entered, perf_counter()
         return ready
+
+
+_MEMORIES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Memory] = WeakKeyDictionary()  # of loops of another's
 
 
 class Selector(_Memory, selectors.DefaultSelector):
@@ -316,6 +319,3 @@ def _memory_of(loop: asyncio.AbstractEventLoop) -> _Memory:
         if selector is not None:
             selector.select = functools.partial(memory.remember, selector.select)
     return _MEMORIES[loop]
-
-
-_MEMORIES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Memory] = WeakKeyDictionary()
