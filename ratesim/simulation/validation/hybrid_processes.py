@@ -29,6 +29,7 @@ from ratesim.limit import Limit
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
 from ratesim.servers.watch import run_watched
+from ratesim.simulation.cost_model.load_process import run_in_process
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.backends import own_schema
 from ratesim.simulation.engine.context import STORE_CLIENTS
@@ -36,7 +37,6 @@ from ratesim.simulation.engine.run import run
 from ratesim.simulation.network.load_balancer import Router
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
-from ratesim.simulation.validation.load_process import run_in_process
 from ratesim.storage import HybridStorage, PostgresStorage, RedisStorage, StorageURL
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Reset

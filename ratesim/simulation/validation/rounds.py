@@ -23,11 +23,11 @@ from ratesim.errors import RatesimError, require_all
 from ratesim.limit import Limit
 from ratesim.simulation.cost_model.cost_fit import Target, fit, survey, warm_up
 from ratesim.simulation.cost_model.profile import BackendCosts
+from ratesim.simulation.cost_model.stamps import stamped
 from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.validation.comparison import SATURATION
 from ratesim.simulation.validation.covariates import Covariates, Meter, causes, covariates_of, read_samples, sampled
 from ratesim.simulation.validation.segments import live_segments
-from ratesim.simulation.validation.stamps import stamped
 from ratesim.storage.remote.operations import Reset
 from ratesim.storage.remote.storage import RemoteStorage
 from traffic import Poisson, Trace, Workload, Zipf, replay

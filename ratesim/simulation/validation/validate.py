@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ratesim import servers
 from ratesim.errors import ConfigurationError, RatesimError, ServerDiedError, ServerError
 from ratesim.simulation.cost_model.calibrate import machine
+from ratesim.simulation.cost_model.load_process import in_process, split_cores
 from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, stored_path
 from ratesim.simulation.cost_model.target_server import POOL
 from ratesim.simulation.engine.run import run
@@ -32,7 +33,6 @@ from ratesim.simulation.scenario.scenario import Candidate as StorageCandidate
 from ratesim.simulation.scenario.scenario import Scenario
 from ratesim.simulation.validation.comparison import Figures, Observation, Validation
 from ratesim.simulation.validation.covariates import read_samples
-from ratesim.simulation.validation.load_process import in_process, split_cores
 from ratesim.simulation.validation.rounds import (
     RATE,
     Calibrated,

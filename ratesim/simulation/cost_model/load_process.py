@@ -29,14 +29,14 @@ from ratesim.servers import Server
 from ratesim.servers.watch import run_watched
 from traffic.live_replay import loop_factory
 
-__all__ = ["LoadProcessError", "in_process", "run_in_process", "serve", "split_cores"]
+__all__ = ["LoadProcessError", "halves", "in_process", "run_in_process", "serve", "split_cores"]
 
 GRACE = 5.0  # seconds that a process has to clean up before it is killed
 LENGTH = 8  # bytes that say how long the question is
 # Ctrl-C while modules are imported ends the process without a traceback.
 PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-    "from ratesim.simulation.validation.load_process import serve; serve()"
+    "from ratesim.simulation.cost_model.load_process import serve; serve()"
 )
 
 T = TypeVar("T")
@@ -166,8 +166,8 @@ def serve() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             _cores, all_cores, function, arguments = pickle.loads(question)  # noqa: S301 - of our own parent
-            if halves := _halves():
-                os.sched_setaffinity(0, _cores if all_cores else halves[0])
+            if split := halves():
+                os.sched_setaffinity(0, _cores if all_cores else split[0])
             answer = pickle.dumps((None, _call(function, arguments)))
         except BaseException as error:  # noqa: BLE001 - raised again by the caller
             answer = _packed(error)
@@ -213,7 +213,8 @@ def _all_cores() -> tuple[int, ...]:
     return _cores or (tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ())
 
 
-def _halves() -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def halves() -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return the cores of the client and those of the server; None of one core, and where Linux does not say it."""
     cores = _all_cores()
     half = len(cores) // 2
     return (cores[:half], cores[half:]) if half else None
@@ -237,16 +238,16 @@ def split_cores(pids: Sequence[int]) -> Iterator[bool]:
         Whether the cores are split.
     """
     global _cores
-    halves = _halves()
-    if halves is None or not pids:
+    split = halves()
+    if split is None or not pids:
         yield False
         return
     for pid in pids:
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), halves[1])
+            os.sched_setaffinity(int(thread.name), split[1])
     before = _cores, os.sched_getaffinity(0)
     _cores = _all_cores()
-    os.sched_setaffinity(0, halves[0])
+    os.sched_setaffinity(0, split[0])
     try:
         yield True
     finally:

@@ -20,8 +20,8 @@ import pytest
 
 from ratesim.errors import ServerDiedError, StorageConnectionError
 from ratesim.servers import Server, valkey
-from ratesim.simulation.validation import load_process
-from ratesim.simulation.validation.load_process import LoadProcessError, in_process, run_in_process, split_cores
+from ratesim.simulation.cost_model import load_process
+from ratesim.simulation.cost_model.load_process import LoadProcessError, in_process, run_in_process, split_cores
 from traffic.live_replay import running_selector
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -164,7 +164,7 @@ async def test_one_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pyte
 def test_the_process_ends_with_its_caller(tmp_path: Path, sent: signal.Signals, function: str) -> None:
     script = (
         "import sys; from pathlib import Path; import test_load_process; "
-        "from ratesim.simulation.validation.load_process import in_process; "
+        "from ratesim.simulation.cost_model.load_process import in_process; "
         f"in_process(test_load_process.{function}, Path(sys.argv[1]))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

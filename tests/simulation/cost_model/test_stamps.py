@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ratesim.limit import Limit
-from ratesim.simulation.validation.stamps import Stamps, stamped
+from ratesim.simulation.cost_model.stamps import Stamps, stamped
 from ratesim.storage import HybridStorage, MemoryStorage, RateLimitStorage, open_storage
 from ratesim.storage.postgres.wire import Wire
 from ratesim.storage.redis.direct import Link
