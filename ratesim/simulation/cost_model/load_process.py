@@ -112,7 +112,7 @@ async def run_in_process(
     question = pickle.dumps((_all_cores(), all_cores, function, arguments))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     process = await create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True
+        sys.executable, "-P", "-c", PROGRAM, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True
     )
     assert process.stdin is not None
     assert process.stdout is not None

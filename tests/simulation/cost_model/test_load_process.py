@@ -97,7 +97,9 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def test_a_coroutine_function_has_a_process_and_a_loop_of_its_own() -> None:
+def test_a_coroutine_function_has_a_process_and_a_loop_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit('a module of the directory that somebody happens to be in')")
+    monkeypatch.chdir(tmp_path)
     found = in_process(look_around, {"any": ["value"]})
     assert found["value"] == {"any": ["value"]}
     assert found["pid"] != os.getpid()
