@@ -13,19 +13,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Covariates", "Meter", "causes", "covariates_of", "read_samples", "sampled"]
+__all__ = ["Account", "Covariates", "Meter", "causes", "covariates_of", "read_samples", "sampled"]
 
 BESIDE = 0.2  # seconds before and after a measurement that count with it
 PACE = 0.15  # relative difference of the pace from that of the costs, during a measurement
 PACE_BESIDE = 0.3  # the same before and after it, where fewer samples are
 OTHERS = 0.06  # share of the machine
+TICKS = 0.1  # share of the machine that may be noise where whole ticks are counted
 STEAL = 0.02
 SAMPLER = Path(__file__).with_name("pace_sampler.py")
 
@@ -102,8 +104,37 @@ def sampled(path: Path, cores: Sequence[int]) -> Iterator[int]:
         yield process.pid
 
 
+class Account(NamedTuple):
+    """Seconds so far, as Linux counts them.
+
+    Attributes
+    ----------
+    work, stolen : float
+        Of the whole machine, in whole ticks.
+    tasks : dict[str, tuple[float, bool]]
+        Of each task that there is, exactly, and whether it takes part.
+    """
+
+    work: float
+    stolen: float
+    tasks: dict[str, tuple[float, bool]]
+
+    def shares_since(self, before: Account, whole: float) -> tuple[float, float]:
+        """Return the share that was stolen, and the share of tasks that take no part, of `whole` seconds of all cores.
+
+        The account of tasks lacks those that have ended. That of the whole machine has them, but ticks are noisy. So it counts
+        only where it is above its noise.
+        """
+        own = others = 0.0
+        for task, (seconds, takes_part) in self.tasks.items():
+            spent = seconds - before.tasks.get(task, (0.0, False))[0]
+            own, others = (own + spent, others) if takes_part else (own, others + spent)
+        unseen = self.work - before.work - own - TICKS * whole
+        return (self.stolen - before.stolen) / whole, float(np.maximum(others, unseen)) / whole
+
+
 class Meter:
-    """Shares of the machine since it was made, as Linux counts them; nan elsewhere.
+    """Shares of the machine since it was made; nan where Linux does not count them.
 
     Parameters
     ----------
@@ -112,34 +143,29 @@ class Meter:
     """
 
     def __init__(self, pids: Sequence[int]) -> None:
-        self._pids = set(pids)
-        self._began, self._own, self._seen = time.perf_counter(), time.process_time(), self._look()
+        self._pids = {os.getpid(), *pids}
+        self._began, self._seen = time.perf_counter(), self.look()
 
     def shares(self) -> tuple[float, float]:
         """Return the share that was stolen, and the share of programs that take no part."""
-        work, stolen, part = (now - before for now, before in zip(self._look(), self._seen, strict=True))
         whole = (time.perf_counter() - self._began) * (os.cpu_count() or 1)
-        used = part + time.process_time() - self._own
-        return stolen / whole, max(work - used, 0.0) / whole
+        return self.look().shares_since(self._seen, whole)
 
-    def _look(self) -> tuple[float, float, float]:
-        """Return the seconds of work of all programs, those stolen, and those of `pids`."""
-        total = Path("/proc/stat")
-        if not total.exists():
-            return np.nan, np.nan, np.nan
+    def look(self) -> Account:
+        """Read the accounts."""
+        if not Path("/proc/self/schedstat").exists():
+            return Account(np.nan, np.nan, {})
         tick = os.sysconf("SC_CLK_TCK")
-        user, nice, system, _, _, _, _, steal, *_ = map(int, total.read_text().split("\n", 1)[0].split()[1:])
-        part = 0
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended since
-                continue
-            pid, parent = int(path.parent.name), int(fields[1])
-            if pid != os.getpid() and (pid in self._pids or parent in self._pids):
-                # A parent's time includes that of its ended children.
-                part += sum(map(int, fields[11:13])) + (sum(map(int, fields[13:15])) if pid in self._pids else 0)
-        return (user + nice + system) / tick, steal / tick, part / tick
+        all_cores = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        user, nice, system, _, _, _, _, stolen, *_ = map(int, all_cores)
+        tasks = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended since
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                takes_part = int(process.name) in self._pids or parent in self._pids
+                for task in (process / "task").iterdir():
+                    tasks[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9, takes_part
+        return Account((user + nice + system) / tick, stolen / tick, tasks)
 
 
 def _mean(seconds: NDArray[np.float64]) -> float:

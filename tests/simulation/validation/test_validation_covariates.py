@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 import time
 from dataclasses import replace
@@ -10,7 +12,16 @@ import numpy as np
 import pytest
 
 from ratesim.simulation.cost_model.profile import BackendCosts
-from ratesim.simulation.validation.covariates import Covariates, Meter, causes, covariates_of, read_samples, sampled
+from ratesim.simulation.validation.covariates import (
+    TICKS,
+    Account,
+    Covariates,
+    Meter,
+    causes,
+    covariates_of,
+    read_samples,
+    sampled,
+)
 from ratesim.simulation.validation.rounds import Calibrated, Failed, Replayed, disturbances
 
 QUIET = Covariates({0: (60e-6, 60e-6, 60e-6), 1: (60e-6, 60e-6, 60e-6)}, 0.0, 0.01)
@@ -99,11 +110,19 @@ def test_the_sampler_samples_until_it_is_left(tmp_path):
     assert len(read_samples(path)) == len(rows)
 
 
+def test_shares_are_those_of_tasks_that_take_no_part():
+    before = Account(100.0, 1.0, {"1": (50.0, False), "2": (40.0, True)})
+    now = Account(101.0, 1.1, {"1": (50.2, False), "2": (40.5, True), "3": (0.1, False)})
+    assert now.shares_since(before, 2.0) == pytest.approx((0.05, 0.15))  # 0.2 ticks more are no more than noise
+    ended = Account(101.5, 1.0, {"1": (50.0, False), "2": (40.5, True)})  # somebody worked for a second, and is gone
+    assert ended.shares_since(before, 2.0) == pytest.approx((0.0, 0.5 - TICKS))
+    unknown = Account(float("nan"), float("nan"), {})
+    assert all(math.isnan(share) for share in unknown.shares_since(unknown, 2.0))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux counts it")
-def test_work_of_this_process_is_not_that_of_others():
-    meter, began = Meter(()), time.process_time()
-    while time.process_time() - began < 0.2:
-        pass
-    steal, others = meter.shares()
-    assert 0.0 <= steal <= 1.0
-    assert 0.0 <= others <= 1.0
+def test_this_process_and_those_that_are_named_take_part():
+    tasks = Meter(()).look().tasks
+    assert tasks[str(os.getpid())][1]
+    assert not tasks["1"][1]
+    assert Meter((1,)).look().tasks["1"][1]
