@@ -136,7 +136,10 @@ class Coldness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelError(msgspec.Struct, frozen=True, kw_only=True):
-    """How far simulated figures were from measured ones, up to a utilization: |simulated / measured - 1|.
+    """How far simulated figures were from measured ones, up to a utilization.
+
+    A measured figure was within simulated * (1 - error) to simulated * (1 + error): the error is the larger one of
+    simulated / measured - 1 and measured / simulated - 1.
 
     Attributes
     ----------

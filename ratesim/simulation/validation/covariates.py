@@ -122,8 +122,8 @@ class Account(NamedTuple):
     def shares_since(self, before: Account, whole: float) -> tuple[float, float]:
         """Return the share that was stolen, and the share of tasks that take no part, of `whole` seconds of all cores.
 
-        The account of tasks lacks those that have ended. That of the whole machine has them, but ticks are noisy. So it counts
-        only where it is above its noise.
+        The account of tasks lacks those that have ended. That of the whole machine has them, but ticks are noisy. So it
+        counts only where it is above its noise.
         """
         own = others = 0.0
         for task, (seconds, takes_part) in self.tasks.items():
