@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from ratesim.atomic_write import atomic_write
@@ -29,8 +29,12 @@ from ratesim.limit import Limit
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
 from ratesim.servers.watch import run_watched
-from ratesim.simulation.cost_model.load_process import run_in_process
-from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.cost_model.calibrate import machine
+from ratesim.simulation.cost_model.cost_fit import fit, survey, warm_up
+from ratesim.simulation.cost_model.hybrid_costs import measure_hybrids
+from ratesim.simulation.cost_model.load_process import in_process, run_in_process, split_cores
+from ratesim.simulation.cost_model.profile import BackendCosts, Profile
+from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.engine.backends import own_schema
 from ratesim.simulation.engine.context import STORE_CLIENTS
 from ratesim.simulation.engine.run import run
@@ -51,6 +55,7 @@ HYBRIDS = {
 }
 NODES, RATE, SECONDS = 4, 1000.0, 5.0
 TOLERANCE = 0.15
+EFFORT = 0.4  # of the measurement of the costs
 QUANTILES = {"p50": 0.5, "p95": 0.95}
 START = 0.3  # seconds until the first request, once all nodes are ready
 SPUN = 0.002  # the last of them are waited for without sleep: a timer is up to a millisecond late
@@ -167,22 +172,22 @@ def _text(figure: str, value: float) -> str:
 
 def compare_hybrids(
     server: Server,
-    profile: Profile,
     *,
+    profile: Profile | None = None,
     rounds: int = 3,
     nodes: int = NODES,
     rate: float = RATE,
     seconds: float = SECONDS,
     names: Sequence[str] = tuple(HYBRIDS),
 ) -> list[HybridFigure]:
-    """Compare hybrids live and simulated: quantiles of the latency, admitted requests, operations and batches of the store.
+    """Compare hybrids live and simulated: quantiles of the latency, admitted requests, operations of the store.
 
     Parameters
     ----------
     server
         Where they keep their state.
     profile
-        Costs of that server and of memory, measured in the same minutes.
+        Costs of that server and of a node; measured before each round unless given.
     rounds
         Replays of each candidate, of another trace each.
     nodes
@@ -197,20 +202,41 @@ def compare_hybrids(
     LoadProcessError, StorageError, ServerError
         If the process of a node, its storage or the server fails.
     """
-    store = "postgresql" if server.kind == "postgres" else "redis"
+    store = "postgresql" if _backend(server) == "postgres" else "redis"
     scenario = _scenario(nodes, rate, seconds)
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for seed in range(1, rounds + 1):
-        trace = scenario.trace(seed)
+        trace, costs = scenario.trace(seed), profile or _measured_profile(server)
         for name in names:
             candidate = Candidate(name=name, storage=HYBRIDS[name].format(store=store))
             live = replay_nodes(scenario, candidate, trace, server, seed)
-            for figure, pair in _pairs(live, run(scenario, candidate, seed, profile=profile, trace=trace)).items():
+            for figure, pair in _pairs(live, run(scenario, candidate, seed, profile=costs, trace=trace)).items():
                 found.setdefault((name, figure), []).append(pair)
     return [
         HybridFigure(name, figure, tuple(live for live, _ in pairs), tuple(simulated for _, simulated in pairs))
         for (name, figure), pairs in found.items()
     ]
+
+
+def _measured_profile(server: Server) -> Profile:
+    """Measure the costs of a server and of a hybrid's node, each in a process of its own, in about ten seconds."""
+    with split_cores(server.pids):
+        costs = in_process(_measure_server, server.url, server=server)
+        hybrids = in_process(measure_hybrids, EFFORT)
+    memory = BackendCosts(client_cpu=hybrids["eventual"].decide)
+    # What comes once in a minute is not in a replay of some seconds.
+    backends = {"memory": memory, "redis": memory, "postgres": memory, _backend(server): replace(costs, stalls={})}
+    return Profile(machine=machine(), measured="now", versions={}, backends=backends, hybrids=hybrids)
+
+
+def _backend(server: Server) -> str:
+    return "postgres" if server.kind == "postgres" else "redis"
+
+
+async def _measure_server(url: str) -> BackendCosts:
+    async with open_target(url) as opened:
+        await warm_up(opened.target)
+        return fit(opened.target, [await survey(opened.target, EFFORT)])
 
 
 def _pairs(live: Sequence[NodeResult], simulated: RunResult) -> dict[str, tuple[float, float]]:
@@ -351,12 +377,12 @@ def _store(work: NodeReplay, runtime: AsyncioRuntime) -> RemoteStorage:
     """Make the storage of a node on the server, in a place of this replay's own."""
     backend, config, _ = StorageURL.parse(work.storage)
     at = StorageURL.parse(work.server).config
-    config = msgspec.structs.replace(config, url=at.url, clock="client")
+    config = replace(config, url=at.url, clock="client")
     if backend == "redis":
         prefix = f"ratesim:nodes:{work.tag}:"
-        config = msgspec.structs.replace(config, cluster_mode=at.cluster_mode, key_prefix=prefix)
+        config = replace(config, cluster_mode=at.cluster_mode, key_prefix=prefix)
         return RedisStorage(config, runtime)
-    return PostgresStorage(msgspec.structs.replace(config, schema=_schema_name(work.tag)), runtime)
+    return PostgresStorage(replace(config, schema=_schema_name(work.tag)), runtime)
 
 
 def _hybrid(work: NodeReplay, store: RemoteStorage, runtime: AsyncioRuntime) -> HybridStorage:
@@ -365,7 +391,7 @@ def _hybrid(work: NodeReplay, store: RemoteStorage, runtime: AsyncioRuntime) -> 
     assert hybrid is not None
     rngs = np.random.default_rng([work.seed, STORE_CLIENTS]).spawn(2 * work.nodes)
     sharing = hybrid.nodes if hybrid.nodes > 1 else work.nodes
-    config = msgspec.structs.replace(hybrid, node="", nodes=sharing)
+    config = replace(hybrid, node="", nodes=sharing)
     return HybridStorage(store, config, runtime, rngs[work.nodes + work.node])
 
 

@@ -63,7 +63,9 @@ def test_a_routing_that_needs_answers_is_refused():
 
 def test_processes_decide_and_ask_their_store_as_simulated_nodes_do(valkey_server):
     (name, *_) = HYBRIDS
-    figures = compare_hybrids(valkey_server, Profile.load(), rounds=1, nodes=2, rate=100.0, seconds=1.5, names=[name])
+    figures = compare_hybrids(
+        valkey_server, profile=Profile.load(), rounds=1, nodes=2, rate=100.0, seconds=1.5, names=[name]
+    )
     found = {each.figure: each for each in figures}
     assert found["store operations"].ratio == pytest.approx(1.0, abs=0.2)
     assert found["admitted"].ratio == pytest.approx(1.0, abs=0.05)
