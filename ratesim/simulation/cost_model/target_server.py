@@ -36,7 +36,7 @@ from ratesim.storage.redis.keys import key_of
 from ratesim.storage.redis.state_fields import to_str
 from ratesim.storage.remote.operations import Acquire
 
-__all__ = ["POOL", "SIZED_KEYS", "OpenTarget", "open_target"]
+__all__ = ["PATIENCE", "POOL", "SIZED_KEYS", "OpenTarget", "open_target"]
 
 POOL = 10
 PATIENCE = 10.0  # seconds for a batch: a slow machine is measured, not given up

@@ -258,7 +258,9 @@ class _Rounds:
             target = whole if candidate.durable else replace(whole, durable=None)
             storage = whole.durable if candidate.durable and whole.durable else whole.storage
             await warm_up(target)
-            await _run(storage, trace_of(OVERLOAD, self._plan.effort * OVERLOAD_REQUESTS / OVERLOAD, 0))
+            trace = trace_of(OVERLOAD, self._plan.effort * OVERLOAD_REQUESTS / OVERLOAD, 0)
+            await _run(storage, trace)  # the first time is slow
+            await _forget(storage, trace)
             self._open[candidate.name] = _Open(candidate, stack.pop_all(), target, storage)
 
     async def _calibrate(self, opened: _Open, number: int) -> None:
@@ -273,7 +275,7 @@ class _Rounds:
         meter, began = Meter(self._pids), time.perf_counter()
         result, segments, batch = await _run(opened.storage, trace)
         ended, shares = time.perf_counter(), meter.shares()
-        require_all(await opened.storage.client.submit_all([Reset(name) for name in trace.keys]))
+        await _forget(opened.storage, trace)
         return self._keep(
             Replayed(
                 opened.candidate.name,
@@ -342,6 +344,11 @@ async def _run(storage: RemoteStorage, trace: Trace) -> tuple[LiveResult, dict[s
     since = float(result.started[0]) - zero  # from perf_counter to the replay's own time
     segments = live_segments(result, stamps.written + since, stamps.read + since)
     return result, segments, len(trace) / max(storage.client.batches - before, 1)
+
+
+async def _forget(storage: RemoteStorage, trace: Trace) -> None:
+    """Remove the states of a trace: every replay begins with none."""
+    require_all(await storage.client.submit_all([Reset(name) for name in trace.keys]))
 
 
 def _count_overtaken(trace: Trace, result: LiveResult) -> int:

@@ -27,7 +27,7 @@ from ratesim.errors import ConfigurationError, RatesimError, ServerDiedError, Se
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.load_process import in_process, split_cores
 from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, stored_path
-from ratesim.simulation.cost_model.target_server import POOL
+from ratesim.simulation.cost_model.target_server import PATIENCE, POOL
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.scenario import Candidate as StorageCandidate
 from ratesim.simulation.scenario.scenario import Scenario
@@ -317,7 +317,8 @@ def _simulate(name: str, costs: BackendCosts, trace: Trace) -> Figures:
     # What comes once in a minute is not in a replay of a second.
     backends = {_backend(name): msgspec.structs.replace(costs, stalls={}), "memory": NEAR}
     profile = Profile(machine=machine(), measured="now", versions={}, backends=backends)
-    url = CANDIDATES[name] + ("&" if "?" in CANDIDATES[name] else "?") + f"pool_size={POOL}"
+    options = f"pool_size={POOL}&command_timeout={PATIENCE:g}"  # as the live storage has them
+    url = CANDIDATES[name] + ("&" if "?" in CANDIDATES[name] else "?") + options
     result = run(scenario, StorageCandidate(name="validated", storage=url), 1, profile=profile, trace=trace)
     lasted = float(np.max(trace.time - trace.time[0] + result.latency))
     return _figures(result.latency[~result.failed], len(trace) / lasted, int(result.allowed.sum()))
