@@ -213,3 +213,15 @@ def test_names_of_a_scenario_are_text(recipe):
 
 def _named(seen: BackendResult, name: str) -> BackendResult:
     return replace(seen, name=name)
+
+
+def test_a_latency_above_the_load_up_to_which_the_model_was_validated_is_a_lower_bound(found):
+    redis = of(found, "redis")
+    above = replace(redis.error, source="profile", limit=0.001, rounds=9, p50=0.0, p99=0.5)
+    above = replace(above, p50_is_lower_bound=True, p99_is_lower_bound=True)
+    seen = tuple(replace(each, error=above) if each is redis else each for each in found.seen)
+    table = words(cells.table(replace(found, seen=seen)).data)
+    assert f"at least {format_seconds(redis.row['latency_p50'])} at least {format_seconds(0.5 * redis.p99)}" in table
+    assert "redis was validated up to 0.1 % utilization in 9 rounds" in table
+    assert "redis at least " in cells.quick(replace(found, seen=seen)).data
+    assert "or more" in words(cells.answer(replace(found, seen=seen)).data)

@@ -82,13 +82,14 @@ class LatencyError:
     @property
     def sentence(self) -> str:
         """Error, utilization and verdict in one clause."""
-        return f"{self.share} of its busiest {self.part}; {self.verdict}"
+        part = "store" if self.part == "store" else "busiest node"
+        return f"{self.share} of its {part}; {self.verdict}"
 
     @property
     def remedy(self) -> str:
         """The way to a verdict where a latency is a lower bound."""
         more = "nodes" if self.part == "node" else "servers"
-        return f"`ratesim validate` looks at your machines under more load, and more {more} take load off it"
+        return f"`ratesim validate --store` tells how far it is on your machines, and more {more} take load off it"
 
 
 def verdict_of(profile: Profile, backend: str, shipped: Profile | None = None) -> tuple[tuple[ModelError, ...], Source]:

@@ -104,8 +104,8 @@ def undecided_note(each: Assessment) -> str:
     if error is not None:
         notes["load"] = f"near saturation a simulated p99 is a lower bound ({error.sentence}): {error.remedy}"
         notes["model error"] = (
-            f"its p99 is within the model's error ({error.sentence}): no replication tells, `ratesim calibrate` and "
-            "`ratesim validate` on your machines may"
+            f"its p99 is within the model's error ({error.sentence}): no replication tells, but `ratesim calibrate` and "
+            "`ratesim validate --store` on your machines may"
         )
     return "; ".join(note for cause, note in notes.items() if cause in each.undecided_by)
 
@@ -253,5 +253,11 @@ def caveat(
         )
     if profile == "shipped":
         return "The servers' costs are those that ship with ratesim; `ratesim calibrate` measures yours."
+    error = best.model_error
+    if error is not None and error.source == "profile" and not error.is_local and not error.p99_is_lower_bound:
+        return (
+            f"What was simulated is a model of your servers: {error.verdict}, and its p99 was within "
+            f"{format_percent(error.p99)} of the measured one up to the load of this choice."
+        )
     shown = "the live columns show" if live else "`ratesim validate` shows"
     return f"What was simulated is a model of your servers; {shown} how far it is from this machine's."

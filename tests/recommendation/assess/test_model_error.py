@@ -76,7 +76,7 @@ def test_a_profile_that_names_errors_wins_and_another_borrows_the_shipped_verdic
     lent = latency_error(rows("redis", [1e-3]), bare, shipped)
     assert (lent.p99, lent.limit) == (0.5, 0.85)
     assert lent.sentence == (
-        "50 % at 20 % utilization of its busiest store; redis was validated up to 85 % utilization in 20 rounds, with the "
+        "50 % at 20 % utilization of its store; redis was validated up to 85 % utilization in 20 rounds, with the "
         "shipped profile on another machine"
     )
     assert "another machine" not in latency_error(rows("redis", [1e-3]), mine, shipped).sentence

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from stub_world import answered
 
 from ratesim import Scenario
 from ratesim.recommendation.investigate.headroom import Headroom, headroom
 from ratesim.recommendation.investigate.load_growth import load_growths
-from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.cost_model.profile import ModelError, Profile
 from ratesim.simulation.experiments.adaptive import run_adaptive
 from ratesim.simulation.experiments.job import Job
 from ratesim.simulation.scenario.grid import variants
@@ -21,7 +22,19 @@ from traffic import Trace
 
 REDIS = Candidate(name="redis", storage="redis://localhost")
 RECIPE = {"requests_per_second": 100, "keys": 50, "duration": "30s"}
-PROFILE = Profile.load()
+
+
+def validated(*errors: ModelError) -> Profile:
+    shipped = Profile.shipped()
+    redis = msgspec.structs.replace(shipped.backends["redis"], errors=errors)
+    return msgspec.structs.replace(shipped, backends={**shipped.backends, "redis": redis})
+
+
+def wrong_by(p99: float, up_to: float) -> ModelError:
+    return ModelError(utilization=up_to, p50=p99, p95=p99, p99=p99, throughput=p99)
+
+
+PROFILE = validated(wrong_by(0.0, up_to=1.0))  # a model without an error
 BASE = 0.5e-3  # seconds: the p99 of an idle store in these worlds
 
 
@@ -30,8 +43,10 @@ def scenario(workload: dict[str, Any] = RECIPE, **requirements: Any) -> Scenario
     return Scenario.of({"workload": workload, "limit": {"rate": "10/second"}, "requirements": asked})
 
 
-def found(asked: Scenario, world: Any, **options: Any) -> tuple[dict[tuple[str, str], Headroom], list[Job]]:
-    result, jobs = answered(headroom(asked, REDIS, PROFILE, asked.trace(), **options), world)
+def found(
+    asked: Scenario, world: Any, profile: Profile = PROFILE, **options: Any
+) -> tuple[dict[tuple[str, str], Headroom], list[Job]]:
+    result, jobs = answered(headroom(asked, REDIS, profile, asked.trace(), **options), world)
     return {(each.requirement, each.way): each for each in result}, jobs
 
 
@@ -174,6 +189,32 @@ def test_several_seeds_are_judged_by_their_mean() -> None:
         assert each.fails is not None
         assert each.meets <= 4.0 <= each.fails
     assert {job.seed for job in jobs} == {1, 2}
+
+
+def test_a_load_is_met_where_it_is_with_the_model_s_error() -> None:
+    both, _ = found(scenario(), lambda job: {"latency_p99": BASE * load(job)}, validated(wrong_by(0.25, up_to=1.0)))
+    for each in both.values():
+        assert each.meets is not None
+        assert each.fails is not None
+        assert each.meets <= 4.0 / 1.25 <= each.fails
+        assert each.is_open
+        assert ", not shown with " in each.sentence
+    both, _ = found(scenario(), lambda job: {"latency_p99": 3e-3}, validated(wrong_by(0.25, up_to=1.0)))
+    assert not any(each.is_open for each in both.values())
+    assert all(each.sentence.startswith("Not met at today's load") for each in both.values())
+
+
+def test_a_load_at_which_the_model_was_not_validated_is_not_shown_to_be_met() -> None:
+    def world(job: Job) -> dict[str, Any]:
+        return {"latency_p99": BASE, "utilization_max": min(load(job) / 100, 1.0)}
+
+    both, _ = found(scenario(), world, validated(wrong_by(0.25, up_to=0.5)))
+    for each in both.values():
+        assert each.meets is not None
+        assert each.fails is not None
+        assert each.meets <= 50.0 <= each.fails <= 1.1 * each.meets
+        assert each.is_open
+        assert "(p99 at least 0.375 ms [0.5 ms simulated]; 2 ms is allowed)" in each.sentence
 
 
 def test_faults_are_left_out() -> None:
