@@ -71,7 +71,7 @@ def validate(
         typer.Option(
             "--candidate",
             metavar="NAME",
-            help='One of "redis", "postgres durable", "postgres off"; all unless given. May be repeated.',
+            help='One of "redis", "postgres durable", "postgres off", "hybrid"; all unless given. May be repeated.',
         ),
     ] = None,
     rounds: Annotated[
@@ -96,14 +96,15 @@ def validate(
     Run `ratesim calibrate` first if the errors are to be stored.
     """
     from ratesim.simulation.validation import queueing_theory
-    from ratesim.simulation.validation.validate import CANDIDATES, profile_to_store_in, store_errors
+    from ratesim.simulation.validation.validate import CANDIDATES, HYBRID, profile_to_store_in, store_errors
     from ratesim.simulation.validation.validate import validate as compare
 
     if out is not None and out.is_dir():
         raise UsageError(f"--out {out}: is a directory; name a file")
-    if unknown := [name for name in candidate or [] if name not in CANDIDATES]:
-        raise UsageError(f"--candidate {unknown[0]}: is none of {', '.join(CANDIDATES)}")
-    chosen = list(dict.fromkeys(candidate or CANDIDATES))
+    known = (*CANDIDATES, HYBRID)
+    if unknown := [name for name in candidate or [] if name not in known]:
+        raise UsageError(f"--candidate {unknown[0]}: is none of {', '.join(known)}")
+    chosen = list(dict.fromkeys(candidate or known))
     postgres = [name for name in CANDIDATES if name.startswith("postgres")]
     if store and 0 < len(set(postgres) & set(chosen)) < len(postgres):
         raise UsageError(

@@ -276,7 +276,7 @@ def test_an_address_that_is_none_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--candidate", "mysql"], "redis, postgres durable, postgres off"),
+        (["--candidate", "mysql"], "redis, postgres durable, postgres off, hybrid"),
         (["--rounds", "0"], "0"),
         (["--budget", "soon"], "soon"),
         (["--store", "--candidate", "postgres off"], "give both as --candidate, or neither"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ratesim.formatting import format_seconds
 from ratesim.simulation.cost_model.calibrate import machine
+from ratesim.simulation.validation.hybrid_processes import HybridFigure, hybrid_table
 from ratesim.simulation.validation.segments import SEGMENTS
 from ratesim.simulation.validation.verdict import TOLERANCES, Estimate, Verdict, estimate, judge
 
@@ -76,12 +77,15 @@ class Validation:
         All replays, the dropped ones too.
     failures : dict[str, str]
         Why a candidate was compared no longer, such as a server that died.
+    hybrids : list[HybridFigure]
+        Figures of hybrids in processes of their own.
     partial : bool
         Whether it was interrupted.
     """
 
     observations: list[Observation] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    hybrids: list[HybridFigure] = field(default_factory=list)
     partial: bool = False
 
     @property
@@ -121,6 +125,8 @@ class Validation:
         """Write the tables, and at the end the verdict."""
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         lines = [f"`ratesim validate`, {today}, {machine()}.{' Interrupted: partial.' if self.partial else ''}", ""]
+        if self.hybrids:
+            lines += [*hybrid_table(self.hybrids), ""]
         lines += [*self._ratio_table(), "", *self._dropped_table(), "", *self._segment_table(), "", *self._split_table(), ""]
         lines += [f"- {name}: not compared to the end: {why.rstrip('.')}." for name, why in self.failures.items()]
         lines += [*self._counts(), "", "Verdict, by the kept rounds:", ""]

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ratesim.atomic_write import atomic_write
 from ratesim.errors import require_all
+from ratesim.formatting import format_seconds
 from ratesim.limit import Limit
 from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
@@ -149,25 +150,26 @@ class HybridFigure:
         return abs(self.ratio - 1.0) <= TOLERANCE
 
 
-def hybrid_table(figures: Sequence[HybridFigure], load: str) -> str:
-    """Write the figures as a table (Markdown). load: of the replays, in words."""
+def hybrid_table(figures: Sequence[HybridFigure], rate: float = RATE) -> list[str]:
+    """Write the figures as lines of a table (Markdown). rate: requests/s of all nodes together."""
     lines = [
-        f"Hybrids, {load}, medians of rounds:",
+        f"Hybrids in {NODES} processes over one server, {rate:,.0f} requests/s in all: medians of the rounds, each simulated "
+        "with its own costs, and the range of the ratios. Nothing is dropped.",
         "",
-        "| candidate | figure | live | simulated | ratio | rounds | within |",
-        "|---|---|---:|---:|---:|---|---|",
+        "| candidate | figure | rounds | measured | simulated | ratio | range | within |",
+        "|---|---|---:|---:|---:|---:|---|---|",
     ]
     for each in figures:
         live, simulated = (_text(each.figure, float(np.median(values))) for values in (each.live, each.simulated))
         ratios = np.divide(each.simulated, each.live)
-        within = f"{'yes' if each.is_within else 'no'} ({TOLERANCE:.0%})"
-        rounds = f"{ratios.min():.2f} to {ratios.max():.2f}"
-        lines.append(f"| {each.candidate} | {each.figure} | {live} | {simulated} | {each.ratio:.2f} | {rounds} | {within} |")
-    return "\n".join(lines) + "\n"
+        cells = [each.candidate, each.figure, str(len(ratios)), live, simulated, f"{each.ratio:.2f}"]
+        within = f"{'yes' if each.is_within else 'no'} ({100 * TOLERANCE:.0f} %)"
+        lines.append(f"| {' | '.join(cells)} | {ratios.min():.2f} to {ratios.max():.2f} | {within} |")
+    return lines
 
 
 def _text(figure: str, value: float) -> str:
-    return f"{value * 1e6:,.0f} us" if figure in QUANTILES else f"{value:,.0f}"
+    return format_seconds(value) if figure in QUANTILES else f"{value:,.0f}"
 
 
 def compare_hybrids(

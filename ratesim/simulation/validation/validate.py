@@ -33,6 +33,7 @@ from ratesim.simulation.scenario.scenario import Candidate as StorageCandidate
 from ratesim.simulation.scenario.scenario import Scenario
 from ratesim.simulation.validation.comparison import Figures, Observation, Validation
 from ratesim.simulation.validation.covariates import read_samples
+from ratesim.simulation.validation.hybrid_processes import compare_hybrids
 from ratesim.simulation.validation.rounds import (
     RATE,
     Calibrated,
@@ -50,7 +51,7 @@ from ratesim.simulation.validation.segments import simulated_segments
 from ratesim.simulation.validation.verdict import merge_errors
 from traffic import Trace
 
-__all__ = ["CANDIDATES", "pool", "profile_to_store_in", "store_errors", "thin", "validate"]
+__all__ = ["CANDIDATES", "HYBRID", "pool", "profile_to_store_in", "store_errors", "thin", "validate"]
 
 NEAR = BackendCosts(client_cpu=1e-6)  # the cost of a decision in memory; no candidate here takes one
 CANDIDATES = {
@@ -58,7 +59,10 @@ CANDIDATES = {
     "postgres durable": "postgresql://server",
     "postgres off": "postgresql://server?synchronous_commit=off",
 }
+HYBRID = "hybrid"  # the candidates of `hybrid_processes.py`, which need processes of their own
 LIVE = 0.85  # of the budget; the rest is for the simulations
+HYBRID_SHARE = 0.15  # of the budget
+HYBRID_SECONDS = 30.0  # that a round of hybrids takes
 LOOK = 2.0  # seconds between two steps of the progress bar
 Progress = Callable[[int, int, str], None]
 
@@ -67,7 +71,7 @@ def validate(
     out: Path | None = None,
     progress: Progress | None = None,
     *,
-    candidates: Sequence[str] = tuple(CANDIDATES),
+    candidates: Sequence[str] = (*CANDIDATES, HYBRID),
     rounds: int = 20,
     budget: float = 600.0,
     effort: float = 1.0,
@@ -85,7 +89,7 @@ def validate(
     progress : Progress, optional
         Callback.
     candidates : Sequence[str]
-        Names in CANDIDATES.
+        Names in CANDIDATES, and HYBRID.
     rounds : int
         Rounds to be kept of each candidate at each load.
     budget : float
@@ -102,22 +106,24 @@ def validate(
     """
     tell = progress or (lambda done, total, what: None)
     found = Validation()
-    began = time.monotonic()
+    began, served = time.monotonic(), [name for name in candidates if name != HYBRID]
+    hybrids = HYBRID_SHARE if HYBRID in candidates else 0.0
     with tempfile.TemporaryDirectory(prefix="ratesim-validate-") as folder:
         entries, samples = Path(folder) / "entries", Path(folder) / "samples"
         try:
             with ExitStack() as stack:
-                first = _measure(
-                    stack, candidates, found, Plan((), rounds, began + LIVE * budget, effort), entries, samples, tell
-                )
+                plan = Plan((), rounds, began + (LIVE - hybrids) * budget, effort)
+                first = _measure(stack, served, found, plan, entries, samples, tell)
+            if hybrids:
+                first = first or _compare_hybrids(found, min(rounds, int(hybrids * budget / HYBRID_SECONDS)), tell)
         except BaseException:
             found.partial = True
             raise
         finally:
             found.observations = _compare(read_found(entries), read_samples(samples), tell)
-            if out is not None and found.observations:
+            if out is not None and (found.observations or found.hybrids):
                 out.write_text(heading + found.markdown(), "utf-8")
-    if first is not None and not found.observations:
+    if first is not None and not (found.observations or found.hybrids):
         raise first
     tell(1, 1, "done")
     return found
@@ -205,6 +211,18 @@ def _measure(
                     first = first or lost
                     found.failures.setdefault(each.candidate, str(lost))
     return first
+
+
+def _compare_hybrids(found: Validation, rounds: int, tell: Progress) -> Exception | None:
+    """Compare hybrids over a Valkey of their own, at least once. Returns the failure, where there is one."""
+    tell(0, 1, HYBRID)
+    try:
+        with servers.valkey() as server:
+            found.hybrids = compare_hybrids(server, rounds=max(rounds, 1))
+    except (RatesimError, OSError) as error:
+        found.failures[HYBRID] = " ".join(str(error).split())
+        return error
+    return None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Cost, Profile
 from ratesim.simulation.validation import validate as validation
 from ratesim.simulation.validation.comparison import Figures, Observation, Validation
+from ratesim.simulation.validation.hybrid_processes import HybridFigure
 from ratesim.simulation.validation.rounds import LOADS, Failed, _count_overtaken
 from ratesim.simulation.validation.validate import CANDIDATES, pool, profile_to_store_in, store_errors, thin, validate
 from traffic import Trace
@@ -166,6 +168,28 @@ def test_a_candidate_whose_server_dies_is_named_and_the_others_go_on(tmp_path: P
     with pytest.raises(ServerDiedError, match="was ended by SIGKILL"):
         validate(tmp_path / "none.md", candidates=names[:1], rounds=1, budget=1.0, effort=0.2)
     assert not (tmp_path / "none.md").exists()
+
+
+def test_hybrids_have_a_table_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def compared(server, rounds):
+        return [HybridFigure(f"hybrid of {server}", "store operations", (100.0,) * rounds, (101.0,) * rounds)]
+
+    monkeypatch.setattr(validation, "compare_hybrids", compared)
+    monkeypatch.setattr(validation.servers, "valkey", lambda: nullcontext("valkey"))
+    validated = validate(tmp_path / "table.md", candidates=["hybrid"], rounds=20, budget=600.0)
+    row = "| hybrid of valkey | store operations | 3 | 100 | 101 | 1.01 | 1.01 to 1.01 | yes (15 %) |"
+    assert row in (tmp_path / "table.md").read_text().splitlines()
+    assert not validated.failures
+
+
+def test_hybrids_that_fail_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(server, rounds):
+        raise ServerDiedError(f"{server} was ended by SIGKILL")
+
+    monkeypatch.setattr(validation, "compare_hybrids", fail)
+    monkeypatch.setattr(validation.servers, "valkey", lambda: nullcontext("valkey"))
+    with pytest.raises(ServerDiedError, match="valkey was ended by SIGKILL"):
+        validate(tmp_path / "table.md", candidates=["hybrid"])
 
 
 def test_a_failure_is_an_entry_that_has_no_replay():
