@@ -153,7 +153,7 @@ class HybridFigure:
 def hybrid_table(figures: Sequence[HybridFigure], rate: float = RATE) -> list[str]:
     """Write the figures as lines of a table (Markdown). rate: requests/s of all nodes together."""
     lines = [
-        f"Hybrids in {NODES} processes over one server, {rate:,.0f} requests/s in all: medians of the rounds, each simulated "
+        f"Hybrids in {NODES} processes over one server, {rate:,.0f} requests/s in all. Medians of rounds, each simulated "
         "with its own costs, and the range of the ratios. Nothing is dropped.",
         "",
         "| candidate | figure | rounds | measured | simulated | ratio | range | within |",
