@@ -1,12 +1,12 @@
 """Calibration: measures the costs of the backends on this machine, and stores them as a profile for the simulation.
 
-It uses servers started for it, or the user's own (`target_server.py` leaves those as they were). The measurements are
-described in `cost_fit.py`.
+It uses servers started for it, or the user's own (`target_server.py` leaves those as they were). Each backend is measured in
+a process of its own, and a server that was started for it has the other half of the cores. What is measured is in
+`survey.py`, what follows from it in `cost_fit.py`. Last, the costs are held against loads that they were not fitted to.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import gc
 import importlib.metadata
@@ -14,32 +14,77 @@ import os
 import platform
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ratesim import algorithms, servers
 from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
 from ratesim.servers import Server
-from ratesim.servers.watch import run_watched
-from ratesim.simulation.cost_model.cost_fit import LIMIT, measure, raise_if_canceled
-from ratesim.simulation.cost_model.profile import BackendCosts, Profile, stored_path
+from ratesim.simulation.cost_model.cost_fit import fit, fit_cold, lone_of, replayed_of
+from ratesim.simulation.cost_model.hybrid_costs import measure_hybrids
+from ratesim.simulation.cost_model.load_process import halves, in_process, split_cores
+from ratesim.simulation.cost_model.lone_requests import take_walk
+from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, Check, Profile, stored_path
+from ratesim.simulation.cost_model.quiet_rounds import quiet_surveys
+from ratesim.simulation.cost_model.quietness import Observer
+from ratesim.simulation.cost_model.survey import (
+    GAPS,
+    LIMIT,
+    LOADS,
+    Key,
+    Piece,
+    Replayed,
+    Samples,
+    pieces,
+    poisson_trace,
+    raise_if_canceled,
+    saturation,
+    warm_up,
+)
 from ratesim.simulation.cost_model.target_server import SIZED_KEYS, OpenTarget, open_target
 from ratesim.storage import MemoryStorage, StorageURL
 from ratesim.storage.remote.operations import Acquire
+from traffic import Trace
 
-__all__ = ["calibrate", "machine"]
+__all__ = ["ROUNDS", "Predict", "calibrate", "machine"]
 
 Progress = Callable[[int, int, str], None]
+Predict = Callable[[str, BackendCosts, Trace], NDArray[np.float64]]
+"""Simulates a trace against a backend with these costs, and returns the latencies in seconds."""
+
+ROUNDS = 5
+ROUND_SECONDS = 10.0  # by round: the most that a backend may take beyond its start, disturbed pieces included
+LONGEST = 4.0  # times that: a server that takes longer has stopped to answer
+
+
+class _Measured(NamedTuple):
+    costs: BackendCosts
+    rate: float  # at saturation
+    loads: dict[float, Replayed]
 
 
 def calibrate(
-    out: Path | None = None, progress: Progress | None = None, url: str | None = None, rtt: float | None = None
+    out: Path | None = None,
+    progress: Progress | None = None,
+    url: str | None = None,
+    rtt: float | None = None,
+    *,
+    rounds: int = ROUNDS,
+    effort: float = 1.0,
+    force: bool = False,
+    predict: Predict | None = None,
 ) -> Profile:
-    """Measure memory, Redis and PostgreSQL on this machine (about 30 seconds), and write the profile.
+    """Measure memory, hybrids, Redis alone and as a cluster, and PostgreSQL on this machine, and write the profile.
+
+    It takes at most a minute for each of them.
 
     Parameters
     ----------
@@ -52,6 +97,14 @@ def calibrate(
         RATESIM_POSTGRES_URL count as such. The other backend stays as the profile in use has it.
     rtt : float, optional
         Round trip to the user's server in seconds, instead of the measured one of `url`.
+    rounds : int
+        How often each piece is measured on a quiet machine.
+    effort : float
+        Scales the length of the pieces.
+    force : bool
+        Whether a machine that is busy with other work is measured all the same; the profile says so.
+    predict : Predict, optional
+        Simulates the loads that the costs are held against; without it they are not.
 
     Returns
     -------
@@ -62,6 +115,8 @@ def calibrate(
     ------
     ConfigurationError, StorageConnectionError
         If the server cannot be measured; without passwords.
+    NoisyMachineError
+        If other work disturbed more than half of the measurement.
     ServerError
         If a server does not start, or dies or freezes meanwhile. The profile then stays as it was.
     """
@@ -69,19 +124,26 @@ def calibrate(
     tell = progress or (lambda done, total, what: None)
     base = Profile.load() if url else None
     backends = dict(base.backends) if base else {}
-    kinds = [StorageURL.parse(url).backend] if url else ["redis", "postgres"]
-    if "memory" in kinds:
-        raise ConfigurationError("--url memory://: memory is measured without one; give a redis:// or postgresql:// URL")
+    kinds = ["redis", CLUSTER, "postgres"]
+    if url:
+        kinds = [StorageURL.parse(url).backend]
+        if kinds == ["memory"]:
+            raise ConfigurationError("--url memory://: memory is measured without one; give a redis:// or postgresql:// URL")
+        if kinds == ["redis"]:  # that of another server says nothing of this one
+            backends.pop(CLUSTER, None)
     where, today = machine(), datetime.datetime.now(datetime.UTC).date().isoformat()
-    tell(0, 1 + len(kinds), "memory")
-    backends["memory"] = _memory()
-    for done, kind in enumerate(kinds, 1):
-        tell(done, 1 + len(kinds), kind)
-        if url:
-            backends[kind] = run_watched(Server(url, kind, "at --url", embedded=False), _served(url))
-        else:
-            with servers.valkey() if kind == "redis" else servers.postgres() as server:
-                backends[kind] = run_watched(server, _served(server.url))
+    for done, kind in enumerate(kinds):
+        tell(done, 1 + len(kinds), f"{kind}, at most a minute")
+        with _server(kind, url) as server:
+            if server.kind == "fakeredis" and kind == CLUSTER:
+                continue
+            with split_cores(server.pids):
+                limit = LONGEST * ROUND_SECONDS * rounds
+                measured = in_process(_served, server.url, server.pids, rounds, effort, force, timeout=limit, server=server)
+        backends[kind] = _checked(kind, measured, effort, predict)
+    tell(len(kinds), 1 + len(kinds), "memory")
+    backends["memory"] = in_process(_memory, rounds, effort, force)
+    hybrids = in_process(measure_hybrids, effort)
     tell(1 + len(kinds), 1 + len(kinds), "done")
     if base:  # an older measurement keeps its machine and date
         for kind in set(backends) - {"memory", *kinds}:
@@ -95,9 +157,10 @@ def calibrate(
         versions={
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("ratesim", "redis", "psycopg")},
-            **{kind: backends[kind].server for kind in kinds},
+            **{kind: backends[kind].server for kind in kinds if kind in backends},
         },
         backends=backends,
+        hybrids=hybrids,
         round_trip=rtt,
     )
     if url and rtt is None:
@@ -106,6 +169,26 @@ def calibrate(
         profile = msgspec.structs.replace(profile, round_trip=own.round_trip, round_trip_factors=factors)
     profile.save(path)
     return Profile.load(path)
+
+
+def _server(kind: str, url: str | None) -> AbstractContextManager[Server]:
+    if url:
+        return nullcontext(Server(url, kind, "at --url", embedded=False))
+    if kind == "redis":
+        return servers.valkey()
+    return servers.valkey_cluster() if kind == CLUSTER else servers.postgres()
+
+
+def _checked(kind: str, measured: _Measured, effort: float, predict: Predict | None) -> BackendCosts:
+    """Hold the costs against the Poisson loads."""
+    if predict is None:
+        return measured.costs
+    checks = []
+    for load, live in measured.loads.items():
+        latency = predict(kind, measured.costs, poisson_trace(load * measured.rate, effort))
+        p50, p95 = (float(value) for value in np.quantile(latency, (0.5, 0.95)))
+        checks.append(Check(load=load, rate=load * measured.rate, live=(live.p50, live.p95), simulated=(p50, p95)))
+    return msgspec.structs.replace(measured.costs, checks=tuple(checks))
 
 
 def machine() -> str:
@@ -118,29 +201,52 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {platform.system()}"
 
 
-def _memory() -> BackendCosts:
-    storage = MemoryStorage()
-    names = [f"user:{i % SIZED_KEYS}" for i in range(50_000)]
+# In the load process --------------------------------------------------------------------------------------------------
 
-    async def decide() -> list[float]:
+
+async def _memory(rounds: int, effort: float, force: bool) -> BackendCosts:
+    storage = MemoryStorage()
+    names = [f"user:{i % SIZED_KEYS}" for i in range(max(round(20_000 * effort), SIZED_KEYS))]
+
+    async def back_to_back() -> Samples:
         spent = []
         for name in names:
             start = time.perf_counter()
             await storage.acquire(name, LIMIT, 1.0, 1.7e9)
             spent.append(time.perf_counter() - start)
-        return spent
+        return Samples(np.array(spent), np.array(spent), None)
 
-    latency = np.array(asyncio.run(decide()))
-    return BackendCosts(
+    async def take(_: int, without: Collection[Key]) -> AsyncIterator[tuple[Key, Piece]]:
+        if Key("acquire") not in without:
+            yield Key("acquire"), await back_to_back()
+        for gap in GAPS:
+            if Key("lone", gap) not in without:
+                many = max(round(effort * min(max(0.5 / gap, 60), 300)), 20)
+                calls = [partial(storage.acquire, name, LIMIT, 1.0, 1.7e9) for name in names[:many]]
+                walk = await take_walk(calls, gap)
+                yield Key("lone", gap), walk.lone(walk.ended, walk.ended)  # there is no question: all of it is asking
+
+    await back_to_back()
+    found = await quiet_surveys(
+        take, Observer(halves() or [()]), rounds=rounds, seconds=ROUND_SECONDS * rounds * effort, force=force
+    )
+    latency = np.concatenate(
+        [one.elapsed for survey in found.surveys if isinstance(one := survey.get(Key("acquire")), Samples)]
+    )
+    costs = BackendCosts(
         client_cpu=float(np.median(latency)),
-        bytes_per_key={name: _memory_bytes(name) for name in algorithms.names()},
+        split=(1.0, 0.0, 0.0),
+        bytes_per_key={name: _memory_bytes(name, max(round(20_000 * effort), 2000)) for name in algorithms.names()},
         latency_p50=float(np.quantile(latency, 0.5)),
         latency_p99=float(np.quantile(latency, 0.99)),
         server=f"Python {platform.python_version()}",
+        pieces=found.pieces,
+        disturbed=found.disturbed,
     )
+    return msgspec.structs.replace(costs, cold=fit_cold(costs, lone_of(found.surveys)))
 
 
-def _memory_bytes(algorithm: str) -> float:
+def _memory_bytes(algorithm: str, keys: int) -> float:
     """Measure the bytes of memory that a key takes, its name included, as tracemalloc sees it."""
     limit = Limit(1e6, 60.0, algorithm)
     storage = MemoryStorage()
@@ -148,19 +254,29 @@ def _memory_bytes(algorithm: str) -> float:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for i in range(10 * SIZED_KEYS):
+        for i in range(keys):
             storage.acquire_nowait(f"user:{i}", limit, 1.0, 1.7e9)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    return (after - before) / (10 * SIZED_KEYS)
+    return (after - before) / keys
 
 
-async def _served(url: str) -> BackendCosts:
+async def _served(url: str, pids: Sequence[int], rounds: int, effort: float, force: bool) -> _Measured:
     async with open_target(url) as opened:
+        target = opened.target
+        await warm_up(target)
         sizes = {name: await _bytes(opened, name) for name in algorithms.names()}
-        costs = await measure(opened.target)
-    return msgspec.structs.replace(costs, bytes_per_key=sizes, server=opened.server)
+        rate = await saturation(target)
+        take = partial(pieces, target, effort, rate)
+        observer = Observer(halves() or [()], pids)
+        found = await quiet_surveys(take, observer, rounds=rounds, seconds=ROUND_SECONDS * rounds * effort, force=force)
+        costs = fit(target, found.surveys)
+    costs = msgspec.structs.replace(
+        costs, bytes_per_key=sizes, server=opened.server, pieces=found.pieces, disturbed=found.disturbed
+    )
+    loads = {load: replayed_of(found.surveys, load) for load in LOADS}
+    return _Measured(costs, rate, loads)
 
 
 async def _bytes(opened: OpenTarget, algorithm: str) -> float:

@@ -1,115 +1,65 @@
-"""The costs of one served backend, measured through the production code, and split into parts.
+"""The costs of a served backend, fitted to what `survey.py` has measured, and split into parts.
 
 The client's processor time, the way to the server, the server's service and its commit are each measured in a way that the
 others do not enter:
 
 - client: processor time of this process while requests queue for it, at several depths. The depth decides how many travel
-  in a batch, so least squares over (batches, operations) give the share of each.
+  in a batch, so least squares over (batches, operations) give the share of each. That is its cost while it is busy.
+- coldness: what a lone request takes more than that, in each of its parts, by the time for which nothing was asked.
 - way: a request without work (PING, an empty query), less processor time here and there.
 - service: the server's own account of its processor time under the same loads, where it keeps one and nobody else is being
   served. Otherwise it is the wait of a batch less the way, with batches of several sizes instead of loads. PostgreSQL has a
   shorter way for a request alone, which has a cost of its own beside the line of batches.
 - commit: the same decisions with and without waiting for the disk, in turns.
+
+Of several rounds the medians count.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ratesim.errors import require_all
-from ratesim.limit import Limit
-from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Cost
-from ratesim.storage.base import Charge
-from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Reset
-from ratesim.storage.remote.storage import RemoteStorage
-from traffic import Poisson, Trace, Workload, Zipf, replay
+from ratesim.simulation.cost_model.lone_requests import Lone
+from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Coldness, Cost
+from ratesim.simulation.cost_model.survey import (
+    BATCHES,
+    DEPTHS,
+    GAPS,
+    UNLOGGED,
+    Key,
+    Load,
+    Replayed,
+    Samples,
+    Survey,
+    Target,
+    survey,
+    warm_up,
+)
 
-__all__ = ["LIMIT", "Survey", "Target", "delete_keys", "fit", "fit_client", "fit_line", "mean_of", "raise_if_canceled"]
-__all__ += ["measure", "spread", "survey", "warm_up"]
+__all__ = ["fit", "fit_client", "fit_cold", "fit_line", "fit_split", "lone_of", "mean_of", "measure"]
+__all__ += ["replayed_of", "spread", "typical"]
 
-LIMIT = Limit(1e6, 60.0)
-BATCHES = (1, 4, 16, 64)
-KEYS = 1000
-DEPTHS = (1, 4, 16, 64)  # requests in flight, as multiples of the pool
-PACE = 250.0  # requests/s at which client and server sleep in between
 LEAST = 1e-7  # seconds: no cost is taken for less
 
-
-@dataclass
-class Target:
-    """A server to be measured.
-
-    Attributes
-    ----------
-    storage : RemoteStorage
-        The server without waiting for the disk, if it can do so.
-    ping : Callable
-        Sends a request without work.
-    durable : RemoteStorage or None
-        The same server with waiting for the disk.
-    account : Callable or None
-        Returns the processor seconds that the server has spent so far. None where it keeps no account, or others are being
-        served too.
-    locks : bool
-        Whether it holds rows until a commit.
-    speedup : dict[int, float]
-        Throughput of so many connections over that of one.
-    tags : tuple[str, ...]
-        Beginnings of identifiers, one for each primary of a cluster, whose keys lie on that primary. A round measures one
-        primary, so that its costs are those of a server that is alone.
-    """
-
-    storage: RemoteStorage
-    ping: Callable[[], Awaitable[object]]
-    durable: RemoteStorage | None = None
-    account: Callable[[], Awaitable[float]] | None = None
-    locks: bool = False
-    speedup: dict[int, float] = field(default_factory=lambda: {1: 1.0})
-    tags: tuple[str, ...] = ("",)
-
-
-@dataclass
-class Samples:
-    """Measured batches.
-
-    Attributes
-    ----------
-    elapsed : NDArray[np.float64]
-        Seconds of each batch.
-    cpu : NDArray[np.float64]
-        The part that is processor time of this process, in seconds.
-    busy : float or None
-        The server's processor seconds per batch.
-    """
-
-    elapsed: NDArray[np.float64]
-    cpu: NDArray[np.float64]
-    busy: float | None
-
-    @property
-    def wait(self) -> NDArray[np.float64]:
-        """Seconds of each batch that are not this process's processor time."""
-        return self.elapsed - self.cpu
+Row = TypeVar("Row", Load, Lone, Replayed)
 
 
 async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> BackendCosts:
-    """Measure the costs of `target`.
-
-    Other work on the machine only slows it. So of the rounds, spread over time, the one with the lowest median counts.
+    """Measure the costs of `target`, whatever else the machine does.
 
     Parameters
     ----------
     target : Target
         The server.
     rounds : int
-        Number of rounds, each of about two seconds.
+        Number of rounds, each of about four seconds.
     effort : float
         Scales the length of a round.
     """
@@ -117,46 +67,44 @@ async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> Backe
     return fit(target, [await survey(target, effort, turn) for turn in range(rounds)])
 
 
-def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
-    """Fit the costs to the surveys of a target, each to the quietest one."""
-    ping = _best([one.ping for one in each])
-    acquires = {size: _best([one.acquires[size] for one in each]) for size in BATCHES}
+def fit(target: Target, surveys: Sequence[Survey]) -> BackendCosts:
+    """Fit the costs to the surveys of a target; a piece may be missing in some of them."""
+    ping = _pooled(surveys, Key("ping"))
+    acquires = {size: _pooled(surveys, Key("acquire", size)) for size in BATCHES}
     # Reading and writing are the server's part of an empty request. On one machine the rest is nearly nothing, because the
     # kernel carries a packet in the sender's own processor time; a tenth of the wait is kept, to have a spread.
     waited = np.maximum(ping.wait, LEAST)
     middle = float(np.median(waited))
     hop = max(middle - (ping.busy or 0.0), 0.1 * middle)
     served = [_service(acquires[size], hop) for size in BATCHES]
-    loads = min((one.loads for one in each), key=lambda load: float(load[:, 2].sum()))
-    batch, request = fit_client(*loads[:, :3].T)
+    loads = [typical([load.by_operation() for load in _rows(surveys, Key("load", depth), Load)]) for depth in DEPTHS]
+    batches, operations, cpu, busy, _ = np.array(loads).T
+    batch, request = fit_client(batches, operations, cpu)
     single_served = None
     if target.locks:  # PostgreSQL has a function for a request alone, and batches begin with more work than it
         single_served = served[0]
         fixed, item = fit_line(BATCHES[1:], served[1:])
     else:
-        fixed, item = fit_line(BATCHES, served) if ping.busy is None else fit_client(*loads[:, [0, 1, 3]].T)
+        fixed, item = fit_line(BATCHES, served) if ping.busy is None else fit_client(batches, operations, busy)
     alone = acquires[1]
     factors = spread(np.maximum(alone.wait - hop, 0.1 * served[0]))
     if ping.busy is not None:  # an account knows the mean, so the factors around it have the mean 1
         factors = tuple(factor / mean_of(factors) for factor in factors)
-    operations = {}
+    others = {}
     for name in ("get", "apply"):
-        at = [_service(_best([one.operations[name, size] for one in each]), hop) for size in (1, BATCHES[-1])]
-        first, more = fit_line((1, BATCHES[-1]), at)
-        operations[name] = Cost(fixed=first, item=more, factors=factors)
-    commit = None
-    single = _best([one.single for one in each])
-    latency, spent = single.elapsed, float(np.median(single.cpu))
-    parts = spent + hop + (fixed + item if single_served is None else single_served)
+        sizes = (1, BATCHES[-1])
+        first, more = fit_line(sizes, [_service(_pooled(surveys, Key(name, size)), hop) for size in sizes])
+        others[name] = Cost(fixed=first, item=more, factors=factors)
+    single = _pooled(surveys, Key("single"))
+    latency, commit = single.elapsed, None
     if target.durable is not None:
-        durable = _best([one.durable for one in each if one.durable is not None])
+        durable = _pooled(surveys, Key("durable"))
         flush = np.maximum(durable.elapsed - np.median(alone.elapsed), LEAST)
         commit = Cost(fixed=float(np.median(flush)), factors=spread(flush))
         latency = durable.elapsed + float(np.median(single.elapsed) - np.median(alone.elapsed))
-        parts += commit.fixed
     p50, p99 = np.quantile(latency, [0.5, 0.99])
-    return BackendCosts(
-        client_cpu=spent,
+    costs = BackendCosts(
+        client_cpu=float(np.median(single.cpu)),
         client=Cost(fixed=batch, item=request),
         round_trip=hop,
         round_trip_factors=spread(waited),
@@ -164,15 +112,64 @@ def fit(target: Target, each: Sequence[Survey]) -> BackendCosts:
         item=item,
         factors=factors,
         alone=single_served,
-        operations=operations,
+        operations=others,
         concurrency=max(1, round(max(target.speedup.values()))),
         speedup=target.speedup,
         commit=commit,
+        unlogged=_unlogged(surveys, hop),
         locks=target.locks,
         latency_p50=float(p50),
         latency_p99=float(p99),
-        residual=float(p50) - parts,
     )
+    return _with_lone(costs, surveys)
+
+
+def _with_lone(costs: BackendCosts, surveys: Sequence[Survey]) -> BackendCosts:
+    """Add the split and the coldness, where lone requests could be taken apart."""
+    if hot := _rows(surveys, Key("lone", 0.0), Lone):
+        costs = msgspec.structs.replace(costs, split=fit_split(typical(hot)))
+    apart = lone_of(surveys)
+    return msgspec.structs.replace(costs, cold=fit_cold(costs, apart)) if apart else costs
+
+
+def lone_of(surveys: Sequence[Survey]) -> list[Lone]:
+    """Return the medians of lone requests by gap."""
+    return [typical(rows) for gap in (0.0, *GAPS) if (rows := _rows(surveys, Key("lone", gap), Lone))]
+
+
+def replayed_of(surveys: Sequence[Survey], load: float) -> Replayed:
+    """Return the medians of a Poisson load at a share of saturation."""
+    return typical(_rows(surveys, Key("poisson", load), Replayed))
+
+
+def fit_split(lone: Lone) -> tuple[float, float, float]:
+    """Return the shares of the client's processor time before the question, until the caller has the answer, and behind."""
+    whole = lone.ask + lone.answer + lone.after
+    return lone.ask / whole, lone.answer / whole, lone.after / whole
+
+
+def fit_cold(costs: BackendCosts, lone: Sequence[Lone]) -> Coldness:
+    """Return what lone requests took beyond `costs`, by the idle time before them.
+
+    Parameters
+    ----------
+    costs : BackendCosts
+        Costs, split and way of a busy client and server.
+    lone : Sequence[Lone]
+        Lone requests at several gaps.
+    """
+    busy = costs.cpu(1)
+    ask, answer, after = (share * busy for share in costs.split)
+    hot = Lone(0.0, 0.0, ask, costs.round_trip + costs.seconds(1), answer, after)
+    rows = [hot._replace(idle=0.0), *sorted(one for one in lone if one.idle > 0.0)]
+    ascending = [rows[0], *(later for earlier, later in pairwise(rows) if later.idle > earlier.idle)]
+    extra = np.maximum(np.array(ascending) - np.array(hot), 0.0)
+    return Coldness(**{name: tuple(column) for name, column in zip(Lone._fields, extra.T.tolist(), strict=True)})
+
+
+def typical(rows: Sequence[Row]) -> Row:
+    """Return the medians, column by column."""
+    return type(rows[0])(*np.median(np.array(rows), axis=0).tolist())
 
 
 def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
@@ -214,150 +211,32 @@ def _shares(first: NDArray[np.float64], second: NDArray[np.float64], seconds: ND
     return max(float(a), LEAST), max(float(b), LEAST)
 
 
+def _unlogged(surveys: Sequence[Survey], hop: float) -> float:
+    """Return the service with tables in no log over that with a log, the mean of batches of one and of some."""
+    ratios = [
+        _service(_pooled(surveys, Key("unlogged", size)), hop) / _service(_pooled(surveys, Key("acquire", size)), hop)
+        for size in UNLOGGED
+        if any(Key("unlogged", size) in one for one in surveys)
+    ]
+    return math.prod(ratios) ** (1.0 / len(ratios)) if ratios else 1.0
+
+
 def _service(samples: Samples, hop: float) -> float:
     if samples.busy is not None:
         return max(samples.busy, LEAST)
     return max(float(np.median(samples.wait)) - hop, LEAST)
 
 
-def _best(rounds: Sequence[Samples]) -> Samples:
-    return min(rounds, key=lambda one: float(np.median(one.elapsed)))
-
-
-@dataclass
-class Survey:
-    """The measurements of one round."""
-
-    ping: Samples
-    acquires: dict[int, Samples]
-    operations: dict[tuple[str, int], Samples]
-    durable: Samples | None
-    single: Samples
-    loads: NDArray[np.float64]  # rows of (batches, operations, processor seconds here, and the server's), one for each depth
-    paced: NDArray[np.float64]
-
-
-async def survey(target: Target, effort: float = 1.0, turn: int = 0) -> Survey:
-    """Take all measurements of one round, about two seconds; `effort` scales that. turn: the number of the round."""
-    driver, tag = target.storage.client.driver, target.tags[turn % len(target.tags)]
-    many = max(round(300 * effort), 20)
-    acquires = {
-        size: await _samples(target, _batches(driver.execute, "acquire", size, max(many // max(size // 4, 1), 10), tag))
-        for size in BATCHES
-    }
-    operations = {
-        (name, size): await _samples(target, _batches(driver.execute, name, size, max(many // size // 2, 10), tag))
-        for name in ("get", "apply")
-        for size in (1, BATCHES[-1])
-    }
-    durable = None
-    if target.durable is not None:
-        waiting = target.durable.client.driver
-        durable = await _samples(target, _batches(waiting.execute, "acquire", 1, many, tag))
-    asks: list[Callable[[], Awaitable[object]]] = [
-        lambda i=i: target.storage.acquire(_name(i, tag), LIMIT)  # type: ignore[misc]
-        for i in range(many)
-    ]
-    single = await _samples(target, asks)
-    pool = target.storage.client.config.pool_size
-    loads = [await _load(target, pool * depth, max(round(1500 * effort), 4 * pool * depth), tag) for depth in DEPTHS]
-    calm = Workload(Poisson(PACE), Zipf(KEYS), max(effort, 0.2) * 0.8).trace(np.random.default_rng(0))
-    paced = await replay(calm, lambda i: target.storage.acquire(_name(i, tag), LIMIT))
-    return Survey(
-        await _samples(target, [target.ping] * many),
-        acquires,
-        operations,
-        durable,
-        single,
-        np.array(loads),
-        paced.latency,
+def _pooled(surveys: Sequence[Survey], key: Key) -> Samples:
+    """Pool the batches of all rounds; of the server's account the median counts."""
+    found = [piece for one in surveys if isinstance(piece := one.get(key), Samples)]
+    accounts = [piece.busy for piece in found if piece.busy is not None]
+    return Samples(
+        np.concatenate([piece.elapsed for piece in found]),
+        np.concatenate([piece.cpu for piece in found]),
+        float(np.median(accounts)) if accounts else None,
     )
 
 
-async def _samples(target: Target, calls: Sequence[Callable[[], Awaitable[object]]]) -> Samples:
-    """Time one call after the other."""
-    elapsed, cpu = [], []
-    before = await target.account() if target.account else 0.0
-    for call in calls:
-        raise_if_canceled()
-        start, used = time.perf_counter(), time.process_time()
-        await call()
-        elapsed.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - used)
-    busy = (await target.account() - before) / len(calls) if target.account else None
-    return Samples(np.array(elapsed), np.array(cpu), busy)
-
-
-async def _load(target: Target, in_flight: int, requests: int, tag: str) -> tuple[int, int, float, float]:
-    """Measure requests that are all due at once, `in_flight` of them at a time.
-
-    Returns batches, operations, and processor seconds here and of the server (nan where it keeps no account).
-    """
-    storage, account = target.storage, target.account or _unknown
-    client = storage.client
-    trace = Trace(np.zeros(requests), np.zeros(requests, np.int64), ["everybody"])
-    served = await account()
-    batches, operations, used = client.batches, client.operations, time.process_time()
-    result = await replay(trace, lambda i: storage.acquire(_name(i, tag), LIMIT), max_in_flight=in_flight)
-    if result.errors:
-        raise next(error for error in result.results if isinstance(error, Exception))
-    spent = time.process_time() - used
-    return client.batches - batches, client.operations - operations, spent, await account() - served
-
-
-def raise_if_canceled() -> None:
-    """Raise the CancelledError that may have been lost, so that Ctrl-C is not ignored.
-
-    Before Python 3.12, asyncio.wait_for returns instead of raising when the awaited task ends in the same moment
-    (python/cpython#86296), and redis-py sends through it.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-async def _unknown() -> float:
-    return float("nan")
-
-
-_epochs = itertools.count(time.time_ns())
-
-
-def _batches(
-    execute: Callable[[Sequence[Operation]], Awaitable[object]], name: str, size: int, times: int, tag: str
-) -> list[Callable[[], Awaitable[object]]]:
-    """Make calls that send a batch of one operation each, over the keys in turn."""
-    return [lambda k=k: execute([_operation(name, k * size + j, tag) for j in range(size)]) for k in range(times)]  # type: ignore[misc]
-
-
-def _operation(name: str, i: int, tag: str) -> Operation:
-    if name == "get":
-        return Get(_name(i, tag), "", time.time())
-    if name == "apply":
-        # Every charge is the first of an epoch of its own, so that each is new to the server and none a repetition.
-        return Apply(Charge(_name(i, tag), LIMIT, "calibrate", next(_epochs), 0.0, ((time.time(), 1.0, 1),)))
-    return Acquire(_name(i, tag), (LIMIT,), 1.0, time.time(), True)
-
-
-# Keys are asked for as a service's are, a few often: batches repeat some, and rows that change often are slower to change.
-_RANKS = Zipf(KEYS).draw(1 << 14, np.random.default_rng(0)).tolist()
-
-
-def _name(i: int, tag: str) -> str:
-    return f"{tag}user:{_RANKS[i % len(_RANKS)]}"
-
-
-async def warm_up(target: Target) -> None:
-    """Connect, load the server's scripts or functions, and give every key a state."""
-    for storage, tag in itertools.product((target.storage, target.durable), target.tags):
-        if storage is not None:
-            for name in ("acquire", "get", "apply"):
-                for call in _batches(storage.client.driver.execute, name, 100, KEYS // 100, tag):
-                    await call()
-            await _load(Target(storage, target.ping), storage.client.config.pool_size, 200, tag)
-
-
-async def delete_keys(storage: RemoteStorage, names: Iterable[str] = (), tags: Iterable[str] = ("",)) -> None:
-    """Remove every key that the measurement wrote, and `names`."""
-    written = (f"{tag}user:{i}" for tag in tags for i in range(KEYS))
-    require_all(await storage.client.submit_all([Reset(name) for name in (*written, *names)]))
+def _rows(surveys: Sequence[Survey], key: Key, kind: type[Row]) -> list[Row]:
+    return [piece for one in surveys if isinstance(piece := one.get(key), kind)]

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from ratesim.simulation.cost_model.profile import BackendCosts, Cost, Stall
+from ratesim.simulation.cost_model.profile import BackendCosts, Cost, Stall, with_longer_service
 from ratesim.storage.config import PostgresStorageConfig
 from ratesim.storage.partitions import ByHash, ByIdentifier, ByTime, PartitionStrategy
 
@@ -77,11 +77,14 @@ def postgres_costs(costs: BackendCosts, config: PostgresStorageConfig, lifetime:
     costs
         As measured, with an unpartitioned table and durable commits.
     config
-        The options. Answers wait for no flush with synchronous_commit off, nor where the tables are in no log.
+        The options. Answers wait for no flush with synchronous_commit off, nor where the tables are in no log, which also
+        makes services shorter.
     lifetime
         Seconds for which a row is kept after its last decision; by time as many partitions are looked at.
     """
     commit = None if config.unlogged or config.synchronous_commit == "off" else costs.commit
+    if config.unlogged:
+        costs = with_longer_service(costs, costs.unlogged)
     fixed, item = _partition_costs(config.partition_strategy, lifetime)
     if not (fixed or item):
         return msgspec.structs.replace(costs, commit=commit)

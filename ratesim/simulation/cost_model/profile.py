@@ -27,6 +27,7 @@ from ratesim.simulation.network.links import Link
 __all__ = [
     "QUANTILES",
     "BackendCosts",
+    "Check",
     "Coldness",
     "Cost",
     "HybridCosts",
@@ -35,9 +36,11 @@ __all__ = [
     "Profile",
     "Stall",
     "between",
+    "cluster_costs",
     "measured_link",
     "stored_path",
     "with_cluster_client",
+    "with_longer_service",
     "with_slower_server",
 ]
 
@@ -48,15 +51,22 @@ EVEN = (1.0,) * len(QUANTILES)
 # In the name of a server that was measured as a cluster.
 PRIMARIES = " primaries"
 
+# The backend of a profile that is a Redis cluster; one without it has the factors below.
+CLUSTER = "redis cluster"
+
 # Processor time of the client of a cluster over that of one server: of a batch, of an operation in it, of a decision alone.
 # Measured in turns on valkey 9.1.2 (2026-11-29): 122 over 69 us one at a time, 23 over 17 us at 200 at once. Each further
 # group of a batch takes 0.35 of the first; it is simulated with as much as the first.
 CLUSTER_BATCH, CLUSTER_OPERATION, CLUSTER_ALONE = 2.0, 1.25, 1.75
 
+# Share of the pieces of a measurement; where other work disturbed more of them, the rest says little.
+MOST_DISTURBED = 0.5
+
 # What a file may hold; a constructor does not check it.
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Factor = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Factors = Annotated[tuple[Factor, ...], msgspec.Meta(min_length=len(QUANTILES), max_length=len(QUANTILES))]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 Text = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
@@ -159,6 +169,30 @@ class ModelError(msgspec.Struct, frozen=True, kw_only=True):
     rounds: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """A Poisson load that no cost was fitted to, live and simulated with the costs.
+
+    Attributes
+    ----------
+    load : float
+        Share of the saturation throughput.
+    rate : float
+        Requests/s.
+    live, simulated : tuple[float, float]
+        p50 and p95 of the latency, in seconds.
+    """
+
+    load: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    rate: Factor
+    live: tuple[Seconds, Seconds]
+    simulated: tuple[Seconds, Seconds]
+
+    @property
+    def misses(self) -> tuple[float, float]:
+        """The relative differences of p50 and p95: simulated / live - 1."""
+        return self.simulated[0] / self.live[0] - 1.0, self.simulated[1] / self.live[1] - 1.0
+
+
 class Stall(msgspec.Struct, frozen=True, kw_only=True):
     """A slow phase of a server that comes again and again, such as a checkpoint.
 
@@ -231,6 +265,8 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     commit : Cost or None
         The write-ahead log's flush, one at a time for the whole server. A commit that comes during a flush shares the next
         one (group commit). None where an answer waits for no disk.
+    unlogged : float
+        A service with tables that are in no log over one with a log (PostgreSQL).
     locks : bool
         Whether a decision holds the row of its key until its commit, so that batches with a key in common take turns.
     standby : dict[str, Cost]
@@ -243,8 +279,11 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         Processor time of one decision, one at a time, so with falling asleep and waking up.
     latency_p50, latency_p99 : float
         Latency of one decision, one at a time, for comparison; the simulation does not use them.
-    residual : float
-        latency_p50 less client_cpu, round_trip, the service and the commit of one: the part that is not explained.
+    checks : tuple[Check, ...]
+        Loads that no cost was fitted to, against which the calibration has held them.
+    pieces, disturbed : int
+        Pieces of the measurement, and those of them that other work on the machine disturbed. They were dropped, where not
+        more than half of all were disturbed; see `is_forced`.
     bytes_per_key : dict[str, float]
         Measured bytes of a key by algorithm.
     server, machine, measured : str
@@ -270,12 +309,31 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     operations: dict[Text, Cost] = {}
     speedup: dict[int, Factor] = {}
     commit: Cost | None = None
+    unlogged: Factor = 1.0
     locks: bool = False
     standby: dict[Text, Cost] = {}
     stalls: dict[Text, Stall] | None = None
-    residual: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0
+    checks: tuple[Check, ...] = ()
+    pieces: Count = 0
+    disturbed: Count = 0
     machine: Text = ""
     measured: Text = ""
+
+    @property
+    def residual(self) -> float:
+        """The largest relative difference |simulated / live - 1| of p50 and p95 among `checks`; 0 without any."""
+        return max((abs(miss) for check in self.checks for miss in check.misses), default=0.0)
+
+    @property
+    def unexplained(self) -> float:
+        """The share of `latency_p50` that its processor time, way, service and commit do not explain."""
+        parts = self.client_cpu + self.round_trip + self.seconds(1) + (self.commit.of(1) if self.commit else 0.0)
+        return 1.0 - parts / self.latency_p50
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether it was measured although other work disturbed more than MOST_DISTURBED of the pieces."""
+        return self.disturbed > MOST_DISTURBED * self.pieces
 
     def service(self, items: int, uniform: float, operation: str = "acquire") -> float:
         """Return the service time of a batch at a quantile in (0, 1)."""
@@ -404,7 +462,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         origin = "the profile shipped with ratesim" if self.source == "shipped" else f"the profile {Path(self.source).name}"
         elsewhere = [f"{name} on {each.machine} on {each.measured}" for name, each in self.backends.items() if each.machine]
         rest = f" ({', '.join(elsewhere)})" if elsewhere else ""
-        return f"Service times are from {origin}, measured on {self.machine} on {self.measured}{rest}."
+        forced = [name for name, each in self.backends.items() if each.is_forced]
+        noisy = f" The machine was busy with other work while {', '.join(forced)} was measured." if forced else ""
+        return f"Service times are from {origin}, measured on {self.machine} on {self.measured}{rest}.{noisy}"
 
 
 def between(values: Sequence[float], place: tuple[int, float]) -> float:
@@ -419,21 +479,34 @@ def with_slower_server(profile: Profile, backend: str, factor: float) -> Profile
     The services of every operation and, where answers wait for it, the commit are slower. The clients' own costs stay as
     they are.
     """
-    costs = profile.backends[backend]
+    costs = with_longer_service(profile.backends[backend], factor)
+    commit = costs.commit and msgspec.structs.replace(
+        costs.commit, fixed=factor * costs.commit.fixed, item=factor * costs.commit.item
+    )
+    cold = costs.cold and msgspec.structs.replace(costs.cold, served=tuple(factor * each for each in costs.cold.served))
+    changed = msgspec.structs.replace(costs, commit=commit, cold=cold)
+    slower = msgspec.structs.replace(profile, backends={**profile.backends, backend: changed})
+    return with_slower_server(slower, CLUSTER, factor) if backend == "redis" and CLUSTER in profile.backends else slower
+
+
+def with_longer_service(costs: BackendCosts, factor: float) -> BackendCosts:
+    """Return costs with services of every operation that take `factor` times as long."""
 
     def longer(cost: Cost) -> Cost:
         return msgspec.structs.replace(cost, fixed=factor * cost.fixed, item=factor * cost.item)
 
-    changed = msgspec.structs.replace(
+    return msgspec.structs.replace(
         costs,
         fixed=factor * costs.fixed,
         item=factor * costs.item,
         alone=None if costs.alone is None else factor * costs.alone,
         operations={name: longer(cost) for name, cost in costs.operations.items()},
-        commit=None if costs.commit is None else longer(costs.commit),
-        cold=costs.cold and msgspec.structs.replace(costs.cold, served=tuple(factor * each for each in costs.cold.served)),
     )
-    return msgspec.structs.replace(profile, backends={**profile.backends, backend: changed})
+
+
+def cluster_costs(profile: Profile) -> BackendCosts:
+    """Return the costs of a Redis cluster: as measured, or else those of one server with the client of a cluster."""
+    return profile.backends.get(CLUSTER) or with_cluster_client(profile.backends["redis"])
 
 
 def with_cluster_client(costs: BackendCosts) -> BackendCosts:

@@ -25,8 +25,8 @@ from ratesim import algorithms
 from ratesim.errors import StorageConnectionError, StorageError
 from ratesim.safe_text import redact
 from ratesim.server_url import redis_hosts, redis_node_urls, redis_topology, split_url
-from ratesim.simulation.cost_model.cost_fit import LIMIT, Target, delete_keys, raise_if_canceled
 from ratesim.simulation.cost_model.profile import PRIMARIES
+from ratesim.simulation.cost_model.survey import LIMIT, Target, delete_keys, raise_if_canceled
 from ratesim.simulation.network.hash_slots import SLOTS
 from ratesim.storage import PostgresStorage, RedisStorage, StorageURL
 from ratesim.storage.postgres.error_translation import connection_error as postgres_error
@@ -211,6 +211,10 @@ async def _postgres(config: Any) -> AsyncIterator[OpenTarget]:
         try:
             quick = PostgresStorage(msgspec.structs.replace(own, synchronous_commit="off"))
             durable = PostgresStorage(own) if waiting else None
+            beside = None
+            if not own.unlogged:  # in tables of its own beside those of the others
+                bare_table = msgspec.structs.replace(own, synchronous_commit="off", unlogged=True, table_name="unlogged")
+                beside = PostgresStorage(bare_table)
 
             async def size(_: list[str]) -> float:
                 return float((await quick.get_stats()).bytes)
@@ -219,13 +223,14 @@ async def _postgres(config: Any) -> AsyncIterator[OpenTarget]:
                 await quick.peek("warm-up", LIMIT)
                 speedup = await _speedup(own.url, quick)
                 # An empty query is a round trip that PostgreSQL answers without parsing or planning anything.
-                about = Target(quick, lambda: bare.execute(""), durable, locks=True, speedup=speedup)
+                about = Target(quick, lambda: bare.execute(""), durable, beside, locks=True, speedup=speedup)
                 try:
                     version = bare.info.parameter_status("server_version")
                     yield OpenTarget(about, size, f"postgres {version}")
                 finally:
-                    if durable is not None:
-                        await durable.close()
+                    for storage in (durable, beside):
+                        if storage is not None:
+                            await storage.close()
         finally:
             await bare.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
@@ -257,12 +262,12 @@ async def _speedup(url: str, storage: PostgresStorage) -> dict[int, float]:
         for connection in connections:
             await connection.execute("SET synchronous_commit = off")
         rates: dict[int, list[float]] = {count: [] for count in CONNECTIONS}
-        for _ in range(4):  # the first, which plans, is not counted
+        for _ in range(6):  # the first, which plans, is not counted
             for count in CONNECTIONS:
                 spent = await asyncio.gather(*(loop(each, i) for i, each in enumerate(connections[:count])))
                 rates[count].append(sum(LOOPS / seconds for seconds in spent))
     finally:
         for connection in connections:
             await connection.close()
-    best = {count: max(values[1:]) for count, values in rates.items()}
-    return {count: rate / best[1] for count, rate in best.items()}
+    usual = {count: float(np.median(values[1:])) for count, values in rates.items()}
+    return {count: rate / usual[1] for count, rate in usual.items()}

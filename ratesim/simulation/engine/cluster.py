@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ratesim.runtime import SimRuntime
 from ratesim.safe_text import shorten_repr
 from ratesim.simulation.cost_model.postgres_factors import STALLS, insert_cost, postgres_costs, standby_cost
-from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, measured_link, with_cluster_client
+from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, cluster_costs, measured_link
 from ratesim.simulation.engine.context import STORE_CLIENTS, STORE_WORK, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
@@ -204,7 +204,7 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
     nodes, costs = scenario.deployment.nodes, context.profile.backends[url.backend]
     topology = scenario.servers(context.candidate)
     if topology.kind == "cluster":
-        costs = with_cluster_client(costs)
+        costs = cluster_costs(context.profile)
     if url.backend == "postgres":
         costs = postgres_costs(costs, url.config, 2.0 * context.limit.period)
     link = _link(scenario, context.profile, costs)

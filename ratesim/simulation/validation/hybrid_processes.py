@@ -31,10 +31,11 @@ from ratesim.runtime import AsyncioRuntime
 from ratesim.servers import Server
 from ratesim.servers.watch import run_watched
 from ratesim.simulation.cost_model.calibrate import machine
-from ratesim.simulation.cost_model.cost_fit import fit, survey, warm_up
+from ratesim.simulation.cost_model.cost_fit import fit
 from ratesim.simulation.cost_model.hybrid_costs import measure_hybrids
 from ratesim.simulation.cost_model.load_process import in_process, run_in_process, split_cores
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile
+from ratesim.simulation.cost_model.survey import survey, warm_up
 from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.engine.backends import own_schema
 from ratesim.simulation.engine.context import STORE_CLIENTS

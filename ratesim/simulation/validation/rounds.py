@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from ratesim.errors import RatesimError, require_all
 from ratesim.limit import Limit
-from ratesim.simulation.cost_model.cost_fit import Target, fit, survey, warm_up
+from ratesim.simulation.cost_model.cost_fit import fit
 from ratesim.simulation.cost_model.profile import BackendCosts
 from ratesim.simulation.cost_model.stamps import stamped
+from ratesim.simulation.cost_model.survey import Target, survey, warm_up
 from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.validation.comparison import SATURATION
 from ratesim.simulation.validation.covariates import Covariates, Meter, causes, covariates_of, read_samples, sampled

@@ -285,7 +285,7 @@ def _compare(entries: Sequence[Entry], samples: NDArray[np.float64], tell: Progr
                 foreseen,
                 dropped[place],
                 each.swapped / max(each.admitted, 1),
-                own.residual / own.latency_p50,
+                own.unexplained,
                 each.segments,
                 parts,
             )

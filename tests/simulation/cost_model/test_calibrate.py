@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,14 +21,13 @@ import psycopg
 import pytest
 import redis
 
+from ratesim import servers
 from ratesim.errors import ConfigurationError, StorageConnectionError
 from ratesim.servers import Server, ServerDiedError, watch
 from ratesim.simulation.cost_model import calibrate as calibration
-from ratesim.simulation.cost_model import target_server as opening
 from ratesim.simulation.cost_model.calibrate import calibrate
-from ratesim.simulation.cost_model.cost_fit import fit_client, fit_line, mean_of, measure, spread
+from ratesim.simulation.cost_model.cost_fit import mean_of, measure, spread
 from ratesim.simulation.cost_model.profile import (
-    QUANTILES,
     BackendCosts,
     Cost,
     Profile,
@@ -36,50 +38,6 @@ from ratesim.simulation.cost_model.profile import (
 from ratesim.simulation.cost_model.target_server import open_target
 
 SHIPPED = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
-
-
-@pytest.mark.parametrize(("fixed", "item"), [(60e-6, 30e-6), (400e-6, 5e-6), (1e-6, 90e-6)])
-def test_a_line_through_batches_gives_the_fixed_and_the_item_cost(fixed: float, item: float) -> None:
-    sizes = (1, 8, 64)
-    exact = fit_line(sizes, [fixed + size * item for size in sizes])
-    assert exact == pytest.approx((fixed, item), rel=1e-6)
-    rng = np.random.default_rng(1)
-    noisy = [(fixed + size * item) * rng.lognormal(0.0, 0.01) for size in sizes]
-    assert sum(fit_line(sizes, noisy)) == pytest.approx(fixed + item, rel=0.05)
-
-
-def test_a_cost_is_never_negative() -> None:
-    fixed, item = fit_line((1, 8, 64), [10e-6, 88e-6, 712e-6])  # the best line would begin below zero
-    assert 0 < fixed <= 1e-7
-    assert item == pytest.approx(11e-6, rel=0.1)
-    fixed, item = fit_line((1, 64), [20e-6, 10e-6])
-    assert 0 < item <= 1e-7
-    assert 10e-6 <= fixed <= 20e-6
-
-
-def test_the_clients_shares_come_from_runs_that_differ_in_operations_by_batch() -> None:
-    rng = np.random.default_rng(2)
-    operations = np.full(12, 3000.0)
-    batches = operations / np.repeat([1.0, 2.0, 10.0, 60.0], 3)
-    seconds = (120e-6 * batches + 60e-6 * operations) * rng.lognormal(0.0, 0.02, 12)
-    assert fit_client(batches, operations, seconds) == pytest.approx((120e-6, 60e-6), rel=0.05)
-
-
-def test_the_spread_of_a_lognormal_is_that_of_its_sample() -> None:
-    samples = np.random.default_rng(3).lognormal(-9.0, 0.4, 200_000)
-    factors = spread(samples)
-    assert factors[QUANTILES.index(0.5)] == 1.0
-    assert factors[QUANTILES.index(0.95)] == pytest.approx(np.exp(0.4 * 1.6449), rel=0.02)
-    cost = Cost(fixed=float(np.median(samples)), factors=factors)
-    drawn = [cost.of(1, uniform) for uniform in np.random.default_rng(4).random(20_000)]
-    for quantile in (0.25, 0.5, 0.9, 0.95, 0.99):
-        assert np.quantile(drawn, quantile) == pytest.approx(np.quantile(samples, quantile), rel=0.05)
-
-
-def test_the_mean_of_factors_is_that_of_what_is_drawn_from_them() -> None:
-    factors = spread(np.random.default_rng(5).lognormal(0.0, 0.8, 50_000))
-    drawn = [Cost(fixed=1.0, factors=factors).of(1, uniform) for uniform in np.random.default_rng(6).random(50_000)]
-    assert mean_of(factors) == pytest.approx(np.mean(drawn), rel=0.03)
 
 
 def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -141,8 +99,12 @@ async def test_measuring_takes_a_real_redis_apart(valkey_server: Server) -> None
     assert backend.service(1, 0.5, "get") not in (0.0, backend.service(1, 0.5))
     assert mean_of(backend.factors) == pytest.approx(1.0)
     assert list(backend.factors) == sorted(backend.factors)
-    explained = backend.client_cpu + backend.round_trip + backend.fixed + backend.item
-    assert explained + backend.residual == pytest.approx(backend.latency_p50)
+    # A lone request after a pause takes longer on every part of its way than a request among many.
+    assert sum(backend.split) == pytest.approx(1.0)
+    assert min(backend.split) > 0.0
+    assert backend.cold is not None
+    assert backend.cold.ask[-1] > 0.0
+    assert backend.cold.served[-1] > 0.0
 
 
 async def test_measuring_tells_the_commit_of_postgres_from_its_service(postgres_server: Server) -> None:
@@ -155,17 +117,7 @@ async def test_measuring_tells_the_commit_of_postgres_from_its_service(postgres_
     assert backend.concurrency == max(1, round(max(backend.speedup.values())))
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure little: what is tested is what stays behind."""
-
-    async def little(measured: object) -> BackendCosts:
-        return await measure(measured, 1, 0.1)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(calibration, "measure", little)
-    monkeypatch.setattr(calibration, "_memory", lambda: BackendCosts(client_cpu=3e-6))
-    monkeypatch.setattr(calibration, "SIZED_KEYS", 200)
-    monkeypatch.setattr(opening, "CONNECTIONS", (1, 2))
+LITTLE: dict[str, Any] = {"rounds": 1, "effort": 0.05, "force": True}  # what is tested is what stays behind
 
 
 def keys_of(url: str) -> set[bytes]:
@@ -184,11 +136,11 @@ def objects_of(url: str) -> set[tuple[str, str]]:
         return {(row[0], row[1]) for row in found}
 
 
-def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path, short: None) -> None:
+def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path) -> None:
     with redis.Redis.from_url(valkey_server.url) as client:
         client.set("theirs", "untouched")
         before = keys_of(valkey_server.url)
-        profile = calibrate(tmp_path / "p.json", url=valkey_server.url)
+        profile = calibrate(tmp_path / "p.json", url=valkey_server.url, **LITTLE)
         assert keys_of(valkey_server.url) == before
         assert client.get("theirs") == b"untouched"
         client.delete("theirs")
@@ -200,13 +152,13 @@ def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path, 
 
 
 def test_a_cluster_is_measured_by_primary_and_left_as_it_was(
-    valkey_cluster_server: Server, tmp_path: Path, short: None
+    valkey_cluster_server: Server, tmp_path: Path
 ) -> None:
     nodes = [redis.Redis.from_url(member.url) for member in valkey_cluster_server.members]
     try:
         before = [set(node.scan_iter()) for node in nodes]
         calls = [node.info("commandstats") for node in nodes]
-        profile = calibrate(tmp_path / "p.json", url=valkey_cluster_server.url)
+        profile = calibrate(tmp_path / "p.json", url=valkey_cluster_server.url, **{**LITTLE, "rounds": 3})
         assert [set(node.scan_iter()) for node in nodes] == before
         measured = profile.backends["redis"]
         assert "3 primaries" in measured.server
@@ -222,9 +174,9 @@ def test_a_cluster_is_measured_by_primary_and_left_as_it_was(
             node.close()
 
 
-def test_a_users_postgres_is_left_as_it_was(postgres_server: Server, tmp_path: Path, short: None) -> None:
+def test_a_users_postgres_is_left_as_it_was(postgres_server: Server, tmp_path: Path) -> None:
     before = objects_of(postgres_server.url)
-    profile = calibrate(tmp_path / "p.json", url=postgres_server.url, rtt=4e-4)
+    profile = calibrate(tmp_path / "p.json", url=postgres_server.url, rtt=4e-4, **LITTLE)
     assert objects_of(postgres_server.url) == before
     assert "postgres" in profile.versions["postgres"]
     assert profile.round_trip == 4e-4
@@ -240,9 +192,7 @@ def test_a_calibration_that_is_interrupted_leaves_nothing(
     before = seen(url)
     code = (
         "from pathlib import Path; from ratesim.simulation.cost_model import calibrate as c;"
-        "from ratesim.simulation.cost_model.profile import BackendCosts;"
-        "c._memory = lambda: BackendCosts(client_cpu=3e-6);"
-        f"c.calibrate(Path({str(tmp_path / 'p.json')!r}), url={url!r})"
+        f"c.calibrate(Path({str(tmp_path / 'p.json')!r}), url={url!r}, effort=0.2, force=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=dict(os.environ))
     while seen(url) == before:  # until it is in the middle of it
@@ -255,10 +205,10 @@ def test_a_calibration_that_is_interrupted_leaves_nothing(
     assert not (tmp_path / "p.json").exists()
 
 
-def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: Path, short: None) -> None:
+def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
     for url in ("redis://:secret@127.0.0.1:1/0", "postgresql://me:secret@127.0.0.1:1/db"):
         with pytest.raises(StorageConnectionError, match=r"127\.0\.0\.1:1") as raised:
-            calibrate(tmp_path / "p.json", url=url)
+            calibrate(tmp_path / "p.json", url=url, **LITTLE)
         assert "secret" not in str(raised.value)
     with pytest.raises(ConfigurationError, match="memory"):
         calibrate(tmp_path / "p.json", url="memory://")
@@ -281,20 +231,26 @@ def test_a_slower_server_takes_longer_for_all_that_it_does_and_its_clients_do_no
 @pytest.mark.servers
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_calibration_whose_server_dies_ends_and_leaves_the_profile(
-    number: int, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "ANSWER_SECONDS", 1.0)
-    served = calibration._served
 
-    async def strike(url: str) -> BackendCosts:
-        with redis.Redis.from_url(url) as client:
-            pid = client.info("server")["process_id"]
-        asyncio.get_running_loop().call_later(0.3, os.kill, pid, number)
-        return await served(url)
+    @contextmanager
+    def dying() -> Iterator[Server]:
+        with servers.valkey() as server, redis.Redis.from_url(server.url) as client:
 
-    monkeypatch.setattr(calibration, "_served", strike)
+            def strike() -> None:
+                while client.dbsize() == 0:  # until it is being measured
+                    time.sleep(0.01)
+                os.kill(server.pids[0], number)
+
+            thread = threading.Thread(target=strike, daemon=True)
+            thread.start()
+            yield server
+
+    monkeypatch.setattr(calibration, "_server", lambda kind, url: dying())
     with pytest.raises(ServerDiedError, match=r"^valkey .* (was ended by SIGKILL|froze)"):
-        calibrate(tmp_path / "p.json")
+        calibrate(tmp_path / "p.json", **LITTLE)
     assert list(tmp_path.iterdir()) == []
 
 
