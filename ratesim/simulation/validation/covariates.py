@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 __all__ = ["Account", "Covariates", "Meter", "causes", "covariates_of", "read_samples", "sampled"]
 
 BESIDE = 0.2  # seconds before and after a measurement that count with it
-PACE = 0.15  # relative difference of the pace from that of the costs, during a measurement
-PACE_BESIDE = 0.3  # the same before and after it, where fewer samples are
+PACE = 0.2  # relative difference of the pace from that of the costs, during a measurement
+PACE_BESIDE = 0.4  # the same before and after it, where fewer samples are
 OTHERS = 0.06  # share of the machine
 TICKS = 0.1  # share of the machine that may be noise where whole ticks are counted
 STEAL = 0.02

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,7 @@ from traffic import Poisson, Trace, Workload, Zipf, replay
 from traffic.live_replay import LiveResult
 
 __all__ = ["LOADS", "RATE", "Calibrated", "Candidate", "Entry", "Failed", "Plan", "Replayed"]
-__all__ += ["disturbances", "measure_rounds", "read_found", "trace_of"]
+__all__ += ["disturbances", "kept_rounds", "measure_rounds", "read_found", "trace_of"]
 
 SECONDS = {0.1: 1.0, 0.3: 0.7, 0.6: 0.5, 0.85: 0.5}  # of a replay, by its share of the saturation throughput
 LOADS = tuple(SECONDS)
@@ -231,26 +232,23 @@ class _Rounds:
             for candidate in self._plan.candidates:
                 await self._attempt(candidate, self._start(candidate))
             number, took = 0, 0.0
-            while self._open and self._kept() < self._plan.rounds:
+            while missing := self._missing():
                 if number and time.monotonic() + took > self._plan.ends:
                     break
                 began = time.monotonic()
-                await self._round(number)
+                for name in self._rng.permutation(list(missing)).tolist():
+                    await self._attempt(self._open[name].candidate, self._measure(self._open[name], number, missing[name]))
                 number, took = number + 1, time.monotonic() - began
         finally:
             for each in list(self._open.values()):
                 await self._attempt(each.candidate, each.stack.aclose())
 
-    async def _round(self, number: int) -> None:
-        """Measure each candidate, in a random order: its costs, the rate at which it saturates, and its replays."""
-        for name in self._rng.permutation(list(self._open)).tolist():
-            await self._attempt(self._open[name].candidate, self._measure(self._open[name], number))
-
-    async def _measure(self, opened: _Open, number: int) -> None:
+    async def _measure(self, opened: _Open, number: int, loads: Sequence[float]) -> None:
+        """Measure the costs of a candidate, the rate at which it saturates, and replays at some loads in a random order."""
         await self._calibrate(opened, number)
         effort = self._plan.effort
         saturated = await self._replay(opened, number, SATURATION, OVERLOAD, effort * OVERLOAD_REQUESTS / OVERLOAD)
-        for load in self._rng.permutation(LOADS).tolist():
+        for load in self._rng.permutation([load for load in loads if load != SATURATION]).tolist():
             await self._replay(opened, number, load, load * saturated.throughput, effort * SECONDS[load])
 
     async def _start(self, candidate: Candidate) -> None:
@@ -314,14 +312,23 @@ class _Rounds:
             pickle.dump(entry, file)
         return entry
 
-    def _kept(self) -> int:
-        """Count the rounds that are kept of the candidate and load that has fewest."""
-        kept = {(name, load): 0 for name in self._open for load in (SATURATION, *LOADS)}
-        for place, wrong in disturbances(self._entries, read_samples(self._samples)).items():
-            each = self._entries[place]
-            if isinstance(each, Replayed) and (each.candidate, each.load) in kept:
-                kept[each.candidate, each.load] += not wrong
-        return min(kept.values())
+    def _missing(self) -> dict[str, list[float]]:
+        """List the loads by candidate of which not enough rounds are kept yet."""
+        kept = kept_rounds(self._entries, read_samples(self._samples))
+        missing = {
+            name: [load for load in (SATURATION, *LOADS) if kept[name, load] < self._plan.rounds] for name in self._open
+        }
+        return {name: loads for name, loads in missing.items() if loads}
+
+
+def kept_rounds(entries: Sequence[Entry], samples: NDArray[np.float64]) -> Counter[tuple[str, float]]:
+    """Count the kept replays by candidate and load."""
+    kept: Counter[tuple[str, float]] = Counter()
+    for place, wrong in disturbances(entries, samples).items():
+        each = entries[place]
+        if isinstance(each, Replayed) and not wrong:
+            kept[each.candidate, each.load] += 1
+    return kept
 
 
 async def _run(storage: RemoteStorage, trace: Trace) -> tuple[LiveResult, dict[str, float], float]:

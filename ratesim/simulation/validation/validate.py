@@ -207,7 +207,7 @@ def _measure(
                 if isinstance(each, Failed):
                     server = started[each.candidate]
                     how = server.how_ended()
-                    lost = ServerDiedError(f"{server} {how}") if how else ServerError(each.why)
+                    lost = ServerDiedError(f"{server} {how}") if how else ServerError(f"{server}: {each.why}")
                     first = first or lost
                     found.failures.setdefault(each.candidate, str(lost))
     return first

@@ -22,7 +22,7 @@ from ratesim.simulation.validation.covariates import (
     read_samples,
     sampled,
 )
-from ratesim.simulation.validation.rounds import Calibrated, Failed, Replayed, disturbances
+from ratesim.simulation.validation.rounds import Calibrated, Failed, Replayed, disturbances, kept_rounds
 
 QUIET = Covariates({0: (60e-6, 60e-6, 60e-6), 1: (60e-6, 60e-6, 60e-6)}, 0.0, 0.01)
 
@@ -31,7 +31,7 @@ QUIET = Covariates({0: (60e-6, 60e-6, 60e-6), 1: (60e-6, 60e-6, 60e-6)}, 0.0, 0.
     ("seen", "said"),
     [
         (QUIET, ()),
-        (replace(QUIET, pace={0: (60e-6, 66e-6, 60e-6), 1: QUIET.pace[1]}), ()),
+        (replace(QUIET, pace={0: (60e-6, 70e-6, 60e-6), 1: QUIET.pace[1]}), ()),
         (replace(QUIET, pace={0: (60e-6, 75e-6, 60e-6), 1: QUIET.pace[1]}), ("pace",)),
         (replace(QUIET, pace={0: QUIET.pace[0], 1: (60e-6, 45e-6, 60e-6)}), ("pace",)),
         (replace(QUIET, pace={0: QUIET.pace[0], 1: (90e-6, 60e-6, 60e-6)}), ("pace",)),
@@ -93,6 +93,7 @@ def test_a_replay_is_dropped_with_the_costs_that_it_is_compared_with():
     found, samples = entries(np.ones(2), [60e-6] * 4)
     found[0] = replace(found[0], others=0.5)
     found.append(Failed("redis", "it died"))
+    assert kept_rounds(found, samples) == {("redis", 0.1): 1}
     assert disturbances(found, samples) == {1: ("other programs while the costs were measured",), 3: ()}
 
 
