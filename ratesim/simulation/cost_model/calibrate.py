@@ -228,7 +228,7 @@ async def _memory(rounds: int, effort: float, force: bool) -> BackendCosts:
 
     await back_to_back()
     found = await quiet_surveys(
-        take, Observer(halves() or [()]), rounds=rounds, seconds=ROUND_SECONDS * rounds * effort, force=force
+        take, Observer(halves()), rounds=rounds, seconds=ROUND_SECONDS * rounds * effort, force=force
     )
     latency = np.concatenate(
         [one.elapsed for survey in found.surveys if isinstance(one := survey.get(Key("acquire")), Samples)]
@@ -269,7 +269,9 @@ async def _served(url: str, pids: Sequence[int], rounds: int, effort: float, for
         sizes = {name: await _bytes(opened, name) for name in algorithms.names()}
         rate = await saturation(target)
         take = partial(pieces, target, effort, rate)
-        observer = Observer(halves() or [()], pids)
+        groups = halves()
+        # The processes of a user's server are not known, nor is where they run.
+        observer = Observer(groups, pids) if pids else Observer(groups and groups[:1], None)
         found = await quiet_surveys(take, observer, rounds=rounds, seconds=ROUND_SECONDS * rounds * effort, force=force)
         costs = fit(target, found.surveys)
     costs = msgspec.structs.replace(

@@ -8,18 +8,17 @@ kept if the cores were as fast during the replay as during the measurement of th
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ratesim.simulation.cost_model.machine_account import Account, Meter
 
 __all__ = ["Account", "Covariates", "Meter", "causes", "covariates_of", "read_samples", "sampled"]
 
@@ -27,7 +26,6 @@ BESIDE = 0.2  # seconds before and after a measurement that count with it
 PACE = 0.2  # relative difference of the pace from that of the costs, during a measurement
 PACE_BESIDE = 0.4  # the same before and after it, where fewer samples are
 OTHERS = 0.06  # share of the machine
-TICKS = 0.1  # share of the machine that may be noise where whole ticks are counted
 STEAL = 0.02
 SAMPLER = Path(__file__).with_name("pace_sampler.py")
 
@@ -102,70 +100,6 @@ def sampled(path: Path, cores: Sequence[int]) -> Iterator[int]:
     command = [sys.executable, "-I", "-S", str(SAMPLER), str(path), *map(str, cores or (-1,))]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:  # noqa: S603 (our own interpreter); leaving ends its input
         yield process.pid
-
-
-class Account(NamedTuple):
-    """Seconds so far, as Linux counts them.
-
-    Attributes
-    ----------
-    work, stolen : float
-        Of the whole machine, in whole ticks.
-    tasks : dict[str, tuple[float, bool]]
-        Of each task that there is, exactly, and whether it takes part.
-    """
-
-    work: float
-    stolen: float
-    tasks: dict[str, tuple[float, bool]]
-
-    def shares_since(self, before: Account, whole: float) -> tuple[float, float]:
-        """Return the share that was stolen, and the share of tasks that take no part, of `whole` seconds of all cores.
-
-        The account of tasks lacks those that have ended. That of the whole machine has them, but ticks are noisy. So it
-        counts only where it is above its noise.
-        """
-        own = others = 0.0
-        for task, (seconds, takes_part) in self.tasks.items():
-            spent = seconds - before.tasks.get(task, (0.0, False))[0]
-            own, others = (own + spent, others) if takes_part else (own, others + spent)
-        unseen = self.work - before.work - own - TICKS * whole
-        return (self.stolen - before.stolen) / whole, float(np.maximum(others, unseen)) / whole
-
-
-class Meter:
-    """Shares of the machine since it was made; nan where Linux does not count them.
-
-    Parameters
-    ----------
-    pids : Sequence[int]
-        The processes that take part beside this one; their children do too.
-    """
-
-    def __init__(self, pids: Sequence[int]) -> None:
-        self._pids = {os.getpid(), *pids}
-        self._began, self._seen = time.perf_counter(), self.look()
-
-    def shares(self) -> tuple[float, float]:
-        """Return the share that was stolen, and the share of programs that take no part."""
-        whole = (time.perf_counter() - self._began) * (os.cpu_count() or 1)
-        return self.look().shares_since(self._seen, whole)
-
-    def look(self) -> Account:
-        """Read the accounts."""
-        if not Path("/proc/self/schedstat").exists():
-            return Account(np.nan, np.nan, {})
-        tick = os.sysconf("SC_CLK_TCK")
-        all_cores = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-        user, nice, system, _, _, _, _, stolen, *_ = map(int, all_cores)
-        tasks = {}
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it has ended since
-                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                takes_part = int(process.name) in self._pids or parent in self._pids
-                for task in (process / "task").iterdir():
-                    tasks[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9, takes_part
-        return Account((user + nice + system) / tick, stolen / tick, tasks)
 
 
 def _mean(seconds: NDArray[np.float64]) -> float:

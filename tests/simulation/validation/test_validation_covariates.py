@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ratesim.simulation.cost_model.machine_account import TICKS
 from ratesim.simulation.cost_model.profile import BackendCosts
 from ratesim.simulation.validation.covariates import (
-    TICKS,
     Account,
     Covariates,
     Meter,
