@@ -30,7 +30,7 @@ def what_would_change(recommendation: Recommendation) -> HTML:
             [
                 escape_html(f"{each.requirement.replace('_', ' ')}, {each.way}"),
                 "not today" if each.meets is None else escape_html(_times(each.meets)),
-                "not found" if each.fails is None else escape_html(_times(each.fails)),
+                "not found" if each.fails is None else escape_html(_times(each.fails) + " (not shown)" * each.is_open),
                 escape_html(each.sentence),
             ]
             for each in recommendation.headroom
@@ -40,7 +40,8 @@ def what_would_change(recommendation: Recommendation) -> HTML:
         parts.append(
             small_print(
                 "Found by runs at these loads: first larger and larger, then by bisection between the last load that met "
-                "the requirement and the first that missed it."
+                "the requirement and the first that missed it, or that is not shown to meet it: within the model's error, or at "
+                "a load at which the model was not validated."
             )
         )
     else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ratesim.formatting import format_seconds
-from ratesim.recommendation.assess.model_error import verdict_of
+from ratesim.recommendation.assess.model_error import entry_at, verdict_of
 
 if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import ModelError, Profile
@@ -31,7 +31,7 @@ def stated_error(errors: Sequence[ModelError], utilization: float) -> dict[str, 
     utilization
         Of the busiest part of the replay.
     """
-    found = next((each for each in errors if not each.utilization < utilization), errors[-1] if errors else None)
+    found = entry_at(errors, utilization)
     return UNSTATED if found is None else {"p50": found.p50, "p99": found.p99}
 
 

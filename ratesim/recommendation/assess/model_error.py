@@ -17,7 +17,7 @@ from ratesim.formatting import format_count, format_percent
 from ratesim.simulation.cost_model.profile import ModelError, Profile
 from ratesim.storage import StorageURL
 
-__all__ = ["LatencyError", "Source", "latency_error", "verdict_of"]
+__all__ = ["LatencyError", "Source", "entry_at", "latency_error", "verdict_of"]
 
 Source = Literal["profile", "shipped", "unknown"]
 """Whose verdict it is: that of the profile in use, that of the shipped one on behalf of another profile, or nobody's."""
@@ -39,8 +39,8 @@ class LatencyError:
         Share of the time for which that is busy, the mean over the run and over the seeds.
     limit
         The utilization up to which the backend was validated; 0 where it was not.
-    rounds
-        Rounds in which it was measured.
+    rounds, machine
+        Rounds in which it was measured, and on which machine.
     p50, p99
         |simulated / measured - 1|; 0 where it is not known.
     p50_is_lower_bound, p99_is_lower_bound
@@ -55,6 +55,7 @@ class LatencyError:
     utilization: float
     limit: float
     rounds: int
+    machine: str
     p50: float
     p99: float
     p50_is_lower_bound: bool = False
@@ -71,13 +72,15 @@ class LatencyError:
 
     @property
     def verdict(self) -> str:
-        """Whose verdict it is, and up to where, in words: "redis was validated up to 60 % utilization in 20 rounds"."""
+        """Whose verdict it is, and up to where: "redis was validated up to 60 % utilization in 20 rounds on AMD EPYC"."""
         if self.source == "unknown":
             alone = "; it waits in no queue, and its interval is of the seeds alone" if self.backend == "memory" else ""
             return f"{self.backend} was not validated{alone}"
-        whose = "" if self.source == "profile" else ", with the shipped profile on another machine"
+        where = f" on {self.machine}"
+        if self.source == "shipped":
+            where = f" with the shipped profile, on another machine ({self.machine})"
         upto = "" if self.backend == "memory" else f" up to {format_percent(self.limit)} utilization"
-        return f"{self.backend} was validated{upto} in {format_count(self.rounds, 'round')}{whose}"
+        return f"{self.backend} was validated{upto} in {format_count(self.rounds, 'round')}{where}"
 
     @property
     def sentence(self) -> str:
@@ -112,6 +115,11 @@ def verdict_of(profile: Profile, backend: str, shipped: Profile | None = None) -
     return lender.errors, "shipped"
 
 
+def entry_at(entries: Sequence[ModelError], utilization: float) -> ModelError | None:
+    """Return the first entry that holds at a utilization, or else the last one; None where there is none."""
+    return next((each for each in entries if not each.utilization < utilization), entries[-1] if entries else None)
+
+
 def latency_error(rows: Sequence[Mapping[Any, Any]], profile: Profile, shipped: Profile | None = None) -> LatencyError:
     """Find the model's error of a candidate.
 
@@ -134,14 +142,15 @@ def latency_error(rows: Sequence[Mapping[Any, Any]], profile: Profile, shipped: 
     node, store = _mean(rows, "node_utilization_max"), _mean(rows, "utilization_max")
     busiest, costs = max(node, store), profile.backends[url.backend]
     entries, source = verdict_of(profile, url.backend, shipped)
+    validated = (shipped or _shipped()) if source == "shipped" else profile
     near, _ = verdict_of(profile, "memory", shipped)
     is_lower_bound = url.backend != "memory" and bool(entries) and busiest > entries[-1].utilization
 
     def is_local(column: str) -> bool:
         return url.backend == "memory" or (url.hybrid is not None and _mean(rows, column) < costs.seconds(1))
 
-    used = _entry(entries, busiest)
-    p50, p99 = (_entry(near, node) if is_local(f"latency_{name}") else used for name in ("p50", "p99"))
+    used = entry_at(entries, busiest)
+    p50, p99 = (entry_at(near, node) if is_local(f"latency_{name}") else used for name in ("p50", "p99"))
     return LatencyError(
         backend=url.backend,
         source=source,
@@ -149,17 +158,13 @@ def latency_error(rows: Sequence[Mapping[Any, Any]], profile: Profile, shipped: 
         utilization=busiest,
         limit=entries[-1].utilization if entries else 0.0,
         rounds=used.rounds if used else 0,
+        machine=(validated.backends[url.backend].machine or validated.machine) if entries else "",
         p50=p50.p50 if p50 else 0.0,
         p99=p99.p99 if p99 else 0.0,
         p50_is_lower_bound=is_lower_bound and not is_local("latency_p50"),
         p99_is_lower_bound=is_lower_bound and not is_local("latency_p99"),
         is_local=is_local("latency_p99"),
     )
-
-
-def _entry(entries: Sequence[ModelError], utilization: float) -> ModelError | None:
-    """Return the first entry that holds at a utilization, or else the last one."""
-    return next((each for each in entries if each.utilization >= utilization), entries[-1] if entries else None)
 
 
 def _mean(rows: Sequence[Mapping[Any, Any]], name: str) -> float:

@@ -33,7 +33,7 @@ def entry(utilization: float, p99: float) -> ModelError:
 def profile(*errors: ModelError) -> Profile:
     shipped = Profile.shipped()
     redis = msgspec.structs.replace(shipped.backends["redis"], errors=errors)
-    return msgspec.structs.replace(shipped, backends={**shipped.backends, "redis": redis}, source="mine.json")
+    return msgspec.structs.replace(shipped, machine="m", backends={**shipped.backends, "redis": redis}, source="mine")
 
 
 VALIDATED = profile(entry(0.3, 0.1), entry(0.6, 0.25))
@@ -92,8 +92,8 @@ def test_near_saturation_nothing_is_chosen_and_it_is_said_why_and_what_to_do() -
     assert no_choice(found) == (
         "No candidate meets all requirements for sure: redis and other are too close to call; for redis, near saturation a "
         "simulated p99 is a lower bound (at least, at 70 % utilization of its store; redis was validated up to 60 % "
-        "utilization in 20 rounds): `ratesim validate --store` tells how far it is on your machines, and more servers take "
-        "load off it."
+        "utilization in 20 rounds on m): `ratesim validate --store` tells how far it is on your machines, and more servers "
+        "take load off it."
     )
     assert relaxations(found) == ()
     status = checked(found)
@@ -145,8 +145,8 @@ def test_candidates_are_ranked_by_their_means_and_not_by_the_ends_of_intervals()
 def test_the_caveat_of_a_validated_profile_is_its_verdict() -> None:
     (found,) = assessed(REDIS, p99="5ms")
     assert caveat(found, None, (), (), "", "mine.json", live=True) == (
-        "What was simulated is a model of your servers: redis was validated up to 60 % utilization in 20 rounds, and its "
-        "p99 was within 10 % of the measured one up to the load of this choice."
+        "What was simulated is a model of your servers: redis was validated up to 60 % utilization in 20 rounds on m, and "
+        "its p99 was within 10 % of the measured one up to the load of this choice."
     )
     (bound,) = assessed(REDIS, store=0.7)
     assert "how far it is from this machine's" in caveat(bound, None, (), (), "", "mine.json", live=True)
