@@ -120,7 +120,7 @@ def _small_table(chosen: Recommendation) -> str:
                 each.p99.figure(format_seconds),
                 format_percent(each.over_admission.mean),
                 cost,
-                state or f"misses {missed}",
+                state or f"{'misses' if each.fails else 'too close'} {missed}",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -40,8 +40,8 @@ def what_would_change(recommendation: Recommendation) -> HTML:
         parts.append(
             small_print(
                 "Found by runs at these loads: first larger and larger, then by bisection between the last load that met "
-                "the requirement and the first that missed it, or is not shown to meet it: within the model's error, or at a "
-                "load at which the model was not validated."
+                "the requirement and the first that missed it, or is not shown to meet it: within the model's error, or at "
+                "a load at which the model was not validated."
             )
         )
     else:
