@@ -254,7 +254,7 @@ class _Rounds:
     async def _start(self, candidate: Candidate) -> None:
         async with AsyncExitStack() as stack:
             whole = (await stack.enter_async_context(open_target(candidate.url))).target
-            target = whole if candidate.durable else replace(whole, durable=None)
+            target = replace(whole, durable=whole.durable if candidate.durable else None, unlogged=None)
             storage = whole.durable if candidate.durable and whole.durable else whole.storage
             await warm_up(target)
             trace = trace_of(OVERLOAD, self._plan.effort * OVERLOAD_REQUESTS / OVERLOAD, 0)
