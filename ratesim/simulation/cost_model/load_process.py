@@ -243,8 +243,10 @@ def split_cores(pids: Sequence[int]) -> Iterator[bool]:
         yield False
         return
     for pid in pids:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), split[1])
+        with contextlib.suppress(FileNotFoundError):  # it has ended, as whoever asks it will notice
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), split[1])
     before = _cores, os.sched_getaffinity(0)
     _cores = _all_cores()
     os.sched_setaffinity(0, split[0])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -14,17 +16,24 @@ import redis
 
 from ratesim import servers
 from ratesim.errors import ServerError
+from ratesim.limit import Limit
 from ratesim.recommendation.investigate import study as study_module
 from ratesim.recommendation.investigate.study import study
 from ratesim.servers import watch
 from ratesim.simulation.engine.backends import start_server
-from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.simulation.scenario.scenario import Candidate, LimitSpec, Scenario
 from ratesim.simulation.validation import live_replay
 from ratesim.simulation.validation.live_replay import live_row
+from traffic.live_replay import loop_factory
 
 pytestmark = pytest.mark.servers
 
-FIGURES = ("latency_p50", "latency_p99", "service_p50", "lateness_p99")
+FIGURES = ("latency_p50", "latency_p99", "service_p50", "lateness_p99", "operation_p50", "simulated_p50", "simulated_p99")
+FIGURES += ("ratio_p50", "ratio_p99", "utilization")
+TABLES = """SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname LIKE 'ratesim_live%' AND c.relkind = 'r'"""
+QUICK = {"attempts": 1, "effort": 0.02}
+ALONE = {"attempts": 1, "effort": 0.0}  # without its simulation
 STORAGES = {
     "redis": "redis://localhost",
     "hybrid": "hybrid+redis://localhost?consistency=eventual&sync_interval=0.1",
@@ -48,15 +57,26 @@ def candidate(name: str) -> Candidate:
     return Candidate(name=name, storage=STORAGES.get(name, "memory://"))
 
 
-def once_under_way(monkeypatch: pytest.MonkeyPatch, strike) -> None:
-    """Call `strike` in a thread when requests are being sent."""
-    even = live_replay._even
+def once_under_way(server: servers.Server, strike) -> threading.Thread:
+    """Call `strike` in a thread when decisions have been written to the server."""
 
-    def begin(trace, rate):
-        threading.Timer(0.3, strike).start()
-        return even(trace, rate)
+    def written() -> int:
+        if server.kind == "postgres":
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                names = connection.execute(TABLES).fetchall()
+                return sum(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for (name,) in names)
+        with redis.Redis.from_url(server.url) as client:
+            return client.dbsize()
 
-    monkeypatch.setattr(live_replay, "_even", begin)
+    def wait() -> None:
+        with suppress(psycopg.Error, redis.RedisError):  # the test ended before
+            while written() < 10:
+                time.sleep(0.02)
+            strike()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
 
 
 @pytest.mark.parametrize(
@@ -74,8 +94,9 @@ def once_under_way(monkeypatch: pytest.MonkeyPatch, strike) -> None:
 def test_a_replay_whose_server_dies_has_no_figures_and_says_so(monkeypatch, name, number):
     monkeypatch.setattr(watch, "ANSWER_SECONDS", 1.0)
     with (servers.postgres if name == "postgres" else servers.valkey)() as server:
-        once_under_way(monkeypatch, lambda: os.kill(server.pids[0], number))
+        striker = once_under_way(server, lambda: os.kill(server.pids[0], number))
         row = live_row(scenario(), candidate(name), scenario().trace(), server)
+        striker.join(30)
     said = "was ended by SIGKILL after" if number == signal.SIGKILL else "froze: it gave no answer for 1 s, after"
     assert row["failure"].startswith(f"{server} {said}")
     assert row["failure"].endswith("requests were answered")
@@ -84,15 +105,53 @@ def test_a_replay_whose_server_dies_has_no_figures_and_says_so(monkeypatch, name
     assert row["candidate"] == name
 
 
-def test_a_replay_whose_server_lives_has_figures_and_no_failure():
+def test_a_replay_whose_server_lives_has_figures_its_own_simulation_and_no_failure():
     with servers.valkey() as server:
-        row = live_row(scenario(), candidate("redis"), scenario().trace(), server, 200)
+        row = live_row(scenario(), candidate("redis"), scenario().trace(), server, 200, **QUICK)
         with redis.Redis.from_url(server.url) as client:
             assert [key for key in client.scan_iter() if b"warm-up" not in key] == []
-    assert row["failure"] == ""
+    assert (row["failure"], row["server"], row["store"]) == ("", str(server), "redis")
     assert row["requests"] == 200
     assert row["errors"] == 0
     assert all(row[figure] > 0 for figure in FIGURES)
+    for name in ("p50", "p99"):
+        assert row[f"ratio_{name}"] == row[f"simulated_{name}"] / row[f"latency_{name}"]
+
+
+def test_memory_is_replayed_without_a_server():
+    row = live_row(scenario(), candidate("memory"), scenario().trace(), None, 200, **QUICK)
+    assert (row["failure"], row["server"], row["errors"]) == ("", "this process", 0)
+    assert row["operation_p50"] <= row["latency_p50"]  # hot, one at a time
+    assert row["simulated_operation"] > 0
+
+
+@pytest.mark.parametrize(("quiet_from", "said"), [(1, ""), (3, ""), (4, "disturbed 3 times")])
+def test_a_replay_that_others_disturb_is_repeated(monkeypatch, tmp_path, quiet_from, said):
+    asked = []
+
+    def judge(replayed, costs, wakes):
+        asked.append((replayed, costs))
+        return "" if len(asked) >= quiet_from else f"disturbed {len(asked)} times"
+
+    monkeypatch.setattr(live_replay, "disturbance", judge)
+    names = ("a", "b") * 20
+    order = live_replay._Order(
+        "memory://", None, (), "tag", Limit(5, 60.0), names, (1.0,) * 40, 3, 0.02, tmp_path / "answered", tmp_path / "pace"
+    )
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        found = runner.run(live_replay._measure(order))
+    assert found.disturbed == said
+    assert len(asked) == min(quiet_from, 3)
+    assert all(each.others >= 0 for stretches in asked for each in stretches)
+    assert order.count.read_text() == "40"
+
+
+def test_decisions_of_the_replay_and_of_its_simulation_are_the_same():
+    binding = scenario().model_copy(update={"limit": LimitSpec(rate="5/minute")})
+    trace = binding.trace()
+    row = live_row(binding, candidate("memory"), trace, None, 300, **QUICK)
+    assert 0 < row["admitted"] < row["requests"]
+    assert row["simulated_admitted"] == row["admitted"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +164,7 @@ def test_a_replay_whose_server_lives_has_figures_and_no_failure():
 )
 def test_a_replay_runs_on_the_topology_of_its_server(storage, server, request):
     at = request.getfixturevalue(server)
-    row = live_row(scenario(), Candidate(name="c", storage=storage), scenario().trace(), at, 100)
+    row = live_row(scenario(), Candidate(name="c", storage=storage), scenario().trace(), at, 100, **QUICK)
     assert (row["failure"], row["errors"]) == ("", 0)
     assert all(row[figure] > 0 for figure in FIGURES)
 
@@ -113,7 +172,12 @@ def test_a_replay_runs_on_the_topology_of_its_server(storage, server, request):
 def test_candidates_whose_tables_differ_are_replayed_on_one_postgres_and_leave_nothing(postgres_server):
     for options in ("partition=hash:4", "", "unlogged=true", "partition=time:1d"):
         row = live_row(
-            scenario(), Candidate(name="c", storage=f"postgresql://h?{options}"), scenario().trace(), postgres_server, 50
+            scenario(),
+            Candidate(name="c", storage=f"postgresql://h?{options}"),
+            scenario().trace(),
+            postgres_server,
+            50,
+            **ALONE,
         )
         assert (row["failure"], row["errors"]) == ("", 0)
     with psycopg.connect(postgres_server.url) as connection:
@@ -125,7 +189,7 @@ def test_a_candidate_that_waits_for_a_standby_has_one_live(monkeypatch):
     waiting = Candidate(name="c", storage="postgresql://h?synchronous_commit=remote_apply", replicas=1)
     with start_server("postgres", scenario().servers(waiting)) as server:
         assert [member.role for member in server.members] == ["primary", "standby"]
-        assert live_row(scenario(), waiting, scenario().trace(), server, 50)["failure"] == ""
+        assert live_row(scenario(), waiting, scenario().trace(), server, 50, **QUICK)["failure"] == ""
 
 
 def test_a_study_measures_what_can_be_measured(monkeypatch, tmp_path):
@@ -150,7 +214,7 @@ def test_a_study_measures_what_can_be_measured(monkeypatch, tmp_path):
             os.kill(server.pids[0], signal.SIGKILL)
             while server.how_ended() is None:
                 time.sleep(0.01)
-        return measure(scenario, candidate, trace, server, 100)
+        return measure(scenario, candidate, trace, server, 100, **ALONE) | {"disturbed": ""}
 
     monkeypatch.setattr(study_module, "live_row", row)
     asked = scenario(*map(candidate, ("memory", "redis", "hybrid", "postgres")))
