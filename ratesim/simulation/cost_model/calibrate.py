@@ -14,7 +14,7 @@ import os
 import platform
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -28,21 +28,16 @@ from ratesim import algorithms, servers
 from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
 from ratesim.servers import Server
-from ratesim.simulation.cost_model.cost_fit import fit, fit_cold, lone_of, replayed_of
+from ratesim.simulation.cost_model.cost_fit import fit, replayed_of
 from ratesim.simulation.cost_model.hybrid_costs import measure_hybrids
 from ratesim.simulation.cost_model.load_process import halves, in_process, split_cores
-from ratesim.simulation.cost_model.lone_requests import take_walk
+from ratesim.simulation.cost_model.memory_survey import fit_memory, memory_pieces
 from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, Check, Profile, stored_path
 from ratesim.simulation.cost_model.quiet_rounds import quiet_surveys
 from ratesim.simulation.cost_model.quietness import Observer
 from ratesim.simulation.cost_model.survey import (
-    GAPS,
-    LIMIT,
     LOADS,
-    Key,
-    Piece,
     Replayed,
-    Samples,
     pieces,
     poisson_trace,
     raise_if_canceled,
@@ -205,45 +200,20 @@ def machine() -> str:
 
 
 async def _memory(rounds: int, effort: float, force: bool) -> BackendCosts:
-    storage = MemoryStorage()
-    names = [f"user:{i % SIZED_KEYS}" for i in range(max(round(20_000 * effort), SIZED_KEYS))]
-
-    async def back_to_back() -> Samples:
-        spent = []
-        for name in names:
-            start = time.perf_counter()
-            await storage.acquire(name, LIMIT, 1.0, 1.7e9)
-            spent.append(time.perf_counter() - start)
-        return Samples(np.array(spent), np.array(spent), None)
-
-    async def take(_: int, without: Collection[Key]) -> AsyncIterator[tuple[Key, Piece]]:
-        if Key("acquire") not in without:
-            yield Key("acquire"), await back_to_back()
-        for gap in GAPS:
-            if Key("lone", gap) not in without:
-                many = max(round(effort * min(max(0.5 / gap, 60), 300)), 20)
-                calls = [partial(storage.acquire, name, LIMIT, 1.0, 1.7e9) for name in names[:many]]
-                walk = await take_walk(calls, gap)
-                yield Key("lone", gap), walk.lone(walk.ended, walk.ended)  # there is no question: all of it is asking
-
-    await back_to_back()
     found = await quiet_surveys(
-        take, Observer(halves()), rounds=rounds, seconds=ROUND_SECONDS * rounds * effort, force=force
+        lambda _, without: memory_pieces(effort, without),
+        Observer(halves()),
+        rounds=rounds,
+        seconds=ROUND_SECONDS * rounds * effort,
+        force=force,
     )
-    latency = np.concatenate(
-        [one.elapsed for survey in found.surveys if isinstance(one := survey.get(Key("acquire")), Samples)]
-    )
-    costs = BackendCosts(
-        client_cpu=float(np.median(latency)),
-        split=(1.0, 0.0, 0.0),
+    return msgspec.structs.replace(
+        fit_memory(found.surveys),
         bytes_per_key={name: _memory_bytes(name, max(round(20_000 * effort), 2000)) for name in algorithms.names()},
-        latency_p50=float(np.quantile(latency, 0.5)),
-        latency_p99=float(np.quantile(latency, 0.99)),
         server=f"Python {platform.python_version()}",
         pieces=found.pieces,
         disturbed=found.disturbed,
     )
-    return msgspec.structs.replace(costs, cold=fit_cold(costs, lone_of(found.surveys)))
 
 
 def _memory_bytes(algorithm: str, keys: int) -> float:

@@ -43,7 +43,8 @@ def disturbance(replayed: Covariates, costs: Covariates, wakes: NDArray[np.float
 def _figure(cause: str, seen: Covariates, costs: Covariates) -> str:
     if cause == "pace":
         slowness = [pace / costs.pace[core][1] for core, paces in seen.pace.items() for pace in paces]
-        return f"the same piece of work took {min(slowness):.2g} to {max(slowness):.2g} times as long as usual"
+        least, most = np.nanmin(slowness), np.nanmax(slowness)
+        return f"the same piece of work took {least:.2g} to {most:.2g} times as long as usual"
     if cause == "steal":
         return f"the hypervisor gave {format_percent(seen.steal)} of the machine to others"
     if cause == "other programs":

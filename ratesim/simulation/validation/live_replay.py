@@ -33,17 +33,20 @@ from numpy.typing import NDArray
 from ratesim.errors import RatesimError
 from ratesim.limit import Limit
 from ratesim.runtime import AsyncioRuntime
-from ratesim.server_url import split_url
+from ratesim.server_url import redis_topology, split_url
 from ratesim.servers import Server
-from ratesim.simulation.cost_model.cost_fit import fit, survey, warm_up
+from ratesim.simulation.cost_model.cost_fit import fit
 from ratesim.simulation.cost_model.hybrid_costs import measure_hybrids
 from ratesim.simulation.cost_model.load_process import in_process, split_cores
-from ratesim.simulation.cost_model.profile import BackendCosts, HybridCosts, Profile
+from ratesim.simulation.cost_model.machine_account import Meter
+from ratesim.simulation.cost_model.memory_survey import fit_memory, memory_pieces
+from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, HybridCosts, Profile
+from ratesim.simulation.cost_model.survey import survey, warm_up
 from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.engine.backends import own_schema
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, WorkloadSpec
-from ratesim.simulation.validation.covariates import BESIDE, Covariates, Meter, covariates_of, read_samples, sampled
+from ratesim.simulation.validation.covariates import BESIDE, Covariates, covariates_of, read_samples, sampled
 from ratesim.simulation.validation.disturbance import disturbance
 from ratesim.storage import HybridStorage, MemoryStorage, PostgresStorage, RateLimitStorage, RedisStorage, StorageURL
 from traffic import Trace, replay
@@ -332,7 +335,7 @@ def _hot_name(i: int) -> str:
 async def _measure_costs(order: _Order, found: _Measured) -> None:
     """Measure memory, and the server as the candidate asks it."""
     url = StorageURL.parse(order.storage)
-    found.costs["memory"] = BackendCosts(client_cpu=await _operation(order, MemoryStorage()))
+    found.costs["memory"] = fit_memory([{key: piece async for key, piece in memory_pieces(order.effort)}])
     if url.hybrid is not None and url.hybrid.consistency != "strong":
         found.hybrids = await measure_hybrids(order.effort)
     if order.url is None:
@@ -343,7 +346,9 @@ async def _measure_costs(order: _Order, found: _Measured) -> None:
     async with open_target(_with_commit(order.url, commit)) as opened:
         await warm_up(opened.target)
         costs = fit(opened.target, [await survey(opened.target, order.effort)])
-    found.costs[url.backend] = msgspec.structs.replace(costs, stalls={})  # what comes once in a minute
+    found.costs[url.backend] = costs = msgspec.structs.replace(costs, stalls={})  # what comes once in a minute
+    if url.backend == "redis" and redis_topology(order.url) == "cluster":
+        found.costs[CLUSTER] = costs
 
 
 def _with_commit(url: str, commit: str | None) -> str:

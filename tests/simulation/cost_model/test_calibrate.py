@@ -151,9 +151,7 @@ def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path) 
     assert profile.backends["postgres"].machine in profile.describe()
 
 
-def test_a_cluster_is_measured_by_primary_and_left_as_it_was(
-    valkey_cluster_server: Server, tmp_path: Path
-) -> None:
+def test_a_cluster_is_measured_by_primary_and_left_as_it_was(valkey_cluster_server: Server, tmp_path: Path) -> None:
     nodes = [redis.Redis.from_url(member.url) for member in valkey_cluster_server.members]
     try:
         before = [set(node.scan_iter()) for node in nodes]

@@ -25,7 +25,7 @@ def test_a_machine_that_is_left_alone_disturbs_nothing():
 
 @pytest.mark.parametrize("core", [0, 1])
 def test_a_core_that_was_slower_is_told_on_either_side(core):
-    slow = Covariates({**QUIET.pace, core: (5e-5, 1.2e-4, 5e-5)})
+    slow = Covariates({**QUIET.pace, core: (5e-5, 1.2e-4, math.nan)})
     assert disturbance(slow, QUIET, WAKES) == "the same piece of work took 1 to 2.4 times as long as usual"
 
 
