@@ -1,16 +1,18 @@
 """The processor time that a node of a hybrid takes beside its store's client: to decide, to ask the store, and to tell it.
 
-Measured with a memory in the store's place, whose own time is left out. Lone requests at a fixed gap tell what they cost
-after a pause.
+A memory stands in the store's place. It answers after a while, which is left out. The loop sleeps meanwhile, so what follows
+the answer is as cold as it is with a server. Lone requests at a fixed gap tell what they cost after a pause.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextvars import ContextVar
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from ratesim.simulation.cost_model.profile import Coldness, HybridCosts
 from ratesim.state import RateLimitState
 from ratesim.storage import Charge, HybridStorage, HybridStorageConfig, MemoryStorage
 from traffic import Trace, replay
+from traffic.timer import Timer
 
 __all__ = ["measure_hybrids"]
 
@@ -29,6 +32,7 @@ KEYS = 1000
 HOT = 2000  # requests one after the other
 TURNS = 4
 FIRST = 5  # lone requests that are not counted, since the gap before them is another
+DISTANCE = 3e-4  # seconds until the store answers: a lone request to a server nearby
 LONG = 1e5  # seconds: nothing that is measured here ends, is flushed or is read again by itself
 DECIDE = {
     "eventual": HybridStorageConfig(sync_interval=LONG, l1_ttl=LONG),
@@ -40,6 +44,9 @@ ASK = {
     "session": HybridStorageConfig(consistency="session", sync_interval=LONG, read="read_through"),
     "lease": HybridStorageConfig(consistency="lease", lease_ttl=LONG),
 }
+
+SPENT: ContextVar[list[float]] = ContextVar("SPENT")  # tasks that a request starts have its list
+T = TypeVar("T")
 
 
 async def measure_hybrids(effort: float = 1.0) -> dict[str, HybridCosts]:
@@ -74,28 +81,30 @@ def _beyond(seconds: Sequence[float]) -> tuple[float, ...]:
     return tuple(max(each - seconds[0], 0.0) for each in seconds)
 
 
-class _TimedStorage(MemoryStorage):
-    """A store that knows the seconds that it has taken itself."""
-
-    spent = 0.0
+class _DistantStorage(MemoryStorage):
+    """A store that answers after a while; `SPENT` has the seconds until then, by request."""
 
     async def acquire(self, *arguments: Any, **options: Any) -> Decision:
-        begin = perf_counter()
-        decision = await super().acquire(*arguments, **options)
-        self.spent += perf_counter() - begin
-        return decision
+        return await self._timed(super().acquire(*arguments, **options))
 
     async def get_state(self, *arguments: Any, **options: Any) -> RateLimitState | None:
-        begin = perf_counter()
-        state = await super().get_state(*arguments, **options)
-        self.spent += perf_counter() - begin
-        return state
+        return await self._timed(super().get_state(*arguments, **options))
 
     async def charge_many(self, charges: Sequence[Charge]) -> list[RateLimitState]:
-        begin = perf_counter()
-        states = await super().charge_many(charges)
-        self.spent += perf_counter() - begin
-        return states
+        return await self._timed(super().charge_many(charges))
+
+    async def _timed(self, answer: Awaitable[T]) -> T:
+        """Let the loop sleep, as it does while a server works, and return the answer."""
+        begin, arrived = perf_counter(), asyncio.get_running_loop().create_future()
+        timer = Timer(lambda: arrived.set_result(None))
+        timer.arm(begin + DISTANCE)
+        try:
+            await arrived
+        finally:
+            timer.close()
+        found = await answer
+        SPENT.get().append(perf_counter() - begin)
+        return found
 
 
 class _Node:
@@ -103,8 +112,7 @@ class _Node:
 
     def __init__(self, config: HybridStorageConfig, fresh_keys: bool) -> None:
         runtime = AsyncioRuntime()
-        self.store = _TimedStorage(runtime=runtime)
-        self.hybrid = HybridStorage(self.store, config, runtime)
+        self.hybrid = HybridStorage(_DistantStorage(runtime=runtime), config, runtime)
         keys = map(str, itertools.count()) if fresh_keys else itertools.cycle([f"user:{i}" for i in range(KEYS)])
         self._keys: Iterator[str] = keys
         self._tokens: dict[str, str] = {}
@@ -112,9 +120,11 @@ class _Node:
     async def ask(self) -> float:
         """Ask for one decision; returns its seconds without the store's own."""
         key = next(self._keys)
-        token, spent, begin = self._tokens.get(key), self.store.spent, perf_counter()
+        spent: list[float] = []
+        SPENT.set(spent)
+        token, begin = self._tokens.get(key), perf_counter()
         decision = await self.hybrid.acquire(key, LIMIT, session=token)
-        took = perf_counter() - begin - (self.store.spent - spent)
+        took = perf_counter() - begin - sum(spent)
         if decision.session:
             self._tokens[key] = decision.session
         return took
@@ -162,9 +172,11 @@ async def _tell(rounds: int) -> float:
         for _ in range(rounds):
             for _ in range(KEYS):
                 await node.ask()
-            spent, begin = node.store.spent, perf_counter()
+            spent: list[float] = []
+            SPENT.set(spent)
+            begin = perf_counter()
             await node.hybrid.flush()
-            seconds.append((perf_counter() - begin - (node.store.spent - spent)) / KEYS)
+            seconds.append((perf_counter() - begin - sum(spent)) / KEYS)
     finally:
         node.hybrid.kill()
     return float(np.median(seconds))
