@@ -25,8 +25,8 @@ from ratesim.limit import Limit
 from ratesim.simulation.cost_model.cost_fit import fit
 from ratesim.simulation.cost_model.profile import BackendCosts
 from ratesim.simulation.cost_model.stamps import stamped
-from ratesim.simulation.cost_model.survey import Target, survey, warm_up
-from ratesim.simulation.cost_model.target_server import open_target
+from ratesim.simulation.cost_model.survey import DEPTHS, Target, survey, warm_up
+from ratesim.simulation.cost_model.target_server import POOL, open_target
 from ratesim.simulation.validation.comparison import SATURATION
 from ratesim.simulation.validation.covariates import Covariates, Meter, causes, covariates_of, read_samples, sampled
 from ratesim.simulation.validation.segments import live_segments
@@ -42,9 +42,11 @@ SECONDS = {0.1: 1.0, 0.3: 0.7, 0.6: 0.5, 0.85: 0.5}  # of a replay, by its share
 LOADS = tuple(SECONDS)
 RATE = 500  # requests/s that the limit admits of a key: the busiest keys are denied now and then
 KEYS = Zipf(1000, 1.0)
-OVERLOAD = 50_000.0  # requests/s, more than any of them serves
+OVERLOAD = 1e6  # requests/s, more than any of them serves
 OVERLOAD_REQUESTS = 5000
-EFFORT = 0.4  # of the measurement of the costs
+IN_FLIGHT = DEPTHS[-1] * POOL  # of these at a time, as in the measurement of the costs: more would not fit the caches
+EFFORT = 0.3  # of the measurement of the costs
+MOST_IN_FLIGHT = 10_000
 PATIENCE = 60.0  # seconds that one measurement of a candidate may take
 
 
@@ -258,7 +260,7 @@ class _Rounds:
             storage = whole.durable if candidate.durable and whole.durable else whole.storage
             await warm_up(target)
             trace = trace_of(OVERLOAD, self._plan.effort * OVERLOAD_REQUESTS / OVERLOAD, 0)
-            await _run(storage, trace)  # the first time is slow
+            await _run(storage, trace, IN_FLIGHT)  # the first time is slow
             await _forget(storage, trace)
             self._open[candidate.name] = _Open(candidate, stack.pop_all(), target, storage)
 
@@ -272,7 +274,8 @@ class _Rounds:
         seed = int(self._rng.integers(1 << 31))
         trace = trace_of(rate, seconds, seed)
         meter, began = Meter(self._pids), time.perf_counter()
-        result, segments, batch = await _run(opened.storage, trace)
+        in_flight = IN_FLIGHT if load == SATURATION else MOST_IN_FLIGHT
+        result, segments, batch = await _run(opened.storage, trace, in_flight)
         ended, shares = time.perf_counter(), meter.shares()
         await _forget(opened.storage, trace)
         return self._keep(
@@ -331,7 +334,7 @@ def kept_rounds(entries: Sequence[Entry], samples: NDArray[np.float64]) -> Count
     return kept
 
 
-async def _run(storage: RemoteStorage, trace: Trace) -> tuple[LiveResult, dict[str, float], float]:
+async def _run(storage: RemoteStorage, trace: Trace, in_flight: int) -> tuple[LiveResult, dict[str, float], float]:
     """Replay a trace; return what came, the segments of a request, and the mean requests of a batch."""
     limit = Limit.parse(f"{RATE}/second")
     names = [trace.keys[key] for key in trace.key.tolist()]
@@ -346,7 +349,7 @@ async def _run(storage: RemoteStorage, trace: Trace) -> tuple[LiveResult, dict[s
 
     with stamped(storage) as stamps:
         before = storage.client.batches
-        result = await replay(trace, send)
+        result = await replay(trace, send, max_in_flight=in_flight)
     if result.errors:
         raise next(error for error in result.results if isinstance(error, Exception))
     since = float(result.started[0]) - zero  # from perf_counter to the replay's own time

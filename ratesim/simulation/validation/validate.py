@@ -294,9 +294,22 @@ def _compare(entries: Sequence[Entry], samples: NDArray[np.float64], tell: Progr
 
 
 def pool(several: Sequence[BackendCosts]) -> BackendCosts:
-    """Take the median of every number in the costs of several rounds."""
-    merged: BackendCosts = msgspec.convert(_median([msgspec.to_builtins(each) for each in several]), BackendCosts)
-    return merged
+    """Take the median of every number in the costs of several rounds.
+
+    Coldness has other idle gaps in every round. It is looked up at those of the round that has most.
+    """
+    plain = [msgspec.to_builtins(msgspec.structs.replace(each, cold=None)) for each in several]
+    merged: BackendCosts = msgspec.convert(_median(plain), BackendCosts)
+    colds = [each.cold for each in several if each.cold is not None]
+    if not colds:
+        return merged
+    idle = max(colds, key=lambda cold: len(cold.idle)).idle
+    columns = {
+        name: tuple(np.median([np.interp(idle, cold.idle, getattr(cold, name)) for cold in colds], axis=0).tolist())
+        for name in Coldness.__struct_fields__
+        if name != "idle"
+    }
+    return msgspec.structs.replace(merged, cold=Coldness(idle=idle, **columns))
 
 
 def thin(costs: BackendCosts) -> BackendCosts:

@@ -50,6 +50,18 @@ def test_pooled_costs_are_the_medians_of_every_number():
     assert pool(several[:2]).client_cpu == pytest.approx(1.5e-4)
 
 
+def test_pooled_coldness_is_looked_up_at_the_same_gaps():
+    """Rounds in which neighboring gaps were told apart, or not; and one without."""
+    straight = (0.0, 1e-5, 2e-5, 4e-5)
+    fine = Coldness(idle=(0.0, 1e-3, 2e-3, 4e-3), **dict.fromkeys(("wake", "ask", "answer", "after", "served"), straight))
+    coarse = Coldness(idle=(0.0, 4e-3), **dict.fromkeys(("wake", "ask", "answer", "after", "served"), (0.0, 4e-5)))
+    pooled = pool([BackendCosts(client_cpu=1e-4, cold=cold) for cold in (coarse, fine, None)]).cold
+    assert pooled is not None
+    assert pooled.idle == fine.idle
+    assert pooled.served == pytest.approx(straight)
+    assert pool([BackendCosts(client_cpu=1e-4)]).cold is None
+
+
 def test_a_thinned_coldness_lacks_every_other_gap_but_for_the_ends():
     thinned = thin(BackendCosts(client_cpu=1e-4, cold=COLD)).cold
     assert thinned is not None
