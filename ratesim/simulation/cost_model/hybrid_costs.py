@@ -26,13 +26,16 @@ from traffic.timer import Timer
 
 __all__ = ["measure_hybrids"]
 
-GAPS = (0.0004, 0.001, 0.002, 0.004, 0.008)  # seconds from one lone request to the next; beyond, nothing gets colder
-LIMIT = Limit(1e6, 60.0)
-KEYS = 1000
+DISTANCE = 3e-4  # seconds until the store answers: a lone request to a server nearby
+# Seconds from one lone request to the next. Requests that ask the store one after the other have the first one; behind the
+# last one nothing gets colder.
+GAPS = (DISTANCE, 0.001, 0.002, 0.004, 0.008)
+LIMIT = Limit(1e6, 3600.0)
+KEYS = 300
+WARM = 3  # requests for each key after which it has a view, or a lease for many requests
 HOT = 2000  # requests one after the other
 TURNS = 4
 FIRST = 5  # lone requests that are not counted, since the gap before them is another
-DISTANCE = 3e-4  # seconds until the store answers: a lone request to a server nearby
 LONG = 1e5  # seconds: nothing that is measured here ends, is flushed or is read again by itself
 DECIDE = {
     "eventual": HybridStorageConfig(sync_interval=LONG, l1_ttl=LONG),
@@ -66,7 +69,7 @@ def hybrid_costs(decide: Sequence[float], ask: Sequence[float], tell: float) -> 
     Parameters
     ----------
     decide, ask
-        Seconds of a decision in the node's memory, and of one that asks the store: one after the other, and at GAPS.
+        Seconds of a decision in the node's memory, and of one that asks the store, without a pause and at GAPS.
     tell
         Seconds of a key in a flush.
     """
@@ -82,7 +85,9 @@ def _beyond(seconds: Sequence[float]) -> tuple[float, ...]:
 
 
 class _DistantStorage(MemoryStorage):
-    """A store that answers after a while; `SPENT` has the seconds until then, by request."""
+    """A store that answers after `distance` seconds; `SPENT` has the seconds until then, by request."""
+
+    distance = 0.0
 
     async def acquire(self, *arguments: Any, **options: Any) -> Decision:
         return await self._timed(super().acquire(*arguments, **options))
@@ -95,13 +100,15 @@ class _DistantStorage(MemoryStorage):
 
     async def _timed(self, answer: Awaitable[T]) -> T:
         """Let the loop sleep, as it does while a server works, and return the answer."""
-        begin, arrived = perf_counter(), asyncio.get_running_loop().create_future()
-        timer = Timer(lambda: arrived.set_result(None))
-        timer.arm(begin + DISTANCE)
-        try:
-            await arrived
-        finally:
-            timer.close()
+        begin = perf_counter()
+        if self.distance:
+            arrived = asyncio.get_running_loop().create_future()
+            timer = Timer(lambda: arrived.set_result(None))
+            timer.arm(begin + self.distance)
+            try:
+                await arrived
+            finally:
+                timer.close()
         found = await answer
         SPENT.get().append(perf_counter() - begin)
         return found
@@ -112,7 +119,8 @@ class _Node:
 
     def __init__(self, config: HybridStorageConfig, fresh_keys: bool) -> None:
         runtime = AsyncioRuntime()
-        self.hybrid = HybridStorage(_DistantStorage(runtime=runtime), config, runtime)
+        self.store = _DistantStorage(runtime=runtime)
+        self.hybrid = HybridStorage(self.store, config, runtime)
         keys = map(str, itertools.count()) if fresh_keys else itertools.cycle([f"user:{i}" for i in range(KEYS)])
         self._keys: Iterator[str] = keys
         self._tokens: dict[str, str] = {}
@@ -131,7 +139,7 @@ class _Node:
 
 
 async def _medians(decide: _Node, ask: _Node, effort: float) -> tuple[list[float], list[float]]:
-    """Return the seconds of a request one after the other, and at each of GAPS, the medians of each node.
+    """Return the seconds of a request without a pause, and at each of GAPS, the medians of each node.
 
     The two take turns, so that both meet the same machine.
     """
@@ -139,13 +147,14 @@ async def _medians(decide: _Node, ask: _Node, effort: float) -> tuple[list[float
     medians: tuple[list[float], list[float]] = ([], [])
     try:
         for node in both:
-            await _asked(node, 0.0, KEYS)
+            await _asked(node, 0.0, WARM * KEYS)
         for gap in (0.0, *GAPS):
+            ask.store.distance = DISTANCE if gap else 0.0
             many = math.ceil(effort * (min(max(0.25 / gap, 40), 200) if gap else HOT) / TURNS)
             spent: tuple[list[float], list[float]] = ([], [])
             for _ in range(TURNS):
-                for node, own in zip(both, spent, strict=True):
-                    own += await _asked(node, gap, many)
+                spent[0].extend(await _asked(decide, gap, many))
+                spent[1].extend(await _asked(ask, 0.0 if gap == DISTANCE else gap, many))
             for own, found in zip(spent, medians, strict=True):
                 found.append(float(np.median(own)))
     finally:
