@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratesim.cli.app import app, bar, complain
-from ratesim.cli.options import (
-    UsageError,
-    number,
-    whole_number,
-)
-from ratesim.formatting import format_seconds
+from ratesim.cli.calibration_tables import calibration_text, repeat_text
+from ratesim.cli.options import UsageError, number, whole_number
+from ratesim.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    pass
+    from ratesim.simulation.cost_model.profile import Profile
 
 
 @app.command()
@@ -36,11 +33,34 @@ def calibrate(
     rtt: Annotated[
         str | None, typer.Option("--rtt", metavar="TIME", help="To the server and back, kept in the profile: 0.4ms.")
     ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds", metavar="N", parser=whole_number(1, 1000), help="How often each piece is measured while it is quiet."
+        ),
+    ] = 5,
+    force: Annotated[
+        bool, typer.Option("--force", help="Measure also while other programs are at work; the profile says so.")
+    ] = False,
 ) -> None:
-    """Measure the storages on this machine (about 30 seconds); the simulation uses the result from then on."""
+    """Measure the storages on this machine; the simulation uses the result from then on.
+
+    ratesim calibrate
+
+    Starts a Valkey, a cluster of Valkeys and a PostgreSQL, and measures each, in at most a minute with 5 rounds: what a busy
+    client and server take for a batch and an operation, what a lone request takes more after a pause, the way, the commit.
+    Client and server have different cores where there are two. Stop other programs first. Pieces of the measurement during
+    which the machine was slower than usual, or somebody else's, are dropped and measured again. If that happens to more than
+    half of them, nothing is stored.
+
+    Last, the costs are held against loads that they were not fitted to, at 10 and 40 % of saturation. The residual is the
+    largest difference of their p50 and p95 from the simulated ones. A second run on the same machine and versions is
+    compared with the first, and says which figures differ by more than 10 %.
+    """
     from ratesim.simulation.cost_model.calibrate import calibrate as measure
     from ratesim.simulation.cost_model.profile import stored_path
     from ratesim.simulation.scenario.scenario import seconds as of_text
+    from ratesim.simulation.validation.prediction import predict
 
     if out is not None and out.is_dir():
         raise UsageError(f"--out {out}: is a directory; name a file")
@@ -48,14 +68,23 @@ def calibrate(
         there_and_back = None if rtt is None else float(of_text(rtt))
     except ValueError as error:
         raise UsageError(f"--rtt: {error}") from error
+    before = _profile_before(out or stored_path())
     with bar() as progress:
-        profile = measure(out, progress, url, there_and_back)
-    for name, backend in profile.backends.items():
-        print(
-            f"{name:<10} p50 {format_seconds(backend.latency_p50)}, p99 {format_seconds(backend.latency_p99)}  "
-            f"{backend.server}"
-        )
+        profile = measure(out, progress, url, there_and_back, rounds=rounds, force=force, predict=predict)
+    print(calibration_text(profile))
     print(f"stored in {out or stored_path()}")
+    if before is not None:
+        print(f"\n{repeat_text(before, profile)}")
+
+
+def _profile_before(path: Path) -> Profile | None:
+    """Read the profile that will be replaced; None where there is none that can be read."""
+    from ratesim.simulation.cost_model.profile import Profile
+
+    try:
+        return Profile.load(path) if path.exists() else None
+    except ConfigurationError:  # it is about to be replaced by one that can
+        return None
 
 
 @app.command()
