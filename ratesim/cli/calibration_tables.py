@@ -17,27 +17,17 @@ MANY = 16  # operations of a batch beside that of one
 
 def calibration_text(profile: Profile) -> str:
     """Return the table of a profile, the loads that it was held against, and a line for each backend that was forced."""
-    heading = (
-        "",
-        "p50 alone",
-        "client 1",
-        f"client {MANY}",
-        "server 1",
-        f"server {MANY}",
-        "commit",
-        "disturbed",
-        "residual",
-    )
-    lines = [_table([heading, *(_row(name, costs) for name, costs in profile.backends.items())])]
+    sides = [f"{side} {items}" for side in ("client", "server") for items in (1, MANY)]
+    rows = [("", "p50 alone", *sides, "commit", "disturbed", "residual")]
+    lines = [_table([*rows, *(_row(name, costs) for name, costs in profile.backends.items())])]
     for name, costs in profile.backends.items():
         for check in costs.checks:
-            p50, p95 = (
+            figures = zip(("p50", "p95"), check.live, check.simulated, check.misses, strict=True)
+            said = "; ".join(
                 f"{quantile} {format_seconds(live)} live, {format_seconds(simulated)} simulated ({miss:+.0%})"
-                for quantile, live, simulated, miss in zip(
-                    ("p50", "p95"), check.live, check.simulated, check.misses, strict=True
-                )
+                for quantile, live, simulated, miss in figures
             )
-            lines.append(f"{name} at {check.load:.0%} of saturation ({check.rate:,.0f}/s): {p50}; {p95}")
+            lines.append(f"{name} at {check.load:.0%} of saturation ({check.rate:,.0f}/s): {said}")
     lines += [
         f"{name} was measured while other programs were at work; measure it again without them"
         for name, costs in profile.backends.items()
@@ -47,9 +37,7 @@ def calibration_text(profile: Profile) -> str:
 
 
 def _row(name: str, costs: BackendCosts) -> tuple[str, ...]:
-    client = (
-        [format_seconds(costs.cpu(items)) for items in (1, MANY)] if costs.client else [format_seconds(costs.cpu(1)), ""]
-    )
+    client = [format_seconds(costs.cpu(items)) for items in (1, MANY)]
     server = [format_seconds(costs.seconds(items)) for items in (1, MANY)] if costs.fixed else ["", ""]
     return (
         name,

@@ -137,7 +137,9 @@ def calibrate(
                 measured = in_process(_served, server.url, server.pids, rounds, effort, force, timeout=limit, server=server)
         backends[kind] = _checked(kind, measured, effort, predict)
     tell(len(kinds), 1 + len(kinds), "memory")
-    backends["memory"] = in_process(_memory, rounds, effort, force)
+    backends = {"memory": in_process(_memory, rounds, effort, force)} | {
+        kind: costs for kind, costs in backends.items() if kind != "memory"
+    }
     hybrids = in_process(measure_hybrids, effort)
     tell(1 + len(kinds), 1 + len(kinds), "done")
     if base:  # an older measurement keeps its machine and date

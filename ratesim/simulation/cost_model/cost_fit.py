@@ -228,12 +228,14 @@ def _service(samples: Samples, hop: float) -> float:
 
 
 def _pooled(surveys: Sequence[Survey], key: Key) -> Samples:
-    """Pool the batches of all rounds; of the server's account the median counts."""
+    """Pool the batches of all rounds, each scaled to the median of their medians; of the account the median counts."""
     found = [piece for one in surveys if isinstance(piece := one.get(key), Samples)]
+    medians = np.array([np.median(piece.elapsed) for piece in found])
+    scales = np.median(medians) / medians
     accounts = [piece.busy for piece in found if piece.busy is not None]
     return Samples(
-        np.concatenate([piece.elapsed for piece in found]),
-        np.concatenate([piece.cpu for piece in found]),
+        np.concatenate([scale * piece.elapsed for scale, piece in zip(scales, found, strict=True)]),
+        np.concatenate([scale * piece.cpu for scale, piece in zip(scales, found, strict=True)]),
         float(np.median(accounts)) if accounts else None,
     )
 

@@ -67,9 +67,7 @@ class FakeObserver(Observer):
         return self.told.pop(0) if self.told else QUIET
 
 
-async def measured(
-    told: list[Conditions], rounds: int = 3, seconds: float = 60.0, force: bool = False
-) -> tuple[Quiet, list[Key]]:
+async def measured(told: list[Conditions], seconds: float = 60.0, force: bool = False) -> tuple[Quiet, list[Key]]:
     taken: list[Key] = []
 
     async def take(turn: int, without: Collection[Key]) -> AsyncIterator[tuple[Key, Piece]]:
@@ -78,7 +76,7 @@ async def measured(
                 taken.append(key)
                 yield key, Load(turn, 1.0, 1.0, 1.0, 1.0)
 
-    return await quiet_surveys(take, FakeObserver(told), rounds=rounds, seconds=seconds, force=force), taken
+    return await quiet_surveys(take, FakeObserver(told), rounds=3, seconds=seconds, force=force), taken
 
 
 async def test_on_a_quiet_machine_there_are_as_many_rounds_as_were_asked_for() -> None:
