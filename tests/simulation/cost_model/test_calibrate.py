@@ -27,15 +27,22 @@ from ratesim.servers import Server, ServerDiedError, watch
 from ratesim.simulation.cost_model import calibrate as calibration
 from ratesim.simulation.cost_model.calibrate import calibrate
 from ratesim.simulation.cost_model.cost_fit import mean_of, measure, spread
+from ratesim.simulation.cost_model.postgres_factors import postgres_costs
 from ratesim.simulation.cost_model.profile import (
+    CLUSTER,
     BackendCosts,
+    Check,
+    Coldness,
     Cost,
     Profile,
+    cluster_costs,
     measured_link,
     with_cluster_client,
     with_slower_server,
 )
 from ratesim.simulation.cost_model.target_server import open_target
+from ratesim.simulation.validation.prediction import predict
+from ratesim.storage import StorageURL
 
 SHIPPED = resources.files("ratesim.simulation.cost_model") / "profiles" / "shipped.json"
 
@@ -52,6 +59,11 @@ def test_a_profile_is_read_as_it_was_written(tmp_path: Path) -> None:
         commit=cost,
         locks=True,
         round_trip=5e-5,
+        cold=COLD,
+        checks=(Check(load=0.1, rate=100.0, live=(1e-3, 2e-3), simulated=(2e-3, 3e-3)),),
+        unlogged=0.8,
+        pieces=9,
+        disturbed=2,
     )
     backends = dict.fromkeys(("memory", "redis", "postgres"), backend)
     profile = Profile(machine="m", measured="2026-01-01", versions={}, backends=backends, round_trip=4e-4)
@@ -72,7 +84,7 @@ def test_operations_have_costs_of_their_own_and_others_cost_what_an_acquire_does
 
 
 def test_a_profile_from_before_the_client_was_taken_apart_still_serves(tmp_path: Path) -> None:
-    costs = {"client_cpu": 2e-4, "fixed": 4e-5, "item": 3e-5, "concurrency": 1}
+    costs = {"client_cpu": 2e-4, "fixed": 4e-5, "item": 3e-5, "concurrency": 1, "wake": 1e-4, "residual": -1e-5}
     old = {
         "machine": "m",
         "measured": "2025-01-01",
@@ -85,6 +97,9 @@ def test_a_profile_from_before_the_client_was_taken_apart_still_serves(tmp_path:
     assert backend.cpu(1) == 2e-4
     assert backend.cpu(10) == pytest.approx(2e-3)
     assert backend.commit is None
+    assert backend.cold is None
+    assert backend.residual == 0.0
+    assert not backend.is_forced
     assert Profile.load(path).round_trip is None
 
 
@@ -140,11 +155,18 @@ def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path) 
     with redis.Redis.from_url(valkey_server.url) as client:
         client.set("theirs", "untouched")
         before = keys_of(valkey_server.url)
-        profile = calibrate(tmp_path / "p.json", url=valkey_server.url, **LITTLE)
+        profile = calibrate(tmp_path / "p.json", url=valkey_server.url, predict=predict, **LITTLE)
         assert keys_of(valkey_server.url) == before
         assert client.get("theirs") == b"untouched"
         client.delete("theirs")
     assert "valkey" in profile.versions["redis"]
+    assert profile.backends["memory"].cold is not None
+    assert profile.backends["redis"].pieces > 0
+    assert [check.load for check in profile.backends["redis"].checks] == [0.1, 0.4]
+    assert all(0.0 < p50 <= p95 for check in profile.backends["redis"].checks for p50, p95 in (check.live, check.simulated))
+    assert profile.backends["redis"].is_forced == (
+        profile.backends["redis"].disturbed > 0.5 * profile.backends["redis"].pieces
+    )
     assert profile.round_trip == profile.backends["redis"].round_trip
     # The other backend is the one that was there, and says where it was measured.
     assert profile.backends["postgres"].machine
@@ -224,6 +246,44 @@ def test_a_slower_server_takes_longer_for_all_that_it_does_and_its_clients_do_no
     late = with_slower_server(msgspec.structs.replace(shipped, backends={"postgres": flushed}), "postgres", 3.0)
     assert late.backends["postgres"].commit == Cost(fixed=3e-3, item=pytest.approx(3e-5))
     assert with_slower_server(shipped, "postgres", 3.0).backends["redis"] == shipped.backends["redis"]
+
+
+COLD = Coldness(
+    idle=(0.0, 1e-3), wake=(0.0, 1e-4), ask=(0.0, 2e-4), answer=(0.0, 3e-4), after=(0.0, 4e-4), served=(0.0, 5e-4)
+)
+
+
+def test_a_slower_server_is_colder_in_its_own_part_only_and_a_cluster_is_as_slow() -> None:
+    shipped = Profile.load(Path(str(SHIPPED)))
+    costs = msgspec.structs.replace(shipped.backends["redis"], cold=COLD)
+    profile = msgspec.structs.replace(shipped, backends={**shipped.backends, "redis": costs, CLUSTER: costs})
+    slow = with_slower_server(profile, "redis", 3.0)
+    assert slow.backends["redis"].cold == msgspec.structs.replace(COLD, served=(0.0, pytest.approx(1.5e-3)))
+    assert slow.backends[CLUSTER] == slow.backends["redis"]
+    assert with_slower_server(profile, "postgres", 3.0).backends[CLUSTER] == costs
+
+
+def test_a_table_in_no_log_has_the_services_that_were_measured_of_one() -> None:
+    costs = msgspec.structs.replace(
+        Profile.load(Path(str(SHIPPED))).backends["postgres"], unlogged=0.8, cold=COLD, commit=Cost(fixed=1e-3)
+    )
+    urls = (f"postgresql://h?unlogged={text}" for text in ("false", "true"))
+    logged, unlogged = (postgres_costs(costs, StorageURL.parse(url).config, 120.0) for url in urls)
+    assert unlogged.service(7, 0.5) == pytest.approx(0.8 * logged.service(7, 0.5))
+    assert unlogged.commit is None
+    assert logged.commit == costs.commit
+    assert unlogged.cold == logged.cold == COLD
+    assert logged.service(7, 0.5) == costs.service(7, 0.5)
+
+
+def test_a_cluster_has_its_own_costs_where_they_were_measured() -> None:
+    shipped = Profile.load(Path(str(SHIPPED)))
+    without = msgspec.structs.replace(
+        shipped, backends={name: costs for name, costs in shipped.backends.items() if name != CLUSTER}
+    )
+    assert cluster_costs(without) == with_cluster_client(without.backends["redis"])
+    own = BackendCosts(client_cpu=5e-4)
+    assert cluster_costs(msgspec.structs.replace(without, backends={**without.backends, CLUSTER: own})) == own
 
 
 @pytest.mark.servers
