@@ -8,6 +8,7 @@ the replays.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from ratesim import servers
 from ratesim.errors import ConfigurationError, RatesimError, ServerDiedError, ServerError
 from ratesim.simulation.cost_model.calibrate import machine
-from ratesim.simulation.cost_model.load_process import in_process, split_cores
+from ratesim.simulation.cost_model.load_process import in_process, run_in_process, split_cores
 from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, stored_path
 from ratesim.simulation.cost_model.target_server import PATIENCE, POOL
 from ratesim.simulation.engine.run import run
@@ -63,6 +64,7 @@ HYBRID = "hybrid"  # the candidates of `hybrid_processes.py`, which need process
 LIVE = 0.85  # of the budget; the rest is for the simulations
 HYBRID_SHARE = 0.15  # of the budget
 HYBRID_SECONDS = 30.0  # that a round of hybrids takes
+MANY = 40  # simulations that are worth the start of processes
 LOOK = 2.0  # seconds between two steps of the progress bar
 Progress = Callable[[int, int, str], None]
 
@@ -262,35 +264,66 @@ def _compare(entries: Sequence[Entry], samples: NDArray[np.float64], tell: Progr
         ]
         if fitted:
             pooled[name] = thin(pool(fitted))
-    observations = []
-    for place, each in enumerate(entries):
-        if not isinstance(each, Replayed):
-            continue
-        tell(place, len(entries), "simulating")
-        own = costs[each.candidate, each.round]
-        trace = trace_of(each.rate, each.seconds, each.seed)
-        simulated = _simulate(each.candidate, own, trace)
-        foreseen = None
-        if not dropped[place] and each.candidate in pooled:
-            foreseen = _simulate(each.candidate, pooled[each.candidate], trace)
-        parts = simulated_segments(own, np.diff(trace.time), simulated.p50, each.batch)
-        live = _figures(each.latency, each.throughput, each.admitted)
-        observations.append(
-            Observation(
-                each.candidate,
-                each.load,
-                each.round,
-                live,
-                simulated,
-                foreseen,
-                dropped[place],
-                each.swapped / max(each.admitted, 1),
-                own.unexplained,
-                each.segments,
-                parts,
-            )
+    replayed = {place: each for place, each in enumerate(entries) if isinstance(each, Replayed)}
+    own = {place: _Job(each.candidate, costs[each.candidate, each.round], each) for place, each in replayed.items()}
+    even = {
+        place: _Job(each.candidate, pooled[each.candidate], each)
+        for place, each in replayed.items()
+        if not dropped[place] and each.candidate in pooled
+    }
+    tell(0, 1, f"simulating {len(replayed)} replays")
+    figures = iter(_simulate_all([*own.values(), *even.values()]))
+    simulated = {place: next(figures) for place in own}
+    foreseen = {place: next(figures) for place in even}
+    return [
+        Observation(
+            each.candidate,
+            each.load,
+            each.round,
+            _figures(each.latency, each.throughput, each.admitted),
+            simulated[place],
+            foreseen.get(place),
+            dropped[place],
+            each.swapped / max(each.admitted, 1),
+            own[place].costs.unexplained,
+            each.segments,
+            simulated_segments(own[place].costs, np.diff(own[place].trace.time), simulated[place].p50, each.batch),
         )
-    return observations
+        for place, each in replayed.items()
+    ]
+
+
+class _Job(NamedTuple):
+    """A replay to be simulated with costs."""
+
+    candidate: str
+    costs: BackendCosts
+    replayed: Replayed
+
+    @property
+    def trace(self) -> Trace:
+        """The traffic of the replay."""
+        return trace_of(self.replayed.rate, self.replayed.seconds, self.replayed.seed)
+
+
+def _simulate_all(jobs: Sequence[_Job]) -> list[Figures]:
+    """Simulate in this process, or many on all cores."""
+    cores = os.cpu_count() or 1
+    if len(jobs) < MANY or cores == 1:
+        return _simulate_some(jobs)
+
+    async def simulate_parts() -> list[list[Figures]]:
+        parts = (run_in_process(_simulate_some, jobs[first::cores], all_cores=True) for first in range(cores))
+        return list(await asyncio.gather(*parts))
+
+    found: list[Figures | None] = [None] * len(jobs)
+    for first, part in enumerate(asyncio.run(simulate_parts())):
+        found[first::cores] = part
+    return [each for each in found if each is not None]
+
+
+def _simulate_some(jobs: Sequence[_Job]) -> list[Figures]:
+    return [_simulate(each.candidate, each.costs, each.trace) for each in jobs]
 
 
 def pool(several: Sequence[BackendCosts]) -> BackendCosts:

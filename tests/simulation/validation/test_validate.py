@@ -20,7 +20,7 @@ from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Cost, 
 from ratesim.simulation.validation import validate as validation
 from ratesim.simulation.validation.comparison import Figures, Observation, Validation
 from ratesim.simulation.validation.hybrid_processes import HybridFigure
-from ratesim.simulation.validation.rounds import LOADS, Failed, _count_overtaken
+from ratesim.simulation.validation.rounds import LOADS, Failed, Replayed, _count_overtaken
 from ratesim.simulation.validation.validate import CANDIDATES, pool, profile_to_store_in, store_errors, thin, validate
 from traffic import Trace
 from traffic.live_replay import LiveResult
@@ -202,6 +202,21 @@ def test_hybrids_that_fail_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(validation.servers, "valkey", lambda: nullcontext("valkey"))
     with pytest.raises(ServerDiedError, match="valkey was ended by SIGKILL"):
         validate(tmp_path / "table.md", candidates=["hybrid"])
+
+
+def test_many_simulations_on_all_cores_are_those_of_one_process_in_order(monkeypatch: pytest.MonkeyPatch):
+    costs = BackendCosts(client_cpu=1e-4, client=Cost(fixed=5e-5, item=2e-5), fixed=3e-5, item=1e-5, cold=COLD)
+    nothing = np.zeros(1)
+    jobs = [
+        validation._Job(
+            "redis", costs, Replayed("redis", 0, 0.1, rate, 0.1, 7, nothing, 0.0, 0, 0, {}, 1.0, 0.0, 0.0, 0.0, 0.0)
+        )
+        for rate in (500.0, 1000.0, 2000.0)
+    ]
+    one = validation._simulate_all(jobs)
+    assert [each.throughput for each in one] == pytest.approx([500.0, 1000.0, 2000.0], rel=0.3)
+    monkeypatch.setattr(validation, "MANY", 2)
+    assert validation._simulate_all(jobs) == one
 
 
 def test_a_failure_is_an_entry_that_has_no_replay():
