@@ -247,8 +247,8 @@ async def _lone(storage: RemoteStorage, gap: float, effort: float, tag: str) -> 
 async def saturation(target: Target) -> float:
     """Measure the requests/s that the server answers its users where as many as they can are under way."""
     storage = target.answering
-    many = 2 * DEPTHS[-1] * storage.client.config.pool_size
-    loads = [await _load(Target(storage, target.ping), many, 2 * many, "") for _ in range(3)]
+    many = DEPTHS[-1] * storage.client.config.pool_size
+    loads = [await _load(Target(storage, target.ping), many, 4 * many, "") for _ in range(3)]
     return float(np.median([load.operations / load.elapsed for load in loads]))
 
 
