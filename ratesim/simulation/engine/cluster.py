@@ -209,7 +209,7 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
         costs = postgres_costs(costs, url.config, 2.0 * context.limit.period)
     link = _link(scenario, context.profile, costs)
     plan = None if context.clients else RandomPlan(seed, context.trace, link, costs)
-    loops = [EventLoopCPU(runtime) for _ in range(nodes)]
+    loops = [EventLoopCPU(runtime, costs.turn) for _ in range(nodes)]
     moves = topology.primaries > 1 and any(fault.kind == "reshard" for fault in scenario.faults)
     table = SlotTable(topology.primaries, url.config.key_prefix) if moves else None
     servers = _servers(context, url, costs, backing, table, 2.0 * link.median)

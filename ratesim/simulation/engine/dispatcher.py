@@ -135,10 +135,14 @@ class Dispatcher:
     async def _acquire_later(
         self, i: int, node: int, identifier: str, cost: float, now: float, session: str | None = None
     ) -> Decision:
-        """Ask a node whose event loop is busy. Who comes while it still wakes up is as one who found it asleep."""
+        """Ask a node whose event loop is busy: a turn takes the request in, and the next one runs its task.
+
+        Who comes while the loop still wakes up is as one who found it asleep.
+        """
         cluster = self._cluster
         loop = cluster.loops[node]
         self._sent[i] = max(self._env.now, loop.woken_at)
+        await loop.next_turn()
         await loop.next_turn()
         if cluster.plan is not None:
             cluster.plan.request = i

@@ -114,7 +114,7 @@ class FaultyDriver(SimDriver):
             await self._travel(back, batch, "from_server")
             raise
         await self._travel(back, batch, "from_server")
-        await self._taken_in(answer, after)
+        await self._taken_in(len(batch), answer, after)
         return answers
 
     async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:

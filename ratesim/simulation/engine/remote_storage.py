@@ -207,7 +207,7 @@ class SimDriver:
         else:
             answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
         await runtime.sleep(back)
-        await self._taken_in(answer, after)
+        await self._taken_in(len(batch), answer, after)
         return answers
 
     async def next_turn(self) -> None:
@@ -232,11 +232,18 @@ class SimDriver:
             answer += self._hybrid.beside(len(batch) - told, told, idle)
         return loop.work(ask), answer, after
 
-    async def _taken_in(self, answer: float, after: float) -> None:
-        """Take in the answer, in a turn of the event loop."""
-        await self._processor.enter()
-        self._processor.work(answer)
-        self._processor.work_later(after)
+    async def _taken_in(self, items: int, answer: float, after: float) -> None:
+        """Take in the answer: it is read in one turn of the event loop, and the task that waits for it goes on in the next.
+
+        The callers of a batch go on in the one after that.
+        """
+        loop = self._processor
+        await loop.enter()
+        await loop.next_turn()
+        if items > 1:
+            await loop.next_turn()
+        loop.work(answer)
+        loop.work_later(after)
 
     async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:
         """Wait for the processor, decide at the end of the service, and wait for the disk."""

@@ -72,6 +72,7 @@ class StoreServer:
         self.takeovers = 0
         self.host_lost = False
         self._awake_until = 0.0
+        self._pause = 0.0  # before the last batch, as `Coldness.pause` counts it
 
     @property
     def busy(self) -> float:
@@ -80,13 +81,15 @@ class StoreServer:
 
     def woken(self, arrival: float, service: float) -> float:
         """Return the service time, in seconds, of a batch that may find the processor idle, and so its caches cold."""
-        cold, idle = self.costs.cold, arrival - self._awake_until
-        return service if cold is None or idle <= 0.0 else service + cold.serving(idle)
+        cold = self.costs.cold
+        if cold is None:
+            return service
+        self._pause = cold.pause(max(arrival - self._awake_until, 0.0), self._pause)
+        return service + cold.serving(self._pause)
 
     def take(self, arrival: float, service: float) -> float:
         """Return when a batch that comes to the station at `arrival` leaves it."""
-        if arrival > self._awake_until:
-            service = self.woken(arrival, service)
+        service = self.woken(arrival, service)
         end = self.station.serve(arrival, service)
         if end > self._awake_until:
             self._awake_until = end
@@ -99,7 +102,7 @@ class StoreServer:
             end = self.take(now, service)
             await self._runtime.sleep(min(end, outage) - now)
             return end <= outage
-        await self.cores.spend(service if self.cores.inside else self.woken(now, service))
+        await self.cores.spend(self.woken(arrival=now, service=service))
         self._awake_until = self._runtime.env.now
         return self._awake_until <= outage
 

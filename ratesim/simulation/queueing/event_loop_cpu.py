@@ -19,10 +19,16 @@ CLOSE = 1e-6  # seconds: a turn is rounded
 class EventLoopCPU:
     """An event loop in simulated time.
 
-    A turn begins when something is ready and the turn before is over. It serves what is ready by then, in the order in which
-    that became so, and what becomes ready meanwhile belongs to the next turn. A caller enters, and then works: all steps of
-    a turn run at the simulated time of its beginning, and the loop's own clock, `ahead`, says when each is done. So a turn
-    takes one event, and none where the loop was idle. The statistics leave the lateness of wake-ups out.
+    A turn begins when something is ready and the turn before is over. It looks for news, and then serves what was ready at
+    its beginning, in the order in which that became so; what becomes ready meanwhile belongs to the next turn. A caller
+    enters, and then works: all steps of a turn run at the simulated time of its beginning, and the loop's own clock,
+    `ahead`, says when each is done. A turn takes one event at most, and none where the loop was idle or nothing else happens
+    before it. The statistics leave the lateness of wake-ups out.
+
+    Parameters
+    ----------
+    turn : float
+        Seconds of the look for news. A loop that was idle is looking already.
 
     Attributes
     ----------
@@ -34,7 +40,8 @@ class EventLoopCPU:
         When the loop last began to work after a sleep.
     """
 
-    def __init__(self, runtime: SimRuntime) -> None:
+    def __init__(self, runtime: SimRuntime, turn: float = 0.0) -> None:
+        self._turn = turn
         self._runtime = runtime
         self._env = runtime.env
         self.station = FifoStation()
@@ -163,13 +170,19 @@ class EventLoopCPU:
 
     def _on_free(self, _: simpy.Event) -> None:
         now = self._env.now
-        self._scheduled = False
         if self._until + self._later > now:
             self._schedule()  # it has been given more to do since
             return
-        ready, self._ready = self._ready, []
-        self._begin(now, [came for came, _ in ready])
-        self._runtime.run(_set_all, [future for _, future in ready])
+        while self._ready:
+            ready, self._ready = self._ready, []
+            self._begin(now, [came for came, _ in ready])
+            self.work(self._turn)
+            self._runtime.run(_set_all, [future for _, future in ready])
+            if self._env.peek() <= self._until + self._later:
+                break
+        self._scheduled = False
+        if self._ready:
+            self._schedule()
 
 
 def _set_all(futures: list[Future[None]]) -> None:

@@ -79,12 +79,12 @@ def test_a_server_that_was_idle_takes_longer_and_one_at_work_does_not() -> None:
         idle=(0.0, 1e-3, 4e-3), wake=nothing, ask=nothing, answer=nothing, after=nothing, served=(0.0, 0.0, 1e-3)
     )
     _, slow = server(cold=cold)
-    assert slow.take(1.0, 1e-4) == pytest.approx(1.0 + 1.1e-3)
-    assert slow.take(1.0005, 1e-4) == pytest.approx(1.0012), "who waits finds it at work"
-    assert slow.take(1.0012 + 1e-3, 1e-4) == pytest.approx(1.0023), "a short rest costs nothing here"
-    assert slow.take(1.0023 + 2.5e-3, 1e-4) == pytest.approx(1.0049 + 0.5e-3), (
-        "half of the way between two that were measured"
-    )
+    work = 1e-4
+    extra = {"long": (0.7 * 4e-3 - 1e-3) / 3, "behind it": 0.0, "again": (0.7 * 4e-3 + 0.3 * 0.3 * 0.7 * 4e-3 - 1e-3) / 3}
+    end = slow.take(1.0, work)
+    assert end == pytest.approx(1.0 + work + extra["long"]), "no pause is longer than the longest that was measured"
+    assert slow.take(1.0001, work) == pytest.approx(end + work + extra["behind it"]), "who waits finds it at work"
+    assert slow.take(2.0, work) == pytest.approx(2.0 + work + extra["again"])
 
 
 @pytest.mark.parametrize("costs", [{}, {"speedup": {1: 1.0, 2: 2.0}}], ids=["station", "cores"])
