@@ -41,11 +41,13 @@ DECIDE = {
     "eventual": HybridStorageConfig(sync_interval=LONG, l1_ttl=LONG),
     "session": HybridStorageConfig(consistency="session", sync_interval=LONG, l1_ttl=LONG),
     "lease": HybridStorageConfig(consistency="lease", lease_ttl=LONG),
+    "strong": HybridStorageConfig(sync_interval=LONG, l1_ttl=LONG),  # it decides nothing there
 }
 ASK = {
     "eventual": HybridStorageConfig(sync_interval=LONG, read="read_through"),
     "session": HybridStorageConfig(consistency="session", sync_interval=LONG, read="read_through"),
     "lease": HybridStorageConfig(consistency="lease", lease_ttl=LONG),
+    "strong": HybridStorageConfig(consistency="strong", write="write_through"),
 }
 
 SPENT: ContextVar[list[float]] = ContextVar("SPENT")  # tasks that a request starts have its list

@@ -62,7 +62,7 @@ CANDIDATES = {
 }
 HYBRID = "hybrid"  # the candidates of `hybrid_processes.py`, which need processes of their own
 LIVE = 0.85  # of the budget; the rest is for the simulations
-HYBRID_SHARE = 0.15  # of the budget
+HYBRID_SHARE = 0.15  # of the budget, beside other candidates
 HYBRID_SECONDS = 30.0  # that a round of hybrids takes
 MANY = 40  # simulations that are worth the start of processes
 LOOK = 2.0  # seconds between two steps of the progress bar
@@ -109,7 +109,7 @@ def validate(
     tell = progress or (lambda done, total, what: None)
     found = Validation()
     began, served = time.monotonic(), [name for name in candidates if name != HYBRID]
-    hybrids = HYBRID_SHARE if HYBRID in candidates else 0.0
+    hybrids = 0.0 if HYBRID not in candidates else HYBRID_SHARE if served else LIVE
     with tempfile.TemporaryDirectory(prefix="ratesim-validate-") as folder:
         entries, samples = Path(folder) / "entries", Path(folder) / "samples"
         try:

@@ -188,7 +188,7 @@ def test_hybrids_have_a_table_of_their_own(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(validation, "compare_hybrids", compared)
     monkeypatch.setattr(validation.servers, "valkey", lambda: nullcontext("valkey"))
-    validated = validate(tmp_path / "table.md", candidates=["hybrid"], rounds=20, budget=600.0)
+    validated = validate(tmp_path / "table.md", candidates=["hybrid"], rounds=20, budget=120.0)
     row = "| hybrid of valkey | store operations | 3 | 100 | 101 | 1.01 | 1.01 to 1.01 | yes (15 %) |"
     assert row in (tmp_path / "table.md").read_text().splitlines()
     assert not validated.failures
