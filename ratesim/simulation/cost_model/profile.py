@@ -171,7 +171,7 @@ class ModelError(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     utilization : float
-        Share of the saturation throughput up to which it holds.
+        Share of the time for which the busiest part is busy, up to which it holds.
     p50, p95, p99, throughput : float
         Relative errors of the quantiles of the latency and of the throughput.
     rounds : int

@@ -23,13 +23,14 @@ LATENCIES = ("p50", "p95", "p99")
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of a replay, live or simulated: seconds, requests/s, requests."""
+    """Figures of a replay, live or simulated: seconds, requests/s, requests, and how busy the simulated busiest part was."""
 
     p50: float
     p95: float
     p99: float
     throughput: float
     admitted: int
+    utilization: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class Validation:
                 for load in _loads(self.observations, name)
                 if load != SATURATION
             }
-            found.append(judge(name, ratios))
+            busy = {load: _busy([each for each in own if each.load == load]) for load in ratios}
+            found.append(judge(name, ratios, busy))
         return found
 
     def split(self) -> list[tuple[str, float, str, Estimate, Estimate]]:
@@ -168,15 +170,16 @@ class Validation:
         lines = [
             "Replays that were dropped, by what was wrong with the machine; one may have several causes.",
             "",
-            f"| candidate | load | replays | kept |{''.join(f' {cause} |' for cause in found)}",
-            f"|---|---|---:|---:|{'---:|' * len(found)}",
+            f"| candidate | load | busiest part, simulated | replays | kept |{''.join(f' {cause} |' for cause in found)}",
+            f"|---|---|---:|---:|---:|{'---:|' * len(found)}",
         ]
         for name in self.candidates:
             for load in _loads(self.observations, name):
                 own = [each for each in self.observations if (each.candidate, each.load) == (name, load)]
                 counted = Counter(cause for each in own for cause in each.dropped)
                 numbers = [len(own), len(self._kept(name, load)), *(counted[cause] for cause in found)]
-                lines.append(f"| {name} | {_at(load)} | {' | '.join(map(str, numbers))} |")
+                busy = f"{100 * _busy(own):.0f} % busy"
+                lines.append(f"| {name} | {_at(load)} | {busy} | {' | '.join(map(str, numbers))} |")
         return lines
 
     def _segment_table(self) -> list[str]:
@@ -236,6 +239,10 @@ def _loads(observations: Sequence[Observation], name: str) -> list[float]:
 
 def _ratios(observations: Sequence[Observation], figure: str, side: str = "simulated") -> list[float]:
     return [getattr(getattr(each, side), figure) / getattr(each.live, figure) for each in observations]
+
+
+def _busy(observations: Sequence[Observation]) -> float:
+    return float(np.median([each.simulated.utilization for each in observations])) if observations else float("nan")
 
 
 def _median(figure: str, values: Sequence[Figures]) -> str:

@@ -14,7 +14,7 @@ import threading
 import time
 
 INTERVAL = 0.025  # seconds between two pieces on a core
-LOOPS = 1500  # of the piece: some 60 us
+LOOPS = 1000  # of the piece: some 40 us
 
 
 def piece() -> float:

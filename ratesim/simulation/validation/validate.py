@@ -167,7 +167,7 @@ def store_errors(found: Validation, profile: Profile) -> dict[str, str]:
             done[backend] = "not stored: there is no verdict on all of its configurations; the errors stay as they were"
         else:
             backends[backend] = msgspec.structs.replace(costs, errors=errors)
-            done[backend] = f"errors stored up to {100 * errors[-1].utilization:.0f} % of capacity"
+            done[backend] = f"errors stored up to {100 * errors[-1].utilization:.0f} % utilization"
     msgspec.structs.replace(profile, backends=backends).save(stored_path())
     return done
 
@@ -385,12 +385,14 @@ def _simulate(name: str, costs: BackendCosts, trace: Trace) -> Figures:
     url = CANDIDATES[name] + ("&" if "?" in CANDIDATES[name] else "?") + options
     result = run(scenario, StorageCandidate(name="validated", storage=url), 1, profile=profile, trace=trace)
     lasted = float(np.max(trace.time - trace.time[0] + result.latency))
-    return _figures(result.latency[~result.failed], len(trace) / lasted, int(result.allowed.sum()))
+    row = result.row()
+    busiest = max(row["utilization_max"], row["node_utilization_max"])
+    return _figures(result.latency[~result.failed], len(trace) / lasted, int(result.allowed.sum()), busiest)
 
 
-def _figures(latency: NDArray[np.float64], throughput: float, admitted: int) -> Figures:
+def _figures(latency: NDArray[np.float64], throughput: float, admitted: int, utilization: float = float("nan")) -> Figures:
     p50, p95, p99 = np.quantile(latency, [0.5, 0.95, 0.99])
-    return Figures(float(p50), float(p95), float(p99), throughput, admitted)
+    return Figures(float(p50), float(p95), float(p99), throughput, admitted, utilization)
 
 
 def _backend(name: str) -> str:

@@ -25,6 +25,7 @@ TOLERANCES = {"p50": 0.15, "p95": 0.15, "p99": 0.25, "throughput": 0.08}
 LEAST_ROUNDS = 6
 CONFIDENCE = 0.9
 RESAMPLES = 2000
+FULL = 0.98  # utilization
 BELIEVED = 0.5  # an error above it is no statement about a figure any more
 
 
@@ -82,11 +83,14 @@ class LoadVerdict:
     ----------
     load : float
         Share of the saturation throughput.
+    utilization : float
+        Share of the time for which the busiest part was busy in the simulation of that load.
     figures : dict[str, Estimate]
         By name: p50, p95, p99, throughput. The throughput is that at saturation: below it an open loop has its own rate.
     """
 
     load: float
+    utilization: float
     figures: dict[str, Estimate]
 
     @property
@@ -125,7 +129,9 @@ class Verdict:
     def errors(self) -> tuple[ModelError, ...]:
         """The errors for a profile, never smaller at a higher load.
 
-        They end before the first load that cannot be told, or at which an error is above BELIEVED.
+        They end before the first load that cannot be told, or at which an error is above BELIEVED. Requests share batches
+        under load, so a part is busy nearly all the time long before it is saturated. Above FULL the utilization does not
+        tell one load from another any more, and nothing is said.
         """
         found: list[ModelError] = []
         worst = dict.fromkeys(TOLERANCES, 0.0)
@@ -133,8 +139,9 @@ class Verdict:
             worst = {name: max(worst[name], each.figures[name].error) for name in worst}
             if max(worst.values()) > BELIEVED:
                 break
-            rounds = min(figure.rounds for figure in each.figures.values())
-            found.append(ModelError(utilization=each.load, **worst, rounds=rounds))
+            utilization = min(each.utilization, FULL)
+            if utilization > (found[-1].utilization if found else 0.0):
+                found.append(ModelError(utilization=utilization, **worst, rounds=each.rounds))
         return tuple(found)
 
     def describe(self) -> str:
@@ -150,23 +157,42 @@ class Verdict:
         return f"{self.candidate}: {'; '.join(said)}"
 
 
-def judge(candidate: str, ratios: Mapping[float, Mapping[str, Sequence[float]]], seed: int = 0) -> Verdict:
-    """Judge a candidate by the ratios simulated / measured of its rounds: by load, by figure, one for each round."""
+def judge(
+    candidate: str,
+    ratios: Mapping[float, Mapping[str, Sequence[float]]],
+    utilizations: Mapping[float, float],
+    seed: int = 0,
+) -> Verdict:
+    """Judge a candidate by its rounds.
+
+    Parameters
+    ----------
+    candidate : str
+        Its name.
+    ratios : Mapping
+        Simulated / measured by load and figure, one for each round.
+    utilizations : Mapping[float, float]
+        Of the busiest part in the simulation, by load.
+    seed : int
+        Of the resamples.
+    """
     loads = []
     for load in sorted(ratios):
         figures = {name: estimate(ratios[load][name], TOLERANCES[name], seed) for name in TOLERANCES}
-        loads.append(LoadVerdict(load, figures))
+        loads.append(LoadVerdict(load, utilizations[load], figures))
     return Verdict(candidate, tuple(loads))
 
 
 def merge_errors(several: Sequence[tuple[ModelError, ...]]) -> tuple[ModelError, ...]:
     """Give the errors of one backend that was validated in several configurations: the largest, up to where all have one."""
+    if not all(several):
+        return ()
+    last = min(errors[-1].utilization for errors in several)
     merged = []
-    for row in zip(*several, strict=False):
-        if len({each.utilization for each in row}) > 1:
-            break
+    for utilization in sorted({each.utilization for errors in several for each in errors if each.utilization <= last}):
+        row = [next(each for each in errors if each.utilization >= utilization) for errors in several]
         worst = {name: max(getattr(each, name) for each in row) for name in TOLERANCES}
-        merged.append(ModelError(utilization=row[0].utilization, **worst, rounds=min(each.rounds for each in row)))
+        merged.append(ModelError(utilization=utilization, **worst, rounds=min(each.rounds for each in row)))
     return tuple(merged)
 
 

@@ -84,7 +84,9 @@ def found(names: list[str], ratios: dict[str, float], rounds: int = 8) -> Valida
     live = Figures(1e-3, 2e-3, 3e-3, 5000.0, 500)
     return Validation(
         [
-            Observation(name, load, turn, live, Figures(*(ratios.get(name, 1.0) * each for each in astuple(live)), 500))
+            Observation(
+                name, load, turn, live, Figures(*(ratios.get(name, 1.0) * each for each in astuple(live)), 500, load)
+            )
             for name in names
             for turn in range(rounds)
             for load in (1.0, *LOADS)
@@ -113,7 +115,7 @@ def test_the_errors_of_a_verdict_are_stored_in_the_profile(stored: Path):
     assert backends["redis"].errors[0].p99 == pytest.approx(0.04)
     assert backends["postgres"].errors[0].p50 == pytest.approx(0.2)  # the worst of its configurations
     assert backends["memory"].errors == ()
-    assert done == dict.fromkeys(("redis", "postgres"), "errors stored up to 85 % of capacity")
+    assert done == dict.fromkeys(("redis", "postgres"), "errors stored up to 85 % utilization")
 
 
 def test_a_backend_without_a_verdict_keeps_its_errors(stored: Path):
@@ -156,6 +158,7 @@ def test_a_small_run_has_replays_beside_their_simulation(tmp_path: Path):
         for side in (each.live, each.simulated):
             assert all(value > 0 for value in astuple(side))
         assert each.segments["served"] > 0
+        assert each.simulated.utilization > 0
         assert each.segments["total"] == pytest.approx(each.live.p50)
     assert out.read_text() == validated.markdown()
     assert "cannot tell, 0 rounds kept" in out.read_text() or "cannot tell, 1 round kept" in out.read_text()

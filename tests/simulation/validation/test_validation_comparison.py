@@ -26,7 +26,7 @@ def made(simulated: float = 1.0, number: int = 12, seed: int = 1, candidate: str
                     load,
                     turn,
                     Figures(live, 2 * live, 3 * live, 5000.0, 500),
-                    Figures(said, 2 * said, 3 * said, throughput, 500),
+                    Figures(said, 2 * said, 3 * said, throughput, 500, load),
                     Figures(said, 2 * said, 3 * said, throughput, 500),
                     segments={"ask": 9e-5, "total": live},
                     parts={"total": said},
@@ -71,8 +71,8 @@ def test_the_tables_say_what_was_kept_and_dropped_by_what():
     found = Validation(disturbed(made(), 2.0, "pace"))
     table = found.markdown()
     assert "| redis | 10 % | p50 | 6 | 1" in table
-    assert "| candidate | load | replays | kept | pace |" in table
-    assert "| redis | 10 % | 12 | 6 | 6 |" in table
+    assert "| candidate | load | busiest part, simulated | replays | kept | pace |" in table
+    assert "| redis | 10 % | 10 % busy | 12 | 6 | 6 |" in table
     assert "| redis | 10 % | measured |  |  | 90 µs |" in table
     assert table.index("Verdict, by the kept rounds") < table.index("By all rounds")
     assert "partial" not in table

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ratesim.simulation.cost_model.profile import ModelError
-from ratesim.simulation.validation.verdict import LEAST_ROUNDS, TOLERANCES, Verdict, estimate, judge, merge_errors
+from ratesim.simulation.validation.verdict import FULL, LEAST_ROUNDS, TOLERANCES, Verdict, estimate, judge, merge_errors
 
 LOADS = (0.1, 0.3, 0.6, 0.85)
 
@@ -19,7 +19,12 @@ def rounds(centers: dict[float, float], number: int = 20, spread: float = 0.05, 
         | {"throughput": np.exp(0.02 * rng.standard_normal(number))}
         for load, center in centers.items()
     }
-    return judge("redis", ratios)
+    return judged(ratios)
+
+
+def judged(ratios) -> Verdict:
+    """Judge redis where a part is as busy as the load says."""
+    return judge("redis", ratios, {load: load for load in ratios})
 
 
 def test_a_right_model_is_within_up_to_the_highest_load():
@@ -61,7 +66,7 @@ def test_too_few_rounds_cannot_tell():
     few = rounds(dict.fromkeys(LOADS, 1.0), number=LEAST_ROUNDS - 1)
     assert few.errors == ()
     assert few.describe() == "redis: at 10 %, 30 %, 60 %, 85 %: cannot tell, 5 rounds kept where 6 are needed"
-    none = judge("redis", {0.1: dict.fromkeys(TOLERANCES, ())})
+    none = judged({0.1: dict.fromkeys(TOLERANCES, ())})
     assert none.errors == ()
     assert "cannot tell, 0 rounds" in none.describe()
 
@@ -70,14 +75,14 @@ def test_rounds_that_are_too_far_apart_cannot_tell():
     """A neighbor halves the speed in half of the rounds, and no covariate shows it."""
     ratios = np.array([1.0, 0.5] * 10)
     figures = dict.fromkeys(("p50", "p95", "p99"), ratios) | {"throughput": np.ones(20)}
-    verdict = judge("redis", dict.fromkeys(LOADS, figures))
+    verdict = judged(dict.fromkeys(LOADS, figures))
     assert verdict.errors == ()
     assert "cannot tell, the rounds are too far apart (p50 0.75" in verdict.describe()
 
 
 def test_nothing_is_said_beyond_a_load_that_cannot_be_told():
     known = dict.fromkeys(TOLERANCES, np.ones(10))
-    verdict = judge("redis", {0.1: known, 0.3: dict.fromkeys(TOLERANCES, np.ones(2)), 0.6: known})
+    verdict = judged({0.1: known, 0.3: dict.fromkeys(TOLERANCES, np.ones(2)), 0.6: known})
     assert [each.utilization for each in verdict.errors] == [0.1]
     assert "up to 10 % of capacity; at 30 %: cannot tell" in verdict.describe()
 
@@ -86,6 +91,13 @@ def test_errors_never_shrink_with_the_load_and_end_where_they_are_no_statement()
     verdict = rounds({0.1: 1.2, 0.3: 1.0, 0.6: 1.0, 0.85: 0.4}, spread=0.01)
     assert [each.utilization for each in verdict.errors] == [0.1, 0.3, 0.6]
     assert [each.p50 for each in verdict.errors] == pytest.approx([0.2] * 3, abs=0.02)
+
+
+def test_errors_are_stored_by_utilization_as_far_as_it_tells_loads_apart():
+    figures = {load: {name: np.full(10, 1.0 + load / 10) for name in TOLERANCES} for load in LOADS}
+    verdict = judge("redis", figures, {0.1: 0.4, 0.3: 0.83, 0.6: 0.997, 0.85: 1.001})
+    assert [each.utilization for each in verdict.errors] == [0.4, 0.83, FULL]
+    assert [each.p50 for each in verdict.errors] == pytest.approx([0.01, 0.03, 0.06])
 
 
 def test_the_same_rounds_give_the_same_verdict_in_any_order():
@@ -107,7 +119,8 @@ def test_the_errors_of_a_backend_are_the_worst_of_its_configurations():
     def of(utilization: float, error: float, rounds: int) -> ModelError:
         return ModelError(utilization=utilization, p50=error, p95=error, p99=error, throughput=0.01, rounds=rounds)
 
-    durable, off = (of(0.1, 0.1, 20), of(0.3, 0.2, 20)), (of(0.1, 0.15, 12), of(0.3, 0.18, 20), of(0.6, 0.2, 20))
-    assert merge_errors([durable, off]) == (of(0.1, 0.15, 12), of(0.3, 0.2, 20))
+    durable, off = (of(0.2, 0.1, 20), of(0.4, 0.2, 20)), (of(0.1, 0.05, 12), of(0.3, 0.18, 20), of(0.6, 0.3, 20))
+    assert merge_errors([durable, off]) == (of(0.1, 0.1, 12), of(0.2, 0.18, 20), of(0.3, 0.2, 20), of(0.4, 0.3, 20))
+    assert merge_errors([off, durable]) == merge_errors([durable, off])
     assert merge_errors([durable, ()]) == ()
     assert merge_errors([off]) == off
