@@ -7,6 +7,8 @@ there and back, and the server); `answer`, until the caller has it. `total` is t
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,12 +71,11 @@ def simulated_segments(costs: BackendCosts, gaps: NDArray[np.float64], total: fl
         return medians
     client = costs.client.of(1) if costs.client else costs.client_cpu
     served = costs.round_trip + costs.seconds(1) + (costs.commit.fixed if costs.commit else 0.0)
-    idle = np.maximum(gaps - client - served, 0.0)
-    cold = costs.cold
-    if cold is None:
-        ask = answer = more = np.zeros(1)
-    else:
-        ask, answer, more = (np.interp(idle, cold.idle, each) for each in (cold.ask, cold.answer, cold.served))
+    ask = answer = more = np.zeros(1)
+    if cold := costs.cold:
+        idle = np.maximum(gaps - client - served, 0.0).tolist()
+        pauses = list(accumulate(idle, lambda before, pause: cold.pause(pause, before), initial=0.0))[1:]
+        ask, answer, more = (np.interp(pauses, cold.idle, each) for each in (cold.ask, cold.answer, cold.served))
     medians["ask"] = costs.split[0] * client + float(np.median(ask))
     medians["served"] = served + float(np.median(more))
     medians["answer"] = costs.split[1] * client + float(np.median(answer))
