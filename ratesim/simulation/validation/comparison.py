@@ -13,7 +13,7 @@ from ratesim.formatting import format_seconds
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.validation.hybrid_processes import HybridFigure, hybrid_table
 from ratesim.simulation.validation.segments import SEGMENTS
-from ratesim.simulation.validation.verdict import TOLERANCES, Estimate, Verdict, estimate, judge
+from ratesim.simulation.validation.verdict import LEAST_ROUNDS, TOLERANCES, Estimate, Verdict, estimate, judge
 
 __all__ = ["SATURATION", "Figures", "Observation", "Validation"]
 
@@ -132,7 +132,13 @@ class Validation:
         lines += [*self._ratio_table(), "", *self._dropped_table(), "", *self._segment_table(), "", *self._split_table(), ""]
         lines += [f"- {name}: not compared to the end: {why.rstrip('.')}." for name, why in self.failures.items()]
         lines += [*self._counts(), "", "Verdict, by the kept rounds:", ""]
-        lines += [f"- {each.describe()}." for each in self.verdicts()]
+        verdicts = self.verdicts()
+        lines += [f"- {each.describe()}." for each in verdicts]
+        if any(load.rounds < LEAST_ROUNDS for each in verdicts for load in each.loads):
+            lines += [
+                "",
+                "Where too few rounds were kept, stop other programs, or give `ratesim validate` a larger `--budget`.",
+            ]
         lines += ["", "By all rounds, the dropped ones too:", ""]
         lines += [f"- {each.describe()}." for each in self.verdicts(kept=False)]
         return "\n".join(lines) + "\n"
@@ -178,7 +184,7 @@ class Validation:
                 own = [each for each in self.observations if (each.candidate, each.load) == (name, load)]
                 counted = Counter(cause for each in own for cause in each.dropped)
                 numbers = [len(own), len(self._kept(name, load)), *(counted[cause] for cause in found)]
-                busy = f"{100 * _busy(own):.0f} % busy"
+                busy = "" if load == SATURATION else f"{100 * _busy(own):.0f} % busy"
                 lines.append(f"| {name} | {_at(load)} | {busy} | {' | '.join(map(str, numbers))} |")
         return lines
 

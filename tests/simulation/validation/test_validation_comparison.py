@@ -59,6 +59,8 @@ def test_a_neighbor_in_half_of_the_rounds_changes_no_verdict_or_there_is_none():
     few = Validation(disturbed(made(number=8), 2.0, "pace"))  # four rounds are left
     assert few.verdicts()[0].errors == ()
     assert "cannot tell, 4 rounds kept" in few.markdown()
+    assert "a larger `--budget`" in few.markdown()
+    assert "a larger `--budget`" not in seen.markdown()
 
 
 def test_a_wrong_model_is_wrong_also_beside_a_neighbor():
