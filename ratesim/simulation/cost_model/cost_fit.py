@@ -4,7 +4,8 @@ The client's processor time, the way to the server, the server's service and its
 others do not enter:
 
 - client: processor time of this process while requests queue for it, at several depths. The depth decides how many travel
-  in a batch, so least squares over (batches, operations) give the share of each. That is its cost while it is busy.
+  in a batch, so least squares over (batches, operations) give the share of each. That is its cost while it is busy. What
+  the turns of its event loop take, measured with empty ones, is not in it.
 - coldness: what a lone request takes more than that, in each of its parts, by the time for which nothing was asked.
 - way: a request without work (PING, an empty query), less processor time here and there.
 - service: the server's own account of its processor time under the same loads, where it keeps one and nobody else is being
@@ -78,8 +79,9 @@ def fit(target: Target, surveys: Sequence[Survey]) -> BackendCosts:
     hop = max(middle - (ping.busy or 0.0), 0.1 * middle)
     served = [_service(acquires[size], hop) for size in BATCHES]
     loads = [typical([load.by_operation() for load in _rows(surveys, Key("load", depth), Load)]) for depth in DEPTHS]
-    batches, operations, cpu, busy, _ = np.array(loads).T
-    batch, request = fit_client(batches, operations, cpu)
+    batches, operations, cpu, busy, _, turns = np.array(loads).T
+    turn = float(np.median(_pooled(surveys, Key("turn")).cpu))
+    batch, request = fit_client(batches, operations, np.maximum(cpu - turns * turn, LEAST))
     single_served = None
     if target.locks:  # PostgreSQL has a function for a request alone, and batches begin with more work than it
         single_served = served[0]
@@ -106,6 +108,7 @@ def fit(target: Target, surveys: Sequence[Survey]) -> BackendCosts:
     costs = BackendCosts(
         client_cpu=float(np.median(single.cpu)),
         client=Cost(fixed=batch, item=request),
+        turn=turn,
         round_trip=hop,
         round_trip_factors=spread(waited),
         fixed=fixed,
@@ -160,7 +163,8 @@ def fit_cold(costs: BackendCosts, lone: Sequence[Lone]) -> Coldness:
     """
     busy = costs.cpu(1)
     ask, answer, after = (share * busy for share in costs.split)
-    hot = Lone(0.0, 0.0, ask, costs.round_trip + costs.seconds(1), answer, after)
+    # An answer is read in one turn, and its caller goes on in the next; that of the question was before it began.
+    hot = Lone(0.0, 0.0, ask, costs.round_trip + costs.seconds(1), answer + costs.turn, after)
     rows = [hot._replace(idle=0.0), *sorted(one for one in lone if one.idle > 0.0)]
     ascending = [rows[0], *(later for earlier, later in pairwise(rows) if later.idle > earlier.idle)]
     extra = np.maximum(np.array(ascending) - np.array(hot), 0.0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from traffic import Trace, replay
 from traffic.live_replay import Selector, running_selector
 
-__all__ = ["FIRST", "Lone", "Walk", "take_walk"]
+__all__ = ["FIRST", "Lone", "Walk", "selector_or_none", "take_walk"]
 
 FIRST = 5  # calls that are not counted, since the gap before them is another
 
@@ -90,7 +90,7 @@ class Walk:
 
 async def take_walk(calls: Sequence[Callable[[], Awaitable[object]]], gap: float) -> Walk:
     """Make calls at a fixed gap; at 0.0 each as soon as the one before has ended."""
-    selector = _selector()
+    selector = selector_or_none()
     begun, ended, slept = [], [], []
 
     async def call(i: int) -> None:
@@ -116,7 +116,7 @@ async def take_walk(calls: Sequence[Callable[[], Awaitable[object]]], gap: float
     return Walk(np.array(begun), ends, late, np.where(rested < 0.0, np.nan, rested), used / len(calls), gap > 0.0)
 
 
-def _selector() -> Selector | None:
+def selector_or_none() -> Selector | None:
     """Return the selector that saw when the running loop slept; None on a loop that another has made."""
     try:
         return running_selector()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ratesim.errors import require_all
 from ratesim.limit import Limit
-from ratesim.simulation.cost_model.lone_requests import FIRST, Lone, take_walk
+from ratesim.simulation.cost_model.lone_requests import FIRST, Lone, selector_or_none, take_walk
 from ratesim.simulation.cost_model.stamps import stamped
 from ratesim.storage.base import Charge
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Reset
@@ -124,13 +124,17 @@ class Samples:
 
 
 class Load(NamedTuple):
-    """Requests that are all due at once, and the seconds that they took together; `served` is nan without an account."""
+    """Requests that are all due at once, and the seconds that they took together; `served` is nan without an account.
+
+    `turns` are those of the event loop; 0 where nobody counts them.
+    """
 
     batches: float
     operations: float
     cpu: float
     served: float
     elapsed: float
+    turns: float
 
     def by_operation(self) -> Load:
         """Return the same for one operation."""
@@ -192,6 +196,7 @@ def _plan(
     if target.unlogged is not None:
         for size in UNLOGGED:
             yield Key("unlogged", size), partial(_batches, target, target.unlogged, "acquire", size, many, tag)
+    yield Key("turn"), partial(_turns, many)
     pool = storage.client.config.pool_size
     for depth in DEPTHS:
         yield Key("load", depth), partial(_load, target, pool * depth, max(round(1500 * effort), 4 * pool * depth), tag)
@@ -216,6 +221,17 @@ async def _samples(target: Target, calls: Sequence[Callable[[], Awaitable[object
     return Samples(np.array(elapsed), np.array(cpu), busy)
 
 
+async def _turns(many: int) -> Samples:
+    """Measure turns of the event loop in which nothing happens but that the next one is asked for."""
+    cpu = []
+    for _ in range(many // 10):
+        used = time.process_time()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        cpu.append((time.process_time() - used) / 10)
+    return Samples(np.array(cpu), np.array(cpu), None)
+
+
 async def _batches(target: Target, asked: RemoteStorage, name: str, size: int, many: int, tag: str) -> Samples:
     """Time batches of one operation, over the keys in turn: as many of a few, and fewer of more."""
     return await _samples(target, _calls(asked.client.driver.execute, name, size, max(many // max(size // 4, 1), 10), tag))
@@ -226,12 +242,14 @@ async def _load(target: Target, in_flight: int, requests: int, tag: str) -> Load
     storage, account = target.storage, target.account or _unknown
     client = storage.client
     trace = Trace(np.zeros(requests), np.zeros(requests, np.int64), ["everybody"])
-    served = await account()
+    served, selector = await account(), selector_or_none()
+    turns = 0 if selector is None else selector.turns
     batches, operations, used = client.batches, client.operations, time.process_time()
     result = await replay(trace, lambda i: storage.acquire(_name(i, tag), LIMIT), max_in_flight=in_flight)
     _raise_first(result)
     spent, took = time.process_time() - used, float(result.finished.max())
-    return Load(client.batches - batches, client.operations - operations, spent, await account() - served, took)
+    turns = 0 if selector is None else selector.turns - turns
+    return Load(client.batches - batches, client.operations - operations, spent, await account() - served, took, turns)
 
 
 async def _lone(storage: RemoteStorage, gap: float, effort: float, tag: str) -> Lone | None:

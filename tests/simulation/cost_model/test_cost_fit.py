@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -81,6 +82,12 @@ def test_coldness_is_what_a_lone_request_takes_more_than_a_busy_one_and_never_le
     assert cold.after == pytest.approx((0.0, 50e-6, 0.0))
 
 
+def test_the_turn_in_which_a_caller_goes_on_is_not_taken_for_coldness() -> None:
+    lone = Lone(idle=1e-3, wake=0.0, ask=70e-6, served=140e-6, answer=30e-6, after=60e-6)
+    costs = msgspec.structs.replace(COSTS, turn=8e-6)
+    assert fit_cold(costs, [lone]).answer == pytest.approx((0.0, 12e-6))
+
+
 def test_coldness_has_one_entry_for_each_idle_time() -> None:
     one = Lone(idle=1e-3, wake=0.0, ask=70e-6, served=140e-6, answer=30e-6, after=60e-6)
     assert fit_cold(COSTS, [one, one._replace(ask=80e-6), one._replace(idle=0.0)]).idle == (0.0, 1e-3)
@@ -102,6 +109,7 @@ def made(noise: np.random.Generator, slowness: float = 1.0) -> Survey:
         return Samples(spent + wait * slowness * noise.lognormal(0.0, 0.05, 50), spent, busy)
 
     survey: Survey = {Key("ping"): samples(50e-6, 30e-6, 10e-6), Key("single"): samples(110e-6, 80e-6, 50e-6)}
+    survey[Key("turn")] = samples(5e-6, 0.0, None)
     for size in BATCHES:
         survey[Key("acquire", size)] = samples(60e-6, 20e-6 + (20 + 15 * size) * 1e-6, (20 + 15 * size) * 1e-6 * off())
     for name, size in (("get", 1), ("get", 64), ("apply", 1), ("apply", 64)):
@@ -111,8 +119,10 @@ def made(noise: np.random.Generator, slowness: float = 1.0) -> Survey:
     for depth, batch in zip(DEPTHS, (1, 5, 20, 90), strict=True):
         operations = 2000.0 + 100 * depth
         batches = operations / batch
-        cpu, busy = (30e-6 * batches + 10e-6 * operations) * off(), (20e-6 * batches + 15e-6 * operations) * off()
-        survey[Key("load", depth)] = Load(batches, operations, cpu, busy, cpu + busy)
+        turns = 3 * batches
+        cpu = (5e-6 * turns + 30e-6 * batches + 10e-6 * operations) * off()
+        busy = (20e-6 * batches + 15e-6 * operations) * off()
+        survey[Key("load", depth)] = Load(batches, operations, cpu, busy, cpu + busy, turns)
     survey[Key("lone", 0.0)] = Lone(120e-6, 0.0, *(off() * part for part in (45e-6, 120e-6, 22e-6, 43e-6)))
     for gap in GAPS:
         survey[Key("lone", gap)] = Lone(gap, *(off() * part for part in (gap / 20, 45e-6 + gap / 50, 2e-4, 30e-6, 50e-6)))
@@ -127,6 +137,7 @@ def test_fitting_finds_the_costs_although_two_of_five_rounds_are_far_off() -> No
     noise = np.random.default_rng(8)
     costs = fit(target(), [made(noise, slowness) for slowness in (1.0, 3.0, 1.0, 1.0, 5.0)])
     assert costs.client is not None
+    assert costs.turn == pytest.approx(5e-6, rel=0.06)
     assert (costs.client.fixed, costs.client.item) == pytest.approx((30e-6, 10e-6), rel=0.06)
     assert (costs.fixed, costs.item) == pytest.approx((20e-6, 15e-6), rel=0.06)
     assert costs.split == pytest.approx((45 / 110, 22 / 110, 43 / 110), rel=0.02)
@@ -142,7 +153,7 @@ def test_fitting_finds_the_costs_although_two_of_five_rounds_are_far_off() -> No
 def test_a_piece_that_was_dropped_from_a_round_is_taken_from_the_others() -> None:
     noise = np.random.default_rng(9)
     whole, part = made(noise), made(noise, 2.0)
-    for key in [key for key in part if key.kind in ("load", "lone", "ping")]:
+    for key in [key for key in part if key.kind in ("load", "lone", "ping", "turn")]:
         del part[key]
     costs = fit(target(), [part, whole])
     assert costs.client is not None

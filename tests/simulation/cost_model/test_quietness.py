@@ -74,7 +74,7 @@ async def measured(told: list[Conditions], seconds: float = 60.0, force: bool = 
         for key in KEYS:
             if key not in without:
                 taken.append(key)
-                yield key, Load(turn, 1.0, 1.0, 1.0, 1.0)
+                yield key, Load(turn, 1.0, 1.0, 1.0, 1.0, 1.0)
 
     return await quiet_surveys(take, FakeObserver(told), rounds=3, seconds=seconds, force=force), taken
 
@@ -98,7 +98,7 @@ async def test_what_was_measured_has_no_say_in_what_is_kept() -> None:
     results = np.random.default_rng(3).permutation(100).tolist()
 
     async def take(turn: int, without: Collection[Key]) -> AsyncIterator[tuple[Key, Piece]]:
-        yield KEYS[0], Load(results[turn], 1.0, 1.0, 1.0, 1.0)
+        yield KEYS[0], Load(results[turn], 1.0, 1.0, 1.0, 1.0, 1.0)
 
     told = [QUIET, TAKEN, QUIET, QUIET]
     quiet = await quiet_surveys(take, FakeObserver(told), rounds=3, seconds=60.0)
