@@ -125,24 +125,30 @@ def test_memory_is_replayed_without_a_server():
     assert row["simulated_operation"] > 0
 
 
-@pytest.mark.parametrize(("quiet_from", "said"), [(1, ""), (3, ""), (4, "disturbed 3 times")])
-def test_a_replay_that_others_disturb_is_repeated(monkeypatch, tmp_path, quiet_from, said):
-    asked = []
+@pytest.mark.parametrize(
+    "judged",
+    [
+        ["", ""],  # the replay, and the replay beside its costs
+        ["busy", "busy", "", ""],
+        ["", "busy while the costs were measured", "", ""],
+        ["busy", "busy", "busy", "busy, the last time"],  # which has its costs all the same
+    ],
+)
+def test_a_replay_that_others_disturb_is_repeated(monkeypatch, tmp_path, judged):
+    answers, seen = iter(judged), []
 
-    def judge(replayed, costs, wakes):
-        asked.append((replayed, costs))
-        return "" if len(asked) >= quiet_from else f"disturbed {len(asked)} times"
+    def judge(*stretches):
+        seen.extend(stretches[:2])
+        return next(answers)
 
     monkeypatch.setattr(live_replay, "disturbance", judge)
-    names = ("a", "b") * 20
-    order = live_replay._Order(
-        "memory://", None, (), "tag", Limit(5, 60.0), names, (1.0,) * 40, 3, 0.02, tmp_path / "answered", tmp_path / "pace"
-    )
+    names, files = ("a", "b") * 20, (tmp_path / "answered", tmp_path / "pace")
+    order = live_replay._Order("memory://", None, (), "tag", Limit(5, 60.0), names, (1.0,) * 40, 3, 0.02, *files)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         found = runner.run(live_replay._measure(order))
-    assert found.disturbed == said
-    assert len(asked) == min(quiet_from, 3)
-    assert all(each.others >= 0 for stretches in asked for each in stretches)
+    assert (found.disturbed, list(answers)) == (judged[-1], [])
+    assert found.costs["memory"].client_cpu > 0
+    assert all(each.others >= 0 for each in seen)
     assert order.count.read_text() == "40"
 
 
