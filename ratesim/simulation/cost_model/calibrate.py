@@ -28,6 +28,7 @@ from ratesim import algorithms, servers
 from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
 from ratesim.servers import Server
+from ratesim.servers.valkey_process import valkey_program
 from ratesim.simulation.cost_model.cost_fit import fit, replayed_of
 from ratesim.simulation.cost_model.hybrid_costs import measure_hybrids
 from ratesim.simulation.cost_model.load_process import halves, in_process, split_cores
@@ -120,6 +121,10 @@ def calibrate(
     base = Profile.load() if url else None
     backends = dict(base.backends) if base else {}
     kinds = ["redis", CLUSTER, "postgres"]
+    if (
+        os.environ.get("RATESIM_REDIS_URL") or valkey_program() is None
+    ):  # a cluster that starts here would be of another kind
+        kinds.remove(CLUSTER)
     if url:
         kinds = [StorageURL.parse(url).backend]
         if kinds == ["memory"]:
@@ -130,8 +135,6 @@ def calibrate(
     for done, kind in enumerate(kinds):
         tell(done, 1 + len(kinds), f"{kind}, at most a minute")
         with _server(kind, url) as server:
-            if server.kind == "fakeredis" and kind == CLUSTER:
-                continue
             with split_cores(server.pids):
                 limit = LONGEST * ROUND_SECONDS * rounds
                 measured = in_process(_served, server.url, server.pids, rounds, effort, force, timeout=limit, server=server)
