@@ -121,10 +121,8 @@ def calibrate(
     base = Profile.load() if url else None
     backends = dict(base.backends) if base else {}
     kinds = ["redis", CLUSTER, "postgres"]
-    if (
-        os.environ.get("RATESIM_REDIS_URL") or valkey_program() is None
-    ):  # a cluster that starts here would be of another kind
-        kinds.remove(CLUSTER)
+    if os.environ.get("RATESIM_REDIS_URL") or valkey_program() is None:
+        kinds.remove(CLUSTER)  # one that starts here would be of another kind than the server that is measured
     if url:
         kinds = [StorageURL.parse(url).backend]
         if kinds == ["memory"]:
@@ -134,10 +132,9 @@ def calibrate(
     where, today = machine(), datetime.datetime.now(datetime.UTC).date().isoformat()
     for done, kind in enumerate(kinds):
         tell(done, 1 + len(kinds), f"{kind}, at most a minute")
-        with _server(kind, url) as server:
-            with split_cores(server.pids):
-                limit = LONGEST * ROUND_SECONDS * rounds
-                measured = in_process(_served, server.url, server.pids, rounds, effort, force, timeout=limit, server=server)
+        with _server(kind, url) as server, split_cores(server.pids):
+            limit = LONGEST * ROUND_SECONDS * rounds
+            measured = in_process(_served, server.url, server.pids, rounds, effort, force, timeout=limit, server=server)
         backends[kind] = _checked(kind, measured, effort, predict)
     tell(len(kinds), 1 + len(kinds), "memory")
     backends = {"memory": in_process(_memory, rounds, effort, force)} | {
