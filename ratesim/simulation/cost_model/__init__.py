@@ -1,6 +1,7 @@
 """The cost model: how long each backend takes on a measured machine, as a profile.
 
-Use `profile.Profile` to read one and `calibrate.calibrate` to measure one; `cost_fit` and `target_server` are its steps.
+Use `profile.Profile` to read one and `calibrate.calibrate` to measure one. Its steps are `target_server`, `survey` and
+`cost_fit`.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ Predict = Callable[[str, BackendCosts, Trace], NDArray[np.float64]]
 
 ROUNDS = 5
 ROUND_SECONDS = 10.0  # by round: the most that a backend may take beyond its start, disturbed pieces included
-LONGEST = 4.0  # times that: a server that takes longer has stopped to answer
+PATIENCE = 300.0  # seconds beyond that after which a server has stopped to answer
 
 
 class _Measured(NamedTuple):
@@ -133,7 +133,7 @@ def calibrate(
     for done, kind in enumerate(kinds):
         tell(done, 1 + len(kinds), f"{kind}, at most a minute")
         with _server(kind, url) as server, split_cores(server.pids):
-            limit = LONGEST * ROUND_SECONDS * rounds
+            limit = ROUND_SECONDS * rounds + PATIENCE
             measured = in_process(_served, server.url, server.pids, rounds, effort, force, timeout=limit, server=server)
         backends[kind] = _checked(kind, measured, effort, predict)
     tell(len(kinds), 1 + len(kinds), "memory")

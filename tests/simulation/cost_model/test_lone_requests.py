@@ -11,7 +11,7 @@ from ratesim.simulation.cost_model.lone_requests import FIRST, Lone, Walk, take_
 from traffic.live_replay import loop_factory
 
 
-def walk(apart: bool = True, many: int = 20, **changes: float) -> tuple[Walk, np.ndarray, np.ndarray]:
+def walk(apart: bool = True, many: int = 9, **changes: float) -> tuple[Walk, np.ndarray, np.ndarray]:
     """Make a walk at a gap of 1 ms; the first calls are far slower. Returns it, and when questions and answers passed."""
     slow = np.where(np.arange(many) < FIRST, 50.0, 1.0)
     due = 1e-3 * np.arange(many)
