@@ -23,8 +23,8 @@ from ratesim.simulation.cost_model.machine_account import Account, Meter
 __all__ = ["Account", "Covariates", "Meter", "causes", "covariates_of", "read_samples", "sampled"]
 
 BESIDE = 0.2  # seconds before and after a measurement that count with it
-PACE = 0.2  # relative difference of the pace from that of the costs, during a measurement
-PACE_BESIDE = 0.4  # the same before and after it, where fewer samples are
+PACE = 0.25  # relative difference of the pace from that of the costs, during a measurement
+PACE_BESIDE = 0.5  # the same before and after it, where fewer samples are
 OTHERS = 0.06  # share of the machine
 STEAL = 0.02
 SAMPLER = Path(__file__).with_name("pace_sampler.py")

@@ -32,10 +32,10 @@ QUIET = Covariates({0: (60e-6, 60e-6, 60e-6), 1: (60e-6, 60e-6, 60e-6)}, 0.0, 0.
     [
         (QUIET, ()),
         (replace(QUIET, pace={0: (60e-6, 70e-6, 60e-6), 1: QUIET.pace[1]}), ()),
-        (replace(QUIET, pace={0: (60e-6, 75e-6, 60e-6), 1: QUIET.pace[1]}), ("pace",)),
-        (replace(QUIET, pace={0: QUIET.pace[0], 1: (60e-6, 45e-6, 60e-6)}), ("pace",)),
-        (replace(QUIET, pace={0: QUIET.pace[0], 1: (90e-6, 60e-6, 60e-6)}), ("pace",)),
-        (replace(QUIET, pace={0: QUIET.pace[0], 1: (60e-6, 60e-6, 90e-6)}), ("pace",)),
+        (replace(QUIET, pace={0: (60e-6, 80e-6, 60e-6), 1: QUIET.pace[1]}), ("pace",)),
+        (replace(QUIET, pace={0: QUIET.pace[0], 1: (60e-6, 40e-6, 60e-6)}), ("pace",)),
+        (replace(QUIET, pace={0: QUIET.pace[0], 1: (95e-6, 60e-6, 60e-6)}), ("pace",)),
+        (replace(QUIET, pace={0: QUIET.pace[0], 1: (60e-6, 60e-6, 95e-6)}), ("pace",)),
         (replace(QUIET, pace={0: (float("nan"), 60e-6, float("nan")), 1: QUIET.pace[1]}), ()),
         (replace(QUIET, pace={0: QUIET.pace[0]}), ("pace not known",)),
         (replace(QUIET, pace={}), ("pace not known",)),
@@ -80,7 +80,7 @@ def entries(latency: np.ndarray, paces: list[float]) -> tuple[list[object], np.n
 
 def test_who_is_dropped_does_not_depend_on_an_outcome():
     # By round, beside the costs: as fast, slower during, slower after, faster during, as fast.
-    paces = [60e-6, 60e-6, 60e-6, 90e-6, 60e-6, 60e-6, 90e-6, 60e-6, 60e-6, 60e-6]
+    paces = [60e-6, 60e-6, 60e-6, 95e-6, 60e-6, 60e-6, 95e-6, 60e-6, 60e-6, 60e-6]
     sets = []
     for latency in ([1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 9.0, 1.0, 9.0]):
         found = disturbances(*entries(np.array(latency), paces))
