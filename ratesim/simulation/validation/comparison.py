@@ -13,12 +13,11 @@ from ratesim.formatting import format_seconds
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.validation.hybrid_processes import HybridFigure, hybrid_table
 from ratesim.simulation.validation.segments import SEGMENTS
-from ratesim.simulation.validation.verdict import LEAST_ROUNDS, TOLERANCES, Estimate, Verdict, estimate, judge
+from ratesim.simulation.validation.verdict import LATENCIES, LEAST_ROUNDS, TOLERANCES, Estimate, Verdict, estimate, judge
 
 __all__ = ["SATURATION", "Figures", "Observation", "Validation"]
 
 SATURATION = 1.0  # the load that is all at once
-LATENCIES = ("p50", "p95", "p99")
 
 
 @dataclass(frozen=True)
@@ -102,15 +101,12 @@ class Validation:
             own = [each for each in chosen if each.candidate == name]
             throughput = _ratios([each for each in own if each.load == SATURATION], "throughput")
             ratios = {
-                load: {
-                    **{figure: _ratios([each for each in own if each.load == load], figure) for figure in LATENCIES},
-                    "throughput": throughput,
-                }
+                load: {figure: _ratios([each for each in own if each.load == load], figure) for figure in LATENCIES}
                 for load in _loads(self.observations, name)
                 if load != SATURATION
             }
             busy = {load: _busy([each for each in own if each.load == load]) for load in ratios}
-            found.append(judge(name, ratios, busy))
+            found.append(judge(name, ratios, throughput, busy))
         return found
 
     def split(self) -> list[tuple[str, float, str, Estimate, Estimate]]:

@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike
 from ratesim.formatting import format_count
 from ratesim.simulation.cost_model.profile import ModelError
 
-__all__ = ["TOLERANCES", "Estimate", "LoadVerdict", "Verdict", "estimate", "judge", "merge_errors"]
+__all__ = ["LATENCIES", "TOLERANCES", "Estimate", "LoadVerdict", "Verdict", "estimate", "judge", "merge_errors"]
 
+LATENCIES = ("p50", "p95", "p99")
 TOLERANCES = {"p50": 0.15, "p95": 0.15, "p99": 0.25, "throughput": 0.08}
 LEAST_ROUNDS = 6
 CONFIDENCE = 0.9
@@ -86,7 +87,7 @@ class LoadVerdict:
     utilization : float
         Share of the time for which the busiest part was busy in the simulation of that load.
     figures : dict[str, Estimate]
-        By name: p50, p95, p99, throughput. The throughput is that at saturation: below it an open loop has its own rate.
+        By name: p50, p95, p99.
     """
 
     load: float
@@ -110,38 +111,47 @@ class LoadVerdict:
 
     def describe(self) -> str:
         """Say what is outside its tolerance, or why nobody can tell."""
-        if self.rounds < LEAST_ROUNDS:
-            return f"cannot tell, {format_count(self.rounds, 'round')} kept where {LEAST_ROUNDS} are needed"
-        if not self.is_known:
-            return f"cannot tell, the rounds are too far apart ({_listed(self.figures, lambda each: not each.is_known)})"
-        missed = _listed(self.figures, lambda each: not each.is_within)
-        return f"simulated over measured {missed}" if missed else "every figure within its tolerance"
+        return _describe(self.figures)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rounds of a candidate say, by load, ascending."""
+    """What the rounds of a candidate say.
+
+    Attributes
+    ----------
+    candidate : str
+        Its name.
+    loads : tuple[LoadVerdict, ...]
+        Ascending.
+    throughput : Estimate
+        At saturation. Below it an open loop has the rate of its requests.
+    """
 
     candidate: str
     loads: tuple[LoadVerdict, ...]
+    throughput: Estimate
 
     @property
     def errors(self) -> tuple[ModelError, ...]:
         """The errors for a profile, never smaller at a higher load.
 
-        They end before the first load that cannot be told, or at which an error is above BELIEVED. Requests share batches
-        under load, so a part is busy nearly all the time long before it is saturated. Above FULL the utilization does not
-        tell one load from another any more, and nothing is said.
+        They end before the first load that cannot be told, or at which an error is above BELIEVED; without enough rounds of
+        the throughput there are none. Requests share batches under load, so a part is busy nearly all the time long before
+        it is saturated. Above FULL the utilization does not tell one load from another any more, and nothing is said.
         """
         found: list[ModelError] = []
-        worst = dict.fromkeys(TOLERANCES, 0.0)
+        worst = dict.fromkeys(LATENCIES, 0.0)
+        if self.throughput.rounds < LEAST_ROUNDS:
+            return ()
         for each in takewhile(lambda each: each.is_known, self.loads):
             worst = {name: max(worst[name], each.figures[name].error) for name in worst}
             if max(worst.values()) > BELIEVED:
                 break
             utilization = min(each.utilization, FULL)
             if utilization > (found[-1].utilization if found else 0.0):
-                found.append(ModelError(utilization=utilization, **worst, rounds=each.rounds))
+                error = ModelError(utilization=utilization, **worst, throughput=self.throughput.error, rounds=each.rounds)
+                found.append(error)
         return tuple(found)
 
     def describe(self) -> str:
@@ -149,17 +159,22 @@ class Verdict:
         within = list(takewhile(lambda each: each.is_within, self.loads))
         said = []
         if within:
-            worst = {name: max(each.figures[name].error for each in within) for name in TOLERANCES}
+            worst = {name: max(each.figures[name].error for each in within) for name in LATENCIES}
             figures = ", ".join(f"{name} within {_percent(error)}" for name, error in worst.items())
             said.append(f"{figures}, up to {_percent(within[-1].load)} of capacity")
         for what, each in groupby(self.loads[len(within) :], LoadVerdict.describe):
             said.append(f"at {', '.join(_percent(one.load) for one in each)}: {what}")
+        if self.throughput.is_within:
+            said.append(f"throughput within {_percent(self.throughput.error)} at saturation")
+        else:
+            said.append(f"at saturation: {_describe({'throughput': self.throughput})}")
         return f"{self.candidate}: {'; '.join(said)}"
 
 
 def judge(
     candidate: str,
     ratios: Mapping[float, Mapping[str, Sequence[float]]],
+    throughput: Sequence[float],
     utilizations: Mapping[float, float],
     seed: int = 0,
 ) -> Verdict:
@@ -170,7 +185,9 @@ def judge(
     candidate : str
         Its name.
     ratios : Mapping
-        Simulated / measured by load and figure, one for each round.
+        Simulated / measured by load and latency, one for each round.
+    throughput : Sequence[float]
+        The same of the throughput at saturation.
     utilizations : Mapping[float, float]
         Of the busiest part in the simulation, by load.
     seed : int
@@ -178,9 +195,9 @@ def judge(
     """
     loads = []
     for load in sorted(ratios):
-        figures = {name: estimate(ratios[load][name], TOLERANCES[name], seed) for name in TOLERANCES}
+        figures = {name: estimate(ratios[load][name], TOLERANCES[name], seed) for name in LATENCIES}
         loads.append(LoadVerdict(load, utilizations[load], figures))
-    return Verdict(candidate, tuple(loads))
+    return Verdict(candidate, tuple(loads), estimate(throughput, TOLERANCES["throughput"], seed))
 
 
 def merge_errors(several: Sequence[tuple[ModelError, ...]]) -> tuple[ModelError, ...]:
@@ -194,6 +211,16 @@ def merge_errors(several: Sequence[tuple[ModelError, ...]]) -> tuple[ModelError,
         worst = {name: max(getattr(each, name) for each in row) for name in TOLERANCES}
         merged.append(ModelError(utilization=utilization, **worst, rounds=min(each.rounds for each in row)))
     return tuple(merged)
+
+
+def _describe(figures: Mapping[str, Estimate]) -> str:
+    rounds = min(each.rounds for each in figures.values())
+    if rounds < LEAST_ROUNDS:
+        return f"cannot tell, {format_count(rounds, 'round')} kept where {LEAST_ROUNDS} are needed"
+    if unknown := _listed(figures, lambda each: not each.is_known):
+        return f"cannot tell, the rounds are too far apart ({unknown})"
+    missed = _listed(figures, lambda each: not each.is_within)
+    return f"simulated over measured {missed}" if missed else "every figure within its tolerance"
 
 
 def _percent(share: float) -> str:

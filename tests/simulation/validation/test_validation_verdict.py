@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ratesim.simulation.cost_model.profile import ModelError
-from ratesim.simulation.validation.verdict import FULL, LEAST_ROUNDS, TOLERANCES, Verdict, estimate, judge, merge_errors
+from ratesim.simulation.validation.verdict import FULL, LATENCIES, LEAST_ROUNDS, Verdict, estimate, judge, merge_errors
 
 LOADS = (0.1, 0.3, 0.6, 0.85)
 
@@ -15,16 +15,15 @@ def rounds(centers: dict[float, float], number: int = 20, spread: float = 0.05, 
     """Judge ratios that lie around one center at each load; the throughput is right."""
     rng = np.random.default_rng(seed)
     ratios = {
-        load: {name: center * np.exp(spread * rng.standard_normal(number)) for name in ("p50", "p95", "p99")}
-        | {"throughput": np.exp(0.02 * rng.standard_normal(number))}
+        load: {name: center * np.exp(spread * rng.standard_normal(number)) for name in LATENCIES}
         for load, center in centers.items()
     }
-    return judged(ratios)
+    return judged(ratios, np.exp(0.02 * rng.standard_normal(number)))
 
 
-def judged(ratios) -> Verdict:
+def judged(ratios, throughput) -> Verdict:
     """Judge redis where a part is as busy as the load says."""
-    return judge("redis", ratios, {load: load for load in ratios})
+    return judge("redis", ratios, throughput, {load: load for load in ratios})
 
 
 def test_a_right_model_is_within_up_to_the_highest_load():
@@ -33,7 +32,8 @@ def test_a_right_model_is_within_up_to_the_highest_load():
     assert [each.utilization for each in verdict.errors] == list(LOADS)
     assert all(0 < each.p50 < 0.08 and each.rounds == 20 for each in verdict.errors)
     assert verdict.describe().startswith("redis: p50 within ")
-    assert verdict.describe().endswith("up to 85 % of capacity")
+    assert "up to 85 % of capacity; throughput within " in verdict.describe()
+    assert verdict.describe().endswith(" % at saturation")
 
 
 @pytest.mark.parametrize(("factor", "error"), [(1.3, 0.3), (0.75, 1 / 0.75 - 1)])
@@ -65,8 +65,9 @@ def test_a_measured_figure_is_within_the_stated_error_of_the_simulated_one():
 def test_too_few_rounds_cannot_tell():
     few = rounds(dict.fromkeys(LOADS, 1.0), number=LEAST_ROUNDS - 1)
     assert few.errors == ()
-    assert few.describe() == "redis: at 10 %, 30 %, 60 %, 85 %: cannot tell, 5 rounds kept where 6 are needed"
-    none = judged({0.1: dict.fromkeys(TOLERANCES, ())})
+    because = "cannot tell, 5 rounds kept where 6 are needed"
+    assert few.describe() == f"redis: at 10 %, 30 %, 60 %, 85 %: {because}; at saturation: {because}"
+    none = judged({0.1: dict.fromkeys(LATENCIES, ())}, ())
     assert none.errors == ()
     assert "cannot tell, 0 rounds" in none.describe()
 
@@ -74,15 +75,15 @@ def test_too_few_rounds_cannot_tell():
 def test_rounds_that_are_too_far_apart_cannot_tell():
     """A neighbor halves the speed in half of the rounds, and no covariate shows it."""
     ratios = np.array([1.0, 0.5] * 10)
-    figures = dict.fromkeys(("p50", "p95", "p99"), ratios) | {"throughput": np.ones(20)}
-    verdict = judged(dict.fromkeys(LOADS, figures))
+    verdict = judged(dict.fromkeys(LOADS, dict.fromkeys(LATENCIES, ratios)), ratios)
     assert verdict.errors == ()
     assert "cannot tell, the rounds are too far apart (p50 0.75" in verdict.describe()
+    assert "at saturation: cannot tell, the rounds are too far apart (throughput 0.75" in verdict.describe()
 
 
 def test_nothing_is_said_beyond_a_load_that_cannot_be_told():
-    known = dict.fromkeys(TOLERANCES, np.ones(10))
-    verdict = judged({0.1: known, 0.3: dict.fromkeys(TOLERANCES, np.ones(2)), 0.6: known})
+    known = dict.fromkeys(LATENCIES, np.ones(10))
+    verdict = judged({0.1: known, 0.3: dict.fromkeys(LATENCIES, np.ones(2)), 0.6: known}, np.ones(10))
     assert [each.utilization for each in verdict.errors] == [0.1]
     assert "up to 10 % of capacity; at 30 %: cannot tell" in verdict.describe()
 
@@ -93,9 +94,17 @@ def test_errors_never_shrink_with_the_load_and_end_where_they_are_no_statement()
     assert [each.p50 for each in verdict.errors] == pytest.approx([0.2] * 3, abs=0.02)
 
 
+def test_a_throughput_that_is_off_is_said_beside_latencies_that_are_not():
+    latencies = dict.fromkeys(LOADS, dict.fromkeys(LATENCIES, np.ones(10)))
+    high = judged(latencies, np.full(10, 1.2))
+    assert "up to 85 % of capacity; at saturation: simulated over measured throughput 1.20" in high.describe()
+    assert [each.throughput for each in high.errors] == pytest.approx([0.2] * len(LOADS))
+    assert judged(latencies, np.ones(3)).errors == ()
+
+
 def test_errors_are_stored_by_utilization_as_far_as_it_tells_loads_apart():
-    figures = {load: {name: np.full(10, 1.0 + load / 10) for name in TOLERANCES} for load in LOADS}
-    verdict = judge("redis", figures, {0.1: 0.4, 0.3: 0.83, 0.6: 0.997, 0.85: 1.001})
+    figures = {load: dict.fromkeys(LATENCIES, np.full(10, 1.0 + load / 10)) for load in LOADS}
+    verdict = judge("redis", figures, np.ones(10), {0.1: 0.4, 0.3: 0.83, 0.6: 0.997, 0.85: 1.001})
     assert [each.utilization for each in verdict.errors] == [0.4, 0.83, FULL]
     assert [each.p50 for each in verdict.errors] == pytest.approx([0.01, 0.03, 0.06])
 
