@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from ratesim.formatting import format_count, format_percent
-from ratesim.simulation.cost_model.profile import ModelError, Profile
+from ratesim.simulation.cost_model.profile import BackendCosts, ModelError, Profile
 from ratesim.storage import StorageURL
 
 __all__ = ["LatencyError", "Source", "entry_at", "latency_error", "verdict_of"]
@@ -135,8 +135,8 @@ def latency_error(rows: Sequence[Mapping[Any, Any]], profile: Profile, shipped: 
     Notes
     -----
     A decision in a node's memory waits in no queue, so memory has no utilization up to which it is believed. A hybrid has
-    the error of its store in the latencies that have a part there. A quantile below the store's service time of one decision
-    has none, and takes memory's error.
+    the error of its store in the latencies that have a part there. A quantile below what a question takes on a loopback
+    without any waiting has none, and takes memory's error.
     """
     url = StorageURL.parse(str(rows[0]["storage"]))
     node, store = _mean(rows, "node_utilization_max"), _mean(rows, "utilization_max")
@@ -147,7 +147,7 @@ def latency_error(rows: Sequence[Mapping[Any, Any]], profile: Profile, shipped: 
     is_lower_bound = url.backend != "memory" and bool(entries) and busiest > entries[-1].utilization
 
     def is_local(column: str) -> bool:
-        return url.backend == "memory" or (url.hybrid is not None and _mean(rows, column) < costs.seconds(1))
+        return url.backend == "memory" or (url.hybrid is not None and _mean(rows, column) < _least(costs))
 
     used = entry_at(entries, busiest)
     p50, p99 = (entry_at(near, node) if is_local(f"latency_{name}") else used for name in ("p50", "p99"))
@@ -165,6 +165,12 @@ def latency_error(rows: Sequence[Mapping[Any, Any]], profile: Profile, shipped: 
         p99_is_lower_bound=is_lower_bound and not is_local("latency_p99"),
         is_local=is_local("latency_p99"),
     )
+
+
+def _least(costs: BackendCosts) -> float:
+    """Return the seconds that one question takes at least: the client's until its answer, a loopback's, the server's."""
+    ask, answer, _ = costs.split
+    return costs.cpu(1) * (ask + answer) + costs.round_trip + costs.seconds(1)
 
 
 def _mean(rows: Sequence[Mapping[Any, Any]], name: str) -> float:

@@ -126,9 +126,9 @@ def test_memory_has_no_utilization_up_to_which_it_is_believed() -> None:
 
 def test_a_hybrid_has_the_error_of_its_store_in_the_latencies_that_have_a_part_there() -> None:
     costs = profile(redis=ENTRIES, memory=(entry(1.0, 0.05, 0.02),))
-    near = latency_error(rows("hybrid", [60e-6], store=0.9), costs)  # the store serves one in 80 us
+    near = latency_error(rows("hybrid", [140e-6], store=0.9), costs)  # a question takes 65 + 80 us
     assert (near.p50, near.p99, near.p99_is_lower_bound, near.is_local) == (0.02, 0.05, False, True)
-    both = latency_error(rows("hybrid", [120e-6], store=0.9), costs)  # its p50 is 60 us
+    both = latency_error(rows("hybrid", [200e-6], store=0.9), costs)  # its p50 is 100 us
     assert (both.p50, both.p50_is_lower_bound, both.p99, both.p99_is_lower_bound) == (0.02, False, 0.25, True)
     assert latency_error(rows("hybrid", [1e-3], store=0.5), costs).p99 == 0.25
 
