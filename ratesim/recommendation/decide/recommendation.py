@@ -196,7 +196,7 @@ def recommend_by_evidence(study: Study) -> Recommendation:
             findings.fault_impacts,
             "" if study.limit_pressure.is_binding else pressure_note,
             study.profile.source,
-            live=not study.live.empty,
+            live=any(not row["disturbed"] for row in study.live_rows),
         ),
         limit_is_binding=study.limit_pressure.is_binding,
         limit_pressure_note=pressure_note,

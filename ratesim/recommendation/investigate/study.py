@@ -94,7 +94,9 @@ class Study:
         Figures of a machine that was `disturbed` are not the storage's.
         """
         return [
-            {str(name): value for name, value in row.items()} for row in self.live.to_dict("records") if not row["failure"]
+            {"disturbed": "", **{str(name): value for name, value in row.items()}}
+            for row in self.live.to_dict("records")
+            if not row["failure"]
         ]
 
     @property

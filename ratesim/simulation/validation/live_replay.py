@@ -54,12 +54,15 @@ from traffic.live_replay import LiveResult
 
 __all__ = ["failed_row", "live_row"]
 
-RATE = 400.0  # requests/s that one Python process can send without becoming the bottleneck
+# Requests/s of a replay: the traffic's own, but so many that a replay is short, and no more than one Python process sends
+# without becoming the bottleneck.
+SLOWEST, FASTEST = 400.0, 2000.0
+SECONDS = 2.5  # that a replay lasts
 WARM_UP = 100  # requests that open connections and load scripts
 LEAST_TIMEOUT = 10.0  # seconds that a request may take, before it counts as failed
 ATTEMPTS = 3  # replays at most, where the machine is disturbed
 EFFORT = 0.5  # of a survey of the server: about two seconds
-SEEDS = 5  # of the simulation, so that its quantiles are surer than those of the replay
+SEEDS = 3  # of the simulation, so that its quantiles are surer than those of the replay
 OPERATIONS, HOT_KEYS = 500, 50  # decisions one at a time, each key in a row
 
 FIGURES = (
@@ -74,7 +77,7 @@ def live_row(
     candidate: Candidate,
     trace: Trace,
     server: Server | None,
-    requests: int = 1000,
+    requests: int | None = None,
     attempts: int = ATTEMPTS,
     effort: float = EFFORT,
 ) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def live_row(
     server
         The one that the candidate's store runs on.
     requests
-        As many are measured, after a warm-up.
+        As many are measured, after a warm-up; those of SECONDS unless given.
     attempts
         Replays at most, where the machine is disturbed.
     effort
@@ -101,7 +104,8 @@ def live_row(
     """
     scenario = scenario.with_algorithm(candidate.algorithm)
     candidate = _on_one_node(scenario, candidate)
-    head, tag = trace.head(requests + WARM_UP), uuid.uuid4().hex[:12]
+    rate, tag = replay_rate(trace), uuid.uuid4().hex[:12]
+    head = trace.head((round(SECONDS * rate) if requests is None else requests) + WARM_UP)
     pids = () if server is None else server.pids
     with tempfile.TemporaryDirectory() as folder:
         count, samples = Path(folder) / "answered", Path(folder) / "pace"
@@ -116,6 +120,7 @@ def live_row(
                     limit=scenario.limit.limit(),
                     names=tuple(head.keys[key] for key in head.key.tolist()),
                     costs=tuple(head.cost.tolist()),
+                    rate=rate,
                     attempts=attempts,
                     effort=effort,
                     count=count,
@@ -126,9 +131,9 @@ def live_row(
             answered = int(count.read_text("ascii")) if count.exists() else 0
             why = f"{' '.join(str(error).split())}; {answered:,} of {len(head):,} requests were answered"
             return failed_row(candidate, why, server)
-    figures = found.figures | {"note": f"one API node, {RATE:g} requests/s", "disturbed": found.disturbed}
+    figures = found.figures | {"note": f"one API node, {rate:,.0f} requests/s", "disturbed": found.disturbed}
     if found.costs:
-        figures |= _simulated(scenario, candidate, _even(head, found.start), found)
+        figures |= _simulated(scenario, candidate, _even(head, found.start, rate), found)
         for name in ("p50", "p99"):
             figures[f"ratio_{name}"] = figures[f"simulated_{name}"] / figures[f"latency_{name}"]
     return _row(candidate, server, figures)
@@ -172,9 +177,14 @@ def _kept(requests: int) -> slice:
     return slice(min(WARM_UP, requests // 2), None)
 
 
-def _even(trace: Trace, start: float) -> Trace:
+def replay_rate(trace: Trace) -> float:
+    """Return the requests/s at which a trace is replayed."""
+    return min(max(trace.rate, SLOWEST), FASTEST)
+
+
+def _even(trace: Trace, start: float, rate: float) -> Trace:
     """Space the same requests evenly, in the same order, from a start."""
-    times = start + np.arange(len(trace)) / RATE
+    times = start + np.arange(len(trace)) / rate
     return Trace(times, trace.key, trace.keys, cost=trace.cost)
 
 
@@ -184,7 +194,7 @@ def _even(trace: Trace, start: float) -> Trace:
 def _simulated(scenario: Scenario, candidate: Candidate, trace: Trace, found: _Measured) -> dict[str, Any]:
     """Simulate the replay of a trace on one node of this machine, with the costs that were measured beside it."""
     deployment = scenario.deployment.model_copy(update={"nodes": 1, "network": "loopback", "rtt": None, "loss": None})
-    alone = {"deployment": deployment, "workload": WorkloadSpec(requests_per_second=RATE), "faults": (), "warmup": 0.0}
+    alone = {"deployment": deployment, "workload": WorkloadSpec(requests_per_second=1.0), "faults": (), "warmup": 0.0}
     profile = Profile(machine="", measured="", versions={}, backends=found.costs, hybrids=found.hybrids)
     results = [
         run(scenario.model_copy(update=alone), candidate, seed, profile=profile, trace=trace) for seed in range(SEEDS)
@@ -217,6 +227,7 @@ class _Order:
     limit: Limit
     names: tuple[str, ...]
     costs: tuple[float, ...]
+    rate: float
     attempts: int
     effort: float
     count: Path  # of the file that says in the end how many requests were answered
@@ -288,7 +299,7 @@ async def _opened(order: _Order) -> AsyncIterator[RateLimitStorage]:
 async def _replay(order: _Order, storage: RateLimitStorage) -> tuple[_Measured, LiveResult]:
     requests = len(order.names)
     start, answered = time.time(), 0
-    stamps = (start + np.arange(requests) / RATE).tolist()
+    stamps = (start + np.arange(requests) / order.rate).tolist()
 
     async def send(i: int) -> bool:
         nonlocal answered

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 
+import numpy as np
 import psycopg
 import pytest
 import redis
@@ -24,6 +25,7 @@ from ratesim.simulation.engine.backends import start_server
 from ratesim.simulation.scenario.scenario import Candidate, LimitSpec, Scenario
 from ratesim.simulation.validation import live_replay
 from ratesim.simulation.validation.live_replay import live_row
+from traffic import Trace
 from traffic.live_replay import loop_factory
 
 pytestmark = pytest.mark.servers
@@ -118,6 +120,12 @@ def test_a_replay_whose_server_lives_has_figures_its_own_simulation_and_no_failu
         assert row[f"ratio_{name}"] == row[f"simulated_{name}"] / row[f"latency_{name}"]
 
 
+@pytest.mark.parametrize(("rate", "replayed"), [(0.03, 400.0), (750.0, 750.0), (9000.0, 2000.0)])
+def test_a_replay_has_the_rate_of_the_traffic_where_one_process_can_send_it(rate, replayed):
+    trace = Trace(np.arange(1001) / rate, np.zeros(1001, np.int64), ["any"])
+    assert live_replay.replay_rate(trace) == pytest.approx(replayed)
+
+
 def test_memory_is_replayed_without_a_server():
     row = live_row(scenario(), candidate("memory"), scenario().trace(), None, 200, **QUICK)
     assert (row["failure"], row["server"], row["errors"]) == ("", "this process", 0)
@@ -143,7 +151,7 @@ def test_a_replay_that_others_disturb_is_repeated(monkeypatch, tmp_path, judged)
 
     monkeypatch.setattr(live_replay, "disturbance", judge)
     names, files = ("a", "b") * 20, (tmp_path / "answered", tmp_path / "pace")
-    order = live_replay._Order("memory://", None, (), "tag", Limit(5, 60.0), names, (1.0,) * 40, 3, 0.02, *files)
+    order = live_replay._Order("memory://", None, (), "tag", Limit(5, 60.0), names, (1.0,) * 40, 400.0, 3, 0.02, *files)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         found = runner.run(live_replay._measure(order))
     assert (found.disturbed, list(answers)) == (judged[-1], [])
