@@ -11,6 +11,8 @@ the network of its client.
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -34,6 +36,7 @@ from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.cost_fit import fit
 from ratesim.simulation.cost_model.hybrid_costs import measure_hybrids
 from ratesim.simulation.cost_model.load_process import in_process, run_in_process, split_cores
+from ratesim.simulation.cost_model.machine_account import Meter
 from ratesim.simulation.cost_model.profile import BackendCosts, Profile
 from ratesim.simulation.cost_model.survey import survey, warm_up
 from ratesim.simulation.cost_model.target_server import open_target
@@ -43,6 +46,7 @@ from ratesim.simulation.engine.run import run
 from ratesim.simulation.network.load_balancer import Router
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+from ratesim.simulation.validation.covariates import OTHERS, STEAL
 from ratesim.storage import HybridStorage, PostgresStorage, RedisStorage, StorageURL
 from ratesim.storage.remote.client import Client
 from ratesim.storage.remote.operations import Acquire, Reset
@@ -57,7 +61,8 @@ HYBRIDS = {
 }
 NODES, RATE, SECONDS = 4, 1000.0, 5.0
 TOLERANCE = 0.15
-EFFORT = 0.4  # of the measurement of the costs
+LEAST = 3  # kept replays that can tell something
+EFFORT = 0.4  # of the measurement of a node's costs
 QUANTILES = {"p50": 0.5, "p95": 0.95}
 START = 0.3  # seconds until the first request, once all nodes are ready
 SPUN = 0.002  # the last of them are waited for without sleep: a timer is up to a millisecond late
@@ -77,6 +82,8 @@ class NodeReplay:
         Which node it is, of how many, and the seed of their random draws.
     limit, trace
         The limit, and the node's own rows.
+    pids
+        Processes of the server.
     epoch
         The time of the first request of all nodes, seconds since the epoch.
     warmup
@@ -91,6 +98,7 @@ class NodeReplay:
     seed: int
     limit: Limit
     trace: Trace
+    pids: tuple[int, ...]
     epoch: float
     warmup: float
 
@@ -114,6 +122,9 @@ class NodeResult:
         What its client sent to the store, until everything was told.
     processor
         Processor seconds of the process while requests came.
+    steal, others
+        Shares of the machine that went to its hypervisor's other guests, and to programs that take no part. The first node
+        sees them, for the others they are 0.
     """
 
     latency: NDArray[np.float64]
@@ -121,51 +132,65 @@ class NodeResult:
     operations: int
     batches: int
     processor: float
+    steal: float = 0.0
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
 class HybridFigure:
-    """One figure of a hybrid, live and simulated, by round.
+    """One figure of a hybrid, live and simulated, by kept replay.
 
     Attributes
     ----------
     candidate, figure
         What was compared: a quantile of the latency in seconds, or a number of the run.
     live, simulated
-        The values by round.
+        The values by replay.
+    replays
+        Number of all replays, those with a disturbed machine included.
     """
 
     candidate: str
     figure: str
     live: tuple[float, ...]
     simulated: tuple[float, ...]
+    replays: int
+
+    @property
+    def ratios(self) -> NDArray[np.float64]:
+        """Simulated over live, by replay."""
+        return np.divide(self.simulated, self.live)
 
     @property
     def ratio(self) -> float:
-        """Simulated over live, the median of the rounds."""
-        return float(np.median(np.divide(self.simulated, self.live)))
+        """The median of the ratios; nan without a replay."""
+        return float(np.median(self.ratios)) if self.live else np.nan
 
     @property
-    def is_within(self) -> bool:
-        """Whether the ratio is within the tolerance."""
-        return abs(self.ratio - 1.0) <= TOLERANCE
+    def verdict(self) -> str:
+        """Whether the ratio is within the tolerance: yes, no, or cannot tell, where too few replays agree."""
+        if len(self.live) < LEAST or np.ptp(self.ratios) > 2.0 * TOLERANCE * self.ratio:
+            return "cannot tell"
+        return "yes" if abs(self.ratio - 1.0) <= TOLERANCE else "no"
 
 
 def hybrid_table(figures: Sequence[HybridFigure], rate: float = RATE) -> list[str]:
     """Write the figures as lines of a table (Markdown). rate: requests/s of all nodes together."""
     lines = [
-        f"Hybrids in {NODES} processes over one server, {rate:,.0f} requests/s in all. Medians of rounds, each simulated "
-        "with its own costs, and the range of the ratios. Nothing is dropped.",
+        f"Hybrids in {NODES} processes over one server, {rate:,.0f} requests/s in all. Medians of the kept replays, each "
+        "simulated with costs of its own round, and the range of the ratios.",
         "",
-        "| candidate | figure | rounds | measured | simulated | ratio | range | within |",
+        "| candidate | figure | kept | measured | simulated | ratio | range | within |",
         "|---|---|---:|---:|---:|---:|---|---|",
     ]
     for each in figures:
-        live, simulated = (_text(each.figure, float(np.median(values))) for values in (each.live, each.simulated))
-        ratios = np.divide(each.simulated, each.live)
-        cells = [each.candidate, each.figure, str(len(ratios)), live, simulated, f"{each.ratio:.2f}"]
-        within = f"{'yes' if each.is_within else 'no'} ({100 * TOLERANCE:.0f} %)"
-        lines.append(f"| {' | '.join(cells)} | {ratios.min():.2f} to {ratios.max():.2f} | {within} |")
+        cells = [each.candidate, each.figure, f"{len(each.live)} of {each.replays}"]
+        if each.live:
+            cells += [_text(each.figure, float(np.median(values))) for values in (each.live, each.simulated)]
+            cells += [f"{each.ratio:.2f}", f"{each.ratios.min():.2f} to {each.ratios.max():.2f}"]
+        else:
+            cells += ["-"] * 4
+        lines.append(f"| {' | '.join(cells)} | {each.verdict} ({100 * TOLERANCE:.0f} %) |")
     return lines
 
 
@@ -176,27 +201,26 @@ def _text(figure: str, value: float) -> str:
 def compare_hybrids(
     server: Server,
     *,
-    profile: Profile | None = None,
-    rounds: int = 3,
-    nodes: int = NODES,
+    rounds: int = LEAST,
+    ends: float = math.inf,
     rate: float = RATE,
-    seconds: float = SECONDS,
     names: Sequence[str] = tuple(HYBRIDS),
 ) -> list[HybridFigure]:
     """Compare hybrids live and simulated: quantiles of the latency, admitted requests, operations of the store.
+
+    Replays of one candidate after the other make a round, before which the costs are measured. A replay is kept where other
+    programs and the hypervisor left the machine alone, during the measurement of its costs too.
 
     Parameters
     ----------
     server
         Where they keep their state.
-    profile
-        Costs of that server and of a node; measured before each round unless given.
     rounds
-        Replays of each candidate, of another trace each.
-    nodes
-        Processes.
-    rate, seconds
-        Requests/s of all together, and how long they come, the warm-up included.
+        Replays to be kept of each candidate, each of another trace. There are at most twice as many.
+    ends
+        The time.monotonic() after which no round but the first begins.
+    rate
+        Requests/s of all nodes together.
     names
         Of HYBRIDS.
 
@@ -206,40 +230,60 @@ def compare_hybrids(
         If the process of a node, its storage or the server fails.
     """
     store = "postgresql" if _backend(server) == "postgres" else "redis"
-    scenario = _scenario(nodes, rate, seconds)
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for seed in range(1, rounds + 1):
-        trace, costs = scenario.trace(seed), profile or _measured_profile(server)
-        for name in names:
+    scenario = _scenario(NODES, rate, SECONDS)
+    found: dict[str, list[tuple[dict[str, tuple[float, float]], bool]]] = {name: [] for name in names}
+    took = 0.0
+    for seed in range(1, 2 * rounds + 1):
+        began = time.monotonic()
+        if all(sum(kept for _, kept in rows) >= rounds for rows in found.values()) or (took and began + took > ends):
+            break
+        trace, (profile, *shares) = scenario.trace(seed), _measured_profile(server)
+        for name, rows in found.items():
             candidate = Candidate(name=name, storage=HYBRIDS[name].format(store=store))
             live = replay_nodes(scenario, candidate, trace, server, seed)
-            for figure, pair in _pairs(live, run(scenario, candidate, seed, profile=costs, trace=trace)).items():
-                found.setdefault((name, figure), []).append(pair)
-    return [
-        HybridFigure(name, figure, tuple(live for live, _ in pairs), tuple(simulated for _, simulated in pairs))
-        for (name, figure), pairs in found.items()
-    ]
+            simulated = run(scenario, candidate, seed, profile=profile, trace=trace)
+            rows.append((_pairs(live, simulated), _is_quiet(*shares) and _is_quiet(live[0].steal, live[0].others)))
+        took = time.monotonic() - began
+    return [_figure(name, figure, rows) for name, rows in found.items() for figure in rows[0][0]]
 
 
-def _measured_profile(server: Server) -> Profile:
-    """Measure the costs of a server and of a hybrid's node, each in a process of its own, in about ten seconds."""
+def _figure(name: str, figure: str, rows: Sequence[tuple[dict[str, tuple[float, float]], bool]]) -> HybridFigure:
+    kept = [pairs[figure] for pairs, is_kept in rows if is_kept]
+    return HybridFigure(name, figure, tuple(live for live, _ in kept), tuple(other for _, other in kept), len(rows))
+
+
+def _is_quiet(steal: float, others: float) -> bool:
+    """Tell whether these shares of the machine disturb nothing; where they are not known, nobody can tell."""
+    return not (steal > STEAL or others > OTHERS)
+
+
+def _measured_profile(server: Server) -> tuple[Profile, float, float]:
+    """Measure the costs of a server and of a hybrid's node, each in a process of its own, in about ten seconds.
+
+    Returns
+    -------
+    tuple
+        The profile, and the shares of the machine that were stolen, and that other programs used, meanwhile.
+    """
     with split_cores(server.pids):
-        costs = in_process(_measure_server, server.url, server=server)
+        costs, steal, others = in_process(_measure_server, server.url, server.pids, server=server)
         hybrids = in_process(measure_hybrids, EFFORT)
     memory = BackendCosts(client_cpu=hybrids["eventual"].decide)
     # What comes once in a minute is not in a replay of some seconds.
     backends = {"memory": memory, "redis": memory, "postgres": memory, _backend(server): replace(costs, stalls={})}
-    return Profile(machine=machine(), measured="now", versions={}, backends=backends, hybrids=hybrids)
+    return Profile(machine=machine(), measured="now", versions={}, backends=backends, hybrids=hybrids), steal, others
 
 
 def _backend(server: Server) -> str:
     return "postgres" if server.kind == "postgres" else "redis"
 
 
-async def _measure_server(url: str) -> BackendCosts:
+async def _measure_server(url: str, pids: Sequence[int]) -> tuple[BackendCosts, float, float]:
     async with open_target(url) as opened:
         await warm_up(opened.target)
-        return fit(opened.target, [await survey(opened.target, EFFORT)])
+        meter = Meter(pids)
+        costs = fit(opened.target, [await survey(opened.target)])
+        return costs, *meter.shares()
 
 
 def _pairs(live: Sequence[NodeResult], simulated: RunResult) -> dict[str, tuple[float, float]]:
@@ -309,6 +353,7 @@ def replay_nodes(
             seed,
             scenario.limit.limit(),
             trace.select(place == node, "of a node"),
+            server.pids,
             epoch,
             scenario.warmup,
         )
@@ -356,12 +401,14 @@ async def replay_node(work: NodeReplay, meeting: Path) -> NodeResult:
     async with _hybrid(work, store, runtime) as storage:
         await _connect(store, work)
         begin = await asyncio.to_thread(_meet, meeting, work.node, work.nodes)
+        meter = Meter((os.getppid(), *work.pids)) if work.node == 0 else None  # its children, the other nodes, take part
         names, costs, stamps = work.names, work.trace.cost.tolist(), work.trace.time.tolist()
         await _wait_until(begin + stamps[0] - work.epoch)
         before = asyncio.ensure_future(_counts_at(begin + work.warmup, store.client))
         spent = time.process_time()
         result = await replay(work.trace, lambda i: storage.acquire(names[i], work.limit, costs[i], stamps[i]))
         spent = time.process_time() - spent
+        shares = (0.0, 0.0) if meter is None else meter.shares()
         if result.errors:
             raise next(each for each in result.results if isinstance(each, Exception))
         operations, batches = await before
@@ -373,6 +420,7 @@ async def replay_node(work: NodeReplay, meeting: Path) -> NodeResult:
             store.client.operations - operations,
             store.client.batches - batches,
             spent,
+            *shares,
         )
 
 

@@ -63,7 +63,6 @@ CANDIDATES = {
 HYBRID = "hybrid"  # the candidates of `hybrid_processes.py`, which need processes of their own
 LIVE = 0.85  # of the budget; the rest is for the simulations
 HYBRID_SHARE = 0.15  # of the budget, beside other candidates
-HYBRID_SECONDS = 30.0  # that a round of hybrids takes
 MANY = 40  # simulations that are worth the start of processes
 LOOK = 2.0  # seconds between two steps of the progress bar
 Progress = Callable[[int, int, str], None]
@@ -117,7 +116,7 @@ def validate(
                 plan = Plan((), rounds, began + (LIVE - hybrids) * budget, effort)
                 first = _measure(stack, served, found, plan, entries, samples, tell)
             if hybrids:
-                first = first or _compare_hybrids(found, min(rounds, int(hybrids * budget / HYBRID_SECONDS)), tell)
+                first = first or _compare_hybrids(found, rounds, time.monotonic() + hybrids * budget, tell)
         except BaseException:
             found.partial = True
             raise
@@ -215,12 +214,12 @@ def _measure(
     return first
 
 
-def _compare_hybrids(found: Validation, rounds: int, tell: Progress) -> Exception | None:
+def _compare_hybrids(found: Validation, rounds: int, ends: float, tell: Progress) -> Exception | None:
     """Compare hybrids over a Valkey of their own, at least once. Returns the failure, where there is one."""
     tell(0, 1, HYBRID)
     try:
         with servers.valkey() as server:
-            found.hybrids = compare_hybrids(server, rounds=max(rounds, 1))
+            found.hybrids = compare_hybrids(server, rounds=rounds, ends=ends)
     except (RatesimError, OSError) as error:
         found.failures[HYBRID] = " ".join(str(error).split())
         return error

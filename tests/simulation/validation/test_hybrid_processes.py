@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import redis
 
 from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
+from ratesim.simulation.validation import hybrid_processes
 from ratesim.simulation.validation.hybrid_processes import (
     HYBRIDS,
     HybridFigure,
@@ -22,26 +25,63 @@ from ratesim.simulation.validation.hybrid_processes import (
 )
 
 
-def node(latency: list[float], allowed: list[bool], operations: int) -> NodeResult:
-    return NodeResult(np.array(latency), np.array(allowed), operations, operations, 0.1)
+def node(latency: list[float], allowed: list[bool], operations: int, *shares: float) -> NodeResult:
+    return NodeResult(np.array(latency), np.array(allowed), operations, operations, 0.1, *shares)
 
 
-def test_a_figure_is_within_where_the_median_of_the_rounds_is():
-    within = HybridFigure("hybrid", "p50", (1.0, 1.0, 1.0), (1.14, 3.0, 1.0))
-    assert within.ratio == pytest.approx(1.14)
-    assert within.is_within
-    assert not HybridFigure("hybrid", "p50", (1.0,), (1.16,)).is_within
-    assert not HybridFigure("hybrid", "p50", (1.0,), (0.84,)).is_within
+@pytest.mark.parametrize(
+    ("simulated", "verdict"),
+    [
+        ((1.14, 1.2, 1.0), "yes"),
+        ((1.16, 1.2, 1.1), "no"),
+        ((0.84, 0.8, 0.9), "no"),
+        ((1.0, 1.0), "cannot tell"),  # too few replays were kept
+        ((0.8, 1.0, 1.2), "cannot tell"),  # they are too far apart
+        ((), "cannot tell"),
+    ],
+)
+def test_a_figure_has_a_verdict_where_enough_replays_agree(simulated, verdict):
+    assert HybridFigure("hybrid", "p50", (1.0,) * len(simulated), simulated, 5).verdict == verdict
 
 
-def test_the_table_has_a_row_for_each_figure_and_the_spread_of_its_rounds():
+def test_the_table_has_a_row_for_each_figure_and_the_range_of_its_replays():
     figures = [
-        HybridFigure("hybrid lease", "p95", (0.001, 0.002), (0.001, 0.001)),
-        HybridFigure("hybrid lease", "store operations", (4000.0,), (4100.0,)),
+        HybridFigure("hybrid lease", "p95", (0.001, 0.002), (0.001, 0.001), 3),
+        HybridFigure("hybrid lease", "store operations", (4000.0,) * 3, (4100.0,) * 3, 3),
+        HybridFigure("hybrid lease", "admitted", (), (), 3),
     ]
     lines = hybrid_table(figures)
-    assert lines[4] == "| hybrid lease | p95 | 2 | 1.5 ms | 1 ms | 0.75 | 0.50 to 1.00 | no (15 %) |"
-    assert lines[5] == "| hybrid lease | store operations | 1 | 4,000 | 4,100 | 1.02 | 1.02 to 1.02 | yes (15 %) |"
+    assert lines[4] == "| hybrid lease | p95 | 2 of 3 | 1.5 ms | 1 ms | 0.75 | 0.50 to 1.00 | cannot tell (15 %) |"
+    assert lines[5] == "| hybrid lease | store operations | 3 of 3 | 4,000 | 4,100 | 1.02 | 1.02 to 1.02 | yes (15 %) |"
+    assert lines[6] == "| hybrid lease | admitted | 0 of 3 | - | - | - | - | cannot tell (15 %) |"
+
+
+@pytest.fixture
+def simulated(monkeypatch) -> None:
+    """Let a simulated run take no time."""
+    made = SimpleNamespace(latency=np.array([9.0]), l2_operations=1, allowed=np.array([True]))
+    monkeypatch.setattr(hybrid_processes, "run", lambda *_, **__: made)
+
+
+@pytest.mark.usefixtures("simulated")
+def test_rounds_go_on_until_enough_are_kept_by_what_the_machine_did_and_never_by_a_latency(monkeypatch):
+    quiet, busy = (0.0, 0.0), (0.0, 0.5)
+    costs = iter([quiet, busy, quiet, quiet])  # by round
+    replays = iter([quiet, busy, quiet, quiet, quiet, quiet, quiet, quiet])  # by round and candidate
+    monkeypatch.setattr(hybrid_processes, "_measured_profile", lambda server: (Profile.load(), *next(costs)))
+    monkeypatch.setattr(hybrid_processes, "replay_nodes", lambda *_: [node([9.0], [True], 1, *next(replays))])
+    figures = compare_hybrids(SimpleNamespace(url="redis://server", kind="valkey"), rounds=2)
+    assert {(each.candidate, len(each.live), each.replays) for each in figures} == {
+        (name, kept, 4) for name, kept in zip(HYBRIDS, (3, 2), strict=True)
+    }
+
+
+@pytest.mark.usefixtures("simulated")
+def test_only_the_first_round_begins_when_the_time_is_over(monkeypatch):
+    monkeypatch.setattr(hybrid_processes, "_measured_profile", lambda server: (Profile.load(), 0.0, 0.0))
+    monkeypatch.setattr(hybrid_processes, "replay_nodes", lambda *_: [node([9.0], [True], 1)])
+    figures = compare_hybrids(SimpleNamespace(url="redis://server", kind="valkey"), ends=time.monotonic())
+    assert {each.replays for each in figures} == {1}
 
 
 def test_figures_are_of_all_nodes_together():
@@ -61,13 +101,15 @@ def test_a_routing_that_needs_answers_is_refused():
 
 
 def test_processes_decide_and_ask_their_store_as_simulated_nodes_do(valkey_server):
-    (name, *_) = HYBRIDS
-    figures = compare_hybrids(
-        valkey_server, profile=Profile.load(), rounds=1, nodes=2, rate=100.0, seconds=1.5, names=[name]
-    )
-    found = {each.figure: each for each in figures}
-    assert found["store operations"].ratio == pytest.approx(1.0, abs=0.2)
-    assert found["admitted"].ratio == pytest.approx(1.0, abs=0.05)
-    assert found["p50"].live[0] > 0.0
+    scenario = _scenario(2, 100.0, 1.5)
+    trace = scenario.trace(1)
+    candidate = Candidate(name="hybrid", storage="hybrid+redis://server?consistency=eventual&sync_interval=0.1&l1_ttl=0.1")
+    live = replay_nodes(scenario, candidate, trace, valkey_server, 1)
+    simulated = run(scenario, candidate, 1, trace=trace)
+    assert sum(len(each.latency) for each in live) == len(simulated.latency)
+    assert sum(each.operations for each in live) == pytest.approx(simulated.l2_operations, rel=0.2)
+    assert sum(each.allowed.sum() for each in live) == pytest.approx(simulated.allowed.sum(), rel=0.05)
+    assert all((each.latency > 0.0).all() for each in live)
+    assert live[0].others >= 0.0
     with redis.Redis.from_url(valkey_server.url) as client:
         assert not client.keys("ratesim:nodes:*")
