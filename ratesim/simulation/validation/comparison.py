@@ -125,6 +125,8 @@ class Validation:
         lines = [f"`ratesim validate`, {today}, {machine()}.{' Interrupted: partial.' if self.partial else ''}", ""]
         if self.hybrids:
             lines += [*hybrid_table(self.hybrids), ""]
+        if not self.observations:
+            return "\n".join(lines)
         lines += [*self._ratio_table(), "", *self._dropped_table(), "", *self._segment_table(), "", *self._split_table(), ""]
         lines += [f"- {name}: not compared to the end: {why.rstrip('.')}." for name, why in self.failures.items()]
         lines += [*self._counts(), "", "Verdict, by the kept rounds:", ""]

@@ -146,15 +146,15 @@ class HybridFigure:
         What was compared: a quantile of the latency in seconds, or a number of the run.
     live, simulated
         The values by replay.
-    replays
-        Number of all replays, those with a disturbed machine included.
+    overall
+        Simulated over live of all replays, those with a disturbed machine included.
     """
 
     candidate: str
     figure: str
     live: tuple[float, ...]
     simulated: tuple[float, ...]
-    replays: int
+    overall: tuple[float, ...]
 
     @property
     def ratios(self) -> NDArray[np.float64]:
@@ -178,18 +178,19 @@ def hybrid_table(figures: Sequence[HybridFigure], rate: float = RATE) -> list[st
     """Write the figures as lines of a table (Markdown). rate: requests/s of all nodes together."""
     lines = [
         f"Hybrids in {NODES} processes over one server, {rate:,.0f} requests/s in all. Medians of the kept replays, each "
-        "simulated with costs of its own round, and the range of the ratios.",
+        "simulated with costs of its own round, the range of their ratios, and the median ratio of all replays.",
         "",
-        "| candidate | figure | kept | measured | simulated | ratio | range | within |",
-        "|---|---|---:|---:|---:|---:|---|---|",
+        "| candidate | figure | kept | measured | simulated | ratio | range | of all | within |",
+        "|---|---|---:|---:|---:|---:|---|---:|---|",
     ]
     for each in figures:
-        cells = [each.candidate, each.figure, f"{len(each.live)} of {each.replays}"]
+        cells = [each.candidate, each.figure, f"{len(each.live)} of {len(each.overall)}"]
         if each.live:
             cells += [_text(each.figure, float(np.median(values))) for values in (each.live, each.simulated)]
             cells += [f"{each.ratio:.2f}", f"{each.ratios.min():.2f} to {each.ratios.max():.2f}"]
         else:
             cells += ["-"] * 4
+        cells.append(f"{np.median(each.overall):.2f}")
         lines.append(f"| {' | '.join(cells)} | {each.verdict} ({100 * TOLERANCE:.0f} %) |")
     return lines
 
@@ -249,7 +250,8 @@ def compare_hybrids(
 
 def _figure(name: str, figure: str, rows: Sequence[tuple[dict[str, tuple[float, float]], bool]]) -> HybridFigure:
     kept = [pairs[figure] for pairs, is_kept in rows if is_kept]
-    return HybridFigure(name, figure, tuple(live for live, _ in kept), tuple(other for _, other in kept), len(rows))
+    overall = tuple(other / live for live, other in (pairs[figure] for pairs, _ in rows))
+    return HybridFigure(name, figure, tuple(live for live, _ in kept), tuple(other for _, other in kept), overall)
 
 
 def _is_quiet(steal: float, others: float) -> bool:

@@ -41,19 +41,19 @@ def node(latency: list[float], allowed: list[bool], operations: int, *shares: fl
     ],
 )
 def test_a_figure_has_a_verdict_where_enough_replays_agree(simulated, verdict):
-    assert HybridFigure("hybrid", "p50", (1.0,) * len(simulated), simulated, 5).verdict == verdict
+    assert HybridFigure("hybrid", "p50", (1.0,) * len(simulated), simulated, simulated).verdict == verdict
 
 
 def test_the_table_has_a_row_for_each_figure_and_the_range_of_its_replays():
     figures = [
-        HybridFigure("hybrid lease", "p95", (0.001, 0.002), (0.001, 0.001), 3),
-        HybridFigure("hybrid lease", "store operations", (4000.0,) * 3, (4100.0,) * 3, 3),
-        HybridFigure("hybrid lease", "admitted", (), (), 3),
+        HybridFigure("hybrid lease", "p95", (0.001, 0.002), (0.001, 0.001), (1.0, 0.5, 0.2)),
+        HybridFigure("hybrid lease", "operations", (4000.0,) * 3, (4100.0,) * 3, (1.025,) * 3),
+        HybridFigure("hybrid lease", "admitted", (), (), (1.0, 1.0, 1.0)),
     ]
     lines = hybrid_table(figures)
-    assert lines[4] == "| hybrid lease | p95 | 2 of 3 | 1.5 ms | 1 ms | 0.75 | 0.50 to 1.00 | cannot tell (15 %) |"
-    assert lines[5] == "| hybrid lease | store operations | 3 of 3 | 4,000 | 4,100 | 1.02 | 1.02 to 1.02 | yes (15 %) |"
-    assert lines[6] == "| hybrid lease | admitted | 0 of 3 | - | - | - | - | cannot tell (15 %) |"
+    assert lines[4] == "| hybrid lease | p95 | 2 of 3 | 1.5 ms | 1 ms | 0.75 | 0.50 to 1.00 | 0.50 | cannot tell (15 %) |"
+    assert lines[5] == "| hybrid lease | operations | 3 of 3 | 4,000 | 4,100 | 1.02 | 1.02 to 1.02 | 1.02 | yes (15 %) |"
+    assert lines[6] == "| hybrid lease | admitted | 0 of 3 | - | - | - | - | 1.00 | cannot tell (15 %) |"
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_rounds_go_on_until_enough_are_kept_by_what_the_machine_did_and_never_by
     monkeypatch.setattr(hybrid_processes, "_measured_profile", lambda server: (Profile.load(), *next(costs)))
     monkeypatch.setattr(hybrid_processes, "replay_nodes", lambda *_: [node([9.0], [True], 1, *next(replays))])
     figures = compare_hybrids(SimpleNamespace(url="redis://server", kind="valkey"), rounds=2)
-    assert {(each.candidate, len(each.live), each.replays) for each in figures} == {
+    assert {(each.candidate, len(each.live), len(each.overall)) for each in figures} == {
         (name, kept, 4) for name, kept in zip(HYBRIDS, (3, 2), strict=True)
     }
 
@@ -81,7 +81,7 @@ def test_only_the_first_round_begins_when_the_time_is_over(monkeypatch):
     monkeypatch.setattr(hybrid_processes, "_measured_profile", lambda server: (Profile.load(), 0.0, 0.0))
     monkeypatch.setattr(hybrid_processes, "replay_nodes", lambda *_: [node([9.0], [True], 1)])
     figures = compare_hybrids(SimpleNamespace(url="redis://server", kind="valkey"), ends=time.monotonic())
-    assert {each.replays for each in figures} == {1}
+    assert {len(each.overall) for each in figures} == {1}
 
 
 def test_figures_are_of_all_nodes_together():
