@@ -16,8 +16,8 @@ __all__ = ["disagreement_note", "disagreements", "stated_error"]
 
 # Where a profile has no errors of `ratesim validate`, at the loads of a live replay: the tolerances that it is held against.
 UNSTATED = {"p50": 0.15, "p99": 0.25}
-# Where measured and simulated are both below, due to answered is the operating system's more than the storage's, and
-# operation times are compared. They differ by what matters to somebody if they do by the least that a claim names.
+# Of memory, and where measured and simulated are both below, due to answered is the operating system's more than the
+# storage's, and operation times are compared. Nothing differs by less than the least that a claim names.
 SMALL, MATERIAL = 1e-4, 1e-5  # seconds
 
 
@@ -57,13 +57,13 @@ def _of(row: Mapping[str, Any], profile: Profile) -> list[str]:
     for name, error in errors.items():
         measured, simulated = _number(row, f"latency_{name}"), _number(row, f"simulated_{name}")
         low, high = (_number(row, f"latency_{name}_{end}", measured) for end in ("low", "high"))
-        said, least = name, 0.0
-        if max(measured, simulated) < SMALL:
+        said = name
+        if store == "memory" or max(measured, simulated) < SMALL:
             if name == "p99":  # the rarest decisions of a few microseconds are the scheduler's
                 continue
             measured, simulated = _number(row, "operation_p50"), _number(row, "simulated_operation")
-            low, high, said, least = measured, measured, "p50 of operations one at a time", MATERIAL
-        if simulated < low - max(error * low, least) or simulated > high + max(error * high, least):  # nan is not
+            low, high, said = measured, measured, "p50 of operations one at a time"
+        if simulated < low - max(error * low, MATERIAL) or simulated > high + max(error * high, MATERIAL):  # nan is not
             found.append(f"{row['candidate']} {said} {format_seconds(measured)} live, {format_seconds(simulated)} simulated")
     return found
 

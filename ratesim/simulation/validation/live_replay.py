@@ -326,12 +326,13 @@ async def _replay(order: _Order, storage: RateLimitStorage) -> tuple[_Measured, 
 
 
 def quantile_intervals(latency: NDArray[np.float64]) -> dict[str, float]:
-    """Return the 95 % intervals of p50 and p99: order statistics, by the binomial distribution."""
+    """Return the 95 % intervals of p50 and p99: order statistics, by the binomial distribution; open where these are few."""
     found: dict[str, float] = {}
     for name, q in (("p50", 0.5), ("p99", 0.99)):
         spread = 1.96 * math.sqrt(q * (1.0 - q) / max(len(latency), 1))
-        ends = np.quantile(latency, np.clip((q - spread, q + spread), 0.0, 1.0)) if len(latency) else (math.nan,) * 2
-        found |= {f"latency_{name}_low": float(ends[0]), f"latency_{name}_high": float(ends[1])}
+        low = float(np.quantile(latency, q - spread)) if q > spread else 0.0
+        high = float(np.quantile(latency, q + spread)) if q + spread < 1.0 else math.inf
+        found |= {f"latency_{name}_low": low, f"latency_{name}_high": high}
     return found
 
 

@@ -83,6 +83,7 @@ def test_of_memory_operations_are_compared_and_not_wake_ups():
     assert disagreements([memory(9e-6)], profile()) == ()  # three times as much, of what nobody feels
     (said,) = disagreements([memory(6e-5)], profile())
     assert said == "memory p50 of operations one at a time 60 µs live, 3 µs simulated"
+    assert disagreements([memory(3.2e-6) | {"latency_p50": 2e-3, "latency_p99": 9e-3}], profile()) == ()
 
 
 def test_a_replay_that_is_slow_beside_a_fast_simulation_is_compared_as_it_is():

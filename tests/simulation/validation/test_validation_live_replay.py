@@ -126,6 +126,16 @@ def test_a_replay_has_the_rate_of_the_traffic_where_one_process_can_send_it(rate
     assert live_replay.replay_rate(trace) == pytest.approx(replayed)
 
 
+def test_a_quantile_has_the_interval_that_so_many_requests_leave():
+    found = live_replay.quantile_intervals(np.arange(1, 1001) / 1e3)
+    assert (found["latency_p50_low"], found["latency_p50_high"]) == pytest.approx((0.469, 0.532), abs=2e-3)
+    assert (found["latency_p99_low"], found["latency_p99_high"]) == pytest.approx((0.984, 0.996), abs=2e-3)
+    few = live_replay.quantile_intervals(np.ones(100))
+    assert (few["latency_p99_low"], few["latency_p99_high"]) == (1.0, math.inf)
+    nothing = live_replay.quantile_intervals(np.zeros(0))
+    assert (nothing["latency_p50_low"], nothing["latency_p50_high"]) == (0.0, math.inf)
+
+
 def test_memory_is_replayed_without_a_server():
     row = live_row(scenario(), candidate("memory"), scenario().trace(), None, 200, **QUICK)
     assert (row["failure"], row["server"], row["errors"]) == ("", "this process", 0)
