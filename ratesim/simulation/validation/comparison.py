@@ -125,11 +125,11 @@ class Validation:
         lines = [f"`ratesim validate`, {today}, {machine()}.{' Interrupted: partial.' if self.partial else ''}", ""]
         if self.hybrids:
             lines += [*hybrid_table(self.hybrids), ""]
+        failures = [f"- {name}: not compared to the end: {why.rstrip('.')}." for name, why in self.failures.items()]
         if not self.observations:
-            return "\n".join(lines)
+            return "\n".join([*lines, *failures]) + "\n"
         lines += [*self._ratio_table(), "", *self._dropped_table(), "", *self._segment_table(), "", *self._split_table(), ""]
-        lines += [f"- {name}: not compared to the end: {why.rstrip('.')}." for name, why in self.failures.items()]
-        lines += [*self._counts(), "", "Verdict, by the kept rounds:", ""]
+        lines += [*failures, *self._counts(), "", "Verdict, by the kept rounds:", ""]
         verdicts = self.verdicts()
         lines += [f"- {each.describe()}." for each in verdicts]
         if any(load.rounds < LEAST_ROUNDS for each in verdicts for load in each.loads):
