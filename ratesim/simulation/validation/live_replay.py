@@ -329,7 +329,7 @@ def quantile_intervals(latency: NDArray[np.float64]) -> dict[str, float]:
     """Return the 95 % intervals of p50 and p99: order statistics, by the binomial distribution; open where these are few."""
     found: dict[str, float] = {}
     for name, q in (("p50", 0.5), ("p99", 0.99)):
-        spread = 1.96 * math.sqrt(q * (1.0 - q) / max(len(latency), 1))
+        spread = 1.96 * math.sqrt(q * (1.0 - q) / len(latency)) if len(latency) else math.inf
         low = float(np.quantile(latency, q - spread)) if q > spread else 0.0
         high = float(np.quantile(latency, q + spread)) if q + spread < 1.0 else math.inf
         found |= {f"latency_{name}_low": low, f"latency_{name}_high": high}
