@@ -19,7 +19,7 @@ from ratesim.simulation.cost_model.machine_account import Meter
 
 __all__ = ["Conditions", "Observer", "are_quiet", "noise"]
 
-PACE = 0.15  # relative difference from the machine's usual pace
+PACE = 0.2  # relative difference from the machine's usual pace
 STEAL, OTHERS = 0.02, 0.06  # shares of the machine
 USUAL = 0.25  # the usual pace is this quantile: a neighbor only slows
 WORK, TIMES = 4000, 7  # additions of a piece of work, about 0.15 ms; pieces of which the median counts

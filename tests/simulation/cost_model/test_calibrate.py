@@ -135,6 +135,19 @@ async def test_measuring_tells_the_commit_of_postgres_from_its_service(postgres_
 LITTLE: dict[str, Any] = {"rounds": 1, "effort": 0.05, "force": True}  # what is tested is what stays behind
 
 
+@pytest.fixture
+def served_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the server only: what a process has in its memory is measured with the user's Redis."""
+    apart = calibration.in_process
+
+    def measured(function: Any, *arguments: Any, **options: Any) -> Any:
+        if function is calibration._memory:
+            return BackendCosts(client_cpu=3e-6)
+        return {} if function is calibration.measure_hybrids else apart(function, *arguments, **options)
+
+    monkeypatch.setattr(calibration, "in_process", measured)
+
+
 def keys_of(url: str) -> set[bytes]:
     with redis.Redis.from_url(url) as client:
         return set(client.scan_iter())
@@ -173,7 +186,9 @@ def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path) 
     assert profile.backends["postgres"].machine in profile.describe()
 
 
-def test_a_cluster_is_measured_by_primary_and_left_as_it_was(valkey_cluster_server: Server, tmp_path: Path) -> None:
+def test_a_cluster_is_measured_by_primary_and_left_as_it_was(
+    valkey_cluster_server: Server, tmp_path: Path, served_only: None
+) -> None:
     nodes = [redis.Redis.from_url(member.url) for member in valkey_cluster_server.members]
     try:
         before = [set(node.scan_iter()) for node in nodes]
@@ -194,7 +209,7 @@ def test_a_cluster_is_measured_by_primary_and_left_as_it_was(valkey_cluster_serv
             node.close()
 
 
-def test_a_users_postgres_is_left_as_it_was(postgres_server: Server, tmp_path: Path) -> None:
+def test_a_users_postgres_is_left_as_it_was(postgres_server: Server, tmp_path: Path, served_only: None) -> None:
     before = objects_of(postgres_server.url)
     profile = calibrate(tmp_path / "p.json", url=postgres_server.url, rtt=4e-4, **LITTLE)
     assert objects_of(postgres_server.url) == before
