@@ -15,7 +15,7 @@ from ratesim.simulation.cost_model.quietness import Conditions, Observer, are_qu
 from ratesim.simulation.cost_model.survey import Key, Load, Piece
 
 QUIET = Conditions((150e-6, 160e-6), 0.0, 0.01)
-SLOW = Conditions((150e-6, 200e-6), 0.0, 0.01)
+SLOW = Conditions((150e-6, 220e-6), 0.0, 0.01)
 FAST = Conditions((110e-6, 160e-6), 0.0, 0.01)
 TAKEN = Conditions((150e-6, 160e-6), 0.0, 0.2)
 STOLEN = Conditions((150e-6, 160e-6), 0.05, 0.0)
