@@ -102,7 +102,9 @@ class FaultyDriver(SimDriver):
         """Travel to the server, execute a batch, and travel back, as far as the faults allow."""
         server = self._server
         out, service, back = self._drawn(batch)
-        asked, answer, after = await self._asked(batch)
+        if not self._processor.is_in_turn():
+            await self._processor.enter()
+        asked, answer, after = self._ask(batch)
         await self._runtime.sleep(asked)
         if self._asks_sentinel and self._known != server.takeovers:
             self._known = server.takeovers
@@ -114,7 +116,7 @@ class FaultyDriver(SimDriver):
             await self._travel(back, batch, "from_server")
             raise
         await self._travel(back, batch, "from_server")
-        await self._taken_in(len(batch), answer, after)
+        await self._take_in(len(batch), answer, after)
         return answers
 
     async def _served(self, batch: Sequence[Operation], service: float) -> list[object]:

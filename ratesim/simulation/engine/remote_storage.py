@@ -182,6 +182,7 @@ class SimDriver:
         self._seed = seed
         self._plan = plan
         self._hybrid = hybrid
+        self._pause = 0.0  # before the last question, as `Coldness.pause` counts it
 
     @property
     def parts(self) -> tuple[StoreServer, Link, EventLoopCPU, SimRuntime, int, RandomPlan | None, HybridCosts | None]:
@@ -192,7 +193,9 @@ class SimDriver:
         """Travel to the server, execute a batch, and travel back."""
         server, runtime = self._server, self._runtime
         out, service, back = self._drawn(batch)
-        asked, answer, after = await self._asked(batch)
+        if not self._processor.is_in_turn():
+            await self._processor.enter()
+        asked, answer, after = self._ask(batch)
         await runtime.sleep(asked + out)
         if server.straight:
             # Who comes first is served first, so nobody can tell the decision here from one at the end of the service.
@@ -207,32 +210,29 @@ class SimDriver:
         else:
             answers = await (self._served(batch, service) if server.locks is None else self._in_turn(batch, service))
         await runtime.sleep(back)
-        await self._taken_in(len(batch), answer, after)
+        if not self._processor.serve_alone(min(len(batch), 2), answer, after):
+            await self._take_in(len(batch), answer, after)
         return answers
 
     async def next_turn(self) -> None:
         """Wait for the next turn of the event loop, in which all that has come by now has been submitted."""
         await self._processor.next_turn()
 
-    async def _asked(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
-        """Write the question.
+    def _ask(self, batch: Sequence[Operation]) -> tuple[float, float, float]:
+        """Write the question, in a turn of the event loop.
 
         Returns
         -------
         tuple
             Seconds until it is written, and the processor seconds that the answer takes until the caller has it, and behind.
         """
-        loop = self._processor
-        if not loop.is_in_turn():
-            await loop.enter()
-        idle = loop.idle_since_question()
-        ask, answer, after = self._server.costs.steps(len(batch), idle)
-        if self._hybrid is not None:
-            told = sum(isinstance(each, Apply) for each in batch)
-            answer += self._hybrid.beside(len(batch) - told, told, idle)
+        loop, costs = self._processor, self._server.costs
+        if costs.cold is not None:
+            self._pause = costs.cold.pause(loop.idle_since_question(), self._pause)
+        ask, answer, after = costs.steps(len(batch), self._pause)
         return loop.work(ask), answer, after
 
-    async def _taken_in(self, items: int, answer: float, after: float) -> None:
+    async def _take_in(self, items: int, answer: float, after: float) -> None:
         """Take in the answer: it is read in one turn of the event loop, and the task that waits for it goes on in the next.
 
         The callers of a batch go on in the one after that.

@@ -75,7 +75,7 @@ class EventLoopCPU:
 
     def is_idle(self) -> bool:
         """Tell whether whoever comes now need not wait."""
-        return not self._ready and self._until + self._later <= self._env.now
+        return not self._ready and self._until + self._later <= self._env._now
 
     @property
     def slept(self) -> float:
@@ -85,7 +85,7 @@ class EventLoopCPU:
 
     def is_in_turn(self) -> bool:
         """Tell whether the caller runs within a turn, as what it has woken does."""
-        return self._turn_at == self._env.now
+        return self._turn_at == self._env._now
 
     def wake(self, lateness: float) -> None:
         """Begin a turn of an idle loop, `lateness` seconds from now: it slept."""
@@ -101,6 +101,22 @@ class EventLoopCPU:
             self._begin(now, [now])
             return self._runtime.sleep(0.0)
         return self.next_turn()
+
+    def serve_alone(self, turns: int, seconds: float, later: float) -> bool:
+        """Work for one who comes now, in so many turns more, if the loop is idle and nobody else takes part in them.
+
+        It is what `enter`, `next_turn` as often, `work` and `work_later` do, in half of the time.
+        """
+        env = self._env
+        now = env._now
+        if self._ready or self._until + self._later > now or env.peek() <= now + turns * self._turn:
+            return False
+        self._begin(now, [now])
+        seconds += turns * self._turn
+        self._until += seconds
+        self._worked += seconds
+        self._later = later
+        return True
 
     def next_turn(self) -> Awaitable[None]:
         """Wait for a place in the turn after this one, behind those that are ready already."""
@@ -140,6 +156,7 @@ class EventLoopCPU:
         """Count figures from now, `at`, on."""
         self._settle()
         self.station.end_warmup(at)
+        self._last_came = at  # who has waited since before is counted from now
 
     def _begin(self, now: float, came: list[float]) -> None:
         self._settle()
@@ -154,10 +171,11 @@ class EventLoopCPU:
         self._until += self._later
         self._worked += self._later
         if self._came:
-            share, end = self._worked / len(self._came), 0.0
+            share, end, last = self._worked / len(self._came), 0.0, self._last_came
             for came in self._came:
-                self._last_came = max(self._last_came, came)
-                end = self.station.serve(self._last_came, share)
+                last = max(last, came)
+                end = self.station.serve(last, share)
+            self._last_came = last
             if not -CLOSE <= self._until - end <= self._lateness + CLOSE:
                 raise AssertionError(f"Work conservation: a loop is busy until {self._until} s, and its steps until {end} s")
             self._came, self._worked = [], 0.0
