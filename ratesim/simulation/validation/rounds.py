@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -25,8 +25,8 @@ from ratesim.limit import Limit
 from ratesim.simulation.cost_model.cost_fit import fit
 from ratesim.simulation.cost_model.profile import BackendCosts
 from ratesim.simulation.cost_model.stamps import stamped
-from ratesim.simulation.cost_model.survey import DEPTHS, Target, survey, warm_up
-from ratesim.simulation.cost_model.target_server import POOL, open_target
+from ratesim.simulation.cost_model.survey import Target, survey, warm_up
+from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.validation.comparison import SATURATION
 from ratesim.simulation.validation.covariates import Covariates, Meter, causes, covariates_of, read_samples, sampled
 from ratesim.simulation.validation.segments import live_segments
@@ -42,11 +42,11 @@ SECONDS = {0.1: 1.0, 0.3: 0.7, 0.6: 0.5, 0.85: 0.5}  # of a replay, by its share
 LOADS = tuple(SECONDS)
 RATE = 500  # requests/s that the limit admits of a key: the busiest keys are denied now and then
 KEYS = Zipf(1000, 1.0)
-OVERLOAD = 1e6  # requests/s, more than any of them serves
+LAST = 5  # saturations, the fastest of which is overloaded next
+OVERLOAD = 1.7  # of its throughput; with all requests at once batches would be larger than ever under load
 OVERLOAD_REQUESTS = 5000
-IN_FLIGHT = DEPTHS[-1] * POOL  # of these at a time, as in the measurement of the costs: more would not fit the caches
+AT_ONCE = 1e6  # requests/s, more than any of them serves
 EFFORT = 0.3  # of the measurement of the costs
-MOST_IN_FLIGHT = 10_000
 PATIENCE = 60.0  # seconds that one measurement of a candidate may take
 
 
@@ -219,6 +219,7 @@ class _Open:
     stack: AsyncExitStack
     target: Target
     storage: RemoteStorage
+    capacities: deque[float]  # requests/s at which it saturated last
 
 
 class _Rounds:
@@ -249,7 +250,9 @@ class _Rounds:
         """Measure the costs of a candidate, the rate at which it saturates, and replays at some loads in a random order."""
         await self._calibrate(opened, number)
         effort = self._plan.effort
-        saturated = await self._replay(opened, number, SATURATION, OVERLOAD, effort * OVERLOAD_REQUESTS / OVERLOAD)
+        rate = OVERLOAD * max(opened.capacities)
+        saturated = await self._replay(opened, number, SATURATION, rate, effort * OVERLOAD_REQUESTS / rate)
+        opened.capacities.append(saturated.throughput)
         for load in self._rng.permutation([load for load in loads if load != SATURATION]).tolist():
             await self._replay(opened, number, load, load * saturated.throughput, effort * SECONDS[load])
 
@@ -259,10 +262,12 @@ class _Rounds:
             target = replace(whole, durable=whole.durable if candidate.durable else None, unlogged=None)
             storage = whole.durable if candidate.durable and whole.durable else whole.storage
             await warm_up(target)
-            trace = trace_of(OVERLOAD, self._plan.effort * OVERLOAD_REQUESTS / OVERLOAD, 0)
-            await _run(storage, trace, IN_FLIGHT)  # the first time is slow
-            await _forget(storage, trace)
-            self._open[candidate.name] = _Open(candidate, stack.pop_all(), target, storage)
+            trace = trace_of(AT_ONCE, self._plan.effort * OVERLOAD_REQUESTS / AT_ONCE, 0)
+            for _ in range(2):  # the first time is slow
+                result, _, _ = await _run(storage, trace)
+                await _forget(storage, trace)
+            capacities = deque([len(trace) / float(result.finished.max())], LAST)
+            self._open[candidate.name] = _Open(candidate, stack.pop_all(), target, storage, capacities)
 
     async def _calibrate(self, opened: _Open, number: int) -> None:
         name = opened.candidate.name
@@ -274,8 +279,7 @@ class _Rounds:
         seed = int(self._rng.integers(1 << 31))
         trace = trace_of(rate, seconds, seed)
         meter, began = Meter(self._pids), time.perf_counter()
-        in_flight = IN_FLIGHT if load == SATURATION else MOST_IN_FLIGHT
-        result, segments, batch = await _run(opened.storage, trace, in_flight)
+        result, segments, batch = await _run(opened.storage, trace)
         ended, shares = time.perf_counter(), meter.shares()
         await _forget(opened.storage, trace)
         return self._keep(
@@ -334,7 +338,7 @@ def kept_rounds(entries: Sequence[Entry], samples: NDArray[np.float64]) -> Count
     return kept
 
 
-async def _run(storage: RemoteStorage, trace: Trace, in_flight: int) -> tuple[LiveResult, dict[str, float], float]:
+async def _run(storage: RemoteStorage, trace: Trace) -> tuple[LiveResult, dict[str, float], float]:
     """Replay a trace; return what came, the segments of a request, and the mean requests of a batch."""
     limit = Limit.parse(f"{RATE}/second")
     names = [trace.keys[key] for key in trace.key.tolist()]
@@ -349,7 +353,7 @@ async def _run(storage: RemoteStorage, trace: Trace, in_flight: int) -> tuple[Li
 
     with stamped(storage) as stamps:
         before = storage.client.batches
-        result = await replay(trace, send, max_in_flight=in_flight)
+        result = await replay(trace, send)
     if result.errors:
         raise next(error for error in result.results if isinstance(error, Exception))
     since = float(result.started[0]) - zero  # from perf_counter to the replay's own time
