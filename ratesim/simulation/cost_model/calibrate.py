@@ -203,6 +203,7 @@ def machine() -> str:
 
 async def _memory(rounds: int, effort: float, force: bool) -> BackendCosts:
     found = await quiet_surveys(
+        "memory",
         lambda _, without: memory_pieces(effort, without),
         Observer(halves()),
         rounds=rounds,
@@ -244,7 +245,8 @@ async def _served(url: str, pids: Sequence[int], rounds: int, effort: float, for
         groups = halves()
         # The processes of a user's server are not known, nor is where they run.
         observer = Observer(groups, pids) if pids else Observer(groups and groups[:1], None)
-        found = await quiet_surveys(take, observer, rounds=rounds, seconds=ROUND_SECONDS * rounds * effort, force=force)
+        seconds = ROUND_SECONDS * rounds * effort
+        found = await quiet_surveys(opened.server, take, observer, rounds=rounds, seconds=seconds, force=force)
         costs = fit(target, found.surveys)
     costs = msgspec.structs.replace(
         costs, bytes_per_key=sizes, server=opened.server, pieces=found.pieces, disturbed=found.disturbed

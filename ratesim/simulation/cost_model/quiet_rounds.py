@@ -41,11 +41,15 @@ class Quiet(NamedTuple):
     disturbed: int
 
 
-async def quiet_surveys(take: Take, observer: Observer, *, rounds: int, seconds: float, force: bool = False) -> Quiet:
+async def quiet_surveys(
+    what: str, take: Take, observer: Observer, *, rounds: int, seconds: float, force: bool = False
+) -> Quiet:
     """Take rounds until each piece was measured so often on a quiet machine, or the time is over.
 
     Parameters
     ----------
+    what : str
+        Names what is measured in the error.
     take : Take
         Measures the pieces of a round of that number, but some; see `pieces`.
     observer : Observer
@@ -76,17 +80,17 @@ async def quiet_surveys(take: Take, observer: Observer, *, rounds: int, seconds:
         quiet = are_quiet([conditions for _, _, conditions in measured])
         keys = [key for (key, _, _), is_quiet in zip(measured, quiet, strict=True) if is_quiet]
         enough = {key for key in keys if keys.count(key) >= rounds} if turn >= rounds else set()
-    return _kept(measured, rounds, force)
+    return _kept(what, measured, rounds, force)
 
 
-def _kept(measured: Sequence[tuple[Key, Piece, Conditions]], rounds: int, force: bool) -> Quiet:
+def _kept(what: str, measured: Sequence[tuple[Key, Piece, Conditions]], rounds: int, force: bool) -> Quiet:
     conditions = [each for _, _, each in measured]
     disturbed = int(np.count_nonzero(~are_quiet(conditions)))
     places = chosen([key for key, _, _ in measured], conditions, rounds, force)
     if not force and (disturbed > MOST_DISTURBED * len(measured) or not all(places.values())):
         raise NoisyMachineError(
-            f"{disturbed} of {len(measured)} pieces of the measurement were disturbed by other work on the machine; "
-            "end that work and measure again, or take it all the same with --force"
+            f"{disturbed} of {len(measured)} pieces of the measurement of {what} were disturbed by other work on the "
+            "machine; end that work and measure again, or take it all the same with --force"
         )
     surveys: list[Survey] = [{} for _ in range(max(map(len, places.values()), default=0))]
     for key, kept in places.items():

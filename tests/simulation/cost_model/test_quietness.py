@@ -76,7 +76,7 @@ async def measured(told: list[Conditions], seconds: float = 60.0, force: bool = 
                 taken.append(key)
                 yield key, Load(turn, 1.0, 1.0, 1.0, 1.0, 1.0)
 
-    return await quiet_surveys(take, FakeObserver(told), rounds=3, seconds=seconds, force=force), taken
+    return await quiet_surveys("redis", take, FakeObserver(told), rounds=3, seconds=seconds, force=force), taken
 
 
 async def test_on_a_quiet_machine_there_are_as_many_rounds_as_were_asked_for() -> None:
@@ -101,12 +101,12 @@ async def test_what_was_measured_has_no_say_in_what_is_kept() -> None:
         yield KEYS[0], Load(results[turn], 1.0, 1.0, 1.0, 1.0, 1.0)
 
     told = [QUIET, TAKEN, QUIET, QUIET]
-    quiet = await quiet_surveys(take, FakeObserver(told), rounds=3, seconds=60.0)
+    quiet = await quiet_surveys("redis", take, FakeObserver(told), rounds=3, seconds=60.0)
     assert [survey[KEYS[0]][0] for survey in quiet.surveys] == [results[0], *results[2:4]]  # type: ignore[index]
 
 
 async def test_a_machine_that_is_disturbed_more_than_half_of_the_time_is_refused_with_a_remedy() -> None:
-    with pytest.raises(NoisyMachineError, match=r"^5 of 6 pieces .* disturbed by other work .*--force$"):
+    with pytest.raises(NoisyMachineError, match=r"^5 of 6 pieces .* of redis .* disturbed by other work .*--force$"):
         await measured([TAKEN] * 5, seconds=0.0)
     quiet, _ = await measured([TAKEN] * 5, seconds=0.0, force=True)
     assert (quiet.pieces, quiet.disturbed, len(quiet.surveys)) == (6, 5, 3)
