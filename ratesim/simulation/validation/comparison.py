@@ -203,7 +203,7 @@ class Validation:
                     continue
                 for side, field_name in (("measured", "segments"), ("simulated", "parts")):
                     rows = [getattr(each, field_name) for each in kept]
-                    cells = [_duration(float(np.median([row.get(each, np.nan) for row in rows]))) for each in SEGMENTS]
+                    cells = [_middle([row.get(each, np.nan) for row in rows]) for each in SEGMENTS]
                     lines.append(f"| {name} | {_at(load)} | {side} | {' | '.join(cells)} |")
         return lines
 
@@ -215,10 +215,15 @@ class Validation:
             "| candidate | load | figure | even rounds | ratio | interval | odd rounds | ratio | interval |",
             "|---|---|---|---:|---:|---|---:|---:|---|",
         ]
+        apart: dict[str, tuple[float, str]] = {}
         for name, load, figure, *halves in self.split():
             said = " | ".join(f"{half.rounds} | {_number(half.ratio)} | {_interval(half)}" for half in halves)
             lines.append(f"| {name} | {_at(load)} | {figure} | {said} |")
-        return lines
+            if all(half.rounds for half in halves):
+                ratios = sorted(half.ratio for half in halves)
+                apart[name] = max(apart.get(name, (0.0, "")), (ratios[1] / ratios[0] - 1.0, f"{figure} at {_at(load)}"))
+        said = "; ".join(f"{name} {100 * most:.0f} % ({where})" for name, (most, where) in apart.items())
+        return [*lines, "", f"The ratios of both halves differ by at most: {said}."] if said else lines
 
     def _counts(self) -> list[str]:
         """Say of every candidate how the admissions compare, and what its costs leave unexplained."""
@@ -268,5 +273,7 @@ def _interval(ratio: Estimate) -> str:
     return f"{_number(ratio.low)} to {_number(ratio.high)}" if ratio.rounds else "-"
 
 
-def _duration(seconds: float) -> str:
-    return "" if np.isnan(seconds) else format_seconds(seconds)
+def _middle(seconds: Sequence[float]) -> str:
+    """Format the median of the durations that are known."""
+    known = [each for each in seconds if not np.isnan(each)]
+    return format_seconds(float(np.median(known))) if known else ""

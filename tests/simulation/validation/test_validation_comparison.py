@@ -92,6 +92,14 @@ def test_the_split_has_both_halves():
     assert (round(fitted.ratio, 1), round(other.ratio, 1)) == (1.0, 0.5)
 
 
+def test_the_split_says_how_far_its_halves_are_apart():
+    off = [
+        replace(each, foreseen=replace(each.live, p95=each.live.p95 * (1.3 if each.round % 2 and each.load == 0.3 else 1.0)))
+        for each in made()
+    ]
+    assert "differ by at most: redis 30 % (p95 at 30 %)." in Validation(off).markdown()
+
+
 def test_admissions_may_differ_by_requests_that_overtook_each_other():
     off = [replace(each, simulated=replace(each.simulated, admitted=501)) for each in made()]
     assert "0 of 36 replays admit the same" in Validation(off).markdown()
