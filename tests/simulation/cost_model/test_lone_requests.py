@@ -7,13 +7,13 @@ import asyncio
 import numpy as np
 import pytest
 
-from ratesim.simulation.cost_model.lone_requests import FIRST, Lone, Walk, take_walk
+from ratesim.simulation.cost_model.lone_requests import Lone, Walk, take_walk
 from traffic.live_replay import loop_factory
 
 
 def walk(apart: bool = True, many: int = 9, **changes: float) -> tuple[Walk, np.ndarray, np.ndarray]:
     """Make a walk at a gap of 1 ms; the first calls are far slower. Returns it, and when questions and answers passed."""
-    slow = np.where(np.arange(many) < FIRST, 50.0, 1.0)
+    slow = np.where(np.arange(many) < 5, 50.0, 1.0)
     due = 1e-3 * np.arange(many)
     begun = due + 1e-4 * slow
     ended = begun + 3e-4

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection
 import numpy as np
 import pytest
 
-from ratesim.simulation.cost_model import quiet_rounds
+from ratesim.simulation.cost_model import quiet_rounds, quietness
 from ratesim.simulation.cost_model.quiet_rounds import NoisyMachineError, Quiet, chosen, quiet_surveys
 from ratesim.simulation.cost_model.quietness import Conditions, Observer, are_quiet, noise
 from ratesim.simulation.cost_model.survey import Key, Load, Piece
@@ -119,6 +119,13 @@ async def test_a_kind_of_piece_that_was_never_quiet_is_refused_too() -> None:
 
 def test_the_bound_of_the_profile_is_that_of_the_refusal() -> None:
     assert quiet_rounds.MOST_DISTURBED == 0.5
+
+
+def test_a_piece_is_as_slow_as_the_slower_one_of_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    paces = iter([1e-4, 3e-4, 2e-4])
+    monkeypatch.setattr(quietness, "_pace", lambda: next(paces))
+    observer = Observer(None)
+    assert [observer.end().pace, observer.end().pace] == [(3e-4,), (3e-4,)]
 
 
 def test_an_observer_leaves_the_process_on_its_cores() -> None:

@@ -55,6 +55,8 @@ def test_what_changed_by_more_than_a_tenth_is_marked() -> None:
     assert changes["one decision, one at a time"] == pytest.approx(0.15)
     assert changes["service of 16"] == pytest.approx(8 / 260)
     assert "commit" not in changes, "it was not measured before"
+    faster = differences(PROFILE, with_costs(latency_p50=1.7e-4))
+    assert [each.figure for each in faster if each.exceeds] == ["one decision, one at a time"]
     assert not any(each.exceeds for each in differences(PROFILE, PROFILE))
 
 
