@@ -54,11 +54,11 @@ SPENT: ContextVar[list[float]] = ContextVar("SPENT")  # tasks that a request sta
 T = TypeVar("T")
 
 
-async def measure_hybrids(effort: float = 1.0) -> dict[str, HybridCosts]:
-    """Measure the costs of hybrids by their consistency, in about ten seconds; `effort` scales that."""
+async def measure_hybrids(effort: float = 1.0, consistencies: Sequence[str] = tuple(DECIDE)) -> dict[str, HybridCosts]:
+    """Measure the costs of hybrids by their consistency, all in about ten seconds; `effort` scales that."""
     tell = await _tell(max(round(20 * effort), 3))
     found = {}
-    for consistency in DECIDE:
+    for consistency in consistencies:
         decide = _Node(DECIDE[consistency], fresh_keys=False)
         ask = _Node(ASK[consistency], fresh_keys=consistency == "lease")
         found[consistency] = hybrid_costs(*await _medians(decide, ask, effort), tell)

@@ -202,13 +202,15 @@ def _simulated(scenario: Scenario, candidate: Candidate, trace: Trace, found: _M
     kept = _kept(len(trace))
     latency = np.concatenate([result.latency[kept][~result.failed[kept]] for result in results])
     p50, p99 = np.quantile(latency, (0.5, 0.99)) if len(latency) else (math.nan, math.nan)
-    row, hybrid = results[0].row(), StorageURL.parse(candidate.storage).hybrid
-    beside = None if hybrid is None else found.hybrids.get(hybrid.consistency)
+    row, url = results[0].row(), StorageURL.parse(candidate.storage)
+    operation = found.costs["memory"].client_cpu if url.backend == "memory" else math.nan
+    if url.hybrid is not None and url.hybrid.consistency != "strong":
+        operation = found.hybrids[url.hybrid.consistency].decide
     return {
         "simulated_p50": float(p50),
         "simulated_p99": float(p99),
         "simulated_admitted": int(results[0].allowed[kept].sum()),
-        "simulated_operation": found.costs["memory"].client_cpu if beside is None else beside.decide,
+        "simulated_operation": operation,  # nan where a decision asks a server
         "utilization": max(float(row.get(name, 0.0)) for name in ("utilization_max", "node_utilization_max")),
     }
 
@@ -356,8 +358,8 @@ async def _measure_costs(order: _Order, found: _Measured) -> None:
     """Measure memory, and the server as the candidate asks it."""
     url = StorageURL.parse(order.storage)
     found.costs["memory"] = fit_memory([{key: piece async for key, piece in memory_pieces(order.effort)}])
-    if url.hybrid is not None and url.hybrid.consistency != "strong":
-        found.hybrids = await measure_hybrids(order.effort)
+    if url.hybrid is not None:
+        found.hybrids = await measure_hybrids(order.effort, [url.hybrid.consistency])
     if order.url is None:
         return
     # A standby is simulated beside what was measured, so that the flush here is that of the primary alone.
