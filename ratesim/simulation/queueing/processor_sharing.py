@@ -7,10 +7,8 @@ more than one event for each departure (L. Kleinrock, Time-shared systems: a the
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Awaitable
-from functools import partial
 from heapq import heappop, heappush
 from itertools import pairwise
 from math import inf
@@ -28,10 +26,13 @@ CHUNK = 2048  # departures between two updates of the statistics
 CLOSE = 1e-9  # seconds: a departure so soon happens now, because virtual time is rounded
 
 
-class ProcessorSharing(ABC):
-    """A shared processor: the customers inside, and the next departure.
+class MultiCoreCPU:
+    """Cores that an operating system shares equally among processes; virtual time is the share of each.
 
-    Subclasses define how fast virtual time passes.
+    Parameters
+    ----------
+    speedup : dict[int, float]
+        The combined speed of so many processes over that of one; linear between the entries.
 
     Attributes
     ----------
@@ -41,11 +42,15 @@ class ProcessorSharing(ABC):
         Statistics up to a moment ago; complete once the processor is closed.
     """
 
-    def __init__(self, runtime: SimRuntime) -> None:
+    def __init__(self, runtime: SimRuntime, speedup: dict[int, float]) -> None:
+        points = sorted({0: 0.0, 1: 1.0, **speedup}.items())
+        speeds = [0.0]
+        for (a, low), (b, high) in pairwise(points):
+            speeds += [low + (high - low) * (n - a) / (b - a) for n in range(a + 1, b + 1)]
+        self._shares = [0.0, *(speed / n for n, speed in enumerate(speeds[1:], 1))]
         self._runtime = runtime
         self._virtual = 0.0
         self._at = 0.0  # when that was brought forward
-        self._work = 0.0  # seconds that those inside need, all together
         self._inside: list[_Customer] = []
         self._wakes = inf  # the earliest time of an event that looks for departures
         self._alone: _SoleCustomer | None = None  # the only customer, until another comes
@@ -83,12 +88,13 @@ class ProcessorSharing(ABC):
         del self._came[:], self._left[:]
         self._stays = self._services = 0.0
 
-    @abstractmethod
     def _pace(self, many: int) -> float:
         """Return the virtual time per second with so many customers inside."""
+        shares = self._shares
+        return shares[many] if many < len(shares) else shares[-1] * (len(shares) - 1) / many
 
-    def _enter(self, seconds: float, needs: float, after: float) -> Awaitable[None]:
-        """Add a customer that asks for `seconds` and needs so much virtual time; done `after` seconds after it has left."""
+    def spend(self, seconds: float) -> Awaitable[None]:
+        """Wait until `seconds` of a core's time were given."""
         now = self._runtime.env.now
         alone = self._alone
         if alone is not None or self._inside:
@@ -96,28 +102,25 @@ class ProcessorSharing(ABC):
             alone = self._alone
         self._came.append(now)
         self.busy += seconds
-        if alone is None and not self._inside:
-            # Most customers come to an empty processor and leave before the next: one event covers departure and `after`.
-            self._work = seconds
-            left = now + needs / self._pace(1)
-            sleep = self._runtime.sleep(left - now + after)
-            self._alone = _SoleCustomer(left, now, seconds, needs, after, sleep)
+        if alone is None and not self._inside:  # most customers come to an empty processor and leave before the next
+            left = now + seconds / self._pace(1)
+            sleep = self._runtime.sleep(left - now)
+            self._alone = _SoleCustomer(left, now, seconds, sleep)
             self._at = now
             return sleep
         if alone is not None:
             self._alone = None
             done = self._runtime.future()
             self._runtime.put_off(alone.sleep, done)
-            self._push(alone.needs, alone.came, alone.seconds, alone.after, done)
-        self._work += seconds
+            self._push(alone.seconds, alone.came, alone.seconds, done)
         done = self._runtime.future()
-        self._push(self._virtual + needs, now, seconds, after, done)
+        self._push(self._virtual + seconds, now, seconds, done)
         self._set(now)
         return done
 
-    def _push(self, leaves: float, came: float, seconds: float, after: float, done: Future[None]) -> None:
+    def _push(self, leaves: float, came: float, seconds: float, done: Future[None]) -> None:
         self._count += 1
-        heappush(self._inside, _Customer(leaves, self._count, came, seconds, after, done))
+        heappush(self._inside, _Customer(leaves, self._count, came, seconds, done))
 
     def _go_to(self, now: float) -> None:
         alone = self._alone
@@ -125,7 +128,7 @@ class ProcessorSharing(ABC):
             if now >= alone.left:
                 self._alone = None
                 self._gone(alone.came, alone.seconds, alone.left)
-                self._virtual = self._work = 0.0
+                self._virtual = 0.0
             else:
                 self._virtual += (now - self._at) * self._pace(1)
         elif self._inside:
@@ -159,64 +162,27 @@ class ProcessorSharing(ABC):
         while inside and inside[0].leaves - self._virtual <= CLOSE * self._pace(len(inside)):
             customer = heappop(inside)
             self._gone(customer.came, customer.seconds, now)
-            self._work -= customer.seconds
-            if customer.after > 0.0:
-                event = simpy.Timeout(self._runtime.env, customer.after)
-                event.callbacks.append(partial(self._runtime.run, customer.done.set_result))
-            else:
-                customer.done.set_result(None)
+            customer.done.set_result(None)
         if inside:
             self._set(now)
         else:
-            self._virtual = self._work = 0.0
+            self._virtual = 0.0
 
 
 class _Customer(NamedTuple):
-    """A customer: `leaves` in virtual time; `done` is to be resolved; for the others see `_enter`."""
+    """A customer: `leaves` in virtual time; `done` is to be resolved."""
 
     leaves: float
     number: int
     came: float
     seconds: float
-    after: float
     done: Future[None]
 
 
 class _SoleCustomer(NamedTuple):
-    """The only customer inside.
-
-    It has left at `left` if nobody comes. It needs virtual time from 0 on, and sleeps until `after` is over.
-    """
+    """The only customer inside, who has left at `left` if nobody comes, and sleeps until then."""
 
     left: float
     came: float
     seconds: float
-    needs: float
-    after: float
     sleep: Awaitable[None]
-
-
-class MultiCoreCPU(ProcessorSharing):
-    """Cores that an operating system shares equally among processes; virtual time is the share of each.
-
-    Parameters
-    ----------
-    speedup : dict[int, float]
-        The combined speed of so many processes over that of one; linear between the entries.
-    """
-
-    def __init__(self, runtime: SimRuntime, speedup: dict[int, float]) -> None:
-        super().__init__(runtime)
-        points = sorted({0: 0.0, 1: 1.0, **speedup}.items())
-        speeds = [0.0]
-        for (a, low), (b, high) in pairwise(points):
-            speeds += [low + (high - low) * (n - a) / (b - a) for n in range(a + 1, b + 1)]
-        self._shares = [0.0, *(speed / n for n, speed in enumerate(speeds[1:], 1))]
-
-    def spend(self, seconds: float, after: float = 0.0) -> Awaitable[None]:
-        """Wait until `after` seconds after `seconds` of a core's time were given."""
-        return self._enter(seconds, seconds, after)
-
-    def _pace(self, many: int) -> float:
-        shares = self._shares
-        return shares[many] if many < len(shares) else shares[-1] * (len(shares) - 1) / many
