@@ -179,18 +179,19 @@ def test_decisions_of_the_replay_and_of_its_simulation_are_the_same():
 
 
 @pytest.mark.parametrize(
-    ("storage", "server"),
+    ("storage", "server", "how"),
     [
-        ("redis+cluster://localhost", "valkey_cluster_server"),
-        ("hybrid+redis+cluster://localhost?sync_interval=0.1&read_from_replicas=true", "valkey_server"),
-        ("redis+sentinel://localhost/ratesim", "valkey_sentinel_server"),
+        ("redis+cluster://localhost", "valkey_cluster_server", QUICK),
+        ("hybrid+redis+cluster://localhost?sync_interval=0.1&read_from_replicas=true", "valkey_server", ALONE),
+        ("redis+sentinel://localhost/ratesim", "valkey_sentinel_server", QUICK),
     ],
 )
-def test_a_replay_runs_on_the_topology_of_its_server(storage, server, request):
+def test_a_replay_runs_on_the_topology_of_its_server(storage, server, how, request):
     at = request.getfixturevalue(server)
-    row = live_row(scenario(), Candidate(name="c", storage=storage), scenario().trace(), at, 100, **QUICK)
+    row = live_row(scenario(), Candidate(name="c", storage=storage), scenario().trace(), at, 100, **how)
     assert (row["failure"], row["errors"]) == ("", 0)
-    assert all(row[figure] > 0 for figure in FIGURES)
+    assert row["latency_p50"] > 0
+    assert (row["simulated_p50"] > 0) is (how is QUICK)
 
 
 def test_candidates_whose_tables_differ_are_replayed_on_one_postgres_and_leave_nothing(postgres_server):
@@ -213,7 +214,7 @@ def test_a_candidate_that_waits_for_a_standby_has_one_live(monkeypatch):
     waiting = Candidate(name="c", storage="postgresql://h?synchronous_commit=remote_apply", replicas=1)
     with start_server("postgres", scenario().servers(waiting)) as server:
         assert [member.role for member in server.members] == ["primary", "standby"]
-        assert live_row(scenario(), waiting, scenario().trace(), server, 50, **QUICK)["failure"] == ""
+        assert live_row(scenario(), waiting, scenario().trace(), server, 50, **ALONE)["failure"] == ""
 
 
 def test_a_study_measures_what_can_be_measured(monkeypatch, tmp_path):
