@@ -26,6 +26,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
 
 from ratesim.simulation.cost_model.lone_requests import Lone
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Coldness, Cost
@@ -33,6 +34,7 @@ from ratesim.simulation.cost_model.survey import (
     BATCHES,
     DEPTHS,
     GAPS,
+    PACED,
     UNLOGGED,
     Key,
     Load,
@@ -79,15 +81,16 @@ def fit(target: Target, surveys: Sequence[Survey]) -> BackendCosts:
     hop = max(middle - (ping.busy or 0.0), 0.1 * middle)
     served = [_service(acquires[size], hop) for size in BATCHES]
     loads = [typical([load.by_operation() for load in _rows(surveys, Key("load", depth), Load)]) for depth in DEPTHS]
-    batches, operations, cpu, busy, _, turns = np.array(loads).T
+    batches, operations, _, busy, _, _ = np.array(loads).T
     turn = float(np.median(_pooled(surveys, Key("turn")).cpu))
-    batch, request = fit_client(batches, operations, np.maximum(cpu - turns * turn, LEAST))
+    paced = [rows for share in PACED if (rows := _rows(surveys, Key("paced", share), Load))]
+    batch, request, arrival = fit_client(loads, [typical([load.by_operation() for load in rows]) for rows in paced], turn)
     single_served = None
     if target.locks:  # PostgreSQL has a function for a request alone, and batches begin with more work than it
         single_served = served[0]
         fixed, item = fit_line(BATCHES[1:], served[1:])
     else:
-        fixed, item = fit_line(BATCHES, served) if ping.busy is None else fit_client(batches, operations, busy)
+        fixed, item = fit_line(BATCHES, served) if ping.busy is None else _shares(batches, operations, busy)
     alone = acquires[1]
     factors = spread(np.maximum(alone.wait - hop, 0.1 * served[0]))
     if ping.busy is not None:  # an account knows the mean, so the factors around it have the mean 1
@@ -109,6 +112,7 @@ def fit(target: Target, surveys: Sequence[Survey]) -> BackendCosts:
         client_cpu=float(np.median(single.cpu)),
         client=Cost(fixed=batch, item=request),
         turn=turn,
+        arrival=arrival,
         round_trip=hop,
         round_trip_factors=spread(waited),
         fixed=fixed,
@@ -187,9 +191,31 @@ def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, flo
     return _shares(np.ones(len(sizes)), np.asarray(sizes, float), np.asarray(seconds, float))
 
 
-def fit_client(batches: ArrayLike, operations: ArrayLike, seconds: ArrayLike) -> tuple[float, float]:
-    """Split the processor seconds of runs that differ in operations per batch into (of a batch, of an operation)."""
-    return _shares(np.asarray(batches, float), np.asarray(operations, float), np.asarray(seconds, float))
+def fit_client(at_once: Sequence[Load], paced: Sequence[Load], turn: float) -> tuple[float, float, float]:
+    """Fit the client's processor time by the least relative squared error.
+
+    Parameters
+    ----------
+    at_once : Sequence[Load]
+        Loads that differ in operations per batch.
+    paced : Sequence[Load]
+        Loads whose requests come one by one, each by itself.
+    turn : float
+        Seconds of a turn of the event loop.
+
+    Returns
+    -------
+    tuple[float, float, float]
+        Seconds of a batch, of an operation, and of the arrival of a request; none below 0.
+    """
+    loads = [*at_once, *paced]
+    spent = np.array([load.cpu for load in loads])
+    known = np.array([load.turns for load in loads]) * turn
+    arrivals = np.array([0.0] * len(at_once) + [load.operations for load in paced])
+    parts = np.column_stack([[load.batches for load in loads], [load.operations for load in loads], arrivals])
+    shares, _ = nnls(parts / spent[:, None], np.maximum(1.0 - known / spent, 0.0))
+    batch, operation, arrival = (float(share) for share in shares)
+    return max(batch, LEAST), max(operation, LEAST), arrival
 
 
 def spread(samples: ArrayLike) -> tuple[float, ...]:

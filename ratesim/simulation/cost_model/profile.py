@@ -261,6 +261,9 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     client : Cost or None
         Processor time in the client's process of a batch of n while it is busy, the tasks of its n requests included. None
         in a profile from before it was measured, see `cpu`.
+    arrival : float
+        Processor time with which a busy client takes a request in, before its handler begins: the timer and the task of the
+        load generator, in the place of a server that reads a request.
     turn : float
         Processor time of a turn of the client's event loop, beside what it serves.
     split : tuple[float, float, float]
@@ -319,6 +322,7 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     latency_p99: Seconds = 0.0
     server: Text = ""
     client: Cost | None = None
+    arrival: Seconds = 0.0
     turn: Seconds = 0.0
     split: tuple[Factor, Factor, Factor] = (0.45, 0.2, 0.35)
     cold: Coldness | None = None

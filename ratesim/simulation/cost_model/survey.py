@@ -27,7 +27,7 @@ from ratesim.storage.remote.storage import RemoteStorage
 from traffic import Poisson, Trace, Workload, Zipf, replay
 from traffic.live_replay import LiveResult
 
-__all__ = ["BATCHES", "DEPTHS", "GAPS", "KEYS", "LIMIT", "LOADS", "Key", "Load", "Piece", "Replayed"]
+__all__ = ["BATCHES", "DEPTHS", "GAPS", "KEYS", "LIMIT", "LOADS", "PACED", "Key", "Load", "Piece", "Replayed"]
 __all__ += [
     "Samples",
     "Survey",
@@ -46,9 +46,11 @@ BATCHES = (1, 4, 16, 64)
 KEYS = 1000
 DEPTHS = (1, 4, 16, 64)  # requests in flight, as multiples of the pool
 GAPS = (0.0004, 0.001, 0.002, 0.004, 0.008)  # seconds from one lone request to the next; beyond, nothing gets colder
+PACED = (0.35, 0.55, 0.75)  # of saturation, of the Poisson loads whose processor time is fitted
 LOADS = (0.1, 0.4)  # of saturation, of the Poisson loads that no fit sees
 UNLOGGED = (1, 16)  # batches at which tables in no log are held against others
 SECONDS = 0.7  # that such a load lasts
+MOST_IN_FLIGHT = 10_000
 
 
 @dataclass
@@ -124,7 +126,7 @@ class Samples:
 
 
 class Load(NamedTuple):
-    """Requests that are all due at once, and the seconds that they took together; `served` is nan without an account.
+    """Requests that are due at once, or paced, and the seconds that they took together; `served` is nan without an account.
 
     `turns` are those of the event loop; 0 where nobody counts them.
     """
@@ -197,9 +199,12 @@ def _plan(
         for size in UNLOGGED:
             yield Key("unlogged", size), partial(_batches, target, target.unlogged, "acquire", size, many, tag)
     yield Key("turn"), partial(_turns, many)
-    pool = storage.client.config.pool_size
+    pool, found = storage.client.config.pool_size, Found()
     for depth in DEPTHS:
-        yield Key("load", depth), partial(_load, target, pool * depth, max(round(1500 * effort), 4 * pool * depth), tag)
+        at_once = _at_once(max(round(1500 * effort), 4 * pool * depth))
+        yield Key("load", depth), partial(_load, target, at_once, tag, pool * depth, found)
+    for share in PACED:
+        yield Key("paced", share), partial(_paced, target, share, effort, tag, found)
     yield Key("single"), partial(_samples, target, [partial(storage.acquire, _name(i, tag), LIMIT) for i in range(many)])
     for gap in (0.0, *GAPS):
         yield Key("lone", gap), partial(_lone, storage, gap, effort, tag)
@@ -237,11 +242,21 @@ async def _batches(target: Target, asked: RemoteStorage, name: str, size: int, m
     return await _samples(target, _calls(asked.client.driver.execute, name, size, max(many // max(size // 4, 1), 10), tag))
 
 
-async def _load(target: Target, in_flight: int, requests: int, tag: str) -> Load:
-    """Measure requests that are all due at once, `in_flight` of them at a time."""
+@dataclass
+class Found:
+    """What pieces of a round tell those behind them. rate: requests/s at the greatest depth so far."""
+
+    rate: float = 0.0
+
+
+def _at_once(requests: int) -> Trace:
+    return Trace(np.zeros(requests), np.zeros(requests, np.int64), ["everybody"])
+
+
+async def _load(target: Target, trace: Trace, tag: str, in_flight: int, found: Found | None = None) -> Load:
+    """Measure requests of which `in_flight` may be under way at a time."""
     storage, account = target.storage, target.account or _unknown
     client = storage.client
-    trace = Trace(np.zeros(requests), np.zeros(requests, np.int64), ["everybody"])
     served, selector = await account(), selector_or_none()
     turns = 0 if selector is None else selector.turns
     batches, operations, used = client.batches, client.operations, time.process_time()
@@ -249,7 +264,17 @@ async def _load(target: Target, in_flight: int, requests: int, tag: str) -> Load
     _raise_first(result)
     spent, took = time.process_time() - used, float(result.finished.max())
     turns = 0 if selector is None else selector.turns - turns
+    if found is not None:
+        found.rate = len(trace) / took
     return Load(client.batches - batches, client.operations - operations, spent, await account() - served, took, turns)
+
+
+async def _paced(target: Target, share: float, effort: float, tag: str, found: Found) -> Load | None:
+    """Measure requests that come at a share of the rate that was found; None where the piece that finds it was left out."""
+    if not found.rate:
+        return None
+    trace = Workload(Poisson(share * found.rate), Zipf(KEYS), max(effort, 0.2) * SECONDS / 2).trace(np.random.default_rng(8))
+    return await _load(target, trace, tag, MOST_IN_FLIGHT)
 
 
 async def _lone(storage: RemoteStorage, gap: float, effort: float, tag: str) -> Lone | None:
@@ -266,7 +291,7 @@ async def saturation(target: Target) -> float:
     """Measure the requests/s that the server answers its users where as many as they can are under way."""
     storage = target.answering
     many = DEPTHS[-1] * storage.client.config.pool_size
-    loads = [await _load(Target(storage, target.ping), many, 4 * many, "") for _ in range(3)]
+    loads = [await _load(Target(storage, target.ping), _at_once(4 * many), "", many) for _ in range(3)]
     return float(np.median([load.operations / load.elapsed for load in loads]))
 
 
@@ -337,7 +362,7 @@ async def warm_up(target: Target) -> None:
             for name in ("acquire", "get", "apply"):
                 for call in _calls(storage.client.driver.execute, name, 100, KEYS // 100, tag):
                     await call()
-            await _load(Target(storage, target.ping), storage.client.config.pool_size, 200, tag)
+            await _load(Target(storage, target.ping), _at_once(200), tag, storage.client.config.pool_size)
 
 
 async def delete_keys(storage: RemoteStorage, names: Iterable[str] = (), tags: Iterable[str] = ("",)) -> None:

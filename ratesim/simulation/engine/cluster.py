@@ -99,6 +99,11 @@ class Cluster:
         """What a request costs more after a pause, on its way to the servers; None without servers."""
         return self.servers[0].costs.cold if self.servers else None
 
+    @property
+    def arrival(self) -> float:
+        """Processor seconds with which a busy node takes a request in, on its way to the servers."""
+        return self.servers[0].costs.arrival if self.servers else 0.0
+
     def decision(self, idle: float) -> float:
         """Return the processor seconds of a decision in a node's memory, after so many idle ones."""
         costs = self.memory_costs

@@ -143,6 +143,7 @@ class Dispatcher:
         loop = cluster.loops[node]
         self._sent[i] = max(self._env.now, loop.woken_at)
         await loop.next_turn()
+        loop.work(cluster.arrival)
         await loop.next_turn()
         if cluster.plan is not None:
             cluster.plan.request = i

@@ -11,7 +11,18 @@ import pytest
 from ratesim.simulation.cost_model.cost_fit import fit, fit_client, fit_cold, fit_line, fit_split, mean_of, spread, typical
 from ratesim.simulation.cost_model.lone_requests import Lone
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Cost
-from ratesim.simulation.cost_model.survey import BATCHES, DEPTHS, GAPS, UNLOGGED, Key, Load, Samples, Survey, Target
+from ratesim.simulation.cost_model.survey import (
+    BATCHES,
+    DEPTHS,
+    GAPS,
+    PACED,
+    UNLOGGED,
+    Key,
+    Load,
+    Samples,
+    Survey,
+    Target,
+)
 
 
 @pytest.mark.parametrize(("fixed", "item"), [(60e-6, 30e-6), (400e-6, 5e-6), (1e-6, 90e-6)])
@@ -33,12 +44,28 @@ def test_a_cost_is_never_negative() -> None:
     assert 10e-6 <= fixed <= 20e-6
 
 
-def test_the_clients_shares_come_from_runs_that_differ_in_operations_by_batch() -> None:
+def load(operations: float, by_batch: float, turns: float, cpu: float) -> Load:
+    return Load(operations / by_batch, operations, cpu, 0.0, cpu, turns)
+
+
+def test_the_clients_shares_come_from_runs_that_differ_in_operations_by_batch_and_in_how_they_come() -> None:
     rng = np.random.default_rng(2)
-    operations = np.full(12, 3000.0)
-    batches = operations / np.repeat([1.0, 2.0, 10.0, 60.0], 3)
-    seconds = (120e-6 * batches + 60e-6 * operations) * rng.lognormal(0.0, 0.02, 12)
-    assert fit_client(batches, operations, seconds) == pytest.approx((120e-6, 60e-6), rel=0.05)
+    batch, operation, arrival, turn = 120e-6, 60e-6, 30e-6, 7e-6
+    at_once, paced = [], []
+    for size, turns in zip(np.repeat([1.0, 2.0, 10.0, 60.0], 3), np.tile([3000.0, 5000.0, 900.0], 4), strict=True):
+        for loads, more in ((at_once, 0.0), (paced, arrival)):
+            seconds = (batch / size + operation + more) * 3000.0 + turn * turns
+            loads.append(load(3000.0, size, turns, seconds * rng.lognormal(0.0, 0.02)))
+    assert fit_client(at_once, paced, turn) == pytest.approx((batch, operation, arrival), rel=0.07)
+    assert fit_client(at_once, [], turn) == pytest.approx((batch, operation, 0.0), rel=0.07)
+
+
+def test_no_share_is_negative() -> None:
+    at_once = [load(1000.0, size, 0.0, 1000.0 * 50e-6 * size**0.1) for size in (1.0, 10.0, 60.0)]
+    batch, operation, arrival = fit_client(at_once, [load(1000.0, 1.0, 0.0, 0.03)], 1e-6)
+    assert batch > 0.0
+    assert operation > 0.0
+    assert arrival == 0.0
 
 
 def test_the_spread_of_a_lognormal_is_that_of_its_sample() -> None:
@@ -123,6 +150,10 @@ def made(noise: np.random.Generator, slowness: float = 1.0) -> Survey:
         cpu = (5e-6 * turns + 30e-6 * batches + 10e-6 * operations) * off()
         busy = (20e-6 * batches + 15e-6 * operations) * off()
         survey[Key("load", depth)] = Load(batches, operations, cpu, busy, cpu + busy, turns)
+    for share in PACED:
+        operations, batches, turns = 1500.0, 1500.0 / (1.0 + share), 4000.0
+        cpu = (5e-6 * turns + 30e-6 * batches + (10e-6 + 12e-6) * operations) * off()
+        survey[Key("paced", share)] = Load(batches, operations, cpu, 0.05, 0.1, turns)
     survey[Key("lone", 0.0)] = Lone(120e-6, 0.0, *(off() * part for part in (45e-6, 120e-6, 22e-6, 43e-6)))
     for gap in GAPS:
         survey[Key("lone", gap)] = Lone(gap, *(off() * part for part in (gap / 20, 45e-6 + gap / 50, 2e-4, 30e-6, 50e-6)))
@@ -138,6 +169,7 @@ def test_fitting_finds_the_costs_although_two_of_five_rounds_are_far_off() -> No
     costs = fit(target(), [made(noise, slowness) for slowness in (1.0, 3.0, 1.0, 1.0, 5.0)])
     assert costs.client is not None
     assert costs.turn == pytest.approx(5e-6, rel=0.06)
+    assert costs.arrival == pytest.approx(12e-6, rel=0.15)
     assert (costs.client.fixed, costs.client.item) == pytest.approx((30e-6, 10e-6), rel=0.06)
     assert (costs.fixed, costs.item) == pytest.approx((20e-6, 15e-6), rel=0.06)
     assert costs.split == pytest.approx((45 / 110, 22 / 110, 43 / 110), rel=0.02)
@@ -153,7 +185,7 @@ def test_fitting_finds_the_costs_although_two_of_five_rounds_are_far_off() -> No
 def test_a_piece_that_was_dropped_from_a_round_is_taken_from_the_others() -> None:
     noise = np.random.default_rng(9)
     whole, part = made(noise), made(noise, 2.0)
-    for key in [key for key in part if key.kind in ("load", "lone", "ping", "turn")]:
+    for key in [key for key in part if key.kind in ("load", "lone", "ping", "turn", "paced")]:
         del part[key]
     costs = fit(target(), [part, whole])
     assert costs.client is not None
