@@ -230,6 +230,9 @@ class SimDriver:
         if costs.cold is not None:
             self._pause = costs.cold.pause(loop.idle_since_question(), self._pause)
         ask, answer, after = costs.steps(len(batch), self._pause)
+        if self._hybrid is not None:
+            told = sum(isinstance(each, Apply) for each in batch)
+            answer += self._hybrid.beside(len(batch) - told, told, self._pause)
         return loop.work(ask), answer, after
 
     async def _take_in(self, items: int, answer: float, after: float) -> None:
