@@ -50,8 +50,9 @@ __all__ = ["fit", "fit_client", "fit_cold", "fit_line", "fit_split", "lone_of", 
 __all__ += ["replayed_of", "spread", "typical"]
 
 LEAST = 1e-7  # seconds: no cost is taken for less
+CUT = 1.25
 
-Row = TypeVar("Row", Load, Lone, Replayed)
+Row = TypeVar("Row", Load, Lone, Replayed, Samples)
 
 
 async def measure(target: Target, rounds: int = 5, effort: float = 1.0) -> BackendCosts:
@@ -92,14 +93,11 @@ def fit(target: Target, surveys: Sequence[Survey]) -> BackendCosts:
     else:
         fixed, item = fit_line(BATCHES, served) if ping.busy is None else _shares(batches, operations, busy)
     alone = acquires[1]
-    factors = spread(np.maximum(alone.wait - hop, 0.1 * served[0]))
-    if ping.busy is not None:  # an account knows the mean, so the factors around it have the mean 1
-        factors = tuple(factor / mean_of(factors) for factor in factors)
     others = {}
     for name in ("get", "apply"):
         sizes = (1, BATCHES[-1])
         first, more = fit_line(sizes, [_service(_pooled(surveys, Key(name, size)), hop) for size in sizes])
-        others[name] = Cost(fixed=first, item=more, factors=factors)
+        others[name] = Cost(fixed=first, item=more)
     single = _pooled(surveys, Key("single"))
     latency, commit = single.elapsed, None
     if target.durable is not None:
@@ -117,7 +115,6 @@ def fit(target: Target, surveys: Sequence[Survey]) -> BackendCosts:
         round_trip_factors=spread(waited),
         fixed=fixed,
         item=item,
-        factors=factors,
         alone=single_served,
         operations=others,
         concurrency=max(1, round(max(target.speedup.values()))),
@@ -135,6 +132,10 @@ def _with_lone(costs: BackendCosts, surveys: Sequence[Survey]) -> BackendCosts:
     """Add the split and the coldness, where lone requests could be taken apart."""
     if hot := _rows(surveys, Key("lone", 0.0), Lone):
         costs = msgspec.structs.replace(costs, split=fit_split(typical(hot)))
+    spreads = [piece for one in surveys for gap in GAPS for piece in _rows([one], Key("spread", gap), Samples)]
+    if spreads:
+        client, server = fit_pace([piece.cpu for piece in spreads]), fit_pace([piece.elapsed for piece in spreads])
+        costs = msgspec.structs.replace(costs, client_pace=client, server_pace=server)
     apart = lone_of(surveys)
     return msgspec.structs.replace(costs, cold=fit_cold(costs, apart)) if apart else costs
 
@@ -155,6 +156,16 @@ def fit_split(lone: Lone) -> tuple[float, float, float]:
     return lone.ask / whole, lone.answer / whole, lone.after / whole
 
 
+def fit_pace(several: Sequence[NDArray[np.float64]]) -> tuple[float, ...]:
+    """Return how much longer than in the mean lone requests took, at QUANTILES: the medians of the quantiles of each walk.
+
+    Beyond the quantile 0.99 there are stalls, which do not slow what else is under way; they are cut off at CUT times it.
+    """
+    quantiles = np.median([np.quantile(each, QUANTILES) for each in several], axis=0)
+    quantiles = np.minimum(quantiles, CUT * quantiles[QUANTILES.index(0.99)])
+    return tuple(float(factor) for factor in quantiles / mean_of(quantiles.tolist()))
+
+
 def fit_cold(costs: BackendCosts, lone: Sequence[Lone]) -> Coldness:
     """Return what lone requests took beyond `costs`, by the idle time before them.
 
@@ -169,9 +180,18 @@ def fit_cold(costs: BackendCosts, lone: Sequence[Lone]) -> Coldness:
     ask, answer, after = (share * busy for share in costs.split)
     # An answer is read in one turn, and its caller goes on in the next; that of the question was before it began.
     hot = Lone(0.0, 0.0, ask, costs.round_trip + costs.seconds(1), answer + costs.turn, after)
-    rows = [hot._replace(idle=0.0), *sorted(one for one in lone if one.idle > 0.0)]
+    # What was seen are medians, and costs are means.
+    client, server = (1.0 / pace[QUANTILES.index(0.5)] for pace in (costs.client_pace, costs.server_pace))
+    means = [
+        one._replace(ask=client * one.ask, answer=client * one.answer, after=client * one.after, served=server * one.served)
+        for one in lone
+    ]
+    rows = [hot._replace(idle=0.0), *sorted(one for one in means if one.idle > 0.0)]
+    least = min((one.wake for one in lone if one.wake > 0.0), default=0.0)
     ascending = [rows[0], *(later for earlier, later in pairwise(rows) if later.idle > earlier.idle)]
     extra = np.maximum(np.array(ascending) - np.array(hot), 0.0)
+    # However short a sleep is, a timer ends it; of requests one after the other, none did.
+    extra[:, Lone._fields.index("wake")] = np.maximum.accumulate([max(one.wake, least) for one in ascending])
     return Coldness(**{name: tuple(column) for name, column in zip(Lone._fields, extra.T.tolist(), strict=True)})
 
 

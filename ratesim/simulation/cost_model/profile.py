@@ -107,7 +107,8 @@ class Coldness(msgspec.Struct, frozen=True, kw_only=True):
     idle : tuple[float, ...]
         Seconds that the node's event loop, or the server, was idle since the question before, ascending from 0.
     wake : tuple[float, ...]
-        Seconds until the loop runs. They are not in a latency: the process would have slept without a limiter, too.
+        Processor seconds until the loop runs a handler. They are not in a latency: the process would have slept without a
+        limiter, too.
     ask, answer, after : tuple[float, ...]
         More processor seconds of the client before the question is written, from the answer's arrival until the caller has
         it, and behind that.
@@ -271,6 +272,8 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         behind that.
     cold : Coldness or None
         What a lone request costs more; None where it was not measured.
+    client_pace, server_pace : tuple[float, ...]
+        How much longer than in the mean work takes at a moment, as quantiles at QUANTILES.
     errors : tuple[ModelError, ...]
         By utilization, ascending, as `ratesim validate` found them; empty where it was not run.
     round_trip, round_trip_factors : float, tuple[float, ...]
@@ -326,6 +329,8 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
     turn: Seconds = 0.0
     split: tuple[Factor, Factor, Factor] = (0.45, 0.2, 0.35)
     cold: Coldness | None = None
+    client_pace: Factors = EVEN
+    server_pace: Factors = EVEN
     errors: tuple[ModelError, ...] = ()
     round_trip: Seconds = 0.0
     round_trip_factors: Factors = EVEN

@@ -46,7 +46,7 @@ BATCHES = (1, 4, 16, 64)
 KEYS = 1000
 DEPTHS = (1, 4, 16, 64)  # requests in flight, as multiples of the pool
 GAPS = (0.0004, 0.001, 0.002, 0.004, 0.008)  # seconds from one lone request to the next; beyond, nothing gets colder
-PACED = (0.35, 0.55, 0.75)  # of saturation, of the Poisson loads whose processor time is fitted
+PACED = (0.15, 0.25, 0.4, 0.6)  # of saturation, of the Poisson loads whose processor time is fitted
 LOADS = (0.1, 0.4)  # of saturation, of the Poisson loads that no fit sees
 UNLOGGED = (1, 16)  # batches at which tables in no log are held against others
 SECONDS = 0.7  # that such a load lasts
@@ -207,7 +207,8 @@ def _plan(
         yield Key("paced", share), partial(_paced, target, share, effort, tag, found)
     yield Key("single"), partial(_samples, target, [partial(storage.acquire, _name(i, tag), LIMIT) for i in range(many)])
     for gap in (0.0, *GAPS):
-        yield Key("lone", gap), partial(_lone, storage, gap, effort, tag)
+        yield Key("lone", gap), partial(_lone, storage, gap, effort, tag, found)
+        yield Key("spread", gap), partial(_spread, found)
     for share in LOADS if rate else ():
         yield Key("poisson", share), partial(_replayed, target.answering, poisson_trace(share * rate, effort))
 
@@ -244,9 +245,18 @@ async def _batches(target: Target, asked: RemoteStorage, name: str, size: int, m
 
 @dataclass
 class Found:
-    """What pieces of a round tell those behind them. rate: requests/s at the greatest depth so far."""
+    """What pieces of a round tell those behind them.
+
+    Attributes
+    ----------
+    rate : float
+        Requests/s at the greatest depth so far.
+    spread : Samples or None
+        See `_spread`.
+    """
 
     rate: float = 0.0
+    spread: Samples | None = None
 
 
 def _at_once(requests: int) -> Trace:
@@ -277,14 +287,24 @@ async def _paced(target: Target, share: float, effort: float, tag: str, found: F
     return await _load(target, trace, tag, MOST_IN_FLIGHT)
 
 
-async def _lone(storage: RemoteStorage, gap: float, effort: float, tag: str) -> Lone | None:
+async def _lone(storage: RemoteStorage, gap: float, effort: float, tag: str, found: Found) -> Lone | None:
     """Measure lone requests, at a gap or one after the other; None where one was repeated, or where there is no wire."""
     requests = FIRST + round(effort * (300 if gap == 0.0 else min(max(0.5 / gap, 60), 300)))
     asks = [partial(storage.acquire, _name(i, tag), LIMIT) for i in range(requests)]
     with stamped(storage) as stamps:
         walk = await take_walk(asks, gap)
     written, read = stamps.written, stamps.read
-    return walk.lone(written, read) if len(read) == requests and not np.isnan(read).any() else None
+    found.spread = None
+    if len(read) != requests or np.isnan(read).any():
+        return None
+    client, served = (written - walk.begun + walk.ended - read)[FIRST:], (read - written)[FIRST:]
+    found.spread = Samples(served / np.median(served), client / np.median(client), None)
+    return walk.lone(written, read)
+
+
+async def _spread(found: Found) -> Samples | None:
+    """Return what the lone requests before took at the server, and of the client, each as multiples of the median."""
+    return found.spread
 
 
 async def saturation(target: Target) -> float:

@@ -5,7 +5,7 @@ It is built from a candidate's storage URL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ratesim.runtime import SimRuntime
 from ratesim.safe_text import shorten_repr
 from ratesim.simulation.cost_model.postgres_factors import STALLS, insert_cost, postgres_costs, standby_cost
-from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, cluster_costs, measured_link
-from ratesim.simulation.engine.context import STORE_CLIENTS, STORE_WORK, RunContext
+from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Coldness, Profile, cluster_costs, measured_link
+from ratesim.simulation.engine.context import PACES, STORE_CLIENTS, STORE_WORK, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
 from ratesim.simulation.engine.postgres_work import PostgresWork
@@ -27,6 +27,7 @@ from ratesim.simulation.network.links import PRESETS, Link, preset_link
 from ratesim.simulation.network.wire_size import Backend, MeteredBackend, wire_protocol
 from ratesim.simulation.queueing.event_loop_cpu import EventLoopCPU
 from ratesim.simulation.queueing.fifo_station import FifoStation
+from ratesim.simulation.queueing.pace import Pace
 from ratesim.simulation.queueing.processor_sharing import MultiCoreCPU
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
@@ -214,10 +215,11 @@ def _store_cluster(context: RunContext, url: StorageURL, backing: Backend | None
         costs = postgres_costs(costs, url.config, 2.0 * context.limit.period)
     link = _link(scenario, context.profile, costs)
     plan = None if context.clients else RandomPlan(seed, context.trace, link, costs)
-    loops = [EventLoopCPU(runtime, costs.turn) for _ in range(nodes)]
+    paces = _paces(context, costs.client_pace, costs.server_pace)
+    loops = [EventLoopCPU(runtime, costs.turn, next(paces[0])) for _ in range(nodes)]
     moves = topology.primaries > 1 and any(fault.kind == "reshard" for fault in scenario.faults)
     table = SlotTable(topology.primaries, url.config.key_prefix) if moves else None
-    servers = _servers(context, url, costs, backing, table, 2.0 * link.median)
+    servers = _servers(context, url, costs, backing, table, 2.0 * link.median, paces[1])
     beside = None if url.hybrid is None else context.profile.hybrids.get(url.hybrid.consistency)
     rngs = context.rng(STORE_CLIENTS).spawn(2 * nodes)
     remotes: list[SimulatedStorage] = []
@@ -256,6 +258,7 @@ def _servers(
     backing: Backend | None,
     table: SlotTable | None,
     between: float,
+    paces: Iterator[Pace | None],
 ) -> list[StoreServer]:
     """Build the shards of the store, each with the faults that concern it."""
     scenario, runtime, sequence = context.scenario, context.runtime, context.sequence
@@ -279,8 +282,20 @@ def _servers(
         backend = shared or replicated()
         meter = MeteredBackend(backend, wire) if table is None else ShardBackend(backend, wire, shard, table)
         standby = Standby(between, standby_cost(costs, topology.standby)) if topology.standby else None
-        servers.append(StoreServer(meter, costs, runtime, FaultTimeline(faults, shard), standby, work))
+        servers.append(StoreServer(meter, costs, runtime, FaultTimeline(faults, shard), standby, work, next(paces)))
     return servers
+
+
+def _paces(context: RunContext, *distributions: tuple[float, ...]) -> list[Iterator[Pace | None]]:
+    """Make the paces of processors, those of each distribution one by one."""
+
+    def draw(factors: tuple[float, ...], rng: np.random.Generator) -> Iterator[Pace | None]:
+        varies = any(factor != 1.0 for factor in factors)
+        while True:
+            yield Pace(QUANTILES, factors, rng) if varies else None
+
+    rngs = context.rng(PACES).spawn(len(distributions))
+    return [draw(factors, rng) for factors, rng in zip(distributions, rngs, strict=True)]
 
 
 def _work(context: RunContext, url: StorageURL, costs: BackendCosts) -> PostgresWork | None:

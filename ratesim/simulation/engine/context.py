@@ -18,12 +18,13 @@ from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.scenario import EPOCH, Candidate, Scenario
 from traffic import ReactiveClients, Trace
 
-__all__ = ["REACTIVE_CLIENTS", "STORE_CLIENTS", "STORE_WORK", "RunContext"]
+__all__ = ["PACES", "REACTIVE_CLIENTS", "STORE_CLIENTS", "STORE_WORK", "RunContext"]
 
 # Streams of random numbers, each with its own generator, so that one more draw from the first moves no number of the second.
 STORE_CLIENTS = 1  # jitter of the nodes' clients; stream 2 belongs to the load balancer
 REACTIVE_CLIENTS = 3  # think times and retries
 STORE_WORK = 4  # beginnings of a server's own work
+PACES = 5  # how fast nodes and servers are at a moment
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,7 @@ class Dispatcher:
     def _wake(self, i: int, node: int) -> None:
         """Begin a turn of a node that sleeps, for a request; its latency counts from there."""
         loop, cold = self._cluster.loops[node], self._cluster.cold
-        lateness = 0.0 if cold is None else cold.waking(loop.slept)
-        loop.wake(lateness)
-        self._sent[i] = self._env.now + lateness
+        self._sent[i] = loop.wake(0.0 if cold is None else cold.waking(loop.slept))
 
     async def _acquire_later(
         self, i: int, node: int, identifier: str, cost: float, now: float, session: str | None = None

@@ -12,6 +12,7 @@ from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.postgres_work import PostgresWork
 from ratesim.simulation.network.wire_size import MeteredBackend
 from ratesim.simulation.queueing.fifo_station import FifoStation
+from ratesim.simulation.queueing.pace import Pace
 from ratesim.simulation.queueing.processor_sharing import MultiCoreCPU
 from ratesim.storage.remote.operations import Acquire, Get, Operation
 
@@ -37,6 +38,8 @@ class StoreServer:
         The standby that answers wait for; None without such.
     work
         What else the server does, and what its table's partitions cost; None without either.
+    pace
+        How much longer than usual work takes; None where it does not vary.
     timeline
         The faults of this server.
     takeovers
@@ -55,8 +58,10 @@ class StoreServer:
         timeline: FaultTimeline | None = None,
         standby: Standby | None = None,
         work: PostgresWork | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._runtime = runtime
+        self.pace = pace
         self.timeline = timeline or FaultTimeline([])
         self.meter = meter
         self.costs = costs
@@ -82,10 +87,10 @@ class StoreServer:
     def woken(self, arrival: float, service: float) -> float:
         """Return the service time, in seconds, of a batch that may find the processor idle, and so its caches cold."""
         cold = self.costs.cold
-        if cold is None:
-            return service
-        self._pause = cold.pause(max(arrival - self._awake_until, 0.0), self._pause)
-        return service + cold.serving(self._pause)
+        if cold is not None:
+            self._pause = cold.pause(max(arrival - self._awake_until, 0.0), self._pause)
+            service += cold.serving(self._pause)
+        return service if self.pace is None else service * self.pace.at(arrival)
 
     def take(self, arrival: float, service: float) -> float:
         """Return when a batch that comes to the station at `arrival` leaves it."""
