@@ -29,7 +29,7 @@ from ratesim.servers import Server
 from ratesim.servers.watch import run_watched
 from traffic.live_replay import loop_factory
 
-__all__ = ["LoadProcessError", "halves", "in_process", "run_in_process", "serve", "split_cores"]
+__all__ = ["LoadProcessError", "halves", "in_process", "run_in_process", "serve", "server_cores", "split_cores"]
 
 GRACE = 5.0  # seconds that a process has to clean up before it is killed
 LENGTH = 8  # bytes that say how long the question is
@@ -218,6 +218,12 @@ def halves() -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     cores = _all_cores()
     half = len(cores) // 2
     return (cores[:half], cores[half:]) if half else None
+
+
+def server_cores() -> int:
+    """Return how many cores a server has beside a client on cores that are split."""
+    split = halves()
+    return len(split[1]) if split else os.cpu_count() or 1
 
 
 @contextmanager

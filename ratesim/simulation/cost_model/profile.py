@@ -502,6 +502,33 @@ def between(values: Sequence[float], place: tuple[int, float]) -> float:
     return values[i] + share * (values[i + 1] - values[i]) if share else values[i]
 
 
+def on_cores(costs: BackendCosts, cores: int) -> BackendCosts:
+    """Return the costs of a server that has so many cores, and not all of the machine's."""
+    speedup = {many: min(speed, float(cores)) for many, speed in costs.speedup.items()}
+    concurrency = max(1, round(max(speedup.values(), default=1.0)))
+    return msgspec.structs.replace(costs, speedup=speedup, concurrency=min(costs.concurrency, concurrency))
+
+
+def at_pace(costs: BackendCosts, client: float, server: float) -> BackendCosts:
+    """Return the costs of a machine on which the client's work, and the server's, takes so many times as long."""
+    if costs.client is None:
+        raise ValueError("costs of a client that was not measured have no pace")
+    cold = costs.cold
+    if cold is not None:
+        columns = {name: tuple(client * each for each in getattr(cold, name)) for name in ("wake", "ask", "answer", "after")}
+        cold = msgspec.structs.replace(cold, **columns, served=tuple(server * each for each in cold.served))
+    return msgspec.structs.replace(
+        costs,
+        client=msgspec.structs.replace(costs.client, fixed=client * costs.client.fixed, item=client * costs.client.item),
+        arrival=client * costs.arrival,
+        turn=client * costs.turn,
+        cold=cold,
+        fixed=server * costs.fixed,
+        item=server * costs.item,
+        alone=None if costs.alone is None else server * costs.alone,
+    )
+
+
 def with_slower_server(profile: Profile, backend: str, factor: float) -> Profile:
     """Return the profile with a server of that backend that takes `factor` times as long for all its work.
 

@@ -89,8 +89,8 @@ def _kept(what: str, measured: Sequence[tuple[Key, Piece, Conditions]], rounds: 
     places = chosen([key for key, _, _ in measured], conditions, rounds, force)
     if not force and (disturbed > MOST_DISTURBED * len(measured) or not all(places.values())):
         raise NoisyMachineError(
-            f"{disturbed} of {len(measured)} pieces of the measurement of {what} were disturbed by other work on the "
-            "machine; end that work and measure again, or take it all the same with --force"
+            f"{disturbed} of {len(measured)} pieces of the measurement of {what} were disturbed: by other work on the "
+            "machine, or by its changing pace; end that work and measure again, or take it all the same with --force"
         )
     surveys: list[Survey] = [{} for _ in range(max(map(len, places.values()), default=0))]
     for key, kept in places.items():

@@ -19,9 +19,9 @@ from ratesim.simulation.cost_model.machine_account import Meter
 
 __all__ = ["Conditions", "Observer", "are_quiet", "noise"]
 
-PACE = 0.2  # relative difference from the machine's usual pace
+PACE = 0.3  # relative difference from the machine's usual pace; virtual machines vary by a fifth by themselves
 STEAL, OTHERS = 0.02, 0.06  # shares of the machine
-USUAL = 0.25  # the usual pace is this quantile: a neighbor only slows
+USUAL = 0.5  # the usual pace is this quantile; what a neighbor takes is known beside it
 WORK, TIMES = 4000, 7  # additions of a piece of work, about 0.15 ms; pieces of which the median counts
 
 
@@ -48,7 +48,7 @@ def are_quiet(pieces: Sequence[Conditions]) -> NDArray[np.bool_]:
     Parameters
     ----------
     pieces : Sequence[Conditions]
-        All pieces of a measurement; the usual pace is that of its faster quarter.
+        All pieces of a measurement; the usual pace is their median.
     """
     if not pieces:
         return np.zeros(0, np.bool_)

@@ -37,10 +37,10 @@ from ratesim.server_url import redis_topology, split_url
 from ratesim.servers import Server
 from ratesim.simulation.cost_model.cost_fit import fit
 from ratesim.simulation.cost_model.hybrid_costs import measure_hybrids
-from ratesim.simulation.cost_model.load_process import in_process, split_cores
+from ratesim.simulation.cost_model.load_process import in_process, server_cores, split_cores
 from ratesim.simulation.cost_model.machine_account import Meter
 from ratesim.simulation.cost_model.memory_survey import fit_memory, memory_pieces
-from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, HybridCosts, Profile
+from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, HybridCosts, Profile, on_cores
 from ratesim.simulation.cost_model.survey import survey, warm_up
 from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.engine.backends import own_schema
@@ -196,7 +196,8 @@ def _simulated(scenario: Scenario, candidate: Candidate, trace: Trace, found: _M
     """Simulate the replay of a trace on one node of this machine, with the costs that were measured beside it."""
     deployment = scenario.deployment.model_copy(update={"nodes": 1, "network": "loopback", "rtt": None, "loss": None})
     alone = {"deployment": deployment, "workload": WorkloadSpec(requests_per_second=1.0), "faults": (), "warmup": 0.0}
-    profile = Profile(machine="", measured="", versions={}, backends=found.costs, hybrids=found.hybrids)
+    backends = {name: on_cores(costs, server_cores()) for name, costs in found.costs.items()}
+    profile = Profile(machine="", measured="", versions={}, backends=backends, hybrids=found.hybrids)
     results = [
         run(scenario.model_copy(update=alone), candidate, seed, profile=profile, trace=trace) for seed in range(SEEDS)
     ]

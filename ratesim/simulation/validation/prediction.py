@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, Profile
+from ratesim.simulation.cost_model.load_process import server_cores
+from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, Profile, on_cores
 from ratesim.simulation.cost_model.survey import LIMIT
 from ratesim.simulation.cost_model.target_server import POOL
 from ratesim.simulation.engine.run import run
@@ -43,7 +44,8 @@ def predict(kind: str, costs: BackendCosts, trace: Trace) -> NDArray[np.float64]
         }
     )
     memory = BackendCosts(client_cpu=1e-6)  # no candidate here decides in memory
-    backends = {kind: msgspec.structs.replace(costs, stalls={}), "memory": memory}
+    costs = on_cores(msgspec.structs.replace(costs, stalls={}), server_cores())
+    backends = {kind: costs, "memory": memory}
     profile = Profile(machine="", measured="", versions={}, backends={"redis": costs, **backends})
     result = run(scenario, Candidate(name=kind, storage=f"{URLS[kind]}?pool_size={POOL}"), 1, profile=profile, trace=trace)
     return result.latency[~result.failed]

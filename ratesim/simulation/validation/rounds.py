@@ -36,7 +36,7 @@ from traffic import Poisson, Trace, Workload, Zipf, replay
 from traffic.live_replay import LiveResult
 
 __all__ = ["LOADS", "RATE", "Calibrated", "Candidate", "Entry", "Failed", "Plan", "Replayed"]
-__all__ += ["disturbances", "kept_rounds", "measure_rounds", "read_found", "trace_of"]
+__all__ += ["disturbances", "kept_rounds", "measure_rounds", "paces", "read_found", "trace_of"]
 
 SECONDS = {0.1: 1.0, 0.3: 0.7, 0.6: 0.5, 0.85: 0.5}  # of a replay, by its share of the saturation throughput
 LOADS = tuple(SECONDS)
@@ -208,6 +208,27 @@ def disturbances(
             reference = costs[each.candidate, each.round]
             at_costs = [f"{cause} while the costs were measured" for cause in causes(reference, reference)]
             found[place] = (*causes(seen, reference), *at_costs)
+    return found
+
+
+def paces(
+    entries: Sequence[Calibrated | Replayed | Failed], samples: NDArray[np.float64], cores: Sequence[int]
+) -> dict[int, tuple[float, ...]]:
+    """Return how much longer than usual work took on each of these cores, by the place of the entry.
+
+    Usual is the median while the costs were measured. A pace that is not known counts as usual.
+    """
+    seen = {
+        place: covariates_of(samples, each.began, each.ended).pace
+        for place, each in enumerate(entries)
+        if not isinstance(each, Failed)
+    }
+    found: dict[int, tuple[float, ...]] = {}
+    at_costs = [pace for place, pace in seen.items() if isinstance(entries[place], Calibrated)]
+    usual = {core: np.nanmedian([pace[core][1] for pace in at_costs if core in pace] or [np.nan]) for core in cores}
+    for place, pace in seen.items():
+        ratios = [pace.get(core, (np.nan,) * 3)[1] / usual[core] for core in cores]
+        found[place] = tuple(float(ratio) if np.isfinite(ratio) else 1.0 for ratio in ratios)
     return found
 
 

@@ -1,9 +1,9 @@
 """Validation: the same requests live and simulated, side by side, and a verdict on how far the simulation is to be believed.
 
 Servers are started for it, one for each candidate, and all are up for the whole run. A process of its own measures rounds
-(`rounds.py`). Every replay is simulated with the costs of its own round, because a machine that others use as well changes
-its speed by the minute. Covariates decide which replays count (`covariates.py`), never what they show. Nothing is fitted to
-the replays.
+(`rounds.py`). Every replay is simulated with the costs of all rounds, at the pace that its cores had during it, because a
+machine changes its speed by the second. Covariates decide which replays count (`covariates.py`), never what they show.
+Nothing is fitted to the replays.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from ratesim import servers
 from ratesim.errors import ConfigurationError, RatesimError, ServerDiedError, ServerError
 from ratesim.simulation.cost_model.calibrate import machine
-from ratesim.simulation.cost_model.load_process import in_process, run_in_process, split_cores
-from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, stored_path
+from ratesim.simulation.cost_model.load_process import in_process, run_in_process, server_cores, split_cores
+from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, at_pace, on_cores, stored_path
 from ratesim.simulation.cost_model.target_server import PATIENCE, POOL
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.scenario.scenario import Candidate as StorageCandidate
@@ -45,6 +45,7 @@ from ratesim.simulation.validation.rounds import (
     Replayed,
     disturbances,
     measure_rounds,
+    paces,
     read_found,
     trace_of,
 )
@@ -246,30 +247,29 @@ def _told(plan: Plan, tell: Progress) -> Iterator[None]:
 
 
 def _compare(entries: Sequence[Entry], samples: NDArray[np.float64], tell: Progress) -> list[Observation]:
-    """Simulate every replay with the costs of its round, and with those pooled from the even rounds."""
+    """Simulate every replay with the costs of all rounds, at its own pace, and with those of the even rounds."""
     dropped = disturbances(entries, samples)
-    costs = {(each.candidate, each.round): each.costs for each in entries if isinstance(each, Calibrated)}
-    kept = {
-        (each.candidate, each.round)
-        for place, each in enumerate(entries)
-        if isinstance(each, Replayed) and not dropped[place]
+    cores = np.unique(samples[:, 0]).astype(int).tolist() if len(samples) else []
+    pace = paces(entries, samples, (cores[0], cores[-1])) if cores else {}
+    measured: dict[str, dict[int, BackendCosts]] = {}
+    for place, each in enumerate(entries):
+        if isinstance(each, Calibrated):
+            measured.setdefault(each.candidate, {})[each.round] = at_pace(
+                each.costs, *(1.0 / ratio for ratio in pace.get(place, (1.0, 1.0)))
+            )
+    pooled = {name: pool(list(rounds.values())) for name, rounds in measured.items()}
+    halves = {
+        name: thin(pool([costs for number, costs in rounds.items() if number % 2 == 0])) for name, rounds in measured.items()
     }
-    pooled = {}
-    for name in {name for name, _ in costs}:
-        fitted = [
-            own
-            for (candidate, number), own in costs.items()
-            if candidate == name and number % 2 == 0 and (candidate, number) in kept
-        ]
-        if fitted:
-            pooled[name] = thin(pool(fitted))
     replayed = {place: each for place, each in enumerate(entries) if isinstance(each, Replayed)}
-    own = {place: _Job(each.candidate, costs[each.candidate, each.round], each) for place, each in replayed.items()}
-    even = {
-        place: _Job(each.candidate, pooled[each.candidate], each)
-        for place, each in replayed.items()
-        if not dropped[place] and each.candidate in pooled
-    }
+    own, even = (
+        {
+            place: _Job(each.candidate, at_pace(costs[each.candidate], *pace.get(place, (1.0, 1.0))), each)
+            for place, each in replayed.items()
+        }
+        for costs in (pooled, halves)
+    )
+    even = {place: job for place, job in even.items() if not dropped[place]}
     tell(0, 1, f"simulating {len(replayed)} replays")
     figures = iter(_simulate_all([*own.values(), *even.values()]))
     simulated = {place: next(figures) for place in own}
@@ -378,7 +378,8 @@ def _simulate(name: str, costs: BackendCosts, trace: Trace) -> Figures:
         }
     )
     # What comes once in a minute is not in a replay of a second.
-    backends = {_backend(name): msgspec.structs.replace(costs, stalls={}), "memory": NEAR}
+    costs = on_cores(msgspec.structs.replace(costs, stalls={}), server_cores())
+    backends = {_backend(name): costs, "memory": NEAR}
     profile = Profile(machine=machine(), measured="now", versions={}, backends=backends)
     options = f"pool_size={POOL}&command_timeout={PATIENCE:g}"  # as the live storage has them
     url = CANDIDATES[name] + ("&" if "?" in CANDIDATES[name] else "?") + options
