@@ -115,7 +115,7 @@ def made_to_miss(interval: float, ttl: float) -> tuple[RunResult, float, float]:
     """Node 1 admits right after it has flushed; node 0 looks at L2 right before the next flush is there, and decides when
     that view is about to be too old. Also the longest trip, and the seconds that lie between the two admissions."""
     limit, tick, moment = Limit(100.0, 64.0, "fixed_window"), 10.0, 0.002
-    seen = tick + interval - 0.0005  # when node 0 asks for L2's state: a request that costs nothing
+    seen = tick + interval - 0.002  # when node 0 asks for L2's state: a request that costs nothing
     last = seen + ttl - 0.001
     once = [(tick + moment + i * 1e-5, 1, 1.0) for i in range(50)]
     all_of_it = [(last + i * 1e-6, 0, 1.0) for i in range(120)]
