@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["disagreement_note", "disagreements", "stated_error"]
 
-# Where a profile has no errors of `ratesim validate`, at the loads of a live replay: the tolerances that it is held against.
-UNSTATED = {"p50": 0.5, "p99": 1.0}  # without a verdict of `ratesim validate`: a half more, or twice as much
+# Without a verdict of `ratesim validate`: half as much more, or twice as much, whichever of the two is the larger one. The tail of a
+# shared machine is not in the model.
+UNSTATED = {"p50": 0.5, "p99": 1.0}
 # Of memory, and where measured and simulated are both below, due to answered is the operating system's more than the
 # storage's, and operation times are compared. Nothing differs by less than the least that a claim names.
 SMALL, MATERIAL = 1e-4, 1e-5  # seconds
@@ -63,7 +64,8 @@ def _of(row: Mapping[str, Any], profile: Profile) -> list[str]:
                 continue
             measured, simulated = _number(row, "operation_p50"), _number(row, "simulated_operation")
             low, high, said = measured, measured, "p50 of operations one at a time"
-        if simulated < low - max(error * low, MATERIAL) or simulated > high + max(error * high, MATERIAL):  # nan is not
+        few, many = low - max(low - low / (1 + error), MATERIAL), high + max(error * high, MATERIAL)  # see `ModelError`
+        if simulated < few or simulated > many:  # nan is not
             found.append(f"{row['candidate']} {said} {format_seconds(measured)} live, {format_seconds(simulated)} simulated")
     return found
 

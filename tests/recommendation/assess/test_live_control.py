@@ -29,29 +29,35 @@ def row(p50: float = 1.0, p99: float = 1.0, **more: object) -> dict[str, object]
 
 
 def test_a_replay_that_its_own_simulation_explains_has_no_note():
-    for ratio in (0.86, 1.0, 1.14):
-        assert disagreements([row(p50=ratio), row(p99=ratio)], profile()) == ()
+    for p50, p99 in ((0.68, 0.51), (1.0, 1.0), (1.49, 1.99)):
+        assert disagreements([row(p50=p50), row(p99=p99)], profile()) == ()
     assert disagreement_note([row()], profile()) == ""
 
 
-@pytest.mark.parametrize("ratio", [0.84, 1.16, 3.0, 0.3])
+@pytest.mark.parametrize("ratio", [0.66, 1.51, 3.0, 0.3])
 def test_a_median_off_by_more_than_the_error_disagrees(ratio):
     (said,) = disagreements([row(p50=ratio)], profile())
     assert said.startswith("redis p50 0.6 ms live, ")
     assert said.endswith("simulated")
 
 
+@pytest.mark.parametrize("ratio", [0.49, 2.01, 9.0, 0.01])
+def test_a_tail_off_by_more_than_the_error_disagrees_whichever_is_longer(ratio):
+    (said,) = disagreements([row(p99=ratio)], profile())
+    assert said.startswith("redis p99 2 ms live, ")
+
+
 def test_a_quantile_that_few_requests_leave_open_counts_with_its_interval():
     wide = {"latency_p99_low": 1.5e-3, "latency_p99_high": 3e-3}  # around 2 ms
-    assert disagreements([row(p99=ratio, **wide) for ratio in (0.57, 1.87)], profile()) == ()
-    assert len(disagreements([row(p99=ratio, **wide) for ratio in (0.55, 1.89)], profile())) == 2
+    assert disagreements([row(p99=ratio, **wide) for ratio in (0.38, 2.99)], profile()) == ()
+    assert len(disagreements([row(p99=ratio, **wide) for ratio in (0.37, 3.01)], profile())) == 2
 
 
 def test_the_note_is_one_sentence_with_each_figure_that_disagrees():
-    note = disagreement_note([row(), row(p50=0.5, p99=0.5)], profile())
+    note = disagreement_note([row(), row(p50=0.5, p99=0.4)], profile())
     assert note == (
         "Live replays and their own simulations disagree by more than the model's error: "
-        "redis p50 0.6 ms live, 0.3 ms simulated; redis p99 2 ms live, 1 ms simulated."
+        "redis p50 0.6 ms live, 0.3 ms simulated; redis p99 2 ms live, 0.8 ms simulated."
     )
 
 
@@ -59,7 +65,7 @@ def test_the_error_is_the_one_that_the_profile_states_for_the_utilization():
     assert stated_error(ERRORS, 0.05) == {"p50": 0.1, "p99": 0.2}
     assert stated_error(ERRORS, 0.1) == {"p50": 0.1, "p99": 0.2}
     assert stated_error(ERRORS, 0.3) == stated_error(ERRORS, 0.9) == {"p50": 0.3, "p99": 0.5}
-    assert stated_error((), 0.05) == stated_error((), math.nan) == {"p50": 0.15, "p99": 0.25}
+    assert stated_error((), 0.05) == stated_error((), math.nan) == {"p50": 0.5, "p99": 1.0}
     assert disagreements([row(p50=1.2, utilization=0.3)], profile(ERRORS)) == ()
     assert len(disagreements([row(p50=1.12, utilization=0.05)], profile(ERRORS))) == 1
 
