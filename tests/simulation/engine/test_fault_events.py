@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from ratesim import Scenario, run
+from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, Fault, ScenarioError
@@ -30,8 +32,15 @@ def scenario(
     )
 
 
-def played(*faults: dict, storage: str = "redis://h", routing: str | None = None, **changes: object) -> RunResult:
-    return run(scenario(*faults, **changes), Candidate(name="c", storage=storage, routing=routing))  # type: ignore[arg-type]
+def played(
+    *faults: dict,
+    storage: str = "redis://h",
+    routing: str | None = None,
+    profile: Profile | None = None,
+    **changes: object,
+) -> RunResult:
+    candidate = Candidate(name="c", storage=storage, routing=routing)  # type: ignore[arg-type]
+    return run(scenario(*faults, **changes), candidate, profile=profile)  # type: ignore[arg-type]
 
 
 def during(result: RunResult, start: float, end: float) -> np.ndarray:
@@ -203,7 +212,11 @@ PATIENT = "redis://h?command_timeout=30&pool_size=1000"
 
 @pytest.mark.parametrize("storage", [PATIENT, PATIENT + "0", "hybrid+" + PATIENT + "&consistency=strong"])
 def test_a_request_under_way_in_a_node_that_restarts_fails_at_that_moment(storage: str) -> None:
-    asked = {"storage": storage, "requests_per_second": 20.0, "rate": "1000/second", "deployment": FAR}
+    # A node that sleeps begins at once, so that all latencies count from when the request was sent.
+    shipped = Profile.shipped()
+    redis = msgspec.structs.replace(shipped.backends["redis"], cold=None)
+    profile = msgspec.structs.replace(shipped, backends={**shipped.backends, "redis": redis})
+    asked = {"storage": storage, "requests_per_second": 20.0, "rate": "1000/second", "deployment": FAR, "profile": profile}
     restart = {"kind": "restart", "start": 10, "duration": 2, "nodes": [1]}
     result, healthy = played(restart, **asked), played(**asked)
     since = result.trace.time - result.trace.time[0]

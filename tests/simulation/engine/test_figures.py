@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ratesim.simulation.cost_model.profile import Cost, Profile
+from ratesim.simulation.cost_model.profile import EVEN, Cost, Profile
 from ratesim.simulation.engine.run import run
 from ratesim.simulation.network.wire_size import wire_protocol
 from ratesim.simulation.results.run_result import RunResult
@@ -19,7 +19,10 @@ from traffic import Trace
 def played(
     times: list[float], storage: str = "memory://", keys: str = "aaaa", nodes: int = 2, cpu: float = 0.0, **more: object
 ) -> RunResult:
-    """Requests of cost 1 at these seconds, on nodes in turn, of which each takes a node's processor for `cpu` seconds."""
+    """Requests of cost 1 at these seconds, on nodes in turn, of which each takes a node's processor for `cpu` seconds.
+
+    That is all that it takes of it, after a pause as without one.
+    """
     scenario = Scenario.of(
         {
             "workload": {"requests_per_second": 1.0, "duration": 60.0},
@@ -28,14 +31,22 @@ def played(
             **more,
         }
     )
-    profile = Profile.load()
+    profile = Profile.shipped()
     named = sorted(set(keys))
     costs = {
-        name: msgspec.structs.replace(each, client_cpu=cpu, client=None if each.client is None else Cost(item=cpu))
+        name: msgspec.structs.replace(
+            each,
+            client_cpu=cpu,
+            client=None if each.client is None else Cost(item=cpu),
+            arrival=0.0,
+            turn=0.0,
+            cold=None,
+            client_pace=EVEN,
+        )
         for name, each in profile.backends.items()
     }
     trace = Trace(EPOCH + np.array(times), np.array([named.index(key) for key in keys[: len(times)]]), named)
-    profile = msgspec.structs.replace(profile, backends=costs)
+    profile = msgspec.structs.replace(profile, backends=costs, hybrids={})
     return run(scenario, Candidate(name="c", storage=storage), profile=profile, trace=trace)
 
 
