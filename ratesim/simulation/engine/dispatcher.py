@@ -254,8 +254,8 @@ class Dispatcher:
         allowed, _, latency, sequence, _, view_age = self.outcome
         end = self._env.now + self._cluster.loops[self.router.node[i]].ahead
         latency[i] = end - self._sent[i]
-        if self._cluster.processes and decision is not None and (early := self._seconds_lost(i, end)) > 0.0:
-            latency[i] -= early
+        if self._cluster.processes and (early := self._seconds_lost(i, end)) > 0.0:
+            latency[i] = max(latency[i] - early, 0.0)  # the node may go down while it wakes up for the request
             decision, error = None, NodeDownError("its answer was still to come")
         if self._tokens is not None:
             token_key = self._token_keys.pop(i)
@@ -276,7 +276,8 @@ class Dispatcher:
     def _seconds_lost(self, i: int, end: float) -> float:
         """How long before the answer has passed the event loop, at `end`, the node goes down; 0 where it does not."""
         assert self._timeline is not None
-        return max(end - self._timeline.next_restart(self.router.node[i], self._sent[i]), 0.0)
+        since = min(self._sent[i], self._env.now)  # what memory decides is decided while the node still wakes up
+        return max(end - self._timeline.next_restart(self.router.node[i], since), 0.0)
 
     def _failed(self, i: int, kind: str) -> None:
         errors = self.outcome.errors

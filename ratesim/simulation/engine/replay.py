@@ -19,11 +19,12 @@ from ratesim.simulation.engine.dispatcher import Dispatcher
 from ratesim.simulation.engine.event_loop import SLICES, run_until_done
 from ratesim.simulation.engine.fault_events import inject_faults
 from ratesim.simulation.engine.outcome_columns import OutcomeColumns
-from ratesim.simulation.queueing.fifo_station import lindley_waits, record_batch, rows_by_queue
+from ratesim.simulation.queueing.fifo_station import lindley_waits, record_batch, rows_by_queue, stays
 from traffic import Trace
 
 __all__ = ["ReplayResult", "replay"]
 
+PASSES, SAME = 50, 1e-10  # at most, and seconds: see `_decision_seconds`; it takes three to five
 GRACE = 60.0  # simulated seconds after the last answer in which nodes may still tell their store what they admitted
 
 
@@ -149,12 +150,22 @@ def _add_waits(cluster: Cluster, due: NDArray[np.float64], result: ReplayResult,
 
 
 def _decision_seconds(costs: BackendCosts, due: NDArray[np.float64], node: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Return the processor seconds of decisions in memory, which take longer after a pause of their node."""
+    """Return the processor seconds of decisions in memory, which take longer after a pause of their node.
+
+    How long a pause is depends on how long the decisions before it take, and those on the pauses before them. A pause costs
+    a small share of its length, so that each pass leaves a small share of the error.
+    """
     seconds, cold = np.full(len(due), costs.client_cpu), costs.cold
     if cold is not None:
         for rows in rows_by_queue(node):
-            pause = np.diff(due[rows], prepend=0.0) - costs.client_cpu
-            seconds[rows] += np.interp(np.maximum(pause, 0.0), cold.idle, cold.ask)
+            came, took = due[rows], seconds[rows]
+            for _ in range(PASSES):
+                pause = np.diff(came, prepend=0.0)
+                pause[1:] -= stays(came, took)[:-1]
+                before, took = took, costs.client_cpu + np.interp(np.maximum(pause, 0.0), cold.idle, cold.ask)
+                if np.abs(took - before).max() < SAME:
+                    break
+            seconds[rows] = took
     return seconds
 
 

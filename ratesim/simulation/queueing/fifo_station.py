@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ratesim.simulation.queueing.station_stats import StationStats
 
-__all__ = ["FifoStation", "lindley_waits", "record_batch", "rows_by_queue"]
+__all__ = ["FifoStation", "lindley_waits", "record_batch", "rows_by_queue", "stays"]
 
 CHUNK = 3 * 2048  # numbers that are noted before the account takes them: 48 kB
 
@@ -154,9 +154,14 @@ def lindley_waits(
     """
     stay = np.empty(len(arrival))
     for rows in rows_by_queue(queue):
-        done = np.cumsum(service[rows])
-        stay[rows] = np.maximum.accumulate(arrival[rows] - (done - service[rows])) + done - arrival[rows]
+        stay[rows] = stays(arrival[rows], service[rows])
     return stay
+
+
+def stays(arrival: NDArray[np.float64], service: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the same for the customers of one server."""
+    done = np.cumsum(service)
+    return np.maximum.accumulate(arrival - (done - service)) + done - arrival
 
 
 def record_batch(
