@@ -253,10 +253,13 @@ class Dispatcher:
         """Record the decision of a request, or the error in its place."""
         allowed, _, latency, sequence, _, view_age = self.outcome
         end = self._env.now + self._cluster.loops[self.router.node[i]].ahead
+        if self._cluster.processes:
+            if isinstance(error, NodeDownError):
+                end = self._env.now
+            elif (down := self._goes_down(i)) < end:
+                decision, error, end = None, NodeDownError("its answer was still to come"), down
+            end = max(end, self._sent[i])  # the node may go down while it wakes up for the request
         latency[i] = end - self._sent[i]
-        if self._cluster.processes and (early := self._seconds_lost(i, end)) > 0.0:
-            latency[i] = max(latency[i] - early, 0.0)  # the node may go down while it wakes up for the request
-            decision, error = None, NodeDownError("its answer was still to come")
         if self._tokens is not None:
             token_key = self._token_keys.pop(i)
             if decision is not None:
@@ -273,11 +276,11 @@ class Dispatcher:
         if not self.router.known:
             self.router.record_answer(i)
 
-    def _seconds_lost(self, i: int, end: float) -> float:
-        """How long before the answer has passed the event loop, at `end`, the node goes down; 0 where it does not."""
+    def _goes_down(self, i: int) -> float:
+        """Return when the node of a request, which it has decided by now, goes down next; inf if never."""
         assert self._timeline is not None
         since = min(self._sent[i], self._env.now)  # what memory decides is decided while the node still wakes up
-        return max(end - self._timeline.next_restart(self.router.node[i], since), 0.0)
+        return self._timeline.next_restart(self.router.node[i], since)
 
     def _failed(self, i: int, kind: str) -> None:
         errors = self.outcome.errors

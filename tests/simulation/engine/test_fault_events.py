@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ratesim import Scenario, run
-from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.cost_model.profile import EVEN, Coldness, Profile
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.results.run_result import RunResult
 from ratesim.simulation.scenario.scenario import Candidate, Fault, ScenarioError
@@ -255,6 +255,33 @@ def test_an_answer_that_waits_for_its_node_s_processor_is_lost_with_it() -> None
     lost = (healthy.node == 0) & (since < 0.02) & (since + healthy.latency > 0.02)
     assert lost.sum() > 10
     assert np.array_equal(result.failed, lost)
+
+
+@pytest.mark.parametrize("load", [0.1, 0.9, 1.1])
+def test_a_decision_in_memory_takes_as_long_where_nodes_may_restart(load: float) -> None:
+    rate = load / Profile.shipped().backends["memory"].client_cpu
+    crowd = {"storage": "memory://", "requests_per_second": rate, "duration": 0.04, "deployment": {"nodes": 1}}
+    never = {"kind": "restart", "start": 10, "duration": 1, "nodes": [0]}
+    one_by_one, at_once = (played(*faults, profile=Profile.shipped(), **crowd) for faults in ([never], []))
+    assert one_by_one.latency == pytest.approx(at_once.latency, abs=2e-9)
+
+
+@pytest.mark.parametrize("storage", ["redis://h", "hybrid+redis://h?l1_ttl=100"])
+def test_a_request_for_which_a_node_wakes_up_is_lost_if_that_goes_down_meanwhile(storage: str) -> None:
+    wake = 0.16
+    no = (0.0,)
+    cold = Coldness(idle=no, wake=(wake,), ask=no, answer=no, after=no, served=no)
+    shipped = Profile.shipped()
+    redis = msgspec.structs.replace(shipped.backends["redis"], cold=cold, client_pace=EVEN)
+    profile = msgspec.structs.replace(shipped, backends={**shipped.backends, "redis": redis})
+    # Each node is asked every 0.2 s.
+    asked = {"storage": storage, "requests_per_second": 20.0, "arrivals": "steady", "routing": "round_robin"}
+    result = played({"kind": "restart", "start": 10, "duration": 2, "nodes": [1]}, profile=profile, **asked)
+    since = result.trace.time - result.trace.time[0]
+    lost = (result.node == 1) & (since < 10) & (since + wake > 10)
+    assert lost.sum() == 1
+    assert np.array_equal(result.failed, lost)
+    assert result.latency[lost] == [0.0], "its handler has not begun"
 
 
 def test_users_whose_node_restarts_ask_again_at_once_and_not_when_they_would_have_been_answered() -> None:
