@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["disagreement_note", "disagreements", "stated_error"]
 
-# Without a verdict of `ratesim validate`: half as much more, or twice as much, whichever of the two is the larger one. The tail of a
-# shared machine is not in the model.
+# Without a verdict of `ratesim validate`: the larger figure is half as much more, or twice as much. The tail of a shared
+# machine is not in the model.
 UNSTATED = {"p50": 0.5, "p99": 1.0}
 # Of memory, and where measured and simulated are both below, due to answered is the operating system's more than the
 # storage's, and operation times are compared. Nothing differs by less than the least that a claim names.
