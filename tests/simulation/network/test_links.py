@@ -94,7 +94,8 @@ def test_in_a_run_the_share_of_requests_that_losses_delay_is_that_of_either_way(
     still, lossy = played(), played(loss="10%")
     delayed = lossy > still + 0.1
     assert delayed.mean() == pytest.approx(1 - 0.9**2, abs=0.03)
-    assert (lossy - still)[delayed].min() >= 0.2
+    # Not than the same request without losses, which meets processors at the pace of another moment.
+    assert lossy[delayed].min() >= 0.2 + still.min()
     assert lossy[~delayed] == pytest.approx(still[~delayed], abs=1e-3), "the others fare as before"
 
 
