@@ -288,8 +288,11 @@ def test_a_warm_up_leaves_most_of_every_excerpt() -> None:
             assert 0 < variant.scenario.warmup <= 0.25 * variant.scenario.trace().duration
 
 
-def test_a_real_store_has_less_headroom_than_it_is_idle() -> None:
-    """The p99 has left its bound before the store is busy all the time, as that of any queue."""
+def test_a_real_store_meets_its_p99_only_where_it_is_not_busy_all_the_time() -> None:
+    """As that of any queue, its p99 leaves its bound.
+
+    How idle it is today does not say at which load: a server that is not woken for each request does more.
+    """
     asked = scenario({"requests_per_second": 1000, "keys": 200, "duration": "10s"}, p99="3ms", max_over_admission=0)
     inquiry = headroom(asked, REDIS, PROFILE, asked.trace(), requests=1500, ratio=1.3)
     result = run_adaptive(inquiry, processes=1)
@@ -299,7 +302,9 @@ def test_a_real_store_has_less_headroom_than_it_is_idle() -> None:
         p99 = by["p99", way]
         assert p99.meets is not None
         assert p99.fails is not None
-        assert 1.0 <= p99.meets < 1.0 / today["utilization"]
+        last = next(row for row in result.rows.values() if row["latency_p99"] == p99.at_meets)
+        assert p99.meets >= 1.0
+        assert today["utilization"] < last["utilization"] < 1.0
         assert p99.fails <= 1.3 * p99.meets
         assert by["max_over_admission", way].fails is None  # one server decides for all, however many ask
 
