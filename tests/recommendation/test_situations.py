@@ -243,7 +243,9 @@ def test_a_hybrid_that_reads_again_each_second_does_not_ride_out_an_outage() -> 
     outlives, waits = (
         assessed("cross-region", each) for each in ("synced each 100 ms", "synced and read again each second")
     )
-    assert outlives.p99.mean < 0.001 < 1.0 < waits.p99.mean
+    assert outlives.p99.mean < 0.001
+    # All of `max_wait`, which runs while the node wakes up, as the latency does not.
+    assert waits.p99.mean == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_token_does_not_keep_a_limit_that_many_clients_share() -> None:
