@@ -37,7 +37,8 @@ LLM: dict[str, Any] = {
     # One tenant's budget, asked for by many clients: else sticky routing would put all of it on one node.
     "workload": {"time": "TIMESTAMP", "cost": "ContextTokens+GeneratedTokens", "sessions": 50},
     "limit": {"rate": "100000/minute", "algorithm": "token_bucket"},
-    "requirements": {"p99": "2ms", "max_over_admission": "1%"},
+    # So few requests find everything asleep: 1.7 ms with Redis, give or take 0.4 for a p99 of three times 250 requests.
+    "requirements": {"p99": "2.5ms", "max_over_admission": "1%"},
 }
 QUICK = {**QUICKSTART, "requirements": {"p99": "0.05ms", "max_over_admission": "1%"}}  # asks for another answer
 QUESTIONS = {"quickstart": QUICKSTART, "quickstart, within 0.05 ms": QUICK, "LLM": LLM}
