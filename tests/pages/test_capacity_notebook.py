@@ -94,7 +94,13 @@ def test_a_price_list_that_is_not_there_is_named(asked):
 
 def test_the_cheapest_shares_its_state_and_the_simplest_of_equal_ones_is_named(found):
     assert cheapest(found.at()) == "redis"
-    assert found.at()["hybrid strong"].price == found.at()["redis"].price
+    hybrid, redis = found.at()["hybrid strong"], found.at()["redis"]
+    assert hybrid.price.store == redis.price.store
+    assert hybrid.price.node_processor > redis.price.node_processor, "its node does more beside the question"
+    equal = replace(hybrid, price=redis.price)
+    assert (
+        cheapest({"hybrid strong": equal, "redis": redis}) == cheapest({"redis": redis, "hybrid strong": equal}) == "redis"
+    )
     alone = {"memory": found.at()["memory"]}
     assert cheapest(alone) == "memory"
 

@@ -80,7 +80,7 @@ def _operation(backend: str) -> Callable[[Figures], Finding]:
         found, alone = figures.operations.get(backend), figures.profile.backends.get(backend)
         before = "" if alone is None else f"p50 {format_seconds(alone.latency_p50)} one at a time, from the profile"
         if found is None:
-            return before, "not measured", figures.unmeasured.get(backend, "it was not measured live")
+            return before, "not measured", figures.unmeasured.get(backend, "it was not replayed live")
         fastest = min(found)
         said = "; ".join(filter(None, (f"p50 {format_seconds(fastest)}, {TIMED}", before)))
         if fastest >= most:

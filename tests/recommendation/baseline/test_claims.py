@@ -89,7 +89,7 @@ def test_what_was_not_timed_live_is_not_measured(profile):
     disturbed = live(redis=5e-4).assign(disturbed="the loop was woken 4 ms late at the median")
     failed = live(redis=math.nan).assign(failure="valkey 9 was ended by SIGKILL")
     replays = [
-        (live(), "it was not measured live"),
+        (live(), "it was not replayed live"),
         (live(redis=math.nan), "no live operation was timed"),
         (live(redis=5e-4).drop(columns="operation_p50"), "no live operation was timed"),  # of an older version
         (disturbed, "the machine was disturbed: the loop was woken 4 ms late at the median"),
