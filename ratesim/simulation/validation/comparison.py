@@ -152,7 +152,7 @@ class Validation:
 
     def _ratio_table(self) -> list[str]:
         lines = [
-            "Simulated beside measured: medians of the kept rounds, each simulated with its own costs, and the ratio with "
+            "Simulated beside measured: medians of the kept rounds, each simulated at its own pace, and the ratio with "
             "its 90 % interval.",
             "",
             "| candidate | load | figure | rounds | measured | simulated | ratio | interval | within |",
