@@ -154,7 +154,7 @@ def calibrate(
         versions={
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("ratesim", "redis", "psycopg")},
-            **{kind: backends[kind].server for kind in kinds if kind in backends},
+            **{f"{kind} server": backends[kind].server for kind in kinds if kind in backends},
         },
         backends=backends,
         hybrids=hybrids,

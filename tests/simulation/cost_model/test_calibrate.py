@@ -172,7 +172,7 @@ def test_a_users_redis_is_left_as_it_was(valkey_server: Server, tmp_path: Path) 
         assert keys_of(valkey_server.url) == before
         assert client.get("theirs") == b"untouched"
         client.delete("theirs")
-    assert "valkey" in profile.versions["redis"]
+    assert "valkey" in profile.versions["redis server"]
     assert profile.backends["memory"].cold is not None
     assert profile.backends["redis"].pieces > 0
     assert [check.load for check in profile.backends["redis"].checks] == [0.1, 0.4]
@@ -213,7 +213,7 @@ def test_a_users_postgres_is_left_as_it_was(postgres_server: Server, tmp_path: P
     before = objects_of(postgres_server.url)
     profile = calibrate(tmp_path / "p.json", url=postgres_server.url, rtt=4e-4, **LITTLE)
     assert objects_of(postgres_server.url) == before
-    assert "postgres" in profile.versions["postgres"]
+    assert "postgres" in profile.versions["postgres server"]
     assert profile.round_trip == 4e-4
 
 
