@@ -261,6 +261,12 @@ def _compare(entries: Sequence[Entry], samples: NDArray[np.float64], tell: Progr
     halves = {
         name: thin(pool([costs for number, costs in rounds.items() if number % 2 == 0])) for name, rounds in measured.items()
     }
+    # A pace is of the work, and not of the latencies that it is explained with.
+    calibrated = [each for each in entries if isinstance(each, Calibrated)]
+    unexplained = {
+        name: float(np.median([each.costs.unexplained for each in calibrated if each.candidate == name]))
+        for name in measured
+    }
     replayed = {place: each for place, each in enumerate(entries) if isinstance(each, Replayed)}
     own, even = (
         {
@@ -284,7 +290,7 @@ def _compare(entries: Sequence[Entry], samples: NDArray[np.float64], tell: Progr
             foreseen.get(place),
             dropped[place],
             each.swapped / max(each.admitted, 1),
-            own[place].costs.unexplained,
+            unexplained[each.candidate],
             each.segments,
             simulated_segments(own[place].costs, np.diff(own[place].trace.time), simulated[place].p50, each.batch),
         )
