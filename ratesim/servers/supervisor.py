@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 if __name__ != "__main__":  # the script is isolated and has the standard library only; it raises no error of ours
-    from ratesim.errors import ServerDiedError, ServerError
+    from ratesim.errors import ServerDiedError, ServerError, StorageError
 
 START_SECONDS = 60.0  # how long a server may take to answer: much longer than it does, for a busy machine
 POLL_SECONDS = 0.01
 LOG_LINES = 15
+REAP_SECONDS = 1.0  # how long the status of a server that closed its connections may take to be known
 STOP_SECONDS = 10.0  # how long a server may take to stop before it is killed
 REMOVE_SECONDS = 10.0  # how long processes that a killed server left may still write into the directory
 ENVIRONMENT = {
@@ -174,13 +175,17 @@ class ProcessSupervisor:
 
     @contextmanager
     def in_use(self, name: str, how_ended: Callable[[], str | None]) -> Iterator[None]:
-        """Turn an error of the block into ServerDiedError if the server has ended."""
+        """Turn an error of the block into ServerDiedError if the server has ended.
+
+        An error that a broken connection gives is met before the status of the process is known, and waits for it.
+        """
         try:
             yield
         except ServerDiedError:
             raise
         except Exception as error:
-            if how := how_ended():
+            broken = isinstance(error, ServerError | StorageError | OSError)
+            if how := wait_for_end(how_ended) if broken else how_ended():
                 raise ServerDiedError(f"{name} {how} while it was in use: give the command again") from error
             raise
 
@@ -261,6 +266,14 @@ class ProcessSupervisor:
         if "error" in reply:
             raise ServerError(reply["error"])
         return reply
+
+
+def wait_for_end(how_ended: Callable[[], str | None]) -> str | None:
+    """Say how a server ended whose connections broke; None if it still runs after REAP_SECONDS."""
+    deadline = time.monotonic() + REAP_SECONDS
+    while (how := how_ended()) is None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return how
 
 
 def _remove(directory: Path) -> None:

@@ -28,12 +28,12 @@ from ratesim.safe_text import redact
 from ratesim.server_url import driver_url, redis_node_urls
 from ratesim.servers.existing import postgres_url, redis_client, server_info
 from ratesim.servers.server import Server
+from ratesim.servers.supervisor import wait_for_end
 
 __all__ = ["ANSWER_SECONDS", "run_watched"]
 
 WATCH_SECONDS = 0.25
 ANSWER_SECONDS = 5.0  # how long a server may keep silent until it counts as frozen
-REAP_SECONDS = 1.0  # how long the status of a server that closed its connections may take to be known
 CANCEL_SECONDS = 1.0  # between two attempts to cancel what uses a dead server
 
 T = TypeVar("T")
@@ -116,9 +116,7 @@ class _Watch:
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"froze: it gave no answer for {ANSWER_SECONDS:g} s,"
-        deadline = time.monotonic() + REAP_SECONDS
-        while (how := self._server.how_ended()) is None and self._server.embedded and time.monotonic() < deadline:
-            time.sleep(0.01)
+        how = wait_for_end(self._server.how_ended) if self._server.embedded else None
         return how or f"closed its connections ({redact(' '.join(str(error).split()), self._server.url)})"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ratesim.errors import ServerDiedError, StorageConnectionError
 from ratesim.servers import ServerError, supervisor
 from ratesim.servers.supervisor import Account, ProcessSupervisor
 
@@ -50,6 +51,21 @@ def test_a_server_that_ends_is_an_error_with_its_last_lines(keeper):
     pid = keeper.start(["/bin/sh", "-c", "echo out of luck; exit 3"], "log")
     with pytest.raises(ServerError, match="the server ended with status 3; its log ends:\nout of luck"):
         keeper.wait_for("the server", lambda: None, log="log", pid=pid)
+
+
+@pytest.mark.parametrize("error", [StorageConnectionError("refused"), ConnectionRefusedError("refused"), ServerError("gone")])
+def test_the_end_of_a_server_is_told_though_its_connections_break_before_its_status_is_known(keeper, error):
+    statuses = iter([None, None, "was ended by SIGKILL"])
+    with pytest.raises(ServerDiedError, match="^a server was ended by SIGKILL while it was in use") as caught:
+        with keeper.in_use("a server", lambda: next(statuses)):
+            raise error
+    assert caught.value.__cause__ is error
+
+
+def test_an_error_that_no_connection_gives_does_not_wait_for_the_end_of_a_server(keeper):
+    statuses = iter([None])
+    with pytest.raises(ZeroDivisionError), keeper.in_use("a server", lambda: next(statuses)):
+        1 / 0  # noqa: B018
 
 
 def test_a_server_that_never_answers_is_an_error_with_its_last_lines(keeper, monkeypatch):

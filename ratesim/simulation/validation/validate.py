@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 
 from ratesim import servers
 from ratesim.errors import ConfigurationError, RatesimError, ServerDiedError, ServerError
+from ratesim.servers.supervisor import wait_for_end
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.cost_model.load_process import in_process, run_in_process, server_cores, split_cores
 from ratesim.simulation.cost_model.profile import BackendCosts, Coldness, Profile, at_pace, on_cores, stored_path
 from ratesim.simulation.cost_model.target_server import PATIENCE, POOL
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate as StorageCandidate
 from ratesim.simulation.scenario.scenario import Scenario
 from ratesim.simulation.validation.comparison import Figures, Observation, Validation
@@ -208,7 +209,7 @@ def _measure(
             for each in read_found(entries):
                 if isinstance(each, Failed):
                     server = started[each.candidate]
-                    how = server.how_ended()
+                    how = wait_for_end(server.how_ended) if server.embedded else None
                     lost = ServerDiedError(f"{server} {how}") if how else ServerError(f"{server}: {each.why}")
                     first = first or lost
                     found.failures.setdefault(each.candidate, str(lost))
@@ -389,7 +390,7 @@ def _simulate(name: str, costs: BackendCosts, trace: Trace) -> Figures:
     profile = Profile(machine=machine(), measured="now", versions={}, backends=backends)
     options = f"pool_size={POOL}&command_timeout={PATIENCE:g}"  # as the live storage has them
     url = CANDIDATES[name] + ("&" if "?" in CANDIDATES[name] else "?") + options
-    result = run(scenario, StorageCandidate(name="validated", storage=url), 1, profile=profile, trace=trace)
+    result = run(scenario, StorageCandidate(name="validated", storage=url), 1, profile=profile, trace=trace, progress=False)
     lasted = float(np.max(trace.time - trace.time[0] + result.latency))
     row = result.row()
     busiest = max(row["utilization_max"], row["node_utilization_max"])
