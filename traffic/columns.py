@@ -19,6 +19,7 @@ class Columns(NamedTuple):
     session: NDArray[np.int64]
     endpoint: NDArray[np.int32]
     status: NDArray[np.uint16] | None
+    grain: NDArray[np.float32]
     keys: tuple[str, ...]
 
     @property
@@ -71,9 +72,22 @@ def codes(name: str, values: ArrayLike, n: int) -> NDArray[np.uint16]:
     return column.astype(np.uint16, copy=False)
 
 
+def lengths(name: str, values: ArrayLike, n: int) -> NDArray[np.float32]:
+    """Return n lengths >= 0 as float32; where all are alike it is one value, broadcast."""
+    column = np.asarray(np.broadcast_to(values, n) if np.ndim(values) == 0 else reals(name, values, n), np.float32)
+    if n and column.min() < 0:
+        raise TraceError(f"{name}: must be >= 0, got {column.min():g}")
+    return np.broadcast_to(column[0], n) if n and column.min() == column.max() else column
+
+
+def default_grain(time: NDArray[np.float64]) -> float:
+    """Return the grain of stamps of which nothing else is known: a second where all are whole seconds, else 0."""
+    return 0.0 if np.any(time % 1.0) else float(len(time) > 0)
+
+
 def check_names(column: str, names: tuple[str, ...]) -> None:
     """Raise TraceError unless the names are distinct texts."""
-    if not all(isinstance(name, str) for name in names):
+    if not all(issubclass(each, str) for each in set(map(type, names))):
         raise TraceError(f"{column}: names must be text")
     if len(set(names)) != len(names):
         raise TraceError(f"{column}: names must be distinct")

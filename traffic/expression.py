@@ -79,6 +79,11 @@ class Expression:
         """Make the expression of one column, whatever characters are in its name."""
         return cls(name, (name,), ast.Name(name))
 
+    def renamed(self, names: Mapping[str, str]) -> Expression:
+        """Return the same arithmetic over other columns: `names[name]` in the place of each name."""
+        root = _renamed(self._root, names)
+        return Expression(self.text, tuple(dict.fromkeys(names[name] for name in self.names)), root)
+
     def __call__(self, columns: Mapping[str, Column], n: int) -> Column:
         """Evaluate the expression in each of n rows.
 
@@ -115,6 +120,17 @@ def _check(node: ast.expr, text: str, names: dict[str, None]) -> None:
         case _:
             shown = ast.get_source_segment(text.strip(), node) or text
             raise ExpressionError(f"{text!r}: {shown!r} is not allowed in an expression; {REMEDY}")
+
+
+def _renamed(node: ast.expr, names: Mapping[str, str]) -> ast.expr:
+    match node:
+        case ast.BinOp(left, op, right):
+            return ast.BinOp(_renamed(left, names), op, _renamed(right, names))
+        case ast.UnaryOp(op, operand):
+            return ast.UnaryOp(op, _renamed(operand, names))
+        case ast.Name() | ast.Attribute():
+            return ast.Name(names[_dotted(node)])
+    return node
 
 
 def _finite(value: object) -> bool:

@@ -1,74 +1,94 @@
-"""`read_log` turns a log on disk into a `Trace`: access logs, csv, JSON lines; plain, gzip or zstd."""
+"""`read_log` turns logs into a `Trace`: any access log, csv, JSON and parquet, plain or compressed, one file or many.
+
+    source -> blocks of lines -> wrapper peeled -> fields -> roles -> requests -> trace
+
+Blocks are cut and read by several threads where the format allows it, and collected in their order.
+"""
 
 from __future__ import annotations
 
-from itertools import chain
-from os import fspath
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from traffic.chunks import FilePath, LogError, Progress, text_blocks
-from traffic.expression import ExpressionError
-from traffic.formats import READERS, SUFFIXES
-from traffic.formats.field_selection import FieldSelection
-from traffic.formats.rows import FormatMismatchError, Rows
-from traffic.timestamps import TIME_UNITS, TimeUnit
+from traffic.inputs.files import FilePath, LogError, Progress
 from traffic.trace import Trace
 
-__all__ = ["READERS", "LogError", "read_log"]
+if TYPE_CHECKING:
+    from traffic.anonymize import Anonymizer
+    from traffic.times.timestamps import TimeUnit
 
-SNIFFED_LINES = 1000
-BYTE_ORDER_MARK = "\ufeff"
+__all__ = ["LogError", "read_log"]
+
+MAX_BYTES = 8 << 30
 
 
 def read_log(
-    path: FilePath,
+    path: FilePath | Sequence[FilePath],
     *,
     key: str | None = None,
     format: str | None = None,
+    log_format: str | None = None,
     time: str | None = None,
     time_unit: TimeUnit | None = None,
+    time_zone: str | None = None,
     cost: str | None = None,
     status: str | None = None,
-    max_bytes: int = 8 << 30,
+    session: str | None = None,
+    endpoint: str | None = None,
+    anonymize: Anonymizer | None = None,
+    max_bytes: int = MAX_BYTES,
+    lines: int | None = None,
     progress: Progress | None = None,
 ) -> Trace:
-    """Read a log as a trace of one request per line that parses.
+    """Read logs as one trace, with a request for each line that is one.
 
-    Times are as stamped (whole seconds in access logs, see `Trace.spread`), with their offsets applied. Lines out of order
-    are sorted. Endpoints of access logs are "METHOD /first-segment"; after the first 256 distinct ones every further one is
-    "other". Sessions are pairs of client and user agent in a combined log, clients in a common one, and keys elsewhere. The
-    provenance counts lines (without the header of a csv file), keeps the first three that did not parse, and notes what was
-    done. Lines of csv and JSON lines do not parse if their time, or a field of the cost, is missing or unreadable. An empty
-    field of the key is "-". Every request is demand, whatever its answer: a request that was answered 429 is in the trace
-    like any other. The provenance notes how many there are. A 429 without a cost gets the mean cost of its key's requests
-    that were not refused.
+    Times are as stamped, with their zones applied; `Trace.grain` tells how coarse they are. Requests are sorted by time.
+    Endpoints are "METHOD /first-segment"; after the first 256 distinct ones every further one is
+    "other". Sessions are pairs of client and user agent where a log has both, else keys. An empty field of the key is "-".
+    Every request is demand, whatever its answer: a request that was answered 429 is in the trace like any other, and the
+    provenance counts them. A 429 without a cost gets the mean cost of its key's requests that were not refused.
+
+    Nothing is lost or guessed in silence: the provenance has the counts (`lines == parsed + skipped + ignored`), the first
+    lines that did not parse, and a sentence for each thing that was assumed.
 
     Parameters
     ----------
-    path : FilePath
-        The log.
+    path : FilePath or Sequence[FilePath]
+        A file, a glob, a directory, an archive, "-" for standard input, or several, which are merged by time. A trace that
+        was written by `Trace.to_parquet` or `to_csv` is read as it is.
     key : str, optional
-        The field that a limit counts by, or several joined ("client+endpoint"). Of an access log: "client" (the host; the
-        default), "user", "method", "endpoint" (the path without its query), "status", "session", and of a combined one also
-        "referrer" and "agent". Of a csv file any column; of JSON lines any field, also by a path ("user.id"). Without one,
-        csv and JSON lines have the single key "all".
+        What a limit counts by: a role (client, user, endpoint, method, path, session, agent, referrer), a field of the log,
+        "xff" (X-Forwarded-For, its first address; "xff:last", "xff:-2"), several joined ("client+endpoint"), an address with
+        the length of its network ("client/24"), or "none": all requests have the key "all". None takes the client.
     format : str, optional
-        A name in READERS. None chooses the format that understands most of the first lines, or goes by the file's name.
+        A name in FORMATS. None chooses the one that fits most of the first lines.
+    log_format : str, optional
+        The line of the server's configuration that says how a line is written (nginx `log_format`, Apache `LogFormat`,
+        Envoy), or "@nginx.conf:name" for one in a file. Every variable is a field.
     time : str, optional
-        The column or field of the time in csv and JSON lines. None takes one called time, timestamp, @timestamp, ts or
-        datetime, in any case.
-    time_unit : {"s", "ms", "us", "ns", "iso"}, optional
-        The unit of the time since the epoch, or "iso" (ISO 8601 text, in UTC if it names no offset). None decides by the
-        first lines: text, or the unit by which times from 1973 on are plausible.
+        The field of the time, or two joined by a plus ("date+time").
+    time_unit : {"s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy"}, optional
+        Its unit since the epoch, "iso" for text, "excel" for days of Excel, "dmy" or "mdy" for the order of day and month in
+        "10/05/2024". None decides by the first values.
+    time_zone : str, optional
+        Of stamps without one: "Europe/Berlin" or "+02:00". UTC unless given.
     cost : str, optional
-        The cost of a request: a column or field, or + - * / over several and numbers, such as
-        "ContextTokens+GeneratedTokens"; of an access log "size" (bytes answered). None is 1 each.
+        The cost of a request: a field, or + - * / over several and numbers, such as "ContextTokens+GeneratedTokens". None is
+        1 each.
     status : str, optional
-        The column or field of the status code (429 and so on) in csv and JSON lines. None takes one called status,
-        status_code or code, in any case. Access logs have their own.
+        The field of the HTTP status.
+    session : str, optional
+        What makes a session, as `key` is written.
+    endpoint : str, optional
+        The field of the endpoint.
+    anonymize : Anonymizer, optional
+        Replaces the names of keys and endpoints.
     max_bytes : int
-        Refuse a compressed log that inflates to more bytes. A plain log may have any size.
+        Refuse compressed logs that inflate to more bytes. Plain ones may have any size.
+    lines : int, optional
+        Read about so many lines of each source: to the end of the block that the last of them is in. None reads all.
     progress : Progress, optional
-        Called now and then with the bytes done and all bytes of the file as it is stored.
+        Called now and then with the bytes done and all bytes, as they are stored.
 
     Returns
     -------
@@ -78,67 +98,38 @@ def read_log(
     Raises
     ------
     LogError
-        If the log cannot be opened, is empty, damaged or too large, has no line that parses, or lacks a field that was asked
-        for (it names the known ones); or, with the number of the line, if a cost is negative or not finite. The message is
-        one line that names the file and the remedy.
+        A log cannot be opened, is empty, damaged or too large, is of no known format, has no line that parses, or lacks a
+        field that was asked for or is needed (it names those that there are); or, with the number of the line, a cost is
+        negative or not finite. The message is one line that names the file and the remedy.
     """
-    if format is not None and format not in READERS:
-        raise LogError(f"{path}: unknown format {format[:80]!r}; the formats known are {', '.join(READERS)}")
-    if time_unit is not None and time_unit not in TIME_UNITS:
-        raise LogError(f"{path}: unknown time_unit {time_unit[:80]!r}; the units known are {', '.join(TIME_UNITS)}")
-    selection = FieldSelection(key, time, time_unit, cost, status)
-    blocks = (_split(block) for block in text_blocks(path, max_bytes, progress))
-    rows = Rows()
-    for first in blocks:
-        if rows.line == 1:
-            first[0] = first[0].removeprefix(BYTE_ORDER_MARK)
-        if any(map(str.strip, first)):
-            break
-        rows.line += len(first)
-    else:
-        raise LogError(f"{path}: is empty; name a log that has lines")
-    name = format or _sniff(path, first, selection)
-    reader = READERS[name](selection)
-    try:
-        for lines in chain([first], blocks):
-            reader.read(lines, rows)
-            rows.line += len(lines)
-        reader.close(rows)
-        if not rows.parsed and not rows.skipped:
-            raise LogError(f"{path}: has a header and no line below it; name a log that has requests")
-        if not rows.parsed:
-            raise _nothing_parsed(path, rows, f"none of its {rows.skipped} lines is a request in format {name}")
-        return rows.trace(str(path))
-    except FormatMismatchError as error:
-        raise LogError(f"{path}: {error}") from error
-    except ExpressionError as error:
-        raise LogError(f"{path}: cost: {error}") from error
+    # Here, because they bring pandas and pyarrow.
+    from traffic.formats.collector import Collector
+    from traffic.formats.field_selection import FieldSelection
+    from traffic.inputs.sources import Sources
+    from traffic.reading import Reading, only_trace
+    from traffic.tables import is_trace
 
-
-def _split(block: str) -> list[str]:
-    lines = block.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
-
-
-def _sniff(path: FilePath, lines: list[str], selection: FieldSelection) -> str:
-    """Choose the format that understands most of the first lines; if none does, go by the file's name."""
-    sample = lines[:SNIFFED_LINES]
-    understood = {name: sum(map(reader(selection).recognizes, sample)) for name, reader in READERS.items()}
-    name = max(understood, key=understood.__getitem__)
-    if not understood[name]:
-        plain = fspath(path).removesuffix(".gz").removesuffix(".zst")
-        by_name = next((format for suffix, format in SUFFIXES.items() if plain.endswith(suffix)), None)
-        if by_name:
-            return by_name
-        rows = Rows()
-        for line in sample:
-            rows.skip(line)
-        raise _nothing_parsed(path, rows, f"none of its first {rows.skipped} lines is in a format known")
-    return name
-
-
-def _nothing_parsed(path: FilePath, rows: Rows, what: str) -> LogError:
-    begins = " | ".join(rows.examples)
-    return LogError(f"{path}: {what} ({', '.join(READERS)}); use format= to force one. It begins: {begins}")
+    reading = Reading(
+        FieldSelection(
+            key=key,
+            time=time,
+            time_unit=time_unit,
+            time_zone=time_zone,
+            cost=cost,
+            status=status,
+            session=session,
+            endpoint=endpoint,
+        ),
+        format=format,
+        log_format=log_format,
+        anonymize=anonymize,
+        lines=lines,
+    )
+    collector = Collector()
+    found = Sources(path, max_bytes, progress)
+    for source in found:
+        if is_trace(source):
+            return only_trace(source, found, reading)
+        reading.collect(source, collector)
+    reading.left_out += found.left_out
+    return reading.trace(collector)

@@ -81,6 +81,7 @@ def test_a_process_that_slept_when_a_request_was_due_is_not_charged_with_its_wak
     assert result.asleep.tolist() == [False, True, True]
     np.testing.assert_allclose(result.late, [0.0, LATE, LATE])
     np.testing.assert_allclose(result.began, [0.0, 1.0 + LATE, 2.0 + LATE])
+    np.testing.assert_allclose(result.held, 0.0, atol=1e-12)
     np.testing.assert_allclose(result.latency, 0.001)
     np.testing.assert_allclose(result.service, 0.001)
     assert result.lateness == {"p50": pytest.approx(LATE), "p99": pytest.approx(LATE), "max": pytest.approx(LATE)}
@@ -105,6 +106,8 @@ def test_requests_of_one_wake_up_count_from_the_first_and_wait_for_each_other(ru
     assert result.asleep.tolist() == [False, True, True, False]  # the last one was due while the first one worked
     np.testing.assert_allclose(result.began, [0.0, 1.0 + LATE, 1.0 + LATE, 1.0 + LATE + 0.001])
     np.testing.assert_allclose(result.latency, [0.002, 0.002, 0.004, 0.005])
+    np.testing.assert_allclose(result.held, [0.0, 0.0, 0.002, 0.003], atol=1e-12)
+    np.testing.assert_allclose(result.held + result.service, result.latency)  # a part of each latency
 
 
 def test_what_a_server_takes_is_neither_sleep_nor_lateness(run: Run, clock: MadeClock) -> None:

