@@ -6,11 +6,14 @@ real time.
 
 import logging
 
+from traffic.anonymize import AnonymizeError, Anonymizer
 from traffic.arrivals import MMPP, EdgeHerd, OnOff, Poisson, Steady
-from traffic.chunks import LogError
 from traffic.clients import open_loop
 from traffic.closed_loop import ClosedLoopClients, Constant, Exponential, ReactiveClients, RetryingClients
+from traffic.clusters import Hawkes
+from traffic.compare import Comparison, compare
 from traffic.costs import Lognormal
+from traffic.inputs.files import LogError
 from traffic.keys import Churning, HotKey, InTurn, Uniform, Zipf
 from traffic.live_replay import replay
 from traffic.logs import read_log
@@ -18,6 +21,7 @@ from traffic.nonstationary import Diurnal, FlashCrowd
 from traffic.provenance import Provenance, TraceError, TrafficError
 from traffic.recorder import RequestLog
 from traffic.retry import ExponentialBackoff, ImmediateRetry, RespectRetryAfter
+from traffic.tenants import Profile, TenantGroup, Tenants
 from traffic.trace import Trace
 from traffic.workload import PerKey, Workload
 
@@ -30,13 +34,22 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     # read from a log
     "read_log",
     "LogError",
+    "Anonymizer",
+    "AnonymizeError",
     # made from a recipe
     "Workload",
     "PerKey",
+    "Tenants",
+    "TenantGroup",
+    "Profile",
+    # held against a trace
+    "compare",
+    "Comparison",
     "Poisson",
     "Steady",
     "OnOff",
     "MMPP",
+    "Hawkes",
     "Diurnal",
     "FlashCrowd",
     "EdgeHerd",

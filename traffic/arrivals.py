@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from traffic.dispersion import dispersion_law, skewness_of_rate
+
 
 class Arrivals(Protocol):
     """An arrival process."""
@@ -95,20 +97,27 @@ class OnOff:
         Requests/s while on.
     on, off : float
         Mean length of a phase, in seconds.
+    tail : float or None
+        With it the lengths are of Pareto's law, with this exponent from above 1 to 2, so that a few are very long. Many such
+        processes together are self-similar, with a Hurst parameter of (3 - tail) / 2 (W. Willinger, M. S. Taqqu, R. Sherman,
+        D. V. Wilson, Self-similarity through high-variability, IEEE/ACM Transactions on Networking 5, 1997).
     """
 
     rate: float
     on: float
     off: float
+    tail: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("rate", "on", "off"):
             _positive("OnOff", name, getattr(self, name))
+        if self.tail is not None and not 1 < self.tail <= 2:
+            raise ValueError(f"OnOff: tail must be above 1 and at most 2, got {self.tail:g}")
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
         """Draw the phases, and the arrivals in each."""
         _positive("OnOff", "duration", duration)
-        return start + _in_turns((self.rate, 0.0), (self.on, self.off), duration, rng)
+        return start + _in_turns((self.rate, 0.0), (self.on, self.off), duration, rng, self.tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,34 @@ class MMPP:
     def __post_init__(self) -> None:
         for name in ("quiet", "busy", "quiet_for", "busy_for"):
             _positive("MMPP", name, getattr(self, name))
+
+    @classmethod
+    def fit(cls, times: NDArray[np.float64]) -> MMPP:
+        """Match the mean rate, the index of dispersion for counts over time, and the skewness of the rate.
+
+        The method of moments of Heffes and Lucantoni (1986). With r = 1 / quiet_for + 1 / busy_for and V the variance of the
+        rate, the index tends to 1 + 2 * V / (r * mean), and it is measured at many lengths of window, not at one.
+
+        Parameters
+        ----------
+        times : NDArray[np.float64]
+            Ascending times of requests, seconds.
+
+        Raises
+        ------
+        ValueError
+            If there are too few to measure the index, or they are not burstier than Poisson's.
+        """
+        law = dispersion_law(times)
+        variance = (law.limit - 1.0) * law.rate * law.decay / 2.0
+        span = float(times[-1] - times[0])
+        skew = skewness_of_rate(times, min(max(0.3 / law.decay, 2.0 / law.rate), span / 2.0))
+        share = (1.0 - skew / math.sqrt(4.0 + skew**2)) / 2.0  # of the time that is busy
+        share = max(1e-4, min(share, law.rate**2 / (law.rate**2 + variance)))  # beyond which the quiet rate is below 0
+        busy = law.rate + math.sqrt(variance * (1.0 - share) / share)
+        quiet = max(law.rate - math.sqrt(variance * share / (1.0 - share)), 1e-6 * busy)
+        busy = (law.rate - (1.0 - share) * quiet) / share
+        return cls(quiet, busy, 1.0 / (share * law.decay), 1.0 / ((1.0 - share) * law.decay))
 
     def times(self, duration: float, rng: np.random.Generator, start: float = 0.0) -> NDArray[np.float64]:
         """Draw the stays in each state, and the arrivals in each stay."""
@@ -197,17 +234,32 @@ class EdgeHerd:
 
 
 def _in_turns(
-    rates: tuple[float, float], stays: tuple[float, float], duration: float, rng: np.random.Generator
+    rates: tuple[float, float],
+    stays: tuple[float, float],
+    duration: float,
+    rng: np.random.Generator,
+    tail: float | None = None,
 ) -> NDArray[np.float64]:
     """Draw Poisson arrivals of two states in turn; `stays` are the mean lengths, and the first state is stationary."""
     turn, at = int(rng.random() >= stays[0] / (stays[0] + stays[1])), 0.0
     times = [np.empty(0)]
     while at < duration:
-        end = min(duration, at + rng.exponential(stays[turn]))
+        stay = rng.exponential(stays[turn]) if tail is None else _pareto(stays[turn], tail, rng, begun=at == 0)
+        end = min(duration, at + stay)
         if rates[turn]:
             times.append(np.sort(rng.uniform(at, end, rng.poisson(rates[turn] * (end - at)))))
         turn, at = 1 - turn, end
     return np.concatenate(times)
+
+
+def _pareto(mean: float, tail: float, rng: np.random.Generator, begun: bool) -> float:
+    """Draw a length of Pareto's law, or what is left of one that has begun (the law of the residual life in equilibrium)."""
+    shortest = mean * (tail - 1.0) / tail
+    if not begun:
+        return float(shortest * (1.0 - rng.random()) ** (-1.0 / tail))
+    if rng.random() < shortest / mean:
+        return float(shortest * rng.random())
+    return float(shortest * (1.0 - rng.random()) ** (-1.0 / (tail - 1.0)))
 
 
 def _positive(owner: str, name: str, value: float) -> None:

@@ -139,6 +139,11 @@ class LiveResult:
         return self.finished - self.started
 
     @property
+    def held(self) -> NDArray[np.float64]:
+        """Seconds from `began` to the actual start: the replayer's own part of `latency`."""
+        return self.started - self.began
+
+    @property
     def late(self) -> NDArray[np.float64]:
         """Seconds from the intended start to the actual start, with the wake-up of a sleeping process."""
         return self.started - self.intended

@@ -24,13 +24,19 @@ class Provenance:
     source : str
         The file, or the recipe.
     lines : int
-        Non-blank lines of the source, `parsed + skipped`; 0 for a trace that was not read from a file.
+        Lines of the source that are not blank, `parsed + skipped + ignored`; 0 for a trace that was not read from a file.
     parsed, skipped : int
-        Lines that became requests, and lines that did not.
+        Lines that became requests, and lines that are lost because they could not be read as one.
+    ignored : int
+        Lines that are no request by nature: headers, comments, what a server says of itself.
     examples : tuple[str, ...]
         The first three lines that did not parse, at most 200 characters each and safe to print.
     notes : tuple[str, ...]
         Short phrases in the order of the operations ("cut to ...", "speed 4", "scale 8").
+    assumed : tuple[str, ...]
+        What was guessed while reading, a sentence each: which field was taken for the client, and why.
+    format : str
+        What it was read as, such as "combined (100 % of the first lines)".
     """
 
     source: str = "memory"
@@ -39,6 +45,14 @@ class Provenance:
     skipped: int = 0
     examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    ignored: int = 0
+    assumed: tuple[str, ...] = ()
+    format: str = ""
+
+    @property
+    def lost(self) -> float:
+        """Share of the lines that should be requests and could not be read."""
+        return self.skipped / (self.parsed + self.skipped) if self.skipped else 0.0
 
     def with_note(self, note: str) -> Provenance:
         """Return the same history with one more note."""

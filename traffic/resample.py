@@ -60,6 +60,7 @@ def superpose(trace: Columns, k: float, rng: np.random.Generator, head: int | No
         "session": session[row] + copy * stride,
         "endpoint": trace.endpoint[row],
         "status": None if trace.status is None else trace.status[row],
+        "grain": trace.grain[row],
     }
 
 

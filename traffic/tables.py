@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from io import BufferedReader
 from os import PathLike
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from traffic.chunks import LogError, open_regular
+from traffic.columns import default_grain
+from traffic.inputs.files import LogError, open_regular
+from traffic.inputs.sources import Source
 from traffic.provenance import Provenance, TraceError, printable
 
 FilePath = str | PathLike[str]
@@ -29,6 +32,7 @@ Fields = dict[str, Any]
 
 VERSION = 1
 ROWS_AT_A_TIME = 100_000
+ROWS_OF_A_GROUP = 1_000_000
 METADATA = b"traffic.trace"
 COMMENT = b"# traffic.trace "
 COLUMNS = {
@@ -38,8 +42,9 @@ COLUMNS = {
     "session": pa.int64(),
     "endpoint": pa.string(),
 }
-# Optional: logs without status codes do not have it, nor do files of earlier versions.
-OPTIONAL = {"status": pa.uint16()}
+# Optional: logs without status codes have none, and a grain is written where it is not what the times say.
+OPTIONAL = {"status": pa.uint16(), "grain": pa.float32()}
+NUMBERS = ("time", "cost", "session", "status", "grain")
 # Footers above 100 MB, the reader's default bound, are reached with some five million keys.
 FOOTER_BYTES = 2**31 - 1
 FREE_ROWS, ROWS_PER_BYTE = 1_000_000, 50
@@ -73,6 +78,69 @@ def write_parquet(path: FilePath, fields: Fields) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
+class Rename(NamedTuple):
+    """What becomes of the names in a file; unless given they stay."""
+
+    keys: Callable[[Iterable[str]], list[str]] = list
+    endpoints: Callable[[Iterable[str]], list[str]] = list
+    provenance: Callable[[Provenance], Provenance] = lambda origin: origin
+
+
+AS_THEY_ARE = Rename()
+
+
+class TraceWriter:
+    """Writes a parquet file of a trace whose requests come in blocks; `read_parquet` reads it."""
+
+    def __init__(self, path: FilePath, rename: Rename = AS_THEY_ARE) -> None:
+        self._path = path
+        self._rename = rename
+        self._held: list[dict[str, NDArray[Any]]] = []
+        self._rows = 0
+        self._answered = False
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, columns: dict[str, NDArray[Any]], keys: Collection[str], endpoints: Collection[str]) -> None:
+        """Add requests; `keys` and `endpoints` are the names so far, in the order of their numbers."""
+        self._held.append(columns)
+        self._rows += len(columns["time"])
+        if self._rows >= ROWS_OF_A_GROUP:
+            self._flush(keys, endpoints)
+
+    def finish(self, keys: Collection[str], endpoints: Collection[str], provenance: Provenance) -> None:
+        """Write what is left, and what concerns all requests."""
+        self._flush(keys, endpoints)
+        assert self._writer is not None
+        names = {"keys": self._rename.keys(keys), "endpoints": self._rename.endpoints(endpoints)}
+        about = {**names, "provenance": self._rename.provenance(provenance)}
+        absent = () if self._answered else ("status",)
+        self._writer.add_key_value_metadata({METADATA: _metadata(about, absent)})
+
+    def _flush(self, keys: Collection[str], endpoints: Collection[str]) -> None:
+        if not self._held:
+            return
+        fields: Fields = {name: np.concatenate([held[name] for held in self._held]) for name in self._held[0]}
+        self._held, self._rows = [], 0
+        self._answered |= bool(fields["status"].any())
+        arrays = {name: pa.array(fields[name], type_) for name, type_ in (COLUMNS | OPTIONAL).items() if name in NUMBERS}
+        for column, names, rename in (("key", keys, self._rename.keys), ("endpoint", endpoints, self._rename.endpoints)):
+            used, code = np.unique(fields[column], return_inverse=True)
+            known = list(names)
+            spelled = pa.array(rename([known[each] for each in used.tolist()]), pa.string())
+            arrays[column] = pa.DictionaryArray.from_arrays(pa.array(code.astype(np.int32)), spelled)
+        table = pa.table({name: arrays[name] for name in (*COLUMNS, *OPTIONAL)})
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._writer.write_table(table)
+
+
 def read_parquet(path: FilePath) -> Fields:
     """Read the fields that `write_parquet` wrote; raises TraceError, naming the file."""
     try:
@@ -87,6 +155,22 @@ def read_parquet(path: FilePath) -> Fields:
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: is not a parquet file, or is damaged") from error
     return _fields(path, table, (table.schema.metadata or {}).get(METADATA))
+
+
+def is_trace(source: Source) -> bool:
+    """Tell whether a file was written by a Trace, by its first bytes or by what a parquet file says of itself."""
+    if source.path is None:
+        return False
+    if not source.is_parquet:
+        return source.first().startswith(COMMENT)
+    try:
+        with _open(source.path) as stored:
+            if not stored.peek(4).startswith(b"PAR1"):  # Arrow
+                return False
+            with _parquet_file(stored) as file:
+                return METADATA in (file.metadata.metadata or {})
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{source.name}: is no parquet file, or is damaged: {_line(error)}") from error
 
 
 def _open(path: FilePath) -> BufferedReader:
@@ -151,13 +235,16 @@ def _table(fields: Fields) -> pa.Table:
         except UnicodeEncodeError as error:
             raise TraceError(f"{names}: {error.object!r} is not valid Unicode and cannot be written") from error
         arrays[column] = pa.DictionaryArray.from_arrays(pa.array(fields[column].astype(np.int32)), spelled)
-    arrays |= {name: pa.array(fields[name]) for name in OPTIONAL if fields[name] is not None}
+    if fields["status"] is not None:
+        arrays["status"] = pa.array(fields["status"])
+    if np.any(fields["grain"] != default_grain(fields["time"])):
+        arrays["grain"] = pa.array(fields["grain"])
     return pa.table({name: arrays[name] for name in (*COLUMNS, *OPTIONAL) if name in arrays})
 
 
-def _metadata(fields: Fields) -> bytes:
+def _metadata(fields: Fields, absent: Sequence[str] = ()) -> bytes:
     rest = {"keys": fields["keys"], "endpoints": fields["endpoints"], "provenance": asdict(fields["provenance"])}
-    return json.dumps({"version": VERSION, **rest}).encode("ascii")
+    return json.dumps({"version": VERSION, **rest, **({"absent": absent} if absent else {})}).encode("ascii")
 
 
 def _fields(path: FilePath, table: pa.Table, metadata: bytes | None) -> Fields:
@@ -171,7 +258,8 @@ def _fields(path: FilePath, table: pa.Table, metadata: bytes | None) -> Fields:
         provenance: Fields = {n: tuple(v) if isinstance(v, list) else v for n, v in rest["provenance"].items()}
         fields: Fields = {name: tuple(rest[name]) for name in ("keys", "endpoints")}
         fields |= {name: table[name].to_numpy() for name in ("time", "cost", "session")}
-        fields |= {name: table[name].to_numpy() for name in OPTIONAL if name in table.column_names}
+        optional = [name for name in OPTIONAL if name in table.column_names and name not in rest.get("absent", ())]
+        fields |= {name: table[name].to_numpy() for name in optional}
         fields |= {"key": _codes(table["key"], fields["keys"])}
         fields |= {"endpoint": _codes(table["endpoint"], fields["endpoints"])}
         return {**fields, "provenance": Provenance(**provenance)}

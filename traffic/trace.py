@@ -12,23 +12,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from traffic.columns import Columns, check_names, codes, indices, integers, reals
-from traffic.provenance import Provenance, TraceError
+from traffic.columns import Columns, check_names, codes, default_grain, indices, integers, lengths, reals
+from traffic.provenance import Provenance, TraceError, printable
 from traffic.resample import concentrate_keys, superpose
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+
+BINS = 100  # of a plot
+GRAINS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}
+COARSE = 0.01  # seconds: a grain from which on requests are spread
 
 FilePath = str | PathLike[str]
 
 
-@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False, weakref_slot=True)
 class Trace:
     """Requests in order of time, as read-only columns of length n.
 
@@ -49,6 +56,9 @@ class Trace:
         Index into `endpoints`.
     status : NDArray[np.uint16] or None
         HTTP status code of the answer, 0 where a request has none; None if no request has one, as in a recipe.
+    grain : NDArray[np.float32]
+        Seconds from its time on within which the request came: 1 for a stamp of whole seconds, 60 for one of minutes, 0 if
+        exact. Unless given it is 1 where all times are whole seconds, else 0.
     keys, endpoints : tuple[str, ...]
         The names.
     provenance : Provenance
@@ -67,6 +77,7 @@ class Trace:
     session: NDArray[np.int64]
     endpoint: NDArray[np.int32]
     status: NDArray[np.uint16] | None
+    grain: NDArray[np.float32]
     keys: tuple[str, ...]
     endpoints: tuple[str, ...]
     provenance: Provenance
@@ -82,6 +93,7 @@ class Trace:
         endpoint: ArrayLike | None = None,
         endpoints: Iterable[str] = ("-",),
         status: ArrayLike | None = None,
+        grain: ArrayLike | None = None,
         provenance: Provenance | None = None,
     ) -> None:
         names, places = tuple(keys), tuple(endpoints)
@@ -100,13 +112,14 @@ class Trace:
         columns["endpoint"] = indices("endpoint", endpoint, n, len(places)).astype(np.int32)
         if status is not None:
             columns["status"] = codes("status", status, n)
+        columns["grain"] = lengths("grain", default_grain(times) if grain is None else grain, n)
         if n and columns["cost"].min() < 0:
             raise TraceError(f"cost: must be >= 0, got {columns['cost'].min():g}")
         provenance = provenance or Provenance()
         late = int(np.count_nonzero(times < np.maximum.accumulate(times)))
         if late:
             order = np.argsort(times, kind="stable")
-            columns = {name: column[order] for name, column in columns.items()}
+            columns = {name: column[order] if any(column.strides) else column for name, column in columns.items()}
             provenance = provenance.with_note(f"time out of order: {late} rows sorted")
         for name, column in columns.items():
             view = column.view()
@@ -128,7 +141,7 @@ class Trace:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trace):
             return NotImplemented
-        columns = ("time", "key", "cost", "session", "endpoint", "status")
+        columns = ("time", "key", "cost", "session", "endpoint", "status", "grain")
         return (self.keys, self.endpoints) == (other.keys, other.endpoints) and all(
             np.array_equal(getattr(self, name), getattr(other, name)) for name in columns
         )
@@ -171,6 +184,36 @@ class Trace:
             **refused,
         }
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the requests per second over time, in `BINS` bins, on these axes or on those of a new figure."""
+        if ax is None:
+            from matplotlib import pyplot
+
+            ax = pyplot.subplots(figsize=(7.2, 3.0), layout="constrained")[1]
+        width = max(self.duration, 1e-9) / BINS
+        place = np.minimum((self.time - self.time[:1]) / width, BINS - 1).astype(np.int64)
+        ax.step(np.arange(BINS) * width, np.bincount(place, minlength=BINS) / width, where="post", color="#0072B2")
+        ax.set(xlabel="seconds since the first request", ylabel="requests per second")
+        ax.set_ylim(bottom=0)
+        ax.spines[["top", "right"]].set_visible(False)
+        return ax
+
+    def _repr_html_(self) -> str:
+        figures = self.summary()
+        rows = [
+            ("requests", f"{figures['requests']:,.0f}"),
+            ("keys", f"{figures['keys']:,.0f}"),
+            ("duration", f"{figures['duration']:,.3g} s"),
+            ("mean rate", f"{figures['mean_rate']:,.3g} requests/s"),
+            ("busiest second", f"{figures['peak_rate']:,.0f} requests"),
+            ("busiest key", f"{figures['top_key_share']:.2%} of the requests"),
+        ]
+        body = "".join(
+            f'<tr><th scope="row" style="text-align: left">{name}</th><td>{text}</td></tr>' for name, text in rows
+        )
+        source = escape(printable(Path(self.provenance.source).name), quote=True)  # the folder of a log is private
+        return f'<div class="ratesim"><strong>Trace of {source}</strong><table><tbody>{body}</tbody></table></div>'
+
     def head(self, n: int) -> Trace:
         """Return the first n requests."""
         if n < 0:
@@ -191,19 +234,33 @@ class Trace:
         """Divide every gap by `factor`; the first request keeps its time."""
         _positive("speed: factor", factor)
         first = self.time[:1]
-        return self._with(f"speed {factor:g}", time=first + (self.time - first) / factor)
+        return self._with(f"speed {factor:g}", time=first + (self.time - first) / factor, grain=self.grain / factor)
 
     def spread(self, rng: np.random.Generator) -> Trace:
-        """Spread requests stamped in whole seconds uniformly over their second, keeping their order.
+        """Spread requests uniformly over the grain of their stamps, where that is `COARSE` seconds or more.
 
-        Logs have one-second timestamps. Replayed as they are, all requests of a second arrive at its first instant. A trace
-        with any other timestamp is returned as it is. Call `spread` before `scale`, whose shifts are not whole seconds.
+        Logs have stamps of whole seconds or minutes. Replayed as they are, all requests of a second arrive at its first
+        instant. Requests of one stamp keep their order. `scale` shifts times, so call `spread` before it.
         """
-        if not len(self) or np.any(self.time != np.floor(self.time)):
+        coarse = self.grain >= COARSE
+        if not coarse.any():
             return self
-        # The sum may round up to the next second, which would mix two seconds' requests.
-        drawn = np.minimum(self.time + rng.random(len(self)), np.nextafter(self.time + 1.0, -np.inf))
-        return self._with("one-second stamps: requests spread within their second", time=np.sort(drawn))
+        name = _grain_name(self.grain[coarse])
+        note = f"{'one-' if name in GRAINS.values() else ''}{name} stamps: requests spread within their {name}"
+        note += "" if coarse.all() else f" ({100 * np.count_nonzero(coarse) / len(self):.3g} % of them)"
+        width = np.where(coarse, self.grain, 0.0).astype(np.float64)
+        # The sum may round up to the next stamp, which would mix the requests of two.
+        drawn = np.minimum(self.time + rng.random(len(self)) * width, np.nextafter(self.time + width, -np.inf))
+        drawn = np.where(coarse, drawn, self.time)
+        gaps = np.diff(self.time)
+        if not np.any((gaps > 0) & (gaps < width[:-1])):  # no stamp lies within the grain of the one before
+            return self._with(note, time=np.sort(drawn), grain=0.0)
+        # The draws of one stamp go to its requests in their order.
+        drawn = drawn[np.lexsort((drawn, self.grain, self.time))]
+        row = np.lexsort((self.grain, self.time))[np.argsort(drawn, kind="stable")]
+        columns = {name: getattr(self, name)[row] for name in ("key", "cost", "session", "endpoint")}
+        status = {} if self.status is None else {"status": self.status[row]}
+        return self._with(note, time=np.sort(drawn), grain=0.0, **columns, **status)
 
     def scale(self, k: float, rng: np.random.Generator, head: int | None = None) -> Trace:
         """Superpose k copies, so that the load grows k-fold while each client keeps its own rhythm.
@@ -260,7 +317,14 @@ class Trace:
         return self._with(f"{k} sessions for each key", session=self.key * k + rng.integers(0, k, len(self)))
 
     def to_frame(self) -> pd.DataFrame:
-        """Make a pandas frame of one row per request; key and endpoint are categories that share the names."""
+        """Make a pandas frame of one row per request; key and endpoint are categories that share the names.
+
+        Returns
+        -------
+        pandas.DataFrame
+            time (seconds since the epoch, for `pandas.to_datetime(frame["time"], unit="s")`), key, cost, session, endpoint,
+            status.
+        """
         from traffic import tables
 
         return tables.frame(self._fields())
@@ -307,10 +371,10 @@ class Trace:
         return first, int(size[first])
 
     def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
 
     def _columns(self) -> Columns:
-        return Columns(self.time, self.key, self.cost, self.session, self.endpoint, self.status, self.keys)
+        return Columns(self.time, self.key, self.cost, self.session, self.endpoint, self.status, self.grain, self.keys)
 
     def _with(self, note: str, **changed: Any) -> Trace:
         return Trace(**{**self._fields(), **changed, "provenance": self.provenance.with_note(note)})
@@ -331,8 +395,14 @@ class Trace:
 
     def _rows(self, rows: slice | NDArray[np.bool_], note: str) -> Trace:
         status = {} if self.status is None else {"status": self.status[rows]}
-        columns = ("time", "key", "cost", "session", "endpoint")
+        columns = ("time", "key", "cost", "session", "endpoint", "grain")
         return self._with(note, **{name: getattr(self, name)[rows] for name in columns}, **status)
+
+
+def _grain_name(grain: NDArray[np.float32]) -> str:
+    """Name the lengths of the stamps: "second", "minute", "0.1 s or second"."""
+    found = [float(f"{each:.6g}") for each in np.unique(grain).tolist()]
+    return " or ".join(GRAINS.get(each, f"{each:g} s") for each in found[-3:])
 
 
 def _positive(name: str, value: float) -> float:

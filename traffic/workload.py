@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from traffic.arrivals import Arrivals
 from traffic.keys import Keys, Uniform
 from traffic.provenance import Provenance
+from traffic.tenants import Tenants
 from traffic.trace import Trace
 
 
@@ -47,6 +48,31 @@ class Workload:
     duration: float
     cost: float | Costs = 1.0
     start: float = 0.0
+
+    @classmethod
+    def fit(cls, trace: Trace, rng: np.random.Generator | None = None) -> Tenants:
+        """Learn a recipe from a trace, that can be handed on in its place: see `traffic.fit`.
+
+        Parameters
+        ----------
+        trace : Trace
+            The requests, of a log.
+        rng : numpy.random.Generator, optional
+            Draws the samples of the recipes that are tried; one of seed 1 by default.
+
+        Returns
+        -------
+        Tenants
+            The recipe.
+
+        Raises
+        ------
+        TraceError
+            If the trace has no two requests at different times.
+        """
+        from traffic.fit import fit
+
+        return fit(trace, rng)
 
     def trace(self, rng: np.random.Generator) -> Trace:
         """Draw one sample: times first, then keys, then costs, so that changing a part leaves the earlier ones.
