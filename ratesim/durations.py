@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 
 from ratesim.safe_text import shorten_repr
 
-__all__ = ["LONGEST", "NUMBER", "UNITS", "parse_duration", "parse_period"]
+__all__ = [
+    "LONGEST",
+    "NUMBER",
+    "UNITS",
+    "format_decimal",
+    "parse_decimal",
+    "parse_duration",
+    "parse_period",
+    "write_duration",
+]
 
 UNITS = {
     "second": 1.0,
@@ -33,6 +43,8 @@ _ABBREVIATIONS = {
 # ASCII digits only: Python reads those of any script, and "1_000".
 NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?"
 LONGEST = 200  # characters of a text that is read
+_MOST_WHOLE = 10**15  # seconds that are written in minutes, hours or days
+_LONGEST_PLAIN = 25  # characters of a number without an exponent
 _PART = re.compile(rf"\s*({NUMBER})?\s*([a-zµμ]+)", re.IGNORECASE)
 _NUMBER = re.compile(rf"\s*{NUMBER}", re.IGNORECASE)
 
@@ -59,15 +71,39 @@ def parse_period(text: str) -> float | None:
 
     Raises ValueError for an unknown unit.
     """
-    total, place = 0.0, 0
+    total, place = Decimal(0), 0
     text = text.strip()
     while place < len(text):
         part = _PART.match(text, place) if len(text) <= LONGEST else None
         if part is None or (part[1] is None and (place or part.end() < len(text))):
             return None
-        total += float(part[1] or 1) * _unit(part[2])
+        total += parse_decimal(part[1] or "1") * Decimal(repr(_unit(part[2])))  # exact, so that 0.3ms is 0.0003
         place = part.end()
-    return total if place else None
+    return float(total) if place else None
+
+
+def write_duration(seconds: float) -> str:
+    """Write a length of time as "1.5ms" or "1 minute", so that `parse_duration` reads back the same number."""
+    value = Decimal(repr(float(seconds)))
+    for name in ("day", "hour", "minute"):
+        count, rest = divmod(value, int(UNITS[name])) if value < _MOST_WHOLE else (0, 1)
+        if count and not rest:
+            return f"{count:f} {name}{'s' * (count > 1)}"
+    exponent, unit = (0, "s") if value >= 1 or not value else (3, "ms") if value >= Decimal("0.001") else (6, "us")
+    return f"{format_decimal(value.scaleb(exponent))}{unit}"
+
+
+def parse_decimal(text: str) -> Decimal:
+    """Read a `NUMBER` exactly; what is beyond the range of a float is 0 or infinite."""
+    value = float(text)
+    return Decimal(text) if value and math.isfinite(value) else Decimal(value)
+
+
+def format_decimal(value: Decimal) -> str:
+    """Write a decimal with all its digits and no more, with an exponent where it would be long."""
+    value = value.normalize()
+    plain = f"{value:f}"
+    return plain if len(plain) <= _LONGEST_PLAIN else str(value).lower()
 
 
 def _unit(name: str) -> float:

@@ -1,4 +1,4 @@
-"""Progress of a simulation while it runs: the callback, a bar, and the throughput.
+"""Progress of a simulation while it runs: the callback, a bar or a line for each stage, and the throughput.
 
 It reads the clock to say how fast a simulation is, and decides nothing.
 """
@@ -13,17 +13,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 
-__all__ = ["STATIC", "Progress", "Throughput", "no_progress", "progress_bar"]
+from ratesim.safe_text import shorten_text
+
+__all__ = ["FINISHED", "STATIC", "Progress", "Throughput", "in_stage", "is_watched", "no_progress", "progress_bar"]
 
 Progress = Callable[[int, int, str], None]
-"""Called with the amount done, the amount in all, and a line of text about it."""
+"""Called with the amount done, the amount in all, and a line of text: the stage, and after ": " the step of it."""
 
 STATIC = "RATESIM_STATIC"  # set in the environment of a notebook whose outputs nobody can answer: no bars, no widgets
-OFTEN, SELDOM = 0.1, 1.0  # seconds between two lines of a bar, in a terminal and elsewhere, where every line stays
+OFTEN = 0.1  # seconds between two lines of a bar
+FINISHED = "done"  # the text of the last call, which is no stage
 
 
 def no_progress(done: int, total: int, what: str) -> None:
     """Ignore progress."""
+
+
+def in_stage(tell: Progress, stage: str) -> Progress:
+    """Return a callback that puts the stage before each text."""
+    return tell if tell is no_progress else lambda done, total, what: tell(done, total, f"{stage}: {what}")
+
+
+def is_watched() -> bool:
+    """Tell whether somebody watches: in a notebook whose outputs are no page, or at a terminal."""
+    if os.environ.get(STATIC):
+        return False
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel") or sys.stderr.isatty()
 
 
 @contextmanager
@@ -33,8 +49,9 @@ def progress_bar(progress: Progress | bool | None) -> Iterator[Progress]:
     Parameters
     ----------
     progress : Progress, bool or None
-        A callback is given back. True shows a bar (in a notebook a widget, if it has them). Anything else shows nothing. In
-        a notebook that becomes a page no bar is shown.
+        A callback is given back. None shows a bar where somebody watches: in a notebook (a widget, if it has them) or at a
+        terminal. True shows also elsewhere, as in the log of a pipeline, one line for each stage. False shows nothing. In a
+        notebook that becomes a page nothing is shown.
 
     Yields
     ------
@@ -43,23 +60,31 @@ def progress_bar(progress: Progress | bool | None) -> Iterator[Progress]:
     """
     if callable(progress):
         yield progress
-        return
-    if not progress or os.environ.get(STATIC):
+    elif progress is False or os.environ.get(STATIC):
         yield no_progress
-        return
+    elif is_watched():
+        with _bar() as tell:
+            yield tell
+    elif progress:
+        yield _line_per_stage()
+    else:
+        yield no_progress
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")  # a notebook without widgets gets a bar of text
         from tqdm.auto import tqdm
     with tqdm(
         total=1, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed}<{remaining} {postfix}", leave=False
     ) as bar:
-        often = OFTEN if sys.stderr.isatty() else SELDOM
         shown = -inf
 
         def tell(done: int, total: int, what: str) -> None:
             nonlocal shown
             now = time.monotonic()
-            if now - shown < often and done < total:
+            if now - shown < OFTEN and done < total:
                 return
             shown = now
             if bar.total != total:
@@ -68,6 +93,19 @@ def progress_bar(progress: Progress | bool | None) -> Iterator[Progress]:
             bar.set_postfix_str(what, refresh=True)
 
         yield tell
+
+
+def _line_per_stage() -> Progress:
+    last = FINISHED
+
+    def tell(done: int, total: int, what: str) -> None:
+        nonlocal last
+        stage = what.partition(": ")[0]
+        if stage not in (last, FINISHED):
+            last = stage
+            print(shorten_text(stage), file=sys.stderr, flush=True)  # noqa: T201 - that is what it is for
+
+    return tell
 
 
 class Throughput:

@@ -100,5 +100,6 @@ def passwords_in(url: str) -> tuple[str, ...]:
     spelled: set[str] = set()
     for secret in found:
         for plain in (secret, unquote(secret), unquote_plus(secret)):
-            spelled |= {plain, quote(plain, safe=""), quote(plain), quote_plus(plain), repr(plain)[1:-1]}
+            data = plain.encode("utf-8", "surrogatepass")  # a word of the command line may hold bytes that are no UTF-8
+            spelled |= {plain, quote(data, safe=""), quote(data), quote_plus(data), repr(plain)[1:-1]}
     return tuple(sorted((each for each in spelled if len(each) >= LEAST_SECRET), key=lambda each: (-len(each), each)))

@@ -105,3 +105,7 @@ def test_a_short_value_is_its_repr_and_a_long_one_shows_both_ends() -> None:
     shown = shorten_identifier("begin" + "x" * 10**6 + "end")
     assert shown.startswith("'begin")
     assert shown.endswith("end'")
+
+
+def test_a_word_that_is_no_utf_8_is_searched_for_passwords_as_well() -> None:
+    assert redact("u:\udcb5secret@h", "u:\udcb5secret@h") == "u:***@h"
