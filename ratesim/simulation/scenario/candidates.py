@@ -3,7 +3,8 @@
 They are every backend, and every combination of a hybrid's policies that differs from another (docs/hybrid.md has the
 table), at intervals from 10 ms to 10 s where it has one. Sentinel and clusters compete where high availability is asked for,
 clusters also where the load is more than one server carries. A PostgreSQL with a synchronous standby competes where high
-availability or durability is asked for, and partitioned tables where there are very many keys.
+availability or durability is asked for, and partitioned tables where there are very many keys. Memory with sticky routing
+competes where the routing may change (`Scenario.may_change_routing`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def default_candidates(scenario: Scenario) -> tuple[Candidate, ...]:
     """Return the candidates of a scenario: its own, or all that make sense for its deployment."""
     if scenario.candidates:
         return scenario.candidates
-    found = [Candidate(name="memory", storage="memory://", routing="round_robin")]
-    if scenario.deployment.nodes > 1:
+    found = [Candidate(name="memory", storage="memory://")]
+    if scenario.deployment.nodes > 1 and scenario.deployment.routing != "sticky" and scenario.may_change_routing:
         found.append(Candidate(name="memory, sticky", storage="memory://", routing="sticky"))
     found += [
         _candidate("redis", "redis://localhost"),
@@ -50,7 +51,7 @@ def default_candidates(scenario: Scenario) -> tuple[Candidate, ...]:
         found += _clusters()
     if available or scenario.requirements.persistence == "durable":
         found.append(standby_candidate())
-    if scenario.requirements.key_count >= MANY_KEYS:
+    if (scenario.requirements.key_count or 0) >= MANY_KEYS:
         found += map(partitioned_candidate, PARTITIONS)
     return tuple(found)
 

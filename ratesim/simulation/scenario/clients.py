@@ -18,26 +18,19 @@ __all__ = ["ClientsSpec", "unlimited_demand"]
 class ClientsSpec(StrictModel):
     """Clients that react to their answers. Without this table requests come at their times, whatever became of others.
 
-    Attributes
-    ----------
-    users : int or None
-        A closed loop of so many users. Each sends, waits for the answer, thinks, and sends again, for the workload's
-        `duration`. They share the workload's `keys` where those are fewer.
-    think : float
-        Mean think time in seconds; exponential, or always the same (`constant`).
-    constant : bool
-        Whether think times are constant.
-    retry : {"none", "at_once", "backoff", "retry_after"}
-        Reaction to a denial: none, retry at once, after a backoff with jitter, or when the answer said.
-    attempts : int
-        Attempts in all.
+    Users of a closed loop share the workload's `keys` where those are fewer, and ask for its `duration`.
     """
 
     users: int | None = Field(default=None, ge=1, le=10_000_000)
+    """A closed loop of so many users; each sends, waits for the answer, thinks, and sends again."""
     think: Seconds = 1.0
+    """Mean think time, exponential unless `constant`."""
     constant: bool = False
+    """Whether think times are all the same."""
     retry: Literal["none", "at_once", "backoff", "retry_after"] = "none"
+    """Reaction to a denial: none, at once, after a backoff with jitter, or when the answer said."""
     attempts: int = Field(default=3, ge=2, le=1000)
+    """Attempts in all."""
 
     @model_validator(mode="after")
     def _react(self) -> Self:

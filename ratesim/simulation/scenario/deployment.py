@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from ratesim.simulation.network.links import PRESETS
 from ratesim.simulation.network.load_balancer import Routing
-from ratesim.simulation.scenario.fields import Moment, Seconds, StrictModel, share
+from ratesim.simulation.scenario.fields import Moment, Seconds, Share, StrictModel
+from ratesim.suggestion import unknown_name
 
 __all__ = ["Deployment"]
 
@@ -27,41 +29,37 @@ REPLICA_LAG = 0.1
 class Deployment(StrictModel):
     """Where the limiter runs: the API nodes, the load balancing, and the distance of the servers.
 
-    Attributes
-    ----------
-    type : {"single_instance", "clustered", "high_availability"}
-        A single_instance has one node. With high_availability every store (each shard) has a replica. The replica takes in
-        every change `replica_lag` seconds later, and takes the store's place `election` seconds after a crash. A candidate
-        on a cluster or on Sentinel has a replica in any deployment.
-    nodes : int
-        Number of API nodes.
-    routing : Routing
-        The load balancing, see `load_balancer.route`.
-    network : str
-        A preset (`ratesim.simulation.network.links.PRESETS`).
-    rtt : float or None
-        Round trip to the servers in seconds, instead of the preset's.
-    loss : float or None
-        Probability that a message is lost and sent again, instead of the preset's (0 but for mobile_edge).
-    shards : int
-        Primaries of the Redis cluster that `redis` candidates have, each with as many slots; 1 is a Redis alone. A candidate
-        may have its own number (`Candidate.primaries`).
-    replica_lag, election : float
-        Seconds, see `type`. For Sentinel `election` is down-after-milliseconds, and a vote comes on top.
-    node_timeout : float
-        Seconds after which a primary of a cluster counts as failed (cluster-node-timeout); a vote comes on top.
+    With high_availability the replica of a store (of each shard) takes in every change `replica_lag` later, and takes the
+    store's place `election` after a crash. A candidate on a cluster or on Sentinel has a replica in any deployment.
     """
 
     type: Literal["single_instance", "clustered", "high_availability"] = "clustered"
+    """single_instance (one node), clustered, or high_availability, where every store has a replica."""
     nodes: int = Field(default=8, ge=1, le=1000)
+    """API nodes that share the limit."""
     routing: Routing = "round_robin"
+    """How the load balancer spreads requests over the nodes."""
     network: str = "same_zone"
+    """Distance of the servers: a preset."""
     rtt: Seconds | None = None
-    loss: Annotated[float, BeforeValidator(share), Field(ge=0, lt=1)] | None = None
+    """Round trip to the servers, instead of the preset's."""
+    loss: Annotated[Share, Field(lt=1)] | None = None
+    """Share of messages that are lost and sent again, instead of the preset's."""
     shards: int = Field(default=1, ge=1, le=1000)
+    """Primaries of the Redis cluster that redis candidates have; 1 is a Redis alone."""
     replica_lag: Annotated[Moment, Field(le=3600)] = REPLICA_LAG
+    """Time by which a replica is behind its primary."""
     election: Seconds = ELECTION
+    """Time from a crash until a replica takes over; of Sentinel its down-after-milliseconds, and a vote comes on top."""
     node_timeout: Seconds = NODE_TIMEOUT
+    """Time after which a primary of a cluster counts as failed; a vote comes on top."""
+
+    @field_validator("network")
+    @classmethod
+    def _is_a_preset(cls, name: str) -> str:
+        if name not in PRESETS:
+            raise ValueError(unknown_name("network", name, PRESETS))
+        return name
 
     @model_validator(mode="after")
     def _single(self) -> Self:

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from ratesim.documents import DocumentError, parse_json
 from ratesim.safe_text import shorten_repr, shorten_text
-from ratesim.simulation.network.links import PRESETS
+from ratesim.simulation.scenario.fields import inner_model, unit_of
 from ratesim.simulation.scenario.scenario import Scenario, ScenarioError
 
 __all__ = ["Variant", "is_field", "parse_grid", "parse_seeds", "variants"]
@@ -52,7 +54,9 @@ def variants(scenario: Scenario, grid: Mapping[str, Sequence[Any]] | None = None
     Without a grid the result is the scenario alone. Raises ScenarioError, which names the field and the value, before any
     run.
     """
-    grid = grid or {}
+    grid = {} if grid is None else grid
+    if not isinstance(grid, Mapping):
+        raise ScenarioError(f'grid {shorten_repr(grid)}: give values by field, such as {{"deployment.nodes": [1, 8, 64]}}')
     for field, values in grid.items():
         part, dot, _ = field.partition(".")
         if field not in _ALONE and (part not in _PARTS or not dot):
@@ -76,8 +80,6 @@ def _variant(scenario: Scenario, point: dict[str, Any]) -> Variant:
         for field, value in point.items():
             _set(data, field, value)
         changed = Scenario.of(data, f"grid: with {source}")
-    if changed.deployment.network not in PRESETS:
-        raise ScenarioError(f"deployment.network {shorten_repr(changed.deployment.network)}: known are {', '.join(PRESETS)}")
     return Variant(changed, {field: _value(changed, field) for field in point})
 
 
@@ -119,15 +121,29 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
             raise ScenarioError(f"grid: {shorten_repr(text)}: write field=value,value such as deployment.nodes=1,8,64")
         if field in grid:
             raise ScenarioError(f"grid: {shorten_text(field)}: given twice; list its values in one place")
-        grid[field] = [_read(value.strip()) for value in values.split(",")]
+        has_unit = _has_unit(field)
+        grid[field] = [_read(value.strip(), has_unit) for value in values.split(",")]
     return grid
 
 
-def _read(text: str) -> Any:
+def _has_unit(field: str) -> bool:
+    """Tell whether a field is a time or a share, whose number must name its unit."""
+    model: type[BaseModel] | None = Scenario
+    found = None
+    for part in field.split("."):
+        if model is None or part.isdecimal():
+            continue
+        found = model.model_fields.get(part)
+        model = inner_model(found) if found is not None else None
+    return found is not None and unit_of(found) is not None
+
+
+def _read(text: str, has_unit: bool) -> Any:
     try:
-        return parse_json(text)
+        value = parse_json(text)
     except DocumentError:
         return text
+    return text if has_unit and isinstance(value, int | float) else value
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

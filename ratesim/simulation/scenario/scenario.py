@@ -1,36 +1,55 @@
 """A scenario: the question in one TOML file (traffic, limit, deployment, requirements, candidates, faults).
 
-Unknown keys are errors that name the key. `Scenario.load` reads a file, or a scenario that ships with the package. Such a
-scenario is named by its place in `ratesim/scenarios`: "quickstart", "situations/login".
+Unknown keys are errors that name the key, and so are times and shares without a unit (`fields`). `Scenario.load` reads a
+file, or a scenario that ships with the package. Such a scenario is named by its place in `ratesim/scenarios`: "quickstart",
+"situations/login".
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Unpack, get_args
 from urllib.parse import parse_qsl
 
 import numpy as np
-import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ratesim.algorithms import bind
 from ratesim.documents import DocumentError, parse_toml, read_text
 from ratesim.errors import ConfigurationError, RatesimError
-from ratesim.limit import InvalidLimitError, Limit
+from ratesim.limit import Limit
 from ratesim.safe_text import SECRET_NAMES, redact, shorten_repr, shorten_text
 from ratesim.server_url import redis_topology
 from ratesim.simulation.network.load_balancer import Routing
 from ratesim.simulation.scenario.clients import ClientsSpec
 from ratesim.simulation.scenario.deployment import Deployment
 from ratesim.simulation.scenario.faults import Fault
-from ratesim.simulation.scenario.fields import Moment, Seconds, Share, StrictModel, seconds, share
+from ratesim.simulation.scenario.fields import (
+    FROM_FILE,
+    Moment,
+    NoneAs,
+    Seconds,
+    Share,
+    StrictModel,
+    inner_model,
+    seconds,
+    share,
+)
+from ratesim.simulation.scenario.options import LogOptions, place_options
+from ratesim.simulation.scenario.temporary_files import STANDARD_INPUT
+from ratesim.simulation.scenario.toml_writer import toml_text
 from ratesim.simulation.scenario.topology import Servers, servers_of
 from ratesim.simulation.scenario.workload import EPOCH, WorkloadSpec
 from ratesim.storage import StorageURL
+from ratesim.suggestion import close_names, unknown_name
 from traffic import ReactiveClients, Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
     "Scenario",
@@ -43,16 +62,24 @@ __all__ = [  # noqa: RUF022 - the whole, its parts, and how they are written
     "Candidate",
     "Fault",
     "EPOCH",
+    "UnknownOptionError",
+    "allowed_without",
+    "log_tables",
     "seconds",
     "share",
     "shipped_scenarios",
 ]
 
+LogPath = str | os.PathLike[str]
 Persistence = Literal["none", "session", "durable"]
 Kind = Literal["memory", "redis", "postgres", "hybrid"]
+Preference = Literal["cost", "safety", "simplicity"]
 
 IDENTITIES = SECRET_NAMES | {"user", "username", "sentinel_username", "passfile", "sslkey"}  # options of a URL
 MOST_PRIMARIES = 6  # of a default candidate
+OVER_ADMISSION = 0.01  # that the storage may add where nothing is said of it
+# Written also where nobody gave them: with another default of a later version a file would be another scenario.
+ALWAYS = frozenset({"seed", "replications", "limit.algorithm", "deployment.nodes"})
 LAST_REQUEST = 9e10  # seconds since the epoch, so that clocks that are ahead are before the end of time (`ratesim.limit`)
 
 
@@ -60,60 +87,94 @@ class ScenarioError(RatesimError, ValueError):
     """A scenario that cannot be run.
 
     The message is one line that names the file or the key, and the remedy.
+
+    Attributes
+    ----------
+    problems : tuple[str, ...]
+        All that is wrong, of which the message is the first.
     """
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, tuple[str, ...]]]:
+        return type(self), (str(self), self.problems)
+
+
+class UnknownOptionError(ScenarioError, TypeError):
+    """A keyword that is none; the line has the names that are close."""
 
 
 class Requirements(StrictModel):
     """The requirements of the choice.
 
-    Attributes
-    ----------
-    p99 : float or None
-        Highest 99th percentile of the latency of a decision, in seconds.
-    max_over_admission, max_false_denial : float or None
-        Highest shares of the exact total.
-    persistence : Persistence
-        The state that must survive: `session` the restart of an API node, `durable` also that of the store.
-    key_count : int
-        Keys whose state must fit.
-    allowed : tuple[Kind, ...]
-        Backends that may be used. A hybrid uses two, so hybrid+postgresql needs "hybrid" and "postgres".
+    Where nothing is said of `max_over_admission`, a study requires `OVER_ADMISSION`. `max_worst_excess` binds the algorithm
+    as well as the storage. A hybrid uses two backends, so hybrid+postgresql needs "hybrid" and "postgres" in `allowed`.
+    `ratesim.simulation.analysis.alive_keys` counts the keys where `key_count` is not given.
     """
 
     p99: Seconds | None = None
-    max_over_admission: Share | None = None
+    """Highest 99th percentile of the latency of a decision."""
+    max_over_admission: Annotated[Share | None, NoneAs("any")] = None
+    """Highest share of the exact total that the storage may add; "any" for no requirement, 1% unless given."""
+    max_worst_excess: Share | None = None
+    """Share of the limit by which its busiest window may exceed it: 30% for 1.3 times the limit."""
     max_false_denial: Share | None = None
+    """Highest share of the exact total that may be denied without need."""
     persistence: Persistence = "none"
-    key_count: int = Field(default=1_000_000, ge=1)
+    """State that must survive: none; session, the restart of an API node; durable, also that of the store."""
+    key_count: int | None = Field(default=None, ge=1)
+    """Number of keys whose state must fit; as many as the traffic shows unless given."""
     allowed: tuple[Kind, ...] = Field(default=get_args(Kind), min_length=1)
+    """Backends that may be used."""
+    prefer: Preference = "cost"
+    """What decides among the candidates that pass."""
+    allow_routing_change: bool | None = None
+    """Whether candidates that need another routing compete; only where no routing is given, unless said."""
+
+    @property
+    def says_any_over_admission(self) -> bool:
+        """Whether it is said that over-admission does not matter, rather than nothing."""
+        return self.max_over_admission is None and "max_over_admission" in self.model_fields_set
+
+    @property
+    def keys(self) -> int:
+        """`key_count`, where it is given or known from the traffic; ValueError before that."""
+        if self.key_count is None:
+            raise ValueError("key_count is not given, and the traffic was not looked at yet")
+        return self.key_count
 
 
 class Candidate(StrictModel):
-    """A competitor.
+    """A competitor: a storage URL, and how it is deployed where that differs from the scenario.
 
-    Attributes
-    ----------
-    name : str
-        Its name.
-    storage : str
-        A storage URL; the host is that of the embedded server.
-    routing : Routing or None
-        The load balancing, if it needs its own.
-    algorithm : str or None
-        The algorithm, with its defaults, instead of the scenario's.
-    primaries : int or None
-        Servers that share the keys, on Redis; None for `deployment.shards`, or 3 of a cluster.
-    replicas : int or None
-        Replicas of each; None for 1 on a cluster, on Sentinel and with high_availability, else 0. On PostgreSQL a number
-        stands for synchronous standbys, see `synchronous_commit` in docs/faults.md.
+    On PostgreSQL `replicas` stands for synchronous standbys, see `synchronous_commit` in docs/faults.md.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9 ._,:+-]{1,80}$")
+    """What the report calls it."""
     storage: str
+    """Storage URL with its options, whose times are in seconds; the host is that of the embedded server."""
     routing: Routing | None = None
+    """Load balancing, if it needs its own."""
     algorithm: str | None = None
+    """Algorithm, with its defaults, instead of the limit's."""
     primaries: int | None = Field(default=None, ge=1, le=1000)
+    """Redis: servers that share the keys; `deployment.shards`, or 3 of a cluster, unless given."""
     replicas: int | None = Field(default=None, ge=0, le=100)
+    """Replicas of each; on PostgreSQL synchronous standbys. 1 on a cluster, Sentinel and with high_availability, else 0."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return its fields as a frame of one row."""
+        import pandas as pd
+
+        return pd.DataFrame([self.model_dump(mode="json")])
+
+    def _repr_html_(self) -> str:
+        from ratesim.views.html import card_html
+
+        return card_html(f"Candidate {self.name}", [each for each in self.model_dump().items() if each[0] != "name"])
 
     @field_validator("storage")
     @classmethod
@@ -140,29 +201,24 @@ class Candidate(StrictModel):
 
 
 class LimitSpec(StrictModel):
-    """The limit.
-
-    Attributes
-    ----------
-    rate : str
-        As in "10/minute".
-    algorithm, burst, options
-        As in `Limit`.
-    variants : tuple[str, ...]
-        Other algorithms, with their defaults, by which the contenders are tried as well.
-    """
+    """The limit; `burst` and `options` as in `Limit`."""
 
     rate: str
+    """Rate and period, such as "100/minute" or "10 per 5 seconds"."""
     algorithm: str = "sliding_window"
+    """How the limit is kept."""
     burst: float | None = None
+    """Most cost at once, of algorithms that have a burst; the rate unless given."""
     options: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
+    """Options of the algorithm."""
     variants: tuple[str, ...] = ()
+    """Other algorithms, with their defaults, by which the contenders are tried as well."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         bind(self.limit())
         for algorithm in self.variants:
-            bind(self.with_algorithm(algorithm).limit())
+            bind(Limit.parse(self.rate, algorithm))
         return self
 
     def with_algorithm(self, algorithm: str) -> LimitSpec:
@@ -175,37 +231,34 @@ class LimitSpec(StrictModel):
 
 
 class Scenario(StrictModel):
-    """The whole question.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    seed : int
-        Begins the random draws.
-    replications : int
-        Number of runs, which differ only in their seeds.
-    warmup : float
-        Seconds from the first request on whose requests are decided like any others and are in no figure.
-    workload, limit, deployment, requirements, candidates, faults
-        The tables of the file.
-    """
+    """The whole question. Its fields are those of the TOML file."""
 
     name: str = "scenario"
+    """What the report calls the scenario."""
     seed: int = Field(default=1, ge=0, lt=2**32)
+    """Begins the random draws."""
     replications: int = Field(default=3, ge=1, le=1000)
+    """Runs of each candidate, which differ only in their seeds."""
     warmup: Moment = 0.0
+    """Time from the first request on; its requests are decided like any others and are in no figure."""
     workload: WorkloadSpec
+    """The requests: a log, a recipe, or a closed loop of users."""
     limit: LimitSpec
+    """What is allowed to each key."""
     deployment: Deployment = Deployment()
+    """Where the limiter runs."""
     requirements: Requirements = Requirements()
+    """What the choice must meet."""
     candidates: tuple[Candidate, ...] = ()
+    """Competitors; about a hundred unless given."""
     faults: tuple[Fault, ...] = ()
+    """What fails, and when."""
 
     @model_validator(mode="after")
     def _algorithms_are_there(self) -> Self:
         for each in self.candidates:
-            bind(self.with_algorithm(each.algorithm).limit.limit())
+            if each.algorithm not in (None, self.limit.algorithm):
+                bind(Limit.parse(self.limit.rate, each.algorithm))
         return self
 
     @model_validator(mode="after")
@@ -259,6 +312,27 @@ class Scenario(StrictModel):
             return self
         return self.model_copy(update={"limit": self.limit.with_algorithm(algorithm)})
 
+    @property
+    def may_change_routing(self) -> bool:
+        """Whether candidates compete that need another routing than the deployment's, unless the scenario names them."""
+        allowed = self.requirements.allow_routing_change
+        if allowed is None and self.is_of_one_key:
+            return False
+        return "routing" not in self.deployment.model_fields_set if allowed is None else allowed
+
+    @property
+    def is_of_one_key(self) -> bool:
+        """Whether all requests share one key, as one session: sticky routing would send all of them to one node."""
+        return self.requirements.key_count == 1 and self.workload.sessions is None
+
+    def requiring(self, **requirements: Any) -> Scenario:
+        """Return the scenario with some requirements replaced; ScenarioError names the one that is wrong."""
+        data = self.requirements.model_dump(exclude_unset=True) | requirements
+        try:
+            return self.model_copy(update={"requirements": Requirements.model_validate(data)})
+        except ValidationError as error:
+            raise ScenarioError(f"requirements: {_problems(Requirements, error)[0]}") from error
+
     def servers(self, candidate: Candidate) -> Servers:
         """Return the servers of a candidate in this deployment."""
         return servers_of(candidate.storage, candidate.primaries, candidate.replicas, self.deployment)
@@ -269,36 +343,94 @@ class Scenario(StrictModel):
 
     @classmethod
     def parse(cls, text: str, source: str = "scenario", folder: Path | None = None) -> Scenario:
-        """Read TOML; relative paths in it count from `folder`."""
+        """Read TOML, in which times and shares need units; relative paths in it count from `folder`."""
         try:
-            return cls.of(parse_toml(text), source, folder)
+            data = parse_toml(text)
         except DocumentError as error:
             raise ScenarioError(f"{source}: {error}") from error
+        return cls._of(data, source, folder, FROM_FILE)
 
     @classmethod
     def of(cls, data: dict[str, Any], source: str = "scenario", folder: Path | None = None) -> Scenario:
-        """Make a scenario of a nested dict with the keys of the TOML file; ScenarioError names the key that is wrong."""
+        """Make a scenario of a nested dict with the keys of the TOML file; ScenarioError names the key that is wrong.
+
+        A number is in seconds, or a share of 1; a text needs a unit.
+        """
+        return cls._of(data, source, folder, None)
+
+    @classmethod
+    def _of(cls, data: dict[str, Any], source: str, folder: Path | None, context: dict[str, bool] | None) -> Scenario:
         try:
-            scenario = cls.model_validate(data)
+            scenario = cls.model_validate(data, context=context)
         except ValidationError as error:
-            # What may be a text or a number has an error of each kind, and "not a text" says less of a number.
-            first = min(error.errors(), key=lambda each: each["type"] == "string_type")
-            where = ".".join(map(str, _written(first["loc"]))) or "the whole"
-            what = first["msg"].removeprefix("Value error, ")
-            if first["type"] == "extra_forbidden":
-                known = ", ".join(_known(cls, first["loc"][:-1]))
-                what = f"unknown key; known here: {known}"
-            raise ScenarioError(f"{source}: {shorten_text(where)}: {shorten_text(what, 1000)}") from error
-        except InvalidLimitError as error:
-            raise ScenarioError(f"{source}: limit: {error}") from error
-        if folder is None or scenario.workload.log is None:
+            problems = tuple(f"{source}: {each}" for each in _problems(cls, error))
+            raise ScenarioError(problems[0], problems) from error
+        workload = scenario.workload
+        found: dict[str, Any] = {}
+        if folder is None or workload.log is None:
             return scenario
-        try:
-            log = str((folder / scenario.workload.log).resolve())
-        except (OSError, ValueError, RuntimeError) as error:  # a zero byte in it, or a circle of links
-            shown = shorten_repr(scenario.workload.log)
-            raise ScenarioError(f"{source}: workload.log: {shown} is no path of a file") from error
-        return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"log": log})})
+        if STANDARD_INPUT in workload.logs:
+            raise ScenarioError(
+                f'{source}: workload.log: "-" is standard input, which is not kept; write the log to a file and name that'
+            )
+        logs = tuple(_absolute(folder, each, f"{source}: workload.log") for each in workload.logs)
+        found["log"] = logs[0] if isinstance(workload.log, str) else logs
+        if workload.key_file is not None:
+            found["key_file"] = _absolute(folder, workload.key_file, f"{source}: workload.key_file")
+        if workload.log_format is not None and workload.log_format.startswith("@"):
+            file, colon, name = workload.log_format[1:].partition(":")
+            found["log_format"] = f"@{_absolute(folder, file, f'{source}: workload.log_format')}{colon}{name}"
+        return scenario.model_copy(update={"workload": workload.model_copy(update=found)})
+
+    @classmethod
+    def from_log(cls, log: LogPath | Sequence[LogPath], *, limit: str | Limit, **options: Unpack[LogOptions]) -> Scenario:
+        """State a question about a log, in the words of the command line.
+
+        Parameters
+        ----------
+        log
+            A log, a glob, a directory or an archive, or a list of them, which are merged in the order of time. A relative
+            path counts from the working directory, and ~ is the home directory.
+        limit
+            What is allowed, such as "100/minute", or a `Limit`.
+        options
+            As for `ratesim report`, see `LogOptions`: nodes=8, key="user", p99="2ms", max_over_admission="1%" and others. A
+            time may be a timedelta, and a number is in seconds, or a share of 1.
+
+        Raises
+        ------
+        ScenarioError, InvalidLimitError
+            If an option is unknown or invalid.
+        LogError
+            If the log cannot be read, or lacks a column; its first lines are read to tell.
+
+        Examples
+        --------
+        >>> Scenario.from_log("access.log", limit="100/minute", nodes=8, p99="2ms")  # doctest: +SKIP
+        """
+        for name in options:
+            if name not in LogOptions.__annotations__:
+                raise UnknownOptionError(unknown_name("option", name, ["limit", *LogOptions.__annotations__]))
+        logs = [log] if isinstance(log, str | os.PathLike) else list(log) if isinstance(log, list | tuple) else []
+        if not logs or not all(isinstance(each, str | os.PathLike) for each in logs):
+            raise ScenarioError(f"log: a {type(log).__name__} is no path of a file; a DataFrame's to_csv writes one")
+        if STANDARD_INPUT in logs:
+            raise ScenarioError('log: "-" is standard input, which can be read once; write the log to a file and name that')
+        data: dict[str, Any] = log_tables([os.path.expanduser(each) for each in logs])
+        if isinstance(limit, Limit):
+            fields = {"algorithm": limit.algorithm, "burst": limit.burst, "options": dict(limit.options)}
+            data["limit"] = {"rate": str(limit)} | {name: value for name, value in fields.items() if value}
+        else:
+            Limit.parse(limit)  # its own message is plainer than the scenario's
+            data["limit"] = {"rate": limit}
+        place_options(data, options)
+        without = options.get("without")
+        if without:
+            barred = [without] if isinstance(without, str) else list(without)
+            data.setdefault("requirements", {})["allowed"] = allowed_without(barred, data.get("requirements", {}))
+        scenario = cls.of(data, "from_log", Path.cwd())
+        scenario.workload.check_log()
+        return scenario
 
     @classmethod
     def load(cls, name: str | Path) -> Scenario:
@@ -308,7 +440,8 @@ class Scenario(StrictModel):
             known = shipped_scenarios()
             if str(name) not in known:
                 said = shorten_repr(redact(str(name), str(name)))
-                raise ScenarioError(f"scenario {said}: no such file; shipped with ratesim: {', '.join(known)}")
+                meant = "".join(f"; did you mean {each}?" for each in close_names(str(name), known)[:1])
+                raise ScenarioError(f"scenario {said}: no such file; shipped with ratesim: {', '.join(known)}{meant}")
             path = known[str(name)]
         try:
             text = read_text(path)
@@ -347,19 +480,73 @@ class Scenario(StrictModel):
             )
         return trace
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each field: part, field, value. Times are in seconds, shares are fractions."""
+        import pandas as pd
+
+        dumped = self.model_dump(mode="json")
+        rows = [("", name, value) for name, value in dumped.items() if not isinstance(value, dict)]
+        parts = {name: value for name, value in dumped.items() if isinstance(value, dict)}
+        rows += [(part, field, value) for part, fields in parts.items() for field, value in fields.items()]
+        return pd.DataFrame(rows, columns=["part", "field", "value"])
+
+    def plot_traffic(self, ax: Axes | None = None) -> Axes:
+        """Draw the requests per second of its traffic."""
+        return self.trace().plot(ax)
+
+    def _repr_html_(self) -> str:
+        from ratesim.formatting import format_percent, format_seconds
+        from ratesim.views.html import card_html
+
+        where = self.deployment
+        needed = {
+            name: format_seconds(value) if name == "p99" else format_percent(value) if isinstance(value, float) else value
+            for name, value in self.requirements.model_dump(mode="json", exclude_unset=True).items()
+        }
+        log = self.workload.log
+        recipe = f"{self.workload.mean_rate:g} requests/s, {self.workload.arrivals}"
+        facts = (
+            ("traffic", recipe if log is None else self.workload.log_name),
+            ("limit", f"{self.limit.rate}, {self.limit.algorithm}"),
+            ("deployment", f"{where.type}, {where.nodes} nodes, {where.routing}, {where.network}"),
+            ("requirements", ", ".join(f"{name} {value}" for name, value in needed.items())),
+            ("candidates", ", ".join(each.name for each in self.candidates) or "all of the catalogue"),
+            ("faults", ", ".join(f"{each.kind} at {each.start:g} s" for each in self.faults)),
+        )
+        return card_html(f"Scenario {self.name}", facts)
+
     def clients(self, trace: Trace) -> ReactiveClients | None:
         """Return the clients that react, if there are any; `trace` is the scenario's."""
         return self.workload.reactive_clients(trace)
 
     def to_toml(self) -> str:
-        """Write a TOML document that `Scenario.parse` reads back into the same scenario."""
-        document = self.model_dump(exclude_none=True)
-        if "network" not in self.deployment.model_fields_set:  # then it is the one that a profile has measured
-            del document["deployment"]["network"]
-        document["workload"] = {key: value for key, value in document["workload"].items() if value != {}}
-        document["limit"] = {key: value for key, value in document["limit"].items() if value != {}}
-        document["faults"] = [fault.model_dump(exclude_none=True, exclude_unset=True) for fault in self.faults]
-        return tomli_w.dumps({key: value for key, value in document.items() if value not in ([], ())})
+        """Write a TOML document that `Scenario.parse` reads back into the same scenario: what was given, with units."""
+        return toml_text(self, ALWAYS)
+
+
+def log_tables(logs: Sequence[LogPath]) -> dict[str, Any]:
+    """Return the name and the workload of a scenario about one or several logs; their paths become absolute."""
+    paths = [Path(log).absolute() for log in logs]
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in paths[0].name) or "log"
+    return {"name": name, "workload": {"log": str(paths[0]) if len(paths) == 1 else [*map(str, paths)]}}
+
+
+def _absolute(folder: Path, path: str, place: str) -> str:
+    try:
+        return str((folder / path).resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte in it, or a circle of links
+        raise ScenarioError(f"{place}: {shorten_repr(path)} is no path of a file") from error
+
+
+def allowed_without(barred: Sequence[str], requirements: Mapping[str, Any], word: str = "without") -> list[str]:
+    """Return the allowed backends of requirements without the barred ones. Raises ScenarioError."""
+    for each in barred:
+        if each not in get_args(Kind):
+            raise ScenarioError(unknown_name(word, each, get_args(Kind)))
+    left = [each for each in requirements.get("allowed", get_args(Kind)) if each not in barred]
+    if not left:
+        raise ScenarioError(f"{word}: no backend is left")
+    return left
 
 
 def shipped_scenarios() -> dict[str, Path]:
@@ -369,20 +556,29 @@ def shipped_scenarios() -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
+def _problems(model: type[BaseModel], error: ValidationError) -> list[str]:
+    """Return a line for each place that is wrong."""
+    found: dict[str, str] = {}
+    # What may be a text or a number has an error of each kind, and "not a text" says less of a number.
+    for each in sorted(error.errors(include_url=False), key=lambda each: each["type"] == "string_type"):
+        where = ".".join(map(str, _written(each["loc"]))) or "the whole"
+        what = each["msg"].removeprefix("Value error, ")
+        if each["type"] == "extra_forbidden":
+            known = list(_model_at(model, each["loc"][:-1]).model_fields)
+            close = close_names(str(each["loc"][-1]), known)
+            meant = f"did you mean {' or '.join(close[:2])}? " if close else ""
+            what = f"unknown key; {meant}known here: {', '.join(known)}"
+        found.setdefault(where, f"{shorten_text(where)}: {shorten_text(what, 1000)}")
+    return list(found.values())
+
+
 def _written(loc: tuple[Any, ...]) -> tuple[Any, ...]:
     """Give the place of an error as a file has it: without the kind that a value was tried as."""
     return loc[:-1] if len(loc) > 1 and loc[-1] in ("str", "constrained-float") else loc
 
 
-def _known(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:
     for step in loc:
-        if isinstance(step, int):
-            continue
-        if step in ("candidates", "faults"):
-            model = Candidate if step == "candidates" else Fault
-        else:
-            inner = model.model_fields[step].annotation
-            for each in (inner, *get_args(inner)):  # itself, or itself or None
-                if isinstance(each, type) and issubclass(each, BaseModel):
-                    model = each
-    return list(model.model_fields)
+        if not isinstance(step, int):
+            model = inner_model(model.model_fields[step]) or model
+    return model

@@ -40,7 +40,11 @@ def test_anything_in_a_string_survives_being_written() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("nodes = 3", "node = 3", r"deployment.node: unknown key; known here: type, nodes, routing, network"),
+        (
+            "nodes = 3",
+            "node = 3",
+            r"deployment.node: unknown key; did you mean node_timeout or nodes\? known here: type, nodes, routing, network",
+        ),
         ("nodes = 3", 'nodes = "many"', "deployment.nodes"),
         ("nodes = 3", "nodes = 0", "deployment.nodes"),
         ("10/minute", "10/fortnight", "limit.*fortnight"),
@@ -77,13 +81,6 @@ def test_what_ships_is_named_by_its_place() -> None:
         Scenario.load("situations")
 
 
-def test_the_quickstarts_limit_bites() -> None:
-    from ratesim.simulation.analysis.limit_pressure import limit_pressure
-
-    scenario = Scenario.load("quickstart")
-    assert 0.05 <= limit_pressure(scenario.limit.limit(), scenario.trace()).exact_denied_share <= 0.30
-
-
 def test_a_candidate_that_cannot_be_opened_is_refused_before_anything_runs() -> None:
     text = """
     [workload]
@@ -100,7 +97,7 @@ def test_a_candidate_that_cannot_be_opened_is_refused_before_anything_runs() -> 
 
 def test_a_csv_is_read_by_the_names_of_its_columns_and_its_cost_may_be_a_sum() -> None:
     with resources.as_file(resources.files("traffic") / "data" / "azure_llm_code_500.csv.gz") as path:
-        workload = {"log": str(path), "time": "TIMESTAMP", "cost": "ContextTokens + GeneratedTokens", "spread": False}
+        workload = {"log": str(path), "key": "none", "cost": "ContextTokens + GeneratedTokens", "spread": False}
         scenario = Scenario.of({"workload": workload, "limit": {"rate": "100000/minute", "algorithm": "token_bucket"}})
         trace = scenario.trace()
         assert (len(trace), list(trace.keys)) == (500, ["all"])
@@ -148,12 +145,10 @@ def test_a_candidate_with_a_password_is_refused_and_not_repeated(storage: str) -
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("first", "last"), [("-5", "3"), ("0", "99999999999"), ("1970-01-01", "9999-12-31")])
-def test_a_log_of_times_that_no_storage_decides_at_is_refused(tmp_path: Path, first: str, last: str) -> None:
+def test_a_log_of_times_that_no_storage_decides_at_is_refused(tmp_path: Path) -> None:
     log = tmp_path / "requests.csv"
-    log.write_text(f"time,key\n{first},a\n{last},b\n")
-    unit = "iso" if "-" in last else "s"
-    workload = {"log": str(log), "format": "csv", "time": "time", "key": "key", "time_unit": unit}
+    log.write_text("time,key\n-5,a\n3,b\n")
+    workload = {"log": str(log), "format": "csv", "time": "time", "key": "key", "time_unit": "s"}
     scenario = Scenario.of({"workload": workload, "limit": {"rate": "5/second"}})
     with pytest.raises(ScenarioError, match=r"seconds since the epoch.*check the times"):
         scenario.trace()
