@@ -64,7 +64,10 @@ def get(name: str) -> Algorithm:
     try:
         return _REGISTRY[name]
     except KeyError:
-        raise InvalidLimitError(f"unknown algorithm {shorten_repr(name)}; known are {', '.join(names())}") from None
+        from ratesim.suggestion import close_names
+
+        meant = "".join(f"; did you mean {each}?" for each in close_names(name, names())[:1])
+        raise InvalidLimitError(f"unknown algorithm {shorten_repr(name)}; known are {', '.join(names())}{meant}") from None
 
 
 class BoundLimit(NamedTuple):

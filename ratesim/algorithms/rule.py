@@ -99,7 +99,8 @@ class AdaptiveRule(Rule, Protocol):
 class VariableSizeRule(Rule, Protocol):
     """A rule whose state has no fixed length.
 
-    It works on a ring with room to spare, and is stored without the room.
+    It works on a ring with room to spare, and is stored without the room. It may name the places whose numbers are whole, as
+    the tuple WHOLE: `start` and `working` put ints there, and no function puts anything else.
     """
 
     HEAD: int  # how many leading floats `refresh` may write; the rest only `charge` does

@@ -25,6 +25,7 @@ PAIRS = True
 LAST, USED, FIRST, END, COUNT, RING = 0, 1, 2, 3, 4, 5
 RATE, PERIOD = 0, 1  # in the parameters
 HEAD = RING
+WHOLE = (FIRST, END, COUNT)  # are ints wherever the state is a list, so that reading one needs no conversion
 
 ROOM = 4  # entries in a fresh state
 
@@ -51,7 +52,7 @@ def start(s: State, p: Params, now: float) -> None:
     s[USED] = 0.0
     s[FIRST] = RING
     s[END] = RING
-    s[COUNT] = 0.0
+    s[COUNT] = 0
 
 
 def refresh(s: State, p: Params, now: float) -> None:
@@ -208,5 +209,36 @@ def working(values: list[float]) -> list[float]:
     times = entries[::2]
     if any(later <= earlier for earlier, later in pairwise(times)):
         raise ValueError("the log is not in the order of its times")
-    s = [values[0], values[1], RING, RING + len(entries), float(len(times)), *entries, *[0.0] * (2 * ROOM)]
-    return [float(value) for value in s]
+    head: list[float] = [float(values[0]), float(values[1]), RING, RING + len(entries), len(times)]
+    return [*head, *map(float, entries), *[0.0] * (2 * ROOM)]
+
+
+def is_full(s: State, p: Params, cost: float, now: float) -> bool:
+    """Tell whether the ring lacks room for the entry that a charge would add; a cost of an entry's time adds none."""
+    count = int(s[COUNT])
+    if RING + 2 * count != len(s) or cost == 0.0 or now + p[PERIOD] <= s[LAST]:
+        return False
+    place = int(s[END])
+    for _ in range(count):
+        place = place - 2 if place > RING else len(s) - 2
+        if s[place] <= now:
+            return s[place] != now
+    return True
+
+
+def move(s: State, to: State) -> None:
+    """Copy the state into a ring that is at least as long."""
+    count = int(s[COUNT])
+    place = int(s[FIRST])
+    to[LAST] = s[LAST]
+    to[USED] = s[USED]
+    for i in range(count):
+        to[RING + 2 * i] = s[place]
+        to[RING + 2 * i + 1] = s[place + 1]
+        place = place + 2
+        if place == len(s):
+            place = RING
+    end = RING + 2 * count
+    to[FIRST] = RING
+    to[END] = end if end < len(to) else RING
+    to[COUNT] = count

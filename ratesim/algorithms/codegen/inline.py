@@ -275,6 +275,8 @@ class _Writer:
                 if self._layout.ring
                 else ast.Constant(self._layout.local)
             )
+        if name == "int" and self._layout.ring and self._is_whole(arguments[0], env):
+            return self.expression(arguments[0], env)
         if any(isinstance(each, ast.Name) and each.id == "s" for each in arguments):
             raise InlineError
         given = [ast.Name("p", ast.Load()) if _is_p(each) else self.expression(each, env) for each in arguments]
@@ -283,6 +285,11 @@ class _Writer:
         if name in {"min", "max", "int", "float", "abs"}:
             return ast.Call(ast.Name(name, ast.Load()), given, [])
         raise InlineError
+
+    def _is_whole(self, node: ast.expr, env: Env) -> bool:
+        """Tell whether this is a place of the state in which a list always has an int."""
+        whole = {f"s{place}" for place in getattr(self._rule, "WHOLE", ())}
+        return isinstance(node, ast.Subscript) and getattr(self.expression(node, env), "id", None) in whole
 
     def _subscript(self, node: ast.Subscript, env: Env) -> ast.expr:
         index = self.expression(node.slice, env)

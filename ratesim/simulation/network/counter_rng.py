@@ -12,9 +12,12 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from ratesim.simulation.jit_cache import compiled
+from ratesim.simulation.network import draw_column
+from ratesim.simulation.network.trace_columns import trace_column
 from traffic import Trace
 
-__all__ = ["draw", "draws", "name_hash"]
+__all__ = ["draw", "draws", "name_codes", "name_hash", "salt"]
 
 _MASK = (1 << 64) - 1
 
@@ -35,7 +38,7 @@ def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
     """
     bits: int = struct.unpack("<Q", struct.pack("<d", now))[0]
     x = (name_hash(identifier) * 0x9E3779B97F4A7C15 + bits) & _MASK
-    x = (x ^ (seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F)) & _MASK
+    x ^= salt(seed, purpose)
     for _ in range(2):
         x = (x + 0x9E3779B97F4A7C15) & _MASK
         x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -46,15 +49,20 @@ def draw(seed: int, identifier: str, now: float, purpose: int) -> float:
 
 def draws(seed: int, trace: Trace, purpose: int) -> NDArray[np.float64]:
     """Return `draw` for every request of a trace, shape (len(trace),); the same numbers to the bit."""
-    codes = np.array([name_hash(name) for name in trace.keys], np.uint64)
-    x = codes[trace.key] * np.uint64(0x9E3779B97F4A7C15) + trace.time.view(np.uint64)
-    x ^= np.uint64((seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F) & _MASK)
-    for _ in range(2):
-        x += np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
-    return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
+    uniform = np.empty(len(trace))
+    bits = np.uint64(salt(seed, purpose))
+    compiled(draw_column).draw_column(name_codes(trace), trace.key, trace.time.view(np.uint64), bits, uniform)
+    return uniform
+
+
+def salt(seed: int, purpose: int) -> int:
+    """Return the 64 bits that belong to a seed and a purpose."""
+    return (seed * 0xD1342543DE82EF95 + purpose * 0xA0761D6478BD642F) & _MASK
+
+
+def name_codes(trace: Trace) -> NDArray[np.uint64]:
+    """Return `name_hash` of every name of a trace, shape (keys,); made once for each trace."""
+    return trace_column(trace, name_hash, lambda: np.array([name_hash(name) for name in trace.keys], np.uint64))
 
 
 def name_hash(identifier: str) -> int:

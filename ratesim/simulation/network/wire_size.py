@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import msgspec
@@ -18,6 +20,7 @@ import redis.asyncio
 
 from ratesim import algorithms
 from ratesim.limit import Decision
+from ratesim.simulation.network.wire_sample import wire_is_sampled
 from ratesim.state import RateLimitState
 from ratesim.storage.base import EXPIRY_MARGIN
 from ratesim.storage.compression import Codec
@@ -33,10 +36,8 @@ from ratesim.storage.redis.state_fields import PACKED, is_packed_whole, metadata
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Put
 from ratesim.storage.urls import StorageURL
 
-__all__ = ["Backend", "MeteredBackend", "PostgresWire", "RedisWire", "Wire", "wire_protocol"]
+__all__ = ["Backend", "MeteredBackend", "PostgresWire", "RedisWire", "Wire", "WireKind", "wire_protocol"]
 
-ALWAYS, SELDOM = 64, 251  # operations of a kind that are all measured, and of how many later batches one is; a prime, so
-# that no rhythm of the traffic keeps step with it
 SCALAR = re.compile(rb'SELECT "[^"]*"\."([^"]*)"\(')  # a statement whose answer is one array
 
 
@@ -60,49 +61,94 @@ class Wire(Protocol):
         """Return the bytes of the answers to a batch."""
 
 
+@dataclass(slots=True)
+class WireKind:
+    """The batches that begin with an operation of one kind.
+
+    Attributes
+    ----------
+    batches, operations
+        Numbers of these.
+    measured
+        Operations of the measured batches.
+    to_store, from_store
+        Bytes of the measured batches.
+    uncounted
+        Operations of the warm-up.
+    """
+
+    batches: int = 0
+    operations: int = 0
+    measured: int = 0
+    to_store: int = 0
+    from_store: int = 0
+    uncounted: int = 0
+
+
 class MeteredBackend:
     """A backend, with a count of the bytes that reach it and that it answers.
 
-    Batches are alike, and packing one takes longer than simulating it. After the first 64 operations of a kind one batch in
-    251 is packed. The others are taken to need as many bytes per operation (a ratio estimate, as in
-    `storage/memory/size_estimator.py`).
+    Batches are alike, and packing one takes longer than simulating it. So some are packed (`wire_sample.wire_is_sampled`).
+    The others are taken to need as many bytes per operation (a ratio estimate, as in `storage/memory/size_estimator.py`).
     """
 
     def __init__(self, backing: Backend, wire: Wire) -> None:
         self.backend = backing
         self._wire = wire
-        # By the kind of a batch's first operation: batches, operations, and of the measured ones operations, bytes in, out;
-        # and the operations that no figure counts.
-        self._kinds: dict[type[Operation], list[int]] = {}
+        self._kinds: dict[type[Operation], WireKind] = {}  # by the kind of a batch's first operation
 
     def execute(self, batch: Sequence[Operation]) -> list[object]:
         """Execute a batch, and count its bytes."""
         answers = self.backend.execute(batch)
         kind = self._kinds.get(batch[0].__class__)
         if kind is None:
-            kind = self._kinds[batch[0].__class__] = [0, 0, 0, 0, 0, 0]
-        kind[0] += 1
-        kind[1] += len(batch)
-        if kind[2] < ALWAYS or kind[0] % SELDOM == 0:
-            kind[2] += len(batch)
-            kind[3] += self._wire.sent(batch)
-            kind[4] += self._wire.answered(batch, answers)
+            kind = self._kinds[batch[0].__class__] = WireKind()
+        if wire_is_sampled(kind, len(batch)):
+            self._measure(kind, batch, answers)
         return answers
+
+    def enter(
+        self,
+        kinds: Mapping[type[Operation], tuple[int, int, int]],
+        samples: Iterable[tuple[Sequence[Operation], Sequence[object]]],
+    ) -> None:
+        """Take over the counts of batches that were executed elsewhere, in the place of all so far.
+
+        Parameters
+        ----------
+        kinds
+            By the class of a batch's first operation: the numbers of batches, of operations, and of operations in the
+            warm-up.
+        samples
+            The batches that `wire_is_sampled` chose, in the order in which they were executed, with their answers.
+        """
+        for operation, (batches, operations, uncounted) in kinds.items():
+            self._kinds[operation] = WireKind(batches, operations, uncounted=uncounted)
+        for batch, answers in samples:
+            kind = self._kinds[batch[0].__class__]
+            kind.measured += len(batch)
+            self._measure(kind, batch, answers)
+
+    def _measure(self, kind: WireKind, batch: Sequence[Operation], answers: Sequence[object]) -> None:
+        kind.to_store += self._wire.sent(batch)
+        kind.from_store += self._wire.answered(batch, answers)
 
     def end_warmup(self) -> None:
         """Count from now on."""
         for kind in self._kinds.values():
-            kind[5] = kind[1]
+            kind.uncounted = kind.operations
 
     @property
     def bytes_to_store(self) -> int:
         """Bytes that reached the store."""
-        return round(sum((kind[1] - kind[5]) * kind[3] / kind[2] for kind in self._kinds.values()))
+        kinds = self._kinds.values()
+        return round(sum((kind.operations - kind.uncounted) * kind.to_store / kind.measured for kind in kinds))
 
     @property
     def bytes_from_store(self) -> int:
         """Bytes that the store answered."""
-        return round(sum((kind[1] - kind[5]) * kind[4] / kind[2] for kind in self._kinds.values()))
+        kinds = self._kinds.values()
+        return round(sum((kind.operations - kind.uncounted) * kind.from_store / kind.measured for kind in kinds))
 
 
 def wire_protocol(url: StorageURL) -> Wire:
@@ -124,7 +170,7 @@ class RedisWire:
 
     def __init__(self, driver: RedisDriver) -> None:
         self._driver = driver
-        self._packer = redis.asyncio.Connection()  # is never connected
+        self._packer = _packer()
         self._puts = False
 
     def sent(self, batch: Sequence[Operation]) -> int:
@@ -139,6 +185,12 @@ class RedisWire:
             _resp(operation, answer, config, self._puts and isinstance(operation, Get))
             for operation, answer in zip(batch, answers, strict=True)
         )
+
+
+@cache
+def _packer() -> redis.asyncio.Connection:
+    """Return a connection that packs commands and is never opened; each new one reads a file."""
+    return redis.asyncio.Connection()
 
 
 def _resp(operation: Operation, answer: object, config: RedisStorageConfig, whole: bool) -> int:

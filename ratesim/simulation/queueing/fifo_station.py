@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ratesim.simulation.jit_cache import compiled
+from ratesim.simulation.queueing import lindley
 from ratesim.simulation.queueing.station_stats import StationStats
 
-__all__ = ["FifoStation", "lindley_waits", "record_batch", "rows_by_queue", "stays"]
+__all__ = ["FifoStation", "lindley_waits", "record_batch", "rows_by_queue"]
 
 CHUNK = 3 * 2048  # numbers that are noted before the account takes them: 48 kB
 
@@ -43,7 +45,8 @@ class FifoStation:
     @property
     def busy(self) -> float:
         """Server-seconds that were asked for, without those that a crash made idle."""
-        return self.stats.services + float(np.array(self._noted[1::3]).sum())
+        self._settle()
+        return self.stats.services
 
     @property
     def served(self) -> int:
@@ -108,7 +111,7 @@ class FifoStation:
         self._settle()
         for first in range(0, len(rows), CHUNK):
             some = rows[first : first + CHUNK]
-            self.stats.add(arrival[some], service[some], arrival[some] + stay[some])
+            self.stats.add(np.column_stack((arrival[some], service[some], arrival[some] + stay[some])))
 
     def close(self, at: float) -> None:
         """End the observation at `at`; for inf, when the last customer leaves.
@@ -122,7 +125,7 @@ class FifoStation:
         if self._noted:
             noted = np.array(self._noted).reshape(-1, 3)
             del self._noted[:]
-            self.stats.add(*np.ascontiguousarray(noted.T))
+            self.stats.add(noted)
 
 
 def rows_by_queue(queue: NDArray[np.integer[Any]]) -> list[NDArray[np.int64]]:
@@ -132,11 +135,13 @@ def rows_by_queue(queue: NDArray[np.integer[Any]]) -> list[NDArray[np.int64]]:
 
 
 def lindley_waits(
-    arrival: NDArray[np.float64], queue: NDArray[np.integer[Any]], service: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    arrival: NDArray[np.float64],
+    queue: NDArray[np.integer[Any]],
+    service: NDArray[np.float64],
+    idle: Sequence[float] = (),
+    more: Sequence[float] = (),
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute the time in the system of customers that are all known, by Lindley's recursion at once.
-
-    The k-th customer of a queue leaves at the maximum over j <= k of arrival[j] + service[j] + ... + service[k].
 
     Parameters
     ----------
@@ -146,22 +151,19 @@ def lindley_waits(
         The one of several equal single servers that each customer goes to, shape (n,).
     service : NDArray[np.float64]
         Service times, shape (n,), seconds.
+    idle, more : Sequence[float]
+        Points of a line: a server that was idle for so many seconds, ascending from 0, needs so many more; by default none.
 
     Returns
     -------
-    NDArray[np.float64]
-        Seconds in the system, waiting and service, shape (n,).
+    tuple
+        Seconds of service, and in the system, waiting and service, each of shape (n,).
     """
-    stay = np.empty(len(arrival))
-    for rows in rows_by_queue(queue):
-        stay[rows] = stays(arrival[rows], service[rows])
-    return stay
-
-
-def stays(arrival: NDArray[np.float64], service: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the same for the customers of one server."""
-    done = np.cumsum(service)
-    return np.maximum.accumulate(arrival - (done - service)) + done - arrival
+    servers = int(queue.max(initial=-1)) + 1
+    took, stay = np.array(service, np.float64), np.empty(len(arrival))
+    line = np.array(idle, np.float64), np.array(more, np.float64)
+    compiled(lindley).serve_all(arrival, queue, took, *line, np.zeros(servers), stay)
+    return took, stay
 
 
 def record_batch(

@@ -22,7 +22,7 @@ from ratesim.simulation.queueing.station_stats import SharedStationStats
 
 __all__ = ["MultiCoreCPU"]
 
-CHUNK = 2048  # departures between two updates of the statistics
+CHUNK = 6 * 2048  # numbers that are noted before the account takes them
 CLOSE = 1e-9  # seconds: a departure so soon happens now, because virtual time is rounded
 
 
@@ -55,9 +55,9 @@ class MultiCoreCPU:
         self._wakes = inf  # the earliest time of an event that looks for departures
         self._alone: _SoleCustomer | None = None  # the only customer, until another comes
         self._count = 0
-        self.busy = self._stays = self._services = 0.0
+        self.busy = 0.0
         self.stats = SharedStationStats()
-        self._came, self._left = array("d"), array("d")  # since the account was told
+        self._noted = array("d")  # comings and goings since the account was told: time, stay, service
 
     @property
     def inside(self) -> int:
@@ -84,9 +84,8 @@ class MultiCoreCPU:
         self.stats.end_warmup(at)
 
     def _settle(self, to: float) -> None:
-        self.stats.advance(to, np.array(self._came), np.array(self._left), self._stays, self._services)
-        del self._came[:], self._left[:]
-        self._stays = self._services = 0.0
+        self.stats.advance(to, np.array(self._noted).reshape(-1, 3))
+        del self._noted[:]
 
     def _pace(self, many: int) -> float:
         """Return the virtual time per second with so many customers inside."""
@@ -100,7 +99,7 @@ class MultiCoreCPU:
         if alone is not None or self._inside:
             self._go_to(now)
             alone = self._alone
-        self._came.append(now)
+        self._noted.extend((now, -1.0, 0.0))
         self.busy += seconds
         if alone is None and not self._inside:  # most customers come to an empty processor and leave before the next
             left = now + seconds / self._pace(1)
@@ -136,10 +135,8 @@ class MultiCoreCPU:
         self._at = now
 
     def _gone(self, came: float, seconds: float, left: float) -> None:
-        self._stays += left - came
-        self._services += seconds
-        self._left.append(left)
-        if len(self._left) >= CHUNK:
+        self._noted.extend((left, left - came, seconds))
+        if len(self._noted) >= CHUNK:
             self._settle(left)
 
     def _set(self, now: float) -> None:

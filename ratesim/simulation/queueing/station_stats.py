@@ -20,15 +20,34 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["BINS", "Bins", "SharedStationStats", "StationStats", "Totals"]
+from ratesim.simulation.jit_cache import compiled
+from ratesim.simulation.queueing import station_account
+from ratesim.simulation.queueing.station_account import (
+    ACCOUNT_DISORDER,
+    ACCOUNT_DOWN,
+    ACCOUNT_EARLY,
+    ACCOUNT_FULL,
+    ACCOUNT_OVERTAKEN,
+    BIN,
+    BINS,
+    CLOSE,
+    GUEST,
+    NARROWEST,
+    ROOM,
+    account_empty,
+    records,
+)
 
-BINS = 512  # at most; when time goes beyond, neighbors become one
-NARROWEST = 2.0**-10  # seconds: widths are powers of two, so that the bins of two stations fit into one another
-CLOSE = 1e-9  # relative, and in seconds: numbers that are this close are the same
+__all__ = ["BINS", "Bins", "SharedStationStats", "StationStats", "Totals"]
 
 Times = NDArray[np.float64]
 
-NOBODY: Times = np.empty(0)
+_VIOLATIONS = {
+    ACCOUNT_DISORDER: "customers must come to a station in order of time",
+    ACCOUNT_EARLY: "a customer was served before he came",
+    ACCOUNT_DOWN: "a customer came to a station that is down until {} s",
+    ACCOUNT_OVERTAKEN: "a customer was served before one who came earlier",
+}
 
 
 class Bins(NamedTuple):
@@ -76,49 +95,67 @@ class Totals(NamedTuple):
 class StationStats:
     """Statistics of a station as it goes on, in memory that does not grow.
 
+    Parameters
+    ----------
+    concurrency : int
+        Number of equal servers.
+
     Attributes
     ----------
-    arrivals, lost : int
-        Customers, and those that a crash sent away.
-    stays, services : float
-        Seconds inside, and of service, as the station reports them.
-    until : float
-        The time up to which the number inside is counted.
+    account, by_bin, guests
+        The records of `station_account`, which are its state.
     """
 
     def __init__(self, concurrency: int) -> None:
+        self.account, self.by_bin, self.guests = account_empty(concurrency), records(BINS, BIN), records(ROOM, GUEST)
         self.concurrency = concurrency
-        self.arrivals = self.lost = 0
-        self.services = self.stays = self.until = 0.0
-        self._width = NARROWEST
-        self._inside, self._served = np.zeros(BINS), np.zeros(BINS)
-        self._peak = np.zeros(BINS, np.int64)
-        self._most = 0  # inside at once, since figures count
         self._before = Totals(0.0, 0, 0, 0.0, 0.0, 0)
-        self._opened = 0.0  # nobody is served before
-        self._last_begin = -inf
-        self._begins = self._ends = NOBODY  # of the customers inside at `until`
+
+    @property
+    def arrivals(self) -> int:
+        """Customers that came."""
+        return int(self.account.arrivals)
+
+    @property
+    def lost(self) -> int:
+        """Customers that a crash sent away."""
+        return int(self.account.lost)
+
+    @property
+    def stays(self) -> float:
+        """Seconds inside, as the station reports them."""
+        return float(self.account.stays)
+
+    @property
+    def services(self) -> float:
+        """Seconds of service, as the station reports them."""
+        return float(self.account.services)
+
+    @property
+    def until(self) -> float:
+        """The time up to which the number inside is counted."""
+        return float(self.account.until)
 
     @property
     def bins(self) -> Bins:
         """The number inside over time, up to `until`; the last bin may not be over."""
-        n = min(int(self.until / self._width) + 1, BINS)
-        return Bins(self._width, self._inside[:n], self._served[:n], self._peak[:n])
+        some = self.by_bin[: min(int(self.account.bin) + 1, BINS)]
+        return Bins(float(self.account.width), some.inside, some.served, some.peak)
 
     @property
     def inside(self) -> float:
         """Area under the number inside, counted from comings and goings: customer-seconds until `until`."""
-        return float(self._inside.sum())
+        return float(compiled(station_account).account_areas(self.by_bin)[0])
 
     @property
     def served(self) -> float:
         """Area under the number that a queue serves with so many inside: server-seconds until `until`."""
-        return float(self._served.sum())
+        return float(compiled(station_account).account_areas(self.by_bin)[1])
 
     @property
     def peak(self) -> int:
         """The most customers that were inside at once."""
-        return int(self._peak.max())
+        return int(self.by_bin.peak.max())
 
     @property
     def totals(self) -> Totals:
@@ -130,7 +167,7 @@ class StationStats:
             self.lost - lost,
             self.inside - inside,
             self.served - served,
-            self._most,
+            int(self.account.most),
         )
 
     def end_warmup(self, at: float) -> None:
@@ -139,47 +176,46 @@ class StationStats:
         No customer that came later may have been added yet.
         """
         self._advance(max(at, self.until))
-        self._begin_figures(len(self._ends))
-
-    def _begin_figures(self, number: int) -> None:
         self._before = Totals(self.until, self.arrivals, self.lost, self.inside, self.served, 0)
-        self._most = number
+        self.account.most = self.account.inside
 
-    def add(self, arrival: Times, service: Times, end: Times) -> None:
+    def add(self, rows: Times) -> None:
         """Add customers in the order in which they came, none before those of earlier calls.
 
-        Raises AssertionError as `close` does.
+        Parameters
+        ----------
+        rows : NDArray[np.float64]
+            Arrival, service time and end of each, in seconds, shape (n, 3).
+
+        Raises
+        ------
+        AssertionError
+            As `close` does.
         """
-        begin = end - service
-        close = _close(end)
-        if arrival[0] < self.until or (arrival[1:] < arrival[:-1]).any():
-            raise AssertionError("customers must come to a station in order of time")
-        if not (service >= 0.0).all() or (begin < arrival - close).any():
-            raise AssertionError("a customer was served before he came")
-        if arrival[0] < self._opened:
-            raise AssertionError(f"a customer came to a station that is down until {self._opened} s")
-        if begin[0] < self._last_begin - close or (begin[1:] < begin[:-1] - close).any():
-            raise AssertionError("a customer was served before one who came earlier")
-        self.arrivals += len(arrival)
-        self.services += float(service.sum())
-        self.stays += float((end - arrival).sum())
-        self._last_begin = float(begin[-1])
-        self._advance(float(arrival[-1]), arrival, begin, end)
+        first, take = 0, compiled(station_account).account_take
+        while (first := take(self.account, self.by_bin, self.guests, rows, first)) < len(rows):
+            if self.account.code != ACCOUNT_FULL:
+                raise AssertionError(_VIOLATIONS[int(self.account.code)].format(self.account.opened))
+            more = records(2 * len(self.guests), GUEST)
+            compiled(station_account).account_room(self.account, self.guests, more)
+            self.guests = more
         self._check()
 
     def restart(self, down: float, at: float) -> None:
         """Let everybody inside leave at `down`, and serve nobody before `at`."""
         self._advance(max(down, self.until))
-        self.lost += len(self._ends)
+        self.account.lost += self.account.inside
         self._leave()
-        self._opened, self._last_begin = at, -inf
+        self.account.opened, self.account.last_begin = at, -inf
 
     def close(self, at: float) -> None:
         """End the observation at `at`, or for inf when the last customer leaves.
 
         Raises AssertionError if Little's law does not hold, or the station was no queue.
         """
-        self._advance(max(at, self.until) if at < inf else max(float(self._ends.max(initial=0.0)), self.until))
+        last = self.account.head + self.account.inside - 1
+        end = float(self.guests[last & (len(self.guests) - 1)].end) if self.account.inside else 0.0
+        self._advance(max(at if at < inf else end, self.until))
         self._leave()
         self._check()
 
@@ -228,51 +264,23 @@ class StationStats:
         return pd.DataFrame({"begin": begin, "end": end, **means, "inside_max": peak})
 
     def _check(self) -> None:
-        rest, service = self._rest()
+        inside, served = compiled(station_account).account_areas(self.by_bin)
+        rest, service = compiled(station_account).account_rest(self.account, self.guests)
         rounded = self.arrivals * float(np.spacing(self.until))  # an end is a sum, and known to half of that
         serving = f"Work conservation: {self.concurrency} at a time of those inside were served for"
         for law, area, said in (
-            ("Little's law: all who were inside were there for", self.inside, self.stays - rest),
-            (serving, self.served, self.services - service),
+            ("Little's law: all who were inside were there for", inside, self.stays - rest),
+            (serving, served, self.services - service),
         ):
             if not abs(area - said) <= CLOSE * (1.0 + max(area, said)) + rounded:
                 raise AssertionError(f"{law} {area} s, but by their own ends and services it is {said} s")
 
-    def _rest(self) -> tuple[float, float]:
-        """Give the part of the stays, and of the services, of the customers inside that is still to come."""
-        rest = self._ends - self.until
-        return float(rest.sum()), float(np.minimum(rest, self._ends - self._begins).sum())
-
     def _leave(self) -> None:
-        rest, service = self._rest()
-        self.stays -= rest
-        self.services -= service
-        self._begins = self._ends = NOBODY
+        compiled(station_account).account_leave(self.account, self.guests)
 
-    def _advance(self, to: float, arrival: Times = NOBODY, begin: Times = NOBODY, end: Times = NOBODY) -> None:
-        """Count until `to`, with the customers that came meanwhile."""
-        while to >= BINS * self._width:
-            self._widen()
-        first = int(self.until / self._width)
-        edges = np.arange(first, int(to / self._width) + 1, dtype=np.float64) * self._width
-        edges[0] = self.until
-        begins, ends = np.concatenate([self._begins, begin]), np.concatenate([self._ends, end])
-        stay = ends > to
-        inside, served, peak = _areas(edges, to, len(self._ends), arrival, ends[~stay], self.concurrency)
-        bins = slice(first, first + len(edges))
-        self._inside[bins] += inside
-        self._served[bins] += served
-        self._peak[bins] = np.maximum(self._peak[bins], peak)
-        self._most = max(self._most, int(peak.max()))
-        self._begins, self._ends, self.until = begins[stay], ends[stay], to
-
-    def _widen(self) -> None:
-        self._width *= 2.0
-        for areas in (self._inside, self._served):
-            areas[: BINS // 2] = areas.reshape(-1, 2).sum(axis=1)
-            areas[BINS // 2 :] = 0.0
-        self._peak[: BINS // 2] = self._peak.reshape(-1, 2).max(axis=1)
-        self._peak[BINS // 2 :] = 0
+    def _advance(self, to: float) -> None:
+        compiled(station_account).account_advance(self.account, self.by_bin, self.guests, to)
+        compiled(station_account).account_peak(self.account, self.by_bin)
 
 
 class SharedStationStats(StationStats):
@@ -280,76 +288,30 @@ class SharedStationStats(StationStats):
 
     def __init__(self) -> None:
         super().__init__(1)
-        self._number = 0
+        self.guests = records(1, GUEST)
+        self.guests.end = inf  # the account is told who leaves
 
-    def advance(self, to: float, come: Times, go: Times, stays: float, services: float) -> None:
+    def advance(self, to: float, rows: Times) -> None:
         """Count until `to`.
 
         Parameters
         ----------
         to : float
             Time in seconds.
-        come, go : NDArray[np.float64]
-            Times of arrivals and departures since the last call.
-        stays, services : float
-            Seconds of stay and of service of those that left.
+        rows : NDArray[np.float64]
+            Those that came and went since the last call, in order of time, shape (n, 3): the time, and the seconds of stay
+            and of service of one who goes, -1 and 0 of one who comes.
         """
-        while to >= BINS * self._width:
-            self._widen()
-        first = int(self.until / self._width)
-        edges = np.arange(first, int(to / self._width) + 1, dtype=np.float64) * self._width
-        edges[0] = self.until
-        bins = slice(first, first + len(edges))
-        inside, served, peak = _areas(edges, to, self._number, come, go, 1)
-        self._inside[bins] += inside
-        self._served[bins] += served
-        self._peak[bins] = np.maximum(self._peak[bins], peak)
-        self._most = max(self._most, int(peak.max()))
-        self._number += len(come) - len(go)
-        self.arrivals += len(come)
-        self.stays += stays
-        self.services += services
-        self.until = to
-
-    def end_warmup(self, at: float) -> None:
-        """Leave everything until `at` out of all figures; it has been counted until then."""
-        self._begin_figures(self._number)
+        compiled(station_account).account_share(self.account, self.by_bin, self.guests, rows)
+        self._advance(to)
 
     def end(self, unfinished: float) -> None:
         """End the observation; `unfinished` is the sum of the stays so far of the customers inside.
 
         Raises AssertionError as `close` does.
         """
-        self.stays += unfinished
+        self.account.stays += unfinished
         rounded = self.arrivals * float(np.spacing(self.until))
         if not abs(self.inside - self.stays) <= CLOSE * (1.0 + self.inside) + 4.0 * rounded:
             said = f"all who were inside were there for {self.inside} s, but by their own ends it is {self.stays} s"
             raise AssertionError(f"Little's law: {said}")
-
-
-def _areas(
-    edges: Times, to: float, number: int, come: Times, go: Times, servers: int
-) -> tuple[Times, Times, NDArray[np.int64]]:
-    """Give, by bin, the area under a number, the area under the lesser of it and `servers`, and its peak.
-
-    The number begins with `number` and changes as these come and go. Edges ascend; the last bin ends at `to`. A customer
-    that goes in the moment in which another comes makes room for it.
-    """
-    times = np.concatenate([edges, go, come])
-    steps = np.ones(len(times), np.int64)
-    steps[: len(edges)] = 0
-    steps[len(edges) : len(edges) + len(go)] = -1
-    order = np.argsort(times, kind="stable")
-    times = times[order]
-    numbers = number + np.cumsum(steps[order])
-    lengths = np.empty(len(times))
-    np.subtract(times[1:], times[:-1], out=lengths[:-1])
-    lengths[-1] = to - times[-1]
-    starts = np.searchsorted(times, edges)
-    served = np.add.reduceat(np.minimum(numbers, servers) * lengths, starts)
-    return np.add.reduceat(numbers * lengths, starts), served, np.maximum.reduceat(numbers, starts)
-
-
-def _close(times: Times) -> float:
-    """Give the seconds that the same time may be apart; more where floating-point numbers are further apart."""
-    return CLOSE + 4.0 * float(np.spacing(np.abs(times).max()))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.run import run
 from ratesim.simulation.network.load_balancer import LeastOutstanding, Router, consistent_hash, route
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from traffic import Trace
 

@@ -15,7 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
 from ratesim.servers import Server
-from ratesim.simulation.network.wire_size import MeteredBackend, Wire, wire_protocol
+from ratesim.simulation.network.wire_sample import wire_is_sampled
+from ratesim.simulation.network.wire_size import MeteredBackend, Wire, WireKind, wire_protocol
 from ratesim.state import AlgorithmData, RateLimitState
 from ratesim.storage import StorageURL
 from ratesim.storage.base import Charge
@@ -166,12 +167,20 @@ class Mute:
         return [None] * len(batch)
 
 
-def test_what_is_not_measured_is_as_long_as_what_is() -> None:
-    meter = MeteredBackend(Mute(), Letters())
-    for i in range(10_000):
-        meter.execute([Get("a" * (5 + i % 3), "", NOW)] * (1 + i % 2))
-    assert meter.bytes_from_store == 15_000
-    assert meter.bytes_to_store == pytest.approx(15_000 * 6, rel=0.01)
+def test_what_is_not_measured_is_as_long_as_what_is_whoever_has_executed_it() -> None:
+    meter, elsewhere = MeteredBackend(Mute(), Letters()), MeteredBackend(Mute(), Letters())
+    counts, samples = WireKind(), []
+    for i in range(300_000):
+        batch: list[Operation] = [Get("a" * (5 + i % 3), "", NOW)] * (1 + i % 2)
+        answers = meter.execute(batch)
+        if wire_is_sampled(counts, len(batch)):
+            samples.append((batch, answers))
+    assert meter.bytes_from_store == 450_000
+    assert meter.bytes_to_store == pytest.approx(450_000 * 6, rel=0.01)
+    early, middle, late = 43, (512 - 64) / 1.5, (300_000 - 251 * 299) / 4099
+    assert len(samples) == pytest.approx(early + middle + late, rel=0.02)
+    elsewhere.enter({Get: (counts.batches, counts.operations, 0)}, samples)
+    assert (elsewhere.bytes_to_store, elsewhere.bytes_from_store) == (meter.bytes_to_store, meter.bytes_from_store)
 
 
 def test_a_memory_has_no_wire() -> None:

@@ -70,7 +70,7 @@ def test_a_processor_that_loses_somebody_breaks_little_s_law_and_says_so() -> No
     class Forgetful(MultiCoreCPU):
         def _leave(self, now: float) -> None:
             super()._leave(now)
-            self._stays *= 0.99
+            self._noted[-2] *= 0.99
 
     with pytest.raises(AssertionError, match="Little"):
         stays(lambda runtime: Forgetful(runtime, {1: 1.0}), [0.0, 0.5], [1.0, 1.0])

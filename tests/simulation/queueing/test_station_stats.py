@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.queueing import station_account, station_stats
 from ratesim.simulation.queueing.fifo_station import FifoStation, lindley_waits, record_batch
-from ratesim.simulation.queueing.station_stats import BINS
+from ratesim.simulation.queueing.station_stats import BINS, SharedStationStats, StationStats
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
 
@@ -75,12 +76,42 @@ def test_the_books_of_many_customers_balance_whatever_the_station() -> None:
         assert inside[-2] <= peak[-2] * width * (1 + 1e-9)
 
 
+def test_no_bit_of_an_account_depends_on_how_its_customers_are_cut_or_whether_it_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(6)
+    arrival, service = np.cumsum(rng.exponential(0.3, 2000)), rng.exponential(0.7, 2000)
+    station = FifoStation(3)
+    ends = [station.serve(*each) for each in zip(arrival.tolist(), service.tolist(), strict=True)]
+    rows = np.column_stack((arrival, service, ends))
+    moves = sorted([(at, -1.0, 0.0) for at in arrival] + [(end, end - at, took) for at, took, end in rows])
+
+    def state(chunk: int) -> tuple[object, ...]:
+        queue, shared = StationStats(3), SharedStationStats()
+        for first in range(0, len(rows), chunk):
+            queue.add(rows[first : first + chunk])
+        for first in range(0, len(moves), chunk):
+            some = np.array(moves[first : first + chunk])
+            shared.advance(float(some[-1, 0]), some)
+        shared.end(0.0)
+        queue.close(inf)
+        bins = (queue.by_bin.tolist(), shared.by_bin.tolist())
+        return queue.summary(), shared.summary(), queue.account.tolist(), shared.account.tolist(), bins
+
+    at_once = state(len(moves))
+    assert at_once[0]["customers"] == at_once[1]["customers"] == 2000
+    assert at_once[0]["inside"] == pytest.approx(at_once[1]["inside"])
+    assert state(1) == at_once
+    monkeypatch.setattr(station_stats, "compiled", lambda _: station_account)
+    assert state(700) == at_once
+
+
 def test_customers_that_were_known_beforehand_are_accounted_for_as_those_that_came_one_by_one() -> None:
     rng = np.random.default_rng(3)
     arrival, queue = np.cumsum(rng.exponential(0.3, 20_000)), rng.integers(0, 3, 20_000)
     together, met = [FifoStation() for _ in range(4)], [FifoStation() for _ in range(4)]
     service = rng.exponential(0.7, 20_000)
-    record_batch(together, arrival, queue, service, lindley_waits(arrival, queue, service))
+    record_batch(together, arrival, queue, service, lindley_waits(arrival, queue, service)[1])
     for at, which, seconds in zip(arrival.tolist(), queue.tolist(), service.tolist(), strict=True):
         met[which].serve(at, seconds)
     for one, other in zip(together, met, strict=True):
@@ -153,7 +184,7 @@ def test_a_station_that_is_no_queue_is_found_out(defective: type[FifoStation], s
 
 def test_a_lost_entry_breaks_little_s_law() -> None:
     station = of(FifoStation(), [(0.0, 2.0), (1.0, 2.0)], until=3.0)
-    station.stats.stays -= 1.0
+    station.stats.account.stays -= 1.0
     with pytest.raises(AssertionError, match="Little's law"):
         station.close(3.0)
 
@@ -176,8 +207,8 @@ def test_every_run_proves_its_stations(storage: str, monkeypatch: pytest.MonkeyP
     profile = Profile.load()
     slow = {name: msgspec.structs.replace(each, client_cpu=4e-4) for name, each in profile.backends.items()}
     profile = msgspec.structs.replace(profile, backends=slow)
-    run(asked, Candidate(name="sound", storage=storage), profile=profile)
+    run(asked, Candidate(name="sound", storage=storage), profile=profile, engine="simpy")
     for module in ("queueing.event_loop_cpu", "engine.store_server"):
         monkeypatch.setattr(f"ratesim.simulation.{module}.FifoStation", Forgetful)
     with pytest.raises(AssertionError, match="Work conservation"):
-        run(asked, Candidate(name="defective", storage=storage), profile=profile)
+        run(asked, Candidate(name="defective", storage=storage), profile=profile, engine="simpy")
