@@ -1,7 +1,7 @@
 """One run in simulated time: the nodes, the servers they share, and the requests on their way.
 
-`run.run` is the entry. It builds a `RunContext`, a `Cluster` of nodes and servers, and replays the traffic through a
-`Dispatcher`; `backends.open_backend` puts a real server in the place of the model.
+`playback.play` is the entry. It builds a `Cluster` of nodes and servers for a `RunContext`, and replays the traffic through
+a `Dispatcher`; `backends.open_backend` puts a real server in the place of the model.
 """
 
 from __future__ import annotations

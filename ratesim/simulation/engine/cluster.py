@@ -12,24 +12,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ratesim.runtime import SimRuntime
-from ratesim.safe_text import shorten_repr
 from ratesim.simulation.cost_model.postgres_factors import STALLS, insert_cost, postgres_costs, standby_cost
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Coldness, Profile, cluster_costs, measured_link
 from ratesim.simulation.engine.context import PACES, STORE_CLIENTS, STORE_WORK, RunContext
 from ratesim.simulation.engine.fault_timeline import FaultTimeline
 from ratesim.simulation.engine.faulty_links import FaultyDriver, ReplicatedBackend, RestartingNode
+from ratesim.simulation.engine.node_memory import node_bytes
 from ratesim.simulation.engine.postgres_work import PostgresWork
 from ratesim.simulation.engine.redis_cluster import ClusterDriver, ShardBackend, ShardedDriver, SlotTable
 from ratesim.simulation.engine.remote_storage import ModelBackend, RandomPlan, SimDriver, SimulatedStorage
 from ratesim.simulation.engine.store_server import Standby, StoreServer
-from ratesim.simulation.network.links import PRESETS, Link, preset_link
+from ratesim.simulation.network.links import Link, preset_link
 from ratesim.simulation.network.wire_size import Backend, MeteredBackend, wire_protocol
 from ratesim.simulation.queueing.event_loop_cpu import EventLoopCPU
 from ratesim.simulation.queueing.fifo_station import FifoStation
 from ratesim.simulation.queueing.pace import Pace
 from ratesim.simulation.queueing.processor_sharing import MultiCoreCPU
-from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import HybridStorage, MemoryStorage, MemoryStorageConfig, RateLimitStorage, StorageURL
 
 __all__ = ["Cluster", "backend_of", "build_cluster", "round_trip"]
@@ -122,16 +121,9 @@ class Cluster:
         first = self.storages[0]
         return isinstance(first, HybridStorage) and first.config.consistency == "session"
 
-    def memory(self, runtime: SimRuntime) -> NDArray[np.int64]:
+    def memory(self) -> NDArray[np.int64]:
         """Return the bytes that each node's own entries take now, shape (nodes,)."""
-        sizes: list[int] = []
-
-        async def measure() -> None:
-            for storage in self.storages:
-                sizes.append((await storage.get_stats()).bytes)
-
-        runtime.begin(measure())  # nothing in it waits
-        return np.array(sizes, np.int64)
+        return np.array([node_bytes(storage) for storage in self.storages], np.int64)
 
     @property
     def busy(self) -> float:
@@ -324,8 +316,6 @@ def _link(scenario: Scenario, profile: Profile, costs: BackendCosts) -> Link:
     The preset `loopback` stands for the round trip that was measured together with the servers.
     """
     deployment = scenario.deployment
-    if deployment.network not in PRESETS:
-        raise ScenarioError(f"deployment.network {shorten_repr(deployment.network)}: known are {', '.join(PRESETS)}")
     link = preset_link(deployment.network, deployment.rtt, deployment.loss)
     if deployment.rtt is not None:
         return link

@@ -1,4 +1,4 @@
-"""Runs a SimPy environment to its end in slices, so that progress can be shown and Ctrl-C takes effect."""
+"""Runs a simulation to its end in slices, so that progress can be shown and Ctrl-C takes effect."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 from types import FrameType
+from typing import Any, Protocol
 
 import numpy as np
-import simpy
 from numpy.typing import NDArray
 
 from ratesim.progress import Progress, Throughput, no_progress, progress_bar
@@ -21,8 +21,22 @@ SLICES = 200
 LONGEST = 20_000  # requests in a slice: a fraction of a second, so that Ctrl-C need not wait
 
 
+class Simulation(Protocol):
+    """What runs in simulated time: a SimPy environment, or the compiled kernel."""
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+
+    def peek(self) -> float:
+        """Return when something happens next; inf if nothing does."""
+
+    def run(self, until: float) -> Any:
+        """Process what is due before a time."""
+
+
 def run_until_done(
-    env: simpy.Environment,
+    env: Simulation,
     due: NDArray[np.float64],
     progress: Progress | bool | None,
     interruptible: bool = False,
@@ -77,7 +91,7 @@ def run_until_done(
         return bool(interrupts)
 
 
-def _finish(env: simpy.Environment, last: float, answered: Callable[[], float], grace: float) -> None:
+def _finish(env: Simulation, last: float, answered: Callable[[], float], grace: float) -> None:
     ends = inf
     while (soonest := env.peek()) < ends:
         env.run(min(soonest + grace / 2.0, ends))

@@ -8,6 +8,7 @@ real driver over fakeredis or a live server (`backends.LoopBackend`).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from ratesim.simulation.engine.outcome_columns import column
 from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
 from ratesim.simulation.network.counter_rng import draw, draws
 from ratesim.simulation.network.links import BACK, OUT, Link
+from ratesim.simulation.network.trace_columns import trace_column
 from ratesim.simulation.queueing.event_loop_cpu import EventLoopCPU
 from ratesim.storage.base import StorageStats
 from ratesim.storage.config import ClientConfig
@@ -134,6 +136,8 @@ _EXECUTE[TracedAcquire] = _acquire
 class RandomPlan:
     """The random draws of every request of a trace, on one link to one kind of server, drawn all at once.
 
+    Candidates with the same draws share the columns.
+
     Attributes
     ----------
     request
@@ -146,9 +150,16 @@ class RandomPlan:
 
     def __init__(self, seed: int, trace: Trace, link: Link, costs: BackendCosts) -> None:
         self.request = 0
-        self.out = column(link.transit_times(seed, trace, OUT))
-        self.service = column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, costs.factors))
-        self.back = column(link.transit_times(seed, trace, BACK))
+        factors = costs.factors
+
+        def transit(purpose: int) -> array[float]:
+            return trace_column(trace, (seed, link, purpose), lambda: column(link.transit_times(seed, trace, purpose)))
+
+        def service() -> array[float]:
+            return column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, factors))
+
+        self.out, self.back = transit(OUT), transit(BACK)
+        self.service = trace_column(trace, (seed, factors), service)
 
 
 class SimDriver:

@@ -12,19 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.progress import Progress
-from ratesim.simulation.cost_model.profile import BackendCosts
 from ratesim.simulation.engine.cluster import Cluster
 from ratesim.simulation.engine.context import REACTIVE_CLIENTS, RunContext
 from ratesim.simulation.engine.dispatcher import Dispatcher
 from ratesim.simulation.engine.event_loop import SLICES, run_until_done
 from ratesim.simulation.engine.fault_events import inject_faults
 from ratesim.simulation.engine.outcome_columns import OutcomeColumns
-from ratesim.simulation.queueing.fifo_station import lindley_waits, record_batch, rows_by_queue, stays
+from ratesim.simulation.queueing.fifo_station import lindley_waits, record_batch
 from traffic import Trace
 
-__all__ = ["ReplayResult", "replay"]
+__all__ = ["GRACE", "ReplayResult", "add_waits", "answered_part", "replay"]
 
-PASSES, SAME = 50, 1e-10  # at most, and seconds: see `_decision_seconds`; it takes three to five
 GRACE = 60.0  # simulated seconds after the last answer in which nodes may still tell their store what they admitted
 
 
@@ -101,10 +99,10 @@ def replay(
         in_flight=0,
     )
     if adds_waits:
-        _add_waits(cluster, due, result, warmup)
+        add_waits(cluster, due, result, warmup)
     for station in cluster.stations.values():
         station.close(env.now if partial else inf)
-    return _answered_part(result, context) if partial else result
+    return answered_part(result, context, env.now) if partial else result
 
 
 def _longest_wait(context: RunContext) -> float:
@@ -118,13 +116,13 @@ async def _end_warmup(context: RunContext, cluster: Cluster) -> None:
     cluster.discount(context.env.now)
 
 
-def _answered_part(result: ReplayResult, context: RunContext) -> ReplayResult:
-    """Keep the rows that were answered before the interruption. Raises KeyboardInterrupt where there is none."""
+def answered_part(result: ReplayResult, context: RunContext, now: float) -> ReplayResult:
+    """Keep the rows that were answered before an interruption at the time `now`. Raises KeyboardInterrupt where none was."""
     trace, outcome = result.trace, result.outcome
     answered = outcome.latency >= 0.0
     if not answered.any():
         raise KeyboardInterrupt
-    sent = len(trace) if context.clients else int(np.searchsorted(trace.time - context.runtime.epoch, context.env.now))
+    sent = len(trace) if context.clients else int(np.searchsorted(trace.time - context.runtime.epoch, now))
     first = int(np.searchsorted(trace.time, context.warmup_end))
     return result._replace(
         trace=trace.select(answered, "of an interrupted run"),
@@ -134,12 +132,14 @@ def _answered_part(result: ReplayResult, context: RunContext) -> ReplayResult:
     )
 
 
-def _add_waits(cluster: Cluster, due: NDArray[np.float64], result: ReplayResult, warmup: float) -> None:
+def add_waits(cluster: Cluster, due: NDArray[np.float64], result: ReplayResult, warmup: float) -> None:
     """Add the waits for the nodes' processors to the latencies of the requests that were answered."""
     latency, node = result.outcome.latency, result.node
     sent = int(np.isfinite(latency).sum())  # all were answered at once, up to where the run was interrupted
-    service = _decision_seconds(cluster.memory_costs, due[:sent], node[:sent])
-    waits = lindley_waits(due[:sent], node[:sent], service)
+    costs, cold = cluster.memory_costs, cluster.memory_costs.cold
+    service = np.full(sent, costs.client_cpu)
+    pauses = () if cold is None else (cold.idle, cold.ask)  # decisions in memory take longer after a pause of their node
+    service, waits = lindley_waits(due[:sent], node[:sent], service, *pauses)
     latency[:sent] += waits
     first = int(np.searchsorted(due[:sent], warmup))
     stations = [loop.station for loop in cluster.loops]
@@ -147,26 +147,6 @@ def _add_waits(cluster: Cluster, due: NDArray[np.float64], result: ReplayResult,
     if warmup > 0.0:
         cluster.discount(warmup)
     record_batch(stations, due[first:sent], node[first:sent], service[first:], waits[first:])
-
-
-def _decision_seconds(costs: BackendCosts, due: NDArray[np.float64], node: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Return the processor seconds of decisions in memory, which take longer after a pause of their node.
-
-    How long a pause is depends on how long the decisions before it take, and those on the pauses before them. A pause costs
-    a small share of its length, so that each pass leaves a small share of the error.
-    """
-    seconds, cold = np.full(len(due), costs.client_cpu), costs.cold
-    if cold is not None:
-        for rows in rows_by_queue(node):
-            came, took = due[rows], seconds[rows]
-            for _ in range(PASSES):
-                pause = np.diff(came, prepend=0.0)
-                pause[1:] -= stays(came, took)[:-1]
-                before, took = took, costs.client_cpu + np.interp(np.maximum(pause, 0.0), cold.idle, cold.ask)
-                if np.abs(took - before).max() < SAME:
-                    break
-            seconds[rows] = took
-    return seconds
 
 
 @contextmanager

@@ -101,5 +101,5 @@ def test_a_recipe_of_which_no_request_comes_is_refused() -> None:
     for workload in ({"duration": 1e-9}, {"duration": 1.0, "requests_per_second": 1e-9}):
         with pytest.raises(ScenarioError, match="workload: no request comes of it with seed 1"):
             run(scenario(workload=workload), Candidate(name="c", storage="memory://"))
-    with pytest.raises(ScenarioError, match="seed -1: must be 0 or more"):
+    with pytest.raises(ScenarioError, match="seed -1: must be a whole number, 0 or more"):
         run(scenario(), Candidate(name="c", storage="memory://"), -1)

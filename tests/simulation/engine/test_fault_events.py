@@ -394,7 +394,10 @@ def test_what_holds_multiplies_or_adds_up() -> None:
         ({"kind": "crash", "start": 1, "duration": 2, "nodes": [0]}, "a crash takes no nodes; it takes host_lost"),
         ({"kind": "partition", "start": 1, "duration": 2, "nodes": [4]}, "nodes are 0 to 3"),
         ({"kind": "quake", "start": 1, "duration": 2}, r"faults\.0\.kind"),
-        ({"kind": "slow", "start": 1, "duration": 2, "factr": 2}, "factr: unknown key; known here: kind, start"),
+        (
+            {"kind": "slow", "start": 1, "duration": 2, "factr": 2},
+            "factr: unknown key; did you mean factor[?] known here: kind, start",
+        ),
         ({"kind": "lossy", "start": 1, "duration": 2, "loss": 1}, "loss"),
     ],
 )

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ratesim.simulation.cost_model.profile import EVEN, Cost, Profile
-from ratesim.simulation.engine.run import run
 from ratesim.simulation.network.wire_size import wire_protocol
 from ratesim.simulation.results.run_result import RunResult
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import EPOCH, Candidate, Scenario
 from ratesim.storage import StorageURL
 from ratesim.storage.remote.operations import Acquire

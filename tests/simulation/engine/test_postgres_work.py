@@ -12,7 +12,7 @@ import pytest
 from ratesim import Scenario, run
 from ratesim.simulation.cost_model.postgres_factors import CLEANED, DROPPED, INSERTED, STALLS, STANDBY, postgres_costs
 from ratesim.simulation.cost_model.profile import BackendCosts, Cost, Profile, Stall
-from ratesim.simulation.engine.run import RunResult
+from ratesim.simulation.runner import RunResult
 from ratesim.simulation.scenario.scenario import Candidate
 from ratesim.simulation.scenario.topology import PROMOTION, UNFLUSHED
 from ratesim.storage import StorageURL
