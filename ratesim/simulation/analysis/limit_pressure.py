@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ratesim.formatting import format_limit
 from ratesim.limit import Limit
-from ratesim.simulation.results.oracle import exact
+from ratesim.simulation.analysis.limit_suggestion import Effect, Trial
+from ratesim.simulation.results.accuracy import measure_accuracy
+from ratesim.simulation.results.oracle import exact_trace
 from traffic import Trace
 
 __all__ = ["LimitPressure", "limit_pressure"]
 
-BITES = (0.05, 0.30)  # share of requests that an exact limiter denies, for the limit to tell candidates apart
-BINDING_SHARE = 0.005
+BINDING_SHARE = 0.005  # of the requests that an exact limiter denies, for the limit to tell candidates apart
+TOO_MUCH = 0.3
 
 
 @dataclass(frozen=True)
@@ -25,16 +32,24 @@ class LimitPressure:
     is_binding
         Whether that is enough to tell candidates apart.
     suggestion
-        A limit that would bind; None where this one does, or none was found.
+        The limit per the same period that `your_log` suggests for this traffic (`Trial.suggest`); None where this one binds
+        without denying too much, or does not bind and is no larger.
+    exact_worst_excess
+        The busiest window of an exact limiter, which is what the algorithm itself allows on this traffic: the most that it
+        admits in any window of the limit's period, over the limit, minus 1. nan where it was not measured.
+    suggested_denied_share
+        Share of the requests that an exact limiter denies under the suggestion; nan without one.
     """
 
     exact_denied_share: float
     is_binding: bool
     suggestion: str | None
+    exact_worst_excess: float = math.nan
+    suggested_denied_share: float = math.nan
 
 
 def limit_pressure(limit: Limit, trace: Trace, warmup: float = 0.0) -> LimitPressure:
-    """Measure whether the limit is binding on this trace; if not, find a limit that would be.
+    """Measure whether the limit is binding on this trace; if it is not, or denies too much, find one that fits.
 
     Parameters
     ----------
@@ -45,33 +60,20 @@ def limit_pressure(limit: Limit, trace: Trace, warmup: float = 0.0) -> LimitPres
     warmup : float
         Seconds after the first request from which decisions count.
     """
-    share = _denied(limit, trace, warmup)
-    suggestion = None
-    if not BITES[0] <= share <= BITES[1]:
-        suggestion = _suggest(limit, trace, warmup)
-    return LimitPressure(share, share >= BINDING_SHARE, suggestion)
+    admitted = exact_trace(limit, trace)
+    since = trace.time[0] + warmup
+    share = _denied(admitted, trace, since)
+    worst = measure_accuracy(limit, trace.key, trace.time, trace.cost, admitted, since=since).worst_excess
+    suggestion = None if BINDING_SHARE <= share <= TOO_MUCH else _suggest(limit, trace)
+    if suggestion is None or (share < BINDING_SHARE and suggestion.limit.rate >= limit.rate):
+        return LimitPressure(share, share >= BINDING_SHARE, None, worst)
+    return LimitPressure(share, share >= BINDING_SHARE, format_limit(suggestion.limit), worst, suggestion.denied_share)
 
 
-def _denied(limit: Limit, trace: Trace, warmup: float) -> float:
-    allowed = exact(limit, trace.key, trace.time, trace.cost, len(trace.keys))
-    return float(1.0 - allowed[trace.time >= trace.time[0] + warmup].mean())
+def _denied(admitted: NDArray[np.bool_], trace: Trace, since: float) -> float:
+    return float(1.0 - admitted[trace.time >= since].mean())
 
 
-def _suggest(limit: Limit, trace: Trace, warmup: float) -> str | None:
-    """Find a rate per the same period at which an exact limiter denies 5 to 30 %: the roundest found by bisection."""
-    low, high = 1.0, max(float(trace.cost.sum()), 2.0)
-    best: Limit | None = None
-    for _ in range(40):
-        rate = float(f"{(low * high) ** 0.5:.2g}")
-        tried = Limit(rate, limit.period, limit.algorithm, None, limit.name, limit.options)
-        share = _denied(tried, trace, warmup)
-        if BITES[0] <= share <= BITES[1]:
-            best = tried
-            break
-        if share > BITES[1]:
-            low = (low * high) ** 0.5
-        else:
-            high = (low * high) ** 0.5
-        if high / low < 1.05:
-            break
-    return str(best) if best else None
+def _suggest(limit: Limit, trace: Trace) -> Effect | None:
+    """Suggest as `your_log` does; None where no limit denies anything."""
+    return Trial(trace, limit.algorithm, limit.options).suggest(limit.period).effect if trace.cost.any() else None

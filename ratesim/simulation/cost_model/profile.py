@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
+from math import nan
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
@@ -23,6 +24,9 @@ from ratesim.atomic_write import atomic_write
 from ratesim.documents import DocumentError, parse_json, read_bytes
 from ratesim.errors import ConfigurationError
 from ratesim.simulation.network.links import Link
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "QUANTILES",
@@ -62,6 +66,7 @@ CLUSTER_BATCH, CLUSTER_OPERATION, CLUSTER_ALONE = 2.0, 1.25, 1.75
 # Share of the pieces of a measurement; where other work disturbed more of them, the rest says little.
 MOST_DISTURBED = 0.5
 
+IDLE = 0.1  # utilization below which most requests find a server idle
 # Weight of the last pause, against those before it, in how cold a request finds the caches. After pauses that vary, the
 # latency of a lone request follows its last one less than after equal pauses: 261 us after 2 ms between Poisson arrivals of
 # 2,000/s, and 306 us at 2 ms each. Measured on valkey 9.1.2 (2026-11-29).
@@ -375,6 +380,25 @@ class BackendCosts(msgspec.Struct, frozen=True, kw_only=True):
         """Return the service time of a batch of `acquire` at the factor 1."""
         return self.alone if items == 1 and self.alone is not None else self.fixed + items * self.item
 
+    @property
+    def warm(self) -> float:
+        """The median time that a lone `acquire` takes of a server that is never idle, its commit included."""
+        return self.service(1, 0.5) + (self.commit.of(1) if self.commit else 0.0)
+
+    def while_busy(self, measured: float, operations: float, utilization: float) -> float:
+        """Return the time that a request takes of a server that is kept busy.
+
+        Parameters
+        ----------
+        measured
+            What it took in a run.
+        operations
+            How many it makes there.
+        utilization
+            Of the server in that run. Where it was idle nearly all the time, its caches were cold.
+        """
+        return min(measured, operations * self.warm) if utilization < IDLE else measured
+
     def cpu(self, items: int) -> float:
         """Return the processor time in the client's process of a batch, its requests included, while it is busy."""
         return items * self.client_cpu if self.client is None else self.client.of(items)
@@ -485,6 +509,49 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(self, source="shipped")), indent=2)
         with atomic_write(path) as partial:
             partial.write_bytes(text + b"\n")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each backend, times in seconds.
+
+        Returns
+        -------
+        pandas.DataFrame
+            backend, server; client_cpu (processor time of a lone decision in its client), round_trip, service (of one
+            `acquire`), commit (the flush behind it, nan where an answer waits for none), latency_p50 and latency_p99 (as
+            measured, one at a time), concurrency (requests served at once).
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "backend": name,
+                "server": each.server,
+                "client_cpu": each.client_cpu,
+                "round_trip": each.round_trip,
+                "service": each.seconds(1),
+                "commit": nan if each.commit is None else each.commit.of(1),
+                "latency_p50": each.latency_p50,
+                "latency_p99": each.latency_p99,
+                "concurrency": each.concurrency,
+            }
+            for name, each in self.backends.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        from ratesim.formatting import format_metric
+        from ratesim.views.html import card_html
+
+        shown = ("backend", "server", "latency_p50", "latency_p99")
+        frame = self.to_frame()
+        rows = [
+            [format_metric(name, value) for name, value in zip(shown, row, strict=True)]
+            for row in frame[[*shown]].to_numpy()
+        ]
+        return card_html("Profile", head=[name.replace("_", " ") for name in shown], rows=rows, note=self.describe())
+
+    def __repr__(self) -> str:
+        return f"Profile({self.machine}, {self.measured}: {', '.join(self.backends)})"
 
     def describe(self) -> str:
         """Describe in one sentence where the numbers come from."""

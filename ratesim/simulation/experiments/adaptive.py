@@ -7,7 +7,6 @@ waits. `run_adaptive` executes one. It makes each run once, however many inquiri
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -17,7 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from ratesim.errors import RatesimError
 from ratesim.progress import Progress, Throughput, progress_bar
-from ratesim.simulation.experiments.executors import JobFailure, run_in_processes, run_inline
+from ratesim.simulation.experiments.executors import JobFailure, process_count, run_in_processes, run_inline
 from ratesim.simulation.experiments.job import Job, clear_traces, work
 from ratesim.simulation.experiments.result_store import ResultStore
 from ratesim.simulation.scenario.scenario import ScenarioError
@@ -108,6 +107,7 @@ def run_adaptive(
     ScenarioError, RunFailedError, ResultStoreError, ClusterError
         If a run fails or cannot be made. What the inquiry raises, and KeyboardInterrupt, pass through.
     """
+    cores = process_count(processes)
     store = None if out is None else ResultStore(out)
     rows: dict[str, Row] = {}
     todo: deque[Job] = deque()
@@ -159,7 +159,6 @@ def run_adaptive(
                 store.add(job.key, row)
             show(str(job))
 
-        cores = processes or os.cpu_count() or 1
         workers = None
         try:
             batch = next(inquiry)

@@ -20,12 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
+from numbers import Integral
 from typing import Any, TypeAlias, TypeVar
 
 from ratesim.errors import RatesimError
 from ratesim.progress import Progress
+from ratesim.safe_text import shorten_repr
 
-__all__ = ["ClusterError", "JobFailure", "Work", "run_in_processes", "run_inline", "run_on_dask"]
+__all__ = ["ClusterError", "JobFailure", "Work", "process_count", "run_in_processes", "run_inline", "run_on_dask"]
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -43,6 +45,16 @@ CONNECT = 10.0  # seconds that a scheduler has to answer
 
 class ClusterError(RatesimError):
     """No worker could be had: one line with the remedy."""
+
+
+def process_count(processes: int | None) -> int:
+    """Return how many processes are asked for, as many as cores for None. Raises ClusterError for no such number."""
+    if processes is None:
+        return os.cpu_count() or 1
+    if isinstance(processes, bool) or not isinstance(processes, Integral) or processes < 1:
+        shown = shorten_repr(processes)
+        raise ClusterError(f"processes {shown}: must be a whole number, 1 or more; leave it out for as many as cores")
+    return int(processes)
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ def _together(
     """
     context = multiprocessing.get_context("spawn")  # forking a process that runs threads may deadlock
     running: dict[Future[R | JobFailure], J] = {}
-    with _pool(context, processes) as (pool, count):
+    with _pool(context, processes) as (pool, counts):
         known = 0
         while waiting or running:
             whole = True
@@ -130,10 +142,11 @@ def _together(
             for future in [future for future in running if future in done and _came_back(future)]:
                 error = future.exception()
                 yield running.pop(future), JobFailure(_line(error)) if error else future.result()
-            beat(count[_REQUESTS] - known)
-            known = count[_REQUESTS]
+            now = sum(counts[1:])
+            beat(now - known)
+            known = now
             if not whole:
-                if not count[_BEGUN]:
+                if not counts[_BEGUN]:
                     raise ClusterError(
                         "no process could begin: a script that sweeps on several needs `if __name__ == '__main__':` around "
                         "what it does; processes=1 needs none"
@@ -146,21 +159,22 @@ def _came_back(future: Future[Any]) -> bool:
     return not isinstance(future.exception(), BrokenProcessPool)
 
 
-_BEGUN, _REQUESTS = 0, 1
+_BEGUN = 0  # of the counts: how many workers have begun; the requests of each follow
 
 
 @contextmanager
 def _pool(context: SpawnContext, processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Start processes and a counter that they share.
+    """Start processes and the counts that they share.
 
     The processes live as long as the pipe's other end, which only this process holds: until it closes it, or dies.
     """
     reader, writer = context.Pipe(duplex=False)
-    # Without a lock, which a process that is killed might never give back. A count lost now and then is only not shown.
-    count = context.RawArray("q", 2)
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(reader, count))
+    counts = context.RawArray("q", 1 + processes)
+    # Held at a worker's start only: each then counts in a slot of its own. Who waits for one that was killed is ended, too.
+    claim = context.Lock()
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(reader, counts, claim))
     try:
-        yield pool, count
+        yield pool, counts
         pool.shutdown(wait=True)
     finally:
         writer.close()
@@ -191,14 +205,17 @@ def _undisturbed() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-_count: Any = None  # in a worker: what it and the others count
+_counts: Any = None  # in a worker: what it and the others count
+_slot = 0  # in a worker: where it counts
 
 
-def _begin(reader: Connection, count: Any) -> None:
+def _begin(reader: Connection, counts: Any, claim: Any) -> None:
     """Initialize a worker."""
-    global _count
-    _count = count
-    _count[_BEGUN] += 1
+    global _counts, _slot
+    _counts = counts
+    with claim:
+        _counts[_BEGUN] += 1
+        _slot = _counts[_BEGUN]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(reader,), name="ratesim-end", daemon=True).start()
 
@@ -212,7 +229,7 @@ def _end_with(reader: Connection) -> None:
 
 def _elsewhere(work: Work[J, R], job: J) -> R | JobFailure:
     def beat(requests: int) -> None:
-        _count[_REQUESTS] += requests
+        _counts[_slot] += requests
 
     return _attempt(work, job, beat)
 
@@ -222,8 +239,9 @@ def _attempt(work: Work[J, R], job: J, beat: Beat) -> R | JobFailure:
 
     def progress(done: int, total: int, what: str) -> None:
         nonlocal counted
-        beat(done - counted)
-        counted = done
+        more = max(done - counted, 0)  # a job that begins again counts what it had done once
+        counted += more
+        beat(more)
 
     try:
         return work(job, progress)

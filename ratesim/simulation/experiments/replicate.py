@@ -10,21 +10,29 @@ of Mathematical Statistics 36 (1965). The first round is not too small, because 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ratesim.formatting import format_metric, format_percent, format_seconds
 from ratesim.progress import Progress
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.job import Job, jobs_of
 from ratesim.simulation.experiments.sweep import JobResults, run_jobs
 from ratesim.simulation.scenario.grid import is_field
-from ratesim.simulation.scenario.scenario import Candidate, Requirements, Scenario, ScenarioError
+from ratesim.simulation.scenario.names import CandidateLike, ScenarioLike, find_candidates, find_scenario
+from ratesim.simulation.scenario.scenario import Requirements, ScenarioError
 from ratesim.student_t import half_width
+from ratesim.suggestion import unknown_name
+from ratesim.views.html import card_html
+from ratesim.views.plots import plot_intervals
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Precision", "ReplicationResult", "paired_differences", "replicate"]
 
@@ -69,7 +77,7 @@ class Precision:
         return f"{self.candidate}{place}: {self.metric} {known}, after {self.replications} replications"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReplicationResult:
     """The outcome of `replicate`.
 
@@ -87,6 +95,45 @@ class ReplicationResult:
     precision: tuple[Precision, ...]
     partial: bool
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of all runs, as of `sweep`; times in seconds."""
+        return self.results
+
+    def __repr__(self) -> str:
+        return f"ReplicationResult({self.verdict})"
+
+    def _repr_html_(self) -> str:
+        head = ("candidate", "metric", "mean", "interval", "runs")
+        rows = [
+            (
+                ", ".join([each.candidate, *(f"{field} = {value}" for field, value in each.values.items())]),
+                each.metric,
+                format_metric(each.metric, each.mean),
+                f"± {format_metric(each.metric, each.half_width)}",
+                each.replications,
+            )
+            for each in self.precision
+        ]
+        return card_html(self.verdict, head=head, rows=rows)
+
+    def plot(self, metric: str = METRICS[0], ax: Axes | None = None) -> Axes:
+        """Draw the mean of a metric that the requirements name, with its 95 % interval, for each candidate.
+
+        Raises
+        ------
+        ScenarioError
+            If the requirements do not name it.
+        """
+        own = [each for each in self.precision if each.metric == metric]
+        if not own:
+            raise ScenarioError(unknown_name("metric", metric, sorted({each.metric for each in self.precision})))
+        unit = format_seconds if metric.startswith("latency") else format_percent
+        names, means, halves = ([getattr(each, name) for each in own] for name in ("candidate", "mean", "half_width"))
+        drawn = plot_intervals(names, means, halves, unit, ax)
+        drawn.set_xlabel(f"{metric}, mean and 95 % interval")
+        drawn.axvline(own[0].threshold, color="#555555", linewidth=0.8, linestyle="--")
+        return drawn
+
     @property
     def missed(self) -> tuple[Precision, ...]:
         """The metrics that are not known well enough, because the budget was spent or the runs were interrupted."""
@@ -103,8 +150,8 @@ class ReplicationResult:
 
 
 def replicate(
-    scenario: Scenario,
-    candidates: Sequence[Candidate] | None = None,
+    scenario: ScenarioLike,
+    candidates: Iterable[CandidateLike] | CandidateLike | None = None,
     *,
     share: float = 0.1,
     budget: int = 1000,
@@ -113,7 +160,7 @@ def replicate(
     profile: Profile | None = None,
     processes: int | None = None,
     scheduler: str | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     progress: Progress | bool | None = None,
 ) -> ReplicationResult:
     """Run every candidate until each metric that the requirements name is known to within `share` of its threshold.
@@ -140,7 +187,9 @@ def replicate(
     """
     if not (0 < share <= 1 and math.isfinite(share)) or least < 2:
         raise ScenarioError(f"replications: share {share:g} must be above 0 and at most 1, least {least} at least 2")
-    first = jobs_of(scenario, candidates, [scenario.seed], grid, profile or Profile.load())
+    scenario = find_scenario(scenario)
+    chosen = find_candidates(scenario, candidates)
+    first = jobs_of(scenario, chosen, [scenario.seed], grid, profile or Profile.load())
     groups = [_Group(job, share, least) for job in first]
     for group in groups:
         if not group.thresholds:

@@ -5,21 +5,29 @@ The numbers are the same to the bit whether this process computes them, several 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 
+import ratesim.simulation.experiments.sweep_accessor  # noqa: F401 - it registers
 from ratesim.errors import RatesimError
-from ratesim.progress import Progress, Throughput, progress_bar
+from ratesim.progress import FINISHED, Progress, Throughput, in_stage, progress_bar
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.experiments.executors import Beat, JobFailure, Results, run_in_processes, run_inline, run_on_dask
+from ratesim.simulation.experiments.executors import (
+    Beat,
+    JobFailure,
+    Results,
+    process_count,
+    run_in_processes,
+    run_inline,
+    run_on_dask,
+)
 from ratesim.simulation.experiments.job import Job, clear_traces, jobs_of, work
 from ratesim.simulation.experiments.result_store import ResultStore
-from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.simulation.scenario.names import CandidateLike, ScenarioLike, find_candidates, find_scenario
 
 __all__ = ["JobResults", "SweepError", "run_jobs", "sweep", "table"]
 
@@ -41,15 +49,15 @@ class SweepError(RatesimError):
 
 
 def sweep(
-    scenario: Scenario,
-    candidates: Sequence[Candidate] | None = None,
+    scenario: ScenarioLike,
+    candidates: Iterable[CandidateLike] | CandidateLike | None = None,
     seeds: Sequence[int] | None = None,
     *,
     grid: Mapping[str, Sequence[Any]] | None = None,
     profile: Profile | None = None,
     processes: int | None = None,
     scheduler: str | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     progress: Progress | bool | None = None,
 ) -> pd.DataFrame:
     """Run every point of the grid with every candidate and seed.
@@ -60,9 +68,9 @@ def sweep(
     Parameters
     ----------
     scenario
-        The base of the grid.
+        The base of the grid; also the name of a scenario that ships, or a TOML file.
     candidates
-        The scenario's candidates, or the default ones, unless given.
+        Each as for `run`. The scenario's candidates, or the default ones, unless given.
     seeds
         The scenario's replications unless given.
     grid
@@ -82,7 +90,8 @@ def sweep(
     Returns
     -------
     DataFrame
-        One row for each point of the grid, candidate and seed, in that order.
+        One row for each point of the grid, candidate and seed, in that order. `results.ratesim` summarizes and draws it, see
+        `SweepAccessor`.
 
     Raises
     ------
@@ -91,7 +100,9 @@ def sweep(
     SweepError
         If a run failed; the others are then done.
     """
-    jobs = jobs_of(scenario, candidates, seeds, grid, profile or Profile.load())
+    scenario = find_scenario(scenario)
+    chosen = find_candidates(scenario, candidates)
+    jobs = jobs_of(scenario, chosen, seeds, grid, profile or Profile.load())
     return run_jobs(jobs, processes, scheduler, out, progress).table()
 
 
@@ -145,18 +156,20 @@ def run_jobs(
     jobs: Sequence[Job],
     processes: int | None,
     scheduler: str | None,
-    out: Path | None,
+    out: str | Path | None,
     progress: Progress | bool | None,
     known: Mapping[str, dict[str, Any]] | None = None,
 ) -> JobResults:
     """Run the jobs whose row is neither in `out` nor in `known`; see `sweep`."""
-    finished = JobResults(jobs, None if out is None else ResultStore(out), known or {})
+    cores = process_count(processes)
+    finished = JobResults(jobs, None if out is None else ResultStore(Path(out)), known or {})
     todo = list({job.key: job for job in jobs if job.key not in finished.rows}.values())
     present = len(jobs) - len(todo)
     pace = Throughput()
     counted = {"requests": 0, "simulated": 0.0, "live": 0, "done": 0}
 
     with progress_bar(progress) as tell:
+        tell = in_stage(tell, f"making {len(todo)} of {len(jobs)} runs")
 
         def show(what: str) -> None:
             requests = int(max(counted["live"], counted["requests"]))
@@ -170,7 +183,7 @@ def run_jobs(
         try:
             if todo:
                 tell(present, len(jobs), "starting")
-            with closing(_workers(todo, processes, scheduler, beat)) as results:
+            with closing(_workers(todo, cores, scheduler, beat)) as results:
                 for job, result in results:
                     finished.add(job, result)
                     counted["done"] += 1
@@ -178,7 +191,7 @@ def run_jobs(
                         counted["requests"] += result["requests"]
                         counted["simulated"] += result["simulated_seconds"]
                     show(str(job))
-            tell(len(jobs), len(jobs), "done")
+            tell(len(jobs), len(jobs), FINISHED)
         except KeyboardInterrupt:
             finished.partial = True
         finally:
@@ -186,11 +199,11 @@ def run_jobs(
     return finished
 
 
-def _workers(jobs: list[Job], processes: int | None, scheduler: str | None, beat: Beat) -> Results[Job, dict[str, Any]]:
+def _workers(jobs: list[Job], cores: int, scheduler: str | None, beat: Beat) -> Results[Job, dict[str, Any]]:
     if scheduler is not None:
         return run_on_dask(work, jobs, scheduler)
-    processes = min(processes or os.cpu_count() or 1, len(jobs))
-    return run_inline(work, jobs, beat) if processes <= 1 else run_in_processes(work, jobs, processes, beat)
+    cores = min(cores, len(jobs))
+    return run_inline(work, jobs, beat) if cores <= 1 else run_in_processes(work, jobs, cores, beat)
 
 
 def table(jobs: Sequence[Job], rows: Mapping[str, Mapping[str, Any]], partial: bool) -> pd.DataFrame:

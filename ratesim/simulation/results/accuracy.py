@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
-from math import fsum, inf
-from typing import NamedTuple
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ratesim.algorithms import bind
 from ratesim.limit import Limit
-from ratesim.simulation.results.jit_cache import load
+from ratesim.simulation.jit_cache import compiled
+from ratesim.simulation.results import comparison
 from ratesim.simulation.results.oracle import exact
 from ratesim.storage.config import MAX_CLOCK_SKEW
 
-__all__ = ["Accuracy", "WorstWindow", "measure_accuracy"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-ROWS = 1 << 20  # that are looked at together, and as many more as the last key among them has
+__all__ = ["Accuracy", "Comparison", "WorstWindow", "compare_with_oracle", "measure_accuracy"]
 
-_TAIL = """
-from numba import njit
-
-_heaviest = njit(cache=True, nogil=True)(_heaviest)
-"""
+SPARSE = 4  # times as many whole numbers as requests are counted; more are compared
+ROWS = 1 << 14  # that are looked at together, and as many more as the last key among them has
+FEW = 16  # places that a request moves on average among those of its key and time, before all are sorted anew
 
 
 class WorstWindow(NamedTuple):
@@ -53,9 +51,9 @@ class Accuracy(msgspec.Struct, frozen=True):
     net_over_admission : float
         As over_admission, but with each key's whole run as one window: a bucket that overdraws pays back later.
     worst_excess : float
-        The largest cost admitted within any window of length `period`, wherever it begins, of any key, over the cost that
-        the limit permits there (rate; burst + rate for a bucket), minus 1. 0.5 is half too much, -1 that nothing was
-        admitted. A value above 0 need not be a fault: an exact fixed window reaches 1 across an edge.
+        The busiest window: the largest cost admitted within any window of length `period`, wherever it begins, of any key,
+        over the rate, minus 1. 0.5 is half too much, -1 that nothing was admitted. A value above 0 need not be a fault: an
+        exact fixed window reaches 1 across an edge, and an exact bucket burst / rate.
     exact_total, admitted_total : float
         Cost.
     worst : WorstWindow or None
@@ -70,6 +68,47 @@ class Accuracy(msgspec.Struct, frozen=True):
     admitted_total: float
     worst: WorstWindow | None
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each measure: measure, value, unit (share, multiple of the limit minus 1, or cost)."""
+        import pandas as pd
+
+        units = {"worst_excess": "of the limit", "exact_total": "cost", "admitted_total": "cost"}
+        names = [name for name in self.__struct_fields__ if name != "worst"]
+        rows = [(name, getattr(self, name), units.get(name, "share")) for name in names]
+        return pd.DataFrame(rows, columns=["measure", "value", "unit"])
+
+    def _repr_html_(self) -> str:
+        from ratesim.formatting import format_amount, format_excess, format_percent
+        from ratesim.views.html import card_html
+
+        facts = (
+            ("over-admission", format_percent(self.over_admission)),
+            ("false denial", format_percent(self.false_denial)),
+            ("busiest window", format_excess(self.worst_excess)),
+            ("admitted cost", format_amount(self.admitted_total)),
+            ("exact cost", format_amount(self.exact_total)),
+        )
+        return card_html("Accuracy beside an exact limiter", facts)
+
+
+class Comparison(NamedTuple):
+    """A run's admissions beside the oracle's, request by request, in the order in which they were given.
+
+    Attributes
+    ----------
+    accuracy
+        The totals.
+    granted
+        Whether the oracle admitted each, shape (n,).
+    excess
+        What each adds to the cost that was admitted beyond the oracle's, shape (n,): a window's surplus is shared among the
+        admissions in it that the oracle denied. It sums to over_admission times exact_total. None if nothing was.
+    """
+
+    accuracy: Accuracy
+    granted: NDArray[np.bool_]
+    excess: NDArray[np.float64] | None
+
 
 def measure_accuracy(
     limit: Limit,
@@ -81,6 +120,20 @@ def measure_accuracy(
     since: float = -inf,
     max_clock_skew: float = MAX_CLOCK_SKEW,
 ) -> Accuracy:
+    """Compare n decisions with those of the oracle; see `compare_with_oracle`."""
+    return compare_with_oracle(limit, key, stamp, cost, admitted, order, since, max_clock_skew).accuracy
+
+
+def compare_with_oracle(
+    limit: Limit,
+    key: ArrayLike,
+    stamp: ArrayLike,
+    cost: ArrayLike,
+    admitted: ArrayLike,
+    order: ArrayLike | None = None,
+    since: float = -inf,
+    max_clock_skew: float = MAX_CLOCK_SKEW,
+) -> Comparison:
     """Compare n decisions with those of the oracle. Requests without a decision are no rows: leave them out.
 
     Parameters
@@ -105,134 +158,93 @@ def measure_accuracy(
 
     Returns
     -------
-    Accuracy
-        The comparison.
+    Comparison
+        The totals, and what is known of each request.
 
     Raises
     ------
     ValueError, InvalidLimitError
         As `exact` does, and ValueError for shapes that differ.
     """
-    key, stamp, cost = np.asarray(key), np.asarray(stamp, np.float64), np.asarray(cost, np.float64)
-    admitted = np.asarray(admitted, np.bool_)
+    key, stamp, cost = np.asarray(key), np.ascontiguousarray(stamp, np.float64), np.ascontiguousarray(cost, np.float64)
+    admitted = np.ascontiguousarray(admitted, np.bool_)
     if admitted.shape != key.shape:
         raise ValueError(f"admitted needs the shape of key, {key.shape}, not {admitted.shape}")
     if order is not None:
-        order = np.asarray(order)
+        order = np.ascontiguousarray(order)
         if order.shape != key.shape:
             raise ValueError(f"order needs the shape of key, {key.shape}, not {order.shape}")
-        decided = np.argsort(order, kind="stable")
-        key, stamp, cost, admitted = key[decided], stamp[decided], cost[decided], admitted[decided]
+    loops = compiled(comparison)
     keys = int(key.max()) + 1 if key.size else 0
-    granted = exact(limit, key, stamp, cost, keys, max_clock_skew=max_clock_skew)
-    key = key.astype(np.int64, copy=False)
-    by_key = np.lexsort((stamp, key))  # so by window, too: floor(stamp / period) never falls as stamp grows
-    ends = np.cumsum(np.bincount(key, minlength=keys)) if key.size else np.zeros(1, np.int64)
-    parts: list[_Part] = []
-    first = 0
-    while first < len(key):  # some keys at a time, since a sorted copy of ten million rows takes half a gigabyte
+    if order is None or loops.is_ascending(order):
+        order = None
+        granted = exact(limit, key, stamp, cost, keys, max_clock_skew=max_clock_skew)
+    else:
+        decided = _sorted_rows(order)
+        granted = np.empty(len(key), np.bool_)
+        granted[decided] = exact(limit, key[decided], stamp[decided], cost[decided], keys, max_clock_skew=max_clock_skew)
+    key = np.ascontiguousarray(key, np.int64)
+    rows, ends = _by_key_and_time(key, stamp, order, keys)
+    sums, excess, heaviest, worst, first = np.zeros(5), None, 0.0, None, 0
+    while first < len(key):  # some keys at a time: what is sorted stays in the processor's cache
         last = int(ends[np.searchsorted(ends, min(first + ROWS, len(key)))])
-        rows = by_key[first:last]
-        parts.append(_part(limit, key[rows], stamp[rows], cost[rows], admitted[rows], granted[rows], since))
+        some = rows[first:last]
+        its_key, its_stamp, surplus = np.empty(len(some), np.int64), np.empty(len(some)), np.empty(len(some))
+        loops.gather_times(some, key, stamp, its_key, its_stamp)
+        if order is not None and not loops.order_ties(some, its_key, its_stamp, order, FEW * len(some)):
+            some = some[np.lexsort((order[some], its_stamp, its_key))]
+        kept, more = np.empty(len(some), np.int64), np.zeros(len(some))
+        count = loops.gather_costs(some, its_key, its_stamp, cost, admitted, granted, since, surplus, kept, sums)
+        if loops.window_sums(its_key, its_stamp, surplus, since, limit.period, sums, more):
+            excess = np.zeros(len(key)) if excess is None else excess
+            excess[some] = more
+        most, place = loops.heaviest_window(kept[:count], its_key, its_stamp, some, cost, limit.period)
+        if most > heaviest:
+            start = float(its_stamp[place])
+            heaviest, worst = most, WorstWindow(int(its_key[place]), start, start + limit.period)
         first = last
-    exact_total = fsum(part.exact for part in parts)
-    heaviest = max(parts, key=lambda part: part.heaviest, default=None)
-    permitted = limit.rate
-    if bind(limit).algorithm.rule.BURST:
-        permitted += limit.rate if limit.burst is None else limit.burst
-    return Accuracy(
-        over_admission=_ratio(fsum(part.over for part in parts), exact_total),
-        false_denial=_ratio(fsum(part.short for part in parts), exact_total),
-        net_over_admission=_ratio(fsum(part.net for part in parts), exact_total),
-        worst_excess=-1.0 if heaviest is None else heaviest.heaviest / permitted - 1.0,
+    over, short, net, exact_total, admitted_total = sums.tolist()
+    accuracy = Accuracy(
+        over_admission=_ratio(over, exact_total),
+        false_denial=_ratio(short, exact_total),
+        net_over_admission=_ratio(net, exact_total),
+        worst_excess=heaviest / limit.rate - 1.0,
         exact_total=exact_total,
-        admitted_total=fsum(part.admitted for part in parts),
-        worst=None if heaviest is None else heaviest.worst,
+        admitted_total=admitted_total,
+        worst=worst,
     )
+    return Comparison(accuracy, granted, excess)
 
 
-class _Part(NamedTuple):
-    """The costs of some keys.
+def _sorted_rows(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the rows in the order of their numbers, equal ones in their own."""
+    least = numbers.min()
+    if not np.issubdtype(numbers.dtype, np.integer) or int(numbers.max()) - int(least) > SPARSE * len(numbers):
+        return np.argsort(numbers, kind="stable")
+    rows = np.empty(len(numbers), np.int64)
+    compiled(comparison).counting_order(numbers, least, np.zeros(int(numbers.max()) - int(least) + 2, np.int64), rows)
+    return rows
 
-    Beyond and short of the oracle's by window, beyond by key; the oracle's, the run's, the heaviest window's, and that
-    window.
+
+def _by_key_and_time(
+    key: NDArray[np.int64], stamp: NDArray[np.float64], order: NDArray[Any] | None, keys: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sort by key and time, and so by window, too: floor(stamp / period) never falls as stamp grows.
+
+    Returns
+    -------
+    tuple
+        The rows, and the place at which each key ends.
     """
-
-    over: float
-    short: float
-    net: float
-    exact: float
-    admitted: float
-    heaviest: float
-    worst: WorstWindow | None
-
-
-def _part(
-    limit: Limit,
-    key: NDArray[np.int64],
-    stamp: NDArray[np.float64],
-    cost: NDArray[np.float64],
-    admitted: NDArray[np.bool_],
-    granted: NDArray[np.bool_],
-    since: float,
-) -> _Part:
-    """Compare rows that are sorted by key, then time."""
-    # Row by row, where equal decisions cancel exactly, before anything is summed and rounded.
-    surplus = np.where(admitted, cost, 0.0) - np.where(granted, cost, 0.0)
-    early = np.where(stamp < since, surplus, 0.0)
-    other_key = np.diff(key, prepend=-1) != 0
-    other_window = other_key | (np.diff(np.floor(stamp / limit.period), prepend=-inf) != 0)
-    in_windows, before = _sums(surplus, other_window), _sums(early, other_window)
-    counted = stamp >= since
-    admitted, granted = admitted & counted, granted & counted
-    key, stamp, ours = key[admitted], stamp[admitted], cost[admitted]
-    heaviest, first = load("heaviest", "import numpy as np\n\n" + _HEAVIEST + _TAIL)._heaviest(
-        key, stamp, ours, limit.period
-    )
-    start = float(stamp[first]) if first >= 0 else 0.0
-    return _Part(
-        over=_growth(in_windows, before),
-        short=_growth(-in_windows, -before),
-        net=_growth(_sums(surplus, other_key), _sums(early, other_key)),
-        exact=float(cost[granted].sum()),
-        admitted=float(ours.sum()),
-        heaviest=heaviest,
-        worst=WorstWindow(int(key[first]), start, start + limit.period) if first >= 0 else None,
-    )
-
-
-def _sums(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.add.reduceat(values, np.flatnonzero(begins)) if len(values) else np.empty(0)
-
-
-def _growth(after: NDArray[np.float64], before: NDArray[np.float64]) -> float:
-    """Sum the growth, from before to after, of the parts above 0, where it is positive."""
-    more = np.maximum(after, 0.0) - np.maximum(before, 0.0)
-    return float(more[more > 0].sum())
+    loops = compiled(comparison)
+    rows, ends = np.empty(len(key), np.int64), np.zeros(keys + 1, np.int64)
+    loops.counting_order(key, 0, ends, rows)
+    if not loops.is_ascending(stamp):
+        rows = np.lexsort((stamp, key) if order is None else (order, stamp, key))
+    return rows, ends[:-1]
 
 
 def _ratio(part: float, whole: float) -> float:
     if part == 0:
         return 0.0
     return float(part) / whole if whole > 0 else inf
-
-
-def _heaviest(key, stamp, cost, period):  # type: ignore[no-untyped-def]
-    # Compiled, never run here. Rows sorted by key, then stamp. The greatest cost of rows of one key less than `period`
-    # apart, and the first of them; (0.0, -1) when none costs anything. What a half-open window holds is always such rows.
-    most, at = 0.0, -1
-    total, first = 0.0, 0
-    for last in range(len(key)):
-        if key[last] != key[first]:
-            total, first = 0.0, last
-        while stamp[last] - stamp[first] >= period:
-            total -= cost[first]
-            first += 1
-        # A window that starts anew forgets the roundings of what has left it.
-        total = cost[last] if first == last else total + cost[last]
-        if total > most:
-            most, at = total, first
-    return most, at
-
-
-_HEAVIEST = inspect.getsource(_heaviest)

@@ -6,11 +6,9 @@ copied, with a loop around it, into one generated module, and numba compiles tha
 
 from __future__ import annotations
 
-import ast
 import inspect
-from functools import cache, lru_cache
+from functools import cache
 from math import ceil, log2
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -18,21 +16,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from ratesim.algorithms import Algorithm, bind
 from ratesim.limit import LARGEST, SMALLEST, InvalidLimitError, Limit
-from ratesim.simulation.results.jit_cache import external_callees, load, sources
+from ratesim.simulation.jit_cache import load
+from ratesim.simulation.jitted_rule import jitted_rule
 from ratesim.storage.config import MAX_CLOCK_SKEW
 from traffic import Trace
 
 if TYPE_CHECKING:  # in the generated module they are the algorithm's own; here they stand for any's
-    from ratesim.algorithms.token_bucket import available, charge, refresh, rewind, start
+    from ratesim.algorithms.token_bucket import available, charge, refresh, reset_after, rewind, start
 
-__all__ = ["exact", "exact_trace"]
+__all__ = ["exact", "exact_trace", "fresh_times"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-# Not compiled: called once per limit or state, or not by a loop whose states are long enough.
-_STAYS_PYTHON = ("params", "size", "time_resolution", "grow", "longest", "stored", "working")
 
 _WIDTH = 0  # in the generated module: floats that `refresh` may write, a constant, so that loops over a state unroll
 
@@ -42,13 +38,9 @@ NEAR_BYTES = 1 << 18
 MOST_PARTS = 512  # into how many parts the requests are dealt at once: each is a place in memory that is written to
 
 _FRAME = """
-import numpy as np
-from numba import njit, types
-from ratesim.simulation.results.jit_cache import jit_with_callees
+{rule}
 
 _WIDTH = {width}
-
-{jitted}
 
 {replay}
 
@@ -67,6 +59,7 @@ _replay = njit(
             types.boolean[::1],
             types.boolean[::1],
             types.float64[::1],
+            types.float64[::1],
             types.float64,
         )
     ],
@@ -74,11 +67,6 @@ _replay = njit(
     nogil=True,
     error_model="numpy",
 )(_replay)
-"""
-_FULL = """
-@njit
-def grow(s):
-    raise IndexError("a state is full: `longest` promised too little")
 """
 
 
@@ -150,9 +138,35 @@ def exact(
     InvalidLimitError
         For costs out of bounds and for a limit that its algorithm does not accept.
     """
+    allowed, left, _ = _decide(limit, *_columns(key, time, cost, keys), keys, remaining, False, max_clock_skew)
+    return (allowed, left) if remaining else allowed
+
+
+def exact_trace(limit: Limit, trace: Trace) -> Bools:
+    """Decide a trace with `exact`; a trace is in the order of its times."""
+    return exact(limit, trace.key, trace.time, trace.cost, len(trace.keys))
+
+
+def fresh_times(limit: Limit, trace: Trace) -> tuple[Bools, Floats]:
+    """Decide a trace with `exact`, and say when the key's state is as good as new, unless something is admitted until then.
+
+    Returns
+    -------
+    tuple
+        Whether each request is admitted, and a time for each, in seconds on the clock of the trace. After a request that is
+        denied it is the time that held before it.
+    """
+    columns = _columns(trace.key, trace.time, trace.cost, len(trace.keys))
+    allowed, _, fresh = _decide(limit, *columns, len(trace.keys), False, True, MAX_CLOCK_SKEW)
+    return allowed, fresh
+
+
+def _decide(
+    limit: Limit, key: Ints, time: Floats, cost: Floats, keys: int, remaining: bool, until: bool, max_clock_skew: float
+) -> tuple[Bools, Floats, Floats]:
+    """Return what is allowed, what remains, and when a state is as good as new; the last two are empty unless asked for."""
     bound = bind(limit)
     algorithm = bound.algorithm
-    key, time, cost = _columns(key, time, cost, keys)
     p = tuple(float(parameter) for parameter in bound.params)
     if bound.size is not None:
         width = bound.size
@@ -166,6 +180,7 @@ def exact(
         state = np.zeros(ends[-1])
     allowed = np.empty(len(key), np.bool_)
     left = np.empty(len(key) if remaining else 0)
+    fresh = np.empty(len(key) if until else 0)
     started = np.zeros(keys, np.bool_)
     rows: tuple[Any, ...] = (key, time, cost)
     place = None
@@ -173,16 +188,13 @@ def exact(
     if keys > 1 << bits:
         *columns, place = _gather_neighbors(key, time, cost, keys, bits)
         rows = tuple(columns)
-    compile_loop(algorithm, len(p), width)(p, *rows, ends, state, started, allowed, left, min(max_clock_skew, limit.period))
+    skew = min(max_clock_skew, limit.period)
+    compile_loop(algorithm, len(p), width)(p, *rows, ends, state, started, allowed, left, fresh, skew)
     if place is not None:
         allowed = _restore_order(place, allowed)
         left = _restore_order(place, left) if remaining else left
-    return (allowed, left) if remaining else allowed
-
-
-def exact_trace(limit: Limit, trace: Trace) -> Bools:
-    """Decide a trace with `exact`; a trace is in the order of its times."""
-    return exact(limit, trace.key, trace.time, trace.cost, len(trace.keys))
+        fresh = _restore_order(place, fresh) if until else fresh
+    return allowed, left, fresh
 
 
 def _columns(key: ArrayLike, time: ArrayLike, cost: ArrayLike, keys: int) -> tuple[Ints, Floats, Floats]:
@@ -239,7 +251,7 @@ def _ends(limit: Limit, key: Ints, cost: Floats, keys: int) -> Ints:
     return ends
 
 
-def _replay(p, key, time, cost, ends, state, started, allowed, left, skew):  # type: ignore[no-untyped-def]
+def _replay(p, key, time, cost, ends, state, started, allowed, left, fresh, skew):  # type: ignore[no-untyped-def]
     # Compiled in the generated module, never run here. A copy of the state is worked on and kept only when the request is
     # admitted, as in MemoryStorage.decide: a denied one changes nothing, not even a rounding. Only a rewind is kept.
     s: Any = np.empty(_WIDTH)
@@ -269,9 +281,11 @@ def _replay(p, key, time, cost, ends, state, started, allowed, left, skew):  # t
             if allowed[row]:
                 rest = available(s, p, at)
             left[row] = rest if rest > 0.0 else 0.0
+        if len(fresh):
+            fresh[row] = at + reset_after(s, p, at)
 
 
-def _replay_growing(p, key, time, cost, ends, state, started, allowed, left, skew):  # type: ignore[no-untyped-def]
+def _replay_growing(p, key, time, cost, ends, state, started, allowed, left, fresh, skew):  # type: ignore[no-untyped-def]
     # As _replay, for states of different lengths: worked on where they lie, and put back where a request is denied.
     before = np.empty(_WIDTH)
     for row in range(len(key)):
@@ -298,6 +312,8 @@ def _replay_growing(p, key, time, cost, ends, state, started, allowed, left, ske
                 s[i] = before[i]
         if len(left):
             left[row] = rest if rest > 0.0 else 0.0
+        if len(fresh):
+            fresh[row] = at + reset_after(s, p, at)
 
 
 def _sound(key, time, cost, keys, smallest, largest):  # type: ignore[no-untyped-def]
@@ -344,28 +360,8 @@ _LOOPS = {False: inspect.getsource(_replay), True: inspect.getsource(_replay_gro
 
 def compile_loop(algorithm: Algorithm, parameters: int, width: int) -> Any:
     """Compile the loop around an algorithm for so many parameters and states of which `refresh` may write `width` floats."""
-    rule: Any = algorithm.rule
     growing = algorithm.variable_size is not None
-    source = _around(inspect.getsource(rule), parameters, width, growing)
-    functions = [f for name, f in vars(rule).items() if isinstance(f, FunctionType) and name not in _STAYS_PYTHON]
-    elsewhere = external_callees(f for f in functions if f.__module__ == rule.__name__)
-    if elsewhere:
-        lines = [f"{name} = jit_with_callees({name})" for name in elsewhere if "." not in name and hasattr(rule, name)]
-        marked = f"# {sources(elsewhere.values())}\n"
-        source = source.replace("# elsewhere\n", marked + "\n".join(lines) + "\n")
+    frame = _FRAME.replace("_replay", "_replay_growing") if growing else _FRAME
+    source = frame.format(rule=jitted_rule(algorithm), width=width, replay=_LOOPS[growing], parameters=parameters)
     module = load(algorithm.name, source)
     return module._replay_growing if growing else module._replay
-
-
-@lru_cache(maxsize=64)
-def _around(source: str, parameters: int, width: int, growing: bool) -> str:
-    functions = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    decorate = 'njit(error_model="numpy", forceinline=True)'
-    lines = [f"{name} = {decorate}({name})" for name in functions if name not in _STAYS_PYTHON]
-    frame = _FRAME.replace("_replay", "_replay_growing") if growing else _FRAME
-    return f"{source}\n" + frame.format(
-        width=width,
-        jitted="# elsewhere\n" + (_FULL if growing else "") + "\n".join(lines),
-        replay=_LOOPS[growing],
-        parameters=parameters,
-    )

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ratesim.safe_text import shorten_repr
 from ratesim.simulation.network.hash_slots import shard_of
 from ratesim.simulation.queueing.station_stats import StationStats
 from ratesim.simulation.results.accuracy import Accuracy
 from ratesim.simulation.results.histogram import Histogram
+from ratesim.simulation.results.run_detail import SERIES, TOP_KEYS, KeyExcess, RunDetail, bin_seconds, carried
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import StorageURL
+from ratesim.storage.config import ClientConfig
 from traffic import Trace
 
-__all__ = ["RunResult", "SlowPhase", "jain"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["AROUND", "FaultAnswers", "RunResult", "SlowPhase", "aftermath", "jain"]
+
+AROUND = "around a fault"  # the phase of requests that no fault struck, and that one may still have harmed
+
+
+def aftermath(candidate: Candidate) -> float:
+    """Return the seconds after a fault in which it may still harm: an answer is lost, and the store is left alone.
+
+    That is `command_timeout` and then `breaker_reset`; of a candidate without a store those of any other, so that all
+    candidates have the same phases.
+    """
+    config = StorageURL.parse(candidate.storage).config
+    client = config if isinstance(config, ClientConfig) else ClientConfig()
+    return client.command_timeout + client.breaker_reset
 
 
 class SlowPhase(NamedTuple):
@@ -33,7 +54,22 @@ class SlowPhase(NamedTuple):
         return (since - self.first) % self.every < self.lasts
 
 
-@dataclass(frozen=True, kw_only=True)
+class FaultAnswers(NamedTuple):
+    """The requests without a decision, answered by the API itself, from the first fault's beginning to the last one's end.
+
+    Attributes
+    ----------
+    open_over_admission
+        Over-admission of that time if the API lets them through, as a share of what an exact limiter admits in it.
+    closed_false_denial
+        False denials of that time if it refuses them, as the same share.
+    """
+
+    open_over_admission: float
+    closed_false_denial: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RunResult:
     """One run. Arrays have one row for each request of the trace after the warm-up.
 
@@ -54,17 +90,23 @@ class RunResult:
     latency : NDArray[np.float64]
         Seconds until the answer, or the error.
     sequence : NDArray[np.int64]
-        Position in the order of decisions; 0 without a decision.
+        Position in the order of decisions; 0 without a decision, also where a hybrid answered by `on_store_failure`.
     view_age : NDArray[np.float32] or None
         See `Decision`; None where nobody decides on a view.
     node : NDArray[np.int16]
         The node that served each.
     accuracy : Accuracy
         The admissions compared with the oracle's.
+    granted : NDArray[np.bool_]
+        Whether the oracle admitted each; false without a decision.
+    excess : NDArray[np.float64] or None
+        What each adds to the cost admitted beyond the oracle's (see `Comparison`); None if nothing was.
     partial : bool
         Whether the run was interrupted; then the rows are only the answered requests.
     in_flight : int
         Requests that had been sent and not answered.
+    fault_answers : FaultAnswers or None
+        What would be admitted and denied if the API answered requests without a decision itself; None without faults.
     stations : dict[str, StationStats]
         Statistics of "store" ("store 0" and so on, if there are several), "node 0" and so on.
     l2_operations, store_busy_seconds, concurrency
@@ -87,6 +129,8 @@ class RunResult:
         The decider: model, fake or live.
     server : str
         Its name and version; "" if no server was asked.
+    engine, engine_reason : str
+        What simulated, `simpy` or `compiled`, and why it was not the compiled one. No other attribute depends on it.
     """
 
     scenario: Scenario
@@ -100,6 +144,7 @@ class RunResult:
     sequence: NDArray[np.int64]
     node: NDArray[np.int16]
     accuracy: Accuracy
+    granted: NDArray[np.bool_]
     errors: dict[str, int]
     l2_operations: int
     store_busy_seconds: float
@@ -110,14 +155,18 @@ class RunResult:
     bytes_from_store: int
     node_bytes: NDArray[np.int64]
     store_bytes: float
+    excess: NDArray[np.float64] | None = None
     view_age: NDArray[np.float32] | None = None
     redirects: tuple[int, int] = (0, 0)
     slow_phases: tuple[SlowPhase, ...] = ()
     partial: bool = False
     in_flight: int = 0
+    fault_answers: FaultAnswers | None = None
     events: int = 0
     fidelity: str = "model"
     server: str = ""
+    engine: str = "simpy"
+    engine_reason: str = ""
 
     def __post_init__(self) -> None:
         """Check that every request was admitted, denied or failed, on some node, after some time."""
@@ -130,10 +179,20 @@ class RunResult:
             raise AssertionError(f"{len(self.trace)} requests were asked, and something else was answered")
 
     @property
+    def undecided(self) -> NDArray[np.bool_]:
+        """The requests without a decision: an error, or what a hybrid answered by `on_store_failure`."""
+        undecided: NDArray[np.bool_] = self.sequence == 0
+        return undecided | self.failed
+
+    @property
     def fail_open(self) -> NDArray[np.bool_]:
         """The requests that were admitted without a decision, because their store was unreachable."""
-        undecided: NDArray[np.bool_] = self.sequence == 0
-        return self.allowed & undecided
+        return self.allowed & self.undecided
+
+    @property
+    def _admitted(self) -> NDArray[np.float64]:
+        """The cost that was admitted, by request."""
+        return np.where(self.allowed, self.trace.cost, 0.0)
 
     def row(self) -> dict[str, Any]:
         """Return the run as one row of a results table; times in seconds, sizes in bytes.
@@ -141,24 +200,35 @@ class RunResult:
         Returns
         -------
         dict[str, Any]
-            Among others:
+            These columns:
 
+            - candidate, backend, routing, storage, algorithm, seed: what was run. simulated_seconds: from the first
+              request to the last. partial: whether the run was interrupted.
             - requests are admitted, denied or failed; in_flight come on top. fail_open: admitted requests without a
               decision, because the store was unreachable. errors: number of each kind, as text.
-            - worst_key, worst_start: the window of worst_excess, as a time since the epoch.
+            - over_admission, false_denial, net_over_admission: shares of exact_total, see `Accuracy`. worst_excess: the
+              busiest window over the limit, less 1. worst_key, worst_start: that window, as a time since the epoch.
             - jain_nodes, jain_keys: how even the shares are, of requests by node and of admitted cost by key.
+            - latency_p50, latency_p90, latency_p99, latency_max: of requests with an answer; nan where there was none.
+            - l2_operations_per_request, l2_busy_per_request: operations of the store, and its busy seconds.
+              bytes_to_store_per_request, bytes_from_store_per_request: on the wire.
             - utilization: of the store, over the time of the trace. utilization_max: of its busiest primary. primaries: how
               many there are. replicas: of each. standby: what an answer of PostgreSQL waits for at its standby.
             - moved, asked: redirects of a cluster whose slots move.
-            - node_utilization and _max: of the nodes' processors, the mean and the busiest.
+            - node_utilization, node_utilization_max: of the nodes' processors, the mean and the busiest.
             - store_waiting: the mean number of batches that wait in the store. store_inside_max, node_inside_max: the most
               that waited or were served at once.
-            - bytes_per_key: as measured for one. node_bytes (the mean) and _max, store_bytes: at the end.
+            - bytes_per_key: as measured for one. node_bytes (the mean), node_bytes_max, store_bytes: at the end.
             - view_age_*: seconds since the store was last heard of, at each decision; nan where nobody decides on a view.
             - asked_total: cost of all requests, as exact_total is the cost that an exact limiter admits.
-            - faulty_*: of requests sent while a fault held, failed ones included; 0 where there were none.
+            - faulty_*: of requests sent while a fault held; 0 where there were none. undecided: failed, or answered by
+              `on_store_failure`. latency_p99: of the decided ones, nan where there were none. answer_p99: of all, until the
+              decision, the other answer or the error. open_over_admission, closed_false_denial: see `FaultAnswers`.
             - stalled_*: of requests sent while the store was slow by its own work, a checkpoint or an autovacuum, see
               `stalls`.
+
+            A table of runs has also engine, engine_reason: what simulated the run, and why it was SimPy. events: simulated
+            ones.
         """
         requests = len(self.allowed)
         admitted = int(self.allowed.sum())
@@ -174,7 +244,7 @@ class RunResult:
         ages = self.ages()
         return {
             "candidate": self.candidate.name,
-            "backend": url.backend if url.hybrid is None else "hybrid",
+            "backend": self._backend(),
             "routing": self.candidate.routing or self.scenario.deployment.routing,
             "storage": self.candidate.storage,
             "algorithm": self.scenario.limit.algorithm,
@@ -194,8 +264,8 @@ class RunResult:
             "worst_excess": self.accuracy.worst_excess,
             "worst_key": self.trace.keys[worst.key] if worst else None,
             "worst_start": worst.start if worst else np.nan,
-            "jain_nodes": jain(self.by_node()["requests"].to_numpy(float)),
-            "jain_keys": jain(self.by_key()["admitted"].to_numpy(float)),
+            "jain_nodes": jain(np.bincount(self.node, minlength=self.scenario.deployment.nodes).astype(np.float64)),
+            "jain_keys": jain(np.bincount(self.trace.key, self._admitted, len(self.trace.keys)).astype(np.float64)),
             "latency_p50": float(p50),
             "latency_p90": float(p90),
             "latency_p99": float(p99),
@@ -234,10 +304,16 @@ class RunResult:
     def _faulty(self) -> dict[str, Any]:
         during = np.logical_or.reduce(self._during(), axis=0) if self.scenario.faults else np.zeros(len(self.trace), bool)
         requests = int(during.sum())
+        decided = self.latency[during & ~self.undecided]
+        answers = self.fault_answers
         return {
             "faulty_requests": requests,
             "faulty_failed": int((during & self.failed).sum()),
-            "faulty_latency_p99": float(np.quantile(self.latency[during], 0.99)) if requests else 0.0,
+            "faulty_undecided": int((during & self.undecided).sum()),
+            "faulty_latency_p99": _quantile(decided, 0.99) if requests else 0.0,
+            "faulty_answer_p99": _quantile(self.latency[during], 0.99) if requests else 0.0,
+            "faulty_open_over_admission": 0.0 if answers is None else answers.open_over_admission,
+            "faulty_closed_false_denial": 0.0 if answers is None else answers.closed_false_denial,
         }
 
     def _stalled(self) -> dict[str, Any]:
@@ -284,6 +360,55 @@ class RunResult:
             }
         )
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each request, see `decisions`; times and latencies are in seconds."""
+        return self.decisions()
+
+    def __repr__(self) -> str:
+        part = " (interrupted)" if self.partial else ""
+        counts = f"{len(self.trace):,} requests, {self.allowed.sum():,} admitted, {self.failed.sum():,} failed"
+        return f"RunResult({self.candidate.name} on {self.scenario.name}, seed {self.seed}{part}: {counts})"
+
+    def _repr_html_(self) -> str:
+        from ratesim.formatting import format_excess, format_metric
+        from ratesim.views.html import card_html
+
+        row = self.row()
+        names = ("requests", "admitted", "denied", "failed", "latency_p50", "latency_p99", "over_admission", "false_denial")
+        facts = [(name.replace("_", " "), format_metric(name, row[name])) for name in names]
+        facts.append(("busiest window", format_excess(self.accuracy.worst_excess)))
+        facts += [("storage", self.candidate.storage), ("decided by", self.server or self.fidelity)]
+        note = "Interrupted: only the requests that had their answer." if self.partial else ""
+        return card_html(f"{self.candidate.name} on {self.scenario.name}, seed {self.seed}", facts, note=note)
+
+    def plot_latency(self, ax: Axes | None = None) -> Axes:
+        """Draw the latency of decided requests by percentile."""
+        from ratesim.views.plots import plot_percentiles
+
+        answered = np.sort(self.latency[~self.failed])
+        shares = carried(len(answered))
+        seconds = np.quantile(answered, shares) if len(answered) else np.empty(0)
+        name = self.candidate.name
+        return plot_percentiles({name: (shares, seconds)}, {name: self._backend()}, ax)
+
+    def plot_over_time(self, axes: Sequence[Axes] | None = None, seconds: float | None = None) -> tuple[Axes, Axes]:
+        """Draw latency, and admitted, denied and failed requests, over time; in bins of so many seconds."""
+        from ratesim.views.plots import plot_over_time
+
+        return plot_over_time(self.series(seconds or bin_seconds(self.trace.duration)), axes)
+
+    def plot_keys(self, ax: Axes | None = None) -> Axes:
+        """Draw the keys that were admitted most beyond what an exact limiter admits to them."""
+        from ratesim.views.plots import plot_keys
+
+        keys = self.by_key()
+        keys = keys[keys["requests"] > 0]
+        return plot_keys([self.trace.keys[int(key)] for key in keys.index], keys["over_admitted"], keys["exact"], ax)
+
+    def _backend(self) -> str:
+        url = StorageURL.parse(self.candidate.storage)
+        return url.backend if url.hybrid is None else "hybrid"
+
     def histogram(self) -> Histogram:
         """Histogram of the latencies of decided requests, in seconds; those of several runs can be added."""
         return Histogram.of(self.latency[~self.failed])
@@ -316,37 +441,70 @@ class RunResult:
         -------
         pandas.DataFrame
             begin (seconds after the first request, that of the warm-up), offered, admitted, denied, failed, latency_p50,
-            latency_p99.
+            latency_p99, exact_denied (decided requests that the oracle denies), over_admitted (cost beyond the oracle's).
         """
+        if not isinstance(seconds, Real) or not seconds > 0:
+            raise ValueError(f"seconds {shorten_repr(seconds)}: must be a number above 0")
         bins = np.floor((self.trace.time - self.start_time) / seconds).astype(np.int64)
-        table = self.decisions().groupby(bins, observed=True)
-        counted = table["decision"].value_counts().unstack(fill_value=0)
-        found = pd.DataFrame({"begin": counted.index * seconds, "offered": counted.sum(axis=1)}, index=counted.index)
-        for outcome in ("admitted", "denied", "failed"):
-            found[outcome] = counted.get(outcome, 0)
-        found["latency_p50"] = table["latency"].quantile(0.5)
-        found["latency_p99"] = table["latency"].quantile(0.99)
-        return found.reset_index(drop=True)
+        first = int(bins[0]) if len(bins) else 0
+        bins -= first
+        offered = np.bincount(bins)
+        some = np.flatnonzero(offered)
+        counts = {"admitted": self.allowed, "denied": ~self.allowed & ~self.failed, "failed": self.failed}
+        latency = pd.Series(self.latency).groupby(bins).quantile([0.5, 0.99]).to_numpy().reshape(-1, 2)
+        return pd.DataFrame(
+            {
+                "begin": (some + first) * seconds,
+                "offered": offered[some],
+                **{name: np.bincount(bins, rows)[some].astype(np.int64) for name, rows in counts.items()},
+                "latency_p50": latency[:, 0],
+                "latency_p99": latency[:, 1],
+                "exact_denied": np.bincount(bins, ~self.granted & ~self.failed)[some].astype(np.int64),
+                "over_admitted": 0.0 if self.excess is None else np.bincount(bins, self.excess)[some],
+            }
+        )
 
     def phases(self) -> pd.DataFrame:
-        """Return the clients' experience without a fault, and during each fault; latencies in seconds.
+        """Return the clients' experience without a fault, during each fault, and around faults.
 
-        A request belongs to every fault that held when it was sent; a crash is over when a replica has taken over.
+        A request belongs to every fault that held when it was sent; a crash is over when a replica has taken over. Around a
+        fault are those that were still under way when it began, and those that came within its `aftermath`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            phase, requests, admitted, denied, failed, fail_open, latency_p50 and latency_p99 in seconds, of the decided
+            requests; nan where none was decided.
         """
         faults, during = self.scenario.faults, self._during()
-        healthy = ~np.logical_or.reduce(during, axis=0) if during else np.ones(len(self.trace), bool)
         named = [f"{fault.kind} at {fault.start:g} s" for fault in faults]
+        everything = np.ones(len(self.trace), bool)
+        none_holds = ~np.logical_or.reduce(during, axis=0) if during else everything
+        around = none_holds & self._near_a_fault()
+        parts = [("healthy", none_holds & ~around), *zip(named, during, strict=True)]
+        parts += [(AROUND, around)] if faults else []
         rows = []
-        for phase, rows_of in [("healthy", healthy), *zip(named, during, strict=True)]:
+        for phase, rows_of in parts:
             requests, admitted, failed, unasked = (
-                int(each[rows_of].sum()) for each in (np.ones_like(healthy), self.allowed, self.failed, self.fail_open)
+                int(each[rows_of].sum()) for each in (everything, self.allowed, self.failed, self.fail_open)
             )
-            p50, p99 = np.quantile(self.latency[rows_of], [0.5, 0.99]) if requests else (np.nan, np.nan)
+            decided = self.latency[rows_of & ~self.undecided]
             counts = (phase, requests, admitted, requests - admitted - failed, failed, unasked)
-            rows.append((*counts, float(p50), float(p99)))
+            rows.append((*counts, _quantile(decided, 0.5), _quantile(decided, 0.99)))
         return pd.DataFrame(
             rows, columns=["phase", "requests", "admitted", "denied", "failed", "fail_open", "latency_p50", "latency_p99"]
         )
+
+    def _near_a_fault(self) -> NDArray[np.bool_]:
+        """Select the requests that were under way when a fault began, and those that came soon after its end."""
+        since = self.trace.time - self.start_time
+        answered = since + np.nan_to_num(self.latency, nan=np.inf)
+        near, after = np.zeros(len(self.trace), bool), aftermath(self.candidate)
+        for each in self.scenario.effective_faults(self.candidate):
+            end = each.start + each.duration
+            near |= (since < each.start) & (answered >= each.start)
+            near |= (since >= end) & (since < end + after)
+        return near
 
     def stalls(self) -> pd.DataFrame:
         """Return the clients' experience while the store was slow by its own work, and without that.
@@ -370,12 +528,39 @@ class RunResult:
         return pd.DataFrame(rows, columns=["cause", "seconds", "requests", "latency_p50", "latency_p99"])
 
     def by_node(self) -> pd.DataFrame:
-        """Return for each node: requests, admitted cost, the longest and the median latency."""
+        """Return for each node: requests, admitted (cost), latency_p50, latency_max (seconds, of decided requests)."""
         return self._by(self.node, self.scenario.deployment.nodes)
 
     def by_key(self) -> pd.DataFrame:
-        """Return the same for each key, by its index."""
-        return self._by(self.trace.key, len(self.trace.keys))
+        """Return the columns of `by_node` for each key, by its place in `trace.keys`, and two more.
+
+        They are exact (the oracle's cost) and over_admitted (the cost beyond it).
+        """
+        key, keys = self.trace.key, len(self.trace.keys)
+        return self._by(key, keys).assign(
+            exact=np.bincount(key, np.where(self.granted, self.trace.cost, 0.0), keys),
+            over_admitted=0.0 if self.excess is None else np.bincount(key, self.excess, keys),
+        )
+
+    def detail(self) -> RunDetail:
+        """Return what the pictures of a report show: latencies, the run over time, and the keys that got too much."""
+        answered = np.sort(self.latency[~self.failed])
+        key, keys = self.trace.key, len(self.trace.keys)
+        requests = np.bincount(key, minlength=keys)
+        exact = np.bincount(key, np.where(self.granted, self.trace.cost, 0.0), keys)
+        over = np.zeros(keys) if self.excess is None else np.bincount(key, self.excess, keys)
+        most = np.flatnonzero(over > 0)
+        top = most[np.argsort(-over[most], kind="stable")][:TOP_KEYS].tolist()
+        series = self.series(bin_seconds(self.trace.duration))
+        return RunDetail(
+            requests=len(answered),
+            latency=tuple(np.quantile(answered, carried(len(answered))).tolist()) if len(answered) else (),
+            bin_seconds=bin_seconds(self.trace.duration),
+            series={name: series[name].tolist() for name in SERIES},
+            keys_asked=int(np.count_nonzero(requests)),
+            keys_over=len(most),
+            keys=tuple(KeyExcess(self.trace.keys[i], int(requests[i]), float(exact[i]), float(over[i])) for i in top),
+        )
 
     def by_shard(self) -> pd.DataFrame:
         """Return how a cluster shares the load: one row for each primary, by where keys belong before slots move.
@@ -407,7 +592,7 @@ class RunResult:
         return pd.DataFrame(
             {
                 "requests": np.bincount(group, minlength=groups),
-                "admitted": np.bincount(group, np.where(self.allowed, self.trace.cost, 0.0), groups),
+                "admitted": np.bincount(group, self._admitted, groups),
                 "latency_p50": latency.median().reindex(range(groups)),
                 "latency_max": latency.max().reindex(range(groups)),
             }
@@ -422,6 +607,10 @@ class RunResult:
         time = self.trace.time
         within = (self.trace.key == worst.key) & (time >= worst.start) & (time < worst.end) & self.allowed
         return rows.iloc[np.flatnonzero(within)]
+
+
+def _quantile(latency: NDArray[np.float64], share: float) -> float:
+    return float(np.quantile(latency, share)) if len(latency) else np.nan
 
 
 def jain(shares: NDArray[np.float64]) -> float:

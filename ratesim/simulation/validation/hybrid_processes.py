@@ -42,9 +42,9 @@ from ratesim.simulation.cost_model.survey import survey, warm_up
 from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.engine.backends import own_schema
 from ratesim.simulation.engine.context import STORE_CLIENTS
-from ratesim.simulation.engine.run import run
 from ratesim.simulation.network.load_balancer import Router
 from ratesim.simulation.results.run_result import RunResult
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.validation.covariates import OTHERS, STEAL
 from ratesim.storage import HybridStorage, PostgresStorage, RedisStorage, StorageURL
@@ -242,7 +242,7 @@ def compare_hybrids(
         for name, rows in found.items():
             candidate = Candidate(name=name, storage=HYBRIDS[name].format(store=store))
             live = replay_nodes(scenario, candidate, trace, server, seed)
-            simulated = run(scenario, candidate, seed, profile=profile, trace=trace)
+            simulated = run(scenario, candidate, seed, profile=profile, trace=trace, progress=False)
             rows.append((_pairs(live, simulated), _is_quiet(*shares) and _is_quiet(live[0].steal, live[0].others)))
         took = time.monotonic() - began
     return [_figure(name, figure, rows) for name, rows in found.items() for figure in rows[0][0]]

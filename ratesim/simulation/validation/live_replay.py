@@ -44,7 +44,7 @@ from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, HybridC
 from ratesim.simulation.cost_model.survey import survey, warm_up
 from ratesim.simulation.cost_model.target_server import open_target
 from ratesim.simulation.engine.backends import own_schema
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, WorkloadSpec
 from ratesim.simulation.validation.covariates import BESIDE, Covariates, covariates_of, read_samples, sampled
 from ratesim.simulation.validation.disturbance import disturbance
@@ -117,6 +117,7 @@ def live_row(
                     storage=candidate.storage,
                     url=None if server is None else server.url,
                     pids=(*pids, sampler),
+                    has_all_pids=server is None or bool(pids),
                     tag=tag,
                     limit=scenario.limit.limit(),
                     names=tuple(head.keys[key] for key in head.key.tolist()),
@@ -199,7 +200,8 @@ def _simulated(scenario: Scenario, candidate: Candidate, trace: Trace, found: _M
     backends = {name: on_cores(costs, server_cores()) for name, costs in found.costs.items()}
     profile = Profile(machine="", measured="", versions={}, backends=backends, hybrids=found.hybrids)
     results = [
-        run(scenario.model_copy(update=alone), candidate, seed, profile=profile, trace=trace) for seed in range(SEEDS)
+        run(scenario.model_copy(update=alone), candidate, seed, profile=profile, trace=trace, progress=False)
+        for seed in range(SEEDS)
     ]
     kept = _kept(len(trace))
     latency = np.concatenate([result.latency[kept][~result.failed[kept]] for result in results])
@@ -222,11 +224,15 @@ def _simulated(scenario: Scenario, candidate: Candidate, trace: Trace, found: _M
 
 @dataclass(frozen=True)
 class _Order:
-    """What is measured: requests on a storage, at the server with that URL. These processes take part."""
+    """What is measured: requests on a storage, at the server with that URL.
+
+    The processes `pids` take part. Of a server that was there already none is known, so neither is what others take.
+    """
 
     storage: str
     url: str | None = field(repr=False)  # may hold a password
     pids: tuple[int, ...]
+    has_all_pids: bool
     tag: str
     limit: Limit
     names: tuple[str, ...]
@@ -280,10 +286,13 @@ class _Stretch:
     """A stretch of time, and how the machine was during it."""
 
     def __init__(self, order: _Order) -> None:
-        self._samples, self._meter, self._began = order.samples, Meter(order.pids), perf_counter()
+        self._samples, self._has_all_pids = order.samples, order.has_all_pids
+        self._meter, self._began = Meter(order.pids), perf_counter()
 
     def end(self) -> None:
-        self._ended, self._shares = perf_counter(), self._meter.shares()
+        self._ended = perf_counter()
+        steal, others = self._meter.shares()
+        self._shares = steal, others if self._has_all_pids else math.nan
 
     def covariates(self) -> Covariates:
         return covariates_of(read_samples(self._samples), self._began, self._ended, *self._shares)
@@ -320,10 +329,10 @@ async def _replay(order: _Order, storage: RateLimitStorage) -> tuple[_Measured, 
     good = ~result.failed[kept]
     figures = {"requests": requests - kept.start, "errors": int((~good).sum())}
     figures["admitted"] = sum(answer is True for answer in result.results[kept])
-    for name in ("latency", "service", "late"):
-        seconds = getattr(result, name)[kept][good]
+    # Lateness is the replayer's own part of these latencies: without the wake-up, which is in none of them.
+    for name, column in (("latency", result.latency), ("service", result.service), ("lateness", result.held)):
+        seconds = column[kept][good]
         p50, p99 = np.quantile(seconds, (0.5, 0.99)) if len(seconds) else (math.nan, math.nan)
-        name = {"late": "lateness"}.get(name, name)
         figures |= {f"{name}_p50": float(p50), f"{name}_p99": float(p99)}
     figures |= quantile_intervals(result.latency[kept][good])
     return _Measured(start, figures), result

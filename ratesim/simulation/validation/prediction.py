@@ -10,7 +10,7 @@ from ratesim.simulation.cost_model.load_process import server_cores
 from ratesim.simulation.cost_model.profile import CLUSTER, BackendCosts, Profile, on_cores
 from ratesim.simulation.cost_model.survey import LIMIT
 from ratesim.simulation.cost_model.target_server import POOL
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from traffic import Trace
 
@@ -47,5 +47,12 @@ def predict(kind: str, costs: BackendCosts, trace: Trace) -> NDArray[np.float64]
     costs = on_cores(msgspec.structs.replace(costs, stalls={}), server_cores())
     backends = {kind: costs, "memory": memory}
     profile = Profile(machine="", measured="", versions={}, backends={"redis": costs, **backends})
-    result = run(scenario, Candidate(name=kind, storage=f"{URLS[kind]}?pool_size={POOL}"), 1, profile=profile, trace=trace)
+    result = run(
+        scenario,
+        Candidate(name=kind, storage=f"{URLS[kind]}?pool_size={POOL}"),
+        1,
+        profile=profile,
+        trace=trace,
+        progress=False,
+    )
     return result.latency[~result.failed]

@@ -59,7 +59,8 @@ def play(
         "deployment": {"nodes": nodes, "routing": routing, "network": network},
         "faults": list(faults),
     }
-    return run(Scenario.of(data), Candidate(name="c", storage=storage), seed, trace=trace, profile=SHIPPED)
+    # In SimPy, of whose storages `trips` hears.
+    return run(Scenario.of(data), Candidate(name="c", storage=storage), seed, engine="simpy", trace=trace, profile=SHIPPED)
 
 
 # -- what was admitted ------------------------------------------------------------------------------------------------

@@ -191,7 +191,14 @@ def test_a_cluster_is_measured_by_primary_and_left_as_it_was(
 ) -> None:
     nodes = [redis.Redis.from_url(member.url) for member in valkey_cluster_server.members]
     try:
+        for node in nodes:
+            node.flushall()  # keys that another test left would expire meanwhile
+        theirs = redis.cluster.RedisCluster.from_url(valkey_cluster_server.members[0].url)
+        for number in range(9):
+            theirs.set(f"theirs-{number}", "untouched")
+        theirs.close()
         before = [set(node.scan_iter()) for node in nodes]
+        assert all(before)
         calls = [node.info("commandstats") for node in nodes]
         profile = calibrate(tmp_path / "p.json", url=valkey_cluster_server.url, **{**LITTLE, "rounds": 3})
         assert [set(node.scan_iter()) for node in nodes] == before
@@ -206,6 +213,7 @@ def test_a_cluster_is_measured_by_primary_and_left_as_it_was(
             assert node.info("commandstats") != earlier
     finally:
         for node in nodes:
+            node.flushall()
             node.close()
 
 

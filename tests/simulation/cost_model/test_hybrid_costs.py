@@ -10,7 +10,7 @@ import pytest
 
 from ratesim.simulation.cost_model.hybrid_costs import GAPS, hybrid_costs, measure_hybrids
 from ratesim.simulation.cost_model.profile import BackendCosts, HybridCosts, Profile
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
 FREE = hybrid_costs([0.0] * (1 + len(GAPS)), [0.0] * (1 + len(GAPS)), 0.0)

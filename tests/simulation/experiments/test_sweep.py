@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from terminal import Terminal
 
 from ratesim import Scenario, run, sweep
 from ratesim import progress as progress_module
@@ -24,11 +25,12 @@ from ratesim.simulation.cost_model import profile as profile_module
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments import result_store as kept_module
 from ratesim.simulation.experiments.executors import ClusterError, JobFailure, run_in_processes
-from ratesim.simulation.experiments.job import _sources, jobs_of
+from ratesim.simulation.experiments.job import jobs_of
 from ratesim.simulation.experiments.result_store import ResultStore, ResultStoreError
 from ratesim.simulation.experiments.sweep import SweepError
 from ratesim.simulation.scenario.grid import parse_grid, parse_seeds, variants
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
+from ratesim.simulation.source_version import source_files
 
 REDIS = Candidate(name="redis", storage="redis://h")
 MEMORY = Candidate(name="memory", storage="memory://")
@@ -107,7 +109,7 @@ def test_a_fault_can_be_varied_and_is_in_the_key(profile: Profile) -> None:
     ("grid", "says"),
     [
         ({"deployment.nodes": [4, 0]}, r"deployment\.nodes = 0: deployment\.nodes: .*greater than or equal to 1"),
-        ({"deployment.node": [4]}, r"deployment\.node: unknown key; known here: type, nodes"),
+        ({"deployment.node": [4]}, r"deployment\.node: unknown key; did you mean .*nodes\? known here: type, nodes"),
         ({"limit.rate": ["5/fortnight"]}, r"fortnight"),
         ({"deployment.network": ["moon"]}, r"moon.*known are loopback"),
         ({"seed": [1, 2]}, r"seed: .*seeds are given as such"),
@@ -128,6 +130,33 @@ def test_a_grid_that_cannot_be_is_refused_by_name_before_anything_runs(grid: dic
 def test_two_candidates_of_one_name_are_refused() -> None:
     with pytest.raises(ScenarioError, match="'redis' stands twice"):
         sweep(scenario(), [REDIS, REDIS], processes=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"seeds": 3}, r"seeds 3: give a list of them, such as \[1, 2, 3\]"),
+        ({"seeds": "12"}, "seeds '12': give a list"),
+        ({"seeds": []}, "seeds: the list is empty"),
+        ({"seeds": [1, 1]}, r"seeds \[1, 1\]: one stands twice"),
+        ({"seeds": [1.5]}, r"seed 1\.5: must be a whole number, 0 or more"),
+        ({"seeds": [-1]}, "seed -1: must be a whole number"),
+        ({"grid": ["deployment.nodes"]}, r"grid \['deployment.nodes'\]: give values by field"),
+        ({"processes": 0}, "processes 0: must be a whole number, 1 or more"),
+        ({"processes": "2"}, "processes '2': must be a whole number, 1 or more"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_in_one_line_before_any_run(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises((ScenarioError, ClusterError), match=f"^{said}"):
+        sweep(scenario(), [MEMORY], **{"processes": 1, **wrong})
+
+
+def test_a_seed_may_be_of_numpy_and_a_directory_a_text(tmp_path: Path) -> None:
+    results = sweep(scenario(), [MEMORY], np.arange(1, 3), processes=1, out=str(tmp_path / "rows"))  # type: ignore[arg-type]
+    assert results["seed"].tolist() == [1, 2]
+    assert (tmp_path / "rows" / "results.parquet").exists()
+    with pytest.raises(ScenarioError, match="seed '1': must be a whole number, 0 or more"):
+        run(scenario(), MEMORY, "1")  # type: ignore[arg-type]
 
 
 def test_a_grid_and_seeds_are_read_from_a_command_line() -> None:
@@ -190,7 +219,7 @@ def test_the_code_version_knows_every_module_that_a_run_imports() -> None:
         " if n.partition('.')[0] in ('ratesim', 'traffic')))"
     )  # fmt: skip
     imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    hashed = {str(file) for _, file in _sources()}
+    hashed = {str(file) for _, file in source_files()}
     assert len(imported) > 30
     assert set(imported) - hashed == set()
 
@@ -283,7 +312,7 @@ def test_a_process_that_is_killed_loses_nothing(expected: pd.DataFrame, profile:
 @pytest.mark.slow
 @posix
 def test_a_job_that_kills_its_process_fails_by_name_and_its_neighbors_do_not() -> None:
-    from dying_jobs import square_or_die
+    from square_jobs import square_or_die
 
     results = dict(run_in_processes(square_or_die, range(7), 2, lambda requests: None))
     assert {job: results[job] for job in (0, 1, 2, 5, 6)} == {0: 0, 1: 1, 2: 4, 5: 25, 6: 36}
@@ -291,6 +320,16 @@ def test_a_job_that_kills_its_process_fails_by_name_and_its_neighbors_do_not() -
     assert "its process died" in results[3].reason
     assert isinstance(results[4], JobFailure)
     assert results[4].reason == "ValueError: four is not a number"
+
+
+@pytest.mark.slow
+def test_every_request_of_every_process_is_counted_once_and_none_is_taken_back() -> None:
+    from square_jobs import STEPS, square_in_steps
+
+    told: list[int] = []
+    assert dict(run_in_processes(square_in_steps, range(4), 2, told.append)) == {0: 0, 1: 1, 2: 4, 3: 9}
+    assert min(told) >= 0
+    assert sum(told) == 4 * STEPS
 
 
 @pytest.mark.slow
@@ -537,33 +576,44 @@ def test_clients_that_react_are_watched_and_interrupted_too(profile: Profile) ->
 def test_ctrl_c_during_a_run_at_the_command_line_prints_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "asked.toml").write_text(scenario(workload={"duration": 3000.0}).to_toml())
     command = [sys.executable, "-m", "ratesim", "run", "redis", "--scenario", str(tmp_path / "asked.toml")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    shown = ""
-    while shown.count("requests/s, ") < 2:
-        shown += process.stderr.read(40)
-    process.send_signal(signal.SIGINT)
-    said, complained = process.communicate()
+    with Terminal() as terminal:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal.device, text=True)
+        terminal.hand_over()
+        terminal.read_until(r"(?s)requests/s, .*requests/s, ")
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate()
+        complained = terminal.rest()
     assert process.returncode == 130
-    assert complained.endswith("ratesim: interrupted\n")
+    assert complained.endswith("ratesim: interrupted\r\n")
     figures = dict(line.split(maxsplit=1) for line in said.splitlines())
     assert figures["partial"] == "True"
     assert 0 < int(figures["requests"]) < 300_000
 
 
-def test_a_bar_is_shown_where_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_module.progress_bar(True) as tell:
-        tell(1, 4, "a quarter")
-    assert "1/4" in capsys.readouterr().err
-    with progress_module.progress_bar(None) as tell:
-        tell(1, 4, "a quarter")
-    assert capsys.readouterr().err == ""
-    with progress_module.progress_bar(True) as tell:
+def show(progress: bool | None) -> None:
+    with progress_module.progress_bar(progress) as tell:
         for done in range(1000):
-            tell(done, 1000, f"step {done}")
-        tell(1000, 1000, "the end")
-    lines = capsys.readouterr().err
-    assert lines.count("step") < 100, "a log is not filled with every step"
-    assert "the end" in lines
+            tell(done, 1000, f"{'first' if done < 500 else 'second'} stage: step {done}")
+        tell(1000, 1000, "done")
+
+
+def test_in_a_log_each_stage_is_one_line_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for progress, said in ((True, "first stage\nsecond stage\n"), (None, ""), (False, "")):
+        show(progress)
+        assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize(("progress", "shown"), [(True, True), (None, True), (False, False)])
+def test_at_a_terminal_a_bar_is_shown_unless_it_is_declined(
+    progress: bool | None, shown: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    show(progress)
+    said = capsys.readouterr().err
+    assert ("1000/1000" in said) is shown
+    assert said.count("step") < 100, "a terminal is not filled with every step"
+
+
+def test_throughput_is_of_the_time_since_it_was_made() -> None:
     ticks = iter([10.0, 12.0])
     assert progress_module.Throughput(lambda: next(ticks)).text(5000, 90.0) == "2,500 requests/s, 90 s simulated"

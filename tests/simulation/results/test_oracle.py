@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from ratesim import algorithms
 from ratesim.algorithms import Algorithm, token_bucket
 from ratesim.limit import InvalidLimitError, Limit
-from ratesim.simulation.results import jit_cache, oracle
+from ratesim.simulation import jit_cache
+from ratesim.simulation.results import oracle
 from ratesim.simulation.results.oracle import exact
 from ratesim.storage.memory.storage import MemoryStorage
 
@@ -309,7 +310,7 @@ def test_without_a_place_to_keep_it_the_oracle_compiles_in_a_temporary_one(cache
 
 
 def test_the_temporary_place_is_gone_when_the_process_is(tmp_path: Path) -> None:
-    program = "from ratesim.simulation.results import jit_cache; print(jit_cache._temporary())"
+    program = "from ratesim.simulation import jit_cache; print(jit_cache._temporary())"
     environment = {**os.environ, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert Path(run.stdout.strip()).parent == tmp_path

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.results.run_detail import SHARES, TOP_KEYS, bin_seconds, carried
 from ratesim.simulation.results.run_result import RunResult, jain
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
 
@@ -49,6 +50,52 @@ def test_nodes_and_keys_have_their_shares(result: RunResult) -> None:
     assert nodes["admitted"].sum() == keys["admitted"].sum() == result.accuracy.admitted_total
     assert jain(nodes["requests"].to_numpy(float)) > 0.99, "round robin is fair"
     assert jain(keys["requests"].to_numpy(float)) < 0.7, "zipf is not"
+
+
+def test_what_was_admitted_too_much_is_the_same_by_time_and_by_key(result: RunResult) -> None:
+    total = result.accuracy.over_admission * result.accuracy.exact_total
+    series, keys = result.series(10.0), result.by_key()
+    assert total > 0
+    assert series["over_admitted"].sum() == pytest.approx(total)
+    assert keys["over_admitted"].sum() == pytest.approx(total)
+    assert keys["exact"].sum() == result.accuracy.exact_total
+    assert series["exact_denied"].sum() == len(result.trace) - result.granted.sum()
+
+
+def test_the_detail_has_the_figures_of_the_row(result: RunResult) -> None:
+    detail, row = result.detail(), result.row()
+    latency = dict(zip(SHARES, detail.latency, strict=False))
+    assert [latency[share] for share in (0.5, 0.9, 0.99)] == [row[f"latency_p{share}"] for share in (50, 90, 99)]
+    assert list(detail.latency) == sorted(detail.latency)
+    assert detail.requests == row["requests"] - row["failed"]
+    assert sum(detail.series["offered"]) == row["requests"]
+    assert sum(detail.series["denied"]) == row["denied"]
+    assert detail.keys[0].over_admitted == result.by_key()["over_admitted"].max()
+    assert len(detail.keys) == min(detail.keys_over, TOP_KEYS)
+    assert detail.keys_asked == len(np.unique(result.trace.key))
+
+
+def test_a_detail_without_a_decision_has_no_latency(result: RunResult) -> None:
+    nobody = np.zeros(len(result.trace), bool)
+    lost = dataclasses.replace(
+        result, allowed=nobody, failed=~nobody, granted=nobody, excess=None, errors={"down": len(nobody)}
+    )
+    assert lost.detail().latency == ()
+    assert lost.detail().keys == ()
+
+
+@pytest.mark.parametrize(
+    ("requests", "last"), [(1, None), (2, 0.5), (99, 0.989227827), (100, 0.99), (9_999, 0.999892278), (10**6, 0.9999)]
+)
+def test_no_quantile_is_shown_beyond_which_no_request_lies(requests: int, last: float | None) -> None:
+    assert [*carried(requests)][-1:] == ([] if last is None else [last])
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"), [(0.5, 0.01), (3.0, 0.05), (60.0, 1.0), (61.0, 2.0), (3601.0, 120.0), (31_536_000.0, 604_800.0)]
+)
+def test_a_bin_has_a_round_length_and_there_are_at_most_sixty(duration: float, seconds: float) -> None:
+    assert bin_seconds(duration) == pytest.approx(seconds)
 
 
 def test_the_worst_window_can_be_looked_at(result: RunResult) -> None:

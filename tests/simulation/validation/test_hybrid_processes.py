@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, ScenarioError
 from ratesim.simulation.validation import hybrid_processes
 from ratesim.simulation.validation.hybrid_processes import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -119,6 +120,22 @@ def test_shares_are_those_of_tasks_that_take_no_part():
     assert ended.shares_since(before, 2.0) == pytest.approx((0.0, 0.5 - TICKS))
     unknown = Account(float("nan"), float("nan"), {})
     assert all(math.isnan(share) for share in unknown.shares_since(unknown, 2.0))
+
+
+def test_children_of_those_that_take_part_are_no_others_when_they_have_ended():
+    before = Account(100.0, 1.0, {"1": (40.0, True), "2": (0.3, True)}, 7.0)
+    now = Account(101.5, 1.0, {"1": (40.5, True)}, 8.3)  # the second had worked 0.3 s before, and 1 s since
+    assert now.shares_since(before, 2.0) == (0.0, 0.0)
+    assert now._replace(ended=7.0).shares_since(before, 2.0) == pytest.approx((0.0, 0.5 - TICKS))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts it")
+def test_a_child_that_has_ended_is_in_the_account_of_its_parent():
+    meter = Meter(())
+    work = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", work], check=True)
+    now = meter.look()
+    assert now.ended - meter._seen.ended >= 0.29
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux counts it")
