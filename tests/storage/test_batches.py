@@ -55,6 +55,7 @@ async def test_a_refused_item_leaves_the_others_done(storage: RateLimitStorage, 
     assert failures(raised.value) == expected
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "bad",
     [

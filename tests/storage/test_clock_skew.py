@@ -45,6 +45,7 @@ SKEW = 5.0
 # -- times that are none ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("now", [math.inf, -math.inf, math.nan, -1.0, 1.7e12, "now"])
 async def test_a_time_that_is_none_is_refused_and_changes_nothing(
     storage: RateLimitStorage, clock: Clock, now: float
@@ -100,6 +101,7 @@ def test_a_hybrid_and_its_store_take_the_same_bound() -> None:
 # -- one wrong time ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("wrong", [HOUR, DAY, YEAR, -HOUR, -DAY, -YEAR])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_a_wrong_clock_that_used_the_limit_up_does_not_lock_the_key(
@@ -125,6 +127,7 @@ async def test_a_wrong_clock_that_used_the_limit_up_does_not_lock_the_key(
     assert (stats.clock_rewinds > 0) == (wrong > 0)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_a_peek_gives_the_answer_of_an_acquire_and_brings_nothing_back(
     storage: RateLimitStorage, clock: Clock, algorithm: str
@@ -148,6 +151,7 @@ async def test_a_peek_gives_the_answer_of_an_acquire_and_brings_nothing_back(
         assert (await storage.get_stats()).clock_rewinds == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("period", [0.5, 60.0])
 async def test_below_the_bound_a_decision_is_taken_at_the_states_own_time(
@@ -201,6 +205,7 @@ async def test_entries_of_a_log_that_are_ahead_become_one_entry_of_now(storage: 
     assert state.algorithm_data.values() == [NOW, 6.5, NOW, 6.5]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("wrong", [HOUR, -HOUR])
 async def test_several_limits_are_brought_back_together(storage: RateLimitStorage, clock: Clock, wrong: float) -> None:
     limits = tuple(Limit(5, period, name, name=name) for name, period in (("gcra", 60.0), ("sliding_window", 20.0)))
@@ -396,6 +401,7 @@ async def test_by_the_servers_clock_charges_are_moved_to_its_time(by_server: Rat
     assert again.algorithm_data == state.algorithm_data  # a year ago is out of the window
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("ahead", [61.0, HOUR, DAY, YEAR])
 async def test_a_counter_that_a_clock_ahead_wrote_lives_its_window_from_now(
     storage: RateLimitStorage, clock: Clock, ahead: float

@@ -18,6 +18,7 @@ NOW = 1_700_000_000.0
 LIMIT = Limit(5, 60.0, "fixed_window")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_a_limit_admits_its_rate_and_no_more(storage: RateLimitStorage, algorithm: str) -> None:
     limit = Limit(5, 60.0, algorithm)
@@ -28,6 +29,7 @@ async def test_a_limit_admits_its_rate_and_no_more(storage: RateLimitStorage, al
     assert decisions[5].retry_after > 0.0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_waiting_retry_after_is_enough(storage: RateLimitStorage, algorithm: str) -> None:
     limit = Limit(3, 10.0, algorithm)
@@ -154,6 +156,7 @@ async def test_a_counter_lives_its_window_from_the_first_hit(storage: RateLimitS
     assert await storage.increment("user", 1, 10.0) == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_a_charge_counts_once_however_often_it_is_sent(storage: RateLimitStorage, algorithm: str) -> None:
     limit = Limit(10, 60.0, algorithm)
@@ -215,6 +218,7 @@ async def test_scores_go_to_the_limits_that_learn(storage: RateLimitStorage) -> 
             await storage.observe("user", both, score, NOW)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("identifier", ["", "a b", "{x}", "é✓", "x" * 2000, "%s'; --\"\\", "a:b.c"])
 async def test_any_identifier_will_do(storage: RateLimitStorage, identifier: str) -> None:
     await storage.acquire(identifier, LIMIT, cost=5, now=NOW)
@@ -257,6 +261,7 @@ async def test_closing_twice_does_nothing_more(storage: RateLimitStorage) -> Non
     await storage.close()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_a_charge_of_less_than_nothing_gives_back_once(storage: RateLimitStorage, algorithm: str) -> None:
     """What a node had borrowed and did not spend: at the time at which it was borrowed, however often it is sent."""
@@ -272,6 +277,7 @@ async def test_a_charge_of_less_than_nothing_gives_back_once(storage: RateLimitS
     assert (await storage.peek("user", limit, now=NOW)).remaining == pytest.approx(10.0)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_what_comes_back_late_gives_no_later_window_more(storage: RateLimitStorage, algorithm: str) -> None:
     limit = Limit(10, 60.0, algorithm)

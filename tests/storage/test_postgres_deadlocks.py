@@ -26,7 +26,13 @@ LIMITS = [
     Limit(50, 3600, "sliding_log", name="log"),
 ]
 ADAPTIVE = Limit(1e6, 3600, "adaptive", name="adaptive")
-PATIENT: dict[str, Any] = {"pool_size": 6, "command_timeout": 60.0, "synchronous_commit": "off", "cleanup_interval": 0}
+PATIENT: dict[str, Any] = {
+    "pool_size": 6,
+    "connection_timeout": 60.0,
+    "command_timeout": 60.0,
+    "synchronous_commit": "off",
+    "cleanup_interval": 0,
+}
 
 
 @pytest.fixture

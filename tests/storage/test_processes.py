@@ -66,6 +66,7 @@ def test_children_of_a_cluster_storage_have_connections_of_their_own(valkey_clus
     test_children_of_a_server_storage_have_connections_of_their_own(valkey_cluster_server.url, "in use")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("when", ["before use", "in use"])
 @pytest.mark.parametrize("options", ["", "consistency=strong", "consistency=lease", "node=web", "write=write_behind"])
 def test_children_of_a_hybrid_are_nodes_of_their_own(server_url: str, options: str, when: str) -> None:

@@ -152,6 +152,7 @@ async def test_a_short_log_stays_readable(nodes: Nodes, clock: Clock) -> None:
         assert await storage.get_state(KEY) == logged(clock, 9)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("verb", ["acquire", "denied", "peek", "charge", "several limits"])
 async def test_whoever_meets_a_packed_log_decides_on_it_as_memory_does(

@@ -97,7 +97,7 @@ async def test_a_key_lives_as_long_as_its_state_matters_and_is_seldom_lengthened
             took = (time.monotonic() - start) * 1000.0
             needed = (decision.reset_after + EXPIRY_MARGIN + MAX_CLOCK_SKEW) * 1000.0
             if decision.allowed:
-                assert milliseconds >= needed - took
+                assert milliseconds + 1 >= needed - took  # whole milliseconds of the server's clock
                 longest = max(longest, needed)
             assert milliseconds <= math.ceil(longest * (1.25 if step else 1.0))
             lengthened += milliseconds > before

@@ -65,10 +65,12 @@ class LocalDecider:
         if not fresh:
             self._counters.fallback_decisions += 1
             if not self._fallback.admits(records, cost, now):
-                denied = self._numbered(self._fallback.decision(False, limits[0]))
+                denied = self._fallback.decision(False, limits[0])
                 denied.session = session or ""  # nothing was seen since
                 return denied
         decision = self._decide(identifier, limits, records, seen, cost, now)
+        if not fresh:
+            decision.sequence = 0  # the fallback policy let it through, as where there is no view at all
         decision.view_age = self._runtime.monotonic() - min(record.read_at for record in records)
         spent = cost if decision.allowed else 0.0
         try:

@@ -39,6 +39,8 @@ class EntryTable:
         Records every change, where there is one.
     evicted
         Called with the key of each entry that is evicted.
+    plain_room
+        Entries below which one more is a write to `by_key` and nothing else; 0 where somebody else wants to know of it.
     charged
         Tells the policy about the content of an entry, where the policy wants to know.
     evictions, for_memory, harmful, expired
@@ -62,6 +64,7 @@ class EntryTable:
         self._named: dict[str, set[Hashable]] = {}  # keys of an identifier beyond its own
         self._room = config.max_entries
         self._limit = config.memory_limit
+        self.plain_room = self._room if self._policy is None and self._limit is None else 0
         self._size_estimator = None if self._limit is None else SizeEstimator(self.by_key, self._overhead_bytes)
 
     def __len__(self) -> int:

@@ -258,23 +258,43 @@ class MemoryStorage(RateLimitStorage):
             results = [error] * len(items)
         return require_all(results)
 
-    def acquire_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
-        """`acquire` at once: nothing is awaited between reading a state and writing it.
+    def acquire_nowait(self, identifier: str, limit: Limits, cost: float = 1.0, now: float | None = None) -> Decision:
+        """`acquire` without `await`: decide at once, in the calling thread.
 
         Parameters
         ----------
-        identifier, limit, cost
-            As of `acquire`.
-        now
-            The time of the request, seconds since the epoch.
+        identifier : str
+            The client, or any name that is limited.
+        limit : Limit or iterable of Limit
+            The limits. Of several all admit and are charged, or none is.
+        cost : float
+            The cost.
+        now : float or None
+            Seconds since the epoch; None for the runtime's time.
+
+        Returns
+        -------
+        Decision
+            The answer.
+
+        Raises
+        ------
+        InvalidLimitError
+            An argument cannot be.
+        StorageError
+            The change could not be committed, where there is a database.
         """
-        if type(limit) is not Limit:
-            with self._lock, self._batch():
-                return self._rules.decide_several(identifier, as_limits(limit), cost, now, True)
         if cost != 1.0:
             cost = check_cost(cost)
-        decide = self._deciders.get(limit)
-        return (decide or self._compile_decider(limit))(identifier, cost, now)
+        if now is None:
+            now = self._time()
+        if type(limit) is Limit:
+            decide = self._deciders.get(limit)
+            return (
+                decide(identifier, cost, now) if decide is not None else self._compile_decider(limit)(identifier, cost, now)
+            )
+        with self._lock, self._batch():
+            return self._rules.decide_several(identifier, as_limits(limit), cost, now, True)
 
     def peek_nowait(self, identifier: str, limit: Limits, cost: float, now: float) -> Decision:
         """`peek` at once; parameters as of `acquire_nowait`."""
@@ -297,7 +317,8 @@ class MemoryStorage(RateLimitStorage):
             decide: DecideFn = partial(self._evaluate_rule, limit)
         else:
             lock = self._lock if self._shared else None
-            make = compile_decider(algorithm, size, len(p), bool(limit.name), lock is not None)
+            numbered = self._sequence is not None
+            make = compile_decider(algorithm, size, len(p), bool(limit.name), lock is not None, numbered)
             decide = make(
                 limit, algorithm.rule, p, self._entries, lock, self._rules, entry_class(algorithm, size), self._sequence
             )

@@ -89,6 +89,7 @@ async def count_at_l2(node: HybridStorage, key: str) -> float:
     return count
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("policies", POLICIES, ids=lambda policies: " ".join(map(str, policies.values())))
 @pytest.mark.parametrize("kind", ["redis", "postgres"])
 async def test_good_keys_arrive_once_beside_poisoned_ones(

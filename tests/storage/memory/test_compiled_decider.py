@@ -54,7 +54,7 @@ def test_a_small_state_is_decided_without_a_call_of_its_rule(algorithm: str) -> 
         assert f"rule.{verb}" not in "\n".join(lines)
     refreshed = "\n".join(inline_rule(bound.algorithm.rule, "refresh", Layout(bound.size), None, {"now": "at"}))
     assert "rule.refresh" not in refreshed
-    assert len({compile_decider(bound.algorithm, bound.size, len(bound.params), False, True) for _ in range(3)}) == 1
+    assert len({compile_decider(bound.algorithm, bound.size, len(bound.params), False, True, False) for _ in range(3)}) == 1
 
 
 def rule_of(tmp_path, text: str) -> types.ModuleType:

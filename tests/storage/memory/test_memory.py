@@ -33,6 +33,25 @@ async def test_the_least_recently_used_goes_first_and_a_denied_request_or_a_look
     assert [user for user in "abde" if storage.live_entry(user) is None] == ["a"]
 
 
+def test_without_a_time_a_decision_at_once_is_taken_by_the_clock_of_the_runtime() -> None:
+    storage, limit = full(3), Limit(2, 60.0, "token_bucket")
+    given = MemoryStorage()
+    for cost in (1.0, 1, 5.0):
+        assert storage.acquire_nowait("a", limit, cost) == given.acquire_nowait("a", limit, cost, NOW)
+    assert storage.acquire_nowait("a", [limit], 0.0) == given.acquire_nowait("a", limit, 0.0, NOW)
+
+
+async def test_a_log_that_was_put_there_is_decided_as_the_one_it_was_taken_from() -> None:
+    one, other, limit = full(9), full(9), Limit(3, 60.0, "sliding_log")
+    for step in range(3):
+        one.acquire_nowait("a", limit, 1.0, NOW + step)
+    state = await one.get_state("a")
+    assert state is not None
+    await other.set_state("a", state)
+    for later in (3.0, 60.0, 60.5, 61.0, 200.0):
+        assert one.acquire_nowait("a", limit, 1.0, NOW + later) == other.acquire_nowait("a", limit, 1.0, NOW + later)
+
+
 @pytest.mark.parametrize("algorithm", names())
 async def test_an_eviction_is_harmless_once_the_state_is_as_good_as_new(algorithm: str) -> None:
     storage, limit = full(1), Limit(8, 4.0, algorithm)
