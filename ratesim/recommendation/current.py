@@ -35,6 +35,7 @@ def with_current(
         mine, its = (StorageURL.parse(localhost_url(storage)) for storage in (current.storage, each.storage))
         if servers(current) != servers(each):
             return False
-        return mine == its and each.algorithm == current.algorithm and each.routing in (current.routing, None)
+        routings = {each.routing or at.routing, current.routing or at.routing}
+        return mine == its and each.algorithm == current.algorithm and len(routings) == 1
 
     return (current, *(each for each in others if not same(each)))

@@ -24,7 +24,7 @@ from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.investigate.study import study
 from ratesim.simulation.analysis.limit_pressure import limit_pressure
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.grid import variants
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, shipped_scenarios
 from ratesim.storage import StorageURL
@@ -49,8 +49,9 @@ SMALL: dict[str, dict[str, object]] = {
     # As it is, for a few seconds.
     "single-instance": {"workload.duration": 10},
     "audit": {"workload.duration": 30},
-    "hot-tenant": {"workload.duration": 0.5},
     "retries": {"workload.duration": 0.3},
+    # Half of the limit, in half of the time: the load stays, and the share that is denied.
+    "hot-tenant": {"workload.duration": 0.25, "limit.rate": "2500/second"},
     # Traffic and limit at a tenth: how often the limit binds, and by how much the tenants differ, stays.
     "three-nodes": {"workload.requests_per_second": 30, "limit.rate": "30/minute", "workload.duration": 61},
     # Half of the tenants: what one of them asks for stays, and so does the limit.

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from ratesim.formatting import format_percent, format_range, format_seconds
+from ratesim.formatting import (
+    Format,
+    format_count,
+    format_excess,
+    format_percent,
+    format_range,
+    format_seconds,
+    format_within,
+)
 from ratesim.recommendation.assess.model_error import LatencyError, latency_error
 from ratesim.recommendation.assess.persistence import LEVELS, Persistence, persistence
 from ratesim.recommendation.assess.topology import Topology
@@ -16,7 +25,7 @@ from ratesim.storage import StorageURL
 from ratesim.student_t import half_width
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -65,17 +74,18 @@ class Interval:
         high = math.inf if is_lower_bound else self.high * (1.0 + error)
         return replace(self, low=self.low * max(1.0 - error, 0.0), high=high, is_lower_bound=is_lower_bound)
 
-    def figure(self, unit: Callable[[float], str]) -> str:
+    def figure(self, unit: Format) -> str:
         """Return the mean in a unit; of a lower bound "at least" and the low end."""
         return f"at least {unit(self.low)}" if self.is_lower_bound else unit(self.mean)
 
-    def text(self, unit: Callable[[float], str]) -> str:
+    def text(self, unit: Format) -> str:
         """Return the figure, and the interval where it has a width; beside a lower bound what was simulated."""
         if self.is_lower_bound:
             return f"{self.figure(unit)} [{unit(self.mean)} simulated]"
         if self.low == self.high:
             return unit(self.mean)
-        return f"{unit(self.mean)} [{format_range(self.low, self.high, unit)}]"
+        mean = format_within(self.mean, self.low, self.high, unit)
+        return f"{mean} [{format_range(self.low, self.high, unit)}]"
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,7 @@ class Assessment:
     over_admission, false_denial
         Share of the cost that an exact limiter would not have admitted, or not have denied.
     worst_excess
-        The most admitted in any window of the limit's period, wherever it begins, over the rate, minus 1.
+        The busiest window: the most admitted in any window of the limit's period, wherever it begins, over the limit, - 1.
     failed_share
         Share of the requests that got no decision.
     l2_operations_per_request, l2_busy_per_request
@@ -171,7 +181,7 @@ class Assessment:
     p99: Interval
     over_admission: Interval
     false_denial: Interval
-    worst_excess: float
+    worst_excess: Interval
     failed_share: float
     l2_operations_per_request: float
     l2_busy_per_request: float
@@ -211,10 +221,10 @@ class Assessment:
         return sum(check.violation for check in self.checks)
 
 
-def student_interval(values: Iterable[float]) -> Interval:
+def student_interval(values: Iterable[float], least: float = 0.0) -> Interval:
     """Return the mean and its 95 % interval by Student's t.
 
-    The interval does not reach below 0, because nothing that is measured here does. Values that are not all finite have no
+    The interval does not reach below `least`, because what is measured does not. Values that are not all finite have no
     interval: after one run without an answer, or without bound, no mean is known.
     """
     known = [float(value) for value in values]
@@ -225,7 +235,7 @@ def student_interval(values: Iterable[float]) -> Interval:
     if n == 1 or min(known) == max(known):
         return Interval(known[0], known[0], known[0], n)
     mean, half = fmean(known), half_width(known)
-    return Interval(mean, max(mean - half, 0.0), mean + half, n, half)
+    return Interval(mean, max(mean - half, least), mean + half, n, half)
 
 
 def uses(storage: str) -> tuple[str, ...]:
@@ -280,6 +290,9 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int, profile:
     denial = student_interval(rows["false_denial"])
     if requirements.max_false_denial is not None:
         checks.append(_misdecided(denial, requirements.max_false_denial, "max_false_denial", "false denial"))
+    worst = student_interval(rows["worst_excess"], least=-1.0)  # where nothing is admitted
+    if requirements.max_worst_excess is not None:
+        checks.append(_busiest(worst, requirements.max_worst_excess))
     checks.append(_persistence(level, requirements.persistence))
     checks.append(allowance(storage, requirements.allowed))
     per_key = float(rows["bytes_per_key"].mean())
@@ -295,7 +308,7 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int, profile:
         p99=p99,
         over_admission=over,
         false_denial=denial,
-        worst_excess=float(rows["worst_excess"].mean()),
+        worst_excess=worst,
         failed_share=failed,
         l2_operations_per_request=float(rows["l2_operations_per_request"].mean()),
         l2_busy_per_request=float(rows["l2_busy_per_request"].mean()),
@@ -311,6 +324,14 @@ def _straddles(value: Interval, allowed: float) -> Verdict:
     return "fails" if value.low > allowed else "too close to call"
 
 
+def _finer(unit: Format, value: Interval, allowed: float) -> Format:
+    """Return the unit with as many digits as tell a figure from what is allowed: "3.004 ms (3 ms allowed)"."""
+    shown = value.low if value.is_lower_bound else value.mean
+    if shown == allowed or unit(shown) != unit(allowed):
+        return unit
+    return next((finer for digits in range(3, 7) if (finer := partial(unit, digits=digits))(shown) != finer(allowed)), unit)
+
+
 def _undecided(seeds: Interval, allowed: float | None, error: LatencyError) -> Undecided:
     """Return what leaves a p99 open that is too close to call: whether it would be with any number of seeds."""
     if error.p99_is_lower_bound:
@@ -320,7 +341,8 @@ def _undecided(seeds: Interval, allowed: float | None, error: LatencyError) -> U
 
 
 def _latency(p99: Interval, allowed: float | None, failed: float, undecided: Undecided) -> Check | None:
-    measured, evidence = f"p99 {p99.figure(format_seconds)}", f"p99 {p99.text(format_seconds)}"
+    unit = format_seconds if allowed is None else _finer(format_seconds, p99, allowed)
+    measured, evidence = f"p99 {p99.figure(unit)}", f"p99 {p99.text(unit)}"
     if failed >= 0.01 or not math.isfinite(p99.mean):  # then the 99th percentile of all requests has no answer in it
         text = f"{format_percent(failed)} of the requests get no decision"
         return Check(
@@ -344,7 +366,8 @@ def _latency(p99: Interval, allowed: float | None, failed: float, undecided: Und
 
 def _misdecided(value: Interval, allowed: float | None, requirement: str, label: str) -> Check:
     """Check the share of the exact cost that is admitted beyond it, or denied without need."""
-    measured, evidence = f"{label} {format_percent(value.mean)}", f"{label} {value.text(format_percent)}"
+    unit = format_percent if allowed is None else _finer(format_percent, value, allowed)
+    measured, evidence = f"{label} {unit(value.mean)}", f"{label} {value.text(unit)}"
     if allowed is None:
         return Check(requirement, label, "passes", measured, evidence, "")
     if allowed == 0:  # exactly none, in every seed
@@ -356,6 +379,22 @@ def _misdecided(value: Interval, allowed: float | None, requirement: str, label:
     required = f"{format_percent(allowed)} allowed"
     undecided: Undecided = "seeds" if verdict == "too close to call" else ""
     return Check(requirement, label, verdict, measured, evidence, required, violation, margin, undecided)
+
+
+def _busiest(value: Interval, allowed: float) -> Check:
+    """Check the busiest window of the limit's period, whether the storage or the algorithm lets it be so busy."""
+    verdict, unit = _straddles(value, allowed), _finer(format_excess, value, allowed)
+    return Check(
+        "max_worst_excess",
+        "busiest window",
+        verdict,
+        f"busiest window {value.figure(unit)}",
+        f"busiest window {value.text(unit)}",
+        f"{format_excess(allowed)} allowed",
+        max((1.0 + value.mean) / (1.0 + allowed) - 1.0, 0.0),
+        allowed / value.mean if value.mean > 0 else math.inf,
+        "seeds" if verdict == "too close to call" else "",
+    )
 
 
 def _persistence(level: Persistence, required: Persistence) -> Check | None:
@@ -382,9 +421,9 @@ def allowance(storage: str, allowed: Sequence[str]) -> Check | None:
     return Check("allowed", "allowed backends", "fails", text, text, f"{without}, as required", math.inf)
 
 
-def _keys(storage: str, required: int, share_of: int, bytes_per_key: float) -> Check | None:
+def _keys(storage: str, required: int | None, share_of: int, bytes_per_key: float) -> Check | None:
     """Only memory can be too small: it then evicts live keys and forgets their counts."""
-    if urlsplit(storage).scheme != "memory":
+    if required is None or urlsplit(storage).scheme != "memory":
         return None
     config = StorageURL.parse(storage).config
     held = config.max_entries
@@ -393,5 +432,5 @@ def _keys(storage: str, required: int, share_of: int, bytes_per_key: float) -> C
     room = held * share_of
     if room >= required:
         return None
-    text = f"room for {room:,} keys"
+    text = f"room for {format_count(room, 'key')}"
     return Check("key_count", "key count", "fails", text, text, f"{required:,} required", required / max(room, 1) - 1)

@@ -7,7 +7,7 @@ operational analysis of queueing network models, ACM Computing Surveys 10, 1978)
 Machines are sized for the busiest second and paid for all month; what is paid by use (network, wrong decisions) goes with
 the mean rate. That a request takes as much in the busiest second as in the mean is an upper bound: batches are fuller then,
 and more of what a hybrid syncs falls into one interval. More clients of the same kind, though, bring views and deltas of
-their own.
+their own. Cold caches of a server that a run left idle do not count.
 
 How many primaries a load takes follows from the same figures, and from the share of the hottest key (`topology.Spread`).
 """
@@ -77,7 +77,7 @@ def capacity(
     rows
         Of `RunResult.row`, one for each seed; their means count.
     scenario
-        The deployment and the requirements.
+        The deployment and the requirements. Without a key count all keys of the summary must fit.
     summary
         Of `Trace.summary`, or `scaled`.
     prices
@@ -87,11 +87,15 @@ def capacity(
     """
     first, deployment = rows[0], scenario.deployment
     scenario = scenario.with_algorithm(first.get("algorithm"))
+    if scenario.requirements.key_count is None:
+        scenario = scenario.requiring(key_count=int(summary.get("keys", 1)))
     storage = str(first["storage"])
     needs = resource_needs(storage, str(first["routing"]), scenario, profile, _count(first, "primaries"))
     load = _load(rows, scenario, summary)
     operations = _mean(rows, "l2_operations_per_request")
     busy = _mean(rows, "l2_busy_per_request")
+    if needs.store != "none":
+        busy = profile.backends[needs.store].while_busy(busy, operations, _mean(rows, "utilization"))
     sent, answered = _mean(rows, "bytes_to_store_per_request"), _mean(rows, "bytes_from_store_per_request")
     node = fmean(_node_seconds(row, deployment.nodes) for row in rows) + needs.node_seconds
     wrong = fmean(map(_over_admitted, rows)) * load.mean
@@ -113,7 +117,8 @@ def capacity(
     hot_busy = busy * share if hot else 0.0
     topped = None if server is None else _servers_of(storage, needs.store, servers, replicas, first, scenario)
     admitted = load.peak * _admitted(rows)
-    all_counted = counted(scenario.limit.limit(), scenario.requirements.key_count, admitted)
+    each = fmean(map(_admitted_cost, rows))
+    all_counted = counted(scenario.limit.limit(), scenario.requirements.keys, admitted, each)
     use = Use(
         nodes=deployment.nodes,
         network=deployment.network,
@@ -130,7 +135,7 @@ def capacity(
         candidate=str(first["candidate"]),
         store=needs.store,
         load=load,
-        keys=scenario.requirements.key_count,
+        keys=scenario.requirements.keys,
         nodes=deployment.nodes,
         operations=operations * load.peak,
         connections=needs.connections,
@@ -200,7 +205,7 @@ def _partitions(storage: str, scenario: Scenario, operations: float, requests: f
     url = StorageURL.parse(storage)
     if url.backend != "postgres":
         return None
-    return partition_effect(url.config, scenario.limit.limit(), scenario.requirements.key_count, operations, requests)
+    return partition_effect(url.config, scenario.limit.limit(), scenario.requirements.keys, operations, requests)
 
 
 def _servers_of(
@@ -228,7 +233,7 @@ def _outage(
         seconds=servers.takeover if is_replaced else None,
         requests=load.peak * share * servers.takeover if is_replaced else None,
         over_admitted=lost * share if is_replaced else None,
-        fallback="" if hybrid is None or hybrid.consistency == "strong" else hybrid.on_store_failure,
+        fallback="" if hybrid is None else hybrid.on_store_failure,
         remembers=servers.keeps != "nothing",
         waits=bool(servers.standby),
     )
@@ -236,6 +241,14 @@ def _outage(
 
 def _admitted(rows: Sequence[Mapping[Any, Any]]) -> float:
     return fmean(float(row["admitted"]) / float(row["requests"]) for row in rows)
+
+
+def _admitted_cost(row: Mapping[Any, Any]) -> float:
+    """Return the mean cost of an admitted request; of any request where an exact limiter admits nothing."""
+    exact, admitted = float(row["exact_total"]), float(row["admitted"])
+    if exact > 0 and admitted:
+        return exact * (1.0 + float(row["over_admission"]) - float(row["false_denial"])) / admitted
+    return float(row["asked_total"]) / float(row["requests"])
 
 
 def _load(rows: Sequence[Mapping[Any, Any]], scenario: Scenario, summary: Mapping[str, float]) -> Load:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ratesim.formatting import format_amount, format_bytes, format_money, format_percent
+from ratesim.formatting import format_amount, format_bytes, format_count, format_money, format_percent
 from ratesim.recommendation.assess.crash_loss import CrashLoss
 from ratesim.recommendation.assess.monthly_price import Price
 from ratesim.recommendation.assess.partition_effect import PartitionEffect
 from ratesim.recommendation.assess.primary_outage import PrimaryOutage
 from ratesim.recommendation.assess.topology import LEAST_PRIMARIES, Topology
 
-__all__ = ["NAMES", "Capacity", "Load"]
+__all__ = ["NAMES", "Capacity", "Load", "processors_in_words"]
 
 # What a store of one server has its replica promoted by.
 PROMOTERS = {
@@ -24,6 +24,11 @@ NAMES = {"redis": "Redis", "postgres": "PostgreSQL"}
 # (https://redis.io/docs/latest/develop/reference/clients/), max_connections
 # (https://www.postgresql.org/docs/current/runtime-config-connection.html).
 CONNECTIONS = {"redis": 10_000, "postgres": 100}
+
+
+def processors_in_words(count: float) -> str:
+    """Write processors that are busy: "3.46 processors", "20 % of a processor"."""
+    return f"{format_amount(count)} processors" if count > 1 else f"{format_percent(count)} of a processor"
 
 
 @dataclass(frozen=True)
@@ -179,12 +184,12 @@ class Capacity:
         more = CONNECTIONS[self.store]
         above = f", more than the {more:,} that {name} takes unless told otherwise," if self.connections > more else ""
         traffic = (
-            f"{load} {name} is asked for {format_amount(self.operations)} operations, "
+            f"{load} {name} is asked for {format_amount(self.operations, 4)} operations, "
             f"over up to {self.connections:,} connections{above} with {format_bytes(self.bytes_to_store)} there and "
             f"{format_bytes(self.bytes_from_store)} back."
         )
         took, needed = self.store_processors, max(self.servers_by_processor, self.servers_by_memory)
-        busy = f"That takes {f'{took:.3g} processors' if took > 1 else f'{format_percent(took)} of a processor'}: "
+        busy = f"That takes {processors_in_words(took)}: "
         busy += self._servers_in_words(needed)
         if self.server_rate is not None and self.server_end is not None:
             busy += f", {'each ' * (self.servers > 1)}good for {format_amount(self.server_rate)} such requests per second; "
@@ -247,7 +252,8 @@ class Capacity:
         if self.node_bytes:
             where = f"each of {self.nodes} nodes" if self.nodes > 1 else "the node"
             places.append(f"up to {format_bytes(self.node_bytes)} in {where}")
-        return (f"{self.keys:,} keys take {' and '.join(places)}.",)
+        takes = "takes" if self.keys == 1 else "take"
+        return (f"{format_count(self.keys, 'key')} {takes} {' and '.join(places)}.",)
 
     def _price_sentence(self) -> str:
         price = self.price

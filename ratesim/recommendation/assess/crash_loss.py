@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ratesim.formatting import format_amount, format_seconds
@@ -67,7 +68,7 @@ class CrashLoss:
         )
 
 
-def counted(limit: Limit, keys: int, admitted: float) -> float:
+def counted(limit: Limit, keys: int, admitted: float, cost: float = 1.0) -> float:
     """Return how many requests count against a limit at a moment, at most, of all keys together.
 
     No key has more than what it may be admitted at once, and no request counts longer than it takes to be as good as new.
@@ -75,11 +76,14 @@ def counted(limit: Limit, keys: int, admitted: float) -> float:
     Parameters
     ----------
     limit
-        The limit, of requests with a cost of 1.
+        The limit.
     keys
         Their number.
     admitted
         Requests that are admitted per second.
+    cost
+        Of an admitted request, the mean.
     """
     most = max(limit.rate, limit.burst or 0.0)
-    return min(keys * most, admitted * limit.period * most / limit.rate)
+    whole = keys * most / cost if cost > 0 else math.inf
+    return min(whole, admitted * limit.period * most / limit.rate)

@@ -65,10 +65,19 @@ class LatencyError:
     @property
     def share(self) -> str:
         """The error of the p99 and the utilization, in a few words: "25 % at 40 % utilization"."""
-        busy = f"at {format_percent(self.utilization)} utilization"
+        return f"{self.size}{',' * self.p99_is_lower_bound} {self.busy}"
+
+    @property
+    def size(self) -> str:
+        """The error of the p99 alone: "25 %"."""
         if self.p99_is_lower_bound:
-            return f"at least, {busy}"
-        return f"not known {busy}" if self.source == "unknown" or not self.p99 else f"{format_percent(self.p99)} {busy}"
+            return "at least"
+        return "not known" if self.source == "unknown" or not self.p99 else format_percent(self.p99)
+
+    @property
+    def busy(self) -> str:
+        """The utilization at which it is: "at 40 % utilization"."""
+        return f"at {format_percent(self.utilization)} utilization"
 
     @property
     def verdict(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -74,15 +75,15 @@ class ResourceNeeds:
 def resource_needs(
     storage: str, routing: str, scenario: Scenario, profile: Profile, primaries: int | None = None
 ) -> ResourceNeeds:
-    """Work out the needs of a storage URL for the keys of `requirements.key_count`.
+    """Work out the needs of a storage URL for the keys of `requirements.keys`.
 
     Where requests of a key go to any node, each node may know all keys, up to its bound. Where they stay at one node, each
     knows its part. `primaries` are those of the candidate; None as the deployment has them.
     """
     url, deployment = _parsed(storage), scenario.deployment
-    algorithm, keys = scenario.limit.algorithm, scenario.requirements.key_count
+    algorithm, keys = scenario.limit.algorithm, scenario.requirements.keys
     stays = routing in ("sticky", "key_hash")
-    here = keys / deployment.nodes if stays else float(keys)
+    here = float(math.ceil(keys / deployment.nodes) if stays else keys)
     near = profile.backends["memory"].bytes_per_key.get(algorithm)
     if url.backend == "memory":
         return ResourceNeeds("none", 0, 0, "none", 0, 0.0, _held(here, near, 0.0, url.config), 0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import format_bytes, format_percent
+from ratesim.formatting import format_bytes, format_count, format_percent
 from ratesim.recommendation.assess.resource_needs import BLOAT, CHECKPOINT, REPLICATED, log_bytes
 from ratesim.recommendation.configuration.escaping import redact_url, to_comment
 from ratesim.recommendation.configuration.pgbouncer_ini import MOST_CONNECTIONS, SESSIONS, client_connections, has_pooler
@@ -47,7 +47,7 @@ def postgresql_conf(
     """
     config: PostgresStorageConfig = StorageURL.parse(storage).config
     size = size or StoreSize()
-    keys = scenario.requirements.key_count
+    keys = scenario.requirements.keys
     each = UNMEASURED if math.isnan(bytes_per_key) else bytes_per_key
     wanted = max(LEAST_BUFFERS, math.ceil(keys * each * BLOAT / MIB) * MIB)
     most = MOST_BUFFERS * size.memory
@@ -62,7 +62,7 @@ def postgresql_conf(
         ),
         _connections(scenario, config),
         _part(
-            f"Room for {keys:,} keys in memory ({measured}), half as much again for old versions of rows"
+            f"Room for {format_count(keys, 'key')} in memory ({measured}), half as much again for old versions of rows"
             + (f": {format_bytes(wanted)}" if wanted > most else "")
             + f". More than {format_percent(MOST_BUFFERS)} of the machine's memory helps no more, since the kernel caches "
             "the same pages" + (f"; a machine of {format_bytes(size.memory)} is priced." if wanted > most else "."),

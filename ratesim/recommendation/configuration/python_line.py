@@ -28,6 +28,9 @@ def python_line(scenario: Scenario, storage: str, title: str = "") -> str:
     secret = has_secret(storage)
     url = f"os.environ[{VARIABLE!r}]" if secret else repr(storage)
     shown = to_comment(f"{redact_url(storage)}, with its password") if secret else ""
+    counted = scenario.workload.counted
+    note = to_comment(f"The limit is{counted}: put the cost of the request here.")
+    priced = f"{note}COST = 1.0\n" if counted else ""
     metered = "open_storage(URL), REGISTRY" + (f", thresholds={bounds!r}" if bounds else "")
     return f"""{to_comment(title)}import asyncio
 {"import os" + chr(10) if secret else ""}
@@ -39,11 +42,11 @@ from ratesim.storage.prometheus import InstrumentedStorage
 
 {shown}URL = {url}
 LIMIT = Limit.parse({", ".join(arguments)})
-
+{priced}
 
 async def main() -> None:
     async with InstrumentedStorage({metered}) as storage:
-        decision = await storage.acquire("user:1", LIMIT)
+        decision = await storage.acquire("user:1", LIMIT{", COST" * bool(priced)})
         print("allowed" if decision.allowed else f"denied, again in {{decision.retry_after:.3g}} s")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ratesim.formatting import format_bytes
+from ratesim.formatting import format_bytes, format_count
 from ratesim.recommendation.configuration.escaping import to_comment
 from ratesim.recommendation.configuration.replication_conf import backlog_bytes, cluster_parts, replication_parts
 from ratesim.recommendation.configuration.store_size import StoreSize
@@ -53,7 +53,7 @@ def redis_conf(
     wants, nodes, size = scenario.requirements, scenario.deployment.nodes, size or StoreSize()
     clustered = size.topology(storage) == "cluster"
     primaries = size.in_cluster() if clustered else 1
-    keys = math.ceil(wants.key_count / primaries)
+    keys = math.ceil(wants.keys / primaries)
     limit = maxmemory(keys, bytes_per_key) + (backlog_bytes(size) if size.replicas else 0)
     backlog = ", and the backlog of replication, which the server counts" if size.replicas else ""
     measured = "not measured, so 512 bytes" if math.isnan(bytes_per_key) else f"{bytes_per_key:,.0f} bytes measured for one"
@@ -66,9 +66,9 @@ def redis_conf(
             "said there: no address, password or certificate is in here."
         ),
         _part(
-            f"Room for {keys:,} keys{_part_of(wants.key_count, primaries)} ({measured}), half as much again for tables and "
-            f"buffers, 64 MiB at least{backlog}: {format_bytes(limit)}. A replica and a fork for a snapshot come on top of "
-            "it in the machine.",
+            f"Room for {format_count(keys, 'key')}{_part_of(wants.keys, primaries)} ({measured}), half as much again for "
+            f"tables and buffers, 64 MiB at least{backlog}: {format_bytes(limit)}. A replica and a fork for a snapshot come "
+            "on top of it in the machine.",
             f"maxmemory {limit}",
         ),
         _eviction(wants.max_over_admission),

@@ -238,7 +238,6 @@ def _limit(table: dict[str, Any] | None) -> LimitSpec | None:
         return None
     from pydantic import ValidationError
 
-    from ratesim.limit import InvalidLimitError
     from ratesim.simulation.scenario.scenario import LimitSpec
 
     _known("limit.", table, set(LimitSpec.model_fields))
@@ -249,8 +248,6 @@ def _limit(table: dict[str, Any] | None) -> LimitSpec | None:
         where = ".".join(map(str, ("limit", *first["loc"])))
         what = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{shorten_text(where)}: {shorten_text(what, 1000)}") from error
-    except InvalidLimitError as error:
-        raise ConfigurationError(f"limit: {error}") from error
 
 
 def _table(data: dict[str, Any], name: str, within: str = "") -> dict[str, Any] | None:

@@ -9,9 +9,9 @@ from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.rejections import violations_text
 from ratesim.recommendation.current import CURRENT
 from ratesim.recommendation.decide.recommendation import Recommendation
-from ratesim.recommendation.decide.verdict import undecided_note
+from ratesim.recommendation.decide.verdict import figures, undecided_note
 
-__all__ = ["CheckResult", "check"]
+__all__ = ["CheckResult", "check", "checked_candidate"]
 
 Status = Literal[0, 1, 3]
 
@@ -36,16 +36,23 @@ def check(recommendation: Recommendation) -> CheckResult:
     """Check the candidate `in force`, or where none was named the choice.
 
     Where the limit denies nobody, an over-admission cannot be seen, so that evidence is too thin as well. So is it where a
-    live replay and its own simulation disagree, unless something else than a latency is missed for sure.
+    live replay and its own simulation disagree, unless something else than a latency is missed for sure. A log of which more
+    than one line in a hundred is lost is no evidence at all.
     """
-    current = next((each for each in recommendation.assessments if each.candidate == CURRENT), None)
+    if recommendation.lost_note:
+        return CheckResult(3, f"The evidence is too thin. {recommendation.lost_note}")
+    current = checked_candidate(recommendation)
     if current is None:
-        if recommendation.choice is None:
-            thin = recommendation.confidence.level == "too thin"
-            unsure = recommendation.confidence.disagreement and any(map(_rests_on_latency, recommendation.assessments))
-            return CheckResult(3 if thin or unsure else 1, recommendation.verdict)
-        current = next(each for each in recommendation.assessments if each.candidate == recommendation.choice)
+        thin = recommendation.confidence.level == "too thin"
+        unsure = recommendation.confidence.disagreement and any(map(_rests_on_latency, recommendation.assessments))
+        return CheckResult(3 if thin or unsure else 1, recommendation.verdict)
     return _checked(current, recommendation)
+
+
+def checked_candidate(recommendation: Recommendation) -> Assessment | None:
+    """Return the candidate `in force`, or where none was named the choice; None where there is neither."""
+    found = {each.candidate: each for each in recommendation.assessments}
+    return found.get(CURRENT) or found.get(recommendation.choice or "")
 
 
 def _checked(current: Assessment, recommendation: Recommendation) -> CheckResult:
@@ -63,11 +70,11 @@ def _checked(current: Assessment, recommendation: Recommendation) -> CheckResult
         note = "" if whole.fails else f"; {undecided_note(whole)}"
         return CheckResult(1 if whole.fails else 3, f"{sentence}{note}.")
     if recommendation.confidence.level == "too thin":
-        return CheckResult(3, f"The evidence is too thin. {recommendation.confidence.sentence}")
+        why = recommendation.confidence.sentence
+        return CheckResult(3, why if why.startswith("The evidence is too thin") else f"The evidence is too thin. {why}")
     if not recommendation.limit_is_binding and recommendation.requirements.get("max_over_admission") is not None:
         return CheckResult(3, f"The evidence is too thin. {recommendation.limit_pressure_note}")
-    figures = ", ".join(each.measured + (f" ({each.required})" if each.required else "") for each in current.checks)
-    return CheckResult(0, f"{name} meets the requirements: {figures}.")
+    return CheckResult(0, f"{name} meets the requirements: {figures(current)}.")
 
 
 def _rests_on_latency(each: Assessment) -> bool:

@@ -2,13 +2,14 @@
 
 A figure has changed where the two are further apart than chance explains. Two means with the half-widths a and b of their
 95 % intervals are within sqrt(a**2 + b**2), since their errors are independent and each half-width has Student's t in it.
-These are the intervals of the seeds alone: the model's error is the same before and after.
+These are the intervals of the seeds alone: the model's error is the same before and after. A difference that no printed
+digit shows is none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -17,15 +18,17 @@ import msgspec
 
 from ratesim.documents import DocumentError, convert_json, parse_json, read_bytes
 from ratesim.errors import RatesimError
-from ratesim.formatting import escape_control_chars, format_percent, format_seconds
+from ratesim.formatting import Format, escape_control_chars, format_apart, format_excess, format_percent, format_seconds
+from ratesim.recommendation.current import CURRENT
 from ratesim.recommendation.decide.recommendation import SCHEMA_VERSION
 from ratesim.safe_text import shorten_repr
 
-__all__ = ["Change", "DiffError", "RecommendationDiff", "diff", "load", "text"]
+__all__ = ["Change", "DiffError", "RecommendationDiff", "diff", "load", "state_of", "text"]
 
-FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+FIGURES: dict[str, tuple[str, Format]] = {
     "p99": ("p99", format_seconds),
     "over_admission": ("over-admission", format_percent),
+    "worst_excess": ("busiest window", format_excess),
     "false_denial": ("false denials", format_percent),
 }
 SHOWN = 200  # characters of a value
@@ -110,10 +113,18 @@ class _Assessment(msgspec.Struct):
     false_denial: _Figure
     checks: list[_Check]
     cost: float | None
+    worst_excess: _Figure | None = None
+    storage: Text = ""
+    routing: Text = ""
+    algorithm: Text = ""
+
+
+class _Confidence(msgspec.Struct):
+    level: Text = ""
 
 
 class _Document(msgspec.Struct):
-    """The part of a recommendation that is compared."""
+    """The part of a recommendation that is compared, or shown among others of its kind."""
 
     scenario: Text
     limit: Text
@@ -123,6 +134,9 @@ class _Document(msgspec.Struct):
     traffic: dict[Text, Any]
     assessments: Annotated[list[_Assessment], msgspec.Meta(max_length=10_000)]
     choice: Text | None
+    verdict: Text = ""
+    date: Text = ""
+    confidence: _Confidence = msgspec.field(default_factory=_Confidence)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -141,7 +155,11 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def diff(before: dict[str, Any], after: dict[str, Any]) -> RecommendationDiff:
-    """Compare two recommendations that `load` returned."""
+    """Compare two recommendations that `load` returned.
+
+    The configuration in force of one is the contender of the other that is the same under its own name.
+    """
+    before, after = _named_as(before, after), _named_as(after, before)
     old = {each["candidate"]: each for each in before["assessments"]}
     new = {each["candidate"]: each for each in after["assessments"]}
     currency = after["currency"] if before["currency"] == after["currency"] else None
@@ -153,6 +171,22 @@ def diff(before: dict[str, Any], after: dict[str, Any]) -> RecommendationDiff:
         removed=tuple(name for name in old if name not in new),
         added=tuple(name for name in new if name not in old),
     )
+
+
+def _named_as(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return a recommendation whose configuration in force has the name that the other one has for it."""
+    mine = {each["candidate"]: each for each in one["assessments"]}
+    theirs = {each["candidate"]: each for each in other["assessments"]}
+    if CURRENT not in mine or CURRENT in theirs:
+        return one
+    name = next((name for name, each in theirs.items() if name not in mine and _is_same(each, mine[CURRENT])), CURRENT)
+    renamed = [each | {"candidate": name} if each["candidate"] == CURRENT else each for each in one["assessments"]]
+    return one | {"assessments": renamed, "choice": name if one["choice"] == CURRENT else one["choice"]}
+
+
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    identity = ("storage", "routing", "algorithm")
+    return bool(one.get("storage")) and all(one.get(name) == other.get(name) for name in identity)
 
 
 def _question_changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
@@ -174,16 +208,18 @@ def _short(value: Any) -> str:
 def _changes(name: str, old: dict[str, Any], new: dict[str, Any], currency: str | None) -> Iterator[Change]:
     for field, (what, unit) in FIGURES.items():
         one, other = old[field], new[field]
+        if one is None or other is None:
+            continue
         if one["mean"] is None or other["mean"] is None:
             if one["mean"] != other["mean"]:
-                yield Change(name, what, _format(one, unit), _format(other, unit), False)
+                yield Change(name, what, *_format_both(one, other, unit), False)
             continue
-        apart = abs(one["mean"] - other["mean"])
-        if apart > 0:
+        before, after = _format_both(one, other, unit)
+        if before != after:
             known = one["seeds"] > 1 and other["seeds"] > 1
             chance = math.hypot(_half_width(one), _half_width(other)) if known else math.inf
-            yield Change(name, what, _format(one, unit), _format(other, unit), apart <= chance)
-    state, now = _state(old), _state(new)
+            yield Change(name, what, before, after, abs(one["mean"] - other["mean"]) <= chance)
+    state, now = state_of(old), state_of(new)
     if state != now:
         yield Change(name, "verdict", state, now, "too close to call" in (state, now))
     cost, costs = old["cost"], new["cost"]
@@ -197,13 +233,22 @@ def _half_width(value: dict[str, Any]) -> float:
     return math.inf if value["high"] is None else value["high"] - value["mean"]
 
 
-def _format(value: dict[str, Any], unit: Callable[[float], str]) -> str:
-    if value.get("is_lower_bound") and value["low"] is not None:
-        return f"at least {unit(value['low'])}"
-    return unit(math.nan if value["mean"] is None else value["mean"])
+def _format_both(one: dict[str, Any], other: dict[str, Any], unit: Format) -> tuple[str, str]:
+    """Write both figures so that they differ in print; they are equal where no digit that is printed tells them apart."""
+    (first, bound), (second, other_bound) = map(_shown, (one, other))
+    before, after = format_apart(first, second, unit)
+    return f"at least {before}" if bound else before, f"at least {after}" if other_bound else after
 
 
-def _state(each: dict[str, Any]) -> str:
+def _shown(value: dict[str, Any]) -> tuple[float, bool]:
+    """Return the number that stands for a figure, nan where it has none, and whether it is a lower bound."""
+    bound = bool(value.get("is_lower_bound")) and value["low"] is not None
+    number = value["low"] if bound else value["mean"]
+    return math.nan if number is None else float(number), bound
+
+
+def state_of(each: dict[str, Any]) -> str:
+    """Return the verdict on a contender: "passes", "fails" or "too close to call"."""
     verdicts = {check["verdict"] for check in each["checks"]}
     return next((verdict for verdict in ("fails", "too close to call") if verdict in verdicts), "passes")
 

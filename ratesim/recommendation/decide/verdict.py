@@ -5,36 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ratesim.formatting import format_money, format_percent, format_seconds
+from ratesim.formatting import format_apart, format_count, format_excess, format_money, format_percent, format_seconds
 from ratesim.recommendation.assess.assessment import Assessment, Undecided
-from ratesim.recommendation.assess.pareto import cost_of, parts
+from ratesim.recommendation.assess.pareto import ORDERS, cost_of, first_difference, parts, rank
 from ratesim.recommendation.assess.rejections import closest_misses, per_month, violations_text
+from ratesim.recommendation.current import CURRENT
+from ratesim.recommendation.decide.confidence_reasons import THIN, Level, Reason, least, reasons
 from ratesim.recommendation.investigate.fault_impact import NOT_STRUCK
+from ratesim.simulation.analysis.limit_suggestion import DENIED, TOUCHED
 
 if TYPE_CHECKING:
+    from ratesim.recommendation.assess.live_control import LiveControl
     from ratesim.recommendation.investigate.fault_impact import FaultImpact
     from ratesim.recommendation.investigate.headroom import Headroom
     from ratesim.simulation.analysis.limit_pressure import LimitPressure
+    from ratesim.simulation.scenario.scenario import Preference
 
 __all__ = [
     "THIN",
     "Confidence",
     "Level",
     "Number",
+    "algorithm_note",
     "caveat",
     "confidence",
+    "figures",
     "limit_pressure_note",
     "no_choice",
+    "no_confidence",
     "numbers",
     "undecided_note",
     "use",
 ]
 
-Level = Literal["high", "fair", "low", "too thin"]
-
-THIN = 1_000  # requests: below, a 99th percentile is the slowest ten of them
 TIGHT = 2.0  # times today's load: a caveat names a choice that bears less
 
 
@@ -59,26 +64,92 @@ class Confidence:
         The reason.
     disagreement
         Which live replays and their own simulations differ by more than the model's error; "" where none do.
+    reasons
+        What it rests on; the level is the least that one of them allows.
     """
 
     level: Level
     sentence: str
     disagreement: str = ""
+    reasons: tuple[Reason, ...] = ()
 
 
-def use(best: Assessment, passing: Sequence[Assessment], currency: str) -> str:
-    """Return the verdict where there is a choice."""
-    figures = ", ".join(check.measured + (f" ({check.required})" if check.required else "") for check in best.checks)
-    as_cheap = [each for each in passing if cost_of(each) == cost_of(best)]
+def use(
+    best: Assessment,
+    passing: Sequence[Assessment],
+    currency: str,
+    exact_worst_excess: float = math.nan,
+    changed: Sequence[str] = (),
+    prefer: Preference = "cost",
+) -> str:
+    """Return the verdict where there is a choice. What it changes beside the storage comes first.
+
+    For `exact_worst_excess` see `figures`, and for `changed` see `changes`.
+    """
+    among = _first_among(best, passing, prefer)
+    use_it = f"Change {' and '.join(changed)}, and use" if changed else "Use"
+    lead = "Keep what is in force" if best.candidate == CURRENT else f"{use_it} {best.candidate}"
+    return f"{lead}: {figures(best, exact_worst_excess)}, at {per_month(best, currency)}, {among}."
+
+
+def _first_among(best: Assessment, passing: Sequence[Assessment], prefer: Preference) -> str:
+    """Say in what the choice comes before the others that pass."""
     if len(passing) == 1:
-        among = "the only candidate that passes"
-    elif len(as_cheap) == 1:
-        among = f"the least of the {len(passing)} candidates that pass"
-    elif all(parts(each) > parts(best) for each in as_cheap if each is not best):
-        among = f"the simplest of the {len(as_cheap)} that pass at that cost"
-    else:
-        among = f"of the {len(as_cheap)} that pass at that cost the fastest of the simplest"
-    return f"Use {best.candidate}: {figures}, at {per_month(best, currency)}, {among}."
+        return "the only contender that passes"
+    as_cheap = [each for each in passing if cost_of(each) == cost_of(best)]
+    if prefer == "cost" and len(as_cheap) == 1:
+        return f"the least of the {len(passing)} contenders that pass"
+    if prefer == "cost" and all(parts(each) > parts(best) for each in as_cheap if each is not best):
+        return f"the simplest of the {len(as_cheap)} that pass at that cost"
+    if prefer == "cost":
+        return f"of the {len(as_cheap)} that pass at that cost the fastest of the simplest"
+    rival = min((each for each in passing if each is not best), key=lambda each: rank(each, prefer))
+    by, first = first_difference(rival, best, prefer), ORDERS[prefer][0]
+    lead = f"the {'safest' if prefer == 'safety' else 'simplest'} of the {len(passing)} contenders that pass"
+    if by is None:
+        return f"{lead}, beside {rival.candidate}"
+    least = "fewest" if by.name == "moving parts" else "least"
+    return f"{lead}, with the {least} {by.name}{' among equals' * (by is not first)}"
+
+
+def figures(each: Assessment, exact_worst_excess: float = math.nan) -> str:
+    """Return the figure of each requirement beside its threshold, and the busiest window.
+
+    What the storage adds to an exact limiter, and what is admitted at worst, are two things: an exact limiter may admit more
+    than the limit in some window.
+
+    Parameters
+    ----------
+    exact_worst_excess
+        The busiest window of an exact limiter by the same algorithm, see `LimitPressure`; nan where it is not known.
+    """
+    required = {check.requirement: check.required for check in each.checks}
+    notes = (required.get("max_worst_excess"), _allowed_by_the_algorithm(each, exact_worst_excess))
+    window = _beside(f"busiest window {each.worst_excess.figure(format_excess)}", "; ".join(filter(None, notes)))
+    texts = []
+    for check in each.checks:
+        if check.requirement == "max_over_admission":
+            measured = "no over-admission" if each.over_admission.mean == 0 else check.measured
+            texts += [f"{_beside(measured, check.required)} added to an exact {each.algorithm}", window]
+        elif check.requirement != "max_worst_excess":
+            texts.append(_beside(check.measured, check.required))
+    return ", ".join(texts)
+
+
+def _beside(text: str, note: str) -> str:
+    return f"{text} ({note})" if note else text
+
+
+def _allowed_by_the_algorithm(each: Assessment, exact_worst_excess: float) -> str:
+    """Say what part the algorithm itself has in a busiest window above the limit; "" in one within the limit."""
+    shown = format_excess(each.worst_excess.mean)
+    if each.worst_excess.mean <= 0:
+        return ""
+    if each.over_admission.mean == 0 or shown == format_excess(exact_worst_excess):
+        return f"as {each.algorithm} itself allows"
+    if math.isnan(exact_worst_excess):
+        return ""
+    return f"where {each.algorithm} itself allows {format_excess(exact_worst_excess)}"
 
 
 def no_choice(ranked: Sequence[Assessment]) -> str:
@@ -97,6 +168,18 @@ def no_choice(ranked: Sequence[Assessment]) -> str:
     return f"No candidate meets all requirements; the nearest is {first.candidate}, which {violations_text(first)}."
 
 
+def algorithm_note(allowed: float | None, algorithm: str, exact_worst_excess: float) -> str:
+    """Say that the algorithm itself exceeds the busiest window that is allowed; "" where it does not."""
+    if allowed is None or not exact_worst_excess > allowed:
+        return ""
+    within, reached = format_apart(allowed, exact_worst_excess, format_excess)
+    return (
+        f"No storage keeps the busiest window within {within} by {algorithm}: an exact limiter itself "
+        f"reaches {reached} on this traffic; `--also sliding_log` tries an algorithm that never "
+        "exceeds the limit."
+    )
+
+
 def undecided_note(each: Assessment) -> str:
     """Say what leaves an assessment too close to call, and what would tell; without a full stop, "" where nothing does."""
     error = each.model_error
@@ -110,24 +193,43 @@ def undecided_note(each: Assessment) -> str:
     return "; ".join(note for cause, note in notes.items() if cause in each.undecided_by)
 
 
-def numbers(each: Assessment, currency: str, whose: str) -> tuple[Number, ...]:
-    """Return p99, over-admission and cost, each beside its threshold or its source. whose: the source of the prices."""
+def numbers(each: Assessment, currency: str, whose: str, exact_worst_excess: float = math.nan) -> tuple[Number, ...]:
+    """Return p99, over-admission, busiest window and cost, each beside its threshold or its source.
+
+    Parameters
+    ----------
+    whose
+        The source of the prices.
+    exact_worst_excess
+        See `figures`.
+    """
     required = {check.requirement: check.required for check in each.checks}
     return (
         Number(each.p99.figure(format_seconds), "99 % of decisions within", required.get("p99") or "nothing required"),
         Number(
             format_percent(each.over_admission.mean),
-            "admitted too much",
+            f"added by the storage to an exact {each.algorithm}",
             required.get("max_over_admission") or "nothing required",
         ),
-        Number(format_money(cost_of(each), currency), "a month", whose),
+        Number(
+            format_excess(each.worst_excess.mean),
+            "in the busiest window",
+            required.get("max_worst_excess") or _allowed_by_the_algorithm(each, exact_worst_excess) or "nothing required",
+        ),
+        Number(format_money(each.cost, currency), "a month", whose),
     )
 
 
 def confidence(
-    best: Assessment, others: Sequence[Assessment], currency: str, requests: int, disagreement: str = ""
+    best: Assessment,
+    others: Sequence[Assessment],
+    currency: str,
+    requests: int,
+    disagreement: str = "",
+    live: LiveControl | None = None,
+    aside: str = "",
 ) -> Confidence:
-    """Judge how far the choice is from the thresholds, a latency by the high end of its interval.
+    """Judge how sure a choice is: the least level that its reasons allow, see `confidence_reasons.reasons`.
 
     Parameters
     ----------
@@ -141,24 +243,21 @@ def confidence(
         Of one run.
     disagreement
         See `Confidence`; with one the evidence is too thin.
+    live
+        The live replay of the choice beside its own simulation; None where there is none.
+    aside
+        Which live replays of rivals are slower than their simulations say by more than the model's error.
     """
+    found = reasons(best, requests, live, disagreement, aside)
+    level = least(found)
     measured = [check for check in best.checks if check.margin is not None]
     seeds, error = best.p99.seeds, best.model_error
-    is_unknown = error is not None and error.source == "unknown" and not error.is_local
-    level: Level = "fair"
-    if measured:
-        tightest = min(check.margin for check in measured if check.margin is not None)
-        level = "high" if tightest >= 2 else "fair" if tightest >= 1.2 else "low"
-    if is_unknown and level == "high" and any(check.requirement == "p99" for check in measured):
-        level = "fair"
-    if seeds == 1:
-        level = "low"
-    if requests < THIN or disagreement:
-        level = "too thin"
     if measured:
         distances = "; ".join(f"{check.evidence}, {check.distance}" for check in measured)
         sure = "The evidence is too thin" if level == "too thin" else f"{level.capitalize()} confidence"
         sentence = f"{sure}, over {seeds} seed{'s' * (seeds > 1)}: {distances}."
+        if level in ("fair", "low"):
+            sentence += f" It is not higher for {' and '.join(each.name for each in found if each.level == level)}."
     else:
         sentence = "No threshold was given for latency or over-admission, so nothing can be close."
     if seeds == 1:
@@ -169,28 +268,48 @@ def confidence(
         sentence += f" Near saturation a simulated p99 is a lower bound: {error.remedy}."
     if disagreement:
         sentence += " What was simulated is not what was measured live; `ratesim validate` shows where."
+    else:
+        sentence += "".join(f" Live replay: {each.text}." for each in found if each.name == "live replay")
     if requests < THIN:
-        sentence += f" Of {requests:,} request{'s' * (requests > 1)} no 99th percentile is known: give a longer log."
+        sentence += f" {_thin_note(requests)}"
     if others and cost_of(others[0]) > cost_of(best):
         sentence += f" The next that passes, {others[0].candidate}, costs {per_month(others[0], currency)}."
     elif others:
         sentence += f" The next that passes is {others[0].candidate}."
-    return Confidence(level, sentence, disagreement)
+    return Confidence(level, sentence, disagreement, found)
+
+
+def no_confidence(ranked: Sequence[Assessment], requests: int, disagreement: str = "") -> Confidence:
+    """Judge how sure it is that no candidate can be chosen. For the parameters see `confidence`."""
+    if not all(each.fails for each in ranked):
+        return Confidence("too thin", "No candidate passes for sure, and not all of them fail for sure.", disagreement)
+    if requests < THIN:
+        return Confidence("too thin", _thin_note(requests), disagreement)
+    return Confidence("low", "No candidate was chosen.", disagreement)
+
+
+def _thin_note(requests: int) -> str:
+    return f"Of {format_count(requests, 'request')} no 99th percentile is known: give a longer log."
 
 
 def limit_pressure_note(rate: str, pressure: LimitPressure) -> str:
     """Return a sentence where the limit hardly tells candidates apart or denies too much; else ""."""
-    denied, suggestion = pressure.exact_denied_share, pressure.suggestion
-    would = f"{suggestion} would deny 5 to 30 %." if suggestion else "No limit per the same period would deny 5 to 30 %."
-    if not pressure.is_binding:
-        share_denied = "nothing" if denied == 0 else f"only {format_percent(denied)} of the requests"
-        return (
-            f"The limit {rate} hardly ever binds here: an exact limiter denies {share_denied}, so the choice rests on "
-            f"latency and cost alone. {would}"
+    denied, fits = pressure.exact_denied_share, ""
+    if pressure.suggestion:
+        fits = (
+            f" {pressure.suggestion} is the smallest round rate that denies at most {format_percent(TOUCHED)} of the keys "
+            f"and {format_percent(DENIED)} of the requests; here it denies {_denied(pressure.suggested_denied_share)}."
         )
-    if suggestion:
-        return f"An exact limiter denies {format_percent(denied)} of the requests under {rate}. {would}"
-    return ""
+    if not pressure.is_binding:
+        return (
+            f"The limit {rate} hardly ever binds here: an exact limiter denies {_denied(denied, 'only ')}, so the choice "
+            f"rests on latency and cost alone.{fits}"
+        )
+    return f"An exact limiter denies {format_percent(denied)} of the requests under {rate}.{fits}" if fits else ""
+
+
+def _denied(share: float, lead: str = "") -> str:
+    return "nothing" if share == 0 else f"{lead}{format_percent(share)} of the requests"
 
 
 def _impact_text(impact: FaultImpact) -> str:
@@ -208,6 +327,7 @@ def caveat(
     pressure_note: str,
     profile: str,
     live: bool,
+    to_one_node: float = 0.0,
 ) -> str:
     """Return the one thing that a reader must know beside the verdict.
 
@@ -227,6 +347,9 @@ def caveat(
         The source of the servers' costs: "shipped" or a file.
     live
         Whether requests were replayed on real servers.
+    to_one_node
+        Share of the requests that sticky routing sends to one node with the busiest key; 0 where that is no more than a
+        node's part.
     """
     if whole is not None and not whole.passes:
         return f"On all of the traffic, once, it {violations_text(whole)}."
@@ -236,6 +359,7 @@ def caveat(
         return (
             "It rests on the balancer, which must send all requests of a session to one node, and on a key being no more "
             "sessions than the traffic shows; `workload.sessions` in the scenario says how many clients a key is."
+            + (f" The busiest key takes {format_percent(to_one_node)} of the requests to one node." if to_one_node else "")
         )
     tight = [each for each in load if each.fails is not None and each.fails < TIGHT]
     if tight:

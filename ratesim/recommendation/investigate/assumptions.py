@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from ratesim.formatting import format_percent, format_seconds
+from ratesim.formatting import Format, format_amount, format_apart, format_percent, format_seconds
 from ratesim.simulation.cost_model.profile import with_slower_server
 from ratesim.simulation.engine.cluster import round_trip
 from ratesim.storage import StorageURL
@@ -15,7 +15,6 @@ from ratesim.storage import StorageURL
 if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
-    from traffic import Trace
 
 __all__ = ["Alternative", "Assumption", "FixedAssumption", "assumptions"]
 
@@ -42,25 +41,38 @@ class Assumption:
     name
         As in "round trip".
     phrase, unit
-        Format a value in a sentence, as "a round trip of 2 ms", and by itself.
+        The words around a value in a sentence, as in "a round trip of 2 ms", and how the value is written.
     today
-        The present value.
+        The present value, of all of the traffic.
     low, high
         Bounds of the values that are tried.
     other
         Makes the run of a candidate under another value.
     whole
         Whether only whole numbers are tried.
+    in_excerpt
+        The number in the excerpt that is simulated, where all of the traffic has this value.
     """
 
     name: str
-    phrase: Callable[[float], str]
-    unit: Callable[[float], str]
+    phrase: Callable[[str], str]
+    unit: Format
     today: float
     low: float
     high: float
     other: Callable[[float, Candidate], Alternative]
     whole: bool = False
+    in_excerpt: Callable[[float], float] = float
+
+    def told(self, value: float) -> tuple[str, str]:
+        """Return a value in its words, and today's beside it: ("a round trip of 2 ms", "0.5 ms today").
+
+        Where the excerpt has another number than all of the traffic, the second one says from where to where it was varied.
+        """
+        changed, today = format_apart(value, self.today, self.unit)
+        now, then = format_apart(self.in_excerpt(self.today), self.in_excerpt(value), self.unit)
+        excerpt = "" if (now, then) == (today, changed) else f"; on the excerpt from {now} to {then}"
+        return self.phrase(changed), f"{today} today{excerpt}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,12 @@ class FixedAssumption:
 
 
 def assumptions(
-    scenario: Scenario, contenders: Sequence[Candidate], chosen: str | None, profile: Profile, trace: Trace
+    scenario: Scenario,
+    contenders: Sequence[Candidate],
+    chosen: str | None,
+    profile: Profile,
+    top_share: float,
+    top_share_of_excerpt: float,
 ) -> tuple[Assumption | FixedAssumption, ...]:
     """List the assumptions of a scenario.
 
@@ -83,11 +100,11 @@ def assumptions(
     Parameters
     ----------
     scenario, contenders, profile
-        The question.
+        The question; `scenario` is the excerpt that is simulated.
     chosen
         Name of the choice; None without one.
-    trace
-        The traffic of the scenario.
+    top_share, top_share_of_excerpt
+        Share of the busiest key, of all of the traffic and of the excerpt.
     """
     stores = sorted({store for each in contenders if (store := _store(each))})
     varied_numbers: list[Assumption | FixedAssumption] = [_service_time(store, profile) for store in stores]
@@ -97,7 +114,7 @@ def assumptions(
         varied_numbers += [
             FixedAssumption(name, "no contender has a shared store") for name in ("service time", "round trip")
         ]
-    varied_numbers += [_skew(scenario, profile, trace), _nodes(scenario, profile)]
+    varied_numbers += [_skew(scenario, profile, top_share, top_share_of_excerpt), _nodes(scenario, profile)]
     return (*varied_numbers, _sync_interval(next((each for each in contenders if each.name == chosen), None), profile))
 
 
@@ -108,7 +125,7 @@ def _store(candidate: Candidate) -> str:
 
 def _service_time(store: str, profile: Profile) -> Assumption:
     costs = profile.backends[store]
-    today = costs.service(1, 0.5) + (costs.commit.of(1) if costs.commit else 0.0)
+    today = costs.warm
 
     def other(value: float, candidate: Candidate) -> Alternative:
         own = _store(candidate) == store
@@ -117,7 +134,7 @@ def _service_time(store: str, profile: Profile) -> Assumption:
     name = f"service time of {store}"
     return Assumption(
         name,
-        lambda value: f"a {name} of {format_seconds(value)}",
+        f"a {name} of {{}}".format,
         format_seconds,
         today,
         today / REACH,
@@ -135,7 +152,7 @@ def _round_trip(scenario: Scenario, store: str, profile: Profile) -> Assumption:
 
     return Assumption(
         "round trip",
-        lambda rtt: f"a round trip of {format_seconds(rtt)}",
+        "a round trip of {}".format,
         format_seconds,
         today,
         today / REACH,
@@ -153,17 +170,22 @@ def _nodes(scenario: Scenario, profile: Profile) -> Assumption:
             fields["deployment.type"] = "clustered"
         return Alternative(fields, candidate, profile)
 
-    def phrase(value: float) -> str:
-        return "1 node" if value == 1 else f"{value:.0f} nodes"
+    def phrase(count: str) -> str:
+        return "1 node" if count == "1" else f"{count} nodes"
 
-    return Assumption("nodes", phrase, "{:.0f}".format, today, 1, max(today, MOST_NODES), other, whole=True)
+    return Assumption("nodes", phrase, _whole, today, 1, max(today, MOST_NODES), other, whole=True)
 
 
-def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | FixedAssumption:
+def _whole(value: float, *, digits: int = 0) -> str:
+    return f"{value:.0f}"
+
+
+def _skew(scenario: Scenario, profile: Profile, top_share: float, own: float) -> Assumption | FixedAssumption:
     """Vary the exponent or the share that makes a recipe's skew.
 
     Of a log, and of a recipe without skew, other keys are merged into the busiest one. So it is varied upward only: nothing
-    in a log says which clients a busy key would be, if it were several.
+    in a log says which clients a busy key would be, if it were several. The busiest key of an excerpt has another share than
+    that of all of the traffic; the same part of the other requests is merged into it in both.
     """
     workload = scenario.workload
 
@@ -171,21 +193,20 @@ def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | Fi
         return lambda value, candidate: Alternative({f"workload.{field}": value}, candidate, profile)
 
     recipe = workload.requests_per_second is not None and not workload.per_key and workload.top_share is None
+    recipe = recipe and not workload.is_replayed
     if recipe and workload.popularity == "zipf" and workload.zipf > 0:
         today = workload.zipf
         return Assumption(
             "skew",
-            lambda value: f"a zipf exponent of {value:.2g}",
-            "{:.2g}".format,
+            "a zipf exponent of {}".format,
+            _of_exponent,
             today,
             today / REACH,
             min(today * REACH, max(MOST_ZIPF, today)),
             varied("zipf"),
         )
 
-    def of_the_busiest(value: float) -> str:
-        return f"a busiest key with {format_percent(value)} of the requests"
-
+    of_the_busiest = "a busiest key with {} of the requests".format
     if recipe and workload.popularity == "hot_key":
         assert workload.hot_share is not None
         today = workload.hot_share
@@ -193,9 +214,20 @@ def _skew(scenario: Scenario, profile: Profile, trace: Trace) -> Assumption | Fi
         return Assumption("skew", of_the_busiest, format_percent, today, today / REACH, high, varied("hot_share"))
     if workload.log is None and workload.requests_per_second is None:
         return FixedAssumption("skew", "the users of a closed loop share its keys evenly")
-    today = trace.summary()["top_key_share"]
-    high = min(today * REACH, max(MOST_SHARE, today))
-    return Assumption("skew", of_the_busiest, format_percent, today, today, high, varied("top_share"))
+    high = min(top_share * REACH, max(MOST_SHARE, top_share))
+
+    def merged(value: float) -> float:
+        part = (value - top_share) / (1.0 - top_share) if top_share < 1.0 else 0.0
+        return own + part * (1.0 - own)
+
+    def other(value: float, candidate: Candidate) -> Alternative:
+        return Alternative({"workload.top_share": merged(value)}, candidate, profile)
+
+    return Assumption("skew", of_the_busiest, format_percent, top_share, top_share, high, other, in_excerpt=merged)
+
+
+def _of_exponent(value: float, *, digits: int = 2) -> str:
+    return format_amount(value, digits=digits)
 
 
 def _sync_interval(chosen: Candidate | None, profile: Profile) -> Assumption | FixedAssumption:
@@ -218,7 +250,7 @@ def _sync_interval(chosen: Candidate | None, profile: Profile) -> Assumption | F
 
     return Assumption(
         name,
-        lambda value: f"a {name} of {format_seconds(value)}",
+        f"a {name} of {{}}".format,
         format_seconds,
         today,
         today / REACH,

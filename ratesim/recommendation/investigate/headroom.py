@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Candidate, Requirements, Scenario
     from traffic import Trace
 
-__all__ = ["Headroom", "headroom"]
+__all__ = ["WORDS", "Headroom", "headroom"]
 
 STEP = 4.0  # from one load to the next while none has failed
 COLUMNS = {"p99": "latency_p99", "max_over_admission": "over_admission"}
@@ -84,6 +84,7 @@ def headroom(
     trace: Trace,
     *,
     requests: int = 20_000,
+    part: int | None = None,
     most: float = 4096.0,
     ratio: float = 1.1,
     seeds: int = 1,
@@ -91,8 +92,8 @@ def headroom(
     """Search for the headroom of p99 and max_over_admission, where required, in both ways in which load grows.
 
     A load is met where the mean over the seeds is within the threshold, also with the model's error; at a load at which the
-    model was not validated none is. Every load is tried on the same stretch of the traffic: the busiest with about half of
-    `requests` at today's load, or more where it takes that to cover two periods of the limit. So `today` need not be the
+    model was not validated none is. Every load is tried on the same stretch of the traffic: the busiest with about `part`
+    requests at today's load, or more where it takes that to cover two periods of the limit. So `today` need not be the
     figure of the whole traffic. Of a larger load the first `requests` are simulated: of twice the load for half as long. All
     runs begin with fresh state, and faults are left out. A latency settles within a fraction of a second, or grows without
     end, so a short run suffices. Over-admission builds up anew in each period of the limit. A run that covers less than one
@@ -107,6 +108,8 @@ def headroom(
         The traffic of the scenario.
     requests
         Of one run, at most.
+    part
+        Of the stretch at today's load; half of `requests` unless given, and all of the traffic where it has no more.
     most
         The largest load, as a multiple of today's.
     ratio
@@ -122,7 +125,7 @@ def headroom(
     named = _thresholds(scenario.requirements)
     searches = [
         _Search(growth, requirement, threshold, candidate, profile, range(scenario.seed, scenario.seed + seeds), ratio)
-        for growth in (load_growths(scenario, trace, requests, most) if named else ())
+        for growth in (load_growths(scenario, trace, requests, most, part) if named else ())
         for requirement, threshold in named.items()
     ]
     headrooms: list[Headroom] = yield from gather(*(each.search(alone=len(searches) == 1) for each in searches))
@@ -237,18 +240,23 @@ class _Search:
         name, unit = WORDS[self.requirement]
         allowed = "none is allowed" if self.threshold == 0.0 else f"{unit(self.threshold)} is allowed"
         phrase = self.growth.phrase
+        period = self.growth.scenario.limit.limit().period
         if failed is None:
             assert met is not None
-            looked = "" if met.factor == 1.0 else ", the most that was looked at"
+            # Of p99 larger loads may have been looked at, in runs that cover less than a period of the limit, and of each
+            # requirement one step.
+            is_last = self._ladder()[-1] == self.growth.most or self.growth.covers(met.factor) < period
+            most = "was looked at" if is_last else "a run shows over about a period of the limit"
+            looked = "" if met.factor == 1.0 else f", the most that {most}"
             text = f"Met {phrase(met.factor, 'up to ')}{looked} ({met.check.measured}; {allowed})"
         elif met is None:
             not_met = "Not shown to be met" if failed.is_open else "Not met"
-            text = f"{not_met} at today's load, on the excerpt ({failed.figure}; {allowed})"
+            place = "" if self.growth.is_whole else ", on the excerpt"
+            text = f"{not_met} at today's load{place} ({failed.figure}; {allowed})"
         else:
             not_met = "not shown" if failed.is_open else "not"
             text = f"Met {phrase(met.factor, 'up to ')} ({met.check.measured}), {not_met} {phrase(failed.factor)} "
             text += f"({failed.figure}; {allowed})"
-        period = self.growth.scenario.limit.limit().period
         if name == "over-admission" and covered < period:
             text += f"; seen in {format_seconds(covered)} of traffic, less than the {format_seconds(period)} of the limit"
         return f"{text}."

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ratesim.formatting import format_amount
 from ratesim.recommendation.investigate.sampling import LASTING, busiest_window
+from traffic.addresses import ALL
 
 if TYPE_CHECKING:
     from ratesim.simulation.scenario.scenario import Scenario
@@ -51,6 +52,8 @@ class LoadGrowth:
         Requests per second in it.
     most
         The largest factor that can be tried.
+    is_whole
+        Whether the excerpt is all of the traffic.
     """
 
     way: Way
@@ -59,10 +62,11 @@ class LoadGrowth:
     window: float
     rate: float
     most: float
+    is_whole: bool
 
     def covers(self, factor: float) -> float:
         """Return the seconds of traffic of a run at that load."""
-        faster = factor if self.scenario.workload.log is not None and self.way == "busier clients" else 1.0
+        faster = factor if self.scenario.workload.is_replayed and self.way == "busier clients" else 1.0
         return min(self.requests / (self.rate * factor), self.window / faster)
 
     def at(self, factor: float) -> dict[str, Any]:
@@ -99,7 +103,7 @@ class LoadGrowth:
             tenants = min(workload.keys, workload.clients.users)
             yield "workload.clients.users", round(factor * workload.clients.users)
             yield "workload.keys", round(factor * tenants) if more else tenants
-        elif workload.log is not None or (more and _is_superposed(self.scenario)):
+        elif workload.is_replayed or (more and _is_superposed(self.scenario)):
             name = "scale" if more else "speed"
             yield f"workload.{name}", factor * getattr(workload, name)
         else:
@@ -109,12 +113,15 @@ class LoadGrowth:
                 yield "workload.keys", round(factor * workload.keys)
 
 
-def load_growths(scenario: Scenario, trace: Trace, requests: int, most: float) -> tuple[LoadGrowth, ...]:
-    """Return both ways in which the load of a scenario grows.
+def load_growths(
+    scenario: Scenario, trace: Trace, requests: int, most: float, part: int | None = None
+) -> tuple[LoadGrowth, ...]:
+    """Return the ways in which the load of a scenario grows.
 
     Of a log, and of Poisson arrivals, more clients are copies under other keys (`scale`). Of a recipe whose arrivals have a
     rhythm, copies that are out of step would blur it. There requests and keys grow together, so that the busiest keys of a
-    zipf or a hot key are requested more often, too.
+    zipf or a hot key are requested more often, too. Of one limit for all requests together more clients are no more keys, so
+    that there is one way.
 
     Parameters
     ----------
@@ -124,15 +131,18 @@ def load_growths(scenario: Scenario, trace: Trace, requests: int, most: float) -
         Of one run, at most.
     most
         The largest multiple of today's load; less where so much cannot be made.
+    part
+        Requests of the excerpt at today's load, about; half of `requests` unless given.
     """
-    excerpt = busiest_window(scenario, trace, max(1, requests // 2))
+    excerpt = busiest_window(scenario, trace, max(1, requests // 2) if part is None else part)
     workload = excerpt.workload
     window = trace.duration if workload.busiest is None else min(trace.duration, workload.busiest / workload.speed)
     rate = (len(trace.busiest(window)) if window > 0 else len(trace)) / max(window, 1e-6)
-    ways: tuple[Way, Way] = ("more clients", "busier clients")
+    shared = list(trace.keys) == [ALL]
+    ways: tuple[Way, ...] = ("busier clients",) if shared else ("more clients", "busier clients")
     growths = []
     for way in ways:
-        one = LoadGrowth(way, excerpt, requests, window, rate, most)
+        one = LoadGrowth(way, excerpt, requests, window, rate, most, excerpt.workload == scenario.workload)
         highest = min([most, *(bound / max(value, 1e-9) for value, bound in _bounds(one, trace))])
         growths.append(replace(one, most=max(highest, 1.0)))
     return tuple(growths)

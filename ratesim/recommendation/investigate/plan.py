@@ -1,53 +1,67 @@
 """The plan of an investigation: which runs are made, in which order, until enough is known to choose.
 
 1. Screening: every candidate once, on a small part of the traffic; and a larger cluster, where the load needs one.
-2. In full: the contenders, over several seeds; and more of those that are too close to call, while that may move the choice.
+2. In full: the contenders, over several seeds, on all of the traffic, or as much of it as the budget allows; and more seeds
+   of those that are too close to call, while that may move the choice.
 3. Faults, of every contender.
 4. Of the choice: how much more load it bears, and which assumption would make it another.
-5. Where the traffic is so long that all this was done on a part of it: the choice, once, on all of it.
+5. Where the choice was run on a part of the traffic: it, once, on all of it, if the budget allows that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ratesim.formatting import format_count, format_length
+from ratesim.progress import Progress, no_progress
 from ratesim.recommendation.assess.assessment import Assessment
 from ratesim.recommendation.assess.assessor import AssessedRuns, Assessor
-from ratesim.recommendation.assess.pareto import best, rank
+from ratesim.recommendation.assess.pareto import ORDERS, best, rank
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.current import CURRENT, with_current
+from ratesim.recommendation.investigate.assumed import with_defaults
+from ratesim.recommendation.investigate.budget import MOST, SECONDS, RunCost, run_cost
 from ratesim.recommendation.investigate.cluster_size import sized_cluster
+from ratesim.recommendation.investigate.contender_detail import ContenderDetail
 from ratesim.recommendation.investigate.fault_impact import FaultImpact, blast_radius, fault_impact, plan_fault_trials
+from ratesim.recommendation.investigate.full_runs import FULL, FullRuns, full_runs, run_table
 from ratesim.recommendation.investigate.headroom import Headroom, headroom
-from ratesim.recommendation.investigate.sampling import busiest_window, sample_keys
+from ratesim.recommendation.investigate.sampling import AT_MOST, busiest_window, sample_keys
 from ratesim.recommendation.investigate.sensitivity import Flip, sensitivity
 from ratesim.server_url import redis_topology
+from ratesim.simulation.analysis.alive_keys import AliveKeys
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row, gather
-from ratesim.simulation.experiments.job import Job, jobs_of
+from ratesim.simulation.experiments.job import jobs_of, share_log
+from ratesim.simulation.kernel.kinds import covers
 from ratesim.simulation.scenario.candidates import default_candidates
 from ratesim.storage import StorageURL
 
 if TYPE_CHECKING:
-    from ratesim.simulation.scenario.scenario import Candidate, Scenario
+    from ratesim.simulation.scenario.scenario import Candidate, Preference, Scenario
     from traffic import Trace
 
-__all__ = ["Findings", "Investigation", "Traffic", "estimated_requests", "investigate"]
+__all__ = ["Findings", "Investigation", "Traffic", "choose_contenders", "estimated_requests", "investigate"]
 
 SCREENED = 1_000  # requests of the part on which all candidates are looked at
-FULL = 50_000  # requests in full: traffic that is longer is cut to its busiest
-FAULTY = 2_000  # requests around a fault
-LOADED = 10_000  # requests of a run at another load
-ASSUMED = 2_000  # requests of a run under another assumption
+COMPILED = 10  # times as many, where the compiled engine plays all of them
+LEFT_OUT = "left out"  # the part that names what was not simulated, and why, where there is such
+FAULTY = 4_500  # requests around a fault, of which a quarter, at least, come during it
+LOADED = 5_000  # requests of the part that is tried at other loads, at least; a run has up to twice as many
+LOADS, FOR_LOADS = 30, 0.3  # runs at other loads, about, and their share of the seconds
+ALIKE = 8  # times today's load is tried on the same stretch, where the compiled engine plays it
+ASSUMED = 1_000  # requests of the part that is tried under other assumptions, at least
+ASSUMPTIONS, FOR_ASSUMPTIONS = 80, 0.4  # runs of each rival under other assumptions, about, and their share of the seconds
 CONTENDERS = 11
 RIVALS = 3  # beside the choice, where assumptions are changed
 HOPELESS = 0.5  # by what share requirements are missed on the small part, for a candidate to be out
-REPLICATIONS = 24  # at most, of a candidate that is too close to call
 
 
 @dataclass(frozen=True)
@@ -57,13 +71,17 @@ class Investigation:
     Attributes
     ----------
     scenario
-        Traffic, limit, deployment and requirements.
+        Traffic, limit, deployment and requirements, with those that apply where nothing is said.
     candidates
         All that compete, with the configuration in force first where there is one.
     profile, prices
         Measured costs and unit prices.
     beyond
         Whether more load and other assumptions are tried as well. The choice itself does not rest on them.
+    show_keys
+        Whether the keys of a log are named in full.
+    seconds
+        The budget of the contenders' runs in full, in nominal seconds of one core.
     """
 
     scenario: Scenario
@@ -71,6 +89,8 @@ class Investigation:
     profile: Profile
     prices: Prices
     beyond: bool = True
+    show_keys: bool = False
+    seconds: float = SECONDS
 
     @classmethod
     def of(
@@ -81,19 +101,25 @@ class Investigation:
         profile: Profile | None = None,
         prices: Prices | None = None,
         beyond: bool = True,
+        keys: AliveKeys | None = None,
+        show_keys: bool = False,
+        seconds: float = SECONDS,
     ) -> Investigation:
-        """Resolve the candidates of a scenario, and the profile and prices that apply unless others are given.
+        """Resolve the candidates of a scenario, and the requirements, the profile and the prices that apply unless given.
 
         Parameters
         ----------
+        keys
+            The keys of its traffic, where the scenario does not say how many must fit.
         current
             The configuration in force. It competes, and the scenario then names all candidates.
         """
+        scenario = with_defaults(scenario, keys)
         candidates = default_candidates(scenario)
         if current is not None:
             candidates = with_current(current, candidates, scenario.deployment)
             scenario = scenario.model_copy(update={"candidates": candidates})
-        return cls(scenario, candidates, profile or Profile.load(), prices or Prices.load(), beyond)
+        return cls(scenario, candidates, profile or Profile.load(), prices or Prices.load(), beyond, show_keys, seconds)
 
 
 @dataclass(frozen=True)
@@ -115,9 +141,19 @@ class Traffic:
     log: Trace | None
 
     @classmethod
-    def of(cls, scenario: Scenario) -> Traffic:
+    def of(cls, scenario: Scenario, tell: Progress = no_progress) -> Traffic:
         """Read the traffic of a scenario."""
-        log = None if scenario.workload.log is None else scenario.workload.read()
+        workload = scenario.workload
+        stage = "making the traffic" if workload.log is None else f"reading {workload.log_name}"
+        tell(0, 1, stage)
+
+        def read(done: int, total: int) -> None:
+            tell(0, 1, f"{stage}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+
+        log = None if workload.log is None else workload.read(read)
+        if log is not None:
+            tell(0, 1, f"{stage}: {log.provenance.lines:,} lines, {len(log):,} requests")
+            log = share_log(scenario, log)
         trace = scenario.trace(read=log)
         return cls(trace, {key: float(value) for key, value in trace.summary().items()}, log)
 
@@ -143,6 +179,8 @@ class Findings:
         What faults do to the contenders; how much more load the choice bears; which assumptions would change it.
     parts
         In words, what of the traffic was simulated, by what for.
+    details
+        Percentiles, the run over time, and keys of each contender, by its name.
     """
 
     screened: AssessedRuns
@@ -152,117 +190,166 @@ class Findings:
     headroom: tuple[Headroom, ...]
     flips: tuple[Flip, ...]
     parts: dict[str, str]
+    details: Mapping[str, ContenderDetail]
 
 
-def investigate(investigation: Investigation, traffic: Traffic) -> AdaptiveRuns[Findings]:
-    """Make the runs of an investigation. Raises what runs raise."""
-    scenario, trace, profile = investigation.scenario, traffic.trace, investigation.profile
-    assessor = Assessor(scenario, profile, investigation.prices, traffic.summary)
-    cut = sample_keys if scenario.faults else busiest_window
-    small, full = cut(scenario, trace, SCREENED), cut(scenario, trace, FULL)
-    rows = yield jobs_of(small, investigation.candidates, [scenario.seed], None, profile)
-    candidates = investigation.candidates
-    screened = assessor.assess(_table(rows, (each.name for each in candidates)))
-    larger = yield from sized_cluster(assessor, small, candidates, screened.capacities)
-    if larger is not None:
-        candidates = (*candidates, larger[0])
-        screened = assessor.assess(_table([*rows, larger[1]], (each.name for each in candidates)))
-    finalists = _contenders(candidates, screened.assessments)
-    contenders = _with_variants(finalists, scenario.limit.variants)
-    replicated = yield from _replicated(assessor, full, contenders)
-    trial = plan_fault_trials(scenario, trace, FAULTY, traffic.cut)
-    impacts = yield from fault_impact(contenders, trial, profile)
-    results = assessor.assess(replicated, blast_radius(impacts))
-    chosen, rivals = _leaders(results.assessments, contenders)
-    name = chosen.name if any(each.passes for each in results.assessments) else None
-    load: tuple[Headroom, ...] = ()
-    flips: tuple[Flip, ...] = ()
-    if investigation.beyond:
-        load, flips = yield from _beyond(assessor, trace, chosen, name, rivals)
-    whole = pd.DataFrame(columns=replicated.columns)
-    if full.workload != scenario.workload:
-        repeated = [each for each in contenders if each.name in (chosen.name, CURRENT)]
-        rows = yield jobs_of(scenario, repeated, [scenario.seed], None, profile)
-        whole = _table(rows, (each.name for each in repeated))
-    cuts = {"screening": small, "in full": full, "faults": trial.scenario}
-    parts = {name: _part(part, scenario, traffic) for name, part in cuts.items()}
-    return Findings(screened, results, assessor.assess(whole), impacts, load, flips, parts)
-
-
-def estimated_requests(investigation: Investigation, requests: int) -> int:
-    """Estimate how many requests will be simulated, as a measure of progress.
+def investigate(
+    investigation: Investigation, traffic: Traffic, enter: Callable[[str], None] = lambda stage: None
+) -> AdaptiveRuns[Findings]:
+    """Make the runs of an investigation. Raises what runs raise.
 
     Parameters
     ----------
-    requests
-        Of the whole traffic.
+    enter
+        Called with the name of each stage as it begins.
     """
-    scenario, candidates = investigation.scenario, len(investigation.candidates)
-    names = min(candidates, CONTENDERS)
-    total = candidates * min(SCREENED, requests)
-    total += names * scenario.replications * min(FULL, requests)
+    scenario, trace, profile = investigation.scenario, traffic.trace, investigation.profile
+    assessor = Assessor(scenario, profile, investigation.prices, traffic.summary)
+
+    def cut(requests: int) -> Scenario:
+        if scenario.faults:
+            return sample_keys(scenario, trace, requests)
+        return busiest_window(scenario, trace, requests, at_most=max(1.0, AT_MOST * FULL / requests))
+
+    small = cut(_screened(investigation, trace))
+    enter(f"screening {format_count(len(investigation.candidates), 'candidate')}")
+    named = investigation.show_keys
+    is_whole = small == cut(len(trace))
+    first = jobs_of(small, investigation.candidates, [scenario.seed], None, profile, detail=is_whole, show_keys=named)
+    rows = yield first
+    candidates = investigation.candidates
+    runs = [(each.name, row) for each, row in zip(candidates, rows, strict=True)]
+    screened = assessor.assess(run_table(runs))
+    larger = yield from sized_cluster(assessor, small, candidates, screened.capacities)
+    if larger is not None:
+        candidates = (*candidates, larger[0])
+        runs.append((larger[0].name, larger[1]))
+        screened = assessor.assess(run_table(runs))
+    finalists = choose_contenders(candidates, screened.assessments)
+    contenders = _with_variants(finalists, scenario.limit.variants)
+    by_name = dict(runs)
+    # A variant by another algorithm has as many events.
+    costs = {each.name: run_cost(by_name[own.name]) for each, own in zip(contenders, cycle(finalists), strict=False)}
+    enter(f"in full, {format_count(len(contenders), 'contender')}")
+    full = yield from full_runs(assessor, cut, len(trace), contenders, costs, investigation.seconds, named)
+    trial = plan_fault_trials(scenario, trace, FAULTY, traffic.cut)
+    enter("with faults")
+    impacts = yield from fault_impact(contenders, trial, profile, trial.scenario == full.traffic, named)
+    results = assessor.assess(full.rows, blast_radius(impacts))
+    chosen, rivals = _leaders(results.assessments, contenders, scenario.requirements.prefer)
+    name = chosen.name if any(each.passes for each in results.assessments) else None
+    parts = {"screening": _part(small, scenario, traffic), "in full": _full_part(full, scenario, traffic)}
+    parts["faults"] = _part(trial.scenario, scenario, traffic)
+    load: tuple[Headroom, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    if investigation.beyond:
+        enter("with more load, and other assumptions")
+        steady = scenario.model_copy(update={"faults": ()})
+        loaded, run = _loaded(full.costs[chosen.name], len(trace), investigation.seconds)
+        assumed = _assumed([full.costs[each.name] for each in rivals], len(trace), investigation.seconds)
+        parts["more load"] = _stretch(loaded, len(trace))
+        parts["other assumptions"] = _stretch(assumed, len(trace))
+        load, flips = yield from gather(
+            headroom(steady, chosen, profile, trace, requests=run, part=loaded),
+            _sensitivity(assessor, steady, rivals, name, trace, blast_radius(impacts), assumed),
+        )
+    whole = pd.DataFrame(columns=full.rows.columns)
+    repeated = [each for each in contenders if each.name in (chosen.name, CURRENT) and each.name in full.reasons]
+    if repeated and len(trace) <= MOST and _takes(full, repeated, len(trace)) <= investigation.seconds:
+        enter("on all of the traffic")
+        rows = yield jobs_of(scenario, repeated, [scenario.seed], None, profile)
+        whole = run_table(zip((each.name for each in repeated), rows, strict=True))
+    if left_out := _left_out(full, scenario, len(trace)):
+        parts[LEFT_OUT] = left_out
+    return Findings(screened, results, assessor.assess(whole), impacts, load, flips, parts, full.details)
+
+
+def _screened(investigation: Investigation, trace: Trace) -> int:
+    """Return the requests of the screening: the same for all candidates, more of them where all are compiled."""
+    scenario, profile = investigation.scenario, investigation.profile
+    compiled = all(
+        covers(scenario.with_algorithm(each.algorithm), each, profile, trace) is None for each in investigation.candidates
+    )
+    return SCREENED * COMPILED if compiled else SCREENED
+
+
+def estimated_requests(investigation: Investigation, trace: Trace) -> int:
+    """Estimate how many requests will be simulated, as a measure of progress."""
+    scenario, candidates, requests = investigation.scenario, len(investigation.candidates), len(trace)
+    screened = _screened(investigation, trace)
+    names = min(candidates, CONTENDERS) * (1 + len(scenario.limit.variants))
+    is_compiled = screened > SCREENED
+    total = candidates * min(screened, requests)
+    total += names * scenario.replications * (min(requests, MOST) if is_compiled else min(FULL, requests))
     total += names * (1 + len(scenario.faults or range(3))) * min(FAULTY, requests)
     if investigation.beyond:
-        total += 12 * LOADED + 60 * min(ASSUMED, requests)
-    return total + (requests if requests > FULL else 0)
+        loaded, assumed = (requests, requests) if is_compiled else (2 * LOADED, min(2 * ASSUMED, requests))
+        total += 12 * loaded + 60 * assumed
+    return total
 
 
-def _beyond(
-    assessor: Assessor, trace: Trace, chosen: Candidate, name: str | None, rivals: Sequence[Candidate]
-) -> AdaptiveRuns[tuple[tuple[Headroom, ...], tuple[Flip, ...]]]:
-    """More load, and other assumptions. name: of the choice, None where nobody passes and `chosen` is only the nearest."""
-    steady = assessor.scenario.model_copy(update={"faults": ()})
+def _loaded(cost: RunCost, requests: int, seconds: float) -> tuple[int, int]:
+    """Return the requests of the part that is tried at other loads, and of a run at most.
+
+    Where the compiled engine plays the choice, the part is all of the traffic, or as much as the seconds allow at `ALIKE`
+    times the load.
+    """
+    if cost.engine != "compiled":
+        return min(LOADED, requests), 2 * LOADED
+    run = max(2 * LOADED, min(ALIKE * requests, MOST, int(FOR_LOADS * seconds / LOADS / cost.seconds)))
+    return min(requests, max(LOADED, run // ALIKE)), run
+
+
+def _assumed(costs: Sequence[RunCost], requests: int, seconds: float) -> int:
+    """Return the requests that are tried under other assumptions: as `_loaded`, where all rivals are compiled."""
+    if any(each.engine != "compiled" for each in costs):
+        return min(ASSUMED, requests)
+    most = int(FOR_ASSUMPTIONS * seconds / ASSUMPTIONS / sum(each.seconds for each in costs))
+    return min(requests, MOST, max(ASSUMED, most))
+
+
+def _sensitivity(
+    assessor: Assessor,
+    steady: Scenario,
+    rivals: Sequence[Candidate],
+    chosen: str | None,
+    trace: Trace,
+    worst: Mapping[str, float],
+    requests: int,
+) -> AdaptiveRuns[tuple[Flip, ...]]:
+    """Other assumptions. chosen: the name of the choice, None where nobody passes.
+
+    Blast radii, `worst`, are those of today: faults are not tried again under each assumption.
+    """
 
     def choose(scenario: Scenario, rows: list[Row]) -> str | None:
-        runs = assessor.assess(_table(rows, (each.name for each in rivals)), scenario=scenario)
-        winner = best(runs.assessments)
+        table = run_table(zip((each.name for each in rivals), rows, strict=True))
+        winner = best(assessor.assess(table, worst, scenario).assessments, scenario.requirements.prefer)
         return None if winner is None else winner.candidate
 
-    load, flips = yield from gather(
-        headroom(steady, chosen, assessor.profile, trace, requests=LOADED),
-        sensitivity(steady, rivals, name, assessor.profile, choose, trace, requests=ASSUMED),
-    )
-    return load, flips
+    flips = yield from sensitivity(steady, rivals, chosen, assessor.profile, choose, trace, requests=2 * requests)
+    return flips
 
 
-def _replicated(assessor: Assessor, full: Scenario, contenders: Sequence[Candidate]) -> AdaptiveRuns[pd.DataFrame]:
-    """Replications of all, and twice as many of those of which more might move the choice, until none does."""
-    counts = dict.fromkeys((each.name for each in contenders), full.replications)
-    while True:
-        jobs: list[Job] = []
-        for each in contenders:
-            seeds = range(full.seed, full.seed + counts[each.name])
-            jobs += jobs_of(full, [each], seeds, None, assessor.profile)
-        rows = yield jobs
-        results = _table(rows, (job.candidate.name for job in jobs))
-        unsure = [name for name in _unsure(assessor.assess(results).assessments) if counts[name] < REPLICATIONS]
-        if not unsure or full.replications < 2:
-            return results
-        for name in unsure:
-            counts[name] = min(2 * counts[name], REPLICATIONS)
+def _takes(full: FullRuns, candidates: Iterable[Candidate], requests: int) -> float:
+    """Return the nominal seconds of one run of each of these."""
+    return sum(requests * full.costs[each.name].seconds for each in candidates)
 
 
-def _unsure(assessments: Sequence[Assessment]) -> list[str]:
-    """Candidates whose confidence interval straddles a threshold and that would become the choice if they passed.
+def choose_contenders(candidates: Sequence[Candidate], screened: Sequence[Assessment]) -> list[Candidate]:
+    """All candidates, where they are few. Else the best of each kind, and the first of those that are not hopeless.
 
-    The configuration in force is among them whenever its interval straddles one. Where the model's error straddles it, more
-    seeds tell nothing.
+    First by each preference in turn, whichever the scenario has: what another one would choose is then among the contenders.
     """
-    chosen = best(assessments)
-    close = [each for each in assessments if not each.fails and each.undecided_by == {"seeds"}]
-    return [each.candidate for each in close if chosen is None or each.candidate == CURRENT or rank(each) < rank(chosen)]
-
-
-def _contenders(candidates: Sequence[Candidate], screened: Sequence[Assessment]) -> list[Candidate]:
-    """All candidates, where they are few. Else the best of each kind and the cheapest of those that are not hopeless."""
     if len(candidates) <= CONTENDERS:
         return list(candidates)
-    hopeful = sorted((each for each in screened if each.violation <= HOPELESS), key=rank)
     first: dict[tuple[str, str, str], Assessment] = {}
     for each in sorted(screened, key=lambda each: (not each.passes, each.violation, rank(each))):
         first.setdefault(_kind(each), each)
     names = dict.fromkeys(each.candidate for each in first.values())
-    for each in hopeful:
+    hopeful = [each for each in screened if each.violation <= HOPELESS]
+    orders = [sorted(hopeful, key=partial(rank, prefer=prefer)) for prefer in ORDERS]
+    for each in (each for nexts in zip(*orders, strict=True) for each in nexts):
         if len(names) < CONTENDERS:
             names[each.candidate] = None
     return [each for each in candidates if each.name in names]
@@ -291,22 +378,19 @@ def _kind(each: Assessment) -> tuple[str, str, str]:
     return each.backend, "" if url.hybrid is None else url.hybrid.consistency, "" if place == "standalone" else place
 
 
-def _leaders(assessments: Sequence[Assessment], contenders: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
+def _leaders(
+    assessments: Sequence[Assessment], contenders: Sequence[Candidate], prefer: Preference
+) -> tuple[Candidate, list[Candidate]]:
     """Return the choice, or where there is none the nearest to one; and it with its rivals, in the order of rank."""
     by_name = {each.name: each for each in contenders}
-    chosen = best(assessments) or min(assessments, key=lambda each: (each.violation, rank(each)))
-    nearest_first = sorted(assessments, key=lambda each: (each.violation > 0.0, each.violation, rank(each)))
+    nearest_first = sorted(assessments, key=lambda each: (each.violation > 0.0, each.violation, rank(each, prefer)))
+    chosen = best(assessments, prefer) or min(assessments, key=lambda each: (each.violation, rank(each, prefer)))
     others: dict[str, Assessment] = {}
     for each in nearest_first:  # one of each backend: a variant of the same one would teach little
         if each.backend != chosen.backend:
             others.setdefault(each.backend, each)
     rivals = [chosen, *others.values()][: RIVALS + 1]
     return by_name[chosen.candidate], [by_name[each.candidate] for each in rivals]
-
-
-def _table(rows: Sequence[Row], names: Iterable[str]) -> pd.DataFrame:
-    """One row for each run, under the name that its candidate has here: the same run may have been made under another."""
-    return pd.DataFrame([{**row, "candidate": name} for row, name in zip(rows, names, strict=True)])
 
 
 def _part(cut: Scenario, scenario: Scenario, traffic: Traffic) -> str:
@@ -317,3 +401,35 @@ def _part(cut: Scenario, scenario: Scenario, traffic: Traffic) -> str:
     keys, all_keys = (len(np.unique(each.key)) for each in (part, whole))
     of_keys = f", of {keys:,} of {all_keys:,} keys" if cut.workload.scale < 0.99 * scenario.workload.scale else ""
     return f"{len(part):,} of {len(whole):,} requests, within {part.duration:,.0f} of {whole.duration:,.0f} s{of_keys}"
+
+
+def _full_part(full: FullRuns, scenario: Scenario, traffic: Traffic) -> str:
+    """In words, what of the traffic the contenders were run on."""
+    most = _part(full.traffic, scenario, traffic)
+    if not full.reasons:
+        return most
+    part = _part(full.part, scenario, traffic)
+    if len(full.reasons) == len(full.costs):
+        return part
+    most = f"all {len(traffic.trace):,} requests" if most == "all of it" else most
+    return f"{most}; {', '.join(full.reasons)}: on {part}"
+
+
+def _stretch(requests: int, whole: int) -> str:
+    """In words, what of the traffic is tried at another load, or under another assumption."""
+    if requests >= whole:
+        return "all of it"
+    return f"about {requests:,} requests of the busiest stretch, or more where the limit's period takes that"
+
+
+def _left_out(full: FullRuns, scenario: Scenario, requests: int) -> str:
+    """Say which contenders were not simulated on all of the traffic, what that would have taken, and why; "" if all were."""
+    said = []
+    if full.traffic.workload != scenario.workload:
+        said.append(f"a run of more than {MOST:,} requests would take more than 4 GB of memory")
+    for reason in dict.fromkeys(full.reasons.values()):
+        names = [name for name, why in full.reasons.items() if why == reason]
+        seconds = scenario.replications * requests * max(full.costs[name].seconds for name in names)
+        because = f", since {reason}" if reason else ""
+        said.append(f"all of it would take {', '.join(names)} some {format_length(seconds)} of one core each{because}")
+    return "; ".join(said)

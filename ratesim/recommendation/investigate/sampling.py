@@ -19,10 +19,12 @@ AT_MOST = 4.0  # times the requests that were asked for
 LASTING = ("poisson", "steady")  # arrivals of which any stretch is as busy as another
 
 
-def busiest_window(scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.0) -> Scenario:
+def busiest_window(
+    scenario: Scenario, trace: Trace, requests: int, seconds: float = 0.0, at_most: float = AT_MOST
+) -> Scenario:
     """Cut a scenario to its busiest `requests` requests, about.
 
-    The cut covers `seconds`, and two periods of the limit, where that takes no more than four times as many requests.
+    The cut covers `seconds`, and two periods of the limit, where that takes no more than `at_most` times as many requests.
     Nothing is cut where there are no more requests. A warm-up is cut to a fifth of the rest. Faults are left out, because
     their moments are. Of a scenario that has a `head` the beginning is kept, since the requests after the head were never
     made.
@@ -35,12 +37,14 @@ def busiest_window(scenario: Scenario, trace: Trace, requests: int, seconds: flo
         About how many are kept.
     seconds
         How long the cut lasts at least.
+    at_most
+        How many times the requests that may take.
     """
     plain = scenario.model_copy(update={"faults": ()})
     if len(trace) <= requests:
         return plain
     least = max(seconds, PERIODS * scenario.limit.limit().period)
-    window = max(_lasting(trace, requests), min(least, _lasting(trace, int(AT_MOST * requests))))
+    window = max(_lasting(trace, requests), min(least, _lasting(trace, int(at_most * requests))))
     if window >= trace.duration:
         return plain
     warmup = min(scenario.warmup, window / 5.0)
@@ -63,7 +67,10 @@ def sample_keys(scenario: Scenario, trace: Trace, requests: int) -> Scenario:
         assert workload.clients.users is not None
         users = max(1, round(workload.clients.users * part))
         return _with(scenario, {"clients": workload.clients.model_copy(update={"users": users})}, scenario.warmup)
-    return _with(scenario, {"scale": workload.scale * part}, scenario.warmup)
+    fewer: dict[str, Any] = {"scale": workload.scale * part}
+    if workload.head is not None:  # else the head would reach further, and hold as many requests again
+        fewer["head"] = max(1, round(workload.head * part))
+    return _with(scenario, fewer, scenario.warmup)
 
 
 def _lasting(trace: Trace, requests: int) -> float:

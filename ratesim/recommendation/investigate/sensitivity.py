@@ -41,7 +41,7 @@ class Flip:
     direction
         up or down; none where the assumption was not varied, and the sentence gives the reason.
     today
-        The present value.
+        The present value, of all of the traffic.
     value
         The smallest change that was seen to flip the choice; None where none did, up to `looked`.
     keeps
@@ -110,16 +110,16 @@ def sensitivity(
         If a value cannot be simulated. What `choose` raises passes through.
     """
     excerpt = busiest_window(scenario, trace, max(1, requests // 2))
-    window = excerpt.workload.busiest
-    part = trace if window is None else trace.busiest(window / excerpt.workload.speed)
     world = _World(excerpt, tuple(contenders), profile, choose, range(scenario.seed, scenario.seed + seeds))
     here = yield from world.today()
     aside = ""
     if here != chosen:
-        aside = f" On the excerpt the evidence speaks for {_named(here)} today, not for {_named(chosen)}."
+        place = "In one run" if excerpt.workload == scenario.workload else "On the excerpt"
+        aside = f" {place} the evidence speaks for {_named(here)} today, not for {_named(chosen)}."
     fixed: list[Flip] = []
     searches: list[AdaptiveRuns[Flip]] = []
-    for each in assumptions(excerpt, contenders, here, profile, part):
+    whole = float(trace.summary()["top_key_share"])
+    for each in assumptions(excerpt, contenders, here, profile, whole, _top_share(scenario, excerpt, trace)):
         if isinstance(each, FixedAssumption):
             fixed.append(_unvaried(each))
             continue
@@ -129,6 +129,19 @@ def sensitivity(
                 searches.append(_search(world, each, up, points, here, ratio, aside))
     flips: list[Flip] = yield from gather(*searches)
     return (*flips, *fixed)
+
+
+def _top_share(scenario: Scenario, excerpt: Scenario, trace: Trace) -> float:
+    """Return the share of the excerpt's busiest key; of a recipe that only runs for a shorter time that of the whole."""
+    cut = excerpt.workload
+    part = trace
+    if cut.top_share is not None:  # the excerpt is made so
+        return cut.top_share
+    if cut.busiest != scenario.workload.busiest and cut.busiest is not None:
+        part = trace.busiest(cut.busiest / cut.speed)
+    elif cut.head != scenario.workload.head and cut.head is not None:
+        part = trace.head(cut.head)
+    return float(part.summary()["top_key_share"])
 
 
 @dataclass(frozen=True)
@@ -214,13 +227,12 @@ def _coarse(assumption: Assumption, up: bool) -> list[float]:
 
 
 def _sentence(assumption: Assumption, up: bool, value: float | None, last: float, to: str | None, here: str | None) -> str:
-    today = f"({assumption.unit(assumption.today)} today)"
+    phrase, now = assumption.told(last if value is None else value)
     if value is None:
         stays = "nobody is chosen either" if here is None else f"the choice stays {here}"
-        return f"{'Up' if up else 'Down'} to {assumption.phrase(last)} {today} {stays}."
+        return f"{'Up' if up else 'Down'} to {phrase} ({now}) {stays}."
     then = "no candidate would meet all requirements" if to is None else f"{to} would be chosen"
-    phrase = assumption.phrase(value)
-    return f"From {phrase} on {today} {then}." if up else f"At {phrase} or less {today} {then}."
+    return f"From {phrase} on ({now}) {then}." if up else f"At {phrase} or less ({now}) {then}."
 
 
 def _unvaried(each: FixedAssumption) -> Flip:

@@ -6,59 +6,82 @@ A study can be kept in a directory. It is found there again by a hash of all tha
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import os
-import platform
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pandas as pd
 
 from ratesim import servers
-from ratesim.documents import parse_json, read_bytes
-from ratesim.progress import Progress, no_progress
+from ratesim.documents import DocumentError, parse_json, read_bytes
+from ratesim.progress import FINISHED, Progress, progress_bar
 from ratesim.recommendation.assess.assessor import Assessor
 from ratesim.recommendation.assess.model_error import verdict_of
+from ratesim.recommendation.assess.pareto import best
 from ratesim.recommendation.assess.prices import Prices
+from ratesim.recommendation.current import CURRENT
+from ratesim.recommendation.investigate.assumed import assumed
+from ratesim.recommendation.investigate.budget import checked_seconds
+from ratesim.recommendation.investigate.contender_detail import ContenderDetail
 from ratesim.recommendation.investigate.fault_impact import FaultImpact, blast_radius
 from ratesim.recommendation.investigate.headroom import Headroom
-from ratesim.recommendation.investigate.plan import Findings, Investigation, Traffic, estimated_requests, investigate
+from ratesim.recommendation.investigate.log_reading import EXACT, LogReading, StampGrain, log_reading, stamp_grain
+from ratesim.recommendation.investigate.plan import (
+    LEFT_OUT,
+    Findings,
+    Investigation,
+    Traffic,
+    estimated_requests,
+    investigate,
+)
 from ratesim.recommendation.investigate.sensitivity import Flip
+from ratesim.simulation.analysis.alive_keys import AliveKeys, alive_keys
 from ratesim.simulation.analysis.limit_pressure import LimitPressure, limit_pressure
-from ratesim.simulation.cost_model.calibrate import machine
+from ratesim.simulation.cost_model.environment import environment
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.backends import start_server
 from ratesim.simulation.engine.cluster import backend_of
 from ratesim.simulation.experiments.adaptive import run_adaptive
-from ratesim.simulation.experiments.job import Job, jobs_of
+from ratesim.simulation.experiments.executors import process_count
+from ratesim.simulation.experiments.job import Job, is_refused, jobs_of
 from ratesim.simulation.experiments.result_store import ResultStore, read_rows
-from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.simulation.kernel.readiness import compile_for
+from ratesim.simulation.results.run_detail import RunDetail
+from ratesim.simulation.scenario.names import CandidateLike, ScenarioLike, find_candidate, find_scenario, with_candidates
+from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.validation.live_replay import failed_row, live_row
 from ratesim.storage import StorageURL
+from ratesim.suggestion import unknown_name
+from ratesim.views.html import card_html
+from ratesim.views.plots import plot_keys, plot_over_time, plot_percentiles
 from traffic import Provenance, Trace
+from traffic.key_labels import line_shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["FILES", "Study", "study"]
 
-FILES = ("study.json", "results.parquet", "runs.parquet", "live.parquet")  # of a study in a directory
+FILES = ("study.json", "details.json", "results.parquet", "runs.parquet", "live.parquet")  # of a study in a directory
 LIVE = 30_000  # requests that could be simulated while one candidate is replayed live, about: for the progress
 STAGES = {"screening": "screened", "in full": "results", "on all of it": "whole"}
 FOLLOWING = ("fault_impacts", "headroom", "flips", "parts")  # findings that are written as JSON
 
 
-@dataclass
+@dataclass(eq=False)
 class Study:
     """A finished investigation.
 
     Attributes
     ----------
+    asked
+        The scenario as it was asked. `report` writes it, so that the same is asked again.
     scenario, candidates, profile, prices
         The question; see `Investigation`.
     summary
@@ -74,9 +97,14 @@ class Study:
         Whether the limit binds.
     environment
         Versions, machine and date.
+    keys
+        The keys of the traffic, from which `key_count` of the scenario comes; None where it was given.
+    grain
+        The coarse stamps of the log.
     """
 
     scenario: Scenario
+    asked: Scenario
     candidates: tuple[Candidate, ...]
     profile: Profile
     prices: Prices
@@ -86,6 +114,21 @@ class Study:
     live: pd.DataFrame
     limit_pressure: LimitPressure
     environment: dict[str, str]
+    keys: AliveKeys | None = None
+    grain: StampGrain = EXACT
+
+    @property
+    def log(self) -> LogReading | None:
+        """What was read of the log; None of a recipe."""
+        return log_reading(self.provenance, self.grain, self.scenario.workload.spread)
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was assumed because neither the scenario nor the log says it, one sentence each."""
+        of_log = self.log.assumed if self.log else ()
+        left_out = self.findings.parts.get(LEFT_OUT)
+        rest = f"All of the traffic is as its busiest part: {left_out}."
+        return (*of_log, *((rest,) if left_out else ()), *assumed(self.asked, self.keys))
 
     @property
     def live_rows(self) -> list[dict[str, Any]]:
@@ -99,6 +142,50 @@ class Study:
             if not row["failure"]
         ]
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each full run of a contender; the columns are those of `RunResult.row`, times in seconds."""
+        return self.findings.results.rows.copy()
+
+    def __repr__(self) -> str:
+        full = ", ".join(self.findings.details)
+        return f"Study({self.scenario.name}: {len(self.candidates):,} candidates, in full {full})"
+
+    def _repr_html_(self) -> str:
+        summary = self.summary
+        facts = (
+            ("requests", f"{summary['requests']:,.0f}"),
+            ("limit", self.scenario.limit.rate),
+            ("candidates", f"{len(self.candidates):,}"),
+            ("in full", ", ".join(self.findings.details)),
+            ("next", "recommend(study) draws the conclusion; to_frame() has the runs"),
+        )
+        return card_html(f"Study of {self.scenario.name}", facts)
+
+    def plot_latency(self, ax: Axes | None = None) -> Axes:
+        """Draw the latency by percentile of every contender, the mean over its seeds."""
+        details = self.findings.details
+        curves = {name: (detail.shares, detail.latency) for name, detail in details.items()}
+        backends = {each.candidate: each.backend for each in self.findings.results.assessments}
+        return plot_percentiles(curves, backends, ax)
+
+    def plot_over_time(self, candidate: str, axes: Sequence[Axes] | None = None) -> tuple[Axes, Axes]:
+        """Draw latency and outcomes over time in the first run of a contender. Raises ScenarioError for an unknown name."""
+        series = pd.DataFrame(self._detail(candidate).series)
+        return plot_over_time(series.assign(admitted=series["offered"] - series["denied"] - series["failed"]), axes)
+
+    def plot_keys(self, candidate: str, ax: Axes | None = None) -> Axes:
+        """Draw the keys that were admitted most too much in the first run of a contender."""
+        keys = self._detail(candidate).keys
+        return plot_keys(
+            [each.key for each in keys], [each.over_admitted for each in keys], [each.exact for each in keys], ax
+        )
+
+    def _detail(self, candidate: str) -> RunDetail:
+        details = self.findings.details
+        if candidate not in details:
+            raise ScenarioError(unknown_name("contender", candidate, details))
+        return details[candidate].first
+
     @property
     def live_failures(self) -> dict[str, str]:
         """Why a candidate was not measured live, such as which server died and when."""
@@ -106,27 +193,32 @@ class Study:
 
 
 def study(
-    scenario: Scenario,
+    scenario: ScenarioLike,
     *,
-    current: Candidate | None = None,
-    out: Path | None = None,
-    runs: Path | None = None,
+    candidates: Iterable[CandidateLike] | CandidateLike | None = None,
+    current: CandidateLike | None = None,
+    out: str | Path | None = None,
+    runs: str | Path | None = None,
     profile: Profile | None = None,
     prices: Prices | None = None,
     live: bool = True,
     retry_live: bool = False,
     beyond: bool = True,
+    show_keys: bool = False,
+    seconds: float | None = None,
     processes: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Study:
     """Investigate every candidate of a scenario.
 
     Parameters
     ----------
     scenario
-        The question.
+        The question; also the name of a scenario that ships, or a TOML file.
+    candidates
+        Only these compete, each as for `run`; those of the scenario unless given.
     current
-        The configuration in force, which then competes.
+        The configuration in force, which then competes: a `Candidate`, a name or a storage URL, as for `run`.
     out
         Directory in which a finished study is looked for, and to which this one is written.
     runs
@@ -140,41 +232,86 @@ def study(
         Whether live replays that `out` holds as failed, or as disturbed, are made again.
     beyond
         Whether more load and other assumptions are tried as well.
+    show_keys
+        Whether clients of a log are named in full; else an address is shown as its network, and lines as their shape.
+    seconds
+        The budget of the contenders' runs, in nominal seconds of one core, which no clock measures; 600 unless given. What
+        it does not allow is named in `assumed`.
     processes
         As many as cores unless given; the numbers are the same.
     progress
-        Called with (done, total, what is next).
+        Called with (done, total, what is next). None shows a bar in a notebook or at a terminal, True elsewhere a line for
+        each stage, False nothing.
 
     Raises
     ------
     RunFailedError
         If a run fails. Whatever reading the traffic raises, and KeyboardInterrupt, pass through.
     """
-    question = Investigation.of(scenario, current=current, profile=profile, prices=prices, beyond=beyond)
-    scenario, tell = question.scenario, progress or no_progress
+    scenario = with_candidates(find_scenario(scenario), candidates)
+    in_force = None if current is None else find_candidate(scenario, current).model_copy(update={"name": CURRENT})
+    process_count(processes)  # before the traffic is read
+    folder, kept = (None if each is None else Path(each) for each in (out, runs))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar(progress) as tell:
+        named: dict[str, Any] = {"beyond": beyond, "show_keys": show_keys, "seconds": checked_seconds(seconds)}
+        return _study(scenario, in_force, folder, kept, profile, prices, live, retry_live, named, processes, tell)
+
+
+def _study(
+    scenario: Scenario,
+    current: Candidate | None,
+    out: Path | None,
+    runs: Path | None,
+    profile: Profile | None,
+    prices: Prices | None,
+    live: bool,
+    retry_live: bool,
+    named: dict[str, Any],
+    processes: int | None,
+    tell: Progress,
+) -> Study:
+    traffic = None
+    keys, about_traffic = None, _traffic_key(scenario)
+    if scenario.requirements.key_count is None:
+        keys = None if out is None else _load_keys(out, about_traffic)
+        if keys is None:
+            traffic = Traffic.of(scenario, tell)
+            keys = alive_keys(scenario.limit.limit(), traffic.trace)
+    question = Investigation.of(scenario, current=current, profile=profile, prices=prices, keys=keys, **named)
+    asked = scenario if current is None else scenario.model_copy(update={"candidates": question.candidates})
+    scenario = question.scenario
     jobs = jobs_of(scenario, question.candidates, [scenario.seed], None, question.profile)
     key = _key(question, jobs)
     stored = None if out is None else _load(out, key, question)
-    done = 0
+    done, stage = 0, ""
+
+    def enter(name: str) -> None:
+        nonlocal stage
+        stage = name
+
     if stored is None:
-        tell(0, 1, "reading the traffic")
-        traffic = Traffic.of(scenario)
-        done = estimated_requests(question, len(traffic.trace))
+        traffic = traffic or Traffic.of(scenario, tell)
+        done = estimated_requests(question, traffic.trace)
+        compile_for(done, lambda _, __, what: tell(0, done, what))
         outcome = run_adaptive(
-            investigate(question, traffic),
+            investigate(question, traffic, enter),
             processes=processes,
             out=runs,
             known=read_rows(out / "runs.parquet") if out is not None else None,
-            progress=tell,
+            progress=lambda done, total, what: tell(done, total, f"{stage}: {what}"),
             expected=done,
         )
         findings, rows, trace = outcome.result, outcome.rows, traffic.trace
-        about = _about(scenario, traffic)
+        about = _about(question, traffic) | {"traffic": about_traffic, "keys": None if keys is None else asdict(keys)}
     else:
         about, findings = stored
         rows, trace = read_rows(out / "runs.parquet") if out is not None else {}, None
     contenders = set(findings.results.rows["candidate"])
-    replayed = _live_jobs([job for job in jobs if job.candidate.name in contenders]) if live else []
+    chosen = best(findings.results.assessments, scenario.requirements.prefer)
+    competing = [job for job in jobs if job.candidate.name in contenders]
+    replayed = _live_jobs(competing, chosen.candidate if chosen else "") if live else []
     total = done + LIVE * len(replayed)
 
     def show(count: int, what: str) -> None:
@@ -184,10 +321,13 @@ def study(
     if retry_live:
         known = {key: row for key, row in known.items() if _is_whole(row)}
     measured = _measured(replayed, lambda: scenario.trace() if trace is None else trace, scenario, known, runs, show)
-    tell(total, total, "done")
-    provenance = about["provenance"] | {key: tuple(about["provenance"][key]) for key in ("examples", "notes")}
+    tell(total, total, FINISHED)
+    provenance: dict[str, Any] = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in about["provenance"].items()
+    }
     finished = Study(
         scenario=scenario,
+        asked=asked,
         candidates=question.candidates,
         profile=question.profile,
         prices=question.prices,
@@ -197,10 +337,27 @@ def study(
         live=measured,
         limit_pressure=LimitPressure(**about["limit_pressure"]),
         environment=about["environment"],
+        keys=keys,
+        grain=StampGrain(**about["grain"]),
     )
     if out is not None:
         _store(out, key, about, finished, rows)
     return finished
+
+
+def _traffic_key(scenario: Scenario) -> str:
+    """Hash all that the keys of the traffic depend on."""
+    (job,) = jobs_of(scenario, [Candidate(name="any", storage="memory://")], [scenario.seed], None, Profile.load())
+    return hashlib.sha256(f"{job.code} {job.workload} {scenario.limit.model_dump_json()}".encode()).hexdigest()
+
+
+def _load_keys(out: Path, about_traffic: str) -> AliveKeys | None:
+    """Load the keys of the same traffic from a study; None where there is none."""
+    try:
+        about = parse_json(read_bytes(out / "study.json"))
+        return AliveKeys(**about["keys"]) if about["traffic"] == about_traffic else None
+    except (DocumentError, KeyError, TypeError):
+        return None
 
 
 def _key(question: Investigation, jobs: Sequence[Job]) -> str:
@@ -208,19 +365,24 @@ def _key(question: Investigation, jobs: Sequence[Job]) -> str:
     digest = hashlib.sha256()
     for file in [*sorted(Path(__file__).parents[1].rglob("*.py")), Path(__file__).parents[2] / "student_t.py"]:
         digest.update(file.read_bytes())
-    digest.update(f"{question.scenario.model_dump_json()} {question.prices!r} {question.beyond}".encode())
+    shown = f"{question.beyond} {question.show_keys} {question.seconds!r}"
+    asked = f"{question.scenario.model_dump_json()} {question.prices!r} {shown}"
+    digest.update(asked.encode())
     digest.update(repr([verdict_of(question.profile, name) for name in question.profile.backends]).encode())
     for job in jobs:
         digest.update(f"{job.key} {job.candidate.name}\n".encode())
     return digest.hexdigest()
 
 
-def _about(scenario: Scenario, traffic: Traffic) -> dict[str, Any]:
+def _about(question: Investigation, traffic: Traffic) -> dict[str, Any]:
+    scenario, origin = question.scenario, traffic.trace.provenance
+    examples = origin.examples if question.show_keys else tuple(map(line_shape, origin.examples))
     return {
         "summary": dict(traffic.summary),
-        "provenance": asdict(traffic.trace.provenance),
+        "provenance": asdict(replace(origin, examples=examples)),
+        "grain": asdict(EXACT if traffic.log is None else stamp_grain(traffic.log)),
         "limit_pressure": asdict(limit_pressure(scenario.limit.limit(), traffic.trace, scenario.warmup)),
-        "environment": _environment(),
+        "environment": environment(),
     }
 
 
@@ -231,7 +393,7 @@ def _load(out: Path, key: str, question: Investigation) -> tuple[dict[str, Any],
     """
     try:
         about = parse_json(read_bytes(out / "study.json"))
-        if about["question"] != key or not {"provenance", "limit_pressure", "environment"} <= about.keys():
+        if about["question"] != key or not {"provenance", "grain", "limit_pressure", "environment"} <= about.keys():
             return None
         results, written = pd.read_parquet(out / "results.parquet"), about["findings"]
         impacts = msgspec.convert(written["fault_impacts"], tuple[FaultImpact, ...])
@@ -249,8 +411,9 @@ def _load(out: Path, key: str, question: Investigation) -> tuple[dict[str, Any],
             headroom=msgspec.convert(written["headroom"], tuple[Headroom, ...]),
             flips=msgspec.convert(written["flips"], tuple[Flip, ...]),
             parts=written["parts"],
+            details=msgspec.json.decode(read_bytes(out / "details.json"), type=dict[str, ContenderDetail]),
         )
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, msgspec.ValidationError):  # or pyarrow's
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, msgspec.DecodeError):  # or pyarrow's
         return None
     return about, findings
 
@@ -259,8 +422,10 @@ def _store(out: Path, key: str, about: dict[str, Any], finished: Study, rows: di
     findings = finished.findings
     tables = [getattr(findings, name).rows.assign(stage=stage) for stage, name in STAGES.items()]
     pd.concat([table for table in tables if len(table)], ignore_index=True).to_parquet(out / "results.parquet")
-    pd.DataFrame([{"key": key, **row} for key, row in rows.items()]).to_parquet(out / "runs.parquet")
+    made = [{"key": key, **row} for key, row in rows.items() if not is_refused(row)]
+    pd.DataFrame(made).to_parquet(out / "runs.parquet")
     finished.live.to_parquet(out / "live.parquet")
+    (out / "details.json").write_bytes(msgspec.json.encode(findings.details) + b"\n")
     # Only the name: a report may travel, and the folder of a log is private.
     provenance = about["provenance"] | {"source": Path(about["provenance"]["source"]).name}
     written = {name: msgspec.to_builtins(getattr(findings, name)) for name in FOLLOWING}
@@ -268,14 +433,18 @@ def _store(out: Path, key: str, about: dict[str, Any], finished: Study, rows: di
     (out / "study.json").write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
 
 
-def _live_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """Pick the first job of every backend, and of every eventual hybrid: live, its variants would answer the same."""
+def _live_jobs(jobs: Sequence[Job], chosen: str) -> list[Job]:
+    """Pick a job of every backend, and of every eventual hybrid: live, its variants would answer the same.
+
+    It is the first one, and of its own kind that of the choice, whose figures stand in the verdict.
+    """
     first: dict[tuple[str, bool], Job] = {}
-    for job in jobs:
+    for job in sorted(jobs, key=lambda job: job.candidate.name != chosen):
         url = StorageURL.parse(job.candidate.storage)
         eventual = url.hybrid is not None and url.hybrid.consistency == "eventual"
         first.setdefault((backend_of(job.candidate), eventual), job)
-    return list(first.values())
+    names = {job.candidate.name for job in first.values()}
+    return [job for job in jobs if job.candidate.name in names]
 
 
 def _measured(
@@ -357,14 +526,3 @@ class _LiveServers:
             stack.close()
         except servers.ServerError as error:
             warnings.warn(str(error), stacklevel=2)
-
-
-def _environment() -> dict[str, str]:
-    names = ("ratesim", "simpy", "numpy", "numba", "redis", "hiredis", "psycopg", "pandas")
-    return {
-        "machine": machine(),
-        "date": date.today().isoformat(),
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in names},
-    }

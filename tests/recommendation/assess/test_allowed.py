@@ -83,7 +83,7 @@ def test_what_a_scenario_leaves_open_stays_open_on_its_way_to_a_run(tmp_path: Pa
     """A default that is written is not what nobody has written: a store's own crash, a profile's own network."""
     file = tmp_path / "scenario.toml"
     recipe = '[workload]\nrequests_per_second = 1\n[limit]\nrate = "1/second"\n'
-    file.write_text(f'{recipe}{deployment}[[faults]]\nkind = "crash"\nstart = 1\nduration = 1\n{given}\n')
+    file.write_text(f'{recipe}{deployment}[[faults]]\nkind = "crash"\nstart = "1s"\nduration = "1s"\n{given}\n')
     written = Scenario.load(file)
     replayed = Scenario.parse(written.to_toml())
     for same in (scenario_from_options(asked(scenario=str(file))), replayed, with_round_trip(str(file), None)):

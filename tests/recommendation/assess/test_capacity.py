@@ -13,7 +13,7 @@ from ratesim.recommendation.assess.capacity import Capacity, capacities, capacit
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.assess.resource_needs import RECORD, WATERMARK
 from ratesim.simulation.cost_model.profile import BackendCosts, Cost, Profile
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from traffic import Trace
 
@@ -65,11 +65,13 @@ def row(storage: str = "redis://localhost", **changes) -> dict:
         "simulated_seconds": 100.0,
         "l2_operations_per_request": 0.0 if local else 1.0,
         "l2_busy_per_request": 0.0 if local else 8e-5,
+        "utilization": 0.2,
         "bytes_to_store_per_request": 0.0 if local else 200.0,
         "bytes_from_store_per_request": 0.0 if local else 50.0,
         "node_utilization": 0.0025,
         "over_admission": 0.0,
-        "exact_total": 8000.0,
+        "false_denial": 0.0,
+        "exact_total": 9000.0,
         "asked_total": 10_000.0,
     } | changes
 
@@ -95,6 +97,17 @@ def test_utilization_is_of_what_the_store_serves_at_once():
     cluster = scenario(deployment={"shards": 4})
     assert of(asked=cluster).store_utilization == pytest.approx(0.08 / 4)
     assert of("postgresql://localhost", cluster).servers == 1  # only a Redis is cut into shards
+
+
+def test_a_server_that_a_run_left_idle_bears_what_a_busy_one_does():
+    costs = PROFILE.backends | {"redis": BackendCosts(client_cpu=3e-4, fixed=2e-5, item=2e-5)}
+    warm = msgspec.structs.replace(PROFILE, backends=costs)
+    cold = row(l2_busy_per_request=3e-4, utilization=0.001)
+    found = capacity([cold], scenario(), SUMMARY, PRICES, warm)
+    assert found.store_processors == pytest.approx(1000 * 4e-5)
+    assert found.server_end == pytest.approx(PRICES.redis.deciding / 4e-5)
+    busy = capacity([cold | {"utilization": 0.3}], scenario(), SUMMARY, PRICES, warm)
+    assert busy.server_end == pytest.approx(PRICES.redis.deciding / 3e-4)
 
 
 def test_connections_are_those_of_all_nodes_together():
@@ -274,10 +287,10 @@ def test_shards_and_replicas_are_servers():
 
 def test_a_wrong_decision_costs_what_the_reader_says():
     dear = PRICES.model_copy(update={"over_admitted_request": 0.001})
-    wrong = row(over_admission=0.05)  # of 8000 that were due: 400 of 10,000 requests
+    wrong = row(over_admission=0.05)  # of 9000 that were due: 450 of 10,000 requests
     found = capacity([wrong], scenario(), SUMMARY, dear, PROFILE)
-    assert found.over_admitted == pytest.approx(100 * 0.04)
-    assert found.price.wrong_decisions == pytest.approx(100 * 0.04 * 730 * 3600 * 0.001)
+    assert found.over_admitted == pytest.approx(100 * 0.045)
+    assert found.price.wrong_decisions == pytest.approx(100 * 0.045 * 730 * 3600 * 0.001)
     assert capacity([wrong], scenario(), SUMMARY, PRICES, PROFILE).price.wrong_decisions == 0.0
 
 

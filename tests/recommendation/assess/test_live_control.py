@@ -7,7 +7,7 @@ import math
 import msgspec
 import pytest
 
-from ratesim.recommendation.assess.live_control import disagreement_note, disagreements, stated_error
+from ratesim.recommendation.assess.live_control import decisive, disagreement_note, disagreements, stated_error
 from ratesim.simulation.cost_model.profile import ModelError, Profile
 
 ERRORS = (
@@ -95,3 +95,9 @@ def test_of_memory_operations_are_compared_and_not_wake_ups():
 def test_a_replay_that_is_slow_beside_a_fast_simulation_is_compared_as_it_is():
     (said,) = disagreements([row(latency_p50=4e-3, simulated_p50=5e-6, simulated_operation=3e-6)], profile())
     assert said.startswith("redis p50 4 ms live, 5 µs simulated")
+
+
+def test_only_what_could_move_the_choice_is_decisive():
+    own, slower, faster = row(p99=0.1), row(p99=0.1, candidate="hybrid"), row(p99=9.0, candidate="postgres")
+    assert decisive([own, slower, faster], ("redis", "in force")) == ([own, faster], [slower])
+    assert decisive([own, slower, faster], ()) == ([own, slower, faster], [])

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
+from made_assessments import an_assessment
 
-from ratesim.recommendation.assess.assessment import Assessment, Interval
 from ratesim.recommendation.assess.pareto import best, parts
-
-SURE = Interval(1e-3, 1e-3, 1e-3, 3)
-NONE = Interval(0.0, 0.0, 0.0, 3)
-
-
-def an_assessment(name: str = "redis", storage: str = "redis://h", p99: float = 1e-3, **changes) -> Assessment:
-    found = Assessment(
-        candidate=name,
-        backend="redis",
-        routing="round_robin",
-        storage=storage,
-        algorithm="sliding_window",
-        persistence="session",
-        p50=SURE,
-        p99=Interval(p99, p99, p99, 3),
-        over_admission=NONE,
-        false_denial=NONE,
-        worst_excess=0.0,
-        failed_share=0.0,
-        l2_operations_per_request=1.0,
-        l2_busy_per_request=1e-5,
-        bytes_per_key=300.0,
-        checks=(),
-        cost=44.0,
-        topology="standalone",
-        servers=1,
-    )
-    return replace(found, **changes)
+from ratesim.recommendation.assess.rejections import rejection_reason
+from ratesim.recommendation.decide.verdict import numbers, use
 
 
 @pytest.mark.parametrize("topology", ["cluster", "sentinel"])
@@ -62,3 +37,20 @@ def test_one_server_that_has_to_be_a_cluster_gives_way_to_the_cluster():
         an_assessment(name, p99=p99, topology="cluster", servers=3) for name, p99 in (("redis", 1e-3), ("cluster", 9e-4))
     )
     assert best([one, three]) is three
+
+
+def test_less_than_a_hundredth_a_month_changes_no_routing():
+    plain = an_assessment("memory", "memory://", cost=0.0012)
+    sticky = replace(plain, candidate="memory, sticky", routing="sticky", cost=0.0007)
+    assert best([sticky, plain]) is plain
+    assert use(plain, [plain, sticky], "USD").endswith(
+        "at less than 0.01 USD a month, the simplest of the 2 that pass at that cost."
+    )
+    assert "1 more moving part (sticky routing)" in rejection_reason(sticky, plain, "USD")
+    dear = replace(plain, candidate="redis", cost=0.011)
+    assert rejection_reason(dear, plain, "USD").endswith("0.011 USD a month against less than 0.01 USD a month")
+
+
+def test_the_card_of_a_cost_reads_as_the_table_does():
+    cards = [numbers(an_assessment(cost=cost), "USD", "yours")[-1].value for cost in (44.4, 0.001, math.nan)]
+    assert cards == ["44 USD", "less than 0.01 USD", "unknown"]

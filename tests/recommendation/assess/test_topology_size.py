@@ -161,7 +161,8 @@ def test_without_a_replica_a_primary_is_away_until_it_is_back():
 def test_a_hybrid_goes_on_by_itself():
     outage = sized(f"{EVENTUAL}&on_store_failure=local", primaries=3, replicas=1).outage
     assert "are without their store, and nodes go on by local for about" in outage.sentence
-    assert sized("hybrid+redis://h?consistency=strong", primaries=3).outage.fallback == ""
+    strong = sized("hybrid+redis://h?consistency=strong&on_store_failure=fail_closed", primaries=3).outage
+    assert "are without their store, and nodes go on by fail_closed until it is back" in strong.sentence
     assert sized("memory://").outage is None
 
 
@@ -201,6 +202,20 @@ def test_unlogged_tables_come_back_empty(limit, keys, again):
     assert "each key has its whole limit again" in found.sentence
     standby = scenario(keys, limit=limit, deployment={"type": "high_availability"})
     assert sized(f"{PG}?unlogged=true", asked=standby).outage.over_admitted == pytest.approx(again)
+
+
+def test_one_key_takes_its_whole_state_on_the_node_where_it_stays():
+    assert sized("memory://", asked=scenario(1), routing="sticky").node_bytes == 400.0
+    assert sized("memory://", asked=scenario(17), routing="sticky").node_bytes == 3 * 400.0  # of 8 nodes
+
+
+def test_a_limit_of_a_cost_holds_as_many_requests_as_that_pays():
+    tokens = scenario(100, limit={"rate": "20000/minute"})
+    dear = row(f"{PG}?unlogged=true", over_admission=0.1, exact_total=18e6, asked_total=30e6)  # 9,000 admitted: 2,200 each
+    found = capacity([dear], tokens, SUMMARY, PRICES, PROFILE)
+    assert found.crash.requests == pytest.approx(100 * 20_000 / 2200)
+    free = row(f"{PG}?unlogged=true", exact_total=0.0, asked_total=0.0)
+    assert capacity([free], tokens, SUMMARY, PRICES, PROFILE).crash.requests == pytest.approx(900 * 60.0)
 
 
 def test_a_standby_that_nobody_waits_for_is_behind_and_one_that_answers_wait_for_is_not():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import msgspec
 import pandas as pd
 import pytest
 
 from ratesim import run
+from ratesim.formatting import format_seconds
 from ratesim.recommendation.baseline.claim_checks import MEASURES
 from ratesim.recommendation.baseline.claims import CLAIMS, CheckedClaim, claims
 from ratesim.simulation.cost_model.profile import Profile
@@ -27,7 +29,8 @@ def profile() -> Profile:
 
 def row(name, backend=None, **figures):
     usual = {"latency_p50": 1e-3, "over_admission": 0.0, "false_denial": 0.0, "l2_operations_per_request": 1.0}
-    usual |= {"l2_busy_per_request": 5e-5, "bytes_per_key": 300.0, "routing": "round_robin", "storage": STORAGE[name]}
+    usual |= {"l2_busy_per_request": 5e-5, "utilization": 0.2, "bytes_per_key": 300.0}
+    usual |= {"routing": "round_robin", "storage": STORAGE[name]}
     return {"candidate": name, "backend": backend or name, **usual, **figures}
 
 
@@ -85,6 +88,32 @@ def test_memory_is_the_least_only_where_no_server_is_as_fast(profile):
     assert (found.holds, found.why) == ("no", "a server is as fast, 3 µs at the median")
 
 
+def test_memory_is_as_fast_as_the_profile_says_where_the_live_process_was_slower(profile):
+    slow = 5 * profile.backends["memory"].latency_p50 + 1e-5
+    found = about(claims(pd.DataFrame(ROWS), live(memory=slow, redis=5e-4), profile), "memory", "operation_p50")
+    itself = format_seconds(profile.backends["memory"].latency_p50)
+    assert (found.holds, found.why.split(" at ")[0]) == ("yes", itself)
+    assert found.why.endswith("by the profile; the process of the live replay was slower than that")
+    memory = msgspec.structs.replace(profile.backends["memory"], latency_p50=slow)
+    slower = msgspec.structs.replace(profile, backends={**profile.backends, "memory": memory})
+    refuted = about(claims(pd.DataFrame(ROWS), live(memory=slow), slower), "memory", "operation_p50")
+    assert (refuted.holds, refuted.why) == ("no", f"it is slower: {format_seconds(slow)} at the median")
+
+
+def test_a_hybrid_beside_a_memory_that_is_slow_here_is_as_fast_as_that(profile):
+    found = about(claims(pd.DataFrame(ROWS), live(memory=2e-5, hybrid=1.9e-5), profile), "hybrid", "operation_p50")
+    assert (found.holds, found.why.split(";")[0]) == ("yes", "the fastest of them is as fast as memory was beside it")
+
+
+def test_every_verdict_on_a_latency_names_a_figure_of_its_row(profile):
+    """Whatever was measured, what the reason names stands among the figures: one value, once."""
+    for p50 in (3e-6, 1.2e-5, 9e-5, 2e-4, 4e-3, 6e-3):
+        for backend in LIVE:
+            found = about(claims(pd.DataFrame(ROWS), live(**{backend: p50}), profile), backend, "operation_p50")
+            (named,) = re.findall(r"[\d.]+ (?:µs|ms)", found.why)
+            assert f"p50 {named}" in found.measured
+
+
 def test_what_was_not_timed_live_is_not_measured(profile):
     disturbed = live(redis=5e-4).assign(disturbed="the loop was woken 4 ms late at the median")
     failed = live(redis=math.nan).assign(failure="valkey 9 was ended by SIGKILL")
@@ -124,6 +153,13 @@ def test_postgres_is_held_against_redis(profile):
     alone = claims(pd.DataFrame(ROWS[2:3]), live(), profile)
     assert about(alone, "postgres", "l2_busy_per_request").holds == "not measured"
     assert about(alone, "postgres", "concurrency").holds == "not measured"
+
+
+def test_a_store_that_the_runs_left_idle_saturates_as_one_that_is_busy(profile):
+    cold = [row(name, l2_busy_per_request=busy, utilization=1e-3) for name, busy in (("redis", 9e-4), ("postgres", 1e-3))]
+    found = about(claims(pd.DataFrame(cold), live(), profile), "postgres", "concurrency")
+    assert found.holds == "yes"
+    assert found.measured.endswith(f"; redis {1 / profile.backends['redis'].warm:,.0f}")
 
 
 def test_of_the_hybrids_only_those_that_decide_on_a_view_may_disagree(profile):

@@ -22,6 +22,7 @@ def told(*tables, level="high", binds=True, whole=(), disagreement="", **require
     chosen = best(found)
     return check(
         SimpleNamespace(
+            lost_note="",
             assessments=found,
             choice=chosen.candidate if chosen else None,
             verdict="No candidate meets all requirements.",
@@ -53,7 +54,7 @@ def test_one_that_no_longer_does_ends_with_1_though_another_would():
 
 def test_evidence_that_does_not_carry_a_verdict_ends_with_3():
     assert told(in_force(SHAKY), p99="2ms").status == 3
-    assert told(in_force(REDIS), level="too thin", p99="2ms").status == 3
+    assert told(in_force(REDIS), level="too thin", p99="2ms").sentence == "The evidence is too thin. Why."
     assert told(in_force(REDIS), binds=False, max_over_admission="1%").status == 3
     assert told(in_force(REDIS), binds=False, p99="2ms").status == 0  # a latency needs no limit that binds
 

@@ -21,6 +21,7 @@ def candidate(name, p99, half=0.0, over=0.0, verdict="passes", cost=60.0):
         "candidate": name,
         "p99": figure(p99, half),
         "over_admission": figure(over),
+        "worst_excess": none,
         "false_denial": none,
         "checks": checks,
         "cost": cost,
@@ -28,7 +29,7 @@ def candidate(name, p99, half=0.0, over=0.0, verdict="passes", cost=60.0):
 
 
 BEFORE = {
-    "schema_version": 2,
+    "schema_version": 3,
     "scenario": "shop",
     "limit": "10/minute, gcra",
     "currency": "USD",
@@ -52,6 +53,14 @@ def test_the_same_twice_differs_in_nothing():
     assert text(found) == "The choice is still redis.\nNo figure moved."
 
 
+def test_what_is_in_force_is_the_contender_that_is_the_same():
+    of = {"storage": "redis://localhost", "routing": "round_robin", "algorithm": "gcra"}
+    before, after = changed(**of), changed(**of, candidate="in force") | {"choice": "in force"}
+    assert text(diff(before, after)) == text(diff(after, before)) == "The choice is still redis.\nNo figure moved."
+    other = changed(**of | {"storage": "redis://localhost?pool_size=2"}, candidate="in force") | {"choice": "in force"}
+    assert diff(before, other).choice == ("redis", "in force")
+
+
 @pytest.mark.parametrize(("mean", "noise"), [(1.1e-3, True), (1.14e-3, True), (1.15e-3, False)])
 def test_a_figure_within_the_interval_of_a_difference_is_noise(mean, noise):
     (move,) = diff(BEFORE, changed(p99=figure(mean, 0.1e-3))).changes  # sqrt(2) * 0.1 ms apart at most
@@ -67,6 +76,19 @@ def test_an_exact_figure_that_changes_at_all_has_moved():
     (move,) = diff(BEFORE, changed(over_admission=figure(1e-9))).changes
     assert not move.noise
     assert (move.before, move.after) == ("exactly 0", "less than 0.001 %")
+
+
+def test_two_figures_that_differ_are_told_with_as_many_digits_as_tell_them_apart():
+    (move,) = diff(BEFORE, changed(p99=figure(1.0004e-3, 0.1e-3))).changes
+    assert (move.before, move.after) == ("1 ms", "1.0004 ms")
+    line = text(diff(BEFORE, changed(p99=figure(1.0004e-3, 1e-9)))).splitlines()[1]
+    assert line == "redis: p99 moved, within noise, from 1 ms to 1.0004 ms."
+
+
+def test_a_difference_that_no_digit_shows_is_not_told():
+    found = diff(BEFORE, changed(p99=figure(1.0000000004e-3)))
+    assert found.changes == ()
+    assert not found.has_changed
 
 
 def test_another_choice_a_verdict_a_cost_and_what_was_asked_are_told():
@@ -102,7 +124,7 @@ def test_a_candidate_that_gives_no_answer_any_more_has_moved():
         ("{", "is no JSON"),
         ("[]", "is no recommendation"),
         ('{"choice": null}', "is no recommendation"),
-        (json.dumps(BEFORE | {"schema_version": 99}), "has version 99, and this is 2"),
+        (json.dumps(BEFORE | {"schema_version": 99}), "has version 99, and this is 3"),
         (
             json.dumps({key: value for key, value in BEFORE.items() if key != "traffic"}),
             "Object missing required field `traffic`",

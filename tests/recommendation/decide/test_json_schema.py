@@ -10,10 +10,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from ratesim import Scenario, recommend
+from ratesim import recommend
 from ratesim.recommendation.decide.json_schema import text
 from ratesim.recommendation.decide.recommendation import Recommendation
-from ratesim.recommendation.investigate.study import study
+from ratesim.recommendation.investigate.study import Study
 
 pytestmark = pytest.mark.slow  # a study is made first
 
@@ -21,17 +21,8 @@ PUBLISHED = Path(__file__).parents[3] / "docs" / "recommendation.schema.json"
 
 
 @pytest.fixture(scope="module")
-def made() -> Recommendation:
-    asked = Scenario.of(
-        {
-            "workload": {"requests_per_second": 50, "keys": 5, "duration": 5},
-            "limit": {"rate": "5/second"},
-            "requirements": {"p99": "5ms", "max_over_admission": "1%"},
-            "candidates": [{"name": "redis", "storage": "redis://h"}, {"name": "memory", "storage": "memory://"}],
-            "replications": 2,
-        }
-    )
-    return recommend(study(asked, live=False, processes=1))
+def made(small_study: Study) -> Recommendation:
+    return recommend(small_study)
 
 
 def validator() -> jsonschema.Draft202012Validator:

@@ -20,11 +20,15 @@ from ratesim.recommendation.decide.markdown import plain, table
         "line\nbreak\x1b[31m",
         "&lt;b&gt;",
         "www.example.org",
+        "- redis",
+        "+ redis",
+        "1. redis",
+        "10) redis",
     ],
 )
 def test_a_text_from_outside_reads_as_it_is(text):
     page = mistune.markdown2html_mistune(plain(text))
-    for tag in ("<script", "<a ", "<img", "<strong", "<code", "<table", "<b>", "<del"):
+    for tag in ("<script", "<a ", "<img", "<strong", "<code", "<table", "<b>", "<del", "<li"):
         assert tag not in page
     assert "\n" not in plain(text)
     assert "\x1b" not in plain(text)

@@ -51,6 +51,7 @@ def checked(found: list[Assessment], **more: Any) -> CheckResult:
     sure = confidence(chosen, [], "USD", 10_000) if chosen else Confidence("too thin", "None passes for sure.")
     return check(
         SimpleNamespace(  # type: ignore[arg-type]
+            lost_note="",
             assessments=found,
             choice=chosen.candidate if chosen else None,
             verdict=no_choice(found) if chosen is None else "Use it.",
@@ -155,11 +156,15 @@ def test_the_caveat_of_a_validated_profile_is_its_verdict() -> None:
 def test_a_comment_on_a_pull_request_says_at_least() -> None:
     found = assessed(REDIS, store=0.7, p99="2ms")
     told = SimpleNamespace(
+        lost_note="",
+        log=None,
         verdict="V.",
         numbers=(),
         confidence=Confidence("too thin", "C."),
         size="",
         caveat="B.",
+        alternatives=(),
+        assumed=(),
         assessments=found,
         choice=None,
         currency="USD",

@@ -103,6 +103,14 @@ def test_a_price_decides_where_there_is_one():
     assert reasons(*ALL, **dearer)["hybrid"] == "passes, but costs more: 61 USD a month against 60 USD a month"
 
 
+def test_a_figure_reads_otherwise_than_the_threshold_that_it_misses():
+    slow, much = rows("redis", [2.0003e-3] * 3), rows("hybrid", [1e-3] * 3, 0.010004)
+    why = {each.candidate: each.missed[0].evidence for each in assessed(slow, much, p99="2ms", max_over_admission="1%")}
+    assert why == {"redis": "p99 2.0003 ms", "hybrid": "over-admission 1.0004 %"}
+    (same,) = assessed(rows("redis", [2e-3] * 3), p99="2ms")
+    assert same.checks[0].evidence == "p99 2 ms"
+
+
 def test_no_over_admission_means_exactly_none():
     almost = rows("hybrid", [0.5e-3] * 3, [0.0, 0.0, 1e-9], 20e-6)
     assert chosen(almost, REDIS, max_over_admission=0) == "redis"
@@ -153,7 +161,10 @@ def test_an_interval_across_the_threshold_is_too_close_to_call():
 def test_equal_costs_go_to_the_fewer_moving_parts():
     strong = rows("hybrid", [0.9e-3] * 3, 0.0, 60.1e-6)
     assert chosen(strong, REDIS) == "redis"
-    assert reasons(strong, REDIS)["hybrid"] == "passes at the same cost, but has more moving parts than redis"
+    assert reasons(strong, REDIS)["hybrid"] == (
+        "passes at the same cost, but has 4 more moving parts (a circuit breaker in each node, a fallback in each node, "
+        "views of the store in each node, a flush loop) than redis"
+    )
 
 
 def test_a_simple_candidate_is_not_dominated_by_an_intricate_one():
@@ -205,11 +216,17 @@ def test_memory_of_too_few_bytes_for_the_keys_fails():
 
 
 def test_a_limit_that_hardly_binds_is_said():
-    loose = limit_pressure_note("10/minute", LimitPressure(0.0002, False, "5/minute"))
+    loose = limit_pressure_note("10/minute", LimitPressure(0.0002, False, "5/minute", 0.0, 0.012))
     assert loose.startswith(
         "The limit 10/minute hardly ever binds here: an exact limiter denies only 0.02 % of the requests"
     )
-    assert loose.endswith("5/minute would deny 5 to 30 %.")
+    assert loose.endswith(
+        " 5/minute is the smallest round rate that denies at most 1 % of the keys and 5 % of the requests; here it denies "
+        "1.2 % of the requests."
+    )
+    unbound = limit_pressure_note("10/minute", LimitPressure(0.0, False, "8/minute", 0.0, 0.0))
+    assert "an exact limiter denies nothing" in unbound
+    assert unbound.endswith("; here it denies nothing.")
     assert limit_pressure_note("10/minute", LimitPressure(0.17, True, None)) == ""
 
 
@@ -257,6 +274,9 @@ def test_the_caveat_is_the_one_thing_that_matters_most():
     )
     assert caveat(redis, None, (), (down,), "It hardly binds.", "shipped", live=True) == "It hardly binds."
     assert caveat(sticky, None, (), (), "", "shipped", live=True).startswith("It rests on the balancer")
+    assert caveat(sticky, None, (), (), "", "shipped", live=True, to_one_node=0.34).endswith(
+        " The busiest key takes 34 % of the requests to one node."
+    )
     assert caveat(redis, None, (), (down,), "", "shipped", live=True).endswith(
         "in a partition, 30 s, 100 % of the 83 requests got no decision."
     )

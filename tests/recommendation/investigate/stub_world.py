@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 from ratesim import Scenario
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.run import run
 from ratesim.simulation.experiments.adaptive import AdaptiveRuns, Row
-from ratesim.simulation.experiments.job import Job
+from ratesim.simulation.experiments.job import Job, jobs_of, work
 from ratesim.simulation.scenario.scenario import Candidate
 from ratesim.storage import StorageURL
 
@@ -47,4 +46,4 @@ def _plain() -> Row:
     scenario = Scenario.of(
         {"workload": {"requests_per_second": 100, "keys": 5, "duration": 1}, "limit": {"rate": "10/second"}}
     )
-    return run(scenario, Candidate(name="memory", storage="memory://"), 1, profile=Profile.load()).row()
+    return work(jobs_of(scenario, [Candidate(name="memory", storage="memory://")], [1], None, Profile.load())[0])

@@ -9,13 +9,16 @@ from ratesim import Scenario
 from ratesim.recommendation.investigate.fault_impact import (
     FaultImpact,
     FaultTrial,
+    _other_policies,
     blast_radius,
     fault_impact,
     plan_fault_trials,
 )
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.adaptive import run_adaptive
+from ratesim.simulation.experiments.job import jobs_of
 from ratesim.simulation.network.hash_slots import shard_of
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.candidates import cluster_candidate
 from ratesim.simulation.scenario.faults import Fault
 from ratesim.simulation.scenario.scenario import Candidate
@@ -68,6 +71,19 @@ def test_who_decides_in_memory_does_not_feel_a_store_that_is_away(harms) -> None
 def test_a_node_that_crashes_harms_nobody_whose_count_is_elsewhere(harms) -> None:
     assert harms["redis", "crash of a node, 30 s"].affected_share == 0.0
     assert harms["redis", "crash of a node, 30 s"].requests > 400
+
+
+def test_the_node_that_crashes_is_the_one_that_has_the_most_to_lose() -> None:
+    asked = scenario(workload={"requests_per_second": 20, "keys": 1, "duration": 120}, limit={"rate": "100/minute"})
+    where = plan_fault_trials(asked, asked.trace(), 3000, lambda cut: cut.trace())
+    sticky = Candidate(name="sticky", storage="memory://", routing="sticky")
+    (crash,) = (each for each in where.faults if each.kind == "restart")
+    assert where.of(crash, sticky).nodes == (where.busiest["sticky"],)
+    assert where.of(crash, CANDIDATES[0]).nodes == (0,)
+    only = FaultTrial(where.scenario, (crash,), where.hottest, where.busiest)
+    (found,) = run_adaptive(fault_impact([sticky], only, Profile.load()), processes=1).result
+    assert found.over_admission > found.healthy == 0.0
+    assert found.affected_share > 0.1
 
 
 def test_the_faults_come_when_most_requests_do() -> None:
@@ -171,3 +187,67 @@ def test_a_replica_is_as_far_behind_as_the_deployment_says(storage: str, replica
     trial = FaultTrial(scenario(deployment={"type": "high_availability", "replica_lag": 2.0}), (), "hottest")
     failover = trial.of(Fault(kind="failover", start=1, duration=2), Candidate(name="c", storage=storage, replicas=replicas))
     assert failover.lag == behind
+
+
+@pytest.mark.slow
+def test_what_an_open_and_a_closed_api_do_is_the_same_whichever_policy_was_run() -> None:
+    strong, eventual = "consistency=strong&write=write_through", "sync_interval=0.1&l1_ttl=0.1"
+    policies = ("fail_open", "fail_closed")
+    hybrids = [
+        Candidate(name=f"{name} {policy}", storage=f"hybrid+redis://h?{options}&on_store_failure={policy}")
+        for name, options in (("strong", strong), ("eventual", eventual))
+        for policy in policies
+    ]
+    own = scenario(
+        workload={"requests_per_second": 40, "keys": 10, "duration": 30},
+        limit={"rate": "3/second"},
+        faults=[{"kind": "partition", "start": 10, "duration": 10}],
+    )
+    where = plan_fault_trials(own, own.trace(), 5000, lambda cut: cut.trace())
+    profile = Profile.load()
+    found = run_adaptive(fault_impact([CANDIDATES[1], *hybrids], where, profile), processes=1).result
+    by_name = {each.candidate: each for each in found}
+    for name in ("strong", "eventual"):
+        opened, closed = (by_name[f"{name} {policy}"] for policy in policies)
+        assert opened.undecided_share == closed.undecided_share > 0.99
+        assert opened.open_over_admission == closed.open_over_admission > 0.05
+        assert opened.closed_false_denial == closed.closed_false_denial > 0.99
+    redis = by_name["redis"]  # as a strong hybrid, of which no request is decided either
+    assert redis.failed_share == redis.undecided_share == 1.0
+    assert (redis.p99, redis.open_over_admission) == (None, by_name["strong fail_open"].open_over_admission)
+    # The figures of a run with that policy, over the time of the fault and beyond it.
+    (fault,) = where.faults
+    (ran,) = [
+        run(where.scenario.model_copy(update={"faults": (fault,)}), each, profile=profile)
+        for each in hybrids
+        if each.name == "strong fail_closed"
+    ]
+    meanwhile = (ran.trace.time >= ran.start_time + 10) & (ran.trace.time < ran.start_time + 20)
+    assert not ran.allowed[meanwhile].any()
+    assert by_name["strong fail_closed"].closed_false_denial == 1.0
+
+
+def test_a_store_that_answers_late_is_run_under_both_policies() -> None:
+    slow = scenario(faults=[{"kind": "slow", "start": 50, "duration": 10, "factor": 100}])
+    away = scenario(faults=[{"kind": "partition", "start": 50, "duration": 10}])
+
+    def policies(asked: Scenario, storage: str) -> list[str]:
+        candidate = Candidate(name="c", storage=storage)
+        (job,) = jobs_of(asked, [candidate], [1], None, Profile.load())
+        return list(_other_policies(job))
+
+    for hybrid in ("hybrid+redis://h", "hybrid+redis://h?on_store_failure=fail_closed"):
+        assert policies(away, hybrid) == ["fail_open"] * ("closed" in hybrid)
+        assert policies(slow, hybrid) == (["fail_open"] if "closed" in hybrid else ["fail_closed"])
+    assert policies(slow, "hybrid+redis://h?consistency=strong&write=write_through") == []
+    assert policies(slow, "redis://h") == []
+
+
+@pytest.mark.parametrize("zipf", [0.0, 1.5])
+def test_a_thousand_requests_come_during_a_fault_where_the_traffic_has_them(zipf: float) -> None:
+    asked = scenario(workload={"requests_per_second": 100, "keys": 300, "zipf": zipf, "duration": 300})
+    where = plan_fault_trials(asked, asked.trace(), 2000, lambda cut: cut.trace())
+    trace, fault = where.scenario.trace(), where.faults[0]
+    since = trace.time - trace.time[0]
+    assert ((since >= fault.start) & (since < fault.start + fault.duration)).sum() >= 1000
+    assert len(trace) < 9000

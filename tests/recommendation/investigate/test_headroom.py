@@ -106,7 +106,7 @@ def test_what_is_not_met_today_is_looked_at_no_further() -> None:
     both, jobs = found(scenario(), lambda job: {"latency_p99": 3e-3})
     for each in both.values():
         assert (each.meets, each.fails, each.today, each.at_fails) == (None, 1.0, 3e-3, 3e-3)
-        assert each.sentence == "Not met at today's load, on the excerpt (p99 3 ms; 2 ms is allowed)."
+        assert each.sentence == "Not met at today's load (p99 3 ms; 2 ms is allowed)."
     assert max(map(load, jobs)) <= 4.0
 
 
@@ -173,6 +173,14 @@ def test_over_admission_is_looked_at_while_a_run_covers_a_period() -> None:
         assert both["p99", way].meets == 4096.0
         assert both["p99", way].rate == pytest.approx(100, rel=0.2)
     assert max(map(load, jobs)) == 4096.0
+
+
+def test_a_step_that_covers_less_than_a_period_does_not_show_one() -> None:
+    both, _ = found(scenario(max_over_admission="1%"), lambda job: {"over_admission": 0.0}, requests=200)
+    for each in both.values():
+        assert each.meets == 4.0
+        assert "the most that was looked at" in each.sentence
+        assert "less than the 1 s of the limit" in each.sentence
 
 
 def test_without_a_number_nothing_is_asked() -> None:
@@ -280,6 +288,14 @@ def test_more_clients_have_more_keys_and_busier_ones_the_same(workload: dict[str
             assert asking <= names
 
 
+def test_one_limit_for_all_requests_has_no_more_clients_than_busier_ones() -> None:
+    ways = {}
+    for key in ("none", "client"):
+        asked = scenario({**LOG, "key": key})
+        ways[key] = [each.way for each in load_growths(asked, asked.trace(), 2000, 64.0)]
+    assert ways == {"none": ["busier clients"], "client": ["more clients", "busier clients"]}
+
+
 def test_a_warm_up_leaves_most_of_every_excerpt() -> None:
     asked = Scenario.of({"workload": RECIPE, "limit": {"rate": "10/second"}, "warmup": "10s"})
     for growth in load_growths(asked, asked.trace(), 1000, 64.0):
@@ -315,3 +331,15 @@ def test_a_real_store_meets_its_p99_only_where_it_is_not_busy_all_the_time() -> 
         progress=lambda done, total, what: pytest.fail(f"{what} was run again"),
     )
     assert again.result == result.result
+
+
+def test_loads_that_only_a_latency_was_looked_at_are_no_bound_of_over_admission() -> None:
+    """A run at 256 times the load covers less than a period of the limit; p99 is looked at there all the same."""
+    asked = scenario(p99="2ms", max_over_admission="1%")
+    both, jobs = found(asked, lambda job: {"latency_p99": BASE, "over_admission": 0.0}, most=1000.0)
+    assert max(map(load, jobs)) == 1000.0
+    for (requirement, _), each in both.items():
+        assert each.fails is None
+        most = "was looked at" if requirement == "p99" else "a run shows over about a period of the limit"
+        assert each.meets == (1000.0 if requirement == "p99" else 64.0)
+        assert f"the most that {most} (" in each.sentence

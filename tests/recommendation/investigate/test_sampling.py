@@ -45,6 +45,14 @@ def test_a_stretch_of_time_has_no_faults_and_a_thinned_traffic_keeps_them() -> N
     assert trace.duration > 90.0
 
 
+def test_of_a_traffic_that_has_a_head_a_part_has_a_shorter_one_and_lasts_as_long() -> None:
+    whole = recipe(scale=2, head=16_000)
+    trace = whole.trace()
+    thin = sample_keys(whole, trace, 2000).trace()
+    assert len(thin) == 2000
+    assert 0.6 < thin.duration / trace.duration < 1.6
+
+
 def test_what_is_short_already_is_not_cut() -> None:
     scenario = recipe()
     assert busiest_window(scenario, scenario.trace(), 1_000_000).workload == scenario.workload

@@ -9,7 +9,9 @@ import pytest
 from stub_world import answered
 
 from ratesim import Scenario
+from ratesim.formatting import format_percent
 from ratesim.recommendation.assess.assessment import assess
+from ratesim.recommendation.investigate.assumptions import Assumption, assumptions
 from ratesim.recommendation.investigate.sensitivity import Flip, sensitivity
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.adaptive import Row, run_adaptive
@@ -210,13 +212,39 @@ def test_a_log_is_made_more_skewed_by_merging_keys_and_never_less() -> None:
     assert up.today is not None
     assert up.value is not None
     assert up.keeps is not None
-    assert up.today < 0.2
-    assert up.keeps <= 0.5 <= up.value <= 1.2 * up.keeps
-    assert "a busiest key with" in up.sentence
+    assert up.today == scenario(log).trace().summary()["top_key_share"] == pytest.approx(0.048, abs=0.001)
+    tried = [job.scenario.workload.top_share for job in jobs if job.scenario.workload.top_share]
+    flips = min(share for share in tried if share >= 0.5)
+    own = next(job.scenario.trace().summary()["top_key_share"] for job in jobs if not job.scenario.workload.top_share)
+    assert own > 2 * up.today  # the busiest stretch is busy for its busiest key
+    # The same part of the others' requests is merged in all of the traffic as in the excerpt.
+    assert (up.value - up.today) / (1 - up.today) == pytest.approx((flips - own) / (1 - own))
+    assert up.sentence == (
+        f"From a busiest key with {format_percent(up.value)} of the requests on (4.8 % today; on the excerpt from "
+        f"{format_percent(own)} to {format_percent(flips)}) no candidate would meet all requirements."
+    )
     assert ("skew", "down") not in by
     for job in jobs:
         if (asked := job.scenario.workload.top_share) is not None:
             assert job.scenario.trace().summary()["top_key_share"] == pytest.approx(asked, abs=0.02)
+
+
+def test_the_share_of_the_busiest_key_is_that_of_all_of_the_traffic_and_says_what_the_excerpt_has() -> None:
+    """Pure: 4.8 % of the whole, 22 % of its busiest stretch."""
+    asked = scenario({**RECIPE, "popularity": "uniform"})
+    skew = next(each for each in assumptions(asked, ALL, "redis", PROFILE, 0.048, 0.22) if each.name == "skew")
+    assert isinstance(skew, Assumption)
+    assert skew.today == skew.low == 0.048
+    (today, all_of_it) = (skew.other(value, REDIS).fields["workload.top_share"] for value in (0.048, 1.0))
+    assert (today, all_of_it) == (pytest.approx(0.22), 1.0)
+    assert skew.told(0.524) == (
+        "a busiest key with 52 % of the requests",
+        "4.8 % today; on the excerpt from 22 % to 61 %",
+    )
+    same = next(each for each in assumptions(asked, ALL, "redis", PROFILE, 0.22, 0.22) if each.name == "skew")
+    assert isinstance(same, Assumption)
+    assert same.told(0.61)[1] == "22 % today"
+    assert same.told(0.2204) == ("a busiest key with 22.04 % of the requests", "22 % today")
 
 
 def test_of_a_closed_loop_the_skew_is_not_varied() -> None:
@@ -235,7 +263,7 @@ def test_where_the_excerpt_speaks_for_another_every_sentence_says_so() -> None:
     by, _ = found(scenario(), world(redis=fine, postgres=fine), "postgres")
     for (_, direction), flip in by.items():
         if direction != "none":
-            assert flip.sentence.endswith("On the excerpt the evidence speaks for redis today, not for postgres.")
+            assert flip.sentence.endswith("In one run the evidence speaks for redis today, not for postgres.")
 
 
 def test_where_nobody_is_chosen_it_is_told_what_would_let_one_pass() -> None:

@@ -42,10 +42,11 @@ def made(asked: Scenario | None = None, **how: object) -> Study:
 
 @pytest.mark.slow
 def test_its_numbers_are_those_of_a_sweep_whoever_makes_them() -> None:
-    alone, together = (made(processes=processes).findings for processes in (1, 2))
+    asked = scenario(replications=1)  # of one seed nothing is replicated more often
+    alone, together = (made(asked, processes=processes).findings for processes in (1, 2))
     pd.testing.assert_frame_equal(together.results.rows, alone.results.rows, check_exact=True)
     assert together.fault_impacts == alone.fault_impacts
-    swept = sweep(scenario(), processes=1).drop(columns="partial")
+    swept = sweep(asked, processes=1).drop(columns="partial")
     pd.testing.assert_frame_equal(alone.results.rows[list(swept.columns)], swept, check_exact=True)
 
 
@@ -84,7 +85,7 @@ def test_a_finished_one_is_found_and_not_made_again(tmp_path: Path, monkeypatch:
     for name in ("results", "screened"):
         mine, its = getattr(found.findings, name), getattr(first.findings, name)
         pd.testing.assert_frame_equal(mine.rows, its.rows, check_exact=True)
-    for name in ("fault_impacts", "headroom", "flips", "parts"):
+    for name in ("fault_impacts", "headroom", "flips", "parts", "details"):
         assert getattr(found.findings, name) == getattr(first.findings, name)
     assert (found.limit_pressure, found.summary, found.provenance) == (first.limit_pressure, first.summary, first.provenance)
     assert recommend(found).to_json() == recommend(first).to_json()
@@ -97,8 +98,11 @@ def test_what_another_version_kept_or_half_of_it_is_made_again(tmp_path: Path) -
     file = tmp_path / "study.json"
     kept = json.loads(file.read_text())
     del kept["findings"]["fault_impacts"][0]["fault"]
-    for text in (json.dumps(kept), json.dumps({"question": kept["question"]}), file.read_text()[:100]):
-        file.write_text(text)
+    halves = [
+        (file, text) for text in (json.dumps(kept), json.dumps({"question": kept["question"]}), file.read_text()[:100])
+    ]
+    for part, text in [*halves, (tmp_path / "details.json", "{")]:
+        part.write_text(text)
         again = made(out=tmp_path)
         pd.testing.assert_frame_equal(again.findings.results.rows, whole.findings.results.rows, check_exact=True)
 
@@ -133,6 +137,22 @@ def test_another_requirement_asks_for_another_answer_and_makes_no_run_again(tmp_
     assert [what for what in told if "seed" in what] == []
 
 
+def test_each_contender_has_the_details_of_its_runs_without_a_run_of_their_own(tmp_path: Path) -> None:
+    found = made(runs=tmp_path).findings
+    assert sorted(found.details) == sorted(each["name"] for each in CANDIDATES)
+    for each in found.results.assessments:
+        detail = found.details[each.candidate]
+        latency = dict(zip(detail.shares, detail.latency, strict=True))
+        assert (latency[0.5], latency[0.99]) == pytest.approx((each.p50.mean, each.p99.mean), rel=1e-12)
+        rows = found.results.rows.query("candidate == @each.candidate")
+        assert (detail.seeds, detail.requests) == (len(rows), (rows["requests"] - rows["failed"]).sum())
+        assert detail.beyond[detail.shares.index(0.99)] == round(detail.requests / 100)
+        first = rows.iloc[0]
+        assert sum(detail.first.series["over_admitted"]) == pytest.approx(first["over_admission"] * first["exact_total"])
+    made_runs = len(list((tmp_path / "parts").glob("*.parquet")))
+    assert made_runs == len(found.results.rows) + 3 * 3  # what is screened, and well, is run in full; and three faults
+
+
 def test_progress_goes_up_and_ends_at_its_end() -> None:
     told: list[tuple[int, int]] = []
     made(progress=lambda done, total, what: told.append((done, total)))
@@ -153,15 +173,18 @@ def test_more_replications_are_run_where_one_is_too_close_to_call() -> None:
 
 @pytest.mark.slow
 def test_traffic_that_is_long_is_cut_and_the_choice_is_tried_on_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ratesim.recommendation.investigate import plan
+    from ratesim.recommendation.investigate import full_runs
 
-    monkeypatch.setattr(plan, "FULL", 100)
+    monkeypatch.setattr(full_runs, "FULL", 100)
     long = scenario(workload={"requests_per_second": 100.0, "keys": 20, "duration": 20.0})
-    found = made(long)
-    assert found.findings.results.rows["requests"].max() < 500
+    slow = CANDIDATES[1:]
+    found = made(long.model_copy(update={"candidates": scenario(candidates=slow).candidates}), seconds=0.004)
+    assert 100 <= found.findings.results.rows["requests"].max() < 1500
     assert found.findings.whole.rows["requests"].tolist() == [int(found.summary["requests"])]
     chosen = recommend(found)
     assert [each.candidate for each in chosen.whole] == [chosen.choice]
+    (left_out,) = (each for each in chosen.assumed if "as its busiest part" in each)
+    assert all(str(each["name"]) in left_out for each in slow)
 
 
 def test_what_was_measured_live_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +229,9 @@ def test_a_headline_says_where_its_own_live_column_does_not_confirm_it() -> None
     )
     assert (off.confidence.level, checked.status) == ("too thin", 3)
     confirmed = recommend(found)
-    for more in ({"simulated_p99": 4e-3}, {"disturbed": "the loop was woken 4 ms late at the median"}):
+    control = " The same replay on one node over loopback: p99 4.1 ms live, 4 ms simulated."
+    disturbed = {"disturbed": "the loop was woken 4 ms late at the median"}
+    for more, figures in (({"simulated_p99": 4e-3}, control), (disturbed, "")):
         said, checked = told(**more)
-        assert (said.verdict, said.confidence.level) == (confirmed.verdict, confirmed.confidence.level)
+        assert (said.verdict, said.confidence.level) == (confirmed.verdict + figures, confirmed.confidence.level)
         assert "disagree" not in checked.sentence
