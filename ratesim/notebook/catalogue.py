@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import math
+import re
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +17,15 @@ from ratesim.documents import DocumentError, parse_json
 from ratesim.errors import RatesimError
 from ratesim.notebook.output_dir import OutputError
 from ratesim.safe_text import shorten_repr
+from ratesim.simulation.scenario.fields import seconds, share
+from ratesim.suggestion import unknown_name
 
 __all__ = ["NotebookError", "Parameter", "Value", "find", "given", "literally", "notebooks", "parameters_of", "questions"]
 
 Value: TypeAlias = str | bool | int | float | None
 """What a parameter can be. No lists: what is no plain value need not arrive in a notebook as it was."""
 
+_UNIT = re.compile(r"[0-9.]+(%|ms|s)")  # a default that is a share or a time
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -65,16 +71,32 @@ def find(name: str) -> Path:
     """
     known = questions()
     if name not in known:
-        raise NotebookError(f"notebook {shorten_repr(name)}: known are {', '.join(known)}")
+        raise NotebookError(unknown_name("notebook", name, known))
     return notebooks() / f"{name}.ipynb"
 
 
 def parameters_of(path: Path) -> list[Parameter]:
-    """List the parameters of a notebook, in its order."""
-    import papermill
+    """List the parameters of a notebook, in its order, without executing it.
 
-    found = papermill.inspect_notebook(literally(path)).values()
-    return [Parameter(each["name"], ast.literal_eval(each["default"]), each["help"]) for each in found]
+    Raises
+    ------
+    NotebookError
+        A line of its parameters is something else than one name, a plain default and a comment.
+    """
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    source = next(("".join(each["source"]) for each in cells if "parameters" in each["metadata"].get("tags", [])), "")
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {each.start[0]: each.string.lstrip("# ") for each in tokens if each.type == tokenize.COMMENT}
+    found = []
+    for line in ast.parse(source).body:
+        match line:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                found.append(Parameter(name, ast.literal_eval(value), comments.get(line.end_lineno or 0, "")))
+            case _:
+                raise NotebookError(
+                    f"{path.name}: {shorten_repr(ast.unparse(line))} sets no parameter; write one name and its default"
+                )
+    return found
 
 
 def literally(path: Path) -> str:
@@ -92,7 +114,7 @@ def given(pairs: Sequence[tuple[str, str]], known: Sequence[Parameter]) -> dict[
     values: dict[str, Value] = {}
     for name, text in pairs:
         if name not in parameters:
-            raise NotebookError(f"parameter {shorten_repr(name)}: known are {', '.join(parameters)}")
+            raise NotebookError(unknown_name("parameter", name, parameters))
         if name in values:
             raise NotebookError(f"parameter {name}: given twice")
         values[name] = _fitting(parameters[name], text)
@@ -102,6 +124,11 @@ def given(pairs: Sequence[tuple[str, str]], known: Sequence[Parameter]) -> dict[
 def _fitting(parameter: Parameter, text: str) -> Value:
     kind = type(parameter.default)
     value = text if kind is str else _read(text)
+    if isinstance(parameter.default, str) and (unit := _UNIT.fullmatch(parameter.default)):
+        try:
+            (share if unit[1] == "%" else seconds)(text)
+        except ValueError as error:
+            raise NotebookError(f"parameter {parameter.name}: {error}") from error
     if kind is float and type(value) is int:
         value = float(value)
     if kind is int and type(value) is float and value.is_integer():

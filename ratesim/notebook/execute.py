@@ -10,11 +10,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from ratesim.errors import RatesimError
 from ratesim.notebook.catalogue import Value, literally
 from ratesim.progress import STATIC, Progress, no_progress
+
+if TYPE_CHECKING:
+    from traitlets.config import Config
 
 __all__ = ["NotebookExecutionError", "execute"]
 
@@ -60,6 +64,7 @@ def execute(
                 progress_bar=False,
                 start_timeout=120,
                 on_cell_start=begun,
+                config=_connection(),
             )
         except PapermillExecutionError as error:
             if error.ename == "KeyboardInterrupt":  # a terminal sends Ctrl-C to the kernel as well
@@ -108,6 +113,16 @@ def _check(parameters: Mapping[str, Value]) -> None:
             raise TypeError(f"parameter {name!r}: is no name")
         if type(value) not in (str, bool, int, float, type(None)):
             raise TypeError(f"parameter {name}: {type(value).__name__} is no plain value")
+
+
+def _connection() -> Config:
+    """Configure how the kernel is reached: on Linux by sockets that have a name and neither a port nor a file.
+
+    The ports of TCP are chosen before the kernel takes them, and another process may be first.
+    """
+    from traitlets.config import Config
+
+    return Config(KernelManager={"transport": "ipc", "ip": f"@ratesim-{uuid4()}"} if sys.platform == "linux" else {})
 
 
 @contextmanager

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from typing import TYPE_CHECKING
 
 from ratesim.formatting import escape_control_chars
@@ -16,7 +17,10 @@ from ratesim.pages.style import to_svg
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["HTML", "details", "escape_html", "figure_html", "html_table", "small_print"]
+__all__ = ["HTML", "details", "escape_html", "figure_html", "html_table", "prose", "small_print"]
+
+LONG_NAME = 36  # characters of the name of a row that is kept on one line
+LONG_NUMBER = 16  # characters of a cell that is kept on one line
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,9 +63,15 @@ def html_table(
     return HTML(f"{box}<table>{said}{top}<tbody>{body}</tbody></table></div>")
 
 
-def details(summary: str, inside: str) -> str:
-    """HTML that is folded under a line, which opens it. On paper it lies open."""
-    return f'<details class="more"><summary>{escape_html(summary)}</summary>{inside}</details>'
+def details(summary: str, inside: str, *, on_paper: bool = True) -> str:
+    """HTML that is folded under a line, which opens it. On paper it lies open, or only the line is printed."""
+    kind = "more" if on_paper else "more screen"
+    return f'<details class="{kind}"><summary>{escape_html(summary)}</summary>{inside}</details>'
+
+
+def prose(text: str) -> str:
+    """Escape sentences for HTML; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape_html(text))
 
 
 def _head(name: str) -> str:
@@ -69,12 +79,20 @@ def _head(name: str) -> str:
 
 
 def _about(cell: str) -> str:
-    return f'<th scope="row">{cell}</th>' if cell else "<td></td>"
+    """Keep the name of a row on one line, unless it is so long that it would push the columns out of sight."""
+    if not cell:
+        return "<td></td>"
+    return f'<th scope="row">{cell}</th>' if _width(cell) <= LONG_NAME else f'<th scope="row" class="long">{cell}</th>'
 
 
 def _cell(cell: str) -> str:
     """Keep a number on one line. A sentence may be broken."""
-    return f'<td class="n">{cell}</td>' if len(cell) <= 14 else f"<td>{cell}</td>"
+    return f'<td class="n">{cell}</td>' if _width(cell) <= LONG_NUMBER else f"<td>{cell}</td>"
+
+
+def _width(cell: str) -> int:
+    """Return how many characters the longest line of a cell has."""
+    return max(len(unescape(re.sub(r"<[^>]*>", "", line))) for line in cell.split("<br>"))
 
 
 def escape_html(text: object, lines: bool = False) -> str:

@@ -15,28 +15,30 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "INK", "STYLE", "to_svg"]
+from ratesim.formatting import escape_control_chars
+from ratesim.views.style import COLORS
+from ratesim.views.style import STYLE as PLAIN
 
-# Okabe & Ito, Color Universal Design (2008).
-COLORS = {"memory": "#E69F00", "redis": "#D55E00", "postgres": "#0072B2", "hybrid": "#009E73"}
+__all__ = ["COLORS", "INK", "STYLE", "figure_text", "to_svg"]
+
 INK = "#123456"  # a stand-in that no palette has, replaced by currentColor
 
 STYLE: Any = {
+    **PLAIN,
     "svg.fonttype": "path",
     "svg.hashsalt": "ratesim",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
 }
+
+
+def figure_text(text: str) -> str:
+    """Make a text from outside safe to draw: a dollar sign in it begins no formula, and no control character is left."""
+    return escape_control_chars(text).replace("$", r"\$")
 
 
 def to_svg(figure: Figure, alt: str) -> str:
@@ -54,7 +56,7 @@ def to_svg(figure: Figure, alt: str) -> str:
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 width="100%"', text, count=1)
     text = _own_ids(text).replace(INK, "currentColor")
-    label = html.escape(alt, quote=True)
+    label = html.escape(escape_control_chars(alt), quote=True)
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" tabindex="0" ', 1)
 
 

@@ -93,6 +93,22 @@ def too_wide(tab: Opened) -> list[str]:
     )
 
 
+def unfolded(tab: Opened) -> Opened:
+    """The same page with everything unfolded."""
+    tab.page.evaluate("() => document.querySelectorAll('details').forEach(each => { each.open = true })")
+    return tab
+
+
+def hidden_sideways(tab: Opened) -> list[str]:
+    """What scrolls sideways in a box of its own, and how much of it is out of sight."""
+    return tab.page.evaluate(
+        """() => [...document.querySelectorAll('main *')]
+            .map(e => [e.scrollWidth - e.clientWidth, e])
+            .filter(([more, e]) => more > 1 && getComputedStyle(e).overflowX === 'auto')
+            .map(([more, e]) => `${more} pixels of ${e.getAttribute('aria-label') || e.outerHTML.slice(0, 80)}`)"""
+    )
+
+
 def out_of_order(tab: Opened) -> list[str]:
     """Headings that a screen reader would stumble over: not one h1 at the top, or a level left out."""
     levels = tab.page.evaluate("() => [...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => Number(h.tagName[1]))")
@@ -107,7 +123,7 @@ def inaccessible(tab: Opened) -> list[str]:
     Of a text before a gradient it cannot tell the contrast, so the shades at the edges of what scrolls are taken away first.
     What it cannot tell on a wide page counts too; on a narrow one that is only what has scrolled out of sight.
     """
-    tab.page.evaluate("() => document.querySelectorAll('details').forEach(each => { each.open = true })")
+    unfolded(tab)
     tab.page.add_style_tag(content="* { background-image: none !important }")
     tab.page.evaluate(AXE.read_text("utf-8"))
     found = tab.page.evaluate("() => axe.run(document)")

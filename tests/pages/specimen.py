@@ -13,20 +13,20 @@ from ratesim.pages.html import details, figure_html, html_table, small_print
 from ratesim.pages.style import COLORS, STYLE
 
 VERDICT = """<section class="verdict">
-<p class="choice">Use redis: the least of the shared store per request of the 6 candidates that pass.</p>
+<p class="choice">Use redis: the least of the shared store per request of the 6 contenders that pass.</p>
 <ul class="numbers">
 <li><b>1.3 ms</b><span>p99 of a decision, 2 ms allowed</span></li>
 <li><b>exactly 0</b><span>over-admission, 1 % allowed</span></li>
 <li><b>87.5 µs</b><span>of the shared store per request</span></li>
 </ul>
-<p class="confidence">Fair confidence over 3 seeds: the p99 is 1.27 to 1.33 ms.</p>
-<p class="caveat">The log covers four days; a busier week was not seen.</p>
+<div class="why"><div><p class="confidence">Fair confidence over 3 seeds: the p99 is 1.27 to 1.33 ms.</p></div>
+<p class="caveat">The log covers four days; a busier week was not seen.</p></div>
 </section>"""
 NO_VERDICT = """<section class="verdict none">
 <p class="choice">No candidate meets the requirements.</p>
 <ul class="numbers"><li><b>2.28 ms</b><span>p99 of the nearest, 2 ms allowed</span></li></ul>
-<p class="confidence">Clear over 3 seeds.</p>
-<p class="caveat">Relaxed to 2.4 ms, hybrid write-through would pass.</p>
+<div class="why"><div><p class="confidence">Clear over 3 seeds.</p></div>
+<p class="caveat">Relaxed to 2.4 ms, hybrid write-through would pass.</p></div>
 </section>"""
 
 HEAD = ["candidate", "", "p50", "p99", "over-admission", "false denials", "L2 operations per request"]

@@ -6,11 +6,13 @@ import re
 from html import unescape
 
 import pytest
+from audit import audit
 
 from ratesim.algorithms import names
 from ratesim.pages.algorithms import cells
-from ratesim.pages.algorithms.analysis import choices
-from ratesim.simulation.analysis.algorithm_comparison import AlgorithmSummary
+from ratesim.pages.algorithms.analysis import choices, times_the_memory
+from ratesim.simulation.analysis.algorithm_comparison import EDGE, AlgorithmSummary, request_cost
+from ratesim.simulation.analysis.two_window_error import PERIODS
 
 pytestmark = pytest.mark.slow  # whole analyses
 
@@ -51,6 +53,13 @@ def test_every_algorithm_has_its_row_and_every_figure_says_in_words_what_it_show
         assert re.search(rf"{name}\s.*{row['worst_period']:.2f} / {row['share']:.3f}", table), name
 
 
+def test_the_headline_and_the_figure_name_one_ratio_of_memory(shown):
+    """Of a key that uses up its limit, over the recommended algorithm's."""
+    (headline,) = re.findall(r"a key that uses up its limit takes ([\d.]+) times the memory", words(shown[0]))
+    (figure,) = re.findall(r"A key that uses up its limit takes ([\d.]+) times the memory", shown[4])
+    assert headline == figure
+
+
 def test_the_published_claim_stands_beside_ours(shown, found):
     said = words(shown[5])
     assert "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/" in shown[5]
@@ -58,11 +67,11 @@ def test_the_published_claim_stands_beside_ours(shown, found):
     assert re.search(r"wrongly allowed or limited\s+0\.003 %\s+" + re.escape(cells.format_percent(found.ours.wrong)), said)
 
 
-def test_the_same_seed_gives_the_same_decisions(found):
-    again = cells.compared(**SMALL)
-    assert again.rows.equals(found.rows)
-    assert (again.ours, again.curve, again.real) == (found.ours, found.curve, found.real)
-    assert again.adaptive.equals(found.adaptive)
+def test_the_same_seed_gives_the_same_decisions():
+    first, again = (cells.compared(**SMALL | {"requests": 2_000, "sources": 200}) for _ in range(2))
+    assert again.rows.equals(first.rows)
+    assert (again.ours, again.curve, again.real) == (first.ours, first.curve, first.real)
+    assert again.adaptive.equals(first.adaptive)
 
 
 def standing(**changed):
@@ -86,6 +95,13 @@ def test_the_advice_follows_the_numbers_and_not_the_names():
     assert "cost least" in advice["leaky_bucket"][0]
 
 
+def test_a_multiple_of_memory_is_of_keys_that_used_up_their_limit():
+    assert (
+        times_the_memory(standing(bytes_once=100.0, bytes_full=4950.0), standing(bytes_full=300.0))
+        == "16.5 times the memory"
+    )
+
+
 def test_a_larger_burst_lets_a_bucket_admit_more_and_a_larger_limit_everybody(found):
     knobs = cells.turn(found)
 
@@ -97,3 +113,29 @@ def test_a_larger_burst_lets_a_bucket_admit_more_and_a_larger_limit_everybody(fo
     assert burst.pop("token_bucket") > 1.5 * plain["token_bucket"]
     assert burst == {name: plain[name] for name in burst}
     assert all(limit[name] > 1.4 * plain[name] for name in plain)
+
+
+def test_every_number_in_the_prose_is_in_a_table_or_a_figure(shown, found):
+    standings, period = found.standings, found.limit.period
+    first, *_ = choices(standings)
+    reached = [each for each in found.curve if each.wrong <= cells.CLAIM["wrong"]][:1]
+    # Bytes are measured, so the ratio is that of this page's own table.
+    rows = re.findall(r">(\w+)</th><td[^>]*>[\d,]+</td><td[^>]*>([\d,]+)<", shown[4])
+    full = {name: float(size.replace(",", "")) for name, size in rows}
+    assert set(full) == set(names())
+    (ratio,) = set(re.findall(r"takes ([\d.]+) times the memory", shown[0] + shown[4]))
+    assert float(ratio) == pytest.approx(max(full.values()) / full[first], rel=0.01)
+    scarce = found.adaptive[found.adaptive["capacity"] == found.adaptive["capacity"].min()]
+    settled = scarce["limit"].iloc[len(scarce) // 3 :]
+    given = [
+        f"{found.limit} {period:g} s",
+        f"{ratio} times the memory",
+        *(cells.format_percent(it.after_pause - 1.0) for it in standings.values() if it.after_pause > 1.05),
+        *(f"{len(trace):,}" for trace in found.traces.values()),
+        *(f"{each.threshold:,.0f} {each.above:,} {each.sources:,}" for each in reached),
+        f"1.5 times the limit in {EDGE * period:g} s, across {2 * EDGE * period:.2g} s",
+        f"{found.patience:g} s, {found.learner} {found.learner.rate:g}",
+        f"{found.adaptive['capacity'].min():.0f} {settled.min():.0f} {settled.max():.0f}",
+        *(f"{PERIODS} periods, s = 1, 7 June 2017, 15 %, 3 times, 2 cores", f"{request_cost(found.limit):g}"),
+    ]
+    assert audit(shown, given, names()) > 0.5

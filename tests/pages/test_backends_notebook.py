@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from audit import audit
 
 from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.backends import cells
@@ -34,6 +35,7 @@ nodes = 4
 """
 NOTEBOOK = "backends.ipynb"
 SMALL = {"scenario": "recipe.toml"}
+SERVERS = ("redis", "postgres")
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +174,9 @@ def test_every_figure_of_backends_can_be_read_and_heard(shown):
 
 
 def test_a_limit_that_hardly_binds_is_said_to(found):
-    loose = replace(found, limit_pressure=LimitPressure(0.0, False, "3/second"))
+    loose = replace(found, limit_pressure=LimitPressure(0.0, False, "3/second", 0.0, 0.02))
     said = words(cells.answer(loose).data)
-    assert "too small to tell candidates apart by their over-admission. A limit of 3/second would tell them apart." in said
+    assert "too small to tell candidates apart by their over-admission. 3/second would deny 2 %." in said
     assert "too small" not in words(cells.answer(found).data)
 
 
@@ -196,7 +198,7 @@ def test_a_turn_to_a_far_network_makes_stores_slower_and_not_memory(found):
 
 
 def test_the_last_line_makes_the_page_again(shown, found):
-    assert words(shown[-1]).startswith("ratesim notebook backends -p scenario recipe.toml -p seed 3 ")
+    assert "Command ratesim notebook backends -p scenario recipe.toml Seeds 3 Machine" in words(shown[-1])
 
 
 def test_names_of_a_scenario_are_text(recipe):
@@ -225,3 +227,17 @@ def test_a_latency_above_the_load_up_to_which_the_model_was_validated_is_a_lower
     assert "redis was validated up to 0.1 % utilization in 9 rounds" in table
     assert "redis at least " in cells.quick(replace(found, seen=seen)).data
     assert "or more" in words(cells.answer(replace(found, seen=seen)).data)
+
+
+def test_every_number_in_the_prose_is_in_a_table_or_a_figure(shown, found):
+    exact = sum(each.over == 0.0 for each in found.seen)
+    explained = [(each.node + each.store) / each.latencies.mean for each in found.seen if each.backend in SERVERS]
+    given = [
+        f"{found.requests:,} requests for {found.keys:,} keys, {found.scenario.limit.rate}",
+        f"{found.scenario.deployment.nodes} nodes; {exact} of {len(found.seen)}; the first {cells.HEAD:,} requests",
+        format_percent(found.limit_pressure.exact_denied_share),
+        *(format_percent(1.0 - part) for part in explained),
+        *(format_percent(each.error.utilization) for each in found.seen),
+        *(format_percent(each.error.p99) for each in found.seen if each.error.source != "unknown"),
+    ]
+    assert audit(shown, given, NAMES) > 0.5

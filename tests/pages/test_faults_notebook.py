@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from html import unescape
 from xml.etree import ElementTree
 
 import pytest
+from audit import audit
 
 from ratesim.errors import ConfigurationError
 from ratesim.formatting import format_percent, format_seconds
 from ratesim.pages.faults import cells
-from ratesim.pages.faults.analysis import NAMES, FaultComparison, FaultRun, faults_of, standard
+from ratesim.pages.faults.analysis import NAMES, FaultComparison, FaultRun, faults_of, standard, turned
+from ratesim.simulation.results.run_result import aftermath
 from ratesim.simulation.scenario.scenario import ScenarioError
 
 pytestmark = pytest.mark.slow  # whole analyses
@@ -86,6 +89,23 @@ def test_while_the_store_is_away_a_store_alone_decides_nothing_and_admits_nothin
         assert of(found, name).over == (0.0, pytest.approx(0.0, abs=0.02))
 
 
+def test_what_fails_after_a_fault_is_no_part_of_the_healthy_phase(found):
+    """Clients leave the store alone for a while; a request that met that was harmed by the fault."""
+    for each in found.candidates:
+        rows = each.phases.set_index("phase")
+        assert rows["failed"]["healthy"] == rows["fail_open"]["healthy"] == 0
+        assert rows["requests"].sum() == each.faulty["requests"]
+    assert of(found, "redis").around > 0
+    assert during(found, "redis", "around")["requests"] < 4 * 30 * 3  # about 2 s after each of three faults
+
+
+def test_where_nothing_is_decided_there_is_no_latency(found):
+    away = during(found, "redis", "failover")
+    assert away["failed"] == away["requests"]
+    assert math.isnan(away["latency_p50"])
+    assert "failover at 10 s 150 none none 100 % none none none" in words(cells.clients(found).data)
+
+
 def test_hybrids_answer_every_request_and_open_they_admit_more_than_before(found):
     for name in NAMES:
         if name.startswith("hybrid"):
@@ -99,7 +119,8 @@ def test_hybrids_answer_every_request_and_open_they_admit_more_than_before(found
 
 
 def test_closed_they_deny_all_and_local_they_keep_to_their_share(found):
-    closed, local = (cells.compare_under_faults(**SMALL, on_store_failure=policy) for policy in ("fail_closed", "local"))
+    few = SMALL | {"requests": 10.0}
+    closed, local = (cells.compare_under_faults(**few, on_store_failure=policy) for policy in ("fail_closed", "local"))
     away = during(closed, "hybrid strong", "failover")
     assert away["denied"] == away["requests"]
     assert of(closed, "hybrid strong").over[1] == pytest.approx(0.0, abs=0.02)
@@ -178,21 +199,33 @@ def test_where_nothing_fails_it_says_so():
 
 
 def test_slots_move_where_there_is_a_cluster():
-    found = cells.compare_under_faults("reshard", start=2.0, duration=4.0, **SMALL)
+    few = SMALL | {"requests": 10.0}
+    found = cells.compare_under_faults("reshard", start=2.0, duration=4.0, **few)
     moved = {each.name: each.faulty["moved"] for each in found.candidates}
     assert moved["redis"] > 0
     assert moved["hybrid strong"] > 0
     assert moved["memory"] == moved["postgres"] == 0
     said = words(cells.answer(found).data)
     assert "Redis is a cluster of 3 primaries here" in said
-    slow = cells.compare_under_faults("slow", 2.0, 2.0, **SMALL)
+    slow = cells.compare_under_faults("slow", 2.0, 2.0, **few)
     assert all(each.faulty["primaries"] <= 1 for each in slow.candidates)
     assert "cluster" not in words(cells.answer(slow).data)
 
 
 def test_the_last_line_makes_the_page_again(shown):
-    line = words(shown[-1]).split(" The same ")[0]
-    assert line == (
-        "ratesim notebook faults -p nodes 4 -p limit 5/second -p on_store_failure fail_open -p requests 30 -p keys 4 "
-        "-p seed 3"
-    )
+    assert "Command ratesim notebook faults -p nodes 4 -p requests 30 -p keys 4 -p seed 3 Seeds" in words(shown[-1])
+
+
+def test_every_number_in_the_prose_is_in_a_table_or_a_figure(shown, found):
+    setting, leaking = found.setting, [each for each in found.candidates if each.over[1] > max(1.1 * each.over[0], 0.005)]
+    outage = turned(setting, cells.TURNED, faults=faults_of("partition", 5.0, 3.0, setting.nodes))
+    given = [
+        f"{setting.requests:g} requests per second for {setting.keys} keys at {setting.nodes} nodes, {setting.limit}",
+        *(f"{fault.start:g} s {fault.duration:g} s" for fault in setting.faults),
+        f"{len(leaking)} candidates; {sum(not each.faulty['failed'] for each in found.candidates)} of {len(NAMES)}",
+        format_seconds(aftermath(setting.candidate("redis"))),
+        *(each.faulty["errors"] for each in found.candidates),
+        *(format_percent(over) for each in outage for over in each.over),
+        "no node reaches the store for 3 s",
+    ]
+    assert audit(shown, given, NAMES) > 0.35

@@ -10,15 +10,27 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import crowded_report
 import nbformat
 import pytest
 import specimen
-from browsing import REMEDY, browser, inaccessible, kept, opened, out_of_order, required, too_wide, unquiet
+from browsing import (
+    REMEDY,
+    browser,
+    hidden_sideways,
+    inaccessible,
+    kept,
+    opened,
+    out_of_order,
+    required,
+    too_wide,
+    unfolded,
+    unquiet,
+)
 from examples import sample
 from playwright.sync_api import Browser
-from test_report import tiny
 
-from ratesim.pages.recommendation.build import render, report
+from ratesim.pages.recommendation.build import render
 
 PAGES = ["report", "consistency", "specimen"]
 
@@ -29,14 +41,15 @@ def program() -> str:
 
 
 @pytest.fixture(scope="module")
-def pages(program, tmp_path_factory, consistency_notebook) -> dict[str, Path]:
-    """A small report, another notebook, and a page with one of everything."""
+def pages(program, tmp_path_factory, tiny_report, consistency_notebook) -> dict[str, Path]:
+    """A small report, one with a hundred candidates, another notebook, and a page with one of everything."""
     folder = tmp_path_factory.mktemp("pages")
-    report(tiny(folder), folder / "out", live=False)
     specimen.write(folder / "specimen.ipynb")
     for name, notebook in (("consistency", consistency_notebook), ("specimen", folder / "specimen.ipynb")):
         (folder / f"{name}.html").write_text(render(notebook, name), "utf-8")
-    return {"report": folder / "out" / "report.html"} | {name: folder / f"{name}.html" for name in PAGES[1:]}
+    crowded = crowded_report.write(tiny_report, folder)
+    reports = {"report": tiny_report.out / "report.html", "crowded": crowded}
+    return reports | {name: folder / f"{name}.html" for name in PAGES[1:]}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +80,40 @@ def test_a_page_never_scrolls_sideways(chrome, pages, name, width):
     with opened(chrome, pages[name], width=width) as tab:
         assert too_wide(tab) == []
         assert tab.page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+FIRST = ["candidate", "verdict", "p50", "p99", "over-admission", "busiest window", "a month", "blast radius"]
+SECOND = ["candidate", "servers", "on the front", "false denials", "model's error, p99"]
+
+
+@pytest.mark.parametrize(("name", "contenders"), [("crowded", [FIRST, SECOND]), ("consistency", [])])
+def test_at_1280_pixels_no_column_and_no_figure_lies_behind_a_scroll(chrome, pages, name, contenders):
+    with opened(chrome, pages[name]) as tab:
+        heads = [table.locator("thead th").all_text_contents() for table in unfolded(tab).page.locator("table").all()]
+        assert heads
+        assert [head for head in heads if head in (FIRST, SECOND)] == contenders
+        assert hidden_sideways(tab) == []
+
+
+@pytest.mark.parametrize("name", ["report", "crowded"])
+def test_on_a_small_phone_the_choice_and_its_numbers_need_no_scroll(chrome, pages, name):
+    with opened(chrome, pages[name], width=400) as tab:
+        choice = tab.page.locator(".verdict .choice").bounding_box()
+        numbers = [number.bounding_box() for number in tab.page.locator(".verdict .numbers li").all()]
+        assert len(numbers) == 4
+        for box in (choice, *numbers):
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 400
+            assert box["y"] + box["height"] <= 667  # the smallest screen that phones still have
+
+
+def test_nothing_moves_by_itself_where_its_reader_wants_that(chrome, pages):
+    with opened(chrome, pages["specimen"]) as tab:
+        seen = {}
+        for motion in ("no-preference", "reduce"):
+            tab.page.emulate_media(reduced_motion=motion)
+            seen[motion] = tab.page.evaluate("getComputedStyle(document.documentElement).scrollBehavior")
+        assert seen == {"no-preference": "smooth", "reduce": "auto"}
 
 
 @pytest.mark.parametrize(("name", "scheme", "width"), sample(LOOKS, USUAL_LOOKS))
@@ -129,7 +176,7 @@ def test_a_page_is_dark_where_its_reader_wants_it_and_light_on_paper(chrome, pag
 TEXT_OF_A4 = 688  # CSS pixels: 210 mm less two margins of 14 mm, at 96 pixels per inch
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "crowded"])
 def test_on_paper_nothing_is_cut_off(chrome, pages, name):
     with opened(chrome, pages[name], width=TEXT_OF_A4, media="print") as tab:
         assert too_wide(tab) == []
@@ -144,6 +191,22 @@ def test_on_paper_what_is_folded_lies_open_and_the_ways_about_the_page_are_gone(
         assert not tab.page.locator("details.more td").last.is_visible()
 
 
+def test_a_report_on_a_hundred_candidates_has_at_most_eight_pages(chrome, pages, tmp_path):
+    with opened(chrome, pages["crowded"], scheme="dark", media="print") as tab:
+        tab.page.pdf(path=tmp_path / "crowded.pdf", prefer_css_page_size=True, print_background=True)
+    sheets = re.findall(rb"/Type\s*/Page\b", (tmp_path / "crowded.pdf").read_bytes())
+    assert 2 < len(sheets) <= 8
+
+
+def test_on_paper_what_is_for_the_screen_is_named_by_its_line_alone(chrome, pages):
+    with opened(chrome, pages["crowded"], media="print") as tab:
+        folded = tab.page.locator("details.screen")
+        assert folded.count() >= 2
+        for each in folded.all():
+            assert each.locator("summary").is_visible()
+            assert not each.locator("summary + *").is_visible()
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_what_it_looks_like_is_kept_to_be_looked_at(chrome, pages, name, tmp_path):
     folder = kept(tmp_path)
@@ -151,7 +214,7 @@ def test_what_it_looks_like_is_kept_to_be_looked_at(chrome, pages, name, tmp_pat
         for width in (400, 1280):
             with opened(chrome, pages[name], scheme=scheme, width=width) as tab:
                 tab.page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
-    with opened(chrome, pages[name]) as tab:
+    with opened(chrome, pages[name], media="print") as tab:
         tab.page.pdf(path=folder / f"{name}.pdf", prefer_css_page_size=True, print_background=True)
     with opened(chrome, pages[name], width=TEXT_OF_A4, media="print") as tab:
         tab.page.screenshot(path=folder / f"{name}-print.png", full_page=True)

@@ -9,13 +9,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from audit import audit
 
-from ratesim.formatting import format_percent, format_seconds
+from ratesim.formatting import format_amount, format_percent, format_seconds
 from ratesim.limit import Limit
 from ratesim.pages.incident import advice_cells, cells
-from ratesim.pages.incident.analysis import GatewaySetup, simulated
+from ratesim.pages.incident.analysis import MIDDLE, GatewaySetup, simulated
 from ratesim.pages.incident.rule import bends, expected, interval_for, most, operations, rule
-from ratesim.pages.incident.sources import PUBLISHED, RECORD
+from ratesim.pages.incident.sources import ASSUMED, GATEWAY, KONG_FLOOR, KONG_LEAST, PUBLISHED, PUBLISHED_LIMIT, RECORD
 
 pytestmark = pytest.mark.slow  # whole analyses
 
@@ -227,3 +228,54 @@ def test_the_page_names_every_interval_that_it_chose(shown, found):
     for row in found.beside("chosen").itertuples():
         assert format_seconds(row.interval) in said
     assert "no interval suffices" in said
+
+
+def test_every_number_in_the_prose_is_in_a_table_or_of_the_replay(shown, found):
+    rows, debt, phase = found.beside("replicas"), found.part("debt"), found.beside("phases")
+    middle = rows[rows["replicas"] == MIDDLE]
+    within, shortest, longest = rows[rows["holds"]], middle.iloc[0], middle.iloc[-1]
+    many = rows[(rows["replicas"] == rows["replicas"].max()) & rows["holds"]].iloc[0]
+    far = phase[phase["network"] != cells.NEAR].iloc[0]
+    near = phase[(phase["network"] == cells.NEAR) & phase["holds"]]
+    over_the_rule = near.assign(mean=near["overshoot"] / near["rule"], most=near["worst"] / near["rule"]).groupby("spread")
+    synced = found.part("load")[found.part("load")["interval"] > 0.0]
+    reading = synced[synced["reads"]].iloc[0]
+    always = found.part("load")[found.part("load")["interval"] == 0.0]["utilization"].mean()
+    chosen = found.beside("chosen")
+    allowed = chosen["expected"].round(6)
+    (first, much), (second, little) = PUBLISHED.items()
+    slope = (much - little) * PUBLISHED_LIMIT.rate / (first - second)
+    runs = found.part("published").groupby(["replicas", "interval"])["excess"]
+    seconds = [3 * middle["low"].iloc[0], 0.6 * middle["high"].iloc[0], MIDDLE / found.offered, shortest["interval"]]
+    seconds += [middle["high"].iloc[0], middle["low"].iloc[0], longest["interval"], many["interval"], far["interval"]]
+    seconds += [
+        *found.answers.values(),
+        much * PUBLISHED_LIMIT.rate / slope - first,
+        reading["interval"],
+        reading["latency"],
+    ]
+    seconds += [GATEWAY, KONG_FLOOR, KONG_LEAST, *PUBLISHED, debt["interval"].iloc[0]]
+    requests = [shortest["overshoot"], shortest["rule"], longest["overshoot"], longest["rule"], many["rule"]]
+    requests += [many["overshoot"], far["overshoot"], far["rule"]]
+    requests += [(many["replicas"] - 1) * rate * many["interval"] for rate in (found.limit.rate, found.offered)]
+    requests += [rule(int(debt["replicas"].iloc[0]), float(debt["offered"].iloc[0]), float(debt["interval"].iloc[0]))]
+    windows = debt.assign(first=debt["window"] == 0).groupby(["algorithm", "first"])["excess"].mean()
+    given = [
+        *map(format_seconds, seconds),
+        *(format_amount(value, 2) for value in requests),
+        *(f"{abs(value):,.0f}" for value in windows),
+        format_percent((within["overshoot"] / within["rule"] - 1.0).abs().max()),
+        *(f"{shortest['operations'] / shortest['admitted']:.2g}", f"{slope:,.0f}", f"{middle['slope'].iloc[0]:,.0f}"),
+        *(f"{found.offered / MIDDLE * GATEWAY:,.2g}", f"{found.offered / many['replicas']:,.3g}", f"{many['replicas']:.0f}"),
+        *(f"{found.limit}", f"{found.offered:,.0f}", f"{debt['offered'].iloc[0]:,.0f}", f"{debt['replicas'].iloc[0]}"),
+        f"{100 * float((runs.std() / runs.count() ** 0.5).max()) / PUBLISHED_LIMIT.rate:.1f}",
+        *(f"{value:.2f}" for value in (*over_the_rule["mean"].mean(), *over_the_rule["most"].max())),
+        *(f"{value:.2f}" for value in ((chosen["overshoot"] / allowed).min(), (chosen["overshoot"] / allowed).max())),
+        f"{(chosen['worst'] / allowed).max():.2f}",
+        *(f"{value:.2g}" for value in synced["operations"]),
+        *(f"{reading['utilization'] / always:.1f}", f"{synced['replicas'].iloc[0]}", f"{synced['offered'].iloc[0]:g}"),
+        *(f"{synced['keys'].min()} {synced['keys'].max()}", f"{1 / GATEWAY:g} {1 / KONG_LEAST:g}", f"{MIDDLE}"),
+        *(what for what, _, _ in RECORD),
+        ASSUMED,
+    ]
+    assert audit(shown, given) > 0.5

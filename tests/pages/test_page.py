@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ratesim.notebook.render import anchor, heading
-from ratesim.pages.html import details, figure_html, html_table
+from ratesim.pages.html import details, figure_html, html_table, prose
 from ratesim.pages.recommendation.build import render
 from ratesim.pages.style import to_svg
 
@@ -63,6 +63,31 @@ def test_what_names_a_table_or_what_is_folded_is_text():
         assert "<script" not in piece
     assert details(EVIL, "<p>inside</p>").count("<script") == 0
     assert details("more", "<p>inside</p>") == '<details class="more"><summary>more</summary><p>inside</p></details>'
+
+
+def test_what_is_for_the_screen_alone_says_so():
+    assert details("more", "<p>inside</p>", on_paper=False).startswith('<details class="more screen">')
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind"),
+    [
+        ("1.72 ms<br><small>1.64 to 1.79 ms</small>", ' class="n"'),  # its longest line is short
+        ('<span class="dot" style="background:#E69F00"></span>memory', ' class="n"'),  # and markup is no text
+        ("passes, but costs more: 55 USD a month", ""),
+    ],
+)
+def test_a_number_stays_on_one_line_and_a_sentence_may_be_broken(cell, kind):
+    assert f"<td{kind}>{cell}</td>" in html_table(["a", "b"], [["row", cell]]).data
+
+
+def test_a_long_name_of_a_row_may_be_broken():
+    table = html_table(["a", "b"], [["n" * 36, "1"], ["n" * 37, "1"]]).data
+    assert table.count('<th scope="row">') == table.count('<th scope="row" class="long">') == 1
+
+
+def test_sentences_are_text_and_what_stands_between_backticks_is_code():
+    assert prose("`--keys` says <b>so</b>") == "<code>--keys</code> says &lt;b&gt;so&lt;/b&gt;"
 
 
 def _drawn(height: float) -> Figure:

@@ -25,7 +25,7 @@ def assessment(name, latency=LATENCY):
         p99=latency,
         over_admission=NONE,
         false_denial=NONE,
-        worst_excess=0.0,
+        worst_excess=NONE,
         failed_share=0.0,
         l2_operations_per_request=1.0,
         l2_busy_per_request=1e-4,
@@ -40,6 +40,7 @@ def assessment(name, latency=LATENCY):
         "redis",
         "postgres, synchronous standby",
         "hybrid over cluster session write-behind refresh-ahead 100 ms, sliding_window",
+        "no formula: $x^{y$",
     ],
 )
 def test_a_title_has_room(name):

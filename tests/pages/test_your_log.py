@@ -9,9 +9,9 @@ from ratesim.formatting import format_amount, format_count, format_length, forma
 from ratesim.limit import InvalidLimitError, Limit
 from ratesim.pages.your_log.analysis import analyze_log
 from ratesim.pages.your_log.arrivals import arrivals, busiest, dispersion, gaps, over_time
-from ratesim.pages.your_log.limits import Trial, round_rates
 from ratesim.pages.your_log.rejections import rejected_requests
 from ratesim.pages.your_log.skew import client, exponent, gini, skew
+from ratesim.simulation.analysis.limit_suggestion import Trial, round_rates
 from ratesim.simulation.results.oracle import exact_trace
 from traffic import OnOff, Poisson, Steady, Trace, Uniform, Workload, Zipf
 
@@ -244,17 +244,18 @@ def test_what_was_answered_429_is_demand_as_all_else(tmp_path):
     ("asked", "problem"),
     [
         ({"touched": 1.5}, "touched 1.5: is a share"),
-        ({"denied": "all"}, "denied 'all': is a share"),
+        ({"denied": "all"}, "denied: 'all' is not a share"),
+        ({"denied": "0.05"}, 'denied: 0.05 has no unit; write "5%"'),
         ({"denied": float("nan")}, "denied nan: is a share"),
         ({"period": "fortnight"}, "period 'fortnight': write second, minute"),
         ({"period": "0 seconds"}, "period '0 seconds': write"),
         ({"algorithm": "guess"}, "guess"),
-        ({"time_unit": "years"}, "time_unit 'years': use s, ms"),
+        ({"time_unit": "years"}, "parameter time_unit: 'years': known are s, ms"),
         ({"log": "nowhere.log"}, "nowhere.log: no such file"),
-        ({"key": "color"}, "no field 'color' to be the key"),
-        ({"cost": "bytes"}, "no number 'bytes' to be the cost"),
+        ({"key": "color"}, "no field 'color' for the key; its fields are remote_addr"),
+        ({"cost": "bytes"}, "no field 'bytes' for the cost"),
         ({"format": "xml"}, "unknown format 'xml'"),
-        ({"status": "code"}, "leave status out"),
+        ({"status": "code"}, "no field 'code' for the status"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line_that_says_so(asked, problem):

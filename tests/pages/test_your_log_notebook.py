@@ -12,20 +12,22 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from audit import audit
 from outputs import html_of
 
-from ratesim.formatting import format_limit, format_percent
+from ratesim.formatting import format_amount, format_length, format_limit, format_percent, format_seconds
 from ratesim.notebook import NotebookExecutionError
 from ratesim.pages.html import HTML
 from ratesim.pages.your_log import cells
 from ratesim.pages.your_log.analysis import LogAnalysis, analyze_log
 from traffic import Poisson, Workload, Zipf
+from traffic.key_labels import key_label
 
 pytestmark = pytest.mark.slow  # whole analyses
 
 NOTEBOOK = "your_log.ipynb"
 SMALL: dict[str, object] = {}  # the log that ships is small
-CELLS = ("answer", "traffic", "bursts", "shape", "clients", "hidden", "rates", "touched", "reproduce")
+CELLS = ("answer", "traffic", "bursts", "shape", "clients", "hidden", "rates", "touched", "recipe", "reproduce")
 LINE = '{client} - - [17/May/2015:10:{minute:02d}:{second:02d} +0000] "GET {path} HTTP/1.1" {status} 5 "-" "x"\n'
 
 
@@ -84,7 +86,7 @@ def test_what_the_log_holds_is_said_with_its_figures(shown, found):
     assert "The busiest second holds 9, the busiest minute 136" in words(shown[1])
     assert "1 of 10,000 lines did not parse and was left out" in words(shown[1])
     assert "the busiest 10 make 20 %" in words(shown[3])
-    assert "66.249.73.135 482 4.8 %" in words(shown[4])
+    assert "1. 66.249.73.0/24 482 4.8 %" in words(shown[4])
     assert words(shown[5]).startswith("None of 9,999 answers is a 429")
 
 
@@ -102,12 +104,49 @@ def test_who_would_be_touched_is_shown_with_what_is_denied(shown, found):
     assert len(found.touched) == found.suggestion.effect.touched <= 12
     assert sum(each.denied for each in found.touched) == found.suggestion.effect.denied
     for each in found.touched:
-        assert f"{each.client.name} {each.client.requests}" in said
+        assert f"{each.rank}. {key_label(each.client.name)} {each.client.requests}" in said
+
+
+def test_every_number_in_the_prose_is_in_a_table_or_of_the_log(shown, found):
+    it, skew, gaps, fit = found.arrivals, found.skew, found.arrivals.gaps, found.skew.exponent
+    assert gaps is not None
+    assert fit is not None
+    below = found.suggestion.below
+    assert below is not None
+    origin = found.trace.provenance
+    given = [
+        *(f"{len(found.trace):,}", f"{skew.clients:,}", f"{origin.skipped:,}", f"{origin.lines:,}", *origin.assumed),
+        *(format_length(found.trace.duration), f"{it.second:,}", f"{it.minute:,}"),
+        *(format_amount(found.trace.rate), format_amount(60 * found.trace.rate)),
+        *(
+            format_limit(below.limit),
+            f"{below.touched:,}",
+            format_percent(below.touched_share),
+            format_percent(below.denied_share),
+        ),
+        *(format_seconds(gaps.high), format_length(gaps.longest), format_amount(gaps.variation)),
+        *(format_percent(share) for share in skew.tops.values()),
+        *(f"{number:.2f}" for number in (skew.gini, fit.value, fit.low, fit.high)),
+        *(f"{fit.clients:,}", format_percent(found.touched_share)),
+        *(format_amount(found.median_touched), format_amount(found.median_other)),
+        *(f"{found.asked.touched:g} {found.asked.denied:g}", format_percent(found.asked.denied)),
+        *(format_percent(found.asked.touched), "linear up to 0.1 %", "JSAC 9(2), 1991", "Piantadosi 2014"),
+    ]
+    line = it.timeline
+    times = line.requests.max() / line.requests.mean()
+    assert audit(shown, [*given, f"{line.requests.max():,}", format_amount(times)]) > 0.5
+
+
+def test_timestamps_that_repeat_are_told_as_such(found):
+    assert found.arrivals.gaps is not None
+    assert found.arrivals.gaps.median == 0
+    said = words(cells.bursts(found).data)
+    assert "At least half of the requests have the timestamp of the one before, and 99 % of the gaps are" in said
 
 
 def test_every_figure_of_a_log_can_be_read_and_heard(shown):
     figures = re.findall(r"<svg .*?</svg>", "\n".join(shown), flags=re.DOTALL)
-    assert len(figures) == 4
+    assert len(figures) == 5
     for figure in figures:
         root = ElementTree.fromstring(figure)
         assert root.get("role") == "img"
@@ -149,17 +188,21 @@ def test_refused_requests_that_cost_less_are_pointed_out(tmp_path):
 
 
 def test_nobody_is_named_who_is_not_to_be():
-    found = analyze_log(names=False)
-    page = "".join(pieces(found))
-    assert "client 1" in page
-    assert not [name for name in found.trace.keys if name in words(page)]
-    assert "46.118.127.106" not in page  # of the line that does not parse
-    assert "-p names False" in page
+    found = analyze_log()
+    page, named = "".join(pieces(found)), "".join(pieces(analyze_log(show_keys=True)))
+    assert "66.249.73.0/24" in page
+    assert not [name for name in found.trace.keys if re.search(rf"(?<![0-9.]){re.escape(name)}(?![0-9/])", words(page))]
+    (lost,) = found.trace.provenance.examples
+    assert lost.split()[0] not in page
+    assert {found.top[0].name, lost.split()[0]} <= set(words(named).split())
+    assert "-p show_keys true" in named
 
 
-def test_names_from_a_log_are_escaped_and_shortened(log):
+def test_names_from_a_log_are_escaped_and_shortened(tmp_path):
     evil, long = "<script>alert(1)</script>", "x" * 300
-    page = "".join(pieces(analyze_log(log(*[(evil, 5, 1, 200)] * 9, *[(long, 5, 2, 200)] * 9, ("\x1b[31m$x$", 5, 3, 200)))))
+    path = tmp_path / "users.csv"
+    path.write_text("time,user\n" + f"1,{evil}\n" * 9 + f"2,{long}\n" * 9 + "3,\x1b[31m$x$\n")
+    page = "".join(pieces(analyze_log(str(path), key="user", time="time", time_unit="s", show_keys=True)))
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert long not in page
@@ -169,7 +212,7 @@ def test_names_from_a_log_are_escaped_and_shortened(log):
 def test_what_was_asked_is_quoted_in_the_command_that_repeats_it(log, tmp_path):
     path = Path(log(("a", 5, 1, 200))).rename(tmp_path / "a b;<c>.log")
     said = words(cells.reproduce(analyze_log(str(path), key="client+endpoint", touched=0.5)).data)
-    assert f"-p log '{path}' -p key client+endpoint -p touched 0.5" in said
+    assert f"-p log '{path}' -p key client+endpoint -p touched 50%" in said
 
 
 # Logs of every kind ----------------------------------------------------------------------------------------------------
@@ -178,9 +221,9 @@ def test_what_was_asked_is_quoted_in_the_command_that_repeats_it(log, tmp_path):
 def test_the_notebook_runs_on_tokens_that_one_key_takes(execute_here):
     path = resources.files("traffic") / "data" / "azure_llm_code_500.csv.gz"
     cost = "ContextTokens+GeneratedTokens"
-    shown = [words(html) for html in html_of(execute_here(NOTEBOOK, {"log": str(path), "time": "TIMESTAMP", "cost": cost}))]
+    shown = [words(html) for html in html_of(execute_here(NOTEBOOK, {"log": str(path), "key": "none", "cost": cost}))]
     assert shown[0].startswith(f"1000000/minute of {cost} for the one client: it would deny no request in this log.")
-    assert "no key was named, so all requests belong to one client" in shown[0]
+    assert "no key was wanted, so all requests belong to one client" in shown[0]
     assert "all 500 100 % 1,093,698 100 %" in shown[4]
     assert shown[5].startswith("This log has no status codes")
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ratesim.algorithms import bind
-from ratesim.formatting import format_bytes, format_percent, format_seconds
+from ratesim.formatting import format_amount, format_bytes, format_percent, format_seconds
 from ratesim.limit import Limit
 
 if TYPE_CHECKING:
     from ratesim.simulation.analysis.algorithm_comparison import AlgorithmSummary
 
-__all__ = ["TWICE", "choices", "kept", "listed"]
+__all__ = ["TWICE", "choices", "kept", "listed", "times_the_memory"]
 
 KEPT = 1.0 + 1e-9  # times the limit: sums of costs that are not whole are rounded
 GROWS = 1.5  # times the memory of a key that has asked once: more is growing
@@ -71,6 +71,11 @@ def choices(standings: Mapping[str, AlgorithmSummary]) -> dict[str, list[str]]:
 def kept(standings: Mapping[str, AlgorithmSummary]) -> dict[str, AlgorithmSummary]:
     """Those that never admitted more than the limit in any period."""
     return {name: it for name, it in standings.items() if it.worst_period <= KEPT}
+
+
+def times_the_memory(it: AlgorithmSummary, beside: AlgorithmSummary) -> str:
+    """Write the memory of a key that uses up its limit as a multiple of another algorithm's: "16.5 times the memory"."""
+    return f"{format_amount(it.bytes_full / beside.bytes_full)} times the memory"
 
 
 def _learns(name: str) -> bool:

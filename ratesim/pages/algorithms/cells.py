@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ratesim.formatting import format_percent, format_seconds
 from ratesim.limit import Limit
-from ratesim.pages.algorithms.analysis import TWICE, choices, kept, listed
+from ratesim.pages.algorithms.analysis import TWICE, choices, kept, listed, times_the_memory
 from ratesim.pages.algorithms.plots import (
     after_a_pause,
     around_an_edge,
@@ -25,7 +26,8 @@ from ratesim.pages.algorithms.plots import (
 )
 from ratesim.pages.html import HTML, escape_html, html_table
 from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
-from ratesim.pages.repro_command import repro_command
+from ratesim.pages.log_traffic import LogFields
+from ratesim.pages.repro_command import reproduction
 from ratesim.pages.style import to_svg
 from ratesim.simulation.analysis.algorithm_comparison import (
     EDGE,
@@ -62,6 +64,7 @@ SOURCE = "https://blog.cloudflare.com/counting-things-a-lot-of-different-things/
 CLAIM = {"requests": 400e6, "sources": 270e3, "wrong": 3e-5, "difference": 0.06}
 
 BUCKET = "token_bucket"
+LOGGED = "your log"
 TURNED = ("fixed_window", "sliding_window", "sliding_log", BUCKET)  # the candidates of the interactive figure
 
 LOG_LIMIT = (10.0, 10.0)  # requests, seconds: all stamps of the shipped log lie in the sixth minute of an hour
@@ -82,11 +85,14 @@ class Comparison:
     curve
         The same at other thresholds.
     real
-        The same over the log that ships.
+        The same over the log, or the one that ships, in windows of `real_window` seconds.
     adaptive
         The adaptive algorithm for the limit `learner`, where an answer after more than `patience` seconds is bad.
+    logged
+        What is replayed of the log; empty without one.
     """
 
+    given: dict[str, Any]
     limit: Limit
     seed: int
     traces: dict[str, Trace]
@@ -98,15 +104,29 @@ class Comparison:
     learner: Limit
     patience: float
     adaptive: pd.DataFrame
+    real_window: float
+    logged: str
 
 
-def compared(limit: str, seed: int = 1, keys: int = 500, requests: int = 2_000_000, sources: int = 270_000) -> Comparison:
+def compared(
+    limit: str,
+    seed: int = 1,
+    keys: int = 500,
+    requests: int = 2_000_000,
+    sources: int = 270_000,
+    **log_fields: str,
+) -> Comparison:
     """All that the notebook shows, for a limit such as "100/minute".
 
     keys: in memory when that is measured. requests, sources: of the traffic over which the two-window counter is checked.
+    log_fields: of `LogFields`; the log is one more workload, and the one over which the two-window counter is checked.
     """
+    given = {name: value for name, value in locals().items() if name != "log_fields"} | log_fields
     asked = Limit.parse(limit)
     traces = workloads(asked, _rng(seed, 0))
+    log = LogFields(**log_fields).traffic()
+    if log:
+        traces[LOGGED] = log.spread
     rows = compare(asked, traces)
     measured = measure(asked, traces["one hot key"].head(20_000), keys)
 
@@ -115,7 +135,9 @@ def compared(limit: str, seed: int = 1, keys: int = 500, requests: int = 2_000_0
     grid = np.unique(np.round(np.geomspace(min(10.0, busiest / 2.0), 0.8 * busiest, 10))).tolist()
     ours, *curve = two_window(made, asked.period, [max(asked.rate, 1.0), *grid])
     with resources.as_file(resources.files("traffic") / "data" / "apache_access_10k.log.gz") as path:
-        (real,) = two_window(read_log(path).spread(_rng(seed, 2)), LOG_LIMIT[1], LOG_LIMIT[:1])
+        tested = log.spread if log else read_log(path).spread(_rng(seed, 2))
+    threshold, window = (max(asked.rate, 1.0), asked.period) if log else LOG_LIMIT
+    (real,) = two_window(tested, window, [threshold])
 
     # The backend's queue is simulated request by request: of a very large limit a smaller one is shown.
     learner = Limit(min(max(asked.rate, 20.0), 200.0), asked.period, "adaptive")
@@ -124,6 +146,7 @@ def compared(limit: str, seed: int = 1, keys: int = 500, requests: int = 2_000_0
     capacity = [(0.0, 1.5 * able), (20 * learner.period, 0.5 * able), (50 * learner.period, 1.5 * able)]
     adaptive = saturate(learner, 3.0 * able, capacity, 80 * learner.period, _rng(seed, 3), patience)
     return Comparison(
+        given=given,
         limit=asked,
         seed=seed,
         traces=traces,
@@ -135,6 +158,8 @@ def compared(limit: str, seed: int = 1, keys: int = 500, requests: int = 2_000_0
         learner=learner,
         patience=patience,
         adaptive=adaptive,
+        real_window=window,
+        logged=log.describe(asked) if log else "",
     )
 
 
@@ -154,8 +179,8 @@ def answer(found: Comparison) -> HTML:
         said += f". It admits up to {it.worst_period:.2f} times the limit in {period:g} s"
         if strict:
             exact = min(strict, key=lambda each: strict[each].bytes_full)
-            more = strict[exact].bytes_full / it.bytes_full
-            said += f". If that is too much, choose {exact}: a key that uses up its limit takes {more:.1f} times the memory"
+            more = times_the_memory(strict[exact], it)
+            said += f". If that is too much, choose {exact}: a key that uses up its limit takes {more}"
     twice = [other for other, its in standings.items() if its.worst_period >= TWICE]
     sudden = [other for other in twice if standings[other].worst_tenth >= TWICE]
     reach = f"Algorithms that admitted about twice the limit within some {period:g} s: {listed(twice)}. " if twice else ""
@@ -245,14 +270,19 @@ def costs(found: Comparison) -> HTML:
         f"are denied. A request costs {request_cost(found.limit):g} here. The memory of a log grows with the number of "
         "requests, not with their cost."
     )
-    return HTML(_shown(footprint(found.standings), "").data + html_table(head, rows).data + _small(note))
+    return HTML(
+        _shown(footprint(found.standings, next(iter(choices(found.standings)))), "").data
+        + html_table(head, rows).data
+        + _small(note)
+    )
 
 
 def published(found: Comparison) -> HTML:
     """Show Cloudflare's published figures of the two-window counter beside ours, and why the two differ."""
     ours, real, period = found.ours, found.real, found.limit.period
     made = f"generated traffic, {ours.threshold:g} per {period:g} s"
-    head = ["", "published, 2017", made, f"Apache log, {real.threshold:g} per {LOG_LIMIT[1]:g} s"]
+    name = "your log" if found.logged else "Apache log"
+    head = ["", "published, 2017", made, f"{name}, {real.threshold:g} per {found.real_window:g} s"]
     both = (ours, real)
     rows = [
         ["requests", f"{CLAIM['requests']:,.0f}", *(f"{each.requests:,}" for each in both)],
@@ -285,11 +315,12 @@ def published(found: Comparison) -> HTML:
     claim = f'<p>The claim: <a href="{SOURCE}">J. Desgats, Cloudflare, 7 June 2017</a>.</p>'
     table = html_table(head, [[escape_html(cell) for cell in row] for row in rows]).data
     figure = _shown(near_the_threshold(found.curve, CLAIM["wrong"], period), "Generated traffic, all requests counted.").data
-    note = (
-        f"Generated traffic: Zipf popularity (s = 1), Poisson arrivals, {PERIODS} periods. Real traffic: the Apache log "
-        "that ships with ratesim. Timestamps in the log are whole seconds; requests are spread within each second here. All "
-        "timestamps lie in one minute of each hour, so only windows shorter than a minute can be tested on the log."
+    shipped = (
+        "Real traffic: the Apache log that ships with ratesim. Timestamps in the log are whole seconds; requests are spread "
+        "within each second here. All timestamps lie in one minute of each hour, so only windows shorter than a minute can "
+        "be tested on the log."
     )
+    note = f"Generated traffic: Zipf popularity (s = 1), Poisson arrivals, {PERIODS} periods. {found.logged or shipped}"
     return HTML(f"{claim}{table}<p>{escape_html(_why(found))}</p>{figure}{_small(note)}")
 
 
@@ -297,18 +328,20 @@ def _why(found: Comparison) -> str:
     """Why the published share and ours differ."""
     ours = found.ours
     met = [each for each in found.curve if each.wrong <= CLAIM["wrong"]]
-    reached = "no tested threshold reaches 0.003 %"
+    published = format_percent(CLAIM["wrong"])
+    reached = f"no tested threshold reaches {published}"
     if met:
         first = met[0]
         reached = (
-            f"the lowest tested threshold that reaches 0.003 % is {first.threshold:,.0f}, which {first.above:,} of "
+            f"the lowest tested threshold that reaches {published} is {first.threshold:,.0f}, which {first.above:,} of "
             f"{first.sources:,} sources exceed"
         )
     return (
         "The difference between the estimate and the true count depends on how irregular the arrivals are. Its mean over "
         f"requests is {format_percent(ours.difference)} for the generated traffic and "
-        f"{format_percent(found.real.difference)} for the log. The article does not say how its mean of 6 % is taken. The "
-        "share of wrong decisions also depends on the traffic: a decision can be wrong only for a source whose count is "
+        f"{format_percent(found.real.difference)} for the log. The article does not say how its mean of "
+        f"{format_percent(CLAIM['difference'])} is taken. The share of wrong decisions also depends on the "
+        "traffic: a decision can be wrong only for a source whose count is "
         f"near the threshold. For the generated traffic, {reached}. The article states neither the thresholds nor the "
         "number of sources near them, so the published share can be neither confirmed nor refuted with other traffic. The "
         "article describes a counter of all requests, as do all rows but the last two here. A limiter that counts only "
@@ -334,9 +367,8 @@ def learning(found: Comparison) -> HTML:
 
 def reproduce(found: Comparison) -> HTML:
     """Show the command that gives the same numbers again."""
-    line = repro_command("algorithms", limit=str(found.limit), seed=found.seed)
-    same = "The same limit and seed give the same decisions. Bytes and times are measured."
-    return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same)}</p>")
+    same = "The same parameters give the same decisions. Bytes and times are measured."
+    return reproduction("algorithms", found.given, str(found.seed), same)
 
 
 def _shown(figure: tuple[Figure, str], caption: str) -> HTML:

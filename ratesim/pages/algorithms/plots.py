@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from ratesim.formatting import format_bytes, format_percent
+from ratesim.pages.algorithms.analysis import times_the_memory
 from ratesim.pages.style import INK, STYLE
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def around_an_edge(curves: Mapping[str, Curve], edge: float, width: float) -> tu
     """
     ends = {name: float(total[-1]) if len(total) else 0.0 for name, (_, total) in curves.items()}
     most = max(ends, key=lambda name: ends[name])
-    title = f"{most} admits {ends[most]:.2g} times the limit within {2 * width:.2g} s across an edge"
+    title = f"{most} admits {ends[most]:.2f} times the limit within {2 * width:.2g} s across an edge"
     with mpl.rc_context(STYLE):
         figure, axes = _figure(4.0)
         for name, (time, total) in curves.items():
@@ -128,12 +129,16 @@ def worst_windows(standings: Mapping[str, AlgorithmSummary], limit: Limit) -> tu
     return figure, f"{title}. Worst tenth of a period and worst period, multiples of the limit: {told}."
 
 
-def footprint(standings: Mapping[str, AlgorithmSummary]) -> tuple[Figure, str]:
-    """Bytes for each key, when it has asked once and when its limit is used up."""
+def footprint(standings: Mapping[str, AlgorithmSummary], beside: str) -> tuple[Figure, str]:
+    """Bytes for each key, when it has asked once and when its limit is used up; the title sets the most `beside` another."""
     once = {name: each.bytes_once for name, each in standings.items()}
     full = {name: each.bytes_full for name, each in standings.items()}
-    grows = max(full, key=lambda name: full[name] / once[name])
-    title = f"A key that uses up its limit takes {full[grows] / once[grows]:.1f} times the memory in {grows}"
+    most = max(full, key=lambda name: full[name])
+    title = (
+        f"A key that uses up its limit takes {times_the_memory(standings[most], standings[beside])} in {most} as in {beside}"
+    )
+    if most == beside:
+        title = f"A key that uses up its limit takes the most memory in {most}, {format_bytes(full[most])}"
     with mpl.rc_context(STYLE):
         figure, axes = _figure(3.4)
         axes.set_xscale("log")
@@ -144,7 +149,7 @@ def footprint(standings: Mapping[str, AlgorithmSummary]) -> tuple[Figure, str]:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("bytes per key in memory (log scale):\nafter one request (hollow), with the limit used up (filled)")
-        axes.set_title(title, fontsize=10.5)
+        axes.set_title(title, fontsize=9.5, x=0.0)
     told = "; ".join(f"{name} {format_bytes(once[name])} and {format_bytes(full[name])}" for name in full)
     return figure, f"{title}. Memory per key, after one request and with the limit used up: {told}."
 
@@ -200,10 +205,9 @@ def sawtooth(windows: pd.DataFrame, period: float) -> tuple[Figure, str]:
     capacity, limit = windows["capacity"], windows["limit"]
     scarce = windows[capacity == capacity.min()]
     settled = scarce["limit"].iloc[len(scarce) // 3 :]  # after it has fallen to what the backend can do
-    title = (
-        f"With a backend capacity of {capacity.min():.0f}, the adaptive limit oscillates between "
-        f"{settled.min():.0f} and {settled.max():.0f}"
-    )
+    low, high = f"{settled.min():.0f}", f"{settled.max():.0f}"
+    moves = f"stays at {low}" if low == high else f"oscillates between {low} and {high}"
+    title = f"With a backend capacity of {capacity.min():.0f}, the adaptive limit {moves}"
     window = windows["time"] / period
     with mpl.rc_context(STYLE):
         figure, axes = _figure(3.8)
@@ -229,7 +233,8 @@ def sawtooth(windows: pd.DataFrame, period: float) -> tuple[Figure, str]:
         axes.set_xlabel(f"time, windows of {period:g} s")
         axes.set_ylabel("requests per window")
         axes.set_title(title, fontsize=10.5, x=0.0)
-    return figure, f"{title}; {format_percent(float(scarce['slow'].mean()))} of the answers at that capacity were too late."
+    late = format_percent(float(scarce["slow"].mean()))
+    return figure, f"{title}. Of the answers at that capacity, too late: {late}."
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

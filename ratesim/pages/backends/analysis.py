@@ -12,9 +12,9 @@ from ratesim.recommendation.assess.assessment import Interval
 from ratesim.recommendation.assess.model_error import LatencyError, latency_error
 from ratesim.simulation.analysis.limit_pressure import LimitPressure, limit_pressure
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.run import run
 from ratesim.simulation.results.histogram import Histogram
-from ratesim.simulation.scenario.candidates import default_candidates
+from ratesim.simulation.runner import run
+from ratesim.simulation.scenario.names import named_candidates
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import StorageURL
 from traffic import Trace
@@ -107,13 +107,13 @@ def _figure(seconds: float, error: float, is_lower_bound: bool) -> str:
 
 
 def compared(seed: int = 0, **given: Any) -> Comparison:
-    """All that the notebook shows. seed: the scenario's unless given. given: see `asked`."""
+    """All that the notebook shows. seed: the scenario's unless given. given: see `scenario_from_parameters`."""
     scenario = scenario_from_parameters(**given)
-    seed = seed or scenario.seed
+    parameters, seed = {**given, "seed": seed}, seed or scenario.seed
     trace = scenario.trace(seed)
     return Comparison(
         scenario=scenario,
-        given={name: value for name, value in given.items() if value},
+        given=parameters,
         seed=seed,
         requests=len(trace),
         keys=len(trace.keys),
@@ -126,7 +126,7 @@ def compared(seed: int = 0, **given: Any) -> Comparison:
 
 def named(scenario: Scenario, names: Sequence[str]) -> tuple[Candidate, ...]:
     """Those of the catalogue with these names."""
-    known = {each.name: each for each in default_candidates(scenario.model_copy(update={"candidates": ()}))}
+    known = named_candidates(scenario.model_copy(update={"candidates": ()}))
     return tuple(known[name] for name in names if name != STICKY or scenario.deployment.nodes > 1)
 
 
@@ -139,7 +139,7 @@ def seen(
 
 
 def _seen(scenario: Scenario, candidate: Candidate, seed: int, trace: Trace, profile: Profile) -> BackendResult:
-    result = run(scenario, candidate, seed, profile=profile, trace=trace)
+    result = run(scenario, candidate, seed, profile=profile, trace=trace, progress=False)
     row, url = result.row(), StorageURL.parse(candidate.storage)
     nodes = [account.totals.served for name, account in result.stations.items() if name.startswith("node")]
     return BackendResult(

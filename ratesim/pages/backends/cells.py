@@ -5,12 +5,12 @@ Every figure in a sentence is worked out from what was simulated: other traffic 
 
 from __future__ import annotations
 
-from ratesim.formatting import format_percent, format_range, format_seconds
+from ratesim.formatting import format_amount, format_percent, format_range, format_seconds
 from ratesim.pages.backends.analysis import BackendResult, Comparison, compared, named, seen
 from ratesim.pages.backends.plots import admissions, latencies, times
 from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
-from ratesim.pages.repro_command import repro_command
+from ratesim.pages.repro_command import reproduction
 from ratesim.pages.style import COLORS
 from ratesim.simulation.analysis.limit_pressure import BINDING_SHARE
 from ratesim.simulation.cost_model.profile import Profile
@@ -56,7 +56,7 @@ def answer(found: Comparison) -> HTML:
     if hybrids:
         least, most = (pick(hybrids, key=lambda each: each.operations) for pick in (min, max))
         said.append(
-            f"The hybrids need {least.operations:.2g} ({least.name}) to {most.operations:.2g} ({most.name}) store "
+            f"The hybrids need {_two(least.operations)} ({least.name}) to {_two(most.operations)} ({most.name}) store "
             "operations per request."
         )
         if most.operations > MORE:
@@ -91,15 +91,21 @@ def _binds(found: Comparison) -> str:
     spec, denied = found.scenario.limit, found.limit_pressure.exact_denied_share
     said = (
         f"The traffic is {found.requests:,} requests for {found.keys:,} keys. "
-        f"The limit is {spec.rate} for each key ({spec.algorithm}). "
+        f"The limit is {spec.rate} for {found.scenario.workload.limited} ({spec.algorithm}). "
         f"The deployment has {found.scenario.deployment.nodes} nodes, network {found.scenario.deployment.network}. "
         f"An exact limiter denies {format_percent(denied)} of the requests."
     )
     if denied < BINDING_SHARE:
         said += " This share is too small to tell candidates apart by their over-admission."
         if found.limit_pressure.suggestion:
-            said += f" A limit of {found.limit_pressure.suggestion} would tell them apart."
+            pressure = found.limit_pressure
+            said += f" {pressure.suggestion} would deny {format_percent(pressure.suggested_denied_share)}."
     return said
+
+
+def _two(value: float) -> str:
+    """Write operations per request, in a sentence as in the table."""
+    return format_amount(value, 2)
 
 
 def table(found: Comparison) -> HTML:
@@ -116,7 +122,7 @@ def table(found: Comparison) -> HTML:
             format_percent(row["over_admission"]),
             format_percent(row["false_denial"]),
             f"{1.0 + row['worst_excess']:.2f} ×",
-            f"{row['l2_operations_per_request']:.2f}",
+            _two(row["l2_operations_per_request"]),
             format_percent(row["utilization"]),
             f"{row['bytes_to_store_per_request'] + row['bytes_from_store_per_request']:,.0f}",
             "unknown" if row["bytes_per_key"] != row["bytes_per_key"] else f"{row['bytes_per_key']:,.0f}",
@@ -182,6 +188,5 @@ def elsewhere(found: Comparison) -> InteractiveFigure:
 
 def reproduce(found: Comparison) -> HTML:
     """Show the command that gives the same numbers again."""
-    same = "The same parameters and the same measured costs give the same numbers. "
-    line = repro_command("backends", **found.given, seed=found.seed)
-    return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same + Profile.load().describe())}</p>")
+    same = "The same parameters and the same measured costs give the same numbers."
+    return reproduction("backends", found.given, str(found.seed), same, Profile.load().describe())

@@ -11,6 +11,7 @@ from typing import Any
 from ratesim.pages.scenario_parameters import scenario_from_parameters
 from ratesim.recommendation.assess.capacity import Capacity, capacity, scaled
 from ratesim.recommendation.assess.prices import Prices
+from ratesim.simulation.analysis.alive_keys import alive_keys
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.sweep import sweep
 from ratesim.simulation.scenario.candidates import default_candidates
@@ -22,7 +23,7 @@ _HYBRID = "hybrid+redis://localhost?consistency="
 
 # The fewest moving parts first: who comes first wins where prices are the same.
 CANDIDATES = (
-    Candidate(name="memory", storage="memory://", routing="round_robin"),
+    Candidate(name="memory", storage="memory://"),
     Candidate(name="redis", storage="redis://localhost"),
     Candidate(name="postgres", storage="postgresql://localhost"),
     Candidate(name="hybrid strong", storage=f"{_HYBRID}strong&write=write_through"),
@@ -63,7 +64,7 @@ class Costed:
     @property
     def keys(self) -> int:
         """The number of keys whose state must fit."""
-        return self.scenario.requirements.key_count
+        return self.scenario.requirements.keys
 
     @property
     def peak(self) -> float:
@@ -86,8 +87,7 @@ class Costed:
         """
         scenario, prices = self.scenario, self.prices
         if keys is not None:
-            wants = scenario.requirements.model_copy(update={"key_count": keys})
-            scenario = scenario.model_copy(update={"requirements": wants})
+            scenario = scenario.requiring(key_count=keys)
         if wrong is not None:
             prices = prices.model_copy(update={"over_admitted_request": wrong})
         summary = scaled(self.summary, self.load if load is None else load)
@@ -107,10 +107,9 @@ def costed(
     keys: int = 0,
     load: float = 1.0,
     prices: str = "",
-    nodes: int = 0,
-    network: str = "",
     seed: int = 0,
     seeds: int = 1,
+    **asked: Any,
 ) -> Costed:
     """Compute all that the notebook shows.
 
@@ -122,6 +121,8 @@ def costed(
         Number of keys whose state must fit.
     prices
         A TOML file.
+    asked
+        Further parameters of `scenario_from_parameters`.
 
     Raises
     ------
@@ -136,16 +137,17 @@ def costed(
     if not (math.isfinite(load) and load > 0):
         raise ScenarioError(f"load {load:g}: must be a number above 0, such as 2 for twice the traffic")
     unit_prices = Prices.load(Path(prices) if prices else None)
-    wanted = scenario_from_parameters(scenario, nodes=nodes, network=network)
+    wanted = scenario_from_parameters(scenario, **asked)
     if keys:
-        wants = wanted.requirements.model_copy(update={"key_count": keys})
-        wanted = wanted.model_copy(update={"requirements": wants})
+        wanted = wanted.requiring(key_count=keys)
     first, profile = seed or wanted.seed, Profile.load()
     candidates = default_candidates(wanted) if wanted.candidates else CANDIDATES
     trace = wanted.trace(first)
+    if wanted.requirements.key_count is None:
+        wanted = wanted.requiring(key_count=alive_keys(wanted.limit.limit(), trace).room)
     processes = 1 if len(trace) * seeds <= SOON else None
     results = sweep(wanted, candidates, range(first, first + seeds), profile=profile, processes=processes)
-    given = {"keys": keys, "load": load, "prices": prices, "nodes": nodes, "network": network}
+    given = {"keys": keys, "load": load, "prices": prices, "seed": seed, "seeds": seeds, **asked}
     return Costed(
         scenario=wanted,
         given={"scenario": scenario, **{name: value for name, value in given.items() if value}},

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ratesim.formatting import format_bytes, format_money, format_percent
+from ratesim.formatting import format_amount, format_bytes, format_money, format_percent
 from ratesim.pages.capacity.analysis import Costed, cheapest, costed
 from ratesim.pages.capacity.plots import PARTS, by_keys, by_load, parted
 from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
-from ratesim.pages.repro_command import repro_command
+from ratesim.pages.repro_command import reproduction, seed_range
 from ratesim.pages.style import COLORS
 from ratesim.recommendation.assess.capacity import Capacity
+from ratesim.recommendation.assess.capacity_figures import processors_in_words
 
 __all__ = ["answer", "costed", "formulae", "growth", "needed", "needs", "paid", "partitions", "reproduce", "room", "turned"]
 
@@ -58,7 +59,8 @@ def answer(found: Costed) -> HTML:
     capacities = found.at()
     least = capacities[cheapest(capacities)]
     deployment = found.scenario.deployment
-    asked = f"{least.load.peak:,.10g} requests in the busiest second and {found.keys:,} keys on {deployment.nodes} nodes"
+    asked = f"{format_amount(least.load.peak)} requests in the busiest second and {found.keys:,} keys"
+    asked += f" on {deployment.nodes} nodes"
     verdict = f"At {asked}, {least.candidate} costs least of the candidates that share state: {_money(least)} a month"
     if least.store == "none":
         verdict = f"At {asked}, {least.candidate} costs least: {_money(least)} a month. Its nodes share no state"
@@ -104,11 +106,11 @@ def needed(
     for each in capacities.values():
         alone = each.store == "none"
         cells = [
-            "none" if alone else f"{each.operations:,.4g}",
+            "none" if alone else format_amount(each.operations, 4),
             "none" if alone else f"{each.connections:,}",
-            "none" if alone else f"{each.store_processors:.2g} processors",
+            "none" if alone else processors_in_words(each.store_processors),
             "none" if alone else _servers(each),
-            "none" if each.server_rate is None else f"{each.server_rate:,.0f} requests/s",
+            "none" if each.server_rate is None else f"{format_amount(each.server_rate)} requests/s",
             *[_busiest(each)] * clustered,
             _bytes(each.store_bytes),
             _bytes(each.node_bytes),
@@ -140,8 +142,8 @@ def growth(found: Costed) -> HTML:
 def room(found: Costed) -> HTML:
     """Show the price against the number of keys."""
     note = (
-        f"The load is {found.peak:,.10g} requests in the busiest second. A node may hold every key, up to max_entries. "
-        "Beyond max_entries, it evicts entries."
+        f"The load is {format_amount(found.peak)} requests in the busiest second. A node may hold every key, up to "
+        "max_entries. Beyond max_entries, it evicts entries."
     )
     return figure_html(by_keys(found), note)
 
@@ -170,13 +172,13 @@ def partitions(found: Costed) -> HTML:
         assert each is not None  # of a PostgreSQL
         least = "by time" if each.by_time < each.deleting else "none"
         figures = (each.deleting, each.by_time, each.by_hash)
-        rows.append([f"{keys:,}", f"{each.expired:,.4g}", *map(format_percent, figures), least])
+        rows.append([f"{keys:,}", format_amount(each.expired, 4), *map(format_percent, figures), least])
     head = ["keys", "rows that expire a second", "not cut: look, delete, vacuum", "by time", "16 by hash", "least work"]
     peak = found.at()["postgres"].load.peak
     note = (
-        f"Shares of a processor at {peak:,.10g} requests in the busiest second, worked out from measured costs. Rows are "
-        "read once in each cleanup_interval to find those that have expired. Partitions of a day are dropped as a whole, "
-        "and each decision looks at all of them. A hash spares nothing that was measured."
+        f"Shares of a processor at {format_amount(peak)} requests in the busiest second, worked out from measured costs. "
+        "Rows are read once in each cleanup_interval to find those that have expired. Partitions of a day are dropped as a "
+        "whole, and each decision looks at all of them. A hash spares nothing that was measured."
     )
     return HTML(html_table(head, [list(map(escape_html, row)) for row in rows]).data + small_print(note))
 
@@ -193,9 +195,8 @@ def formulae() -> HTML:
 
 def reproduce(found: Costed) -> HTML:
     """Show the command that gives the same numbers again."""
-    line = repro_command("capacity", **found.given, seed=found.seed, seeds=found.seeds)
     same = "The same parameters, prices and measured costs give the same numbers."
-    return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(f'{same} {found.profile.describe()}')}</p>")
+    return reproduction("capacity", found.given, seed_range(found.seed, found.seeds), same, found.profile.describe())
 
 
 def _paid(each: Capacity) -> list[str]:

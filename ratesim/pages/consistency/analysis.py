@@ -14,8 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ratesim.limit import Limit
-from ratesim.simulation.engine.run import run
+from ratesim.pages.log_traffic import LogFields, LogTraffic
+from ratesim.simulation.runner import run
+from ratesim.simulation.scenario.fields import seconds
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from traffic import Trace
 
 __all__ = ["INTERVALS", "POLICIES", "Map", "Policy", "Traffic", "Trial", "cheapest", "mapped", "trial"]
 
@@ -62,7 +65,19 @@ POLICIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """requests: per second, of all keys and nodes. skew: the exponent of Zipf's law by which keys are asked for."""
+    """The traffic of a run.
+
+    Attributes
+    ----------
+    requests
+        Per second, of all keys and nodes.
+    skew
+        The exponent of Zipf's law by which keys are asked for.
+    duration
+        Seconds.
+    log
+        The log whose keys, costs and rhythm the traffic has; then `keys` and `skew` do not count.
+    """
 
     limit: Limit
     requests: float
@@ -70,6 +85,21 @@ class Traffic:
     skew: float
     nodes: int
     duration: float
+    log: LogTraffic | None = None
+
+    def trace(self, seed: int) -> Trace | None:
+        """Return the traffic that the log gives; None where there is no log."""
+        return self.log.fitted(self.requests, self.duration, seed) if self.log else None
+
+    def sentence(self) -> str:
+        """Describe the traffic."""
+        each = f"Each request goes to a random one of {self.nodes} nodes."
+        if self.log:
+            return f"{self.log.sentence(self.limit, self.requests, self.duration)} {each}"
+        return (
+            f"The traffic is {self.requests:,.0f} requests per second for {self.keys} keys. {each} "
+            f"The keys follow Zipf's law with exponent {self.skew:g}."
+        )
 
     def scenario(self, seed: int) -> Scenario:
         """Poisson arrivals at any node, in one zone."""
@@ -91,8 +121,9 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Map:
-    """All that was simulated. rows: one for each part, policy, traffic and seed; see `_row`."""
+    """All that was simulated. given: the parameters. rows: one for each part, policy, traffic and seed; see `_row`."""
 
+    given: dict[str, Any]
     traffic: Traffic
     seed: int
     seeds: int
@@ -112,19 +143,24 @@ def mapped(
     nodes: int = 8,
     seed: int = 1,
     seeds: int = 1,
-    duration: float = 2.0,
+    duration: str | float = "2s",
+    **log_fields: str,
 ) -> Map:
     """All that the notebook shows, for a limit such as "50/second" for each of `keys` keys.
 
-    requests: per second, of all. seeds: runs of each point. duration: seconds of traffic in each.
+    requests: per second, of all. seeds: runs of each point. duration: of the traffic in each. log_fields: of
+    `LogFields`; keys and skew are those of the log, if there is one.
     """
+    given = {name: value for name, value in locals().items() if name != "log_fields"} | log_fields
     parsed = Limit.parse(limit)
     fixed = Limit(parsed.rate, parsed.period, "fixed_window")
-    traffic = Traffic(limit=fixed, requests=requests, keys=keys, skew=skew, nodes=nodes, duration=duration)
+    traffic = Traffic(limit=fixed, requests=requests, keys=keys, skew=skew, nodes=nodes, duration=seconds(duration))
+    traffic = replace(traffic, log=LogFields(**log_fields).traffic())
     points = [("policies", policy, traffic) for policy in POLICIES]
     points += [("nodes", Policy.eventual(d), replace(traffic, nodes=n)) for d in INTERVALS for n in NODES]
-    points += [("skew", p, replace(traffic, skew=s)) for p in POLICIES if p.name in VARIED for s in SKEWS]
-    return Map(traffic, seed, seeds, _simulated(points, range(seed, seed + seeds)))
+    if traffic.log is None:  # which has a skew of its own
+        points += [("skew", p, replace(traffic, skew=s)) for p in POLICIES if p.name in VARIED for s in SKEWS]
+    return Map(given, traffic, seed, seeds, _simulated(points, range(seed, seed + seeds)))
 
 
 def _simulated(points: Iterable[tuple[str, Policy, Traffic]], seeds: Sequence[int]) -> pd.DataFrame:
@@ -138,7 +174,8 @@ def _row(part: str, policy: Policy, traffic: Traffic, seed: int) -> dict[str, An
     per request), busy (the share of Redis's time), age (the 99th percentile of the views', seconds) and all (the share of
     requests that is admitted).
     """
-    row = run(traffic.scenario(seed), Candidate(name=policy.name, storage=policy.storage)).row()
+    candidate = Candidate(name=policy.name, storage=policy.storage)
+    row = run(traffic.scenario(seed), candidate, trace=traffic.trace(seed), progress=False).row()
     return {
         "part": part,
         "policy": policy.name,
@@ -206,7 +243,9 @@ def trial(traffic: Traffic, interval: float, seed: int) -> Trial:
     """Eventual, synced at this interval, over the first two windows of the limit."""
     short = replace(traffic, duration=2.0 * traffic.limit.period)
     policy = Policy.eventual(interval)
-    result = run(short.scenario(seed), Candidate(name=policy.name, storage=policy.storage))
+    result = run(
+        short.scenario(seed), Candidate(name=policy.name, storage=policy.storage), trace=short.trace(seed), progress=False
+    )
     trace, period = result.trace, traffic.limit.period
     busiest = trace.key == int(np.bincount(trace.key).argmax())
     since = trace.time - (np.floor(trace.time[0] / period) + 1.0) * period

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ratesim.formatting import format_percent, format_seconds
+from ratesim.formatting import format_amount, format_percent, format_seconds
 from ratesim.pages.consistency.analysis import Map, Trial
 from ratesim.pages.style import INK, STYLE
 
@@ -37,7 +37,7 @@ def trade_off(found: Map) -> tuple[Figure, str]:
     rows = found.part("policies")
     exact = rows[(rows["over"] == 0.0) & (rows["kind"] != "memory")]
     best = exact.sort_values("operations").to_dict("records")[0]
-    title = f"{best['policy']} is exact with the fewest operations ({best['operations']:.2g} per request)"
+    title = f"{best['policy']} is exact with the fewest operations ({_two(best['operations'])} per request)"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.8), layout="constrained")
         axes = figure.subplots()
@@ -58,7 +58,7 @@ def trade_off(found: Map) -> tuple[Figure, str]:
         axes.set_ylabel("over-admission, % of the cost\nthat an exact limiter admits (log scale)")
         axes.set_title(title, fontsize=10.5, x=0.0)
     told = "; ".join(
-        f"{row['policy']} {format_percent(row['over'])} at {row['operations']:.2g}" for row in rows.to_dict("records")
+        f"{row['policy']} {format_percent(row['over'])} at {_two(row['operations'])}" for row in rows.to_dict("records")
     )
     return figure, f"{title}. Over-admission, at operations per request: {told}."
 
@@ -106,7 +106,7 @@ def skews(found: Map) -> tuple[Figure, str]:
     names = list(rows["policy"].unique())
     lease = rows[rows["policy"] == "lease"]
     first, last = lease["operations"].iloc[0], lease["operations"].iloc[-1]
-    title = f"With more skew, leases need fewer operations at Redis: {first:.2g} to {last:.2g} per request"
+    title = f"With more skew, leases go from {_two(first)} to {_two(last)} operations at Redis per request"
     figure, told = _pair(rows, "skew", names, title, "skew of the keys, Zipf's exponent", log=False)
     return figure, f"{title}. Over-admission, and operations per request, by skew: {told}."
 
@@ -154,7 +154,7 @@ def _pair(rows: pd.DataFrame, by: str, names: Sequence[str], title: str, label: 
             told.append(
                 f"{name}: "
                 + ", ".join(
-                    f"{x:g} {format_percent(y)} {z:.2g}"
+                    f"{x:g} {format_percent(y)} {_two(z)}"
                     for x, y, z in zip(of[by], of["over"], of["operations"], strict=True)
                 )
             )
@@ -185,3 +185,7 @@ def _shares(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     ticks = [NONE, 1e-3, 1e-2, 1e-1, 1.0]
     axes.set_yticks(ticks, ["exactly 0", *(f"{100 * tick:g} %" for tick in ticks[1:])])
+
+
+def _two(value: float) -> str:
+    return format_amount(value, 2)

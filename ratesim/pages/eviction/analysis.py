@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ratesim.formatting import format_percent
 from ratesim.limit import Limit
+from ratesim.pages.log_traffic import LogFields, LogTraffic
 from ratesim.simulation.analysis.eviction_accuracy import (
     hit_ratio,
     key_traces,
@@ -42,6 +44,7 @@ MIDDLE = 0.2  # the one that is looked into
 PERIODS = 4  # that the traffic lasts
 CACHES = ("LRU", "LFU", "AdaptiveLRU")  # set beside libCacheSim
 SIZES = (0.01, 0.1)  # of the keys, that a cache holds
+LOGGED = "your log"
 ROUNDED = 10.0  # bytes: so that an odd one here or there does not change the room that a policy gets
 
 
@@ -60,8 +63,11 @@ class Comparison:
         Measured bytes per key, rounded, by policy.
     hits
         One row for each trace, size and cache. The caches of libCacheSim have a star.
+    logged
+        What is replayed of the log; empty without one.
     """
 
+    given: dict[str, Any]
     limits: tuple[Limit, ...]
     seed: int
     requests: int
@@ -71,6 +77,7 @@ class Comparison:
     costs: dict[str, PolicyCost]
     size: dict[str, float]
     hits: pd.DataFrame
+    logged: str = ""
 
     def bounded(self, by: str) -> pd.DataFrame:
         """Return the rows in which all policies have equally many "entries", or "bytes"."""
@@ -89,21 +96,27 @@ def compared(
     requests: int = 12_000,
     keys: int = 1_200,
     entries: int = 4_096,
+    **log_fields: str,
 ) -> Comparison:
     """All that the notebook shows.
 
     algorithms: one or more names, with commas between. requests, keys: of each workload; the caches get four times as many.
-    entries: of the stores whose time and memory are measured.
+    entries: of the stores whose time and memory are measured. log_fields: of `LogFields`; the log is one more workload, with
+    at most so many requests.
     """
+    given = {name: value for name, value in locals().items() if name != "log_fields"} | log_fields
+    log = LogFields(**log_fields).traffic()
+    logged = {LOGGED: log.spread.head(requests)} if log else {}
     limits = tuple(Limit.parse(limit, algorithm=name.strip()) for name in algorithms.split(","))
     taken = policy_costs(tuple(POLICIES), limits[0], entries)
     size = {policy: ROUNDED * round(it.bytes / ROUNDED) for policy, it in taken.items()}
     rows = []
     for each in limits:
         traces = workloads(np.random.default_rng([seed, 0]), requests, keys, PERIODS * each.period)
-        for workload, trace in traces.items():
+        for workload, trace in {**traces, **logged}.items():
             rows += [{"algorithm": each.algorithm, "workload": workload, **row} for row in _tried(each, trace, size)]
     return Comparison(
+        given=given,
         limits=limits,
         seed=seed,
         requests=requests,
@@ -112,7 +125,8 @@ def compared(
         rows=pd.DataFrame(rows),
         costs=taken,
         size=size,
-        hits=_hits(np.random.default_rng([seed, 1]), 4 * requests, 4 * keys),
+        hits=_hits(np.random.default_rng([seed, 1]), 4 * requests, 4 * keys, log),
+        logged=log.describe(limits[0], requests) if log else "",
     )
 
 
@@ -136,9 +150,10 @@ def _tried(limit: Limit, trace: Trace, size: Mapping[str, float]) -> list[dict[s
     return rows
 
 
-def _hits(rng: np.random.Generator, requests: int, keys: int) -> pd.DataFrame:
+def _hits(rng: np.random.Generator, requests: int, keys: int, log: LogTraffic | None) -> pd.DataFrame:
     rows = []
-    for trace, asked in key_traces(rng, requests, keys).items():
+    logged = {LOGGED: np.array(log.trace.key[:requests])} if log else {}
+    for trace, asked in {**key_traces(rng, requests, keys), **logged}.items():
         count = len(np.unique(asked))
         for part in SIZES:
             room = max(1, int(part * count))

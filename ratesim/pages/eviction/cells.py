@@ -24,7 +24,7 @@ from ratesim.pages.eviction.analysis import (
 )
 from ratesim.pages.eviction.plots import fates, hit_ratios, pressure, running_costs, trade
 from ratesim.pages.html import HTML, escape_html, html_table
-from ratesim.pages.repro_command import repro_command
+from ratesim.pages.repro_command import reproduction
 from ratesim.pages.style import to_svg
 from ratesim.simulation.analysis.eviction_accuracy import PEERS
 from ratesim.simulation.cost_model.calibrate import machine
@@ -67,7 +67,8 @@ def answer(found: Comparison) -> HTML:
     head += ["bytes per key", "decision time, multiple of the fastest"]
     names = ", ".join(each.algorithm for each in found.limits)
     said = escape_html(f"{found.limits[0]} ({names}): {first}.")
-    note = (
+    note = f"{found.logged} " if found.logged else ""
+    note += (
         f"Cases: {cases // len(SHARES) // len(found.limits)} workloads, each with room for {_percent(SHARES)} of the live "
         "keys. A live key has a state that is not as good as new. Over-admission: the cost admitted in excess because a "
         "state was evicted, divided by the total cost that an exact limiter admits. All cases use one seed."
@@ -214,14 +215,11 @@ def budget(found: Comparison) -> HTML:
 
 def reproduce(found: Comparison) -> HTML:
     """Show the command that gives the same numbers again."""
-    names = ",".join(each.algorithm for each in found.limits)
-    sizes = {"requests": found.requests, "keys": found.keys, "entries": found.entries}
-    line = repro_command("eviction", limit=str(found.limits[0]), algorithms=names, seed=found.seed, **sizes)
-    return HTML(
-        f"<p><code>{escape_html(line)}</code></p><p>The same parameters give the same evictions, decisions and hit "
-        "ratios. Times are measured and vary. Bytes are measured and vary only with the version of Python. For more "
-        "algorithms and rooms, run <code>make bench</code>.</p>"
+    same = (
+        "The same parameters give the same evictions, decisions and hit ratios. Times are measured and vary. Bytes are "
+        "measured and vary only with the version of Python. For more algorithms and rooms, run make bench."
     )
+    return reproduction("eviction", found.given, str(found.seed), same)
 
 
 def _percent(parts: Sequence[float]) -> str:

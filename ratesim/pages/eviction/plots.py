@@ -185,7 +185,8 @@ def trade(rows: pd.DataFrame) -> tuple[Figure, str]:
         values = (f"{policy} {100 * hit:.1f} % and {format_percent(over)}" for policy, hit, over in points)
         told.append(f"{_case_name(case, rows)}: {', '.join(values)}")
     count = len(told)
-    title = f"The best cache is not the best limiter in {odd} of {count} workloads;\n"
+    cases = "workloads" if rows["algorithm"].nunique() == 1 else "pairs of workload and algorithm"
+    title = f"The best cache is not the best limiter in {odd} of {count} {cases};\n"
     title += f"in {against} of {total} pairs of policies the better cache over-admits more"
     with mpl.rc_context(STYLE):
         lane, decades = _lane(rows["over_admission"])

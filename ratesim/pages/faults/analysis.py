@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ratesim.durations import write_duration
 from ratesim.limit import Limit
 from ratesim.pages.backends.analysis import named
+from ratesim.pages.log_traffic import LogFields, LogTraffic
 from ratesim.safe_text import shorten_repr
-from ratesim.simulation.engine.run import run
 from ratesim.simulation.network.hash_slots import SLOTS
 from ratesim.simulation.results.oracle import exact
-from ratesim.simulation.results.run_result import RunResult
+from ratesim.simulation.results.run_result import AROUND, RunResult
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.faults import Fault
+from ratesim.simulation.scenario.fields import seconds
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from ratesim.simulation.scenario.topology import PRIMARIES
 from ratesim.storage import StorageURL
+from traffic import Trace
 
 __all__ = ["NAMES", "FaultComparison", "FaultRun", "FaultSetup", "compare_under_faults", "faults_of", "standard"]
 
@@ -39,7 +43,17 @@ BIN = 1.0  # seconds
 
 @dataclass(frozen=True, kw_only=True)
 class FaultSetup:
-    """requests: per second, of all keys and nodes. on_store_failure: what a hybrid answers without its store."""
+    """The setting of all runs.
+
+    Attributes
+    ----------
+    requests
+        Per second, of all keys and nodes.
+    on_store_failure
+        What a hybrid answers without its store.
+    log
+        The log whose keys, costs and rhythm the traffic has; then `keys` does not count.
+    """
 
     limit: str
     requests: float
@@ -48,6 +62,16 @@ class FaultSetup:
     on_store_failure: str
     faults: tuple[Fault, ...]
     seed: int
+    log: LogTraffic | None = None
+
+    @property
+    def duration(self) -> float:
+        """Seconds of traffic, until some time after the last fault."""
+        return max(fault.start + fault.duration for fault in self.faults) + AFTER
+
+    def trace(self) -> Trace | None:
+        """Return the traffic that the log gives; None where there is no log."""
+        return self.log.fitted(self.requests, self.duration, self.seed) if self.log else None
 
     @property
     def is_on_cluster(self) -> bool:
@@ -56,7 +80,6 @@ class FaultSetup:
 
     def scenario(self, faults: Sequence[Fault]) -> Scenario:
         """Poisson arrivals at any node, in one zone, until some time after the last fault, whether it happens or not."""
-        ends = max(fault.start + fault.duration for fault in self.faults)
         limit = Limit.parse(self.limit)
         cluster = {"shards": PRIMARIES} if self.is_on_cluster else {}
         return Scenario.of(
@@ -64,7 +87,7 @@ class FaultSetup:
                 "name": "faults",
                 "seed": self.seed,
                 "replications": 1,
-                "workload": {"requests_per_second": self.requests, "keys": self.keys, "duration": ends + AFTER},
+                "workload": {"requests_per_second": self.requests, "keys": self.keys, "duration": self.duration},
                 "limit": {"rate": f"{limit.rate:g}/{limit.period:g}s"},
                 "deployment": {"nodes": self.nodes, "routing": "random", "network": "same_zone", **cluster},
                 "faults": [fault.model_dump(exclude_unset=True) for fault in faults],
@@ -147,7 +170,7 @@ class FaultRun:
     @property
     def during(self) -> pd.DataFrame:
         """The phases in which a fault holds."""
-        return self.phases[self.phases["phase"] != "healthy"]
+        return self.phases[~self.phases["phase"].isin(["healthy", AROUND])]
 
     @property
     def failed(self) -> float:
@@ -155,9 +178,10 @@ class FaultRun:
         return float(self.during["failed"].sum() / max(self.during["requests"].sum(), 1))
 
     @property
-    def late(self) -> int:
-        """Requests that got no decision though no fault held."""
-        return int(self.phases.loc[self.phases["phase"] == "healthy", "failed"].sum())
+    def around(self) -> float:
+        """The share of requests that got no decision, of those sent shortly before a fault or after it."""
+        rows = self.phases[self.phases["phase"] == AROUND]
+        return float(rows["failed"].sum() / max(rows["requests"].sum(), 1))
 
     @property
     def over(self) -> tuple[float, float]:
@@ -176,22 +200,35 @@ class FaultComparison:
 
 def compare_under_faults(
     fault: str = "",
-    start: float = 10.0,
-    duration: float = 30.0,
+    start: str | float = "10s",
+    duration: str | float = "30s",
     nodes: int = 8,
     limit: str = "5/second",
     on_store_failure: str = "fail_open",
     requests: float = 60.0,
     keys: int = 10,
     seed: int = 1,
+    **log_fields: str,
 ) -> FaultComparison:
-    """All that the notebook shows. Raises ScenarioError, InvalidLimitError and Config for what cannot be."""
-    given = dict(locals())
+    """All that the notebook shows, of the traffic of a log if `log_fields` (of `LogFields`) name one.
+
+    Raises ScenarioError, InvalidLimitError, ConfigurationError, LogError and NotebookError for what cannot be.
+    """
+    given = {name: value for name, value in locals().items() if name != "log_fields"} | log_fields
+    begin, length = float(seconds(start)), float(seconds(duration))
+    given |= {"start": write_duration(begin), "duration": write_duration(length)}
     if not fault:
         del given["fault"], given["start"], given["duration"]
-    faults = faults_of(fault, start, duration, nodes)
+    faults = faults_of(fault, begin, length, nodes)
     setting = FaultSetup(
-        limit=limit, requests=requests, keys=keys, nodes=nodes, on_store_failure=on_store_failure, faults=faults, seed=seed
+        limit=limit,
+        requests=requests,
+        keys=keys,
+        nodes=nodes,
+        on_store_failure=on_store_failure,
+        faults=faults,
+        seed=seed,
+        log=LogFields(**log_fields).traffic(),
     )
     return FaultComparison(setting, given, tuple(_broken(setting, name) for name in NAMES))
 
@@ -202,9 +239,9 @@ def turned(setting: FaultSetup, names: Sequence[str], **changed: Any) -> tuple[F
 
 
 def _broken(setting: FaultSetup, name: str) -> FaultRun:
-    candidate = setting.candidate(name)
-    healthy = run(setting.scenario(()), candidate).row()
-    result = run(setting.scenario(setting.faults), candidate)
+    candidate, trace = setting.candidate(name), setting.trace()
+    healthy = run(setting.scenario(()), candidate, trace=trace, progress=False).row()
+    result = run(setting.scenario(setting.faults), candidate, trace=trace, progress=False)
     due = _due(result)
     series = result.series(BIN).assign(due=_binned(result, due))
     return FaultRun(

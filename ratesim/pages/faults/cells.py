@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ratesim.formatting import format_percent, format_seconds
+from ratesim.limit import Limit
 from ratesim.pages.faults.analysis import FaultComparison, FaultRun, compare_under_faults, faults_of, turned
 from ratesim.pages.faults.plots import before_and_with, timeline
 from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
 from ratesim.pages.interactive import Choice, InteractiveFigure, interactive
-from ratesim.pages.repro_command import repro_command
+from ratesim.pages.repro_command import reproduction
 from ratesim.pages.style import COLORS
 from ratesim.simulation.cost_model.profile import Profile
+from ratesim.simulation.results.run_result import AROUND, aftermath
 from ratesim.simulation.scenario.topology import PRIMARIES
 
 __all__ = ["answer", "clients", "compare_under_faults", "over_time", "reproduce", "too_much", "turn"]
@@ -65,12 +67,13 @@ def answer(found: FaultComparison) -> HTML:
             f"{found.setting.on_store_failure}). A store alone gives no decision while it is unreachable. The service "
             "itself must then admit or deny the request."
         )
-    late = [each for each in found.candidates if each.late]
-    if late:
-        worst = max(late, key=lambda each: each.late)
+    worst = max(found.candidates, key=lambda each: each.around)
+    if worst.around:
+        seconds = format_seconds(aftermath(found.setting.candidate(worst.name)))
         more.append(
-            f"Requests may still fail after the end of a fault. {worst.late} requests to {worst.name} failed afterwards, "
-            "until its clients tried the store again (breaker_reset, 1 s, in docs/faults.md)."
+            f"Requests may still fail after the end of a fault, until clients try the store again. With {worst.name}, "
+            f"{format_percent(worst.around)} of the requests {AROUND} get no decision: of those that were under way when it "
+            f"began, or came within {seconds} of its end (command_timeout and breaker_reset, docs/faults.md)."
         )
     alone = next((each for each in found.candidates if each.name == "memory"), None)
     if alone is not None and alone.over[0]:
@@ -118,10 +121,13 @@ def _what(found: FaultComparison) -> str:
         if setting.is_on_cluster
         else ""
     )
+    traffic = f"The traffic is {setting.requests:g} requests per second for {setting.keys} keys at {setting.nodes} nodes."
+    if setting.log:
+        traffic = setting.log.sentence(Limit.parse(setting.limit), setting.requests, setting.duration)
+        traffic += f" Each request goes to one of {setting.nodes} nodes."
     return (
-        f"The traffic is {setting.requests:g} requests per second for {setting.keys} keys at {setting.nodes} nodes. "
-        f"The limit is {setting.limit} for each key. The {'faults are' if len(told) > 1 else 'fault is'} {_listed(told)}."
-        f"{cluster}"
+        f"{traffic} The limit is {setting.limit} for each key. "
+        f"The {'faults are' if len(told) > 1 else 'fault is'} {_listed(told)}.{cluster}"
     )
 
 
@@ -150,11 +156,13 @@ def clients(found: FaultComparison) -> HTML:
                 format_seconds(row["latency_p99"]),
             ]
             rows.append([dot + escape_html(each.name) if number == 0 else "", *map(escape_html, cells)])
+    lasts = format_seconds(aftermath(found.setting.candidate(found.candidates[0].name)))
     errors = [f"{each.name}: {each.faulty['errors']}" for each in found.candidates if each.faulty["errors"]]
     note = (
-        "A request belongs to every fault that was active when it was sent. The phase healthy contains all other requests, "
-        "including those that still fail after a fault. Failed open: admitted only because the store was unreachable. "
-        "Median and 99th percentile: the latency."
+        "A request belongs to every fault that was active when it was sent. Around a fault are the requests that were under "
+        f"way when one began, or came within {lasts} of its end: so long a client may wait for a lost answer and leave the "
+        "store alone. Failed open: admitted only because the store was unreachable. Median and 99th percentile: the latency "
+        "of the decisions; an answer that asks neither the store nor a memory takes no time here."
     )
     told = f" Errors: {'; '.join(errors)}." if errors else ""
     return HTML(html_table(head, rows).data + small_print(note + told))
@@ -197,6 +205,5 @@ def turn(found: FaultComparison) -> InteractiveFigure:
 
 def reproduce(found: FaultComparison) -> HTML:
     """Show the command that gives the same numbers again."""
-    same = "The same parameters and the same measured costs give the same numbers. "
-    line = repro_command("faults", **found.given)
-    return HTML(f"<p><code>{escape_html(line)}</code></p><p>{escape_html(same + Profile.load().describe())}</p>")
+    same = "The same parameters and the same measured costs give the same numbers."
+    return reproduction("faults", found.given, str(found.setting.seed), same, Profile.load().describe())

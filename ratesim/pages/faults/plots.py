@@ -53,11 +53,15 @@ def timeline(candidates: Sequence[FaultRun], faults: Sequence[Fault]) -> tuple[F
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     told = "; ".join(
         f"{each.name} {int(each.during['admitted'].sum())} admitted, {int(each.during['denied'].sum())} denied, "
-        f"{int(each.during['failed'].sum())} failed"
+        f"{int(each.during['failed'].sum())} failed ({format_percent(each.failed)})"
         for each in candidates
     )
+    short = "; ".join(f"{each.name} {format_percent(each.short)}" for each in candidates)
     when = ", ".join(f"{fault.kind} from {fault.start:g} to {fault.start + fault.duration:g} s" for fault in faults)
-    return figure, f"{title}. Faults: {when}. Outcomes during the faults: {told}."
+    return figure, (
+        f"{title}. Faults: {when}. Outcomes during the faults: {told}. Not admitted, of the requests that an exact limiter "
+        f"admits during the faults: {short}."
+    )
 
 
 def _strip(axes: Axes, each: FaultRun, faults: Sequence[Fault]) -> None:

@@ -17,12 +17,15 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from ratesim.limit import Limit
+from ratesim.notebook import NotebookError
 from ratesim.pages.incident.rule import bends, expected, interval_for, rule
 from ratesim.pages.incident.sources import GATEWAY, KONG_FLOOR, KONG_LEAST, PUBLISHED, PUBLISHED_LIMIT
-from ratesim.simulation.engine.run import run
+from ratesim.pages.log_traffic import LogFields, LogTraffic
 from ratesim.simulation.results.oracle import exact
 from ratesim.simulation.results.run_result import RunResult
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from traffic import Trace
 
 __all__ = ["ALLOWED", "MIDDLE", "GatewaySetup", "Replay", "load", "replayed", "simulated", "summary"]
 
@@ -52,6 +55,8 @@ class GatewaySetup:
         Whether each replica syncs in a phase of its own.
     reads
         Whether a view that is older than the interval is read again when it is needed.
+    log
+        The log whose rhythm the requests for the one key have.
     """
 
     part: str
@@ -63,6 +68,11 @@ class GatewaySetup:
     network: str = "same_zone"
     keys: int = 1
     reads: bool = False
+    log: LogTraffic | None = None
+
+    def trace(self, seed: int, duration: float) -> Trace | None:
+        """Return the traffic that the log gives for `duration` seconds; None where there is no log."""
+        return self.log.fitted(self.offered, duration, seed, one_key=True) if self.log else None
 
     def scenario(self, seed: int, duration: float) -> Scenario:
         """Poisson arrivals, all keys alike, sent to any replica at random; `duration` in seconds."""
@@ -94,14 +104,42 @@ class GatewaySetup:
 
 @dataclass(frozen=True)
 class Replay:
-    """All that was simulated. rows: of `simulated`. answers: seconds that Redis takes to answer, by network."""
+    """All that was simulated.
 
+    Attributes
+    ----------
+    given
+        The parameters.
+    offered
+        Requests per second.
+    rows
+        Of `simulated`.
+    answers
+        Seconds that Redis takes to answer, by network.
+    log
+        The log whose rhythm the traffic has.
+    """
+
+    given: dict[str, Any]
     limit: Limit
     offered: float
     seed: int
-    sizes: dict[str, int]
+    seeds: int
+    windows: int
     rows: pd.DataFrame
     answers: dict[str, float]
+    log: LogTraffic | None = None
+
+    def sentence(self) -> str:
+        """Describe the traffic of a log; empty where there is none."""
+        if self.log is None:
+            return ""
+        replayed = self.log.sentence(self.limit, self.offered, self.windows * self.limit.period, one_key=True)
+        return (
+            f"{replayed} All its requests are for one key. Other loads and lengths take more or less of the log. "
+            "The load on Redis for several keys, the latency of Redis and the published measurement are simulated with made "
+            "traffic."
+        )
 
     def part(self, name: str) -> pd.DataFrame:
         """Return the rows of one part of the page."""
@@ -144,7 +182,10 @@ def simulated(settings: Iterable[GatewaySetup], seeds: Sequence[int], windows: i
     rows: list[dict[str, Any]] = []
     for setting in settings:
         for seed in seeds:
-            result = run(setting.scenario(seed, windows * setting.limit.period), setting.candidate())
+            length = windows * setting.limit.period
+            result = run(
+                setting.scenario(seed, length), setting.candidate(), trace=setting.trace(seed, length), progress=False
+            )
             rows += _rows(setting, seed, windows, result)
     return pd.DataFrame(rows)
 
@@ -159,7 +200,7 @@ def _rows(setting: GatewaySetup, seed: int, windows: int, result: RunResult) -> 
     row = result.row()
     named = {field.name: getattr(setting, field.name) for field in fields(setting)}
     named |= {"rate": limit.rate, "period": limit.period, "algorithm": limit.algorithm, "seed": seed}
-    del named["limit"]
+    del named["limit"], named["log"]
     whole = {
         "operations": row["l2_operations_per_request"],
         "admitted": row["admitted"] / row["requests"],
@@ -194,12 +235,15 @@ def replayed(
     windows: int = 3,
     points: int = 10,
     load_seconds: int = 20,
+    **log_fields: str,
 ) -> Replay:
     """All that the notebook shows, for a limit such as "1000/second" of which `offered` times as much is asked.
 
     seeds: runs of each setting. windows: of the limit's period, in each run. points: intervals, from a thousandth of the
-    period to twice the period. load_seconds: of the traffic whose load on Redis is measured.
+    period to twice the period. load_seconds: of the traffic whose load on Redis is measured. log_fields: of `LogFields`.
     """
+    given = {name: value for name, value in locals().items() if name != "log_fields"} | log_fields
+    log = LogFields(**log_fields).traffic()
     parsed = Limit.parse(limit)
     asked = Limit(parsed.rate, parsed.period, "fixed_window")
     asks = offered * asked.rate / asked.period
@@ -211,7 +255,15 @@ def replayed(
     networks = ("same_zone", "cross_region")
     alone = [replace(plain, part="answer", network=network, offered=100.0 / asked.period) for network in networks]
     parts = [simulated(alone, several[:1], windows)]
+    plain = replace(plain, log=log)
     answers = {str(network): float(of["latency"].iloc[0]) for network, of in parts[0].groupby("network", sort=False)}
+    for n in REPLICAS:
+        low, high = bends(asked, n, asks, next(iter(answers.values())))
+        if not any(HOLDS[0] * low <= each <= HOLDS[1] * high for each in intervals):
+            raise NotebookError(
+                f"parameter points: none of {points} sync intervals lies where the rule can be checked with {n} replicas; "
+                "try more points, or a higher limit"
+            )
 
     settings = [
         replace(plain, part="replicas", replicas=n, interval=d) for n in REPLICAS for d in (0.0, *intervals, math.inf)
@@ -236,8 +288,7 @@ def replayed(
     parts.append(simulated(debt, several, 4 * windows))
     parts.append(simulated(_published(answers[networks[0]]), several, windows))
     parts.append(load(seed, load_seconds))
-    sizes = {"seeds": seeds, "windows": windows, "points": points, "load_seconds": load_seconds}
-    return Replay(asked, asks, seed, sizes, pd.concat(parts, ignore_index=True), answers)
+    return Replay(given, asked, asks, seed, seeds, windows, pd.concat(parts, ignore_index=True), answers, log)
 
 
 def _published(answer: float) -> list[GatewaySetup]:

@@ -22,6 +22,7 @@ from ratesim.notebook import (
     render,
     staging_directory,
 )
+from ratesim.pages.recommendation.portable import lasting, portable
 from ratesim.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -77,17 +78,19 @@ def report(
     prices: Prices | None = None,
     current: Candidate | None = None,
     live: bool = True,
+    show_keys: bool = False,
+    seconds: float | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
     notebook: Path | None = None,
 ) -> Recommendation:
     """Study a scenario and write its report into a directory.
 
-    The files are report.html, report.ipynb (executed), recommendation.json and .md, files that are ready to use
-    (storage.toml and others), scenario.toml, profile.json, prices.toml, and the study (study.json, results.parquet,
-    runs.parquet, live.parquet). Other files in the directory stay. Until the report is there, its runs are kept in a
-    directory beside it, `out`.runs: a report that was stopped goes on from there. Two reports into one directory are made
-    one after the other.
+    The files are report.html, report.ipynb (executed), recommendation.json and .md, report.junit.xml, files that are ready
+    to use (storage.toml and others), scenario.toml, profile.json, prices.toml, and the study (study.json, details.json,
+    results.parquet, runs.parquet, live.parquet). Other files in the directory stay. Until the report is there, its runs are
+    kept in a directory beside it, `out`.runs: a report that was stopped goes on from there. Two reports into one directory
+    are made one after the other.
 
     Parameters
     ----------
@@ -103,6 +106,10 @@ def report(
         The configuration in force, which then competes.
     live
         Whether candidates are also replayed on real servers.
+    show_keys
+        Whether clients are named in full, in all files; else none of them holds an address or another key.
+    seconds
+        As for `study`.
     processes
         As many as cores unless given.
     progress
@@ -121,12 +128,16 @@ def report(
     """
     from ratesim.recommendation import recommend
     from ratesim.recommendation.assess.prices import Prices
+    from ratesim.recommendation.decide.junit import junit
     from ratesim.recommendation.decide.markdown import markdown
+    from ratesim.recommendation.decide.rejection_groups import screened_groups
+    from ratesim.recommendation.investigate.budget import checked_seconds
     from ratesim.recommendation.investigate.study import FILES, study
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.experiments.result_store import delete
 
     ensure_writable(out)
+    scenario = scenario.model_copy(update={"workload": scenario.workload.with_secret()})
     out = Path(os.path.realpath(out))
     profile, prices = profile or Profile.load(), prices or Prices.load()
     if live:
@@ -154,15 +165,18 @@ def report(
             prices=prices,
             live=live,
             retry_live=True,
+            show_keys=show_keys,
+            seconds=seconds,
             processes=processes,
             progress=show,
         )
         recommendation = recommend(finished)
         (work / "recommendation.json").write_bytes(recommendation.to_json())
-        (work / "recommendation.md").write_text(markdown(recommendation), "utf-8")
+        (work / "recommendation.md").write_text(markdown(recommendation, screened_groups(finished, recommendation)), "utf-8")
+        (work / "report.junit.xml").write_text(junit(recommendation), "utf-8")
         for name, text in ({"storage.toml": recommendation.storage_toml} | recommendation.files).items():
             (work / name).write_text(text, "utf-8")
-        (work / "scenario.toml").write_text(_portable(finished.scenario, work).to_toml(), "utf-8")
+        (work / "scenario.toml").write_text(portable(finished.asked, work).to_toml(), "utf-8")
         profile.save(work / "profile.json")
         (work / "prices.toml").write_text(prices.to_toml(), "utf-8")
         source = "" if profile.source == "shipped" else str(Path(profile.source).resolve())
@@ -172,6 +186,8 @@ def report(
             "profile": source,
             "prices": "prices.toml",
             "live": live,
+            "show_keys": show_keys,
+            "seconds": checked_seconds(seconds),
         }
         executed = work / "report.ipynb"
         try:
@@ -180,6 +196,7 @@ def report(
             partial = out.with_name(f"{out.name}.failed.ipynb")
             shutil.copy(executed, partial)
             raise ReportError(f"the report's notebook failed {error}; what it showed until then: {partial}") from error
+        (work / "scenario.toml").write_text(lasting(portable(finished.asked, work)).to_toml(), "utf-8")
         (work / "report.html").write_text(render(executed, scenario.name), "utf-8")
         publish(work, out, obsolete=READY, last="report.html")  # the files of an earlier choice go
         delete(runs / "live")
@@ -200,15 +217,3 @@ def _reach_servers() -> None:
         if os.environ.get(name):
             with use():
                 pass
-
-
-def _portable(scenario: Scenario, folder: Path) -> Scenario:
-    """Name the log relative to `folder`, unless the two share nothing but the root."""
-    log = scenario.workload.log
-    if log is None:
-        return scenario
-    absolute, home = os.path.abspath(log), os.path.realpath(folder)
-    shared = os.path.commonpath([absolute, home]) if os.path.splitdrive(absolute)[0] == os.path.splitdrive(home)[0] else ""
-    near = len(Path(shared).parts) > 1 if shared else False
-    named = Path(os.path.relpath(absolute, home)).as_posix() if near else absolute
-    return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"log": named})})

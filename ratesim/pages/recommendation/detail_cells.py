@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ratesim.formatting import format_amount, format_percent, format_seconds
+from ratesim.formatting import format_amount, format_count, format_percent, format_seconds
 from ratesim.pages.html import HTML, details, escape_html, html_table, small_print
+from ratesim.pages.recommendation.contender_tables import requests_of
+from ratesim.pages.recommendation.portable import has_standard_input, lasting
+from ratesim.pages.repro_command import repro_command, reproduction_table
 from ratesim.recommendation.decide.recommendation import Recommendation
+from ratesim.recommendation.investigate.budget import SECONDS
+from ratesim.recommendation.investigate.headroom import WORDS
+from ratesim.simulation.scenario.temporary_files import is_temporary
+from ratesim.simulation.scenario.workload import READ
 
 if TYPE_CHECKING:
+    from ratesim.recommendation.investigate.fault_impact import FaultImpact
     from ratesim.recommendation.investigate.study import Study
 
 # Where a report first shows the baseline, it says what that is.
@@ -17,6 +26,8 @@ BASELINE = (
     "The rule-of-thumb baseline is a table of rules that chooses a backend from the latency target, the type of the "
     "deployment and the persistence alone. It never looks at the traffic. <code>docs/recommendation.md</code> describes it."
 )
+
+FEW = 100  # decisions: below, a 99th percentile is the slowest one
 
 __all__ = ["cost", "faults", "method", "ready", "rules", "what_would_change"]
 
@@ -28,8 +39,8 @@ def what_would_change(recommendation: Recommendation) -> HTML:
     if recommendation.headroom:
         rows = [
             [
-                escape_html(f"{each.requirement.replace('_', ' ')}, {each.way}"),
-                "not today" if each.meets is None else escape_html(_times(each.meets)),
+                escape_html(f"{WORDS[each.requirement][0]}, {each.way}"),
+                "not today" if each.meets is None else escape_html("at least " * (each.fails is None) + _times(each.meets)),
                 "not found" if each.fails is None else escape_html(_times(each.fails) + " (not shown)" * each.is_open),
                 escape_html(each.sentence),
             ]
@@ -39,14 +50,16 @@ def what_would_change(recommendation: Recommendation) -> HTML:
         parts.append(html_table(head, rows, caption="Load, in multiples of today's").data)
         parts.append(
             small_print(
-                "Found by runs at these loads: first larger and larger, then by bisection between the last load that met "
-                "the requirement and the first that missed it, or is not shown to meet it: within the model's error, or at "
-                "a load at which the model was not validated."
+                f"Found on {requests_of(recommendation, 'more load')}: first larger and larger loads, then by bisection "
+                "between the last load that met the requirement and the first that missed it, or is not shown to meet it: "
+                "within the model's error, or at a load at which the model was not validated."
             )
         )
     else:
         parts.append("<p>No requirement has a number that load could break.</p>")
     parts.append("<h3>Other assumptions</h3>")
+    if "other assumptions" in recommendation.parts:
+        parts.append(small_print(f"Each was varied alone, on {requests_of(recommendation, 'other assumptions')}."))
     told = sorted(recommendation.flips, key=lambda each: not each.flips)  # what flips comes first
     items = "".join(
         f"<li>{f'<b>{said}</b>' if each.flips else said}</li>" for each in told if (said := escape_html(each.sentence))
@@ -60,49 +73,87 @@ def _times(factor: float) -> str:
 
 
 def faults(recommendation: Recommendation) -> HTML:
-    """Show the contenders under faults."""
+    """Show the contenders under faults, and what it means to let requests without a decision through, or to refuse them."""
     order = {each.candidate: number for number, each in enumerate(recommendation.assessments)}
-    rows = [
-        [
-            escape_html(each.fault),
-            escape_html(each.candidate),
-            f"{each.requests:,}" if each.requests else "none came",
-            escape_html(format_percent(each.failed_share)),
-            escape_html(("at least " if each.p99_is_lower_bound else "") + format_seconds(each.p99)),
-            escape_html(f"{format_percent(each.healthy)} → {format_percent(each.over_admission)}"),
-            escape_html(format_percent(each.affected_share)),
-        ]
-        for each in sorted(recommendation.fault_impacts, key=lambda each: order[each.candidate])
+    impacts = sorted(recommendation.fault_impacts, key=lambda each: order[each.candidate])
+    first = recommendation.assessments[0].candidate
+    mine = [_fault_row(each) for each in impacts if each.candidate == first]
+    others = [_fault_row(each) for each in impacts if each.candidate != first]
+    head = [
+        "fault",
+        "candidate",
+        "requests meanwhile",
+        "undecided",
+        "p99 of decisions",
+        "p99 of any answer",
+        "let through: over-admission",
+        "refused: false denials",
+        "affected",
     ]
-    head = ["fault", "candidate", "requests meanwhile", "without a decision", "p99 meanwhile", "over-admission", "affected"]
-    mine = [row for row in rows if row[1] == escape_html(recommendation.assessments[0].candidate)]
-    others = [row for row in rows if row not in mine]
-    note = small_print(
-        f"Each fault is simulated alone, on {recommendation.parts['faults']}, from when most requests come. "
-        "Over-admission is that of this whole part, without and with the fault. Affected: requests without a decision, "
-        "and wrong decisions beyond those without the fault, over the requests that came while it held. It is more than "
-        "100 % if the damage outlasts the fault."
+    text = (
+        "Each fault begins where most requests come. Undecided: "
+        "requests with an error, and those that a hybrid answers by on_store_failure, because its store is away and its "
+        "view too old. Let through: the API admits them, and a hybrid by fail_open, which still denies what an old view "
+        "denies; the figure is the over-admission while the fault holds. Refused: the API denies them all, and so does a "
+        "hybrid by fail_closed; the figure is the false denials. Both come from the same run, and from "
+        "one under each policy for a hybrid's views of a store that only answers late or seldom. Affected: "
+        "requests with an error, and wrong decisions beyond those without the fault, over the requests that came while it "
+        "held. It is more than 100 % if the damage outlasts the fault."
     )
-    first = html_table(head, mine, caption=f"Faults of {recommendation.assessments[0].candidate}").data
+    fewest = min((each.requests for each in impacts if each.is_thin), default=None)
+    if fewest is not None:
+        text += f" The shares rest on few requests: during a fault come as few as {fewest:,}."
+    caption = f"Faults of {first}, each simulated alone on {requests_of(recommendation, 'faults')}"
+    table = html_table(head, mine, caption=caption).data
     more = (
-        details("The other contenders", html_table(head, others, label="Faults of the other contenders").data)
+        details(
+            "Faults of the other contenders",
+            html_table(head, others, label="Faults of the other contenders").data,
+            on_paper=False,
+        )
         if others
         else ""
     )
-    return HTML(first + more + note + _lost(recommendation))
+    return HTML(table + more + small_print(text) + _lost(recommendation))
+
+
+def _fault_row(each: FaultImpact) -> list[str]:
+    texts = (
+        each.fault,
+        each.candidate,
+        f"{each.requests:,}" if each.requests else "none came",
+        format_percent(each.undecided_share),
+        _decided_p99(each),
+        format_seconds(each.answer_p99) if each.requests else "none came",
+        "without bound" if each.open_over_admission is None else format_percent(each.open_over_admission),
+        format_percent(each.closed_false_denial),
+        format_percent(each.affected_share),
+    )
+    return [escape_html(text) for text in texts]
+
+
+def _decided_p99(each: FaultImpact) -> str:
+    """Return the 99th percentile of decisions; of what was not decided there is none."""
+    decided = round(each.requests * (1 - each.undecided_share))
+    if each.p99 is None or not decided:
+        return "none decided"
+    if each.undecided_share and decided < FEW:
+        return f"only {decided} decided"
+    return ("at least " if each.p99_is_lower_bound else "") + format_seconds(each.p99)
 
 
 def _lost(recommendation: Recommendation) -> str:
     """Say of each contender with a store what its loss takes away, worked out from its settings and servers."""
-    rows = []
+    alike: dict[str, list[str]] = {}  # candidates on the same store lose the same
     for each in recommendation.assessments:
         needs = recommendation.capacities[each.candidate]
         if needs.outage is not None:
             said = [needs.outage.sentence] + ([] if needs.crash is None else [needs.crash.sentence])
-            rows.append([escape_html(each.candidate), escape_html(" ".join(said))])
-    if not rows:
+            alike.setdefault(" ".join(said), []).append(each.candidate)
+    if not alike:
         return ""
-    table = html_table(["candidate", "what is lost"], rows, label="What the loss of the store takes away").data
+    rows = [[escape_html(", ".join(names)), escape_html(said)] for said, names in alike.items()]
+    table = html_table(["candidates", "what is lost"], rows, label="What the loss of the store takes away").data
     return details("What the loss of the store takes away, by settings and servers, in the busiest second", table)
 
 
@@ -119,9 +170,13 @@ def cost(study: Study, recommendation: Recommendation) -> HTML:
     money = paid(ranked, lambda each: escape_html(each.candidate)).data
     things = needed(ranked, lambda each: escape_html(each.candidate), over.__getitem__).data
     note = small_print(
-        f"Unit prices in {prices.currency} of {prices.date}: {mine}. Sized for the busiest second, paid for all month."
+        f"Unit prices in {prices.currency} of {prices.date}: {mine}. Sized for the busiest second of all of the "
+        f"traffic, with what a request took in the runs on {requests_of(recommendation, 'in full')}, less the cold caches "
+        "of a server that was idle there. Paid for all month."
     )
-    return HTML(f"<p>{escape_html(said)}</p>{money}{note}{details('What each needs in the busiest second', things)}")
+    return HTML(
+        f"<p>{escape_html(said)}</p>{money}{note}{details('What each needs in the busiest second', things, on_paper=False)}"
+    )
 
 
 def rules(study: Study, recommendation: Recommendation) -> HTML:
@@ -135,12 +190,6 @@ def rules(study: Study, recommendation: Recommendation) -> HTML:
     opened = f"It would open <code>{escape_html(recommendation.baseline.storage)}</code>."
     lead = f"<p>{BASELINE}</p><p>{escape_html(recommendation.baseline.sentence)} {opened}</p>"
     lead += table
-    if late := [
-        f"{row['candidate']} {format_seconds(row['lateness_p99'])}" for row in study.live_rows if not row["disturbed"]
-    ]:
-        lead += small_print(
-            f"The process of a live replay sent its requests late, waking up included (p99: {', '.join(late)})."
-        )
     return HTML(lead)
 
 
@@ -153,41 +202,42 @@ def ready(recommendation: Recommendation) -> HTML:
         for name, text in recommendation.files.items()
     ]
     first, *rest = parts
-    return HTML(first + (details("The other files", "".join(rest)) if rest else ""))
+    names = ", ".join(name for name in recommendation.files if name != next(iter(recommendation.files)))
+    return HTML(first + (details(f"Beside this report: {names}", "".join(rest), on_paper=False) if rest else ""))
 
 
-def method(study: Study, recommendation: Recommendation, scenario: str) -> HTML:
-    """How it was found out, and the command, seeds, versions, machine, profile and scenario that give this report again."""
-    text = study.scenario.to_toml() if not Path(scenario).is_file() else Path(scenario).read_text("utf-8")
+def method(study: Study, recommendation: Recommendation, given: Mapping[str, Any]) -> HTML:
+    """How it was found out, and the command, seeds, versions, machine, profile and scenario that give this report again.
+
+    given: the parameters of the notebook. Those of `ratesim report` name the files that lie beside it.
+    """
+    scenario = Path(given["scenario"])
+    is_whole = not any(given.get(name) for name in (*READ, "busiest", "limit", "nodes", "network"))
+    text = scenario.read_text("utf-8") if is_whole and scenario.is_file() else study.scenario.to_toml()
+    workload = study.scenario.workload
+    if any(map(is_temporary, (*workload.logs, workload.key_file or ""))):
+        text = lasting(study.scenario).to_toml()
     first = study.scenario.seed
-    environment = dict(study.environment)
-    machine, cores = environment.pop("machine", "unknown"), environment.pop("cores", "unknown")
-    date = environment.pop("date", "unknown")
     count = len(study.findings.screened.assessments)
     stages = [
-        f"{count} candidate{'s' * (count > 1)}, once each, on a small part: {recommendation.parts['screening']}.",
-        f"{len(recommendation.assessments)} contenders, the best of each kind and the cheapest that may pass, in full: "
-        f"{recommendation.parts['in full']}; more seeds where the interval lay across a threshold.",
+        f"{format_count(count, 'candidate')}, once each, on {requests_of(recommendation, 'screening')}.",
+        f"{len(recommendation.assessments)} contenders, the best of each kind and the cheapest that may pass, on "
+        f"{requests_of(recommendation, 'in full')}; more seeds where the interval lay across a threshold.",
         "Faults, more load and other assumptions, as shown above.",
     ]
     for each in recommendation.whole:
         passed = "meets" if each.passes else "does not meet"
         stages.append(f"{each.candidate}, once, on all of the traffic: it {passed} the requirements there.")
-    rows = [
-        ("Command", "ratesim report --scenario scenario.toml --profile profile.json --prices prices.toml --out again"),
-        ("Seeds", f"from {first} on"),
-        ("Machine", f"{machine}, {cores} cores"),
-        ("Date", date),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in environment.items())),
-        ("Profile", recommendation.profile.sentence),
-    ]
-    table = html_table(
-        ["", ""],
-        [[escape_html(a), f"<code>{escape_html(b)}</code>" if a == "Command" else escape_html(b)] for a, b in rows],
-        header=False,
-        label="How to reproduce this",
-    ).data
-    same = "The files lie beside this report. The same seed and profile give the same simulated numbers; live ones vary."
+    command, same = repro_command("recommendation", given), "The same parameters and profile give"
+    if (given["scenario"], given["out"]) == ("scenario.toml", "."):
+        command = "ratesim report --scenario scenario.toml --profile profile.json --prices prices.toml --out again"
+        command += "" if given["live"] else " --no-live"
+        command += "" if given["seconds"] == SECONDS else f" --seconds {given['seconds']:g}"
+        same = "The files lie beside this report. The same seed and profile give"
+    table = reproduction_table(command, f"from {first} on", study.environment, recommendation.profile.sentence)
+    same += " the same simulated numbers; live ones vary."
+    if has_standard_input(study.scenario):
+        same += " The log came from standard input, which is not kept: write it to a file, and name that in scenario.toml."
     steps = "".join(f"<li>{escape_html(each)}</li>" for each in stages)
     asked = details("The scenario", f"<pre>{escape_html(text, lines=True)}</pre>")
     return HTML(f"<ol>{steps}</ol>{table}{small_print(same)}{asked}")

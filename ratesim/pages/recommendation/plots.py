@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ratesim.formatting import format_percent, format_seconds
-from ratesim.pages.style import COLORS, INK, STYLE
+from ratesim.pages.style import COLORS, INK, STYLE, figure_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def latency_against_over_admission(recommendation: Recommendation, requirements:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("99th percentile of the latency of one decision, ms, simulated (log scale)")
         axes.set_ylabel("over-admission, % of what an exact limiter admits")
-        axes.set_title(textwrap.fill(_finding(recommendation), TITLE))
+        axes.set_title(textwrap.fill(figure_text(_finding(recommendation)), TITLE))
         _labels(axes, figure, points, lane, recommendation.choice)
     told = "; ".join(
         f"{each.candidate} {each.p99.figure(format_seconds)} and {format_percent(each.over_admission.mean)}"
@@ -76,9 +76,9 @@ def _finding(recommendation: Recommendation) -> str:
     for each in recommendation.assessments:
         if each.candidate == recommendation.choice:
             over = each.over_admission.mean
-            admits = "admits exactly what it should" if over == 0 else f"over-admits {format_percent(over)}"
+            admits = "adds no over-admission" if over == 0 else f"over-admits {format_percent(over)}"
             return f"{each.candidate} answers 99 % within {each.p99.figure(format_seconds)} and {admits}"
-    return "No candidate lies where the requirements want it"
+    return "No candidate meets all requirements for sure"
 
 
 def _limits(axes: Axes, points: Sequence[Assessment], allowed: float | None) -> None:
@@ -134,7 +134,7 @@ def _labels(axes: Axes, figure: Figure, points: Sequence[Assessment], lane: floa
         taken.append(box)
         far = abs(dy + high / 2) > 10 / scale
         axes.annotate(
-            each.candidate,
+            figure_text(each.candidate),
             (each.p99.mean, each.over_admission.mean or lane),
             xytext=(dx * scale, dy * scale),
             textcoords="offset points",

@@ -5,43 +5,36 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratesim.limit import InvalidLimitError, Limit
+from ratesim.pages.log_traffic import SHIPPED, LogFields
 from ratesim.pages.your_log.arrivals import Arrivals, arrivals
-from ratesim.pages.your_log.limits import Effect, Suggestion, Trial
 from ratesim.pages.your_log.rejections import RejectedRequests, rejected_requests
 from ratesim.pages.your_log.skew import Client, Skew, client, skew
 from ratesim.safe_text import shorten_repr
-from traffic import Trace, read_log
-from traffic.timestamps import TIME_UNITS
+from ratesim.simulation.analysis.limit_suggestion import DENIED, TOUCHED, Effect, Suggestion, Trial
+from ratesim.simulation.scenario.fields import share
+from traffic import Trace
 
 __all__ = ["AffectedClients", "LogAnalysis", "LogQuestion", "analyze_log"]
 
-SHIPPED = "apache_access_10k.log.gz"
 USUAL = (1.0, 60.0, 3600.0)  # seconds: the periods that are tried beside the one asked for
 SHOWN = 12  # clients in a table
 
 
-@dataclass(frozen=True)
-class LogQuestion:
-    """What the reader asked, as it was written. touched, denied: shares of the clients and of the requests."""
+@dataclass(frozen=True, kw_only=True)
+class LogQuestion(LogFields):
+    """What the reader asked. touched, denied: shares of the clients and of the requests."""
 
-    log: str = ""
-    key: str = ""
-    format: str = ""
-    time: str = ""
-    time_unit: str = ""
-    cost: str = ""
-    status: str = ""
     period: str = "minute"
     algorithm: str = "sliding_window"
-    touched: float = 0.01
-    denied: float = 0.05
-    names: bool = True
+    touched: float = TOUCHED
+    denied: float = DENIED
+    show_keys: bool = False
     seed: int = 1
 
 
@@ -94,36 +87,38 @@ class LogAnalysis:
 
 def analyze_log(
     log: str = "",
-    key: str = "",
-    format: str = "",
-    time: str = "",
-    time_unit: str = "",
-    cost: str = "",
-    status: str = "",
     period: str = "minute",
     algorithm: str = "sliding_window",
-    touched: float = 0.01,
-    denied: float = 0.05,
-    names: bool = True,
+    touched: str | float = TOUCHED,
+    denied: str | float = DENIED,
+    show_keys: bool = False,
     seed: int = 1,
+    **log_fields: Any,
 ) -> LogAnalysis:
     """Read a log and work out all that the page shows; without one, the log that ships.
 
-    key to status: as `traffic.read_log` takes them, "" for none. period: "minute", "10 seconds". touched, denied: the shares
-    of the clients and of the requests that the suggested limit may deny at most. names: whether clients may be named. seed:
-    of the places that stamps in whole seconds are given within their second.
+    log_fields: the other fields of `LogFields`. period: "minute", "10 seconds". touched, denied: the shares of the clients
+    and of the requests that the suggested limit may deny at most. show_keys: whether clients are named in full. seed: of the
+    places that coarse stamps are given within their grain.
 
     Raises LogError, InvalidLimitError or ValueError, one line that says what is wrong and the remedy.
     """
+    shares: dict[str, Any] = {"touched": _share("touched", touched), "denied": _share("denied", denied)}
     asked = LogQuestion(
-        log, key, format, time, time_unit, cost, status, period, algorithm, touched, denied, bool(names), seed
+        log=log,
+        **log_fields,
+        period=period,
+        algorithm=algorithm,
+        **shares,
+        show_keys=bool(show_keys),
+        seed=seed,
     )
-    seconds = _checked(asked)
+    seconds = _period(asked)
     trace = _read(asked)
-    spread = trace.spread(np.random.default_rng(seed))
+    spread = trace.spread(np.random.default_rng([seed, 0]))  # as a scenario of that seed
     trial = Trial(spread, algorithm)
     periods = sorted({each for each in USUAL if each <= trace.duration} | {seconds})
-    suggestions = {each: trial.suggest(each, touched, denied) for each in periods}
+    suggestions = {each: trial.suggest(each, asked.touched, asked.denied) for each in periods}
     shape = skew(trace)
     limited = trial.denied(suggestions[seconds].effect.limit)
     counts = np.bincount(trace.key[limited], minlength=len(trace.keys))
@@ -145,14 +140,19 @@ def analyze_log(
     )
 
 
-def _checked(asked: LogQuestion) -> float:
+def _share(name: str, value: str | float) -> float:
+    """Read a share of at least 0 and below 1. Raises ValueError."""
+    try:
+        found = share(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if not (isinstance(found, int | float) and math.isfinite(found) and 0 <= found < 1):
+        raise ValueError(f'{name} {shorten_repr(value)}: is a share of at least 0 and below 1, such as "1%"')
+    return float(found)
+
+
+def _period(asked: LogQuestion) -> float:
     """Seconds of the period. Raises ValueError for what cannot be asked."""
-    for name in ("touched", "denied"):
-        value = getattr(asked, name)
-        if not (isinstance(value, int | float) and math.isfinite(value) and 0 <= value < 1):
-            raise ValueError(f"{name} {shorten_repr(value)}: is a share of at least 0 and below 1, such as 0.01")
-    if asked.time_unit and asked.time_unit not in TIME_UNITS:
-        raise ValueError(f"time_unit {shorten_repr(asked.time_unit)}: use {', '.join(TIME_UNITS)}, or leave it empty")
     try:
         return Limit.parse(f"1/{asked.period}", asked.algorithm).period
     except InvalidLimitError:
@@ -162,23 +162,10 @@ def _checked(asked: LogQuestion) -> float:
 
 
 def _read(asked: LogQuestion) -> Trace:
-    unit = next((unit for unit in TIME_UNITS if unit == asked.time_unit), None)
-
-    def read(path: str | Path) -> Trace:
-        return read_log(
-            path,
-            key=asked.key or None,
-            format=asked.format or None,
-            time=asked.time or None,
-            time_unit=unit,
-            cost=asked.cost or None,
-            status=asked.status or None,
-        )
-
     if asked.log:
-        return read(asked.log)
+        return asked.read()
     with resources.as_file(resources.files("traffic") / "data" / SHIPPED) as path:
-        return read(path)
+        return asked.read(path)
 
 
 def _touched(trace: Trace, shape: Skew, denied: NDArray[np.int64], period: float) -> tuple[AffectedClients, ...]:

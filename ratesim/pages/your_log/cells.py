@@ -6,8 +6,6 @@ the reader wants nobody named.
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import fields
 from pathlib import Path
 
 from ratesim.formatting import (
@@ -20,11 +18,18 @@ from ratesim.formatting import (
     format_seconds,
     shorten,
 )
-from ratesim.pages.html import HTML, escape_html, figure_html, html_table, small_print
-from ratesim.pages.your_log.analysis import SHIPPED, LogAnalysis, LogQuestion, analyze_log
-from ratesim.pages.your_log.limits import Effect
+from ratesim.pages.html import HTML, escape_html, figure_html, html_table, prose, small_print
+from ratesim.pages.log_traffic import SHIPPED
+from ratesim.pages.repro_command import reproduction
+from ratesim.pages.your_log.analysis import LogAnalysis, LogQuestion, analyze_log
 from ratesim.pages.your_log.plots import over_time, ranks, rungs, scales
+from ratesim.pages.your_log.recipe import recipe
 from ratesim.pages.your_log.skew import Client
+from ratesim.recommendation.investigate.log_reading import log_reading, stamp_grain
+from ratesim.simulation.analysis.limit_pressure import BINDING_SHARE
+from ratesim.simulation.analysis.limit_suggestion import Effect
+from ratesim.simulation.scenario.fields import write_share
+from traffic.key_labels import key_label, line_shape
 
 __all__ = [
     "analyze_log",
@@ -33,6 +38,7 @@ __all__ = [
     "clients",
     "hidden",
     "rates",
+    "recipe",
     "reproduce",
     "shape",
     "touched",
@@ -57,6 +63,8 @@ def answer(found: LogAnalysis) -> HTML:
     rule += f"{asked.algorithm}"
     if chosen.below is not None:
         rule += f". The next smaller rate, {format_limit(chosen.below.limit)}, would touch {_touches(chosen.below)}"
+    if effect.denied_share < BINDING_SHARE:
+        rule += ". So few denials hardly tell storages apart: `ratesim report` then decides by latency and cost"
     rows = [
         [
             escape_html(format_limit(each.effect.limit)),
@@ -66,8 +74,11 @@ def answer(found: LogAnalysis) -> HTML:
         for each in found.suggestions.values()
     ]
     head = ["limit by the same rule", *EFFECT, "the next smaller rate would touch"]
-    first = f'<p class="verdict">{escape_html(verdict)}.</p>{_note(found)}'
-    return HTML(first + _p(f"{rule}. {_whom(found)}") + html_table(head, rows).data)
+    read = log_reading(found.trace.provenance, stamp_grain(found.trace))
+    lost = f'<p class="note"><b>Lost lines</b> {prose(read.lost_note)}</p>' if read and read.lost_note else ""
+    first = f'{lost}<p class="verdict">{escape_html(verdict)}.</p>{_note(found)}'
+    how = _p(" ".join(filter(None, (read.note, *read.assumed, read.stamps_note)))) if read else ""
+    return HTML(first + how + _p(f"{rule}. {_whom(found)}") + html_table(head, rows).data)
 
 
 def traffic(found: LogAnalysis) -> HTML:
@@ -93,10 +104,13 @@ def bursts(found: LogAnalysis) -> HTML:
     it = found.arrivals
     if it.gaps is None:
         return HTML(_p("One request has no gaps and no bursts."))
+    half = "At least half of the requests have the timestamp of the one before"
+    if it.gaps.median:
+        half = f"Half of the gaps between successive requests are at most {format_seconds(it.gaps.median)}"
     gaps = (
-        f"Half of the gaps between successive requests are at most {format_seconds(it.gaps.median)}, and 99 % are at most "
-        f"{format_seconds(it.gaps.high)}. The longest gap is {_lasting(it.gaps.longest)}. The standard deviation of the "
-        f"gaps is {format_amount(it.gaps.variation)} times their mean; for Poisson arrivals, it equals the mean."
+        f"{half}, and 99 % of the gaps are at most {format_seconds(it.gaps.high)}. The longest gap is "
+        f"{_lasting(it.gaps.longest)}. The standard deviation of the gaps is {format_amount(it.gaps.variation)} times their "
+        "mean; for Poisson arrivals, it equals the mean."
     )
     gaps += " Timestamps in whole seconds do not show gaps below one second." if it.whole else ""
     if not it.scales:
@@ -218,19 +232,14 @@ def touched(found: LogAnalysis) -> HTML:
 
 def reproduce(found: LogAnalysis) -> HTML:
     """Show the command that gives the same numbers again, and the parameters to change."""
-    given = [
-        f"-p {each.name} {shlex.quote(str(getattr(found.asked, each.name)))}"
-        for each in fields(LogQuestion)
-        if getattr(found.asked, each.name) != each.default
-    ]
-    command = " ".join(["papermill notebooks/your_log.ipynb out.ipynb", *given])
     limit = found.suggestion.effect.limit
+    given = vars(found.asked) | {name: write_share(getattr(found.asked, name)) for name in ("touched", "denied")}
     said = (
-        f"touched = {found.asked.touched:g} and denied = {found.asked.denied:g} are the shares of the clients and of the "
+        f"touched = {given['touched']} and denied = {given['denied']} are the shares of the clients and of the "
         f"requests that the suggested limit may deny. To find a storage for {format_limit(limit)}, run ratesim report "
         "--log LOG --limit LIMIT."
     )
-    return HTML(f"<p><code>{escape_html(command)}</code></p>" + _p(said))
+    return reproduction("your_log", given, str(found.asked.seed), said)
 
 
 def _limits(found: LogAnalysis) -> str:
@@ -249,10 +258,10 @@ def _note(found: LogAnalysis) -> str:
 def _whom(found: LogAnalysis) -> str:
     asked = found.asked
     log = f"the log {shorten(Path(asked.log).name)}" if asked.log else f"the log that ships with ratesim, {SHIPPED}"
+    if asked.key == "none":
+        return f"Read from {log}; no key was wanted, so all requests belong to one client."
     if asked.key:
         return f"Read from {log}; a client is a value of {shorten(asked.key)}."
-    if found.trace.keys == ("all",):
-        return f"Read from {log}; no key was named, so all requests belong to one client."
     return f"Read from {log}; a client is an address."
 
 
@@ -263,10 +272,10 @@ def _lost(found: LogAnalysis) -> str:
     said = (
         f"{origin.skipped:,} of {origin.lines:,} lines did not parse and {'was' if origin.skipped == 1 else 'were'} left out"
     )
-    if not found.asked.names:
-        return _p(f"{said}.")
-    lines = "".join(f"<li><code>{escape_html(line)}</code></li>" for line in origin.examples)
-    return f'<div class="note"><p>{escape_html(said)}; the first of them:</p><ul>{lines}</ul></div>'
+    shown = origin.examples if found.asked.show_keys else map(line_shape, origin.examples)
+    lines = "".join(f"<li><code>{escape_html(line)}</code></li>" for line in shown)
+    shape = "" if found.asked.show_keys else " (letters as x and digits as 0; show_keys shows them)"
+    return f'<div class="note"><p>{escape_html(said)}; the first of them{shape}:</p><ul>{lines}</ul></div>'
 
 
 def _touches(effect: Effect, denies: bool = True) -> str:
@@ -309,11 +318,11 @@ def _head(found: LogAnalysis) -> list[str]:
 
 
 def _row(found: LogAnalysis, each: Client, rank: int) -> list[str]:
-    name = shorten(each.name) if found.asked.names else f"client {rank}"
+    name = each.name if found.asked.show_keys else key_label(each.name, found.asked.key)
     costs = [format_amount(each.cost), escape_html(format_percent(each.cost_share))] if found.asked.cost else []
     refused = [f"{each.refused:,}"] if found.rejected.many else []
     return [
-        escape_html(name),
+        escape_html(f"{rank}. {shorten(name)}"),
         f"{each.requests:,}",
         escape_html(format_percent(each.share)),
         *costs,

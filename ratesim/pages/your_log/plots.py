@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from ratesim.formatting import format_amount, format_count, format_length, format_limit, format_percent, format_period
 from ratesim.pages.style import INK, STYLE
 from ratesim.pages.your_log.arrivals import Arrivals
-from ratesim.pages.your_log.limits import Effect, Suggestion
 from ratesim.pages.your_log.skew import Skew
+from ratesim.simulation.analysis.limit_suggestion import Effect, Suggestion
 
 __all__ = ["over_time", "ranks", "rungs", "scales"]
 

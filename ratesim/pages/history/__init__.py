@@ -1,0 +1,1 @@
+"""The page about past reports: what each recommended, and what has changed since the one before."""
