@@ -14,10 +14,13 @@ import typer
 
 from ratesim.cli import (  # noqa: F401 - they register
     calibrate_commands,
+    format_commands,
     notebook_commands,
     recommend_commands,
+    scenario_commands,
     simulate_commands,
     storage_commands,
+    trace_commands,
 )
 from ratesim.cli.app import app, complain
 from ratesim.cli.options import check_words
@@ -56,7 +59,9 @@ def _exit_code(error: Exception) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help
             print(message, file=sys.stderr)
         elif message:
-            complain(f"{message.rstrip('.')}; see `ratesim --help`")
+            context = getattr(error, "ctx", None)
+            asked = context.command_path if context is not None else "ratesim"
+            complain(f"{message.rstrip('.')}; see `{asked} --help`")
     elif isinstance(error, TrafficError | OSError):
         complain(error)
     else:

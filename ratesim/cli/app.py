@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ratesim.formatting import escape_control_chars
 from ratesim.safe_text import redact
@@ -22,7 +23,20 @@ __all__ = ["app", "bar", "complain", "prices_of", "profile_of"]
 
 LONGEST_WORD, LONGEST_LINE = 200, 2000  # characters
 
+
+class CommandGroup(TyperGroup):
+    """The commands, each with its whole first sentence, on as many lines as it takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of the commands."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [(name, each.get_short_help_str(LONGEST_LINE)) for name, each in found.items() if each and not each.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=CommandGroup,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,

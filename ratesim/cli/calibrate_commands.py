@@ -154,8 +154,16 @@ def validate(
 
 
 @app.command()
-def bench() -> None:
+def bench(
+    sections: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What is measured: memory, redis, postgres, compression, hybrid, eviction, oracle, engines, simulator, "
+            "logs. All unless given, which takes an hour."
+        ),
+    ] = None,
+) -> None:
     """Measure ratesim itself, beside other limiters where they are installed (ratesim[bench])."""
     from ratesim.benchmarks.suite import main as measure
 
-    print(measure())
+    print(measure(sections=sections or ()))

@@ -1,4 +1,4 @@
-"""What is opened: `notebook`, `lab` and `servers`."""
+"""What is opened: `notebook`, `history`, `lab` and `servers`."""
 
 from __future__ import annotations
 
@@ -55,8 +55,32 @@ def notebook(
         for each in known:
             print(f"{each.name:<18}{json.dumps(each.default, ensure_ascii=False):<22}{each.comment}".rstrip())
         return
+    from ratesim.pages.parameter_checks import check_parameters
+
+    check_parameters(name, values)
     with bar() as progress:
         made = build(name, values, out, progress)
+    print(made.page)
+
+
+@app.command()
+def history(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory below which reports lie.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR|FILE.html", help="Where it goes; DIR/history.html unless given."),
+    ] = None,
+) -> None:
+    """Show past reports as one page of trends: what each recommended, and what has changed since the one before.
+
+    A report is a recommendation.json that this version reads. Other files are listed with the reason.
+    """
+    from ratesim.notebook import build
+    from ratesim.pages.history.analysis import read_history
+
+    read_history(directory)  # what is wrong with it is said before a kernel starts
+    with bar() as progress:
+        made = build("history", {"reports": str(directory)}, out or directory / "history.html", progress)
     print(made.page)
 
 

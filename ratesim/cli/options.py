@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -52,7 +53,13 @@ ScenarioOption = Annotated[
     typer.Option("--scenario", metavar="NAME|FILE", help="A scenario file, or one that ships, such as quickstart."),
 ]
 LogOption = Annotated[
-    str | None, typer.Option("--log", metavar="FILE", help="An access log, csv or JSON lines (.gz, .zst).")
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="FILE|GLOB|DIR|-",
+        help="A log of any kind that `ratesim formats` lists, also compressed: access.log, 'logs/*.gz', a directory, an "
+        "archive, or - for standard input. May be repeated: all are merged in the order of time.",
+    ),
 ]
 LimitOption = Annotated[str | None, typer.Option("--limit", metavar="RATE", help="Such as 100/minute or 10 per 5 seconds.")]
 AlgorithmOption = Annotated[str | None, typer.Option("--algorithm", help=f"{', '.join(names())}.")]
@@ -61,18 +68,70 @@ AlsoOption = Annotated[
     typer.Option("--also", metavar="ALGORITHM", help="Another one, to be tried with the contenders. May be repeated."),
 ]
 KeyOption = Annotated[
-    str | None, typer.Option("--key", metavar="FIELD", help="What is limited: client, user, endpoint, or any column.")
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="FIELD",
+        help="What is limited: client, user, endpoint, xff (the first address of X-Forwarded-For; xff:last, xff:-2), "
+        "client/24 (networks), client+endpoint, or any field, such as request.headers.api_key; none: all together.",
+    ),
 ]
-FormatOption = Annotated[str | None, typer.Option("--format", help="Of the log: combined, common, csv or jsonl.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", metavar="NAME", help="Of the log, such as w3c; `ratesim formats` lists them.")
+]
+LogFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format",
+        metavar="LINE",
+        help="The line of your nginx or Apache configuration that wrote the log, pasted: '$remote_addr [$time_local] "
+        "$status', or @nginx.conf:main. Each of its variables is a field, for --key and the like.",
+    ),
+]
 TimeOption = Annotated[
-    str | None, typer.Option("--time", metavar="COLUMN", help="Of csv and JSON lines: when it was asked.")
+    str | None, typer.Option("--time", metavar="FIELD", help="When it was asked, such as msec; found by its values.")
 ]
-TimeUnitOption = Annotated[str | None, typer.Option("--time-unit", help="Of that column: s, ms, us, ns or iso.")]
+TimeUnitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-unit", metavar="UNIT", help="Of that field: s, ms, us, ns, iso, excel; or dmy, mdy: day and month."
+    ),
+]
+TimeZoneOption = Annotated[
+    str | None,
+    typer.Option("--time-zone", metavar="ZONE", help="Of stamps that name none: Europe/Berlin, +02:00; UTC unless given."),
+]
 StatusOption = Annotated[
-    str | None, typer.Option("--status", metavar="COLUMN", help="Of csv and JSON lines: what was answered, such as 429.")
+    str | None,
+    typer.Option("--status", metavar="FIELD", help="What was answered, such as upstream_status; found by its name."),
+]
+SessionOption = Annotated[
+    str | None,
+    typer.Option("--session", metavar="FIELD", help="What a sticky balancer keeps on one node, such as cookie_sid."),
+]
+EndpointOption = Annotated[
+    str | None, typer.Option("--endpoint", metavar="FIELD", help="What was asked for, such as route or request.uri.")
+]
+AnonymizeOption = Annotated[
+    bool | None,
+    typer.Option("--anonymize", help="Replace keys by keyed hashes while the log is read; the secret lasts for this run."),
+]
+KeyFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        help="The secret of --anonymize, so that a key has one name in every run; made where there is none.",
+    ),
+]
+ShowKeysOption = Annotated[
+    bool,
+    typer.Option(
+        "--show-keys", help="Name clients in full; else 203.0.113.7 is shown as 203.0.113.0/24, and other keys as hashes."
+    ),
 ]
 CostOption = Annotated[
-    str | None, typer.Option("--cost", metavar="EXPRESSION", help="A column, or such as ContextTokens+GeneratedTokens.")
+    str | None, typer.Option("--cost", metavar="EXPRESSION", help="A field, or such as ContextTokens+GeneratedTokens.")
 ]
 NodesOption = Annotated[
     int | None,
@@ -107,12 +166,44 @@ WorkloadOption = Annotated[
 ]
 P99Option = Annotated[str | None, typer.Option("--p99", metavar="TIME", help="Latency to keep in 99 % of decisions: 2ms.")]
 OverOption = Annotated[
-    str | None, typer.Option("--max-over-admission", metavar="SHARE", help="Admitted too much, at most: 1%; 0 means never.")
+    str | None,
+    typer.Option(
+        "--max-over-admission",
+        metavar="SHARE|any",
+        help="Added by the storage to what an exact limiter admits, at most: 1% unless given; 0 means never.",
+    ),
+]
+ExcessOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-worst-excess",
+        metavar="SHARE",
+        help="By how much the busiest window of the limit's period may exceed the limit, by storage and algorithm: 30%.",
+    ),
 ]
 DenialOption = Annotated[
     str | None, typer.Option("--max-false-denial", metavar="SHARE", help="Denied without need, at most: 1%; 0 means never.")
 ]
 PersistenceOption = Annotated[str | None, typer.Option("--persistence", help="What survives: none, session or durable.")]
+KeysOption = Annotated[
+    int | None,
+    typer.Option(
+        "--keys",
+        metavar="INTEGER",
+        parser=whole_number(1, 10**12),
+        help="Whose state must fit; else what the traffic shows.",
+    ),
+]
+PreferOption = Annotated[
+    str | None, typer.Option("--prefer", help="What decides among those that pass: cost, safety or simplicity.")
+]
+RoutingChangeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-routing-change/--no-allow-routing-change",
+        help="Whether sticky routing competes where another one is named; by default only where none is named.",
+    ),
+]
 WithoutOption = Annotated[
     list[str] | None,
     typer.Option("--without", metavar="BACKEND", help="May not be used: memory, redis, postgres, hybrid. May be repeated."),
@@ -165,6 +256,15 @@ FidelityOption = Annotated[
         "a real Redis or PostgreSQL, started for the run or named in RATESIM_REDIS_URL or RATESIM_POSTGRES_URL (live).",
     ),
 ]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="auto|simpy|compiled",
+        help="Both give the same numbers, to the bit: simpy is the reference and can do everything, compiled "
+        "is many times as fast and refuses what it does not cover, and auto is compiled wherever it can be.",
+    ),
+]
 ProcessesOption = Annotated[
     int | None,
     typer.Option("--processes", metavar="INTEGER", parser=whole_number(1, 4096), help="Of this machine; its cores."),
@@ -172,6 +272,15 @@ ProcessesOption = Annotated[
 SchedulerOption = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster: tcp://host:8786 (ratesim[distributed])."),
+]
+SecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds",
+        metavar="SECONDS",
+        parser=number(0.0, 1e9),
+        help="Nominal seconds of one core for the runs of the contenders: 600. On how much of the traffic they are judged.",
+    ),
 ]
 ParameterOption = Annotated[
     list[str] | None,
@@ -191,10 +300,17 @@ class QuestionOptions:
     also: AlsoOption = None
     key: KeyOption = None
     format: FormatOption = None
+    log_format: LogFormatOption = None
     time: TimeOption = None
     time_unit: TimeUnitOption = None
+    time_zone: TimeZoneOption = None
     cost: CostOption = None
     status: StatusOption = None
+    session: SessionOption = None
+    endpoint: EndpointOption = None
+    anonymize: AnonymizeOption = None
+    key_file: KeyFileOption = None
+    show_keys: ShowKeysOption = False
     nodes: NodesOption = None
     deployment: DeploymentOption = None
     routing: RoutingOption = None
@@ -203,8 +319,12 @@ class QuestionOptions:
     loss: LossOption = None
     p99: P99Option = None
     max_over_admission: OverOption = None
+    max_worst_excess: ExcessOption = None
     max_false_denial: DenialOption = None
     persistence: PersistenceOption = None
+    keys: KeysOption = None
+    prefer: PreferOption = None
+    allow_routing_change: RoutingChangeOption = None
     without: WithoutOption = None
     busiest: BusiestOption = None
     speed: SpeedOption = None
@@ -212,29 +332,53 @@ class QuestionOptions:
     seed: SeedOption = None
     replications: ReplicationsOption = None
     processes: ProcessesOption = None
+    seconds: SecondsOption = None
     profile: ProfileOption = None
     prices: PricesOption = None
 
 
-def takes_question(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all options of `QuestionOptions`, which it receives as its first argument."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    types = get_type_hints(QuestionOptions, include_extras=True)
+@dataclass(kw_only=True)
+class ReadOptions:
+    """The options of `trace` that say how a log is read. An option that is not given is None."""
+
+    key: KeyOption = None
+    format: FormatOption = None
+    log_format: LogFormatOption = None
+    time: TimeOption = None
+    time_unit: TimeUnitOption = None
+    time_zone: TimeZoneOption = None
+    cost: CostOption = None
+    status: StatusOption = None
+    session: SessionOption = None
+    endpoint: EndpointOption = None
+    anonymize: AnonymizeOption = None
+    key_file: KeyFileOption = None
+
+
+def takes(options: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command all options of a dataclass, of which it receives an object as its first argument."""
+    types = get_type_hints(options, include_extras=True)
     shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=types[name]) for name in types
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=types[each.name])
+        for each in fields(options)
     ]
-    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
-    required = sum(each.default is inspect.Parameter.empty for each in own)
-    parameters[required:required] = shared
 
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        question = QuestionOptions(**{name: given.pop(name) for name in types})
-        command(question, **given)
+    def wrap(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        required = sum(each.default is inspect.Parameter.empty for each in own)
+        parameters[required:required] = shared
 
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads both
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
-    return run
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            question = options(**{name: given.pop(name) for name in types})
+            command(question, **given)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads both
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return wrap
 
 
 class UsageError(RatesimError, ValueError):
@@ -277,13 +421,14 @@ def pairs_of(texts: list[str]) -> list[tuple[str, str]]:
 def scenario_from_options(asked: dict[str, Any]) -> Scenario:
     """Build the scenario of --scenario, or one for --log, and replace what other options give."""
     from ratesim.limit import Limit
-    from ratesim.simulation.network.links import PRESETS
-    from ratesim.simulation.scenario.scenario import Scenario
+    from ratesim.simulation.scenario.fields import unit_of
+    from ratesim.simulation.scenario.options import place_options
+    from ratesim.simulation.scenario.scenario import Scenario, ScenarioError, WorkloadSpec, allowed_without, log_tables
 
     recipe = asked["workload"] or ()
-    if asked["log"] is None and asked["scenario"] is None and not recipe:
+    if not asked["log"] and asked["scenario"] is None and not recipe:
         raise UsageError("what shall be studied? Give --log FILE with --limit RATE, or --scenario quickstart")
-    if asked["log"] is not None and asked["scenario"] is not None:
+    if asked["log"] and asked["scenario"] is not None:
         raise UsageError("--log and --scenario: give one of them; a scenario names its own log")
     if asked["scenario"] is not None:
         data = Scenario.load(asked["scenario"]).model_dump(exclude_unset=True)
@@ -291,53 +436,47 @@ def scenario_from_options(asked: dict[str, Any]) -> Scenario:
         if asked["limit"] is None:
             raise UsageError("--limit is missing: say what is allowed, such as --limit 100/minute")
         data = {"name": "recipe", "workload": {}, "limit": {}}
-    if asked["log"] is not None:
-        log = Path(asked["log"]).absolute()
-        name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in log.name) or "log"
-        data |= {"name": name, "workload": {"log": str(log)}}
+    if asked["log"]:
+        data |= log_tables(_without_pipes(asked["log"]))
     for text in recipe:
         field, equals, value = text.partition("=")
         if not equals or not field:
             raise UsageError(f"--workload {shorten_repr(text)}: write FIELD=VALUE such as requests_per_second=200")
-        data["workload"][field] = float(value) if re.fullmatch(NUMBER, value, re.IGNORECASE) else value
-    places = {
-        "limit": ("limit", "rate"),
-        "algorithm": ("limit", "algorithm"),
-        "also": ("limit", "variants"),
-        "key": ("workload", "key"),
-        "format": ("workload", "format"),
-        "time": ("workload", "time"),
-        "time_unit": ("workload", "time_unit"),
-        "cost": ("workload", "cost"),
-        "status": ("workload", "status"),
-        "busiest": ("workload", "busiest"),
-        "speed": ("workload", "speed"),
-        "scale": ("workload", "scale"),
-        "nodes": ("deployment", "nodes"),
-        "deployment": ("deployment", "type"),
-        "routing": ("deployment", "routing"),
-        "network": ("deployment", "network"),
-        "rtt": ("deployment", "rtt"),
-        "loss": ("deployment", "loss"),
-        "p99": ("requirements", "p99"),
-        "max_over_admission": ("requirements", "max_over_admission"),
-        "max_false_denial": ("requirements", "max_false_denial"),
-        "persistence": ("requirements", "persistence"),
-    }
-    for option, (part, key) in places.items():
-        if asked.get(option) is not None:
-            data.setdefault(part, {})[key] = asked[option]
+        has_unit = field in WorkloadSpec.model_fields and unit_of(WorkloadSpec.model_fields[field]) is not None
+        is_number = not has_unit and re.fullmatch(NUMBER, value, re.IGNORECASE)
+        data["workload"][field] = float(value) if is_number else value
+    place_options(data, asked)
     if asked["without"]:
-        data.setdefault("requirements", {})["allowed"] = _without(asked["without"], data)
-    for option in ("seed", "replications"):
-        if asked[option] is not None:
-            data[option] = asked[option]
+        try:
+            allowed = allowed_without(asked["without"], data.get("requirements", {}), "--without")
+        except ScenarioError as error:
+            raise UsageError(str(error)) from None
+        data.setdefault("requirements", {})["allowed"] = allowed
     if asked["limit"] is not None:
         Limit.parse(asked["limit"])  # its own message is plainer than the scenario's
-    scenario = Scenario.of(data, asked["scenario"] or "options")
-    if scenario.deployment.network not in PRESETS:
-        raise UsageError(f"network {shorten_repr(scenario.deployment.network)}: known are {', '.join(PRESETS)}")
+    scenario = Scenario.of(data, asked["scenario"] or "options", Path.cwd())
+    scenario.workload.check_log()
     return scenario
+
+
+def _without_pipes(logs: list[str]) -> list[str]:
+    """Keep in a file what can be read once: standard input, and pipes such as `<(zcat old.gz)`."""
+    from ratesim.simulation.scenario.temporary_files import STANDARD_INPUT, keep_stream
+
+    if logs.count(STANDARD_INPUT) > 1:
+        raise UsageError("--log -: given twice, and standard input can be read once")
+    if STANDARD_INPUT in logs and sys.stdin.isatty():
+        raise UsageError("--log -: standard input is a terminal; pipe a log into it: `zcat access.log.gz | ratesim ...`")
+    kept = []
+    for place, log in enumerate(logs):
+        if log == STANDARD_INPUT:
+            kept.append(str(keep_stream(sys.stdin.buffer, "standard-input")))
+        elif Path(log).is_fifo():
+            with open(log, "rb") as pipe:
+                kept.append(str(keep_stream(pipe, f"pipe-{place + 1}")))
+        else:
+            kept.append(log)
+    return kept
 
 
 def current_candidate(path: Path, scenario: Scenario) -> Candidate:
@@ -374,20 +513,6 @@ def current_candidate(path: Path, scenario: Scenario) -> Candidate:
             "replicas": found.replicas,
         }
     )
-
-
-def _without(barred: list[str], data: dict[str, Any]) -> list[str]:
-    """Return the allowed backends without the barred ones."""
-    from ratesim.simulation.scenario.scenario import Requirements
-
-    known = Requirements().allowed
-    for each in barred:
-        if each not in known:
-            raise UsageError(f"--without {shorten_repr(each)}: known are {', '.join(known)}")
-    left = [each for each in data.get("requirements", {}).get("allowed", known) if each not in barred]
-    if not left:
-        raise UsageError("--without: no backend is left")
-    return left
 
 
 def with_round_trip(name: str, rtt: str | None) -> Scenario:

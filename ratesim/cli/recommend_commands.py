@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratesim.cli.app import app, bar, complain, prices_of, profile_of
-from ratesim.cli.options import QuestionOptions, current_candidate, scenario_from_options, takes_question
-from ratesim.formatting import escape_control_chars, format_percent, format_seconds
+from ratesim.cli.options import QuestionOptions, current_candidate, scenario_from_options, takes
+from ratesim.formatting import escape_control_chars, format_excess, format_money, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from ratesim.recommendation.decide.recommendation import Recommendation
 
 
 @app.command()
-@takes_question
+@takes(QuestionOptions)
 def report(
     asked: QuestionOptions,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
@@ -56,12 +56,15 @@ def report(
                 prices=prices_of(asked.prices),
                 current=current_candidate(current, question) if current else None,
                 live=live,
+                show_keys=bool(asked.show_keys),
+                seconds=asked.seconds,
                 processes=asked.processes,
                 progress=progress,
             )
     except PartialReportError as error:
         partial, recommendation = error, error.recommendation
-    print(escape_control_chars(recommendation.verdict))
+    _print_verdict(recommendation)
+    _print_assumed(recommendation)
     print(out / "report.html")
     if check:
         checked = judge(recommendation)
@@ -74,7 +77,7 @@ def report(
 
 
 @app.command()
-@takes_question
+@takes(QuestionOptions)
 def recommend(asked: QuestionOptions) -> None:
     """Print the recommendation and a small table; simulated only, and no files are written."""
     question = scenario_from_options(vars(asked))
@@ -85,40 +88,59 @@ def recommend(asked: QuestionOptions) -> None:
         finished = study(
             question,
             live=False,
+            show_keys=bool(asked.show_keys),
+            seconds=asked.seconds,
             profile=profile_of(asked.profile),
             prices=prices_of(asked.prices),
             processes=asked.processes,
             progress=progress,
         )
     chosen = choose(finished)
-    print(escape_control_chars(chosen.verdict))
+    _print_verdict(chosen)
     size = [chosen.size] if chosen.size else []
     for line in (
         chosen.confidence.sentence,
         *size,
         f"But: {chosen.caveat}",
+        *(each.sentence for each in chosen.alternatives),
         *(each.sentence for each in chosen.relaxations),
     ):
         print(escape_control_chars(line))
+    _print_assumed(chosen)
     print()
     print("\n".join(map(escape_control_chars, _small_table(chosen).splitlines())))
-    origin = finished.provenance
-    if origin.skipped:
-        print(f"\n{origin.skipped:,} of {origin.lines:,} lines did not parse; the first of them:")
-        print("\n".join(f"  {escape_control_chars(line)}" for line in origin.examples))
+    if chosen.log and chosen.log.lost:
+        shape = "" if asked.show_keys else " (letters as x and digits as 0; --show-keys shows them)"
+        print(f"\n{chosen.log.lost:,} of {chosen.log.lines:,} lines did not parse; the first of them{shape}:")
+        print("\n".join(f"  {escape_control_chars(line)}" for line in chosen.log.examples))
+
+
+def _print_verdict(chosen: Recommendation) -> None:
+    """Print the verdict, and before it what is lost of the log, if that is much."""
+    if chosen.lost_note:
+        print(escape_control_chars(chosen.lost_note))
+    print(escape_control_chars(chosen.verdict))
+
+
+def _print_assumed(chosen: Recommendation) -> None:
+    if chosen.log:
+        print(escape_control_chars(" ".join(filter(None, (chosen.log.note, chosen.log.stamps_note)))))
+    for each in chosen.assumed:
+        print(escape_control_chars(f"Assumed: {each}"))
 
 
 def _small_table(chosen: Recommendation) -> str:
-    rows = [("candidate", "p99", "over-admission", "a month", "")]
+    rows = [("candidate", "p99", "over-admission", "busiest window", "a month", "")]
     for each in chosen.assessments:
         state = "chosen" if each.candidate == chosen.choice else "passes" if each.passes else ""
         missed = ", ".join(check.label for check in each.missed)
-        cost = f"{each.cost:,.2f} {chosen.currency}"
+        cost = format_money(each.cost, chosen.currency)
         rows.append(
             (
                 each.candidate,
                 each.p99.figure(format_seconds),
                 format_percent(each.over_admission.mean),
+                each.worst_excess.figure(format_excess),
                 cost,
                 state or f"{'misses' if each.fails else 'too close'} {missed}",
             )

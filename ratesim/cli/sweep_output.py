@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ratesim.simulation.cost_model.profile import Profile
     from ratesim.simulation.scenario.scenario import Candidate, Scenario
 
-__all__ = ["check_target", "sweep_into"]
+__all__ = ["check_target", "is_writable", "sweep_into"]
 
 ENDINGS = (".parquet", ".csv")
 
@@ -26,8 +27,13 @@ def check_target(out: Path) -> None:
     """Mistake for what can hold no table."""
     if out.suffix and out.suffix not in ENDINGS:
         raise UsageError(f"--out {out}: end the name in .parquet or .csv, or name a directory")
-    if (out.suffix and out.is_dir()) or (not out.suffix and out.is_file()) or not out.absolute().parent.is_dir():
-        raise UsageError(f"--out {out}: name a file, or a directory, in a directory that exists")
+    if (out.suffix and out.is_dir()) or (not out.suffix and out.is_file()) or not is_writable(out):
+        raise UsageError(f"--out {out}: name a file, or a directory, in a directory that exists and can be written to")
+
+
+def is_writable(file: Path) -> bool:
+    """Tell whether the directory of a file is there and can be written to."""
+    return file.absolute().parent.is_dir() and os.access(file.absolute().parent, os.W_OK)
 
 
 def sweep_into(

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import redis
 from calling import command, process, refused
+from terminal import Terminal
 
 NO_DASK = importlib.util.find_spec("distributed") is None
 LINE = '10.0.0.{} - - [17/May/2015:10:05:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
@@ -105,6 +106,7 @@ def test_what_is_missing_is_asked_for(log, tmp_path):
     refused(command("run", "redis://localhost?color=red"), "color")
     refused(command("run", "redis", "--decisions", tmp_path / "nowhere" / "d.parquet"), "nowhere")
     refused(command("sweep", "--out", tmp_path / "results.xls"), ".parquet")
+    refused(command("run", "redis", "--log", log), "--log", "see `ratesim run --help`")
 
 
 def test_help_teaches_each_command():
@@ -112,6 +114,7 @@ def test_help_teaches_each_command():
     assert told.returncode == 0
     for name in ("report", "recommend", "run", "sweep", "notebook", "calibrate", "bench", "lab", "servers"):
         assert f"\n  {name} " in told.stdout
+    assert "..." not in told.stdout.partition("Commands:")[2], "whole sentences"
     assert "ratesim report --log access.log --limit 100/minute" in told.stdout
     for name, said in (
         ("recommend", "high_availability"),
@@ -141,7 +144,7 @@ def test_recommend_prints_the_sentence_a_table_and_the_lines_that_did_not_parse(
     log.write_text("\x1b[2J broken\n" + log.read_text())
     result = command("recommend", "--log", log, "--limit", "5/minute", "--replications", "1", "--max-over-admission", "0")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("Use ")
+    assert result.stdout.startswith("Change the routing from round_robin to sticky, and use memory, sticky: ")
     assert "hybrid eventual" in result.stdout
     assert "1 of 101 lines did not parse" in result.stdout
     assert "\x1b" not in result.stdout
@@ -164,7 +167,9 @@ def test_a_recipe_may_be_asked_for_without_a_file(tmp_path):
     result = command("recommend", *options, "--limit", "9/minute", *network, "--replications", 1, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     refused(command("recommend", *options, "--workload", "hold=2s", "--limit", "9/minute"), "hold belongs to", "flash_crowd")
-    near, far = (command("run", "redis", "--rtt", rtt, cwd=tmp_path) for rtt in ("0.1ms", "80ms"))
+    quiet = tmp_path / "quiet.toml"
+    quiet.write_text('[workload]\nrequests_per_second = 5\nduration = "60s"\n[limit]\nrate = "9/minute"\n')
+    near, far = (command("run", "redis", "--scenario", quiet, "--rtt", rtt) for rtt in ("0.1ms", "80ms"))
     lines = [next(line for line in each.stdout.splitlines() if line.startswith("latency_p50")) for each in (near, far)]
     p50 = [float(line.split()[1]) * {"ms": 1e-3, "us": 1e-6}[line.split()[2]] for line in lines]
     assert p50[1] - p50[0] == pytest.approx(0.0799, rel=0.1)
@@ -228,10 +233,15 @@ def test_run_says_what_decided_and_the_fidelities_print_the_same_figures(recipe)
     for fidelity in ("model", "fake"):
         result = command("run", "redis", "--scenario", recipe, "--fidelity", fidelity)
         assert result.returncode == 0, result.stderr
-        *said[fidelity], last = result.stdout.splitlines()
-        assert last.split()[:2] == ["fidelity", "model" if fidelity == "model" else "fake:"]
+        *said[fidelity], decided, simulated = result.stdout.splitlines()
+        assert decided.split()[:2] == ["fidelity", "model" if fidelity == "model" else "fake:"]
+        assert simulated.split()[0] == "engine"
+    assert simulated.split()[1] == "simpy:"
     assert said["model"] == said["fake"]
     refused(command("run", "redis", "--scenario", recipe, "--fidelity", "real"), "real", "model, fake, live")
+    asked = "run", "redis", "--scenario", recipe, "--engine"
+    refused(command(*asked, "fast"), "fast", "auto, simpy, compiled")
+    refused(command(*asked, "compiled", "--fidelity", "fake"), "compiled", "fidelity `fake`")
 
 
 @pytest.mark.servers
@@ -239,25 +249,25 @@ def test_run_says_what_decided_and_the_fidelities_print_the_same_figures(recipe)
 def test_ctrl_c_in_a_live_run_prints_what_there_is_and_leaves_no_server(recipe, tmp_path):
     place = tmp_path / "place"
     place.mkdir()
-    running = subprocess.Popen(
-        [sys.executable, "-m", "ratesim", "run", "redis", "--scenario", str(recipe), "--fidelity", "live"],
-        env={name: value for name, value in os.environ.items() if name != "RATESIM_REDIS_URL"} | {"TMPDIR": str(place)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    shown = b""
-    while not re.search(rb"[1-9]\d*%\|", shown):  # the run is on its way
-        shown += running.stderr.read1()
-        assert running.poll() is None, shown
-    (server,) = place.iterdir()
-    assert "valkey" in server.name
-    os.killpg(running.pid, signal.SIGINT)  # the terminal signals the whole foreground group
-    printed, said = running.communicate()
+    with Terminal() as terminal:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "ratesim", "run", "redis", "--scenario", str(recipe), "--fidelity", "live"],
+            env={name: value for name, value in os.environ.items() if name != "RATESIM_REDIS_URL"} | {"TMPDIR": str(place)},
+            stdout=subprocess.PIPE,
+            stderr=terminal.device,
+            start_new_session=True,
+        )
+        terminal.hand_over()
+        terminal.read_until(r"[1-9]\d*%\|")  # the run is on its way
+        (server,) = place.iterdir()
+        assert "valkey" in server.name
+        os.killpg(running.pid, signal.SIGINT)  # the terminal signals the whole foreground group
+        printed, _ = running.communicate()
+        said = terminal.rest()
     assert running.returncode == 130
     assert b"partial                         True\nfidelity                        live: valkey" in printed
-    assert said.endswith(b"ratesim: interrupted\n")
-    assert b"Traceback" not in said
+    assert said.endswith("ratesim: interrupted\r\n")
+    assert "Traceback" not in said
     assert [*place.iterdir()] == []
 
 

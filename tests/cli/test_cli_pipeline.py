@@ -16,7 +16,7 @@ replications = 2
 [workload]
 requests_per_second = 300
 keys = 20
-duration = 5
+duration = "5s"
 
 [limit]
 rate = "10/second"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ratesim.notebook import (
     NotebookError,
     NotebookExecutionError,
     OutputError,
+    Parameter,
     build,
     execute,
     given,
@@ -123,8 +125,26 @@ def test_a_value_of_another_kind_is_refused_by_the_name_of_its_parameter(known, 
         given([(name, text)], known)
 
 
+def test_a_time_or_a_share_needs_its_unit():
+    units = [
+        Parameter("start", "10s", ""),
+        Parameter("p99", "2ms", ""),
+        Parameter("part", "1%", ""),
+        Parameter("limit", "5/s", ""),
+    ]
+    assert given([("start", "1 minute"), ("p99", "0"), ("part", "0.5%"), ("limit", "7")], units)["limit"] == "7"
+    for name, text, says in (
+        ("start", "2", 'parameter start: 2 has no unit; write "2ms" or "2s"'),
+        ("p99", "soon", "parameter p99: 'soon' is not a time"),
+        ("part", "1", 'parameter part: 1 has no unit; write "1%"'),
+    ):
+        with pytest.raises(NotebookError) as caught:
+            given([(name, text)], units)
+        assert str(caught.value).startswith(says)
+
+
 def test_an_unknown_parameter_and_one_that_stands_twice_are_refused(known):
-    with pytest.raises(NotebookError, match="parameter 'txt': known are text, count, share, live"):
+    with pytest.raises(NotebookError, match=r"parameter 'txt': did you mean text\? known are text, count, share, live"):
         given([("txt", "1")], known)
     with pytest.raises(NotebookError, match="parameter count: given twice"):
         given([("count", "1"), ("count", "2")], known)
@@ -213,6 +233,14 @@ def test_paths_in_parameters_count_from_where_the_user_is(shelf):
     assert "found" in build("tiny", {"text": "mine.log"}).page.read_text()
 
 
+def test_a_kernel_takes_no_port_that_another_process_may_take_before_it(shelf):
+    shelf("import ipykernel", "print(open(ipykernel.get_connection_file()).read())")
+    told = [nbformat.read(build("tiny", {}, Path(name)).executed, as_version=4).cells[-1].outputs[0].text for name in "ab"]
+    first, second = map(json.loads, told)
+    assert first["transport"] == second["transport"] == ("ipc" if sys.platform == "linux" else "tcp")
+    assert (first["ip"], first["shell_port"]) != (second["ip"], second["shell_port"])
+
+
 def test_a_page_may_have_a_name_of_its_own(shelf):
     shelf("count")
     build("tiny", {}, Path("there/mine.html"))
@@ -285,8 +313,10 @@ def test_its_parameters_are_listed_with_defaults_and_comments():
     ("arguments", "said"),
     [
         (["nosuch\x1b[31m"], "known are algorithms,"),
-        (["consistency", "-p", "nods", "3"], "known are limit, requests,"),
+        (["consistency", "-p", "nods", "3"], "parameter 'nods': did you mean nodes?"),
         (["consistency", "-p", "nodes", "many\x1b]0;x"], "parameter nodes: "),
+        (["consistency", "-p", "limit", "a\x1b[31m\nb"], "parameter limit: limit "),
+        (["your_log", "-p", "log", "no\x1b[31msuch.log"], "parameter log: "),
         (["consistency", "-p", "nodes"], "-p nodes: write a key and a value"),
         (["consistency", "-p", "nodes=3", "x"], "-p nodes=3: write a key and a value"),
         (["consistency", "--out", "file"], "file"),
@@ -305,12 +335,12 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, arguments, said):
 
 @pytest.mark.notebooks
 def test_a_notebook_that_fails_ends_with_one_line_and_status_1(tmp_path):
-    failed = command("notebook", "consistency", "-p", "limit", "a\x1b[31m\nb", "-p", "seed", "2", cwd=tmp_path)
+    failed = command("notebook", "incident", "-p", "points", "2", "-p", "limit", "10/second", cwd=tmp_path)
     assert failed.returncode == 1
     assert failed.stdout == ""
     line = failed.stderr.replace("\r", "\n").splitlines()[-1]
     assert line.startswith(
-        "ratesim: notebook consistency failed in cell 4 (from ratesim.pages.consistency import cells): InvalidLimitError"
+        "ratesim: notebook incident failed in cell 4 (from ratesim.pages.incident import advice_cells, cells): "
+        "NotebookError: parameter points: none of 2 sync intervals lies where the rule can be checked"
     )
-    assert "\x1b[31m" not in failed.stderr
-    assert names(tmp_path / "reports" / "consistency") == ["consistency.failed.ipynb"]
+    assert names(tmp_path / "reports" / "incident") == ["incident.failed.ipynb"]

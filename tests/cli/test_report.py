@@ -11,7 +11,10 @@ import nbformat
 import pandas as pd
 import pytest
 from calling import command
+from tiny_report import EVIL, tiny
 
+from ratesim.notebook.render import chart_script
+from ratesim.pages.chart import VEGA_LITE
 from ratesim.pages.recommendation import build
 from ratesim.pages.recommendation.build import (
     OutputError,
@@ -26,31 +29,6 @@ from ratesim.recommendation.investigate.study import FILES
 from ratesim.simulation.scenario.scenario import Scenario
 
 pytestmark = pytest.mark.notebooks
-
-LINE = '10.0.0.{} - - [17/May/2015:10:05:{:02d} +0000] "GET /a HTTP/1.1" 200 1 "-" "x"\n'
-EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-
-
-def tiny(folder: Path, **more) -> Scenario:
-    log = folder / "access.log"
-    if not log.exists():
-        log.write_text(EVIL + "\n" + "".join(LINE.format(i % 3, i // 6) for i in range(300)))
-    asked = {"name": EVIL, "replications": 2, "workload": {"log": str(log)}, "limit": {"rate": "20/minute"}}
-    candidates = [
-        {"name": "memory", "storage": "memory://"},
-        {"name": "redis", "storage": "redis://localhost"},
-        {"name": "hybrid", "storage": "hybrid+redis://localhost?consistency=eventual&sync_interval=0.1"},
-    ]
-    return Scenario.of({**asked, "candidates": candidates, "deployment": {"nodes": 2}, **more})
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    out = folder / "new" / "out"
-    seen = []
-    chosen = report(tiny(folder), out, live=False, progress=lambda done, total, what: seen.append((done, total)))
-    return out, chosen, seen
 
 
 class Page(HTMLParser):
@@ -67,20 +45,24 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_every_file_is_there_and_nothing_else(made):
-    out, chosen, _ = made
-    names = {"report.html", "report.ipynb", "recommendation.json", "recommendation.md", *FILES}
+def test_every_file_is_there_and_nothing_else(tiny_report):
+    out, chosen = tiny_report.out, tiny_report.recommendation
+    names = {"report.html", "report.ipynb", "recommendation.json", "recommendation.md", "report.junit.xml", *FILES}
     assert {entry.name for entry in out.iterdir()} == names | {"scenario.toml", "profile.json", "prices.toml", *chosen.files}
     assert [entry.name for entry in out.parent.iterdir()] == ["out"]
     assert json.loads((out / "recommendation.json").read_text())["choice"] == chosen.choice
     assert (pd.read_parquet(out / "results.parquet")["stage"] == "in full").sum() == 6
 
 
-def test_the_page_loads_nothing_and_runs_nothing(made):
-    text = (made[0] / "report.html").read_text("utf-8")
+def test_the_page_loads_nothing_and_runs_nothing_but_its_chart(tiny_report):
+    text = (tiny_report.out / "report.html").read_text("utf-8")
     page = Page(text)
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert scripts == [{"type": VEGA_LITE}, {}]  # the data of the chart, and what the policy names by its hash
+    assert text.count(chart_script()) == 1
+    text = text.replace(chart_script(), "")
     for tag, attributes in page.tags:
-        assert tag not in {"script", "iframe", "object", "embed", "img", "base"}
+        assert tag not in {"iframe", "object", "embed", "img", "base"}
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "xlink:href", "action", "srcset"):
             value = attributes.get(name) or ""
@@ -89,32 +71,39 @@ def test_the_page_loads_nothing_and_runs_nothing(made):
     assert "recommend(study)" not in text  # no code cells
 
 
-def test_the_page_is_smaller_than_two_megabytes(made):
-    assert (made[0] / "report.html").stat().st_size < 2_000_000
+def test_the_page_is_smaller_than_two_megabytes(tiny_report):
+    assert (tiny_report.out / "report.html").stat().st_size < 2_000_000
 
 
-def test_the_verdict_is_the_first_that_is_said_and_the_lost_line_follows(made):
-    words = " ".join(Page((made[0] / "report.html").read_text("utf-8")).words)
-    verdict = words.index(made[1].verdict)
+def test_the_verdict_is_the_first_that_is_said_and_the_lost_line_follows(tiny_report):
+    words = " ".join(Page((tiny_report.out / "report.html").read_text("utf-8")).words)
+    verdict = words.index(tiny_report.recommendation.verdict)
     assert verdict < words.index("1 of 301 lines of access.log did not parse") < words.rindex("Traffic")
     assert EVIL in words  # shown as text, and test_the_page_loads_nothing finds no such element
 
 
-def test_the_figure_says_what_it_shows_to_who_cannot_see_it(made):
-    figures = [attributes for tag, attributes in Page((made[0] / "report.html").read_text()).tags if tag == "svg"]
-    assert len(figures) == 1
-    assert figures[0]["role"] == "img"
-    assert "hybrid" in figures[0]["aria-label"]
+def test_no_file_names_a_client_of_the_log(tiny_report):
+    assert "10.0.0.0/24" in (tiny_report.out / "details.json").read_text()
+    for path in tiny_report.out.iterdir():
+        text = pd.read_parquet(path).to_csv() if path.suffix == ".parquet" else path.read_text("utf-8")
+        assert not re.search(r"10\.0\.0\.[0-9](?!/24)", text), path
 
 
-def test_progress_ends_where_it_said_it_would(made):
-    seen = made[2]
+def test_the_figure_says_what_it_shows_to_who_cannot_see_it(tiny_report):
+    figures = [attributes for tag, attributes in Page((tiny_report.out / "report.html").read_text()).tags if tag == "svg"]
+    assert len(figures) == 4
+    assert {each["role"] for each in figures} == {"img"}
+    assert all("hybrid" in each["aria-label"] for each in figures)
+
+
+def test_progress_ends_where_it_said_it_would(tiny_report):
+    seen = tiny_report.progress
     assert seen[-1][0] == seen[-1][1]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_the_scenario_beside_the_report_asks_the_same_again(made):
-    out = made[0]
+def test_the_scenario_beside_the_report_asks_the_same_again(tiny_report):
+    out = tiny_report.out
     again = Scenario.load(out / "scenario.toml")
     assert again.model_dump() == tiny(out.parent.parent).model_dump()
     assert "../../access.log" in (out / "scenario.toml").read_text()
@@ -152,7 +141,7 @@ def test_a_report_that_was_stopped_keeps_its_runs_beside_it_until_it_is_there(tm
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["access.log", "out.runs"]
     told = []
     report(scenario, tmp_path / "out", live=False, processes=1, progress=lambda done, total, what: told.append(what))
-    assert next(what for what in told if ", seed" in what).startswith("hybrid")
+    assert next(what for what in told if ", seed" in what).startswith("screening 3 candidates: hybrid")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["access.log", "out"]
 
 
@@ -163,17 +152,19 @@ def test_a_study_that_fails_leaves_no_directory(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["access.log"]
 
 
-def test_a_partial_report_ends_with_1_and_with_check_as_it_was_judged(made, monkeypatch, tmp_path):
+def test_a_partial_report_ends_with_1_and_with_check_as_it_was_judged(tiny_report, monkeypatch, tmp_path):
     def partial(*_, **__):
-        raise PartialReportError("the report is written without some live measurements (redis: it died)", made[1])
+        raise PartialReportError(
+            "the report is written without some live measurements (redis: it died)", tiny_report.recommendation
+        )
 
     monkeypatch.setattr(build, "report", partial)
     question = ("report", "--scenario", "quickstart", "--out", tmp_path / "out")
-    judged = check(made[1])
+    judged = check(tiny_report.recommendation)
     for more, status in (((), 1), (("--check",), judged.status)):
         result = command(*question, *more)
         assert result.returncode == status
-        assert made[1].verdict in result.stdout
+        assert tiny_report.recommendation.verdict in result.stdout
         assert result.stderr.endswith("ratesim: the report is written without some live measurements (redis: it died)\n")
     assert judged.sentence in result.stdout
 
@@ -198,7 +189,7 @@ def test_the_notebook_is_thin_and_without_outputs():
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) <= 12
     assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == [code[0]]
+    assert all(len(cell.source.splitlines()) <= 12 for cell in code[1:])  # the parameters have a line each
     for cell in code:
-        assert len(cell.source.splitlines()) <= 12
         assert cell.outputs == []
         assert cell.execution_count is None
