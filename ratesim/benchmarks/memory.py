@@ -68,23 +68,57 @@ def _ask_all(ask: Ask, users: Iterable[str]) -> None:
         ask(user)
 
 
+def _decide_all(storage: MemoryStorage, limit: Limit, users: Sequence[str]) -> None:
+    decide = storage.acquire_nowait
+    for user in users:
+        decide(user, limit)
+
+
 def _rates() -> list[str]:
+    """Measure decisions with and without `await` beside the competitors, all in turn, each with the clock that it reads."""
     rng = np.random.default_rng(1)
     users = [f"user:{key}" for key in Zipf(KEYS, 1.0).draw(DECISIONS, rng).tolist()]
     others = competitors(KEYS) if is_installed() else {}
-    lines = [f"MemoryStorage.acquire, {DECISIONS:,} decisions over {KEYS:,} zipf keys, 100/minute; decisions/s"]
+    lines = [
+        f"MemoryStorage, {DECISIONS:,} decisions over {KEYS:,} zipf keys, 100/minute; ns of a processor per decision,",
+        f"and how many times as long the fastest peer of a round takes: min, median and max of {ROUNDS} rounds in turn",
+    ]
     for algorithm in names():
         limit = Limit(100, 60.0, algorithm)
-        works: dict[str, Work] = {"": lambda limit=limit: _acquire_all(MemoryStorage(), limit, users)}  # type: ignore[misc]
+        works: dict[str, Work] = {
+            "acquire_nowait": partial(_decide_all, MemoryStorage(), limit, users),
+            "await acquire": partial(_acquire_all, MemoryStorage(), limit, users),
+        }
         for competitor in others.get(algorithm, ()):
-            works[competitor.name] = lambda competitor=competitor: _ask_all(competitor.make(), users)  # type: ignore[misc]
-        best = _bests(works)
-        ours = best.pop("")
-        beside = ", ".join(f"{took / ours:.1f} x {name} ({DECISIONS / took:,.0f})" for name, took in best.items())
-        lines.append(f"  {algorithm:<16} {DECISIONS / ours:>12,.0f}   {beside}".rstrip())
+            works[competitor.name] = partial(_ask_all, competitor.make(), users)
+        took = _rounds(works)
+        peers = [took[name] for name in list(works)[2:]]
+        fastest = [min(each) for each in zip(*peers, strict=True)]
+        cells = []
+        for name in list(works)[:2]:
+            cell = f"{name} {median(took[name]):>6,.0f}"
+            if fastest:
+                ratios = sorted(map(truediv, fastest, took[name]))
+                cell += f"  x {ratios[0]:.1f} {median(ratios):.1f} {ratios[-1]:.1f}"
+            cells.append(cell)
+        cells += [f"{name} {median(took[name]):,.0f}" for name in list(works)[2:]]
+        lines.append(f"  {algorithm:<15} {'   '.join(cells)}")
     if not others:
         lines.append('  peers: not installed; pip install "ratesim[bench]"')
     return lines
+
+
+def _rounds(works: Mapping[str, Work]) -> dict[str, list[float]]:
+    """Measure the processor's nanoseconds per decision of each work, in rounds in which they take turns."""
+    took: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(ROUNDS + 1):
+        for name, work in works.items():
+            gc.collect()
+            start = time.process_time()
+            work()
+            if number:  # the first round fills the stores
+                took[name].append((time.process_time() - start) / DECISIONS * 1e9)
+    return took
 
 
 def _threads() -> list[str]:

@@ -17,13 +17,13 @@ import simpy
 
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.run import run
 from ratesim.simulation.experiments.sweep import sweep
+from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from ratesim.storage import MemoryStorage
 from traffic import Trace
 
-__all__ = ["section"]
+__all__ = ["bare_hops", "poisson_scenario", "section"]
 
 HYBRID = "hybrid+redis://localhost?consistency=eventual&write=write_back"
 CANDIDATES = (
@@ -40,12 +40,12 @@ _ALONE = """
 import resource, sys, time
 from ratesim.benchmarks.simulator import CANDIDATES, scenario_of
 from ratesim.simulation.cost_model.profile import Profile
-from ratesim.simulation.engine.run import run
+from ratesim.simulation.runner import run
 scenario = scenario_of({requests}, {nodes}, {rate})
 trace, profile = scenario.trace(), Profile.load()
-run(scenario, CANDIDATES[{candidate}], profile=profile, trace=trace.head(1000))
+run(scenario, CANDIDATES[{candidate}], profile=profile, trace=trace.head(1000), progress=False)
 start = time.process_time()
-run(scenario, CANDIDATES[{candidate}], profile=profile, trace=trace).row()
+run(scenario, CANDIDATES[{candidate}], profile=profile, trace=trace, progress=False).row()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((time.process_time() - start) / len(trace), peak / (2**30 if sys.platform == "darwin" else 2**20))
 """
@@ -87,11 +87,11 @@ def _speed() -> list[str]:
 
     def simulate(name: str, candidate: Candidate, rate: float) -> None:
         asked, wanted = played[rate]
-        events[name] = run(asked, candidate, profile=profile, trace=wanted).events / len(wanted)
+        events[name] = run(asked, candidate, profile=profile, trace=wanted, progress=False).events / len(wanted)
 
-    run(scenario, CANDIDATES[0], profile=profile, trace=trace.head(1000))  # compiles everything before the measurement
+    run(scenario, CANDIDATES[0], profile=profile, trace=trace.head(1000), progress=False)  # compiles it all before
     for _ in range(ROUNDS):
-        took("hops", lambda: _bare_hops(requests))
+        took("hops", lambda: bare_hops(requests))
         took("event", lambda: _bare_events(requests))
         took("acquire", lambda: _bare_acquires(scenario, trace))
         for name, candidate, rate in rows:
@@ -117,7 +117,8 @@ def _played(rate: float) -> tuple[Scenario, Trace]:
     return scenario, scenario.trace()
 
 
-def _bare_hops(count: int) -> None:
+def bare_hops(count: int) -> None:
+    """Let so many processes of bare SimPy wait twice each."""
     env = simpy.Environment()
 
     def hop() -> object:
@@ -159,7 +160,7 @@ def _workers() -> list[str]:
         took = []
         for processes in (1, 2):
             start = time.perf_counter()
-            sweep(scenario, CANDIDATES[1:2], seeds, processes=processes)
+            sweep(scenario, CANDIDATES[1:2], seeds, processes=processes, progress=False)
             took.append(time.perf_counter() - start)
         ratios.append(took[0] / took[1])
     said = ", ".join(f"{ratio:.2f}" for ratio in ratios)

@@ -7,34 +7,43 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ratesim.benchmarks import compression, eviction, hybrid, memory, postgres, redis, simulator
+from ratesim.benchmarks import compression, engines, eviction, hybrid, logs, memory, postgres, redis, simulator
+from ratesim.errors import ConfigurationError
 from ratesim.limit import Limit
+from ratesim.safe_text import shorten_repr
 from ratesim.simulation.cost_model.calibrate import machine
 from ratesim.simulation.results.oracle import exact
 
-__all__ = ["main"]
+__all__ = ["SECTIONS", "main"]
 
 
-def main(out: Path | None = None) -> str:
-    """Measure everything, write benchmarks-DATE.txt into `out` (reports/), and return the text."""
+def main(out: Path | None = None, sections: Sequence[str] = ()) -> str:
+    """Measure, write benchmarks-DATE.txt into `out` (reports/), and return the text.
+
+    Parameters
+    ----------
+    out
+        The directory.
+    sections
+        What is measured, of SECTIONS; all unless given.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such section.
+    """
+    for name in sections:
+        if name not in SECTIONS:
+            raise ConfigurationError(f"benchmark {shorten_repr(name)}: known are {', '.join(SECTIONS)}")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"ratesim benchmarks, {date}", machine(), ""]
-    for section in (
-        memory.section,
-        redis.section,
-        postgres.section,
-        compression.section,
-        hybrid.section,
-        eviction.section,
-        _oracle,
-        simulator.section,
-    ):
-        lines += [*section(), ""]
+    for name in sections or SECTIONS:
+        lines += [*SECTIONS[name](), ""]
     text = "\n".join(lines)
     folder = out or Path("reports")
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,3 +84,17 @@ def _oracle() -> list[str]:
             per_second = _rate(n, lambda limit=limit, args=(key, stamp, cost, keys): exact(limit, *args))  # type: ignore[misc]
             lines.append(f"    {algorithm:<16} {per_second:>12,.0f}   {denied:.0%} denied")
     return lines
+
+
+SECTIONS: dict[str, Callable[[], list[str]]] = {
+    "memory": memory.section,
+    "redis": redis.section,
+    "postgres": postgres.section,
+    "compression": compression.section,
+    "hybrid": hybrid.section,
+    "eviction": eviction.section,
+    "oracle": _oracle,
+    "engines": engines.section,
+    "simulator": simulator.section,
+    "logs": logs.section,
+}
