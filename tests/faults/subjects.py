@@ -52,8 +52,8 @@ class Policy:
     def __str__(self) -> str:
         return f"{self.consistency or 'plain'} {self.fallback} {self.options}".strip()
 
-    def url(self, url: str) -> str:
-        options: dict[str, object] = dict(CLIENT)
+    def url(self, url: str, **more: object) -> str:
+        options: dict[str, object] = CLIENT | more
         if self.consistency:
             url = f"hybrid+{url}"
             options |= HYBRID | {"consistency": self.consistency, "on_store_failure": self.fallback}

@@ -70,7 +70,7 @@ def run(mode: str, url: str, tag: str, enough: int | None) -> list[Answer]:
 async def measure(cell: Cell, url: str) -> Measured:
     tag = uuid.uuid4().hex[:8]
     url = url.format(tag=tag) if cell.store == "disk" else url
-    full = url if cell.store in LOCAL else cell.policy.url(url)
+    full = url if cell.store in LOCAL else cell.policy.url(url, command_timeout=PATIENCE)  # no fault of the server
     answers = run(cell.fault, full, tag, ENOUGH if cell.fault == "process_kill" else None)
     processes = 1 + max(each.node for each in answers)
     subject = Subject(cell.policy, [None] * processes, tag, answers)  # type: ignore[list-item]

@@ -106,7 +106,7 @@ def make_loaders(folder: Path) -> dict[str, Loader]:
         "expression": Loader((b"cost*2 + status/3", b"-(cost)"), words(lambda text: log(folder / "log.csv", cost=text))),
         "seeds": Loader((b"1-10,25", b"0-4294967295"), words(parse_seeds)),
         "grid": Loader(
-            (b"deployment.nodes=1,8", b"limit.rate=10/minute,5/s", b"warmup=1,2"),
+            (b"deployment.nodes=1,8", b"limit.rate=10/minute,5/s", b"warmup=0,2s"),
             words(lambda text: variants(quickstart, parse_grid([text]))),
         ),
         "parameter": Loader(
@@ -123,7 +123,7 @@ def _recommendation() -> dict[str, Any]:
     figure = {"mean": 0.01, "low": 0.005, "high": 0.02, "seeds": 3}
     each = {"p99": figure, "over_admission": figure, "false_denial": figure, "checks": [{"verdict": "passes"}], "cost": 12.5}
     return {
-        "schema_version": 2, "scenario": "shop", "limit": "10/minute", "currency": "USD", "choice": "redis",
+        "schema_version": 3, "scenario": "shop", "limit": "10/minute", "currency": "USD", "choice": "redis",
         "deployment": {"nodes": 8}, "traffic": {"requests": 5.0}, "requirements": {"p99": 0.01, "allowed": ["redis"]},
         "assessments": [each | {"candidate": "redis"}, each | {"candidate": "memory"}],
     }  # fmt: skip
