@@ -45,10 +45,12 @@ lint: .venv/.installed  ## style, formatting, types, the order of imports, and p
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/write_modules.py --check
 	$(BIN)/python docs/write_guarantees.py --check
+	$(BIN)/python docs/write_schemas.py --check
 
-docs: .venv/.installed  ## write docs/modules.md from the docstrings, docs/guarantees.md from its table
+docs: .venv/.installed  ## write docs/modules.md from the docstrings, docs/guarantees.md from its table, and the schemas
 	$(BIN)/python docs/write_modules.py
 	$(BIN)/python docs/write_guarantees.py
+	$(BIN)/python docs/write_schemas.py
 
 format: .venv/.installed  ## repair what lint can repair itself
 	$(BIN)/ruff check --fix-only
@@ -66,6 +68,7 @@ clean:  ## remove the environment, caches and fresh reports
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "ratesim needs Python 3.11 or newer and $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check -e ".[embedded,distributed,dev]"
+	$(BIN)/ratesim compile
 	@touch $@
 
 .venv/.installed-bench: .venv/.installed
