@@ -53,12 +53,14 @@ def test_a_server_that_ends_is_an_error_with_its_last_lines(keeper):
         keeper.wait_for("the server", lambda: None, log="log", pid=pid)
 
 
-@pytest.mark.parametrize("error", [StorageConnectionError("refused"), ConnectionRefusedError("refused"), ServerError("gone")])
+@pytest.mark.parametrize("error", [StorageConnectionError("gone"), ConnectionRefusedError("gone"), ServerError("gone")])
 def test_the_end_of_a_server_is_told_though_its_connections_break_before_its_status_is_known(keeper, error):
     statuses = iter([None, None, "was ended by SIGKILL"])
-    with pytest.raises(ServerDiedError, match="^a server was ended by SIGKILL while it was in use") as caught:
-        with keeper.in_use("a server", lambda: next(statuses)):
-            raise error
+    with (
+        pytest.raises(ServerDiedError, match=r"^a server was ended by SIGKILL while it was in use") as caught,
+        keeper.in_use("a server", lambda: next(statuses)),
+    ):
+        raise error
     assert caught.value.__cause__ is error
 
 
