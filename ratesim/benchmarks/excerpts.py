@@ -36,7 +36,7 @@ from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.experiments.adaptive import AdaptiveRuns, run_adaptive
 from ratesim.simulation.experiments.job import jobs_of, share_log
 from ratesim.simulation.scenario.candidates import default_candidates
-from ratesim.simulation.scenario.scenario import Candidate, Scenario
+from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
 from traffic import Trace, Workload
 from traffic.arrivals import MMPP, Arrivals, Poisson
 from traffic.costs import Lognormal
@@ -129,6 +129,11 @@ def compare(
         Nominal seconds of a run on all of the log, at most.
     processes
         As many as cores unless given.
+
+    Raises
+    ------
+    ScenarioError
+        If no candidate can be run on all of the log within the seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.parquet"
@@ -155,6 +160,9 @@ def _compared(
     rows = yield jobs_of(part, candidates, [scenario.seed], None, assessor.profile)
     costs = {each.name: run_cost(row).seconds for each, row in zip(candidates, rows, strict=True)}
     able = [each for each in candidates if len(trace) * costs[each.name] <= seconds]
+    if not able:
+        least = len(trace) * min(costs.values())
+        raise ScenarioError(f"seconds {seconds:g}: no candidate can be run on all of the log; the cheapest takes {least:.3g}")
     seeds = range(scenario.seed, scenario.seed + scenario.replications)
     whole = yield from runs(len(trace), able, [scenario.seed])
     wanted = {each.name for each in choose_contenders(able, whole)}
