@@ -162,7 +162,7 @@ def _compared(
     able = [each for each in candidates if len(trace) * costs[each.name] <= seconds]
     if not able:
         least = len(trace) * min(costs.values())
-        raise ScenarioError(f"seconds {seconds:g}: no candidate can be run on all of the log; the cheapest takes {least:.3g}")
+        raise ScenarioError(f"seconds {seconds:g}: no candidate can be run on all of it; the cheapest takes {least:.3g}")
     seeds = range(scenario.seed, scenario.seed + scenario.replications)
     whole = yield from runs(len(trace), able, [scenario.seed])
     wanted = {each.name for each in choose_contenders(able, whole)}

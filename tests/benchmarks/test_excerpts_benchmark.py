@@ -34,5 +34,5 @@ def test_a_part_of_a_log_is_held_against_all_of_it() -> None:
     assert cheap.wrong == {}, "the excerpt is all of it"
     assert "eventual" in cheap.left_out, "either engine takes too long for it"
     assert "memory" not in cheap.left_out
-    with pytest.raises(ScenarioError, match=r"seconds 1e-09: no candidate can be run on all of the log; the cheapest takes "):
+    with pytest.raises(ScenarioError, match=r"seconds 1e-09: no candidate can be run on all of it; the cheapest takes "):
         compare(trace, LIMITS[name], CANDIDATES[:1], sizes=(100,), seconds=1e-9, processes=1)
