@@ -47,7 +47,7 @@ def external_callees(functions: Iterable[FunctionType]) -> dict[str, FunctionTyp
     return found
 
 
-def sources(functions: Iterable[FunctionType]) -> str:
+def sources(functions: Iterable[Callable[..., Any]]) -> str:
     """Hash the text of the modules that these functions are written in."""
     modules = {function.__module__: inspect.getsource(sys.modules[function.__module__]) for function in functions}
     return hashlib.sha256(repr(sorted(modules.items())).encode()).hexdigest()

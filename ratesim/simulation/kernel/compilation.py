@@ -71,45 +71,13 @@ from math import inf
 
 import numpy as np
 from numba import carray, from_dtype, njit, types
-from numba.extending import intrinsic
 
-
-def _pointer_to(dtype):
-    pointer = types.CPointer(from_dtype(dtype))
-
-    @intrinsic
-    def pointer_to(context, address):
-        def generate(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(pointer))
-
-        return pointer(types.int64), generate
-
-    return pointer_to
-
-
-def _function_at(result, *parameters):
-    from llvmlite import ir
-
-    @intrinsic
-    def function_at(context, address, arguments):
-        def generate(context, builder, signature, values):
-            kinds = [context.get_value_type(each) for each in parameters]
-            function = ir.FunctionType(context.get_value_type(result), kinds)
-            callee = builder.inttoptr(values[0], function.as_pointer())
-            unpacked = [builder.extract_value(values[1], i) for i in range(len(parameters))]
-            cast = [context.cast(builder, value, given, wanted)
-                    for value, given, wanted in zip(unpacked, signature.args[1].types, parameters)]
-            return builder.call(callee, cast)
-
-        return result(types.int64, arguments), generate
-
-    return function_at
-
+from ratesim.simulation.kernel.addresses import function_at, pointer_to
 
 _compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """
 _VIEW = """
-_pointer_{name} = _pointer_to(ARRAYS["{name}"])
+_pointer_{name} = pointer_to(from_dtype(ARRAYS["{name}"]))
 
 
 @_compiled
@@ -172,7 +140,7 @@ def joined_source(sources: Mapping[str, str] | None = None) -> str:
         parts += [ast.unparse(ast.fix_missing_locations(_Compilable().visit(node))) for node in kept]
         if name == "kernel.layout":
             parts += [_VIEW.format(name=each) for each in layout.ARRAYS]
-            parts += [f"_call_{name} = _function_at({', '.join(kinds)})" for name, kinds in layout.CALLED.items()]
+            parts += [f"_call_{name} = function_at({', '.join(kinds)})" for name, kinds in layout.CALLED.items()]
     return "\n\n".join(parts) + "".join(map(_ENTRY.format, ENTRIES))
 
 
@@ -189,7 +157,7 @@ def _module(name: str) -> ModuleType:
 @cache
 def source_digest() -> str:
     """Return a hash of all that the generated module is made of."""
-    texts = [inspect.getsource(_module(name)) for name in MODULES] + [inspect.getsource(_module("kernel.compilation"))]
+    texts = [inspect.getsource(_module(name)) for name in (*MODULES, "kernel.addresses", "kernel.compilation")]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 

@@ -274,7 +274,6 @@ LEASE = np.dtype(
         ("spent", "f8"),
         ("round_trip", "f8"),
         ("seen_at", "f8"),
-        ("reset_at", "f8"),
         ("key", "i4"),
         ("waiting_first", "i4"),
         ("waiting_last", "i4"),

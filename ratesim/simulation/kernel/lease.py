@@ -17,7 +17,6 @@ def lease_start(lease: Any, now: float) -> None:
     lease.retry_at = -math.inf
     lease.denied = math.inf
     lease.seen_at = now
-    lease.reset_at = now
 
 
 def lease_refill_amount(lease: Any, now: float, seconds: float, nodes: int) -> float:

@@ -170,7 +170,6 @@ def lease_answered(w: Any, t: int) -> bool:
     end = w.epoch + w.now
     lease.round_trip = end - task.begin_ask
     lease.remaining = operation.remaining
-    lease.reset_at = end + operation.reset_after
     retry_after = operation.retry_after
     sequence = operation.sequence
     operation_free(w, task.first)

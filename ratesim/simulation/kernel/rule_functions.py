@@ -19,7 +19,7 @@ from typing import Any
 
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
-from ratesim.simulation.jit_cache import load
+from ratesim.simulation.jit_cache import load, sources
 from ratesim.simulation.jitted_rule import jitted_rule
 from ratesim.simulation.kernel import fixed_states, growing_states, state_access, state_layout, state_merging
 from ratesim.simulation.kernel.state_layout import FUNCTIONS, MARK, RULE_VOID, TABLE
@@ -46,11 +46,14 @@ def compile_rule(limit: Limit) -> dict[str, int]:
 
 def rule_text(limit: Limit) -> str:
     """Return the text of the functions of a limit's algorithm, for a generated module that calls them or gives addresses."""
+    from ratesim.simulation.kernel.addresses import pointer_to  # here, because numba takes a second
+
     algorithm, p, _, _ = bind(limit)
     functions = _functions(limit)
     return "\n".join(
         [
             jitted_rule(algorithm),
+            f"# What it calls: {sources([pointer_to])}",
             *(f"{name} = {value!r}" for name, value in _constants(limit).items()),
             f"_TABLE = np.dtype({TABLE.descr!r}, align=True)",
             f"_MARK = np.dtype({MARK.descr!r}, align=True)",
@@ -101,20 +104,9 @@ from numba import carray, cfunc, from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ratesim.simulation.kernel.addresses import pointer_to
+
 _FAR = 1 << 60  # a length beyond that of any array
-
-
-def _pointer_to(kind):
-    pointer = types.CPointer(kind)
-
-    @intrinsic
-    def pointer_to(context, address):
-        def generate(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(pointer))
-
-        return pointer(types.int64), generate
-
-    return pointer_to
 
 
 @intrinsic
@@ -127,8 +119,8 @@ def _stack(context):
 
 
 _inlined = njit(forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-_to_table, _to_mark = _pointer_to(from_dtype(_TABLE)), _pointer_to(from_dtype(_MARK))
-_to_float, _to_int = _pointer_to(types.float64), _pointer_to(types.int64)
+_to_table, _to_mark = pointer_to(from_dtype(_TABLE)), pointer_to(from_dtype(_MARK))
+_to_float, _to_int = pointer_to(types.float64), pointer_to(types.int64)
 
 
 @_inlined

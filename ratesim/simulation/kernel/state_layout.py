@@ -69,7 +69,6 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "rule_begin": (RULE_VOID, RULE_INT, RULE_INT, RULE_FLOAT),  # now: a fresh state
     "rule_charge": (RULE_VOID, RULE_INT, RULE_INT, RULE_FLOAT, RULE_FLOAT),  # time, cost: refreshed and charged
     "rule_settle": (RULE_VOID, RULE_INT, RULE_INT),  # it lives until it is as good as new
-    "rule_forget": (RULE_VOID, RULE_INT, RULE_INT),  # there is no state any more
     "rule_time": (RULE_FLOAT, RULE_INT, RULE_INT),  # its own
     "rule_mark": (RULE_INT, RULE_INT, RULE_INT, RULE_INT),  # node: 1 if there is a watermark, in the answer
 }

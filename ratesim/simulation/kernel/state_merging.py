@@ -172,8 +172,3 @@ def rule_get(t: Any, slot: int, now: float, to: Any, place: int) -> int:
 def rule_settle(t: Any, slot: int) -> None:
     """Let a state live until it is as good as new: the end of `ViewCache.store`."""
     state_expire(t, slot, rule_time(t, slot))
-
-
-def rule_forget(t: Any, slot: int) -> None:
-    """Drop a state: `MemoryStorage.remove_entry`."""
-    table_row(t, slot)[ROW_EXPIRES_AT] = 0.0
