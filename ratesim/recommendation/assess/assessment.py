@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from ratesim.formatting import (
@@ -18,6 +18,7 @@ from ratesim.formatting import (
     format_seconds,
     format_within,
 )
+from ratesim.recommendation.assess.candidate_runs import runs_by_candidate
 from ratesim.recommendation.assess.model_error import LatencyError, latency_error
 from ratesim.recommendation.assess.persistence import LEVELS, Persistence, persistence
 from ratesim.recommendation.assess.topology import Topology
@@ -266,36 +267,41 @@ def assess(
     profile
         The profile of the runs, whose model's error then widens the intervals of latencies.
     """
-    assessed = (_assess(rows, requirements, nodes, profile) for _, rows in results.groupby("candidate", sort=False))
+    assessed = (_assess(rows, requirements, nodes, profile) for rows in runs_by_candidate(results).values())
     return tuple(replace(each, cost=(costs or {}).get(each.candidate, math.nan)) for each in assessed)
 
 
-def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int, profile: Profile | None) -> Assessment:
-    first = rows.iloc[0]
-    over = student_interval(rows["over_admission"])
-    p50, p99 = student_interval(rows["latency_p50"]), student_interval(rows["latency_p99"])
-    error = None if profile is None else latency_error(rows.to_dict("records"), profile)
+def _assess(
+    rows: Sequence[Mapping[str, Any]], requirements: Requirements, nodes: int, profile: Profile | None
+) -> Assessment:
+    def values(name: str) -> list[float]:
+        return [float(row[name]) for row in rows]
+
+    first = rows[0]
+    over = student_interval(values("over_admission"))
+    p50, p99 = student_interval(values("latency_p50")), student_interval(values("latency_p99"))
+    error = None if profile is None else latency_error(rows, profile)
     undecided: Undecided = "seeds"
     if error is not None:
         undecided = _undecided(p99, requirements.p99, error)
         p50 = p50.with_model_error(error.p50, error.p50_is_lower_bound)
         p99 = p99.with_model_error(error.p99, error.p99_is_lower_bound)
-    failed = float(rows["failed"].sum() / rows["requests"].sum())
+    failed = sum(values("failed")) / sum(values("requests"))
     storage, routing = str(first["storage"]), str(first["routing"])
     level = persistence(storage)
     checks = [
         _latency(p99, requirements.p99, failed, undecided),
         _misdecided(over, requirements.max_over_admission, "max_over_admission", "over-admission"),
     ]
-    denial = student_interval(rows["false_denial"])
+    denial = student_interval(values("false_denial"))
     if requirements.max_false_denial is not None:
         checks.append(_misdecided(denial, requirements.max_false_denial, "max_false_denial", "false denial"))
-    worst = student_interval(rows["worst_excess"], least=-1.0)  # where nothing is admitted
+    worst = student_interval(values("worst_excess"), least=-1.0)  # where nothing is admitted
     if requirements.max_worst_excess is not None:
         checks.append(_busiest(worst, requirements.max_worst_excess))
     checks.append(_persistence(level, requirements.persistence))
     checks.append(allowance(storage, requirements.allowed))
-    per_key = float(rows["bytes_per_key"].mean())
+    per_key = fmean(values("bytes_per_key"))
     checks.append(_keys(storage, requirements.key_count, nodes if routing in ("sticky", "key_hash") else 1, per_key))
     return Assessment(
         candidate=str(first["candidate"]),
@@ -310,8 +316,8 @@ def _assess(rows: pd.DataFrame, requirements: Requirements, nodes: int, profile:
         false_denial=denial,
         worst_excess=worst,
         failed_share=failed,
-        l2_operations_per_request=float(rows["l2_operations_per_request"].mean()),
-        l2_busy_per_request=float(rows["l2_busy_per_request"].mean()),
+        l2_operations_per_request=fmean(values("l2_operations_per_request")),
+        l2_busy_per_request=fmean(values("l2_busy_per_request")),
         bytes_per_key=per_key,
         checks=tuple(check for check in checks if check is not None),
         model_error=error,

@@ -20,6 +20,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ratesim.recommendation.assess.candidate_runs import runs_by_candidate
 from ratesim.recommendation.assess.capacity_figures import Capacity, Load
 from ratesim.recommendation.assess.crash_loss import CrashLoss, counted
 from ratesim.recommendation.assess.monthly_price import Use, managed_month, monthly_price
@@ -61,10 +62,8 @@ def capacities(
     results: pd.DataFrame, scenario: Scenario, summary: Mapping[str, float], prices: Prices, profile: Profile
 ) -> dict[str, Capacity]:
     """Return the capacity of each candidate of a table of runs, by its name, in their order; see `capacity`."""
-    by_name = {}
-    for name, rows in results.groupby("candidate", sort=False):
-        by_name[str(name)] = capacity(rows.to_dict("records"), scenario, summary, prices, profile)
-    return by_name
+    runs = runs_by_candidate(results)
+    return {name: capacity(rows, scenario, summary, prices, profile) for name, rows in runs.items()}
 
 
 def capacity(
