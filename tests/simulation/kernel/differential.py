@@ -66,7 +66,7 @@ def question(kind: str, seed: int) -> Question:
     """Make a run of a candidate of a kind."""
     rng = np.random.default_rng(seed)
     trace = _trace(rng)
-    deployment: dict[str, Any] = {"nodes": _one(rng, 1, 2, 3, 8, 16), "routing": _one(rng, *ROUTINGS)}
+    deployment: dict[str, Any] = {"nodes": _one(rng, 1, 2, 3, 8, 16, 60), "routing": _one(rng, *ROUTINGS)}
     if rng.random() < 0.5:
         deployment["network"] = _one(rng, *NETWORKS)
         deployment["loss"] = _one(rng, 0.0, 0.001, 0.05)
@@ -115,7 +115,13 @@ def _limit(rng: np.random.Generator) -> dict[str, Any]:
 
 
 SKEW = {"max_clock_skew": (0.001, 5.0)}
-CLIENT = {**SKEW, "pool_size": (1, 2, 3, 10, 50), "max_batch": (1, 4, 128), "clock": ("client", "server")}
+CLIENT = {
+    **SKEW,
+    "pool_size": (1, 2, 3, 10, 50),
+    "max_batch": (1, 4, 128),
+    "clock": ("client", "server"),
+    "command_timeout": (0.002, 0.05, 5.0),
+}
 POSTGRES = {
     **CLIENT,
     "unlogged": ("true", "false"),
@@ -135,7 +141,12 @@ VIEWS = {
     "l1_ttl": (0.05, 300.0),
     "refresh_after": (0.02, 60.0),
 }
-HYBRIDS = {"strong": {}, "eventual": VIEWS, "session": VIEWS, "lease": {"lease_ttl": (0.05, 1.0, 5.0)}}
+HYBRIDS = {
+    "strong": CLIENT,
+    "eventual": {**CLIENT, **VIEWS},
+    "session": {**CLIENT, **VIEWS},
+    "lease": {**CLIENT, "lease_ttl": (0.05, 1.0, 5.0)},
+}
 STORES = ("redis://localhost", "redis+cluster://localhost", "postgresql://localhost")
 
 
