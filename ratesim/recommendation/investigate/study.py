@@ -55,7 +55,7 @@ from ratesim.simulation.kernel.readiness import compile_for
 from ratesim.simulation.results.run_detail import RunDetail
 from ratesim.simulation.scenario.names import CandidateLike, ScenarioLike, find_candidate, find_scenario, with_candidates
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
-from ratesim.simulation.validation.live_replay import failed_row, live_row
+from ratesim.simulation.validation.live_replay import RecentCosts, failed_row, live_row
 from ratesim.storage import StorageURL
 from ratesim.suggestion import unknown_name
 from ratesim.views.html import card_html
@@ -456,7 +456,7 @@ def _measured(
     tell: Callable[[int, str], None],
 ) -> pd.DataFrame:
     """Return a live row for each of these jobs. What was measured before, in `rows` or `runs`, is not measured again."""
-    store = None if runs is None else ResultStore(runs / "live")
+    store, recent = None if runs is None else ResultStore(runs / "live"), RecentCosts()
     with _LiveServers() as running:
         for done, job in enumerate(jobs):
             tell(done, f"replaying live: {job.candidate.name}")
@@ -475,7 +475,7 @@ def _measured(
             except (servers.ServerError, OSError) as error:
                 rows[job.key] = failed_row(job.candidate, " ".join(str(error).split()))
                 continue
-            rows[job.key] = row = live_row(scenario, job.candidate, trace(), server)
+            rows[job.key] = row = live_row(scenario, job.candidate, trace(), server, recent=recent)
             if row.get("failure"):
                 running.stop(kind)
             elif store is not None and _is_whole(row):

@@ -26,7 +26,6 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 from ratesim.simulation.cost_model.lone_requests import Lone
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, Coldness, Cost
@@ -228,6 +227,8 @@ def fit_client(at_once: Sequence[Load], paced: Sequence[Load], turn: float) -> t
     tuple[float, float, float]
         Seconds of a batch, of an operation, and of the arrival of a request; none below 0.
     """
+    from scipy.optimize import nnls  # here, because it takes half a second, and not every load process fits
+
     loads = [*at_once, *paced]
     spent = np.array([load.cpu for load in loads])
     known = np.array([load.turns for load in loads]) * turn

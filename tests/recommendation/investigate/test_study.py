@@ -191,7 +191,7 @@ def test_what_was_measured_live_is_measured_once(tmp_path: Path, monkeypatch: py
     asked = scenario().model_copy(update={"candidates": scenario().candidates[:1]})
     measured = [0]
 
-    def measure(*_: object) -> dict[str, object]:
+    def measure(*_: object, **__: object) -> dict[str, object]:
         measured[0] += 1
         return {"candidate": "memory", "p50": 1e-5 * measured[0]}
 
@@ -205,7 +205,7 @@ def test_what_was_measured_live_is_measured_once(tmp_path: Path, monkeypatch: py
 def test_a_disturbed_replay_is_made_again_when_the_report_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = scenario().model_copy(update={"candidates": scenario().candidates[:1]})
     said = ["the loop was woken 4 ms late at the median", ""]
-    monkeypatch.setattr(study_module, "live_row", lambda *_: {"candidate": "memory", "disturbed": said.pop(0)})
+    monkeypatch.setattr(study_module, "live_row", lambda *_, **__: {"candidate": "memory", "disturbed": said.pop(0)})
     first = made(asked, out=tmp_path, runs=tmp_path / "runs", live=True)
     assert first.live["disturbed"].tolist() == ["the loop was woken 4 ms late at the median"]
     shown = made(asked, out=tmp_path, live=True)  # a page shows what was found

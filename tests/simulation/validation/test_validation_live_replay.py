@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import os
 import signal
@@ -20,11 +21,14 @@ from ratesim.errors import ServerError
 from ratesim.limit import Limit
 from ratesim.recommendation.investigate import study as study_module
 from ratesim.recommendation.investigate.study import study
-from ratesim.servers import watch
+from ratesim.servers import Server, watch
+from ratesim.simulation.cost_model.profile import BackendCosts
 from ratesim.simulation.engine.backends import start_server
 from ratesim.simulation.scenario.scenario import Candidate, LimitSpec, Scenario
-from ratesim.simulation.validation import live_replay
-from ratesim.simulation.validation.live_replay import live_row
+from ratesim.simulation.validation import live_measurement, live_replay
+from ratesim.simulation.validation.covariates import Covariates
+from ratesim.simulation.validation.live_measurement import KnownCosts, Measured, Order, measure, quantile_intervals
+from ratesim.simulation.validation.live_replay import RecentCosts, live_row, replay_rate
 from traffic import Trace
 from traffic.live_replay import loop_factory
 
@@ -124,16 +128,16 @@ def test_a_replay_whose_server_lives_has_figures_its_own_simulation_and_no_failu
 @pytest.mark.parametrize(("rate", "replayed"), [(0.03, 400.0), (750.0, 750.0), (9000.0, 2000.0)])
 def test_a_replay_has_the_rate_of_the_traffic_where_one_process_can_send_it(rate, replayed):
     trace = Trace(np.arange(1001) / rate, np.zeros(1001, np.int64), ["any"])
-    assert live_replay.replay_rate(trace) == pytest.approx(replayed)
+    assert replay_rate(trace) == pytest.approx(replayed)
 
 
 def test_a_quantile_has_the_interval_that_so_many_requests_leave():
-    found = live_replay.quantile_intervals(np.arange(1, 1001) / 1e3)
+    found = quantile_intervals(np.arange(1, 1001) / 1e3)
     assert (found["latency_p50_low"], found["latency_p50_high"]) == pytest.approx((0.469, 0.532), abs=2e-3)
     assert (found["latency_p99_low"], found["latency_p99_high"]) == pytest.approx((0.984, 0.996), abs=2e-3)
-    few = live_replay.quantile_intervals(np.ones(100))
+    few = quantile_intervals(np.ones(100))
     assert (few["latency_p99_low"], few["latency_p99_high"]) == (1.0, math.inf)
-    nothing = live_replay.quantile_intervals(np.zeros(0))
+    nothing = quantile_intervals(np.zeros(0))
     assert (nothing["latency_p50_low"], nothing["latency_p50_high"]) == (0.0, math.inf)
 
 
@@ -160,17 +164,54 @@ def test_a_replay_that_others_disturb_is_repeated(monkeypatch, tmp_path, judged)
         seen.extend(stretches[:2])
         return next(answers)
 
-    monkeypatch.setattr(live_replay, "disturbance", judge)
+    monkeypatch.setattr(live_measurement, "disturbance", judge)
     names, files = ("a", "b") * 20, (tmp_path / "answered", tmp_path / "pace")
-    order = live_replay._Order(
-        "memory://", None, (), True, "tag", Limit(5, 60.0), names, (1.0,) * 40, 400.0, 3, 0.02, *files
-    )
+    order = Order("memory://", None, (), True, "tag", Limit(5, 60.0), names, (1.0,) * 40, 400.0, 3, 0.02, None, *files)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        found = runner.run(live_replay._measure(order))
+        found = runner.run(measure(order))
     assert (found.disturbed, list(answers)) == (judged[-1], [])
     assert found.costs["memory"].client_cpu > 0
     assert all(each.others >= 0 for each in seen)
     assert order.count.read_text() == "40"
+
+
+@pytest.mark.parametrize(
+    ("judged", "is_known"),
+    [
+        (["", ""], True),  # the replay, and the replay beside the costs that are known
+        (["", "it was faster then", ""], False),  # and beside those that are measured
+    ],
+)
+def test_costs_of_the_same_minute_are_not_measured_again_unless_the_machine_has_changed(
+    monkeypatch, tmp_path, judged, is_known
+):
+    answers, known = iter(judged), KnownCosts({"memory": BackendCosts(client_cpu=1.0)}, Covariates({}))
+    monkeypatch.setattr(live_measurement, "disturbance", lambda *_: next(answers))
+    names, files = ("a", "b") * 20, (tmp_path / "answered", tmp_path / "pace")
+    order = Order("memory://", None, (), True, "tag", Limit(5, 60.0), names, (1.0,) * 40, 400.0, 3, 0.02, known, *files)
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        found = runner.run(measure(order))
+    assert (found.disturbed, list(answers)) == ("", [])
+    assert (found.costs["memory"].client_cpu == 1.0, found.beside is None) == (is_known, is_known)
+
+
+def test_costs_are_known_of_the_same_server_asked_alike_for_a_minute(monkeypatch):
+    def at(storage: str) -> Candidate:
+        return Candidate(name="c", storage=storage)
+
+    recent, now = RecentCosts(), [0.0]
+    found = Measured(0.0, {}, {"redis": BackendCosts(client_cpu=1.0)}, beside=Covariates({}))
+    monkeypatch.setattr(live_replay, "perf_counter", lambda: now[0])
+    one, other = (Server(f"redis://h:{port}/0", "valkey", "9.9", embedded=False) for port in (1, 2))
+    recent.keep(one, at("redis://h"), found)
+    assert recent.known(one, at("hybrid+redis://h?consistency=strong")) == (found.costs, found.beside)
+    assert recent.known(other, at("redis://h")) is None
+    recent.keep(other, at("redis://h"), dataclasses.replace(found, disturbed="others"))
+    assert recent.known(other, at("redis://h")) is None
+    recent.keep(other, at("postgresql://h"), found)
+    assert recent.known(other, at("postgresql://h?unlogged=true")) is None, "another commit"
+    now[0] = 61.0
+    assert recent.known(one, at("redis://h")) is None
 
 
 def test_decisions_of_the_replay_and_of_its_simulation_are_the_same():
@@ -237,7 +278,7 @@ def test_a_study_measures_what_can_be_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(study_module.servers, "valkey", remember)
     measure = live_row
 
-    def row(scenario, candidate, trace, server):
+    def row(scenario, candidate, trace, server, recent):
         if candidate.name == "redis" and len(started) == 1:
             os.kill(server.pids[0], signal.SIGKILL)
             while server.how_ended() is None:
