@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -58,10 +59,16 @@ def rule_text(limit: Limit) -> str:
             f"_TABLE = np.dtype({TABLE.descr!r}, align=True)",
             f"_MARK = np.dtype({MARK.descr!r}, align=True)",
             _ACCESS.format(parameters=", ".join(f"p[{i}]" for i in range(len(p)))),
-            *(inspect.getsource(function) for function in functions),
+            *map(_source, functions),
             *(f"{function.__name__} = _inlined({function.__name__})" for function in functions),
         ]
     )
+
+
+@cache
+def _source(function: FunctionType) -> str:
+    """Return the text of a function; to find it takes a millisecond, and every run asks."""
+    return inspect.getsource(function)
 
 
 def interpret_rule(limit: Limit) -> dict[str, Callable[..., Any]]:
