@@ -1,12 +1,13 @@
 """Two engines, one run: questions at random for each kind of candidate, and the first places where two results differ.
 
-`python tests/simulation/kernel/differential.py 5_000_000 redis lease` compares so many requests, of these kinds or of all.
+`python tests/simulation/kernel/differential.py 5_000_000 --longer 40 redis lease` compares so many requests, of these kinds or of
+all, in traces of 40 times the usual lengths.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
@@ -27,7 +28,7 @@ from ratesim.simulation.engine import node_memory
 from ratesim.simulation.kernel.kinds import covers
 from ratesim.simulation.kernel.readiness import compile_for
 from ratesim.simulation.results.run_result import RunResult
-from ratesim.simulation.runner import Engine, run
+from ratesim.simulation.runner import Engine, NotCompiledError, run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from traffic import Trace
 
@@ -58,16 +59,16 @@ class Question(NamedTuple):
 # -- questions -------------------------------------------------------------------------------------------------------
 
 
-def questions(kind: str) -> st.SearchStrategy[Question]:
+def questions(kind: str, longer: int = 1) -> st.SearchStrategy[Question]:
     """Draw a run of a candidate of a kind. A seed decides all of it: drawn one by one, most choices would be the first."""
-    return st.integers(0, 2**63 - 1).map(lambda seed: question(kind, seed))
+    return st.integers(0, 2**63 - 1).map(lambda seed: question(kind, seed, longer))
 
 
-def question(kind: str, seed: int) -> Question:
-    """Make a run of a candidate of a kind."""
+def question(kind: str, seed: int, longer: int = 1) -> Question:
+    """Make a run of a candidate of a kind, with a trace of so many times the usual length."""
     rng = np.random.default_rng(seed)
-    nodes = _one(rng, 1, 2, 3, 8, 16, 60)
-    trace = _trace(rng)
+    nodes = _one(rng, 1, 1, 2, 2, 3, 8, 8, 16, 60)
+    trace = _trace(rng, longer)
     trace = trace.head(int(np.searchsorted(trace.time, trace.time[0] + NODE_SECONDS / nodes, "right")))
     deployment: dict[str, Any] = {"nodes": nodes, "routing": _one(rng, *ROUTINGS)}
     if rng.random() < 0.5:
@@ -89,9 +90,9 @@ def _one(rng: np.random.Generator, *values: Any) -> Any:
     return values[int(rng.integers(len(values)))]
 
 
-def _trace(rng: np.random.Generator) -> Trace:
+def _trace(rng: np.random.Generator, longer: int) -> Trace:
     """Make requests: rare or dense, in bursts of one time, stamped in seconds or exactly, of few keys or many."""
-    n = _one(rng, *SIZES)
+    n = longer * _one(rng, *SIZES)
     rate = _one(rng, 1.0, 50.0, 500.0, 5_000.0, 50_000.0, 500_000.0)
     burst = _one(rng, 1, 1, 3, 40)  # requests of one time, in the mean
     time = np.cumsum(rng.exponential(burst / rate, n) * (rng.random(n) < 1.0 / burst))
@@ -304,7 +305,7 @@ def shortened(question: Question) -> Question:
     return question
 
 
-def compared(kind: str, scope: settings) -> Played:
+def compared(kind: str, scope: settings, longer: int = 1) -> Played:
     """Compare both engines on questions of a kind. Raises AssertionError with the first differences."""
     compile_for(inf)
     played = Played()
@@ -312,15 +313,16 @@ def compared(kind: str, scope: settings) -> Played:
     @patch.object(runner, "disagreement", lambda *_: None)  # it would hide a difference behind SimPy
     @patch.object(node_memory, "SAMPLE", 10)
     @scope
-    @given(questions(kind))
+    @given(questions(kind, longer))
     def compare(question: Question) -> None:
         reason = covers(*question)
         if reason is not None:
             played.refused[reason] += 1
             return
-        other = question.answer("auto")
-        if other.engine == "simpy":
-            played.given_up[other.engine_reason] += 1
+        try:
+            other = question.answer("compiled")
+        except NotCompiledError as error:
+            played.given_up[error.reason] += 1
             return
         found = list(differences(question.answer("simpy"), other))
         assert not found, f"{shortened(question)!r}\n" + "\n".join(found)
@@ -331,18 +333,22 @@ def compared(kind: str, scope: settings) -> Played:
     return played
 
 
-def main(requests: str, *kinds: str) -> None:
+def main() -> None:
     """Compare so many requests, the same number of each kind."""
-    chosen = kinds or KINDS
-    runs = max(int(requests) * len(SIZES) // sum(SIZES) // len(chosen), 1)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("requests", type=int)
+    parser.add_argument("kinds", nargs="*", default=KINDS, help=f"some of {', '.join(KINDS)}; all unless given")
+    parser.add_argument("--longer", type=int, default=1, help="times the usual lengths of traces")
+    asked = parser.parse_args()
+    runs = max(asked.requests * len(SIZES) // (asked.longer * sum(SIZES)) // len(asked.kinds), 1)
     total = 0
-    for kind in chosen:
+    for kind in asked.kinds:
         scope = settings(max_examples=runs, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        played = compared(kind, scope)
+        played = compared(kind, scope, asked.longer)
         total += played.requests
         print(f"{kind}: {played}", flush=True)
     print(f"{total:,} requests compared, 0 differences")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
