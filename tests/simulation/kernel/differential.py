@@ -1,7 +1,7 @@
 """Two engines, one run: questions at random for each kind of candidate, and the first places where two results differ.
 
-`python tests/simulation/kernel/differential.py 5_000_000 redis lease --longer 40` compares so many requests, of these kinds or
-of all, in traces of 40 times the usual lengths.
+`python tests/simulation/kernel/differential.py 5_000_000 redis lease --longer 40` compares so many requests, of these kinds
+or of all, in traces of 40 times the usual lengths.
 """
 
 from __future__ import annotations
