@@ -142,7 +142,7 @@ def _list(question: Scenario) -> None:
 def compile_engine() -> None:
     """Compile the simulator's engine now, rather than before the first long run or report.
 
-    It takes about half a minute, once for a version of ratesim. The code is kept in the cache directory of the user. Before,
+    It takes one to two minutes, once for a version of ratesim. The code is kept in the cache directory of the user. Before,
     SimPy simulates until there is enough to do. The numbers are the same.
     """
     from ratesim.progress import progress_bar

@@ -16,8 +16,8 @@ from ratesim.simulation.kernel.rule_functions import compile_rule
 
 __all__ = ["WORTH", "compile_all", "compile_for", "is_compiled"]
 
-# Requests of a run for which compiling pays, while SimPy takes some 80 us for each and compiling half a minute.
-WORTH = 300_000
+# Requests of a run for which compiling pays, while SimPy takes some 80 us for each and compiling one and a half minutes.
+WORTH = 1_000_000
 
 
 def is_compiled() -> bool:
@@ -26,7 +26,7 @@ def is_compiled() -> bool:
 
 
 def compile_all(progress: Progress = no_progress) -> None:
-    """Compile the kernel and the functions of the algorithms, unless that is done; it takes about half a minute.
+    """Compile the kernel and the functions of the algorithms, unless that is done; it takes one to two minutes.
 
     Parameters
     ----------
