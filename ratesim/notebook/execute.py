@@ -144,7 +144,7 @@ def _kernel(parent: Path) -> Iterator[None]:
                 "ipykernel_launcher",
                 "-f",
                 "{connection_file}",
-                "--log-level=40",
+                "--log-level=50",  # the interrupt with which it is ended is an error to it
             ],
             "display_name": "Python 3",
             "language": "python",
