@@ -56,6 +56,7 @@ LEFT_OUT = "left out"  # the part that names what was not simulated, and why, wh
 FAULTY = 4_500  # requests around a fault, of which a quarter, at least, come during it
 LOADED = 5_000  # requests of the part that is tried at other loads, at least; a run has up to twice as many
 LOADS, FOR_LOADS = 30, 0.3  # runs at other loads, about, and their share of the seconds
+MOST_LOADED = 5_000_000  # requests of such a run: with the trace that is made for it, some 400 bytes each
 ALIKE = 8  # times today's load is tried on the same stretch, where the compiled engine plays it
 ASSUMED = 1_000  # requests of the part that is tried under other assumptions, at least
 ASSUMPTIONS, FOR_ASSUMPTIONS = 80, 0.4  # runs of each rival under other assumptions, about, and their share of the seconds
@@ -296,7 +297,7 @@ def _loaded(cost: RunCost, requests: int, seconds: float) -> tuple[int, int]:
     """
     if cost.engine != "compiled":
         return min(LOADED, requests), 2 * LOADED
-    run = max(2 * LOADED, min(ALIKE * requests, MOST, int(FOR_LOADS * seconds / LOADS / cost.seconds)))
+    run = max(2 * LOADED, min(ALIKE * requests, MOST_LOADED, int(FOR_LOADS * seconds / LOADS / cost.seconds)))
     return min(requests, max(LOADED, run // ALIKE)), run
 
 
