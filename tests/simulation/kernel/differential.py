@@ -33,6 +33,7 @@ from ratesim.simulation.scenario.scenario import Candidate, Scenario
 from traffic import Trace
 
 KINDS = ("memory", "redis", "redis cluster", "postgres", "strong", "eventual", "session", "lease")
+NODES = (1, 2, 3, 8, 16)
 ROUTINGS = ("round_robin", "random", "sticky", "key_hash", "least_outstanding")
 NETWORKS = ("loopback", "same_zone", "cross_zone", "cross_region")
 SIZES = (1, 7, 100, 300, 600, 1500)  # of a trace
@@ -65,11 +66,12 @@ def questions(kind: str, longer: int = 1) -> st.SearchStrategy[Question]:
 
 
 def question(kind: str, seed: int, longer: int = 1) -> Question:
-    """Make a run of a candidate of a kind, with a trace of so many times the usual length."""
+    """Make a run of a candidate of a kind; with a trace of so many times the usual length, also what is rare."""
     rng = np.random.default_rng(seed)
-    nodes = _one(rng, 1, 1, 2, 2, 3, 8, 8, 16, 60)
-    trace = _trace(rng, longer)
-    trace = trace.head(int(np.searchsorted(trace.time, trace.time[0] + NODE_SECONDS / nodes, "right")))
+    trace, rare = _trace(rng, longer), longer > 1
+    nodes = _one(rng, *((*NODES, 60) if rare else NODES))
+    if rare:
+        trace = trace.head(int(np.searchsorted(trace.time, trace.time[0] + NODE_SECONDS / nodes, "right")))
     deployment: dict[str, Any] = {"nodes": nodes, "routing": _one(rng, *ROUTINGS)}
     if rng.random() < 0.5:
         deployment["network"] = _one(rng, *NETWORKS)
@@ -83,7 +85,7 @@ def question(kind: str, seed: int, longer: int = 1) -> Question:
             "deployment": deployment,
         }
     )
-    return Question(scenario, _candidate(rng, kind), _profile(rng), trace)
+    return Question(scenario, _candidate(rng, kind, RARE if rare else {}), _profile(rng), trace)
 
 
 def _one(rng: np.random.Generator, *values: Any) -> Any:
@@ -119,13 +121,8 @@ def _limit(rng: np.random.Generator) -> dict[str, Any]:
 
 
 SKEW = {"max_clock_skew": (0.001, 5.0)}
-CLIENT = {
-    **SKEW,
-    "pool_size": (1, 2, 3, 10, 50),
-    "max_batch": (1, 4, 128),
-    "clock": ("client", "server"),
-    "command_timeout": (0.002, 0.05, 5.0),
-}
+CLIENT = {**SKEW, "pool_size": (1, 2, 3, 10, 50), "max_batch": (1, 4, 128), "clock": ("client", "server")}
+RARE = {**CLIENT, "command_timeout": (0.002, 0.05, 5.0)}  # of those that ask a store; a deadline that is reached is SimPy's
 POSTGRES = {
     **CLIENT,
     "unlogged": ("true", "false"),
@@ -145,26 +142,21 @@ VIEWS = {
     "l1_ttl": (0.05, 300.0),
     "refresh_after": (0.02, 60.0),
 }
-HYBRIDS = {
-    "strong": CLIENT,
-    "eventual": {**CLIENT, **VIEWS},
-    "session": {**CLIENT, **VIEWS},
-    "lease": {**CLIENT, "lease_ttl": (0.05, 1.0, 5.0)},
-}
+HYBRIDS = {"strong": {}, "eventual": VIEWS, "session": VIEWS, "lease": {"lease_ttl": (0.05, 1.0, 5.0)}}
 STORES = ("redis://localhost", "redis+cluster://localhost", "postgresql://localhost")
 
 
-def _candidate(rng: np.random.Generator, kind: str) -> Candidate:
-    """Make a candidate of a kind, with some of the options that change what a run is."""
+def _candidate(rng: np.random.Generator, kind: str, rare: Mapping[str, Sequence[Any]]) -> Candidate:
+    """Make a candidate of a kind, with some of the options that change what a run is, and of those that are rare."""
     if kind == "memory":
         return _with_options(rng, "memory://", SKEW)
     if kind == "redis":
-        return _with_options(rng, "redis://localhost", CLIENT)
+        return _with_options(rng, "redis://localhost", {**CLIENT, **rare})
     if kind == "redis cluster":
-        return _with_options(rng, "redis+cluster://localhost", CLIENT, primaries=_one(rng, 1, 3, 4))
+        return _with_options(rng, "redis+cluster://localhost", {**CLIENT, **rare}, primaries=_one(rng, 1, 3, 4))
     if kind == "postgres":
-        return _with_options(rng, "postgresql://localhost", POSTGRES, replicas=_one(rng, None, 0, 1))
-    return _with_options(rng, f"hybrid+{_one(rng, *STORES)}?consistency={kind}", HYBRIDS[kind])
+        return _with_options(rng, "postgresql://localhost", {**POSTGRES, **rare}, replicas=_one(rng, None, 0, 1))
+    return _with_options(rng, f"hybrid+{_one(rng, *STORES)}?consistency={kind}", {**HYBRIDS[kind], **rare})
 
 
 def _with_options(rng: np.random.Generator, base: str, options: Mapping[str, Sequence[Any]], **fields: Any) -> Candidate:
