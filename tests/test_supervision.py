@@ -211,3 +211,25 @@ def test_the_library_is_silent_unless_logging_is_configured(package: str) -> Non
     program = f"import logging, {package}; logging.getLogger('{package}.any').error('unheard')"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout + ended.stderr == ""
+
+
+@pytest.mark.parametrize("is_error", [False, True], ids=["an answer", "an error"])
+async def test_rounds_end_though_one_answers_its_cancellation(is_error: bool) -> None:
+    """`asyncio.wait_for` of Python 3.11 takes no notice of a cancellation that meets the answer, and psycopg waits by it."""
+    supervisor, begun = Supervisor(AsyncioRuntime(), LOGGER, "sync"), asyncio.Event()
+
+    async def answer() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if is_error:
+                raise StorageError("the connection is closed") from None
+
+    rounds = asyncio.ensure_future(supervisor.every(0.0, "sync", answer))
+    await begun.wait()
+    rounds.cancel()
+    for _ in range(10):  # turns of the loop
+        await asyncio.sleep(0.0)
+    assert rounds.cancelled()
+    assert supervisor.failures == 0

@@ -98,6 +98,16 @@ class AsyncioRuntime(Runtime):
         finally:
             call.live = False
 
+    def raise_if_canceled(self) -> None:
+        """Raise `CancelledError` if the task was canceled.
+
+        `asyncio.wait_for` of Python 3.11, by which psycopg waits, takes no notice of a cancellation that comes in one turn
+        of the loop with an answer; and an error while cleaning up may take its place.
+        """
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+
     def leave_behind(self, task: asyncio.Task[Any]) -> None:
         """Let a canceled task that does not end clean up, for `CLEANUP` seconds."""
         logger.debug("left behind: %r", task)

@@ -104,6 +104,9 @@ class Runtime(ABC):
             It takes longer; it is canceled then.
         """
 
+    def raise_if_canceled(self) -> None:  # noqa: B027 - where no cancellation can be lost there is nothing to do
+        """Raise the cancellation of the task that runs, if something that it awaited has taken no notice of it."""
+
     @abstractmethod
     def future(self) -> Future[Any]:
         """Return a new future of this runtime."""

@@ -132,10 +132,12 @@ class Supervisor:
         try:
             await work(*arguments)
         except Exception as error:
+            self._runtime.raise_if_canceled()
             if not self._runtime.realtime and not isinstance(error, OPERATIONAL):
                 raise
             self._failed(name, error, shown)
             return False
+        self._runtime.raise_if_canceled()
         self.succeeded(name)
         return True
 
