@@ -291,6 +291,31 @@ async def test_connections_that_a_firewall_forgot_while_idle_cost_no_failed_requ
 
 
 @pytest.mark.servers
+async def test_a_look_at_the_tables_on_a_connection_that_was_cut_off_does_not_keep_decisions_waiting(
+    postgres_server: Server,
+) -> None:
+    """As after a failover from a server that stands still, whose idle connections are still in the pool."""
+    firewall = Firewall(postgres_server)
+    url = await firewall.start()
+    storage = storage_at(url, table_name="cut_off", pool_size=4, command_timeout=1.0, connection_timeout=10.0)
+    try:
+        async with asyncio.timeout(HANG):
+            taken = [await storage.driver._take(HANG) for _ in range(4)]
+        for each in taken:
+            storage.driver._give_back(each)
+        firewall.forget()
+        assert storage.driver._schema is None
+
+        async def is_well() -> bool:
+            return (await storage.health_check()).healthy
+
+        await until(is_well)
+    finally:
+        await storage.close()
+        await firewall.stop()
+
+
+@pytest.mark.servers
 async def test_connections_end_when_they_are_old(postgres_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     async with storage_at(postgres_server.url, table_name="aged", pool_size=1) as storage:
         await storage.acquire("x", LIMIT)

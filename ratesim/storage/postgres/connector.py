@@ -32,7 +32,7 @@ __all__ = ["LOCK_SECONDS", "UPKEEP_SECONDS", "Connector", "as_setting"]
 
 LOCK_SECONDS = 5.0  # that upkeep and statistics wait for a lock, such as that of an ALTER TABLE, before they give up
 UPKEEP_SECONDS = 60.0  # timeout of creating, cleaning up and counting; command_timeout is for decisions
-ANSWER_SHARE = 0.8  # of a caller's patience that a new connection has to answer, so that the caller hears why it does not
+ANSWER_SHARE = 0.8  # of a caller's patience in which a connection has to answer, so that the caller hears why it does not
 # libpq's, unless the URL says otherwise: the kernel finds out within a minute that nobody is there any more.
 KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}
 
@@ -69,6 +69,7 @@ class Connector:
         self.query_milliseconds = max(1, round((config.query_timeout or config.command_timeout) * 1e3))
         self.prepares = config.prepared_statements is not False
         self._takes_options = True  # until a pooler refuses them
+        self._answer_seconds = ANSWER_SHARE * min(config.connection_timeout, config.command_timeout)
         self._connections: WeakSet[Connection] = WeakSet()
 
     @property
@@ -125,7 +126,7 @@ class Connector:
 
     async def _first_answer(self, connection: Connection) -> str:
         """Return the statement_timeout of a new connection; it is closed if it does not answer."""
-        seconds = ANSWER_SHARE * min(self.config.connection_timeout, self.config.command_timeout)
+        seconds = self._answer_seconds
         try:
             async with asyncio.timeout(seconds):
                 found = await (await connection.execute(b"SHOW statement_timeout")).fetchone()
@@ -220,20 +221,26 @@ class Connector:
 
     @asynccontextmanager
     async def transaction(self, connection: Connection, lock_seconds: float = 0.0) -> AsyncIterator[None]:
-        """Begin a transaction with the settings of long work, and commit it; after an error the connection is of no use."""
-        seconds, patience = (str(round(each * 1e3)) for each in (UPKEEP_SECONDS, lock_seconds or LOCK_SECONDS))
+        """Begin a transaction with the settings of long work, and commit it; after an error the connection is of no use.
+
+        Only the work may take long: a connection whose server is gone shows at the beginning, in the time of an answer.
+        """
+        settings = [str(round(each * 1e3)) for each in (UPKEEP_SECONDS, lock_seconds or LOCK_SECONDS)]
+        seconds = self._answer_seconds
         try:
-            async with asyncio.timeout(UPKEEP_SECONDS):
+            async with asyncio.timeout(seconds):
                 await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
                 await connection.execute(
                     "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
                     "set_config('synchronous_commit', %s, true), set_config('synchronize_seqscans', 'off', true)",
-                    [seconds, patience, self.config.synchronous_commit],
+                    [*settings, self.config.synchronous_commit],
                 )
+            seconds = UPKEEP_SECONDS
+            async with asyncio.timeout(seconds):
                 yield
                 await connection.execute(b"COMMIT")
         except TimeoutError:
-            raise StorageTimeoutError(f"PostgreSQL at {self.where}: no answer within {UPKEEP_SECONDS:g} s") from None
+            raise StorageTimeoutError(f"PostgreSQL at {self.where}: no answer within {seconds:g} s") from None
         except psycopg.Error as error:
             raise self.error(error) from None
 
