@@ -363,7 +363,7 @@ def _price_source(study: Study) -> str:
 
 
 def _rejected(study: Study, ranked: Sequence[Assessment], chosen: Assessment | None) -> tuple[Rejection, ...]:
-    """List the contenders, then the candidates that were only screened, with their figures on the small part."""
+    """List the contenders, then the candidates that were only screened, with their figures of that one run."""
     currency, prefer = study.prices.currency, study.scenario.requirements.prefer
     rejected = [
         Rejection(each.candidate, changing(each, study.scenario, rejection_reason(each, chosen, currency, prefer)))
@@ -373,13 +373,15 @@ def _rejected(study: Study, ranked: Sequence[Assessment], chosen: Assessment | N
     screened = {each.candidate: each for each in study.findings.screened.assessments}
     chosen_then = screened.get(chosen.candidate) if chosen else None
     contenders = {each.candidate for each in ranked}
-    on = "in one run:" if study.findings.parts.get("screening") == "all of it" else "on the small part:"
+    requests = study.findings.screened.rows.set_index("candidate")["requests"]
+    whole = requests.max() if study.findings.parts["screening"].startswith("all ") else math.inf
     for name, each in screened.items():
         if name in contenders:
             continue
         reason = "passes, but others come first"
         if each.missed or chosen_then is not None:
             reason = rejection_reason(each, None if each.missed else chosen_then, currency, prefer)
+        on = "in one run:" if requests[name] >= whole else "on the small part:"
         rejected.append(Rejection(name, f"{on} {changing(each, study.scenario, reason)}"))
     return tuple(rejected)
 

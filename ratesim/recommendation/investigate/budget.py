@@ -16,7 +16,7 @@ from ratesim.simulation.experiments.adaptive import Row
 from ratesim.simulation.scenario.scenario import ScenarioError
 from ratesim.storage import StorageURL
 
-__all__ = ["MOST", "SECONDS", "RunCost", "allot", "checked_seconds", "run_cost"]
+__all__ = ["MOST", "OF_A_REQUEST", "SECONDS", "RunCost", "allot", "checked_seconds", "run_cost"]
 
 SECONDS = 600.0  # of one core, nominal, for the runs of all contenders
 MOST = 15_000_000  # requests of a run: its columns are some 250 bytes a request

@@ -1,6 +1,7 @@
 """The plan of an investigation: which runs are made, in which order, until enough is known to choose.
 
-1. Screening: every candidate once, on a small part of the traffic; and a larger cluster, where the load needs one.
+1. Screening: every candidate once, on a small part of the traffic, and again on as much of it as is cheap (`screening.py`);
+   and a larger cluster, where the load needs one.
 2. In full: the contenders, over several seeds, on all of the traffic, or as much of it as the budget allows; and more seeds
    of those that are too close to call, while that may move the choice.
 3. Faults, of every contender.
@@ -27,13 +28,13 @@ from ratesim.recommendation.assess.pareto import ORDERS, best, rank
 from ratesim.recommendation.assess.prices import Prices
 from ratesim.recommendation.current import CURRENT, with_current
 from ratesim.recommendation.investigate.assumed import with_defaults
-from ratesim.recommendation.investigate.budget import MOST, SECONDS, RunCost, run_cost
-from ratesim.recommendation.investigate.cluster_size import sized_cluster
+from ratesim.recommendation.investigate.budget import MOST, OF_A_REQUEST, SECONDS, RunCost
 from ratesim.recommendation.investigate.contender_detail import ContenderDetail
 from ratesim.recommendation.investigate.fault_impact import FaultImpact, blast_radius, fault_impact, plan_fault_trials
 from ratesim.recommendation.investigate.full_runs import FULL, FullRuns, full_runs, run_table
 from ratesim.recommendation.investigate.headroom import Headroom, headroom
 from ratesim.recommendation.investigate.sampling import AT_MOST, busiest_window, sample_keys
+from ratesim.recommendation.investigate.screening import FIRST_LOOK, FOR_SCREENING, Screening, screen
 from ratesim.recommendation.investigate.sensitivity import Flip, sensitivity
 from ratesim.server_url import redis_topology
 from ratesim.simulation.analysis.alive_keys import AliveKeys
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Findings", "Investigation", "Traffic", "choose_contenders", "estimated_requests", "investigate"]
 
-SCREENED = 1_000  # requests of the part on which all candidates are looked at
-COMPILED = 10  # times as many, where the compiled engine plays all of them
 LEFT_OUT = "left out"  # the part that names what was not simulated, and why, where there is such
 FAULTY = 4_500  # requests around a fault, of which a quarter, at least, come during it
 LOADED = 5_000  # requests of the part that is tried at other loads, at least; a run has up to twice as many
@@ -170,7 +169,7 @@ class Findings:
     Attributes
     ----------
     screened
-        One run of each candidate, on a small part of the traffic.
+        One run of each candidate, on a part of the traffic.
     results
         One run of each contender and seed.
     whole
@@ -212,25 +211,14 @@ def investigate(
             return sample_keys(scenario, trace, requests)
         return busiest_window(scenario, trace, requests, at_most=max(1.0, AT_MOST * FULL / requests))
 
-    small = cut(_screened(investigation, trace))
     enter(f"screening {format_count(len(investigation.candidates), 'candidate')}")
-    named = investigation.show_keys
-    is_whole = small == cut(len(trace))
-    first = jobs_of(small, investigation.candidates, [scenario.seed], None, profile, detail=is_whole, show_keys=named)
-    rows = yield first
-    candidates = investigation.candidates
-    runs = [(each.name, row) for each, row in zip(candidates, rows, strict=True)]
-    screened = assessor.assess(run_table(runs))
-    larger = yield from sized_cluster(assessor, small, candidates, screened.capacities)
-    if larger is not None:
-        candidates = (*candidates, larger[0])
-        runs.append((larger[0].name, larger[1]))
-        screened = assessor.assess(run_table(runs))
-    finalists = choose_contenders(candidates, screened.assessments)
+    named, seconds = investigation.show_keys, investigation.seconds
+    screening = yield from screen(assessor, cut, len(trace), investigation.candidates, seconds, named)
+    screened = screening.runs
+    finalists = choose_contenders(screening.candidates, screened.assessments)
     contenders = _with_variants(finalists, scenario.limit.variants)
-    by_name = dict(runs)
     # A variant by another algorithm has as many events.
-    costs = {each.name: run_cost(by_name[own.name]) for each, own in zip(contenders, cycle(finalists), strict=False)}
+    costs = {each.name: screening.costs[own.name] for each, own in zip(contenders, cycle(finalists), strict=False)}
     enter(f"in full, {format_count(len(contenders), 'contender')}")
     full = yield from full_runs(assessor, cut, len(trace), contenders, costs, investigation.seconds, named)
     trial = plan_fault_trials(scenario, trace, FAULTY, traffic.cut)
@@ -239,7 +227,7 @@ def investigate(
     results = assessor.assess(full.rows, blast_radius(impacts))
     chosen, rivals = _leaders(results.assessments, contenders, scenario.requirements.prefer)
     name = chosen.name if any(each.passes for each in results.assessments) else None
-    parts = {"screening": _part(small, scenario, traffic), "in full": _full_part(full, scenario, traffic)}
+    parts = {"screening": _screened_part(screening, scenario, traffic), "in full": _full_part(full, scenario, traffic)}
     parts["faults"] = _part(trial.scenario, scenario, traffic)
     load: tuple[Headroom, ...] = ()
     flips: tuple[Flip, ...] = ()
@@ -265,22 +253,17 @@ def investigate(
     return Findings(screened, results, assessor.assess(whole), impacts, load, flips, parts, full.details)
 
 
-def _screened(investigation: Investigation, trace: Trace) -> int:
-    """Return the requests of the screening: the same for all candidates, more of them where all are compiled."""
-    scenario, profile = investigation.scenario, investigation.profile
-    compiled = all(
-        covers(scenario.with_algorithm(each.algorithm), each, profile, trace) is None for each in investigation.candidates
-    )
-    return SCREENED * COMPILED if compiled else SCREENED
-
-
 def estimated_requests(investigation: Investigation, trace: Trace) -> int:
     """Estimate how many requests will be simulated, as a measure of progress."""
     scenario, candidates, requests = investigation.scenario, len(investigation.candidates), len(trace)
-    screened = _screened(investigation, trace)
     names = min(candidates, CONTENDERS) * (1 + len(scenario.limit.variants))
-    is_compiled = screened > SCREENED
-    total = candidates * min(screened, requests)
+    is_compiled = all(
+        covers(scenario.with_algorithm(each.algorithm), each, investigation.profile, trace) is None
+        for each in investigation.candidates
+    )
+    total = candidates * min(FIRST_LOOK, requests)
+    if is_compiled:
+        total += min(candidates * requests, int(FOR_SCREENING * investigation.seconds / OF_A_REQUEST["compiled"]))
     total += names * scenario.replications * (min(requests, MOST) if is_compiled else min(FULL, requests))
     total += names * (1 + len(scenario.faults or range(3))) * min(FAULTY, requests)
     if investigation.beyond:
@@ -402,6 +385,16 @@ def _part(cut: Scenario, scenario: Scenario, traffic: Traffic) -> str:
     keys, all_keys = (len(np.unique(each.key)) for each in (part, whole))
     of_keys = f", of {keys:,} of {all_keys:,} keys" if cut.workload.scale < 0.99 * scenario.workload.scale else ""
     return f"{len(part):,} of {len(whole):,} requests, within {part.duration:,.0f} of {whole.duration:,.0f} s{of_keys}"
+
+
+def _screened_part(screening: Screening, scenario: Scenario, traffic: Traffic) -> str:
+    """In words, what of the traffic the candidates were screened on."""
+    most = _part(screening.part, scenario, traffic)
+    if not screening.on_first:
+        return most
+    most = f"all {len(traffic.trace):,} requests" if most == "all of it" else most
+    few = format_count(len(screening.on_first), "candidate")
+    return f"{most}; {few} that SimPy has to play: on {_part(screening.first, scenario, traffic)}"
 
 
 def _full_part(full: FullRuns, scenario: Scenario, traffic: Traffic) -> str:

@@ -9,7 +9,7 @@ from matplotlib import pyplot
 from ratesim import Scenario, Study, recommend, study
 from ratesim.progress import FINISHED
 from ratesim.recommendation.current import CURRENT
-from ratesim.recommendation.investigate import full_runs, plan
+from ratesim.recommendation.investigate import full_runs, screening
 from ratesim.simulation.scenario.scenario import ScenarioError
 
 pytestmark = pytest.mark.slow
@@ -107,7 +107,7 @@ def test_what_belongs_to_a_study_is_refused_for_a_finished_one(studied: Study) -
 
 
 def test_traffic_that_takes_too_long_is_not_simulated_whole_and_that_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "SCREENED", 20)
+    monkeypatch.setattr(screening, "FIRST_LOOK", 20)
     monkeypatch.setattr(full_runs, "FULL", 50)
     said = {}
     for seconds in (0.0, 600.0):
