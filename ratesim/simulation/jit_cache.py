@@ -69,7 +69,9 @@ def jit_with_callees(function: FunctionType) -> Callable[..., Any]:
 def compiled(module: ModuleType) -> Any:
     """Compile the functions of a module that are written for numba, each when it is called; returns a module of the same."""
     functions = (f for f in vars(module).values() if isinstance(f, FunctionType) and f.__module__ == module.__name__)
-    lines = [f'{f.__name__} = njit(cache=True, nogil=True, error_model="numpy")({f.__name__})' for f in functions]
+    lines = [
+        f'{f.__name__} = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)({f.__name__})' for f in functions
+    ]
     source = "\n".join([inspect.getsource(module), "from numba import njit", *lines, ""])
     return load(module.__name__.rpartition(".")[2], source)
 

@@ -202,10 +202,9 @@ class _Nodes:
         self._account(customers[:steps])
 
     def _account(self, customers: Floats) -> None:
-        for rows in rows_by_queue(customers[:, 0].astype(np.int64)):
-            if len(rows):
-                station = self._cluster.loops[int(customers[rows[0], 0])].station
-                station.stats.add(np.ascontiguousarray(customers[rows, 1:]))
+        loops = self._cluster.loops
+        for loop, rows in zip(loops, rows_by_queue(customers[:, 0].astype(np.int64), len(loops)), strict=True):
+            loop.station.stats.add(np.ascontiguousarray(customers[rows, 1:]))
 
     def sequence(self) -> Ints:
         """Return the numbers of the decisions in their order; 0 for a request that did not come."""

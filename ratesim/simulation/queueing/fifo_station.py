@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ratesim.simulation import counting
 from ratesim.simulation.jit_cache import compiled
 from ratesim.simulation.queueing import lindley
 from ratesim.simulation.queueing.station_stats import StationStats
@@ -88,30 +89,10 @@ class FifoStation:
             self._settle()
         return end
 
-    def record(
-        self,
-        arrival: NDArray[np.float64],
-        service: NDArray[np.float64],
-        stay: NDArray[np.float64],
-        rows: NDArray[np.int64],
-    ) -> None:
-        """Record customers whose stays were computed elsewhere.
-
-        Parameters
-        ----------
-        arrival : NDArray[np.float64]
-            Arrival times of all customers, in seconds.
-        service : NDArray[np.float64]
-            Service times of all customers, in seconds.
-        stay : NDArray[np.float64]
-            Time in the system of all customers, in seconds.
-        rows : NDArray[np.int64]
-            This station's customers, in the order in which they came.
-        """
+    def record(self, *customers: NDArray[Any]) -> None:
+        """Record customers whose stays were computed elsewhere; the columns of `StationStats.enter`."""
         self._settle()
-        for first in range(0, len(rows), CHUNK):
-            some = rows[first : first + CHUNK]
-            self.stats.add(np.column_stack((arrival[some], service[some], arrival[some] + stay[some])))
+        self.stats.enter(*customers)
 
     def close(self, at: float) -> None:
         """End the observation at `at`; for inf, when the last customer leaves.
@@ -128,10 +109,11 @@ class FifoStation:
             self.stats.add(noted)
 
 
-def rows_by_queue(queue: NDArray[np.integer[Any]]) -> list[NDArray[np.int64]]:
-    """Return the rows of each queue that has any, in their order."""
-    order = np.argsort(queue, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(queue[order])) + 1)
+def rows_by_queue(queue: NDArray[np.integer[Any]], queues: int) -> list[NDArray[np.int64]]:
+    """Return the rows of each of so many queues, in their order."""
+    rows, ends = np.empty(len(queue), np.int64), np.zeros(queues + 1, np.int64)
+    compiled(counting).counting_order(queue, 0, ends, rows)
+    return np.split(rows, ends[:-2])
 
 
 def lindley_waits(
@@ -174,7 +156,5 @@ def record_batch(
     stay: NDArray[np.float64],
 ) -> None:
     """Enter the result of `lindley_waits` into the statistics of its stations."""
-    order = np.argsort(queue, kind="stable")
-    ends = np.searchsorted(queue[order], np.arange(len(stations) + 1))
-    for station, first, last in zip(stations, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-        station.record(arrival, service, stay, order[first:last])
+    for station, rows in zip(stations, rows_by_queue(queue, len(stations)), strict=True):
+        station.record(arrival, service, stay, rows)

@@ -7,6 +7,7 @@ Every sum is taken in the order of the customers, so that no bit depends on wher
 - `account_take(account, bins, guests, rows, first)` adds many, rows of (arrival, service, end), and returns the row at which
   it stopped: `len(rows)`, or one whose code is in `account.code`. After ACCOUNT_FULL the caller doubles `guests`
   (`account_room`) and goes on from that row;
+- `account_enter(account, bins, guests, arrival, service, stay, rows, first)` adds those in some rows of columns;
 - `account_advance(account, bins, guests, to)` lets time pass, `account_peak(account, bins)` counts the present number before
   an observation ends, `account_leave(account, guests)` sends everybody away, and `account_rest(account, guests)` is the part
   of the stays and of the services that is still to come;
@@ -113,6 +114,19 @@ def account_take(account: Record, bins: Records, guests: Records, rows: Any, fir
         account.code = account_add(account, bins, guests, rows[row, 0], rows[row, 1], rows[row, 2])
         if account.code != 0:
             return row
+    return len(rows)
+
+
+def account_enter(
+    account: Record, bins: Records, guests: Records, arrival: Any, service: Any, stay: Any, rows: Any, first: int
+) -> int:
+    """Add the customers of these rows of columns, as `account_take` does."""
+    account.code = 0
+    for place in range(first, len(rows)):
+        row = rows[place]
+        account.code = account_add(account, bins, guests, arrival[row], service[row], arrival[row] + stay[row])
+        if account.code != 0:
+            return place
     return len(rows)
 
 

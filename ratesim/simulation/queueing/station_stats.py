@@ -13,8 +13,9 @@ min(N(t), c) at any time. So two areas are known in two ways each:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -192,8 +193,23 @@ class StationStats:
         AssertionError
             As `close` does.
         """
-        first, take = 0, compiled(station_account).account_take
-        while (first := take(self.account, self.by_bin, self.guests, rows, first)) < len(rows):
+        self._take(compiled(station_account).account_take, rows)
+
+    def enter(self, arrival: Times, service: Times, stay: Times, rows: NDArray[np.int64]) -> None:
+        """Add the customers of these rows, in the order in which they came, as `add` does.
+
+        Parameters
+        ----------
+        arrival, service, stay : NDArray[np.float64]
+            Of all customers, in seconds; `stay` is waiting and service.
+        rows : NDArray[np.int64]
+            The customers of this station.
+        """
+        self._take(compiled(station_account).account_enter, arrival, service, stay, rows)
+
+    def _take(self, take: Callable[..., int], *columns: NDArray[Any]) -> None:
+        first = 0
+        while (first := take(self.account, self.by_bin, self.guests, *columns, first)) < len(columns[-1]):
             if self.account.code != ACCOUNT_FULL:
                 raise AssertionError(_VIOLATIONS[int(self.account.code)].format(self.account.opened))
             more = records(2 * len(self.guests), GUEST)

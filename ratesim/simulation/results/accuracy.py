@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ratesim.limit import Limit
+from ratesim.simulation import counting
 from ratesim.simulation.jit_cache import compiled
 from ratesim.simulation.results import comparison
 from ratesim.simulation.results.oracle import exact
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Accuracy", "Comparison", "WorstWindow", "compare_with_oracle", "measure_accuracy"]
 
 SPARSE = 4  # times as many whole numbers as requests are counted; more are compared
-ROWS = 1 << 14  # that are looked at together, and as many more as the last key among them has
 FEW = 16  # places that a request moves on average among those of its key and time, before all are sorted anew
 
 
@@ -174,35 +174,20 @@ def compare_with_oracle(
         order = np.ascontiguousarray(order)
         if order.shape != key.shape:
             raise ValueError(f"order needs the shape of key, {key.shape}, not {order.shape}")
-    loops = compiled(comparison)
     keys = int(key.max()) + 1 if key.size else 0
-    if order is None or loops.is_ascending(order):
+    if order is None or compiled(comparison).ascent(order):
         order = None
         granted = exact(limit, key, stamp, cost, keys, max_clock_skew=max_clock_skew)
     else:
         decided = _sorted_rows(order)
         granted = np.empty(len(key), np.bool_)
         granted[decided] = exact(limit, key[decided], stamp[decided], cost[decided], keys, max_clock_skew=max_clock_skew)
-    key = np.ascontiguousarray(key, np.int64)
-    rows, ends = _by_key_and_time(key, stamp, order, keys)
-    sums, excess, heaviest, worst, first = np.zeros(5), None, 0.0, None, 0
-    while first < len(key):  # some keys at a time: what is sorted stays in the processor's cache
-        last = int(ends[np.searchsorted(ends, min(first + ROWS, len(key)))])
-        some = rows[first:last]
-        its_key, its_stamp, surplus = np.empty(len(some), np.int64), np.empty(len(some)), np.empty(len(some))
-        loops.gather_times(some, key, stamp, its_key, its_stamp)
-        if order is not None and not loops.order_ties(some, its_key, its_stamp, order, FEW * len(some)):
-            some = some[np.lexsort((order[some], its_stamp, its_key))]
-        kept, more = np.empty(len(some), np.int64), np.zeros(len(some))
-        count = loops.gather_costs(some, its_key, its_stamp, cost, admitted, granted, since, surplus, kept, sums)
-        if loops.window_sums(its_key, its_stamp, surplus, since, limit.period, sums, more):
-            excess = np.zeros(len(key)) if excess is None else excess
-            excess[some] = more
-        most, place = loops.heaviest_window(kept[:count], its_key, its_stamp, some, cost, limit.period)
-        if most > heaviest:
-            start = float(its_stamp[place])
-            heaviest, worst = most, WorstWindow(int(its_key[place]), start, start + limit.period)
-        first = last
+    rows, ends = _by_key_and_time(np.ascontiguousarray(key, np.int64), stamp, order, keys)
+    most = int(np.diff(ends, prepend=0).max(initial=0))
+    times, costs, sums, excess = np.empty(most), np.empty(most), np.zeros(5), np.zeros(len(key))
+    columns = stamp, cost, admitted, granted, since, limit.period
+    heaviest, place, start = compiled(comparison).compare_keys(rows, ends, *columns, times, costs, sums, excess)
+    worst = WorstWindow(place, start, start + limit.period) if heaviest > 0.0 else None
     over, short, net, exact_total, admitted_total = sums.tolist()
     accuracy = Accuracy(
         over_admission=_ratio(over, exact_total),
@@ -213,7 +198,7 @@ def compare_with_oracle(
         admitted_total=admitted_total,
         worst=worst,
     )
-    return Comparison(accuracy, granted, excess)
+    return Comparison(accuracy, granted, excess if over > 0.0 else None)
 
 
 def _sorted_rows(numbers: NDArray[Any]) -> NDArray[np.int64]:
@@ -222,7 +207,7 @@ def _sorted_rows(numbers: NDArray[Any]) -> NDArray[np.int64]:
     if not np.issubdtype(numbers.dtype, np.integer) or int(numbers.max()) - int(least) > SPARSE * len(numbers):
         return np.argsort(numbers, kind="stable")
     rows = np.empty(len(numbers), np.int64)
-    compiled(comparison).counting_order(numbers, least, np.zeros(int(numbers.max()) - int(least) + 2, np.int64), rows)
+    compiled(counting).counting_order(numbers, least, np.zeros(int(numbers.max()) - int(least) + 2, np.int64), rows)
     return rows
 
 
@@ -236,10 +221,13 @@ def _by_key_and_time(
     tuple
         The rows, and the place at which each key ends.
     """
-    loops = compiled(comparison)
     rows, ends = np.empty(len(key), np.int64), np.zeros(keys + 1, np.int64)
-    loops.counting_order(key, 0, ends, rows)
-    if not loops.is_ascending(stamp):
+    compiled(counting).counting_order(key, 0, ends, rows)
+    loops = compiled(comparison)
+    ascends = loops.ascent(stamp)  # strictly, most often
+    if not ascends or (
+        ascends == 1 and order is not None and not loops.order_ties(rows, key, stamp, order, FEW * len(rows))
+    ):
         rows = np.lexsort((stamp, key) if order is None else (order, stamp, key))
     return rows, ends[:-1]
 
