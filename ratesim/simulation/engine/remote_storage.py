@@ -8,7 +8,6 @@ real driver over fakeredis or a live server (`backends.LoopBackend`).
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from ratesim.algorithms import bind
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
 from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, HybridCosts
-from ratesim.simulation.engine.outcome_columns import column
 from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
 from ratesim.simulation.network.counter_rng import draw, draws
 from ratesim.simulation.network.links import BACK, OUT, Link
@@ -152,11 +150,11 @@ class RandomPlan:
         self.request = 0
         factors = costs.factors
 
-        def transit(purpose: int) -> array[float]:
-            return trace_column(trace, (seed, link, purpose), lambda: column(link.transit_times(seed, trace, purpose)))
+        def transit(purpose: int) -> memoryview:  # which Python reads in a third of the time that numpy takes
+            return trace_column(trace, (seed, link, purpose), lambda: memoryview(link.transit_times(seed, trace, purpose)))
 
-        def service() -> array[float]:
-            return column(np.interp(draws(seed, trace, _SERVICE), QUANTILES, factors))
+        def service() -> memoryview:
+            return memoryview(np.interp(draws(seed, trace, _SERVICE), QUANTILES, factors))
 
         self.out, self.back = transit(OUT), transit(BACK)
         self.service = trace_column(trace, (seed, factors), service)

@@ -13,14 +13,16 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
+from ratesim.simulation.jit_cache import compiled
+from ratesim.simulation.network import draw_column
 from ratesim.simulation.network.counter_rng import draw, draws
 from traffic import Trace
 
 __all__ = ["BACK", "LOST", "OUT", "PRESETS", "Link", "preset_link"]
 
 _NORMAL = NormalDist()
+TOGETHER = 1024  # delays that are computed together, in the processor's cache
 
 OUT, BACK = 1, 3  # purposes of draws: how long a message to the server, and one from it, is on its way
 LOST = {OUT: 4, BACK: 5}  # and how often it is lost
@@ -63,7 +65,12 @@ class Link:
 
     def delays(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the same for many quantiles, but for rounding."""
-        return np.asarray(self.median * np.exp(self.sigma * ndtri(uniform)), np.float64)
+        seconds = np.empty(len(uniform))
+        compiled(draw_column).draw_normals(uniform, np.empty(TOGETHER, np.int64), seconds)
+        seconds *= self.sigma
+        np.exp(seconds, out=seconds)
+        seconds *= self.median
+        return seconds
 
     def retransmission_delay(self, uniform: float, more: float = 0.0) -> float:
         """Return the seconds that losses add.

@@ -43,7 +43,7 @@ def route(trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> Nodes | 
         Shape (len(trace),); None for least_outstanding.
     """
     if routing == "round_robin":
-        return np.arange(len(trace), dtype=np.int64) % nodes
+        return np.tile(np.arange(nodes, dtype=np.int64), -(-len(trace) // nodes))[: len(trace)]
     if routing == "random":
         return np.random.default_rng([seed, 2]).integers(0, nodes, len(trace))
     if routing == "sticky":
@@ -117,7 +117,7 @@ class Router:
 
     def __init__(self, trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> None:
         self._routing, self._nodes = routing, nodes
-        self._names, self._key = trace.keys, array("q", trace.key.tobytes())
+        self._names, self._key = trace.keys, trace.key if len(trace) else array("q")
         self._heirs: dict[tuple[int, ...], Nodes] = {}
         places = route(trace, routing, nodes, seed)
         self.known = places is not None

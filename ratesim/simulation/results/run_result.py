@@ -50,8 +50,14 @@ class SlowPhase(NamedTuple):
     lasts: float
 
     def holds(self, since: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Select the times, in seconds since the first request, that lie in such a phase."""
-        return (since - self.first) % self.every < self.lasts
+        """Select the times, ascending in seconds since the first request, that lie in such a phase."""
+        held = np.zeros(len(since), bool)
+        if len(since):
+            turns = np.arange(*((since[[0, -1]] - self.first) // self.every + (0, 1)))
+            begins = self.first + turns * self.every
+            for first, last in np.searchsorted(since, (begins, begins + self.lasts)).T.tolist():
+                held[first:last] = True
+        return held
 
 
 class FaultAnswers(NamedTuple):
@@ -192,7 +198,7 @@ class RunResult:
     @property
     def _admitted(self) -> NDArray[np.float64]:
         """The cost that was admitted, by request."""
-        return np.where(self.allowed, self.trace.cost, 0.0)
+        return self.trace.cost * self.allowed
 
     def row(self) -> dict[str, Any]:
         """Return the run as one row of a results table; times in seconds, sizes in bytes.
@@ -234,7 +240,8 @@ class RunResult:
         admitted = int(self.allowed.sum())
         failed = int(self.failed.sum())
         answered = self.latency[~self.failed]
-        p50, p90, p99, longest = np.quantile(answered, [0.5, 0.9, 0.99, 1.0]) if len(answered) else [np.nan] * 4
+        shares = [0.5, 0.9, 0.99, 1.0]
+        p50, p90, p99, longest = np.quantile(answered, shares, overwrite_input=True) if len(answered) else [np.nan] * 4
         url = StorageURL.parse(self.candidate.storage)
         servers = self.scenario.servers(self.candidate)
         worst = self.accuracy.worst
