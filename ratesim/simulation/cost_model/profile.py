@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from ratesim.atomic_write import atomic_write
 from ratesim.documents import DocumentError, parse_json, read_bytes
 from ratesim.errors import ConfigurationError
+from ratesim.simulation.jit_cache import compiled
+from ratesim.simulation.network import draw_column
 from ratesim.simulation.network.links import Link
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ __all__ = [
     "Stall",
     "between",
     "cluster_costs",
+    "factors_at",
     "measured_link",
     "stored_path",
     "with_cluster_client",
@@ -251,7 +254,15 @@ class MeasuredLink(Link):
 
     def delays(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the same for many quantiles."""
-        return self.median * np.interp(uniform, QUANTILES, self.factors)
+        return self.median * factors_at(uniform, self.factors)
+
+
+def factors_at(uniform: NDArray[np.float64], factors: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return the factors of a cost at many quantiles."""
+    quantiles, points, values = np.array(QUANTILES), np.array(factors), np.empty(len(uniform))
+    slopes = np.append(np.diff(points) / np.diff(quantiles), 0.0)
+    compiled(draw_column).draw_interpolated(uniform, quantiles, points, slopes, values)
+    return values
 
 
 def measured_link(round_trip: float, factors: tuple[float, ...], loss: float = 0.0) -> MeasuredLink:

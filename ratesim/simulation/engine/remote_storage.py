@@ -17,7 +17,7 @@ import numpy as np
 from ratesim.algorithms import bind
 from ratesim.limit import Limit
 from ratesim.runtime import SimRuntime
-from ratesim.simulation.cost_model.profile import QUANTILES, BackendCosts, HybridCosts
+from ratesim.simulation.cost_model.profile import BackendCosts, HybridCosts, factors_at
 from ratesim.simulation.engine.store_server import StoreServer, changes, wrote
 from ratesim.simulation.network.counter_rng import draw, draws
 from ratesim.simulation.network.links import BACK, OUT, Link
@@ -154,7 +154,7 @@ class RandomPlan:
             return trace_column(trace, (seed, link, purpose), lambda: memoryview(link.transit_times(seed, trace, purpose)))
 
         def service() -> memoryview:
-            return memoryview(np.interp(draws(seed, trace, _SERVICE), QUANTILES, factors))
+            return memoryview(factors_at(draws(seed, trace, _SERVICE), factors))
 
         self.out, self.back = transit(OUT), transit(BACK)
         self.service = trace_column(trace, (seed, factors), service)
