@@ -24,7 +24,7 @@ from ratesim.atomic_write import atomic_write
 from ratesim.documents import DocumentError, parse_json, read_bytes
 from ratesim.errors import ConfigurationError
 from ratesim.simulation.jit_cache import compiled
-from ratesim.simulation.network import draw_column
+from ratesim.simulation.network import interpolation
 from ratesim.simulation.network.links import Link
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def factors_at(uniform: NDArray[np.float64], factors: tuple[float, ...]) -> NDAr
     """Return the factors of a cost at many quantiles."""
     quantiles, points, values = np.array(QUANTILES), np.array(factors), np.empty(len(uniform))
     slopes = np.append(np.diff(points) / np.diff(quantiles), 0.0)
-    compiled(draw_column).draw_interpolated(uniform, quantiles, points, slopes, values)
+    compiled(interpolation).interpolate(uniform, quantiles, points, slopes, values)
     return values
 
 

@@ -85,18 +85,6 @@ def draw_column(codes: Any, key: Any, time: Any, salt: Any, uniform: Any) -> Non
         uniform[row] = draw_mixed((codes[key[row]] * DRAW_NAME + time[row]) ^ salt)
 
 
-def draw_interpolated(uniform: Any, quantiles: Any, factors: Any, slopes: Any, values: Any) -> None:
-    """Interpolate factors at their quantiles, ascending from 0, as `np.interp` does, to the bit.
-
-    slopes: those behind each quantile, 0 behind the last. values: becomes the factors; may be `uniform`.
-    """
-    for row in range(len(uniform)):
-        place = 0
-        for i in range(1, len(quantiles)):  # no branch: nobody could foretell it
-            place += quantiles[i] <= uniform[row]
-        values[row] = slopes[place] * (uniform[row] - quantiles[place]) + factors[place]
-
-
 def draw_mixed(x: Any) -> float:
     """Return a number in (0, 1) that belongs to 64 bits: two rounds of splitmix64."""
     for _ in range(2):
