@@ -151,10 +151,10 @@ class RandomPlan:
         factors = costs.factors
 
         def transit(purpose: int) -> memoryview:  # which Python reads in a third of the time that numpy takes
-            return trace_column(trace, (seed, link, purpose), lambda: memoryview(link.transit_times(seed, trace, purpose)))
+            return trace_column(trace, (seed, link, purpose), lambda: link.transit_times(seed, trace, purpose).data)
 
         def service() -> memoryview:
-            return memoryview(factors_at(draws(seed, trace, _SERVICE), factors))
+            return factors_at(draws(seed, trace, _SERVICE), factors).data
 
         self.out, self.back = transit(OUT), transit(BACK)
         self.service = trace_column(trace, (seed, factors), service)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,8 @@ class Router:
 
     def __init__(self, trace: Trace, routing: Routing, nodes: int, seed: int = 0) -> None:
         self._routing, self._nodes = routing, nodes
-        self._names, self._key = trace.keys, trace.key if len(trace) else array("q")
+        self._names = trace.keys
+        self._key: Any = trace.key if len(trace) else array("q")
         self._heirs: dict[tuple[int, ...], Nodes] = {}
         places = route(trace, routing, nodes, seed)
         self.known = places is not None
