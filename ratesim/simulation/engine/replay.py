@@ -137,7 +137,7 @@ def add_waits(cluster: Cluster, due: NDArray[np.float64], result: ReplayResult, 
     latency, node = result.outcome.latency, result.node
     sent = int(np.isfinite(latency).sum())  # all were answered at once, up to where the run was interrupted
     costs, cold = cluster.memory_costs, cluster.memory_costs.cold
-    service = np.full(sent, costs.client_cpu)
+    service = np.broadcast_to(costs.client_cpu, sent)
     pauses = () if cold is None else (cold.idle, cold.ask)  # decisions in memory take longer after a pause of their node
     service, waits = lindley_waits(due[:sent], node[:sent], service, *pauses)
     latency[:sent] += waits
