@@ -288,6 +288,7 @@ def _world(context: RunContext, cluster: Cluster, router: Router, places: int) -
         "server_paced": int(server.pace is not None),
         "least_outstanding": int(not router.known),
         "warmup": context.scenario.warmup,
+        "deadline_room": places,
         "wait_class": lengths.index(max_wait),
         "cluster_class": next(map(lengths.index, cluster_deadlines(cluster)), layout.NONE),
         "guests_used": guests_used,

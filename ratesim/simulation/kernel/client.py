@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ratesim.simulation.kernel.driver import driver_execute
 from ratesim.simulation.kernel.event_queue import (
     deadline_add,
     deadline_drop,
@@ -26,6 +27,7 @@ from ratesim.simulation.kernel.layout import (
     SEND,
 )
 from ratesim.simulation.kernel.loop_cpu import loop_next_turn
+from ratesim.simulation.kernel.redis_cluster import cluster_execute
 
 CLIENT_SHARES = 3  # as SHARES of the client
 
@@ -36,8 +38,7 @@ def client_submit(w: Any, t: int) -> bool:
     node = w.nodes[task.node]
     if node.free > w.reserve:
         node.free -= 1
-        task.at = SEND
-        return True
+        return client_send(w, t)
     taken = w.max_batch * (node.free + node.gathering)
     if node.waiting_count >= w.max_waiting + taken:
         w.abort = QUEUE_FULL
@@ -80,10 +81,10 @@ def client_submit_all(w: Any, t: int) -> bool:
         task.count += 1
     task.rest = w.operations[task.last].next
     w.operations[task.last].next = NONE
-    task.at = SEND
     if node.free > 0:
         node.free -= 1
-        return True
+        return client_send(w, t)
+    task.at = SEND
     client_wait(w, node, operation_new(w, PLACE, t))
     return False
 
@@ -119,8 +120,7 @@ def client_gather_end(w: Any, t: int) -> bool:
         client_release(w, node, 1)
     if task.count > 0:
         task.kind = BATCH
-        task.at = SEND
-        return True
+        return client_send(w, t)
     client_release(w, node, CLIENT_SHARES)
     task_free(w, t)
     return False
@@ -170,12 +170,11 @@ def client_send(w: Any, t: int) -> bool:
     task = w.tasks[t]
     w.nodes[task.node].operations += task.count
     task.deadline = deadline_add(w, 0)
-    task.at = w.execute_at
-    return True
+    return cluster_execute(w, t) if w.sharded else driver_execute(w, t)
 
 
 def client_sent(w: Any, t: int) -> bool:
-    """Go on when a batch has its answers: give the connection back, and resume who waits."""
+    """Give the connection back when a batch has its answers, and resume who waits; the task is at ANSWERED if it is that."""
     task = w.tasks[t]
     deadline_drop(w, task.deadline)
     client_release(w, w.nodes[task.node], CLIENT_SHARES)

@@ -16,9 +16,16 @@ def cold_pause(points: Any, first: int, size: int, idle: float, before: float) -
 def cold_place(points: Any, first: int, size: int, idle: float) -> int:
     """Return the last point that is not above so many idle seconds."""
     place = first
-    while place + 1 < first + size and points[place + 1].idle <= idle:
-        place += 1
+    for i in range(first + 1, first + size):
+        place += points[i].idle <= idle
     return place
+
+
+def cold_share(points: Any, first: int, size: int, place: int, idle: float) -> float:
+    """Return the share of the way from a point to the next one; 0 at the last."""
+    if place + 1 >= first + size:
+        return 0.0
+    return (idle - points[place].idle) / (points[place + 1].idle - points[place].idle)
 
 
 def cold_value(point: Any, what: int) -> float:
@@ -34,11 +41,13 @@ def cold_value(point: Any, what: int) -> float:
     return point.served
 
 
-def cold_more(points: Any, first: int, size: int, idle: float, what: int) -> float:
-    """Return what costs more after so many idle seconds: `between`."""
-    place = cold_place(points, first, size, idle)
+def cold_between(points: Any, place: int, share: float, what: int) -> float:
+    """Return what costs more at a share of the way from a point to the next one: `between`."""
     value = cold_value(points[place], what)
-    if place + 1 >= first + size:
-        return value
-    share = (idle - points[place].idle) / (points[place + 1].idle - points[place].idle)
     return value + share * (cold_value(points[place + 1], what) - value) if share != 0.0 else value
+
+
+def cold_more(points: Any, first: int, size: int, idle: float, what: int) -> float:
+    """Return what costs more after so many idle seconds."""
+    place = cold_place(points, first, size, idle)
+    return cold_between(points, place, cold_share(points, first, size, place, idle), what)

@@ -5,6 +5,7 @@ that a hash of all of it names the compiled code on disk (`simulation.jit_cache`
 from function to function as a hundred numbers. There they are one record of addresses:
 
 - `w.nodes`, an array of `layout.ARRAYS`, becomes a view made of the address and the length in the record;
+- `w.nodes[i]` becomes a view of that row alone, so that nothing asks whether `i` counts from the end; it never does;
 - `w.rule_decide(...)`, a function of `layout.CALLED`, becomes a call through the address in the record;
 - `w.now`, a scalar of `layout.SCALARS`, stays what it is.
 
@@ -83,6 +84,11 @@ _pointer_{name} = pointer_to(from_dtype(ARRAYS["{name}"]))
 @_compiled
 def _view_{name}(w):
     return carray(_pointer_{name}(w.{name}), (w.{name}_length,))
+
+
+@_compiled
+def _row_{name}(w, place):
+    return carray(_pointer_{name}(w.{name} + {size} * place), (1,))
 """
 
 ENTRIES = ("play_until", "play_settle")  # what Python calls
@@ -112,15 +118,26 @@ class _Compilable(ast.NodeTransformer):
             return ast.Call(ast.Name(f"_call_{asked.attr}", ast.Load()), [asked, arguments], [])
         return node
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        asked = node.value
+        if isinstance(asked, ast.Attribute) and _is_array(asked) and not isinstance(node.slice, ast.Slice):
+            row = ast.Call(ast.Name(f"_row_{asked.attr}", ast.Load()), [asked.value, self.visit(node.slice)], [])
+            return ast.Subscript(row, ast.Constant(0), node.ctx)
+        return self.generic_visit(node)
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
-        if _is_world(node.value) and node.attr in layout.ARRAYS and isinstance(node.ctx, ast.Load):
+        if _is_array(node) and isinstance(node.ctx, ast.Load):
             return ast.Call(ast.Name(f"_view_{node.attr}", ast.Load()), [node.value], [])
         return node
 
 
 def _is_world(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "w"
+
+
+def _is_array(node: ast.Attribute) -> bool:
+    return _is_world(node.value) and node.attr in layout.ARRAYS
 
 
 def joined_source(sources: Mapping[str, str] | None = None) -> str:
@@ -139,7 +156,7 @@ def joined_source(sources: Mapping[str, str] | None = None) -> str:
         kept = [node for node in kept if not (isinstance(node, ast.Assign) and _is_for_python(node))]
         parts += [ast.unparse(ast.fix_missing_locations(_Compilable().visit(node))) for node in kept]
         if name == "kernel.layout":
-            parts += [_VIEW.format(name=each) for each in layout.ARRAYS]
+            parts += [_VIEW.format(name=each, size=dtype.itemsize) for each, dtype in layout.ARRAYS.items()]
             parts += [f"_call_{name} = function_at({', '.join(kinds)})" for name, kinds in layout.CALLED.items()]
     return "\n\n".join(parts) + "".join(map(_ENTRY.format, ENTRIES))
 

@@ -73,7 +73,7 @@ def draw_factor(factors: Any, kind: int, uniform: float) -> float:
     many = DRAW_QUANTILES
     first = many * (kind + 1)
     i = 0
-    while i + 2 < many and factors[i + 1] <= uniform:
-        i += 1
+    for j in range(1, many - 1):
+        i += factors[j] <= uniform
     share = min((uniform - factors[i]) / (factors[i + 1] - factors[i]), 1.0)
     return factors[first + i] + (factors[first + i + 1] - factors[first + i]) * share

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ratesim.simulation.kernel.coldness import COLD_AFTER, COLD_ANSWER, COLD_ASK, cold_more, cold_pause
+from ratesim.simulation.kernel.coldness import (
+    COLD_AFTER,
+    COLD_ANSWER,
+    COLD_ASK,
+    cold_between,
+    cold_more,
+    cold_pause,
+    cold_place,
+    cold_share,
+)
 from ratesim.simulation.kernel.draws import driver_draw
 from ratesim.simulation.kernel.event_queue import task_sleep
 from ratesim.simulation.kernel.layout import (
@@ -46,8 +55,7 @@ def driver_execute(w: Any, t: int) -> bool:
         if not loop_is_idle(w, node):
             return task_next_turn(w, t, ASK)
         loop_begin_alone(w, node)
-    task.at = ASK
-    return True
+    return driver_ask(w, t)
 
 
 def driver_ask(w: Any, t: int) -> bool:
@@ -62,9 +70,11 @@ def driver_ask(w: Any, t: int) -> bool:
     if w.client_cold > 0:
         driver.pause = cold_pause(w.cold, 0, w.client_cold, loop_idle_since_question(node), driver.pause)
         if driver.pause > 0.0:
-            ask += cold_more(w.cold, 0, w.client_cold, driver.pause, COLD_ASK)
-            task.answer += cold_more(w.cold, 0, w.client_cold, driver.pause, COLD_ANSWER)
-            task.after += cold_more(w.cold, 0, w.client_cold, driver.pause, COLD_AFTER)
+            place = cold_place(w.cold, 0, w.client_cold, driver.pause)
+            share = cold_share(w.cold, 0, w.client_cold, place, driver.pause)
+            ask += cold_between(w.cold, place, share, COLD_ASK)
+            task.answer += cold_between(w.cold, place, share, COLD_ANSWER)
+            task.after += cold_between(w.cold, place, share, COLD_AFTER)
     if w.hybrid:
         task.answer += driver_beside(w, task, driver.pause)
     return task_sleep(w, t, loop_work(w, node, ask) + task.out, SERVE)
@@ -103,8 +113,7 @@ def driver_come_back(w: Any, t: int) -> bool:
         return True
     if loop_is_idle(w, node):
         loop_begin_alone(w, node)
-        task.at = ANSWER_TURN
-        return True
+        return driver_answer_turn(w, t)
     return task_next_turn(w, t, ANSWER_TURN)
 
 

@@ -41,10 +41,9 @@ def heap_pop(heap: Any, count: int) -> None:
             break
         below = heap[child]
         if child + 1 < count:
-            other = heap[child + 1]
-            if other.time < below.time or (other.time == below.time and other.number < below.number):
-                child += 1
-                below = other
+            other = heap[child + 1]  # which one is first is a matter of chance: no branch
+            child += (other.time < below.time) | ((other.time == below.time) & (other.number < below.number))
+            below = heap[child]
         if not (below.time < time or (below.time == time and below.number < number)):
             break
         event = heap[place]
@@ -91,6 +90,8 @@ def turn_call(w: Any, what: int, argument: int) -> None:
     if w.turn_count >= len(turn):
         w.abort = FULL
         return
+    if w.turn_count == 0:
+        w.turn_first = 0
     place = w.turn_first + w.turn_count
     if place >= len(turn):
         place -= len(turn)
@@ -110,8 +111,8 @@ def task_spawn(w: Any, t: int) -> None:
 def deadline_add(w: Any, kind: int) -> int:
     """Begin a deadline of one length; returns its place, for `deadline_drop`."""
     deadlines = w.deadlines[kind]
-    entries = w.deadline_entries
-    capacity = len(entries) // len(w.deadlines)
+    capacity = w.deadline_room
+    deadlines_skip(w, deadlines, kind)
     if deadlines.count >= capacity:
         w.abort = FULL
         return NONE
@@ -120,7 +121,7 @@ def deadline_add(w: Any, kind: int) -> int:
         place -= capacity
     deadlines.count += 1
     place += kind * capacity
-    entry = entries[place]
+    entry = w.deadline_entries[place]
     entry.at = w.now + deadlines.seconds
     entry.alive = 1
     if not deadlines.scheduled:
@@ -138,20 +139,22 @@ def deadlines_pass(w: Any, kind: int) -> None:
     """Look for a deadline that has passed: `_Deadlines._pass`."""
     deadlines = w.deadlines[kind]
     deadlines.scheduled = 0
-    entries = w.deadline_entries
-    capacity = len(entries) // len(w.deadlines)
-    while deadlines.count > 0:
-        entry = entries[kind * capacity + deadlines.first]
-        if entry.alive:
-            if entry.at > w.now + TOLERANCE:
-                deadlines.scheduled = 1
-                event_push(w, w.now + max(entry.at - w.now, 0.0), DEADLINE, kind)
-                return
+    deadlines_skip(w, deadlines, kind)
+    if deadlines.count > 0:
+        entry = w.deadline_entries[kind * w.deadline_room + deadlines.first]
+        if entry.at > w.now + TOLERANCE:
+            deadlines.scheduled = 1
+            event_push(w, w.now + max(entry.at - w.now, 0.0), DEADLINE, kind)
+        else:
             w.abort = DEADLINE_PASSED
-            return
+
+
+def deadlines_skip(w: Any, deadlines: Any, kind: int) -> None:
+    """Forget the deadlines at the front that have ended in time."""
+    while deadlines.count > 0 and not w.deadline_entries[kind * w.deadline_room + deadlines.first].alive:
         deadlines.count -= 1
         deadlines.first += 1
-        if deadlines.first == capacity:
+        if deadlines.first == w.deadline_room:
             deadlines.first = 0
 
 

@@ -39,8 +39,7 @@ KINDS = ("acquire", "get", "apply")  # what is measured of them, in the profile
     GATHER_START,  # of `Client._send_gathered`
     GATHER_END,
     SEND,  # `Client._send`
-    EXECUTE,  # `SimDriver.execute`
-    ASK,
+    ASK,  # of `SimDriver.execute`
     SERVE,
     COME_BACK,
     ANSWER_TURN,  # of `SimDriver._take_in`
@@ -51,12 +50,12 @@ KINDS = ("acquire", "get", "apply")  # what is measured of them, in the profile
     LEASE_WAITED,  # of `LeaseManager.acquire`, behind the borrowing that was under way
     LEASE_RENEW,  # `LeaseManager._renew`
     LEASE_ROUND,  # of `LeaseManager._end_leases`
-) = range(18)
+) = range(17)
 # The way through a server where a batch waits: `SimDriver._in_turn` and `_served`; and `StoreServer.remove_expired`.
 SERVE_LOCKED, SERVE_SPEND, SERVE_SPENT, SERVE_FLUSHED = range(40, 44)
-CLEANUP_WAIT, CLEANUP_START, CLEANUP_STATEMENT, CLEANUP_SPENT = range(44, 48)
+CLEANUP_WAIT, CLEANUP_START, CLEANUP_SPENT = range(44, 47)
 # The way to the primaries of a cluster: `ShardedDriver`.
-CLUSTER_EXECUTE, CLUSTER_ONLY, CLUSTER_ANSWERED, CLUSTER_JOIN = range(48, 52)
+CLUSTER_ONLY, CLUSTER_ANSWERED, CLUSTER_JOIN = range(48, 51)
 # Of decisions on views: `LocalDecider`, `ViewCache` and `WriteBehindQueue`.
 VIEW_FRESH, VIEW_DECIDE, READ_WAITED, READ_AGAIN, REFRESH_START, DELIVER = range(60, 66)
 FLUSH_ROUND, FLUSH_DUE, FLUSH_NEXT, FLUSH_START = range(66, 70)
@@ -532,9 +531,10 @@ SCALARS: dict[str, float | int] = {
     "follows_rows": 0,
     "sampled_batches": 0,
     "samples_count": 0,
-    "execute_at": EXECUTE,  # or CLUSTER_EXECUTE, and where a driver goes on that has its answers
-    "answered_at": SENT,
+    "sharded": 0,  # whether there are several primaries
+    "answered_at": SENT,  # where a driver goes on that has its answers; or CLUSTER_ANSWERED
     "cluster_class": NONE,  # of the deadlines of a primary
+    "deadline_room": 0,  # entries of each length
 }
 # What is called by an address: the functions of a rule, and `HybridSamples.note`, with the types of result and parameters.
 CALLED = {**FUNCTIONS, "samples_note": (RULE_VOID, RULE_INT)}

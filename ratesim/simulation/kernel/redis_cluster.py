@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ratesim.simulation.kernel.driver import driver_execute
 from ratesim.simulation.kernel.event_queue import deadline_add, deadline_drop, task_free, task_new, turn_call
-from ratesim.simulation.kernel.layout import CLUSTER_JOIN, CLUSTER_ONLY, EXECUTE, GO_ON, GROUP, NONE, SENT
+from ratesim.simulation.kernel.layout import CLUSTER_JOIN, CLUSTER_ONLY, GO_ON, GROUP, NONE, SENT
 
 
 def cluster_execute(w: Any, t: int) -> bool:
@@ -26,8 +27,7 @@ def cluster_execute(w: Any, t: int) -> bool:
     if not alike:
         return cluster_scatter(w, t)
     task.server = owner
-    task.at = CLUSTER_ONLY
-    return True
+    return cluster_only(w, t)
 
 
 def cluster_scatter(w: Any, t: int) -> bool:
@@ -58,7 +58,7 @@ def cluster_scatter(w: Any, t: int) -> bool:
         w.owner_groups[w.tasks[g].server] = NONE
         g = w.groups[g].next
     task.at = CLUSTER_JOIN
-    return True
+    return cluster_join(w, t)
 
 
 def cluster_begin_group(w: Any, t: int, g: int, last: int) -> None:
@@ -96,8 +96,7 @@ def cluster_only(w: Any, t: int) -> bool:
     """Send a batch, or a group of one, that belongs to one primary: `ClusterDriver._only`."""
     if w.cluster_class != NONE:
         w.groups[t].deadline = deadline_add(w, w.cluster_class)
-    w.tasks[t].at = EXECUTE
-    return True
+    return driver_execute(w, t)
 
 
 def cluster_answered(w: Any, t: int) -> bool:

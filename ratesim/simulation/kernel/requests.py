@@ -77,8 +77,7 @@ def request_send(w: Any, row: int) -> int:
     operation.time = w.time[row]
     if loop_is_idle(w, node):
         node_wake(w, node, row)
-        task.at = SECOND_TURN
-        return t
+        return t if request_submit(w, t) else NONE
     w.sent[row] = max(w.now, node.woken_at)
     task_next_turn(w, t, FIRST_TURN)
     return NONE

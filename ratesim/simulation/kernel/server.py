@@ -17,8 +17,6 @@ from ratesim.simulation.kernel.layout import (
     ACQUIRE,
     CLEANUP_SPENT,
     CLEANUP_START,
-    CLEANUP_STATEMENT,
-    CLEANUP_WAIT,
     COME_BACK,
     NONE,
     SERVE_FLUSHED,
@@ -123,17 +121,16 @@ def server_pass(w: Any, t: int) -> bool:
     if w.locks_rows:
         locks_queue(w, t)
     w.tasks[t].at = SERVE_LOCKED
-    return True
+    return server_locked(w, t)
 
 
 def server_locked(w: Any, t: int) -> bool:
     """Wait for these rows, and until no partition is dropped."""
     if w.locks_rows and not locks_wait(w, t):
         return False
-    w.tasks[t].at = SERVE_SPEND
     if w.works_beside and w.now < w.works[0].locked_until:
         return task_sleep(w, t, w.works[0].locked_until - w.now, SERVE_SPEND)
-    return True
+    return server_begin(w, t)
 
 
 def server_begin(w: Any, t: int) -> bool:
@@ -179,8 +176,7 @@ def server_cleanup(w: Any, t: int) -> bool:
     if work.span > 0.0:
         work_drop_partitions(w, work)
     work_remove_rows(w, work)
-    w.tasks[t].at = CLEANUP_STATEMENT
-    return True
+    return server_cleanup_statement(w, t)
 
 
 def server_cleanup_statement(w: Any, t: int) -> bool:
@@ -190,12 +186,10 @@ def server_cleanup_statement(w: Any, t: int) -> bool:
     if seconds >= 0.0:
         return server_spend(w, t, seconds, CLEANUP_SPENT)
     work.cleanup_at = max(work.cleanup_at + work.cleanup_interval, w.now)
-    w.tasks[t].at = CLEANUP_WAIT
-    return True
+    return server_cleanup_wait(w, t)
 
 
 def server_cleanup_spent(w: Any, t: int) -> bool:
     """Go on with the next statement."""
     server_spent(w, w.servers[0])
-    w.tasks[t].at = CLEANUP_STATEMENT
-    return True
+    return server_cleanup_statement(w, t)

@@ -89,7 +89,7 @@ def cluster_deadlines(cluster: Cluster) -> list[float]:
 
 def _ways(cluster: Cluster) -> Scalars:
     sharded = isinstance(cluster.remotes[0].client.driver, ShardedDriver)
-    return {"execute_at": layout.CLUSTER_EXECUTE, "answered_at": layout.CLUSTER_ANSWERED} if sharded else {}
+    return {"sharded": 1, "answered_at": layout.CLUSTER_ANSWERED} if sharded else {}
 
 
 def _shards(context: RunContext, cluster: Cluster, places: int) -> Arrays:

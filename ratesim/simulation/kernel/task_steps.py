@@ -11,26 +11,22 @@ from ratesim.simulation.kernel.driver import (
     driver_answer_turn,
     driver_ask,
     driver_come_back,
-    driver_execute,
     driver_serve,
 )
 from ratesim.simulation.kernel.layout import (
     ANSWER_LAST_TURN,
     ANSWER_NEXT_TURN,
     ANSWER_TURN,
+    ANSWERED,
     ASK,
-    CLEANUP_SPENT,
     CLEANUP_START,
-    CLEANUP_STATEMENT,
     CLEANUP_WAIT,
     CLUSTER_ANSWERED,
-    CLUSTER_EXECUTE,
     CLUSTER_JOIN,
     CLUSTER_ONLY,
     COME_BACK,
     DELIVER,
     DELIVERY,
-    EXECUTE,
     FIRST_TURN,
     FLUSH,
     FLUSH_DUE,
@@ -79,14 +75,13 @@ from ratesim.simulation.kernel.local_decisions import (
     local_waited,
 )
 from ratesim.simulation.kernel.read_cache import cache_refresh_start, cache_refreshed
-from ratesim.simulation.kernel.redis_cluster import cluster_answered, cluster_execute, cluster_join, cluster_only
+from ratesim.simulation.kernel.redis_cluster import cluster_answered, cluster_join, cluster_only
 from ratesim.simulation.kernel.requests import request_answered, request_first_turn, request_submit
 from ratesim.simulation.kernel.server import (
     server_answer,
     server_begin,
     server_cleanup,
     server_cleanup_spent,
-    server_cleanup_statement,
     server_cleanup_wait,
     server_decide,
     server_locked,
@@ -95,24 +90,25 @@ from ratesim.simulation.kernel.write_behind import flush_answered, flush_due, fl
 
 
 def task_step(w: Any, t: int) -> bool:
-    """Take the next step of a task; returns whether it goes on at once, or waits or ends."""
+    """Take the next step of a task; returns whether it goes on at once, or waits or ends.
+
+    The steps of most requests have a function of their own, because one clears its stack for all that it may call.
+    """
     at = w.tasks[t].at
     if at == COME_BACK:
         return driver_come_back(w, t)
     if at == SERVE:
         return driver_serve(w, t)
-    if at == SUBMIT:
-        return client_submit(w, t)
     if at == SECOND_TURN:
         return request_submit(w, t)
     if at == SEND:
         return client_send(w, t)
-    if at == EXECUTE:
-        return driver_execute(w, t)
     if at == ASK:
         return driver_ask(w, t)
     if at == SENT:
-        return client_sent(w, t)
+        return client_sent(w, t) and task_answered(w, t)
+    if at == ANSWERED:
+        return task_answered(w, t)
     if at == FIRST_TURN:
         return request_first_turn(w, t)
     if at == ANSWER_TURN:
@@ -121,6 +117,13 @@ def task_step(w: Any, t: int) -> bool:
         return driver_answer_next_turn(w, t)
     if at == ANSWER_LAST_TURN:
         return driver_answer_last_turn(w, t)
+    if at >= VIEW_FRESH:
+        return task_step_on_views(w, t, at)
+    return task_step_of_few(w, t, at)
+
+
+def task_step_of_few(w: Any, t: int, at: int) -> bool:
+    """Go on with a task at a server where batches wait, or at one of several, and in what not every request needs."""
     if at == SERVE_LOCKED:
         return server_locked(w, t)
     if at == SERVE_SPEND:
@@ -129,6 +132,8 @@ def task_step(w: Any, t: int) -> bool:
         return server_decide(w, t)
     if at == SERVE_FLUSHED:
         return server_answer(w, t)
+    if at == SUBMIT:
+        return client_submit(w, t)
     if at == GATHER_START:
         return client_gather_start(w, t)
     if at == GATHER_END:
@@ -139,25 +144,17 @@ def task_step(w: Any, t: int) -> bool:
         return lease_renew(w, t)
     if at == LEASE_ROUND:
         return lease_round(w, t)
-    if at == CLUSTER_EXECUTE:
-        return cluster_execute(w, t)
     if at == CLUSTER_ONLY:
         return cluster_only(w, t)
     if at == CLUSTER_ANSWERED:
         return cluster_answered(w, t)
     if at == CLUSTER_JOIN:
         return cluster_join(w, t)
-    if at >= VIEW_FRESH:
-        return task_step_on_views(w, t, at)
     if at == CLEANUP_WAIT:
         return server_cleanup_wait(w, t)
     if at == CLEANUP_START:
         return server_cleanup(w, t)
-    if at == CLEANUP_STATEMENT:
-        return server_cleanup_statement(w, t)
-    if at == CLEANUP_SPENT:
-        return server_cleanup_spent(w, t)
-    return task_answered(w, t)
+    return server_cleanup_spent(w, t)
 
 
 def task_step_on_views(w: Any, t: int, at: int) -> bool:
