@@ -22,6 +22,7 @@ from ratesim.simulation.kernel.hybrid_samples import HybridSamples
 from ratesim.simulation.kernel.rule_functions import compile_rule, interpret_rule
 from ratesim.simulation.kernel.server_assembly import cluster_deadlines, free_list, server_parts
 from ratesim.simulation.kernel.states import StateTable
+from ratesim.simulation.kernel.station import STATION_BINS
 from ratesim.simulation.kernel.view_bytes import view_bytes
 from ratesim.simulation.kernel.wire_assembly import give_samples, wire_parts
 from ratesim.simulation.network.load_balancer import Router
@@ -199,7 +200,7 @@ def _share_accounts(cluster: Cluster, places: int) -> tuple[Arrays, int]:
     stations = _accounts(cluster)
     arrays: Arrays = {
         "accounts": np.array([each.account for each in stations], ACCOUNT),
-        "bins": np.zeros(BINS * len(stations), BIN),
+        "bins": np.zeros(STATION_BINS * len(stations), BIN),
         "rings": np.zeros(len(stations), layout.RING),
     }
     sizes = np.array([len(each.guests) for each in stations])
@@ -207,7 +208,7 @@ def _share_accounts(cluster: Cluster, places: int) -> tuple[Arrays, int]:
     arrays["guests"] = np.zeros(int(sizes.sum()) + places, GUEST)
     for i, stats in enumerate(stations):
         stats.account = arrays["accounts"].view(np.recarray)[i]
-        stats.by_bin = arrays["bins"][BINS * i : BINS * (i + 1)].view(np.recarray)
+        stats.by_bin = arrays["bins"][STATION_BINS * i : STATION_BINS * i + BINS].view(np.recarray)
         first = int(arrays["rings"]["first"][i])
         arrays["guests"][first : first + int(sizes[i])] = stats.guests
     return arrays, int(sizes.sum())
@@ -398,5 +399,5 @@ def _batch_costs(costs: BackendCosts, most: int) -> NDArray[Any]:
 
 
 def _paces(paces: list[Any]) -> NDArray[np.float64]:
-    """Join the factors of processors whose pace varies; none where it does not."""
-    return np.concatenate([np.array(each._factors) for each in paces]) if paces[0] is not None else np.zeros(0)
+    """Return the factors of processors whose pace varies, side by side those of a moment; none where it does not."""
+    return np.stack([each.factors for each in paces], 1).reshape(-1) if paces[0] is not None else np.zeros(0)

@@ -16,8 +16,8 @@ def cold_pause(points: Any, first: int, size: int, idle: float, before: float) -
 def cold_place(points: Any, first: int, size: int, idle: float) -> int:
     """Return the last point that is not above so many idle seconds."""
     place = first
-    for i in range(first + 1, first + size):
-        place += points[i].idle <= idle
+    while place + 1 < first + size and points[place + 1].idle <= idle:
+        place += 1
     return place
 
 

@@ -76,6 +76,7 @@ from numba import carray, from_dtype, njit, types
 from ratesim.simulation.kernel.addresses import function_at, pointer_to
 
 _compiled = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_inlined = njit(forceinline=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """
 _VIEW = """
 _pointer_{name} = pointer_to(from_dtype(ARRAYS["{name}"]))
@@ -91,6 +92,7 @@ def _row_{name}(w, place):
     return carray(_pointer_{name}(w.{name} + {size} * place), (1,))
 """
 
+INLINED = ("account_add", "account_advance")  # they take two arrays, which pass as seven numbers each
 ENTRIES = ("play_until", "play_settle")  # what Python calls
 _ENTRY = """
 {0} = njit(nogil=True, error_model="numpy", cache=True)({0}.py_func)
@@ -107,7 +109,7 @@ class _Compilable(ast.NodeTransformer):
         for argument in node.args.args:
             argument.annotation = None
         node.returns = None
-        node.decorator_list = [ast.Name("_compiled", ast.Load())]
+        node.decorator_list = [ast.Name("_inlined" if node.name in INLINED else "_compiled", ast.Load())]
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:

@@ -41,9 +41,10 @@ def heap_pop(heap: Any, count: int) -> None:
             break
         below = heap[child]
         if child + 1 < count:
-            other = heap[child + 1]  # which one is first is a matter of chance: no branch
-            child += (other.time < below.time) | ((other.time == below.time) & (other.number < below.number))
-            below = heap[child]
+            other = heap[child + 1]
+            if other.time < below.time or (other.time == below.time and other.number < below.number):
+                child += 1
+                below = other
         if not (below.time < time or (below.time == time and below.number < number)):
             break
         event = heap[place]

@@ -15,7 +15,7 @@ PACE_MANY = 4096
 
 def loop_pace(w: Any, node: Any) -> float:
     """Return how much longer than usual work takes now: `Pace.at`."""
-    return w.client_paces[node.number * PACE_MANY + int(w.now / PACE_HOLD) % PACE_MANY]
+    return w.client_paces[int(w.now / PACE_HOLD) % PACE_MANY * len(w.nodes) + node.number]
 
 
 def loop_ahead(w: Any, node: Any) -> float:

@@ -44,7 +44,7 @@ def server_woken(w: Any, server: Any, arrival: float, service: float) -> float:
         server.pause = cold_pause(w.cold, 0, w.client_cold, idle, server.pause)
         service += cold_more(w.cold, 0, w.client_cold, server.pause, COLD_SERVED)
     if w.server_paced:
-        service *= w.server_paces[server.number * PACE_MANY + int(arrival / PACE_HOLD) % PACE_MANY]
+        service *= w.server_paces[int(arrival / PACE_HOLD) % PACE_MANY * w.primaries + server.number]
     return service
 
 

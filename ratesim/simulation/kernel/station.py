@@ -6,7 +6,6 @@ from typing import Any
 
 from ratesim.simulation.kernel.layout import ACCOUNT_WRONG, FULL
 from ratesim.simulation.queueing.station_account import (
-    ACCOUNT_FULL,
     BINS,
     account_add,
     account_come,
@@ -14,17 +13,17 @@ from ratesim.simulation.queueing.station_account import (
     account_room,
 )
 
+STATION_BINS = BINS + 5  # from a station to the next: a power of two would crowd them into a few places of a cache
+
 
 def station_add(w: Any, number: int, arrival: float, service: float, end: float) -> None:
     """Add a customer of a queue."""
     account = w.accounts[number]
-    bins = w.bins[number * BINS : (number + 1) * BINS]
     ring = w.rings[number]
-    code = account_add(account, bins, w.guests[ring.first : ring.first + ring.length], arrival, service, end)
-    if code == ACCOUNT_FULL:
+    if account.inside == ring.length:
         station_widen(w, number)
-        ring = w.rings[number]
-        code = account_add(account, bins, w.guests[ring.first : ring.first + ring.length], arrival, service, end)
+    bins = w.bins[number * STATION_BINS : number * STATION_BINS + BINS]
+    code = account_add(account, bins, w.guests[ring.first : ring.first + ring.length], arrival, service, end)
     if code != 0 and w.abort == 0:
         w.abort = ACCOUNT_WRONG
 

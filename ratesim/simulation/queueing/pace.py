@@ -21,13 +21,21 @@ class Pace:
         The distribution: factors at these quantiles, linear between them.
     rng : numpy.random.Generator
         The source of all draws.
+
+    Attributes
+    ----------
+    factors
+        Those that are drawn, shape (MANY,).
     """
 
-    __slots__ = ("_factors",)
+    __slots__ = ("_listed", "factors")
 
     def __init__(self, quantiles: Sequence[float], factors: Sequence[float], rng: np.random.Generator) -> None:
-        self._factors: list[float] = np.interp(rng.random(MANY), quantiles, factors).tolist()
+        self.factors = np.interp(rng.random(MANY), quantiles, factors)
+        self._listed: list[float] = []
 
     def at(self, now: float) -> float:
         """Return the factor at a time, in seconds."""
-        return self._factors[int(now / HOLD) % MANY]
+        if not self._listed:
+            self._listed = self.factors.tolist()
+        return self._listed[int(now / HOLD) % MANY]
