@@ -88,7 +88,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     ],
     "redis cluster": [
         Mutant(
-            "the first primary has all", "redis_cluster", "task.server = owner\n    task.at", "task.server = 0\n    task.at"
+            "the first primary has all", "redis_cluster", "task.server = owner\n    return", "task.server = 0\n    return"
         ),
         Mutant("a batch forgets its order", "redis_cluster", "w.operations[o].next = w.batch_next[o]", "pass"),
     ],
