@@ -159,9 +159,11 @@ def _candidate(rng: np.random.Generator, kind: str, rare: Mapping[str, Sequence[
     return _with_options(rng, f"hybrid+{_one(rng, *STORES)}?consistency={kind}", {**HYBRIDS[kind], **rare})
 
 
-def _with_options(rng: np.random.Generator, base: str, options: Mapping[str, Sequence[Any]], **fields: Any) -> Candidate:
-    """Name some of the options; the others keep their defaults."""
-    query = urlencode({name: _one(rng, *values) for name, values in options.items() if rng.random() < 0.5})
+def _with_options(
+    rng: np.random.Generator, base: str, options: Mapping[str, Sequence[Any]], share: float = 0.5, **fields: Any
+) -> Candidate:
+    """Name a share of the options; the others keep their defaults."""
+    query = urlencode({name: _one(rng, *values) for name, values in options.items() if rng.random() < share})
     return Candidate(name="c", storage=base + ("&" if "?" in base else "?") * bool(query) + query, **fields)
 
 
@@ -183,8 +185,7 @@ def _profile(rng: np.random.Generator) -> Profile:
     if rng.random() < 0.5:
         return SHIPPED
     if rng.random() < 0.3:  # nothing but the way takes time: requests of one grain meet at one moment, again and again
-        backends = {name: msgspec.structs.replace(costs, **FREE) for name, costs in SHIPPED.backends.items()}
-        return msgspec.structs.replace(SHIPPED, backends=backends, hybrids={}, round_trip=2.0 * GRID)
+        return _free()
     off = {name: rng.random() < 0.5 for name in ("cold", "commit", "locks", "pace", "turn", "cores", "stalls", "client")}
     scale = _one(rng, 1.0, 0.0, 10.0)
     backends = {name: _changed(costs, off, scale) for name, costs in SHIPPED.backends.items()}
@@ -192,6 +193,12 @@ def _profile(rng: np.random.Generator) -> Profile:
         speedup, concurrency = _one(rng, *CORES)
         backends["postgres"] = msgspec.structs.replace(backends["postgres"], speedup=speedup, concurrency=concurrency)
     return msgspec.structs.replace(SHIPPED, backends=backends, hybrids=_one(rng, SHIPPED.hybrids, {}))
+
+
+def _free() -> Profile:
+    """Make a profile in which nothing but the way takes time."""
+    backends = {name: msgspec.structs.replace(costs, **FREE) for name, costs in SHIPPED.backends.items()}
+    return msgspec.structs.replace(SHIPPED, backends=backends, hybrids={}, round_trip=2.0 * GRID)
 
 
 # Cores that are shared, and places of a station.
@@ -218,6 +225,86 @@ def _changed(costs: BackendCosts, off: Mapping[str, bool], scale: float) -> Back
     if off["client"]:
         changes["client"] = None
     return msgspec.structs.replace(costs, **changes)
+
+
+# -- busy questions --------------------------------------------------------------------------------------------------
+
+BUSY = 60  # requests, about
+BUSY_VIEWS = {
+    "sync_interval": (0.01, GRID),
+    "sync_jitter": (0.0, 1.0),
+    "flush_batch": (1, 2, 512),
+    "linger": (0.001, GRID),
+    "l1_ttl": (0.02, 2.0 * GRID, 300.0),
+    "refresh_after": (0.01, GRID),
+}
+BUSY_SESSIONS = {
+    **BUSY_VIEWS,
+    "sync_interval": (GRID, 1.0),
+    "linger": (0.03, 4.0 * GRID),
+}  # they meet what is not flushed yet
+BUSY_CLIENT = {"pool_size": (1, 2, 10), "max_batch": (1, 2, 128), "clock": ("client", "server")}
+RATES = {"strong": (5, 20), "eventual": (5, 20), "session": (3, 8), "lease": (100, 400)}
+BUSY_LEASES = {"lease_ttl": (2.0 * GRID, 1.0), "clock_tolerance": (0.0, 0.01)}
+
+
+def busy_questions(kind: str) -> st.SearchStrategy[Question]:
+    """Draw a busy run of a hybrid."""
+    return st.integers(0, 2**63 - 1).map(lambda seed: busy_question(kind, seed))
+
+
+def busy_question(kind: str, seed: int) -> Question:
+    """Make a short run of a hybrid in which much happens at once: few keys and nodes, limits that are met, small options.
+
+    Policies take turns: 24 seeds have all of them, with a profile in which nothing but the way takes time, and without.
+    """
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    turn, place = divmod(seed, len(VIEWS["write"]))
+    free = (turn + place) % 2 == 1
+    trace = _busy_trace(rng, free)
+    deployment: dict[str, Any] = {"nodes": _one(rng, 1, 2, 3), "routing": _one(rng, *ROUTINGS)}
+    if kind == "session":
+        deployment = {"nodes": _one(rng, 2, 3), "routing": _one(rng, "round_robin", "random", "least_outstanding")}
+    if not free and rng.random() < 0.5:
+        deployment["network"] = _one(rng, *NETWORKS)
+    scenario = Scenario.of(
+        {
+            "seed": int(rng.integers(100)),
+            "warmup": _one(rng, 0.0, 0.25) * trace.duration,
+            "workload": {"requests_per_second": 100.0, "keys": 10, "duration": 1.0},  # the trace stands in its place
+            "limit": _busy_limit(rng, kind),
+            "deployment": deployment,
+        }
+    )
+    options = {"strong": {}, "lease": BUSY_LEASES, "eventual": BUSY_VIEWS, "session": BUSY_SESSIONS}[kind]
+    base = f"hybrid+{_one(rng, *STORES)}?consistency={kind}"
+    if kind in ("eventual", "session"):
+        base += f"&write={VIEWS['write'][place]}&read={VIEWS['read'][turn % len(VIEWS['read'])]}"
+    candidate = _with_options(rng, base, {**options, **BUSY_CLIENT}, share=0.8)
+    return Question(scenario, candidate, _free() if free else _profile(rng), trace)
+
+
+def _busy_trace(rng: np.random.Generator, free: bool) -> Trace:
+    """Make requests of few keys and sessions, as close as answers take; where nothing takes time on the grid of the way."""
+    n = BUSY
+    rate = _one(rng, 8.0, 40.0, 200.0) if free else _one(rng, 100.0, 1000.0, 10_000.0)
+    time = np.cumsum(rng.exponential(1.0 / rate, n))
+    time = np.floor(time / GRID) * GRID if free else time
+    keys = _one(rng, 1, 2, 5)
+    key = rng.integers(0, keys, n)
+    cost = rng.choice(_one(rng, (1.0,), (1.0, 2.0), (0.1, 7.3, 0.7), (0.0, 1.0, 30.0)), n)
+    session = rng.integers(0, _one(rng, 1, 4), n)
+    return Trace(1.7e9 + time, key, [f"user:{i}" for i in range(keys)], cost=cost, session=session)
+
+
+def _busy_limit(rng: np.random.Generator, kind: str) -> dict[str, Any]:
+    """Make a limit that is met within the run; of views by algorithms whose states are of a fixed size."""
+    names = [name for name in algorithms.names() if kind == "lease" or algorithms.get(name).variable_size is None]
+    algorithm, rate = _one(rng, *names), _one(rng, *RATES[kind])
+    limit = {"rate": f"{rate} per {_one(rng, 2.0 * GRID, 1, 10)} seconds", "algorithm": algorithm}
+    if algorithms.get(algorithm).rule.BURST:
+        limit["burst"] = _one(rng, None, 4.0 * rate)
+    return limit
 
 
 # -- comparison ------------------------------------------------------------------------------------------------------
@@ -297,15 +384,15 @@ def shortened(question: Question) -> Question:
     return question
 
 
-def compared(kind: str, scope: settings, longer: int = 1) -> Played:
-    """Compare both engines on questions of a kind. Raises AssertionError with the first differences."""
+def compared(kind: str, scope: settings, longer: int = 1, busy: bool = False) -> Played:
+    """Compare both engines on questions of a kind, or on busy ones. Raises AssertionError with the first differences."""
     compile_for(inf)
     played = Played()
 
     @patch.object(runner, "disagreement", lambda *_: None)  # it would hide a difference behind SimPy
     @patch.object(node_memory, "SAMPLE", 10)
     @scope
-    @given(questions(kind, longer))
+    @given(busy_questions(kind) if busy else questions(kind, longer))
     def compare(question: Question) -> None:
         reason = covers(*question)
         if reason is not None:

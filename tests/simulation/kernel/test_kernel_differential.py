@@ -32,3 +32,11 @@ def test_both_engines_find_the_same_in_every_column(kind: str) -> None:
     assert played.given_up.total() <= GIVEN_UP * runs, played
     assert played.runs + played.refused.total() + played.given_up.total() >= runs
     assert played.requests >= REQUESTS * played.runs > 0, played
+
+
+@pytest.mark.parametrize("kind", ["strong", "eventual", "session", "lease"])
+def test_both_engines_find_the_same_where_much_happens_at_once(kind: str) -> None:
+    runs = examples(RUNS, RUNS_AT_NIGHT)
+    played = compared(kind, settings(max_examples=runs, suppress_health_check=list(HealthCheck)), busy=True)
+    assert not played.refused
+    assert played.given_up.total() <= GIVEN_UP * runs, played

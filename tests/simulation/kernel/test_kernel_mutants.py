@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from differential import Question, differences, question
+from differential import Question, busy_question, differences, question
+from numpy.typing import NDArray
 
 from ratesim.simulation import runner
 from ratesim.simulation.engine import node_memory
-from ratesim.simulation.kernel import kinds, memory, replay, rule_functions
+from ratesim.simulation.jit_cache import compiled
+from ratesim.simulation.kernel import assembly, kinds, memory, replay, rule_functions
 from ratesim.simulation.kernel.compilation import MODULES, plain_world
 from ratesim.simulation.kernel.kinds import covers
+from ratesim.simulation.queueing import station_account
 from ratesim.simulation.results.run_result import RunResult
 
 # Of a kind, how many runs are tried, always the same, and the most requests of one: the others are left out.
 QUESTIONS = {"memory": 200, "redis": 120, "postgres": 24, "redis cluster": 20}
 LONGEST = {"memory": 300, "redis": 100, "postgres": 100, "redis cluster": 100}
+BUSY = {"strong": 8, "eventual": 12, "session": 12, "lease": 13}  # of a hybrid, how many busy runs are tried
 
 
 class Mutant(NamedTuple):
@@ -92,6 +96,210 @@ MUTANTS: dict[str, list[Mutant]] = {
         ),
         Mutant("a batch forgets its order", "redis_cluster", "w.operations[o].next = w.batch_next[o]", "pass"),
     ],
+    "strong": [
+        Mutant("no more work than its client has", "driver", "    if w.hybrid:\n", "    if False:\n"),
+        Mutant(
+            "each operation is cold",
+            "driver",
+            "asked * w.hybrid_ask + told * w.hybrid_tell + cold",
+            "asked * (w.hybrid_ask + cold) + told * w.hybrid_tell",
+        ),
+        Mutant("it waits as long as for a command", "requests", "deadline_add(w, w.wait_class)", "deadline_add(w, 0)"),
+        Mutant(
+            "its work is after the answer",
+            "driver",
+            "task.answer += driver_beside(w, task, driver.pause)",
+            "task.after += driver_beside(w, task, driver.pause)",
+        ),
+        Mutant(
+            "what is asked counts as told",
+            "driver",
+            "told += w.operations[o].kind == APPLY",
+            "told += w.operations[o].kind != APPLY",
+        ),
+        Mutant(
+            "sent while its node wakes up",
+            "requests",
+            "w.sent[row] = max(w.now, node.woken_at)",
+            "w.sent[row] = w.now",
+        ),
+    ],
+    "eventual": [
+        Mutant("fresh at its end", "local_decisions", "if now < r.fresh_until:", "if now <= r.fresh_until:"),
+        Mutant(
+            "a full batch lingers",
+            "write_behind",
+            "queue.dirty_count < w.flush_batch",
+            "queue.dirty_count <= w.flush_batch",
+        ),
+        Mutant(
+            "a flush that is overdue is forgotten",
+            "write_behind",
+            "r.overdue = r.sending_first == NONE",
+            "r.overdue = 0",
+        ),
+        Mutant(
+            "a view before what was told is settled",
+            "write_behind",
+            "        requests = replica_settle(w, w.replicas[operation.pair])\n"
+            "        if w.flush_lingers:\n"
+            "            queue.waiting -= requests\n"
+            "        cache_store(w, operation.pair, 1, o)\n",
+            "        cache_store(w, operation.pair, 1, o)\n"
+            "        requests = replica_settle(w, w.replicas[operation.pair])\n"
+            "        if w.flush_lingers:\n"
+            "            queue.waiting -= requests\n",
+        ),
+        Mutant(
+            "a view that is dropped stays",
+            "read_cache",
+            "    r.fresh_until = -inf\n    cache_remove(w, r, pair)",
+            "    r.fresh_until = -inf",
+        ),
+        Mutant(
+            "a write is done by the flush before it",
+            "local_decisions",
+            "task.wanted = r.started + 1",
+            "task.wanted = r.started",
+        ),
+        Mutant(
+            "told at the time of its node",
+            "decision",
+            "    moved = w.epoch + w.now - operation.sent if w.server_clock else 0.0\n    store, key, d",
+            "    moved = 0.0\n    store, key, d",
+        ),
+        Mutant(
+            "a state is told before it is merged",
+            "decision",
+            "        operation_merge(w, operation)\n"
+            "        w.rule_export(w.store, operation.key, w.answer_table, operation.number)\n",
+            "        w.rule_export(w.store, operation.key, w.answer_table, operation.number)\n"
+            "        operation_merge(w, operation)\n",
+        ),
+        Mutant("who only tells is cold", "driver", "    if asked > 0:\n", "    if task.count > 0:\n"),
+        Mutant(
+            "the last that is dirty is flushed first",
+            "write_behind",
+            "    r.dirty_before = queue.dirty_last\n"
+            "    r.dirty_after = NONE\n"
+            "    if queue.dirty_count == 0:\n"
+            "        queue.dirty_first = pair\n"
+            "        r.dirty_before = NONE\n"
+            "    else:\n"
+            "        w.replicas[queue.dirty_last].dirty_after = pair\n"
+            "    queue.dirty_last = pair\n",
+            "    r.dirty_before = NONE\n"
+            "    r.dirty_after = queue.dirty_first\n"
+            "    if queue.dirty_count == 0:\n"
+            "        queue.dirty_last = pair\n"
+            "        r.dirty_after = NONE\n"
+            "    else:\n"
+            "        w.replicas[queue.dirty_first].dirty_before = pair\n"
+            "    queue.dirty_first = pair\n",
+        ),
+        Mutant("a delta is one request", "state_merging", "[ROW_REQUESTS] += requests", "[ROW_REQUESTS] += 1"),
+    ],
+    "session": [
+        Mutant(
+            "a version as far is ahead",
+            "session_token",
+            "task.seen_requests > r.seen_requests",
+            "task.seen_requests >= r.seen_requests",
+        ),
+        Mutant("only the last of its costs", "session_token", "mine_cost = own.cost + cost", "mine_cost = cost"),
+        Mutant("a version is seen for ever", "session_token", "    token.seen_requests = r.seen_requests\n", ""),
+        Mutant(
+            "the view does not count",
+            "session_token",
+            "if not w.rule_get(w.view_table, pair, now, w.answer_table, copy):",
+            "if True:",
+        ),
+        Mutant(
+            "who has no watermark has told all",
+            "session_token",
+            "    if mark == 0.0:\n        return own.cost\n",
+            "    if mark == 0.0:\n        return 0.0\n",
+        ),
+        Mutant(
+            "its place without the others' costs",
+            "session_token",
+            "own_new(w, r.node, mine_cost, replica_position(w, r), mine_time)",
+            "own_new(w, r.node, mine_cost, r.acked + mine_cost, mine_time)",
+        ),
+        Mutant(
+            "the open delta has no place",
+            "replica_state",
+            "    if r.requests > 0:\n        total += r.cost\n    return",
+            "    return",
+        ),
+        Mutant(
+            "a state begun for a copy is over",
+            "session_token",
+            "        w.answer_rows[copy * w.state_stride + ROW_EXPIRES_AT] = inf\n",
+            "",
+        ),
+        Mutant(
+            "its own node's costs count twice",
+            "session_token",
+            "if own.node != r.node and not own_is_settled",
+            "if not own_is_settled",
+        ),
+        Mutant("costs of two nodes become one", "session_token", "not merged and own.node == r.node and", "not merged and"),
+        Mutant(
+            "a denial takes no number",
+            "local_decisions",
+            "        w.sequence += 1\n"
+            "        w.sequences[row] = w.sequence\n"
+            "        w.view_age[row] = w.epoch + w.now - r.read_at\n"
+            "        return",
+            "        w.sequences[row] = w.sequence\n        w.view_age[row] = w.epoch + w.now - r.read_at\n        return",
+        ),
+    ],
+    "lease": [
+        Mutant("denied with its slice is denied", "lease_manager", "if not allowed and task.more > 0.0:", "if False:"),
+        Mutant("an equal cost asks again", "lease_manager", "cost >= lease.denied", "cost > lease.denied"),
+        Mutant("renewed a round trip later", "lease_manager", "lease.left < 2.0 * lease.rate", "lease.left < lease.rate"),
+        Mutant("a cost counts in two rates", "lease", "        lease.spent = 0.0\n", ""),
+        Mutant(
+            "all expires with the last slice",
+            "lease",
+            "        expires = min(expires, lease.expires)\n",
+            "        pass\n",
+        ),
+        Mutant("all returns are one", "lease_manager", "manager.returns += 1", "pass"),
+        Mutant("watched for ever", "lease_manager", "lease.watched = 0", "lease.watched = 1"),
+        Mutant("a look at once after another", "lease_manager", "LEASE_SOONEST = 0.005", "LEASE_SOONEST = 0.0"),
+        Mutant(
+            "who waits goes on behind the return",
+            "lease_manager",
+            "    if task.own_flight:\n"
+            "        lease_land(w, lease)\n"
+            "    lease_on_grant(lease, allowed, w.cost[row], task.begin, retry_after, w.lease_ttl)\n"
+            "    if allowed:\n"
+            "        lease.spent += w.cost[row]\n"
+            "        lease_keep(w, task.node, task.pair, task.more, w.time[row])\n",
+            "    lease_on_grant(lease, allowed, w.cost[row], task.begin, retry_after, w.lease_ttl)\n"
+            "    if allowed:\n"
+            "        lease.spent += w.cost[row]\n"
+            "        lease_keep(w, task.node, task.pair, task.more, w.time[row])\n"
+            "    if task.own_flight:\n"
+            "        lease_land(w, lease)\n",
+        ),
+        Mutant("a round trip from the request on", "lease_manager", "end - task.begin_ask", "end - task.begin"),
+        Mutant("an old slice is never given back", "lease_manager", "(over and w.lease_resolution != 0.0)", "over"),
+        Mutant(
+            "a slice while another is under way",
+            "lease_manager",
+            "if task.own_flight and w.cost[row] > 0.0:",
+            "if w.cost[row] > 0.0:",
+        ),
+        Mutant(
+            "the last who waits goes on first",
+            "lease_manager",
+            "        w.tasks[lease.waiting_last].next = t\n",
+            "        w.tasks[t].next = lease.waiting_first\n        lease.waiting_first = t\n        return\n",
+        ),
+    ],
 }
 
 
@@ -125,6 +333,45 @@ def memory_with(module: ModuleType | None) -> Iterator[None]:
         yield
 
 
+class Row:
+    """A record of an array: two times as fast as numpy's own."""
+
+    __slots__ = ("columns", "place")
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]], place: int) -> None:
+        object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "place", place)
+
+    def __getattr__(self, name: str) -> Any:
+        return self.columns[name][self.place]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.columns[name][self.place] = value
+
+
+class Rows(dict[int, Row]):
+    """The records of an array, made when they are asked for."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.columns, self.length = {name: array[name] for name in array.dtype.names or ()}, len(array)
+
+    def __missing__(self, place: int) -> Row:
+        self[place] = row = Row(self.columns, place)
+        return row
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def world_of_rows(arrays: Mapping[str, NDArray[Any]], scalars: Mapping[str, Any]) -> Any:
+    """Make a world as `plain_world` does, with quicker records where nobody asks for a part of the array."""
+    world = plain_world(arrays, scalars)
+    for name, array in arrays.items():
+        if array.dtype.names and name not in ("accounts", "bins", "guests", "leases_due"):
+            setattr(world, name, Rows(array))
+    return world
+
+
 @contextmanager
 def stores_with(module: ModuleType | None) -> Iterator[None]:
     """Let runs that ask a store be played uncompiled, with one module in the place of its original."""
@@ -139,14 +386,18 @@ def stores_with(module: ModuleType | None) -> Iterator[None]:
         tree = ast.parse(text)
         tree.body = [each for each in tree.body if not _is_of_kernel(each)]
         exec(compile(tree, full, "exec"), names)
+        if name == "queueing.station_account":  # more than half of the time if it were uncompiled, and SimPy's as well
+            names |= {each: getattr(compiled(station_account), each) for each in names if each.startswith("account_")}
     kernel = SimpleNamespace(**names)
     short = module.__name__.rpartition(".")[2] if module else ""
     of_rule = patch.object(rule_functions, short, module) if hasattr(rule_functions, short) else nullcontext()
+    if short in OF_WORLD:
+        of_rule = patch.object(assembly, OF_WORLD[short], getattr(module, OF_WORLD[short]))
     with (
         of_rule,
         np.errstate(over="ignore"),  # of the hashes of draws
         patch.object(replay, "compiled_kernel", lambda: kernel),
-        patch.object(replay, "compiled_world", plain_world),
+        patch.object(replay, "compiled_world", world_of_rows),
     ):
         yield
 
@@ -156,17 +407,23 @@ def _is_of_kernel(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and str(node.module) in {f"ratesim.simulation.{name}" for name in MODULES}
 
 
+# What a world calls in Python, by its module.
+OF_WORLD = {"hybrid_samples": "HybridSamples", "view_bytes": "view_bytes"}
+
 WITH: dict[str, Callable[[ModuleType | None], object]] = {
     "memory": memory_with,
-    **dict.fromkeys(("redis", "postgres", "redis cluster"), stores_with),
+    **dict.fromkeys(("redis", "postgres", "redis cluster", *BUSY), stores_with),
 }
 
 
 @cache
 def asked(kind: str) -> list[tuple[Question, RunResult]]:
     """Return questions of a kind that the kernel plays, and SimPy's answers."""
-    drawn = [question(kind, seed) for seed in range(QUESTIONS[kind])]
-    drawn = [each for each in drawn if covers(*each) is None and 1 < len(each.trace) <= LONGEST[kind]]
+    if kind in BUSY:
+        drawn = [busy_question(kind, seed) for seed in range(BUSY[kind])]
+    else:
+        drawn = [question(kind, seed) for seed in range(QUESTIONS[kind])]
+        drawn = [each for each in drawn if covers(*each) is None and 1 < len(each.trace) <= LONGEST[kind]]
     return [(each, each.answer("simpy")) for each in drawn]
 
 
