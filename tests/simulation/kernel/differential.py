@@ -284,6 +284,25 @@ def busy_question(kind: str, seed: int) -> Question:
     return Question(scenario, candidate, _free() if free else _profile(rng), trace)
 
 
+def seldom_question() -> Question:
+    """Make requests that come when nothing is left to flush: one as its view gets stale, and one that wakes the flushing up.
+
+    Nothing but the way takes time: of 0.25 s, with flushes every 0.125 s.
+    """
+    trace = Trace(1.7e9 + np.array([0.0, 1.0, 1.75, 3.0]), np.zeros(4, np.int64), ["user:0"])
+    scenario = Scenario.of(
+        {
+            "seed": 1,
+            "workload": {"requests_per_second": 100.0, "keys": 10, "duration": 1.0},  # the trace stands in its place
+            "limit": {"rate": "100 per 10 seconds", "algorithm": "token_bucket"},
+            "deployment": {"nodes": 1},
+        }
+    )
+    policies = f"write=write_back&sync_interval={GRID}&sync_jitter=0&l1_ttl={3.0 * GRID}"
+    candidate = Candidate(name="c", storage=f"hybrid+redis://localhost?consistency=eventual&{policies}")
+    return Question(scenario, candidate, _free(), trace)
+
+
 def _busy_trace(rng: np.random.Generator, free: bool) -> Trace:
     """Make requests of few keys and sessions, as close as answers take; where nothing takes time on the grid of the way."""
     n = BUSY

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from differential import Question, busy_question, differences, question
+from differential import Question, busy_question, differences, question, seldom_question
 from numpy.typing import NDArray
 
 from ratesim.simulation import runner
@@ -125,6 +125,8 @@ MUTANTS: dict[str, list[Mutant]] = {
         ),
     ],
     "eventual": [
+        Mutant("decided at the end of what is fresh", "local_decisions", "w.now >= r.fresh_until", "w.now > r.fresh_until"),
+        Mutant("flushing is woken unseen", "requests", "w.running = w.least_outstanding | w.sessions", "w.running = 1"),
         Mutant("fresh at its end", "local_decisions", "if now < r.fresh_until:", "if now <= r.fresh_until:"),
         Mutant(
             "a full batch lingers",
@@ -197,6 +199,7 @@ MUTANTS: dict[str, list[Mutant]] = {
             "        w.replicas[queue.dirty_first].dirty_before = pair\n"
             "    queue.dirty_first = pair\n",
         ),
+        Mutant("told as if it were the first", "hybrid_samples", 'before = float(replica["acked"])', "before = 0.0"),
         Mutant("a delta is one request", "state_merging", "[ROW_REQUESTS] += requests", "[ROW_REQUESTS] += 1"),
     ],
     "session": [
@@ -410,7 +413,7 @@ def _is_of_kernel(node: ast.stmt) -> bool:
 # What a world calls in Python, by its module.
 OF_WORLD = {"hybrid_samples": "HybridSamples", "view_bytes": "view_bytes"}
 
-WITH: dict[str, Callable[[ModuleType | None], object]] = {
+WITH: dict[str, Callable[[ModuleType | None], AbstractContextManager[None]]] = {
     "memory": memory_with,
     **dict.fromkeys(("redis", "postgres", "redis cluster", *BUSY), stores_with),
 }
@@ -420,7 +423,7 @@ WITH: dict[str, Callable[[ModuleType | None], object]] = {
 def asked(kind: str) -> list[tuple[Question, RunResult]]:
     """Return questions of a kind that the kernel plays, and SimPy's answers."""
     if kind in BUSY:
-        drawn = [busy_question(kind, seed) for seed in range(BUSY[kind])]
+        drawn = [seldom_question()] * (kind == "eventual") + [busy_question(kind, seed) for seed in range(BUSY[kind])]
     else:
         drawn = [question(kind, seed) for seed in range(QUESTIONS[kind])]
         drawn = [each for each in drawn if covers(*each) is None and 1 < len(each.trace) <= LONGEST[kind]]
