@@ -246,11 +246,12 @@ def fault_impact(
         for candidate in candidates:
             scenario = trial.scenario.model_copy(update={"faults": (trial.of(fault, candidate),)})
             jobs += jobs_of(scenario, [candidate], [scenario.seed], None, profile)
-    rows = yield jobs
-    healthy, faulty = rows[: len(candidates)], rows[len(candidates) :]
     tried = jobs[len(candidates) :]
     others = {(number, policy): job for number, each in enumerate(tried) for policy, job in _other_policies(each).items()}
-    ran = dict(zip(others, (yield list(others.values())), strict=True)) if others else {}
+    rows = yield [*others.values(), *jobs]  # at once, and first what takes longest, so that no core waits
+    ran = dict(zip(others, rows[: len(others)], strict=True))
+    rows = rows[len(others) :]
+    healthy, faulty = rows[: len(candidates)], rows[len(candidates) :]
     impacts = []
     for number, (job, ill) in enumerate(zip(tried, faulty, strict=True)):
         (fault,), candidate = job.scenario.faults, job.candidate

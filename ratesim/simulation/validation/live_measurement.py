@@ -1,7 +1,7 @@
 """The live side of a live replay: what is measured in a process of its own, which imports no more than that takes.
 
 Requests are sent and timed, then operations of the storage, and then, where they are not known of the same minute, the costs
-of memory and of that very server.
+of that very server, or of memory.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LONGEST = 1.0  # seconds of them, where a disk is slow
 
 
 class KnownCosts(NamedTuple):
-    """Costs of memory and of a server that were measured within the same minute, and how the machine was then."""
+    """Costs of memory or of a server that were measured within the same minute, and how the machine was then."""
 
     costs: Mapping[str, BackendCosts]
     beside: Covariates
@@ -217,11 +217,11 @@ def _hot_name(i: int) -> str:
 
 
 async def _measure_costs(order: Order, found: Measured) -> None:
-    """Measure memory, and the server as the candidate asks it."""
-    found.costs["memory"] = fit_memory([{key: piece async for key, piece in memory_pieces(order.effort)}])
-    found.hybrids = await _hybrids(order)
+    """Measure memory, or the server as the candidate asks it: a hybrid decides at the costs of its node."""
     if order.url is None:
+        found.costs["memory"] = fit_memory([{key: piece async for key, piece in memory_pieces(order.effort)}])
         return
+    found.hybrids = await _hybrids(order)
     backend = StorageURL.parse(order.storage).backend
     async with open_target(_with_commit(order.url, commit_of(order.storage))) as opened:
         await warm_up(opened.target)

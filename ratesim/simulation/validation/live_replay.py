@@ -27,7 +27,7 @@ import numpy as np
 from ratesim.errors import RatesimError
 from ratesim.servers import Server
 from ratesim.simulation.cost_model.load_process import in_process, server_cores, split_cores
-from ratesim.simulation.cost_model.profile import Profile, on_cores
+from ratesim.simulation.cost_model.profile import BackendCosts, Profile, on_cores
 from ratesim.simulation.engine.backends import own_schema
 from ratesim.simulation.runner import run
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, WorkloadSpec
@@ -55,6 +55,7 @@ ATTEMPTS = 3  # replays at most, where the machine is disturbed
 EFFORT = 0.5  # of a survey of the server: about two seconds
 RECENT = 60.0  # seconds for which the costs of a server are those of another replay as well
 SEEDS = 3  # of the simulation, so that its quantiles are surer than those of the replay
+UNUSED = BackendCosts(client_cpu=0.0, split=(1.0, 0.0, 0.0))  # of memory, where a store is asked: a hybrid decides at the costs of its node
 
 FIGURES = (
     *("latency_p50", "latency_p50_low", "latency_p50_high", "latency_p99", "latency_p99_low", "latency_p99_high"),
@@ -208,7 +209,7 @@ def _simulated(scenario: Scenario, candidate: Candidate, trace: Trace, found: Me
     """Simulate the replay of a trace on one node of this machine, with the costs that were measured beside it."""
     deployment = scenario.deployment.model_copy(update={"nodes": 1, "network": "loopback", "rtt": None, "loss": None})
     alone = {"deployment": deployment, "workload": WorkloadSpec(requests_per_second=1.0), "faults": (), "warmup": 0.0}
-    backends = {name: on_cores(costs, server_cores()) for name, costs in found.costs.items()}
+    backends = {"memory": UNUSED} | {name: on_cores(costs, server_cores()) for name, costs in found.costs.items()}
     profile = Profile(machine="", measured="", versions={}, backends=backends, hybrids=found.hybrids)
     results = [
         run(scenario.model_copy(update=alone), candidate, seed, profile=profile, trace=trace, progress=False)
