@@ -44,6 +44,7 @@ from ratesim.recommendation.investigate.sensitivity import Flip
 from ratesim.simulation.analysis.alive_keys import AliveKeys, alive_keys
 from ratesim.simulation.analysis.limit_pressure import LimitPressure, limit_pressure
 from ratesim.simulation.cost_model.environment import environment
+from ratesim.simulation.cost_model.load_process import started_ahead
 from ratesim.simulation.cost_model.profile import Profile
 from ratesim.simulation.engine.backends import start_server
 from ratesim.simulation.engine.cluster import backend_of
@@ -55,6 +56,7 @@ from ratesim.simulation.kernel.readiness import compile_for
 from ratesim.simulation.results.run_detail import RunDetail
 from ratesim.simulation.scenario.names import CandidateLike, ScenarioLike, find_candidate, find_scenario, with_candidates
 from ratesim.simulation.scenario.scenario import Candidate, Scenario, ScenarioError
+from ratesim.simulation.validation.live_measurement import measure
 from ratesim.simulation.validation.live_replay import RecentCosts, failed_row, live_row
 from ratesim.storage import StorageURL
 from ratesim.suggestion import unknown_name
@@ -457,13 +459,11 @@ def _measured(
 ) -> pd.DataFrame:
     """Return a live row for each of these jobs. What was measured before, in `rows` or `runs`, is not measured again."""
     store, recent = None if runs is None else ResultStore(runs / "live"), RecentCosts()
-    with _LiveServers() as running:
-        for done, job in enumerate(jobs):
+    rows |= {job.key: store[job.key] for job in jobs if store is not None and job.key in store}
+    missing = [job for job in jobs if job.key not in rows]
+    with _LiveServers() as running, started_ahead(measure, len(missing)):
+        for done, job in enumerate(missing, len(jobs) - len(missing)):
             tell(done, f"replaying live: {job.candidate.name}")
-            if store is not None and job.key in store:
-                rows[job.key] = store[job.key]
-            if job.key in rows:
-                continue
             kind, topology = StorageURL.parse(job.candidate.storage).backend, job.scenario.servers(job.candidate)
             start = partial(start_server, kind, topology)
             if topology.kind != "standalone":

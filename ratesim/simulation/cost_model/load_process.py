@@ -18,10 +18,10 @@ import sys
 import threading
 import time
 import traceback
-from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
 from typing import Any, ClassVar, TypeVar, overload
 
 from ratesim.errors import RatesimError
@@ -29,15 +29,25 @@ from ratesim.servers import Server
 from ratesim.servers.watch import run_watched
 from traffic.live_replay import loop_factory
 
-__all__ = ["LoadProcessError", "halves", "in_process", "run_in_process", "serve", "server_cores", "split_cores"]
+__all__ = [
+    "LoadProcessError",
+    "halves",
+    "in_process",
+    "run_in_process",
+    "serve",
+    "server_cores",
+    "split_cores",
+    "started_ahead",
+]
 
 GRACE = 5.0  # seconds that a process has to clean up before it is killed
 LENGTH = 8  # bytes that say how long the question is
 # Ctrl-C while modules are imported ends the process without a traceback.
 PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); import {}; "
     "from ratesim.simulation.cost_model.load_process import serve; serve()"
 )
+READY = b" "  # written before the answer, which does not begin with it
 
 T = TypeVar("T")
 
@@ -110,19 +120,11 @@ async def run_in_process(
     With `all_cores` the process keeps to no half of the cores: several at a time would stand in each other's way there.
     """
     question = pickle.dumps((_all_cores(), all_cores, function, arguments))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-    process = await create_subprocess_exec(
-        sys.executable, "-P", "-c", PROGRAM, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    ahead = _ahead.get(function)
+    process = ahead.pop() if ahead else _start(function)
     try:
         async with asyncio.timeout(timeout):
-            with contextlib.suppress(ConnectionError):  # it has ended, and its status says how
-                process.stdin.write(len(question).to_bytes(LENGTH, "big") + question)
-                await process.stdin.drain()
-            answer = await process.stdout.read()
-            status = await process.wait()
+            answer, status = await asyncio.to_thread(_ask, process, question)
     except TimeoutError:
         raise LoadProcessError(
             f"the load process was not done after {timeout:g} s and was ended; look for a server that does not answer"
@@ -138,19 +140,54 @@ async def run_in_process(
     return result
 
 
-async def _end(process: Process) -> None:
-    if process.returncode is not None:
-        return
+_ahead: dict[Callable[..., Any], list[Popen[bytes]]] = {}
+
+
+@contextmanager
+def started_ahead(function: Callable[..., Any], calls: int) -> Iterator[None]:
+    """Start the processes of so many calls of a function in the block, all at once.
+
+    None of them imports anything later, so that no call waits for that, and none is disturbed by it. Those that are not
+    used are ended.
+    """
+    processes = _ahead.setdefault(function, [])
     try:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), GRACE)
+        for _ in range(calls):
+            processes.append(_start(function))
+        for process in processes:
+            process.stdout.read(len(READY))  # type: ignore[union-attr]
+        yield
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+        for process in _ahead.pop(function):
+            with process:
                 process.kill()
-            await process.wait()
+
+
+def _start(function: Callable[..., Any]) -> Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    command = [sys.executable, "-P", "-c", PROGRAM.format(function.__module__)]
+    return Popen(command, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True)  # noqa: S603 - our own interpreter
+
+
+def _ask(process: Popen[bytes], question: bytes) -> tuple[bytes, int]:
+    """Return the answer and the status. The process takes the end of its input for the end of its caller."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):  # it has ended, and its status says how
+        process.stdin.write(len(question).to_bytes(LENGTH, "big") + question)
+        process.stdin.flush()
+    return process.stdout.read().lstrip(READY), process.wait()
+
+
+async def _end(process: Popen[bytes]) -> None:
+    try:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(TimeoutExpired):
+                await asyncio.to_thread(process.wait, GRACE)
+    finally:
+        with contextlib.suppress(BrokenPipeError), process:  # of a question that was not read
+            process.kill()
 
 
 # In the process -------------------------------------------------------------------------------------------------------
@@ -161,13 +198,18 @@ def serve() -> None:
     global _cores
     with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as channel:  # the caller may have gone
         os.dup2(2, 1)
+        channel.write(READY)
+        channel.flush()
         question = sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(LENGTH), "big"))
+        if not question:  # it was started ahead, and is not needed
+            return
         threading.Thread(target=_end_with_caller, name="ratesim-end", daemon=True).start()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             _cores, all_cores, function, arguments = pickle.loads(question)  # noqa: S301 - of our own parent
             if split := halves():
-                os.sched_setaffinity(0, _cores if all_cores else split[0])
+                for thread in Path("/proc/self/task").iterdir():  # some are of libraries
+                    os.sched_setaffinity(int(thread.name), _cores if all_cores else split[0])
             answer = pickle.dumps((None, _call(function, arguments)))
         except BaseException as error:  # noqa: BLE001 - raised again by the caller
             answer = _packed(error)

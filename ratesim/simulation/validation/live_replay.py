@@ -55,7 +55,7 @@ ATTEMPTS = 3  # replays at most, where the machine is disturbed
 EFFORT = 0.5  # of a survey of the server: about two seconds
 RECENT = 60.0  # seconds for which the costs of a server are those of another replay as well
 SEEDS = 3  # of the simulation, so that its quantiles are surer than those of the replay
-UNUSED = BackendCosts(client_cpu=0.0, split=(1.0, 0.0, 0.0))  # of memory, where a store is asked: a hybrid decides at the costs of its node
+UNUSED = BackendCosts(client_cpu=0.0, split=(1.0, 0.0, 0.0))  # of memory beside a store: hybrids bring costs of their own
 
 FIGURES = (
     *("latency_p50", "latency_p50_low", "latency_p50_high", "latency_p99", "latency_p99_low", "latency_p99_high"),

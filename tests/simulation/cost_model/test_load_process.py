@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from asyncio.subprocess import Process
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,13 @@ import pytest
 from ratesim.errors import ServerDiedError, StorageConnectionError
 from ratesim.servers import Server, valkey
 from ratesim.simulation.cost_model import load_process
-from ratesim.simulation.cost_model.load_process import LoadProcessError, in_process, run_in_process, split_cores
+from ratesim.simulation.cost_model.load_process import (
+    LoadProcessError,
+    in_process,
+    run_in_process,
+    split_cores,
+    started_ahead,
+)
 from traffic.live_replay import running_selector
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -140,15 +145,22 @@ def test_a_process_that_ends_without_a_result_is_an_error_that_says_how() -> Non
 
 
 def test_a_function_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def start(*command: str, **options: Any) -> Process:
-        started.append(await asyncio.create_subprocess_exec(*command, **options))
-        return started[0]
-
-    started: list[Process] = []
-    monkeypatch.setattr(load_process, "create_subprocess_exec", start)
+    started: list[subprocess.Popen[bytes]] = []
+    start = load_process._start
+    monkeypatch.setattr(load_process, "_start", lambda *of: started.append(start(*of)) or started[0])
     with pytest.raises(LoadProcessError, match=r"not done after 0.2 s"):
         in_process(wait, tmp_path, timeout=0.2)
     assert started[0].returncode is not None
+
+
+def test_processes_that_were_started_ahead_are_used_once_and_ended() -> None:
+    with started_ahead(look_around, 2):
+        ready = [each.pid for each in load_process._ahead[look_around]]
+        assert in_process(look_around, 1)["pid"] in ready
+        assert [is_gone(pid) for pid in ready] == [False, True]
+        assert len(load_process._ahead[look_around]) == 1
+    assert all(map(is_gone, ready))
+    assert load_process._ahead == {}
 
 
 async def test_one_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
