@@ -41,8 +41,9 @@ def execute(
     What it shows is static: no widgets, no bars. progress: told of the cells. Raises NotebookExecutionError; then
     `target` has what it showed until then. Raises TypeError for parameters that are no plain values.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
+    with _without("rfc3987_syntax"):  # a grammar for IRIs, which jsonschema would take two seconds to load
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
 
     _check(parameters)
     cells = json.loads(source.read_text("utf-8"))["cells"]
@@ -89,6 +90,19 @@ def _forget_places(target: Path) -> None:
         if name in (about := told["metadata"].get("papermill", {})):
             about[name] = Path(about[name]).name
     target.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let what is imported in the block do without a module, as if that were not installed."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment] - so that importing it is an ImportError
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 class _Place:

@@ -227,7 +227,7 @@ class Dispatcher:
         cluster, router, timeline, start = self._cluster, self.router, self._timeline, self._env.now
         node = router.send(i)
         if timeline is not None:
-            node = router.reroute(i, [each for each in range(len(cluster.nodes)) if not timeline.node_down(each, start)])
+            node = router.reroute(i, timeline.nodes_up(len(cluster.nodes), start))
             if node < 0:
                 self.outcome.latency[i] = 0.0
                 self._failed(i, NodeDownError.__name__)

@@ -64,9 +64,11 @@ class FaultTimeline:
         """Return when the server goes down next; inf if never."""
         return next((each.start for each in self._outages if each.start > now), inf)
 
-    def node_down(self, node: int, now: float) -> bool:
-        """Return whether a node is down."""
-        return any(_holds(each, now) and _meets(each, node) for each in self._of.get("restart", ()))
+    def nodes_up(self, nodes: int, now: float) -> Sequence[int]:
+        """Return which of so many nodes are up."""
+        restarts = [each for each in self._of.get("restart", ()) if _holds(each, now)]
+        up = range(nodes)
+        return [node for node in up if not any(_meets(each, node) for each in restarts)] if restarts else up
 
     def next_restart(self, node: int, now: float) -> float:
         """Return when a node goes down next; inf if never."""
