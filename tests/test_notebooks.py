@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import papermill
 import pytest
 
 from ratesim.notebook import NotebookError, notebooks, parameters_of
+from ratesim.notebook.execute import _without
 from ratesim.pages.log_traffic import LogFields
 
 NAMES = sorted(path.stem for path in notebooks().glob("*.ipynb"))
@@ -56,3 +58,11 @@ def test_a_line_that_sets_no_single_parameter_is_refused(tmp_path: Path, line: s
     nbformat.write(notebook, tmp_path / "odd.ipynb")
     with pytest.raises(NotebookError, match=r"odd\.ipynb: .* sets no parameter; write one name and its default"):
         parameters_of(tmp_path / "odd.ipynb")
+
+
+def test_what_a_notebook_is_executed_with_is_imported_as_if_a_module_were_not_installed() -> None:
+    with _without("this"), pytest.raises(ImportError):
+        importlib.import_module("this")
+    with _without("ast"):
+        assert importlib.import_module("ast") is ast, "one that is there stays"
+    assert importlib.util.find_spec("this")

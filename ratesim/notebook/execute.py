@@ -98,7 +98,7 @@ def _without(module: str) -> Iterator[None]:
     if module in sys.modules:
         yield
         return
-    sys.modules[module] = None  # type: ignore[assignment] - so that importing it is an ImportError
+    sys.modules[module] = None  # type: ignore[assignment]  # importing it is an ImportError
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ from ratesim.storage import HybridStorage, MemoryStorage, PostgresStorage, RateL
 from traffic import Trace, replay
 from traffic.live_replay import LiveResult
 
-__all__ = ["WARM_UP", "KnownCosts", "Measured", "Order", "commit_of", "kept", "measure", "schema_of"]
+__all__ = ["WARM_UP", "KnownCosts", "Measured", "Order", "commit_of", "is_unlogged", "kept", "measure", "schema_of"]
 
 WARM_UP = 100  # requests that open connections and load scripts
 LEAST_TIMEOUT = 10.0  # seconds that a request may take, before it counts as failed
@@ -224,8 +224,9 @@ async def _measure_costs(order: Order, found: Measured) -> None:
     found.hybrids = await _hybrids(order)
     backend = StorageURL.parse(order.storage).backend
     async with open_target(_with_commit(order.url, commit_of(order.storage))) as opened:
-        await warm_up(opened.target)
-        costs = fit(opened.target, [await survey(opened.target, order.effort)])
+        target = opened.target if is_unlogged(order.storage) else replace(opened.target, unlogged=None)
+        await warm_up(target)
+        costs = fit(target, [await survey(target, order.effort)])
     found.costs[backend] = costs = msgspec.structs.replace(costs, stalls={})  # what comes once in a minute
     if backend == "redis" and redis_topology(order.url) == "cluster":
         found.costs[CLUSTER] = costs
@@ -246,6 +247,11 @@ def commit_of(storage: str) -> str | None:
     if url.backend != "postgres":
         return None
     return "off" if url.config.synchronous_commit == "off" or url.config.unlogged else "local"
+
+
+def is_unlogged(storage: str) -> bool:
+    """Tell whether a candidate's tables are in no log."""
+    return bool(getattr(StorageURL.parse(storage).config, "unlogged", False))
 
 
 def _with_commit(url: str, commit: str | None) -> str:

@@ -38,6 +38,7 @@ from ratesim.simulation.validation.live_measurement import (
     Measured,
     Order,
     commit_of,
+    is_unlogged,
     kept,
     measure,
     schema_of,
@@ -158,7 +159,8 @@ class RecentCosts:
 def _asked(server: Server | None, candidate: Candidate) -> tuple[str, ...]:
     """Name a server and how a candidate asks it."""
     place = () if server is None else (server.url, *map(str, server.pids))
-    return (*place, StorageURL.parse(candidate.storage).backend, str(commit_of(candidate.storage)))
+    how = (commit_of(candidate.storage), is_unlogged(candidate.storage))
+    return (*place, StorageURL.parse(candidate.storage).backend, *map(str, how))
 
 
 def failed_row(candidate: Candidate, failure: str, server: Server | None = None) -> dict[str, Any]:

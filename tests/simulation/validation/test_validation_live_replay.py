@@ -210,6 +210,8 @@ def test_costs_are_known_of_the_same_server_asked_alike_for_a_minute(monkeypatch
     assert recent.known(other, at("redis://h")) is None
     recent.keep(other, at("postgresql://h"), found)
     assert recent.known(other, at("postgresql://h?unlogged=true")) is None, "another commit"
+    recent.keep(other, at("postgresql://h?synchronous_commit=off"), found)
+    assert recent.known(other, at("postgresql://h?unlogged=true")) is None, "tables in no log were not measured"
     now[0] = 61.0
     assert recent.known(one, at("redis://h")) is None
 
