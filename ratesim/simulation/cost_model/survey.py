@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ratesim.errors import require_all
 from ratesim.limit import Limit
-from ratesim.simulation.cost_model.lone_requests import FIRST, Lone, selector_or_none, take_walk
+from ratesim.simulation.cost_model.lone_requests import FIRST, Lone, Walk, selector_or_none, take_walk
 from ratesim.simulation.cost_model.stamps import stamped
 from ratesim.storage.base import Charge
 from ratesim.storage.remote.operations import Acquire, Apply, Get, Operation, Reset
@@ -297,9 +297,21 @@ async def _lone(storage: RemoteStorage, gap: float, effort: float, tag: str, fou
     found.spread = None
     if len(read) != requests or np.isnan(read).any():
         return None
-    client, served = (written - walk.begun + walk.ended - read)[FIRST:], (read - written)[FIRST:]
-    found.spread = Samples(served / np.median(served), client / np.median(client), None)
+    found.spread = _paces(walk, written, read)
     return walk.lone(written, read)
+
+
+def _paces(walk: Walk, written: NDArray[np.float64], read: NDArray[np.float64]) -> Samples | None:
+    """Return what requests took at the server, and of the client, each as multiples of the median.
+
+    Those that overlapped, on a busy machine, have each other's stamps, and may have taken less than nothing: they are out.
+    """
+    client, served = (written - walk.begun + walk.ended - read)[FIRST:], (read - written)[FIRST:]
+    rows = (written >= walk.begun)[FIRST:] & (read <= walk.ended)[FIRST:]
+    if not rows.any():
+        return None
+    client, served = client[rows], served[rows]
+    return Samples(served / np.median(served), client / np.median(client), None)
 
 
 async def _spread(found: Found) -> Samples | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ratesim.simulation.cost_model.lone_requests import Lone, Walk, take_walk
+from ratesim.simulation.cost_model.survey import _paces
 from traffic.live_replay import loop_factory
 
 
@@ -75,3 +76,13 @@ def test_a_call_that_fails_ends_the_walk() -> None:
     for gap in (0.0, 0.001):
         with pytest.raises(OSError, match="gone"):
             asyncio.run(take_walk([call], gap))
+
+
+def test_requests_that_overlapped_tell_nothing_of_the_pace() -> None:
+    made, written, arrived = walk()
+    alone = _paces(made, written, arrived)
+    written[6], arrived[6] = written[5], arrived[5]  # those of the request before, as on a busy machine
+    found = _paces(made, written, arrived)
+    assert (len(alone.cpu), len(found.cpu)) == (4, 3)
+    assert found.cpu.min() > 0.0
+    assert _paces(made, made.begun - 1.0, arrived) is None
