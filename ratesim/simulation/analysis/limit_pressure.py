@@ -38,14 +38,14 @@ class LimitPressure:
         The busiest window of an exact limiter, which is what the algorithm itself allows on this traffic: the most that it
         admits in any window of the limit's period, over the limit, minus 1. nan where it was not measured.
     suggested_denied_share
-        Share of the requests that an exact limiter denies under the suggestion; nan without one.
+        Share of the requests that an exact limiter denies under the suggestion; 0 without one.
     """
 
     exact_denied_share: float
     is_binding: bool
     suggestion: str | None
     exact_worst_excess: float = math.nan
-    suggested_denied_share: float = math.nan
+    suggested_denied_share: float = 0.0  # and not nan, which no JSON has
 
 
 def limit_pressure(limit: Limit, trace: Trace, warmup: float = 0.0) -> LimitPressure:

@@ -78,10 +78,12 @@ def test_what_was_kept_is_not_run_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_one_is_found_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = made(out=tmp_path, beyond=True)
+@pytest.mark.parametrize("rate", ["5/second", "20/second"])
+def test_a_finished_one_is_found_and_not_made_again(rate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = made(scenario(rate), out=tmp_path, beyond=True)
+    assert (first.limit_pressure.suggestion is None) == (rate == "20/second")
     monkeypatch.setattr(Scenario, "trace", lambda *_: pytest.fail("nothing is read again"))
-    found = made(out=tmp_path, beyond=True)
+    found = made(scenario(rate), out=tmp_path, beyond=True)
     for name in ("results", "screened"):
         mine, its = getattr(found.findings, name), getattr(first.findings, name)
         pd.testing.assert_frame_equal(mine.rows, its.rows, check_exact=True)
