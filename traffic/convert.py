@@ -66,7 +66,7 @@ def convert_log(
                     return trace.provenance
                 reading.collect(source, collector)
             reading.left_out += found.left_out
-            collector.note_refused()
+            collector.note_counts()
             provenance = collector.provenance(reading.source, reading.assumed, reading.formats)
             writer.finish(collector.keys, collector.endpoints, provenance)
         part.replace(target)

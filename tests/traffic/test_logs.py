@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 import traffic
 from traffic import LogError, Trace, read_log
+from traffic.convert import convert_log
 from traffic.formats.collector import MAX_ENDPOINTS, Numbers
+from traffic.formats.field_selection import FieldSelection
 from traffic.provenance import printable
+from traffic.reading import Reading
 
 REAL = Path(traffic.__file__).parent / "data" / "apache_access_10k.log.gz"
 AGENT = ' "-" "curl/8.0"'
@@ -233,6 +236,15 @@ def test_names_beyond_the_limit_are_not_remembered() -> None:
 def test_the_key_may_be_the_user(log: Callable[..., Path]) -> None:
     trace = read_log(log(line(user="alice"), line(user="-"), line(user="bob")), key="user")
     assert names(trace) == ["alice", "-", "bob"]
+
+
+def test_requests_without_a_key_share_one_limit_which_is_said(log: Callable[..., Path], tmp_path: Path) -> None:
+    keys = '"ip": "203.0.113.7"', '"client_ip": "203.0.113.8"', '"ip": null'
+    renamed = log(*(f'{{"time": {i}, "status": 200, {key}}}' for i, key in enumerate(keys)))
+    said = "the key: 2 requests (66.7 %) have nothing in its field, and share one limit, as the key '-'"
+    assert said in read_log(renamed, key="ip").provenance.notes
+    assert said in convert_log(renamed, tmp_path / "a.parquet", Reading(FieldSelection(key="ip"))).notes
+    assert not any(note.startswith("the key: ") for note in read_log(log(line(user="alice")), key="user").provenance.notes)
 
 
 VISIT = line("10.0.0.1", "alice", request="POST /a/b?c=d HTTP/1.1", tail=' "http://x.org/" "curl/8.0"')

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from traffic.addresses import NOBODY
 from traffic.formats.base import FormatMismatchError
 from traffic.formats.requests import OTHER, TOO_MANY, Names, Requests
 from traffic.provenance import Provenance, printable
@@ -76,6 +77,7 @@ class Collector:
         self.skipped = 0
         self.ignored = 0
         self.refused = 0  # answered 429
+        self.nameless = 0  # have nothing in the fields of the key
         self.examples: list[str] = []
         self.notes: list[str] = []
         self.keys = Numbers()
@@ -123,6 +125,8 @@ class Collector:
             columns = columns.where(~far)
         self.parsed += len(columns.time)
         self.refused += int(np.count_nonzero(columns.status == TOO_MANY))
+        if NOBODY in self.keys:
+            self.nameless += int(np.count_nonzero(columns.key == self.keys[NOBODY]))
         self.take(columns)
 
     def _grain(self, seconds: NDArray[np.float64], grain: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -171,22 +175,27 @@ class Collector:
             format=format,
         )
 
-    def note_refused(self) -> None:
-        """Note how many requests were answered 429, once all are there."""
+    def note_counts(self) -> None:
+        """Note how many requests were answered 429, and how many name no key, once all are there."""
         if self.refused:
-            part = f"{100 * self.refused / self.parsed:.3g} %"
-            self.notes.append(f"the service limits: {self.refused} answers 429 ({part}) are replayed as demand")
+            self.notes.append(f"the service limits: {self._part(self.refused, 'answers 429')} are replayed as demand")
+        if self.nameless:
+            part = self._part(self.nameless, "requests")
+            self.notes.append(f"the key: {part} have nothing in its field, and share one limit, as the key {NOBODY!r}")
+
+    def _part(self, count: int, of: str) -> str:
+        return f"{count} {of} ({100 * count / self.parsed:.3g} %)"
 
     def trace(self, source: str, assumed: Iterable[str] = (), format: str = "") -> Trace:
         """Make the trace of all requests, sorted by time. It empties the collector.
 
-        A note in the provenance counts the requests that were answered 429.
+        Notes in the provenance count the requests that were answered 429, and those that name no key.
         """
         blocks, self._columns = self._columns, []
         columns: dict[str, Any] = {
             name: np.concatenate(parts) for name, parts in zip(RowColumns._fields, zip(*blocks, strict=True), strict=True)
         }
-        self.note_refused()
+        self.note_counts()
         refused = columns["status"] == TOO_MANY
         if refused.any():
             columns["cost"] = self._whole(columns["cost"], columns["key"], refused)
