@@ -439,6 +439,21 @@ def test_behind_a_proxy_a_declared_client_stays_and_x_forwarded_for_is_offered()
     )
 
 
+@pytest.mark.parametrize("name", ["x_forward_for", "edge_client"])
+def test_behind_a_proxy_any_other_field_with_addresses_from_outside_is_offered(name: str) -> None:
+    (said,) = (text for text in found({"time": TIME, "remote_addr": "10.0.0.5", name: CLIENT}).assumed if "key:" in text)
+    assert "private addresses only" in said
+    assert said.endswith(f"would limit by {name})")
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_client_that_is_always_private_is_said_even_where_there_is_no_other(declared: bool) -> None:
+    inner = {"time": TIME, "remote_addr": "10.0.0.5", "other": "10.0.0.6" if declared else "x"}
+    (said,) = (text for text in found(inner, declared=declared).assumed if text.startswith("key:"))
+    assert said.endswith("; all are private, 1 different, and may be a proxy's)")
+    assert "private" not in " ".join(found({"time": TIME, "remote_addr": CLIENT}, declared=declared).assumed)
+
+
 def test_a_proxy_with_a_public_address_is_told_by_how_many_stand_behind_it() -> None:
     rows = [{"time": TIME, "remote_addr": CLIENT, "http_x_forwarded_for": f"198.51.100.{i}, 10.0.0.5"} for i in range(3)]
     (said,) = (text for text in found(*rows, declared=False).assumed if text.startswith("key:"))

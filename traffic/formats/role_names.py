@@ -19,8 +19,9 @@ USUAL: dict[str, str] = {
     # Of these a name is not enough: they are taken for the client only where the values are addresses.
     "client if an address": "fwd src remote peer requester client_port host hostname h addr address source from origin user",
     "forwarded": """
-        x_forwarded_for http_x_forwarded_for forwarded_for xff http_xff x_original_forwarded_for http_forwarded
-        forwarded proxy_add_x_forwarded_for req_x_forwarded_for cs_x_forwarded_for""",
+        x_forwarded_for http_x_forwarded_for forwarded_for x_forward_for forward_for xff http_xff
+        x_original_forwarded_for http_forwarded forwarded proxy_add_x_forwarded_for req_x_forwarded_for
+        cs_x_forwarded_for""",
     "user": """
         user user_name username remote_user cs_username auth_user http_user user_id userid uid usr_id usr_name
         enduser_id user_identity_arn login principal subject sub u""",
@@ -31,7 +32,8 @@ USUAL: dict[str, str] = {
         workspace workspace_id workspace user_identity_account_id key""",
     "time": """
         msec start_utc edge_start_timestamp started_at start_time time_start start_timestamp event_start start
-        request_start request_time_stamp timestamp_begin start_local time timestamp ts t datetime date_time at date when
+        client_received_start_timestamp request_start request_time_stamp timestamp_begin start_local
+        time timestamp ts t datetime date_time at date when
         epoch unixtime unix_time time_unix time_unix_nano time_iso8601 time_local time_stamp timestamp_ms timestamp_us
         timestamp_ns timestamp_s timestamp_utc time_utc datetime_utc utc_time utc timestamp_millis timestamp_micros
         time_ms time_us time_ns time_usec start_time_unix_nano ts_ms epoch_ms epoch_millis req_time_sec request_timestamp

@@ -366,8 +366,11 @@ class _Resolver:
             chosen = next((name for name in named if self._texts_of(name) and not self._is_number(name)), None)
             if chosen is not None:
                 self.why = "by its name; its values are no addresses"
-        if chosen is not None and not forwarded and not self.declared:
+        inside = chosen is not None and self._is_inside(chosen)
+        if chosen is not None and not forwarded and (inside or not self.declared):
             forwarded = self._address_fields(without=chosen)
+            if self.declared:  # other addresses than a list of proxies: of use only if they are of somebody outside
+                forwarded = [name for name in forwarded if not self._is_inside(name)]
         if chosen is not None and forwarded and forwarded[0] != chosen:
             self._weigh(chosen, forwarded[0])
         if chosen is None and forwarded:
@@ -377,9 +380,17 @@ class _Resolver:
             chosen = self._only_addresses()
         if chosen is None:
             return None
-        share = self._share(chosen)
-        self.why = self.why or f"an address {self._part_of_sample(share)}"
+        if not self.why:
+            self.why = f"an address {self._part_of_sample(self._share(chosen))}"
+            if inside:
+                few = len({*map(read_address, self._texts_of(chosen))})
+                self.why += f"; all are private, {few} different, and may be a proxy's"
         return chosen
+
+    def _is_inside(self, name: str) -> bool:
+        """Whether a field has private addresses only, as where a proxy stands before the server."""
+        addresses = [read_address(entry) for text in self._texts_of(name) for entry in entries(text)[:1]]
+        return bool(addresses) and all(found is not None and is_private(found) for found in addresses)
 
     def _client_part(self, name: str, asked: KeyPart | None = None, role: bool = False) -> NamePart:
         """Make the part once: a key and a session that are made alike are read once."""
