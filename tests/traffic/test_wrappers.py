@@ -95,6 +95,14 @@ WRAPPED = {
         '127.0.0.1:5 - "GET / HTTP/1.1" 200',
         STAMP,
     ),
+    **{
+        f"uvicorn behind a logger's {stamp}": (
+            json.dumps({stamp: STAMP, "message": '127.0.0.1:5 - "GET / HTTP/1.1" 200'}),
+            '127.0.0.1:5 - "GET / HTTP/1.1" 200',
+            STAMP,
+        )
+        for stamp in ("asctime", "datetime", "log_time")
+    },
     "zap's console": (
         f"2024/05/10 06:25:24.512\tINFO\thttp.log.access\thandled request\t{JSON}",
         JSON,

@@ -272,6 +272,9 @@ STAMPS = (
     "Time",
     "Date",
     "timeUnixNano",
+    "asctime",
+    "datetime",
+    "log_time",
 )
 CSV_MESSAGE = re.compile(rb'(?:^|[,;\t|])"?(?:@?message|Message|[Ll]ine|_raw|Content|content|textPayload)"?(?:$|[,;\t|])')
 SOURCES = (
