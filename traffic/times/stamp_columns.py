@@ -18,8 +18,8 @@ def read_column(values: pa.Array, order: Order) -> Raw:
     ----------
     values : pa.Array
         Of n values.
-    order : {"dmy", "mdy"}
-        Whether "10/05/2024" is the tenth of May or the fifth of October.
+    order : {"mdy", "dmy", "ymd"}
+        Which two-digit numbers of "10/05/24" are the month, the day and the year.
 
     Returns
     -------

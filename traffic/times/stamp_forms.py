@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-Order = Literal["dmy", "mdy"]
+Order = Literal["mdy", "dmy", "ymd"]
 
 FIRST_YEAR, LAST_YEAR = 1990, 2099  # what lies outside is no time of a request
 LONGEST = 100  # bytes of a stamp
@@ -133,10 +133,15 @@ def moment(found: re.Match[bytes], order: Order) -> Moment | None:
     ----------
     found : re.Match[bytes]
         By the pattern of a form other than NUMBER.
-    order : {"dmy", "mdy"}
-        Whether "10/05/2024" is the tenth of May or the fifth of October.
+    order : {"mdy", "dmy", "ymd"}
+        Whether "10/05/24" is the fifth of October 2024, the tenth of May 2024, or the 24th of May 2010; "10/05/2024" is no
+        date in the last order.
     """
     part = {name: value.decode() for name, value in found.groupdict().items() if value is not None}
+    if "first" in part and order == "ymd":
+        if len(part["first"]) != 2 or len(part["year"]) != 2:
+            return None
+        part["year"], part["first"] = part["first"], part["year"]
     day, month = _day_and_month(part, order)
     hour, minute, second = (int(part.get(name, 0)) for name in ("hour", "minute", "second"))
     if "half" in part:
@@ -165,7 +170,7 @@ def moment(found: re.Match[bytes], order: Order) -> Moment | None:
 def _day_and_month(part: dict[str, str], order: Order) -> tuple[int, int]:
     if "first" in part:
         parts = int(part["first"]), int(part["last"])
-        return parts if order == "dmy" else parts[::-1]
+        return parts[::-1] if order == "mdy" else parts
     return int(part["day"]), MONTH.get(part["name"].lower(), 0) if "name" in part else int(part["month"])
 
 

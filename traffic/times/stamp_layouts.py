@@ -112,8 +112,8 @@ def read_text(values: pa.StringArray, order: Order, fast: bool = True) -> Raw:
     ----------
     values : pa.StringArray
         Of n values, some of which may be null.
-    order : {"dmy", "mdy"}
-        Whether "10/05/2024" is the tenth of May or the fifth of October.
+    order : {"mdy", "dmy", "ymd"}
+        Which two-digit numbers of "10/05/24" are the month, the day and the year.
     fast : bool
         False reads each by itself, with the same results.
 
@@ -257,8 +257,12 @@ class Layout:
             if zone in stamp_forms.ZONES:
                 zone, east = "", stamp_forms.ZONES[zone] * 3600
         if form is stamp_forms.OPEN:
-            pair = ("first", "last") if order == "dmy" else ("last", "first")
+            pair = ("last", "first") if order == "mdy" else ("first", "last")
             parts["day"], parts["month"] = parts.pop(pair[0]), parts.pop(pair[1])
+            if order == "ymd":
+                parts["day"], parts["year"] = parts["year"], parts["day"]
+                if len(groups["first"]) != 2 or len(groups["year"]) != 2:
+                    parts["month"] = 0, 0  # none of them is a date
         return cls(form, least, above, parts, month, zone, east)
 
     def read_into(self, raw: Raw, matrix: Bytes, rows: NDArray[np.int64]) -> Mask:

@@ -36,6 +36,8 @@ Mask = NDArray[np.bool_]
 SAMPLE = 10_000  # values that decide
 FIRST = 200  # of those, and if none of them can be read the field is no time
 DAY = 86400
+# In the order in which they are assumed where nothing tells. The last one is of years of two digits only.
+ORDERS: dict[Order, str] = {"mdy": "month/day/year", "dmy": "day/month/year", "ymd": "year/month/day"}
 GUESSED = {scale.name for scale in stamp_numbers.SCALES} - {SECONDS.name}
 SHOWN = 60  # characters of a value
 
@@ -149,7 +151,7 @@ class TimeReader:
         if form == NUMBER_FORM.name:
             form = self._number_form(scales, own)
         elif form == OPEN.name:
-            form = "day/month/year" if self._order == "dmy" else "month/day/year"
+            form = ORDERS[self._order or "mdy"]
         if 0 < grain < 1 and NUMBER_FORM.name not in raw.forms:
             form += " with fraction"
         return Judgement(float(good.mean()), form, grain, own)
@@ -256,35 +258,37 @@ class TimeReader:
         raw = read_column(values, order or "mdy")
         if order or not raw.undecided.any():
             return raw
-        day_first = read_column(values, "dmy")
+        read: dict[Order, Raw] = {each: raw if each == "mdy" else read_column(values, each) for each in ORDERS}
         with self._lock:
             if self._order is None:
-                self._decide_order(raw, day_first)
-        return day_first if self._order == "dmy" else raw
+                self._decide_order(read)
+            return read[self._order or "mdy"]
 
-    def _decide_order(self, month_first: Raw, day_first: Raw) -> None:
-        """Choose the order in which more stamps have a calendar day, or else are in order, or else are close together."""
-        both = (month_first.kind == STAMP) & (day_first.kind == STAMP) & month_first.undecided
-
-        def scores(raw: Raw) -> tuple[int, int, int]:
-            times = raw.whole[both]
-            days = int(np.ptp(times)) // DAY if len(times) else 0
-            return int(np.count_nonzero(raw.kind == STAMP)), -int(np.count_nonzero(np.diff(times) < 0)), -days
-
-        reasons = ("", "in which the stamps go back less often", "in which the days follow one another")
-        for mdy, dmy, why in zip(scores(month_first), scores(day_first), reasons, strict=True):
-            if mdy != dmy:
-                self._order, self._order_why = ("mdy" if mdy > dmy else "dmy"), why
-                return
-        self._order, self._order_why = "mdy", "though no stamp says so"
+    def _decide_order(self, read: dict[Order, Raw]) -> None:
+        """Choose the order in which most stamps have a calendar day, or else are in order, or else are close together."""
+        dates = {order: int(np.count_nonzero(raw.kind == STAMP)) for order, raw in read.items()}
+        left = [order for order in read if dates[order] == max(dates.values())]
+        both = np.logical_and.reduce([read[order].undecided & (read[order].kind == STAMP) for order in left])
+        whole = {order: read[order].whole[both] for order in left}
+        back = {order: int(np.count_nonzero(np.diff(times) < 0)) for order, times in whole.items()}
+        days = {order: int(np.ptp(times)) // DAY if len(times) else 0 for order, times in whole.items()}
+        why = ""
+        for reason, count in (
+            ("in which the stamps go back less often", back),
+            ("in which the days follow one another", days),
+        ):
+            best = [order for order in left if count[order] == min(count[each] for each in left)]
+            if len(best) < len(left):
+                left, why = best, reason
+        self._order, self._order_why = left[0], "though no stamp says so" if len(left) > 1 else why
 
     def _check_order(self, values: pa.Array, stamps: Stamps) -> None:
         """Refuse stamps that fit only the other order, if nothing but order or closeness decided for this one."""
         if not self._order_why:
             return
         bad = np.flatnonzero(np.isnan(stamps.seconds))
-        other = read_column(values.take(pa.array(bad)), "mdy" if self._order == "dmy" else "dmy")
-        against = bad[other.undecided & (other.kind == STAMP)]
+        others = [read_column(values.take(pa.array(bad)), order) for order in ORDERS if order != self._order]
+        against = bad[np.logical_or.reduce([other.undecided & (other.kind == STAMP) for other in others])]
         if len(against):
             value = printable(values[int(against[0])].as_py()[:SHOWN])
             contradiction = f"{value!r} contradicts the order {self._order}, which was assumed by the first stamps"

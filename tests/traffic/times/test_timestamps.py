@@ -256,6 +256,12 @@ def test_an_empty_column_holds_no_time() -> None:
         (["10/05/2024 06:25", "11/05/2024 06:25"], MOMENT - 24, "the order dmy, in which the days follow one another"),
         (["10/05/2024 06:25", "09/06/2024 06:25"], MOMENT - 24, "the order dmy, in which the stamps go back less often"),
         (["05/10/2024 06:25", "05/10/2024 07:25"], MOMENT - 24, "the order mdy, though no stamp says so"),
+        (["24/05/10 06:25", "24/05/11 00:01"], MOMENT - 24, "the order ymd, in which the days follow one another"),
+        (["24-05-10 06:25", "24-06-09 06:25"], MOMENT - 24, "the order ymd, in which the stamps go back less often"),
+        (["24-05-10 06:25", "99-05-31 06:25"], MOMENT - 24, ""),
+        (["10-05-24 06:25", "11-05-24 00:01"], MOMENT - 24, "the order dmy, in which the days follow one another"),
+        (["10-05-24 06:25", "31-05-00 06:25"], MOMENT - 24, ""),
+        (["05/10/24 06:25", "05/11/24 00:01"], MOMENT - 24, "the order mdy, in which the days follow one another"),
     ],
 )
 def test_the_order_of_day_and_month_is_that_of_the_values_or_said(texts: list[str], first: float, why: str) -> None:
