@@ -2,7 +2,7 @@
 
 UTF-8 with or without a byte order mark, UTF-16 and UTF-32 are recognized by the first bytes. Every other byte that is not
 UTF-8 becomes a backslash escape, so that different names stay different. A line ends with a line feed, a carriage return, or
-both. Runs of zero bytes, which a log truncated while it is written leaves, are padding.
+both. Runs of zero bytes, which a log truncated while it is written leaves, are padding. Colors of a terminal are left out.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ MARKS = {
 # At the start of a line or at its end, zero bytes are padding however few.
 _EDGES = re.compile(rb"(?<=\n)\0++|\0++(?=\n)")
 _PADDING = re.compile(rb"\0{%d,}+" % PADDING_BYTES)
+# What a program writes around its words where it takes its output for a terminal.
+_COLOR = re.compile(rb"\x1b\[[0-9;:]{0,40}m")
 _NEXT_OBJECT = re.compile(rb"\},?[ \t]{0,40}\{")
 
 
@@ -64,13 +66,15 @@ def blocks(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
     Yields
     ------
     bytes
-        Valid UTF-8 that ends with a line feed, without carriage returns and zero bytes. A line of more than `LINE_BYTES` is
-        cut, unless it is JSON, which is broken between two objects.
+        Valid UTF-8 that ends with a line feed, without carriage returns, zero bytes and colors. A line of more than
+        `LINE_BYTES` is cut, unless it is JSON, which is broken between two objects.
     """
     name = encoding(head)
     if name != "utf-8":
         pieces = _decoded(name, pieces)
     for block in _lines(_line_feeds(pieces)):
+        if b"\x1b[" in block:
+            block = _COLOR.sub(b"", block)
         if block.isascii():
             yield block
         else:

@@ -36,6 +36,12 @@ def test_an_encoding_is_known_by_its_mark(name: str) -> None:
     assert read(f"\ufeff{LINE}\r\nlast".encode(name)) == f"{LINE}\nlast\n".encode()
 
 
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_colors_of_a_terminal_are_left_out_and_nothing_else_that_it_obeys(name: str) -> None:
+    colored = "\ufeff|\x1b[97;42m 200 \x1b[0m|\x1b[m\x1b[38:5:1mé\x1b[0m\x1b[2J\n"
+    assert read(colored.encode(name)) == "| 200 |é\x1b[2J\n".encode()
+
+
 @pytest.mark.parametrize("name", ENCODINGS[:3])
 def test_an_encoding_is_known_without_its_mark(name: str) -> None:
     assert read(f"{LINE}\nlast".encode(name)) == f"{LINE}\nlast\n".encode()
