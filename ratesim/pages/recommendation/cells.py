@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratesim.formatting import format_count, format_excess, format_percent, format_seconds
+from ratesim.formatting import format_amount, format_count, format_excess, format_percent, format_seconds
 from ratesim.pages.html import HTML, details, escape_html, figure_html, html_table, prose
 from ratesim.pages.recommendation.contender_tables import candidates, requests_of
 from ratesim.pages.recommendation.plots import latency_against_over_admission
 from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.decide.rejection_groups import rejection_groups
+from ratesim.recommendation.investigate.fault_impact import failing
 from ratesim.recommendation.investigate.log_reading import limited as limited_to
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ratesim.recommendation.assess.rejections import Rejection
     from ratesim.recommendation.investigate.study import Study
+    from ratesim.simulation.scenario.workload import WorkloadSpec
 
 __all__ = ["answer", "candidates", "rejected", "setting", "tradeoff", "verdict"]
 
@@ -69,7 +71,7 @@ def verdict(study: Study, recommendation: Recommendation) -> HTML:
     note = recommendation.lost_note
     box = [
         f'<p class="note"><b>Lost lines</b> {prose(note)}</p>' if note else "",
-        f'<section class="{kind}" aria-label="The verdict"><p class="choice">{escape_html(recommendation.verdict)}</p>',
+        f'<section class="{kind}" aria-label="The verdict"><p class="choice">{prose(recommendation.verdict)}</p>',
         f'<ul class="numbers">{told}</ul>',
         f'<div class="why"><div><p class="confidence">{prose(recommendation.confidence.sentence)}</p>',
         f"<p>{escape_html(recommendation.size)}</p>" if recommendation.size else "",
@@ -108,10 +110,8 @@ def _reasons(recommendation: Recommendation) -> str:
 def _nearest(recommendation: Recommendation) -> str:
     if not recommendation.closest_misses:
         return ""
-    items = [
-        f"<li><b>{escape_html(each.candidate)}</b> {escape_html(each.reason)}</li>" for each in recommendation.closest_misses
-    ]
-    relaxed = [f"<li>{escape_html(each.sentence)}</li>" for each in recommendation.relaxations]
+    items = [f"<li><b>{escape_html(each.candidate)}</b> {prose(each.reason)}</li>" for each in recommendation.closest_misses]
+    relaxed = [f"<li>{prose(each.sentence)}</li>" for each in recommendation.relaxations]
     would = f"<p>What would let one pass:</p><ul>{''.join(relaxed)}</ul>" if relaxed else ""
     none = "" if relaxed else "<p>No single requirement, relaxed, would let one pass: each misses more than one.</p>"
     return f"<p>The nearest:</p><ul>{''.join(items)}</ul>{would}{none}"
@@ -146,6 +146,8 @@ def setting(study: Study) -> HTML:
     where = f"{deployment.type}, {deployment.nodes} API nodes, {deployment.routing}, network {deployment.network}"
     where += f", a Redis of {deployment.shards} primaries" if deployment.shards > 1 else ""
     rows = [("Traffic", traffic), ("Limit", limit), ("Deployment", where), ("Required", ", ".join(filter(None, required)))]
+    if scenario.faults:
+        rows.append(("Faults", f"{failing(scenario)}; the contenders' figures are with all of them"))
     rows += [("Assumed", " ".join(study.assumed))] if study.assumed else []
     return html_table(
         ["", ""], [[escape_html(left), prose(right)] for left, right in rows], header=False, label="The question"
@@ -220,4 +222,14 @@ def _skipped(study: Study) -> str:
 
 def _source(study: Study) -> str:
     workload = study.scenario.workload
-    return study.provenance.source if workload.log is None else workload.log_name
+    return _recipe(workload) if workload.log is None else workload.log_name
+
+
+def _recipe(workload: WorkloadSpec) -> str:
+    """Say in a few words what makes the traffic that no log tells; the scenario at the end of the page has all of it."""
+    users = workload.clients.users if workload.clients else None
+    if users is not None:
+        return f"a closed loop of {format_count(users, 'user')} for {format_seconds(workload.duration)}"
+    rate = format_amount(workload.requests_per_second or 0.0)
+    came = f"a recipe of {rate} requests/s for {format_seconds(workload.duration)}"
+    return f"{came}, arrivals {workload.arrivals}, popularity {workload.popularity}"

@@ -50,16 +50,17 @@ def what_would_change(recommendation: Recommendation) -> HTML:
         parts.append(html_table(head, rows, caption="Load, in multiples of today's").data)
         parts.append(
             small_print(
-                f"Found on {requests_of(recommendation, 'more load')}: first larger and larger loads, then by bisection "
-                "between the last load that met the requirement and the first that missed it, or is not shown to meet it: "
-                "within the model's error, or at a load at which the model was not validated."
+                f"Found without faults, on {requests_of(recommendation, 'more load')}: first larger and larger loads, then "
+                "by bisection between the last load that met the requirement and the first that missed it, or is not shown "
+                "to meet it: within the model's error, or at a load at which the model was not validated."
             )
         )
     else:
         parts.append("<p>No requirement has a number that load could break.</p>")
     parts.append("<h3>Other assumptions</h3>")
     if "other assumptions" in recommendation.parts:
-        parts.append(small_print(f"Each was varied alone, on {requests_of(recommendation, 'other assumptions')}."))
+        where = requests_of(recommendation, "other assumptions")
+        parts.append(small_print(f"Each was varied alone, without faults, on {where}."))
     told = sorted(recommendation.flips, key=lambda each: not each.flips)  # what flips comes first
     items = "".join(
         f"<li>{f'<b>{said}</b>' if each.flips else said}</li>" for each in told if (said := escape_html(each.sentence))
@@ -91,7 +92,8 @@ def faults(recommendation: Recommendation) -> HTML:
         "affected",
     ]
     text = (
-        "Each fault begins where most requests come. Undecided: "
+        "A fault of the scenario begins when that says, and any other where most requests come. Requests meanwhile: also "
+        "those that clients try again. Undecided: "
         "requests with an error, and those that a hybrid answers by on_store_failure, because its store is away and its "
         "view too old. Let through: the API admits them, and a hybrid by fail_open, which still denies what an old view "
         "denies; the figure is the over-admission while the fault holds. Refused: the API denies them all, and so does a "

@@ -142,7 +142,8 @@ class FaultTrial:
             return False  # it has no store at all, which is the point of it
         return (fault.shard or 0) >= servers.primaries or (fault.kind == "reshard" and servers.primaries == 1)
 
-    def named(self, fault: Fault) -> str:
+    @staticmethod
+    def named(fault: Fault) -> str:
         """Return a fault in words, with its place and duration."""
         store = "the store" if fault.shard is None else "one primary"
         what = {
@@ -291,6 +292,11 @@ def blast_radius(impacts: Iterable[FaultImpact]) -> dict[str, float]:
         if each.requests and not each.fault.endswith(NOT_STRUCK):
             worst[each.candidate] = max(worst.get(each.candidate, 0.0), each.affected_share)
     return worst
+
+
+def failing(scenario: Scenario) -> str:
+    """List the scenario's own faults in words, with their places, durations and starts."""
+    return "; ".join(f"{FaultTrial.named(each)}, from {format_seconds(each.start)} on" for each in scenario.faults)
 
 
 def _impact(

@@ -115,7 +115,8 @@ def sensitivity(
     aside = ""
     if here != chosen:
         place = "In one run" if excerpt.workload == scenario.workload else "On the excerpt"
-        aside = f" {place} the evidence speaks for {_named(here)} today, not for {_named(chosen)}."
+        other = f"not for {chosen}" if chosen else "although nobody is chosen on all of the traffic"
+        aside = f" {place}, without faults, the evidence speaks for {_named(here)} today, {other}."
     fixed: list[Flip] = []
     searches: list[AdaptiveRuns[Flip]] = []
     whole = float(trace.summary()["top_key_share"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -19,6 +20,8 @@ from ratesim.recommendation.decide.recommendation import Recommendation
 from ratesim.recommendation.investigate.headroom import Headroom
 from ratesim.recommendation.investigate.sensitivity import Flip
 from ratesim.recommendation.investigate.study import Study
+from ratesim.simulation.scenario.clients import ClientsSpec
+from ratesim.simulation.scenario.faults import Fault
 
 pytestmark = pytest.mark.slow  # a study is made first
 
@@ -53,7 +56,7 @@ def asked(study: Study) -> list[str]:
     return [
         *(format_seconds(wants.p99), format_percent(wants.max_over_admission), scenario.limit.rate),
         *(f"{count:,} requests", f"{int(study.summary['keys']):,} keys", f"{scenario.deployment.nodes} nodes"),
-        *(study.provenance.source, f"{scenario.replications} seeds"),
+        *(f"{format_amount(scenario.workload.requests_per_second or 0)} requests/s", f"{scenario.replications} seeds"),
         *(format_percent(study.limit_pressure.exact_denied_share), format_seconds(scenario.workload.duration)),
     ]
 
@@ -136,3 +139,19 @@ def test_a_number_of_another_row_is_noticed_where_a_sentence_names_its_row():
     assert list(unfounded(read([f"<p>memory answers within 3 ms.</p>{table}"]), names=["redis", "memory"]))
     with pytest.raises(AssertionError, match="exactly 0"):
         audit([f"<p>redis admits exactly 0.</p>{table}"], names=["redis", "memory"])
+
+
+def test_the_question_names_the_recipe_and_the_faults_that_the_figures_are_with(small_study: Study) -> None:
+    plain = cells.setting(small_study).data
+    assert "250 requests of 5 keys, a recipe of 50 requests/s for 5 s, arrivals poisson, popularity zipf" in plain
+    assert "Faults" not in plain
+    faulty = small_study.scenario.model_copy(update={"faults": (Fault(kind="crash", start=2, duration=1),)})
+    shown = cells.setting(replace(small_study, scenario=faulty)).data
+    assert "crash of the store, 1 s, from 2 s on; the contenders" in shown
+    loop = small_study.scenario.workload.model_copy(update={"clients": ClientsSpec(users=500)})
+    asked = replace(small_study, scenario=small_study.scenario.model_copy(update={"workload": loop}))
+    assert "a closed loop of 500 users for 5 s" in cells.setting(asked).data
+
+
+def test_an_option_in_the_verdict_is_code(small_study: Study, said: Recommendation) -> None:
+    assert "<code>--also gcra</code>" in cells.verdict(small_study, replace(said, verdict="Try `--also gcra`.")).data

@@ -11,6 +11,7 @@ from ratesim.recommendation.investigate.fault_impact import (
     FaultTrial,
     _other_policies,
     blast_radius,
+    failing,
     fault_impact,
     plan_fault_trials,
 )
@@ -251,3 +252,10 @@ def test_a_thousand_requests_come_during_a_fault_where_the_traffic_has_them(zipf
     since = trace.time - trace.time[0]
     assert ((since >= fault.start) & (since < fault.start + fault.duration)).sum() >= 1000
     assert len(trace) < 9000
+
+
+def test_the_faults_of_a_scenario_are_said_with_their_starts() -> None:
+    two = [{"kind": "crash", "start": 2.5, "duration": 5}, {"kind": "lossy", "start": 60, "duration": 1, "loss": 0.2}]
+    said = "crash of the store, 5 s, from 2.5 s on; 20 % of messages lost, 1 s, from 60 s on"
+    assert failing(scenario(faults=two)) == said
+    assert failing(scenario()) == ""

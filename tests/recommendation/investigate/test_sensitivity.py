@@ -261,9 +261,11 @@ def test_without_a_shared_store_there_is_no_network_to_vary() -> None:
 
 def test_where_the_excerpt_speaks_for_another_every_sentence_says_so() -> None:
     by, _ = found(scenario(), world(redis=fine, postgres=fine), "postgres")
-    for (_, direction), flip in by.items():
-        if direction != "none":
-            assert flip.sentence.endswith("In one run the evidence speaks for redis today, not for postgres.")
+    said = "In one run, without faults, the evidence speaks for redis today, not for postgres."
+    assert all(flip.sentence.endswith(said) for (_, direction), flip in by.items() if direction != "none")
+    by, _ = found(scenario(), world(redis=fine, postgres=fine), None)
+    said = "the evidence speaks for redis today, although nobody is chosen on all of the traffic."
+    assert all(flip.sentence.endswith(said) for (_, direction), flip in by.items() if direction != "none")
 
 
 def test_where_nobody_is_chosen_it_is_told_what_would_let_one_pass() -> None:
