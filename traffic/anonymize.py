@@ -36,7 +36,7 @@ METHOD = re.compile(r"((?:[A-Z][A-Z_-]*+ (?=/))?)(.*)", re.DOTALL)
 SAID_BY_ALL = (NOBODY, ALL, "other")  # these names tell of nobody
 SOURCE = "anonymized"
 # What is said of the numbers, and not of files.
-PLAIN_NOTES = ("the service limits: ", "the key: ", "time out of order: ")
+PLAIN_NOTES = ("the service limits: ", "the key: ", "the cost: ", "time out of order: ")
 # A sentence on what was assumed, without the source before it; what a format is spelled like quotes lines.
 ASSUMED = re.compile(r"(?:^|: )((?:key|client|time|status): .*)", re.DOTALL)
 

@@ -90,6 +90,7 @@ class Reading:
         """Read a source to its end; raises LogError. One that is no log is left out, unless it was named itself."""
         before = collector.added
         counted = collector.skipped, collector.ignored, len(collector.examples)
+        costless = collector.costless
         unnamed: frozenset[str] | None = None  # fields in which no request has anything
         try:
             with closing(self._pieces(source)) as pieces:
@@ -99,6 +100,8 @@ class Reading:
                     collector.add(piece.requests, self._reader.times)
                     unnamed = piece.requests.unnamed if unnamed is None else unnamed & piece.requests.unnamed
             if collector.added == before:
+                if collector.costless > costless:
+                    raise FormatMismatchError("has no number in a field of the cost in any line; name another --cost")
                 some = collector.skipped - counted[0]
                 none = f"none of its {some:,} lines is a request" if some else "is empty"
                 raise FormatMismatchError(f"{none}; name a log that has requests")
@@ -108,6 +111,7 @@ class Reading:
                 raise LogError(f"{source.name}: {error}") from error
             # Other files lie beside the logs in a directory or an archive.
             collector.skipped, collector.ignored, _ = counted
+            collector.costless = costless
             del collector.examples[counted[2] :]
             self.left_out.append(f"{source.name}: {error}".partition("; ")[0])
             return

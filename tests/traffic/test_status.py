@@ -117,6 +117,15 @@ def test_a_request_that_was_not_refused_and_has_no_cost_is_no_request(log: Calla
     assert (trace.cost.tolist(), trace.provenance.skipped) == ([3.0], 1)
 
 
+def test_lines_that_are_lost_for_their_cost_are_counted_by_themselves(log: Callable[..., Path], tmp_path: Path) -> None:
+    rows = ["time,user,tokens", "1,a,10", '2,a,"1,234"', "3,b,", "when,b,5"]
+    trace = read_log(log(*rows, name="a.csv"), key="user", cost="tokens", time="time")
+    assert (len(trace), trace.provenance.skipped) == (1, 3)
+    assert trace.provenance.notes == ("the cost: no number in a field of it in 2 of the lost lines",)
+    with pytest.raises(LogError, match=r"has no number in a field of the cost in any line; name another --cost$"):
+        read_log(log("time,user,tokens", "1,a,1.2k", "2,a,3k", name="b.csv"), key="user", cost="tokens")
+
+
 def test_a_log_of_nothing_but_refusals_without_costs_is_an_error(log: Callable[..., Path]) -> None:
     path = log("time,n,status", "1,,429", "2,,429", name="a.csv")
     with pytest.raises(LogError, match="answers 429 in every line, and has no cost in some; leave the cost out"):

@@ -78,6 +78,7 @@ class Collector:
         self.ignored = 0
         self.refused = 0  # answered 429
         self.nameless = 0  # have nothing in the fields of the key
+        self.costless = 0  # skipped, since a field of the cost has no number
         self.examples: list[str] = []
         self.notes: list[str] = []
         self.keys = Numbers()
@@ -98,6 +99,7 @@ class Collector:
     def add(self, requests: Requests, times: TimeReader) -> None:
         """Add the requests of the next block of a source, whose stamps `times` has read."""
         self._held.append(requests)
+        self.costless += requests.costless
         self._rows += len(requests)
         if self._rows >= ROWS_OF_A_GROUP:
             self.flush(times)
@@ -176,12 +178,14 @@ class Collector:
         )
 
     def note_counts(self) -> None:
-        """Note how many requests were answered 429, and how many name no key, once all are there."""
+        """Note how many requests were answered 429, and how many have no key or no cost, once all are there."""
         if self.refused:
             self.notes.append(f"the service limits: {self._part(self.refused, 'answers 429')} are replayed as demand")
         if self.nameless:
             part = self._part(self.nameless, "requests")
             self.notes.append(f"the key: {part} have nothing in its field, and share one limit, as the key {NOBODY!r}")
+        if self.costless:
+            self.notes.append(f"the cost: no number in a field of it in {self.costless} of the lost lines")
 
     def _part(self, count: int, of: str) -> str:
         return f"{count} {of} ({100 * count / self.parsed:.3g} %)"
@@ -189,7 +193,7 @@ class Collector:
     def trace(self, source: str, assumed: Iterable[str] = (), format: str = "") -> Trace:
         """Make the trace of all requests, sorted by time. It empties the collector.
 
-        Notes in the provenance count the requests that were answered 429, and those that name no key.
+        Notes in the provenance count the requests that were answered 429, and those that have no key or no cost.
         """
         blocks, self._columns = self._columns, []
         columns: dict[str, Any] = {

@@ -52,6 +52,8 @@ class Requests:
         None where each is 1; nan where a request answered 429 does not tell its cost.
     lost : NDArray[np.int64]
         Numbers of the lines that are no request because of an unreadable time or cost.
+    costless : int
+        How many of those have a time, and no number in a field of the cost.
     ignored : int
         Records that name neither a client nor a status.
     unnamed : frozenset[str]
@@ -66,6 +68,7 @@ class Requests:
     status: NDArray[np.uint16]
     cost: NDArray[np.float64] | None
     lost: NDArray[np.int64]
+    costless: int
     ignored: int
     unnamed: frozenset[str]
 
@@ -97,13 +100,14 @@ class RequestReader:
         status = status_codes(columns[roles.status]) if roles.status else np.zeros(len(fields), np.uint16)
         meant = _filled([columns[name] for name in roles.needs], len(fields))
         good = np.isfinite(stamps.seconds) & meant
-        cost = None
+        cost, costless = None, 0
         if roles.cost:
             terms = {name: _numbers(columns[name], name in roles.zero) for name in roles.cost.names}
             unsaid = np.zeros(len(fields), np.bool_)
             for name, term in terms.items():
                 unsaid |= np.isnan(term) & ~_says_nan(columns[name], term)
             refused = unsaid & (status == TOO_MANY)
+            costless = int(np.count_nonzero(good & unsaid & ~refused))
             good &= ~unsaid | refused
             said = good & ~unsaid
             cost = np.full(len(fields), np.nan)
@@ -125,6 +129,7 @@ class RequestReader:
             status=status[good],
             cost=cost,
             lost=fields.line[~good & meant],
+            costless=costless,
             ignored=int(np.count_nonzero(~meant)),
             unnamed=frozenset(unnamed),
         )
