@@ -446,6 +446,17 @@ def test_behind_a_proxy_any_other_field_with_addresses_from_outside_is_offered(n
     assert said.endswith(f"would limit by {name})")
 
 
+@pytest.mark.parametrize("name", ["requests", "COUNT(*)", "num_model_requests", "hits"])
+def test_records_that_may_stand_for_several_requests_are_said(name: str) -> None:
+    row = {"time": TIME, "ip": CLIENT}
+    (said,) = (text for text in found(row | {name: 1}, row | {name: 12}).assumed if text.startswith("requests:"))
+    assert said.startswith(
+        f"requests: one for each record, though {name} may tell that it stands for several; --cost {name}"
+    )
+    for other in (found(row | {name: 1}), found(row | {name: "a"}), found(row | {name: 12}, cost="1")):
+        assert not any(text.startswith("requests:") for text in other.assumed)
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_client_that_is_always_private_is_said_even_where_there_is_no_other(declared: bool) -> None:
     inner = {"time": TIME, "remote_addr": "10.0.0.5", "other": "10.0.0.6" if declared else "x"}

@@ -90,6 +90,12 @@ STATUS_ENDS = ("statuscode", "httpstatus", "responsestatus", "responsecode", "ht
 INCOMING = frozenset(("request", "req"))
 # What a client claims in its headers comes after what the server says itself.
 CLAIMED = frozenset(("headers", "header", "cookies", "cookie", "requestheaders", "httpheaders"))
+# Of a table that has several requests in a row, as statistics have.
+COUNTS = frozenset(
+    """
+    requests request_count requests_count num_requests n_requests total_requests num_model_requests hits hit_count count cnt
+    """.replace("_", "").split()
+)
 # These are later than the request: taken where there is nothing else.
 LATE = re.compile(r"^(?:request|response|edge)?(?:end|finish|complete|receive|ingest|stage|expire|update|stop)")
 # Clocks of the log's own are called so, and durations seldom.

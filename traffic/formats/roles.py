@@ -35,6 +35,7 @@ from traffic.formats.field_selection import FORWARDED, FieldSelection, KeyPart, 
 from traffic.formats.role_names import (
     ASKED,
     CLOCKS,
+    COUNTS,
     FOREIGN,
     FORWARDED_NAMES,
     INCOMING,
@@ -564,6 +565,7 @@ class _Resolver:
     def _cost(self) -> Expression | None:
         asked = self.selection.cost
         if asked is None:
+            self._say_counts()
             return None
         if asked in self.names:
             return Expression.column(asked)
@@ -573,6 +575,17 @@ class _Resolver:
             size = self._first("size") if name == "size" and name not in self.names else None
             fields[name] = size or self._there(name, "cost")
         return cost.renamed(fields)
+
+    def _say_counts(self) -> None:
+        """Say that a row counts as one request, where a field may tell that it stands for several."""
+        for name in self.names:
+            texts = self._texts_of(name) if simple(name) in COUNTS else []
+            if texts and all(map(str.isdecimal, texts)) and any(int(text) > 1 for text in texts):
+                shown = printable(name)
+                self.assumed.append(
+                    f"requests: one for each record, though {shown} may tell that it stands for several; --cost {shown} "
+                    "would let a record cost as much, at one time"
+                )
 
     def _needs(self, status: str | None, key: Sequence[NamePart]) -> tuple[str, ...]:
         """Choose the fields that make a record a request.
