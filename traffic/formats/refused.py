@@ -16,9 +16,14 @@ APACHE_ERROR = re.compile(
     rb"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9]{2} [0-9:.]+ [0-9]{4}\] \[(?:\w+:)?(?:debug|info|notice|warn|error|crit)\]"
 )
 
+# HAProxy's connections without HTTP, and those that failed before a request (its "error log format").
+TCPLOG = re.compile(rb"\S+:[0-9]+ \[[^]]*\] \S+ \S+/\S+ [0-9+-]+/[0-9+-]+/[0-9+-]+ [0-9]+ \S\S \S+/\S+/")
+UNASKED = re.compile(rb"\S+:[0-9]+ \[[^]]*\] [^\s/]+/[^\s/]+: ")
+
 KLOG = re.compile(rb"[IWEF][0-9]{4} [0-9:]{8}\.[0-9]+ +[0-9]+ [\w./-]+:[0-9]+\]")
-OWN_LINE = re.compile(b"|".join((NGINX_ERROR.pattern, APACHE_ERROR.pattern, KLOG.pattern, rb"/docker-entrypoint[\w./-]*: ")))
-"""What a server says of itself among its requests, where a collector has joined its streams."""
+ENTRYPOINT = re.compile(rb"/docker-entrypoint[\w./-]*: ")
+OWN_LINE = re.compile(b"|".join(each.pattern for each in (NGINX_ERROR, APACHE_ERROR, KLOG, ENTRYPOINT, TCPLOG, UNASKED)))
+"""What a server says of itself, and of connections without a request, among its requests."""
 
 REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (
@@ -26,7 +31,7 @@ REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = (
         "is a Network Load Balancer's log, which has TLS connections and no requests; name the log of the service behind it",
     ),
     (
-        re.compile(rb"\S+:[0-9]+ \[[^]]*\] \S+ \S+/\S+ [0-9+-]+/[0-9+-]+/[0-9+-]+ [0-9]+ \S\S \S+/\S+/"),
+        TCPLOG,
         "is HAProxy's tcplog, which has connections and no requests; set `option httplog`",
     ),
     (
