@@ -67,9 +67,9 @@ def read_log(
         Envoy), or "@nginx.conf:name" for one in a file. Every variable is a field.
     time : str, optional
         The field of the time, or two joined by a plus ("date+time").
-    time_unit : {"s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy"}, optional
-        Its unit since the epoch, "iso" for text, "excel" for days of Excel, "dmy" or "mdy" for the order of day and month in
-        "10/05/2024". None decides by the first values.
+    time_unit : {"s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy", "ymd"}, optional
+        Its unit since the epoch, "iso" for text, "excel" for days of Excel, "dmy", "mdy" or "ymd" for the order in
+        "10/05/24". None decides by the first values.
     time_zone : str, optional
         Of stamps without one: "Europe/Berlin" or "+02:00". UTC unless given.
     cost : str, optional

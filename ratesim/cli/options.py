@@ -94,7 +94,7 @@ TimeOption = Annotated[
 TimeUnitOption = Annotated[
     str | None,
     typer.Option(
-        "--time-unit", metavar="UNIT", help="Of that field: s, ms, us, ns, iso, excel; or dmy, mdy: day and month."
+        "--time-unit", metavar="UNIT", help="Of that field: s, ms, us, ns, iso, excel; or dmy, mdy, ymd: order in a date."
     ),
 ]
 TimeZoneOption = Annotated[

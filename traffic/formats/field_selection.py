@@ -51,7 +51,7 @@ class FieldSelection:
         A field or a role, or several joined: "client+endpoint"; or "none", and all requests have the key "all".
     time : str or None
         The field that holds the time, or two: "date+time".
-    time_unit : {"s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy"} or None
+    time_unit : {"s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy", "ymd"} or None
         The unit of the time: seconds, milli-, micro- or nanoseconds since the epoch, or ISO 8601 text.
     time_zone : str or None
         The zone of times that name none.

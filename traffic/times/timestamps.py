@@ -28,7 +28,7 @@ from traffic.times.stamp_numbers import EARLIEST, LATEST, SECONDS, UNITS, Number
 
 __all__ = ["TIME_UNITS", "Judgement", "Stamps", "TimeError", "TimeReader", "TimeUnit", "coarsen", "strays"]
 
-TimeUnit = Literal["s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy"]
+TimeUnit = Literal["s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy", "ymd"]
 TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 Seconds = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -94,10 +94,10 @@ class TimeReader:
 
     Parameters
     ----------
-    unit : {"s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy"}, optional
+    unit : {"s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy", "ymd"}, optional
         What numbers count: seconds, milli-, micro- or nanoseconds (since 1970, or from a zero of the log's own), or days of
-        Excel. "iso": numbers only spell a date. "dmy", "mdy": the order of day and month in "10/05/2024". None decides by
-        the values.
+        Excel. "iso": numbers only spell a date. "dmy", "mdy", "ymd": the order of the numbers in "10/05/24".
+        None decides by the values.
     zone : tzinfo, optional
         Where the clock stood that wrote stamps without a zone. None is UTC, which `notes` then says.
     """
@@ -110,7 +110,7 @@ class TimeReader:
             self._numbers = "unit"
         elif unit in ("iso", "excel"):
             self._numbers = "dates" if unit == "iso" else "excel"
-        self._order: Order | None = unit if unit == "dmy" or unit == "mdy" else None
+        self._order: Order | None = unit if unit in ORDERS else None
         self._order_why = ""  # empty where the values, or the caller, leave no other
         self._lock = threading.Lock()
         self._seen: Counter[str] = Counter()  # of what `notes` tells
@@ -208,7 +208,7 @@ class TimeReader:
         said = []
         if self._order_why:
             said.append(
-                f"day and month are read in the order {self._order}, {self._order_why}; --time-unit may say dmy or mdy"
+                f"day and month are read in the order {self._order}, {self._order_why}; --time-unit may say dmy, mdy or ymd"
             )
         if seen["own"]:
             said.append("numbers are small and do not go back: seconds of the log's own clock; --time-unit says what else")
@@ -292,7 +292,7 @@ class TimeReader:
         if len(against):
             value = printable(values[int(against[0])].as_py()[:SHOWN])
             contradiction = f"{value!r} contradicts the order {self._order}, which was assumed by the first stamps"
-            raise TimeError(f"{contradiction}; give --time-unit dmy or mdy")
+            raise TimeError(f"{contradiction}; give --time-unit dmy, mdy or ymd")
 
     def _decide(self, raw: Raw) -> None:
         """Find what numbers are, if there are any and it is not known."""

@@ -116,6 +116,8 @@ class Unit:
             return value.total_seconds()
         if info.context == FROM_FILE and isinstance(value, int | float):
             _require_unit(value, self.kind)
+        if self.kind == "share" and isinstance(value, int) and abs(value) > 1:  # a number that was read is a float
+            raise ValueError(f'{value} is {100 * value}%; write "{value}%" or "{100 * value}%"')
         return self.read(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

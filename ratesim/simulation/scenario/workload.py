@@ -76,7 +76,7 @@ class WorkloadSpec(StrictModel):
     """The log_format of nginx or LogFormat of Apache that wrote the lines, or @nginx.conf:name."""
     time: str | None = None
     """Field with the time of a request; found by its values unless given."""
-    time_unit: Literal["s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy"] | None = None
+    time_unit: Literal["s", "ms", "us", "ns", "iso", "excel", "dmy", "mdy", "ymd"] | None = None
     """Of that field, or the order of day and month in it; by its values unless given."""
     time_zone: str | None = None
     """Of stamps that name none, such as Europe/Berlin or +02:00; UTC unless given."""

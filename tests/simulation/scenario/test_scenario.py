@@ -152,3 +152,11 @@ def test_a_log_of_times_that_no_storage_decides_at_is_refused(tmp_path: Path) ->
     scenario = Scenario.of({"workload": workload, "limit": {"rate": "5/second"}})
     with pytest.raises(ScenarioError, match=r"seconds since the epoch.*check the times"):
         scenario.trace()
+
+
+def test_a_whole_number_is_no_share_unless_it_is_said_what_is_meant() -> None:
+    small = {"workload": {"requests_per_second": 9, "duration": 1}, "limit": {"rate": "9/second"}}
+    with pytest.raises(ScenarioError, match=r'max_over_admission: 5 is 500%; write "5%" or "500%"'):
+        Scenario.of({**small, "requirements": {"max_over_admission": 5}})
+    for number in (0, 1, 0.05, "500%"):
+        Scenario.of({**small, "requirements": {"max_over_admission": number}})

@@ -276,12 +276,15 @@ def test_an_order_that_is_given_is_taken() -> None:
         reader = TimeReader(order, UTC)  # type: ignore[arg-type]
         assert read(["05/10/2024"], reader) == [datetime(2024, month, 15 - month, tzinfo=UTC).timestamp()]
         assert not reader.notes()
+    assert read(["24/05/10"], TimeReader("ymd", UTC)) == [datetime(2024, 5, 10, tzinfo=UTC).timestamp()]
 
 
 def test_an_order_that_was_assumed_and_is_contradicted_is_refused() -> None:
     reader = TimeReader()
     reader.learn(pa.array(["05/10/2024 06:25"]))
-    with pytest.raises(TimeError, match=r"^'13/10/2024 06:25' contradicts the order mdy, .* give --time-unit dmy or mdy$"):
+    with pytest.raises(
+        TimeError, match=r"^'13/10/2024 06:25' contradicts the order mdy, .* give --time-unit dmy, mdy or ymd$"
+    ):
         read(["05/10/2024 06:25", "13/10/2024 06:25"], reader)
 
 
