@@ -84,13 +84,20 @@ def flush_round(w: Any, t: int) -> bool:
         task_free(w, t)
         return False
     if not w.flush_lingers:
-        now = w.epoch + w.now
-        tick = math.floor((now - queue.phase) / w.sync_interval + 1.0) * w.sync_interval + queue.phase - now
-        return task_sleep(w, t, tick, FLUSH_DUE)
+        return task_sleep(w, t, flush_until_tick(w.epoch + w.now, w.sync_interval, queue.phase), FLUSH_DUE)
     if queue.dirty_count < w.flush_batch:
         return task_sleep(w, t, w.flush_linger, FLUSH_DUE)
     w.tasks[t].at = FLUSH_DUE
     return True
+
+
+def flush_until_tick(now: float, interval: float, phase: float) -> float:
+    """Return the seconds until the next tick: `until_tick`."""
+    ticks = math.floor((now - phase) / interval + 1.0)
+    tick = ticks * interval + phase
+    if tick <= now:
+        tick = (ticks + 1) * interval + phase
+    return tick - now
 
 
 def flush_due(w: Any, t: int) -> bool:

@@ -268,8 +268,7 @@ class WriteBehindQueue:
         return batches
 
     def _until_tick(self) -> float:
-        now, interval = self._runtime.monotonic(), self._config.sync_interval
-        return math.floor((now - self._phase) / interval + 1.0) * interval + self._phase - now
+        return until_tick(self._runtime.monotonic(), self._config.sync_interval, self._phase)
 
     async def write_through(self, records: Sequence[ReplicaState]) -> bool:
         """Wait until L2 has taken in all that these records had noted, for `max_wait` seconds at most.
@@ -509,6 +508,15 @@ class WriteBehindQueue:
         self._count_dropped(*self.unflushed())
         for record in [*self.dirty, *self.failing]:
             self.forget(record)
+
+
+def until_tick(now: float, interval: float, phase: float) -> float:
+    """Return the seconds until the next tick, a multiple of the interval plus the phase: more than 0, however it is rounded."""
+    ticks = math.floor((now - phase) / interval + 1.0)
+    tick = ticks * interval + phase
+    if tick <= now:
+        tick = (ticks + 1) * interval + phase
+    return tick - now
 
 
 def _steps(record: ReplicaState) -> int:

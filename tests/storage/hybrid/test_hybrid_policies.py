@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hybrid_world import EPOCH, LIMIT, World
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ratesim import Limit
+from ratesim.simulation.kernel.write_behind import flush_until_tick
 from ratesim.storage import MemoryStorage
+from ratesim.storage.hybrid.write_behind import until_tick
 
 PLENTY = Limit(1e6, 3600.0, "fixed_window")
 
@@ -354,3 +360,26 @@ def test_two_limits_are_decided_by_an_l1_with_room_for_one() -> None:
         return [(await world.nodes[0].acquire("user", limits)).allowed for _ in range(4)]
 
     assert world.play(main) == [True, True, True, False]
+
+
+@given(
+    phase=st.floats(0.0, 1.0),
+    interval=st.sampled_from([0.01, 0.05, 0.1, 1.0, 10.0]) | st.floats(0.001, 60.0),
+    begin=st.floats(0.0, 1e7),
+    engine=st.sampled_from([until_tick, flush_until_tick]),
+)
+def test_each_tick_comes_after_the_one_before_however_it_is_rounded(phase, interval, begin, engine) -> None:
+    """Where the next tick was that of now, a record that was being read kept a simulated clock from going on."""
+    now = begin
+    for _ in range(50):
+        wait = engine(now, interval, phase * interval)
+        assert 0.0 < wait <= 1.001 * interval + 1e-6
+        assert now + wait > now
+        now += wait
+
+
+def test_a_tick_that_is_rounded_down_to_now_is_the_one_after_it() -> None:
+    phase, before = 0.07030407620656315, 0.6744858305023272
+    now = before + until_tick(before, 0.1, phase)
+    assert math.floor((now - phase) / 0.1 + 1.0) * 0.1 + phase == now
+    assert until_tick(now, 0.1, phase) == pytest.approx(0.1)
