@@ -511,7 +511,7 @@ class WriteBehindQueue:
 
 
 def until_tick(now: float, interval: float, phase: float) -> float:
-    """Return the seconds until the next tick, a multiple of the interval plus the phase: more than 0, however it is rounded."""
+    """Return the seconds until the next multiple of the interval plus the phase: more than 0, however it is rounded."""
     ticks = math.floor((now - phase) / interval + 1.0)
     tick = ticks * interval + phase
     if tick <= now:
